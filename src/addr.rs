@@ -1,0 +1,178 @@
+//! The words operators use for addresses: VIP and protocol, and how they are written.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The transport protocol a VIP balances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, IP protocol 6.
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+}
+
+impl Protocol {
+    /// The IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// The protocol of an IP protocol number, if it is one that a VIP can have.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A service address: what clients connect to.
+///
+/// Written `tcp://10.200.1.1:80`, `udp://[fc00:1::2]:443`; `*` as the port means every port of the
+/// address that has no VIP of its own, and is port 0 in configuration files.
+///
+/// ```
+/// let vip: l4lb::Vip = "tcp://10.200.1.2:*".parse()?;
+/// assert_eq!(vip.port, 0);
+/// assert_eq!(vip.to_string(), "tcp://10.200.1.2:*");
+/// # Ok::<(), l4lb::VipParseError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vip {
+    /// The address clients send to. Never an IPv4-mapped IPv6 address.
+    pub address: IpAddr,
+    /// Destination port in host order; 0: every port without a VIP of its own.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A text that is not a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not a VIP: {why}; write it like tcp://10.200.1.1:80, udp://[fc00:1::2]:443 or tcp://10.200.1.2:*")]
+pub struct VipParseError {
+    text: String,
+    why: &'static str,
+}
+
+impl FromStr for Vip {
+    type Err = VipParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = |why| VipParseError { text: text.to_owned(), why };
+        let (protocol, rest) = text.split_once("://").ok_or_else(|| error("no '://'"))?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(error("the protocol is tcp or udp")),
+        };
+        let (address, port) = rest.rsplit_once(':').ok_or_else(|| error("no port"))?;
+        let address = match address.strip_prefix('[').and_then(|a| a.strip_suffix(']')) {
+            Some(v6) => v6.parse::<Ipv6Addr>().map(IpAddr::V6).ok(),
+            None => address.parse().ok().map(IpAddr::V4),
+        };
+        let address = address.ok_or_else(|| error("bad address"))?;
+        check_service_address(address).map_err(error)?;
+        let port = match port {
+            "*" => 0,
+            port => match port.parse::<u16>() {
+                Ok(port) if port != 0 => port,
+                _ => return Err(error("the port is 1 to 65535, or * for every port")),
+            },
+        };
+        Ok(Self { address, port, protocol })
+    }
+}
+
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(a) => write!(f, "{}://{a}:", self.protocol)?,
+            IpAddr::V6(a) => write!(f, "{}://[{a}]:", self.protocol)?,
+        }
+        match self.port {
+            0 => f.write_str("*"),
+            port => write!(f, "{port}"),
+        }
+    }
+}
+
+impl Serialize for Vip {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Says why an address can be neither a VIP nor a real.
+pub(crate) fn check_service_address(address: IpAddr) -> Result<(), &'static str> {
+    if address.is_unspecified() {
+        return Err("the unspecified address names no host");
+    }
+    if address.is_multicast() {
+        return Err("a multicast address names no single host");
+    }
+    if address.is_loopback() {
+        return Err("a loopback address is not reachable through the network");
+    }
+    match address {
+        IpAddr::V4(a) if a.is_broadcast() => Err("the broadcast address names no single host"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => {
+            Err("an IPv4-mapped address; write the IPv4 address itself")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Vip;
+
+    #[test]
+    fn vips_print_as_they_are_written() {
+        for text in ["tcp://10.200.1.1:80", "udp://[fc00:1::2]:443", "tcp://10.200.1.2:*"] {
+            assert_eq!(text.parse::<Vip>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_vips_say_why() {
+        for (text, why) in [
+            ("10.200.1.1:80", "no '://'"),
+            ("sctp://10.200.1.1:80", "the protocol is tcp or udp"),
+            ("tcp://10.200.1.1", "no port"),
+            ("tcp://10.200.1.1:0", "the port is"),
+            ("tcp://10.200.1.1:65536", "the port is"),
+            ("tcp://fc00::1:80", "bad address"),
+            ("tcp://[10.0.0.1]:80", "bad address"),
+            ("tcp://0.0.0.0:80", "unspecified"),
+            ("tcp://224.0.0.1:80", "multicast"),
+            ("tcp://127.0.0.1:80", "loopback"),
+            ("tcp://255.255.255.255:80", "broadcast"),
+            ("tcp://[::ffff:10.0.0.1]:80", "IPv4-mapped"),
+        ] {
+            let error = text.parse::<Vip>().unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+            assert!(error.contains(text), "{text}: {error}");
+        }
+    }
+}
