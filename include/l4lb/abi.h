@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Every struct, constant and limit that the BPF programs share with user space. Rust gets them from
+ * the BTF of the skeletons; nothing here is typed a second time. Change of any layout or meaning:
+ * raise LB_ABI_VERSION, so that pins of another build are refused instead of misread.
+ *
+ * No implicit padding, ever: a padded hash key misses at random. Addresses are in network order, IPv4
+ * as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
+ */
+#ifndef L4LB_ABI_H
+#define L4LB_ABI_H
+
+#include <linux/types.h>
+#include "reasons.h"
+
+#define LB_ABI_VERSION 1
+
+#define LB_RING_SIZE	    65537 /* slots of a VIP's Maglev ring: prime, as Katran's */
+#define LB_MAX_VIPS	    512
+#define LB_MAX_REALS	    4096
+#define LB_MAX_VIP_REALS    65536 /* reals of all VIPs together */
+#define LB_MAX_SERVER_IDS   65536
+#define LB_MAX_CPUS	    1024
+#define LB_SHARED_TABLE	    LB_MAX_CPUS /* index of `connections` */
+#define LB_MAX_INTERFACES   64
+#define LB_MAX_EXT_HEADERS  6 /* IPv6 extension headers walked in front of the transport header */
+#define LB_INTERFACE_PROBES 8
+
+/*
+ * Twice the reals that a configuration may have: a configuration that replaces every real needs the
+ * ids of both generations until the last ring is swapped. Id 0 means "no real".
+ */
+#define LB_REAL_IDS (2 * LB_MAX_REALS)
+
+/* Slots of the chain that the programs of this project take (chain.h). */
+#define LB_SLOT_BALANCER 8
+#define LB_SLOT_DECAP	 12
+
+#define LB_REASON_ENUM(verdict, name, help) LB_##verdict##_##name,
+enum lb_reason { LB_GO_ON = 0, LB_REASONS(LB_REASON_ENUM) LB_REASON_COUNT };
+#undef LB_REASON_ENUM
+
+#define LB_EVENT_ENUM(name, help) LB_TABLE_##name,
+enum lb_table_event { LB_TABLE_EVENTS(LB_EVENT_ENUM) LB_TABLE_EVENT_COUNT };
+#undef LB_EVENT_ENUM
+
+/* The same as constants of the preprocessor, for user space to check its tables against. */
+#define LB_PLUS_ONE(...)   +1
+#define LB_REASON_COUNTERS (1 LB_REASONS(LB_PLUS_ONE)) /* the first is LB_GO_ON's, and stays 0 */
+#define LB_EVENT_COUNTERS  (0 LB_TABLE_EVENTS(LB_PLUS_ONE))
+
+struct lb_addr {
+	__be32 word[4];
+};
+
+/*
+ * Key of `vips`. Beside the VIPs themselves it holds markers, so that a packet without readable ports
+ * can be told from the host's own traffic: {address, 0, TCP or UDP} for an address that has VIPs of
+ * this protocol, {address, 0, ICMP} for every VIP address.
+ */
+struct vip_key {
+	struct lb_addr addr;
+	__be16 port; /* 0: every port of the address without a VIP of its own */
+	__u8 proto;
+	__u8 pad;
+};
+
+/* vip.flags */
+#define LB_VIP_MARKER		 (1 << 0) /* no VIP, only a marker */
+#define LB_VIP_IGNORE_SPORT	 (1 << 1) /* the source port counts as 0 */
+#define LB_VIP_IGNORE_DPORT	 (1 << 2) /* the destination port counts as 0 */
+#define LB_VIP_DPORT_ONLY	 (1 << 3) /* source port := destination port, source address := 0 */
+#define LB_VIP_STATELESS	 (1 << 4) /* no connection table */
+#define LB_VIP_QUIC_SERVER_ID	 (1 << 5) /* QUIC connection ids carry server ids */
+#define LB_VIP_BARRED		 (1 << 6) /* the ring map's bitmap bars reals: look before using one */
+#define LB_VIP_SRC_AND_DPORT	 (1 << 7) /* for user space: how the hash mode was written */
+#define LB_VIP_CHANGING		 (1 << 8) /* for user space: a change began and did not end */
+
+struct vip {
+	__u32 id;     /* index of `rings` and `vip_counters` */
+	__u32 serial; /* never used twice while the pins live: keys the VIP's flows */
+	__u32 flags;
+};
+
+/*
+ * Value of a ring map. Slot s of the ring is the real id (s % 4) of value (s / 4); behind the ring lies a
+ * bitmap of the real ids that no packet of this VIP may go to, though they serve other VIPs. One map
+ * holds both, so that both change in the one update that swaps it in.
+ */
+#define LB_RING_IDS_PER_VALUE 4
+#define LB_RING_VALUES	      ((LB_RING_SIZE + LB_RING_IDS_PER_VALUE - 1) / LB_RING_IDS_PER_VALUE)
+#define LB_BARRED_VALUES      (LB_REAL_IDS / 64)
+
+/* real.flags */
+#define LB_REAL_LIVE (1 << 0)
+#define LB_REAL_V6   (1 << 1)
+
+struct real {
+	struct lb_addr addr;
+	__u32 flags;
+	__u32 generation; /* raised whenever the id gets a new owner */
+	__u32 csum;	  /* IPv4: sum of the outer header's 16-bit words that are the same in every packet */
+	__u32 pad;
+};
+
+/* Key of a connection table: what the VIP's hash mode leaves of the 5-tuple. */
+struct flow_key {
+	struct lb_addr src;
+	__be16 sport;
+	__be16 dport;
+	__u32 vip; /* serial */
+};
+
+struct flow {
+	__u32 real;
+	__u32 generation; /* of the real when the flow was given to it; another one: stale */
+	__u64 last_seen;  /* CLOCK_MONOTONIC, ns: of the last packet (UDP), of the insert (TCP) */
+};
+
+/*
+ * An interface that the balancer serves. An entry lies at index (ifindex + n) % LB_MAX_INTERFACES, n below
+ * LB_INTERFACE_PROBES. The packet path reads ifindex, mtu and mac; the rest is what the operator asked for.
+ */
+struct interface {
+	__u32 ifindex;
+	__u32 mtu; /* bytes of IP packet that the interface can send */
+	__u8 mac[6]; /* of the gateway */
+	__u8 gateway_kind; /* LB_GATEWAY_* */
+	__u8 mode;	   /* LB_MODE_* as asked for */
+	struct lb_addr gateway;
+};
+
+#define LB_GATEWAY_AUTO	   0
+#define LB_GATEWAY_ADDRESS 1
+#define LB_GATEWAY_MAC	   2
+
+#define LB_MODE_AUTO	0
+#define LB_MODE_NATIVE	1
+#define LB_MODE_GENERIC 2
+
+struct count {
+	__u64 packets;
+	__u64 bytes; /* of the frames as received */
+};
+
+struct vip_count {
+	struct count sent;
+	__u64 dropped;
+	__u64 new_flows;
+};
+
+/* At most `limit` events within one second, on one CPU. */
+struct second {
+	__u64 start; /* CLOCK_MONOTONIC, ns */
+	__u64 events;
+};
+
+/* What one CPU counts and limits, in one map value: one look-up a packet. */
+struct cpu_state {
+	struct count reasons[LB_REASON_COUNT];
+	__u64 table[LB_TABLE_EVENT_COUNT];
+	struct second new_flows;
+	struct second too_big_replies;
+};
+
+/* Key of `vip_reals`, which only the control plane reads. */
+struct vip_real_key {
+	__u32 vip;  /* id */
+	__u32 real; /* id */
+};
+
+#define LB_STATE_UP    0
+#define LB_STATE_DRAIN 1
+#define LB_STATE_DOWN  2
+
+struct vip_real {
+	__u32 weight;
+	__u32 state;
+};
+
+/* The one value of `control`, which only the control plane reads. */
+struct control {
+	__u32 abi;
+	__u32 next_serial;
+	__u64 table_entries; /* connection_table.entries */
+	__u32 cpus_auto;     /* connection_table.cpus = "auto" */
+	__u32 pad;
+};
+
+/* Fixed when the program is loaded; see config.h. */
+struct knobs {
+	__u64 build;	     /* which object and knobs this is: another value means "replace the program" */
+	__u64 udp_timeout;   /* ns */
+	__u32 max_ip_packet; /* bytes */
+	__u32 new_flows_per_second;
+	__u32 too_big_replies_per_second;
+	__u32 oversize_reply; /* 0: drop packets that are too long; 1: tell their sender */
+	__be32 source4;	      /* outer source: these bits … */
+	__be32 source4_spread; /* … and where this mask is set, the client's */
+	struct lb_addr source6;
+	__be32 source6_spread; /* of the last word */
+	__u32 source4_prefix;  /* lengths, for user space */
+	__u32 source6_prefix;
+	__u32 pad;
+};
+
+/* Decapsulation, for user space: X(name, help). */
+#define LB_DECAP_RESULTS(X)                                                                        \
+	X(ipv4_in_ipv4, "IPv4 taken out of IPv4")                                                  \
+	X(ipv6_in_ipv4, "IPv6 taken out of IPv4")                                                  \
+	X(ipv4_in_ipv6, "IPv4 taken out of IPv6")                                                  \
+	X(ipv6_in_ipv6, "IPv6 taken out of IPv6")                                                  \
+	X(other_destination, "encapsulated, but not for one of the addresses: passed on")          \
+	X(malformed, "encapsulated for one of the addresses, but no valid packet inside: dropped") \
+	X(not_encapsulated, "anything else: passed on")
+
+#define LB_DECAP_ENUM(name, help) LB_DECAP_##name,
+enum lb_decap_result { LB_DECAP_RESULTS(LB_DECAP_ENUM) LB_DECAP_RESULT_COUNT };
+#undef LB_DECAP_ENUM
+
+#define LB_DECAP_COUNTERS (0 LB_DECAP_RESULTS(LB_PLUS_ONE))
+
+struct decap_state {
+	struct count results[LB_DECAP_RESULT_COUNT];
+};
+
+_Static_assert(sizeof(struct vip_key) == 20, "abi");
+_Static_assert(sizeof(struct vip) == 12, "abi");
+_Static_assert(sizeof(struct real) == 32, "abi");
+_Static_assert(sizeof(struct flow_key) == 24, "abi");
+_Static_assert(sizeof(struct flow) == 16, "abi");
+_Static_assert(sizeof(struct interface) == 32, "abi");
+_Static_assert(sizeof(struct vip_count) == 32, "abi");
+_Static_assert(sizeof(struct vip_real_key) == 8, "abi");
+_Static_assert(sizeof(struct vip_real) == 8, "abi");
+_Static_assert(sizeof(struct control) == 24, "abi");
+_Static_assert(sizeof(struct knobs) == 72, "abi");
+
+#endif

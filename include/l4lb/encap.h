@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * IP in IP (RFC 2003, RFC 2473, RFC 4213): the packet stays as it is, its TTL included, behind one outer
+ * header.
+ *
+ *   received   | Ethernet | VLAN tags |            IP | TCP or UDP | …
+ *   sent       | Ethernet | VLAN tags | outer IP | IP | TCP or UDP | …
+ *
+ * The outer source is synthetic: it spreads the flows of one balancer over the real's receive queues.
+ */
+#ifndef L4LB_ENCAP_H
+#define L4LB_ENCAP_H
+
+#include "config.h"
+#include "csum.h"
+#include "l2.h"
+#include "pkt.h"
+
+#define LB_OUTER_TTL 64
+
+union addr_tail {
+	__be32 word;
+	__be16 half[2];
+};
+
+/* The last word of the client's address: of IPv6 all four, so that a /64 of clients spreads too. */
+static __always_inline __be32 client_word(const struct pkt *p)
+{
+	if (p->flags & LB_PKT_V6)
+		return p->src.word[0] ^ p->src.word[1] ^ p->src.word[2] ^ p->src.word[3];
+	return p->src.word[3];
+}
+
+static __always_inline __be32 outer_source4(const struct pkt *p)
+{
+	union addr_tail tail = {.word = client_word(p)};
+
+	tail.half[1] ^= __builtin_bswap16(p->sport);
+	return knobs.source4 | (tail.word & knobs.source4_spread);
+}
+
+static __always_inline __be32 outer_source6_tail(const struct pkt *p)
+{
+	union addr_tail tail = {.word = p->src.word[3]};
+
+	tail.half[0] ^= p->sport;
+	return knobs.source6.word[3] | (tail.word & knobs.source6_spread);
+}
+
+static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
+				    const struct l2_header *l2, const struct real *real)
+{
+	struct iphdr *ip;
+	__be16 ttl_proto;
+	__u32 sum;
+
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*ip)))
+		return LB_DROP_no_headroom;
+	ip = write_l2(ctx, p, l2, bpf_htons(ETH_P_IP), sizeof(*ip));
+	if (!ip)
+		return LB_DROP_no_headroom;
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tos = p->tos;
+	ip->tot_len = bpf_htons(p->ip_len + sizeof(*ip));
+	ip->id = 0;
+	ip->frag_off = 0;
+	ip->ttl = LB_OUTER_TTL;
+	ip->protocol = p->flags & LB_PKT_V6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	ip->saddr = outer_source4(p);
+	ip->daddr = real->addr.word[3];
+	/* real->csum covers the words that are the same in every packet. */
+	ttl_proto = bpf_htons(LB_OUTER_TTL << 8 | ip->protocol);
+	sum = real->csum + bpf_htons(p->tos) + ip->tot_len + ttl_proto;
+	ip->check = csum_fold(csum_add32(sum, ip->saddr));
+	return LB_GO_ON;
+}
+
+static __always_inline int encap_v6(struct xdp_md *ctx, const struct pkt *p,
+				    const struct l2_header *l2, const struct real *real)
+{
+	struct ipv6hdr *ip;
+
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*ip)))
+		return LB_DROP_no_headroom;
+	ip = write_l2(ctx, p, l2, bpf_htons(ETH_P_IPV6), sizeof(*ip));
+	if (!ip)
+		return LB_DROP_no_headroom;
+	*(__be32 *)ip = bpf_htonl(6U << 28 | (__u32)p->tos << 20);
+	ip->payload_len = bpf_htons(p->ip_len);
+	ip->nexthdr = p->flags & LB_PKT_V6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	ip->hop_limit = LB_OUTER_TTL;
+	ip->saddr.s6_addr32[0] = knobs.source6.word[0];
+	ip->saddr.s6_addr32[1] = knobs.source6.word[1];
+	ip->saddr.s6_addr32[2] = knobs.source6.word[2];
+	ip->saddr.s6_addr32[3] = outer_source6_tail(p);
+	__builtin_memcpy(&ip->daddr, &real->addr, sizeof(ip->daddr));
+	return LB_GO_ON;
+}
+
+/* Bytes that the outer header takes. */
+static __always_inline __u32 encap_overhead(const struct real *real)
+{
+	return real->flags & LB_REAL_V6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+}
+
+/* Sends the packet to the real by way of the interface's gateway. Returns LB_GO_ON or the reason to drop it. */
+static __always_inline int encapsulate(struct xdp_md *ctx, const struct pkt *p,
+				       const struct interface *interface, const struct real *real)
+{
+	struct l2_header l2;
+
+	if (read_l2(ctx, p, &l2))
+		return LB_DROP_no_headroom;
+	__builtin_memcpy(l2.src, l2.dst, ETH_ALEN);
+	__builtin_memcpy(l2.dst, interface->mac, ETH_ALEN);
+	if (real->flags & LB_REAL_V6)
+		return encap_v6(ctx, p, &l2, real);
+	return encap_v4(ctx, p, &l2, real);
+}
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The Linux kernel's jhash (include/linux/jhash.h, after Bob Jenkins' lookup3), for the lengths needed. */
+#ifndef L4LB_HASH_H
+#define L4LB_HASH_H
+
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+#define JHASH_INITVAL 0xdeadbeef
+
+static __always_inline __u32 rol32(__u32 word, __u32 shift)
+{
+	return word << shift | word >> (32 - shift);
+}
+
+static __always_inline __u32 jhash_final(__u32 a, __u32 b, __u32 c)
+{
+	c ^= b;
+	c -= rol32(b, 14);
+	a ^= c;
+	a -= rol32(c, 11);
+	b ^= a;
+	b -= rol32(a, 25);
+	c ^= b;
+	c -= rol32(b, 16);
+	a ^= c;
+	a -= rol32(c, 4);
+	b ^= a;
+	b -= rol32(a, 14);
+	c ^= b;
+	c -= rol32(b, 24);
+	return c;
+}
+
+static __always_inline __u32 jhash_2words(__u32 a, __u32 b, __u32 initval)
+{
+	initval += JHASH_INITVAL + (2 << 2);
+	return jhash_final(a + initval, b + initval, initval);
+}
+
+/* jhash of 16 bytes: one mixing round over 12 of them, the last 4 in the tail. */
+static __always_inline __u32 jhash_16bytes(const __u32 word[4], __u32 initval)
+{
+	__u32 a, b, c;
+
+	a = b = c = JHASH_INITVAL + 16 + initval;
+	a += word[0];
+	b += word[1];
+	c += word[2];
+
+	a -= c;
+	a ^= rol32(c, 4);
+	c += b;
+	b -= a;
+	b ^= rol32(a, 6);
+	a += c;
+	c -= b;
+	c ^= rol32(b, 8);
+	b += a;
+	a -= c;
+	a ^= rol32(c, 16);
+	c += b;
+	b -= a;
+	b ^= rol32(a, 19);
+	a += c;
+	c -= b;
+	c ^= rol32(b, 4);
+	b += a;
+
+	a += word[3];
+	return jhash_final(a, b, c);
+}
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The balancer's maps. The control plane writes all but the counters and the connection tables. */
+#ifndef L4LB_MAPS_H
+#define L4LB_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "abi.h"
+
+/* VIPs and markers. At most three markers an address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4 * LB_MAX_VIPS);
+	__type(key, struct vip_key);
+	__type(value, struct vip);
+} vips SEC(".maps");
+
+/*
+ * VIP id → its ring map; empty: no usable real. BPF_F_MMAPABLE: the control plane fills a ring in memory
+ * instead of with sixteen thousand system calls.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LB_MAX_VIPS);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(map_flags, BPF_F_MMAPABLE);
+			__uint(max_entries, LB_RING_VALUES + LB_BARRED_VALUES);
+			__uint(key_size, sizeof(__u32));
+			__uint(value_size, sizeof(__u64));
+		});
+} rings SEC(".maps");
+
+/* Real id → where it is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LB_REAL_IDS);
+	__type(key, __u32);
+	__type(value, struct real);
+} reals SEC(".maps");
+
+/*
+ * CPU → its connection table. CPUs that should get no packets share a small one, which also lies at
+ * LB_SHARED_TABLE. The sizes come with the inner maps.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LB_MAX_CPUS + 1);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_LRU_HASH);
+			__uint(max_entries, 1);
+			__uint(key_size, sizeof(struct flow_key));
+			__uint(value_size, sizeof(struct flow));
+		});
+} connections SEC(".maps");
+
+/* Server id → real id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LB_MAX_SERVER_IDS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+} server_ids SEC(".maps");
+
+/* The interfaces served, by a small hash of their index: see struct interface. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LB_MAX_INTERFACES);
+	__type(key, __u32);
+	__type(value, struct interface);
+} interfaces SEC(".maps");
+
+/* Counters by reason and table event, and the rate limits. Written by the packet path only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu_state);
+} cpu_states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LB_MAX_VIPS);
+	__type(key, __u32);
+	__type(value, struct vip_count);
+} vip_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LB_REAL_IDS);
+	__type(key, __u32);
+	__type(value, struct count);
+} real_counts SEC(".maps");
+
+/*
+ * For the control plane alone, kept here so that the maps are the whole state: which reals a VIP has,
+ * and what was asked for.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LB_MAX_VIP_REALS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct vip_real_key);
+	__type(value, struct vip_real);
+} vip_reals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} control SEC(".maps");
+
+/* Brings the structs of nested maps into the object's BTF, which Rust's types come from. */
+const volatile struct flow_key lb_btf_flow_key = {};
+const volatile struct flow lb_btf_flow = {};
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * From the frame to struct pkt. A parser returns LB_GO_ON, or the reason for which the packet is none of the
+ * balancer's business. What only matters once the packet turns out to be for a VIP is left as a flag:
+ * the host's own traffic passes whatever it looks like.
+ */
+#ifndef L4LB_PARSE_H
+#define L4LB_PARSE_H
+
+#include "pkt.h"
+
+struct vlan_tag {
+	__be16 tci;
+	__be16 next;
+};
+
+#define LB_IP_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define LB_IP_OFFSET   0x1fff
+
+static __always_inline int is_vlan(__be16 proto)
+{
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
+}
+
+/* Ethernet and up to two VLAN tags. Returns the EtherType behind them, 0 if the frame is too short. */
+static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
+{
+	struct ethhdr *eth = pkt_at(ctx, 0, sizeof(*eth));
+	struct vlan_tag *tag;
+	__be16 proto;
+
+	if (!eth)
+		return 0;
+	p->l3_off = sizeof(*eth);
+	proto = eth->h_proto;
+	if (!is_vlan(proto))
+		return proto;
+	for (int i = 0; i < 2 && is_vlan(proto); i++) {
+		tag = pkt_at(ctx, p->l3_off, sizeof(*tag));
+		if (!tag)
+			return 0;
+		proto = tag->next;
+		p->l3_off += sizeof(*tag);
+	}
+	return proto;
+}
+
+/* The IP packet must lie within the frame and hold the header behind its own. */
+static __always_inline void check_length(struct pkt *p, __u32 header_len)
+{
+	if (p->ip_len > p->frame_len - p->l3_off || p->ip_len < p->l4_off - p->l3_off + header_len)
+		p->flags |= LB_PKT_BAD_LENGTH;
+}
+
+/* TCP or UDP at p->l4_off, the whole fixed header of which must be there. */
+static __always_inline void parse_l4(struct xdp_md *ctx, struct pkt *p)
+{
+	struct tcphdr *tcp;
+	struct udphdr *udp;
+
+	check_length(p, p->proto == IPPROTO_TCP ? sizeof(*tcp) : sizeof(*udp));
+	if (p->flags & LB_PKT_NO_PORTS)
+		return;
+	if (p->proto == IPPROTO_TCP) {
+		tcp = pkt_at(ctx, p->l4_off, sizeof(*tcp));
+		if (!tcp) {
+			p->flags |= LB_PKT_RUNT | LB_PKT_NO_PORTS;
+			return;
+		}
+		p->sport = tcp->source;
+		p->dport = tcp->dest;
+		if (tcp->syn)
+			p->flags |= LB_PKT_SYN;
+		if (tcp->rst)
+			p->flags |= LB_PKT_RST;
+	} else {
+		udp = pkt_at(ctx, p->l4_off, sizeof(*udp));
+		if (!udp) {
+			p->flags |= LB_PKT_RUNT | LB_PKT_NO_PORTS;
+			return;
+		}
+		p->sport = udp->source;
+		p->dport = udp->dest;
+	}
+}
+
+static __always_inline int parse_v4(struct xdp_md *ctx, struct pkt *p)
+{
+	struct iphdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip));
+	__be16 frag;
+
+	if (!ip || ip->version != 4 || ip->ihl < 5)
+		return LB_PASS_bad_ip_header;
+	addr_from_v4(&p->src, ip->saddr);
+	addr_from_v4(&p->dst, ip->daddr);
+	p->proto = ip->protocol;
+	p->tos = ip->tos;
+	p->ip_len = bpf_ntohs(ip->tot_len);
+	p->l4_off = p->l3_off + ip->ihl * 4;
+	frag = ip->frag_off;
+	if (ip->ihl != 5)
+		p->flags |= LB_PKT_OPTIONS;
+	if (frag & bpf_htons(LB_IP_FRAGMENT)) {
+		p->flags |= LB_PKT_FRAGMENT;
+		if (frag & bpf_htons(LB_IP_OFFSET))
+			p->flags |= LB_PKT_NO_PORTS;
+	}
+	return LB_GO_ON;
+}
+
+/*
+ * Walks the extension headers (RFC 8200, section 4) from p->l4_off, where a header of type p->proto
+ * begins, to the first that is none.
+ */
+static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
+{
+	struct ext {
+		__u8 next;
+		__u8 len;
+		__be16 offset; /* of a fragment header: 13 bits, then flags */
+	} *ext;
+	__u8 type;
+
+	for (int i = 0; i <= LB_MAX_EXT_HEADERS; i++) {
+		type = p->proto;
+		if (type != IPPROTO_HOPOPTS && type != IPPROTO_ROUTING && type != IPPROTO_DSTOPTS &&
+		    type != IPPROTO_FRAGMENT && type != IPPROTO_AH)
+			return;
+		ext = pkt_at(ctx, p->l4_off, sizeof(*ext));
+		if (i == LB_MAX_EXT_HEADERS || !ext) {
+			p->flags |= LB_PKT_EXT_HEADERS;
+			return;
+		}
+		p->proto = ext->next;
+		if (type == IPPROTO_FRAGMENT) {
+			p->flags |= LB_PKT_FRAGMENT;
+			p->l4_off += 8;
+			if (ext->offset & bpf_htons(0xfff8)) {
+				p->flags |= LB_PKT_NO_PORTS;
+				return;
+			}
+		} else if (type == IPPROTO_AH) {
+			p->l4_off += (ext->len + 2) * 4;
+		} else {
+			p->l4_off += (ext->len + 1) * 8;
+		}
+		if (p->l4_off > LB_MAX_L4_OFF) {
+			p->flags |= LB_PKT_EXT_HEADERS;
+			return;
+		}
+	}
+}
+
+static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
+{
+	struct ipv6hdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip));
+
+	if (!ip || ip->version != 6)
+		return LB_PASS_bad_ip_header;
+	p->flags |= LB_PKT_V6;
+	addr_from_v6(&p->src, &ip->saddr);
+	addr_from_v6(&p->dst, &ip->daddr);
+	p->proto = ip->nexthdr;
+	p->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+	p->ip_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	p->l4_off = p->l3_off + sizeof(*ip);
+	walk_ext_headers(ctx, p);
+	return LB_GO_ON;
+}
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The packet on its way: what parsing found out, by offsets, which survive bpf_xdp_adjust_head. */
+#ifndef L4LB_PKT_H
+#define L4LB_PKT_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/icmpv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "abi.h"
+
+#define LB_PKT_V6	    (1 << 0)
+#define LB_PKT_OPTIONS	    (1 << 1) /* IPv4 header longer than 20 bytes */
+#define LB_PKT_FRAGMENT	    (1 << 2)
+#define LB_PKT_NO_PORTS	    (1 << 3) /* the transport header's ports are not in this packet */
+#define LB_PKT_RUNT	    (1 << 4) /* ends within the transport header */
+#define LB_PKT_BAD_LENGTH   (1 << 5) /* the IP length contradicts the frame */
+#define LB_PKT_EXT_HEADERS  (1 << 6) /* more extension headers than are walked */
+#define LB_PKT_SYN	    (1 << 7)
+#define LB_PKT_RST	    (1 << 8)
+#define LB_PKT_ICMP_ERROR   (1 << 9) /* src, ports and proto are the quoted flow's, swapped */
+
+struct pkt {
+	struct lb_addr src; /* the client, IPv4 as IPv4-mapped */
+	struct lb_addr dst;
+	__be16 sport;
+	__be16 dport;
+	__u32 flags;
+	__u32 frame_len; /* as received */
+	__u32 ip_len;	 /* as the IP header says, header included */
+	__u32 l3_off;	 /* 14, and 4 for every VLAN tag */
+	__u32 l4_off;
+	__u8 proto;
+	__u8 tos;
+	__u32 vip;	   /* id, once has_vip */
+	__u32 real;	   /* id, once the reason says that the packet goes to one */
+	__u8 has_vip;
+	__u8 new_flow;
+};
+
+/*
+ * A transport header beyond this is not looked for. The mask leaves room for the packet that an ICMP error
+ * quotes; the verifier wants to see it, as an offset loses its bounds on the stack (until Linux 5.18).
+ */
+#define LB_MAX_L4_OFF 511
+#define LB_OFF_MASK   1023
+
+static __always_inline void *pkt_data(struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data;
+}
+
+static __always_inline void *pkt_end(struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data_end;
+}
+
+/* The len bytes at off, or NULL where the frame ends before. */
+static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
+{
+	void *at = pkt_data(ctx) + (off & LB_OFF_MASK);
+
+	/*
+	 * Without this, clang derives from one check that a later one at a smaller offset is needless; the
+	 * verifier does not, where the offset is variable.
+	 */
+	if (!__builtin_constant_p(off))
+		asm volatile("" : "+r"(at));
+	return at + len > pkt_end(ctx) ? NULL : at;
+}
+
+static __always_inline void addr_from_v4(struct lb_addr *addr, __be32 v4)
+{
+	addr->word[0] = 0;
+	addr->word[1] = 0;
+	addr->word[2] = bpf_htonl(0xffff);
+	addr->word[3] = v4;
+}
+
+static __always_inline void addr_from_v6(struct lb_addr *addr, const struct in6_addr *v6)
+{
+	__builtin_memcpy(addr, v6, sizeof(*addr));
+}
+
+static __always_inline int addr_equal(const struct lb_addr *a, const struct lb_addr *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+#endif

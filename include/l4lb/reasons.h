@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Why a packet left the balancer the way it did. Every packet ends with exactly one of these reasons,
+ * and the reason implies the verdict. build.rs derives the Rust table from these lists, and with it
+ * metric labels, `lbctl stats` and the reference in docs/.
+ */
+#ifndef L4LB_REASONS_H
+#define L4LB_REASONS_H
+
+/* X(verdict, name, help). Ordered by verdict: TX, DROP, PASS (verdict.h relies on it). */
+#define LB_REASONS(X)                                                                              \
+	X(TX, connection_table, "sent to the real that the connection table holds for the flow")   \
+	X(TX, ring, "sent to the real that the VIP's ring selects")                                \
+	X(TX, server_id, "sent to the real whose server id the packet carries")                    \
+	X(TX, icmp_error, "ICMP error sent to the real of the flow that it quotes")                \
+	X(TX, echo_reply, "ICMP echo request to a VIP address, answered")                          \
+	X(TX, too_big_reply, "packet too long to encapsulate, its sender told the right size")     \
+	X(DROP, too_big, "packet too long to encapsulate")                                         \
+	X(DROP, too_big_limited, "packet too long to encapsulate, too many such answers already")  \
+	X(DROP, no_real, "the VIP has no real that can take the packet")                           \
+	X(DROP, ip_options, "IPv4 packet with options for a VIP")                                  \
+	X(DROP, fragment, "IP fragment for a VIP")                                                 \
+	X(DROP, extension_headers, "IPv6 packet for a VIP address with too many extension headers") \
+	X(DROP, runt, "packet for a VIP that ends within its transport header")                    \
+	X(DROP, bad_length, "packet for a VIP whose IP length contradicts the frame")              \
+	X(DROP, no_headroom, "the driver left no room in front of the frame to encapsulate it")    \
+	X(PASS, not_vip, "not for a VIP")                                                          \
+	X(PASS, not_ip, "neither IPv4 nor IPv6")                                                   \
+	X(PASS, bad_ip_header, "no complete and valid IP header")                                  \
+	X(PASS, other_protocol, "IP, but neither TCP, UDP nor ICMP")                               \
+	X(PASS, other_icmp, "ICMP that is neither an echo request nor an error of a VIP's flow")   \
+	X(PASS, other_interface, "for a VIP, but on an interface that this instance does not serve")
+
+/* What happened at the connection table and the server ids: X(name, help). */
+#define LB_TABLE_EVENTS(X)                                                                         \
+	X(hit, "the flow was in the table and its real may still take it")                         \
+	X(miss_syn, "TCP SYN: a new connection, the table is not asked")                           \
+	X(miss_tcp, "TCP packet of a flow that is not in the table")                               \
+	X(miss_udp, "UDP packet of a flow that is not in the table")                               \
+	X(miss_icmp_error, "ICMP error that quotes a flow which is not in the table")              \
+	X(stale, "the flow's real was removed or is down: selected again")                         \
+	X(expired, "UDP flow silent for longer than the timeout: selected again")                  \
+	X(inserted, "flow remembered")                                                             \
+	X(flood, "flow not remembered: too many new flows on this CPU within the second")          \
+	X(no_table, "no connection table for this CPU: balanced by the ring alone")                \
+	X(server_id_known, "packet with the server id of a real")                                  \
+	X(server_id_unknown, "packet with a server id that is zero, unknown or of a real that is down")
+
+#endif

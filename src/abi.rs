@@ -1,0 +1,195 @@
+//! The structs and constants of include/l4lb/abi.h, and their conversion from and to the words of users.
+//!
+//! The structs come from the skeletons' BTF, the constants from the header by way of build.rs. Byte order
+//! is converted here and nowhere else.
+#![expect(unsafe_code, reason = "asserts which structs are plain bytes")]
+
+use std::mem::size_of;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+pub(crate) use crate::skel::balancer::types::control;
+pub(crate) use crate::skel::balancer::types::count;
+pub(crate) use crate::skel::balancer::types::cpu_state;
+pub(crate) use crate::skel::balancer::types::flow;
+pub(crate) use crate::skel::balancer::types::flow_key;
+pub(crate) use crate::skel::balancer::types::interface;
+pub(crate) use crate::skel::balancer::types::knobs;
+pub(crate) use crate::skel::balancer::types::lb_addr;
+pub(crate) use crate::skel::balancer::types::real;
+pub(crate) use crate::skel::balancer::types::rodata as balancer_rodata;
+pub(crate) use crate::skel::balancer::types::vip;
+pub(crate) use crate::skel::balancer::types::vip_count;
+pub(crate) use crate::skel::balancer::types::vip_key;
+pub(crate) use crate::skel::balancer::types::vip_real;
+pub(crate) use crate::skel::balancer::types::vip_real_key;
+pub(crate) use crate::skel::decap::types::decap_state;
+pub(crate) use crate::skel::decap::types::lb_addr as decap_addr;
+
+use crate::addr::Protocol;
+use crate::addr::Vip;
+
+/// The constants of abi.h, without their prefix.
+pub(crate) mod consts {
+    #![allow(dead_code, reason = "some are for the programs alone")]
+    #![expect(unused_parens, reason = "generated from C")]
+    include!(concat!(env!("OUT_DIR"), "/consts.rs"));
+}
+
+/// Slots of the chain: `L4LB_CHAIN_SLOTS` of chain.h.
+pub(crate) const CHAIN_SLOTS: u32 = 16;
+
+/// `IPPROTO_ICMP`: the protocol of the marker that says "this is a VIP's address".
+const ICMP: u8 = 1;
+
+/// A type that is nothing but bytes, any of which are valid.
+///
+/// # Safety
+/// No padding, no pointers, no invalid values.
+pub(crate) unsafe trait Pod: Copy + Default + 'static {}
+
+macro_rules! pod {
+    ($($type:ty, $size:expr;)*) => {$(
+        const _: () = assert!(size_of::<$type>() == $size);
+        // SAFETY: integers and arrays of integers only; abi.h asserts that there is no padding.
+        unsafe impl Pod for $type {}
+    )*};
+}
+
+pod! {
+    u32, 4;
+    u64, 8;
+    control, 24;
+    count, 16;
+    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 32;
+    decap_addr, 16;
+    decap_state, 16 * (consts::DECAP_COUNTERS as usize);
+    flow, 16;
+    flow_key, 24;
+    interface, 32;
+    knobs, 72;
+    real, 32;
+    vip, 12;
+    vip_count, 32;
+    vip_key, 20;
+    vip_real, 8;
+    vip_real_key, 8;
+}
+
+/// The bytes of a value.
+pub(crate) fn bytes_of<T: Pod>(value: &T) -> &[u8] {
+    // SAFETY: `Pod` has no padding, so every byte is initialised, and the slice lives as long as `value`.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// The value of these bytes, if there are as many as it takes.
+pub(crate) fn from_bytes<T: Pod>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: as many bytes as the value takes are readable, and any of them are valid for `Pod`.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+fn words(address: Ipv6Addr) -> [u32; 4] {
+    let octets = address.octets();
+    std::array::from_fn(|i| {
+        u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]])
+    })
+}
+
+fn address_of(words: [u32; 4]) -> IpAddr {
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    Ipv6Addr::from(octets).to_canonical()
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+impl From<IpAddr> for lb_addr {
+    fn from(address: IpAddr) -> Self {
+        Self { word: words(mapped(address)) }
+    }
+}
+
+impl From<lb_addr> for IpAddr {
+    fn from(address: lb_addr) -> Self {
+        address_of(address.word)
+    }
+}
+
+impl From<IpAddr> for decap_addr {
+    fn from(address: IpAddr) -> Self {
+        Self { word: words(mapped(address)) }
+    }
+}
+
+impl From<decap_addr> for IpAddr {
+    fn from(address: decap_addr) -> Self {
+        address_of(address.word)
+    }
+}
+
+/// The `__be32` of an IPv4 address.
+pub(crate) fn be32(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+/// The IPv4 address of a `__be32`.
+pub(crate) fn from_be32(word: u32) -> Ipv4Addr {
+    Ipv4Addr::from(word.to_ne_bytes())
+}
+
+impl From<Vip> for vip_key {
+    fn from(vip: Vip) -> Self {
+        Self {
+            addr: vip.address.into(),
+            port: vip.port.to_be(),
+            proto: vip.protocol.number(),
+            pad: 0,
+        }
+    }
+}
+
+impl vip_key {
+    /// The VIP of a key; `None` for the marker of an address, which has no protocol of a VIP.
+    pub(crate) fn vip(&self) -> Option<Vip> {
+        Some(Vip {
+            address: self.addr.into(),
+            port: u16::from_be(self.port),
+            protocol: Protocol::from_number(self.proto)?,
+        })
+    }
+
+    /// The keys of the markers that a VIP needs beside its own entry: see `struct vip_key` in abi.h.
+    pub(crate) fn markers(vip: &Vip) -> [Self; 2] {
+        [vip.protocol.number(), ICMP]
+            .map(|proto| Self { addr: vip.address.into(), port: 0, proto, pad: 0 })
+    }
+
+    /// An order, so that keys can be compared and kept in sets.
+    pub(crate) fn sort_key(&self) -> ([u32; 4], u16, u8) {
+        (self.addr.word, self.port, self.proto)
+    }
+}
+
+impl real {
+    /// A live real. `csum` sums what is the same in every outer IPv4 header to it: version and header
+    /// length, and the destination.
+    pub(crate) fn live(address: IpAddr, generation: u32) -> Self {
+        let (csum, v6) = match address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                let half = |high, low| u32::from(u16::from_ne_bytes([high, low]));
+                (half(0x45, 0) + half(a, b) + half(c, d), 0)
+            }
+            IpAddr::V6(_) => (0, consts::REAL_V6),
+        };
+        Self { addr: address.into(), flags: consts::REAL_LIVE | v6, generation, csum, pad: 0 }
+    }
+}

@@ -1,0 +1,514 @@
+//! The balancer of an instance: planning, applying, changing and reading it.
+//!
+//! The maps are the whole state: a [`Balancer`] can be opened by any process at any time, forwarding
+//! needs none. Readers are free; whoever writes waits for the instance's lock.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::addr::Mac;
+use crate::chain::Chain;
+use crate::chain::pin_error;
+use crate::config::Config;
+use crate::config::Cpus;
+use crate::config::GatewayAddress;
+use crate::config::InterfaceConfig;
+use crate::config::XdpMode;
+use crate::dataplane::Dataplane;
+use crate::decap;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::Lock;
+use crate::instance::unpin;
+use crate::maps::Map;
+use crate::netlink;
+use crate::netlink::Gateway;
+use crate::object;
+use crate::plan;
+use crate::plan::Host;
+use crate::plan::Plan;
+use crate::plan::ResolvedInterface;
+use crate::plan::RunningInterface;
+use crate::plan::Snapshot;
+use crate::sys;
+use crate::table::Table;
+use crate::table::diff;
+
+/// Name of the balancer program's pin.
+pub(crate) const PROGRAM: &str = "balancer";
+
+/// How long a gateway may take to answer.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A running balancer.
+#[derive(Debug)]
+pub struct Balancer {
+    instance: Instance,
+    pub(crate) dataplane: Dataplane,
+}
+
+impl Balancer {
+    /// Opens the balancer of an instance.
+    pub fn open(instance: &Instance) -> Result<Self> {
+        instance.check_host()?;
+        match open_dataplane(instance)? {
+            Some(dataplane) => Ok(Self { instance: instance.clone(), dataplane }),
+            None => Err(Error::NotRunning {
+                instance: instance.name().to_owned(),
+                path: instance.dir(),
+            }),
+        }
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// What [`Balancer::apply`] would change. Changes nothing, apart from asking for the gateways.
+    pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
+        config.check()?;
+        instance.check_host()?;
+        make_plan(instance, config)
+    }
+
+    /// Loads, attaches and programs until the kernel matches the configuration.
+    ///
+    /// Traffic that is forwarded already goes on all along. If it fails before the first packet could be
+    /// forwarded, nothing remains.
+    pub fn apply(instance: &Instance, config: &Config) -> Result<Plan> {
+        config.check()?;
+        instance.check_host()?;
+        // What cannot work is found out before anything is created.
+        let plan = make_plan(instance, config)?;
+        refuse_foreign_programs(instance, &plan)?;
+        if plan.is_empty() {
+            return Ok(plan);
+        }
+        let fresh = !instance.exists();
+        let lock = instance.lock()?;
+        let plan = make_plan(instance, config)?;
+        match carry_out(instance, &plan) {
+            Ok(()) => Ok(plan),
+            Err(error) => {
+                if fresh {
+                    remove_all(instance, lock)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same.
+    pub fn edit(&self, change: impl FnOnce(&mut Table) -> Result<()>) -> Result<Plan> {
+        let Some(_lock) = self.instance.lock_existing()? else {
+            return Err(Error::NotRunning {
+                instance: self.instance.name().to_owned(),
+                path: self.instance.dir(),
+            });
+        };
+        let running = self.dataplane.read_table(self.next_serial()?)?;
+        let mut wanted = running.table();
+        change(&mut wanted)?;
+        let mut config = Config::default();
+        wanted.write_to(&mut config);
+        config.check()?;
+        let diff = diff(&running, &wanted);
+        for write in &diff.writes {
+            self.dataplane.write(write)?;
+        }
+        Ok(Plan { vips: diff.vips, server_ids: diff.server_ids, ..Plan::default() })
+    }
+
+    fn next_serial(&self) -> Result<u32> {
+        Ok(self.dataplane.control()?.map_or(1, |control| control.next_serial))
+    }
+
+    /// The VIPs, reals and server ids that run.
+    pub fn table(&self) -> Result<Table> {
+        Ok(self.dataplane.read_table(self.next_serial()?)?.table())
+    }
+
+    /// The running state as a configuration: planning it changes nothing. The metrics endpoint belongs to
+    /// `lbctl serve` and is not part of it.
+    pub fn save(&self) -> Result<Config> {
+        let mut config = Config::default();
+        self.table()?.write_to(&mut config);
+        if let Some(control) = self.dataplane.control()? {
+            let table = &mut config.connection_table;
+            table.entries = u32::try_from(control.table_entries).unwrap_or(u32::MAX);
+            if control.cpus_auto == 0 {
+                let (own, _) = self.dataplane.read_tables(possible_cpus()?)?;
+                table.cpus = Cpus::List(own.into_keys().collect());
+            }
+        }
+        if let Some(knobs) = running_knobs(&self.instance)? {
+            plan::write_knobs(&knobs, &mut config);
+        }
+        config.interfaces = read_interfaces(&self.instance, &self.dataplane)?
+            .into_iter()
+            .filter_map(|(name, interface)| Some(plan::interface_config(&name, &interface.entry?)))
+            .collect();
+        Ok(config)
+    }
+
+    /// Asks for the gateways and MTUs of all interfaces again, and follows what changed. Returns a line
+    /// about each change, and an error for each gateway that cannot be resolved: its last MAC stays.
+    pub fn follow_gateways(&self) -> Result<(Vec<String>, Vec<Error>)> {
+        let Some(_lock) = self.instance.lock_existing()? else { return Ok((Vec::new(), Vec::new())) };
+        let (mut changes, mut errors) = (Vec::new(), Vec::new());
+        for (name, running) in read_interfaces(&self.instance, &self.dataplane)? {
+            let Some(old) = running.entry else { continue };
+            let resolved = match resolve(&plan::interface_config(&name, &old)) {
+                Ok(resolved) => resolved,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
+            };
+            let new = resolved.entry();
+            if new.ifindex == old.ifindex && abi::bytes_of(&new) != abi::bytes_of(&old) {
+                self.dataplane.set_interface(&new, &name)?;
+                changes.push(format!(
+                    "interface {name}: gateway {}, MTU {}",
+                    resolved.gateway, resolved.mtu
+                ));
+            }
+        }
+        Ok((changes, errors))
+    }
+
+    /// Detaches the balancer and removes every pin of it. A chain that other programs use stays.
+    /// Whether there was anything to remove.
+    pub fn down(instance: &Instance) -> Result<bool> {
+        instance.check_host()?;
+        let Some(lock) = instance.lock_existing()? else { return Ok(false) };
+        if !decap::is_attached(instance) {
+            remove_all(instance, lock)?;
+            return Ok(true);
+        }
+        let chain = Chain::open(instance)?;
+        chain.remove(consts::SLOT_BALANCER, PROGRAM)?;
+        for (name, interface) in links(instance)? {
+            if !interface.needed_by_others {
+                remove_pin(&instance.link(&name))?;
+            }
+        }
+        for name in MAPS {
+            remove_pin(&instance.map(name))?;
+        }
+        Ok(true)
+    }
+}
+
+/// The pins of the balancer's own maps.
+const MAPS: [&str; 11] = [
+    "vips", "rings", "reals", "connections", "server_ids", "interfaces", "cpu_states", "vip_counts",
+    "real_counts", "vip_reals", "control",
+];
+
+fn remove_pin(path: &std::path::Path) -> Result<()> {
+    unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
+}
+
+/// Removes every pin: links first, so that no packet meets half a balancer.
+pub(crate) fn remove_all(instance: &Instance, lock: Lock) -> Result<()> {
+    for part in ["link", "prog", "map"] {
+        let dir = instance.dir().join(part);
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries.filter_map(Result::ok) {
+            remove_pin(&entry.path())?;
+        }
+    }
+    instance.remove_dirs(lock)
+}
+
+pub(crate) fn possible_cpus() -> Result<u32> {
+    let cpus = libbpf_rs::num_possible_cpus().map_err(|error| Error::Host {
+        operation: "count the CPUs",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX).min(consts::MAX_CPUS))
+}
+
+/// The CPUs that are online, from a list such as `0-3,5`.
+fn online_cpus() -> Result<Vec<u32>> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online")
+        .map_err(|source| Error::Host { operation: "list the CPUs", source })?;
+    let mut cpus = Vec::new();
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        if let (Ok(first), Ok(last)) = (first.parse(), last.parse::<u32>()) {
+            cpus.extend(first..=last);
+        }
+    }
+    Ok(cpus)
+}
+
+fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
+    // The first apply makes the control record before anything depends on the rest.
+    let pin = instance.map("control");
+    if !pin.exists() {
+        return Ok(None);
+    }
+    let control: Map<u32, abi::control> = Map::open(&pin)?;
+    let control = control.get(&0)?.unwrap_or_default();
+    match control.abi {
+        0 => Ok(None),
+        consts::ABI_VERSION => Dataplane::open(instance).map(Some),
+        running => Err(Error::Abi {
+            instance: instance.name().to_owned(),
+            running,
+            ours: consts::ABI_VERSION,
+        }),
+    }
+}
+
+/// The knobs of the program in the chain; `None` if it is not the one that is pinned.
+fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
+    let pin = instance.program(PROGRAM);
+    if !instance.program("root").exists() || !Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)? {
+        return Ok(None);
+    }
+    let info = sys::pinned(&pin)
+        .and_then(|program| sys::program_info(program.as_fd()))
+        .map_err(|source| pin_error("open", &pin, source))?;
+    for id in info.maps {
+        let Ok(map) = MapHandle::from_map_id(id) else { continue };
+        if !map.name().to_string_lossy().ends_with(".rodata") {
+            continue;
+        }
+        let value = map.lookup(&0_u32.to_ne_bytes(), libbpf_rs::MapFlags::ANY).ok().flatten();
+        let offset = std::mem::offset_of!(abi::balancer_rodata, knobs);
+        return Ok(value.and_then(|bytes| abi::from_bytes(bytes.get(offset..)?)));
+    }
+    Ok(None)
+}
+
+/// The links of an instance, before entries are known.
+pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, RunningInterface>> {
+    let others = decap::interfaces(instance)?;
+    let mut interfaces = BTreeMap::new();
+    for name in instance.links()? {
+        let pin = instance.link(&name);
+        let link = sys::pinned(&pin)
+            .and_then(|link| sys::link_info(link.as_fd()))
+            .map_err(|source| pin_error("open", &pin, source))?;
+        let attached = (link.ifindex != 0).then_some(link.ifindex);
+        let mode = attached.and_then(|ifindex| sys::attached(ifindex).ok().flatten());
+        let mode = mode.filter(|mode| mode.program == link.program).map(|attached| attached.mode);
+        let needed_by_others = attached.is_some_and(|ifindex| others.contains(&ifindex));
+        interfaces
+            .insert(name, RunningInterface { attached, mode, entry: None, needed_by_others });
+    }
+    Ok(interfaces)
+}
+
+/// The indices of the interfaces that the balancer serves.
+pub(crate) fn served_interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
+    let Some(dataplane) = open_dataplane(instance)? else { return Ok(BTreeSet::new()) };
+    Ok(dataplane.read_interfaces()?.into_iter().map(|entry| entry.ifindex).collect())
+}
+
+pub(crate) fn read_interfaces(
+    instance: &Instance,
+    dataplane: &Dataplane,
+) -> Result<BTreeMap<String, RunningInterface>> {
+    let mut interfaces = links(instance)?;
+    for entry in dataplane.read_interfaces()? {
+        let link = interfaces.values_mut().find(|link| link.attached == Some(entry.ifindex));
+        if let Some(link) = link {
+            link.entry = Some(entry);
+            continue;
+        }
+        // Its interface is gone, or an interrupted command left it behind.
+        interfaces.insert(
+            format!("index {}", entry.ifindex),
+            RunningInterface { attached: None, mode: None, entry: Some(entry), needed_by_others: true },
+        );
+    }
+    Ok(interfaces)
+}
+
+fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
+    let Some(dataplane) = open_dataplane(instance)? else {
+        let interfaces = links(instance)?;
+        return Ok(Snapshot { interfaces, ..Snapshot::default() });
+    };
+    let control = dataplane.control()?;
+    let next_serial = control.map_or(1, |control| control.next_serial);
+    let (tables, shared_table) = dataplane.read_tables(possible_cpus()?)?;
+    Ok(Snapshot {
+        knobs: running_knobs(instance)?,
+        control,
+        tables,
+        shared_table,
+        interfaces: read_interfaces(instance, &dataplane)?,
+        table: dataplane.read_table(next_serial)?,
+    })
+}
+
+fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
+    let gateway = match (config.gateway_mac, config.gateway) {
+        (Some(mac), _) => Gateway::Mac(mac.0),
+        (None, Some(GatewayAddress::Address(address))) => Gateway::Address(address),
+        (None, _) => Gateway::Auto,
+    };
+    let (link, resolved) = netlink::resolve_blocking(&config.name, &gateway, GATEWAY_TIMEOUT)?;
+    Ok(ResolvedInterface {
+        config: config.clone(),
+        ifindex: link.index,
+        mtu: link.mtu,
+        gateway: Mac(resolved.mac),
+    })
+}
+
+fn make_plan(instance: &Instance, config: &Config) -> Result<Plan> {
+    let snapshot = read_snapshot(instance)?;
+    let interfaces: Vec<_> = config.interfaces.iter().map(resolve).collect::<Result<_>>()?;
+    let host = Host { online_cpus: online_cpus()?, possible_cpus: possible_cpus()? };
+    plan::plan(&snapshot, config, &interfaces, &host)
+}
+
+/// Finds out whose program is on an interface that is to be attached.
+fn refuse_foreign_programs(instance: &Instance, plan: &Plan) -> Result<()> {
+    plan.steps.attach.iter().try_for_each(|interface| {
+        refuse_foreign_program(instance, &interface.config.name, interface.ifindex)
+    })
+}
+
+pub(crate) fn refuse_foreign_program(instance: &Instance, name: &str, ifindex: u32) -> Result<()> {
+    let Ok(Some(attached)) = sys::attached(ifindex) else { return Ok(()) };
+    if let Some(owner) = owner(instance, ifindex) {
+        return Err(Error::OtherInstance { interface: name.to_owned(), owner });
+    }
+    let program = sys::program_by_id(attached.program)
+        .and_then(|program| sys::program_info(program.as_fd()))
+        .map_or_else(|_| "unknown".to_owned(), |info| info.name);
+    Err(Error::ForeignProgram {
+        interface: name.to_owned(),
+        program,
+        id: attached.program,
+        instance: instance.name().to_owned(),
+    })
+}
+
+/// The other instance that has a link to the interface.
+fn owner(instance: &Instance, ifindex: u32) -> Option<String> {
+    let siblings = std::fs::read_dir(instance.dir().parent()?).ok()?;
+    siblings.filter_map(Result::ok).find_map(|sibling| {
+        let name = sibling.file_name().into_string().ok()?;
+        let links = std::fs::read_dir(sibling.path().join("link")).ok()?;
+        let mut links = links.filter_map(|link| sys::pinned(&link.ok()?.path()).ok());
+        let has = links.any(|link| sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex));
+        (has && name != instance.name()).then_some(name)
+    })
+}
+
+/// Attaches the root program, and pins the link.
+pub(crate) fn attach(
+    instance: &Instance,
+    chain: &Chain,
+    name: &str,
+    ifindex: u32,
+    mode: XdpMode,
+) -> Result<XdpMode> {
+    let pin = instance.link(name);
+    // A link whose interface is gone.
+    remove_pin(&pin)?;
+    let create = |mode| sys::link_create(chain.root(), ifindex, mode);
+    let (link, mode) = match mode {
+        XdpMode::Generic => (create(mode), mode),
+        XdpMode::Native => (create(mode), mode),
+        XdpMode::Auto => match create(XdpMode::Native) {
+            Ok(link) => (Ok(link), XdpMode::Native),
+            Err(error) => {
+                let generic = create(XdpMode::Generic);
+                if generic.is_ok() {
+                    tracing::warn!(
+                        "interface {name}: native XDP is not possible ({error}); generic mode is \
+                         slower"
+                    );
+                }
+                (generic, XdpMode::Generic)
+            }
+        },
+    };
+    let link = link.map_err(|source| match mode {
+        XdpMode::Native => Error::NativeMode { interface: name.to_owned(), source },
+        mode => Error::Attach { interface: name.to_owned(), mode, source },
+    })?;
+    sys::pin(link.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
+    Ok(mode)
+}
+
+fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
+    let steps = &plan.steps;
+    let chain = Chain::open_or_create(instance)?;
+
+    // First what can fail: an interface without an entry passes its packets on.
+    let mut attached: Vec<String> = Vec::new();
+    for interface in &steps.attach {
+        let name = &interface.config.name;
+        let done = refuse_foreign_program(instance, name, interface.ifindex)
+            .and_then(|()| attach(instance, &chain, name, interface.ifindex, interface.config.xdp_mode));
+        if let Err(error) = done {
+            for name in &attached {
+                remove_pin(&instance.link(name))?;
+            }
+            return Err(error);
+        }
+        attached.push(name.clone());
+    }
+
+    let loaded = steps
+        .replace_program
+        .then(|| object::load_balancer(Some(instance), &steps.knobs))
+        .transpose()?;
+    let dataplane = Dataplane::open(instance)?;
+    dataplane.set_tables(&steps.tables, possible_cpus()?)?;
+    if let Some(control) = &steps.control {
+        dataplane.control.set(&0, control)?;
+    }
+    for write in &steps.table.writes {
+        dataplane.write(write)?;
+    }
+    for entry in &steps.entries {
+        dataplane.set_interface(entry, "")?;
+    }
+    if let Some(loaded) = &loaded {
+        chain.put(consts::SLOT_BALANCER, loaded.program.as_fd(), PROGRAM)?;
+    }
+
+    for interface in &steps.reattach {
+        reattach(instance, &chain, interface)?;
+    }
+    for name in &steps.detach {
+        remove_pin(&instance.link(name))?;
+    }
+    for entry in &steps.remove_entries {
+        dataplane.remove_interface(entry.ifindex)?;
+    }
+    Ok(())
+}
+
+/// Attaches in another mode. If that fails, the old mode is restored.
+fn reattach(instance: &Instance, chain: &Chain, interface: &ResolvedInterface) -> Result<()> {
+    let name = &interface.config.name;
+    let before = sys::attached(interface.ifindex).ok().flatten().map(|attached| attached.mode);
+    remove_pin(&instance.link(name))?;
+    let done = attach(instance, chain, name, interface.ifindex, interface.config.xdp_mode);
+    if let (Err(error), Some(before)) = (&done, before) {
+        tracing::warn!("{error}");
+        attach(instance, chain, name, interface.ifindex, before)?;
+    }
+    done.map(drop)
+}

@@ -1,0 +1,229 @@
+//! What can be typed. Only parsing: nothing here asks the system.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use l4lb::DEFAULT_BPFFS;
+use l4lb::DEFAULT_INSTANCE;
+use l4lb::HashMode;
+use l4lb::Vip;
+use l4lb::XdpMode;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
+                          VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";
+
+/// An XDP layer-4 load balancer
+#[derive(Debug, Parser)]
+#[command(name = "lbctl", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The instance: several can run side by side, on different interfaces
+    #[arg(long, global = true, default_value = DEFAULT_INSTANCE, value_name = "NAME")]
+    pub(crate) instance: String,
+
+    /// Where the bpf filesystem is mounted
+    #[arg(long, global = true, default_value = DEFAULT_BPFFS, value_name = "PATH")]
+    pub(crate) bpffs: PathBuf,
+
+    /// Mount the bpf filesystem if it is not mounted
+    #[arg(long, global = true)]
+    pub(crate) mount_bpffs: bool,
+
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration file: TOML, or JSON if its name ends in .json
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what apply would change; exit 0 when nothing, 3 when something
+    Plan(ConfigFile),
+    /// Load, attach and program until the kernel matches the file
+    Apply(ConfigFile),
+    /// Apply, then stay: follow gateways, answer Prometheus; SIGHUP reloads, SIGTERM leaves the data
+    /// plane running
+    Serve(ConfigFile),
+    /// Detach and remove every pin of the instance
+    Down,
+    /// Print the running state as a config file
+    Save,
+    /// Show interfaces, chain, VIPs, reals and connection-table fill
+    Status,
+    /// List, add and delete VIPs
+    #[command(subcommand)]
+    Vip(VipCommand),
+    /// List, add, change and delete the reals of a VIP
+    #[command(subcommand)]
+    Real(RealCommand),
+    /// Show the counters of the packet path
+    Stats,
+    /// The real's side: take the outer header off
+    #[command(subcommand)]
+    Decap(DecapCommand),
+    /// Send the packets of test files through a private copy of the balancer
+    Test {
+        /// Files of packet tests (JSON)
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VipCommand {
+    /// List all VIPs
+    List,
+    /// Add a VIP, without reals as yet
+    Add {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+        /// What decides where a flow goes
+        #[arg(long, value_enum, default_value_t = Hash::FiveTuple)]
+        hash: Hash,
+        /// Do not remember flows: the ring alone decides
+        #[arg(long)]
+        no_connection_table: bool,
+        /// Follow the server ids in QUIC connection ids
+        #[arg(long)]
+        quic_connection_id: bool,
+    },
+    /// Delete a VIP and its reals
+    Delete {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+    },
+}
+
+/// `HashMode`, as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Hash {
+    #[value(name = "5-tuple")]
+    FiveTuple,
+    NoSourcePort,
+    DestinationPort,
+    SourceAndDestinationPort,
+}
+
+impl From<Hash> for HashMode {
+    fn from(hash: Hash) -> Self {
+        match hash {
+            Hash::FiveTuple => Self::FiveTuple,
+            Hash::NoSourcePort => Self::NoSourcePort,
+            Hash::DestinationPort => Self::DestinationPort,
+            Hash::SourceAndDestinationPort => Self::SourceAndDestinationPort,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RealCommand {
+    /// List the reals of a VIP, or of all
+    List {
+        /// Such as tcp://10.200.1.1:80
+        vip: Option<Vip>,
+    },
+    /// Add a real to a VIP
+    Add {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+        /// The server's address
+        real: IpAddr,
+        /// Its share, relative to the VIP's other reals
+        #[arg(long, default_value_t = 1)]
+        weight: u32,
+    },
+    /// Delete a real from a VIP: its flows move at once
+    Delete {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+        /// The server's address
+        real: IpAddr,
+    },
+    /// Change a real's weight
+    Weight {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+        /// The server's address
+        real: IpAddr,
+        /// Its share, relative to the VIP's other reals; 0: no new flows
+        weight: u32,
+    },
+    /// Give a real no new flows; existing ones stay
+    Drain {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+        /// The server's address
+        real: IpAddr,
+    },
+    /// Take a real down: its flows move at once
+    Down {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+        /// The server's address
+        real: IpAddr,
+    },
+    /// Let a real that was drained or down take flows again
+    Up {
+        /// Such as tcp://10.200.1.1:80
+        vip: Vip,
+        /// The server's address
+        real: IpAddr,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DecapCommand {
+    /// Decapsulate what comes in by an interface
+    Attach {
+        /// The interface
+        interface: String,
+        /// Outer destinations to decapsulate for [default: the interface's own addresses]
+        #[arg(long = "address", value_name = "ADDRESS")]
+        addresses: Vec<IpAddr>,
+        /// Where the program runs
+        #[arg(long = "xdp-mode", value_enum, default_value_t = Mode::Auto)]
+        mode: Mode,
+    },
+    /// Stop decapsulating
+    Detach {
+        /// The interface [default: all]
+        interface: Option<String>,
+    },
+    /// Show what is decapsulated, and how much
+    Status,
+}
+
+/// `XdpMode`, as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Mode {
+    Auto,
+    Native,
+    Generic,
+}
+
+impl From<Mode> for XdpMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Auto => Self::Auto,
+            Mode::Native => Self::Native,
+            Mode::Generic => Self::Generic,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! One file per command, or per family of commands.
+
+pub(crate) mod decap;
+pub(crate) mod plan;
+pub(crate) mod real;
+pub(crate) mod serve;
+pub(crate) mod state;
+pub(crate) mod test;
+pub(crate) mod vip;

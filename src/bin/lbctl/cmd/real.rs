@@ -1,0 +1,94 @@
+//! `lbctl real`
+
+use std::net::IpAddr;
+
+use l4lb::Balancer;
+use l4lb::Error;
+use l4lb::Instance;
+use l4lb::Plan;
+use l4lb::RealSpec;
+use l4lb::RealState;
+use l4lb::Vip;
+
+use crate::Exit;
+use crate::Result;
+use crate::args::RealCommand;
+use crate::output;
+
+pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Result {
+    let balancer = Balancer::open(instance)?;
+    let plan = match command {
+        RealCommand::List { vip } => {
+            list(&balancer, *vip, json)?;
+            return Ok(Exit::Done);
+        }
+        RealCommand::Add { vip, real, weight } => balancer.edit(|table| {
+            let spec = table.vips.get_mut(vip).ok_or(Error::NoSuchVip(*vip))?;
+            if spec.reals.contains_key(real) {
+                return Err(Error::RealExists { vip: *vip, real: *real });
+            }
+            spec.reals.insert(*real, RealSpec { weight: *weight, state: RealState::Up });
+            Ok(())
+        })?,
+        RealCommand::Delete { vip, real } => balancer.edit(|table| {
+            let spec = table.vips.get_mut(vip).ok_or(Error::NoSuchVip(*vip))?;
+            let missing = Error::NoSuchReal { vip: *vip, real: *real };
+            spec.reals.remove(real).map(drop).ok_or(missing)
+        })?,
+        RealCommand::Weight { vip, real, weight } => {
+            change(&balancer, *vip, *real, |spec| spec.weight = *weight)?
+        }
+        RealCommand::Drain { vip, real } => {
+            change(&balancer, *vip, *real, |spec| spec.state = RealState::Drain)?
+        }
+        RealCommand::Down { vip, real } => {
+            change(&balancer, *vip, *real, |spec| spec.state = RealState::Down)?
+        }
+        RealCommand::Up { vip, real } => {
+            change(&balancer, *vip, *real, |spec| spec.state = RealState::Up)?
+        }
+    };
+    if json { output::json(&plan)? } else { output::text(&plan)? }
+    Ok(Exit::Done)
+}
+
+fn change(
+    balancer: &Balancer,
+    vip: Vip,
+    real: IpAddr,
+    change: impl FnOnce(&mut RealSpec),
+) -> Result<Plan> {
+    let plan = balancer.edit(|table| {
+        let spec = table.vips.get_mut(&vip).ok_or(Error::NoSuchVip(vip))?;
+        change(spec.reals.get_mut(&real).ok_or(Error::NoSuchReal { vip, real })?);
+        Ok(())
+    })?;
+    Ok(plan)
+}
+
+fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
+    let mut vips = balancer.status()?.vips;
+    if let Some(vip) = vip {
+        vips.retain(|status| status.vip == vip);
+        if vips.is_empty() {
+            return Err(Error::NoSuchVip(vip).into());
+        }
+    }
+    if json {
+        output::json(&vips)?;
+        return Ok(());
+    }
+    let rows = vips.iter().flat_map(|vip| {
+        vip.reals.iter().map(|real| {
+            [
+                vip.vip.to_string(),
+                real.address.to_string(),
+                real.state.to_string(),
+                real.weight.to_string(),
+                output::percent(real.share),
+            ]
+        })
+    });
+    output::table(["VIP", "REAL", "STATE", "WEIGHT", "SHARE"], &[3, 4], rows)?;
+    Ok(())
+}

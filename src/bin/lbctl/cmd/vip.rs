@@ -1,0 +1,63 @@
+//! `lbctl vip`
+
+use l4lb::Balancer;
+use l4lb::Error;
+use l4lb::Instance;
+use l4lb::Routing;
+use l4lb::VipSpec;
+
+use crate::Exit;
+use crate::Result;
+use crate::args::VipCommand;
+use crate::output;
+
+pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Result {
+    let balancer = Balancer::open(instance)?;
+    let plan = match command {
+        VipCommand::List => {
+            list(&balancer, json)?;
+            return Ok(Exit::Done);
+        }
+        VipCommand::Add { vip, hash, no_connection_table, quic_connection_id } => {
+            balancer.edit(|table| {
+                if table.vips.contains_key(vip) {
+                    return Err(Error::VipExists(*vip));
+                }
+                let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
+                let spec = VipSpec {
+                    hash: (*hash).into(),
+                    stateless: *no_connection_table,
+                    routing: routing.into_iter().collect(),
+                    ..VipSpec::default()
+                };
+                table.vips.insert(*vip, spec);
+                Ok(())
+            })?
+        }
+        VipCommand::Delete { vip } => balancer.edit(|table| {
+            table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip))
+        })?,
+    };
+    if json { output::json(&plan)? } else { output::text(&plan)? }
+    Ok(Exit::Done)
+}
+
+fn list(balancer: &Balancer, json: bool) -> Result<()> {
+    if json {
+        output::json(&balancer.save()?.vips)?;
+        return Ok(());
+    }
+    let table = balancer.table()?;
+    let rows = table.vips.iter().map(|(vip, spec)| {
+        let routing: Vec<_> = spec.routing.iter().map(l4lb::config_name).collect();
+        [
+            vip.to_string(),
+            l4lb::config_name(&spec.hash),
+            if spec.stateless { "no" } else { "yes" }.to_owned(),
+            routing.join(" "),
+            spec.reals.len().to_string(),
+        ]
+    });
+    output::table(["VIP", "HASH", "CONNECTION TABLE", "ROUTING", "REALS"], &[4], rows)?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! `lbctl`: parse arguments, call the library, print.
+
+mod args;
+mod cmd;
+mod output;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use l4lb::Instance;
+
+use crate::args::Cli;
+use crate::args::Command;
+
+/// What ends a command early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library says why.
+    Library(l4lb::Error),
+    /// Standard output could not be written.
+    Output(io::Error),
+}
+
+impl From<l4lb::Error> for Failure {
+    fn from(error: l4lb::Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+impl From<l4lb::ConfigError> for Failure {
+    fn from(error: l4lb::ConfigError) -> Self {
+        Self::Library(error.into())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
+
+/// How a command that ran to its end exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0
+    Done,
+    /// 1
+    Failed,
+    /// 3
+    Differences,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    init_logging();
+    match run(&cli) {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::Failed) => ExitCode::FAILURE,
+        Ok(Exit::Differences) => ExitCode::from(3),
+        // Whoever reads our output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) => {
+            eprintln!("error: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Library(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line, and exit code 2; but what was asked for with `--help` or `--version` goes to standard output.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let message = text.split("\n\n").next().unwrap_or_default();
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if message.starts_with("error:") {
+        eprintln!("{message}; see 'lbctl --help'");
+    } else {
+        eprintln!("error: a command is missing; see 'lbctl --help'");
+    }
+    ExitCode::from(2)
+}
+
+/// Warnings to standard error, one line each; more with `RUST_LOG`.
+fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "warn,l4lb=info,lbctl=info,libbpf=error".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+fn run(cli: &Cli) -> Result {
+    let global = &cli.global;
+    let instance = Instance::new(&global.bpffs, &global.instance)?;
+    if global.mount_bpffs {
+        instance.mount_bpffs()?;
+    }
+    match &cli.command {
+        Command::Plan(file) => cmd::plan::plan(&instance, file, global.json),
+        Command::Apply(file) => cmd::plan::apply(&instance, file, global.json),
+        Command::Serve(file) => cmd::serve::serve(&instance, file),
+        Command::Down => cmd::state::down(&instance),
+        Command::Save => cmd::state::save(&instance, global.json),
+        Command::Status => cmd::state::status(&instance, global.json),
+        Command::Stats => cmd::state::stats(&instance, global.json),
+        Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
+        Command::Real(command) => cmd::real::run(&instance, command, global.json),
+        Command::Decap(command) => cmd::decap::run(&instance, command, global.json),
+        Command::Test { files } => cmd::test::run(files, global.json),
+    }
+}

@@ -1,0 +1,54 @@
+//! Tables for people, JSON for programs, both from the same reports.
+
+use std::fmt::Display;
+use std::io;
+use std::io::Write as _;
+
+use comfy_table::CellAlignment;
+use comfy_table::Table;
+use comfy_table::presets;
+use serde::Serialize;
+
+/// Prints a line. An error is not a panic: the reader may have gone.
+pub(crate) fn line(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Prints text that ends its own lines.
+pub(crate) fn text(text: impl Display) -> io::Result<()> {
+    write!(io::stdout().lock(), "{text}")
+}
+
+/// Prints a report as JSON.
+pub(crate) fn json(report: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, report)?;
+    writeln!(out)
+}
+
+/// Prints rows below a header. Columns that `numeric` names are aligned to the right.
+pub(crate) fn table<const N: usize>(
+    header: [&str; N],
+    numeric: &[usize],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in numeric {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for row in table.lines() {
+        line(row.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A share of one as a percentage.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}

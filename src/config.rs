@@ -1,0 +1,790 @@
+//! The configuration file: what an operator wants, parsed and checked without asking the system.
+//!
+//! TOML, or JSON by file name. Every error names the file, the line or the key, and what to do.
+
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::str::FromStr;
+
+use ipnet::Ipv4Net;
+use ipnet::Ipv6Net;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::abi::consts;
+use crate::addr::Mac;
+use crate::addr::Protocol;
+use crate::addr::Vip;
+use crate::addr::check_service_address;
+
+/// Everything that `lbctl` can be told in a file.
+///
+/// ```
+/// let config = l4lb::Config::from_toml(
+///     r#"
+///     [[interfaces]]
+///     name = "eth0"
+///
+///     [[vips]]
+///     address = "10.200.1.1"
+///     port = 80
+///     protocol = "tcp"
+///     reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2", weight = 2 } ]
+///     "#,
+/// )?;
+/// assert_eq!(config.vips[0].reals[1].weight, 2);
+/// # Ok::<(), l4lb::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The interfaces on which packets for the VIPs come in. They leave by the same one.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Which flows are remembered, and how many.
+    #[serde(default)]
+    pub connection_table: ConnectionTableConfig,
+    /// How packets are sent to the reals.
+    #[serde(default)]
+    pub packets: PacketsConfig,
+    /// The metrics endpoint of `lbctl serve`.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
+    /// The services.
+    #[serde(default)]
+    pub vips: Vec<VipConfig>,
+    /// The ids that packets of the id-routed VIPs carry.
+    #[serde(default)]
+    pub server_ids: Vec<ServerIdConfig>,
+}
+
+/// `[[interfaces]]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceConfig {
+    /// The interface's name in this network namespace.
+    pub name: String,
+    /// Where the XDP program runs: in the driver, or behind it.
+    #[serde(default)]
+    pub xdp_mode: XdpMode,
+    /// The next hop of everything that is sent to reals. Not together with `gateway_mac`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayAddress>,
+    /// The next hop's MAC address, where it is not to be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_mac: Option<Mac>,
+}
+
+/// Where the XDP program of an interface runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native where the driver can, else generic, with a warning.
+    #[default]
+    Auto,
+    /// In the driver, before the kernel allocates anything for the packet.
+    Native,
+    /// Behind the driver, in every driver: slower.
+    Generic,
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// `gateway`: `"auto"`, or an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GatewayAddress {
+    /// The next hop of the default route by way of the interface.
+    #[default]
+    Auto,
+    /// A neighbour on the interface.
+    Address(IpAddr),
+}
+
+impl<'de> Deserialize<'de> for GatewayAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse().map(Self::Address).map_err(|_| {
+            serde::de::Error::custom(format!("'{text}' is neither \"auto\" nor an IP address"))
+        })
+    }
+}
+
+impl Serialize for GatewayAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Address(address) => serializer.collect_str(address),
+        }
+    }
+}
+
+/// `[connection_table]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionTableConfig {
+    /// Flows in all, shared out over the CPUs.
+    pub entries: u32,
+    /// The CPUs that get a table of their own.
+    pub cpus: Cpus,
+    /// Seconds after its last packet for which a UDP flow is remembered.
+    pub udp_timeout_seconds: u32,
+    /// New flows per second and CPU that are remembered; what comes above is balanced all the same.
+    pub new_connections_per_second: u32,
+}
+
+impl Default for ConnectionTableConfig {
+    fn default() -> Self {
+        Self {
+            entries: 1_000_000,
+            cpus: Cpus::Auto,
+            udp_timeout_seconds: 30,
+            new_connections_per_second: 125_000,
+        }
+    }
+}
+
+/// `cpus`: `"auto"`, or a list of CPU numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cpus {
+    /// All CPUs that are online.
+    #[default]
+    Auto,
+    /// These.
+    List(Vec<u32>),
+}
+
+impl<'de> Deserialize<'de> for Cpus {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Cpus;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\" or a list of CPU numbers")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Cpus, E> {
+                match text {
+                    "auto" => Ok(Cpus::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Cpus, A::Error> {
+                let mut list = Vec::new();
+                while let Some(cpu) = seq.next_element()? {
+                    list.push(cpu);
+                }
+                Ok(Cpus::List(list))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Cpus {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::List(list) => list.serialize(serializer),
+        }
+    }
+}
+
+/// `[packets]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PacketsConfig {
+    /// The longest frame that is balanced, in bytes, without VLAN tags and checksum.
+    pub max_frame: u32,
+    /// What happens to longer ones, and to those that would not fit the interface once encapsulated.
+    pub oversize: Oversize,
+    /// What is put around a packet on its way to the real.
+    pub encapsulation: Encapsulation,
+    /// The outer IPv4 source: a prefix to spread flows over, or one address. Default: 172.16.0.0/16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encap_source_v4: Option<SourceV4>,
+    /// The outer IPv6 source: a prefix to spread flows over, or one address. Default: `100::/64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encap_source_v6: Option<SourceV6>,
+}
+
+impl Default for PacketsConfig {
+    fn default() -> Self {
+        Self {
+            max_frame: 1514,
+            oversize: Oversize::Icmp,
+            encapsulation: Encapsulation::Ipip,
+            encap_source_v4: None,
+            encap_source_v6: None,
+        }
+    }
+}
+
+impl PacketsConfig {
+    /// Length of the Ethernet header, which `max_frame` includes.
+    pub const ETHERNET_HEADER: u32 = 14;
+    /// Bounds of `max_frame`. A path must carry IPv6 packets of 1280 bytes (RFC 8200); XDP without
+    /// fragments takes frames of up to about a page.
+    pub const MAX_FRAME: std::ops::RangeInclusive<u32> = 1294..=3514;
+
+    /// The outer IPv4 source in force.
+    pub fn source_v4(&self) -> Ipv4Net {
+        self.encap_source_v4.unwrap_or_default().0
+    }
+
+    /// The outer IPv6 source in force.
+    pub fn source_v6(&self) -> Ipv6Net {
+        self.encap_source_v6.unwrap_or_default().0
+    }
+}
+
+/// What happens to a packet that is too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Oversize {
+    /// Dropped, and the sender is told the right size: "fragmentation needed", "packet too big".
+    #[default]
+    Icmp,
+    /// Dropped.
+    Drop,
+}
+
+/// What is put around a packet on its way to the real.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encapsulation {
+    /// IP in IP.
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation. Not in this version.
+    Gue,
+}
+
+macro_rules! source_prefix {
+    ($(#[$doc:meta])* $name:ident, $net:ty, $address:ty, $bits:literal, $other:ty, $family:literal,
+     $default:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(pub $net);
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self($default)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                if let Ok(address) = text.parse::<$address>() {
+                    return Ok(Self(<$net>::from(address)));
+                }
+                if let Ok(net) = text.parse::<$net>() {
+                    return match net.trunc() == net {
+                        true => Ok(Self(net)),
+                        false => Err(format!(
+                            "'{text}' has bits set behind the prefix; write {}", net.trunc()
+                        )),
+                    };
+                }
+                let other = text.split('/').next().is_some_and(|a| a.parse::<$other>().is_ok());
+                Err(if other {
+                    format!("'{text}' is not {}", $family)
+                } else {
+                    format!("'{text}' is neither an address nor a prefix of {}", $family)
+                })
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self.0.prefix_len() {
+                    $bits => serializer.collect_str(&self.0.addr()),
+                    _ => serializer.collect_str(&self.0),
+                }
+            }
+        }
+    };
+}
+
+source_prefix!(
+    /// An IPv4 source: an address, or a prefix.
+    SourceV4, Ipv4Net, Ipv4Addr, 32, Ipv6Addr, "IPv4",
+    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16)
+);
+source_prefix!(
+    /// An IPv6 source: an address, or a prefix. The default is the discard-only prefix of RFC 6666.
+    SourceV6, Ipv6Net, Ipv6Addr, 128, Ipv4Addr, "IPv6",
+    Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64)
+);
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Where `lbctl serve` answers Prometheus.
+    pub listen: SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9847)) }
+    }
+}
+
+/// `[[vips]]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct VipConfig {
+    /// The address that clients send to.
+    pub address: IpAddr,
+    /// The destination port; 0: every port of the address that has no VIP of its own.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// What decides where a flow goes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hash: HashMode,
+    /// Whether flows are remembered. Without, the ring alone decides.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub connection_table: bool,
+    /// What else in a packet may name its real.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routing: Vec<Routing>,
+    /// The servers.
+    #[serde(default)]
+    pub reals: Vec<RealConfig>,
+}
+
+impl VipConfig {
+    /// The VIP itself.
+    pub fn vip(&self) -> Vip {
+        Vip { address: self.address, port: self.port, protocol: self.protocol }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Which parts of a packet decide where its flow goes, and what is one flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashMode {
+    /// Addresses and ports. A VIP with port 0 leaves the destination port out.
+    #[default]
+    #[serde(rename = "5-tuple")]
+    FiveTuple,
+    /// Without the source port: all connections of a client go to one real.
+    NoSourcePort,
+    /// The destination port alone.
+    DestinationPort,
+    /// As `5-tuple`, with the destination port for a VIP with port 0 too.
+    SourceAndDestinationPort,
+}
+
+/// What in a packet may name its real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Routing {
+    /// The server id in a QUIC connection id. UDP only.
+    QuicConnectionId,
+    /// A TCP option. Not in this version.
+    TcpServerId,
+    /// An id in UDP payload. Not in this version.
+    UdpServerId,
+    /// The client's address. Not in this version.
+    SourcePrefix,
+}
+
+/// A server of a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealConfig {
+    /// Where the server is.
+    pub address: IpAddr,
+    /// Its share, relative to the VIP's other reals; 0: no new flows, existing ones stay.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Whether it takes flows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub state: RealState,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The highest weight. Weights are relative; more would not be told apart in a ring of 65537 slots.
+pub const MAX_WEIGHT: u32 = 65_535;
+
+/// Whether a real takes flows of a VIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RealState {
+    /// New and existing flows.
+    #[default]
+    Up,
+    /// Existing flows only.
+    Drain,
+    /// None: existing flows move at once.
+    Down,
+}
+
+impl fmt::Display for RealState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Drain => "drain",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// `[[server_ids]]`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerIdConfig {
+    /// The id. 0 means "none" on the wire.
+    pub id: u32,
+    /// The server that has it.
+    pub real: IpAddr,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    file: Option<String>,
+    line: Option<usize>,
+    key: String,
+    what: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
+            (Some(file), None) => write!(f, "{file}: ")?,
+            (None, Some(line)) => write!(f, "line {line}: ")?,
+            (None, None) => {}
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+impl ConfigError {
+    fn at(key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { file: None, line: None, key: key.into(), what: what.into() }
+    }
+
+    /// The error, with the file that it is in.
+    #[must_use]
+    pub fn in_file(mut self, path: &Path) -> Self {
+        self.file = Some(path.display().to_string());
+        self
+    }
+}
+
+/// Removes what would break the promise of one line per error.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn key_of(path: &serde_path_to_error::Path) -> String {
+    let text = path.to_string();
+    if text == "." { String::new() } else { text }
+}
+
+impl Config {
+    /// Reads a file: JSON if its name ends in `.json`, else TOML.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
+        })?;
+        let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let config = if json { Self::from_json(&text) } else { Self::from_toml(&text) };
+        config.map_err(|error| error.in_file(path))
+    }
+
+    /// Parses and checks TOML.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let locate = |error: &toml::de::Error| {
+            error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1)
+        };
+        let deserializer = toml::Deserializer::parse(text).map_err(|error| ConfigError {
+            line: locate(&error),
+            ..ConfigError::at("", one_line(error.message()))
+        })?;
+        let config: Self =
+            serde_path_to_error::deserialize(deserializer).map_err(|error| ConfigError {
+                line: locate(error.inner()),
+                ..ConfigError::at(key_of(error.path()), one_line(error.inner().message()))
+            })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Parses and checks JSON.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let config: Self =
+            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+                let inner = error.inner();
+                let message = inner.to_string();
+                // serde_json puts the place behind the message.
+                let what = message.split(" at line ").next().unwrap_or_default();
+                ConfigError {
+                    line: (inner.line() != 0).then_some(inner.line()),
+                    ..ConfigError::at(key_of(error.path()), one_line(what))
+                }
+            })?;
+        deserializer.end().map_err(|error| ConfigError::at("", one_line(&error.to_string())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML, as `lbctl save` prints it.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::at("", one_line(&error.to_string())))
+    }
+
+    /// Checks what the types cannot: ranges, duplicates, limits, and what does not go together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_interfaces()?;
+        self.check_connection_table()?;
+        self.check_packets()?;
+        self.check_vips()?;
+        self.check_server_ids()?;
+        self.check_limits()
+    }
+
+    fn check_interfaces(&self) -> Result<(), ConfigError> {
+        let mut names = HashSet::new();
+        check_limit("interfaces", self.interfaces.len(), consts::MAX_INTERFACES)?;
+        for (i, interface) in self.interfaces.iter().enumerate() {
+            let key = |field| format!("interfaces[{i}].{field}");
+            let name = &interface.name;
+            // IFNAMSIZ includes a terminating zero.
+            if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+                return Err(ConfigError::at(key("name"), format!("'{name}' is no interface name")));
+            }
+            if !names.insert(name) {
+                return Err(ConfigError::at(key("name"), format!("interface {name} is listed twice")));
+            }
+            if interface.gateway.is_some() && interface.gateway_mac.is_some() {
+                return Err(ConfigError::at(
+                    key("gateway_mac"),
+                    "gateway is given too; keep one of them",
+                ));
+            }
+            if let Some(mac) = interface.gateway_mac
+                && !mac.is_station()
+            {
+                return Err(ConfigError::at(
+                    key("gateway_mac"),
+                    format!("{mac} is not the address of one station"),
+                ));
+            }
+            if let Some(GatewayAddress::Address(address)) = interface.gateway {
+                check_service_address(address)
+                    .map_err(|why| ConfigError::at(key("gateway"), format!("{address}: {why}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_connection_table(&self) -> Result<(), ConfigError> {
+        let table = &self.connection_table;
+        let key = |field| format!("connection_table.{field}");
+        if table.entries == 0 {
+            return Err(ConfigError::at(
+                key("entries"),
+                "must be at least 1; to remember no flows, set connection_table = false for the VIPs",
+            ));
+        }
+        if table.udp_timeout_seconds == 0 {
+            return Err(ConfigError::at(key("udp_timeout_seconds"), "must be at least 1"));
+        }
+        if table.new_connections_per_second == 0 {
+            return Err(ConfigError::at(key("new_connections_per_second"), "must be at least 1"));
+        }
+        if let Cpus::List(cpus) = &table.cpus {
+            let mut seen = BTreeSet::new();
+            if cpus.is_empty() {
+                return Err(ConfigError::at(key("cpus"), "names no CPU; write \"auto\" or a list"));
+            }
+            for cpu in cpus {
+                if *cpu >= consts::MAX_CPUS {
+                    return Err(ConfigError::at(
+                        key("cpus"),
+                        format!("CPU {cpu} is above the highest that is supported, {}", consts::MAX_CPUS - 1),
+                    ));
+                }
+                if !seen.insert(cpu) {
+                    return Err(ConfigError::at(key("cpus"), format!("CPU {cpu} is listed twice")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_packets(&self) -> Result<(), ConfigError> {
+        let packets = &self.packets;
+        let range = PacketsConfig::MAX_FRAME;
+        if !range.contains(&packets.max_frame) {
+            return Err(ConfigError::at(
+                "packets.max_frame",
+                format!("{} is not within {} to {}", packets.max_frame, range.start(), range.end()),
+            ));
+        }
+        if packets.encapsulation == Encapsulation::Gue {
+            return Err(ConfigError::at(
+                "packets.encapsulation",
+                "\"gue\" is not supported by this version; use \"ipip\"",
+            ));
+        }
+        // Who replaced the synthetic IPv4 source has a network that drops such sources: the default of the
+        // other family would be dropped there too, in silence.
+        let own_v4 = packets.encap_source_v4.is_some_and(|source| source != SourceV4::default());
+        if own_v4 && packets.encap_source_v6.is_none() {
+            let v6 = self.vips.iter().enumerate().find_map(|(i, vip)| {
+                vip.reals.iter().position(|real| real.address.is_ipv6()).map(|j| (i, j))
+            });
+            if let Some((i, j)) = v6 {
+                return Err(ConfigError::at(
+                    format!("vips[{i}].reals[{j}].address"),
+                    format!(
+                        "{} is IPv6, but only packets.encap_source_v4 is set; set \
+                         packets.encap_source_v6 too",
+                        self.vips[i].reals[j].address
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_vips(&self) -> Result<(), ConfigError> {
+        let mut vips = HashSet::new();
+        for (i, config) in self.vips.iter().enumerate() {
+            let vip = config.vip();
+            let key = |field: &str| format!("vips[{i}].{field}");
+            check_service_address(config.address)
+                .map_err(|why| ConfigError::at(key("address"), format!("{}: {why}", config.address)))?;
+            if !vips.insert(vip) {
+                return Err(ConfigError::at(format!("vips[{i}]"), format!("{vip} is listed twice")));
+            }
+            for (j, routing) in config.routing.iter().enumerate() {
+                let key = key(&format!("routing[{j}]"));
+                if *routing != Routing::QuicConnectionId {
+                    return Err(ConfigError::at(
+                        key,
+                        "not supported by this version; supported is \"quic-connection-id\"",
+                    ));
+                }
+                if config.protocol != Protocol::Udp {
+                    return Err(ConfigError::at(key, "QUIC runs over UDP, and this VIP is tcp"));
+                }
+            }
+            let mut reals = HashSet::new();
+            for (j, real) in config.reals.iter().enumerate() {
+                let key = |field| format!("vips[{i}].reals[{j}].{field}");
+                check_service_address(real.address)
+                    .map_err(|why| ConfigError::at(key("address"), format!("{}: {why}", real.address)))?;
+                if !reals.insert(real.address) {
+                    return Err(ConfigError::at(
+                        key("address"),
+                        format!("{} is listed twice in {vip}", real.address),
+                    ));
+                }
+                if real.weight > MAX_WEIGHT {
+                    return Err(ConfigError::at(
+                        key("weight"),
+                        format!("{} is above the highest weight, {MAX_WEIGHT}", real.weight),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_server_ids(&self) -> Result<(), ConfigError> {
+        let mut ids = HashSet::new();
+        check_limit("server_ids", self.server_ids.len(), consts::MAX_SERVER_IDS)?;
+        for (i, entry) in self.server_ids.iter().enumerate() {
+            let key = |field| format!("server_ids[{i}].{field}");
+            if entry.id == 0 {
+                return Err(ConfigError::at(key("id"), "0 means \"no id\" on the wire"));
+            }
+            if !ids.insert(entry.id) {
+                return Err(ConfigError::at(key("id"), format!("id {} is listed twice", entry.id)));
+            }
+            check_service_address(entry.real)
+                .map_err(|why| ConfigError::at(key("real"), format!("{}: {why}", entry.real)))?;
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        check_limit("vips", self.vips.len(), consts::MAX_VIPS)?;
+        let of_vips = self.vips.iter().flat_map(|vip| &vip.reals);
+        check_limit("vips[].reals", of_vips.clone().count(), consts::MAX_VIP_REALS)?;
+        let of_ids = self.server_ids.iter().map(|entry| entry.real);
+        let reals: HashSet<_> = of_vips.map(|real| real.address).chain(of_ids).collect();
+        if reals.len() > consts::MAX_REALS as usize {
+            return Err(ConfigError::at(
+                "vips[].reals",
+                format!("{} different reals; at most {} are supported", reals.len(), consts::MAX_REALS),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {
+    if count > most as usize {
+        return Err(ConfigError::at(key, format!("{count} entries; at most {most} are supported")));
+    }
+    Ok(())
+}

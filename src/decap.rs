@@ -1,0 +1,219 @@
+//! The real's side: takes the balancer's outer header off, on hosts without tunnel devices.
+//!
+//! The program lives in the chain of an instance, as the balancer does, and may share it with one.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use serde::Serialize;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::balancer;
+use crate::chain::Chain;
+use crate::chain::pin_error;
+use crate::config::XdpMode;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::unpin;
+use crate::maps::Map;
+use crate::maps::PerCpuArray;
+use crate::netlink;
+use crate::object;
+use crate::reason;
+use crate::stats::Count;
+
+/// Name of the decapsulation program's pin.
+const PROGRAM: &str = "decap";
+
+/// The pins of its maps.
+const MAPS: [&str; 3] = ["decap_addresses", "decap_interfaces", "decap_states"];
+
+/// Which packets are decapsulated, and how many were.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecapStatus {
+    /// The interfaces, and the mode that the program runs in.
+    pub interfaces: BTreeMap<String, Option<XdpMode>>,
+    /// Outer destinations that packets are decapsulated for.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Packets by what became of them, in the order of [`crate::decap_results`].
+    pub results: BTreeMap<&'static str, Count>,
+}
+
+/// Whether the instance decapsulates.
+pub(crate) fn is_attached(instance: &Instance) -> bool {
+    instance.program(PROGRAM).exists()
+}
+
+/// The indices of the interfaces that decapsulation needs.
+pub(crate) fn interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
+    let pin = instance.map("decap_interfaces");
+    if !pin.exists() {
+        return Ok(BTreeSet::new());
+    }
+    let map: Map<u32, u32> = Map::open(&pin)?;
+    Ok(map.entries()?.into_iter().map(|(ifindex, _)| ifindex).collect())
+}
+
+/// The addresses of an interface that balancers could know this host by.
+fn addresses_of(interface: &str) -> Result<BTreeSet<IpAddr>> {
+    let addresses = nix::ifaddrs::getifaddrs().map_err(|errno| Error::Host {
+        operation: "list the addresses of this host",
+        source: errno.into(),
+    })?;
+    let ip = |address: &nix::ifaddrs::InterfaceAddress| {
+        let address = address.address.as_ref()?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    let usable = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    };
+    Ok(addresses
+        .filter(|address| address.interface_name == interface)
+        .filter_map(|address| ip(&address))
+        .filter(usable)
+        .collect())
+}
+
+/// Decapsulates packets that come in by an interface for these outer destinations; none: for the
+/// interface's own addresses. Called again for an interface, it replaces what was asked for before.
+pub fn attach(
+    instance: &Instance,
+    interface: &str,
+    mode: XdpMode,
+    addresses: &[IpAddr],
+) -> Result<DecapStatus> {
+    instance.check_host()?;
+    let link = netlink::link_blocking(interface)?;
+    let addresses = if addresses.is_empty() {
+        addresses_of(interface)?
+    } else {
+        addresses.iter().copied().collect()
+    };
+    if addresses.is_empty() {
+        return Err(Error::NoAddress { interface: interface.to_owned() });
+    }
+    let running = balancer::links(instance)?.get(interface).copied();
+    let attached = running.is_some_and(|running| {
+        running.attached == Some(link.index) && (mode == XdpMode::Auto || running.mode == Some(mode))
+    });
+    if !attached {
+        balancer::refuse_foreign_program(instance, interface, link.index)?;
+    }
+
+    let fresh = !instance.exists();
+    let lock = instance.lock()?;
+    let done = carry_out(instance, interface, link.index, mode, attached, &addresses);
+    if let Err(error) = done {
+        if fresh {
+            balancer::remove_all(instance, lock)?;
+        }
+        return Err(error);
+    }
+    status(instance)
+}
+
+fn carry_out(
+    instance: &Instance,
+    interface: &str,
+    ifindex: u32,
+    mode: XdpMode,
+    attached: bool,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<()> {
+    let chain = Chain::open_or_create(instance)?;
+    if !attached {
+        balancer::attach(instance, &chain, interface, ifindex, mode)?;
+    }
+    let loaded = object::load_decap(Some(instance))?;
+    let map: Map<abi::decap_addr, u32> = Map::open(&instance.map("decap_addresses"))?;
+    for address in addresses {
+        map.set(&abi::decap_addr::from(*address), &ifindex)?;
+    }
+    for (address, owner) in map.entries()? {
+        if owner == ifindex && !addresses.contains(&IpAddr::from(address)) {
+            map.remove(&address)?;
+        }
+    }
+    let interfaces: Map<u32, u32> = Map::open(&instance.map("decap_interfaces"))?;
+    interfaces.set(&ifindex, &consts::MODE_AUTO)?;
+    chain.put(consts::SLOT_DECAP, loaded.program.as_fd(), PROGRAM)
+}
+
+/// Stops decapsulating on an interface, or on all. Whether there was anything to stop.
+pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
+    instance.check_host()?;
+    let Some(lock) = instance.lock_existing()? else { return Ok(false) };
+    if !is_attached(instance) {
+        return Ok(false);
+    }
+    let ours: Map<u32, u32> = Map::open(&instance.map("decap_interfaces"))?;
+    let addresses: Map<abi::decap_addr, u32> = Map::open(&instance.map("decap_addresses"))?;
+    let served = balancer::served_interfaces(instance)?;
+    let mut found = false;
+    for (name, link) in balancer::links(instance)? {
+        let Some(ifindex) = link.attached.filter(|_| interface.is_none_or(|asked| asked == name)) else {
+            continue;
+        };
+        if !ours.remove(&ifindex)? {
+            continue;
+        }
+        found = true;
+        for (address, owner) in addresses.entries()? {
+            if owner == ifindex {
+                addresses.remove(&address)?;
+            }
+        }
+        if !served.contains(&ifindex) {
+            remove_pin(&instance.link(&name))?;
+        }
+    }
+    if ours.entries()?.is_empty() {
+        remove_program(instance, lock)?;
+    }
+    Ok(found)
+}
+
+fn remove_program(instance: &Instance, lock: crate::instance::Lock) -> Result<()> {
+    if !instance.program(balancer::PROGRAM).exists() {
+        return balancer::remove_all(instance, lock);
+    }
+    Chain::open(instance)?.remove(consts::SLOT_DECAP, PROGRAM)?;
+    MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
+}
+
+fn remove_pin(path: &std::path::Path) -> Result<()> {
+    unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
+}
+
+/// What is decapsulated.
+pub fn status(instance: &Instance) -> Result<DecapStatus> {
+    instance.check_host()?;
+    if !is_attached(instance) {
+        return Err(Error::NoDecap { instance: instance.name().to_owned() });
+    }
+    let ours = interfaces(instance)?;
+    let addresses: Map<abi::decap_addr, u32> = Map::open(&instance.map("decap_addresses"))?;
+    let states: PerCpuArray<abi::decap_state> = PerCpuArray::open(&instance.map("decap_states"))?;
+    let mut results: BTreeMap<_, _> =
+        reason::decap_results().iter().map(|result| (result.name, Count::default())).collect();
+    for state in states.get(0)? {
+        for (result, count) in reason::decap_results().iter().zip(state.results) {
+            *results.entry(result.name).or_default() += Count::from_raw(count.packets, count.bytes);
+        }
+    }
+    let links = balancer::links(instance)?.into_iter();
+    Ok(DecapStatus {
+        interfaces: links
+            .filter(|(_, link)| link.attached.is_some_and(|ifindex| ours.contains(&ifindex)))
+            .map(|(name, link)| (name, link.mode))
+            .collect(),
+        addresses: addresses.entries()?.into_iter().map(|(address, _)| address.into()).collect(),
+        results,
+    })
+}

@@ -1,0 +1,237 @@
+//! What can go wrong in the library, in one line each: which object, which operation, what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::instance::MINIMUM_KERNEL;
+use crate::maps::MapError;
+use crate::netlink::NetlinkError;
+
+/// An operation of this library that failed. Its text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// A map could not be read or written.
+    #[error(transparent)]
+    Map(#[from] MapError),
+
+    /// An interface, route or neighbour is not there or not as needed.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+
+    /// BPF and network administration need root.
+    #[error("not root: BPF programs and maps need root; run it with sudo")]
+    NotRoot,
+
+    /// The kernel lacks what is needed.
+    #[error(
+        "kernel {release} is too old: {}.{} or newer is needed", MINIMUM_KERNEL.0, MINIMUM_KERNEL.1
+    )]
+    KernelTooOld {
+        /// As `uname -r` prints it.
+        release: String,
+    },
+
+    /// Pins need a bpf filesystem.
+    #[error(
+        "no bpf filesystem at {path}: mount it with 'mount -t bpf bpf {path}', or give --mount-bpffs",
+        path = path.display()
+    )]
+    NoBpffs {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+
+    /// The bpf filesystem could not be mounted.
+    #[error("cannot mount a bpf filesystem at {}: {source}", path.display())]
+    MountBpffs {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// No name for an instance.
+    #[error("'{0}' is no instance name: use up to 64 letters, digits, '-', '_' and '.'")]
+    InstanceName(String),
+
+    /// The instance does not run.
+    #[error(
+        "instance '{instance}' does not run (no pins in {path}); start it with 'lbctl apply -f FILE'",
+        path = path.display()
+    )]
+    NotRunning {
+        /// Its name.
+        instance: String,
+        /// Where its pins would be.
+        path: PathBuf,
+    },
+
+    /// The pins were made by a build with other structs.
+    #[error(
+        "instance '{instance}' runs data of ABI version {running}, this build has version {ours}: use \
+         the lbctl that made it, or remove it with 'lbctl down' (its connections are lost)"
+    )]
+    Abi {
+        /// The instance.
+        instance: String,
+        /// ABI version of the pins.
+        running: u32,
+        /// ABI version of this build.
+        ours: u32,
+    },
+
+    /// A pin could not be read, made or removed.
+    #[error("cannot {operation} {path}: {source}", path = path.display())]
+    Pins {
+        /// What was tried.
+        operation: &'static str,
+        /// The pin or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+
+    /// The kernel refused a program or its maps.
+    #[error("the kernel refused program {program}: {why} (the whole log: RUST_LOG=libbpf=debug)")]
+    Load {
+        /// Which one.
+        program: &'static str,
+        /// The verifier's or libbpf's last word.
+        why: String,
+    },
+
+    /// Another XDP program is on the interface.
+    #[error(
+        "interface {interface} already runs XDP program '{program}' (id {id}), which does not belong to \
+         instance '{instance}'; detach it first (ip link set dev {interface} xdp off)"
+    )]
+    ForeignProgram {
+        /// The interface.
+        interface: String,
+        /// The program's name.
+        program: String,
+        /// The program's id.
+        id: u32,
+        /// This instance.
+        instance: String,
+    },
+
+    /// Another instance is on the interface.
+    #[error("interface {interface} belongs to instance '{owner}'; take it out of that instance first")]
+    OtherInstance {
+        /// The interface.
+        interface: String,
+        /// The instance that has it.
+        owner: String,
+    },
+
+    /// The driver cannot run XDP programs.
+    #[error(
+        "interface {interface} cannot run XDP in native mode ({source}); set xdp_mode = \"generic\" or \
+         \"auto\" for it"
+    )]
+    NativeMode {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+
+    /// Attaching failed for another reason.
+    #[error("cannot attach to interface {interface} in {mode} mode: {source}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The mode that was tried.
+        mode: crate::config::XdpMode,
+        /// What the kernel said.
+        source: io::Error,
+    },
+
+    /// Too many interfaces share a place in the interface table.
+    #[error("interface {interface} (index {ifindex}) finds no place beside the other interfaces")]
+    InterfaceTable {
+        /// The interface.
+        interface: String,
+        /// Its index.
+        ifindex: u32,
+    },
+
+    /// A CPU that the host does not have.
+    #[error("connection_table.cpus: this host has no CPU {cpu}; its CPUs are 0 to {last}")]
+    NoSuchCpu {
+        /// The CPU asked for.
+        cpu: u32,
+        /// The highest possible one.
+        last: u32,
+    },
+
+    /// The host refused something else.
+    #[error("cannot {operation}: {source}")]
+    Host {
+        /// What was tried.
+        operation: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+
+    /// A VIP that does not exist was named.
+    #[error("no VIP {0}; 'lbctl vip list' shows them")]
+    NoSuchVip(crate::addr::Vip),
+
+    /// A VIP to add exists already.
+    #[error("VIP {0} exists already")]
+    VipExists(crate::addr::Vip),
+
+    /// A real that the VIP does not have was named.
+    #[error("VIP {vip} has no real {real}; 'lbctl real list {vip}' shows them")]
+    NoSuchReal {
+        /// The VIP.
+        vip: crate::addr::Vip,
+        /// The address.
+        real: std::net::IpAddr,
+    },
+
+    /// A real to add exists already.
+    #[error("VIP {vip} has real {real} already; 'lbctl real weight' changes it")]
+    RealExists {
+        /// The VIP.
+        vip: crate::addr::Vip,
+        /// The address.
+        real: std::net::IpAddr,
+    },
+
+    /// The instance does not decapsulate.
+    #[error("instance '{instance}' does not decapsulate; start it with 'lbctl decap attach INTERFACE'")]
+    NoDecap {
+        /// The instance.
+        instance: String,
+    },
+
+    /// There is no address to decapsulate for.
+    #[error("interface {interface} has no address to decapsulate for; give one with --address")]
+    NoAddress {
+        /// The interface.
+        interface: String,
+    },
+
+    /// Packet tests cannot ask a gateway for its MAC.
+    #[error("config.interfaces[0] ({interface}): packet tests need gateway_mac")]
+    PacketTestGateway {
+        /// The interface.
+        interface: String,
+    },
+
+    /// A packet-test file that cannot be used.
+    #[error(transparent)]
+    PacketTest(#[from] crate::packet_test::PacketTestError),
+}
+
+/// A result of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,259 @@
+//! An instance's place in the bpf filesystem, and the lock of its one writer.
+//!
+//! ```text
+//! <bpffs>/l4lb/<instance>/prog/<name>        programs
+//!                         map/<name>         maps: the whole state
+//!                         link/<interface>   what keeps the root program attached
+//! ```
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
+use nix::sys::statfs::BPF_FS_MAGIC;
+use nix::sys::statfs::statfs;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::sys::write_point;
+
+/// Where the bpf filesystem is mounted, unless said otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// The instance's name, unless said otherwise.
+pub const DEFAULT_INSTANCE: &str = "default";
+
+/// The oldest kernel that has all that is needed.
+pub const MINIMUM_KERNEL: (u32, u32) = (5, 15);
+
+/// One balancer, real or both on a host: a name, and the pins below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    bpffs: PathBuf,
+    name: String,
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self { bpffs: DEFAULT_BPFFS.into(), name: DEFAULT_INSTANCE.to_owned() }
+    }
+}
+
+impl Instance {
+    /// Names an instance. Nothing is created yet.
+    ///
+    /// The name becomes a folder: letters, digits, `-`, `_` and `.`, not beginning with a dot.
+    pub fn new(bpffs: impl Into<PathBuf>, name: &str) -> Result<Self> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(fits) {
+            return Err(Error::InstanceName(name.to_owned()));
+        }
+        Ok(Self { bpffs: bpffs.into(), name: name.to_owned() })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder of the instance's pins.
+    pub fn dir(&self) -> PathBuf {
+        self.bpffs.join("l4lb").join(&self.name)
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.dir().join("prog").join(name)
+    }
+
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.dir().join("map").join(name)
+    }
+
+    pub(crate) fn link(&self, interface: &str) -> PathBuf {
+        self.dir().join("link").join(interface)
+    }
+
+    /// Whether the instance has any pins.
+    pub fn exists(&self) -> bool {
+        self.dir().exists()
+    }
+
+    /// The interfaces that have a link.
+    pub(crate) fn links(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(self.dir().join("link")) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.pin_error("list the links of", source)),
+        };
+        let mut names: Vec<_> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub(crate) fn pin_error(&self, operation: &'static str, source: io::Error) -> Error {
+        Error::Pins { operation, path: self.dir(), source }
+    }
+
+    /// Checks what every command needs: root, the kernel, the bpf filesystem.
+    pub fn check_host(&self) -> Result<()> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::NotRoot);
+        }
+        let release = kernel_release()?;
+        if parse_release(&release).is_none_or(|version| version < MINIMUM_KERNEL) {
+            return Err(Error::KernelTooOld { release });
+        }
+        match statfs(&self.bpffs) {
+            Ok(stat) if stat.filesystem_type() == BPF_FS_MAGIC => Ok(()),
+            _ => Err(Error::NoBpffs { path: self.bpffs.clone() }),
+        }
+    }
+
+    /// Mounts the bpf filesystem where it is missing.
+    pub fn mount_bpffs(&self) -> Result<()> {
+        if statfs(&self.bpffs).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
+            return Ok(());
+        }
+        let mount = fs::create_dir_all(&self.bpffs).map_err(nix_error).and_then(|()| {
+            nix::mount::mount(
+                Some("bpf"),
+                &self.bpffs,
+                Some("bpf"),
+                nix::mount::MsFlags::empty(),
+                None::<&str>,
+            )
+        });
+        mount.map_err(|errno| Error::MountBpffs { path: self.bpffs.clone(), source: errno.into() })
+    }
+
+    /// Waits until no other writer is at work, creating the instance's folders.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        loop {
+            for part in ["prog", "map", "link"] {
+                let dir = self.dir().join(part);
+                if !dir.exists() {
+                    write_point();
+                    fs::create_dir_all(&dir)
+                        .map_err(|source| self.pin_error("create folders for", source))?;
+                }
+            }
+            if let Some(lock) = self.try_lock_dir()? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// As [`Self::lock`], but `None` if the instance does not exist.
+    pub(crate) fn lock_existing(&self) -> Result<Option<Lock>> {
+        while self.exists() {
+            if let Some(lock) = self.try_lock_dir()? {
+                return Ok(Some(lock));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `None`: whoever had the lock removed the folder meanwhile.
+    fn try_lock_dir(&self) -> Result<Option<Lock>> {
+        let dir = match File::open(self.dir()) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.pin_error("open", source)),
+        };
+        let inode = |meta: io::Result<fs::Metadata>| meta.map(|meta| meta.ino()).ok();
+        let locked = Flock::lock(dir, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| self.pin_error("lock", errno.into()))?;
+        if inode(locked.metadata()) != inode(fs::metadata(self.dir())) {
+            return Ok(None);
+        }
+        Ok(Some(Lock { _dir: locked }))
+    }
+
+    /// Removes the folders, which must hold no pins any more.
+    pub(crate) fn remove_dirs(&self, _lock: Lock) -> Result<()> {
+        for dir in ["prog", "map", "link", ""] {
+            let dir = self.dir().join(dir);
+            match fs::remove_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.pin_error("remove folders of", error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Held by the one writer of an instance.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _dir: Flock<File>,
+}
+
+fn nix_error(error: io::Error) -> nix::Error {
+    nix::Error::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
+}
+
+fn kernel_release() -> Result<String> {
+    let uname = nix::sys::utsname::uname().map_err(|errno| Error::Host {
+        operation: "ask for the kernel's version",
+        source: errno.into(),
+    })?;
+    Ok(uname.release().to_string_lossy().into_owned())
+}
+
+/// Major and minor of a kernel release such as `6.1.0-18-amd64`.
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Removes a pin; whether there was one.
+pub(crate) fn unpin(path: &Path) -> io::Result<bool> {
+    write_point();
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Instance;
+    use super::MINIMUM_KERNEL;
+    use super::parse_release;
+
+    #[test]
+    fn releases_compare() {
+        for (release, enough) in [
+            ("6.1.0-18-amd64", true),
+            ("5.15.0", true),
+            ("5.14.21-150500", false),
+            ("4.19.0", false),
+            ("6.18.44-fc-v595", true),
+            ("10.0-rc1", true),
+        ] {
+            assert_eq!(parse_release(release).unwrap() >= MINIMUM_KERNEL, enough, "{release}");
+        }
+        assert_eq!(parse_release("Linux"), None);
+    }
+
+    #[test]
+    fn names_are_folder_names() {
+        for name in ["default", "edge-1", "a.b_c"] {
+            assert!(Instance::new("/sys/fs/bpf", name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", ".hidden", "a/b", "a b", "ä"] {
+            assert!(Instance::new("/sys/fs/bpf", name).is_err(), "{name}");
+        }
+    }
+}

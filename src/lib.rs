@@ -1,0 +1,68 @@
+//! An XDP layer-4 load balancer that agrees with Katran about every flow: the library that `lbctl` is a
+//! thin shell around, and that other services embed.
+#![allow(missing_docs, reason="wip")]
+
+mod abi;
+mod addr;
+mod balancer;
+mod chain;
+mod config;
+mod dataplane;
+pub mod decap;
+mod error;
+mod frame;
+pub mod hash;
+mod instance;
+mod maps;
+pub mod netlink;
+mod object;
+pub mod packet_test;
+mod plan;
+mod reason;
+pub mod ring;
+mod skel;
+mod stats;
+mod status;
+mod sys;
+mod table;
+
+pub use addr::Mac;
+pub use addr::Protocol;
+pub use addr::Vip;
+pub use addr::VipParseError;
+pub use balancer::Balancer;
+pub use config::*;
+pub use error::Error;
+pub use error::Result;
+pub use instance::DEFAULT_BPFFS;
+pub use instance::DEFAULT_INSTANCE;
+pub use instance::Instance;
+pub use instance::MINIMUM_KERNEL;
+pub use maps::MapError;
+pub use plan::InterfaceAction;
+pub use plan::InterfaceChange;
+pub use plan::Plan;
+pub use plan::ProgramChange;
+pub use reason::Named;
+pub use reason::Reason;
+pub use reason::Verdict;
+pub use reason::decap_results;
+pub use reason::reasons;
+pub use reason::table_events;
+pub use stats::Count;
+pub use stats::ReasonCount;
+pub use stats::Stats;
+pub use stats::VipCount;
+pub use status::InterfaceStatus;
+pub use status::SlotStatus;
+pub use status::Status;
+pub use status::TableStatus;
+pub use status::VipRealStatus;
+pub use status::VipStatus;
+pub use table::RealSpec;
+pub use table::ServerIdChange;
+pub use table::Table;
+pub use table::VipAction;
+pub use table::VipChange;
+pub use table::VipSpec;
+pub use table::config_name;

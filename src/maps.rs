@@ -1,0 +1,339 @@
+//! Typed access to BPF maps. Bytes end here: nothing above this module sees any.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapFlags;
+use libbpf_rs::MapHandle;
+use libbpf_rs::MapType;
+
+use crate::abi::Pod;
+use crate::abi::bytes_of;
+use crate::abi::from_bytes;
+use crate::sys::write_point;
+
+/// An operation on a map that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("map {map}: cannot {operation}: {source:#}")]
+pub struct MapError {
+    map: String,
+    operation: &'static str,
+    #[source]
+    source: libbpf_rs::Error,
+}
+
+impl MapError {
+    pub(crate) fn new(map: &str, operation: &'static str, source: impl Into<libbpf_rs::Error>) -> Self {
+        Self { map: map.to_owned(), operation, source: source.into() }
+    }
+
+    fn layout(map: &str) -> Self {
+        let what = "its keys or values have another size than this build expects";
+        Self::new(map, "use it", std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+    }
+}
+
+type Result<T> = std::result::Result<T, MapError>;
+
+/// A map of `K` to `V`, not per CPU.
+pub(crate) struct Map<K, V> {
+    handle: MapHandle,
+    name: String,
+    types: PhantomData<fn(K) -> V>,
+}
+
+impl<K, V> fmt::Debug for Map<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Map").field(&self.name).finish()
+    }
+}
+
+impl<K: Pod, V: Pod> Map<K, V> {
+    /// Takes over a map whose sizes must be those of the types.
+    pub(crate) fn new(handle: MapHandle) -> Result<Self> {
+        let name = handle.name().to_string_lossy().into_owned();
+        if handle.key_size() as usize != size_of::<K>() || handle.value_size() as usize != size_of::<V>() {
+            return Err(MapError::layout(&name));
+        }
+        Ok(Self { handle, name, types: PhantomData })
+    }
+
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::new(open(path)?)
+    }
+
+    fn error(&self, operation: &'static str) -> impl Fn(libbpf_rs::Error) -> MapError {
+        move |error| MapError::new(&self.name, operation, error)
+    }
+
+    pub(crate) fn handle(&self) -> &MapHandle {
+        &self.handle
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Result<Option<V>> {
+        let found = self.handle.lookup(bytes_of(key), MapFlags::ANY).map_err(self.error("read"))?;
+        Ok(found.and_then(|bytes| from_bytes(&bytes)))
+    }
+
+    pub(crate) fn set(&self, key: &K, value: &V) -> Result<()> {
+        write_point();
+        self.handle
+            .update(bytes_of(key), bytes_of(value), MapFlags::ANY)
+            .map_err(self.error("write"))
+    }
+
+    /// Adds an entry unless there is one already.
+    pub(crate) fn add(&self, key: &K, value: &V) -> Result<()> {
+        write_point();
+        match self.handle.update(bytes_of(key), bytes_of(value), MapFlags::NO_EXIST) {
+            Err(error) if error.kind() != libbpf_rs::ErrorKind::AlreadyExists => {
+                Err(self.error("write")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes an entry; whether there was one.
+    pub(crate) fn remove(&self, key: &K) -> Result<bool> {
+        write_point();
+        match self.handle.delete(bytes_of(key)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.error("delete from it")(error)),
+        }
+    }
+
+    pub(crate) fn set_many(&self, entries: &[(K, V)]) -> Result<()> {
+        // A count of zero would panic in libbpf-rs.
+        let Ok(count @ 1..) = u32::try_from(entries.len()) else { return Ok(()) };
+        write_point();
+        let keys: Vec<u8> = entries.iter().flat_map(|(key, _)| bytes_of(key)).copied().collect();
+        let values: Vec<u8> = entries.iter().flat_map(|(_, value)| bytes_of(value)).copied().collect();
+        self.handle
+            .update_batch(&keys, &values, count, MapFlags::ANY, MapFlags::ANY)
+            .map_err(self.error("write to it"))
+    }
+
+    pub(crate) fn remove_many(&self, keys: &[K]) -> Result<()> {
+        keys.iter().try_for_each(|key| self.remove(key).map(drop))
+    }
+
+    /// All entries. Of a map that packets change meanwhile, some may be missing or come twice.
+    pub(crate) fn entries(&self) -> Result<Vec<(K, V)>> {
+        // Less than a hash bucket's entries per batch would lose the rest in silence.
+        let batch = self.handle.max_entries().max(1);
+        let entries = self
+            .handle
+            .lookup_batch(batch, MapFlags::ANY, MapFlags::ANY)
+            .map_err(self.error("read"))?;
+        Ok(entries.filter_map(|(key, value)| Some((from_bytes(&key)?, from_bytes(&value)?))).collect())
+    }
+
+    /// How many entries there are.
+    pub(crate) fn count(&self) -> Result<u32> {
+        let batch = self.handle.max_entries().max(1);
+        let entries = self
+            .handle
+            .lookup_batch(batch, MapFlags::ANY, MapFlags::ANY)
+            .map_err(self.error("read"))?;
+        Ok(u32::try_from(entries.count()).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn max_entries(&self) -> u32 {
+        self.handle.max_entries()
+    }
+}
+
+/// An array whose values every CPU has for itself.
+pub(crate) struct PerCpuArray<V> {
+    handle: MapHandle,
+    name: String,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V> fmt::Debug for PerCpuArray<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PerCpuArray").field(&self.name).finish()
+    }
+}
+
+impl<V: Pod> PerCpuArray<V> {
+    pub(crate) fn new(handle: MapHandle) -> Result<Self> {
+        let name = handle.name().to_string_lossy().into_owned();
+        if handle.value_size() as usize != size_of::<V>() {
+            return Err(MapError::layout(&name));
+        }
+        Ok(Self { handle, name, value: PhantomData })
+    }
+
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::new(open(path)?)
+    }
+
+    /// The value of each CPU.
+    pub(crate) fn get(&self, index: u32) -> Result<Vec<V>> {
+        let values = self
+            .handle
+            .lookup_percpu(bytes_of(&index), MapFlags::ANY)
+            .map_err(|error| MapError::new(&self.name, "read", error))?
+            .unwrap_or_default();
+        Ok(values.iter().filter_map(|bytes| from_bytes(bytes)).collect())
+    }
+
+    /// Sets every CPU's value to zero.
+    pub(crate) fn clear(&self, index: u32) -> Result<()> {
+        write_point();
+        let cpus = libbpf_rs::num_possible_cpus()
+            .map_err(|error| MapError::new(&self.name, "count CPUs for", error))?;
+        let zeros = vec![bytes_of(&V::default()).to_vec(); cpus];
+        self.handle
+            .update_percpu(bytes_of(&index), &zeros, MapFlags::ANY)
+            .map_err(|error| MapError::new(&self.name, "clear", error))
+    }
+}
+
+/// An array of maps.
+pub(crate) struct ArrayOfMaps {
+    handle: MapHandle,
+    name: String,
+}
+
+impl fmt::Debug for ArrayOfMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ArrayOfMaps").field(&self.name).finish()
+    }
+}
+
+impl ArrayOfMaps {
+    pub(crate) fn new(handle: MapHandle) -> Self {
+        let name = handle.name().to_string_lossy().into_owned();
+        Self { handle, name }
+    }
+
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        open(path).map(Self::new)
+    }
+
+    /// The kernel's id of the map at an index.
+    pub(crate) fn id_at(&self, index: u32) -> Result<Option<u32>> {
+        let id = self
+            .handle
+            .lookup(bytes_of(&index), MapFlags::ANY)
+            .map_err(|error| MapError::new(&self.name, "read", error))?;
+        Ok(id.and_then(|bytes| from_bytes(&bytes)))
+    }
+
+    /// The map at an index.
+    pub(crate) fn at(&self, index: u32) -> Result<Option<MapHandle>> {
+        let Some(id) = self.id_at(index)? else { return Ok(None) };
+        let map = MapHandle::from_map_id(id)
+            .map_err(|error| MapError::new(&self.name, "open an inner map of", error))?;
+        Ok(Some(map))
+    }
+
+    /// Puts a map in, in one step, and waits until no packet uses the one that was there.
+    pub(crate) fn set(&self, index: u32, map: &impl AsFd) -> Result<()> {
+        write_point();
+        self.handle
+            .update(bytes_of(&index), bytes_of(&fd_value(map.as_fd())), MapFlags::ANY)
+            .map_err(|error| MapError::new(&self.name, "put a map into", error))
+    }
+
+    /// Takes a map out; whether there was one.
+    pub(crate) fn remove(&self, index: u32) -> Result<bool> {
+        if self.id_at(index)?.is_none() {
+            return Ok(false);
+        }
+        write_point();
+        match self.handle.delete(bytes_of(&index)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(MapError::new(&self.name, "take a map out of", error)),
+        }
+    }
+}
+
+/// An array of programs, for tail calls.
+pub(crate) struct ProgramArray {
+    handle: MapHandle,
+}
+
+impl fmt::Debug for ProgramArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProgramArray")
+    }
+}
+
+impl ProgramArray {
+    pub(crate) fn new(handle: MapHandle) -> Self {
+        Self { handle }
+    }
+
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        open(path).map(Self::new)
+    }
+
+    /// The kernel's id of the program at an index.
+    pub(crate) fn id_at(&self, index: u32) -> Result<Option<u32>> {
+        let id = self
+            .handle
+            .lookup(bytes_of(&index), MapFlags::ANY)
+            .map_err(|error| MapError::new("chain", "read", error))?;
+        Ok(id.and_then(|bytes| from_bytes(&bytes)))
+    }
+
+    pub(crate) fn set(&self, index: u32, program: BorrowedFd<'_>) -> Result<()> {
+        write_point();
+        self.handle
+            .update(bytes_of(&index), bytes_of(&fd_value(program)), MapFlags::ANY)
+            .map_err(|error| MapError::new("chain", "put a program into", error))
+    }
+
+    pub(crate) fn remove(&self, index: u32) -> Result<()> {
+        write_point();
+        match self.handle.delete(bytes_of(&index)) {
+            Err(error) if error.kind() != libbpf_rs::ErrorKind::NotFound => {
+                Err(MapError::new("chain", "take a program out of", error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Maps and programs are put into others by their descriptor.
+fn fd_value(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// Opens a pinned map.
+pub(crate) fn open(path: &Path) -> Result<MapHandle> {
+    MapHandle::from_pinned_path(path).map_err(|error| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        MapError::new(&name, "open its pin", error)
+    })
+}
+
+/// Creates a map that is to go into another: type, sizes and flags as the outer map's prototype has them.
+pub(crate) fn create_inner(
+    name: &'static str,
+    kind: MapType,
+    key_size: usize,
+    value_size: usize,
+    max_entries: u32,
+    map_flags: u32,
+) -> Result<MapHandle> {
+    write_point();
+    let opts = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+        map_flags,
+        ..Default::default()
+    };
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    MapHandle::create(kind, Some(name), size(key_size), size(value_size), max_entries, &opts)
+        .map_err(|error| MapError::new(name, "create it", error))
+}

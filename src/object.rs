@@ -1,0 +1,138 @@
+//! Loads the BPF objects. Skeletons live no longer than a call: what leaves are owned descriptors.
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::Once;
+use std::sync::PoisonError;
+
+use libbpf_rs::MapHandle;
+use libbpf_rs::OpenObject;
+use libbpf_rs::PrintLevel;
+use libbpf_rs::skel::OpenSkel;
+use libbpf_rs::skel::Skel;
+use libbpf_rs::skel::SkelBuilder;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::skel::balancer::BalancerSkelBuilder;
+use crate::skel::decap::DecapSkelBuilder;
+use crate::skel::root::RootSkelBuilder;
+use crate::sys::write_point;
+
+/// Libbpf's last complaint: its errors themselves do not say why.
+static LAST_WARNING: Mutex<String> = Mutex::new(String::new());
+
+/// Sends libbpf's messages to `tracing`, and keeps the last warning for the error.
+fn route_messages() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        libbpf_rs::set_print(Some((PrintLevel::Debug, |level, message| {
+            let message = message.trim_end();
+            match level {
+                PrintLevel::Warn => {
+                    tracing::info!(target: "libbpf", "{message}");
+                    let mut last = LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
+                    message.clone_into(&mut last);
+                }
+                PrintLevel::Info | PrintLevel::Debug => tracing::debug!(target: "libbpf", "{message}"),
+            }
+        })));
+    });
+}
+
+fn load_error(program: &'static str) -> impl Fn(libbpf_rs::Error) -> Error {
+    move |error| {
+        let warning = LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = warning.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("--"));
+        let why = match last {
+            Some(line) => format!("{error}: {line}"),
+            None => format!("{error:#}"),
+        };
+        Error::Load { program, why: why.split_whitespace().collect::<Vec<_>>().join(" ") }
+    }
+}
+
+/// Gives every map its place below the instance, where an existing one is used instead of a new one.
+fn pin_maps(object: &mut OpenObject, instance: &Instance) -> Result<(), libbpf_rs::Error> {
+    for mut map in object.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        // The program's own data: not shared with the program that replaces it.
+        if !name.contains('.') {
+            map.set_pin_path(instance.map(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads the root program, its maps pinned.
+pub(crate) fn load_root(instance: &Instance) -> Result<OwnedFd> {
+    route_messages();
+    write_point();
+    let error = load_error("root");
+    let mut storage = MaybeUninit::uninit();
+    let mut open = RootSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    pin_maps(open.open_object_mut(), instance).map_err(&error)?;
+    let skel = open.load().map_err(&error)?;
+    clone_fd(skel.progs.l4lb_root.as_fd())
+}
+
+/// A loaded program and its maps by name.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) program: OwnedFd,
+    pub(crate) maps: Vec<MapHandle>,
+}
+
+/// Loads the balancer with these knobs; its maps pinned, or its own if there is no instance.
+pub(crate) fn load_balancer(instance: Option<&Instance>, knobs: &abi::knobs) -> Result<Loaded> {
+    route_messages();
+    write_point();
+    let error = load_error("balancer");
+    let mut storage = MaybeUninit::uninit();
+    let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.l4lb_slot = consts::SLOT_BALANCER;
+        rodata.knobs = *knobs;
+    }
+    if let Some(instance) = instance {
+        pin_maps(open.open_object_mut(), instance).map_err(&error)?;
+    }
+    let skel = open.load().map_err(&error)?;
+    loaded(skel.progs.balancer.as_fd(), skel.object(), &error)
+}
+
+/// Loads the decapsulation program, its maps pinned, or its own if there is no instance.
+pub(crate) fn load_decap(instance: Option<&Instance>) -> Result<Loaded> {
+    route_messages();
+    write_point();
+    let error = load_error("decap");
+    let mut storage = MaybeUninit::uninit();
+    let mut open = DecapSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.l4lb_slot = consts::SLOT_DECAP;
+    }
+    if let Some(instance) = instance {
+        pin_maps(open.open_object_mut(), instance).map_err(&error)?;
+    }
+    let skel = open.load().map_err(&error)?;
+    loaded(skel.progs.decap.as_fd(), skel.object(), &error)
+}
+
+fn loaded(
+    program: std::os::fd::BorrowedFd<'_>,
+    object: &libbpf_rs::Object,
+    error: &impl Fn(libbpf_rs::Error) -> Error,
+) -> Result<Loaded> {
+    let maps: Result<_, _> = object.maps().map(|map| MapHandle::try_from(&map)).collect();
+    Ok(Loaded { program: clone_fd(program)?, maps: maps.map_err(error)? })
+}
+
+fn clone_fd(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned()
+        .map_err(|source| Error::Host { operation: "duplicate a descriptor", source })
+}

@@ -1,0 +1,360 @@
+//! Packet tests: frames with their verdicts, sent through a private copy of the balancer.
+//!
+//! The copy has maps of its own and is attached to nothing, so that a test never touches what runs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use nix::sched::CpuSet;
+use nix::sched::sched_getaffinity;
+use nix::sched::sched_setaffinity;
+use nix::unistd::Pid;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::config::ConfigError;
+use crate::config::GatewayAddress;
+use crate::dataplane::Dataplane;
+use crate::error::Error;
+use crate::error::Result;
+use crate::object;
+use crate::plan::ResolvedInterface;
+use crate::plan::knobs;
+use crate::reason::Verdict;
+use crate::stats::sum_states;
+use crate::sys;
+use crate::table::Running;
+use crate::table::Table;
+use crate::table::diff;
+
+/// The interface that `BPF_PROG_TEST_RUN` says its frames come from: the loopback.
+const TEST_IFINDEX: u32 = 1;
+
+/// Its MTU.
+const TEST_MTU: u32 = 65_536;
+
+/// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
+const SHORTEST_FRAME: usize = 14;
+
+/// A packet-test file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {place}{what}")]
+pub struct PacketTestError {
+    file: String,
+    place: String,
+    what: String,
+}
+
+/// A file of packet tests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    config: Config,
+    cases: Vec<Case>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    input: String,
+    action: String,
+    output: Option<String>,
+    /// The reason expected, by name.
+    reason: Option<String>,
+    /// Bytes of driver metadata in front of the frame; they take headroom away.
+    #[serde(default)]
+    metadata: u32,
+}
+
+#[derive(Clone, Debug)]
+struct ParsedCase {
+    name: String,
+    input: Vec<u8>,
+    action: Action,
+    output: Option<Vec<u8>>,
+    reason: Option<String>,
+    metadata: u32,
+}
+
+/// An XDP action, as the kernel numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+enum Action {
+    #[serde(rename = "XDP_ABORTED")]
+    Aborted,
+    #[serde(rename = "XDP_DROP")]
+    Drop,
+    #[serde(rename = "XDP_PASS")]
+    Pass,
+    #[serde(rename = "XDP_TX")]
+    Tx,
+    #[serde(rename = "XDP_REDIRECT")]
+    Redirect,
+}
+
+const ACTIONS: [(Action, &str); 5] = [
+    (Action::Aborted, "XDP_ABORTED"),
+    (Action::Drop, "XDP_DROP"),
+    (Action::Pass, "XDP_PASS"),
+    (Action::Tx, "XDP_TX"),
+    (Action::Redirect, "XDP_REDIRECT"),
+];
+
+impl Action {
+    fn name(self) -> &'static str {
+        ACTIONS.iter().find(|(action, _)| *action == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// How one case ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// The case's name.
+    pub name: String,
+    /// What the balancer did: `XDP_*`.
+    pub action: String,
+    /// Why, if it was this balancer that judged.
+    pub reason: Option<&'static str>,
+    /// What differs from what is expected, one line or several each. Empty: passed.
+    pub failures: Vec<String>,
+}
+
+/// How the cases of one file ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileResult {
+    /// The file.
+    pub file: String,
+    /// Its cases, in order.
+    pub cases: Vec<CaseResult>,
+}
+
+impl FileResult {
+    /// Cases that passed.
+    pub fn passed(&self) -> usize {
+        self.cases.iter().filter(|case| case.failures.is_empty()).count()
+    }
+
+    /// Cases that failed.
+    pub fn failed(&self) -> usize {
+        self.cases.len() - self.passed()
+    }
+}
+
+/// Runs the cases of a file, in order, on one private copy of the balancer. Needs root.
+pub fn run_file(path: &Path) -> Result<FileResult> {
+    let (config, cases) = read(path)?;
+    let harness = Harness::new(&config)?;
+    let _pinned = PinnedToCpu::new()?;
+    let cases = cases.iter().map(|case| harness.run(case)).collect::<Result<_>>()?;
+    Ok(FileResult { file: path.display().to_string(), cases })
+}
+
+fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
+    let file = path.display().to_string();
+    let error = |place: String, what: String| PacketTestError { file: file.clone(), place, what };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| error(String::new(), format!("cannot be read: {source}")))?;
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    let parsed: File = serde_path_to_error::deserialize(&mut deserializer).map_err(|wrong| {
+        let key = wrong.path().to_string();
+        error(if key == "." { String::new() } else { format!("{key}: ") }, wrong.inner().to_string())
+    })?;
+    parsed.config.check().map_err(|wrong: ConfigError| wrong.in_file(path))?;
+    let cases = parsed.cases.iter().enumerate().map(|(i, case)| {
+        let place = |key: &str| format!("cases[{i}] ({}): {key}: ", case.name);
+        let frame = |key: &str, text: &str| {
+            let bytes = BASE64
+                .decode(text)
+                .map_err(|wrong| error(place(key), format!("not base64: {wrong}")))?;
+            if bytes.len() < SHORTEST_FRAME {
+                let what = format!(
+                    "a frame of {} bytes; an Ethernet header alone takes {SHORTEST_FRAME}",
+                    bytes.len()
+                );
+                return Err(error(place(key), what));
+            }
+            Ok(bytes)
+        };
+        let action = ACTIONS.iter().find(|(_, name)| *name == case.action);
+        let (action, _) = action.ok_or_else(|| {
+            let known = ACTIONS.map(|(_, name)| name).join(", ");
+            error(place("action"), format!("'{}' is not one of {known}", case.action))
+        })?;
+        if let Some(reason) = &case.reason
+            && !crate::reason::reasons().iter().any(|known| known.name == reason)
+        {
+            return Err(error(place("reason"), format!("there is no reason '{reason}'")));
+        }
+        if case.metadata % 4 != 0 || case.metadata > 252 {
+            let what = format!("{} is not a multiple of 4 up to 252", case.metadata);
+            return Err(error(place("metadata"), what));
+        }
+        Ok(ParsedCase {
+            name: case.name.clone(),
+            input: frame("input", &case.input)?,
+            action: *action,
+            output: case.output.as_deref().map(|text| frame("output", text)).transpose()?,
+            reason: case.reason.clone(),
+            metadata: case.metadata,
+        })
+    });
+    Ok((parsed.config.clone(), cases.collect::<Result<_, _>>()?))
+}
+
+/// Keeps the thread on one CPU: each CPU has a connection table of its own.
+struct PinnedToCpu(CpuSet);
+
+impl PinnedToCpu {
+    fn new() -> Result<Self> {
+        let error = |errno: nix::Error| Error::Host { operation: "stay on one CPU", source: errno.into() };
+        let this = Pid::from_raw(0);
+        let before = sched_getaffinity(this).map_err(error)?;
+        let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
+        let mut one = CpuSet::new();
+        one.set(first).map_err(error)?;
+        sched_setaffinity(this, &one).map_err(error)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for PinnedToCpu {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+    }
+}
+
+/// A private copy of the balancer: its own maps, attached to nothing.
+#[derive(Debug)]
+pub(crate) struct Harness {
+    program: std::os::fd::OwnedFd,
+    dataplane: Dataplane,
+}
+
+impl Harness {
+    /// Loads and programs a copy. All frames come in by the first interface of the configuration.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::NotRoot);
+        }
+        let loaded = object::load_balancer(None, &knobs(config))?;
+        let harness = Self { program: loaded.program, dataplane: Dataplane::of_loaded(loaded.maps)? };
+        harness.program(config)?;
+        Ok(harness)
+    }
+
+    fn program(&self, config: &Config) -> Result<()> {
+        let cpus = crate::balancer::possible_cpus()?;
+        let each = config.connection_table.entries.div_ceil(cpus.max(1));
+        let tables: BTreeMap<u32, u32> = (0..cpus).map(|cpu| (cpu, each)).collect();
+        self.dataplane.set_tables(&tables, cpus)?;
+        let running = Running { next_serial: 1, ..Running::default() };
+        for write in &diff(&running, &Table::from(config)).writes {
+            self.dataplane.write(write)?;
+        }
+        if let Some(interface) = config.interfaces.first() {
+            let gateway = interface.gateway_mac.ok_or_else(|| Error::PacketTestGateway {
+                interface: interface.name.clone(),
+            })?;
+            let entry = ResolvedInterface {
+                config: crate::config::InterfaceConfig {
+                    gateway: None::<GatewayAddress>,
+                    ..interface.clone()
+                },
+                ifindex: TEST_IFINDEX,
+                mtu: TEST_MTU,
+                gateway,
+            };
+            self.dataplane.set_interface(&entry.entry(), &interface.name)?;
+        }
+        Ok(())
+    }
+
+    fn reasons(&self) -> Result<Vec<u64>> {
+        let stats = sum_states(&self.dataplane.cpu_states.get(0)?);
+        Ok(stats.reasons.iter().map(|reason| reason.count.packets).collect())
+    }
+
+    fn run(&self, case: &ParsedCase) -> Result<CaseResult> {
+        let before = self.reasons()?;
+        let run = sys::test_run(self.program.as_fd(), &case.input, case.metadata)
+            .map_err(|source| Error::Host { operation: "run the program over a frame", source })?;
+        let after = self.reasons()?;
+        let counted: Vec<_> = crate::reason::reasons()
+            .iter()
+            .zip(before.iter().zip(&after))
+            .filter(|(_, (before, after))| before != after)
+            .map(|(reason, _)| reason)
+            .collect();
+
+        let mut failures = Vec::new();
+        let action = ACTIONS.get(run.action as usize).map_or("unknown", |(_, name)| name);
+        if action != case.action.name() {
+            failures.push(format!("action: expected {}, got {action}", case.action.name()));
+        }
+        let reason = match counted.as_slice() {
+            [reason] => Some(*reason),
+            several => {
+                failures.push(format!("{} reasons were counted instead of one", several.len()));
+                None
+            }
+        };
+        if let Some(reason) = reason {
+            let implied = match reason.verdict {
+                Verdict::Tx => Action::Tx,
+                Verdict::Drop => Action::Drop,
+                Verdict::Pass => Action::Pass,
+            };
+            if implied.name() != action {
+                failures.push(format!("reason {} was counted for {action}", reason.name));
+            }
+            if case.reason.as_ref().is_some_and(|expected| expected != reason.name) {
+                failures.push(format!(
+                    "reason: expected {}, got {}",
+                    case.reason.as_deref().unwrap_or_default(),
+                    reason.name
+                ));
+            }
+        }
+        // Nobody sees the bytes of a packet that is dropped.
+        if let Some(expected) = case.output.as_ref().filter(|_| action != Action::Drop.name())
+            && *expected != run.frame
+        {
+            failures.push(crate::frame::difference(expected, &run.frame));
+        }
+        Ok(CaseResult {
+            name: case.name.clone(),
+            action: action.to_owned(),
+            reason: reason.map(|reason| reason.name),
+            failures,
+        })
+    }
+}
+
+/// The table that `lbctl test` prints: a line for each case, what differs below those that failed.
+pub fn render(results: &[FileResult]) -> String {
+    let mut text = String::new();
+    for result in results {
+        let _ = writeln!(text, "{}", result.file);
+        let width = result.cases.iter().map(|case| case.name.chars().count()).max().unwrap_or(0);
+        for (i, case) in result.cases.iter().enumerate() {
+            let verdict = if case.failures.is_empty() { "passed" } else { "FAILED" };
+            let _ = writeln!(
+                text,
+                "  {:>3}  {:<width$}  {:<11}  {:<18}  {verdict}",
+                i + 1,
+                case.name,
+                case.action,
+                case.reason.unwrap_or("-"),
+            );
+            for failure in case.failures.iter().flat_map(|failure| failure.lines()) {
+                let _ = writeln!(text, "         {failure}");
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,550 @@
+//! What an apply would change: the difference between what runs and what is wanted. Pure.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::addr::Mac;
+use crate::config::Config;
+use crate::config::Cpus;
+use crate::config::GatewayAddress;
+use crate::config::InterfaceConfig;
+use crate::config::Oversize;
+use crate::config::PacketsConfig;
+use crate::config::SourceV4;
+use crate::config::SourceV6;
+use crate::config::XdpMode;
+use crate::error::Error;
+use crate::error::Result;
+use crate::table::Running;
+use crate::table::ServerIdChange;
+use crate::table::Table;
+use crate::table::TableDiff;
+use crate::table::VipAction;
+use crate::table::VipChange;
+use crate::table::diff;
+
+/// Flows in the table that CPUs without one of their own share.
+pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
+
+/// "Too big" answers per second and CPU. Linux limits its own ICMP errors to as many per host.
+const TOO_BIG_REPLIES_PER_SECOND: u32 = 1_000;
+
+/// An IPv6 path carries packets of this size (RFC 8200, section 5).
+const IPV6_MINIMUM_MTU: u32 = 1280;
+
+/// Bytes that an outer IPv6 header adds.
+const LARGEST_OVERHEAD: u32 = 40;
+
+/// An interface of the configuration, as the system has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ResolvedInterface {
+    pub(crate) config: InterfaceConfig,
+    pub(crate) ifindex: u32,
+    pub(crate) mtu: u32,
+    pub(crate) gateway: Mac,
+}
+
+impl ResolvedInterface {
+    /// The entry that the packet path needs.
+    pub(crate) fn entry(&self) -> abi::interface {
+        let mut mac = [0; 6];
+        mac.copy_from_slice(self.gateway.0.as_bytes());
+        let (kind, address) = match (self.config.gateway_mac, self.config.gateway) {
+            (Some(_), _) => (consts::GATEWAY_MAC, None),
+            (None, Some(GatewayAddress::Address(address))) => (consts::GATEWAY_ADDRESS, Some(address)),
+            (None, _) => (consts::GATEWAY_AUTO, None),
+        };
+        let mode = match self.config.xdp_mode {
+            XdpMode::Auto => consts::MODE_AUTO,
+            XdpMode::Native => consts::MODE_NATIVE,
+            XdpMode::Generic => consts::MODE_GENERIC,
+        };
+        abi::interface {
+            ifindex: self.ifindex,
+            mtu: self.mtu,
+            mac,
+            gateway_kind: kind.to_le_bytes()[0],
+            mode: mode.to_le_bytes()[0],
+            gateway: address.map(abi::lb_addr::from).unwrap_or_default(),
+        }
+    }
+}
+
+/// An interface entry, in the words of the configuration.
+pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceConfig {
+    let xdp_mode = match u32::from(entry.mode) {
+        consts::MODE_NATIVE => XdpMode::Native,
+        consts::MODE_GENERIC => XdpMode::Generic,
+        _ => XdpMode::Auto,
+    };
+    let (gateway, gateway_mac) = match u32::from(entry.gateway_kind) {
+        consts::GATEWAY_MAC => (None, Some(Mac::from(entry.mac))),
+        consts::GATEWAY_ADDRESS => (Some(GatewayAddress::Address(IpAddr::from(entry.gateway))), None),
+        _ => (Some(GatewayAddress::Auto), None),
+    };
+    InterfaceConfig { name: name.to_owned(), xdp_mode, gateway, gateway_mac }
+}
+
+/// An interface as the instance has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunningInterface {
+    /// What the link is attached to; `None`: there is no link, or its interface is gone.
+    pub(crate) attached: Option<u32>,
+    /// How it is attached.
+    pub(crate) mode: Option<XdpMode>,
+    /// Its entry for the packet path; `None`: the balancer does not serve it.
+    pub(crate) entry: Option<abi::interface>,
+    /// Another program of the chain needs the link.
+    pub(crate) needed_by_others: bool,
+}
+
+/// What runs. `Default` is an instance that does not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Of the program in the chain; `None`: there is none, or not the one that is pinned.
+    pub(crate) knobs: Option<abi::knobs>,
+    pub(crate) control: Option<abi::control>,
+    /// Size of each CPU's own table; CPUs that are missing use the shared one.
+    pub(crate) tables: BTreeMap<u32, u32>,
+    /// Whether the shared table is there.
+    pub(crate) shared_table: bool,
+    pub(crate) interfaces: BTreeMap<String, RunningInterface>,
+    pub(crate) table: Running,
+}
+
+/// Facts of the host that a plan depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) online_cpus: Vec<u32>,
+    pub(crate) possible_cpus: u32,
+}
+
+/// What becomes of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceAction {
+    /// The root program is attached to it.
+    Attach,
+    /// It is detached and attached again in another mode: for some milliseconds its packets reach the
+    /// kernel.
+    Reattach,
+    /// Its gateway, its MTU or what was asked for changes, without a gap.
+    Update,
+    /// The root program is detached from it.
+    Detach,
+}
+
+/// An interface's part in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InterfaceChange {
+    /// Its name.
+    pub name: String,
+    /// What becomes of it.
+    pub action: InterfaceAction,
+    /// What changes, one short phrase each.
+    pub details: Vec<String>,
+}
+
+/// The balancer program's part in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProgramChange {
+    /// It is loaded for the first time.
+    Load,
+    /// It is replaced, in one step that no packet misses, and keeps all maps.
+    Replace {
+        /// Why.
+        details: Vec<String>,
+    },
+}
+
+/// What an apply would change. Its `Display` is what `lbctl plan` prints.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// The program.
+    pub program: Option<ProgramChange>,
+    /// The connection tables: what changes, one short phrase each.
+    pub connection_table: Vec<String>,
+    /// The interfaces.
+    pub interfaces: Vec<InterfaceChange>,
+    /// The VIPs.
+    pub vips: Vec<VipChange>,
+    /// The server ids.
+    pub server_ids: Vec<ServerIdChange>,
+    /// Leftovers of an interrupted command that are cleaned up, though nothing else changes.
+    pub clean_up: bool,
+    /// What works, but not well.
+    pub warnings: Vec<String>,
+    #[serde(skip)]
+    pub(crate) steps: Steps,
+}
+
+/// The plan in the terms of those who carry it out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steps {
+    pub(crate) knobs: abi::knobs,
+    pub(crate) replace_program: bool,
+    pub(crate) control: Option<abi::control>,
+    /// CPU → size of its own table.
+    pub(crate) tables: BTreeMap<u32, u32>,
+    pub(crate) attach: Vec<ResolvedInterface>,
+    pub(crate) reattach: Vec<ResolvedInterface>,
+    pub(crate) entries: Vec<abi::interface>,
+    pub(crate) detach: Vec<String>,
+    pub(crate) remove_entries: Vec<abi::interface>,
+    pub(crate) table: TableDiff,
+}
+
+impl Plan {
+    /// Whether what runs is what is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.program.is_none()
+            && self.connection_table.is_empty()
+            && self.interfaces.is_empty()
+            && self.vips.is_empty()
+            && self.server_ids.is_empty()
+            && !self.clean_up
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.program {
+            None => {}
+            Some(ProgramChange::Load) => writeln!(f, "+ program balancer")?,
+            Some(ProgramChange::Replace { details }) => {
+                writeln!(f, "~ program balancer: {}", details.join(", "))?;
+            }
+        }
+        if !self.connection_table.is_empty() {
+            writeln!(f, "~ connection table: {}", self.connection_table.join(", "))?;
+        }
+        for change in &self.interfaces {
+            let sign = match change.action {
+                InterfaceAction::Attach => '+',
+                InterfaceAction::Detach => '-',
+                InterfaceAction::Update | InterfaceAction::Reattach => '~',
+            };
+            write!(f, "{sign} interface {}", change.name)?;
+            if !change.details.is_empty() {
+                write!(f, ": {}", change.details.join(", "))?;
+            }
+            writeln!(f)?;
+        }
+        for change in &self.vips {
+            let sign = match change.action {
+                VipAction::Add => '+',
+                VipAction::Remove => '-',
+                VipAction::Change | VipAction::Repair => '~',
+            };
+            write!(f, "{sign} vip {}", change.vip)?;
+            match change.action {
+                VipAction::Change => write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?,
+                VipAction::Repair => write!(f, ": completed after an interrupted command")?,
+                VipAction::Add | VipAction::Remove => {}
+            }
+            writeln!(f)?;
+            for detail in &change.details {
+                writeln!(f, "    {detail}")?;
+            }
+        }
+        for change in &self.server_ids {
+            match (change.from, change.to) {
+                (None, Some(to)) => writeln!(f, "+ server id {}: {to}", change.id)?,
+                (Some(from), Some(to)) => writeln!(f, "~ server id {}: {from} → {to}", change.id)?,
+                (_, None) => writeln!(f, "- server id {}", change.id)?,
+            }
+        }
+        if self.clean_up {
+            writeln!(f, "~ leftovers of an interrupted command are removed")?;
+        }
+        if self.is_empty() {
+            writeln!(f, "nothing to change")?;
+        }
+        Ok(())
+    }
+}
+
+/// The program's knobs for a configuration.
+pub(crate) fn knobs(config: &Config) -> abi::knobs {
+    let table = &config.connection_table;
+    let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
+    // Only the last word of an IPv6 source varies.
+    let tail = u32::MAX.checked_shr(u32::from(v6.prefix_len()).saturating_sub(96)).unwrap_or(0);
+    abi::knobs {
+        build: consts::OBJECT_HASH,
+        udp_timeout: u64::from(table.udp_timeout_seconds) * 1_000_000_000,
+        max_ip_packet: config.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
+        new_flows_per_second: table.new_connections_per_second,
+        too_big_replies_per_second: TOO_BIG_REPLIES_PER_SECOND,
+        oversize_reply: u32::from(config.packets.oversize == Oversize::Icmp),
+        source4: abi::be32(v4.network()),
+        source4_spread: abi::be32(v4.hostmask()),
+        source6: IpAddr::V6(v6.network()).into(),
+        source6_spread: tail.to_be(),
+        source4_prefix: v4.prefix_len().into(),
+        source6_prefix: v6.prefix_len().into(),
+        pad: 0,
+    }
+}
+
+/// Puts what the knobs say into a configuration.
+pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
+    let seconds = knobs.udp_timeout / 1_000_000_000;
+    config.connection_table.udp_timeout_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    config.connection_table.new_connections_per_second = knobs.new_flows_per_second;
+    let packets = &mut config.packets;
+    packets.max_frame = knobs.max_ip_packet + PacketsConfig::ETHERNET_HEADER;
+    packets.oversize = if knobs.oversize_reply == 0 { Oversize::Drop } else { Oversize::Icmp };
+    let length = |prefix: u32| u8::try_from(prefix).unwrap_or(u8::MAX);
+    let v4 = ipnet::Ipv4Net::new(abi::from_be32(knobs.source4), length(knobs.source4_prefix));
+    let v6 = match IpAddr::from(knobs.source6) {
+        IpAddr::V6(v6) => ipnet::Ipv6Net::new(v6, length(knobs.source6_prefix)),
+        IpAddr::V4(v4) => ipnet::Ipv6Net::new(v4.to_ipv6_mapped(), length(knobs.source6_prefix)),
+    };
+    packets.encap_source_v4 = v4.ok().map(SourceV4);
+    packets.encap_source_v6 = v6.ok().map(SourceV6);
+}
+
+fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
+    let mut details = Vec::new();
+    if old.build != new.build {
+        details.push("new build".to_owned());
+    }
+    let (mut before, mut after) = (Config::default(), Config::default());
+    write_knobs(old, &mut before);
+    write_knobs(new, &mut after);
+    let sections = |config: &Config| {
+        [
+            ("connection_table", serde_json::to_value(&config.connection_table)),
+            ("packets", serde_json::to_value(&config.packets)),
+        ]
+    };
+    for ((section, before), (_, after)) in sections(&before).into_iter().zip(sections(&after)) {
+        let (Ok(before), Ok(after)) = (before, after) else { continue };
+        for (key, value) in after.as_object().into_iter().flatten() {
+            let old = before.get(key).unwrap_or(&serde_json::Value::Null);
+            if old != value {
+                details.push(format!("{section}.{key} {old} → {value}"));
+            }
+        }
+    }
+    if details.is_empty() {
+        details.push("internal limits".to_owned());
+    }
+    details
+}
+
+/// Compares what runs with what is wanted.
+pub(crate) fn plan(
+    snapshot: &Snapshot,
+    config: &Config,
+    interfaces: &[ResolvedInterface],
+    host: &Host,
+) -> Result<Plan> {
+    let mut plan = Plan::default();
+    plan_program(&mut plan, snapshot, config);
+    plan_tables(&mut plan, snapshot, config, host)?;
+    plan_interfaces(&mut plan, snapshot, interfaces, config);
+    let table = diff(&snapshot.table, &Table::from(config));
+    plan.vips.clone_from(&table.vips);
+    plan.server_ids.clone_from(&table.server_ids);
+    let visible = !table.vips.is_empty() || !table.server_ids.is_empty();
+    plan.clean_up |= !table.writes.is_empty() && !visible;
+    plan.steps.table = table;
+    Ok(plan)
+}
+
+fn plan_program(plan: &mut Plan, snapshot: &Snapshot, config: &Config) {
+    let wanted = knobs(config);
+    plan.program = match &snapshot.knobs {
+        None => Some(ProgramChange::Load),
+        Some(running) if abi::bytes_of(running) != abi::bytes_of(&wanted) => {
+            Some(ProgramChange::Replace { details: knob_changes(running, &wanted) })
+        }
+        Some(_) => None,
+    };
+    plan.steps.replace_program = plan.program.is_some();
+    plan.steps.knobs = wanted;
+}
+
+fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Host) -> Result<()> {
+    let table = &config.connection_table;
+    let cpus = match &table.cpus {
+        Cpus::Auto => host.online_cpus.clone(),
+        Cpus::List(list) => {
+            if let Some(cpu) = list.iter().find(|cpu| **cpu >= host.possible_cpus) {
+                return Err(Error::NoSuchCpu { cpu: *cpu, last: host.possible_cpus.saturating_sub(1) });
+            }
+            list.clone()
+        }
+    };
+    let count = u32::try_from(cpus.len()).unwrap_or(u32::MAX).max(1);
+    let each = table.entries.div_ceil(count);
+    plan.steps.tables = cpus.into_iter().map(|cpu| (cpu, each)).collect();
+
+    let wanted = abi::control {
+        abi: consts::ABI_VERSION,
+        next_serial: snapshot.table.next_serial,
+        table_entries: table.entries.into(),
+        cpus_auto: u32::from(table.cpus == Cpus::Auto),
+        pad: 0,
+    };
+    match &snapshot.control {
+        Some(running) => {
+            if running.table_entries != wanted.table_entries {
+                plan.connection_table
+                    .push(format!("entries {} → {}", running.table_entries, wanted.table_entries));
+            }
+            let list = |tables: &BTreeMap<u32, u32>| {
+                tables.keys().map(u32::to_string).collect::<Vec<_>>().join(" ")
+            };
+            if running.cpus_auto != wanted.cpus_auto
+                || !snapshot.tables.keys().eq(plan.steps.tables.keys())
+            {
+                plan.connection_table.push(format!(
+                    "CPUs {} → {}",
+                    list(&snapshot.tables),
+                    list(&plan.steps.tables)
+                ));
+            }
+            if abi::bytes_of(running) != abi::bytes_of(&wanted) {
+                plan.steps.control = Some(wanted);
+            }
+        }
+        None => {
+            plan.connection_table.push(format!(
+                "{} tables of {each} entries",
+                plan.steps.tables.len()
+            ));
+            // Serial 0 stands for no VIP.
+            plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
+        }
+    }
+    if plan.connection_table.is_empty()
+        && (snapshot.tables != plan.steps.tables || !snapshot.shared_table)
+    {
+        plan.clean_up = true;
+    }
+    Ok(())
+}
+
+fn plan_interfaces(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    interfaces: &[ResolvedInterface],
+    config: &Config,
+) {
+    let mut kept = BTreeSet::new();
+    for wanted in interfaces {
+        let name = &wanted.config.name;
+        let running = snapshot.interfaces.get(name);
+        let entry = wanted.entry();
+        kept.insert(name.clone());
+        warn_of_mtu(plan, wanted, config);
+
+        let mut details = Vec::new();
+        let old = running.and_then(|running| running.entry);
+        if let Some(old) = old.filter(|old| abi::bytes_of(old) != abi::bytes_of(&entry)) {
+            describe_entry(&mut details, name, &old, wanted);
+        }
+        if old.is_none_or(|old| abi::bytes_of(&old) != abi::bytes_of(&entry)) {
+            plan.steps.entries.push(entry);
+        }
+        let stale = old.filter(|old| old.ifindex != wanted.ifindex);
+        plan.steps.remove_entries.extend(stale);
+
+        let mode_differs = |mode| match wanted.config.xdp_mode {
+            XdpMode::Auto => false,
+            asked => mode != Some(asked),
+        };
+        let action = match running {
+            Some(running) if running.attached == Some(wanted.ifindex) => {
+                if mode_differs(running.mode) {
+                    details.insert(0, format!("attached again in {} mode", wanted.config.xdp_mode));
+                    plan.steps.reattach.push(wanted.clone());
+                    InterfaceAction::Reattach
+                } else if old.is_none() {
+                    details.push(format!("gateway {}", wanted.gateway));
+                    InterfaceAction::Update
+                } else if details.is_empty() {
+                    continue;
+                } else {
+                    InterfaceAction::Update
+                }
+            }
+            _ => {
+                details = vec![format!("{} mode", wanted.config.xdp_mode), format!("gateway {}", wanted.gateway)];
+                plan.steps.attach.push(wanted.clone());
+                InterfaceAction::Attach
+            }
+        };
+        plan.interfaces.push(InterfaceChange { name: name.clone(), action, details });
+    }
+    for (name, running) in &snapshot.interfaces {
+        if kept.contains(name) {
+            continue;
+        }
+        plan.steps.remove_entries.extend(running.entry);
+        if !running.needed_by_others {
+            plan.steps.detach.push(name.clone());
+        }
+        if running.entry.is_some() || !running.needed_by_others {
+            plan.interfaces.push(InterfaceChange {
+                name: name.clone(),
+                action: InterfaceAction::Detach,
+                details: Vec::new(),
+            });
+        }
+    }
+}
+
+fn describe_entry(
+    details: &mut Vec<String>,
+    name: &str,
+    old: &abi::interface,
+    wanted: &ResolvedInterface,
+) {
+    let before = interface_config(name, old);
+    if old.mac != wanted.entry().mac {
+        details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
+    }
+    if old.mtu != wanted.mtu {
+        details.push(format!("MTU {} → {}", old.mtu, wanted.mtu));
+    }
+    if before.xdp_mode != wanted.config.xdp_mode {
+        details.push(format!("xdp_mode {} → {}", before.xdp_mode, wanted.config.xdp_mode));
+    }
+    if details.is_empty() {
+        details.push("gateway is found another way".to_owned());
+    }
+}
+
+fn warn_of_mtu(plan: &mut Plan, interface: &ResolvedInterface, config: &Config) {
+    let name = &interface.config.name;
+    let largest = config.packets.max_frame - PacketsConfig::ETHERNET_HEADER;
+    let v6_reals = config.vips.iter().flat_map(|vip| &vip.reals).any(|real| real.address.is_ipv6());
+    let overhead = if v6_reals { LARGEST_OVERHEAD } else { 20 };
+    let fits = interface.mtu.saturating_sub(overhead);
+    if fits < IPV6_MINIMUM_MTU {
+        plan.warnings.push(format!(
+            "interface {name}: MTU {} is too small to encapsulate packets of {IPV6_MINIMUM_MTU} bytes, \
+             which every IPv6 path must carry; raise it to {} or more",
+            interface.mtu,
+            largest + overhead
+        ));
+    } else if fits < largest {
+        plan.warnings.push(format!(
+            "interface {name}: MTU {} leaves no room to encapsulate packets of {largest} bytes: senders \
+             are told to send {fits} at most; raise it to {} to avoid that",
+            interface.mtu,
+            largest + overhead
+        ));
+    }
+}

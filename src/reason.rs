@@ -1,0 +1,90 @@
+//! Verdicts and reasons, as include/l4lb/reasons.h lists them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What the balancer does with a packet in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Sent out of the interface it came in by: `XDP_TX`.
+    Tx,
+    /// Dropped: `XDP_DROP`.
+    Drop,
+    /// Handed on to the next program of the chain, after the last one to the kernel: `XDP_PASS`.
+    Pass,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tx => "tx",
+            Self::Drop => "drop",
+            Self::Pass => "pass",
+        })
+    }
+}
+
+/// Why a packet got its verdict. Every packet has exactly one reason, and the reason implies the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The verdict that the reason implies.
+    pub verdict: Verdict,
+    /// The name, as in metric labels: stable, lower case with underscores.
+    pub name: &'static str,
+    /// What it means, in a few words.
+    pub help: &'static str,
+}
+
+/// A counter that is no reason: its name and meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name, as in metric labels: stable, lower case with underscores.
+    pub name: &'static str,
+    /// What it counts, in a few words.
+    pub help: &'static str,
+}
+
+mod lists {
+    use super::Named;
+    use super::Reason;
+    use super::Verdict as V;
+
+    #[expect(non_snake_case, reason = "the header writes verdicts as XDP does")]
+    mod Verdict {
+        use super::V;
+        pub(super) const TX: V = V::Tx;
+        pub(super) const DROP: V = V::Drop;
+        pub(super) const PASS: V = V::Pass;
+    }
+
+    include!(concat!(env!("OUT_DIR"), "/reasons.rs"));
+
+    pub(super) fn reasons() -> &'static [Reason] {
+        REASONS
+    }
+
+    pub(super) fn table_events() -> &'static [Named] {
+        TABLE_EVENTS
+    }
+
+    pub(super) fn decap_results() -> &'static [Named] {
+        DECAP_RESULTS
+    }
+}
+
+/// All reasons, in the order of their counters.
+pub fn reasons() -> &'static [Reason] {
+    lists::reasons()
+}
+
+/// The events at connection table and server ids that are counted, in the order of their counters.
+pub fn table_events() -> &'static [Named] {
+    lists::table_events()
+}
+
+/// What decapsulation did with a packet, in the order of its counters.
+pub fn decap_results() -> &'static [Named] {
+    lists::decap_results()
+}

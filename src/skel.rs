@@ -1,0 +1,23 @@
+//! The compiled BPF programs, one private module each, as libbpf-cargo generated them.
+
+macro_rules! skeleton {
+    ($name:ident, $file:literal) => {
+        #[expect(
+            unsafe_code,
+            missing_debug_implementations,
+            unreachable_pub,
+            clippy::pedantic,
+            clippy::undocumented_unsafe_blocks,
+            clippy::allow_attributes_without_reason,
+            reason = "generated"
+        )]
+        #[allow(dead_code, missing_docs, reason = "generated")]
+        pub(crate) mod $name {
+            include!(concat!(env!("OUT_DIR"), $file));
+        }
+    };
+}
+
+skeleton!(root, "/root.skel.rs");
+skeleton!(balancer, "/balancer.skel.rs");
+skeleton!(decap, "/decap.skel.rs");

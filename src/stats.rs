@@ -1,0 +1,129 @@
+//! Counters of the packet path, summed over the CPUs, as typed reports.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+use crate::abi;
+use crate::addr::Vip;
+use crate::balancer::Balancer;
+use crate::error::Result;
+use crate::reason::Verdict;
+use crate::reason::reasons;
+use crate::reason::table_events;
+
+/// Packets and the bytes of their frames as received, without checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Count {
+    pub(crate) fn from_raw(packets: u64, bytes: u64) -> Self {
+        Self { packets, bytes }
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What became of packets for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReasonCount {
+    /// The reason's name.
+    pub reason: &'static str,
+    /// The verdict that the reason implies.
+    pub verdict: Verdict,
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// A VIP's counters, since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VipCount {
+    /// Sent to reals.
+    #[serde(flatten)]
+    pub sent: Count,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets that the ring selected a real for.
+    pub new_flows: u64,
+}
+
+/// All counters. The total is the sum over the reasons.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Everything that came in.
+    pub total: Count,
+    /// By reason, in the order of [`crate::reasons`].
+    pub reasons: Vec<ReasonCount>,
+    /// Events at connection table and server ids, by name, in the order of [`crate::table_events`].
+    pub table: Vec<(&'static str, u64)>,
+    /// By VIP.
+    pub vips: BTreeMap<Vip, VipCount>,
+    /// By real: what was sent to it for any VIP, since it was added.
+    pub reals: BTreeMap<IpAddr, Count>,
+}
+
+/// Sums what the CPUs counted by reason and table event.
+pub(crate) fn sum_states(states: &[abi::cpu_state]) -> Stats {
+    let mut stats = Stats {
+        reasons: reasons()
+            .iter()
+            .map(|reason| ReasonCount {
+                reason: reason.name,
+                verdict: reason.verdict,
+                count: Count::default(),
+            })
+            .collect(),
+        table: table_events().iter().map(|event| (event.name, 0)).collect(),
+        ..Stats::default()
+    };
+    for state in states {
+        // Index 0 is LB_GO_ON's.
+        for (sum, count) in stats.reasons.iter_mut().zip(&state.reasons[1..]) {
+            let count = Count::from_raw(count.packets, count.bytes);
+            sum.count += count;
+            stats.total += count;
+        }
+        for ((_, sum), events) in stats.table.iter_mut().zip(state.table) {
+            *sum += events;
+        }
+    }
+    stats
+}
+
+impl Balancer {
+    /// Reads all counters.
+    pub fn stats(&self) -> Result<Stats> {
+        let mut stats = sum_states(&self.dataplane.cpu_states.get(0)?);
+        let running = self.dataplane.read_table(0)?;
+        for (vip, entry) in running.vips {
+            let mut sum = VipCount::default();
+            for count in self.dataplane.vip_counts.get(entry.id)? {
+                sum.sent += Count::from_raw(count.sent.packets, count.sent.bytes);
+                sum.dropped += count.dropped;
+                sum.new_flows += count.new_flows;
+            }
+            stats.vips.insert(vip, sum);
+        }
+        for (id, real) in running.reals.into_iter().filter(|(_, real)| real.live) {
+            let mut sum = Count::default();
+            for count in self.dataplane.real_counts.get(id)? {
+                sum += Count::from_raw(count.packets, count.bytes);
+            }
+            stats.reals.insert(real.address, sum);
+        }
+        Ok(stats)
+    }
+}

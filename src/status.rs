@@ -1,0 +1,193 @@
+//! What runs, in one report.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use serde::Serialize;
+
+use crate::abi::consts;
+use crate::addr::Mac;
+use crate::addr::Vip;
+use crate::balancer::Balancer;
+use crate::balancer::possible_cpus;
+use crate::balancer::read_interfaces;
+use crate::chain::Chain;
+use crate::config::InterfaceConfig;
+use crate::config::RealState;
+use crate::config::XdpMode;
+use crate::dataplane::FlowTable;
+use crate::error::Result;
+use crate::maps::Map;
+use crate::plan::interface_config;
+use crate::ring::RING_SIZE;
+use crate::ring::Ring;
+use crate::stats::Count;
+use crate::stats::Stats;
+use crate::sys;
+
+/// An interface that the balancer serves.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterfaceStatus {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub config: InterfaceConfig,
+    /// How it is attached; `None`: its interface is gone, or the program was taken off it.
+    pub mode: Option<XdpMode>,
+    /// The MAC that frames to reals are sent to.
+    pub mac: Mac,
+    /// Bytes of IP packet that it can send.
+    pub mtu: u32,
+}
+
+/// A filled slot of the chain.
+#[derive(Clone, Debug, Serialize)]
+pub struct SlotStatus {
+    /// Its number; lower ones run first.
+    pub slot: u32,
+    /// The program's name.
+    pub name: String,
+    /// The kernel's id of the program.
+    pub id: u32,
+}
+
+/// A real of a VIP.
+#[derive(Clone, Debug, Serialize)]
+pub struct VipRealStatus {
+    /// Where it is.
+    pub address: IpAddr,
+    /// Its weight.
+    pub weight: u32,
+    /// Its state in this VIP.
+    pub state: RealState,
+    /// Its share of new flows, 0 to 1, as the ring has it.
+    pub share: f64,
+    /// What was sent to it for any VIP.
+    pub sent: Count,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, Serialize)]
+pub struct VipStatus {
+    /// Which one.
+    pub vip: Vip,
+    /// What was sent to its reals.
+    pub sent: Count,
+    /// Packets for it that were dropped.
+    pub dropped: u64,
+    /// Its reals.
+    pub reals: Vec<VipRealStatus>,
+}
+
+/// A connection table.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TableStatus {
+    /// The CPU whose table it is; `None`: the one that all others share.
+    pub cpu: Option<u32>,
+    /// Flows that fit.
+    pub entries: u32,
+    /// Flows in it.
+    pub used: u32,
+}
+
+/// What `lbctl status` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The instance's name.
+    pub instance: String,
+    /// The interfaces.
+    pub interfaces: BTreeMap<String, InterfaceStatus>,
+    /// The programs on them.
+    pub chain: Vec<SlotStatus>,
+    /// The VIPs.
+    pub vips: Vec<VipStatus>,
+    /// The connection tables.
+    pub tables: Vec<TableStatus>,
+    /// All counters.
+    pub stats: Stats,
+}
+
+impl Balancer {
+    /// Reads everything that `lbctl status` shows. Counting the entries of large connection tables takes
+    /// some tenths of a second per million.
+    pub fn status(&self) -> Result<Status> {
+        let stats = self.stats()?;
+        Ok(Status {
+            instance: self.instance().name().to_owned(),
+            interfaces: self.interfaces()?,
+            chain: self.chain()?,
+            vips: self.vips(&stats)?,
+            tables: self.tables()?,
+            stats,
+        })
+    }
+
+    fn interfaces(&self) -> Result<BTreeMap<String, InterfaceStatus>> {
+        let running = read_interfaces(self.instance(), &self.dataplane)?;
+        let status = running.into_iter().filter_map(|(name, interface)| {
+            let entry = interface.entry?;
+            let status = InterfaceStatus {
+                config: interface_config(&name, &entry),
+                mode: interface.mode,
+                mac: Mac::from(entry.mac),
+                mtu: entry.mtu,
+            };
+            Some((name, status))
+        });
+        Ok(status.collect())
+    }
+
+    fn chain(&self) -> Result<Vec<SlotStatus>> {
+        let slots = Chain::open(self.instance())?.slots()?;
+        let filled = slots.into_iter().zip(0..).filter_map(|(id, slot)| Some((slot, id?)));
+        Ok(filled
+            .map(|(slot, id)| {
+                let info = sys::program_by_id(id).and_then(|program| sys::program_info(program.as_fd()));
+                SlotStatus { slot, name: info.map_or_else(|_| "gone".to_owned(), |info| info.name), id }
+            })
+            .collect())
+    }
+
+    fn vips(&self, stats: &Stats) -> Result<Vec<VipStatus>> {
+        let table = self.table()?;
+        let vips = table.vips.iter().map(|(vip, spec)| {
+            let members = spec.members();
+            let slots = Ring::build(&members).map(|ring| ring.shares(members.len())).unwrap_or_default();
+            let share = |address: IpAddr| {
+                let member = members.iter().position(|member| member.address == address);
+                let slots = member.and_then(|member| slots.get(member)).copied().unwrap_or(0);
+                f64::from(slots) / f64::from(RING_SIZE)
+            };
+            let count = stats.vips.get(vip).copied().unwrap_or_default();
+            VipStatus {
+                vip: *vip,
+                sent: count.sent,
+                dropped: count.dropped,
+                reals: spec
+                    .reals
+                    .iter()
+                    .map(|(address, real)| VipRealStatus {
+                        address: *address,
+                        weight: real.weight,
+                        state: real.state,
+                        share: share(*address),
+                        sent: stats.reals.get(address).copied().unwrap_or_default(),
+                    })
+                    .collect(),
+            }
+        });
+        Ok(vips.collect())
+    }
+
+    fn tables(&self) -> Result<Vec<TableStatus>> {
+        let (own, _) = self.dataplane.read_tables(possible_cpus()?)?;
+        let places = own.keys().map(|cpu| (Some(*cpu), *cpu)).chain([(None, consts::SHARED_TABLE)]);
+        let mut tables = Vec::new();
+        for (cpu, place) in places {
+            let Some(table) = self.dataplane.connections.at(place)? else { continue };
+            let table: FlowTable = Map::new(table)?;
+            tables.push(TableStatus { cpu, entries: table.max_entries(), used: table.count()? });
+        }
+        Ok(tables)
+    }
+}

@@ -1,0 +1,215 @@
+//! The few kernel calls that libbpf-rs does not offer, or offers without the error number.
+#![expect(unsafe_code, reason = "calls of libbpf's C interface")]
+
+use std::ffi::CString;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use libbpf_sys as sys;
+
+use crate::config::XdpMode;
+
+/// Stops the process in front of a write to the kernel, so that tests can see what an interrupted command
+/// leaves behind: `LBCTL_KILL_AT_WRITE=n` kills it instead of its n-th write.
+#[cfg(debug_assertions)]
+pub(crate) fn write_point() {
+    use std::sync::LazyLock;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering;
+
+    static KILL_AT: LazyLock<u64> = LazyLock::new(|| {
+        std::env::var("LBCTL_KILL_AT_WRITE").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
+    });
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+
+    if WRITES.fetch_add(1, Ordering::Relaxed) + 1 == *KILL_AT {
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn write_point() {}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
+}
+
+/// `XDP_FLAGS_*` of a mode; none leaves the choice to the kernel.
+fn mode_flags(mode: XdpMode) -> u32 {
+    match mode {
+        XdpMode::Auto => 0,
+        XdpMode::Generic => sys::XDP_FLAGS_SKB_MODE,
+        XdpMode::Native => sys::XDP_FLAGS_DRV_MODE,
+    }
+}
+
+/// Attaches a program to an interface by a link in the given mode.
+pub(crate) fn link_create(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> io::Result<OwnedFd> {
+    write_point();
+    let opts = sys::bpf_link_create_opts {
+        sz: size_of::<sys::bpf_link_create_opts>() as _,
+        flags: mode_flags(mode),
+        ..Default::default()
+    };
+    // SAFETY: `opts` is valid for the call, and `sz` is its size.
+    let fd = check(unsafe {
+        sys::bpf_link_create(program.as_raw_fd(), ifindex.cast_signed(), sys::BPF_XDP, &raw const opts)
+    })?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Replaces the program of a link, in one step that no packet misses.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    write_point();
+    // SAFETY: both descriptors are valid for the call; no options are given.
+    check(unsafe {
+        sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
+    })?;
+    Ok(())
+}
+
+/// What a link is attached to; 0 once the interface is gone.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let mut info = sys::bpf_link_info::default();
+    let mut len = size_of::<sys::bpf_link_info>() as u32;
+    // SAFETY: `info` is writable for `len` bytes.
+    check(unsafe {
+        sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut len)
+    })?;
+    // SAFETY: for an XDP link the kernel fills the `xdp` member; any bit pattern is a valid u32.
+    let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
+    Ok(LinkInfo { program: info.prog_id, ifindex })
+}
+
+/// See [`link_info`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkInfo {
+    pub(crate) program: u32,
+    pub(crate) ifindex: u32,
+}
+
+/// Opens a pin.
+pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: `path` is a valid C string for the call.
+    let fd = check(unsafe { sys::bpf_obj_get(path.as_ptr()) })?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins a program, map or link.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    write_point();
+    let path = c_path(path)?;
+    // SAFETY: `path` is a valid C string for the call.
+    check(unsafe { sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) })?;
+    Ok(())
+}
+
+/// The program that an interface runs, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) program: u32,
+    pub(crate) mode: XdpMode,
+}
+
+/// The XDP program on an interface, if there is one.
+pub(crate) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
+    let mut opts = sys::bpf_xdp_query_opts {
+        sz: size_of::<sys::bpf_xdp_query_opts>() as _,
+        ..Default::default()
+    };
+    // SAFETY: `opts` is writable for `sz` bytes.
+    check(unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut opts) })?;
+    let mode = if u32::from(opts.attach_mode) == sys::XDP_ATTACHED_SKB {
+        XdpMode::Generic
+    } else {
+        XdpMode::Native
+    };
+    Ok((opts.prog_id != 0).then_some(Attached { program: opts.prog_id, mode }))
+}
+
+/// What the kernel says about a program.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProgramInfo {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) maps: Vec<u32>,
+}
+
+/// Asks the kernel about a program.
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    let mut maps = vec![0_u32; 64];
+    let mut info = sys::bpf_prog_info {
+        nr_map_ids: maps.len() as u32,
+        map_ids: maps.as_mut_ptr() as u64,
+        ..Default::default()
+    };
+    let mut len = size_of::<sys::bpf_prog_info>() as u32;
+    // SAFETY: `info` is writable for `len` bytes, and its `map_ids` for `nr_map_ids` entries.
+    check(unsafe {
+        sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut len)
+    })?;
+    maps.truncate(info.nr_map_ids as usize);
+    let name = info.name.iter().take_while(|c| **c != 0).map(|c| c.cast_unsigned() as char).collect();
+    Ok(ProgramInfo { id: info.id, name, maps })
+}
+
+/// Opens a program by its id.
+pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let fd = check(unsafe { sys::bpf_prog_get_fd_by_id(id) })?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What a program did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TestRun {
+    /// `XDP_*`.
+    pub(crate) action: u32,
+    /// The frame afterwards.
+    pub(crate) frame: Vec<u8>,
+}
+
+/// Room for what a program may put in front of a frame.
+const HEADROOM: usize = 256;
+
+/// Runs an XDP program over one frame, behind `metadata` bytes of driver metadata (a multiple of 4).
+pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8], metadata: u32) -> io::Result<TestRun> {
+    let mut input = vec![0_u8; metadata as usize];
+    input.extend_from_slice(frame);
+    let mut output = vec![0_u8; input.len() + HEADROOM];
+    let mut context = sys::xdp_md { data: metadata, data_end: input.len() as u32, ..Default::default() };
+    let mut opts = sys::bpf_test_run_opts {
+        sz: size_of::<sys::bpf_test_run_opts>() as _,
+        data_in: input.as_ptr().cast(),
+        data_size_in: input.len() as u32,
+        data_out: output.as_mut_ptr().cast(),
+        data_size_out: output.len() as u32,
+        ..Default::default()
+    };
+    if metadata != 0 {
+        opts.ctx_in = (&raw const context).cast();
+        opts.ctx_size_in = size_of::<sys::xdp_md>() as u32;
+        opts.ctx_out = (&raw mut context).cast();
+        opts.ctx_size_out = opts.ctx_size_in;
+    }
+    // SAFETY: all buffers that `opts` names live until the call returns, with the sizes it gives.
+    check(unsafe { sys::bpf_prog_test_run_opts(program.as_fd().as_raw_fd(), &raw mut opts) })?;
+    output.truncate(opts.data_size_out as usize);
+    let frame_start = if metadata == 0 { 0 } else { (context.data as usize).min(output.len()) };
+    Ok(TestRun { action: opts.retval, frame: output.split_off(frame_start) })
+}
