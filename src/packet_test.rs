@@ -2,6 +2,7 @@
 //!
 //! The copy has maps of its own and is attached to nothing, so that a test never touches what runs.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
@@ -25,7 +26,9 @@ use crate::error::Result;
 use crate::object;
 use crate::plan::ResolvedInterface;
 use crate::plan::knobs;
+use crate::reason::Reason;
 use crate::reason::Verdict;
+use crate::reason::reasons;
 use crate::stats::sum_states;
 use crate::sys;
 use crate::table::Running;
@@ -148,9 +151,8 @@ impl FileResult {
 /// Runs the cases of a file, in order, on one private copy of the balancer. Needs root.
 pub fn run_file(path: &Path) -> Result<FileResult> {
     let (config, cases) = read(path)?;
-    let harness = Harness::new(&config)?;
-    let _pinned = PinnedToCpu::new()?;
-    let cases = cases.iter().map(|case| harness.run(case)).collect::<Result<_>>()?;
+    let sandbox = Sandbox::new(&config)?;
+    let cases = cases.iter().map(|case| sandbox.judge(case)).collect::<Result<_>>()?;
     Ok(FileResult { file: path.display().to_string(), cases })
 }
 
@@ -186,7 +188,7 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
             error(place("action"), format!("'{}' is not one of {known}", case.action))
         })?;
         if let Some(reason) = &case.reason
-            && !crate::reason::reasons().iter().any(|known| known.name == reason)
+            && !reasons().iter().any(|known| known.name == reason)
         {
             return Err(error(place("reason"), format!("there is no reason '{reason}'")));
         }
@@ -207,6 +209,7 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
 }
 
 /// Keeps the thread on one CPU: each CPU has a connection table of its own.
+#[derive(Debug)]
 struct PinnedToCpu(CpuSet);
 
 impl PinnedToCpu {
@@ -228,23 +231,47 @@ impl Drop for PinnedToCpu {
     }
 }
 
-/// A private copy of the balancer: its own maps, attached to nothing.
-#[derive(Debug)]
-pub(crate) struct Harness {
-    program: std::os::fd::OwnedFd,
-    dataplane: Dataplane,
+/// What the balancer did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// `XDP_*`
+    pub action: &'static str,
+    /// Why: the reasons that were counted, exactly one unless the program is wrong.
+    pub reasons: Vec<&'static Reason>,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
 }
 
-impl Harness {
-    /// Loads and programs a copy. All frames come in by the first interface of the configuration.
-    pub(crate) fn new(config: &Config) -> Result<Self> {
+/// A private copy of the balancer: its own maps, attached to nothing.
+///
+/// It keeps the thread that made it on one CPU, as each CPU has a connection table of its own.
+#[derive(Debug)]
+pub struct Sandbox {
+    program: std::os::fd::OwnedFd,
+    dataplane: Dataplane,
+    counted: RefCell<Vec<u64>>,
+    _pinned: PinnedToCpu,
+}
+
+impl Sandbox {
+    /// Loads and programs a copy. All frames come in by the first interface of the configuration; without
+    /// one, they come in by an interface that the balancer does not serve.
+    pub fn new(config: &Config) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Error::NotRoot);
         }
+        config.check()?;
+        let pinned = PinnedToCpu::new()?;
         let loaded = object::load_balancer(None, &knobs(config))?;
-        let harness = Self { program: loaded.program, dataplane: Dataplane::of_loaded(loaded.maps)? };
-        harness.program(config)?;
-        Ok(harness)
+        let sandbox = Self {
+            program: loaded.program,
+            dataplane: Dataplane::of_loaded(loaded.maps)?,
+            counted: RefCell::default(),
+            _pinned: pinned,
+        };
+        sandbox.program(config)?;
+        sandbox.counted.replace(sandbox.reasons()?);
+        Ok(sandbox)
     }
 
     fn program(&self, config: &Config) -> Result<()> {
@@ -279,24 +306,28 @@ impl Harness {
         Ok(stats.reasons.iter().map(|reason| reason.count.packets).collect())
     }
 
-    fn run(&self, case: &ParsedCase) -> Result<CaseResult> {
-        let before = self.reasons()?;
-        let run = sys::test_run(self.program.as_fd(), &case.input, case.metadata)
+    /// Runs the program over a frame of at least 14 bytes, behind `metadata` bytes of driver metadata (a
+    /// multiple of 4).
+    pub fn run(&self, frame: &[u8], metadata: u32) -> Result<Outcome> {
+        let run = sys::test_run(self.program.as_fd(), frame, metadata)
             .map_err(|source| Error::Host { operation: "run the program over a frame", source })?;
         let after = self.reasons()?;
-        let counted: Vec<_> = crate::reason::reasons()
-            .iter()
-            .zip(before.iter().zip(&after))
-            .filter(|(_, (before, after))| before != after)
-            .map(|(reason, _)| reason)
-            .collect();
+        let before = self.counted.replace(after.clone());
+        let counted = reasons().iter().zip(before.iter().zip(&after));
+        Ok(Outcome {
+            action: ACTIONS.get(run.action as usize).map_or("unknown", |(_, name)| name),
+            reasons: counted.filter(|(_, (b, a))| b != a).map(|(reason, _)| reason).collect(),
+            frame: run.frame,
+        })
+    }
 
+    fn judge(&self, case: &ParsedCase) -> Result<CaseResult> {
+        let Outcome { action, reasons, frame } = self.run(&case.input, case.metadata)?;
         let mut failures = Vec::new();
-        let action = ACTIONS.get(run.action as usize).map_or("unknown", |(_, name)| name);
         if action != case.action.name() {
             failures.push(format!("action: expected {}, got {action}", case.action.name()));
         }
-        let reason = match counted.as_slice() {
+        let reason = match reasons.as_slice() {
             [reason] => Some(*reason),
             several => {
                 failures.push(format!("{} reasons were counted instead of one", several.len()));
@@ -322,9 +353,9 @@ impl Harness {
         }
         // Nobody sees the bytes of a packet that is dropped.
         if let Some(expected) = case.output.as_ref().filter(|_| action != Action::Drop.name())
-            && *expected != run.frame
+            && *expected != frame
         {
-            failures.push(crate::frame::difference(expected, &run.frame));
+            failures.push(crate::frame::difference(expected, &frame));
         }
         Ok(CaseResult {
             name: case.name.clone(),
