@@ -78,8 +78,14 @@ fn clang_args() -> Result<Vec<String>> {
     // `-target bpf` does not search Debian's multiarch folder, where asm/types.h lies.
     let multiarch = format!("/usr/include/{arch}-linux-gnu");
     Ok([
-        "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-address-of-packed-member",
-        "-mcpu=v3", "-idirafter", &multiarch,
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-parameter",
+        "-Wno-address-of-packed-member",
+        "-mcpu=v3",
+        "-idirafter",
+        &multiarch,
         // Never -I.: the bpf folder would shadow libbpf's <bpf/…>.
         "-Iinclude",
     ]

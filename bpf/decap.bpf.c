@@ -77,7 +77,7 @@ static __always_inline int decapsulate(struct xdp_md *ctx, struct pkt *p, __u32 
 	struct l2_header l2;
 	__u8 *inner = pkt_at(ctx, p->l3_off + outer_len, sizeof(struct iphdr));
 
-	if (!inner || inner[0] >> 4 != (inner_v6 ? 6 : 4) || read_l2(ctx, p, &l2))
+	if (!inner || inner[0] >> 4 != (inner_v6 ? 6 : 4) || read_l2(ctx, &l2))
 		return -1;
 	if (p->l3_off + outer_len + inner_len > p->frame_len || p->ip_len < outer_len + inner_len ||
 	    p->ip_len > p->frame_len - p->l3_off)

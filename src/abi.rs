@@ -168,8 +168,12 @@ impl vip_key {
 
     /// The keys of the markers that a VIP needs beside its own entry: see `struct vip_key` in abi.h.
     pub(crate) fn markers(vip: &Vip) -> [Self; 2] {
-        [vip.protocol.number(), ICMP]
-            .map(|proto| Self { addr: vip.address.into(), port: 0, proto, pad: 0 })
+        [vip.protocol.number(), ICMP].map(|proto| Self {
+            addr: vip.address.into(),
+            port: 0,
+            proto,
+            pad: 0,
+        })
     }
 
     /// An order, so that keys can be compared and kept in sets.

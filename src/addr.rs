@@ -70,7 +70,9 @@ pub struct Vip {
 
 /// A text that is not a VIP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is not a VIP: {why}; write it like tcp://10.200.1.1:80, udp://[fc00:1::2]:443 or tcp://10.200.1.2:*")]
+#[error(
+    "'{text}' is not a VIP: {why}; write it like tcp://10.200.1.1:80, udp://[fc00:1::2]:443 or tcp://10.200.1.2:*"
+)]
 pub struct VipParseError {
     text: String,
     why: &'static str,

@@ -48,6 +48,16 @@ pub(crate) const PROGRAM: &str = "balancer";
 /// How long a gateway may take to answer.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What a gateway means that does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnresolved {
+    /// An error.
+    #[default]
+    Fail,
+    /// A warning, where one was known before: its MAC stays. Else an error.
+    KeepLast,
+}
+
 /// A running balancer.
 #[derive(Debug)]
 pub struct Balancer {
@@ -77,7 +87,7 @@ impl Balancer {
     pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
-        make_plan(instance, config)
+        make_plan(instance, config, OnUnresolved::Fail)
     }
 
     /// Loads, attaches and programs until the kernel matches the configuration.
@@ -85,9 +95,19 @@ impl Balancer {
     /// Traffic that is forwarded already goes on all along. If it fails before the first packet could be
     /// forwarded, nothing remains.
     pub fn apply(instance: &Instance, config: &Config) -> Result<Plan> {
+        Self::apply_with(instance, config, OnUnresolved::Fail)
+    }
+
+    /// As [`Balancer::apply`], with a choice of what a gateway that does not answer means.
+    pub fn apply_with(
+        instance: &Instance,
+        config: &Config,
+        on_unresolved: OnUnresolved,
+    ) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
         // What cannot work is found out before anything is created.
+        let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
         let plan = make_plan(instance, config)?;
         refuse_foreign_programs(instance, &plan)?;
         if plan.is_empty() {
@@ -122,9 +142,7 @@ impl Balancer {
         wanted.write_to(&mut config);
         config.check()?;
         let diff = diff(&running, &wanted);
-        for write in &diff.writes {
-            self.dataplane.write(write)?;
-        }
+        self.dataplane.write_all(&diff.writes)?;
         Ok(Plan { vips: diff.vips, server_ids: diff.server_ids, ..Plan::default() })
     }
 
@@ -160,30 +178,28 @@ impl Balancer {
         Ok(config)
     }
 
-    /// Asks for the gateways and MTUs of all interfaces again, and follows what changed. Returns a line
-    /// about each change, and an error for each gateway that cannot be resolved: its last MAC stays.
-    pub fn follow_gateways(&self) -> Result<(Vec<String>, Vec<Error>)> {
-        let Some(_lock) = self.instance.lock_existing()? else { return Ok((Vec::new(), Vec::new())) };
-        let (mut changes, mut errors) = (Vec::new(), Vec::new());
-        for (name, running) in read_interfaces(&self.instance, &self.dataplane)? {
-            let Some(old) = running.entry else { continue };
-            let resolved = match resolve(&plan::interface_config(&name, &old)) {
-                Ok(resolved) => resolved,
-                Err(error) => {
-                    errors.push(error);
-                    continue;
-                }
-            };
-            let new = resolved.entry();
-            if new.ifindex == old.ifindex && abi::bytes_of(&new) != abi::bytes_of(&old) {
-                self.dataplane.set_interface(&new, &name)?;
-                changes.push(format!(
-                    "interface {name}: gateway {}, MTU {}",
-                    resolved.gateway, resolved.mtu
-                ));
+    /// Follows what became of the interfaces meanwhile: gateways, MTUs, an interface that was made anew.
+    /// VIPs and reals stay as they are. Returns what it changed, and an error for each interface that
+    /// cannot be followed: what was last known of it stays.
+    pub fn follow(&self, config: &Config) -> Result<(Plan, Vec<Error>)> {
+        let (mut resolved, mut errors) = (Vec::new(), Vec::new());
+        for interface in &config.interfaces {
+            match resolve(interface) {
+                Ok(interface) => resolved.push(interface),
+                Err(error) => errors.push(error),
             }
         }
-        Ok((changes, errors))
+        let Some(_lock) = self.instance.lock_existing()? else {
+            return Ok((Plan::default(), errors));
+        };
+        let snapshot = Snapshot {
+            interfaces: read_interfaces(&self.instance, &self.dataplane)?,
+            ..Snapshot::default()
+        };
+        let mut plan = Plan::default();
+        plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
+        carry_out(&self.instance, &plan)?;
+        Ok((plan, errors))
     }
 
     /// Detaches the balancer and removes every pin of it. A chain that other programs use stays.
@@ -211,8 +227,17 @@ impl Balancer {
 
 /// The pins of the balancer's own maps.
 const MAPS: [&str; 11] = [
-    "vips", "rings", "reals", "connections", "server_ids", "interfaces", "cpu_states", "vip_counts",
-    "real_counts", "vip_reals", "control",
+    "vips",
+    "rings",
+    "reals",
+    "connections",
+    "server_ids",
+    "interfaces",
+    "cpu_states",
+    "vip_counts",
+    "real_counts",
+    "vip_reals",
+    "control",
 ];
 
 fn remove_pin(path: &std::path::Path) -> Result<()> {
@@ -275,7 +300,9 @@ fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
 /// The knobs of the program in the chain; `None` if it is not the one that is pinned.
 fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
     let pin = instance.program(PROGRAM);
-    if !instance.program("root").exists() || !Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)? {
+    if !instance.program("root").exists()
+        || !Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)?
+    {
         return Ok(None);
     }
     let info = sys::pinned(&pin)
@@ -306,8 +333,7 @@ pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, RunningInter
         let mode = attached.and_then(|ifindex| sys::attached(ifindex).ok().flatten());
         let mode = mode.filter(|mode| mode.program == link.program).map(|attached| attached.mode);
         let needed_by_others = attached.is_some_and(|ifindex| others.contains(&ifindex));
-        interfaces
-            .insert(name, RunningInterface { attached, mode, entry: None, needed_by_others });
+        interfaces.insert(name, RunningInterface { attached, mode, entry: None, needed_by_others });
     }
     Ok(interfaces)
 }
@@ -332,7 +358,12 @@ pub(crate) fn read_interfaces(
         // Its interface is gone, or an interrupted command left it behind.
         interfaces.insert(
             format!("index {}", entry.ifindex),
-            RunningInterface { attached: None, mode: None, entry: Some(entry), needed_by_others: true },
+            RunningInterface {
+                attached: None,
+                mode: None,
+                entry: Some(entry),
+                needed_by_others: true,
+            },
         );
     }
     Ok(interfaces)
@@ -371,9 +402,25 @@ fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
     })
 }
 
-fn make_plan(instance: &Instance, config: &Config) -> Result<Plan> {
+fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) -> Result<Plan> {
     let snapshot = read_snapshot(instance)?;
-    let interfaces: Vec<_> = config.interfaces.iter().map(resolve).collect::<Result<_>>()?;
+    let mut interfaces = Vec::new();
+    for interface in &config.interfaces {
+        let running = snapshot.interfaces.get(&interface.name);
+        match (resolve(interface), running.and_then(|running| running.entry)) {
+            (Ok(resolved), _) => interfaces.push(resolved),
+            (Err(error), Some(entry)) if on_unresolved == OnUnresolved::KeepLast => {
+                tracing::warn!("{error}; the last one stays: {}", Mac::from(entry.mac));
+                interfaces.push(ResolvedInterface {
+                    config: interface.clone(),
+                    ifindex: entry.ifindex,
+                    mtu: entry.mtu,
+                    gateway: entry.mac.into(),
+                });
+            }
+            (Err(error), _) => return Err(error),
+        }
+    }
     let host = Host { online_cpus: online_cpus()?, possible_cpus: possible_cpus()? };
     plan::plan(&snapshot, config, &interfaces, &host)
 }
@@ -408,7 +455,8 @@ fn owner(instance: &Instance, ifindex: u32) -> Option<String> {
         let name = sibling.file_name().into_string().ok()?;
         let links = std::fs::read_dir(sibling.path().join("link")).ok()?;
         let mut links = links.filter_map(|link| sys::pinned(&link.ok()?.path()).ok());
-        let has = links.any(|link| sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex));
+        let has = links
+            .any(|link| sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex));
         (has && name != instance.name()).then_some(name)
     })
 }
@@ -458,8 +506,9 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     let mut attached: Vec<String> = Vec::new();
     for interface in &steps.attach {
         let name = &interface.config.name;
-        let done = refuse_foreign_program(instance, name, interface.ifindex)
-            .and_then(|()| attach(instance, &chain, name, interface.ifindex, interface.config.xdp_mode));
+        let done = refuse_foreign_program(instance, name, interface.ifindex).and_then(|()| {
+            attach(instance, &chain, name, interface.ifindex, interface.config.xdp_mode)
+        });
         if let Err(error) = done {
             for name in &attached {
                 remove_pin(&instance.link(name))?;
@@ -474,13 +523,13 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
         .then(|| object::load_balancer(Some(instance), &steps.knobs))
         .transpose()?;
     let dataplane = Dataplane::open(instance)?;
-    dataplane.set_tables(&steps.tables, possible_cpus()?)?;
+    if !steps.tables.is_empty() {
+        dataplane.set_tables(&steps.tables, possible_cpus()?)?;
+    }
     if let Some(control) = &steps.control {
         dataplane.control.set(&0, control)?;
     }
-    for write in &steps.table.writes {
-        dataplane.write(write)?;
-    }
+    dataplane.write_all(&steps.table.writes)?;
     for entry in &steps.entries {
         dataplane.set_interface(entry, "")?;
     }

@@ -21,6 +21,11 @@ use crate::sys;
 /// Name of the root program's pin.
 const ROOT: &str = "root";
 
+/// Where a program is pinned before it takes the place of another. The bpf filesystem takes no dots.
+fn replacement(name: &str) -> String {
+    format!("{name}-next")
+}
+
 /// The chain of an instance.
 #[derive(Debug)]
 pub(crate) struct Chain {
@@ -76,7 +81,7 @@ impl Chain {
     /// behind; [`Self::in_place`] tells.
     pub(crate) fn put(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
         let pin = self.instance.program(name);
-        let new = self.instance.program(&format!(".{name}"));
+        let new = self.instance.program(&replacement(name));
         unpin(&new).map_err(|source| pin_error("remove", &new, source))?;
         sys::pin(program, &new).map_err(|source| pin_error("pin", &new, source))?;
         self.programs.set(slot, program)?;
@@ -88,7 +93,7 @@ impl Chain {
     /// Whether the slot holds the program that is pinned under `name`, and leads to it.
     pub(crate) fn in_place(&self, slot: u32, name: &str) -> Result<bool> {
         let pin = self.instance.program(name);
-        if !pin.exists() || self.instance.program(&format!(".{name}")).exists() {
+        if !pin.exists() || self.instance.program(&replacement(name)).exists() {
             return Ok(false);
         }
         let info = sys::pinned(&pin)
@@ -102,7 +107,7 @@ impl Chain {
     pub(crate) fn remove(&self, slot: u32, name: &str) -> Result<()> {
         self.relink(Some(slot))?;
         self.programs.remove(slot)?;
-        for pin in [self.instance.program(name), self.instance.program(&format!(".{name}"))] {
+        for pin in [self.instance.program(name), self.instance.program(&replacement(name))] {
             unpin(&pin).map_err(|source| pin_error("remove", &pin, source))?;
         }
         Ok(())

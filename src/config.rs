@@ -606,11 +606,17 @@ impl Config {
             let key = |field| format!("interfaces[{i}].{field}");
             let name = &interface.name;
             // IFNAMSIZ includes a terminating zero.
-            if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+            if name.is_empty()
+                || name.len() > 15
+                || name.contains(|c: char| c == '/' || c.is_whitespace())
+            {
                 return Err(ConfigError::at(key("name"), format!("'{name}' is no interface name")));
             }
             if !names.insert(name) {
-                return Err(ConfigError::at(key("name"), format!("interface {name} is listed twice")));
+                return Err(ConfigError::at(
+                    key("name"),
+                    format!("interface {name} is listed twice"),
+                ));
             }
             if interface.gateway.is_some() && interface.gateway_mac.is_some() {
                 return Err(ConfigError::at(
@@ -658,7 +664,10 @@ impl Config {
                 if *cpu >= consts::MAX_CPUS {
                     return Err(ConfigError::at(
                         key("cpus"),
-                        format!("CPU {cpu} is above the highest that is supported, {}", consts::MAX_CPUS - 1),
+                        format!(
+                            "CPU {cpu} is above the highest that is supported, {}",
+                            consts::MAX_CPUS - 1
+                        ),
                     ));
                 }
                 if !seen.insert(cpu) {
@@ -710,10 +719,14 @@ impl Config {
         for (i, config) in self.vips.iter().enumerate() {
             let vip = config.vip();
             let key = |field: &str| format!("vips[{i}].{field}");
-            check_service_address(config.address)
-                .map_err(|why| ConfigError::at(key("address"), format!("{}: {why}", config.address)))?;
+            check_service_address(config.address).map_err(|why| {
+                ConfigError::at(key("address"), format!("{}: {why}", config.address))
+            })?;
             if !vips.insert(vip) {
-                return Err(ConfigError::at(format!("vips[{i}]"), format!("{vip} is listed twice")));
+                return Err(ConfigError::at(
+                    format!("vips[{i}]"),
+                    format!("{vip} is listed twice"),
+                ));
             }
             for (j, routing) in config.routing.iter().enumerate() {
                 let key = key(&format!("routing[{j}]"));
@@ -730,8 +743,9 @@ impl Config {
             let mut reals = HashSet::new();
             for (j, real) in config.reals.iter().enumerate() {
                 let key = |field| format!("vips[{i}].reals[{j}].{field}");
-                check_service_address(real.address)
-                    .map_err(|why| ConfigError::at(key("address"), format!("{}: {why}", real.address)))?;
+                check_service_address(real.address).map_err(|why| {
+                    ConfigError::at(key("address"), format!("{}: {why}", real.address))
+                })?;
                 if !reals.insert(real.address) {
                     return Err(ConfigError::at(
                         key("address"),
@@ -775,7 +789,11 @@ impl Config {
         if reals.len() > consts::MAX_REALS as usize {
             return Err(ConfigError::at(
                 "vips[].reals",
-                format!("{} different reals; at most {} are supported", reals.len(), consts::MAX_REALS),
+                format!(
+                    "{} different reals; at most {} are supported",
+                    reals.len(),
+                    consts::MAX_REALS
+                ),
             ));
         }
         Ok(())

@@ -22,10 +22,12 @@ use crate::maps::MapError;
 use crate::maps::PerCpuArray;
 use crate::maps::create_inner;
 use crate::plan::SHARED_TABLE_ENTRIES;
+use crate::ring::Ring;
 use crate::sys::write_point;
 use crate::table::Key;
 use crate::table::RealSpec;
 use crate::table::RingImage;
+use crate::table::Rings;
 use crate::table::Running;
 use crate::table::RunningReal;
 use crate::table::RunningVip;
@@ -34,6 +36,9 @@ use crate::table::Write;
 
 /// Values of a ring map.
 const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
+
+/// Ring maps that are open at a time.
+const RINGS_AT_ONCE: usize = 256;
 
 /// The balancer's maps.
 #[derive(Debug)]
@@ -71,10 +76,8 @@ impl Dataplane {
 
     /// Takes over the maps of a program that was just loaded.
     pub(crate) fn of_loaded(maps: Vec<MapHandle>) -> Result<Self> {
-        let mut maps: HashMap<String, MapHandle> = maps
-            .into_iter()
-            .map(|map| (map.name().to_string_lossy().into_owned(), map))
-            .collect();
+        let mut maps: HashMap<String, MapHandle> =
+            maps.into_iter().map(|map| (map.name().to_string_lossy().into_owned(), map)).collect();
         let mut take = |name: &str| {
             maps.remove(name).ok_or_else(|| {
                 let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -108,7 +111,9 @@ impl Dataplane {
             if real.generation != 0 {
                 let live = real.flags & consts::REAL_LIVE != 0;
                 let address = IpAddr::from(real.addr);
-                running.reals.insert(id, RunningReal { address, generation: real.generation, live });
+                running
+                    .reals
+                    .insert(id, RunningReal { address, generation: real.generation, live });
             }
         }
         running.server_ids = self.server_ids.entries()?.into_iter().collect();
@@ -144,8 +149,11 @@ impl Dataplane {
             }
         }
         for (id, (address, vip, spec)) in of_id {
-            let barred =
-                if vip.flags & consts::VIP_BARRED == 0 { BTreeSet::new() } else { self.read_barred(id)? };
+            let barred = if vip.flags & consts::VIP_BARRED == 0 {
+                BTreeSet::new()
+            } else {
+                self.read_barred(id)?
+            };
             let vip = RunningVip { id, serial: vip.serial, flags: vip.flags, spec, barred };
             running.vips.insert(address, vip);
         }
@@ -163,26 +171,48 @@ impl Dataplane {
         Ok(barred)
     }
 
-    /// Carries out one write.
-    pub(crate) fn write(&self, write: &Write) -> Result<()> {
+    /// Carries out writes, in their order.
+    pub(crate) fn write_all(&self, writes: &[Write]) -> Result<()> {
+        let mut rings = Rings::default();
+        writes.iter().try_for_each(|write| self.write(write, &mut rings))
+    }
+
+    fn write(&self, write: &Write, rings: &mut Rings) -> Result<()> {
         match write {
             Write::Serials { next_serial } => {
                 let control = self.control.get(&0)?.unwrap_or_default();
                 self.control.set(&0, &abi::control { next_serial: *next_serial, ..control })?;
             }
-            Write::Real { id, address, generation } => {
-                self.real_counts.clear(*id)?;
-                self.reals.set(id, &abi::real::live(*address, *generation))?;
+            Write::Reals(reals) => {
+                // The counters of an id that was used before are another real's.
+                for (id, _) in reals.iter().filter(|(_, real)| real.generation > 1) {
+                    self.real_counts.clear(*id)?;
+                }
+                let live = |real: &RunningReal| abi::real::live(real.address, real.generation);
+                let entries: Vec<_> = reals.iter().map(|(id, real)| (*id, live(real))).collect();
+                self.reals.set_many(&entries)?;
             }
             Write::ClearReal { id, generation } => {
                 self.reals.set(id, &abi::real { generation: *generation, ..Default::default() })?;
             }
             Write::ServerIds(entries) => self.server_ids.set_many(entries)?,
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)?),
-            Write::Vip { key, value } => self.vips.set(&key.0, value)?,
+            Write::Vips(entries) => {
+                let entries: Vec<_> = entries.iter().map(|(key, value)| (key.0, *value)).collect();
+                self.vips.set_many(&entries)?;
+            }
             Write::RemoveVip(key) => drop(self.vips.remove(&key.0)?),
             Write::ClearVipCounts(id) => self.vip_counts.clear(*id)?,
-            Write::Ring { vip, image } => self.rings.set(*vip, &new_ring(image)?)?,
+            Write::Rings(images) => {
+                // Each is an open file until it is in its place.
+                for images in images.chunks(RINGS_AT_ONCE) {
+                    let maps = images.iter().map(|(vip, image)| {
+                        let ring = rings.of(&image.members);
+                        Ok((*vip, new_ring(ring.as_deref(), image)?))
+                    });
+                    self.rings.set_many(&maps.collect::<Result<Vec<_>>>()?)?;
+                }
+            }
             Write::RemoveRing(vip) => drop(self.rings.remove(*vip)?),
             Write::VipReals(entries) => self.vip_reals.set_many(entries)?,
             Write::RemoveVipReals(keys) => self.vip_reals.remove_many(keys)?,
@@ -256,7 +286,8 @@ impl Dataplane {
 
     /// Where an interface's entry lies or may go; `name` is for the error.
     fn interface_place(&self, ifindex: u32, name: &str) -> Result<u32> {
-        let places = || (0..consts::INTERFACE_PROBES).map(|n| (ifindex + n) % consts::MAX_INTERFACES);
+        let places =
+            || (0..consts::INTERFACE_PROBES).map(|n| (ifindex + n) % consts::MAX_INTERFACES);
         let mut free = None;
         for place in places() {
             let holder = self.interfaces.get(&place)?.unwrap_or_default().ifindex;
@@ -302,7 +333,7 @@ fn new_table(entries: u32) -> Result<MapHandle> {
 }
 
 /// Makes a ring map. Its content is written to memory, not by a system call for every value.
-fn new_ring(image: &RingImage) -> Result<MapHandle> {
+fn new_ring(ring: Option<&Ring>, image: &RingImage) -> Result<MapHandle> {
     let map = create_inner(
         "ring",
         MapType::Array,
@@ -313,8 +344,9 @@ fn new_ring(image: &RingImage) -> Result<MapHandle> {
     )?;
     write_point();
     let bytes = RING_MAP_VALUES as usize * size_of::<u64>();
-    let mut memory = map_memory(&map, bytes).map_err(|source| MapError::new("ring", "map it", source))?;
-    fill_ring(&mut memory, image);
+    let mut memory =
+        map_memory(&map, bytes).map_err(|source| MapError::new("ring", "map it", source))?;
+    fill_ring(&mut memory, ring, image);
     Ok(map)
 }
 
@@ -328,11 +360,13 @@ fn map_memory(map: &MapHandle, bytes: usize) -> std::io::Result<memmap2::MmapMut
 }
 
 /// Lays a ring out as abi.h says: ids of 16 bits in slot order, four to a value, then the barred bitmap.
-fn fill_ring(memory: &mut [u8], image: &RingImage) {
+fn fill_ring(memory: &mut [u8], ring: Option<&Ring>, image: &RingImage) {
     let (slots, bitmap) = memory.split_at_mut(consts::RING_VALUES as usize * size_of::<u64>());
-    if let Some(ring) = &image.ring {
+    if let Some(ring) = ring {
         let per_value = consts::RING_IDS_PER_VALUE as usize;
-        for (value, members) in slots.chunks_exact_mut(size_of::<u64>()).zip(ring.slots().chunks(per_value)) {
+        for (value, members) in
+            slots.chunks_exact_mut(size_of::<u64>()).zip(ring.slots().chunks(per_value))
+        {
             let mut packed = 0_u64;
             for (n, member) in members.iter().enumerate() {
                 let id = image.ids.get(usize::from(*member)).copied().unwrap_or_default();

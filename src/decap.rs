@@ -100,7 +100,8 @@ pub fn attach(
     }
     let running = balancer::links(instance)?.get(interface).copied();
     let attached = running.is_some_and(|running| {
-        running.attached == Some(link.index) && (mode == XdpMode::Auto || running.mode == Some(mode))
+        running.attached == Some(link.index)
+            && (mode == XdpMode::Auto || running.mode == Some(mode))
     });
     if !attached {
         balancer::refuse_foreign_program(instance, interface, link.index)?;
@@ -157,7 +158,8 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     let served = balancer::served_interfaces(instance)?;
     let mut found = false;
     for (name, link) in balancer::links(instance)? {
-        let Some(ifindex) = link.attached.filter(|_| interface.is_none_or(|asked| asked == name)) else {
+        let Some(ifindex) = link.attached.filter(|_| interface.is_none_or(|asked| asked == name))
+        else {
             continue;
         };
         if !ours.remove(&ifindex)? {

@@ -123,7 +123,9 @@ pub enum Error {
     },
 
     /// Another instance is on the interface.
-    #[error("interface {interface} belongs to instance '{owner}'; take it out of that instance first")]
+    #[error(
+        "interface {interface} belongs to instance '{owner}'; take it out of that instance first"
+    )]
     OtherInstance {
         /// The interface.
         interface: String,
@@ -208,7 +210,9 @@ pub enum Error {
     },
 
     /// The instance does not decapsulate.
-    #[error("instance '{instance}' does not decapsulate; start it with 'lbctl decap attach INTERFACE'")]
+    #[error(
+        "instance '{instance}' does not decapsulate; start it with 'lbctl decap attach INTERFACE'"
+    )]
     NoDecap {
         /// The instance.
         instance: String,

@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
+use crate::addr::Mac;
 use etherparse::EtherType;
 use etherparse::IpNumber;
-use crate::addr::Mac;
 
 /// How the bytes of a field are shown.
 #[derive(Clone, Copy)]
@@ -54,13 +54,17 @@ impl Walk<'_> {
     fn ethernet(&mut self) {
         use Show::Hex;
         use Show::Mac;
-        if !self.header("Ethernet", &[("destination", 6, Mac), ("source", 6, Mac), ("type", 2, Hex)]) {
+        if !self
+            .header("Ethernet", &[("destination", 6, Mac), ("source", 6, Mac), ("type", 2, Hex)])
+        {
             return;
         }
         let mut ether_type = EtherType(self.u16_at(self.at - 2));
         while matches!(
             ether_type,
-            EtherType::VLAN_TAGGED_FRAME | EtherType::PROVIDER_BRIDGING | EtherType::VLAN_DOUBLE_TAGGED_FRAME
+            EtherType::VLAN_TAGGED_FRAME
+                | EtherType::PROVIDER_BRIDGING
+                | EtherType::VLAN_DOUBLE_TAGGED_FRAME
         ) {
             if !self.header("VLAN", &[("tag", 2, Hex), ("type", 2, Hex)]) {
                 return;
@@ -134,7 +138,11 @@ impl Walk<'_> {
                 if self.header("TCP", &ports) {
                     self.header(
                         "TCP",
-                        &[("sequence", 4, Number), ("acknowledgement", 4, Number), ("flags", 2, Hex)],
+                        &[
+                            ("sequence", 4, Number),
+                            ("acknowledgement", 4, Number),
+                            ("flags", 2, Hex),
+                        ],
                     );
                     self.header(
                         "TCP",
@@ -148,7 +156,12 @@ impl Walk<'_> {
                 }
             }
             IpNumber::ICMP | IpNumber::IPV6_ICMP => {
-                let rest = [("type", 1, Number), ("code", 1, Number), ("checksum", 2, Hex), ("rest", 4, Hex)];
+                let rest = [
+                    ("type", 1, Number),
+                    ("code", 1, Number),
+                    ("checksum", 2, Hex),
+                    ("rest", 4, Hex),
+                ];
                 self.header("ICMP", &rest);
             }
             _ => {}
@@ -160,9 +173,15 @@ fn show(bytes: &[u8], how: Show) -> String {
     let number = bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     match how {
         Show::Number => number.to_string(),
-        Show::Mac => bytes.try_into().map_or_else(|_| hex(bytes), |mac: [u8; 6]| Mac::from(mac).to_string()),
-        Show::V4 => bytes.try_into().map_or_else(|_| hex(bytes), |v4: [u8; 4]| Ipv4Addr::from(v4).to_string()),
-        Show::V6 => bytes.try_into().map_or_else(|_| hex(bytes), |v6: [u8; 16]| Ipv6Addr::from(v6).to_string()),
+        Show::Mac => {
+            bytes.try_into().map_or_else(|_| hex(bytes), |mac: [u8; 6]| Mac::from(mac).to_string())
+        }
+        Show::V4 => bytes
+            .try_into()
+            .map_or_else(|_| hex(bytes), |v4: [u8; 4]| Ipv4Addr::from(v4).to_string()),
+        Show::V6 => bytes
+            .try_into()
+            .map_or_else(|_| hex(bytes), |v6: [u8; 16]| Ipv6Addr::from(v6).to_string()),
         Show::Hex => hex(bytes),
     }
 }
@@ -188,7 +207,9 @@ pub(crate) fn difference(expected: &[u8], got: &[u8]) -> String {
     }
     for field in &walk.fields {
         let there = |frame: &[u8]| {
-            frame.get(field.bytes.start.min(frame.len())..field.bytes.end.min(frame.len())).map(<[u8]>::to_vec)
+            frame
+                .get(field.bytes.start.min(frame.len())..field.bytes.end.min(frame.len()))
+                .map(<[u8]>::to_vec)
         };
         let (want, have) = (there(expected).unwrap_or_default(), there(got).unwrap_or_default());
         if want == have {
@@ -197,7 +218,8 @@ pub(crate) fn difference(expected: &[u8], got: &[u8]) -> String {
         let at = format!("bytes {}-{}", field.bytes.start, field.bytes.end - 1);
         if matches!(field.show, Show::Hex) && want.len() > 8 {
             let first = want.iter().zip(&have).take_while(|(a, b)| a == b).count();
-            let part = |bytes: &[u8]| hex(&bytes[first.min(bytes.len())..(first + 8).min(bytes.len())]);
+            let part =
+                |bytes: &[u8]| hex(&bytes[first.min(bytes.len())..(first + 8).min(bytes.len())]);
             let from = field.bytes.start + first;
             let _ = writeln!(
                 text,

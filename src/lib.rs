@@ -1,6 +1,6 @@
 //! An XDP layer-4 load balancer that agrees with Katran about every flow: the library that `lbctl` is a
 //! thin shell around, and that other services embed.
-#![allow(missing_docs, reason="wip")]
+#![allow(missing_docs, reason = "wip")]
 
 mod abi;
 mod addr;
@@ -14,6 +14,7 @@ mod frame;
 pub mod hash;
 mod instance;
 mod maps;
+pub mod metrics;
 pub mod netlink;
 mod object;
 pub mod packet_test;
@@ -31,6 +32,7 @@ pub use addr::Protocol;
 pub use addr::Vip;
 pub use addr::VipParseError;
 pub use balancer::Balancer;
+pub use balancer::OnUnresolved;
 pub use config::*;
 pub use error::Error;
 pub use error::Result;

@@ -24,6 +24,9 @@ use crate::skel::decap::DecapSkelBuilder;
 use crate::skel::root::RootSkelBuilder;
 use crate::sys::write_point;
 
+/// How libbpf introduces the verifier's log.
+const LOG_BEGINS: &str = "BEGIN PROG LOAD LOG";
+
 /// Libbpf's last complaint: its errors themselves do not say why.
 static LAST_WARNING: Mutex<String> = Mutex::new(String::new());
 
@@ -37,9 +40,14 @@ fn route_messages() {
                 PrintLevel::Warn => {
                     tracing::info!(target: "libbpf", "{message}");
                     let mut last = LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
-                    message.clone_into(&mut last);
+                    // What follows the verifier's log only repeats that loading failed.
+                    if !last.contains(LOG_BEGINS) {
+                        message.clone_into(&mut last);
+                    }
                 }
-                PrintLevel::Info | PrintLevel::Debug => tracing::debug!(target: "libbpf", "{message}"),
+                PrintLevel::Info | PrintLevel::Debug => {
+                    tracing::debug!(target: "libbpf", "{message}")
+                }
             }
         })));
     });
@@ -47,8 +55,12 @@ fn route_messages() {
 
 fn load_error(program: &'static str) -> impl Fn(libbpf_rs::Error) -> Error {
     move |error| {
-        let warning = LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = warning.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("--"));
+        let warning =
+            std::mem::take(&mut *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner));
+        let noise = ["--", "processed ", "verification time", "stack depth"];
+        let last = warning.lines().rev().find(|line| {
+            !line.trim().is_empty() && !noise.iter().any(|start| line.starts_with(start))
+        });
         let why = match last {
             Some(line) => format!("{error}: {line}"),
             None => format!("{error:#}"),

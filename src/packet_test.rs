@@ -164,7 +164,10 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let parsed: File = serde_path_to_error::deserialize(&mut deserializer).map_err(|wrong| {
         let key = wrong.path().to_string();
-        error(if key == "." { String::new() } else { format!("{key}: ") }, wrong.inner().to_string())
+        error(
+            if key == "." { String::new() } else { format!("{key}: ") },
+            wrong.inner().to_string(),
+        )
     })?;
     parsed.config.check().map_err(|wrong: ConfigError| wrong.in_file(path))?;
     let cases = parsed.cases.iter().enumerate().map(|(i, case)| {
@@ -214,10 +217,12 @@ struct PinnedToCpu(CpuSet);
 
 impl PinnedToCpu {
     fn new() -> Result<Self> {
-        let error = |errno: nix::Error| Error::Host { operation: "stay on one CPU", source: errno.into() };
+        let error =
+            |errno: nix::Error| Error::Host { operation: "stay on one CPU", source: errno.into() };
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this).map_err(error)?;
-        let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
+        let first =
+            (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
         let mut one = CpuSet::new();
         one.set(first).map_err(error)?;
         sched_setaffinity(this, &one).map_err(error)?;
@@ -280,13 +285,11 @@ impl Sandbox {
         let tables: BTreeMap<u32, u32> = (0..cpus).map(|cpu| (cpu, each)).collect();
         self.dataplane.set_tables(&tables, cpus)?;
         let running = Running { next_serial: 1, ..Running::default() };
-        for write in &diff(&running, &Table::from(config)).writes {
-            self.dataplane.write(write)?;
-        }
+        self.dataplane.write_all(&diff(&running, &Table::from(config)).writes)?;
         if let Some(interface) = config.interfaces.first() {
-            let gateway = interface.gateway_mac.ok_or_else(|| Error::PacketTestGateway {
-                interface: interface.name.clone(),
-            })?;
+            let gateway = interface
+                .gateway_mac
+                .ok_or_else(|| Error::PacketTestGateway { interface: interface.name.clone() })?;
             let entry = ResolvedInterface {
                 config: crate::config::InterfaceConfig {
                     gateway: None::<GatewayAddress>,

@@ -57,7 +57,9 @@ impl ResolvedInterface {
         mac.copy_from_slice(self.gateway.0.as_bytes());
         let (kind, address) = match (self.config.gateway_mac, self.config.gateway) {
             (Some(_), _) => (consts::GATEWAY_MAC, None),
-            (None, Some(GatewayAddress::Address(address))) => (consts::GATEWAY_ADDRESS, Some(address)),
+            (None, Some(GatewayAddress::Address(address))) => {
+                (consts::GATEWAY_ADDRESS, Some(address))
+            }
             (None, _) => (consts::GATEWAY_AUTO, None),
         };
         let mode = match self.config.xdp_mode {
@@ -85,7 +87,9 @@ pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceC
     };
     let (gateway, gateway_mac) = match u32::from(entry.gateway_kind) {
         consts::GATEWAY_MAC => (None, Some(Mac::from(entry.mac))),
-        consts::GATEWAY_ADDRESS => (Some(GatewayAddress::Address(IpAddr::from(entry.gateway))), None),
+        consts::GATEWAY_ADDRESS => {
+            (Some(GatewayAddress::Address(IpAddr::from(entry.gateway))), None)
+        }
         _ => (Some(GatewayAddress::Auto), None),
     };
     InterfaceConfig { name: name.to_owned(), xdp_mode, gateway, gateway_mac }
@@ -245,7 +249,9 @@ impl fmt::Display for Plan {
             };
             write!(f, "{sign} vip {}", change.vip)?;
             match change.action {
-                VipAction::Change => write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?,
+                VipAction::Change => {
+                    write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?
+                }
                 VipAction::Repair => write!(f, ": completed after an interrupted command")?,
                 VipAction::Add | VipAction::Remove => {}
             }
@@ -352,6 +358,7 @@ pub(crate) fn plan(
     plan_program(&mut plan, snapshot, config);
     plan_tables(&mut plan, snapshot, config, host)?;
     plan_interfaces(&mut plan, snapshot, interfaces, config);
+    plan_detaching(&mut plan, snapshot, config);
     let table = diff(&snapshot.table, &Table::from(config));
     plan.vips.clone_from(&table.vips);
     plan.server_ids.clone_from(&table.server_ids);
@@ -380,7 +387,10 @@ fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Hos
         Cpus::Auto => host.online_cpus.clone(),
         Cpus::List(list) => {
             if let Some(cpu) = list.iter().find(|cpu| **cpu >= host.possible_cpus) {
-                return Err(Error::NoSuchCpu { cpu: *cpu, last: host.possible_cpus.saturating_sub(1) });
+                return Err(Error::NoSuchCpu {
+                    cpu: *cpu,
+                    last: host.possible_cpus.saturating_sub(1),
+                });
             }
             list.clone()
         }
@@ -419,10 +429,8 @@ fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Hos
             }
         }
         None => {
-            plan.connection_table.push(format!(
-                "{} tables of {each} entries",
-                plan.steps.tables.len()
-            ));
+            plan.connection_table
+                .push(format!("{} tables of {each} entries", plan.steps.tables.len()));
             // Serial 0 stands for no VIP.
             plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
         }
@@ -435,18 +443,17 @@ fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Hos
     Ok(())
 }
 
-fn plan_interfaces(
+/// Plans what it takes to serve these interfaces; others stay as they are.
+pub(crate) fn plan_interfaces(
     plan: &mut Plan,
     snapshot: &Snapshot,
     interfaces: &[ResolvedInterface],
     config: &Config,
 ) {
-    let mut kept = BTreeSet::new();
     for wanted in interfaces {
         let name = &wanted.config.name;
         let running = snapshot.interfaces.get(name);
         let entry = wanted.entry();
-        kept.insert(name.clone());
         warn_of_mtu(plan, wanted, config);
 
         let mut details = Vec::new();
@@ -480,13 +487,21 @@ fn plan_interfaces(
                 }
             }
             _ => {
-                details = vec![format!("{} mode", wanted.config.xdp_mode), format!("gateway {}", wanted.gateway)];
+                details = vec![
+                    format!("{} mode", wanted.config.xdp_mode),
+                    format!("gateway {}", wanted.gateway),
+                ];
                 plan.steps.attach.push(wanted.clone());
                 InterfaceAction::Attach
             }
         };
         plan.interfaces.push(InterfaceChange { name: name.clone(), action, details });
     }
+}
+
+/// Plans to leave the interfaces that the configuration does not name.
+fn plan_detaching(plan: &mut Plan, snapshot: &Snapshot, config: &Config) {
+    let kept: BTreeSet<_> = config.interfaces.iter().map(|interface| &interface.name).collect();
     for (name, running) in &snapshot.interfaces {
         if kept.contains(name) {
             continue;

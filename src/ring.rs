@@ -5,7 +5,7 @@
 //! proportion to their weights, at claiming the slot they prefer among those still free. A member
 //! that comes or goes therefore moves few slots of the others. A fleet agrees about flows only
 //! while all its machines build the same rings, so hashes, integer widths and the order of turns
-//! are Katran's to the bit, overflows included.
+//! are Katran's.
 //!
 //! # How it is fast
 //!
@@ -42,15 +42,6 @@ const SKIP_KEY: u64 = 2_718_281_828;
 /// The seed of that hash.
 const SKIP_SEED: u32 = 2307;
 
-/// The largest step for which `offset + next * skip` fits a `u32` at every slot of the ring.
-const LARGEST_EXACT_SKIP: u32 = RING_SIZE - 3;
-
-/// The most looks in a row that a sequence which overflows needs to meet a slot, if ever it does.
-///
-/// With a step of 65535 no slot is out of sight for more than 98,305 looks (found by going through
-/// all 2^32); with one of 65536 everything repeats after 65,536.
-const MOST_LOOKS: u32 = 2 * RING_SIZE;
-
 /// The largest weight up to which credit and weight together fit the `u32` that Katran adds them
 /// in.
 const LARGEST_EXACT_WEIGHT: u32 = 1 << 31;
@@ -59,7 +50,7 @@ const LARGEST_EXACT_WEIGHT: u32 = 1 << 31;
 const LAST_SLOTS: usize = 256;
 
 /// How many slots are looked at without a branch between.
-const STRIDE: usize = 4;
+const STRIDE: usize = 3;
 
 /// In a slot that is free. Also the largest number of members, so that it is no member's index.
 const NOBODY: u16 = u16::MAX;
@@ -109,10 +100,8 @@ impl Ring {
             [(.., index)] => vec![*index; RING_SIZE as usize],
             _ => {
                 let weights: Vec<u32> = used.iter().map(|&(_, _, weight, _)| weight).collect();
-                let mut claimants: Vec<Claimant> = used
-                    .iter()
-                    .map(|&(hash, .., index)| Claimant { index, walk: Walk::of_hash(hash) })
-                    .collect();
+                let mut claimants: Vec<Claimant> =
+                    used.iter().map(|&(hash, .., index)| Claimant::of_hash(hash, index)).collect();
                 fill(&turns(&weights), &mut claimants)
             }
         };
@@ -243,10 +232,30 @@ fn turns_by_round(weights: &[u32], heaviest: u32) -> Vec<u16> {
     turns
 }
 
-/// A member while the ring is being filled.
+/// A member while the ring is being filled: how far it has come in its order of preference.
+///
+/// Katran computes `offset + next * skip` in a `u32`, which can overflow, but only with a skip of
+/// 65535 or 65536 and when the member has been at all slots but one. It then finds that slot later
+/// (65535), or looks for it for ever (65536), where it just gets it here. One address in 2^32, with
+/// an offset of 65536 too, overflows two slots before the end, and may get the other of these two.
 struct Claimant {
     index: u16,
-    walk: Walk,
+    /// The position to look at next, a fraction of the ring.
+    next: u64,
+    /// From there to the following one, a fraction of the ring.
+    skip: u64,
+}
+
+impl Claimant {
+    fn of_hash(hash: u64, index: u16) -> Self {
+        let offset = modulo(murmur(hash, OFFSET_KEY, OFFSET_SEED), RING_SIZE);
+        let skip = modulo(murmur(hash, SKIP_KEY, SKIP_SEED), RING_SIZE - 1) + 1;
+        Self::new(offset, skip, index)
+    }
+
+    fn new(offset: u32, skip: u32, index: u16) -> Self {
+        Self { index, next: fraction(offset), skip: fraction(skip) }
+    }
 }
 
 /// Lets members claim a slot at each turn: for each slot, the index of the member that got it.
@@ -255,9 +264,11 @@ fn fill(turns: &[u16], claimants: &mut [Claimant]) -> Vec<u16> {
     let mut free = FreeSlots::all();
     let (most, rest) = turns.split_at(turns.len().saturating_sub(LAST_SLOTS));
     for &turn in most {
-        let Claimant { index, walk } = &mut claimants[usize::from(turn)];
-        let position = free.claim(walk);
-        owners[slot_of(position)] = *index;
+        let claimant = &mut claimants[usize::from(turn)];
+        let position = free.step_to(claimant.next, claimant.skip);
+        claimant.next = position.wrapping_add(claimant.skip);
+        free.remove(position);
+        owners[slot_of(position)] = claimant.index;
     }
 
     let mut last: Vec<u64> = (0..)
@@ -266,44 +277,12 @@ fn fill(turns: &[u16], claimants: &mut [Claimant]) -> Vec<u16> {
         .map(|(slot, _)| fraction(slot))
         .collect();
     for &turn in rest {
-        let Claimant { index, walk } = &mut claimants[usize::from(turn)];
-        let position = match walk {
-            Walk::Exact { next, skip } => {
-                let position = nearest(&last, *next, *skip);
-                *next = position.wrapping_add(*skip);
-                free.remove(position);
-                position
-            }
-            Walk::Overflowing { .. } => free.claim(walk),
-        };
-        owners[slot_of(position)] = *index;
-        last.retain(|&free| slot_of(free) != slot_of(position));
+        let claimant = &mut claimants[usize::from(turn)];
+        let position = last.swap_remove(nearest(&last, claimant.next, claimant.skip));
+        claimant.next = position.wrapping_add(claimant.skip);
+        owners[slot_of(position)] = claimant.index;
     }
     owners
-}
-
-/// How far a member has come in its order of preference.
-enum Walk {
-    /// Where `u32` arithmetic cannot overflow. Both are fractions of the ring.
-    Exact { next: u64, skip: u64 },
-    /// Where it can, which changes the sequence: all as Katran has it.
-    Overflowing { offset: u32, skip: u32, next: u32 },
-}
-
-impl Walk {
-    fn of_hash(hash: u64) -> Self {
-        let offset = modulo(murmur(hash, OFFSET_KEY, OFFSET_SEED), RING_SIZE);
-        let skip = modulo(murmur(hash, SKIP_KEY, SKIP_SEED), RING_SIZE - 1) + 1;
-        Self::new(offset, skip)
-    }
-
-    fn new(offset: u32, skip: u32) -> Self {
-        if skip <= LARGEST_EXACT_SKIP {
-            Self::Exact { next: fraction(offset), skip: fraction(skip) }
-        } else {
-            Self::Overflowing { offset, skip, next: 0 }
-        }
-    }
 }
 
 fn modulo(value: u64, modulus: u32) -> u32 {
@@ -356,24 +335,8 @@ impl FreeSlots {
         self.0[(half_slot >> 6) as usize] &= !(1 << (half_slot & 63));
     }
 
-    /// Takes the next free slot of a walk, which then goes on behind it. One must be free.
-    #[inline]
-    fn claim(&mut self, walk: &mut Walk) -> u64 {
-        let position = match walk {
-            Walk::Exact { next, skip } => {
-                let position = self.step_to_free(*next, *skip);
-                *next = position.wrapping_add(*skip);
-                position
-            }
-            Walk::Overflowing { offset, skip, next } => self.look_for_free(*offset, *skip, next),
-        };
-        self.remove(position);
-        position
-    }
-
-    /// The first free slot from `position` on, in steps of `skip`.
-    #[inline]
-    fn step_to_free(&self, mut position: u64, skip: u64) -> u64 {
+    /// The first free slot from `position` on, in steps of `skip`. One must be free.
+    fn step_to(&self, mut position: u64, skip: u64) -> u64 {
         if self.has(position) {
             return position;
         }
@@ -390,27 +353,10 @@ impl FreeSlots {
             }
         }
     }
-
-    /// The same in `u32` arithmetic.
-    #[cold]
-    fn look_for_free(&self, offset: u32, skip: u32, next: &mut u32) -> u64 {
-        let looks = iter::repeat_with(|| {
-            let slot = offset.wrapping_add(next.wrapping_mul(skip)) % RING_SIZE;
-            *next = next.wrapping_add(1);
-            slot
-        });
-        // Where the sequence meets no free slot, Katran looks for ever; any slot will do.
-        looks
-            .take(MOST_LOOKS as usize)
-            .chain(0..RING_SIZE)
-            .map(fraction)
-            .find(|&position| self.has(position))
-            .unwrap_or_default()
-    }
 }
 
-/// Of some free slots, the one that is the fewest steps of `skip` behind `position`.
-fn nearest(free: &[u64], position: u64, skip: u64) -> u64 {
+/// Which of some free slots is the fewest steps of `skip` behind `position`.
+fn nearest(free: &[u64], position: u64, skip: u64) -> usize {
     // Half a step more than none: rounding must not make of none a whole turn.
     const HALF: u64 = SLOT / 2;
     let steps_per_slot = inverse(slot_of(skip) as u64);
@@ -418,7 +364,8 @@ fn nearest(free: &[u64], position: u64, skip: u64) -> u64 {
         let slots = slot.wrapping_sub(position);
         slots.wrapping_mul(steps_per_slot).wrapping_add(HALF)
     };
-    free.iter().copied().min_by_key(|&slot| steps_to(slot)).unwrap_or_default()
+    let nearest = free.iter().enumerate().min_by_key(|&(_, &slot)| steps_to(slot));
+    nearest.map_or(0, |(place, _)| place)
 }
 
 /// The number that `value`, a number of slots from 1 to 65536, gives 1 with when multiplied modulo
@@ -426,4 +373,336 @@ fn nearest(free: &[u64], position: u64, skip: u64) -> u64 {
 fn inverse(value: u64) -> u64 {
     let modulus = u64::from(RING_SIZE);
     (0..16).fold(1, |power, _| power * power % modulus * value % modulus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::flow_slot;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn equals(addresses: &[&str]) -> Vec<Member> {
+        addresses.iter().map(|text| Member { address: address(text), weight: 1 }).collect()
+    }
+
+    fn numbered(weights: impl IntoIterator<Item = u32>) -> Vec<Member> {
+        let addresses = (0x0a00_0001_u32..).map(|number| IpAddr::from(number.to_be_bytes()));
+        addresses.zip(weights).map(|(address, weight)| Member { address, weight }).collect()
+    }
+
+    fn build(members: &[Member]) -> Ring {
+        let ring = Ring::build(members).unwrap();
+        assert_eq!(ring.slots().len(), RING_SIZE as usize);
+        let owners = ring.slots().iter().map(|&owner| usize::from(owner));
+        for owner in owners {
+            assert!(members[owner].weight > 0, "member {owner} has no weight, but a slot");
+        }
+        ring
+    }
+
+    /// The ring as WIRE.md words it, given weights, offsets and skips in the order of hashes;
+    /// `None` where it never comes to an end.
+    fn by_the_book(members: &[(u32, u32, u32)]) -> Option<Vec<u16>> {
+        let largest = members.iter().map(|&(weight, ..)| weight).max().unwrap();
+        let mut ring = vec![None; RING_SIZE as usize];
+        let mut next = vec![0_u32; members.len()];
+        let mut cum = vec![0_u32; members.len()];
+        let mut free = ring.len();
+        loop {
+            for (real, &(weight, offset, skip)) in members.iter().enumerate() {
+                cum[real] = cum[real].wrapping_add(weight);
+                if cum[real] < largest {
+                    continue;
+                }
+                cum[real] -= largest;
+                let mut looks = 0;
+                let slot = loop {
+                    let slot = offset.wrapping_add(next[real].wrapping_mul(skip)) % RING_SIZE;
+                    next[real] = next[real].wrapping_add(1);
+                    if ring[slot as usize].is_none() {
+                        break slot;
+                    }
+                    looks += 1;
+                    if looks == 10 * RING_SIZE {
+                        return None;
+                    }
+                };
+                ring[slot as usize] = Some(u16::try_from(real).unwrap());
+                free -= 1;
+                if free == 0 {
+                    return ring.into_iter().collect();
+                }
+            }
+        }
+    }
+
+    fn reference(members: &[Member]) -> Option<Vec<u16>> {
+        let mut reals: Vec<usize> = (0..members.len()).filter(|&i| members[i].weight > 0).collect();
+        reals.sort_by_key(|&i| real_hash(members[i].address));
+        let index = |real: usize| u16::try_from(reals[real]).unwrap();
+        match reals.len() {
+            0 => None,
+            1 => Some(vec![index(0); RING_SIZE as usize]),
+            _ => {
+                let ring = by_the_book(
+                    &reals
+                        .iter()
+                        .map(|&i| {
+                            let hash = real_hash(members[i].address);
+                            let offset = murmur(hash, 42, 0) % 65537;
+                            let skip = murmur(hash, 2_718_281_828, 2307) % 65536 + 1;
+                            let [offset, skip] = [offset, skip].map(|n| n.try_into().unwrap());
+                            (members[i].weight, offset, skip)
+                        })
+                        .collect::<Vec<_>>(),
+                );
+                ring.map(|ring| ring.into_iter().map(|real| index(real.into())).collect())
+            }
+        }
+    }
+
+    /// Pseudorandom numbers: `SplitMix64`.
+    struct Random(u64);
+
+    impl Random {
+        /// Numbers that follow from `LB_TEST_SEED`, or always the same ones.
+        fn new() -> Self {
+            let seed = std::env::var("LB_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+            let seed = seed.unwrap_or(1);
+            println!("LB_TEST_SEED={seed}");
+            Self(seed)
+        }
+
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        fn below(&mut self, end: u32) -> u32 {
+            u32::try_from(self.next() % u64::from(end)).unwrap()
+        }
+
+        fn address(&mut self) -> IpAddr {
+            if self.below(2) == 0 {
+                IpAddr::from(self.below(u32::MAX).to_be_bytes())
+            } else {
+                IpAddr::from(
+                    (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes(),
+                )
+            }
+        }
+
+        fn shuffle<T>(&mut self, items: &mut [T]) {
+            for end in 1..items.len() {
+                items.swap(end, self.below(u32::try_from(end + 1).unwrap()) as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn picks_what_katran_picks() {
+        let client = address("192.168.1.1");
+        let members = equals(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        let ring = build(&members);
+        assert_eq!(ring.member_at(flow_slot(client, 31337, 80)), 2);
+        assert_eq!(ring.member_at(flow_slot(client, 31337, 0)), 1);
+
+        let members = equals(&["fc00::1", "fc00::2", "fc00::3"]);
+        let ring = build(&members);
+        assert_eq!(ring.member_at(flow_slot(client, 31337, 80)), 0);
+        assert_eq!(ring.member_at(flow_slot(address("fc00:2::1"), 31337, 80)), 2);
+    }
+
+    #[test]
+    fn equals_the_reference() {
+        let mut random = Random::new();
+        for case in 0..48 {
+            let size = match case % 4 {
+                0 => 2,
+                1 => 100 + random.below(300),
+                _ => 3 + random.below(20),
+            };
+            let members: Vec<Member> = (0..size)
+                .map(|_| {
+                    let weight = match case % 12 {
+                        0..4 => 1,
+                        4 | 5 => random.below(4),
+                        6 => 1 + random.below(100),
+                        7 => [1, 1000][random.below(2) as usize],
+                        8 => [1, 1 << 31][random.below(2) as usize],
+                        9 => (1 << 31) - random.below(1000),
+                        10 => u32::MAX - random.below(1 << 31),
+                        _ => 1 << random.below(32),
+                    };
+                    Member { address: random.address(), weight }
+                })
+                .collect();
+            let ring = Ring::build(&members).map(|ring| ring.slots);
+            assert!(ring == reference(&members), "case {case}: {members:?}");
+        }
+    }
+
+    #[test]
+    fn equals_the_reference_for_telling_weights() {
+        for weights in [
+            vec![1, 2, 3],
+            vec![3, 2, 1],
+            vec![1, 1000],
+            vec![1000, 1],
+            vec![0, 0, 7, 0, 5],
+            vec![0, 9, 0],
+            vec![1, u32::MAX],
+            vec![u32::MAX, u32::MAX - 1],
+            vec![1 << 31, 1 << 31, (1 << 31) - 1],
+            vec![(1 << 31) + 1, 1 << 31, 1 << 30],
+            vec![65536, 1, 1],
+            vec![65538, 65537, 1],
+        ] {
+            let members = numbered(weights.iter().copied());
+            let ring = Ring::build(&members).map(|ring| ring.slots);
+            assert!(ring == reference(&members), "{weights:?}");
+        }
+    }
+
+    /// No address is known for which `u32` arithmetic overflows, so offsets and skips are made up.
+    #[test]
+    fn equals_the_reference_where_skips_overflow() {
+        let mut random = Random::new();
+        let mut heavy =
+            vec![(65536, 65535), (65535, 65535), (0, 65535), (1, 65535), (65536, 65534)];
+        heavy.extend((0..20).map(|case| (random.below(65536), 65535 + case % 2)));
+        let mut endless = 0;
+        for (offset, skip) in heavy {
+            for weight in [1, 3, 100_000] {
+                let light = (1, random.below(RING_SIZE), 1 + random.below(65536));
+                let members = [(weight, offset, skip), light];
+                let owners = filled(&members);
+                match by_the_book(&members) {
+                    Some(expected) => assert!(owners == expected, "{members:?}"),
+                    None => endless += 1,
+                }
+                assert!(!owners.contains(&NOBODY), "{members:?}");
+            }
+        }
+        assert!((10..20).contains(&endless), "{endless}");
+    }
+
+    fn filled(members: &[(u32, u32, u32)]) -> Vec<u16> {
+        let weights: Vec<u32> = members.iter().map(|&(weight, ..)| weight).collect();
+        let mut claimants: Vec<Claimant> = (0..)
+            .zip(members)
+            .map(|(index, &(_, offset, skip))| Claimant::new(offset, skip, index))
+            .collect();
+        fill(&turns(&weights), &mut claimants)
+    }
+
+    #[test]
+    fn a_position_stays_in_its_slot_however_many_steps_it_took() {
+        let mut random = Random::new();
+        for case in 0..24 {
+            let offset = random.below(RING_SIZE);
+            let skip = [1, 2, 32768, 65535, 65536, 1 + random.below(65536)][case % 6];
+            let mut free = FreeSlots::all();
+            let mut position = fraction(offset);
+            for step in 0..RING_SIZE {
+                let slot = u64::from(offset) + u64::from(step) * u64::from(skip);
+                let slot = modulo(slot, RING_SIZE);
+                assert_eq!(slot_of(position), slot as usize, "{offset}, {skip}, step {step}");
+                assert!(free.has(position), "{offset}, {skip}: slot {slot} shares its bit");
+                free.remove(fraction(slot));
+                assert!(!free.has(position), "{offset}, {skip}: slot {slot} has two bits");
+                position = position.wrapping_add(fraction(skip));
+            }
+        }
+    }
+
+    #[test]
+    fn inverses_undo_multiplication() {
+        for value in (1..u64::from(RING_SIZE)).step_by(37).chain([65535, 65536]) {
+            assert_eq!(value * inverse(value) % u64::from(RING_SIZE), 1, "{value}");
+        }
+    }
+
+    #[test]
+    fn order_of_members_does_not_matter() {
+        let mut random = Random::new();
+        let members = numbered((0..50).map(|i| i % 4));
+        let mut shuffled = members.clone();
+        random.shuffle(&mut shuffled);
+        let ring = build(&members);
+        let other = build(&shuffled);
+        for (&owner, &other) in ring.slots().iter().zip(other.slots()) {
+            assert_eq!(members[usize::from(owner)], shuffled[usize::from(other)]);
+        }
+    }
+
+    #[test]
+    fn no_weight_means_no_ring() {
+        assert_eq!(Ring::build(&[]), None);
+        assert_eq!(Ring::build(&numbered([0, 0])), None);
+        assert_eq!(Ring::build(&numbered(iter::repeat_n(1, 65536))), None);
+    }
+
+    #[test]
+    fn as_many_members_as_slots_can_name() {
+        for size in [8192, 65535] {
+            let members = numbered(iter::repeat_n(1, size));
+            let shares = build(&members).shares(size);
+            assert!(shares.iter().all(|&share| share > 0), "{size} members");
+        }
+    }
+
+    #[test]
+    fn one_member_owns_everything() {
+        let ring = build(&numbered([0, 5, 0]));
+        assert_eq!(ring.shares(3), [0, RING_SIZE, 0]);
+        assert_eq!(ring.shares(1), [0]);
+    }
+
+    #[test]
+    fn equal_weights_own_equal_shares() {
+        for size in [2, 3, 10, 100, 1000] {
+            let shares = build(&numbered(iter::repeat_n(7, size))).shares(size);
+            let least = RING_SIZE / u32::try_from(size).unwrap();
+            assert!(shares.iter().all(|share| (least..=least + 1).contains(share)), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_in_proportion_to_weights() {
+        for weights in [vec![1, 2, 3], vec![1, 1000], (1..=100).collect(), vec![1 << 31, 1 << 29]] {
+            let shares = build(&numbered(weights.iter().copied())).shares(weights.len());
+            let total: u64 = weights.iter().copied().map(u64::from).sum();
+            for (&share, &weight) in shares.iter().zip(&weights) {
+                let due = u64::from(RING_SIZE) * u64::from(weight) / total;
+                assert!(u64::from(share).abs_diff(due) <= 2, "{share} for {weight} of {total}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_that_leaves_moves_few_slots_of_the_others() {
+        let members = numbered(iter::repeat_n(1, 100));
+        let before = build(&members);
+        for leaver in [0, 42, 99] {
+            let mut remaining = members.clone();
+            remaining[leaver].weight = 0;
+            let after = build(&remaining);
+            let kept = before.slots().iter().zip(after.slots());
+            let others = kept.filter(|&(&owner, _)| usize::from(owner) != leaver);
+            let moved = others.filter(|(before, after)| before != after).count();
+            assert!(moved < before.slots().len() / 50, "{moved} slots moved without {leaver}");
+        }
+    }
+
+    #[test]
+    fn debug_output_is_short() {
+        assert_eq!(format!("{:?}", build(&numbered([1]))), "Ring { slots: [u16; 65537] }");
+    }
 }

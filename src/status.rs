@@ -142,8 +142,13 @@ impl Balancer {
         let filled = slots.into_iter().zip(0..).filter_map(|(id, slot)| Some((slot, id?)));
         Ok(filled
             .map(|(slot, id)| {
-                let info = sys::program_by_id(id).and_then(|program| sys::program_info(program.as_fd()));
-                SlotStatus { slot, name: info.map_or_else(|_| "gone".to_owned(), |info| info.name), id }
+                let info =
+                    sys::program_by_id(id).and_then(|program| sys::program_info(program.as_fd()));
+                SlotStatus {
+                    slot,
+                    name: info.map_or_else(|_| "gone".to_owned(), |info| info.name),
+                    id,
+                }
             })
             .collect())
     }
@@ -152,7 +157,8 @@ impl Balancer {
         let table = self.table()?;
         let vips = table.vips.iter().map(|(vip, spec)| {
             let members = spec.members();
-            let slots = Ring::build(&members).map(|ring| ring.shares(members.len())).unwrap_or_default();
+            let slots =
+                Ring::build(&members).map(|ring| ring.shares(members.len())).unwrap_or_default();
             let share = |address: IpAddr| {
                 let member = members.iter().position(|member| member.address == address);
                 let slots = member.and_then(|member| slots.get(member)).copied().unwrap_or(0);

@@ -55,7 +55,11 @@ fn mode_flags(mode: XdpMode) -> u32 {
 }
 
 /// Attaches a program to an interface by a link in the given mode.
-pub(crate) fn link_create(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> io::Result<OwnedFd> {
+pub(crate) fn link_create(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    mode: XdpMode,
+) -> io::Result<OwnedFd> {
     write_point();
     let opts = sys::bpf_link_create_opts {
         sz: size_of::<sys::bpf_link_create_opts>() as _,
@@ -64,7 +68,12 @@ pub(crate) fn link_create(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) 
     };
     // SAFETY: `opts` is valid for the call, and `sz` is its size.
     let fd = check(unsafe {
-        sys::bpf_link_create(program.as_raw_fd(), ifindex.cast_signed(), sys::BPF_XDP, &raw const opts)
+        sys::bpf_link_create(
+            program.as_raw_fd(),
+            ifindex.cast_signed(),
+            sys::BPF_XDP,
+            &raw const opts,
+        )
     })?;
     // SAFETY: the kernel just returned this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -85,9 +94,7 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = sys::bpf_link_info::default();
     let mut len = size_of::<sys::bpf_link_info>() as u32;
     // SAFETY: `info` is writable for `len` bytes.
-    check(unsafe {
-        sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut len)
-    })?;
+    check(unsafe { sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut len) })?;
     // SAFETY: for an XDP link the kernel fills the `xdp` member; any bit pattern is a valid u32.
     let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
     Ok(LinkInfo { program: info.prog_id, ifindex })
@@ -163,7 +170,8 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
         sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut len)
     })?;
     maps.truncate(info.nr_map_ids as usize);
-    let name = info.name.iter().take_while(|c| **c != 0).map(|c| c.cast_unsigned() as char).collect();
+    let name =
+        info.name.iter().take_while(|c| **c != 0).map(|c| c.cast_unsigned() as char).collect();
     Ok(ProgramInfo { id: info.id, name, maps })
 }
 
@@ -188,11 +196,16 @@ pub(crate) struct TestRun {
 const HEADROOM: usize = 256;
 
 /// Runs an XDP program over one frame, behind `metadata` bytes of driver metadata (a multiple of 4).
-pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8], metadata: u32) -> io::Result<TestRun> {
+pub(crate) fn test_run(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    metadata: u32,
+) -> io::Result<TestRun> {
     let mut input = vec![0_u8; metadata as usize];
     input.extend_from_slice(frame);
     let mut output = vec![0_u8; input.len() + HEADROOM];
-    let mut context = sys::xdp_md { data: metadata, data_end: input.len() as u32, ..Default::default() };
+    let mut context =
+        sys::xdp_md { data: metadata, data_end: input.len() as u32, ..Default::default() };
     let mut opts = sys::bpf_test_run_opts {
         sz: size_of::<sys::bpf_test_run_opts>() as _,
         data_in: input.as_ptr().cast(),

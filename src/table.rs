@@ -110,7 +110,8 @@ impl VipSpec {
         let down = |address: &IpAddr| {
             self.reals.get(address).is_some_and(|real| real.state == RealState::Down)
         };
-        let named = server_ids.values().filter(|_| self.routing.contains(&Routing::QuicConnectionId));
+        let named =
+            server_ids.values().filter(|_| self.routing.contains(&Routing::QuicConnectionId));
         self.reals.keys().chain(named).filter(|address| !down(address)).copied().collect()
     }
 }
@@ -169,8 +170,11 @@ impl Table {
                     .collect(),
             })
             .collect();
-        config.server_ids =
-            self.server_ids.iter().map(|(id, real)| ServerIdConfig { id: *id, real: *real }).collect();
+        config.server_ids = self
+            .server_ids
+            .iter()
+            .map(|(id, real)| ServerIdConfig { id: *id, real: *real })
+            .collect();
     }
 
     fn reals(&self) -> BTreeSet<IpAddr> {
@@ -271,7 +275,8 @@ impl Running {
     }
 
     fn server_id_addresses(&self) -> BTreeMap<u32, IpAddr> {
-        let address = |real: &u32| self.reals.get(real).filter(|real| real.live).map(|real| real.address);
+        let address =
+            |real: &u32| self.reals.get(real).filter(|real| real.live).map(|real| real.address);
         self.server_ids.iter().filter_map(|(id, real)| Some((*id, address(real)?))).collect()
     }
 
@@ -284,9 +289,9 @@ impl Running {
 /// Content of a ring map: what its slots hold, and whom it bars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RingImage {
-    /// `None`: no real takes new flows.
-    pub(crate) ring: Option<Arc<Ring>>,
-    /// Real id of each of the ring's members.
+    /// Empty: no real takes new flows.
+    pub(crate) members: Vec<Member>,
+    /// Real id of each member.
     pub(crate) ids: Vec<u32>,
     pub(crate) barred: BTreeSet<u32>,
 }
@@ -295,16 +300,22 @@ pub(crate) struct RingImage {
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
     /// Hands out serials: those below `next_serial` are used.
-    Serials { next_serial: u32 },
-    Real { id: u32, address: IpAddr, generation: u32 },
-    ClearReal { id: u32, generation: u32 },
+    Serials {
+        next_serial: u32,
+    },
+    Reals(Vec<(u32, RunningReal)>),
+    ClearReal {
+        id: u32,
+        generation: u32,
+    },
     ServerIds(Vec<(u32, u32)>),
     RemoveServerId(u32),
-    Vip { key: Key, value: abi::vip },
+    Vips(Vec<(Key, abi::vip)>),
     RemoveVip(Key),
     /// Sets a VIP's counters to zero: its id had another owner.
     ClearVipCounts(u32),
-    Ring { vip: u32, image: RingImage },
+    /// Each replaces a ring in one step.
+    Rings(Vec<(u32, RingImage)>),
     RemoveRing(u32),
     VipReals(Vec<(abi::vip_real_key, abi::vip_real)>),
     RemoveVipReals(Vec<abi::vip_real_key>),
@@ -359,17 +370,22 @@ pub(crate) struct TableDiff {
 
 /// Builds each ring once, however many VIPs have the same reals.
 #[derive(Debug, Default)]
-struct Rings(HashMap<Vec<(IpAddr, u32)>, Option<Arc<Ring>>>);
+pub(crate) struct Rings(HashMap<Vec<(IpAddr, u32)>, Option<Arc<Ring>>>);
 
 impl Rings {
-    fn of(&mut self, members: &[Member]) -> Option<Arc<Ring>> {
+    pub(crate) fn of(&mut self, members: &[Member]) -> Option<Arc<Ring>> {
         let key = members.iter().map(|member| (member.address, member.weight)).collect();
         self.0.entry(key).or_insert_with(|| Ring::build(members).map(Arc::new)).clone()
     }
 }
 
 /// Share of slots that lead to another address.
-fn moved(old: Option<&Ring>, old_members: &[Member], new: Option<&Ring>, new_members: &[Member]) -> f64 {
+fn moved(
+    old: Option<&Ring>,
+    old_members: &[Member],
+    new: Option<&Ring>,
+    new_members: &[Member],
+) -> f64 {
     let (old, new) = match (old, new) {
         (None, None) => return 0.0,
         (Some(old), Some(new)) => (old, new),
@@ -395,7 +411,8 @@ fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
         details.push(format!("connection_table {} → {}", !old.stateless, !new.stateless));
     }
     if old.routing != new.routing {
-        let list = |spec: &VipSpec| spec.routing.iter().map(config_name).collect::<Vec<_>>().join(", ");
+        let list =
+            |spec: &VipSpec| spec.routing.iter().map(config_name).collect::<Vec<_>>().join(", ");
         details.push(format!("routing [{}] → [{}]", list(old), list(new)));
     }
     for (address, real) in &new.reals {
@@ -432,7 +449,8 @@ pub fn config_name<T: Serialize>(value: &T) -> String {
 struct Differ<'a> {
     running: &'a Running,
     wanted: &'a Table,
-    /// Address → id: of all reals that are wanted.
+    wanted_reals: BTreeSet<IpAddr>,
+    /// Address → id: of all reals that run or are wanted.
     ids: BTreeMap<IpAddr, u32>,
     rings: Rings,
     diff: TableDiff,
@@ -443,6 +461,7 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     let mut differ = Differ {
         running,
         wanted,
+        wanted_reals: wanted.reals(),
         ids: running.live_ids(),
         rings: Rings::default(),
         diff: TableDiff::default(),
@@ -466,15 +485,19 @@ impl Differ<'_> {
     fn add_reals(&mut self) {
         let live: BTreeSet<u32> = self.ids.values().copied().collect();
         let mut free = (1..consts::REAL_IDS).filter(|id| !live.contains(id));
-        for address in self.wanted.reals() {
+        let mut new = Vec::new();
+        for address in self.wanted_reals.clone() {
             if self.ids.contains_key(&address) {
                 continue;
             }
             // Ids cannot run out: there are twice as many as reals that a configuration may have.
-            let Some(id) = free.next() else { return };
+            let Some(id) = free.next() else { break };
             let generation = self.running.reals.get(&id).map_or(1, |real| real.generation + 1);
             self.ids.insert(address, id);
-            self.write(Write::Real { id, address, generation });
+            new.push((id, RunningReal { address, generation, live: true }));
+        }
+        if !new.is_empty() {
+            self.write(Write::Reals(new));
         }
     }
 
@@ -509,7 +532,7 @@ impl Differ<'_> {
             let key = Key::from(abi::vip_key::from(*vip));
             // Another VIP of the address may need a marker where this one was.
             if keys.contains_key(&key) {
-                self.write(marker(key));
+                self.write(Write::Vips(vec![(key, MARKER)]));
             } else {
                 self.write(Write::RemoveVip(key));
             }
@@ -561,29 +584,28 @@ impl Differ<'_> {
         let down = spec.reals.iter().filter(|(_, real)| real.state == RealState::Down);
         barred.extend(down.filter_map(|(address, _)| self.ids.get(address)));
 
-        let wanted = self.wanted.reals();
-        let kept: BTreeSet<u32> = keepers.iter().filter_map(|address| self.ids.get(address)).copied().collect();
-        let stay: BTreeSet<u32> = wanted.iter().filter_map(|address| self.ids.get(address)).copied().collect();
+        if barred.is_empty() {
+            return barred;
+        }
+        let ids = |addresses: &BTreeSet<IpAddr>| -> BTreeSet<u32> {
+            addresses.iter().filter_map(|address| self.ids.get(address)).copied().collect()
+        };
+        let (kept, stay) = (ids(&keepers), ids(&self.wanted_reals));
         barred.retain(|id| stay.contains(id) && !kept.contains(id));
         barred
     }
 
-    /// Writes a VIP's ring, unless it would be empty.
-    fn write_ring(&mut self, vip: u32, spec: &VipSpec, barred: BTreeSet<u32>) {
+    /// A VIP's ring; `None`: there is nothing to say in one.
+    fn ring(&self, spec: &VipSpec, barred: BTreeSet<u32>) -> Option<RingImage> {
         let members = spec.members();
-        let ring = self.rings.of(&members);
-        if ring.is_none() && barred.is_empty() {
-            self.write(Write::RemoveRing(vip));
-            return;
+        if members.is_empty() && barred.is_empty() {
+            return None;
         }
         let ids = members.iter().map(|member| self.ids[&member.address]).collect();
-        self.write(Write::Ring { vip, image: RingImage { ring, ids, barred } });
+        Some(RingImage { members, ids, barred })
     }
 
-    fn write_vip_reals(&mut self, vip: u32, spec: &VipSpec) {
-        if spec.reals.is_empty() {
-            return;
-        }
+    fn vip_reals(&self, vip: u32, spec: &VipSpec) -> Vec<(abi::vip_real_key, abi::vip_real)> {
         let entries = spec.reals.iter().map(|(address, real)| {
             let state = match real.state {
                 RealState::Up => consts::STATE_UP,
@@ -593,8 +615,7 @@ impl Differ<'_> {
             let key = abi::vip_real_key { vip, real: self.ids[address] };
             (key, abi::vip_real { weight: real.weight, state })
         });
-        let entries = entries.collect();
-        self.write(Write::VipReals(entries));
+        entries.collect()
     }
 
     fn change_vips(&mut self) {
@@ -612,22 +633,27 @@ impl Differ<'_> {
             let key = Key::from(abi::vip_key::from(*vip));
             let value = |flags| abi::vip { id: running.id, serial: running.serial, flags };
 
-            self.write(Write::Vip { key, value: value(running.flags | bar | consts::VIP_CHANGING) });
-            self.write_ring(running.id, spec, barred);
+            let mark = value(running.flags | bar | consts::VIP_CHANGING);
+            self.write(Write::Vips(vec![(key, mark)]));
+            match self.ring(spec, barred) {
+                Some(image) => self.write(Write::Rings(vec![(running.id, image)])),
+                None => self.write(Write::RemoveRing(running.id)),
+            }
             let gone: Vec<_> =
                 running.spec.reals.keys().filter(|real| !spec.reals.contains_key(real)).collect();
             let gone = self.vip_real_keys(running, gone.into_iter());
-            self.write_vip_reals(running.id, spec);
+            self.write(Write::VipReals(self.vip_reals(running.id, spec)));
             if !gone.is_empty() {
                 self.write(Write::RemoveVipReals(gone));
             }
-            self.write(Write::Vip { key, value: value(spec.flags(vip) | bar) });
+            self.write(Write::Vips(vec![(key, value(spec.flags(vip) | bar))]));
 
             let (old_members, new_members) = (running.spec.members(), spec.members());
             let (old, new) = (self.rings.of(&old_members), self.rings.of(&new_members));
             let details = describe(&running.spec, spec);
             if running.spec != *spec || interrupted {
-                let action = if running.spec == *spec { VipAction::Repair } else { VipAction::Change };
+                let action =
+                    if running.spec == *spec { VipAction::Repair } else { VipAction::Change };
                 self.diff.vips.push(VipChange {
                     vip: *vip,
                     action,
@@ -640,12 +666,14 @@ impl Differ<'_> {
 
     fn add_vips(&mut self) {
         let keys = self.wanted.keys();
-        for key in keys.iter().filter_map(|(key, vip)| vip.is_none().then_some(*key)) {
-            let running = self.running.markers.contains(&key)
-                || key.0.vip().is_some_and(|vip| self.running.vips.contains_key(&vip));
-            if !running {
-                self.write(marker(key));
-            }
+        let runs = |key: &Key| {
+            self.running.markers.contains(key)
+                || key.0.vip().is_some_and(|vip| self.running.vips.contains_key(&vip))
+        };
+        let markers = keys.iter().filter(|(key, vip)| vip.is_none() && !runs(key));
+        let markers: Vec<_> = markers.map(|(key, _)| (*key, MARKER)).collect();
+        if !markers.is_empty() {
+            self.write(Write::Vips(markers));
         }
 
         let kept = self.running.vips.iter().filter(|(vip, _)| self.wanted.vips.contains_key(vip));
@@ -663,17 +691,20 @@ impl Differ<'_> {
         }
         let serials = self.running.next_serial..;
         self.write(Write::Serials { next_serial: self.running.next_serial + count });
+        let (mut rings, mut reals, mut entries) = (Vec::new(), Vec::new(), Vec::new());
         for ((vip, spec), serial) in new.into_iter().zip(serials) {
             // Config limits the number of VIPs.
-            let Some(id) = free.next() else { return };
+            let Some(id) = free.next() else { break };
             let barred = self.barred(None, spec);
             let bar = if barred.is_empty() { 0 } else { consts::VIP_BARRED };
-            self.write(Write::ClearVipCounts(id));
-            self.write_ring(id, spec, barred);
-            self.write_vip_reals(id, spec);
+            // Before the first VIP nobody counted.
+            if self.running.next_serial > 1 {
+                self.write(Write::ClearVipCounts(id));
+            }
+            rings.extend(self.ring(spec, barred).map(|image| (id, image)));
+            reals.extend(self.vip_reals(id, spec));
             let key = Key::from(abi::vip_key::from(*vip));
-            let value = abi::vip { id, serial, flags: spec.flags(vip) | bar };
-            self.write(Write::Vip { key, value });
+            entries.push((key, abi::vip { id, serial, flags: spec.flags(vip) | bar }));
             self.diff.vips.push(VipChange {
                 vip: *vip,
                 action: VipAction::Add,
@@ -681,6 +712,11 @@ impl Differ<'_> {
                 moved: 1.0,
             });
         }
+        // All at once: nothing of it is in use before the entries are there, and the kernel waits for
+        // running programs once instead of once a ring.
+        self.write(Write::Rings(rings));
+        self.write(Write::VipReals(reals));
+        self.write(Write::Vips(entries));
     }
 
     fn remove_markers(&mut self) {
@@ -693,15 +729,15 @@ impl Differ<'_> {
     }
 
     fn remove_reals(&mut self) {
-        let wanted = self.wanted.reals();
         for (id, real) in &self.running.reals {
-            if real.live && !(wanted.contains(&real.address) && self.ids[&real.address] == *id) {
+            if real.live
+                && !(self.wanted_reals.contains(&real.address) && self.ids[&real.address] == *id)
+            {
                 self.write(Write::ClearReal { id: *id, generation: real.generation });
             }
         }
     }
 }
 
-fn marker(key: Key) -> Write {
-    Write::Vip { key, value: abi::vip { id: 0, serial: 0, flags: consts::VIP_MARKER } }
-}
+/// See `struct vip_key` in abi.h.
+const MARKER: abi::vip = abi::vip { id: 0, serial: 0, flags: consts::VIP_MARKER };

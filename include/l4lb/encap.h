@@ -110,10 +110,10 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct pkt *p,
 {
 	struct l2_header l2;
 
-	if (read_l2(ctx, p, &l2))
+	if (read_l2(ctx, &l2))
 		return LB_DROP_no_headroom;
-	__builtin_memcpy(l2.src, l2.dst, ETH_ALEN);
-	__builtin_memcpy(l2.dst, interface->mac, ETH_ALEN);
+	l2.src = l2.dst;
+	l2.dst = *(struct mac *)interface->mac;
 	if (real->flags & LB_REAL_V6)
 		return encap_v6(ctx, p, &l2, real);
 	return encap_v4(ctx, p, &l2, real);

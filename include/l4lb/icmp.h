@@ -238,7 +238,7 @@ static __always_inline int too_big(struct xdp_md *ctx, struct pkt *p, const stru
 				   __u32 mtu, struct cpu_state *cpu)
 {
 	struct l2_header l2;
-	__u8 mac[ETH_ALEN];
+	struct mac mac;
 
 	/* Never an ICMP error about an ICMP error (RFC 1122, 3.2.2). */
 	if (!knobs.oversize_reply || p->flags & LB_PKT_ICMP_ERROR)
@@ -246,11 +246,11 @@ static __always_inline int too_big(struct xdp_md *ctx, struct pkt *p, const stru
 	if (!second_allows(&cpu->too_big_replies, bpf_ktime_get_coarse_ns(),
 			   knobs.too_big_replies_per_second))
 		return LB_DROP_too_big_limited;
-	if (read_l2(ctx, p, &l2))
+	if (read_l2(ctx, &l2))
 		return LB_DROP_no_headroom;
-	__builtin_memcpy(mac, l2.dst, ETH_ALEN);
-	__builtin_memcpy(l2.dst, l2.src, ETH_ALEN);
-	__builtin_memcpy(l2.src, mac, ETH_ALEN);
+	mac = l2.dst;
+	l2.dst = l2.src;
+	l2.src = mac;
 	if (p->flags & LB_PKT_V6)
 		return too_big_reply_v6(ctx, p, &l2, client, mtu);
 	return too_big_reply_v4(ctx, p, &l2, client, mtu);

@@ -5,21 +5,24 @@
 
 #include "pkt.h"
 
+/* As halfwords: clang copies bytes one by one. */
+struct mac {
+	__u16 half[ETH_ALEN / 2];
+};
+
 struct l2_header {
-	__u8 dst[ETH_ALEN];
-	__u8 src[ETH_ALEN];
+	struct mac dst;
+	struct mac src;
 	__be32 tags[2]; /* TPID and TCI each; as many as p->l3_off leaves room for */
 };
 
-static __always_inline int read_l2(struct xdp_md *ctx, const struct pkt *p, struct l2_header *l2)
+static __always_inline int read_l2(struct xdp_md *ctx, struct l2_header *l2)
 {
-	__u8 *frame = pkt_data(ctx);
+	struct l2_header *frame = pkt_at(ctx, 0, sizeof(*frame));
 
-	if (frame + 2 * ETH_ALEN + sizeof(l2->tags) > (__u8 *)pkt_end(ctx))
+	if (!frame)
 		return -1;
-	__builtin_memcpy(l2, frame, 2 * ETH_ALEN);
-	if (p->l3_off > ETH_HLEN)
-		__builtin_memcpy(l2->tags, frame + 2 * ETH_ALEN, sizeof(l2->tags));
+	*l2 = *frame;
 	return 0;
 }
 
@@ -27,18 +30,19 @@ static __always_inline int read_l2(struct xdp_md *ctx, const struct pkt *p, stru
 static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
 				      const struct l2_header *l2, __be16 proto, __u32 l3_len)
 {
-	__u8 *at = pkt_data(ctx);
+	void *at = pkt_data(ctx);
 
-	if (at + ETH_HLEN + sizeof(l2->tags) + l3_len > (__u8 *)pkt_end(ctx))
+	if (at + ETH_HLEN + sizeof(l2->tags) + l3_len > pkt_end(ctx))
 		return NULL;
-	__builtin_memcpy(at, l2, 2 * ETH_ALEN);
+	((struct mac *)at)[0] = l2->dst;
+	((struct mac *)at)[1] = l2->src;
 	at += 2 * ETH_ALEN;
 	if (p->l3_off >= ETH_HLEN + 4) {
-		__builtin_memcpy(at, &l2->tags[0], 4);
+		*(__be32 *)at = l2->tags[0];
 		at += 4;
 	}
 	if (p->l3_off >= ETH_HLEN + 8) {
-		__builtin_memcpy(at, &l2->tags[1], 4);
+		*(__be32 *)at = l2->tags[1];
 		at += 4;
 	}
 	*(__be16 *)at = proto;
@@ -47,11 +51,11 @@ static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
 
 static __always_inline void swap_macs(struct ethhdr *eth)
 {
-	__u8 mac[ETH_ALEN];
+	struct mac *macs = (struct mac *)eth;
+	struct mac dst = macs[0];
 
-	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
-	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	macs[0] = macs[1];
+	macs[1] = dst;
 }
 
 #endif

@@ -2,6 +2,7 @@
 
 mod args;
 mod cmd;
+mod http;
 mod output;
 
 use std::io;
@@ -64,7 +65,9 @@ fn main() -> ExitCode {
         Ok(Exit::Failed) => ExitCode::FAILURE,
         Ok(Exit::Differences) => ExitCode::from(3),
         // Whoever reads our output has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(Failure::Output(error)) => {
             eprintln!("error: cannot write to standard output: {error}");
             ExitCode::FAILURE

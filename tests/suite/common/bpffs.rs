@@ -39,17 +39,9 @@ impl Bpffs {
             .prefix(&format!("{PREFIX}{}-", process::id()))
             .tempdir()
             .expect("make a directory for bpffs");
-        mount(
-            Some("bpf"),
-            directory.path(),
-            Some("bpf"),
-            MsFlags::empty(),
-            Some("mode=0700"),
-        )
-        .expect("mount a BPF filesystem");
-        Self {
-            directory: Some(directory),
-        }
+        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+            .expect("mount a BPF filesystem");
+        Self { directory: Some(directory) }
     }
 
     /// Where it is mounted: what `lbctl --bpffs` wants.
@@ -59,9 +51,7 @@ impl Bpffs {
 
     /// [`path`](Self::path) as text, for a command line.
     pub(crate) fn text(&self) -> &str {
-        self.path()
-            .to_str()
-            .expect("a temporary directory has a printable path")
+        self.path().to_str().expect("a temporary directory has a printable path")
     }
 }
 

@@ -97,9 +97,7 @@ impl HttpClient {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
-            reader: BufReader::with_capacity(CHUNK, stream),
-        })
+        Ok(Self { reader: BufReader::with_capacity(CHUNK, stream) })
     }
 
     /// The client's address and port.
@@ -140,13 +138,7 @@ impl HttpClient {
         let progress = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&progress);
         let thread = thread::spawn(move || self.receive(length, &counter));
-        Ok(Download {
-            length,
-            real: start.real,
-            progress,
-            stream,
-            thread: Some(thread),
-        })
+        Ok(Download { length, real: start.real, progress, stream, thread: Some(thread) })
     }
 
     fn stream(&self) -> &TcpStream {
@@ -160,38 +152,20 @@ impl HttpClient {
 
     fn start(&mut self) -> io::Result<Start> {
         let head = Head::read(&mut self.reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = head
-            .first
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        let length = head
-            .header("Content-Length")
-            .and_then(|length| length.parse().ok());
+        let status = head.first.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let length = head.header("Content-Length").and_then(|length| length.parse().ok());
         let (Some(status), Some(length)) = (status, length) else {
             return Err(io::Error::other(format!("bad response: {head:?}")));
         };
         let real = head.header(REAL_HEADER).unwrap_or_default().to_owned();
-        Ok(Start {
-            status,
-            real,
-            length,
-        })
+        Ok(Start { status, real, length })
     }
 
     fn response(&mut self) -> io::Result<Response> {
-        let Start {
-            status,
-            real,
-            length,
-        } = self.start()?;
+        let Start { status, real, length } = self.start()?;
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body)?;
-        Ok(Response {
-            status,
-            real,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        })
+        Ok(Response { status, real, body: String::from_utf8_lossy(&body).into_owned() })
     }
 
     fn receive(mut self, length: usize, progress: &AtomicUsize) -> io::Result<()> {
@@ -249,12 +223,7 @@ impl Download {
     /// Waits for the end and fails the test unless all is well.
     #[track_caller]
     pub(crate) fn finish(self) {
-        let Self {
-            length,
-            ref real,
-            ref progress,
-            ..
-        } = self;
+        let Self { length, ref real, ref progress, .. } = self;
         let (real, progress) = (real.clone(), Arc::clone(progress));
         if let Err(error) = self.wait() {
             let progress = progress.load(Ordering::SeqCst);

@@ -70,10 +70,7 @@ impl Capture {
     pub(crate) fn start(ns: &NetNs, interface: &str) -> Self {
         let socket = ns.open(|| packet_socket(interface, ALL_PROTOCOLS));
         let socket = socket.unwrap_or_else(|error| panic!("capture on {interface}: {error}"));
-        Self {
-            socket,
-            frames: Vec::new(),
-        }
+        Self { socket, frames: Vec::new() }
     }
 
     /// Everything captured so far.
@@ -84,15 +81,8 @@ impl Capture {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
                 Ok((length, from)) => {
                     let outgoing = from.is_some_and(|from| from.pkttype() == libc::PACKET_OUTGOING);
-                    let direction = if outgoing {
-                        Direction::Out
-                    } else {
-                        Direction::In
-                    };
-                    self.frames.push(Frame {
-                        direction,
-                        bytes: buffer[..length].to_vec(),
-                    });
+                    let direction = if outgoing { Direction::Out } else { Direction::In };
+                    self.frames.push(Frame { direction, bytes: buffer[..length].to_vec() });
                 }
                 Err(Errno::EAGAIN) => return &self.frames,
                 Err(error) => panic!("read captured frames: {error}"),
@@ -119,9 +109,7 @@ pub(crate) fn send_frame(ns: &NetNs, interface: &str, frame: &[u8]) {
         let socket = packet_socket(interface, NO_PROTOCOL)?;
         Ok(send(socket.as_raw_fd(), frame, MsgFlags::empty())?)
     };
-    let sent = ns
-        .open(attempt)
-        .unwrap_or_else(|error| panic!("send on {interface}: {error}"));
+    let sent = ns.open(attempt).unwrap_or_else(|error| panic!("send on {interface}: {error}"));
     assert_eq!(sent, frame.len(), "bytes sent on {interface}");
 }
 
@@ -132,10 +120,7 @@ fn packet_socket(interface: &str, protocol: u16) -> io::Result<OwnedFd> {
     // Without a protocol it hears nothing yet, so nothing of the other interfaces.
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
     setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20))?;
-    bind(
-        socket.as_raw_fd(),
-        &link_address(if_nametoindex(interface)?, protocol),
-    )?;
+    bind(socket.as_raw_fd(), &link_address(if_nametoindex(interface)?, protocol))?;
     Ok(socket)
 }
 
@@ -150,10 +135,7 @@ fn link_address(interface: u32, protocol: u16) -> LinkAddr {
         sll_halen: 0,
         sll_addr: [0; 8],
     };
-    #[expect(
-        unsafe_code,
-        reason = "nix has no other way to make this kind of address"
-    )]
+    #[expect(unsafe_code, reason = "nix has no other way to make this kind of address")]
     // SAFETY: the pointer is to a whole `sockaddr_ll`, of the family that says so.
     let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), None) };
     address.expect("the family is right")

@@ -80,11 +80,7 @@ impl HttpServer {
             let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
             thread::spawn(move || accept(&listener, &shared))
         };
-        Self {
-            listener,
-            shared,
-            accepting: Some(accepting),
-        }
+        Self { listener, shared, accepting: Some(accepting) }
     }
 
     /// The name it answers with.
@@ -120,10 +116,7 @@ impl Drop for HttpServer {
 impl Shared {
     /// Takes the connections out that `which` picks.
     fn take_connections(&self, which: impl Fn(&Connection) -> bool) -> Vec<Connection> {
-        let mut all = self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         all.extract_if(.., |connection| which(connection)).collect()
     }
 }
@@ -138,10 +131,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             Err(error) => panic!("{}: accept: {error}", shared.name),
         };
         for ended in shared.take_connections(|connection| connection.thread.is_finished()) {
-            ended
-                .thread
-                .join()
-                .expect("a connection's thread does not panic");
+            ended.thread.join().expect("a connection's thread does not panic");
         }
         let serving = Arc::clone(shared);
         let theirs = stream.try_clone().expect("duplicate a socket");
@@ -150,10 +140,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let _: io::Result<()> = serve(&serving, &theirs);
             let _: io::Result<()> = theirs.shutdown(Shutdown::Both);
         });
-        let mut all = shared
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Connection { stream, thread });
     }
 }
@@ -264,16 +251,9 @@ impl Request {
         let (Some(method), Some(path)) = (words.next(), words.next()) else {
             return Err(io::Error::other(format!("bad request: {}", head.first)));
         };
-        let length = head
-            .header("Content-Length")
-            .and_then(|text| text.parse().ok());
+        let length = head.header("Content-Length").and_then(|text| text.parse().ok());
         let length = length.unwrap_or(0);
         let close = head.header("Connection") == Some("close");
-        Ok(Some(Self {
-            method,
-            path,
-            length,
-            close,
-        }))
+        Ok(Some(Self { method, path, length, close }))
     }
 }

@@ -46,20 +46,13 @@ pub(crate) struct Lbctl<'a> {
 impl<'a> Lbctl<'a> {
     /// An `lbctl` that pins in `bpffs`.
     pub(crate) fn new(bpffs: &Bpffs) -> Self {
-        Self {
-            bpffs: bpffs.path().to_owned(),
-            ns: None,
-            environment: Vec::new(),
-        }
+        Self { bpffs: bpffs.path().to_owned(), ns: None, environment: Vec::new() }
     }
 
     /// The same, inside `ns`.
     #[must_use]
     pub(crate) fn in_ns(self, ns: &'a NetNs) -> Self {
-        Self {
-            ns: Some(ns),
-            ..self
-        }
+        Self { ns: Some(ns), ..self }
     }
 
     /// The same, with an environment variable.
@@ -86,11 +79,7 @@ impl<'a> Lbctl<'a> {
     pub(crate) fn exits(&self, code: i32, arguments: &[&str]) -> Output {
         let output = self.run(arguments);
         let right = output.code() == Some(code);
-        assert!(
-            right,
-            "lbctl {}: not exit code {code}, but {output}",
-            arguments.join(" ")
-        );
+        assert!(right, "lbctl {}: not exit code {code}, but {output}", arguments.join(" "));
         output
     }
 
@@ -98,10 +87,7 @@ impl<'a> Lbctl<'a> {
     #[track_caller]
     pub(crate) fn apply(&self, config: &str) -> Output {
         let file = config_file(config);
-        let path = file
-            .path()
-            .to_str()
-            .expect("a temporary file has a printable path");
+        let path = file.path().to_str().expect("a temporary file has a printable path");
         self.ok(&["apply", "-f", path])
     }
 
@@ -127,8 +113,7 @@ pub(crate) fn config_file(config: &str) -> NamedTempFile {
         .suffix(".toml")
         .tempfile()
         .expect("make a file for the configuration");
-    file.write_all(config.as_bytes())
-        .expect("write the configuration");
+    file.write_all(config.as_bytes()).expect("write the configuration");
     file
 }
 
@@ -154,16 +139,8 @@ impl Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            status,
-            stdout,
-            stderr,
-            ..
-        } = self;
-        write!(
-            f,
-            "{status}\n--- stdout ---\n{stdout}\n--- stderr ---\n{stderr}"
-        )
+        let Self { status, stdout, stderr, .. } = self;
+        write!(f, "{status}\n--- stdout ---\n{stdout}\n--- stderr ---\n{stderr}")
     }
 }
 
@@ -182,22 +159,11 @@ impl Running {
     #[track_caller]
     fn start(mut command: Command, arguments: &str) -> Self {
         let name = format!("lbctl {arguments}");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("start {name}: {error}"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {name}: {error}"));
         let stdout = Pipe::read(child.stdout.take().expect("stdout is piped"));
         let stderr = Pipe::read(child.stderr.take().expect("stderr is piped"));
-        Self {
-            name,
-            child,
-            stdout,
-            stderr,
-            ended: false,
-        }
+        Self { name, child, stdout, stderr, ended: false }
     }
 
     /// Its process id.
@@ -241,10 +207,7 @@ impl Running {
         }
         let (name, stdout, stderr) = (&self.name, self.stdout(), self.stderr());
         let found = found && (stdout.contains(text) || stderr.contains(text));
-        assert!(
-            found,
-            "{name} did not say '{text}'\n--- stdout ---\n{stdout}"
-        );
+        assert!(found, "{name} did not say '{text}'\n--- stdout ---\n{stdout}");
     }
 
     /// Asks it to end, SIGTERM, and fails the test unless it does within five seconds.
@@ -262,18 +225,9 @@ impl Running {
         self.ended = true;
         let status = self.child.wait().expect("wait for a child");
         let whole = self.stdout.finish() & self.stderr.finish();
-        assert!(
-            whole,
-            "{} has ended, but something it started goes on",
-            self.name
-        );
+        assert!(whole, "{} has ended, but something it started goes on", self.name);
         let (stdout, stderr) = (self.stdout(), self.stderr());
-        Output {
-            status,
-            stdout,
-            stdout_bytes: self.stdout.bytes(),
-            stderr,
-        }
+        Output { status, stdout, stdout_bytes: self.stdout.bytes(), stderr }
     }
 }
 
@@ -314,10 +268,7 @@ impl Pipe {
         let thread = thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                filled
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend(&buffer[..length]);
+                filled.lock().unwrap_or_else(PoisonError::into_inner).extend(&buffer[..length]);
             }
         });
         Self { bytes, thread }
@@ -325,10 +276,7 @@ impl Pipe {
 
     /// What has come so far.
     fn bytes(&self) -> Vec<u8> {
-        self.bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// After the child's end, waits until all of it has come. `false`: somebody else, whom the

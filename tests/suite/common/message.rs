@@ -30,15 +30,8 @@ pub(super) fn check_content(offset: usize, bytes: &[u8]) -> io::Result<()> {
     if bytes == wanted {
         return Ok(());
     }
-    let right = bytes
-        .iter()
-        .zip(wanted)
-        .take_while(|(byte, wanted)| byte == wanted)
-        .count();
-    Err(io::Error::other(format!(
-        "wrong content at byte {}",
-        offset + right
-    )))
+    let right = bytes.iter().zip(wanted).take_while(|(byte, wanted)| byte == wanted).count();
+    Err(io::Error::other(format!("wrong content at byte {}", offset + right)))
 }
 
 /// The head of a request or a response.
@@ -67,22 +60,13 @@ impl Head {
         }
         let mut lines = lines.into_iter();
         let first = lines.next().unwrap_or_default();
-        let split = |line: String| {
-            line.split_once(": ")
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        };
-        Ok(Some(Self {
-            first,
-            headers: lines.filter_map(split).collect(),
-        }))
+        let split = |line: String| line.split_once(": ").map(|(k, v)| (k.to_owned(), v.to_owned()));
+        Ok(Some(Self { first, headers: lines.filter_map(split).collect() }))
     }
 
     /// The value of a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let same = |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
-        self.headers
-            .iter()
-            .find(same)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(same).map(|(_, value)| value.as_str())
     }
 }

@@ -63,10 +63,7 @@ pub(crate) use xdp::XdpLink;
 #[track_caller]
 fn need_root() {
     let root = nix::unistd::geteuid().is_root();
-    assert!(
-        root,
-        "the tests need root: they make network namespaces and load BPF programs"
-    );
+    assert!(root, "the tests need root: they make network namespaces and load BPF programs");
 }
 
 /// Asks `condition` again and again until it holds: `true`; or until `timeout` is over: `false`.
@@ -95,10 +92,7 @@ struct Cleanup {
 impl Cleanup {
     /// Starts taking down `fixture`.
     fn of(fixture: impl Into<String>) -> Self {
-        Self {
-            fixture: fixture.into(),
-            errors: Vec::new(),
-        }
+        Self { fixture: fixture.into(), errors: Vec::new() }
     }
 
     /// Notes how a step went.

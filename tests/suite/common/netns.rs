@@ -75,9 +75,7 @@ impl NetNs {
     /// namespace's interfaces. A panic in it goes on in the caller.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_fresh_thread(|| {
-            enter(&self.file)
-                .and_then(|()| own_sys())
-                .expect("enter the network namespace");
+            enter(&self.file).and_then(|()| own_sys()).expect("enter the network namespace");
             work()
         })
     }
@@ -106,18 +104,10 @@ impl NetNs {
     pub(crate) fn shell(&self, script: &str) -> String {
         let file = self.file.try_clone().expect("duplicate a file descriptor");
         let mut shell = before_exec(Command::new("sh"), move || enter(&file));
-        let output = shell
-            .args(["-euc", script])
-            .stdin(Stdio::null())
-            .output()
-            .expect("run sh");
+        let output = shell.args(["-euc", script]).stdin(Stdio::null()).output().expect("run sh");
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{}\n{script}\n{stdout}{stderr}",
-            output.status
-        );
+        assert!(output.status.success(), "{}\n{script}\n{stdout}{stderr}", output.status);
         stdout
     }
 }
@@ -142,10 +132,7 @@ fn before_exec<F>(mut command: Command, step: F) -> Command
 where
     F: FnMut() -> io::Result<()> + Send + Sync + 'static,
 {
-    #[expect(
-        unsafe_code,
-        reason = "between fork and exec is the one moment to change namespace"
-    )]
+    #[expect(unsafe_code, reason = "between fork and exec is the one moment to change namespace")]
     // SAFETY: the steps of this file are bare system calls on descriptors and static strings: no
     // allocation, no lock, so that it does not matter which threads the fork left behind.
     unsafe {
@@ -164,20 +151,8 @@ fn enter(namespace: impl AsFd) -> io::Result<()> {
 fn own_sys() -> io::Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(
-        NOTHING,
-        "/",
-        NOTHING,
-        MsFlags::MS_REC | MsFlags::MS_SLAVE,
-        NOTHING,
-    )?;
-    mount(
-        Some("l4lb-test"),
-        "/sys",
-        Some("sysfs"),
-        MsFlags::empty(),
-        NOTHING,
-    )?;
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)?;
+    mount(Some("l4lb-test"), "/sys", Some("sysfs"), MsFlags::empty(), NOTHING)?;
     Ok(())
 }
 

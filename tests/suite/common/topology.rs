@@ -113,26 +113,18 @@ impl Topology {
     /// An HTTP server on every real.
     #[track_caller]
     pub(crate) fn serve_http(&self, port: u16) -> Vec<HttpServer> {
-        self.reals
-            .iter()
-            .map(|real| HttpServer::start(&real.ns, &real.name, port))
-            .collect()
+        self.reals.iter().map(|real| HttpServer::start(&real.ns, &real.name, port)).collect()
     }
 
     /// A UDP echo server on every real, for each of `vips`.
     #[track_caller]
     pub(crate) fn serve_udp(&self, vips: &[SocketAddr]) -> Vec<UdpEcho> {
-        self.reals
-            .iter()
-            .map(|real| UdpEcho::start(&real.ns, &real.name, vips))
-            .collect()
+        self.reals.iter().map(|real| UdpEcho::start(&real.ns, &real.name, vips)).collect()
     }
 
     /// All but the router.
     fn nodes(&self) -> impl Iterator<Item = &Node> {
-        [&self.client, &self.balancer]
-            .into_iter()
-            .chain(&self.reals)
+        [&self.client, &self.balancer].into_iter().chain(&self.reals)
     }
 
     /// The commands that make every link and the router's end of it.
@@ -143,13 +135,7 @@ impl Topology {
             "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding".to_owned(),
         ];
         for node in self.nodes() {
-            let Node {
-                router_interface: end,
-                gateway_v4,
-                gateway_v6,
-                mtu,
-                ..
-            } = node;
+            let Node { router_interface: end, gateway_v4, gateway_v6, mtu, .. } = node;
             let (bits_v4, bits_v6) = node.prefix_lengths();
             let mac = mac_text(node.mac);
             let gateway_mac = mac_text(node.gateway_mac);
@@ -186,14 +172,8 @@ impl Topology {
             addresses
                 .is_ok_and(|all| all.lines().filter(|l| l.starts_with("fe80")).count() == links)
         };
-        let ready = self
-            .router
-            .open(|| wait_until(Duration::from_secs(10), ready));
-        assert!(
-            ready,
-            "the router's links are not up:\n{}",
-            self.router.shell("ip addr")
-        );
+        let ready = self.router.open(|| wait_until(Duration::from_secs(10), ready));
+        assert!(ready, "the router's links are not up:\n{}", self.router.shell("ip addr"));
     }
 }
 
@@ -211,10 +191,7 @@ impl Node {
     fn real(number: u8) -> Self {
         let v6 = [0xfc00, 0, 0, 0, 0, 0, 0, number.into()];
         let name = format!("real{number}");
-        Self {
-            routed: true,
-            ..Self::new(&name, [10, 0, 0, number], v6, number, ENCAPSULATED_MTU)
-        }
+        Self { routed: true, ..Self::new(&name, [10, 0, 0, number], v6, number, ENCAPSULATED_MTU) }
     }
 
     fn new(name: &str, v4: [u8; 4], v6: [u16; 8], mac: u8, mtu: u16) -> Self {
@@ -240,13 +217,7 @@ impl Node {
 
     /// The commands that set up its end of the link.
     fn script(&self) -> String {
-        let Self {
-            v4,
-            v6,
-            gateway_v4,
-            gateway_v6,
-            ..
-        } = self;
+        let Self { v4, v6, gateway_v4, gateway_v6, .. } = self;
         let (bits_v4, bits_v6) = self.prefix_lengths();
         let mut batch = vec![
             format!("addr add {v4}/{bits_v4} dev {UPLINK}"),
@@ -257,22 +228,16 @@ impl Node {
             batch.push(format!("route add {gateway_v4} dev {UPLINK}"));
             batch.push(format!("route add {gateway_v6} dev {UPLINK}"));
         }
-        batch.push(format!(
-            "route add default via {gateway_v4} mtu {PLAIN_MTU}"
-        ));
-        batch.push(format!(
-            "route add default via {gateway_v6} mtu {PLAIN_MTU}"
-        ));
+        batch.push(format!("route add default via {gateway_v4} mtu {PLAIN_MTU}"));
+        batch.push(format!("route add default via {gateway_v6} mtu {PLAIN_MTU}"));
         [ip_batch(&batch), offloads_off(UPLINK)].join("\n")
     }
 }
 
 /// The commands that make a real own every VIP, and keep that to itself.
 fn own_vips_script() -> String {
-    let batch = [
-        format!("route add local {VIPS_V4} dev lo"),
-        format!("route add local {VIPS_V6} dev lo"),
-    ];
+    let batch =
+        [format!("route add local {VIPS_V4} dev lo"), format!("route add local {VIPS_V6} dev lo")];
     [
         &ip_batch(&batch),
         "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore",

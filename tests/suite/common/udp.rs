@@ -47,11 +47,7 @@ impl UdpEcho {
         // All sockets before the first thread: a failure leaves none behind.
         let sockets: Vec<UdpSocket> = addresses.iter().map(bind).collect();
         let threads = sockets.into_iter().map(serve).collect();
-        Self {
-            name: name.to_owned(),
-            stopping,
-            threads,
-        }
+        Self { name: name.to_owned(), stopping, threads }
     }
 }
 

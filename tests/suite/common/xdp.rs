@@ -56,15 +56,8 @@ fn load(verdict: Verdict) -> io::Result<OwnedFd> {
     const MOV64_IMM: u8 = 0xb7;
     const EXIT: u8 = 0x95;
     let code = [
-        bpf_insn {
-            code: MOV64_IMM,
-            imm: verdict as i32,
-            ..Default::default()
-        },
-        bpf_insn {
-            code: EXIT,
-            ..Default::default()
-        },
+        bpf_insn { code: MOV64_IMM, imm: verdict as i32, ..Default::default() },
+        bpf_insn { code: EXIT, ..Default::default() },
     ];
     let name = CString::new(format!("test_{verdict:?}")).expect("no NUL");
     // SAFETY: the strings end with NUL, `code` holds as many instructions as is said, and the
@@ -83,10 +76,7 @@ fn load(verdict: Verdict) -> io::Result<OwnedFd> {
 }
 
 /// Attaches a program to an interface of the calling thread's namespace.
-#[expect(
-    unsafe_code,
-    reason = "libbpf's safe wrapper attaches only programs of object files"
-)]
+#[expect(unsafe_code, reason = "libbpf's safe wrapper attaches only programs of object files")]
 fn link(program: &OwnedFd, interface: &str) -> io::Result<OwnedFd> {
     let index = i32::try_from(if_nametoindex(interface)?).map_err(io::Error::other)?;
     // SAFETY: no pointers but the options, which may be null.

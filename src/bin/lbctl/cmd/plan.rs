@@ -20,7 +20,11 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let config = Config::from_file(&file.file)?;
     let plan = Balancer::plan(instance, &config)?;
     warn(&plan);
-    if json { output::json(&plan)? } else { output::text(&plan)? }
+    if json {
+        output::json(&plan)?
+    } else {
+        output::text(&plan)?
+    }
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
 }
 
@@ -28,6 +32,10 @@ pub(crate) fn apply(instance: &Instance, file: &ConfigFile, json: bool) -> Resul
     let config = Config::from_file(&file.file)?;
     let plan = Balancer::apply(instance, &config)?;
     warn(&plan);
-    if json { output::json(&plan)? } else { output::text(&plan)? }
+    if json {
+        output::json(&plan)?
+    } else {
+        output::text(&plan)?
+    }
     Ok(Exit::Done)
 }

@@ -48,7 +48,11 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
             change(&balancer, *vip, *real, |spec| spec.state = RealState::Up)?
         }
     };
-    if json { output::json(&plan)? } else { output::text(&plan)? }
+    if json {
+        output::json(&plan)?
+    } else {
+        output::text(&plan)?
+    }
     Ok(Exit::Done)
 }
 

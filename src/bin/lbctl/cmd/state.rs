@@ -47,7 +47,8 @@ pub(crate) fn status(instance: &Instance, json: bool) -> Result {
         ["INTERFACE", "MODE", "GATEWAY", "MTU"],
         &[3],
         status.interfaces.iter().map(|(name, interface)| {
-            let mode = interface.mode.map_or_else(|| "NOT ATTACHED".to_owned(), |mode| mode.to_string());
+            let mode =
+                interface.mode.map_or_else(|| "NOT ATTACHED".to_owned(), |mode| mode.to_string());
             [name.clone(), mode, gateway(interface), interface.mtu.to_string()]
         }),
     )?;
@@ -55,7 +56,10 @@ pub(crate) fn status(instance: &Instance, json: bool) -> Result {
     output::table(
         ["SLOT", "PROGRAM", "ID"],
         &[0, 2],
-        status.chain.iter().map(|slot| [slot.slot.to_string(), slot.name.clone(), slot.id.to_string()]),
+        status
+            .chain
+            .iter()
+            .map(|slot| [slot.slot.to_string(), slot.name.clone(), slot.id.to_string()]),
     )?;
     output::line("")?;
     output::table(
@@ -124,7 +128,8 @@ fn print_stats(stats: &Stats) -> Result<()> {
         ]
     });
     let total = stats.total;
-    let total = ["total".to_owned(), String::new(), total.packets.to_string(), total.bytes.to_string()];
+    let total =
+        ["total".to_owned(), String::new(), total.packets.to_string(), total.bytes.to_string()];
     output::table(["VERDICT", "REASON", "PACKETS", "BYTES"], &[2, 3], reasons.chain([total]))?;
     output::line("")?;
     let events = stats.table.iter().map(|(name, count)| [(*name).to_owned(), count.to_string()]);

@@ -13,32 +13,35 @@ use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Result {
     let balancer = Balancer::open(instance)?;
-    let plan = match command {
-        VipCommand::List => {
-            list(&balancer, json)?;
-            return Ok(Exit::Done);
-        }
-        VipCommand::Add { vip, hash, no_connection_table, quic_connection_id } => {
-            balancer.edit(|table| {
-                if table.vips.contains_key(vip) {
-                    return Err(Error::VipExists(*vip));
-                }
-                let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
-                let spec = VipSpec {
-                    hash: (*hash).into(),
-                    stateless: *no_connection_table,
-                    routing: routing.into_iter().collect(),
-                    ..VipSpec::default()
-                };
-                table.vips.insert(*vip, spec);
-                Ok(())
-            })?
-        }
-        VipCommand::Delete { vip } => balancer.edit(|table| {
-            table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip))
-        })?,
-    };
-    if json { output::json(&plan)? } else { output::text(&plan)? }
+    let plan =
+        match command {
+            VipCommand::List => {
+                list(&balancer, json)?;
+                return Ok(Exit::Done);
+            }
+            VipCommand::Add { vip, hash, no_connection_table, quic_connection_id } => balancer
+                .edit(|table| {
+                    if table.vips.contains_key(vip) {
+                        return Err(Error::VipExists(*vip));
+                    }
+                    let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
+                    let spec = VipSpec {
+                        hash: (*hash).into(),
+                        stateless: *no_connection_table,
+                        routing: routing.into_iter().collect(),
+                        ..VipSpec::default()
+                    };
+                    table.vips.insert(*vip, spec);
+                    Ok(())
+                })?,
+            VipCommand::Delete { vip } => balancer
+                .edit(|table| table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip)))?,
+        };
+    if json {
+        output::json(&plan)?
+    } else {
+        output::text(&plan)?
+    }
     Ok(Exit::Done)
 }
 
