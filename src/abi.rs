@@ -32,8 +32,15 @@ use crate::addr::Vip;
 
 /// The constants of abi.h, without their prefix.
 pub(crate) mod consts {
-    #![allow(dead_code, reason = "some are for the programs alone")]
-    #![expect(unused_parens, reason = "generated from C")]
+    #![allow(
+        dead_code,
+        unused_parens,
+        unreachable_pub,
+        clippy::pedantic,
+        clippy::identity_op,
+        clippy::manual_div_ceil,
+        reason = "generated from C; some are for the programs alone"
+    )]
     include!(concat!(env!("OUT_DIR"), "/consts.rs"));
 }
 

@@ -23,6 +23,7 @@ use crate::config::InterfaceConfig;
 use crate::config::XdpMode;
 use crate::dataplane::Dataplane;
 use crate::decap;
+use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -40,7 +41,6 @@ use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::sys;
 use crate::table::Table;
-use crate::table::diff;
 
 /// Name of the balancer program's pin.
 pub(crate) const PROGRAM: &str = "balancer";
@@ -270,9 +270,9 @@ fn online_cpus() -> Result<Vec<u32>> {
         .map_err(|source| Error::Host { operation: "list the CPUs", source })?;
     let mut cpus = Vec::new();
     for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        if let (Ok(first), Ok(last)) = (first.parse(), last.parse::<u32>()) {
-            cpus.extend(first..=last);
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        if let (Ok(from), Ok(to)) = (from.parse(), to.parse::<u32>()) {
+            cpus.extend(from..=to);
         }
     }
     Ok(cpus)
@@ -474,8 +474,7 @@ pub(crate) fn attach(
     remove_pin(&pin)?;
     let create = |mode| sys::link_create(chain.root(), ifindex, mode);
     let (link, mode) = match mode {
-        XdpMode::Generic => (create(mode), mode),
-        XdpMode::Native => (create(mode), mode),
+        XdpMode::Generic | XdpMode::Native => (create(mode), mode),
         XdpMode::Auto => match create(XdpMode::Native) {
             Ok(link) => (Ok(link), XdpMode::Native),
             Err(error) => {

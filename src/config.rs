@@ -54,13 +54,13 @@ pub struct Config {
     #[serde(default)]
     pub packets: PacketsConfig,
     /// The metrics endpoint of `lbctl serve`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub metrics: MetricsConfig,
     /// The services.
     #[serde(default)]
     pub vips: Vec<VipConfig>,
     /// The ids that packets of the id-routed VIPs carry.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_ids: Vec<ServerIdConfig>,
 }
 

@@ -134,26 +134,18 @@ impl Walk<'_> {
         match protocol {
             IpNumber::IPV4 => self.ipv4("inner IPv4"),
             IpNumber::IPV6 => self.ipv6("inner IPv6"),
-            IpNumber::TCP => {
-                if self.header("TCP", &ports) {
-                    self.header(
-                        "TCP",
-                        &[
-                            ("sequence", 4, Number),
-                            ("acknowledgement", 4, Number),
-                            ("flags", 2, Hex),
-                        ],
-                    );
-                    self.header(
-                        "TCP",
-                        &[("window", 2, Number), ("checksum", 2, Hex), ("urgent", 2, Hex)],
-                    );
-                }
+            IpNumber::TCP if self.header("TCP", &ports) => {
+                self.header(
+                    "TCP",
+                    &[("sequence", 4, Number), ("acknowledgement", 4, Number), ("flags", 2, Hex)],
+                );
+                self.header(
+                    "TCP",
+                    &[("window", 2, Number), ("checksum", 2, Hex), ("urgent", 2, Hex)],
+                );
             }
-            IpNumber::UDP => {
-                if self.header("UDP", &ports) {
-                    self.header("UDP", &[("length", 2, Number), ("checksum", 2, Hex)]);
-                }
+            IpNumber::UDP if self.header("UDP", &ports) => {
+                self.header("UDP", &[("length", 2, Number), ("checksum", 2, Hex)]);
             }
             IpNumber::ICMP | IpNumber::IPV6_ICMP => {
                 let rest = [

@@ -122,15 +122,16 @@ impl Instance {
         if statfs(&self.bpffs).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
             return Ok(());
         }
-        let mount = fs::create_dir_all(&self.bpffs).map_err(nix_error).and_then(|()| {
-            nix::mount::mount(
-                Some("bpf"),
-                &self.bpffs,
-                Some("bpf"),
-                nix::mount::MsFlags::empty(),
-                None::<&str>,
-            )
-        });
+        let mount =
+            fs::create_dir_all(&self.bpffs).map_err(|error| nix_error(&error)).and_then(|()| {
+                nix::mount::mount(
+                    Some("bpf"),
+                    &self.bpffs,
+                    Some("bpf"),
+                    nix::mount::MsFlags::empty(),
+                    None::<&str>,
+                )
+            });
         mount.map_err(|errno| Error::MountBpffs { path: self.bpffs.clone(), source: errno.into() })
     }
 
@@ -198,7 +199,7 @@ pub(crate) struct Lock {
     _dir: Flock<File>,
 }
 
-fn nix_error(error: io::Error) -> nix::Error {
+fn nix_error(error: &io::Error) -> nix::Error {
     nix::Error::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }
 

@@ -1,6 +1,5 @@
 //! An XDP layer-4 load balancer that agrees with Katran about every flow: the library that `lbctl` is a
 //! thin shell around, and that other services embed.
-#![allow(missing_docs, reason = "wip")]
 
 mod abi;
 mod addr;
@@ -9,6 +8,7 @@ mod chain;
 mod config;
 mod dataplane;
 pub mod decap;
+mod diff;
 mod error;
 mod frame;
 pub mod hash;
@@ -34,6 +34,9 @@ pub use addr::VipParseError;
 pub use balancer::Balancer;
 pub use balancer::OnUnresolved;
 pub use config::*;
+pub use diff::ServerIdChange;
+pub use diff::VipAction;
+pub use diff::VipChange;
 pub use error::Error;
 pub use error::Result;
 pub use instance::DEFAULT_BPFFS;
@@ -62,9 +65,6 @@ pub use status::TableStatus;
 pub use status::VipRealStatus;
 pub use status::VipStatus;
 pub use table::RealSpec;
-pub use table::ServerIdChange;
 pub use table::Table;
-pub use table::VipAction;
-pub use table::VipChange;
 pub use table::VipSpec;
 pub use table::config_name;

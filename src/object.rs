@@ -46,7 +46,7 @@ fn route_messages() {
                     }
                 }
                 PrintLevel::Info | PrintLevel::Debug => {
-                    tracing::debug!(target: "libbpf", "{message}")
+                    tracing::debug!(target: "libbpf", "{message}");
                 }
             }
         })));

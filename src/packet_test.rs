@@ -21,6 +21,8 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::GatewayAddress;
 use crate::dataplane::Dataplane;
+use crate::diff::Running;
+use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 use crate::object;
@@ -31,9 +33,7 @@ use crate::reason::Verdict;
 use crate::reason::reasons;
 use crate::stats::sum_states;
 use crate::sys;
-use crate::table::Running;
 use crate::table::Table;
-use crate::table::diff;
 
 /// The interface that `BPF_PROG_TEST_RUN` says its frames come from: the loopback.
 const TEST_IFINDEX: u32 = 1;

@@ -19,15 +19,15 @@ use crate::config::PacketsConfig;
 use crate::config::SourceV4;
 use crate::config::SourceV6;
 use crate::config::XdpMode;
+use crate::diff::Running;
+use crate::diff::ServerIdChange;
+use crate::diff::TableDiff;
+use crate::diff::VipAction;
+use crate::diff::VipChange;
+use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
-use crate::table::Running;
-use crate::table::ServerIdChange;
 use crate::table::Table;
-use crate::table::TableDiff;
-use crate::table::VipAction;
-use crate::table::VipChange;
-use crate::table::diff;
 
 /// Flows in the table that CPUs without one of their own share.
 pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
@@ -250,7 +250,7 @@ impl fmt::Display for Plan {
             write!(f, "{sign} vip {}", change.vip)?;
             match change.action {
                 VipAction::Change => {
-                    write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?
+                    write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?;
                 }
                 VipAction::Repair => write!(f, ": completed after an interrupted command")?,
                 VipAction::Add | VipAction::Remove => {}
@@ -406,34 +406,30 @@ fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Hos
         cpus_auto: u32::from(table.cpus == Cpus::Auto),
         pad: 0,
     };
-    match &snapshot.control {
-        Some(running) => {
-            if running.table_entries != wanted.table_entries {
-                plan.connection_table
-                    .push(format!("entries {} → {}", running.table_entries, wanted.table_entries));
-            }
-            let list = |tables: &BTreeMap<u32, u32>| {
-                tables.keys().map(u32::to_string).collect::<Vec<_>>().join(" ")
-            };
-            if running.cpus_auto != wanted.cpus_auto
-                || !snapshot.tables.keys().eq(plan.steps.tables.keys())
-            {
-                plan.connection_table.push(format!(
-                    "CPUs {} → {}",
-                    list(&snapshot.tables),
-                    list(&plan.steps.tables)
-                ));
-            }
-            if abi::bytes_of(running) != abi::bytes_of(&wanted) {
-                plan.steps.control = Some(wanted);
-            }
-        }
-        None => {
+    if let Some(running) = &snapshot.control {
+        if running.table_entries != wanted.table_entries {
             plan.connection_table
-                .push(format!("{} tables of {each} entries", plan.steps.tables.len()));
-            // Serial 0 stands for no VIP.
-            plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
+                .push(format!("entries {} → {}", running.table_entries, wanted.table_entries));
         }
+        let list = |tables: &BTreeMap<u32, u32>| {
+            tables.keys().map(u32::to_string).collect::<Vec<_>>().join(" ")
+        };
+        if running.cpus_auto != wanted.cpus_auto
+            || !snapshot.tables.keys().eq(plan.steps.tables.keys())
+        {
+            plan.connection_table.push(format!(
+                "CPUs {} → {}",
+                list(&snapshot.tables),
+                list(&plan.steps.tables)
+            ));
+        }
+        if abi::bytes_of(running) != abi::bytes_of(&wanted) {
+            plan.steps.control = Some(wanted);
+        }
+    } else {
+        plan.connection_table.push(format!("{} tables of {each} entries", plan.steps.tables.len()));
+        // Serial 0 stands for no VIP.
+        plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
     }
     if plan.connection_table.is_empty()
         && (snapshot.tables != plan.steps.tables || !snapshot.shared_table)

@@ -2,8 +2,10 @@
 
 macro_rules! skeleton {
     ($name:ident, $file:literal) => {
-        #[expect(
+        #[allow(
             unsafe_code,
+            dead_code,
+            missing_docs,
             missing_debug_implementations,
             unreachable_pub,
             clippy::pedantic,
@@ -11,7 +13,6 @@ macro_rules! skeleton {
             clippy::allow_attributes_without_reason,
             reason = "generated"
         )]
-        #[allow(dead_code, missing_docs, reason = "generated")]
         pub(crate) mod $name {
             include!(concat!(env!("OUT_DIR"), $file));
         }

@@ -76,7 +76,7 @@ pub struct Stats {
 }
 
 /// Sums what the CPUs counted by reason and table event.
-pub(crate) fn sum_states(states: &[abi::cpu_state]) -> Stats {
+pub(crate) fn sum_states(cpus: &[abi::cpu_state]) -> Stats {
     let mut stats = Stats {
         reasons: reasons()
             .iter()
@@ -89,7 +89,7 @@ pub(crate) fn sum_states(states: &[abi::cpu_state]) -> Stats {
         table: table_events().iter().map(|event| (event.name, 0)).collect(),
         ..Stats::default()
     };
-    for state in states {
+    for state in cpus {
         // Index 0 is LB_GO_ON's.
         for (sum, count) in stats.reasons.iter_mut().zip(&state.reasons[1..]) {
             let count = Count::from_raw(count.packets, count.bytes);

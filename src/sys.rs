@@ -41,6 +41,19 @@ fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
 }
 
+/// Size of a struct of the kernel's interface, which counts in 32 bits.
+const fn size_u32<T>() -> u32 {
+    assert!(size_of::<T>() <= u32::MAX as usize);
+    #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+    let size = size_of::<T>() as u32;
+    size
+}
+
+/// Length of a buffer, for a kernel that counts in 32 bits: what is longer it refuses.
+fn len_u32<T>(buffer: &[T]) -> u32 {
+    u32::try_from(buffer.len()).unwrap_or(u32::MAX)
+}
+
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
 }
@@ -79,20 +92,10 @@ pub(crate) fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Replaces the program of a link, in one step that no packet misses.
-pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    write_point();
-    // SAFETY: both descriptors are valid for the call; no options are given.
-    check(unsafe {
-        sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
-    })?;
-    Ok(())
-}
-
 /// What a link is attached to; 0 once the interface is gone.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = sys::bpf_link_info::default();
-    let mut len = size_of::<sys::bpf_link_info>() as u32;
+    let mut len = size_u32::<sys::bpf_link_info>();
     // SAFETY: `info` is writable for `len` bytes.
     check(unsafe { sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut len) })?;
     // SAFETY: for an XDP link the kernel fills the `xdp` member; any bit pattern is a valid u32.
@@ -160,11 +163,11 @@ pub(crate) struct ProgramInfo {
 pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     let mut maps = vec![0_u32; 64];
     let mut info = sys::bpf_prog_info {
-        nr_map_ids: maps.len() as u32,
+        nr_map_ids: len_u32(&maps),
         map_ids: maps.as_mut_ptr() as u64,
         ..Default::default()
     };
-    let mut len = size_of::<sys::bpf_prog_info>() as u32;
+    let mut len = size_u32::<sys::bpf_prog_info>();
     // SAFETY: `info` is writable for `len` bytes, and its `map_ids` for `nr_map_ids` entries.
     check(unsafe {
         sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut len)
@@ -205,18 +208,18 @@ pub(crate) fn test_run(
     input.extend_from_slice(frame);
     let mut output = vec![0_u8; input.len() + HEADROOM];
     let mut context =
-        sys::xdp_md { data: metadata, data_end: input.len() as u32, ..Default::default() };
+        sys::xdp_md { data: metadata, data_end: len_u32(&input), ..Default::default() };
     let mut opts = sys::bpf_test_run_opts {
         sz: size_of::<sys::bpf_test_run_opts>() as _,
         data_in: input.as_ptr().cast(),
-        data_size_in: input.len() as u32,
+        data_size_in: len_u32(&input),
         data_out: output.as_mut_ptr().cast(),
-        data_size_out: output.len() as u32,
+        data_size_out: len_u32(&output),
         ..Default::default()
     };
     if metadata != 0 {
         opts.ctx_in = (&raw const context).cast();
-        opts.ctx_size_in = size_of::<sys::xdp_md>() as u32;
+        opts.ctx_size_in = size_u32::<sys::xdp_md>();
         opts.ctx_out = (&raw mut context).cast();
         opts.ctx_size_out = opts.ctx_size_in;
     }

@@ -92,7 +92,7 @@ pub(crate) enum VipCommand {
     List,
     /// Add a VIP, without reals as yet
     Add {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// What decides where a flow goes
         #[arg(long, value_enum, default_value_t = Hash::FiveTuple)]
@@ -106,7 +106,7 @@ pub(crate) enum VipCommand {
     },
     /// Delete a VIP and its reals
     Delete {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
     },
 }
@@ -136,12 +136,12 @@ impl From<Hash> for HashMode {
 pub(crate) enum RealCommand {
     /// List the reals of a VIP, or of all
     List {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Option<Vip>,
     },
     /// Add a real to a VIP
     Add {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
         real: IpAddr,
@@ -151,14 +151,14 @@ pub(crate) enum RealCommand {
     },
     /// Delete a real from a VIP: its flows move at once
     Delete {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
         real: IpAddr,
     },
     /// Change a real's weight
     Weight {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
         real: IpAddr,
@@ -167,21 +167,21 @@ pub(crate) enum RealCommand {
     },
     /// Give a real no new flows; existing ones stay
     Drain {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
         real: IpAddr,
     },
     /// Take a real down: its flows move at once
     Down {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
         real: IpAddr,
     },
     /// Let a real that was drained or down take flows again
     Up {
-        /// Such as tcp://10.200.1.1:80
+        /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
         real: IpAddr,

@@ -43,7 +43,8 @@ pub(crate) fn table<const N: usize>(
         }
     }
     for row in table.lines() {
-        line(row.trim_end())?;
+        // Every column has a space on both sides, the first too.
+        line(row.strip_prefix(' ').unwrap_or(&row).trim_end())?;
     }
     Ok(())
 }

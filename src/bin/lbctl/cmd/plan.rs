@@ -21,9 +21,9 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let plan = Balancer::plan(instance, &config)?;
     warn(&plan);
     if json {
-        output::json(&plan)?
+        output::json(&plan)?;
     } else {
-        output::text(&plan)?
+        output::text(&plan)?;
     }
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
 }
@@ -33,9 +33,9 @@ pub(crate) fn apply(instance: &Instance, file: &ConfigFile, json: bool) -> Resul
     let plan = Balancer::apply(instance, &config)?;
     warn(&plan);
     if json {
-        output::json(&plan)?
+        output::json(&plan)?;
     } else {
-        output::text(&plan)?
+        output::text(&plan)?;
     }
     Ok(Exit::Done)
 }

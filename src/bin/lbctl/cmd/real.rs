@@ -49,9 +49,9 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
         }
     };
     if json {
-        output::json(&plan)?
+        output::json(&plan)?;
     } else {
-        output::text(&plan)?
+        output::text(&plan)?;
     }
     Ok(Exit::Done)
 }

@@ -104,7 +104,7 @@ async fn run(instance: &Instance, file: &Path, mut config: Config) -> Result {
                     }
                 }
             }
-            changed = changes.next() => match changed {
+            event = changes.next() => match event {
                 Some(_) => follow(&balancer, &config, &mut known).await,
                 None => changes = Changes::subscribe().map_err(l4lb::Error::from)?,
             },

@@ -38,9 +38,9 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
                 .edit(|table| table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip)))?,
         };
     if json {
-        output::json(&plan)?
+        output::json(&plan)?;
     } else {
-        output::text(&plan)?
+        output::text(&plan)?;
     }
     Ok(Exit::Done)
 }

@@ -1,0 +1,317 @@
+//! The order of the writes: after each of them a packet finds a consistent table, and from each of them
+//! the next difference leads to what is wanted.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+
+use proptest::collection;
+use proptest::prelude::*;
+
+use super::Key;
+use super::RingImage;
+use super::Running;
+use super::RunningReal;
+use super::RunningVip;
+use super::Write;
+use super::diff;
+use crate::abi;
+use crate::abi::consts;
+use crate::addr::Protocol;
+use crate::addr::Vip;
+use crate::config::HashMode;
+use crate::config::RealState;
+use crate::config::Routing;
+use crate::table::RealSpec;
+use crate::table::Table;
+use crate::table::VipSpec;
+
+/// The maps, without a kernel.
+#[derive(Clone, Debug)]
+struct Maps {
+    next_serial: u32,
+    vips: BTreeMap<Key, abi::vip>,
+    rings: BTreeMap<u32, RingImage>,
+    reals: BTreeMap<u32, RunningReal>,
+    server_ids: BTreeMap<u32, u32>,
+    vip_reals: BTreeMap<(u32, u32), (u32, u32)>,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self {
+            next_serial: 1,
+            vips: BTreeMap::new(),
+            rings: BTreeMap::new(),
+            reals: BTreeMap::new(),
+            server_ids: BTreeMap::new(),
+            vip_reals: BTreeMap::new(),
+        }
+    }
+}
+
+impl Maps {
+    fn write(&mut self, write: &Write) {
+        match write {
+            Write::Serials { next_serial } => self.next_serial = *next_serial,
+            Write::Reals(reals) => self.reals.extend(reals.iter().copied()),
+            Write::ClearReal { id, generation } => {
+                let address = Ipv4Addr::UNSPECIFIED.into();
+                self.reals
+                    .insert(*id, RunningReal { address, generation: *generation, live: false });
+            }
+            Write::ServerIds(ids) => self.server_ids.extend(ids.iter().copied()),
+            Write::RemoveServerId(id) => drop(self.server_ids.remove(id)),
+            Write::Vips(entries) => self.vips.extend(entries.iter().copied()),
+            Write::RemoveVip(key) => drop(self.vips.remove(key)),
+            Write::ClearVipCounts(_) => {}
+            Write::Rings(rings) => self.rings.extend(rings.iter().cloned()),
+            Write::RemoveRing(id) => drop(self.rings.remove(id)),
+            Write::VipReals(entries) => self.vip_reals.extend(
+                entries.iter().map(|(key, real)| ((key.vip, key.real), (real.weight, real.state))),
+            ),
+            Write::RemoveVipReals(keys) => {
+                for key in keys {
+                    self.vip_reals.remove(&(key.vip, key.real));
+                }
+            }
+        }
+    }
+
+    /// As `Dataplane::read_table`.
+    fn running(&self) -> Running {
+        let mut running = Running {
+            next_serial: self.next_serial,
+            reals: self.reals.clone(),
+            server_ids: self.server_ids.clone(),
+            ..Running::default()
+        };
+        let mut ids = BTreeSet::new();
+        for (key, entry) in &self.vips {
+            let Some(vip) = key.0.vip().filter(|_| entry.flags & consts::VIP_MARKER == 0) else {
+                running.markers.insert(*key);
+                continue;
+            };
+            let mut spec = VipSpec::from_flags(entry.flags);
+            for ((_, real), (weight, state)) in
+                self.vip_reals.iter().filter(|((id, _), _)| *id == entry.id)
+            {
+                let Some(real) = self.reals.get(real).filter(|real| real.live) else { continue };
+                let state = [RealState::Up, RealState::Drain, RealState::Down][*state as usize];
+                spec.reals.insert(real.address, RealSpec { weight: *weight, state });
+            }
+            let barred = match self.rings.get(&entry.id) {
+                Some(ring) if entry.flags & consts::VIP_BARRED != 0 => ring.barred.clone(),
+                _ => BTreeSet::new(),
+            };
+            ids.insert(entry.id);
+            let vip_running =
+                RunningVip { id: entry.id, serial: entry.serial, flags: entry.flags, spec, barred };
+            running.vips.insert(vip, vip_running);
+        }
+        running.stray_rings = self.rings.keys().filter(|id| !ids.contains(id)).copied().collect();
+        running.stray_vip_reals = self
+            .vip_reals
+            .keys()
+            .filter(|(vip, real)| {
+                !ids.contains(vip) || !self.reals.get(real).is_some_and(|real| real.live)
+            })
+            .map(|(vip, real)| abi::vip_real_key { vip: *vip, real: *real })
+            .collect();
+        running
+    }
+
+    /// What a packet could trip over.
+    fn check(&self) {
+        let mut ids = BTreeSet::new();
+        let mut serials = BTreeSet::new();
+        for (key, entry) in self.vips.iter().filter(|(_, vip)| vip.flags & consts::VIP_MARKER == 0)
+        {
+            assert!(ids.insert(entry.id), "{key:?} shares its id");
+            assert!(serials.insert(entry.serial), "{key:?} shares its serial");
+            assert!(entry.serial < self.next_serial, "{key:?} has a serial that may come again");
+            for marker in abi::vip_key::markers(&key.0.vip().unwrap()) {
+                assert!(self.vips.contains_key(&Key::from(marker)), "{key:?} has no marker");
+            }
+            let Some(ring) = self.rings.get(&entry.id) else { continue };
+            for (member, id) in ring.members.iter().zip(&ring.ids) {
+                let real = self.reals[id];
+                assert!(real.live && real.address == member.address, "{key:?}: ring names {id}");
+            }
+        }
+        for (id, real) in &self.server_ids {
+            assert!(self.reals[real].live, "server id {id} names {real}");
+        }
+        let live: Vec<_> = self.reals.values().filter(|real| real.live).collect();
+        let addresses: BTreeSet<_> = live.iter().map(|real| real.address).collect();
+        assert_eq!(live.len(), addresses.len(), "two ids for one real");
+    }
+
+    /// Whether a flow that the table holds for a real may go on to it: what `flow_lookup` asks.
+    fn may_keep(&self, vip: &Vip, id: u32, generation: u32) -> bool {
+        let entry = self.vips[&Key::from(abi::vip_key::from(*vip))];
+        let real = self.reals[&id];
+        let barred = entry.flags & consts::VIP_BARRED != 0
+            && self.rings.get(&entry.id).is_some_and(|ring| ring.barred.contains(&id));
+        real.live && real.generation == generation && !barred
+    }
+}
+
+fn real(n: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, n).into()
+}
+
+fn real_spec() -> impl Strategy<Value = RealSpec> {
+    let states = [RealState::Up, RealState::Drain, RealState::Down];
+    (0..3_u32, prop::sample::select(states.to_vec()))
+        .prop_map(|(weight, state)| RealSpec { weight, state })
+}
+
+fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {
+    let reals = collection::btree_map((1..6_u8).prop_map(real), real_spec(), 0..4);
+    let hashes = [HashMode::FiveTuple, HashMode::DestinationPort];
+    let hash = prop::sample::select(hashes.to_vec());
+    (any::<bool>(), any::<bool>(), hash, reals).prop_map(|(udp, quic, hash, reals)| {
+        let routing = (udp && quic).then_some(Routing::QuicConnectionId);
+        (udp, VipSpec { hash, stateless: false, routing: routing.into_iter().collect(), reals })
+    })
+}
+
+prop_compose! {
+    fn table()(
+        vips in collection::vec((1..3_u8, 0..3_u16, vip_spec()), 0..5),
+        server_ids in collection::btree_map(1..4_u32, (1..8_u8).prop_map(real), 0..3),
+    ) -> Table {
+        let vips = vips.into_iter().map(|(address, port, (udp, spec))| {
+            let address = Ipv4Addr::new(10, 200, 1, address).into();
+            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+            (Vip { address, port, protocol }, spec)
+        });
+        Table { vips: vips.collect(), server_ids }
+    }
+}
+
+/// Goes to a table, stopping in front of the n-th write.
+fn go(maps: &mut Maps, wanted: &Table, stop: Option<usize>) {
+    let writes = diff(&maps.running(), wanted).writes;
+    for write in writes.iter().take(stop.unwrap_or(usize::MAX)) {
+        maps.write(write);
+        maps.check();
+    }
+}
+
+fn assert_reached(maps: &Maps, wanted: &Table) {
+    let running = maps.running();
+    assert_eq!(running.table(), *wanted);
+    let again = diff(&running, wanted);
+    assert!(again.writes.is_empty(), "not the end: {:?}", again.writes);
+    assert!(running.stray_rings.is_empty() && running.stray_vip_reals.is_empty());
+    let needed = wanted.reals();
+    let live = maps.reals.values().filter(|real| real.live);
+    assert!(live.clone().all(|real| needed.contains(&real.address)), "a real was left behind");
+    for (vip, spec) in &wanted.vips {
+        let entry = maps.vips[&Key::from(abi::vip_key::from(*vip))];
+        let ring = maps.rings.get(&entry.id);
+        let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
+        assert_eq!(members, spec.members(), "{vip}: an old ring stayed");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_interruption_is_completed(
+        tables in collection::vec((table(), 0..40_usize), 1..6),
+        last in table(),
+    ) {
+        let mut maps = Maps::default();
+        for (table, stop) in &tables {
+            go(&mut maps, table, Some(*stop));
+        }
+        go(&mut maps, &last, None);
+        assert_reached(&maps, &last);
+    }
+
+    #[test]
+    fn flows_stay_as_long_as_their_real_may_have_them(
+        tables in collection::vec(table(), 2..6),
+    ) {
+        let mut maps = Maps::default();
+        let mut flows: BTreeSet<(Vip, u32, IpAddr, u32, u32)> = BTreeSet::new();
+        for table in &tables {
+            go(&mut maps, table, None);
+            assert_reached(&maps, table);
+            // A flow that exists from before keeps its real exactly if the VIP lasted, and the real too,
+            // and may keep flows.
+            flows.retain(|(vip, serial, address, id, generation)| {
+                let Some(spec) = table.vips.get(vip) else { return false };
+                let entry = maps.vips[&Key::from(abi::vip_key::from(*vip))];
+                if entry.serial != *serial {
+                    return false;
+                }
+                let keeps = spec.keepers(&table.server_ids).contains(address);
+                let may = maps.may_keep(vip, *id, *generation);
+                assert!(!may || keeps, "{vip}: a flow went on to {address}");
+                assert_eq!(maps.reals[id].live && maps.reals[id].address == *address && keeps, may
+                    || (keeps && maps.reals[id].generation != *generation));
+                may
+            });
+            for (vip, spec) in &table.vips {
+                let serial = maps.vips[&Key::from(abi::vip_key::from(*vip))].serial;
+                for address in spec.keepers(&table.server_ids) {
+                    let (id, real) = maps
+                        .reals
+                        .iter()
+                        .find(|(_, real)| real.live && real.address == address)
+                        .unwrap();
+                    flows.insert((*vip, serial, address, *id, real.generation));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_real_changed_touches_one_vip() {
+    let vip =
+        |n| Vip { address: Ipv4Addr::new(10, 200, 1, n).into(), port: 80, protocol: Protocol::Tcp };
+    let reals = |weight| {
+        (1..=100)
+            .map(|n| (real(n), RealSpec { weight, state: RealState::Up }))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let mut table = Table::default();
+    for n in 1..=50 {
+        table.vips.insert(vip(n), VipSpec { reals: reals(1), ..VipSpec::default() });
+    }
+    let mut maps = Maps::default();
+    go(&mut maps, &table, None);
+    table.vips.get_mut(&vip(7)).unwrap().reals.get_mut(&real(3)).unwrap().weight = 2;
+    let change = diff(&maps.running(), &table);
+    assert_eq!(change.vips.len(), 1);
+    assert_eq!(change.vips[0].vip, vip(7));
+    // Mark, ring, record, entry.
+    assert_eq!(change.writes.len(), 4, "{:?}", change.writes);
+    assert!(change.vips[0].moved > 0.0 && change.vips[0].moved < 0.03, "{}", change.vips[0].moved);
+}
+
+#[test]
+fn an_id_is_used_again_under_another_generation() {
+    let vip =
+        Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
+    let with = |n| {
+        let up = RealSpec { weight: 1, state: RealState::Up };
+        let spec = VipSpec { reals: [(real(n), up)].into(), ..VipSpec::default() };
+        Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() }
+    };
+    let mut maps = Maps::default();
+    go(&mut maps, &with(1), None);
+    go(&mut maps, &Table { vips: [(vip, VipSpec::default())].into(), ..Table::default() }, None);
+    assert!(maps.rings.is_empty(), "the old ring stayed");
+    go(&mut maps, &with(2), None);
+    assert_eq!(maps.reals.keys().collect::<Vec<_>>(), [&1]);
+    assert!(!maps.may_keep(&vip, 1, 1));
+    assert!(maps.may_keep(&vip, 1, maps.reals[&1].generation));
+}
