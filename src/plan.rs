@@ -33,7 +33,7 @@ use crate::table::Table;
 pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
 
 /// "Too big" answers per second and CPU. Linux limits its own ICMP errors to as many per host.
-const TOO_BIG_REPLIES_PER_SECOND: u32 = 1_000;
+pub(crate) const TOO_BIG_REPLIES_PER_SECOND: u32 = 1_000;
 
 /// An IPv6 path carries packets of this size (RFC 8200, section 5).
 const IPV6_MINIMUM_MTU: u32 = 1280;

@@ -1,0 +1,236 @@
+//! What the types of a configuration cannot say: ranges, duplicates, limits, and what does not go together.
+
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+
+use super::Config;
+use super::ConfigError;
+use super::Cpus;
+use super::Encapsulation;
+use super::GatewayAddress;
+use super::MAX_WEIGHT;
+use super::PacketsConfig;
+use super::Routing;
+use super::SourceV4;
+use crate::abi::consts;
+use crate::addr::Protocol;
+use crate::addr::check_service_address;
+
+impl Config {
+    /// Checks what the types cannot: ranges, duplicates, limits, and what does not go together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_interfaces()?;
+        self.check_connection_table()?;
+        self.check_packets()?;
+        self.check_vips()?;
+        self.check_server_ids()?;
+        self.check_limits()
+    }
+
+    fn check_interfaces(&self) -> Result<(), ConfigError> {
+        let mut names = HashSet::new();
+        check_limit("interfaces", self.interfaces.len(), consts::MAX_INTERFACES)?;
+        for (i, interface) in self.interfaces.iter().enumerate() {
+            let key = |field| format!("interfaces[{i}].{field}");
+            let name = &interface.name;
+            // IFNAMSIZ includes a terminating zero.
+            if name.is_empty()
+                || name.len() > 15
+                || name.contains(|c: char| c == '/' || c.is_whitespace())
+            {
+                return Err(ConfigError::at(key("name"), format!("'{name}' is no interface name")));
+            }
+            if !names.insert(name) {
+                return Err(ConfigError::at(
+                    key("name"),
+                    format!("interface {name} is listed twice"),
+                ));
+            }
+            if interface.gateway.is_some() && interface.gateway_mac.is_some() {
+                return Err(ConfigError::at(
+                    key("gateway_mac"),
+                    "gateway is given too; keep one of them",
+                ));
+            }
+            if let Some(mac) = interface.gateway_mac
+                && !mac.is_station()
+            {
+                return Err(ConfigError::at(
+                    key("gateway_mac"),
+                    format!("{mac} is not the address of one station"),
+                ));
+            }
+            if let Some(GatewayAddress::Address(address)) = interface.gateway {
+                check_service_address(address)
+                    .map_err(|why| ConfigError::at(key("gateway"), format!("{address}: {why}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_connection_table(&self) -> Result<(), ConfigError> {
+        let table = &self.connection_table;
+        let key = |field| format!("connection_table.{field}");
+        if table.entries == 0 {
+            return Err(ConfigError::at(
+                key("entries"),
+                "must be at least 1; to remember no flows, set connection_table = false for the VIPs",
+            ));
+        }
+        if table.udp_timeout_seconds == 0 {
+            return Err(ConfigError::at(key("udp_timeout_seconds"), "must be at least 1"));
+        }
+        if table.new_connections_per_second == 0 {
+            return Err(ConfigError::at(key("new_connections_per_second"), "must be at least 1"));
+        }
+        if let Cpus::List(cpus) = &table.cpus {
+            let mut seen = BTreeSet::new();
+            if cpus.is_empty() {
+                return Err(ConfigError::at(key("cpus"), "names no CPU; write \"auto\" or a list"));
+            }
+            for cpu in cpus {
+                if *cpu >= consts::MAX_CPUS {
+                    return Err(ConfigError::at(
+                        key("cpus"),
+                        format!(
+                            "CPU {cpu} is above the highest that is supported, {}",
+                            consts::MAX_CPUS - 1
+                        ),
+                    ));
+                }
+                if !seen.insert(cpu) {
+                    return Err(ConfigError::at(key("cpus"), format!("CPU {cpu} is listed twice")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_packets(&self) -> Result<(), ConfigError> {
+        let packets = &self.packets;
+        let range = PacketsConfig::MAX_FRAME;
+        if !range.contains(&packets.max_frame) {
+            return Err(ConfigError::at(
+                "packets.max_frame",
+                format!("{} is not within {} to {}", packets.max_frame, range.start(), range.end()),
+            ));
+        }
+        if packets.encapsulation == Encapsulation::Gue {
+            return Err(ConfigError::at(
+                "packets.encapsulation",
+                "\"gue\" is not supported by this version; use \"ipip\"",
+            ));
+        }
+        // Who replaced the synthetic IPv4 source has a network that drops such sources: the default of the
+        // other family would be dropped there too, in silence.
+        let own_v4 = packets.encap_source_v4.is_some_and(|source| source != SourceV4::default());
+        if own_v4 && packets.encap_source_v6.is_none() {
+            let v6 = self.vips.iter().enumerate().find_map(|(i, vip)| {
+                vip.reals.iter().position(|real| real.address.is_ipv6()).map(|j| (i, j))
+            });
+            if let Some((i, j)) = v6 {
+                return Err(ConfigError::at(
+                    format!("vips[{i}].reals[{j}].address"),
+                    format!(
+                        "{} is IPv6, but only packets.encap_source_v4 is set; set \
+                         packets.encap_source_v6 too",
+                        self.vips[i].reals[j].address
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_vips(&self) -> Result<(), ConfigError> {
+        let mut vips = HashSet::new();
+        for (i, config) in self.vips.iter().enumerate() {
+            let vip = config.vip();
+            let key = |field: &str| format!("vips[{i}].{field}");
+            check_service_address(config.address).map_err(|why| {
+                ConfigError::at(key("address"), format!("{}: {why}", config.address))
+            })?;
+            if !vips.insert(vip) {
+                return Err(ConfigError::at(
+                    format!("vips[{i}]"),
+                    format!("{vip} is listed twice"),
+                ));
+            }
+            for (j, routing) in config.routing.iter().enumerate() {
+                let key = key(&format!("routing[{j}]"));
+                if *routing != Routing::QuicConnectionId {
+                    return Err(ConfigError::at(
+                        key,
+                        "not supported by this version; supported is \"quic-connection-id\"",
+                    ));
+                }
+                if config.protocol != Protocol::Udp {
+                    return Err(ConfigError::at(key, "QUIC runs over UDP, and this VIP is tcp"));
+                }
+            }
+            let mut reals = HashSet::new();
+            for (j, real) in config.reals.iter().enumerate() {
+                let key = |field| format!("vips[{i}].reals[{j}].{field}");
+                check_service_address(real.address).map_err(|why| {
+                    ConfigError::at(key("address"), format!("{}: {why}", real.address))
+                })?;
+                if !reals.insert(real.address) {
+                    return Err(ConfigError::at(
+                        key("address"),
+                        format!("{} is listed twice in {vip}", real.address),
+                    ));
+                }
+                if real.weight > MAX_WEIGHT {
+                    return Err(ConfigError::at(
+                        key("weight"),
+                        format!("{} is above the highest weight, {MAX_WEIGHT}", real.weight),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_server_ids(&self) -> Result<(), ConfigError> {
+        let mut ids = HashSet::new();
+        check_limit("server_ids", self.server_ids.len(), consts::MAX_SERVER_IDS)?;
+        for (i, entry) in self.server_ids.iter().enumerate() {
+            let key = |field| format!("server_ids[{i}].{field}");
+            if entry.id == 0 {
+                return Err(ConfigError::at(key("id"), "0 means \"no id\" on the wire"));
+            }
+            if !ids.insert(entry.id) {
+                return Err(ConfigError::at(key("id"), format!("id {} is listed twice", entry.id)));
+            }
+            check_service_address(entry.real)
+                .map_err(|why| ConfigError::at(key("real"), format!("{}: {why}", entry.real)))?;
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        check_limit("vips", self.vips.len(), consts::MAX_VIPS)?;
+        let of_vips = self.vips.iter().flat_map(|vip| &vip.reals);
+        check_limit("vips[].reals", of_vips.clone().count(), consts::MAX_VIP_REALS)?;
+        let of_ids = self.server_ids.iter().map(|entry| entry.real);
+        let reals: HashSet<_> = of_vips.map(|real| real.address).chain(of_ids).collect();
+        if reals.len() > consts::MAX_REALS as usize {
+            return Err(ConfigError::at(
+                "vips[].reals",
+                format!(
+                    "{} different reals; at most {} are supported",
+                    reals.len(),
+                    consts::MAX_REALS
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {
+    if count > most as usize {
+        return Err(ConfigError::at(key, format!("{count} entries; at most {most} are supported")));
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::json;
+
+use super::Config;
+use super::ConnectionTableConfig;
+use super::InterfaceConfig;
+use super::MetricsConfig;
+use super::PacketsConfig;
+use super::RealConfig;
+use super::ServerIdConfig;
+use super::SourceV4;
+use super::SourceV6;
+use super::VipConfig;
+
+/// The keys of a table, as serde lists them when it meets another.
+fn keys<T: DeserializeOwned>() -> BTreeSet<String> {
+    let Err(error) = serde_json::from_value::<T>(json!({ "no such key": 0 })) else {
+        panic!("unknown keys are accepted");
+    };
+    let error = error.to_string();
+    let (_, list) = error.split_once("expected").expect("a list of keys");
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The rows of the table below a heading of docs/config.md: key → default, as JSON.
+fn documented(heading: &str) -> BTreeMap<String, Option<Value>> {
+    let text = include_str!("../../docs/config.md");
+    let (_, section) = text.split_once(&format!("\n## `{heading}`\n")).expect(heading);
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let mut cells = row.split('|').map(str::trim);
+        let key = cells.next().unwrap_or_default().trim_end_matches('`').to_owned();
+        let default = cells.next().unwrap_or_default().trim_matches('`');
+        let default = (!default.is_empty())
+            .then(|| serde_json::from_str(default).unwrap_or_else(|_| panic!("{key}: {default}")));
+        (key, default)
+    })
+    .collect()
+}
+
+#[test]
+fn the_reference_lists_every_key() {
+    for (heading, keys) in [
+        ("[[interfaces]]", keys::<InterfaceConfig>()),
+        ("[connection_table]", keys::<ConnectionTableConfig>()),
+        ("[packets]", keys::<PacketsConfig>()),
+        ("[metrics]", keys::<MetricsConfig>()),
+        ("[[vips]]", keys::<VipConfig>()),
+        ("vips.reals", keys::<RealConfig>()),
+        ("[[server_ids]]", keys::<ServerIdConfig>()),
+    ] {
+        let documented: BTreeSet<_> = documented(heading).into_keys().collect();
+        assert_eq!(documented, keys, "{heading}");
+    }
+}
+
+#[test]
+fn the_reference_tells_the_defaults() {
+    let check = |heading: &str, defaults: &Value| {
+        for (key, default) in documented(heading) {
+            if let Some(default) = default {
+                assert_eq!(defaults.get(&key), Some(&default), "{heading} {key}");
+            }
+        }
+    };
+    check("[connection_table]", &serde_json::to_value(ConnectionTableConfig::default()).unwrap());
+    check("[metrics]", &serde_json::to_value(MetricsConfig::default()).unwrap());
+    let packets = PacketsConfig {
+        encap_source_v4: Some(SourceV4::default()),
+        encap_source_v6: Some(SourceV6::default()),
+        ..PacketsConfig::default()
+    };
+    check("[packets]", &serde_json::to_value(packets).unwrap());
+
+    // Of tables in lists, those with the least that they need.
+    let interface: InterfaceConfig = serde_json::from_value(json!({ "name": "eth0" })).unwrap();
+    let gateway = interface.gateway.unwrap_or_default();
+    check("[[interfaces]]", &json!({ "xdp_mode": interface.xdp_mode, "gateway": gateway }));
+    let least = json!({ "address": "10.200.1.1", "port": 80, "protocol": "tcp" });
+    let vip: VipConfig = serde_json::from_value(least).unwrap();
+    check(
+        "[[vips]]",
+        &json!({
+            "hash": vip.hash,
+            "connection_table": vip.connection_table,
+            "routing": vip.routing,
+            "reals": vip.reals,
+        }),
+    );
+    let real: RealConfig = serde_json::from_value(json!({ "address": "10.0.0.1" })).unwrap();
+    check("vips.reals", &json!({ "weight": real.weight, "state": real.state }));
+}
+
+#[test]
+fn limits_in_the_reference_are_those_of_the_code() {
+    use crate::abi::consts;
+    let text = include_str!("../../docs/config.md");
+    for limit in [
+        format!("At most {}.", consts::MAX_INTERFACES),
+        format!("at most {}, with at most {}", consts::MAX_VIPS, consts::MAX_VIP_REALS),
+        format!("at most {} different", consts::MAX_REALS),
+        format!("At most {}. The format", consts::MAX_SERVER_IDS),
+        format!("up to {}.", super::MAX_WEIGHT),
+        format!("a table of {} flows", crate::plan::SHARED_TABLE_ENTRIES),
+        format!("up to {} times a second", crate::plan::TOO_BIG_REPLIES_PER_SECOND),
+        format!("{} to {}", PacketsConfig::MAX_FRAME.start(), PacketsConfig::MAX_FRAME.end()),
+    ] {
+        assert!(text.contains(&limit), "{limit}");
+    }
+}
+
+#[test]
+fn the_example_of_the_reference_parses() {
+    let text = include_str!("../../docs/config.md");
+    let (_, example) = text.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let config = Config::from_toml(example).unwrap();
+    assert_eq!(config.vips[0].reals.len(), 2);
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let text = r#"
+        [[interfaces]]
+        name = "eth0"
+        gateway = "fe80::1"
+        xdp_mode = "generic"
+        [connection_table]
+        cpus = [0, 3]
+        [packets]
+        encap_source_v4 = "192.0.2.7"
+        encap_source_v6 = "2001:db8::/96"
+        [[vips]]
+        address = "fc00:1::2"
+        port = 443
+        protocol = "udp"
+        hash = "source-and-destination-port"
+        connection_table = false
+        routing = ["quic-connection-id"]
+        reals = [ { address = "fc00::1", weight = 0, state = "drain" } ]
+        [[server_ids]]
+        id = 7
+        real = "10.0.0.1"
+    "#;
+    let config = Config::from_toml(text).unwrap();
+    assert_eq!(Config::from_toml(&config.to_toml().unwrap()).unwrap(), config);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(Config::from_json(&json).unwrap(), config);
+}
+
+#[test]
+fn errors_name_the_place_in_one_line() {
+    let vip = |rest: &str| {
+        format!("[[vips]]\naddress = \"10.200.1.1\"\nport = 80\nprotocol = \"tcp\"\n{rest}")
+    };
+    let reals = |list: &str| vip(&format!("reals = [ {list} ]"));
+    for (text, place, what) in [
+        ("[[vips]".to_owned(), "line 1", ""),
+        ("colour = 1".to_owned(), "line 1: colour", "unknown field"),
+        ("[packets]\nmax_frame = \"big\"".to_owned(), "line 2: packets.max_frame", "expected u32"),
+        (vip("portt = 1"), "line 5: vips[0].portt", "unknown field"),
+        (vip("").replace("80", "65536"), "line 3: vips[0].port", "65536"),
+        (vip("").replace("10.200.1.1", "10.200.1"), "line 2: vips[0].address", "IP address"),
+        (vip("").replace("tcp", "sctp"), "line 4: vips[0].protocol", "sctp"),
+        (vip("").replace("10.200.1.1", "0.0.0.0"), "vips[0].address", "unspecified"),
+        (format!("{}{}", vip(""), vip("")), "vips[1]", "listed twice"),
+        (
+            reals("{ address = \"10.0.0.1\" }, { address = \"10.0.0.1\" }"),
+            "vips[0].reals[1].address",
+            "twice",
+        ),
+        (reals("{ address = \"10.0.0.1\", weight = -1 }"), "line 5: vips[0].reals[0].weight", "-1"),
+        (reals("{ address = \"10.0.0.1\", weight = 65536 }"), "vips[0].reals[0].weight", "highest"),
+        (reals("{ address = \"10.0.0.300\" }"), "line 5: vips[0].reals[0].address", "IP address"),
+        (vip("routing = [\"tcp-server-id\"]"), "vips[0].routing[0]", "not supported"),
+        (vip("routing = [\"quic-connection-id\"]"), "vips[0].routing[0]", "UDP"),
+        (
+            "[[interfaces]]\nname = \"eth0\"\ngateway_mac = \"x\"".to_owned(),
+            "line 3: interfaces[0].gateway_mac",
+            "MAC",
+        ),
+        (
+            "[[interfaces]]\nname = \"eth0\"\ngateway_mac = \"01:00:5e:00:00:01\"".to_owned(),
+            "interfaces[0].gateway_mac",
+            "one station",
+        ),
+        (
+            "[[interfaces]]\nname = \"eth0\"\ngateway = \"here\"".to_owned(),
+            "line 3: interfaces[0].gateway",
+            "auto",
+        ),
+        ("[[interfaces]]\nname = \"a/b\"".to_owned(), "interfaces[0].name", "no interface name"),
+        (
+            "[[interfaces]]\nname = \"a\"\n[[interfaces]]\nname = \"a\"".to_owned(),
+            "interfaces[1].name",
+            "twice",
+        ),
+        ("[packets]\nmax_frame = 100".to_owned(), "packets.max_frame", "1294"),
+        ("[packets]\nencapsulation = \"gue\"".to_owned(), "packets.encapsulation", "not supported"),
+        (
+            "[packets]\nencap_source_v6 = \"172.16.0.0/16\"".to_owned(),
+            "line 2: packets.encap_source_v6",
+            "not IPv6",
+        ),
+        (
+            "[packets]\nencap_source_v4 = \"10.1.2.3/16\"".to_owned(),
+            "line 2: packets.encap_source_v4",
+            "10.1.0.0/16",
+        ),
+        ("[connection_table]\nentries = 0".to_owned(), "connection_table.entries", "at least 1"),
+        ("[connection_table]\ncpus = []".to_owned(), "connection_table.cpus", "no CPU"),
+        ("[connection_table]\ncpus = [1, 1]".to_owned(), "connection_table.cpus", "twice"),
+        ("[connection_table]\ncpus = \"all\"".to_owned(), "line 2: connection_table.cpus", "auto"),
+        ("[[server_ids]]\nid = 0\nreal = \"10.0.0.1\"".to_owned(), "server_ids[0].id", "no id"),
+        (
+            format!(
+                "[packets]\nencap_source_v4 = \"192.0.2.1\"\n{}",
+                reals("{ address = \"fc00::1\" }").replace("10.200.1.1", "fc00:1::1")
+            ),
+            "vips[0].reals[0].address",
+            "encap_source_v6",
+        ),
+    ] {
+        let error = Config::from_toml(&text).expect_err(&text).to_string();
+        assert!(error.starts_with(place), "{text}\n{error}");
+        assert!(error.contains(what), "{text}\n{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn limits_are_kept() {
+    let with_vips = |count: usize, reals: usize| {
+        let mut config = Config::default();
+        for v in 0..count {
+            let reals: Vec<_> = (0..reals)
+                .map(|r| json!({ "address": format!("10.{}.{}.{}", r / 60_000, r / 250 % 240, r % 250 + 1) }))
+                .collect();
+            let vip = json!({
+                "address": format!("10.200.{}.{}", v / 250, v % 250 + 1),
+                "port": 80, "protocol": "tcp", "reals": reals
+            });
+            config.vips.push(serde_json::from_value(vip).unwrap());
+        }
+        config
+    };
+    with_vips(512, 100).check().unwrap();
+    for (config, what) in [
+        (with_vips(513, 1), "at most 512"),
+        (with_vips(1, 4097), "at most 4096"),
+        (with_vips(512, 129), "at most 65536"),
+    ] {
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
