@@ -95,8 +95,11 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu
 	if (reason)
 		return reason;
 
-	if (p->flags & LB_PKT_EXT_HEADERS)
-		return is_vip_address(p) ? LB_DROP_extension_headers : LB_PASS_other_protocol;
+	if (p->flags & LB_PKT_EXT_HEADERS) {
+		if (!is_vip_address(p))
+			return LB_PASS_not_vip;
+		return p->flags & LB_PKT_RUNT ? LB_DROP_runt : LB_DROP_extension_headers;
+	}
 	if (is_icmp(p)) {
 		reason = handle_icmp(ctx, p);
 		if (reason)

@@ -112,7 +112,7 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 	int reason;
 
 	quoted.l3_off = p->l4_off + sizeof(struct icmphdr);
-	quoted.frame_len = p->frame_len;
+	quoted.end = p->end;
 	reason = p->flags & LB_PKT_V6 ? parse_v6(ctx, &quoted) : parse_v4(ctx, &quoted);
 	if (reason || quoted.flags & (LB_PKT_NO_PORTS | LB_PKT_EXT_HEADERS) ||
 	    (quoted.proto != IPPROTO_TCP && quoted.proto != IPPROTO_UDP))
@@ -120,7 +120,7 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 	/* The router that answers was told by the source of the quoted packet: the VIP. */
 	if (!addr_equal(&quoted.src, &error_dst))
 		return LB_PASS_other_icmp;
-	ports = pkt_at(ctx, quoted.l4_off, sizeof(*ports));
+	ports = packet_at(ctx, p, quoted.l4_off, sizeof(*ports));
 	if (!ports)
 		return LB_PASS_other_icmp;
 	p->src = quoted.dst;
@@ -136,9 +136,9 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 {
 	__u8 *type = NULL;
 
-	check_length(p, sizeof(struct icmphdr));
+	check_length(p);
 	if (!(p->flags & LB_PKT_NO_PORTS))
-		type = pkt_at(ctx, p->l4_off, sizeof(struct icmphdr));
+		type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
 	if (type && is_error(p, *type)) {
 		if (!(p->flags & LB_PKT_FRAGMENT))
 			return quoted_flow(ctx, p);

@@ -45,43 +45,52 @@ static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
 	return proto;
 }
 
-/* The IP packet must lie within the frame and hold the header behind its own. */
-static __always_inline void check_length(struct pkt *p, __u32 header_len)
+/* The IP packet must lie within the frame. */
+static __always_inline void check_length(struct pkt *p)
 {
-	if (p->ip_len > p->frame_len - p->l3_off || p->ip_len < p->l4_off - p->l3_off + header_len)
+	if (p->ip_len > p->frame_len - p->l3_off)
 		p->flags |= LB_PKT_BAD_LENGTH;
 }
 
 /* TCP or UDP at p->l4_off, the whole fixed header of which must be there. */
 static __always_inline void parse_l4(struct xdp_md *ctx, struct pkt *p)
 {
+	struct udphdr *ports; /* TCP's ports lie in the same place */
 	struct tcphdr *tcp;
-	struct udphdr *udp;
 
-	check_length(p, p->proto == IPPROTO_TCP ? sizeof(*tcp) : sizeof(*udp));
+	check_length(p);
 	if (p->flags & LB_PKT_NO_PORTS)
 		return;
+	ports = packet_at(ctx, p, p->l4_off, sizeof(ports->source) + sizeof(ports->dest));
+	if (!ports) {
+		p->flags |= LB_PKT_RUNT | LB_PKT_NO_PORTS;
+		return;
+	}
+	p->sport = ports->source;
+	p->dport = ports->dest;
 	if (p->proto == IPPROTO_TCP) {
-		tcp = pkt_at(ctx, p->l4_off, sizeof(*tcp));
+		tcp = packet_at(ctx, p, p->l4_off, sizeof(*tcp));
 		if (!tcp) {
-			p->flags |= LB_PKT_RUNT | LB_PKT_NO_PORTS;
+			p->flags |= LB_PKT_RUNT;
 			return;
 		}
-		p->sport = tcp->source;
-		p->dport = tcp->dest;
 		if (tcp->syn)
 			p->flags |= LB_PKT_SYN;
 		if (tcp->rst)
 			p->flags |= LB_PKT_RST;
-	} else {
-		udp = pkt_at(ctx, p->l4_off, sizeof(*udp));
-		if (!udp) {
-			p->flags |= LB_PKT_RUNT | LB_PKT_NO_PORTS;
-			return;
-		}
-		p->sport = udp->source;
-		p->dport = udp->dest;
+	} else if (!packet_at(ctx, p, p->l4_off, sizeof(*ports))) {
+		p->flags |= LB_PKT_RUNT;
 	}
+}
+
+/*
+ * Where the packet ends. Of a packet that an ICMP error quotes, whoever found it has said so: its own
+ * length does not tell how much of it is quoted.
+ */
+static __always_inline void set_end(struct pkt *p)
+{
+	if (!p->end)
+		p->end = p->l3_off + p->ip_len;
 }
 
 static __always_inline int parse_v4(struct xdp_md *ctx, struct pkt *p)
@@ -96,6 +105,7 @@ static __always_inline int parse_v4(struct xdp_md *ctx, struct pkt *p)
 	p->proto = ip->protocol;
 	p->tos = ip->tos;
 	p->ip_len = bpf_ntohs(ip->tot_len);
+	set_end(p);
 	p->l4_off = p->l3_off + ip->ihl * 4;
 	frag = ip->frag_off;
 	if (ip->ihl != 5)
@@ -126,9 +136,13 @@ static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
 		if (type != IPPROTO_HOPOPTS && type != IPPROTO_ROUTING && type != IPPROTO_DSTOPTS &&
 		    type != IPPROTO_FRAGMENT && type != IPPROTO_AH)
 			return;
-		ext = pkt_at(ctx, p->l4_off, sizeof(*ext));
-		if (i == LB_MAX_EXT_HEADERS || !ext) {
+		ext = packet_at(ctx, p, p->l4_off, sizeof(*ext));
+		if (i == LB_MAX_EXT_HEADERS) {
 			p->flags |= LB_PKT_EXT_HEADERS;
+			return;
+		}
+		if (!ext) {
+			p->flags |= LB_PKT_EXT_HEADERS | LB_PKT_RUNT;
 			return;
 		}
 		p->proto = ext->next;
@@ -163,6 +177,7 @@ static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
 	p->proto = ip->nexthdr;
 	p->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	p->ip_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	set_end(p);
 	p->l4_off = p->l3_off + sizeof(*ip);
 	walk_ext_headers(ctx, p);
 	return LB_GO_ON;

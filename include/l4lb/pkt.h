@@ -19,9 +19,9 @@
 #define LB_PKT_OPTIONS	    (1 << 1) /* IPv4 header longer than 20 bytes */
 #define LB_PKT_FRAGMENT	    (1 << 2)
 #define LB_PKT_NO_PORTS	    (1 << 3) /* the transport header's ports are not in this packet */
-#define LB_PKT_RUNT	    (1 << 4) /* ends within the transport header */
-#define LB_PKT_BAD_LENGTH   (1 << 5) /* the IP length contradicts the frame */
-#define LB_PKT_EXT_HEADERS  (1 << 6) /* more extension headers than are walked */
+#define LB_PKT_RUNT	    (1 << 4) /* ends before the end of its transport header */
+#define LB_PKT_BAD_LENGTH   (1 << 5) /* the IP header says that it is longer than the frame */
+#define LB_PKT_EXT_HEADERS  (1 << 6) /* what its extension headers lead to was not found */
 #define LB_PKT_SYN	    (1 << 7)
 #define LB_PKT_RST	    (1 << 8)
 #define LB_PKT_ICMP_ERROR   (1 << 9) /* src, ports and proto are the quoted flow's, swapped */
@@ -34,6 +34,7 @@ struct pkt {
 	__u32 flags;
 	__u32 frame_len; /* as received */
 	__u32 ip_len;	 /* as the IP header says, header included */
+	__u32 end;	 /* where the packet ends; what the frame has behind it is padding */
 	__u32 l3_off;	 /* 14, and 4 for every VLAN tag */
 	__u32 l4_off;
 	__u8 proto;
@@ -73,6 +74,13 @@ static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 	if (!__builtin_constant_p(off))
 		asm volatile("" : "+r"(at));
 	return at + len > pkt_end(ctx) ? NULL : at;
+}
+
+/* The same, or NULL where the packet ends before. */
+static __always_inline void *packet_at(struct xdp_md *ctx, const struct pkt *p, __u32 off,
+				       __u32 len)
+{
+	return off + len > p->end ? NULL : pkt_at(ctx, off, len);
 }
 
 static __always_inline void addr_from_v4(struct lb_addr *addr, __be32 v4)

@@ -26,13 +26,13 @@
 static __always_inline __s64 quic_server_id(struct xdp_md *ctx, const struct pkt *p)
 {
 	__u32 off = p->l4_off + sizeof(struct udphdr);
-	__u8 *first = pkt_at(ctx, off, 1);
+	__u8 *first = packet_at(ctx, p, off, 1);
 	__u8 *header, *cid;
 
 	if (!first)
 		return QUIC_NO_SERVER_ID;
 	if (*first & QUIC_LONG_HEADER) {
-		header = pkt_at(ctx, off, 6 + QUIC_CID_LEN);
+		header = packet_at(ctx, p, off, 6 + QUIC_CID_LEN);
 		if (!header || header[5] < QUIC_CID_LEN)
 			return QUIC_NO_SERVER_ID;
 		/* The client chose these connection ids. */
@@ -41,7 +41,7 @@ static __always_inline __s64 quic_server_id(struct xdp_md *ctx, const struct pkt
 			return QUIC_NO_SERVER_ID;
 		cid = header + 6;
 	} else {
-		header = pkt_at(ctx, off, 1 + QUIC_CID_LEN);
+		header = packet_at(ctx, p, off, 1 + QUIC_CID_LEN);
 		if (!header)
 			return QUIC_NO_SERVER_ID;
 		cid = header + 1;
