@@ -115,7 +115,7 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu
 
 	vip = find_vip(p);
 	if (!vip)
-		return LB_PASS_not_vip;
+		return p->flags & LB_PKT_ICMP_ERROR ? LB_PASS_other_icmp : LB_PASS_not_vip;
 	return forward(ctx, p, vip, cpu);
 }
 

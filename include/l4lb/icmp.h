@@ -139,15 +139,12 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 	check_length(p);
 	if (!(p->flags & LB_PKT_NO_PORTS))
 		type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
-	if (type && is_error(p, *type)) {
-		if (!(p->flags & LB_PKT_FRAGMENT))
-			return quoted_flow(ctx, p);
-		return is_vip_address(p) ? LB_DROP_fragment : LB_PASS_other_icmp;
-	}
+	if (type && is_error(p, *type))
+		return quoted_flow(ctx, p);
 	if (type && !is_echo_request(p, *type))
 		return LB_PASS_other_icmp;
 	if (!is_vip_address(p))
-		return LB_PASS_other_icmp;
+		return LB_PASS_not_vip;
 	if (p->flags & LB_PKT_FRAGMENT)
 		return LB_DROP_fragment;
 	if (p->flags & LB_PKT_OPTIONS)
