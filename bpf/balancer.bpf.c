@@ -54,16 +54,14 @@ static __always_inline __u32 path_mtu(const struct interface *interface, const s
 	return mtu < knobs.max_ip_packet ? mtu : knobs.max_ip_packet;
 }
 
-static __always_inline int forward(struct xdp_md *ctx, struct pkt *p, const struct vip *vip,
+static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
+				   const struct interface *interface, const struct vip *vip,
 				   struct cpu_state *cpu)
 {
-	struct interface *interface = ingress(ctx);
 	struct lb_addr client = p->src;
 	struct real *real;
 	int why, reason;
 
-	if (!interface)
-		return LB_PASS_other_interface;
 	reason = unfit(p);
 	if (reason)
 		return reason;
@@ -83,6 +81,7 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p, const stru
 static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	__be16 proto = parse_l2(ctx, p);
+	struct interface *interface;
 	struct vip *vip;
 	int reason;
 
@@ -95,20 +94,21 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu
 	if (reason)
 		return reason;
 
-	if (p->flags & LB_PKT_EXT_HEADERS) {
-		if (!is_vip_address(p))
-			return LB_PASS_not_vip;
-		return p->flags & LB_PKT_RUNT ? LB_DROP_runt : LB_DROP_extension_headers;
-	}
+	interface = ingress(ctx);
+	if (!interface)
+		p->flags |= LB_PKT_FOREIGN;
+	if (p->flags & LB_PKT_EXT_HEADERS)
+		return for_vip_address(p, p->flags & LB_PKT_RUNT ? LB_DROP_runt :
+								   LB_DROP_extension_headers);
 	if (is_icmp(p)) {
 		reason = handle_icmp(ctx, p);
 		if (reason)
 			return reason;
 	} else if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
 		parse_l4(ctx, p);
-	} else if (p->flags & LB_PKT_FRAGMENT && p->flags & LB_PKT_V6 && is_vip_address(p)) {
+	} else if (p->flags & LB_PKT_FRAGMENT && p->flags & LB_PKT_V6) {
 		/* What it is a fragment of may hide behind further extension headers. */
-		return LB_DROP_fragment;
+		return for_vip_address(p, LB_DROP_fragment);
 	} else {
 		return LB_PASS_other_protocol;
 	}
@@ -116,7 +116,9 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu
 	vip = find_vip(p);
 	if (!vip)
 		return p->flags & LB_PKT_ICMP_ERROR ? LB_PASS_other_icmp : LB_PASS_not_vip;
-	return forward(ctx, p, vip, cpu);
+	if (!interface)
+		return LB_PASS_other_interface;
+	return forward(ctx, p, interface, vip, cpu);
 }
 
 SEC("xdp")

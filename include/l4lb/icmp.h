@@ -135,6 +135,7 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 {
 	__u8 *type = NULL;
+	int reason;
 
 	check_length(p);
 	if (!(p->flags & LB_PKT_NO_PORTS))
@@ -143,8 +144,9 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 		return quoted_flow(ctx, p);
 	if (type && !is_echo_request(p, *type))
 		return LB_PASS_other_icmp;
-	if (!is_vip_address(p))
-		return LB_PASS_not_vip;
+	reason = for_vip_address(p, LB_GO_ON);
+	if (reason)
+		return reason;
 	if (p->flags & LB_PKT_FRAGMENT)
 		return LB_DROP_fragment;
 	if (p->flags & LB_PKT_OPTIONS)

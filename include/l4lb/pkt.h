@@ -25,6 +25,7 @@
 #define LB_PKT_SYN	    (1 << 7)
 #define LB_PKT_RST	    (1 << 8)
 #define LB_PKT_ICMP_ERROR   (1 << 9) /* src, ports and proto are the quoted flow's, swapped */
+#define LB_PKT_FOREIGN	    (1 << 10) /* came in by an interface that is not served */
 
 struct pkt {
 	struct lb_addr src; /* the client, IPv4 as IPv4-mapped */

@@ -41,6 +41,17 @@ static __always_inline int is_vip_address(const struct pkt *p)
 }
 
 /*
+ * How a packet ends that ends with `reason` if it is for a VIP address, and came in by an interface on
+ * which this instance serves them.
+ */
+static __always_inline int for_vip_address(const struct pkt *p, int reason)
+{
+	if (!is_vip_address(p))
+		return LB_PASS_not_vip;
+	return p->flags & LB_PKT_FOREIGN ? LB_PASS_other_interface : reason;
+}
+
+/*
  * What the VIP's hash mode leaves of the 5-tuple. The packet's own client address and port follow where the
  * outer source address derives from them (encap.h).
  */
