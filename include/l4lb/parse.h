@@ -174,6 +174,12 @@ static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
 	p->flags |= LB_PKT_V6;
 	addr_from_v6(&p->src, &ip->saddr);
 	addr_from_v6(&p->dst, &ip->daddr);
+	/*
+	 * No address on the wire (Linux drops such packets too), but here it would be taken for the
+	 * IPv4 address of a VIP or of another flow's client.
+	 */
+	if (addr_is_v4(&p->src) || addr_is_v4(&p->dst))
+		return LB_PASS_bad_ip_header;
 	p->proto = ip->nexthdr;
 	p->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	p->ip_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);

@@ -97,6 +97,12 @@ static __always_inline void addr_from_v6(struct lb_addr *addr, const struct in6_
 	__builtin_memcpy(addr, v6, sizeof(*addr));
 }
 
+/* Whether it stands for an IPv4 address. */
+static __always_inline int addr_is_v4(const struct lb_addr *addr)
+{
+	return !(addr->word[0] | addr->word[1]) && addr->word[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline int addr_equal(const struct lb_addr *a, const struct lb_addr *b)
 {
 	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
