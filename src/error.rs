@@ -57,7 +57,7 @@ pub enum Error {
     },
 
     /// No name for an instance.
-    #[error("'{0}' is no instance name: use up to 64 letters, digits, '-', '_' and '.'")]
+    #[error("'{0}' is no instance name: use up to 64 letters, digits, '-' and '_'")]
     InstanceName(String),
 
     /// The instance does not run.

@@ -47,10 +47,10 @@ impl Default for Instance {
 impl Instance {
     /// Names an instance. Nothing is created yet.
     ///
-    /// The name becomes a folder: letters, digits, `-`, `_` and `.`, not beginning with a dot.
+    /// The name becomes a folder: letters, digits, `-` and `_`. The bpf filesystem takes no dots.
     pub fn new(bpffs: impl Into<PathBuf>, name: &str) -> Result<Self> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(fits) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
             return Err(Error::InstanceName(name.to_owned()));
         }
         Ok(Self { bpffs: bpffs.into(), name: name.to_owned() })
@@ -74,8 +74,9 @@ impl Instance {
         self.dir().join("map").join(name)
     }
 
+    /// The bpf filesystem takes no dots, which names of VLAN interfaces have; interfaces have no colons.
     pub(crate) fn link(&self, interface: &str) -> PathBuf {
-        self.dir().join("link").join(interface)
+        self.dir().join("link").join(interface.replace('.', ":"))
     }
 
     /// Whether the instance has any pins.
@@ -91,8 +92,7 @@ impl Instance {
             Err(source) => return Err(self.pin_error("list the links of", source)),
         };
         let mut names: Vec<_> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| !name.starts_with('.'))
+            .filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?.replace(':', ".")))
             .collect();
         names.sort();
         Ok(names)
@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn names_are_folder_names() {
-        for name in ["default", "edge-1", "a.b_c"] {
+        for name in ["default", "edge-1", "a-b_c"] {
             assert!(Instance::new("/sys/fs/bpf", name).is_ok(), "{name}");
         }
-        for name in ["", ".", "..", ".hidden", "a/b", "a b", "ä"] {
+        for name in ["", ".", "..", ".hidden", "a.b", "a/b", "a b", "ä"] {
             assert!(Instance::new("/sys/fs/bpf", name).is_err(), "{name}");
         }
     }

@@ -34,10 +34,8 @@ impl Config {
             let key = |field| format!("interfaces[{i}].{field}");
             let name = &interface.name;
             // IFNAMSIZ includes a terminating zero.
-            if name.is_empty()
-                || name.len() > 15
-                || name.contains(|c: char| c == '/' || c.is_whitespace())
-            {
+            let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace();
+            if name.is_empty() || name.len() > 15 || name.contains(strange) {
                 return Err(ConfigError::at(key("name"), format!("'{name}' is no interface name")));
             }
             if !names.insert(name) {
