@@ -2,3 +2,5 @@
 #![allow(missing_docs, dead_code, reason = "fixtures that not every test uses")]
 
 mod common;
+mod leftovers;
+mod traffic;
