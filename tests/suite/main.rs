@@ -4,3 +4,4 @@
 mod common;
 mod leftovers;
 mod traffic;
+mod kills;
