@@ -14,6 +14,7 @@ use libbpf_rs::MapHandle;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Mac;
+use crate::chain;
 use crate::chain::Chain;
 use crate::chain::pin_error;
 use crate::config::Config;
@@ -28,6 +29,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::PARTS;
 use crate::instance::unpin;
 use crate::maps::Map;
 use crate::netlink;
@@ -106,43 +108,40 @@ impl Balancer {
     ) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
-        // What cannot work is found out before anything is created.
         let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
-        let plan = make_plan(instance, config)?;
-        refuse_foreign_programs(instance, &plan)?;
-        if plan.is_empty() {
-            return Ok(plan);
+        if !instance.exists() {
+            // What cannot work is found out before anything is created.
+            let plan = make_plan(instance, config)?;
+            refuse_foreign_programs(instance, &plan)?;
         }
-        let fresh = !instance.exists();
         let lock = instance.lock()?;
-        let plan = make_plan(instance, config)?;
-        match carry_out(instance, &plan) {
-            Ok(()) => Ok(plan),
-            Err(error) => {
-                if fresh {
-                    remove_all(instance, lock)?;
-                }
-                Err(error)
+        let fresh = instance.is_empty(&lock);
+        let done = make_plan(instance, config).and_then(|plan| {
+            refuse_foreign_programs(instance, &plan)?;
+            if !plan.is_empty() {
+                carry_out(instance, &plan)?;
             }
+            Ok(plan)
+        });
+        if fresh && done.is_err() {
+            remove_all(instance, lock)?;
         }
+        done
     }
 
     /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same.
     pub fn edit(&self, change: impl FnOnce(&mut Table) -> Result<()>) -> Result<Plan> {
-        let Some(_lock) = self.instance.lock_existing()? else {
-            return Err(Error::NotRunning {
-                instance: self.instance.name().to_owned(),
-                path: self.instance.dir(),
-            });
-        };
-        let running = self.dataplane.read_table(self.next_serial()?)?;
+        let _lock = self.instance.lock_existing()?;
+        // The maps may have been replaced before the lock was free.
+        let current = Self::open(&self.instance)?;
+        let running = current.dataplane.read_table(current.next_serial()?)?;
         let mut wanted = running.table();
         change(&mut wanted)?;
         let mut config = Config::default();
         wanted.write_to(&mut config);
         config.check()?;
         let diff = diff(&running, &wanted);
-        self.dataplane.write_all(&diff.writes)?;
+        current.dataplane.write_all(&diff.writes)?;
         Ok(Plan { vips: diff.vips, server_ids: diff.server_ids, ..Plan::default() })
     }
 
@@ -218,15 +217,14 @@ impl Balancer {
                 remove_pin(&instance.link(&name))?;
             }
         }
-        for name in MAPS {
-            remove_pin(&instance.map(name))?;
-        }
+        remove_maps(instance)?;
         Ok(true)
     }
 }
 
-/// The pins of the balancer's own maps.
+/// The pins of the balancer's own maps. Without the first, the others are leftovers.
 const MAPS: [&str; 11] = [
+    "control",
     "vips",
     "rings",
     "reals",
@@ -237,23 +235,35 @@ const MAPS: [&str; 11] = [
     "vip_counts",
     "real_counts",
     "vip_reals",
-    "control",
 ];
 
 fn remove_pin(path: &std::path::Path) -> Result<()> {
     unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
 }
 
-/// Removes every pin: links first, so that no packet meets half a balancer.
+fn remove_maps(instance: &Instance) -> Result<()> {
+    MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
+}
+
+/// Removes every pin, and the instance's folders.
 pub(crate) fn remove_all(instance: &Instance, lock: Lock) -> Result<()> {
-    for part in ["link", "prog", "map"] {
-        let dir = instance.dir().join(part);
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+    remove_pins(instance)?;
+    instance.remove_dirs(lock)
+}
+
+/// Removes every pin: links first, so that no packet meets half a balancer; then the root program, without
+/// which everything else is a leftover.
+pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
+    for part in PARTS {
+        if part == "prog" {
+            remove_pin(&instance.program(chain::ROOT))?;
+        }
+        let Ok(entries) = std::fs::read_dir(instance.dir().join(part)) else { continue };
         for entry in entries.filter_map(Result::ok) {
             remove_pin(&entry.path())?;
         }
     }
-    instance.remove_dirs(lock)
+    Ok(())
 }
 
 pub(crate) fn possible_cpus() -> Result<u32> {
@@ -281,7 +291,7 @@ fn online_cpus() -> Result<Vec<u32>> {
 fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
     // The first apply makes the control record before anything depends on the rest.
     let pin = instance.map("control");
-    if !pin.exists() {
+    if !pin.exists() || !instance.program(chain::ROOT).exists() {
         return Ok(None);
     }
     let control: Map<u32, abi::control> = Map::open(&pin)?;
@@ -300,9 +310,7 @@ fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
 /// The knobs of the program in the chain; `None` if it is not the one that is pinned.
 fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
     let pin = instance.program(PROGRAM);
-    if !instance.program("root").exists()
-        || !Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)?
-    {
+    if !Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)? {
         return Ok(None);
     }
     let info = sys::pinned(&pin)
@@ -500,6 +508,9 @@ pub(crate) fn attach(
 fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     let steps = &plan.steps;
     let chain = Chain::open_or_create(instance)?;
+    if open_dataplane(instance)?.is_none() {
+        remove_maps(instance)?;
+    }
 
     // First what can fail: an interface without an entry passes its packets on.
     let mut attached: Vec<String> = Vec::new();

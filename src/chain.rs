@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::abi::CHAIN_SLOTS;
+use crate::balancer;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -19,7 +20,7 @@ use crate::object;
 use crate::sys;
 
 /// Name of the root program's pin.
-const ROOT: &str = "root";
+pub(crate) const ROOT: &str = "root";
 
 /// Where a program is pinned before it takes the place of another. The bpf filesystem takes no dots.
 fn replacement(name: &str) -> String {
@@ -42,6 +43,7 @@ impl Chain {
         if pin.exists() {
             return Self::open(instance);
         }
+        balancer::remove_pins(instance)?;
         let root = object::load_root(instance)?;
         let chain = Self {
             instance: instance.clone(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::abi;
 use crate::abi::consts;
 use crate::balancer;
+use crate::chain;
 use crate::chain::Chain;
 use crate::chain::pin_error;
 use crate::config::XdpMode;
@@ -45,7 +46,12 @@ pub struct DecapStatus {
 
 /// Whether the instance decapsulates.
 pub(crate) fn is_attached(instance: &Instance) -> bool {
-    instance.program(PROGRAM).exists()
+    has_chain(instance) && instance.program(PROGRAM).exists()
+}
+
+/// Whether what is pinned can run: without the root program it is left over.
+fn has_chain(instance: &Instance) -> bool {
+    instance.program(chain::ROOT).exists()
 }
 
 /// The indices of the interfaces that decapsulation needs.
@@ -107,8 +113,8 @@ pub fn attach(
         balancer::refuse_foreign_program(instance, interface, link.index)?;
     }
 
-    let fresh = !instance.exists();
     let lock = instance.lock()?;
+    let fresh = instance.is_empty(&lock);
     let done = carry_out(instance, interface, link.index, mode, attached, &addresses);
     if let Err(error) = done {
         if fresh {
@@ -150,39 +156,50 @@ fn carry_out(
 pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     instance.check_host()?;
     let Some(lock) = instance.lock_existing()? else { return Ok(false) };
-    if !is_attached(instance) {
-        return Ok(false);
-    }
-    let ours: Map<u32, u32> = Map::open(&instance.map("decap_interfaces"))?;
-    let addresses: Map<abi::decap_addr, u32> = Map::open(&instance.map("decap_addresses"))?;
     let served = balancer::served_interfaces(instance)?;
-    let mut found = false;
-    for (name, link) in balancer::links(instance)? {
-        let Some(ifindex) = link.attached.filter(|_| interface.is_none_or(|asked| asked == name))
-        else {
-            continue;
-        };
-        if !ours.remove(&ifindex)? {
-            continue;
-        }
-        found = true;
-        for (address, owner) in addresses.entries()? {
-            if owner == ifindex {
-                addresses.remove(&address)?;
-            }
-        }
-        if !served.contains(&ifindex) {
+    let (asked, others): (BTreeMap<_, _>, BTreeMap<_, _>) = balancer::links(instance)?
+        .into_iter()
+        .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
+
+    let kept = others.values().filter_map(|link| link.attached).collect();
+    let mut found = forget_others(instance, &kept)?;
+    for (name, link) in asked {
+        if !link.attached.is_some_and(|ifindex| served.contains(&ifindex)) {
             remove_pin(&instance.link(&name))?;
+            found = true;
         }
     }
-    if ours.entries()?.is_empty() {
+    if interfaces(instance)?.is_empty() {
         remove_program(instance, lock)?;
     }
     Ok(found)
 }
 
+/// Decapsulates on these interfaces only. Whether it did on others.
+fn forget_others(instance: &Instance, kept: &BTreeSet<u32>) -> Result<bool> {
+    let pins = ["decap_interfaces", "decap_addresses"].map(|name| instance.map(name));
+    if !pins.iter().all(|pin| pin.exists()) {
+        return Ok(false);
+    }
+    let [ours, addresses] = pins;
+    let ours: Map<u32, u32> = Map::open(&ours)?;
+    let mut found = false;
+    for (ifindex, _) in ours.entries()? {
+        if !kept.contains(&ifindex) {
+            found |= ours.remove(&ifindex)?;
+        }
+    }
+    let addresses: Map<abi::decap_addr, u32> = Map::open(&addresses)?;
+    for (address, owner) in addresses.entries()? {
+        if !kept.contains(&owner) {
+            addresses.remove(&address)?;
+        }
+    }
+    Ok(found)
+}
+
 fn remove_program(instance: &Instance, lock: crate::instance::Lock) -> Result<()> {
-    if !instance.program(balancer::PROGRAM).exists() {
+    if !has_chain(instance) || !instance.program(balancer::PROGRAM).exists() {
         return balancer::remove_all(instance, lock);
     }
     Chain::open(instance)?.remove(consts::SLOT_DECAP, PROGRAM)?;

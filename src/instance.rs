@@ -31,6 +31,9 @@ pub const DEFAULT_INSTANCE: &str = "default";
 /// The oldest kernel that has all that is needed.
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 15);
 
+/// The folders below an instance's own.
+pub(crate) const PARTS: [&str; 3] = ["link", "prog", "map"];
+
 /// One balancer, real or both on a host: a name, and the pins below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -137,19 +140,30 @@ impl Instance {
 
     /// Waits until no other writer is at work, creating the instance's folders.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        loop {
-            for part in ["prog", "map", "link"] {
-                let dir = self.dir().join(part);
-                if !dir.exists() {
-                    write_point();
-                    fs::create_dir_all(&dir)
-                        .map_err(|source| self.pin_error("create folders for", source))?;
-                }
-            }
+        let lock = loop {
+            self.create_dir(&self.dir())?;
             if let Some(lock) = self.try_lock_dir()? {
-                return Ok(lock);
+                break lock;
             }
+        };
+        // Only now: whoever holds the lock may be about to remove them.
+        PARTS.iter().try_for_each(|part| self.create_dir(&self.dir().join(part)))?;
+        Ok(lock)
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<()> {
+        if dir.exists() {
+            return Ok(());
         }
+        write_point();
+        fs::create_dir_all(dir).map_err(|source| self.pin_error("create folders for", source))
+    }
+
+    /// Whether nothing is pinned: the instance does not run, or an interrupted command made no more than its
+    /// folders.
+    pub(crate) fn is_empty(&self, _lock: &Lock) -> bool {
+        let empty = |part| fs::read_dir(self.dir().join(part)).is_ok_and(|mut pins| pins.next().is_none());
+        PARTS.into_iter().all(empty)
     }
 
     /// As [`Self::lock`], but `None` if the instance does not exist.
@@ -180,7 +194,7 @@ impl Instance {
 
     /// Removes the folders, which must hold no pins any more.
     pub(crate) fn remove_dirs(&self, _lock: Lock) -> Result<()> {
-        for dir in ["prog", "map", "link", ""] {
+        for dir in PARTS.into_iter().chain([""]) {
             let dir = self.dir().join(dir);
             match fs::remove_dir(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -219,6 +233,9 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 
 /// Removes a pin; whether there was one.
 pub(crate) fn unpin(path: &Path) -> io::Result<bool> {
+    if !path.exists() {
+        return Ok(false);
+    }
     write_point();
     match fs::remove_file(path) {
         Ok(()) => Ok(true),

@@ -499,7 +499,9 @@ pub(crate) fn plan_interfaces(
 fn plan_detaching(plan: &mut Plan, snapshot: &Snapshot, config: &Config) {
     let kept: BTreeSet<_> = config.interfaces.iter().map(|interface| &interface.name).collect();
     for (name, running) in &snapshot.interfaces {
-        if kept.contains(name) {
+        // An entry that lost its link to an interrupted command may be wanted again.
+        let wanted_again = |entry: abi::interface| interfaces.iter().any(|i| i.ifindex == entry.ifindex);
+        if kept.contains(name) || running.entry.is_some_and(wanted_again) {
             continue;
         }
         plan.steps.remove_entries.extend(running.entry);
