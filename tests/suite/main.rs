@@ -5,3 +5,4 @@ mod common;
 mod leftovers;
 mod traffic;
 mod kills;
+mod survive;
