@@ -137,9 +137,10 @@ fn change() {
         quic(&["10.0.0.1", "10.0.0.2"]),
         server_id(7, "10.0.0.1"),
     ];
-    // Real 2 is replaced, real 1 weighs more, one VIP goes, another comes, one only changes.
+    // Real 2 is replaced, by one so heavy that nearly all slots of real 1 move too; one VIP goes, another comes,
+    // one only changes.
     let new = [
-        vip(VIP, &["10.0.0.1, weight = 3", "10.0.0.3"]),
+        vip(VIP, &["10.0.0.1", "10.0.0.3, weight = 30"]),
         vip("tcp://10.200.1.2:81", &["10.0.0.3", "10.0.0.1, state = \"down\""]),
         vip("tcp://[fc00:1::2]:80", &["fc00::1", "10.0.0.3, weight = 2"]),
         quic(&["10.0.0.1, state = \"drain\"", "10.0.0.3"]),

@@ -21,6 +21,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use super::HttpServer;
@@ -106,6 +110,7 @@ impl Topology {
         let attach =
             |node: &Node| XdpLink::attach(&topology.router, &node.router_interface, Verdict::Pass);
         topology.passes = topology.nodes().map(attach).collect();
+        topology.stay_on_one_cpu();
         topology.await_links();
         topology
     }
@@ -160,6 +165,20 @@ impl Topology {
         batch.push(format!("route add {VIPS_V6} via {}", self.balancer.v6));
         script.insert(0, ip_batch(&batch));
         script.join("\n")
+    }
+
+    /// Makes one CPU handle everything that the client sends, another one in the next topology.
+    ///
+    /// A network card sees to it that a flow's packets stay on one CPU, each of which has a connection table of
+    /// its own. A virtual link hands them to whichever CPU the sender runs on at the moment.
+    #[track_caller]
+    fn stay_on_one_cpu(&self) {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        let mask = 1_u64 << (NEXT.fetch_add(1, Ordering::Relaxed) % cpus.min(32));
+        let file = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", self.client.router_interface);
+        let written = self.router.run(|| fs::write(&file, format!("{mask:x}")));
+        written.unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
     /// Waits until the kernel has noticed that the links are up: before, it drops what is sent.
