@@ -111,8 +111,12 @@ impl Balancer {
         let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
         if !instance.exists() {
             // What cannot work is found out before anything is created.
-            let plan = make_plan(instance, config)?;
-            refuse_foreign_programs(instance, &plan)?;
+            let plan = make_plan(instance, config);
+            let fits = plan.and_then(|plan| refuse_foreign_programs(instance, &plan));
+            // Unless another command has begun to create it: what is in the way may be its work.
+            if fits.is_err() && !instance.exists() {
+                fits?;
+            }
         }
         let lock = instance.lock()?;
         let fresh = instance.is_empty(&lock);
@@ -214,7 +218,7 @@ impl Balancer {
         chain.remove(consts::SLOT_BALANCER, PROGRAM)?;
         for (name, interface) in links(instance)? {
             if !interface.needed_by_others {
-                remove_pin(&instance.link(&name))?;
+                remove_link(&instance.link(&name))?;
             }
         }
         remove_maps(instance)?;
@@ -241,6 +245,15 @@ fn remove_pin(path: &std::path::Path) -> Result<()> {
     unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
 }
 
+/// Detaches a link and removes its pin.
+pub(crate) fn remove_link(path: &std::path::Path) -> Result<()> {
+    if let Ok(link) = sys::pinned(path) {
+        // If it fails, the interface is gone; and else the link detaches itself when its pin is gone.
+        let _ = sys::link_detach(link.as_fd());
+    }
+    remove_pin(path)
+}
+
 fn remove_maps(instance: &Instance) -> Result<()> {
     MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
 }
@@ -259,8 +272,9 @@ pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
             remove_pin(&instance.program(chain::ROOT))?;
         }
         let Ok(entries) = std::fs::read_dir(instance.dir().join(part)) else { continue };
+        let remove = if part == "link" { remove_link } else { remove_pin };
         for entry in entries.filter_map(Result::ok) {
-            remove_pin(&entry.path())?;
+            remove(&entry.path())?;
         }
     }
     Ok(())
@@ -478,8 +492,8 @@ pub(crate) fn attach(
     mode: XdpMode,
 ) -> Result<XdpMode> {
     let pin = instance.link(name);
-    // A link whose interface is gone.
-    remove_pin(&pin)?;
+    // A link in another mode, or whose interface is gone.
+    remove_link(&pin)?;
     let create = |mode| sys::link_create(chain.root(), ifindex, mode);
     let (link, mode) = match mode {
         XdpMode::Generic | XdpMode::Native => (create(mode), mode),
@@ -521,7 +535,7 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
         });
         if let Err(error) = done {
             for name in &attached {
-                remove_pin(&instance.link(name))?;
+                remove_link(&instance.link(name))?;
             }
             return Err(error);
         }
@@ -551,7 +565,7 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
         reattach(instance, &chain, interface)?;
     }
     for name in &steps.detach {
-        remove_pin(&instance.link(name))?;
+        remove_link(&instance.link(name))?;
     }
     for entry in &steps.remove_entries {
         dataplane.remove_interface(entry.ifindex)?;
@@ -563,7 +577,6 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
 fn reattach(instance: &Instance, chain: &Chain, interface: &ResolvedInterface) -> Result<()> {
     let name = &interface.config.name;
     let before = sys::attached(interface.ifindex).ok().flatten().map(|attached| attached.mode);
-    remove_pin(&instance.link(name))?;
     let done = attach(instance, chain, name, interface.ifindex, interface.config.xdp_mode);
     if let (Err(error), Some(before)) = (&done, before) {
         tracing::warn!("{error}");

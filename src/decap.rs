@@ -104,18 +104,16 @@ pub fn attach(
     if addresses.is_empty() {
         return Err(Error::NoAddress { interface: interface.to_owned() });
     }
-    let running = balancer::links(instance)?.get(interface).copied();
-    let attached = running.is_some_and(|running| {
-        running.attached == Some(link.index)
-            && (mode == XdpMode::Auto || running.mode == Some(mode))
-    });
-    if !attached {
-        balancer::refuse_foreign_program(instance, interface, link.index)?;
+    if !instance.exists() {
+        // As in `Balancer::apply`.
+        let fits = balancer::refuse_foreign_program(instance, interface, link.index);
+        if fits.is_err() && !instance.exists() {
+            fits?;
+        }
     }
-
     let lock = instance.lock()?;
     let fresh = instance.is_empty(&lock);
-    let done = carry_out(instance, interface, link.index, mode, attached, &addresses);
+    let done = carry_out(instance, interface, link.index, mode, &addresses);
     if let Err(error) = done {
         if fresh {
             balancer::remove_all(instance, lock)?;
@@ -130,11 +128,15 @@ fn carry_out(
     interface: &str,
     ifindex: u32,
     mode: XdpMode,
-    attached: bool,
     addresses: &BTreeSet<IpAddr>,
 ) -> Result<()> {
+    let running = balancer::links(instance)?.get(interface).copied();
+    let running = running.filter(|running| running.attached == Some(ifindex));
+    if running.is_none() {
+        balancer::refuse_foreign_program(instance, interface, ifindex)?;
+    }
     let chain = Chain::open_or_create(instance)?;
-    if !attached {
+    if !running.is_some_and(|running| mode == XdpMode::Auto || running.mode == Some(mode)) {
         balancer::attach(instance, &chain, interface, ifindex, mode)?;
     }
     let loaded = object::load_decap(Some(instance))?;
@@ -165,7 +167,7 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     let mut found = forget_others(instance, &kept)?;
     for (name, link) in asked {
         if !link.attached.is_some_and(|ifindex| served.contains(&ifindex)) {
-            remove_pin(&instance.link(&name))?;
+            balancer::remove_link(&instance.link(&name))?;
             found = true;
         }
     }

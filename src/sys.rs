@@ -92,6 +92,14 @@ pub(crate) fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Detaches a link at once. Closing the last descriptor or pin of a link detaches it too, but some time later.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    write_point();
+    // SAFETY: the descriptor is valid for the call.
+    check(unsafe { sys::bpf_link_detach(link.as_raw_fd()) })?;
+    Ok(())
+}
+
 /// What a link is attached to; 0 once the interface is gone.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = sys::bpf_link_info::default();

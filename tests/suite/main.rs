@@ -6,3 +6,4 @@ mod leftovers;
 mod traffic;
 mod kills;
 mod survive;
+mod control;

@@ -51,6 +51,7 @@ pub(crate) use lbctl::Output;
 pub(crate) use lbctl::Running;
 pub(crate) use lbctl::config_file;
 pub(crate) use netns::NetNs;
+pub(crate) use rig::Host;
 pub(crate) use rig::Leaks;
 pub(crate) use rig::Rig;
 pub(crate) use rig::config;

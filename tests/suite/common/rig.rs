@@ -165,3 +165,54 @@ impl Leaks {
         self.0.frames().iter().filter(for_vip).count()
     }
 }
+
+/// A host with one interface, [`UPLINK`], whose other end nobody listens at: for what needs no traffic.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Where it pins.
+    pub(crate) bpffs: Bpffs,
+    /// The host.
+    pub(crate) ns: NetNs,
+}
+
+impl Host {
+    /// The `[[interfaces]]` of a configuration for it.
+    pub(crate) const INTERFACE: &str =
+        "[[interfaces]]\nname = \"uplink\"\nxdp_mode = \"native\"\ngateway_mac = \"02:00:00:00:00:fe\"\n";
+
+    /// Sets it up.
+    #[track_caller]
+    pub(crate) fn new() -> Self {
+        let ns = NetNs::new();
+        ns.shell(
+            "ip link add uplink mtu 1600 type veth peer name nobody mtu 1600
+             ip addr add 172.31.0.2/24 dev uplink
+             ip addr add fc00:31::2/64 dev uplink nodad
+             ip link set uplink up
+             ip link set nobody up",
+        );
+        Self { bpffs: Bpffs::new(), ns }
+    }
+
+    /// `lbctl` on it.
+    pub(crate) fn lbctl(&self) -> Lbctl<'_> {
+        Lbctl::new(&self.bpffs).in_ns(&self.ns)
+    }
+
+    /// A configuration for it with small connection tables: `more` are its VIPs, and may begin with further
+    /// keys of `[connection_table]`.
+    pub(crate) fn config(more: &str) -> String {
+        format!("{}\n[connection_table]\nentries = 20000\n{more}", Self::INTERFACE)
+    }
+
+    /// Whether an instance has anything pinned.
+    pub(crate) fn has_pins(&self, instance: &str) -> bool {
+        self.bpffs.path().join("l4lb").join(instance).exists()
+    }
+
+    /// Whether an XDP program is on an interface.
+    #[track_caller]
+    pub(crate) fn has_xdp(&self, interface: &str) -> bool {
+        self.ns.shell(&format!("ip link show {interface}")).contains("xdp")
+    }
+}
