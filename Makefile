@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+LBCTL := $(TARGET_DIR)/release/lbctl
+BINARY = $(DESTDIR)$(PREFIX)/bin/lbctl
+UNIT = $(DESTDIR)$(PREFIX)/lib/systemd/system/l4lb@.service
+CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
+
+C_FILES := $(wildcard bpf/*.c include/l4lb/*.h)
+SCRIPTS := .ci/run .ci/setup $(wildcard examples/*.sh)
+CLANG_FORMAT := clang-format-19
+
+# Network namespaces and BPF need root.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## The product at work, in network namespaces of its own (root)
+	@.ci/setup demo
+	@$(SUDO) env LBCTL='$(LBCTL)' examples/demo.sh
+
+test: ## Every test, also the privileged ones (root)
+	@$(if $(SUDO),echo 'make test needs root: sudo env "PATH=$$PATH" make test' >&2; exit 1)
+	@.ci/setup build test
+	cargo test --locked
+
+build: ## The release build of lbctl
+	@.ci/setup build
+	cargo build --locked --release
+
+check: ## Formatting, lints and documentation: Rust, C, shell
+	@.ci/setup build check
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+	shellcheck -x $(SCRIPTS)
+
+format: ## Format Rust and C
+	cargo fmt
+	$(CLANG_FORMAT) -i $(C_FILES)
+
+setup: ## Install the Debian or Ubuntu packages that all of this needs, if they are missing
+	@.ci/setup
+
+install: ## Install lbctl, the unit l4lb@.service and an example configuration (PREFIX, DESTDIR)
+	@test -x '$(LBCTL)' || { echo '$(LBCTL) is missing: make build' >&2; exit 1; }
+	install -D -m 755 '$(LBCTL)' '$(BINARY)'
+	install -d '$(dir $(UNIT))'
+	sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/l4lb|$(SYSCONFDIR)/l4lb|' \
+		examples/systemd/l4lb@.service >'$(UNIT)'
+	test -e '$(CONFIG)' || install -D -m 644 examples/l4lb.toml '$(CONFIG)'
+
+uninstall: ## Remove what install has installed, but for the configuration
+	rm -f '$(BINARY)' '$(UNIT)'
+
+.PHONY: help demo test build check format setup install uninstall
