@@ -162,7 +162,8 @@ impl Instance {
     /// Whether nothing is pinned: the instance does not run, or an interrupted command made no more than its
     /// folders.
     pub(crate) fn is_empty(&self, _lock: &Lock) -> bool {
-        let empty = |part| fs::read_dir(self.dir().join(part)).is_ok_and(|mut pins| pins.next().is_none());
+        let empty =
+            |part| fs::read_dir(self.dir().join(part)).is_ok_and(|mut pins| pins.next().is_none());
         PARTS.into_iter().all(empty)
     }
 

@@ -358,7 +358,7 @@ pub(crate) fn plan(
     plan_program(&mut plan, snapshot, config);
     plan_tables(&mut plan, snapshot, config, host)?;
     plan_interfaces(&mut plan, snapshot, interfaces, config);
-    plan_detaching(&mut plan, snapshot, config);
+    plan_detaching(&mut plan, snapshot, interfaces, config);
     let table = diff(&snapshot.table, &Table::from(config));
     plan.vips.clone_from(&table.vips);
     plan.server_ids.clone_from(&table.server_ids);
@@ -496,11 +496,17 @@ pub(crate) fn plan_interfaces(
 }
 
 /// Plans to leave the interfaces that the configuration does not name.
-fn plan_detaching(plan: &mut Plan, snapshot: &Snapshot, config: &Config) {
+fn plan_detaching(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    interfaces: &[ResolvedInterface],
+    config: &Config,
+) {
     let kept: BTreeSet<_> = config.interfaces.iter().map(|interface| &interface.name).collect();
     for (name, running) in &snapshot.interfaces {
         // An entry that lost its link to an interrupted command may be wanted again.
-        let wanted_again = |entry: abi::interface| interfaces.iter().any(|i| i.ifindex == entry.ifindex);
+        let wanted_again =
+            |entry: abi::interface| interfaces.iter().any(|i| i.ifindex == entry.ifindex);
         if kept.contains(name) || running.entry.is_some_and(wanted_again) {
             continue;
         }

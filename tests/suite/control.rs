@@ -55,7 +55,10 @@ fn a_second_apply_changes_nothing() {
     host.lbctl().ok(&apply);
     let before = state();
     let output = host.lbctl().env("LBCTL_KILL_AT_WRITE", "1").ok(&apply);
-    assert_eq!(output.stdout, "nothing to change\n", "and it writes nothing, or it would have been killed");
+    assert_eq!(
+        output.stdout, "nothing to change\n",
+        "and it writes nothing, or it would have been killed"
+    );
     assert_eq!(state(), before);
 }
 
@@ -77,7 +80,12 @@ fn plan_tells_and_changes_nothing() {
     ];
     let new = config_file(&Host::config(&more.concat()));
     let output = host.lbctl().env("LBCTL_KILL_AT_WRITE", "1").exits(3, &["plan", "-f", path(&new)]);
-    for line in ["udp_timeout_seconds 30 → 31", "~ vip tcp://10.200.1.1:80", "+ vip udp://10.200.1.1:80", "- real 10.0.0.2"] {
+    for line in [
+        "udp_timeout_seconds 30 → 31",
+        "~ vip tcp://10.200.1.1:80",
+        "+ vip udp://10.200.1.1:80",
+        "- real 10.0.0.2",
+    ] {
         assert!(output.stdout.contains(line), "'{line}' is not in {output}");
     }
     assert_eq!(host.lbctl().ok(&["save"]).stdout, saved);
@@ -100,7 +108,10 @@ fn what_save_prints_plans_to_nothing() {
              oversize = \"drop\"\nencap_source_v4 = \"192.0.2.0/24\"\nencap_source_v6 = \"2001:db8::1\"\n{}",
             vip("tcp://[fc00:1::1]:80", &["10.0.0.1", "fc00::1"])
         )),
-        format!("[metrics]\nlisten = \"127.0.0.1:9999\"\n\n{}", Host::config("").replace("native", "generic")),
+        format!(
+            "[metrics]\nlisten = \"127.0.0.1:9999\"\n\n{}",
+            Host::config("").replace("native", "generic")
+        ),
         // No interface: nothing to attach to as yet.
         vip("tcp://10.200.1.1:80", &["10.0.0.1"]),
     ];
@@ -136,16 +147,40 @@ fn imperative_commands() {
     let steps = [
         (vec!["vip", "add", a], one(json!([]))),
         (vec!["real", "add", a, "10.0.0.1"], one(json!([real("10.0.0.1", 1)]))),
-        (vec!["real", "add", a, "fc00::2", "--weight", "2"], one(json!([real("10.0.0.1", 1), real("fc00::2", 2)]))),
-        (vec!["real", "weight", a, "10.0.0.1", "0"], one(json!([real("10.0.0.1", 0), real("fc00::2", 2)]))),
-        (vec!["real", "drain", a, "fc00::2"],
-         one(json!([real("10.0.0.1", 0), { "address": "fc00::2", "weight": 2, "state": "drain" }]))),
-        (vec!["real", "down", a, "fc00::2"],
-         one(json!([real("10.0.0.1", 0), { "address": "fc00::2", "weight": 2, "state": "down" }]))),
+        (
+            vec!["real", "add", a, "fc00::2", "--weight", "2"],
+            one(json!([real("10.0.0.1", 1), real("fc00::2", 2)])),
+        ),
+        (
+            vec!["real", "weight", a, "10.0.0.1", "0"],
+            one(json!([real("10.0.0.1", 0), real("fc00::2", 2)])),
+        ),
+        (
+            vec!["real", "drain", a, "fc00::2"],
+            one(
+                json!([real("10.0.0.1", 0), { "address": "fc00::2", "weight": 2, "state": "drain" }]),
+            ),
+        ),
+        (
+            vec!["real", "down", a, "fc00::2"],
+            one(
+                json!([real("10.0.0.1", 0), { "address": "fc00::2", "weight": 2, "state": "down" }]),
+            ),
+        ),
         (vec!["real", "up", a, "fc00::2"], one(json!([real("10.0.0.1", 0), real("fc00::2", 2)]))),
         (vec!["real", "delete", a, "10.0.0.1"], one(json!([real("fc00::2", 2)]))),
-        (vec!["vip", "add", b, "--hash", "destination-port", "--no-connection-table", "--quic-connection-id"],
-         json!([one(json!([real("fc00::2", 2)]))[0], second])),
+        (
+            vec![
+                "vip",
+                "add",
+                b,
+                "--hash",
+                "destination-port",
+                "--no-connection-table",
+                "--quic-connection-id",
+            ],
+            json!([one(json!([real("fc00::2", 2)]))[0], second]),
+        ),
         (vec!["vip", "delete", a], json!([second])),
         (vec!["vip", "delete", b], json!([])),
     ];
@@ -170,7 +205,11 @@ fn imperative_commands_refuse() {
         (vec!["vip", "add", "10.200.1.1:80"], 2, "tcp://"),
         (vec!["real", "add", a, "10.0.0.1"], 1, "has real 10.0.0.1 already"),
         (vec!["real", "add", a, "0.0.0.0"], 1, "0.0.0.0"),
-        (vec!["real", "add", a, "10.0.0.2", "--weight", "65536"], 1, "65536 is above the highest weight"),
+        (
+            vec!["real", "add", a, "10.0.0.2", "--weight", "65536"],
+            1,
+            "65536 is above the highest weight",
+        ),
         (vec!["real", "add", "tcp://10.200.1.1:81", "10.0.0.1"], 1, "no VIP tcp://10.200.1.1:81"),
         (vec!["real", "weight", a, "10.0.0.2", "1"], 1, "has no real 10.0.0.2"),
         (vec!["real", "delete", a, "10.0.0.2"], 1, "has no real 10.0.0.2"),
@@ -221,7 +260,8 @@ fn reports_for_programs() {
 fn two_writers() {
     let host = Host::new();
     let a = config_file(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1", "10.0.0.2"])));
-    let b = vip("tcp://10.200.1.1:80", &["10.0.0.2", "10.0.0.3"]) + &vip("udp://10.200.1.2:53", &["fc00::1"]);
+    let b = vip("tcp://10.200.1.1:80", &["10.0.0.2", "10.0.0.3"])
+        + &vip("udp://10.200.1.2:53", &["fc00::1"]);
     let b = config_file(&Host::config(&format!("udp_timeout_seconds = 10\n{b}")));
     let (apply_a, apply_b) = (vec!["apply", "-f", path(&a)], vec!["apply", "-f", path(&b)]);
     let at_once = |commands: &[&Vec<&str>]| {
@@ -234,13 +274,21 @@ fn two_writers() {
         for output in at_once(&[&apply_a, &apply_b]) {
             assert_eq!(output.code(), Some(0), "round {round}: {output}");
         }
-        assert_eq!(plans(&host.lbctl(), &a) + plans(&host.lbctl(), &b), 3, "round {round}: one of the two");
+        assert_eq!(
+            plans(&host.lbctl(), &a) + plans(&host.lbctl(), &b),
+            3,
+            "round {round}: one of the two"
+        );
 
         for output in at_once(&[&apply_a, &down]) {
             assert_eq!(output.code(), Some(0), "round {round}: {output}");
         }
         let there = host.has_pins("default");
-        assert_eq!(plans(&host.lbctl(), &a), if there { 0 } else { 3 }, "round {round}: all or nothing");
+        assert_eq!(
+            plans(&host.lbctl(), &a),
+            if there { 0 } else { 3 },
+            "round {round}: all or nothing"
+        );
         assert_eq!(host.has_xdp(UPLINK), there, "round {round}");
         host.lbctl().ok(&down);
     }

@@ -51,7 +51,11 @@ impl Scenario<'_> {
                     return n - 1;
                 }
                 let when = format!("{:?} killed at write {n}, then {next:?}", self.command);
-                assert_eq!(output.status.signal(), Some(Signal::SIGKILL as i32), "{when}: {output}");
+                assert_eq!(
+                    output.status.signal(),
+                    Some(Signal::SIGKILL as i32),
+                    "{when}: {output}"
+                );
                 (self.meanwhile)(&when);
                 let output = self.lbctl.run(next);
                 assert_eq!(output.code(), Some(0), "{when}: {output}");
@@ -104,7 +108,8 @@ fn none_dropped(rig: &Rig) {
 #[test]
 fn first_apply() {
     let rig = Rig::new(2);
-    let vips = [vip(VIP, &["10.0.0.1", "10.0.0.2"]), vip("udp://[fc00:1::1]:53", &["fc00::2"])].concat();
+    let vips =
+        [vip(VIP, &["10.0.0.1", "10.0.0.2"]), vip("udp://[fc00:1::1]:53", &["fc00::2"])].concat();
     let file = config_file(&config(&vips));
     let apply = ["apply", "-f", path(&file)];
     let writes = Scenario {
@@ -128,8 +133,11 @@ fn first_apply() {
 #[test]
 fn change() {
     let rig = Rig::new(3);
-    let server_id = |id: u32, real: &str| format!("\n[[server_ids]]\nid = {id}\nreal = \"{real}\"\n");
-    let quic = |reals: &[&str]| vip("udp://10.200.1.3:443", reals) + "routing = [\"quic-connection-id\"]\n";
+    let server_id =
+        |id: u32, real: &str| format!("\n[[server_ids]]\nid = {id}\nreal = \"{real}\"\n");
+    let quic = |reals: &[&str]| {
+        vip("udp://10.200.1.3:443", reals) + "routing = [\"quic-connection-id\"]\n"
+    };
     let old = [
         vip(VIP, &["10.0.0.1", "10.0.0.2"]),
         vip("tcp://10.200.1.2:80", &["10.0.0.2", "10.0.0.1"]),
@@ -189,7 +197,8 @@ fn program_and_tables() {
     let rig = Rig::new(1);
     let vips = vip(VIP, &["10.0.0.1"]);
     let old = config_file(&config(&vips));
-    let more = format!("cpus = [0]\nudp_timeout_seconds = 20\n\n[packets]\nmax_frame = 1400\n{vips}");
+    let more =
+        format!("cpus = [0]\nudp_timeout_seconds = 20\n\n[packets]\nmax_frame = 1400\n{vips}");
     let new = config_file(&config(&more));
     let apply_old = ["apply", "-f", path(&old)];
     let apply_new = ["apply", "-f", path(&new)];

@@ -33,7 +33,8 @@ fn nothing_outlives_a_test_that_panics() {
         let rig = Rig::new(1);
         rig.lbctl().apply(&config(&vip(VIP, &["10.0.0.1"])));
         let _download = rig.download(VIP);
-        let _echo = UdpEcho::start(&rig.topology.reals[0].ns, "real1", &[server("udp://10.200.1.4:53")]);
+        let _echo =
+            UdpEcho::start(&rig.topology.reals[0].ns, "real1", &[server("udp://10.200.1.4:53")]);
         rig.bpffs.path().clone_into(&mut pins);
         // Beside it, the kernel keeps files of its own.
         pinned_objects(&pins.join("l4lb"), &mut seen);
@@ -125,6 +126,8 @@ fn namespace(path: &Path) -> PathBuf {
 /// Whether a process is in the namespace, or this one holds a descriptor of it.
 fn is_held(namespace: &Path) -> bool {
     let leads_there = |path: PathBuf| fs::read_link(path).is_ok_and(|target| target == namespace);
-    let entries = |path: &str| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries("/proc/self/fd").any(leads_there) || entries("/proc").any(|process| leads_there(process.join("ns/net")))
+    let entries =
+        |path: &str| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries("/proc/self/fd").any(leads_there)
+        || entries("/proc").any(|process| leads_there(process.join("ns/net")))
 }

@@ -2,8 +2,8 @@
 #![allow(missing_docs, dead_code, reason = "fixtures that not every test uses")]
 
 mod common;
-mod leftovers;
-mod traffic;
-mod kills;
-mod survive;
 mod control;
+mod kills;
+mod leftovers;
+mod survive;
+mod traffic;

@@ -57,11 +57,21 @@ fn downloads_survive_whatever_does_not_concern_their_real() {
         ("weight 0", tcp(&[one, "10.0.0.2, weight = 0", "10.0.0.3, weight = 0"])),
         ("drain", tcp(&[one, "10.0.0.2, state = \"drain\"", three])),
         ("another VIP", [all.clone(), other.clone()].concat()),
-        ("another VIP with the same real down", [all.clone(), vip("tcp://10.200.1.2:80", &["10.0.0.2, state = \"down\"", one])].concat()),
+        (
+            "another VIP with the same real down",
+            [all.clone(), vip("tcp://10.200.1.2:80", &["10.0.0.2, state = \"down\"", one])]
+                .concat(),
+        ),
         ("another VIP goes", all.clone()),
         ("smaller connection tables", format!("cpus = [0]\n{all}")),
-        ("a new program", format!("udp_timeout_seconds = 9\nnew_connections_per_second = 1000\n{all}")),
-        ("a new program that stays", format!("[packets]\nmax_frame = 1450\nencap_source_v4 = \"172.17.1.1\"\n{all}")),
+        (
+            "a new program",
+            format!("udp_timeout_seconds = 9\nnew_connections_per_second = 1000\n{all}"),
+        ),
+        (
+            "a new program that stays",
+            format!("[packets]\nmax_frame = 1450\nencap_source_v4 = \"172.17.1.1\"\n{all}"),
+        ),
         ("the old program", heavy),
     ];
     for (step, more) in steps {
@@ -102,7 +112,10 @@ fn a_download_is_whole() {
 fn connections_stay_when_their_slot_moves() {
     let rig = Rig::new(3);
     let reals = |weights: [u32; 3]| {
-        let reals: Vec<_> = (1..).zip(weights).map(|(n, weight)| format!("10.0.0.{n}, weight = {weight}")).collect();
+        let reals: Vec<_> = (1..)
+            .zip(weights)
+            .map(|(n, weight)| format!("10.0.0.{n}, weight = {weight}"))
+            .collect();
         vip(VIP, &reals.iter().map(String::as_str).collect::<Vec<_>>())
     };
     rig.lbctl().apply(&config(&reals([1, 1, 1])));
@@ -145,7 +158,10 @@ fn ask(rig: &Rig, vip: &str) -> BTreeMap<u16, String> {
 }
 
 fn udp_config(reals: &[&str]) -> String {
-    config(&[vip(UDP_VIP, reals), vip(UDP_TWIN, reals), "connection_table = false\n".to_owned()].concat())
+    config(
+        &[vip(UDP_VIP, reals), vip(UDP_TWIN, reals), "connection_table = false\n".to_owned()]
+            .concat(),
+    )
 }
 
 fn udp_rig(reals: u8) -> (Rig, Vec<crate::common::UdpEcho>) {
@@ -179,7 +195,10 @@ fn a_reused_id_inherits_no_flows() {
         }
     }
     assert!(rebalanced.contains(&"real2") && rebalanced.contains(&"real3"), "{rebalanced:?}");
-    assert!(before.iter().any(|(port, real)| real == "real2" && ring[port] == "real3"), "no slot moved");
+    assert!(
+        before.iter().any(|(port, real)| real == "real2" && ring[port] == "real3"),
+        "no slot moved"
+    );
 }
 
 /// Drain, weight 0, down and up, by what they do with flows that run and with new ones.
@@ -189,7 +208,8 @@ fn states_do_what_they_say_with_flows() {
     let apply = |reals: &[&str]| drop(rig.lbctl().apply(&udp_config(reals)));
     apply(&["10.0.0.1", "10.0.0.2"]);
     let before = ask(&rig, UDP_VIP);
-    let all_on = |answers: &BTreeMap<u16, String>, real: &str| answers.values().all(|other| other == real);
+    let all_on =
+        |answers: &BTreeMap<u16, String>, real: &str| answers.values().all(|other| other == real);
 
     for kept in ["10.0.0.2, state = \"drain\"", "10.0.0.2, weight = 0"] {
         apply(&["10.0.0.1", kept]);
@@ -201,7 +221,8 @@ fn states_do_what_they_say_with_flows() {
     rig.lbctl().apply(&(udp_config(&["10.0.0.1", "10.0.0.2, state = \"down\""]) + &other));
     assert!(all_on(&ask(&rig, UDP_VIP), "real1"), "down: existing flows move");
     assert!(all_on(&ask(&rig, UDP_TWIN), "real1"), "down: no new flows");
-    let mut client = HttpClient::connect(rig.client(), server("tcp://10.200.1.9:80")).expect("connect");
+    let mut client =
+        HttpClient::connect(rig.client(), server("tcp://10.200.1.9:80")).expect("connect");
     assert_eq!(client.get("/").expect("the other VIP answers").real, "real2");
 
     // Up again: flows that moved stay where they went, new ones are shared out.

@@ -67,9 +67,15 @@ fn carries_every_family(mode: &str) {
         let before = decapsulated(&rig, kind);
         tcp(&rig, server(&format!("tcp://{address}:80")));
         let after_tcp = decapsulated(&rig, kind);
-        assert!(after_tcp > before + BULK as u64 / 1500, "{address}: frames decapsulated as {kind}");
+        assert!(
+            after_tcp > before + BULK as u64 / 1500,
+            "{address}: frames decapsulated as {kind}"
+        );
         every_udp_flow_is_answered(&rig, udp[i]);
-        assert!(decapsulated(&rig, kind) > after_tcp, "{address}: datagrams decapsulated as {kind}");
+        assert!(
+            decapsulated(&rig, kind) > after_tcp,
+            "{address}: datagrams decapsulated as {kind}"
+        );
     }
 
     let stats = json(&rig.lbctl().ok(&["stats", "--json"]));
@@ -121,7 +127,9 @@ fn decapsulated(rig: &Rig, kind: &str) -> u64 {
 #[test]
 fn senders_learn_what_fits() {
     let rig = Rig::new(1);
-    let vips = [vip("tcp://10.200.1.4:80", &["10.0.0.1"]), vip("tcp://[fc00:1::6]:80", &["fc00::1"])].concat();
+    let vips =
+        [vip("tcp://10.200.1.4:80", &["10.0.0.1"]), vip("tcp://[fc00:1::6]:80", &["fc00::1"])]
+            .concat();
     rig.lbctl().apply(&config(&format!("\n[packets]\nmax_frame = 1400\n{vips}")));
     for vip in ["tcp://10.200.1.4:80", "tcp://[fc00:1::6]:80"] {
         let before = rig.reason("too_big_reply");

@@ -47,7 +47,8 @@ impl Rig {
         let bpffs = Bpffs::new();
         let topology = Topology::new(reals);
         let attach = |real: &super::Node| {
-            let arguments = ["--instance", &real.name, "decap", "attach", UPLINK, "--xdp-mode", mode];
+            let arguments =
+                ["--instance", &real.name, "decap", "attach", UPLINK, "--xdp-mode", mode];
             Lbctl::new(&bpffs).in_ns(&real.ns).spawn(&arguments)
         };
         let attaching: Vec<_> = topology.reals.iter().map(attach).collect();
@@ -177,8 +178,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// The `[[interfaces]]` of a configuration for it.
-    pub(crate) const INTERFACE: &str =
-        "[[interfaces]]\nname = \"uplink\"\nxdp_mode = \"native\"\ngateway_mac = \"02:00:00:00:00:fe\"\n";
+    pub(crate) const INTERFACE: &str = "[[interfaces]]\nname = \"uplink\"\nxdp_mode = \"native\"\ngateway_mac = \"02:00:00:00:00:fe\"\n";
 
     /// Sets it up.
     #[track_caller]
