@@ -46,8 +46,7 @@ pub(crate) fn table<const N: usize>(
         }
     }
     for row in table.lines() {
-        // Every column has a space on both sides, the first too.
-        line(row.strip_prefix(' ').unwrap_or(&row).trim_end())?;
+        line(row.trim_end())?;
     }
     Ok(())
 }
