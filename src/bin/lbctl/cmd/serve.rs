@@ -12,8 +12,8 @@ use l4lb::Instance;
 use l4lb::OnUnresolved;
 use l4lb::Plan;
 use l4lb::metrics::Collector;
+use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
-use l4lb::netlink::KEEP_ALIVE_INTERVAL;
 use prometheus::Registry;
 use sd_notify::NotifyState;
 use tokio::signal::unix::SignalKind;
@@ -84,7 +84,7 @@ async fn run(instance: &Instance, file: &Path, mut config: Config) -> Result {
     let mut terminate = signal(SignalKind::terminate()).map_err(host("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(host("wait for signals"))?;
     let mut changes = Changes::subscribe().map_err(l4lb::Error::from)?;
-    let mut keep_alive = tokio::time::interval(KEEP_ALIVE_INTERVAL);
+    let mut check = tokio::time::interval(CHECK_INTERVAL);
     let balancer = Arc::new(Balancer::open(instance)?);
     let mut endpoint = Endpoint::open(config.metrics.listen, &balancer).await?;
     // Complaints that were made already: one that lasts is made once.
@@ -105,10 +105,10 @@ async fn run(instance: &Instance, file: &Path, mut config: Config) -> Result {
                 }
             }
             event = changes.next() => match event {
-                Some(_) => follow(&balancer, &config, &mut known).await,
+                Some(()) => follow(&balancer, &config, &mut known).await,
                 None => changes = Changes::subscribe().map_err(l4lb::Error::from)?,
             },
-            _ = keep_alive.tick() => follow(&balancer, &config, &mut known).await,
+            _ = check.tick() => follow(&balancer, &config, &mut known).await,
         }
     }
     notify(&[NotifyState::Stopping]);
