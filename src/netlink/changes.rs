@@ -1,0 +1,174 @@
+//! Hearing of changes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::stream::Stream;
+use macaddr::MacAddr6;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::NeighbourMessage;
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::proto::Connection;
+use rtnetlink::sys::SocketAddr;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use super::error::NetlinkError;
+use super::neighbour::Neighbour;
+use super::neighbour::neighbour_key;
+use super::route::is_default;
+
+/// How long [`Changes::next`] collects what else changes before it reports.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How many neighbours [`Changes`] remembers before it forgets them all, to be bounded.
+pub(super) const SEEN_NEIGHBOURS: usize = 16_384;
+
+/// The usable MACs of the neighbours, as the kernel last said: it also announces each step of a
+/// neighbour's life. Entries that are gone have none.
+#[derive(Debug, Default)]
+pub(super) struct Seen(pub(super) HashMap<(u32, IpAddr), Option<MacAddr6>>);
+
+impl Seen {
+    /// Takes note of a message, and says whether it can alter a gateway: an interface or a default
+    /// route of the main table came, went or changed; a neighbour got another MAC, got one at all or
+    /// lost it. What was never seen counts as changed.
+    pub(super) fn is_news(&mut self, message: &RouteNetlinkMessage) -> bool {
+        match message {
+            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => true,
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                let mac = Neighbour::from_message(message).usable_mac();
+                self.is_new_mac(message, mac)
+            }
+            RouteNetlinkMessage::DelNeighbour(message) => self.is_new_mac(message, None),
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+                is_default(route)
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes note of the usable MAC a neighbour has now, and says whether that is a change.
+    fn is_new_mac(&mut self, message: &NeighbourMessage, mac: Option<MacAddr6>) -> bool {
+        let Some(key) = neighbour_key(message) else {
+            return false;
+        };
+        if self.0.len() >= SEEN_NEIGHBOURS {
+            self.0.clear();
+        }
+        self.0.insert(key, mac) != Some(mac)
+    }
+}
+
+/// A netlink message and who sent it.
+type Received = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
+
+/// A subscription to everything that can alter a gateway: interfaces, neighbours and routes.
+///
+/// Subscribe first and resolve then, so that no change falls between. Nothing is read from the
+/// socket but in [`next`](Self::next): a caller that does not come back costs no memory, the kernel
+/// drops what the socket cannot hold, and `next` then says that everything may have changed.
+pub struct Changes {
+    /// `None` once it has ended.
+    connection: Option<Connection<RouteNetlinkMessage>>,
+    messages: Pin<Box<dyn Stream<Item = Received> + Send>>,
+    /// Held because the connection ends with its last handle.
+    _handle: rtnetlink::Handle,
+    seen: Seen,
+    /// Something is to be reported: kept here so that a dropped `next` loses nothing.
+    pending: bool,
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").field("pending", &self.pending).finish_non_exhaustive()
+    }
+}
+
+impl Changes {
+    /// Subscribes in the calling thread's network namespace.
+    ///
+    /// # Panics
+    ///
+    /// As tokio does, outside a runtime that has its I/O and time drivers enabled.
+    pub fn subscribe() -> Result<Self, NetlinkError> {
+        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ])
+        .map_err(NetlinkError::system("subscribe to netlink changes"))?;
+        Ok(Self {
+            connection: Some(connection),
+            messages: Box::pin(messages),
+            _handle: handle,
+            seen: Seen::default(),
+            pending: false,
+        })
+    }
+
+    /// Waits until something changed that can alter a gateway, and a moment longer, so that what
+    /// happens together is reported together. `None` when the subscription failed for good.
+    ///
+    /// Reports too much rather than too little: the first news of a neighbour always counts as a
+    /// change. Dropping the future loses no change, so it fits `select!`.
+    pub async fn next(&mut self) -> Option<()> {
+        while !self.pending {
+            let message = self.receive().await?;
+            self.note(message);
+        }
+        let deadline = Instant::now() + SETTLE;
+        // `timeout_at` alone would go on for as long as there is always a message.
+        while Instant::now() < deadline
+            && let Ok(Some(message)) = timeout_at(deadline, self.receive()).await
+        {
+            self.note(message);
+        }
+        self.pending = false;
+        Some(())
+    }
+
+    fn note(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) {
+        match message.payload {
+            NetlinkPayload::InnerMessage(message) => self.pending |= self.seen.is_news(&message),
+            NetlinkPayload::Overrun(_) => {
+                tracing::debug!("netlink lost messages; taking everything for changed");
+                self.seen = Seen::default();
+                self.pending = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// The next message; `None` when the connection has ended and all it read was taken.
+    async fn receive(&mut self) -> Option<NetlinkMessage<RouteNetlinkMessage>> {
+        poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<NetlinkMessage<RouteNetlinkMessage>>> {
+        let taken = self.messages.as_mut().poll_next(context);
+        let taken = match (taken, &mut self.connection) {
+            (Poll::Pending, Some(connection)) => {
+                // It reads whatever the socket has into `messages`.
+                if Pin::new(connection).poll(context).is_ready() {
+                    self.connection = None;
+                }
+                self.messages.as_mut().poll_next(context)
+            }
+            (taken, _) => taken,
+        };
+        taken.map(|received| received.map(|(message, _)| message))
+    }
+}

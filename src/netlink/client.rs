@@ -1,0 +1,142 @@
+//! The socket: requests and their answers.
+
+use std::num::NonZeroI32;
+use std::panic;
+use std::pin::pin;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::stream::StreamExt;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::ErrorMessage;
+use rtnetlink::packet_core::NLM_F_DUMP_INTR;
+use rtnetlink::packet_core::NLM_F_MULTIPART;
+use rtnetlink::packet_core::NLM_F_REQUEST;
+use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::sys::AsyncSocket;
+use tokio::runtime;
+use tokio::time::timeout;
+
+use super::error::NetlinkError;
+use super::route::is_default;
+
+/// How long the kernel may take for each message of an answer; it normally takes microseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a dump is repeated when the table changed while it was read.
+const DUMP_ATTEMPTS: usize = 5;
+
+/// A client of the kernel's link, route and neighbour tables in one network namespace.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    handle: rtnetlink::Handle,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace, and serves it on the current runtime.
+    pub(super) fn connect() -> Result<Self, NetlinkError> {
+        let failed = NetlinkError::system("open a netlink socket");
+        // The strict check makes the kernel filter what it dumps by table and interface.
+        let (mut connection, handle, unsolicited) =
+            rtnetlink::new_connection_with_strict_check().map_err(&failed)?;
+        // Without these an error that ends a dump, and a connection that died before it answered,
+        // both look like success.
+        connection.set_forward_done(true);
+        connection.set_forward_ack(true);
+        let socket = connection.socket_mut().socket_mut();
+        socket.set_ext_ack(true).map_err(&failed)?;
+        socket.set_cap_ack(true).map_err(&failed)?;
+        // The connection ends when nobody listens to either of its channels.
+        drop(unsolicited);
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Sends a request and collects the answer; a dump that a change interrupted is repeated.
+    pub(super) async fn request(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<RouteNetlinkMessage>, rtnetlink::Error> {
+        let mut attempt = 1;
+        loop {
+            let (answers, interrupted) = self.exchange(message.clone(), flags).await?;
+            // A table that never rests still has to be used; its changes are reported by `Changes`.
+            if !interrupted || attempt == DUMP_ATTEMPTS {
+                return Ok(answers);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Sends a request and collects the answer, of routes only the default ones, and whether it is
+    /// of a table that changed meanwhile.
+    async fn exchange(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(Vec<RouteNetlinkMessage>, bool), rtnetlink::Error> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        let mut stream = pin!(self.handle.clone().request(request)?);
+        let mut answers = Vec::new();
+        let mut interrupted = false;
+        let mut complete = false;
+        loop {
+            let next = timeout(ANSWER_TIMEOUT, stream.next()).await;
+            let Some(answer) = next.map_err(|_| rtnetlink::Error::RequestFailed)? else {
+                break;
+            };
+            interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+            match answer.payload {
+                // A router's table can hold a million routes.
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))
+                    if !is_default(&route) => {}
+                NetlinkPayload::InnerMessage(inner) => {
+                    complete |= answer.header.flags & NLM_F_MULTIPART == 0;
+                    answers.push(inner);
+                }
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(rtnetlink::Error::NetlinkError(error));
+                }
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    let mut error = ErrorMessage::default();
+                    error.code = NonZeroI32::new(done.code);
+                    return Err(rtnetlink::Error::NetlinkError(error));
+                }
+                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => complete = true,
+                _ => {}
+            }
+        }
+        // The stream also ends when the connection does.
+        if complete { Ok((answers, interrupted)) } else { Err(rtnetlink::Error::RequestFailed) }
+    }
+}
+
+/// Runs `work` with a [`Netlink`] of the calling thread's network namespace and waits for it.
+///
+/// It runs on a thread and a runtime of its own, so the caller may or may not be inside a runtime.
+pub(super) fn blocking<T, F>(work: F) -> Result<T, NetlinkError>
+where
+    T: Send,
+    F: AsyncFnOnce(Netlink) -> Result<T, NetlinkError> + Send,
+{
+    let run = || {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(NetlinkError::system("start a runtime for netlink"))?;
+        runtime.block_on(async { work(Netlink::connect()?).await })
+    };
+    thread::scope(|scope| {
+        // The kernel starts a thread in the network namespace of the thread that starts it.
+        thread::Builder::new()
+            .name("l4lb-netlink".to_owned())
+            .spawn_scoped(scope, run)
+            .map_err(NetlinkError::system("start a thread for netlink"))?
+            .join()
+            .unwrap_or_else(|payload| panic::resume_unwind(payload))
+    })
+}

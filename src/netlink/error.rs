@@ -1,0 +1,178 @@
+//! What can go wrong, in one line each.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use macaddr::MacAddr6;
+use nix::errno::Errno;
+use rtnetlink::packet_core::NlasIterator;
+
+/// What went wrong between us, the kernel's tables and the gateway.
+///
+/// Every message is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetlinkError {
+    /// The network namespace has no interface of that name.
+    #[error("there is no interface {name:?} here; `ip link` lists the interfaces there are")]
+    NoSuchInterface {
+        /// The name asked for.
+        name: String,
+    },
+    /// The network namespace has no interface of that number.
+    #[error("there is no interface number {index} any more; it was removed or moved away")]
+    NoSuchIndex {
+        /// The number asked for.
+        index: u32,
+    },
+    /// The interface is administratively down.
+    #[error("interface {interface} is down; `ip link set {interface} up` brings it up")]
+    InterfaceDown {
+        /// The interface's name.
+        interface: String,
+    },
+    /// The interface is up, but connected to nothing, and so the gateway was not found.
+    #[error(
+        "interface {interface} has no carrier to find its gateway over; check the cable or the \
+         other end"
+    )]
+    NoCarrier {
+        /// The interface's name.
+        interface: String,
+    },
+    /// The interface's link-layer addresses are not MACs.
+    #[error("interface {interface} is not an Ethernet interface; use one that has a MAC address")]
+    NotEthernet {
+        /// The interface's name.
+        interface: String,
+    },
+    /// The main routing table has no default route with a next hop on the interface.
+    #[error(
+        "interface {interface} has no default route to take the gateway from; add one, or \
+         set gateway = \"ADDRESS\" or gateway_mac for {interface}"
+    )]
+    NoDefaultRoute {
+        /// The interface's name.
+        interface: String,
+    },
+    /// The configured gateway cannot be one.
+    #[error(
+        "{gateway} cannot be the gateway of interface {interface}: it is {why}; give the \
+         address or MAC of a router on that network"
+    )]
+    NotAGateway {
+        /// The interface's name.
+        interface: String,
+        /// The address or MAC.
+        gateway: String,
+        /// What it is instead.
+        why: &'static str,
+    },
+    /// The gateway did not answer ARP or neighbour discovery in time.
+    #[error(
+        "gateway {address} of interface {interface} did not answer {} within {timeout:?}; \
+         check that it is up and on that network, or set gateway_mac for {interface}",
+        resolution_protocol(*address)
+    )]
+    GatewayNotResolved {
+        /// The interface's name.
+        interface: String,
+        /// The gateway's address; for [`Gateway::Auto`] with several candidates, the first one's.
+        address: IpAddr,
+        /// How long it was waited for.
+        timeout: Duration,
+    },
+    /// The gateway's neighbour entry is fixed to a MAC no single host has.
+    #[error(
+        "the neighbour entry of gateway {address} of interface {interface} is fixed to MAC {mac}, \
+         which no router has; set another gateway or gateway_mac for {interface}, or correct the \
+         entry with `ip neigh`"
+    )]
+    UnusableNeighbour {
+        /// The interface's name.
+        interface: String,
+        /// The gateway's address.
+        address: IpAddr,
+        /// The entry's MAC, all zero when it has none.
+        mac: MacAddr6,
+    },
+    /// The kernel refused a request.
+    #[error("cannot {operation}: {}", explain(cause))]
+    Netlink {
+        /// What was asked of it.
+        operation: String,
+        /// What it answered; its text is part of the message, so this is no `source`.
+        cause: rtnetlink::Error,
+    },
+    /// A netlink socket, the runtime or the thread it needs could not be had.
+    #[error("cannot {operation}: {cause}; check the limits on open files and tasks")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// Why it failed; its text is part of the message, so this is no `source`.
+        cause: io::Error,
+    },
+}
+
+impl NetlinkError {
+    /// Makes the error of a failed system call.
+    pub(super) fn system(operation: &'static str) -> impl Fn(io::Error) -> Self {
+        move |cause| Self::System { operation, cause }
+    }
+}
+
+/// How an address is resolved to a MAC.
+fn resolution_protocol(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "ARP",
+        IpAddr::V6(_) => "neighbour discovery",
+    }
+}
+
+/// The kernel's errno, if the error is one.
+pub(super) fn errno(error: &rtnetlink::Error) -> Option<Errno> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => {
+            Some(Errno::from_raw(message.raw_code().saturating_abs()))
+        }
+        _ => None,
+    }
+}
+
+/// The words for a netlink error: the errno's, the kernel's own, and what to do if it is known.
+pub(super) fn explain(error: &rtnetlink::Error) -> String {
+    let rtnetlink::Error::NetlinkError(message) = error else {
+        return "the kernel did not answer; try again".to_owned();
+    };
+    let mut text = message.to_io().to_string();
+    if let Some(detail) = kernel_message(&message.header) {
+        text = format!("{text}: {}", detail.trim_end_matches('.'));
+    }
+    match errno(error) {
+        Some(Errno::EPERM | Errno::EACCES) => text + "; run it as root or with CAP_NET_ADMIN",
+        Some(Errno::ENOBUFS) => {
+            text + "; the neighbour table may be full, see the sysctls \
+                    net.ipv[46].neigh.default.gc_thresh3"
+        }
+        _ => text,
+    }
+}
+
+/// The text the kernel attached to an error message (`NLMSGERR_ATTR_MSG`), if it did.
+///
+/// `payload` is what follows the error code: the header of the request alone, because the sockets
+/// here set `NETLINK_CAP_ACK`, then the attributes.
+fn kernel_message(payload: &[u8]) -> Option<String> {
+    const NLMSG_HEADER: usize = 16;
+    pub(super) const NLMSGERR_ATTR_MSG: u16 = 1;
+    let attributes = payload.get(NLMSG_HEADER..)?;
+    NlasIterator::new(attributes)
+        .map_while(Result::ok)
+        .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
+        .and_then(|attribute| {
+            let text = attribute.value().split(|byte| *byte == 0).next()?;
+            Some(String::from_utf8_lossy(text).replace('\n', " "))
+        })
+        .filter(|text| !text.is_empty())
+}

@@ -1,0 +1,206 @@
+//! From what is configured to the MAC of the gateway.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use macaddr::MacAddr6;
+use tokio::time::Instant;
+use tokio::time::sleep;
+
+use super::client::Netlink;
+use super::client::blocking;
+use super::error::NetlinkError;
+use super::link::Link;
+use super::link::mac_problem;
+
+/// The pauses between two looks at a neighbour that is being resolved: from this, doubling, …
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+
+/// … to this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often the kernel is asked again to resolve a neighbour that does not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Where an interface's frames go, as it is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gateway {
+    /// To the next hop of the default route through the interface: IPv4's, or IPv6's when there is
+    /// none or it does not answer.
+    Auto,
+    /// To this neighbour on the interface.
+    Address(IpAddr),
+    /// To this MAC; the kernel is not asked.
+    Mac(MacAddr6),
+}
+
+/// Where an interface's frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolvedGateway {
+    /// The gateway's address; `None` for a fixed MAC.
+    pub address: Option<IpAddr>,
+    /// The destination MAC. Never zero, broadcast or multicast.
+    pub mac: MacAddr6,
+}
+
+/// What an address is that no neighbour has; `None` for one that a gateway can have.
+fn address_problem(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if address.is_loopback() {
+        Some("a loopback address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else if matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) {
+        Some("the broadcast address")
+    } else {
+        None
+    }
+}
+
+impl Netlink {
+    /// Finds the MAC of an interface's gateway.
+    ///
+    /// A neighbour entry that is usable is taken as it is; otherwise this waits until the kernel has
+    /// resolved the address, or until `timeout`. Either way the kernel is made to use the entry, as if
+    /// it had a packet to send: so it checks one that it has not heard of lately. An entry that
+    /// somebody else answers for is never written to.
+    ///
+    /// For [`Gateway::Auto`] every next hop of [`default_gateways`](Self::default_gateways) is
+    /// tried in order, each for an equal share of `timeout`; the first that answers wins, and if none
+    /// does, the error is the first one's.
+    pub(super) async fn resolve(
+        &self,
+        interface: &Link,
+        gateway: &Gateway,
+        timeout: Duration,
+    ) -> Result<ResolvedGateway, NetlinkError> {
+        let not_a_gateway = |gateway: String, why| NetlinkError::NotAGateway {
+            interface: interface.name.clone(),
+            gateway,
+            why,
+        };
+        let configured = match *gateway {
+            Gateway::Mac(mac) => {
+                return match mac_problem(mac) {
+                    Some(why) => Err(not_a_gateway(mac.to_string(), why)),
+                    None => Ok(ResolvedGateway { address: None, mac }),
+                };
+            }
+            Gateway::Address(address) => {
+                let address = address.to_canonical();
+                if let Some(why) = address_problem(address) {
+                    return Err(not_a_gateway(address.to_string(), why));
+                }
+                Some(address)
+            }
+            Gateway::Auto => None,
+        };
+        let interface = self.link_by_index(interface.index).await?;
+        if !interface.up {
+            return Err(NetlinkError::InterfaceDown { interface: interface.name });
+        }
+        if interface.mac.is_none() {
+            return Err(NetlinkError::NotEthernet { interface: interface.name });
+        }
+        let candidates = match configured {
+            Some(address) => vec![address],
+            None => self.default_gateways(&interface).await?,
+        };
+        let mut failure = None;
+        let share = timeout / u32::try_from(candidates.len()).unwrap_or(u32::MAX).max(1);
+        for address in candidates {
+            match self.resolve_address(&interface, address, share).await {
+                Ok(mac) => {
+                    return Ok(ResolvedGateway { address: Some(address), mac });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "this gateway will not do");
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        let no_route = || NetlinkError::NoDefaultRoute { interface: interface.name.clone() };
+        let failure = failure.unwrap_or_else(no_route);
+        if !matches!(failure, NetlinkError::GatewayNotResolved { .. }) {
+            return Err(failure);
+        }
+        let interface = self.link_by_index(interface.index).await?;
+        Err(if !interface.up {
+            NetlinkError::InterfaceDown { interface: interface.name }
+        } else if !interface.carrier {
+            NetlinkError::NoCarrier { interface: interface.name }
+        } else {
+            failure
+        })
+    }
+
+    /// Waits for an address to have a usable entry.
+    ///
+    /// Ends with [`NetlinkError::GatewayNotResolved`], [`NetlinkError::UnusableNeighbour`] or
+    /// [`NetlinkError::Netlink`] when it gets none.
+    async fn resolve_address(
+        &self,
+        interface: &Link,
+        address: IpAddr,
+        limit: Duration,
+    ) -> Result<MacAddr6, NetlinkError> {
+        let start = Instant::now();
+        let mut pause = SHORTEST_PAUSE;
+        let mut asked: Option<Instant> = None;
+        loop {
+            let entry = self.neighbour(interface, address).await?;
+            let mac = entry.and_then(|entry| entry.usable_mac());
+            match (entry, mac) {
+                (Some(entry), None) if entry.is_fixed() => {
+                    return Err(NetlinkError::UnusableNeighbour {
+                        interface: interface.name.clone(),
+                        address,
+                        mac: entry.mac.unwrap_or_default(),
+                    });
+                }
+                (Some(entry), Some(mac)) if entry.is_fixed() => return Ok(mac),
+                (entry, _) if asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) => {
+                    asked = Some(Instant::now());
+                    match self.make_kernel_use(interface, address, entry).await {
+                        Err(error) if mac.is_some() => {
+                            tracing::warn!(%error, "the gateway's MAC is known, but not checked");
+                        }
+                        answer => answer?,
+                    }
+                }
+                _ => {}
+            }
+            if let Some(mac) = mac {
+                return Ok(mac);
+            }
+            let rest = limit.saturating_sub(start.elapsed());
+            if rest.is_zero() {
+                return Err(NetlinkError::GatewayNotResolved {
+                    interface: interface.name.clone(),
+                    address,
+                    timeout: limit,
+                });
+            }
+            sleep(pause.min(rest)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Finds an interface and the MAC of its gateway, and makes the kernel check that MAC if it has not
+/// heard of it lately.
+///
+/// A gateway that the kernel knows is taken as it knows it; another one is waited for until
+/// `timeout`.
+pub fn resolve_blocking(
+    interface: &str,
+    gateway: &Gateway,
+    timeout: Duration,
+) -> Result<(Link, ResolvedGateway), NetlinkError> {
+    blocking(async |netlink| {
+        let link = netlink.link(interface).await?;
+        let resolved = netlink.resolve(&link, gateway, timeout).await?;
+        Ok((link, resolved))
+    })
+}

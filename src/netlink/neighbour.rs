@@ -1,0 +1,161 @@
+//! The kernel's neighbour table.
+
+use std::net::IpAddr;
+
+use macaddr::MacAddr6;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::NeighbourAddress;
+use netlink_packet_route::neighbour::NeighbourAttribute;
+use netlink_packet_route::neighbour::NeighbourExtFlags;
+use netlink_packet_route::neighbour::NeighbourFlags;
+use netlink_packet_route::neighbour::NeighbourMessage;
+use netlink_packet_route::neighbour::NeighbourState;
+use nix::errno::Errno;
+use rtnetlink::packet_core::NLM_F_ACK;
+use rtnetlink::packet_core::NLM_F_CREATE;
+
+use super::client::Netlink;
+use super::error::NetlinkError;
+use super::error::errno;
+use super::link::Link;
+use super::link::mac_from;
+use super::link::mac_problem;
+
+/// An entry of the kernel's neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    /// The link-layer address, if the kernel has one and it is a MAC.
+    pub(super) mac: Option<MacAddr6>,
+    state: NeighbourState,
+    flags: NeighbourFlags,
+    ext_flags: NeighbourExtFlags,
+}
+
+impl Neighbour {
+    pub(super) fn from_message(message: &NeighbourMessage) -> Self {
+        let mut mac = None;
+        let mut ext_flags = NeighbourExtFlags::empty();
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => mac = mac_from(bytes),
+                NeighbourAttribute::ExtFlags(flags) => ext_flags = *flags,
+                _ => {}
+            }
+        }
+        Self { mac, state: message.header.state, flags: message.header.flags, ext_flags }
+    }
+
+    /// The MAC, if the kernel would send a packet to it now (`REACHABLE`, `STALE`, `DELAY`,
+    /// `PROBE`, `PERMANENT`, `NOARP`) and it is one that a single host can have.
+    pub(super) fn usable_mac(&self) -> Option<MacAddr6> {
+        let valid = matches!(
+            self.state,
+            NeighbourState::Reachable
+                | NeighbourState::Stale
+                | NeighbourState::Delay
+                | NeighbourState::Probe
+                | NeighbourState::Permanent
+                | NeighbourState::Noarp
+        );
+        self.mac.filter(|mac| valid && mac_problem(*mac).is_none())
+    }
+
+    /// Whether it needs no resolution, because somebody else answers for it: an operator
+    /// (`PERMANENT`), the device (`NOARP`) or a control plane (`NTF_EXT_EXT_VALIDATED`).
+    pub(super) fn is_fixed(&self) -> bool {
+        matches!(self.state, NeighbourState::Permanent | NeighbourState::Noarp)
+            || self.ext_flags.contains(NeighbourExtFlags::ExtValidated)
+    }
+}
+
+/// The address family of an address.
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// A message that names one neighbour and says nothing about it.
+fn neighbour_message(interface: &Link, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = interface.index;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(address)));
+    message
+}
+
+/// The flags that make the kernel use, and so confirm, an entry, and leave what is known about it.
+pub(super) fn use_flags(entry: Option<Neighbour>) -> NeighbourFlags {
+    let mut flags = NeighbourFlags::Use;
+    flags.set(
+        NeighbourFlags::ExtLearned,
+        entry.is_some_and(|entry| entry.flags.contains(NeighbourFlags::ExtLearned)),
+    );
+    flags
+}
+
+/// Which neighbour a message is about; `None` for entries of bridges and of proxies.
+pub(super) fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
+    if message.header.flags.contains(NeighbourFlags::Proxy) {
+        return None;
+    }
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    });
+    Some((message.header.ifindex, address?))
+}
+
+impl Netlink {
+    /// The kernel's neighbour entry for an address on an interface, if it has one. Changes nothing.
+    pub(super) async fn neighbour(
+        &self,
+        interface: &Link,
+        address: IpAddr,
+    ) -> Result<Option<Neighbour>, NetlinkError> {
+        let message = neighbour_message(interface, address);
+        match self.request(RouteNetlinkMessage::GetNeighbour(message), 0).await {
+            Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
+                RouteNetlinkMessage::NewNeighbour(entry) => Some(Neighbour::from_message(entry)),
+                _ => None,
+            })),
+            Err(error) if errno(&error) == Some(Errno::ENOENT) => Ok(None),
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: format!(
+                    "read the neighbour entry of {address} on interface {}",
+                    interface.name
+                ),
+                cause,
+            }),
+        }
+    }
+
+    /// Makes the kernel do what it does before it sends a packet to a neighbour: resolve it if it has
+    /// not, check it if it has not heard of it for long. Waits for no answer of the neighbour.
+    ///
+    /// `entry` is what there is now, and must not be fixed: the write would turn a permanent entry
+    /// into one that expires.
+    pub(super) async fn make_kernel_use(
+        &self,
+        interface: &Link,
+        address: IpAddr,
+        entry: Option<Neighbour>,
+    ) -> Result<(), NetlinkError> {
+        let mut message = neighbour_message(interface, address);
+        message.header.flags = use_flags(entry);
+        let message = RouteNetlinkMessage::NewNeighbour(message);
+        match self.request(message, NLM_F_ACK | NLM_F_CREATE).await {
+            Ok(_) => Ok(()),
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: format!(
+                    "have the kernel resolve {address} on interface {}",
+                    interface.name
+                ),
+                cause,
+            }),
+        }
+    }
+}
