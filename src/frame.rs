@@ -186,7 +186,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// How `got` differs from `expected`: a line for each field that does, named after `expected`'s headers.
-pub(crate) fn difference(expected: &[u8], got: &[u8]) -> String {
+pub fn difference(expected: &[u8], got: &[u8]) -> String {
     let mut text = String::new();
     if expected.len() != got.len() {
         let _ = writeln!(text, "length: expected {} bytes, got {}", expected.len(), got.len());

@@ -25,6 +25,7 @@ use crate::diff::Running;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
+pub use crate::frame::difference;
 use crate::object;
 use crate::plan::ResolvedInterface;
 use crate::plan::knobs;

@@ -1,9 +1,13 @@
 //! The project's tests that need root: real programs, real maps, real packets, in namespaces of their own.
 #![allow(missing_docs, dead_code, reason = "fixtures that not every test uses")]
 
+mod checksums;
 mod common;
 mod control;
+mod differential;
 mod kills;
 mod leftovers;
+mod model;
+mod packets;
 mod survive;
 mod traffic;

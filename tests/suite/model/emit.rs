@@ -1,0 +1,176 @@
+//! The frames that leave.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv4Net;
+use ipnet::Ipv6Net;
+
+use super::parse::Packet;
+
+const TTL: u8 = 64;
+
+/// The ones' complement sum of 16-bit words (RFC 1071): 0xffff over anything with a right checksum.
+pub(crate) fn internet_sum(parts: &[&[u8]]) -> u16 {
+    let bytes = parts.concat();
+    let words = bytes
+        .chunks(2)
+        .map(|word| u64::from(word[0]) << 8 | word.get(1).copied().map_or(0, u64::from));
+    let sum: u64 = words.sum();
+    // Carries added back: the sum modulo 0xffff, where only a sum of nothing is 0.
+    match sum % 0xffff {
+        0 if sum > 0 => 0xffff,
+        rest => u16::try_from(rest).unwrap_or_default(),
+    }
+}
+
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    (!internet_sum(parts)).to_be_bytes()
+}
+
+/// The outer source of a flow to an IPv4 real: the client's last bytes, mixed with its port, behind the
+/// prefix.
+pub(crate) fn source4(prefix: Ipv4Net, client: IpAddr, port: u16) -> Ipv4Addr {
+    let mut tail = match client {
+        IpAddr::V4(v4) => v4.octets(),
+        // All of an IPv6 address: clients of one network differ at its end, networks do not.
+        IpAddr::V6(v6) => v6.octets().chunks(4).fold([0; 4], |sum, word| {
+            [sum[0] ^ word[0], sum[1] ^ word[1], sum[2] ^ word[2], sum[3] ^ word[3]]
+        }),
+    };
+    let [high, low] = port.to_be_bytes();
+    tail[2] ^= low;
+    tail[3] ^= high;
+    let spread = u32::from(prefix.hostmask()) & u32::from_be_bytes(tail);
+    Ipv4Addr::from(u32::from(prefix.network()) | spread)
+}
+
+/// The outer source of a flow to an IPv6 real.
+pub(crate) fn source6(prefix: Ipv6Net, client: IpAddr, port: u16) -> Ipv6Addr {
+    let tail: [u8; 4] = match client {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => *v6.octets().last_chunk().unwrap_or(&[0; 4]),
+    };
+    let [high, low] = port.to_be_bytes();
+    let tail = u32::from_be_bytes([tail[0] ^ high, tail[1] ^ low, tail[2], tail[3]]);
+    let spread = u128::from(prefix.hostmask()) & u128::from(tail);
+    Ipv6Addr::from(u128::from(prefix.network()) | spread)
+}
+
+/// Ethernet header and tags, from us to `destination`.
+fn link(packet: &Packet<'_>, destination: &[u8], v6: bool) -> Vec<u8> {
+    let ether_type = if v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+    let tags = &packet.link[12..packet.link.len() - 2];
+    [destination, &packet.link[..6], tags, &ether_type].concat()
+}
+
+fn header4(class: u8, length: usize, protocol: u8, source: Ipv4Addr, to: Ipv4Addr) -> [u8; 20] {
+    let mut header = [0; 20];
+    header[0] = 0x45;
+    header[1] = class;
+    header[2..4].copy_from_slice(&word(length));
+    header[8] = TTL;
+    header[9] = protocol;
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..].copy_from_slice(&to.octets());
+    let sum = checksum(&[&header]);
+    header[10..12].copy_from_slice(&sum);
+    header
+}
+
+fn header6(class: u8, payload: usize, next: u8, source: Ipv6Addr, to: Ipv6Addr) -> [u8; 40] {
+    let mut header = [0; 40];
+    header[0] = 0x60 | class >> 4;
+    header[1] = class << 4;
+    header[4..6].copy_from_slice(&word(payload));
+    header[6] = next;
+    header[7] = TTL;
+    header[8..24].copy_from_slice(&source.octets());
+    header[24..].copy_from_slice(&to.octets());
+    header
+}
+
+fn word(number: usize) -> [u8; 2] {
+    u16::try_from(number).expect("packets are shorter").to_be_bytes()
+}
+
+/// The protocol number of what is inside.
+fn inner(packet: &Packet<'_>) -> u8 {
+    if packet.is_v6() { 41 } else { 4 }
+}
+
+pub(crate) fn in_ipv4(
+    packet: &Packet<'_>,
+    gateway: [u8; 6],
+    source: Ipv4Addr,
+    real: Ipv4Addr,
+) -> Vec<u8> {
+    let outer = header4(packet.class, 20 + packet.length, inner(packet), source, real);
+    [&link(packet, &gateway, false), outer.as_slice(), packet.ip].concat()
+}
+
+pub(crate) fn in_ipv6(
+    packet: &Packet<'_>,
+    gateway: [u8; 6],
+    source: Ipv6Addr,
+    real: Ipv6Addr,
+) -> Vec<u8> {
+    let outer = header6(packet.class, packet.length, inner(packet), source, real);
+    [&link(packet, &gateway, true), outer.as_slice(), packet.ip].concat()
+}
+
+/// The frame, back to its sender as an answer of type `reply`.
+pub(crate) fn echo_reply(packet: &Packet<'_>, reply: u8) -> Vec<u8> {
+    let mut ip = packet.ip.to_vec();
+    let icmp = if packet.is_v6() {
+        ip[7] = TTL;
+        ip[8..24].copy_from_slice(&packet.ip[24..40]);
+        ip[24..40].copy_from_slice(&packet.ip[8..24]);
+        40
+    } else {
+        ip[8] = TTL;
+        ip[12..16].copy_from_slice(&packet.ip[16..20]);
+        ip[16..20].copy_from_slice(&packet.ip[12..16]);
+        ip[10..12].fill(0);
+        let sum = checksum(&[&ip[..20]]);
+        ip[10..12].copy_from_slice(&sum);
+        20
+    };
+    // A wrong checksum stays as wrong as it is: it grows by what the type shrinks by, modulo 0xffff.
+    let check = |ip: &[u8]| u32::from(ip[icmp + 2]) << 8 | u32::from(ip[icmp + 3]);
+    let shrunk = (u32::from(ip[icmp]) << 8) + 0xffff - (u32::from(reply) << 8);
+    let sum = match (check(&ip) + shrunk) % 0xffff {
+        0 => 0xffff,
+        sum => sum,
+    };
+    ip[icmp] = reply;
+    ip[icmp + 2..icmp + 4].copy_from_slice(&word(sum as usize));
+    [&packet.link[6..12], &packet.link[..6], &packet.link[12..], &ip].concat()
+}
+
+/// "Fragmentation needed" or "packet too big", back to the sender.
+pub(crate) fn too_big_reply(packet: &Packet<'_>, mtu: u16) -> Vec<u8> {
+    let sender = &packet.link[6..12];
+    let [high, low] = mtu.to_be_bytes();
+    match (packet.destination, packet.source) {
+        (IpAddr::V4(vip), IpAddr::V4(client)) => {
+            let quote = &packet.ip[..84];
+            let mut icmp = [3, 4, 0, 0, 0, 0, high, low];
+            let sum = checksum(&[&icmp, quote]);
+            icmp[2..4].copy_from_slice(&sum);
+            let ip = header4(0, 20 + icmp.len() + quote.len(), 1, vip, client);
+            [&link(packet, sender, false), ip.as_slice(), &icmp, quote].concat()
+        }
+        (IpAddr::V6(vip), IpAddr::V6(client)) => {
+            let quote = &packet.ip[..248];
+            let mut icmp = [2, 0, 0, 0, 0, 0, high, low];
+            let ip = header6(0, icmp.len() + quote.len(), 58, vip, client);
+            let pseudo = [&ip[8..40], &[0, 0, ip[4], ip[5], 0, 0, 0, 58]].concat();
+            let sum = checksum(&[&pseudo, &icmp, quote]);
+            icmp[2..4].copy_from_slice(&sum);
+            [&link(packet, sender, true), ip.as_slice(), &icmp, quote].concat()
+        }
+        _ => unreachable!("a packet has one version"),
+    }
+}

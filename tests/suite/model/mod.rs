@@ -1,0 +1,409 @@
+//! The balancer as its documentation describes it, in plain Rust: what a packet's end is, where it goes
+//! and which bytes leave.
+//!
+//! Written from the description of the wire, not from the C; only the Maglev ring and the hash of a flow
+//! are the library's, which have tests of their own. Time stands still: UDP flows do not expire, and a
+//! limit of events per second is one of events. The guard against floods is not modelled.
+
+mod emit;
+mod parse;
+mod quic;
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::rc::Rc;
+
+use ipnet::Ipv4Net;
+use ipnet::Ipv6Net;
+use l4lb::Config;
+use l4lb::HashMode;
+use l4lb::Oversize;
+use l4lb::Protocol;
+use l4lb::RealState;
+use l4lb::Routing;
+use l4lb::Vip;
+use l4lb::VipConfig;
+use l4lb::hash::flow_slot;
+use l4lb::ring::Member;
+use l4lb::ring::Ring;
+
+use parse::Fragment;
+use parse::Packet;
+use parse::Upper;
+
+pub(crate) use emit::internet_sum;
+
+/// "Too big" answers that one second allows.
+pub(crate) const TOO_BIG_REPLIES: u32 = 1000;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
+
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+const ICMP_HEADER: usize = 8;
+
+/// What becomes of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    /// `XDP_*`
+    pub(crate) action: &'static str,
+    /// By its name in `reasons.h`.
+    pub(crate) reason: &'static str,
+    /// Where it goes.
+    pub(crate) real: Option<IpAddr>,
+    /// What leaves, or reaches the kernel. `None`: dropped.
+    pub(crate) frame: Option<Vec<u8>>,
+}
+
+/// A balancer with the flows that it remembers.
+#[derive(Debug)]
+pub(crate) struct Model {
+    services: HashMap<Vip, Service>,
+    addresses: HashSet<IpAddr>,
+    server_ids: HashMap<u32, IpAddr>,
+    flows: HashMap<Flow, IpAddr>,
+    wire: Wire,
+    too_big_replies: u32,
+}
+
+/// What is the same for all VIPs.
+#[derive(Clone, Copy, Debug)]
+struct Wire {
+    /// `None`: the interface is not served.
+    gateway: Option<[u8; 6]>,
+    /// Bytes of IP packet that can be forwarded.
+    longest: usize,
+    tell_sender: bool,
+    source4: Ipv4Net,
+    source6: Ipv6Net,
+}
+
+#[derive(Debug)]
+struct Service {
+    hash: HashMode,
+    remembers: bool,
+    quic: bool,
+    members: Vec<IpAddr>,
+    ring: Option<Rc<Ring>>,
+    down: BTreeSet<IpAddr>,
+}
+
+/// What a VIP's hash mode leaves of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Flow {
+    vip: Vip,
+    client: IpAddr,
+    client_port: u16,
+    port: u16,
+}
+
+/// What selects the real of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Talk<'a> {
+    vip: Vip,
+    client: IpAddr,
+    client_port: u16,
+    port: u16,
+    kind: Kind<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind<'a> {
+    Tcp {
+        syn: bool,
+        rst: bool,
+    },
+    Udp {
+        payload: &'a [u8],
+    },
+    IcmpError,
+    /// Ends within its transport header.
+    Runt,
+}
+
+/// Dropped or passed, and why.
+type End = Result<(&'static str, IpAddr, Vec<u8>), &'static str>;
+
+impl Model {
+    /// A balancer that has seen no packet.
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut rings = HashMap::new();
+        let services: HashMap<Vip, Service> =
+            config.vips.iter().map(|vip| (name_of(vip), Service::new(vip, &mut rings))).collect();
+        let packets = &config.packets;
+        let wire = Wire {
+            gateway: config.interfaces.first().map(|interface| {
+                interface.gateway_mac.expect("packet tests have fixed gateways").0.into_array()
+            }),
+            longest: packets.max_frame as usize - 14,
+            tell_sender: packets.oversize == Oversize::Icmp,
+            source4: packets.source_v4(),
+            source6: packets.source_v6(),
+        };
+        Self {
+            addresses: services.keys().map(|vip| vip.address).collect(),
+            services,
+            server_ids: config.server_ids.iter().map(|entry| (entry.id, entry.real)).collect(),
+            flows: HashMap::new(),
+            wire,
+            too_big_replies: 0,
+        }
+    }
+
+    /// What becomes of the next frame.
+    pub(crate) fn judge(&mut self, frame: &[u8]) -> Judgement {
+        let end = match Packet::parse(frame) {
+            Err(reason) => Err(reason),
+            Ok(packet) => self.judge_packet(&packet),
+        };
+        match end {
+            Ok((reason, real, frame)) => Judgement {
+                action: "XDP_TX",
+                reason,
+                real: (!real.is_unspecified()).then_some(real),
+                frame: Some(frame),
+            },
+            Err(reason) if PASSES.contains(&reason) => {
+                Judgement { action: "XDP_PASS", reason, real: None, frame: Some(frame.to_vec()) }
+            }
+            Err(reason) => Judgement { action: "XDP_DROP", reason, real: None, frame: None },
+        }
+    }
+
+    /// "Too big" answers given so far.
+    pub(crate) fn too_big_replies(&self) -> u32 {
+        self.too_big_replies
+    }
+
+    fn judge_packet(&mut self, packet: &Packet<'_>) -> End {
+        let (protocol, body) = match packet.upper {
+            Upper::Hidden(reason) => {
+                return Err(self.at_vip_address(packet).err().unwrap_or(reason));
+            }
+            Upper::Protocol { number, body } => (number, body),
+        };
+        let icmp = if packet.is_v6() { ICMP6 } else { ICMP };
+        match protocol {
+            TCP | UDP => self.judge_transport(packet, protocol, body),
+            _ if protocol == icmp => self.judge_icmp(packet, body),
+            // Katran drops them, and what they are fragments of may hide behind further headers.
+            _ if packet.is_v6() && packet.fragment != Fragment::No => {
+                Err(self.at_vip_address(packet).err().unwrap_or("fragment"))
+            }
+            _ => Err("other_protocol"),
+        }
+    }
+
+    /// Passes what is for no VIP address, or not this balancer's business.
+    fn at_vip_address(&self, packet: &Packet<'_>) -> Result<(), &'static str> {
+        if !self.addresses.contains(&packet.destination) {
+            return Err("not_vip");
+        }
+        self.wire.gateway.map(|_| ()).ok_or("other_interface")
+    }
+
+    fn judge_transport(&mut self, packet: &Packet<'_>, protocol: u8, body: &[u8]) -> End {
+        let address = packet.destination;
+        let protocol = Protocol::from_number(protocol).expect("TCP or UDP");
+        let first = packet.fragment != Fragment::Later;
+        let Some([a, b, c, d]) = body.first_chunk().copied().filter(|_| first) else {
+            // No ports: to be dropped if the address has VIPs of this protocol at all.
+            let mut vips = self.services.keys();
+            let any = vips.find(|vip| vip.address == address && vip.protocol == protocol);
+            let vip = *any.ok_or("not_vip")?;
+            let client = packet.source;
+            return self
+                .forward(packet, Talk { vip, client, client_port: 0, port: 0, kind: Kind::Runt });
+        };
+        let (client_port, port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let vip = self.vip_of(address, protocol, port).ok_or("not_vip")?;
+        let kind = match protocol {
+            Protocol::Tcp if body.len() >= TCP_HEADER => {
+                Kind::Tcp { syn: body[13] & 0x02 != 0, rst: body[13] & 0x04 != 0 }
+            }
+            Protocol::Udp if body.len() >= UDP_HEADER => Kind::Udp { payload: &body[UDP_HEADER..] },
+            _ => Kind::Runt,
+        };
+        self.forward(packet, Talk { vip, client: packet.source, client_port, port, kind })
+    }
+
+    /// The VIP with this port, else the one that takes every port.
+    fn vip_of(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<Vip> {
+        let candidates = [port, 0].map(|port| Vip { address, port, protocol });
+        candidates.into_iter().find(|vip| self.services.contains_key(vip))
+    }
+
+    fn judge_icmp<'a>(&mut self, packet: &Packet<'a>, body: &'a [u8]) -> End {
+        let header =
+            body.first_chunk::<ICMP_HEADER>().filter(|_| packet.fragment != Fragment::Later);
+        let (request, reply, errors) = if packet.is_v6() {
+            (128, 129, [1, 2, 3].as_slice())
+        } else {
+            (8, 0, [3, 11].as_slice())
+        };
+        match header {
+            Some([kind, ..]) if errors.contains(kind) => {
+                let talk = self.quoted(packet, &body[ICMP_HEADER..]).ok_or("other_icmp")?;
+                self.forward(packet, talk)
+            }
+            Some([kind, ..]) if *kind != request => Err("other_icmp"),
+            _ => {
+                self.at_vip_address(packet)?;
+                packet.unfit(header.is_none())?;
+                if packet.has_extensions {
+                    return Err("extension_headers");
+                }
+                Ok(("echo_reply", Ipv4Addr::UNSPECIFIED.into(), emit::echo_reply(packet, reply)))
+            }
+        }
+    }
+
+    /// The flow of a VIP that an ICMP error is about, from what it quotes.
+    fn quoted<'a>(&self, packet: &Packet<'a>, quote: &'a [u8]) -> Option<Talk<'a>> {
+        let quoted = packet.parse_quote(quote)?;
+        let Upper::Protocol { number, body } = quoted.upper else { return None };
+        // The VIP's real sent it, to the client.
+        if quoted.source != packet.destination || quoted.fragment == Fragment::Later {
+            return None;
+        }
+        let ports: [u8; 8] = *body.first_chunk()?;
+        let port = u16::from_be_bytes([ports[0], ports[1]]);
+        let client_port = u16::from_be_bytes([ports[2], ports[3]]);
+        let vip = self.vip_of(quoted.source, Protocol::from_number(number)?, port)?;
+        Some(Talk { vip, client: quoted.destination, client_port, port, kind: Kind::IcmpError })
+    }
+
+    fn forward(&mut self, packet: &Packet<'_>, talk: Talk<'_>) -> End {
+        let gateway = self.wire.gateway.ok_or("other_interface")?;
+        packet.unfit(matches!(talk.kind, Kind::Runt))?;
+        let flow = self.flow_of(&talk);
+        let (reason, real) = self.select(&talk, flow)?;
+        if packet.ip.len() > self.wire.longest {
+            return self.too_long(packet, &talk);
+        }
+        // The synthetic source derives from the client as the VIP's hash mode leaves it, but with the
+        // packet's own port.
+        let port = match self.services[&talk.vip].hash {
+            HashMode::NoSourcePort => 0,
+            _ => talk.client_port,
+        };
+        let frame = match real {
+            IpAddr::V4(real) => {
+                let source = emit::source4(self.wire.source4, flow.client, port);
+                emit::in_ipv4(packet, gateway, source, real)
+            }
+            IpAddr::V6(real) => {
+                let source = emit::source6(self.wire.source6, flow.client, port);
+                emit::in_ipv6(packet, gateway, source, real)
+            }
+        };
+        let reason = if matches!(talk.kind, Kind::IcmpError) { "icmp_error" } else { reason };
+        Ok((reason, real, frame))
+    }
+
+    fn flow_of(&self, talk: &Talk<'_>) -> Flow {
+        let Talk { vip, client, client_port, port, .. } = *talk;
+        let any_port = vip.port == 0;
+        let flow = Flow { vip, client, client_port, port };
+        let nobody = match client {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        match self.services[&vip].hash {
+            HashMode::FiveTuple if any_port => Flow { port: 0, ..flow },
+            HashMode::FiveTuple | HashMode::SourceAndDestinationPort => flow,
+            HashMode::NoSourcePort if any_port => Flow { client_port: 0, port: 0, ..flow },
+            HashMode::NoSourcePort => Flow { client_port: 0, ..flow },
+            HashMode::DestinationPort => Flow { client: nobody, client_port: port, ..flow },
+        }
+    }
+
+    fn select(
+        &mut self,
+        talk: &Talk<'_>,
+        flow: Flow,
+    ) -> Result<(&'static str, IpAddr), &'static str> {
+        let service = &self.services[&talk.vip];
+        if let Kind::Udp { payload } = talk.kind
+            && service.quic
+            && let Some(id) = quic::server_id(payload)
+            && let Some(real) = self.server_ids.get(&id)
+            && !service.down.contains(real)
+        {
+            if service.remembers {
+                self.flows.insert(flow, *real);
+            }
+            return Ok(("server_id", *real));
+        }
+        let (syn, rst) = match talk.kind {
+            Kind::Tcp { syn, rst } => (syn, rst),
+            _ => (false, false),
+        };
+        if service.remembers
+            && !syn
+            && let Some(real) = self.flows.get(&flow)
+        {
+            return Ok(("connection_table", *real));
+        }
+        let ring = service.ring.as_ref().ok_or("no_real")?;
+        let slot = flow_slot(flow.client, flow.client_port, flow.port);
+        let real = service.members[ring.member_at(slot)];
+        if service.remembers && !rst && !matches!(talk.kind, Kind::IcmpError) {
+            self.flows.insert(flow, real);
+        }
+        Ok(("ring", real))
+    }
+
+    fn too_long(&mut self, packet: &Packet<'_>, talk: &Talk<'_>) -> End {
+        if !self.wire.tell_sender || matches!(talk.kind, Kind::IcmpError) {
+            return Err("too_big");
+        }
+        if self.too_big_replies == TOO_BIG_REPLIES {
+            return Err("too_big_limited");
+        }
+        self.too_big_replies += 1;
+        let mtu = u16::try_from(self.wire.longest).expect("frames are shorter");
+        Ok(("too_big_reply", Ipv4Addr::UNSPECIFIED.into(), emit::too_big_reply(packet, mtu)))
+    }
+}
+
+const PASSES: [&str; 6] =
+    ["not_vip", "not_ip", "bad_ip_header", "other_protocol", "other_icmp", "other_interface"];
+
+fn name_of(config: &VipConfig) -> Vip {
+    Vip { address: config.address, port: config.port, protocol: config.protocol }
+}
+
+type Rings = HashMap<Vec<(IpAddr, u32)>, Option<Rc<Ring>>>;
+
+impl Service {
+    fn new(config: &VipConfig, rings: &mut Rings) -> Self {
+        let up: Vec<_> = config
+            .reals
+            .iter()
+            .filter(|real| real.state == RealState::Up)
+            .map(|real| (real.address, real.weight))
+            .collect();
+        let ring = rings.entry(up.clone()).or_insert_with(|| {
+            let members: Vec<_> =
+                up.iter().map(|&(address, weight)| Member { address, weight }).collect();
+            Ring::build(&members).map(Rc::new)
+        });
+        let down = config.reals.iter().filter(|real| real.state == RealState::Down);
+        Self {
+            hash: config.hash,
+            remembers: config.connection_table,
+            quic: config.routing.contains(&Routing::QuicConnectionId),
+            members: up.iter().map(|(address, _)| *address).collect(),
+            ring: ring.clone(),
+            down: down.map(|real| real.address).collect(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Frames for packet tests.
+pub(crate) mod frame;
