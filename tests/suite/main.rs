@@ -9,5 +9,6 @@ mod kills;
 mod leftovers;
 mod model;
 mod packets;
+mod quickstart;
 mod survive;
 mod traffic;
