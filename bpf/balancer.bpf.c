@@ -62,11 +62,12 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	struct real *real;
 	int why, reason;
 
+	/* A packet without ports is for some VIP of its address, nobody knows which. */
+	p->vip = vip->id;
+	p->has_vip = !(vip->flags & LB_VIP_MARKER);
 	reason = unfit(p);
 	if (reason)
 		return reason;
-	p->vip = vip->id;
-	p->has_vip = 1;
 	why = select_real(ctx, p, vip, cpu, &real);
 	if (!real)
 		return why;

@@ -359,6 +359,9 @@ pub(crate) fn plan(
     plan_tables(&mut plan, snapshot, config, host)?;
     plan_interfaces(&mut plan, snapshot, interfaces, config);
     plan_detaching(&mut plan, snapshot, interfaces, config);
+    if config.interfaces.is_empty() && !config.vips.is_empty() {
+        plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
+    }
     let table = diff(&snapshot.table, &Table::from(config));
     plan.vips.clone_from(&table.vips);
     plan.server_ids.clone_from(&table.server_ids);
