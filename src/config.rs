@@ -531,9 +531,11 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn key_of(path: &serde_path_to_error::Path) -> String {
+/// Where in a file; empty: at its top, or where no key could be read.
+pub(crate) fn key_of(path: &serde_path_to_error::Path) -> String {
     let text = path.to_string();
-    if text == "." { String::new() } else { text }
+    let known = text.trim_end_matches('?').trim_end_matches('.');
+    known.to_owned()
 }
 
 impl Config {

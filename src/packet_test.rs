@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::GatewayAddress;
+use crate::config::key_of;
 use crate::dataplane::Dataplane;
 use crate::diff::Running;
 use crate::diff::diff;
@@ -164,9 +165,9 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
         .map_err(|source| error(String::new(), format!("cannot be read: {source}")))?;
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let parsed: File = serde_path_to_error::deserialize(&mut deserializer).map_err(|wrong| {
-        let key = wrong.path().to_string();
+        let key = key_of(wrong.path());
         error(
-            if key == "." { String::new() } else { format!("{key}: ") },
+            if key.is_empty() { String::new() } else { format!("{key}: ") },
             wrong.inner().to_string(),
         )
     })?;
