@@ -1,10 +1,14 @@
 //! The project's tests that need root: real programs, real maps, real packets, in namespaces of their own.
 #![allow(missing_docs, dead_code, reason = "fixtures that not every test uses")]
 
+mod chain_decap;
 mod checksums;
 mod common;
 mod control;
 mod differential;
+mod errors;
+mod file_errors;
+mod interfaces;
 mod kills;
 mod leftovers;
 mod model;

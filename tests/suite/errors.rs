@@ -1,0 +1,300 @@
+//! What a host can be in the way of: each is one line on stderr that says so, exit code 1, and nothing changes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapFlags;
+use libbpf_rs::MapHandle;
+
+use crate::common::Host;
+use crate::common::Lbctl;
+use crate::common::NetNs;
+use crate::common::Output;
+use crate::common::Topology;
+use crate::common::UPLINK;
+use crate::common::Verdict;
+use crate::common::XdpLink;
+use crate::common::config;
+use crate::common::config_file;
+use crate::common::vip;
+
+const VIP: &str = "tcp://10.200.1.1:80";
+
+/// An interface of a configuration.
+fn interface(name: &str, mode: &str, gateway: &str) -> String {
+    format!("[[interfaces]]\nname = \"{name}\"\nxdp_mode = \"{mode}\"\n{gateway}\n")
+}
+
+const GATEWAY_MAC: &str = "gateway_mac = \"02:00:00:00:00:fe\"";
+
+/// Fails unless the run failed, with one line that has these words.
+#[track_caller]
+fn refused(output: &Output, words: &[&str]) {
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+    // Warnings are lines of their own.
+    let lines: Vec<_> = output.stderr.lines().filter(|line| !line.starts_with(" WARN ")).collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("error: "), "one line, not {output}");
+    for word in words {
+        assert!(lines[0].contains(word), "'{word}' is not in {output}");
+    }
+}
+
+/// Runs `lbctl apply` by way of another program, in a place where everybody can read it.
+#[track_caller]
+fn apply_by_way_of(host: &Host, wrapper: &[&str], bpffs: &str) -> Output {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let (lbctl, file) = (folder.path().join("lbctl"), folder.path().join("lb.toml"));
+    fs::copy(env!("CARGO_BIN_EXE_lbctl"), &lbctl).expect("copy lbctl");
+    fs::write(&file, Host::config("")).expect("write a file");
+    for path in [folder.path(), &lbctl, &file] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .expect("let everybody read it");
+    }
+    let mut command: Command = host.ns.command(wrapper[0]);
+    let output = command
+        .args(&wrapper[1..])
+        .arg(&lbctl)
+        .args(["--bpffs", bpffs, "apply", "-f"])
+        .arg(&file)
+        .output();
+    let output = output.expect("run it");
+    Output {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        stdout_bytes: output.stdout,
+    }
+}
+
+#[test]
+fn not_root() {
+    let host = Host::new();
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    refused(&apply_by_way_of(&host, &nobody, host.bpffs.text()), &["not root", "sudo"]);
+    assert!(!host.has_pins(""));
+}
+
+#[test]
+fn kernel_too_old() {
+    let host = Host::new();
+    let output = apply_by_way_of(&host, &["setarch", "--uname-2.6"], host.bpffs.text());
+    refused(&output, &["kernel 2.6.", "too old", "5.15 or newer"]);
+    assert!(!host.has_pins(""));
+}
+
+#[test]
+fn no_bpf_filesystem() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().expect("make a folder");
+    let plain = folder.path().to_str().expect("a printable path");
+    let missing = format!("{plain}/missing");
+    for path in [plain, &missing] {
+        let mount = format!("mount -t bpf bpf {path}");
+        refused(
+            &apply_by_way_of(&host, &["env"], path),
+            &["no bpf filesystem at", &mount, "--mount-bpffs"],
+        );
+    }
+    assert_eq!(fs::read_dir(plain).expect("read a folder").count(), 0, "nothing is created");
+
+    // What it offers works; the mount is in a namespace that ends with the command.
+    let output = apply_by_way_of(&host, &["sh", "-c", "exec \"$@\" --mount-bpffs", "sh"], &missing);
+    assert_eq!(output.code(), Some(0), "{output}");
+}
+
+/// Files that name an interface which cannot be used; after a number of preparations.
+#[test]
+fn interfaces_that_cannot_be_used() {
+    let host = Host::new();
+    host.ns.shell(
+        "ip link add second type veth peer name other
+         ip addr add 172.32.0.2/24 dev second
+         ip link set second up; ip link set other up
+         ip link add idle type veth peer name idle-too
+         ip link add no-carrier type veth peer name silent
+         ip link set no-carrier up; ip addr add 172.33.0.2/24 dev no-carrier",
+    );
+    let _foreign = XdpLink::attach(&host.ns, "second", Verdict::Pass);
+    let auto = "";
+    for (name, mode, gateway, words) in [
+        ("absent", "auto", GATEWAY_MAC, &["no interface \"absent\"", "ip link"][..]),
+        (
+            "second",
+            "auto",
+            GATEWAY_MAC,
+            &["second already runs XDP program 'test_Pass' (id ", "xdp off"],
+        ),
+        ("second", "generic", GATEWAY_MAC, &["second already runs XDP program"]),
+        ("lo", "native", GATEWAY_MAC, &["lo cannot run XDP in native mode", "generic"]),
+        ("idle", "native", auto, &["interface idle is down", "ip link set idle up"]),
+        ("no-carrier", "native", "gateway = \"172.33.0.254\"", &["no-carrier has no carrier"]),
+        ("second", "native", auto, &["second has no default route", "gateway_mac"]),
+        ("lo", "generic", auto, &["lo has no default route"]),
+        (
+            "uplink",
+            "native",
+            "gateway = \"172.31.0.99\"",
+            &["172.31.0.99 of interface uplink did not answer ARP"],
+        ),
+        (
+            "uplink",
+            "native",
+            "gateway = \"fc00:31::99\"",
+            &["fc00:31::99 of interface uplink did not answer"],
+        ),
+    ] {
+        let file = config_file(&interface(name, mode, gateway));
+        let path = file.path().to_str().expect("a printable path");
+        refused(&host.lbctl().run(&["apply", "-f", path]), words);
+        assert!(!host.has_pins("default"), "{name}: nothing is pinned");
+    }
+    assert!(!host.has_xdp(UPLINK) && !host.has_xdp("lo"));
+    for (interface, words) in [
+        ("absent", &["no interface \"absent\""][..]),
+        ("second", &["second already runs XDP program"]),
+        ("idle-too", &["idle-too has no address", "--address"]),
+    ] {
+        refused(&host.lbctl().run(&["decap", "attach", interface]), words);
+        assert!(!host.has_pins("default"), "{interface}: nothing is pinned");
+    }
+    refused(
+        &host.lbctl().run(&["decap", "attach", "lo", "--xdp-mode", "native"]),
+        &["lo cannot run XDP in native mode"],
+    );
+    assert!(!host.has_pins("default"));
+}
+
+/// The same beside an interface that works, of an instance that is new and of one that runs.
+#[test]
+fn one_interface_of_two_cannot_be_used() {
+    let host = Host::new();
+    host.ns.shell(
+        "ip link add second type veth peer name other; ip link set second up; ip link set other up",
+    );
+    let _foreign = XdpLink::attach(&host.ns, "second", Verdict::Pass);
+    let first = interface("uplink", "native", GATEWAY_MAC);
+    let bad = [
+        (interface("second", "native", GATEWAY_MAC), "already runs XDP program"),
+        (interface("lo", "native", GATEWAY_MAC), "native mode"),
+        (interface("absent", "native", GATEWAY_MAC), "no interface \"absent\""),
+    ];
+    let apply = |interfaces: &str, vips: &str| {
+        let file = config_file(&format!("{interfaces}{vips}"));
+        host.lbctl().run(&["apply", "-f", file.path().to_str().expect("a printable path")])
+    };
+    for (second, words) in &bad {
+        refused(&apply(&(first.clone() + second), &vip(VIP, &["10.0.0.1"])), &[words]);
+        assert!(!host.has_pins("default") && !host.has_xdp(UPLINK), "{second}: nothing remains");
+    }
+    assert_eq!(apply(&first, &vip(VIP, &["10.0.0.1"])).code(), Some(0));
+    let saved = host.lbctl().ok(&["save"]).stdout;
+    for (second, words) in &bad {
+        refused(&apply(&(first.clone() + second), &vip(VIP, &["10.0.0.2"])), &[words]);
+        assert_eq!(host.lbctl().ok(&["save"]).stdout, saved, "{second}: nothing changes");
+        assert!(host.has_xdp(UPLINK) && !host.has_xdp("lo"), "{second}: what is attached stays");
+    }
+    // A mode that is not possible leaves the one that is.
+    host.ns.shell("ip link add bridge type bridge 2>/dev/null || ip link add bridge type dummy; ip link set bridge up");
+    assert_eq!(apply(&interface("bridge", "generic", GATEWAY_MAC), "").code(), Some(0));
+    refused(
+        &apply(&interface("bridge", "native", GATEWAY_MAC), ""),
+        &["bridge cannot run XDP in native mode"],
+    );
+    assert!(host.has_xdp("bridge"), "it goes on in generic mode");
+}
+
+/// Pins of a build with other structs: refused with what to do, and that works.
+#[test]
+fn another_abi_version() {
+    let host = Host::new();
+    let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
+    let path = file.path().to_str().expect("a printable path");
+    host.lbctl().ok(&["apply", "-f", path]);
+
+    let pins = host.bpffs.path().join("l4lb/default/map");
+    let control =
+        MapHandle::from_pinned_path(pins.join("control")).expect("open the control record");
+    let key = 0_u32.to_ne_bytes();
+    let mut value = control.lookup(&key, MapFlags::ANY).expect("read it").expect("it is there");
+    value[..4].copy_from_slice(&99_u32.to_ne_bytes());
+    control.update(&key, &value, MapFlags::ANY).expect("write it");
+
+    for command in [
+        vec!["plan", "-f", path],
+        vec!["apply", "-f", path],
+        vec!["save"],
+        vec!["status"],
+        vec!["stats"],
+        vec!["vip", "list"],
+        vec!["vip", "add", "tcp://10.200.1.2:80"],
+        vec!["real", "delete", VIP, "10.0.0.1"],
+    ] {
+        let words = [
+            "instance 'default' runs data of ABI version 99, this build has version ",
+            "lbctl down",
+        ];
+        refused(&host.lbctl().run(&command), &words);
+    }
+    assert_eq!(
+        control.lookup(&key, MapFlags::ANY).expect("read it"),
+        Some(value),
+        "nothing is written"
+    );
+    assert!(host.has_xdp(UPLINK), "it goes on");
+    drop(control);
+    host.lbctl().ok(&["down"]);
+    assert!(!host.has_pins("default") && !host.has_xdp(UPLINK));
+    host.lbctl().ok(&["apply", "-f", path]);
+}
+
+/// Commands that need an instance which does not run.
+#[test]
+fn nothing_runs() {
+    let host = Host::new();
+    for command in
+        [vec!["save"], vec!["status"], vec!["stats"], vec!["vip", "list"], vec!["real", "list"]]
+    {
+        refused(&host.lbctl().run(&command), &["instance 'default' does not run", "lbctl apply"]);
+    }
+    refused(
+        &host.lbctl().run(&["decap", "status"]),
+        &["'default' does not decapsulate", "lbctl decap attach"],
+    );
+    assert_eq!(host.lbctl().ok(&["down"]).stdout, "instance 'default' was not running\n");
+    assert_eq!(host.lbctl().ok(&["decap", "detach"]).stdout, "nothing to detach\n");
+    assert!(!host.has_pins(""), "asking creates nothing");
+}
+
+/// No gateway answers any more: an error, and the last one goes on serving.
+#[test]
+fn a_gateway_that_falls_silent() {
+    let topology = Topology::new(0);
+    let bpffs = crate::common::Bpffs::new();
+    let lbctl = Lbctl::new(&bpffs).in_ns(&topology.balancer.ns);
+    lbctl.apply(&config(""));
+    let saved = lbctl.ok(&["save"]).stdout;
+    topology.router.shell(
+        "ip addr flush dev to-balancer; sysctl -qw net.ipv6.conf.to-balancer.disable_ipv6=1",
+    );
+    topology.balancer.ns.shell("ip neigh flush all");
+    let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
+    let output = lbctl.run(&["apply", "-f", file.path().to_str().expect("a printable path")]);
+    refused(&output, &["gateway 172.31.0.254 of interface uplink did not answer"]);
+    assert_eq!(lbctl.ok(&["save"]).stdout, saved);
+}
+
+/// `auto` takes generic mode where native is not possible, and says so.
+#[test]
+fn auto_mode_warns() {
+    let ns = NetNs::new();
+    let bpffs = crate::common::Bpffs::new();
+    let lbctl = Lbctl::new(&bpffs).in_ns(&ns);
+    let output = lbctl.apply(&interface("lo", "auto", GATEWAY_MAC));
+    assert!(output.stderr.contains("WARN interface lo: native XDP is not possible"), "{output}");
+    let status = crate::common::json(&lbctl.ok(&["status", "--json"]));
+    assert_eq!(status["interfaces"]["lo"]["mode"], "generic");
+    assert_eq!(status["interfaces"]["lo"]["xdp_mode"], "auto");
+}

@@ -1,0 +1,256 @@
+//! Interfaces: their gateways, several in one instance, several instances, modes, and what becomes of them.
+
+use std::net::SocketAddr;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+
+use crate::common::Bpffs;
+use crate::common::Capture;
+use crate::common::Direction;
+use crate::common::Frame;
+use crate::common::Host;
+use crate::common::Lbctl;
+use crate::common::Leaks;
+use crate::common::NetNs;
+use crate::common::Rig;
+use crate::common::Topology;
+use crate::common::UPLINK;
+use crate::common::Verdict;
+use crate::common::XdpLink;
+use crate::common::config;
+use crate::common::config_file;
+use crate::common::config_in_mode;
+use crate::common::goes_on;
+use crate::common::http_get;
+use crate::common::json;
+use crate::common::send_frame;
+use crate::common::server;
+use crate::common::vip;
+use crate::common::wait_until;
+
+const VIP: &str = "tcp://10.200.1.1:80";
+const UDP_VIP: &str = "udp://10.200.1.1:53";
+
+/// Whether a frame holds an IPv4 packet in an IPv4 packet to 10.0.0.1.
+fn is_encapsulated(frame: &Frame) -> bool {
+    let bytes = &frame.bytes;
+    bytes.get(12..14) == Some(&[8, 0])
+        && bytes.get(23) == Some(&4)
+        && bytes.get(30..34) == Some(&[10, 0, 0, 1])
+}
+
+/// Sends a datagram to a VIP and returns the MAC to which the balancer sends it on.
+#[track_caller]
+fn mac_towards_reals(topology: &Topology) -> [u8; 6] {
+    let mut capture = Capture::start(&topology.router, &topology.balancer.router_interface);
+    let socket = topology.client.ns.open(|| UdpSocket::bind("0.0.0.0:0")).expect("open a socket");
+    socket.send_to(b"?", server(UDP_VIP)).expect("send");
+    let frame =
+        capture.wait_for(|frame| frame.direction == Direction::In && is_encapsulated(frame));
+    frame.bytes[..6].try_into().expect("six bytes")
+}
+
+#[test]
+fn gateways() {
+    let topology = Topology::new(1);
+    let bpffs = Bpffs::new();
+    let lbctl = Lbctl::new(&bpffs).in_ns(&topology.balancer.ns);
+    let router = topology.balancer.gateway_mac;
+    let other = [2, 0, 0, 0, 0xfe, 0x99];
+    let apply = |gateway: &str| {
+        let interface =
+            format!("[[interfaces]]\nname = \"{UPLINK}\"\nxdp_mode = \"native\"\n{gateway}\n");
+        let file = config_file(&(interface + &vip(UDP_VIP, &["10.0.0.1"])));
+        let path = file.path().to_str().expect("a printable path");
+        lbctl.ok(&["apply", "-f", path]);
+        lbctl.ok(&["plan", "-f", path]);
+    };
+    for (gateway, mac) in [
+        ("", router),
+        ("gateway_mac = \"02:00:00:00:fe:99\"", other),
+        ("gateway = \"172.31.0.254\"", router),
+        ("gateway_mac = \"02:00:00:00:fe:99\"", other),
+        ("gateway = \"fc00:31::fe\"", router),
+        ("gateway = \"auto\"", router),
+    ] {
+        apply(gateway);
+        assert_eq!(mac_towards_reals(&topology), mac, "{gateway}");
+    }
+
+    // Where only one family has a default route, it is that.
+    topology.balancer.ns.shell("ip -4 route del default; ip neigh flush all");
+    apply("");
+    assert_eq!(mac_towards_reals(&topology), router, "by way of IPv6");
+
+    // Another router in its place: the next apply finds out.
+    topology.router.shell("ip link set to-balancer address 02:00:00:00:fe:99");
+    topology.balancer.ns.shell("ip neigh flush all");
+    apply("gateway = \"172.31.0.254\"");
+    assert_eq!(mac_towards_reals(&topology), other, "another MAC");
+}
+
+/// A second network at the balancer: `second`, at whose other end is the namespace that this returns.
+fn second_network(topology: &Topology) -> (NetNs, XdpLink) {
+    let edge = NetNs::new();
+    topology.balancer.ns.shell(&format!(
+        "ip link add second mtu 1600 address 02:00:00:00:00:b2 type veth \
+           peer name edge mtu 1600 address 02:00:00:00:fe:b2 netns {}
+         ip addr add 172.32.0.2/24 dev second
+         ip link set second up",
+        edge.path().display()
+    ));
+    edge.shell("ip addr add 172.32.0.254/24 dev edge; ip link set edge up");
+    let pass = XdpLink::attach(&edge, "edge", Verdict::Pass);
+    (edge, pass)
+}
+
+/// Sends a datagram to a VIP from the second network; whether it comes back, for the real, within moments.
+#[track_caller]
+fn balanced_at_second(edge: &NetNs, vip: &str) -> bool {
+    let SocketAddr::V4(to) = server(vip) else { panic!("IPv4") };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0xfe, 0xb2], [2, 0, 0, 0, 0, 0xb2])
+        .ipv4([172, 32, 0, 254], to.ip().octets(), 64)
+        .udp(40_000, to.port())
+        .write(&mut frame, b"?")
+        .expect("a frame");
+    let mut capture = Capture::start(edge, "edge");
+    send_frame(edge, "edge", &frame);
+    wait_until(Duration::from_millis(500), || {
+        let found = |frame: &&Frame| frame.direction == Direction::In && is_encapsulated(frame);
+        let back = capture.frames().iter().find(found);
+        if let Some(frame) = back {
+            assert_eq!(frame.bytes[..6], [2, 0, 0, 0, 0xfe, 0xb2], "the gateway of this interface");
+        }
+        back.is_some()
+    })
+}
+
+fn second_interface() -> &'static str {
+    "[[interfaces]]\nname = \"second\"\nxdp_mode = \"native\"\ngateway = \"172.32.0.254\"\n\n"
+}
+
+#[test]
+fn several_interfaces_in_one_instance() {
+    let rig = Rig::new(1);
+    let (edge, _pass) = second_network(&rig.topology);
+    let vips = vip(VIP, &["10.0.0.1"]) + &vip(UDP_VIP, &["10.0.0.1"]);
+    rig.lbctl().apply(&config(&vips));
+    let download = rig.download(VIP);
+    let mut leaks = Leaks::watch(&rig);
+    assert!(!balanced_at_second(&edge, UDP_VIP), "nobody serves it as yet");
+
+    rig.lbctl().apply(&(second_interface().to_owned() + &config(&vips)));
+    assert!(balanced_at_second(&edge, UDP_VIP));
+    assert_eq!(mac_towards_reals(&rig.topology), rig.topology.balancer.gateway_mac);
+    goes_on(&download, "a second interface");
+    let status = json(&rig.lbctl().ok(&["status", "--json"]));
+    assert_eq!(status["interfaces"]["second"]["mac"], "02:00:00:00:fe:b2");
+    assert_eq!(status["interfaces"][UPLINK]["mac"], "02:00:00:00:fe:b1");
+
+    rig.lbctl().apply(&config(&vips));
+    assert!(!balanced_at_second(&edge, UDP_VIP), "it is let go");
+    assert!(!rig.topology.balancer.ns.shell("ip link show second").contains("xdp"));
+    goes_on(&download, "the second interface is gone");
+    assert_eq!(leaks.count(), 0);
+}
+
+#[test]
+fn several_instances_side_by_side() {
+    let rig = Rig::new(1);
+    let (edge, _pass) = second_network(&rig.topology);
+    let first = config(&vip(VIP, &["10.0.0.1"]));
+    rig.lbctl().apply(&first);
+    let download = rig.download(VIP);
+    let run = |code: i32, command: &[&str], text: &str| {
+        let file = config_file(text);
+        let path = file.path().to_str().expect("a printable path");
+        rig.lbctl().exits(code, &[&["--instance", "second"], command, &[path]].concat())
+    };
+
+    // An interface has one instance.
+    let output = run(1, &["apply", "-f"], &first);
+    assert_eq!(
+        output.stderr,
+        "error: interface uplink belongs to instance 'default'; take it out of that instance first\n"
+    );
+    let output = rig.lbctl().exits(1, &["--instance", "second", "decap", "attach", UPLINK]);
+    assert!(output.stderr.contains("belongs to instance 'default'"), "{output}");
+    assert!(!rig.bpffs.path().join("l4lb/second").exists());
+
+    // Another interface, another instance, another VIP.
+    let text = second_interface().to_owned() + &vip(UDP_VIP, &["10.0.0.1"]);
+    run(0, &["apply", "-f"], &text);
+    assert!(balanced_at_second(&edge, UDP_VIP));
+    run(0, &["plan", "-f"], &text);
+    let vips = |instance: &str| rig.lbctl().ok(&["--instance", instance, "vip", "list"]).stdout;
+    assert!(vips("default").contains(VIP) && !vips("default").contains(UDP_VIP));
+    assert!(vips("second").contains(UDP_VIP) && !vips("second").contains(VIP));
+    goes_on(&download, "another instance");
+
+    rig.lbctl().ok(&["--instance", "second", "down"]);
+    assert!(!balanced_at_second(&edge, UDP_VIP));
+    goes_on(&download, "the other instance is down");
+    assert!(rig.bpffs.path().join("l4lb/default").exists());
+}
+
+/// From each mode to each other one, and traffic in all of them.
+#[test]
+fn modes_change() {
+    let rig = Rig::new(1);
+    let vips = vip(VIP, &["10.0.0.1"]);
+    for (asked, runs) in [
+        ("auto", "native"),
+        ("generic", "generic"),
+        ("auto", "generic"),
+        ("native", "native"),
+        ("auto", "native"),
+        ("generic", "generic"),
+        ("native", "native"),
+    ] {
+        let file = config_file(&config_in_mode(asked, &vips));
+        let path = file.path().to_str().expect("a printable path");
+        rig.lbctl().ok(&["apply", "-f", path]);
+        rig.lbctl().ok(&["plan", "-f", path]);
+        let status = json(&rig.lbctl().ok(&["status", "--json"]));
+        assert_eq!(status["interfaces"][UPLINK]["mode"], runs, "asked for {asked}");
+        assert!(http_get(rig.client(), server(VIP), "/").is_ok(), "{runs}");
+    }
+}
+
+/// Also with a name that the bpf filesystem would not take, as VLAN interfaces have.
+#[test]
+fn an_interface_that_was_made_anew() {
+    let host = Host::new();
+    let make = || {
+        host.ns.shell("ip link add up.100 type veth peer name other; ip link set up.100 up; ip link set other up")
+    };
+    let file = config_file(&Host::INTERFACE.replace(UPLINK, "up.100"));
+    let path = file.path().to_str().expect("a printable path");
+    make();
+    host.lbctl().ok(&["apply", "-f", path]);
+    assert!(host.lbctl().ok(&["save"]).stdout.contains("name = \"up.100\""));
+
+    host.ns.shell("ip link del up.100");
+    let status = host.lbctl().ok(&["status"]).stdout;
+    assert!(status.contains("NOT ATTACHED"), "{status}");
+    assert!(
+        host.lbctl().exits(1, &["plan", "-f", path]).stderr.contains("no interface \"up.100\"")
+    );
+
+    make();
+    host.lbctl().exits(3, &["plan", "-f", path]);
+    host.lbctl().ok(&["apply", "-f", path]);
+    host.lbctl().ok(&["plan", "-f", path]);
+    assert!(host.has_xdp("up.100"));
+    let status = json(&host.lbctl().ok(&["status", "--json"]));
+    assert_eq!(status["interfaces"].as_object().expect("an object").len(), 1, "{status}");
+
+    // And one that is gone for good stands in nobody's way.
+    host.ns.shell("ip link del up.100");
+    host.lbctl().apply(&Host::config(""));
+    host.lbctl().ok(&["down"]);
+    assert!(!host.has_pins("default") && !host.has_xdp(UPLINK));
+}
