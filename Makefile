@@ -7,7 +7,7 @@ DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 LBCTL := $(TARGET_DIR)/release/lbctl
 BINARY = $(DESTDIR)$(PREFIX)/bin/lbctl
-UNIT = $(DESTDIR)$(PREFIX)/lib/systemd/system/l4lb@.service
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h)
@@ -23,8 +23,9 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build ## The product at work, in network namespaces of its own (root)
-	@.ci/setup demo
+demo: ## The product at work, in network namespaces of its own (root)
+	@.ci/setup build demo
+	@$(MAKE) --no-print-directory build
 	@$(SUDO) env LBCTL='$(LBCTL)' examples/demo.sh
 
 test: ## Every test, also the privileged ones (root)
@@ -44,6 +45,9 @@ check: ## Formatting, lints and documentation: Rust, C, shell
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	shellcheck -x $(SCRIPTS)
 
+doc: ## The reference of the library, in target/doc/l4lb
+	cargo doc --locked --no-deps --lib
+
 format: ## Format Rust and C
 	cargo fmt
 	$(CLANG_FORMAT) -i $(C_FILES)
@@ -51,15 +55,17 @@ format: ## Format Rust and C
 setup: ## Install the Debian or Ubuntu packages that all of this needs, if they are missing
 	@.ci/setup
 
-install: ## Install lbctl, the unit l4lb@.service and an example configuration (PREFIX, DESTDIR)
+install: ## Install lbctl, units for systemd and an example configuration (PREFIX, DESTDIR)
 	@test -x '$(LBCTL)' || { echo '$(LBCTL) is missing: make build' >&2; exit 1; }
 	install -D -m 755 '$(LBCTL)' '$(BINARY)'
-	install -d '$(dir $(UNIT))'
-	sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/l4lb|$(SYSCONFDIR)/l4lb|' \
-		examples/systemd/l4lb@.service >'$(UNIT)'
+	install -d '$(UNITS)'
+	for unit in $(notdir $(wildcard examples/systemd/*)); do \
+		sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/l4lb|$(SYSCONFDIR)/l4lb|' \
+			"examples/systemd/$$unit" >"$(UNITS)/$$unit" || exit; \
+	done
 	test -e '$(CONFIG)' || install -D -m 644 examples/l4lb.toml '$(CONFIG)'
 
 uninstall: ## Remove what install has installed, but for the configuration
-	rm -f '$(BINARY)' '$(UNIT)'
+	rm -f '$(BINARY)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo test build check format setup install uninstall
+.PHONY: help demo test build check doc format setup install uninstall
