@@ -1,6 +1,11 @@
 //! An XDP layer-4 load balancer that agrees with Katran about every flow: the library that `lbctl` is a
 //! thin shell around, and that other services embed.
 
+/// The Rust in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod abi;
 mod addr;
 mod balancer;

@@ -124,6 +124,14 @@ fn the_example_of_the_reference_parses() {
 }
 
 #[test]
+fn the_example_file_parses_and_the_readme_shows_it() {
+    let example = include_str!("../../examples/l4lb.toml");
+    let config = Config::from_toml(example).unwrap();
+    assert_eq!(config.vips.len(), 2);
+    assert!(include_str!("../../README.md").contains(example));
+}
+
+#[test]
 fn what_is_written_reads_back() {
     let text = r#"
         [[interfaces]]
