@@ -11,7 +11,7 @@ UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h)
-SCRIPTS := .ci/run .ci/setup $(wildcard examples/*.sh)
+SCRIPTS := .ci/run .ci/setup tests/vm/run $(wildcard examples/*.sh)
 CLANG_FORMAT := clang-format-19
 
 # Network namespaces and BPF need root.
@@ -32,6 +32,10 @@ test: ## Every test, also the privileged ones (root)
 	@$(if $(SUDO),echo 'make test needs root: sudo env "PATH=$$PATH" make test' >&2; exit 1)
 	@.ci/setup build test
 	cargo test --locked
+
+test-vm: build ## Packet tests and a round of commands on Debian's kernels 6.1 and 6.12, emulated
+	@.ci/setup vm
+	@tests/vm/run
 
 build: ## The release build of lbctl
 	@.ci/setup build
@@ -68,4 +72,4 @@ install: ## Install lbctl, units for systemd and an example configuration (PREFI
 uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(BINARY)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo test build check doc format setup install uninstall
+.PHONY: help demo test test-vm build check doc format setup install uninstall

@@ -23,6 +23,8 @@ static __always_inline struct interface *ingress(struct xdp_md *ctx)
 	struct interface *interface;
 	__u32 at;
 
+	/* Unrolled, as verifiers before Linux 6.2 refuse a loop that begins behind a call. */
+#pragma unroll
 	for (int i = 0; i < LB_INTERFACE_PROBES; i++) {
 		at = (ifindex + i) % LB_MAX_INTERFACES;
 		interface = bpf_map_lookup_elem(&interfaces, &at);
@@ -99,8 +101,8 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu
 	if (!interface)
 		p->flags |= LB_PKT_FOREIGN;
 	if (p->flags & LB_PKT_EXT_HEADERS)
-		return for_vip_address(p, p->flags & LB_PKT_RUNT ? LB_DROP_runt :
-								   LB_DROP_extension_headers);
+		return for_vip_address(p, p->flags & LB_PKT_RUNT ? LB_DROP_runt
+								 : LB_DROP_extension_headers);
 	if (is_icmp(p)) {
 		reason = handle_icmp(ctx, p);
 		if (reason)

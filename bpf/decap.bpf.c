@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * The real's side, for hosts without tunnel devices: takes the balancer's outer header off packets to the
- * host's own addresses, and hands them on, in the end to the kernel, which has the VIP on its loopback.
+ * The real's side, for hosts without tunnel devices: takes the balancer's outer header off packets
+ * to the host's own addresses, and hands them on, in the end to the kernel, which has the VIP on
+ * its loopback.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -15,8 +16,8 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /*
- * Outer destinations to decapsulate for: the addresses under which balancers know this host. The value is
- * the index of the interface they were given with, for user space.
+ * Outer destinations to decapsulate for: the addresses under which balancers know this host. The
+ * value is the index of the interface they were given with, for user space.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -51,7 +52,8 @@ struct {
 static __always_inline void carry_congestion_mark(void *inner, int inner_v6)
 {
 	struct iphdr *ip = inner;
-	__be16 *first = inner; /* IPv4: version, IHL, TOS. IPv6: version, traffic class, flow label. */
+	__be16 *first =
+		inner; /* IPv4: version, IHL, TOS. IPv6: version, traffic class, flow label. */
 	__be16 old = *first;
 	__u32 sum;
 

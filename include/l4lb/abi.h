@@ -4,8 +4,8 @@
  * the BTF of the skeletons; nothing here is typed a second time. Change of any layout or meaning:
  * raise LB_ABI_VERSION, so that pins of another build are refused instead of misread.
  *
- * No implicit padding, ever: a padded hash key misses at random. Addresses are in network order, IPv4
- * as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
+ * No implicit padding, ever: a padded hash key misses at random. Addresses are in network order,
+ * IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
  */
 #ifndef L4LB_ABI_H
 #define L4LB_ABI_H
@@ -54,9 +54,9 @@ struct lb_addr {
 };
 
 /*
- * Key of `vips`. Beside the VIPs themselves it holds markers, so that a packet without readable ports
- * can be told from the host's own traffic: {address, 0, TCP or UDP} for an address that has VIPs of
- * this protocol, {address, 0, ICMP} for every VIP address.
+ * Key of `vips`. Beside the VIPs themselves it holds markers, so that a packet without readable
+ * ports can be told from the host's own traffic: {address, 0, TCP or UDP} for an address that has
+ * VIPs of this protocol, {address, 0, ICMP} for every VIP address.
  */
 struct vip_key {
 	struct lb_addr addr;
@@ -66,15 +66,15 @@ struct vip_key {
 };
 
 /* vip.flags */
-#define LB_VIP_MARKER		 (1 << 0) /* no VIP, only a marker */
-#define LB_VIP_IGNORE_SPORT	 (1 << 1) /* the source port counts as 0 */
-#define LB_VIP_IGNORE_DPORT	 (1 << 2) /* the destination port counts as 0 */
-#define LB_VIP_DPORT_ONLY	 (1 << 3) /* source port := destination port, source address := 0 */
-#define LB_VIP_STATELESS	 (1 << 4) /* no connection table */
-#define LB_VIP_QUIC_SERVER_ID	 (1 << 5) /* QUIC connection ids carry server ids */
-#define LB_VIP_BARRED		 (1 << 6) /* the ring map's bitmap bars reals: look before using one */
-#define LB_VIP_SRC_AND_DPORT	 (1 << 7) /* for user space: how the hash mode was written */
-#define LB_VIP_CHANGING		 (1 << 8) /* for user space: a change began and did not end */
+#define LB_VIP_MARKER	      (1 << 0) /* no VIP, only a marker */
+#define LB_VIP_IGNORE_SPORT   (1 << 1) /* the source port counts as 0 */
+#define LB_VIP_IGNORE_DPORT   (1 << 2) /* the destination port counts as 0 */
+#define LB_VIP_DPORT_ONLY     (1 << 3) /* source port := destination port, source address := 0 */
+#define LB_VIP_STATELESS      (1 << 4) /* no connection table */
+#define LB_VIP_QUIC_SERVER_ID (1 << 5) /* QUIC connection ids carry server ids */
+#define LB_VIP_BARRED	      (1 << 6) /* the ring map's bitmap bars reals: look before using one */
+#define LB_VIP_SRC_AND_DPORT  (1 << 7) /* for user space: how the hash mode was written */
+#define LB_VIP_CHANGING	      (1 << 8) /* for user space: a change began and did not end */
 
 struct vip {
 	__u32 id;     /* index of `rings` and `vip_counters` */
@@ -83,9 +83,9 @@ struct vip {
 };
 
 /*
- * Value of a ring map. Slot s of the ring is the real id (s % 4) of value (s / 4); behind the ring lies a
- * bitmap of the real ids that no packet of this VIP may go to, though they serve other VIPs. One map
- * holds both, so that both change in the one update that swaps it in.
+ * Value of a ring map. Slot s of the ring is the real id (s % 4) of value (s / 4); behind the ring
+ * lies a bitmap of the real ids that no packet of this VIP may go to, though they serve other VIPs.
+ * One map holds both, so that both change in the one update that swaps it in.
  */
 #define LB_RING_IDS_PER_VALUE 4
 #define LB_RING_VALUES	      ((LB_RING_SIZE + LB_RING_IDS_PER_VALUE - 1) / LB_RING_IDS_PER_VALUE)
@@ -99,7 +99,8 @@ struct real {
 	struct lb_addr addr;
 	__u32 flags;
 	__u32 generation; /* raised whenever the id gets a new owner */
-	__u32 csum;	  /* IPv4: sum of the outer header's 16-bit words that are the same in every packet */
+	__u32 csum;	  /* IPv4: sum of the outer header's 16-bit words that are the same in every
+			     packet */
 	__u32 pad;
 };
 
@@ -118,13 +119,14 @@ struct flow {
 };
 
 /*
- * An interface that the balancer serves. An entry lies at index (ifindex + n) % LB_MAX_INTERFACES, n below
- * LB_INTERFACE_PROBES. The packet path reads ifindex, mtu and mac; the rest is what the operator asked for.
+ * An interface that the balancer serves. An entry lies at index (ifindex + n) % LB_MAX_INTERFACES,
+ * n below LB_INTERFACE_PROBES. The packet path reads ifindex, mtu and mac; the rest is what the
+ * operator asked for.
  */
 struct interface {
 	__u32 ifindex;
-	__u32 mtu; /* bytes of IP packet that the interface can send */
-	__u8 mac[6]; /* of the gateway */
+	__u32 mtu;	   /* bytes of IP packet that the interface can send */
+	__u8 mac[6];	   /* of the gateway */
 	__u8 gateway_kind; /* LB_GATEWAY_* */
 	__u8 mode;	   /* LB_MODE_* as asked for */
 	struct lb_addr gateway;
@@ -189,13 +191,13 @@ struct control {
 
 /* Fixed when the program is loaded; see config.h. */
 struct knobs {
-	__u64 build;	     /* which object and knobs this is: another value means "replace the program" */
+	__u64 build; /* which object and knobs this is: another value means "replace the program" */
 	__u64 udp_timeout;   /* ns */
 	__u32 max_ip_packet; /* bytes */
 	__u32 new_flows_per_second;
 	__u32 too_big_replies_per_second;
-	__u32 oversize_reply; /* 0: drop packets that are too long; 1: tell their sender */
-	__be32 source4;	      /* outer source: these bits … */
+	__u32 oversize_reply;  /* 0: drop packets that are too long; 1: tell their sender */
+	__be32 source4;	       /* outer source: these bits … */
 	__be32 source4_spread; /* … and where this mask is set, the client's */
 	struct lb_addr source6;
 	__be32 source6_spread; /* of the last word */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The chain: several XDP programs on one interface, run in slot order by the root program. This header
- * is the whole contract. A program that lives in a slot
+ * The chain: several XDP programs on one interface, run in slot order by the root program. This
+ * header is the whole contract. A program that lives in a slot
  *
  *   - is of type SEC("xdp"), without "xdp.frags" (one program array cannot hold both),
- *   - ends with its own verdict, or with `return l4lb_hand_on(ctx)`, which runs the next program and,
- *     after the last one, passes the packet to the kernel.
+ *   - ends with its own verdict, or with `return l4lb_hand_on(ctx)`, which runs the next program
+ * and, after the last one, passes the packet to the kernel.
  *
  * Whoever loads the program sets l4lb_slot and shares the two maps, which lie at
  * <bpffs>/l4lb/<instance>/map/{chain,chain_next}.
@@ -48,9 +48,14 @@ static __always_inline int l4lb_hand_on(struct xdp_md *ctx)
 		return XDP_PASS;
 	bpf_tail_call(ctx, &chain, *next);
 
-	/* The slot was emptied after chain_next was read: no packet may skip the programs behind it. */
-	for (__u32 slot = at; slot < L4LB_CHAIN_SLOTS; slot++)
-		bpf_tail_call(ctx, &chain, slot);
+	/*
+	 * The slot was emptied after chain_next was read: no packet may skip the programs behind
+	 * it. Unrolled, as verifiers before Linux 6.2 refuse a jump back to behind a call.
+	 */
+#pragma unroll
+	for (__u32 slot = 0; slot < L4LB_CHAIN_SLOTS; slot++)
+		if (slot >= at)
+			bpf_tail_call(ctx, &chain, slot);
 	return XDP_PASS;
 }
 

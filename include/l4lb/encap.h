@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * IP in IP (RFC 2003, RFC 2473, RFC 4213): the packet stays as it is, its TTL included, behind one outer
- * header.
+ * IP in IP (RFC 2003, RFC 2473, RFC 4213): the packet stays as it is, its TTL included, behind one
+ * outer header.
  *
  *   received   | Ethernet | VLAN tags |            IP | TCP or UDP | …
  *   sent       | Ethernet | VLAN tags | outer IP | IP | TCP or UDP | …
  *
- * The outer source is synthetic: it spreads the flows of one balancer over the real's receive queues.
+ * The outer source is synthetic: it spreads the flows of one balancer over the real's receive
+ * queues.
  */
 #ifndef L4LB_ENCAP_H
 #define L4LB_ENCAP_H
@@ -104,7 +105,8 @@ static __always_inline __u32 encap_overhead(const struct real *real)
 	return real->flags & LB_REAL_V6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 }
 
-/* Sends the packet to the real by way of the interface's gateway. Returns LB_GO_ON or the reason to drop it. */
+/* Sends the packet to the real by way of the interface's gateway. Returns LB_GO_ON or the reason to
+ * drop it. */
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct pkt *p,
 				       const struct interface *interface, const struct real *real)
 {

@@ -10,8 +10,8 @@
 #define LB_SECOND 1000000000ULL
 
 /*
- * Counts an event; false when there were `limit` of them within the second that began with the first.
- * A second that the limit was not reached in ends as well: the window does not slide.
+ * Counts an event; false when there were `limit` of them within the second that began with the
+ * first. A second that the limit was not reached in ends as well: the window does not slide.
  */
 static __always_inline int second_allows(struct second *second, __u64 now, __u32 limit)
 {
@@ -59,8 +59,8 @@ static __always_inline void *vip_ring(const struct vip *vip)
 }
 
 /*
- * The live real that the table holds for the flow, or NULL. A UDP flow lives for as long as its packets
- * come; an ICMP error about it is none of them.
+ * The live real that the table holds for the flow, or NULL. A UDP flow lives for as long as its
+ * packets come; an ICMP error about it is none of them.
  */
 static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip *vip, void *table,
 						const struct flow_key *key, struct cpu_state *cpu)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The Linux kernel's jhash (include/linux/jhash.h, after Bob Jenkins' lookup3), for the lengths needed. */
+/* The Linux kernel's jhash (include/linux/jhash.h, after Bob Jenkins' lookup3), for the lengths
+ * needed. */
 #ifndef L4LB_HASH_H
 #define L4LB_HASH_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * ICMP and ICMPv6: echo requests to VIP addresses are answered, errors follow the flow they quote, and the
- * sender of a packet that is too long is told the right size (RFC 1191, RFC 8201).
+ * ICMP and ICMPv6: echo requests to VIP addresses are answered, errors follow the flow they quote,
+ * and the sender of a packet that is too long is told the right size (RFC 1191, RFC 8201).
  */
 #ifndef L4LB_ICMP_H
 #define L4LB_ICMP_H
@@ -71,7 +71,8 @@ static __always_inline int echo_reply(struct xdp_md *ctx, struct pkt *p)
 	struct icmphdr *icmp;
 	struct iphdr *ip;
 
-	/* Only a packet without options and extension headers comes here: the header sizes are fixed. */
+	/* Only a packet without options and extension headers comes here: the header sizes are
+	 * fixed. */
 	if (p->flags & LB_PKT_V6) {
 		ip6 = pkt_at(ctx, p->l3_off, sizeof(*ip6) + sizeof(*icmp6));
 		if (!ip6 || !eth)
@@ -101,8 +102,9 @@ static __always_inline int echo_reply(struct xdp_md *ctx, struct pkt *p)
 }
 
 /*
- * Turns p into the flow that the error quotes, seen from the client: what the VIP's real sent to the client
- * came from the other direction. Returns LB_GO_ON, or the reason why the error is not the balancer's business.
+ * Turns p into the flow that the error quotes, seen from the client: what the VIP's real sent to
+ * the client came from the other direction. Returns LB_GO_ON, or the reason why the error is not
+ * the balancer's business.
  */
 static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 {
@@ -131,7 +133,8 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 	return LB_GO_ON;
 }
 
-/* Returns LB_GO_ON for an error, with p turned into its flow; or the reason with which the packet ends. */
+/* Returns LB_GO_ON for an error, with p turned into its flow; or the reason with which the packet
+ * ends. */
 static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 {
 	__u8 *type = NULL;
@@ -161,8 +164,8 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 }
 
 static __always_inline int too_big_reply_v4(struct xdp_md *ctx, const struct pkt *p,
-					    const struct l2_header *l2, const struct lb_addr *client,
-					    __u32 mtu)
+					    const struct l2_header *l2,
+					    const struct lb_addr *client, __u32 mtu)
 {
 	const int room = sizeof(struct iphdr) + sizeof(struct icmphdr);
 	struct icmphdr *icmp;
@@ -189,14 +192,14 @@ static __always_inline int too_big_reply_v4(struct xdp_md *ctx, const struct pkt
 	icmp->type = ICMP_DEST_UNREACH;
 	icmp->code = ICMP_FRAG_NEEDED;
 	icmp->mtu = bpf_htons(mtu);
-	icmp->checksum = csum_fold(
-		bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp) + LB_QUOTE_V4, 0));
+	icmp->checksum =
+		csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp) + LB_QUOTE_V4, 0));
 	return LB_TX_too_big_reply;
 }
 
 static __always_inline int too_big_reply_v6(struct xdp_md *ctx, const struct pkt *p,
-					    const struct l2_header *l2, const struct lb_addr *client,
-					    __u32 mtu)
+					    const struct l2_header *l2,
+					    const struct lb_addr *client, __u32 mtu)
 {
 	const int room = sizeof(struct ipv6hdr) + sizeof(struct icmp6hdr);
 	const __u32 icmp_len = sizeof(struct icmp6hdr) + LB_QUOTE_V6;
@@ -230,8 +233,8 @@ static __always_inline int too_big_reply_v6(struct xdp_md *ctx, const struct pkt
 }
 
 /*
- * Ends a packet of which `mtu` bytes could be forwarded at the most. The answer goes back the way the packet
- * came, from the VIP's address.
+ * Ends a packet of which `mtu` bytes could be forwarded at the most. The answer goes back the way
+ * the packet came, from the VIP's address.
  */
 static __always_inline int too_big(struct xdp_md *ctx, struct pkt *p, const struct lb_addr *client,
 				   __u32 mtu, struct cpu_state *cpu)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The Ethernet header and its VLAN tags, taken off before the frame's head moves and put back after. */
+/* The Ethernet header and its VLAN tags, taken off before the frame's head moves and put back
+ * after. */
 #ifndef L4LB_L2_H
 #define L4LB_L2_H
 

@@ -16,8 +16,8 @@ struct {
 } vips SEC(".maps");
 
 /*
- * VIP id → its ring map; empty: no usable real. BPF_F_MMAPABLE: the control plane fills a ring in memory
- * instead of with sixteen thousand system calls.
+ * VIP id → its ring map; empty: no usable real. BPF_F_MMAPABLE: the control plane fills a ring in
+ * memory instead of with sixteen thousand system calls.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -98,8 +98,8 @@ struct {
 } real_counts SEC(".maps");
 
 /*
- * For the control plane alone, kept here so that the maps are the whole state: which reals a VIP has,
- * and what was asked for.
+ * For the control plane alone, kept here so that the maps are the whole state: which reals a VIP
+ * has, and what was asked for.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

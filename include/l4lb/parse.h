@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * From the frame to struct pkt. A parser returns LB_GO_ON, or the reason for which the packet is none of the
- * balancer's business. What only matters once the packet turns out to be for a VIP is left as a flag:
- * the host's own traffic passes whatever it looks like.
+ * From the frame to struct pkt. A parser returns LB_GO_ON, or the reason for which the packet is
+ * none of the balancer's business. What only matters once the packet turns out to be for a VIP is
+ * left as a flag: the host's own traffic passes whatever it looks like.
  */
 #ifndef L4LB_PARSE_H
 #define L4LB_PARSE_H
@@ -22,7 +22,8 @@ static __always_inline int is_vlan(__be16 proto)
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
 }
 
-/* Ethernet and up to two VLAN tags. Returns the EtherType behind them, 0 if the frame is too short. */
+/* Ethernet and up to two VLAN tags. Returns the EtherType behind them, 0 if the frame is too short.
+ */
 static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
 {
 	struct ethhdr *eth = pkt_at(ctx, 0, sizeof(*eth));
@@ -35,6 +36,7 @@ static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
 	proto = eth->h_proto;
 	if (!is_vlan(proto))
 		return proto;
+#pragma unroll
 	for (int i = 0; i < 2 && is_vlan(proto); i++) {
 		tag = pkt_at(ctx, p->l3_off, sizeof(*tag));
 		if (!tag)
@@ -84,8 +86,8 @@ static __always_inline void parse_l4(struct xdp_md *ctx, struct pkt *p)
 }
 
 /*
- * Where the packet ends. Of a packet that an ICMP error quotes, whoever found it has said so: its own
- * length does not tell how much of it is quoted.
+ * Where the packet ends. Of a packet that an ICMP error quotes, whoever found it has said so: its
+ * own length does not tell how much of it is quoted.
  */
 static __always_inline void set_end(struct pkt *p)
 {
@@ -131,6 +133,11 @@ static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
 	} *ext;
 	__u8 type;
 
+	/*
+	 * Unrolled: verifiers before Linux 6.2 refuse a loop whose head an instruction other than a
+	 * jump runs into, and clang lays it out like that as it likes.
+	 */
+#pragma unroll
 	for (int i = 0; i <= LB_MAX_EXT_HEADERS; i++) {
 		type = p->proto;
 		if (type != IPPROTO_HOPOPTS && type != IPPROTO_ROUTING && type != IPPROTO_DSTOPTS &&

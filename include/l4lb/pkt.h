@@ -15,17 +15,17 @@
 #include <bpf/bpf_helpers.h>
 #include "abi.h"
 
-#define LB_PKT_V6	    (1 << 0)
-#define LB_PKT_OPTIONS	    (1 << 1) /* IPv4 header longer than 20 bytes */
-#define LB_PKT_FRAGMENT	    (1 << 2)
-#define LB_PKT_NO_PORTS	    (1 << 3) /* the transport header's ports are not in this packet */
-#define LB_PKT_RUNT	    (1 << 4) /* ends before the end of its transport header */
-#define LB_PKT_BAD_LENGTH   (1 << 5) /* the IP header says that it is longer than the frame */
-#define LB_PKT_EXT_HEADERS  (1 << 6) /* what its extension headers lead to was not found */
-#define LB_PKT_SYN	    (1 << 7)
-#define LB_PKT_RST	    (1 << 8)
-#define LB_PKT_ICMP_ERROR   (1 << 9) /* src, ports and proto are the quoted flow's, swapped */
-#define LB_PKT_FOREIGN	    (1 << 10) /* came in by an interface that is not served */
+#define LB_PKT_V6	   (1 << 0)
+#define LB_PKT_OPTIONS	   (1 << 1) /* IPv4 header longer than 20 bytes */
+#define LB_PKT_FRAGMENT	   (1 << 2)
+#define LB_PKT_NO_PORTS	   (1 << 3) /* the transport header's ports are not in this packet */
+#define LB_PKT_RUNT	   (1 << 4) /* ends before the end of its transport header */
+#define LB_PKT_BAD_LENGTH  (1 << 5) /* the IP header says that it is longer than the frame */
+#define LB_PKT_EXT_HEADERS (1 << 6) /* what its extension headers lead to was not found */
+#define LB_PKT_SYN	   (1 << 7)
+#define LB_PKT_RST	   (1 << 8)
+#define LB_PKT_ICMP_ERROR  (1 << 9)  /* src, ports and proto are the quoted flow's, swapped */
+#define LB_PKT_FOREIGN	   (1 << 10) /* came in by an interface that is not served */
 
 struct pkt {
 	struct lb_addr src; /* the client, IPv4 as IPv4-mapped */
@@ -40,15 +40,16 @@ struct pkt {
 	__u32 l4_off;
 	__u8 proto;
 	__u8 tos;
-	__u32 vip;	   /* id, once has_vip */
-	__u32 real;	   /* id, once the reason says that the packet goes to one */
+	__u32 vip;  /* id, once has_vip */
+	__u32 real; /* id, once the reason says that the packet goes to one */
 	__u8 has_vip;
 	__u8 new_flow;
 };
 
 /*
- * A transport header beyond this is not looked for. The mask leaves room for the packet that an ICMP error
- * quotes; the verifier wants to see it, as an offset loses its bounds on the stack (until Linux 5.18).
+ * A transport header beyond this is not looked for. The mask leaves room for the packet that an
+ * ICMP error quotes; the verifier wants to see it, as an offset loses its bounds on the stack
+ * (until Linux 5.18).
  */
 #define LB_MAX_L4_OFF 511
 #define LB_OFF_MASK   1023
@@ -69,8 +70,8 @@ static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 	void *at = pkt_data(ctx) + (off & LB_OFF_MASK);
 
 	/*
-	 * Without this, clang derives from one check that a later one at a smaller offset is needless; the
-	 * verifier does not, where the offset is variable.
+	 * Without this, clang derives from one check that a later one at a smaller offset is
+	 * needless; the verifier does not, where the offset is variable.
 	 */
 	if (!__builtin_constant_p(off))
 		asm volatile("" : "+r"(at));

@@ -2,7 +2,8 @@
 /*
  * The server id that a QUIC server wrote into the connection ids it handed out, in plain bits:
  *
- *    0 1                                                   version 1: id in bits 2-17 of the connection id
+ *    0 1                                                   version 1: id in bits 2-17 of the
+ * connection id
  *   +---+----------------+- - - - - - - -+- - - - - - - -+ version 2: in bytes 1-3
  *   | V |  id (V = 1)    |   id (V = 2, 3)               | version 3: in bytes 1-4
  *   +---+----------------+- - - - - - - -+- - - - - - - -+ version 0: none

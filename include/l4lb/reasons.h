@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Why a packet left the balancer the way it did. Every packet ends with exactly one of these reasons,
- * and the reason implies the verdict. build.rs derives the Rust table from these lists, and with it
- * metric labels, `lbctl stats` and the reference in docs/.
+ * Why a packet left the balancer the way it did. Every packet ends with exactly one of these
+ * reasons, and the reason implies the verdict. build.rs derives the Rust table from these lists,
+ * and with it metric labels, `lbctl stats` and the reference in docs/.
  */
 #ifndef L4LB_REASONS_H
 #define L4LB_REASONS_H
@@ -20,7 +20,8 @@
 	X(DROP, no_real, "the VIP has no real that can take the packet")                           \
 	X(DROP, ip_options, "IPv4 packet with options for a VIP")                                  \
 	X(DROP, fragment, "IP fragment for a VIP")                                                 \
-	X(DROP, extension_headers, "IPv6 packet for a VIP address with too many extension headers") \
+	X(DROP, extension_headers,                                                                 \
+	  "IPv6 packet for a VIP address with too many extension headers")                         \
 	X(DROP, runt, "packet for a VIP that ends before the end of its transport header")         \
 	X(DROP, bad_length, "packet for a VIP that is longer than the frame it is in")             \
 	X(DROP, no_headroom, "the driver left no room in front of the frame to encapsulate it")    \
@@ -44,6 +45,7 @@
 	X(flood, "flow not remembered: too many new flows on this CPU within the second")          \
 	X(no_table, "no connection table for this CPU: balanced by the ring alone")                \
 	X(server_id_known, "packet with the server id of a real")                                  \
-	X(server_id_unknown, "packet with a server id that is zero, unknown or of a real that is down")
+	X(server_id_unknown,                                                                       \
+	  "packet with a server id that is zero, unknown or of a real that is down")
 
 #endif

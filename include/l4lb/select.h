@@ -12,8 +12,8 @@
 #define LB_FLOW_SEED_V6 512
 
 /*
- * The VIP that the packet is for, or NULL. Without readable ports: the marker of the address, which says
- * that there are VIPs of this protocol.
+ * The VIP that the packet is for, or NULL. Without readable ports: the marker of the address, which
+ * says that there are VIPs of this protocol.
  */
 static __always_inline struct vip *find_vip(const struct pkt *p)
 {
@@ -41,8 +41,8 @@ static __always_inline int is_vip_address(const struct pkt *p)
 }
 
 /*
- * How a packet ends that ends with `reason` if it is for a VIP address, and came in by an interface on
- * which this instance serves them.
+ * How a packet ends that ends with `reason` if it is for a VIP address, and came in by an interface
+ * on which this instance serves them.
  */
 static __always_inline int for_vip_address(const struct pkt *p, int reason)
 {
@@ -52,8 +52,8 @@ static __always_inline int for_vip_address(const struct pkt *p, int reason)
 }
 
 /*
- * What the VIP's hash mode leaves of the 5-tuple. The packet's own client address and port follow where the
- * outer source address derives from them (encap.h).
+ * What the VIP's hash mode leaves of the 5-tuple. The packet's own client address and port follow
+ * where the outer source address derives from them (encap.h).
  */
 static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, struct flow_key *key)
 {
@@ -139,7 +139,8 @@ static __always_inline void flow_follow(struct pkt *p, void *table, const struct
 		flow_insert(p, table, key, real, cpu);
 }
 
-/* Sets *real and p->real and returns why it is this one; or returns the reason to drop the packet. */
+/* Sets *real and p->real and returns why it is this one; or returns the reason to drop the packet.
+ */
 static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const struct vip *vip,
 				       struct cpu_state *cpu, struct real **real)
 {
