@@ -14,6 +14,8 @@
 #include "l4lb/encap.h"
 #include "l4lb/verdict.h"
 
+_Static_assert(L4LB_CHAIN_SLOTS == LB_CHAIN_SLOTS, "abi.h repeats chain.h");
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* The interface the packet came in by, if this instance serves it. */
@@ -26,7 +28,7 @@ static __always_inline struct interface *ingress(struct xdp_md *ctx)
 	/* Unrolled, as verifiers before Linux 6.2 refuse a loop that begins behind a call. */
 #pragma unroll
 	for (int i = 0; i < LB_INTERFACE_PROBES; i++) {
-		at = (ifindex + i) % LB_MAX_INTERFACES;
+		at = (ifindex + i) % LB_INTERFACE_PLACES;
 		interface = bpf_map_lookup_elem(&interfaces, &at);
 		if (interface && interface->ifindex == ifindex)
 			return interface;
@@ -85,7 +87,7 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu
 {
 	__be16 proto = parse_l2(ctx, p);
 	struct interface *interface;
-	struct vip *vip;
+	struct vip vip;
 	int reason;
 
 	if (proto == bpf_htons(ETH_P_IP))
@@ -116,12 +118,11 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu
 		return LB_PASS_other_protocol;
 	}
 
-	vip = find_vip(p);
-	if (!vip)
+	if (!find_vip(p, &vip))
 		return p->flags & LB_PKT_ICMP_ERROR ? LB_PASS_other_icmp : LB_PASS_not_vip;
 	if (!interface)
 		return LB_PASS_other_interface;
-	return forward(ctx, p, interface, vip, cpu);
+	return forward(ctx, p, interface, &vip, cpu);
 }
 
 SEC("xdp")

@@ -44,9 +44,6 @@ pub(crate) mod consts {
     include!(concat!(env!("OUT_DIR"), "/consts.rs"));
 }
 
-/// Slots of the chain: `L4LB_CHAIN_SLOTS` of chain.h.
-pub(crate) const CHAIN_SLOTS: u32 = 16;
-
 /// `IPPROTO_ICMP`: the protocol of the marker that says "this is a VIP's address".
 const ICMP: u8 = 1;
 

@@ -144,9 +144,10 @@ impl Balancer {
         let mut config = Config::default();
         wanted.write_to(&mut config);
         config.check()?;
-        let diff = diff(&running, &wanted);
-        current.dataplane.write_all(&diff.writes)?;
-        Ok(Plan { vips: diff.vips, server_ids: diff.server_ids, ..Plan::default() })
+        let mut plan = Plan::default();
+        plan.set_table(diff(&running, &wanted))?;
+        current.dataplane.write_all(&plan.steps.table.writes)?;
+        Ok(plan)
     }
 
     fn next_serial(&self) -> Result<u32> {

@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::abi::CHAIN_SLOTS;
+use crate::abi::consts::CHAIN_SLOTS;
 use crate::balancer;
 use crate::error::Error;
 use crate::error::Result;

@@ -188,13 +188,11 @@ impl Dataplane {
                 for (id, _) in reals.iter().filter(|(_, real)| real.generation > 1) {
                     self.real_counts.clear(*id)?;
                 }
-                let live = |real: &RunningReal| abi::real::live(real.address, real.generation);
-                let entries: Vec<_> = reals.iter().map(|(id, real)| (*id, live(real))).collect();
+                let entries: Vec<_> =
+                    reals.iter().map(|(id, real)| (*id, raw_real(real))).collect();
                 self.reals.set_many(&entries)?;
             }
-            Write::ClearReal { id, generation } => {
-                self.reals.set(id, &abi::real { generation: *generation, ..Default::default() })?;
-            }
+            Write::ClearReal { id, real } => self.reals.set(id, &raw_real(real))?,
             Write::ServerIds(entries) => self.server_ids.set_many(entries)?,
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)?),
             Write::Vips(entries) => {
@@ -268,11 +266,22 @@ impl Dataplane {
         new.set_many(&copied)?;
         self.connections.set(cpu, new.handle())?;
         // Packets went on using the old table while it was copied.
-        let known: HashMap<[u8; 24], u64> =
-            copied.iter().map(|(key, flow)| (key_bytes(key), flow.last_seen)).collect();
+        let known: HashMap<[u8; 24], abi::flow> =
+            copied.iter().map(|(key, flow)| (key_bytes(key), *flow)).collect();
         for (key, flow) in old.entries()? {
-            if !known.contains_key(&key_bytes(&key)) {
-                new.add(&key, &flow)?;
+            match known.get(&key_bytes(&key)) {
+                None => new.add(&key, &flow)?,
+                Some(before) if abi::bytes_of(before) == abi::bytes_of(&flow) => {}
+                // Given to another real, or seen again, after the copy and before the swap; since the
+                // swap, packets may have done the same in the new table.
+                Some(before) => {
+                    if new
+                        .get(&key)?
+                        .is_some_and(|now| abi::bytes_of(&now) == abi::bytes_of(before))
+                    {
+                        new.set(&key, &flow)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -287,7 +296,7 @@ impl Dataplane {
     /// Where an interface's entry lies or may go; `name` is for the error.
     fn interface_place(&self, ifindex: u32, name: &str) -> Result<u32> {
         let places =
-            || (0..consts::INTERFACE_PROBES).map(|n| (ifindex + n) % consts::MAX_INTERFACES);
+            || (0..consts::INTERFACE_PROBES).map(|n| (ifindex + n) % consts::INTERFACE_PLACES);
         let mut free = None;
         for place in places() {
             let holder = self.interfaces.get(&place)?.unwrap_or_default().ifindex;
@@ -320,6 +329,14 @@ impl Dataplane {
 
 /// A CPU's connection table.
 pub(crate) type FlowTable = Map<abi::flow_key, abi::flow>;
+
+fn raw_real(real: &RunningReal) -> abi::real {
+    let mut raw = abi::real::live(real.address, real.generation);
+    if !real.live {
+        raw.flags &= !consts::REAL_LIVE;
+    }
+    raw
+}
 
 fn key_bytes(key: &abi::flow_key) -> [u8; 24] {
     let mut bytes = [0; 24];

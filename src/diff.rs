@@ -140,7 +140,7 @@ pub(crate) enum Write {
     Reals(Vec<(u32, RunningReal)>),
     ClearReal {
         id: u32,
-        generation: u32,
+        real: RunningReal,
     },
     ServerIds(Vec<(u32, u32)>),
     RemoveServerId(u32),
@@ -200,6 +200,8 @@ pub(crate) struct TableDiff {
     pub(crate) vips: Vec<VipChange>,
     pub(crate) server_ids: Vec<ServerIdChange>,
     pub(crate) writes: Vec<Write>,
+    /// There is no plan: interrupted commands left too many reals behind.
+    pub(crate) ids_exhausted: bool,
 }
 
 /// Builds each ring once, however many VIPs have the same reals.
@@ -292,13 +294,18 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
         rings: Rings::default(),
         diff: TableDiff::default(),
     };
-    differ.add_reals();
+    // What goes makes room for what comes, wherever that is safe: the maps hold little more than what a
+    // configuration may have.
+    differ.remove_unused_reals();
+    if !differ.add_reals() {
+        return TableDiff { ids_exhausted: true, ..TableDiff::default() };
+    }
     differ.set_server_ids();
     differ.remove_vips();
+    differ.remove_markers();
     differ.remove_strays();
     differ.change_vips();
     differ.add_vips();
-    differ.remove_markers();
     differ.remove_reals();
     differ.diff
 }
@@ -308,7 +315,30 @@ impl Differ<'_> {
         self.diff.writes.push(write);
     }
 
-    fn add_reals(&mut self) {
+    /// Clears reals that only an interrupted command can have left: no VIP, no server id and no ring has
+    /// them. While a VIP is half changed, its ring may.
+    fn remove_unused_reals(&mut self) {
+        let changing = |vip: &RunningVip| vip.flags & consts::VIP_CHANGING != 0;
+        if self.running.vips.values().any(changing) {
+            return;
+        }
+        let used = self.running.table().reals();
+        let unused: Vec<_> = self
+            .running
+            .reals
+            .iter()
+            .filter(|(_, real)| real.live && !used.contains(&real.address))
+            .filter(|(_, real)| !self.wanted_reals.contains(&real.address))
+            .map(|(id, real)| (*id, *real))
+            .collect();
+        for (id, real) in unused {
+            self.ids.remove(&real.address);
+            self.write(Write::ClearReal { id, real: cleared(&real) });
+        }
+    }
+
+    /// Whether there were ids for all.
+    fn add_reals(&mut self) -> bool {
         let live: BTreeSet<u32> = self.ids.values().copied().collect();
         let mut free = (1..consts::REAL_IDS).filter(|id| !live.contains(id));
         let mut new = Vec::new();
@@ -316,19 +346,26 @@ impl Differ<'_> {
             if self.ids.contains_key(&address) {
                 continue;
             }
-            // Ids cannot run out: there are twice as many as reals that a configuration may have.
-            let Some(id) = free.next() else { break };
-            let generation = self.running.reals.get(&id).map_or(1, |real| real.generation + 1);
+            let Some(id) = free.next() else { return false };
+            let generation = self.running.reals.get(&id).map_or(1, |real| real.generation);
             self.ids.insert(address, id);
             new.push((id, RunningReal { address, generation, live: true }));
         }
         if !new.is_empty() {
             self.write(Write::Reals(new));
         }
+        true
     }
 
     fn set_server_ids(&mut self) {
         let before = self.running.server_id_addresses();
+        for id in self.running.server_ids.keys() {
+            if !self.wanted.server_ids.contains_key(id) {
+                let from = before.get(id).copied();
+                self.diff.server_ids.push(ServerIdChange { id: *id, from, to: None });
+                self.write(Write::RemoveServerId(*id));
+            }
+        }
         let mut set = Vec::new();
         for (id, real) in &self.wanted.server_ids {
             let from = before.get(id).copied();
@@ -339,13 +376,6 @@ impl Differ<'_> {
         }
         if !set.is_empty() {
             self.write(Write::ServerIds(set));
-        }
-        for id in self.running.server_ids.keys() {
-            if !self.wanted.server_ids.contains_key(id) {
-                let from = before.get(id).copied();
-                self.diff.server_ids.push(ServerIdChange { id: *id, from, to: None });
-                self.write(Write::RemoveServerId(*id));
-            }
         }
     }
 
@@ -555,14 +585,24 @@ impl Differ<'_> {
     }
 
     fn remove_reals(&mut self) {
-        for (id, real) in &self.running.reals {
-            if real.live
-                && !(self.wanted_reals.contains(&real.address) && self.ids[&real.address] == *id)
-            {
-                self.write(Write::ClearReal { id: *id, generation: real.generation });
-            }
+        let unwanted: Vec<_> = self
+            .running
+            .reals
+            .iter()
+            .filter(|(id, real)| real.live && self.ids.get(&real.address) == Some(id))
+            .filter(|(_, real)| !self.wanted_reals.contains(&real.address))
+            .map(|(id, real)| (*id, *real))
+            .collect();
+        for (id, real) in unwanted {
+            self.write(Write::ClearReal { id, real: cleared(&real) });
         }
     }
+}
+
+/// A real that lost its id: flows that were given to it are stale from now on, and packets that are on
+/// their way to it still find its address.
+fn cleared(real: &RunningReal) -> RunningReal {
+    RunningReal { live: false, generation: real.generation + 1, ..*real }
 }
 
 /// See `struct vip_key` in abi.h.

@@ -165,6 +165,13 @@ pub enum Error {
         ifindex: u32,
     },
 
+    /// Interrupted commands left too many reals behind.
+    #[error(
+        "no ids are left for new reals, as interrupted commands hold too many; apply a smaller change \
+         first, such as what 'lbctl save' prints"
+    )]
+    RealIds,
+
     /// A CPU that the host does not have.
     #[error("connection_table.cpus: this host has no CPU {cpu}; its CPUs are 0 to {last}")]
     NoSuchCpu {

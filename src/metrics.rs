@@ -25,7 +25,7 @@ const VIP_PACKETS: Family =
     ("l4lb_vip_packets_total", "Packets of a VIP sent to its reals.", &["vip"]);
 const VIP_BYTES: Family = ("l4lb_vip_bytes_total", "Bytes of a VIP sent to its reals.", &["vip"]);
 const VIP_DROPPED: Family =
-    ("l4lb_vip_dropped_packets_total", "Packets of a VIP that were dropped.", &["vip"]);
+    ("l4lb_vip_dropped_packets_total", "Packets of a VIP that no real got.", &["vip"]);
 const VIP_NEW_FLOWS: Family =
     ("l4lb_vip_new_flows_total", "Packets of a VIP that the ring selected a real for.", &["vip"]);
 const REAL_PACKETS: Family = ("l4lb_real_packets_total", "Packets sent to a real.", &["real"]);

@@ -206,6 +206,19 @@ pub(crate) struct Steps {
 }
 
 impl Plan {
+    /// Takes up what differs in VIPs, reals and server ids.
+    pub(crate) fn set_table(&mut self, diff: TableDiff) -> Result<()> {
+        if diff.ids_exhausted {
+            return Err(Error::RealIds);
+        }
+        self.vips.clone_from(&diff.vips);
+        self.server_ids.clone_from(&diff.server_ids);
+        let visible = !diff.vips.is_empty() || !diff.server_ids.is_empty();
+        self.clean_up |= !diff.writes.is_empty() && !visible;
+        self.steps.table = diff;
+        Ok(())
+    }
+
     /// Whether what runs is what is wanted.
     pub fn is_empty(&self) -> bool {
         self.program.is_none()
@@ -362,12 +375,7 @@ pub(crate) fn plan(
     if config.interfaces.is_empty() && !config.vips.is_empty() {
         plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
     }
-    let table = diff(&snapshot.table, &Table::from(config));
-    plan.vips.clone_from(&table.vips);
-    plan.server_ids.clone_from(&table.server_ids);
-    let visible = !table.vips.is_empty() || !table.server_ids.is_empty();
-    plan.clean_up |= !table.writes.is_empty() && !visible;
-    plan.steps.table = table;
+    plan.set_table(diff(&snapshot.table, &Table::from(config)))?;
     Ok(plan)
 }
 

@@ -54,7 +54,7 @@ pub struct VipCount {
     /// Sent to reals.
     #[serde(flatten)]
     pub sent: Count,
-    /// Packets dropped.
+    /// Packets that no real got: dropped, or answered because they are too long.
     pub dropped: u64,
     /// Packets that the ring selected a real for.
     pub new_flows: u64,

@@ -73,7 +73,7 @@ pub struct VipStatus {
     pub vip: Vip,
     /// What was sent to its reals.
     pub sent: Count,
-    /// Packets for it that were dropped.
+    /// Packets for it that no real got.
     pub dropped: u64,
     /// Its reals.
     pub reals: Vec<VipRealStatus>,

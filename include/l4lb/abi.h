@@ -22,15 +22,20 @@
 #define LB_MAX_SERVER_IDS   65536
 #define LB_MAX_CPUS	    1024
 #define LB_SHARED_TABLE	    LB_MAX_CPUS /* index of `connections` */
+/* Places for interfaces: many more, so that one is free within LB_INTERFACE_PROBES. */
+#define LB_INTERFACE_PLACES 1024
 #define LB_MAX_INTERFACES   64
 #define LB_MAX_EXT_HEADERS  6 /* IPv6 extension headers walked in front of the transport header */
 #define LB_INTERFACE_PROBES 8
 
 /*
- * Twice the reals that a configuration may have: a configuration that replaces every real needs the
- * ids of both generations until the last ring is swapped. Id 0 means "no real".
+ * Three times the reals that a configuration may have: one that replaces every real needs the ids of
+ * both sets until the last ring is swapped, and an interrupted one before it may hold a third set.
+ * Id 0 means "no real".
  */
-#define LB_REAL_IDS (2 * LB_MAX_REALS)
+#define LB_REAL_IDS (3 * LB_MAX_REALS)
+
+#define LB_CHAIN_SLOTS 16 /* as chain.h has it for programs that know nothing else of this project */
 
 /* Slots of the chain that the programs of this project take (chain.h). */
 #define LB_SLOT_BALANCER 8
@@ -119,7 +124,7 @@ struct flow {
 };
 
 /*
- * An interface that the balancer serves. An entry lies at index (ifindex + n) % LB_MAX_INTERFACES,
+ * An interface that the balancer serves. An entry lies at index (ifindex + n) % LB_INTERFACE_PLACES,
  * n below LB_INTERFACE_PROBES. The packet path reads ifindex, mtu and mac; the rest is what the
  * operator asked for.
  */
@@ -147,7 +152,7 @@ struct count {
 
 struct vip_count {
 	struct count sent;
-	__u64 dropped;
+	__u64 dropped; /* or answered, as too long: what no real got */
 	__u64 new_flows;
 };
 

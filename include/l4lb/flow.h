@@ -41,21 +41,25 @@ static __always_inline struct real *live_real(__u32 id)
 	return real && real->flags & LB_REAL_LIVE ? real : NULL;
 }
 
-/* Whether the VIP may not use the real: it is down there, or no longer one of its reals. */
-static __always_inline int is_barred(const struct vip *vip, void *ring, __u32 real)
-{
-	__u32 at = LB_RING_VALUES + real / 64;
-	__u64 *bits;
-
-	if (!(vip->flags & LB_VIP_BARRED) || !ring)
-		return 0;
-	bits = bpf_map_lookup_elem(ring, &at);
-	return !bits || *bits >> (real % 64) & 1;
-}
-
 static __always_inline void *vip_ring(const struct vip *vip)
 {
 	return bpf_map_lookup_elem(&rings, &vip->id);
+}
+
+/* Whether the VIP may not use the real: it is down there, or no longer one of its reals. */
+static __always_inline int is_barred(const struct vip *vip, __u32 real)
+{
+	__u32 at = LB_RING_VALUES + real / 64;
+	__u64 *bits;
+	void *ring;
+
+	if (!(vip->flags & LB_VIP_BARRED))
+		return 0;
+	ring = vip_ring(vip);
+	if (!ring)
+		return 0;
+	bits = bpf_map_lookup_elem(ring, &at);
+	return !bits || *bits >> (real % 64) & 1;
 }
 
 /*
@@ -67,6 +71,7 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 {
 	struct flow *flow = bpf_map_lookup_elem(table, key);
 	struct real *real;
+	__u32 generation;
 	__u64 now;
 
 	if (!flow) {
@@ -78,19 +83,21 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 			cpu->table[LB_TABLE_miss_udp]++;
 		return NULL;
 	}
+	/* Both at once: the kernel may give the element of a shared table to another flow. */
+	p->real = flow->real;
+	generation = flow->generation;
 	if (p->proto == IPPROTO_UDP) {
 		now = bpf_ktime_get_coarse_ns();
-		if (now - flow->last_seen > knobs.udp_timeout) {
+		/* Signed: another CPU may have seen the flow of a shared table after `now`. */
+		if ((__s64)(now - flow->last_seen) > (__s64)knobs.udp_timeout) {
 			cpu->table[LB_TABLE_expired]++;
 			return NULL;
 		}
 		if (!(p->flags & LB_PKT_ICMP_ERROR))
 			flow->last_seen = now;
 	}
-	p->real = flow->real;
 	real = live_real(p->real);
-	if (!real || real->generation != flow->generation ||
-	    (vip->flags & LB_VIP_BARRED && is_barred(vip, vip_ring(vip), p->real))) {
+	if (!real || real->generation != generation || is_barred(vip, p->real)) {
 		cpu->table[LB_TABLE_stale]++;
 		return NULL;
 	}
@@ -98,8 +105,10 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 	return real;
 }
 
+/* Remembers where the flow went. `known` is its entry, if the caller has looked. */
 static __always_inline void flow_insert(struct pkt *p, void *table, const struct flow_key *key,
-					const struct real *real, struct cpu_state *cpu)
+					const struct real *real, struct flow *known,
+					struct cpu_state *cpu)
 {
 	struct flow flow = {
 		.real = p->real,
@@ -109,6 +118,14 @@ static __always_inline void flow_insert(struct pkt *p, void *table, const struct
 
 	if (!second_allows(&cpu->new_flows, flow.last_seen, knobs.new_flows_per_second)) {
 		cpu->table[LB_TABLE_flood]++;
+		/*
+		 * A client that uses its port again must not find the table pointing elsewhere than
+		 * its SYN went.
+		 */
+		if (p->flags & LB_PKT_SYN)
+			known = bpf_map_lookup_elem(table, key);
+		if (known)
+			*known = flow;
 		return;
 	}
 	cpu->table[LB_TABLE_inserted]++;

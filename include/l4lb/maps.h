@@ -61,7 +61,7 @@ struct {
 /* Server id → real id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, LB_MAX_SERVER_IDS);
+	__uint(max_entries, 2 * LB_MAX_SERVER_IDS); /* those that go and those that come */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, __u32);
@@ -70,7 +70,7 @@ struct {
 /* The interfaces served, by a small hash of their index: see struct interface. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, LB_MAX_INTERFACES);
+	__uint(max_entries, LB_INTERFACE_PLACES);
 	__type(key, __u32);
 	__type(value, struct interface);
 } interfaces SEC(".maps");
@@ -103,7 +103,7 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, LB_MAX_VIP_REALS);
+	__uint(max_entries, 2 * LB_MAX_VIP_REALS); /* those that go and those that come */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct vip_real_key);
 	__type(value, struct vip_real);

@@ -12,24 +12,23 @@
 #define LB_FLOW_SEED_V6 512
 
 /*
- * The VIP that the packet is for, or NULL. Without readable ports: the marker of the address, which
- * says that there are VIPs of this protocol.
+ * Finds the VIP that the packet is for. Without readable ports: the marker of the address, which says
+ * that there are VIPs of this protocol. It is copied: the kernel gives the element of an entry that
+ * is written anew to the next one at once, under the eyes of those who found it.
  */
-static __always_inline struct vip *find_vip(const struct pkt *p)
+static __always_inline int find_vip(const struct pkt *p, struct vip *found)
 {
 	struct vip_key key = {.addr = p->dst, .port = p->dport, .proto = p->proto};
-	struct vip *vip;
+	struct vip *vip = bpf_map_lookup_elem(&vips, &key);
 
-	if (p->flags & LB_PKT_NO_PORTS) {
-		key.port = 0;
-		return bpf_map_lookup_elem(&vips, &key);
-	}
-	vip = bpf_map_lookup_elem(&vips, &key);
 	if (!vip && key.port) {
 		key.port = 0;
 		vip = bpf_map_lookup_elem(&vips, &key);
 	}
-	return vip && !(vip->flags & LB_VIP_MARKER) ? vip : NULL;
+	if (!vip)
+		return 0;
+	*found = *vip;
+	return p->flags & LB_PKT_NO_PORTS || !(found->flags & LB_VIP_MARKER);
 }
 
 /* Whether some VIP has the packet's destination address. */
@@ -120,7 +119,7 @@ static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct 
 	if (known) {
 		p->real = *known;
 		real = live_real(p->real);
-		if (real && vip->flags & LB_VIP_BARRED && is_barred(vip, vip_ring(vip), p->real))
+		if (real && is_barred(vip, p->real))
 			real = NULL;
 	}
 	cpu->table[real ? LB_TABLE_server_id_known : LB_TABLE_server_id_unknown]++;
@@ -136,11 +135,10 @@ static __always_inline void flow_follow(struct pkt *p, void *table, const struct
 	if (flow && flow->real == p->real && flow->generation == real->generation)
 		flow->last_seen = bpf_ktime_get_coarse_ns();
 	else
-		flow_insert(p, table, key, real, cpu);
+		flow_insert(p, table, key, real, flow, cpu);
 }
 
-/* Sets *real and p->real and returns why it is this one; or returns the reason to drop the packet.
- */
+/* Sets *real and p->real and returns why it is these; or returns the reason to drop the packet. */
 static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const struct vip *vip,
 				       struct cpu_state *cpu, struct real **real)
 {
@@ -172,7 +170,7 @@ static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const 
 		return LB_DROP_no_real;
 	if (table && !(p->flags & (LB_PKT_RST | LB_PKT_ICMP_ERROR))) {
 		p->new_flow = 1;
-		flow_insert(p, table, &key, *real, cpu);
+		flow_insert(p, table, &key, *real, NULL, cpu);
 	}
 	return LB_TX_ring;
 }

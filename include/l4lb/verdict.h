@@ -19,7 +19,7 @@ static __always_inline void count_vip(const struct pkt *p, int reason)
 
 	if (!vip)
 		return;
-	if (reason >= LB_DROP_too_big) {
+	if (reason > LB_TX_icmp_error) {
 		vip->dropped++;
 		return;
 	}

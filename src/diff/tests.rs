@@ -56,11 +56,7 @@ impl Maps {
         match write {
             Write::Serials { next_serial } => self.next_serial = *next_serial,
             Write::Reals(reals) => self.reals.extend(reals.iter().copied()),
-            Write::ClearReal { id, generation } => {
-                let address = Ipv4Addr::UNSPECIFIED.into();
-                self.reals
-                    .insert(*id, RunningReal { address, generation: *generation, live: false });
-            }
+            Write::ClearReal { id, real } => drop(self.reals.insert(*id, *real)),
             Write::ServerIds(ids) => self.server_ids.extend(ids.iter().copied()),
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)),
             Write::Vips(entries) => self.vips.extend(entries.iter().copied()),
@@ -295,6 +291,58 @@ fn one_real_changed_touches_one_vip() {
     // Mark, ring, record, entry.
     assert_eq!(change.writes.len(), 4, "{:?}", change.writes);
     assert!(change.vips[0].moved > 0.0 && change.vips[0].moved < 0.03, "{}", change.vips[0].moved);
+}
+
+/// What the maps take, by maps.h.
+fn assert_fits(maps: &Maps) {
+    assert!(maps.vips.len() <= 4 * consts::MAX_VIPS as usize, "{} vips", maps.vips.len());
+    assert!(maps.server_ids.len() <= 2 * consts::MAX_SERVER_IDS as usize);
+    assert!(maps.vip_reals.len() <= 2 * consts::MAX_VIP_REALS as usize);
+    assert!(maps.reals.keys().all(|id| *id > 0 && *id < consts::REAL_IDS));
+}
+
+/// As many of everything as a configuration may have, none of it in common with another `set`.
+fn full(set: u8) -> Table {
+    let address = |n: u32| -> IpAddr {
+        let [_, _, high, low] = n.to_be_bytes();
+        Ipv4Addr::new(10, set, high, low).into()
+    };
+    let up = RealSpec { weight: 1, state: RealState::Up };
+    let per_vip = consts::MAX_VIP_REALS / consts::MAX_VIPS;
+    let vips = (0..consts::MAX_VIPS).map(|n| {
+        let vip = Vip { address: address(n), port: 80, protocol: Protocol::Tcp };
+        let reals = (0..per_vip).map(|r| (address((n * 8 + r) % consts::MAX_REALS), up));
+        (vip, VipSpec { reals: reals.collect(), ..VipSpec::default() })
+    });
+    let ids = (0..consts::MAX_SERVER_IDS)
+        .map(|id| (u32::from(set) << 24 | id, address(id % consts::MAX_REALS)));
+    Table { vips: vips.collect(), server_ids: ids.collect() }
+}
+
+#[test]
+fn everything_can_be_replaced_at_once() {
+    let mut maps = Maps::default();
+    for (set, stop) in [(1, None), (2, Some(3)), (3, Some(2)), (4, None), (5, None)] {
+        let wanted = full(set);
+        let change = diff(&maps.running(), &wanted);
+        assert!(!change.ids_exhausted, "{set}");
+        for write in change.writes.iter().take(stop.unwrap_or(usize::MAX)) {
+            maps.write(write);
+            assert_fits(&maps);
+        }
+    }
+    assert_eq!(maps.running().table(), full(5));
+    // The same VIPs with other reals: what a VIP gets comes before what another loses.
+    let mut moved = full(5);
+    for (spec, other) in moved.vips.values_mut().zip(full(6).vips.into_values()).take(4) {
+        spec.reals = other.reals;
+    }
+    moved.server_ids.clear();
+    for write in &diff(&maps.running(), &moved).writes {
+        maps.write(write);
+        assert_fits(&maps);
+    }
+    assert_eq!(maps.running().table(), moved);
 }
 
 #[test]
