@@ -1,6 +1,25 @@
 //! Packet tests: frames with their verdicts, sent through a private copy of the balancer.
 //!
 //! The copy has maps of its own and is attached to nothing, so that a test never touches what runs.
+//!
+//! A file holds a configuration and cases, which run in order on one copy: later ones meet the flows of
+//! earlier ones. Its interfaces need a `gateway_mac`; all frames come in by the first of them.
+//!
+//! ```json
+//! { "config": { "interfaces": [ { "name": "eth0", "gateway_mac": "02:00:00:00:00:fe" } ] },
+//!   "cases": [ { "name": "the host's own traffic", "input": "AgAAAAACAgAAAAABCAY=",
+//!                "action": "XDP_PASS", "output": "AgAAAAACAgAAAAABCAY=", "reason": "not_ip" } ] }
+//! ```
+//!
+//! | key | |
+//! | --- | --- |
+//! | `name` | what the case shows |
+//! | `input` | the frame, in base64: at least 14 bytes |
+//! | `action` | how it must end: `XDP_TX`, `XDP_DROP`, `XDP_PASS` |
+//! | `output` | optional: the frame afterwards; not compared when it is dropped |
+//! | `reason` | optional: why it must end so, by the name of a [reason](crate::reasons) |
+//! | `metadata` | optional: bytes of driver metadata in front of the frame, which take headroom away: a multiple of 4 up to 216 (older kernels: up to 32) |
+//! | `repeat` | optional: how many times the frame is sent; the last time is judged |
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -43,6 +62,10 @@ const TEST_IFINDEX: u32 = 1;
 /// Its MTU.
 const TEST_MTU: u32 = 65_536;
 
+/// The most driver metadata that `BPF_PROG_TEST_RUN` takes: all of its 256 bytes of headroom but the 40
+/// that the kernel keeps for itself (`struct xdp_frame`).
+const MOST_METADATA: u32 = 216;
+
 /// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
 const SHORTEST_FRAME: usize = 14;
 
@@ -75,6 +98,13 @@ struct Case {
     /// Bytes of driver metadata in front of the frame; they take headroom away.
     #[serde(default)]
     metadata: u32,
+    /// How many times the frame is sent; the last one is judged. For what takes many packets: a limit.
+    #[serde(default = "once")]
+    repeat: u32,
+}
+
+fn once() -> u32 {
+    1
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +115,7 @@ struct ParsedCase {
     output: Option<Vec<u8>>,
     reason: Option<String>,
     metadata: u32,
+    repeat: u32,
 }
 
 /// An XDP action, as the kernel numbers them.
@@ -171,6 +202,7 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
             wrong.inner().to_string(),
         )
     })?;
+    deserializer.end().map_err(|wrong| error(String::new(), wrong.to_string()))?;
     parsed.config.check().map_err(|wrong: ConfigError| wrong.in_file(path))?;
     let cases = parsed.cases.iter().enumerate().map(|(i, case)| {
         let place = |key: &str| format!("cases[{i}] ({}): {key}: ", case.name);
@@ -197,9 +229,12 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
         {
             return Err(error(place("reason"), format!("there is no reason '{reason}'")));
         }
-        if case.metadata % 4 != 0 || case.metadata > 252 {
-            let what = format!("{} is not a multiple of 4 up to 252", case.metadata);
+        if case.metadata % 4 != 0 || case.metadata > MOST_METADATA {
+            let what = format!("{} is not a multiple of 4 up to {MOST_METADATA}", case.metadata);
             return Err(error(place("metadata"), what));
+        }
+        if case.repeat == 0 {
+            return Err(error(place("repeat"), "0 times leaves no packet to judge".to_owned()));
         }
         Ok(ParsedCase {
             name: case.name.clone(),
@@ -208,6 +243,7 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
             output: case.output.as_deref().map(|text| frame("output", text)).transpose()?,
             reason: case.reason.clone(),
             metadata: case.metadata,
+            repeat: case.repeat,
         })
     });
     Ok((parsed.config.clone(), cases.collect::<Result<_, _>>()?))
@@ -327,6 +363,9 @@ impl Sandbox {
     }
 
     fn judge(&self, case: &ParsedCase) -> Result<CaseResult> {
+        for _ in 1..case.repeat {
+            self.run(&case.input, case.metadata)?;
+        }
         let Outcome { action, reasons, frame } = self.run(&case.input, case.metadata)?;
         let mut failures = Vec::new();
         if action != case.action.name() {
