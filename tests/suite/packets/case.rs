@@ -1,0 +1,144 @@
+//! A case: a frame, how it ends, and what leaves.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+
+use super::frame::Frame;
+
+/// The next hop in every configuration: what goes to a real carries its MAC address.
+pub(crate) const GATEWAY: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
+
+/// A file of cases. They run in order on one balancer: later ones meet the flows of earlier ones.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// Without `.json`.
+    pub(crate) name: &'static str,
+    /// In TOML.
+    pub(crate) config: &'static str,
+    pub(crate) cases: Vec<Case>,
+}
+
+/// One frame, in the terms of the file's format.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) action: &'static str,
+    pub(crate) reason: &'static str,
+    #[serde(serialize_with = "base64")]
+    pub(crate) input: Vec<u8>,
+    #[serde(serialize_with = "base64_or_nothing", skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Vec<u8>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) metadata: u32,
+    #[serde(skip_serializing_if = "is_one")]
+    pub(crate) repeat: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "how serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "how serde calls it")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+fn base64<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&BASE64.encode(bytes))
+}
+
+#[expect(clippy::ref_option, reason = "how serde calls it")]
+fn base64_or_nothing<S: serde::Serializer>(
+    bytes: &Option<Vec<u8>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    base64(bytes.as_deref().unwrap_or_default(), serializer)
+}
+
+/// A case to be completed by what is sent and how it ends.
+pub(crate) fn case(name: &'static str) -> Draft {
+    Draft { name, frame: None, metadata: 0, repeat: 1 }
+}
+
+/// See [`case`].
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    name: &'static str,
+    frame: Option<Frame>,
+    metadata: u32,
+    repeat: u32,
+}
+
+impl Draft {
+    #[must_use]
+    pub(crate) fn send(mut self, frame: Frame) -> Self {
+        self.frame = Some(frame);
+        self
+    }
+
+    /// Behind so many bytes of driver metadata.
+    #[must_use]
+    pub(crate) fn behind_metadata(mut self, len: u32) -> Self {
+        self.metadata = len;
+        self
+    }
+
+    /// So often; the last time counts.
+    #[must_use]
+    pub(crate) fn times(mut self, repeat: u32) -> Self {
+        self.repeat = repeat;
+        self
+    }
+
+    fn end(
+        self,
+        action: &'static str,
+        reason: &'static str,
+        output: impl FnOnce(&Frame) -> Option<Vec<u8>>,
+    ) -> Case {
+        let frame = self.frame.expect("a frame is sent");
+        Case {
+            name: self.name,
+            action,
+            reason,
+            input: frame.bytes(),
+            output: output(&frame),
+            metadata: self.metadata,
+            repeat: self.repeat,
+        }
+    }
+
+    pub(crate) fn dropped(self, reason: &'static str) -> Case {
+        self.end("XDP_DROP", reason, |_| None)
+    }
+
+    /// As it is.
+    pub(crate) fn passed(self, reason: &'static str) -> Case {
+        self.end("XDP_PASS", reason, |frame| Some(frame.bytes()))
+    }
+
+    /// To a real, in an outer packet from `source`.
+    pub(crate) fn sent(self, reason: &'static str, source: &str, real: &str) -> Case {
+        let address =
+            |text: &str| text.parse().unwrap_or_else(|_| panic!("'{text}' is no address"));
+        let (source, real) = (address(source), address(real));
+        self.end("XDP_TX", reason, |frame| Some(frame.encapsulated(source, real, GATEWAY)))
+    }
+
+    /// An echo request, back to its sender.
+    pub(crate) fn answered(self) -> Case {
+        self.end("XDP_TX", "echo_reply", |frame| Some(frame.echo_reply().bytes()))
+    }
+
+    /// An echo request, back to its sender as this frame.
+    pub(crate) fn answered_with(self, answer: &Frame) -> Case {
+        self.end("XDP_TX", "echo_reply", |_| Some(answer.bytes()))
+    }
+
+    /// Too long, and its sender learns what would fit.
+    pub(crate) fn told(self, mtu: u16) -> Case {
+        self.end("XDP_TX", "too_big_reply", |frame| Some(frame.too_big_reply(mtu)))
+    }
+}

@@ -1,0 +1,88 @@
+//! Outer sources: prefixes to spread flows over, and single addresses.
+
+use super::C4;
+use super::C6;
+use super::PORT;
+use crate::packets::case::Case;
+use crate::packets::case::File;
+use crate::packets::case::case;
+use crate::packets::frame::eth;
+
+macro_rules! config {
+    ($packets:literal) => {
+        concat!(
+            "packets = ",
+            $packets,
+            r#"
+interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+
+[[vips]]
+address = "10.200.1.1"
+port = 4
+protocol = "tcp"
+reals = [ { address = "10.0.0.1" } ]
+
+[[vips]]
+address = "10.200.1.1"
+port = 6
+protocol = "tcp"
+reals = [ { address = "fc00::1" } ]
+
+[[vips]]
+address = "fc00:1::1"
+port = 4
+protocol = "tcp"
+reals = [ { address = "10.0.0.1" } ]
+
+[[vips]]
+address = "fc00:1::1"
+port = 6
+protocol = "tcp"
+reals = [ { address = "fc00::1" } ]
+"#
+        )
+    };
+}
+
+pub(crate) fn files() -> Vec<File> {
+    vec![
+        File {
+            name: "encap_address",
+            config: config!(
+                r#"{ encap_source_v4 = "192.0.2.1", encap_source_v6 = "2001:db8:5::7" }"#
+            ),
+            cases: cases(["192.0.2.1", "2001:db8:5::7", "192.0.2.1", "2001:db8:5::7"]),
+        },
+        File {
+            name: "encap_wide",
+            config: config!(r#"{ encap_source_v4 = "10.0.0.0/8", encap_source_v6 = "fd00::/8" }"#),
+            // Of IPv6, no more than the last four bytes vary.
+            cases: cases(["10.168.104.123", "fd00::bac1:101", "10.0.105.121", "fd00::7a69:1"]),
+        },
+        File {
+            name: "encap_narrow",
+            config: config!(
+                r#"{ encap_source_v4 = "192.0.2.128/25", encap_source_v6 = "2001:db8:5::/112" }"#
+            ),
+            cases: cases(["192.0.2.251", "2001:db8:5::101", "192.0.2.249", "2001:db8:5::1"]),
+        },
+    ]
+}
+
+/// With the outer sources of IPv4 in IPv4, IPv4 in IPv6, IPv6 in IPv4 and IPv6 in IPv6.
+fn cases([four, four_in_six, six_in_four, six]: [&str; 4]) -> Vec<Case> {
+    let v4 = |port| eth().ip4(C4, "10.200.1.1").tcp(PORT, port);
+    let v6 = |port| eth().ip6(C6, "fc00:1::1").tcp(PORT, port);
+    vec![
+        case("IPv4 in IPv4").send(v4(4)).sent("ring", four, "10.0.0.1"),
+        case("IPv4 in IPv6").send(v4(6)).sent("ring", four_in_six, "fc00::1"),
+        case("IPv6 in IPv4").send(v6(4)).sent("ring", six_in_four, "10.0.0.1"),
+        case("IPv6 in IPv6").send(v6(6)).sent("ring", six, "fc00::1"),
+        case("IPv4 in IPv4, known").send(v4(4)).sent("connection_table", four, "10.0.0.1"),
+        case("IPv6 in IPv4, with a class").send(v6(4).class(0xfc)).sent(
+            "connection_table",
+            six_in_four,
+            "10.0.0.1",
+        ),
+    ]
+}

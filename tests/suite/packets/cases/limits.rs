@@ -1,0 +1,119 @@
+//! Limits per second, and drivers that leave little room in front of a frame.
+
+use super::C4;
+use super::C4_TO_4;
+use super::C6;
+use super::C6_TO_6;
+use super::PORT;
+use crate::packets::case::Case;
+use crate::packets::case::File;
+use crate::packets::case::case;
+use crate::packets::frame::Frame;
+use crate::packets::frame::eth;
+
+const PLAIN: &str = r#"
+interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+
+[[vips]]
+address = "10.200.1.1"
+port = 80
+protocol = "tcp"
+reals = [ { address = "10.0.0.1" } ]
+
+[[vips]]
+address = "fc00:1::1"
+port = 80
+protocol = "tcp"
+reals = [ { address = "fc00::1" } ]
+"#;
+
+const FLOOD: &str = r#"
+interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+connection_table = { new_connections_per_second = 2 }
+
+[[vips]]
+address = "10.200.1.1"
+port = 80
+protocol = "tcp"
+reals = [ { address = "10.0.0.1" } ]
+
+[[vips]]
+address = "fc00:1::1"
+port = 80
+protocol = "tcp"
+reals = [ { address = "fc00::1" } ]
+"#;
+
+pub(crate) fn files() -> Vec<File> {
+    vec![
+        File { name: "too_big_limit", config: PLAIN, cases: too_big() },
+        File { name: "flood", config: FLOOD, cases: flood() },
+        File { name: "headroom", config: PLAIN, cases: headroom() },
+    ]
+}
+
+fn v4() -> Frame {
+    eth().ip4(C4, "10.200.1.1").tcp(PORT, 80)
+}
+
+fn v6() -> Frame {
+    eth().ip6(C6, "fc00:1::1").tcp(PORT, 80)
+}
+
+fn too_big() -> Vec<Case> {
+    vec![
+        case("the thousandth answer").send(v4().filled_to(1515)).times(1000).told(1500),
+        case("one more within the second").send(v4().filled_to(1515)).dropped("too_big_limited"),
+        case("IPv6 has the same limit").send(v6().filled_to(1515)).dropped("too_big_limited"),
+        case("what is not too long has none").send(v4()).sent(
+            "connection_table",
+            C4_TO_4,
+            "10.0.0.1",
+        ),
+        case("nor have echo requests").send(eth().ip4(C4, "10.200.1.1").ping(1, 1)).answered(),
+    ]
+}
+
+fn flood() -> Vec<Case> {
+    let from = |client_port| eth().ip4(C4, "10.200.1.1").tcp(client_port, 80);
+    vec![
+        case("first new flow").send(from(PORT).syn()).sent("ring", C4_TO_4, "10.0.0.1"),
+        case("second new flow").send(v6().syn()).sent("ring", C6_TO_6, "fc00::1"),
+        case("the third is balanced").send(from(1).syn()).sent("ring", "172.16.0.1", "10.0.0.1"),
+        case("but not remembered").send(from(1)).sent("ring", "172.16.0.1", "10.0.0.1"),
+        case("the first still is").send(from(PORT)).sent("connection_table", C4_TO_4, "10.0.0.1"),
+        case("the second too").send(v6()).sent("connection_table", C6_TO_6, "fc00::1"),
+    ]
+}
+
+/// Driver metadata takes headroom away.
+fn headroom() -> Vec<Case> {
+    // All that there can be.
+    let no_room = 216;
+    vec![
+        case("some metadata: IPv4")
+            .send(v4())
+            .behind_metadata(32)
+            .sent("ring", C4_TO_4, "10.0.0.1"),
+        case("some metadata: IPv6").send(v6()).behind_metadata(32).sent("ring", C6_TO_6, "fc00::1"),
+        case("some metadata: too long").send(v4().filled_to(1515)).behind_metadata(32).told(1500),
+        case("some metadata: echo request")
+            .send(eth().ip4(C4, "10.200.1.1").ping(1, 1))
+            .behind_metadata(32)
+            .answered(),
+        case("no room: IPv4").send(v4()).behind_metadata(no_room).dropped("no_headroom"),
+        case("no room: IPv6").send(v6()).behind_metadata(no_room).dropped("no_headroom"),
+        case("no room: too long")
+            .send(v4().filled_to(1515))
+            .behind_metadata(no_room)
+            .dropped("no_headroom"),
+        case("no room is needed for an echo request")
+            .send(eth().ip6(C6, "fc00:1::1").ping(1, 1))
+            .behind_metadata(no_room)
+            .answered(),
+        case("nor to pass")
+            .send(eth().ip4(C4, "10.200.1.9").tcp(PORT, 80))
+            .behind_metadata(no_room)
+            .passed("not_vip"),
+    ]
+}

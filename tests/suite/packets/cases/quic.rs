@@ -1,0 +1,318 @@
+//! QUIC connection ids that carry the id of a server.
+
+use super::C4;
+use super::C4_TO_4;
+use super::C4_TO_6;
+use super::C6;
+use super::C6_TO_4;
+use super::C6_TO_6;
+use super::PORT;
+use crate::packets::case::Case;
+use crate::packets::case::File;
+use crate::packets::case::case;
+use crate::packets::frame::Frame;
+use crate::packets::frame::eth;
+
+const CONFIG: &str = r#"
+interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+
+[[vips]]
+address = "10.200.1.1"
+port = 443
+protocol = "udp"
+routing = [ "quic-connection-id" ]
+reals = [
+  { address = "10.0.0.1" },
+  { address = "10.0.0.2" },
+  { address = "10.0.0.3" },
+  { address = "10.0.0.4", state = "down" },
+  { address = "10.0.0.5", state = "drain" },
+]
+
+[[vips]]
+address = "fc00:1::1"
+port = 443
+protocol = "udp"
+routing = [ "quic-connection-id" ]
+reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
+
+# Flows are not remembered.
+[[vips]]
+address = "10.200.1.2"
+port = 443
+protocol = "udp"
+connection_table = false
+routing = [ "quic-connection-id" ]
+reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
+
+# Ids do not matter.
+[[vips]]
+address = "10.200.1.3"
+port = 443
+protocol = "udp"
+reals = [ { address = "10.0.0.1" } ]
+
+[[vips]]
+address = "10.200.1.4"
+port = 443
+protocol = "udp"
+routing = [ "quic-connection-id" ]
+reals = []
+
+[[server_ids]]
+id = 1
+real = "10.0.0.1"
+
+[[server_ids]]
+id = 2
+real = "10.0.0.2"
+
+[[server_ids]]
+id = 4
+real = "10.0.0.4"
+
+[[server_ids]]
+id = 5
+real = "10.0.0.5"
+
+[[server_ids]]
+id = 9
+real = "10.0.0.9"
+
+[[server_ids]]
+id = 65535
+real = "10.0.0.3"
+
+[[server_ids]]
+id = 65536
+real = "fc00::2"
+
+[[server_ids]]
+id = 16777215
+real = "10.0.0.1"
+
+[[server_ids]]
+id = 16777216
+real = "10.0.0.2"
+
+[[server_ids]]
+id = 4294967295
+real = "fc00::1"
+"#;
+
+pub(crate) fn files() -> Vec<File> {
+    vec![File { name: "quic", config: CONFIG, cases: cases() }]
+}
+
+/// A connection id of eight bytes, with a server id in the form of a version.
+fn id(version: u8, server: u32) -> [u8; 8] {
+    let [a, b, c, d] = server.to_be_bytes();
+    match version {
+        1 => [0x40 | c >> 2, c << 6 | d >> 2, d << 6 | 0x2a, 0x11, 0x22, 0x33, 0x44, 0x55],
+        2 => [0x80, b, c, d, 0x22, 0x33, 0x44, 0x55],
+        3 => [0xc0, a, b, c, d, 0x33, 0x44, 0x55],
+        _ => [0x15, a, b, c, d, 0x33, 0x44, 0x55],
+    }
+}
+
+const INITIAL: u8 = 0xc0;
+const ZERO_RTT: u8 = 0xd0;
+const HANDSHAKE: u8 = 0xe0;
+const RETRY: u8 = 0xf0;
+
+/// A long header of a type: version 1, the destination's id, a source id of no bytes.
+fn long(kind: u8, id: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(id.len()).expect("ids have up to 20 bytes");
+    [&[kind, 0, 0, 0, 1, len], id, &[0, 0x40, 0x01]].concat()
+}
+
+fn short(id: &[u8]) -> Vec<u8> {
+    [&[0x41], id, &[0xaa; 12]].concat()
+}
+
+fn from(client_port: u16, data: &[u8]) -> Frame {
+    eth().ip4(C4, "10.200.1.1").udp(client_port, 443).data(data)
+}
+
+fn v4(data: &[u8]) -> Frame {
+    from(PORT, data)
+}
+
+fn v6(data: &[u8]) -> Frame {
+    eth().ip6(C6, "fc00:1::1").udp(PORT, 443).data(data)
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn cases() -> Vec<Case> {
+    let known = "connection_table";
+    vec![
+        case("Initial: the client's id means nothing")
+            .send(v4(&long(INITIAL, &id(1, 2))))
+            .sent("ring", C4_TO_4, "10.0.0.3"),
+        case("Initial, again").send(v4(&long(INITIAL, &id(1, 2)))).sent(known, C4_TO_4, "10.0.0.3"),
+        case("0-RTT: nor does it here")
+            .send(v4(&long(ZERO_RTT, &id(1, 2))))
+            .sent(known, C4_TO_4, "10.0.0.3"),
+        case("Handshake, form 1").send(v4(&long(HANDSHAKE, &id(1, 2)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.2",
+        ),
+        case("and the table is in line: 0-RTT")
+            .send(v4(&long(ZERO_RTT, &id(1, 1))))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("Retry, form 1").send(v4(&long(RETRY, &id(1, 1)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.1",
+        ),
+        case("and the table is in line again")
+            .send(v4(&long(INITIAL, &id(1, 2))))
+            .sent(known, C4_TO_4, "10.0.0.1"),
+        case("short header, form 1").send(v4(&short(&id(1, 2)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.2",
+        ),
+        case("short header, form 1, the largest id").send(v4(&short(&id(1, 65535)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.3",
+        ),
+        case("short header, form 2, a small id").send(v4(&short(&id(2, 1)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.1",
+        ),
+        case("short header, form 2, to an IPv6 real").send(v4(&short(&id(2, 65536)))).sent(
+            "server_id",
+            C4_TO_6,
+            "fc00::2",
+        ),
+        case("short header, form 2, the largest id").send(v4(&short(&id(2, 16_777_215)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.1",
+        ),
+        case("short header, form 3, a small id").send(v4(&short(&id(3, 2)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.2",
+        ),
+        case("short header, form 3").send(v4(&short(&id(3, 16_777_216)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.2",
+        ),
+        case("short header, form 3, the largest id").send(v4(&short(&id(3, 4_294_967_295)))).sent(
+            "server_id",
+            C4_TO_6,
+            "fc00::1",
+        ),
+        case("Handshake, form 2").send(v4(&long(HANDSHAKE, &id(2, 65536)))).sent(
+            "server_id",
+            C4_TO_6,
+            "fc00::2",
+        ),
+        case("Handshake, form 3").send(v4(&long(HANDSHAKE, &id(3, 1)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.1",
+        ),
+        case("an id of 20 bytes")
+            .send(v4(&long(HANDSHAKE, &[&id(1, 2)[..], &[0x77; 12]].concat())))
+            .sent("server_id", C4_TO_4, "10.0.0.2"),
+        case("form 0 carries none: the table")
+            .send(v4(&short(&id(0, 1))))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("an unknown id: the table")
+            .send(v4(&short(&id(1, 77))))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("id 0: the table").send(v4(&short(&id(1, 0)))).sent(known, C4_TO_4, "10.0.0.2"),
+        case("an unknown id of a new flow: the ring").send(from(2000, &short(&id(2, 77)))).sent(
+            "ring",
+            "172.16.209.6",
+            "10.0.0.1",
+        ),
+        case("form 0 of a new flow: the ring").send(from(2001, &short(&id(0, 1)))).sent(
+            "ring",
+            "172.16.208.6",
+            "10.0.0.1",
+        ),
+        case("a client whose address changed").send(from(2002, &short(&id(1, 2)))).sent(
+            "server_id",
+            "172.16.211.6",
+            "10.0.0.2",
+        ),
+        case("is remembered").send(from(2002, &short(&id(0, 0)))).sent(
+            known,
+            "172.16.211.6",
+            "10.0.0.2",
+        ),
+        case("a real that is down: the table")
+            .send(v4(&short(&id(1, 4))))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("a real that is drained has its flows").send(v4(&short(&id(1, 5)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.5",
+        ),
+        case("a real that is none of the VIP's").send(v4(&short(&id(1, 9)))).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.9",
+        ),
+        case("keeps them").send(v4(&short(&id(0, 0)))).sent(known, C4_TO_4, "10.0.0.9"),
+        case("short header with 8 bytes of id, and nothing else")
+            .send(v4(&short(&id(1, 1))[..9]))
+            .sent("server_id", C4_TO_4, "10.0.0.1"),
+        case("with 7").send(v4(&short(&id(1, 2))[..8])).sent(known, C4_TO_4, "10.0.0.1"),
+        case("with 7, padded")
+            .send(v4(&short(&id(1, 2))[..8]).pad(60))
+            .sent(known, C4_TO_4, "10.0.0.1"),
+        case("with none").send(v4(&[0x41])).sent(known, C4_TO_4, "10.0.0.1"),
+        case("no payload").send(v4(&[])).sent(known, C4_TO_4, "10.0.0.1"),
+        case("long header with an id of 7 bytes")
+            .send(v4(&long(HANDSHAKE, &id(1, 2)[..7])))
+            .sent(known, C4_TO_4, "10.0.0.1"),
+        case("long header that ends within its id")
+            .send(v4(&long(HANDSHAKE, &id(1, 2))[..13]))
+            .sent(known, C4_TO_4, "10.0.0.1"),
+        case("long header that ends behind its id")
+            .send(v4(&long(HANDSHAKE, &id(1, 2))[..14]))
+            .sent("server_id", C4_TO_4, "10.0.0.2"),
+        case("long header that ends before its id")
+            .send(v4(&[HANDSHAKE, 0, 0, 0, 1]))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("IPv6: Initial").send(v6(&long(INITIAL, &id(1, 1)))).sent("ring", C6_TO_6, "fc00::1"),
+        case("IPv6: Handshake").send(v6(&long(HANDSHAKE, &id(2, 65536)))).sent(
+            "server_id",
+            C6_TO_6,
+            "fc00::2",
+        ),
+        case("IPv6: to an IPv4 real").send(v6(&short(&id(1, 1)))).sent(
+            "server_id",
+            C6_TO_4,
+            "10.0.0.1",
+        ),
+        case("IPv6: and the table is in line")
+            .send(v6(&short(&id(0, 0))))
+            .sent(known, C6_TO_4, "10.0.0.1"),
+        case("without a table: the id")
+            .send(eth().ip4(C4, "10.200.1.2").udp(PORT, 443).data(&short(&id(1, 1))))
+            .sent("server_id", C4_TO_4, "10.0.0.1"),
+        case("without a table: else the ring")
+            .send(eth().ip4(C4, "10.200.1.2").udp(PORT, 443).data(&short(&id(0, 1))))
+            .sent("ring", C4_TO_4, "10.0.0.3"),
+        case("a VIP that does not look for ids")
+            .send(eth().ip4(C4, "10.200.1.3").udp(PORT, 443).data(&short(&id(1, 2))))
+            .sent("ring", C4_TO_4, "10.0.0.1"),
+        case("a VIP without reals: the id")
+            .send(eth().ip4(C4, "10.200.1.4").udp(PORT, 443).data(&short(&id(1, 2))))
+            .sent("server_id", C4_TO_4, "10.0.0.2"),
+        case("a VIP without reals, of a new flow")
+            .send(eth().ip4("192.168.1.2", "10.200.1.4").udp(PORT, 443).data(&short(&id(1, 77))))
+            .dropped("no_real"),
+        case("a fragment").send(v4(&short(&id(1, 1))).fragment(0, true)).dropped("fragment"),
+    ]
+}
