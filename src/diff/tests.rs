@@ -90,9 +90,8 @@ impl Maps {
                 continue;
             };
             let mut spec = VipSpec::from_flags(entry.flags);
-            for ((_, real), (weight, state)) in
-                self.vip_reals.iter().filter(|((id, _), _)| *id == entry.id)
-            {
+            let of_vip = (entry.id, 0)..=(entry.id, u32::MAX);
+            for ((_, real), (weight, state)) in self.vip_reals.range(of_vip) {
                 let Some(real) = self.reals.get(real).filter(|real| real.live) else { continue };
                 let state = [RealState::Up, RealState::Drain, RealState::Down][*state as usize];
                 spec.reals.insert(real.address, RealSpec { weight: *weight, state });
@@ -328,7 +327,10 @@ fn everything_can_be_replaced_at_once() {
         assert!(!change.ids_exhausted, "{set}");
         for write in change.writes.iter().take(stop.unwrap_or(usize::MAX)) {
             maps.write(write);
-            assert_fits(&maps);
+            // Tens of thousands of these, and none takes room.
+            if !matches!(write, Write::RemoveServerId(_)) {
+                assert_fits(&maps);
+            }
         }
     }
     assert_eq!(maps.running().table(), full(5));
@@ -340,7 +342,9 @@ fn everything_can_be_replaced_at_once() {
     moved.server_ids.clear();
     for write in &diff(&maps.running(), &moved).writes {
         maps.write(write);
-        assert_fits(&maps);
+        if !matches!(write, Write::RemoveServerId(_)) {
+            assert_fits(&maps);
+        }
     }
     assert_eq!(maps.running().table(), moved);
 }
