@@ -56,7 +56,7 @@ pub enum OnUnresolved {
     /// An error.
     #[default]
     Fail,
-    /// A warning, where one was known before: its MAC stays. Else an error.
+    /// A warning, where it was known before: its MAC stays. Else an error.
     KeepLast,
 }
 
@@ -183,27 +183,42 @@ impl Balancer {
     }
 
     /// Follows what became of the interfaces meanwhile: gateways, MTUs, an interface that was made anew.
-    /// VIPs and reals stay as they are. Returns what it changed, and an error for each interface that
-    /// cannot be followed: what was last known of it stays.
-    pub fn follow(&self, config: &Config) -> Result<(Plan, Vec<Error>)> {
-        let (mut resolved, mut errors) = (Vec::new(), Vec::new());
-        for interface in &config.interfaces {
-            match resolve(interface) {
-                Ok(interface) => resolved.push(interface),
-                Err(error) => errors.push(error),
+    /// VIPs and reals stay as they are. What was last known of an interface that cannot be followed
+    /// stays, with a warning in the plan.
+    pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
+        let results: Vec<_> = config.interfaces.iter().map(resolve).collect();
+        let _lock = instance.lock_existing()?;
+        let current = Self::open(instance)?;
+        let interfaces = read_interfaces(instance, &current.dataplane)?;
+
+        let mut plan = Plan::default();
+        let mut resolved = Vec::new();
+        for (interface, result) in config.interfaces.iter().zip(results) {
+            let known = result.or_else(|error| {
+                let (last, warning) = last_known(interface, &interfaces, error)?;
+                plan.warnings.push(warning);
+                Ok(last)
+            });
+            match known {
+                Ok(known) => resolved.push(known),
+                Err::<_, Error>(error) => plan.warnings.push(error.to_string()),
             }
         }
-        let Some(_lock) = self.instance.lock_existing()? else {
-            return Ok((Plan::default(), errors));
-        };
-        let snapshot = Snapshot {
-            interfaces: read_interfaces(&self.instance, &self.dataplane)?,
-            ..Snapshot::default()
-        };
-        let mut plan = Plan::default();
+        if resolved.len() == config.interfaces.len() {
+            // Of interfaces that are gone: those here have other numbers.
+            let lost = interfaces.values().filter(|running| running.attached.is_none());
+            let lost = lost.filter_map(|running| running.entry);
+            let is_back =
+                |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
+            plan.steps.remove_entries.extend(lost.filter(|entry| !is_back(entry)));
+            plan.clean_up = !plan.steps.remove_entries.is_empty();
+        }
+        let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
-        carry_out(&self.instance, &plan)?;
-        Ok((plan, errors))
+        if !plan.is_empty() {
+            carry_out(instance, &plan)?;
+        }
+        Ok(plan)
     }
 
     /// Detaches the balancer and removes every pin of it. A chain that other programs use stays.
@@ -427,25 +442,48 @@ fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
 
 fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) -> Result<Plan> {
     let snapshot = read_snapshot(instance)?;
-    let mut interfaces = Vec::new();
+    let (mut interfaces, mut warnings) = (Vec::new(), Vec::new());
     for interface in &config.interfaces {
-        let running = snapshot.interfaces.get(&interface.name);
-        match (resolve(interface), running.and_then(|running| running.entry)) {
-            (Ok(resolved), _) => interfaces.push(resolved),
-            (Err(error), Some(entry)) if on_unresolved == OnUnresolved::KeepLast => {
-                tracing::warn!("{error}; the last one stays: {}", Mac::from(entry.mac));
-                interfaces.push(ResolvedInterface {
-                    config: interface.clone(),
-                    ifindex: entry.ifindex,
-                    mtu: entry.mtu,
-                    gateway: entry.mac.into(),
-                });
+        match resolve(interface) {
+            Ok(resolved) => interfaces.push(resolved),
+            Err(error) if on_unresolved == OnUnresolved::KeepLast => {
+                let (last, warning) = last_known(interface, &snapshot.interfaces, error)?;
+                interfaces.push(last);
+                warnings.push(warning);
             }
-            (Err(error), _) => return Err(error),
+            Err(error) => return Err(error),
         }
     }
     let host = Host { online_cpus: online_cpus()?, possible_cpus: possible_cpus()? };
-    plan::plan(&snapshot, config, &interfaces, &host)
+    let mut plan = plan::plan(&snapshot, config, &interfaces, &host)?;
+    plan.warnings.extend(warnings);
+    Ok(plan)
+}
+
+/// What is known of an interface that cannot be resolved for now, and a warning that says so; the error, if
+/// nothing is, or only where another gateway was.
+fn last_known(
+    config: &InterfaceConfig,
+    running: &BTreeMap<String, RunningInterface>,
+    error: Error,
+) -> Result<(ResolvedInterface, String)> {
+    let Some(entry) = running.get(&config.name).and_then(|running| running.entry) else {
+        return Err(error);
+    };
+    let last = ResolvedInterface {
+        config: config.clone(),
+        ifindex: entry.ifindex,
+        mtu: entry.mtu,
+        gateway: entry.mac.into(),
+    };
+    let gateway = |entry: &abi::interface| {
+        let config = plan::interface_config(&config.name, entry);
+        (config.gateway, config.gateway_mac)
+    };
+    if gateway(&last.entry()) != gateway(&entry) {
+        return Err(error);
+    }
+    Ok((last, format!("{error}; until then what was last known stays")))
 }
 
 /// Finds out whose program is on an interface that is to be attached.

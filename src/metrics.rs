@@ -1,7 +1,5 @@
 //! The counters as Prometheus metrics: for `lbctl serve`, and for services that embed the library.
 
-use std::sync::Arc;
-
 use prometheus::IntCounterVec;
 use prometheus::IntGaugeVec;
 use prometheus::Opts;
@@ -10,6 +8,7 @@ use prometheus::core::Desc;
 use prometheus::proto::MetricFamily;
 
 use crate::balancer::Balancer;
+use crate::instance::Instance;
 use crate::stats::Stats;
 
 /// What a family is called, what it means, and its labels.
@@ -32,26 +31,25 @@ const REAL_PACKETS: Family = ("l4lb_real_packets_total", "Packets sent to a real
 const REAL_BYTES: Family = ("l4lb_real_bytes_total", "Bytes sent to a real.", &["real"]);
 const BUILD_INFO: Family = ("l4lb_build_info", "The running build; always 1.", &["version"]);
 
-/// Collects the metrics of an instance. Series of a VIP or real vanish with it.
+/// Collects the metrics of an instance, whatever becomes of it: series of a VIP or real vanish with it, and
+/// all but `l4lb_build_info` while the instance does not run.
 ///
 /// ```no_run
-/// use std::sync::Arc;
-///
-/// let balancer = Arc::new(l4lb::Balancer::open(&l4lb::Instance::default())?);
+/// let instance = l4lb::Instance::default();
 /// let registry = prometheus::Registry::new();
-/// registry.register(Box::new(l4lb::metrics::Collector::new(balancer)))?;
+/// registry.register(Box::new(l4lb::metrics::Collector::new(instance)))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Collector {
-    balancer: Arc<Balancer>,
+    instance: Instance,
     build_info: IntGaugeVec,
 }
 
 impl Collector {
-    /// Collects from this balancer, whatever happens to its VIPs and reals meanwhile.
-    pub fn new(balancer: Arc<Balancer>) -> Self {
-        Self { balancer, build_info: gauge(BUILD_INFO) }
+    /// Collects from this instance, which need not run yet.
+    pub fn new(instance: Instance) -> Self {
+        Self { instance, build_info: gauge(BUILD_INFO) }
     }
 }
 
@@ -107,7 +105,8 @@ impl prometheus::core::Collector for Collector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut metrics = match self.balancer.stats() {
+        let mut metrics = match Balancer::open(&self.instance).and_then(|balancer| balancer.stats())
+        {
             Ok(stats) => families(&stats),
             Err(error) => {
                 tracing::warn!("cannot read the counters: {error}");

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use l4lb::Balancer;
 use l4lb::Config;
@@ -28,12 +27,13 @@ use crate::http;
 
 pub(crate) fn serve(instance: &Instance, file: &ConfigFile) -> Result {
     let config = Config::from_file(&file.file)?;
-    report(&Balancer::apply_with(instance, &config, OnUnresolved::KeepLast)?);
+    let plan = Balancer::apply_with(instance, &config, OnUnresolved::KeepLast)?;
+    report(&plan);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(host("start the event loop"))?;
-    runtime.block_on(run(instance, &file.file, config))
+    runtime.block_on(run(instance, &file.file, config, plan.warnings))
 }
 
 fn host(operation: &'static str) -> impl Fn(std::io::Error) -> Failure {
@@ -42,9 +42,6 @@ fn host(operation: &'static str) -> impl Fn(std::io::Error) -> Failure {
 
 /// Logs what changed.
 fn report(plan: &Plan) {
-    for warning in &plan.warnings {
-        tracing::warn!("{warning}");
-    }
     if !plan.is_empty() {
         for line in plan.to_string().lines() {
             tracing::info!("{line}");
@@ -59,9 +56,9 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    async fn open(address: SocketAddr, balancer: &Arc<Balancer>) -> Result<Self> {
+    async fn open(address: SocketAddr, instance: &Instance) -> Result<Self> {
         let registry = Registry::new();
-        if let Err(error) = registry.register(Box::new(Collector::new(Arc::clone(balancer)))) {
+        if let Err(error) = registry.register(Box::new(Collector::new(instance.clone()))) {
             tracing::warn!("metrics: {error}");
         }
         let listener = http::bind(address).await.map_err(|source| {
@@ -79,25 +76,30 @@ impl Drop for Endpoint {
     }
 }
 
-async fn run(instance: &Instance, file: &Path, mut config: Config) -> Result {
+async fn run(
+    instance: &Instance,
+    file: &Path,
+    mut config: Config,
+    warnings: Vec<String>,
+) -> Result {
     let mut hangup = signal(SignalKind::hangup()).map_err(host("wait for signals"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(host("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(host("wait for signals"))?;
     let mut changes = Changes::subscribe().map_err(l4lb::Error::from)?;
     let mut check = tokio::time::interval(CHECK_INTERVAL);
-    let balancer = Arc::new(Balancer::open(instance)?);
-    let mut endpoint = Endpoint::open(config.metrics.listen, &balancer).await?;
-    // Complaints that were made already: one that lasts is made once.
+    let mut endpoint = Endpoint::open(config.metrics.listen, instance).await?;
+    // Warnings that were given already: one that lasts is given once.
     let mut known = BTreeSet::new();
+    report_warnings(warnings, &mut known);
     notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                reload(instance, file, &mut config).await;
+                reload(instance, file, &mut config, &mut known).await;
                 if config.metrics.listen != endpoint.address {
-                    match Endpoint::open(config.metrics.listen, &balancer).await {
+                    match Endpoint::open(config.metrics.listen, instance).await {
                         Ok(new) => endpoint = new,
                         Err(Failure::Library(error)) => tracing::error!("{error}"),
                         Err(Failure::Output(error)) => tracing::error!("{error}"),
@@ -105,10 +107,10 @@ async fn run(instance: &Instance, file: &Path, mut config: Config) -> Result {
                 }
             }
             event = changes.next() => match event {
-                Some(()) => follow(&balancer, &config, &mut known).await,
+                Some(()) => follow(instance, &config, &mut known).await,
                 None => changes = Changes::subscribe().map_err(l4lb::Error::from)?,
             },
-            _ = check.tick() => follow(&balancer, &config, &mut known).await,
+            _ = check.tick() => follow(instance, &config, &mut known).await,
         }
     }
     notify(&[NotifyState::Stopping]);
@@ -124,7 +126,12 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// Applies the file again. A file that is wrong changes nothing.
-async fn reload(instance: &Instance, file: &Path, config: &mut Config) {
+async fn reload(
+    instance: &Instance,
+    file: &Path,
+    config: &mut Config,
+    known: &mut BTreeSet<String>,
+) {
     let now = NotifyState::monotonic_usec_now();
     match now {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -145,6 +152,7 @@ async fn reload(instance: &Instance, file: &Path, config: &mut Config) {
     match applied.await {
         Ok(Ok(plan)) => {
             report(&plan);
+            report_warnings(plan.warnings, known);
             *config = new;
             tracing::info!("reloaded");
         }
@@ -155,26 +163,28 @@ async fn reload(instance: &Instance, file: &Path, config: &mut Config) {
 }
 
 /// Follows gateways and interfaces.
-async fn follow(balancer: &Arc<Balancer>, config: &Config, known: &mut BTreeSet<String>) {
-    let (balancer, config) = (Arc::clone(balancer), config.clone());
-    let followed = tokio::task::spawn_blocking(move || balancer.follow(&config)).await;
-    let mut complaints = BTreeSet::new();
-    match followed {
-        Ok(Ok((plan, errors))) => {
-            if !plan.is_empty() {
-                report(&plan);
-            }
-            complaints
-                .extend(errors.iter().map(|error| format!("{error}; what was known of it stays")));
+async fn follow(instance: &Instance, config: &Config, known: &mut BTreeSet<String>) {
+    let (instance, config) = (instance.clone(), config.clone());
+    let followed = tokio::task::spawn_blocking(move || Balancer::follow(&instance, &config));
+    let warnings = match followed.await {
+        Ok(Ok(plan)) => {
+            report(&plan);
+            plan.warnings
         }
-        Ok(Err(error)) => drop(complaints.insert(error.to_string())),
-        Err(error) => drop(complaints.insert(error.to_string())),
+        Ok(Err(error)) => vec![error.to_string()],
+        Err(error) => vec![error.to_string()],
+    };
+    report_warnings(warnings, known);
+}
+
+/// Logs what there is to warn of now and was not before, and what there is no longer.
+fn report_warnings(warnings: Vec<String>, known: &mut BTreeSet<String>) {
+    let warnings: BTreeSet<_> = warnings.into_iter().collect();
+    for warning in warnings.difference(known) {
+        tracing::warn!("{warning}");
     }
-    for complaint in complaints.difference(known) {
-        tracing::warn!("{complaint}");
-    }
-    for gone in known.difference(&complaints) {
+    for gone in known.difference(&warnings) {
         tracing::info!("no longer: {gone}");
     }
-    *known = complaints;
+    *known = warnings;
 }
