@@ -1,7 +1,6 @@
 //! The metrics endpoint of `lbctl serve`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,11 +58,6 @@ pub(crate) async fn serve(listener: TcpListener, registry: Registry) {
             drop(slot);
         });
     }
-}
-
-/// Opens the endpoint.
-pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 async fn answer(

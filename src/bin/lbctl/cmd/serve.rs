@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use l4lb::Balancer;
 use l4lb::Config;
@@ -15,107 +16,99 @@ use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
 use prometheus::Registry;
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::task::JoinError;
 use tokio::task::JoinHandle;
+use tokio::task::spawn_blocking;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+use tokio::time::sleep;
 
 use crate::Exit;
-use crate::Failure;
 use crate::Result;
 use crate::args::ConfigFile;
 use crate::http;
 
+/// How long to wait before the kernel is asked again to tell of changes.
+const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
+
 pub(crate) fn serve(instance: &Instance, file: &ConfigFile) -> Result {
     let config = Config::from_file(&file.file)?;
-    let plan = Balancer::apply_with(instance, &config, OnUnresolved::KeepLast)?;
-    report(&plan);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(host("start the event loop"))?;
-    runtime.block_on(run(instance, &file.file, config, plan.warnings))
+    Ok(runtime.block_on(run(instance, &file.file, config))?)
 }
 
-fn host(operation: &'static str) -> impl Fn(std::io::Error) -> Failure {
-    move |source| l4lb::Error::Host { operation, source }.into()
-}
-
-/// Logs what changed.
-fn report(plan: &Plan) {
-    if !plan.is_empty() {
-        for line in plan.to_string().lines() {
-            tracing::info!("{line}");
-        }
-    }
-}
-
-/// The metrics endpoint, while it is open.
-struct Endpoint {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Endpoint {
-    async fn open(address: SocketAddr, instance: &Instance) -> Result<Self> {
-        let registry = Registry::new();
-        if let Err(error) = registry.register(Box::new(Collector::new(instance.clone()))) {
-            tracing::warn!("metrics: {error}");
-        }
-        let listener = http::bind(address).await.map_err(|source| {
-            let what = format!("{source} (metrics.listen = \"{address}\")");
-            host("listen for metrics")(std::io::Error::new(source.kind(), what))
-        })?;
-        tracing::info!("metrics at http://{address}/metrics");
-        Ok(Self { address, task: tokio::spawn(http::serve(listener, registry)) })
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn run(
-    instance: &Instance,
-    file: &Path,
-    mut config: Config,
-    warnings: Vec<String>,
-) -> Result {
+async fn run(instance: &Instance, file: &Path, config: Config) -> l4lb::Result<Exit> {
+    // From here on no signal ends it in the middle of something.
     let mut hangup = signal(SignalKind::hangup()).map_err(host("wait for signals"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(host("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(host("wait for signals"))?;
-    let mut changes = Changes::subscribe().map_err(l4lb::Error::from)?;
-    let mut check = tokio::time::interval(CHECK_INTERVAL);
-    let mut endpoint = Endpoint::open(config.metrics.listen, instance).await?;
-    // Warnings that were given already: one that lasts is given once.
-    let mut known = BTreeSet::new();
-    report_warnings(warnings, &mut known);
+    let mut changes = Some(Changes::subscribe()?);
+    let mut check = interval(CHECK_INTERVAL);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // If it cannot listen, it changes nothing.
+    let listener = listen(config.metrics.listen).await?;
+    let mut server = Server::apply(instance, config).await?;
+    let registry = Registry::new();
+    if let Err(error) = registry.register(Box::new(Collector::new(instance.clone()))) {
+        tracing::warn!("metrics: {error}");
+    }
+    let mut endpoint = Endpoint::new(server.config.metrics.listen, listener, registry);
     notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                reload(instance, file, &mut config, &mut known).await;
-                if config.metrics.listen != endpoint.address {
-                    match Endpoint::open(config.metrics.listen, instance).await {
-                        Ok(new) => endpoint = new,
-                        Err(Failure::Library(error)) => tracing::error!("{error}"),
-                        Err(Failure::Output(error)) => tracing::error!("{error}"),
-                    }
+                notify_reloading();
+                if let Err(error) = server.reload(file).await {
+                    tracing::error!("not reloaded: {error}");
+                } else if let Err(error) = endpoint.move_to(server.config.metrics.listen).await {
+                    tracing::error!("reloaded, but for the metrics: {error}");
+                } else {
+                    tracing::info!("reloaded");
                 }
+                notify(&[NotifyState::Ready]);
             }
-            event = changes.next() => match event {
-                Some(()) => follow(instance, &config, &mut known).await,
-                None => changes = Changes::subscribe().map_err(l4lb::Error::from)?,
-            },
-            _ = check.tick() => follow(instance, &config, &mut known).await,
+            () = next_change(&mut changes) => server.follow().await,
+            _ = check.tick() => server.follow().await,
         }
     }
     notify(&[NotifyState::Stopping]);
     tracing::info!("leaving; the data plane goes on forwarding");
     Ok(Exit::Done)
+}
+
+fn host(operation: &'static str) -> impl Fn(std::io::Error) -> l4lb::Error {
+    move |source| l4lb::Error::Host { operation, source }
+}
+
+/// Waits for what may alter a gateway. A subscription that ended is made anew, but not at once: meanwhile
+/// the timer does.
+async fn next_change(changes: &mut Option<Changes>) {
+    loop {
+        if let Some(subscription) = changes {
+            if subscription.next().await.is_some() {
+                return;
+            }
+            tracing::warn!("the kernel tells of no more changes; asking again");
+            *changes = None;
+        }
+        sleep(SUBSCRIBE_AGAIN).await;
+        match Changes::subscribe() {
+            Ok(subscription) => {
+                *changes = Some(subscription);
+                // Something may have been missed.
+                return;
+            }
+            Err(error) => tracing::debug!("{error}"),
+        }
+    }
 }
 
 /// Tells systemd, if it asked.
@@ -125,66 +118,121 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Applies the file again. A file that is wrong changes nothing.
-async fn reload(
-    instance: &Instance,
-    file: &Path,
-    config: &mut Config,
-    known: &mut BTreeSet<String>,
-) {
-    let now = NotifyState::monotonic_usec_now();
-    match now {
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!("cannot tell the time: {error}"),
     }
-    let new = match Config::from_file(file) {
-        Ok(new) => new,
-        Err(error) => {
-            tracing::error!("not reloaded: {error}");
-            notify(&[NotifyState::Ready]);
-            return;
-        }
-    };
-    let (instance, wanted) = (instance.clone(), new.clone());
-    let applied = tokio::task::spawn_blocking(move || {
-        Balancer::apply_with(&instance, &wanted, OnUnresolved::KeepLast)
-    });
-    match applied.await {
-        Ok(Ok(plan)) => {
-            report(&plan);
-            report_warnings(plan.warnings, known);
-            *config = new;
-            tracing::info!("reloaded");
-        }
-        Ok(Err(error)) => tracing::error!("not reloaded: {error}"),
-        Err(error) => tracing::error!("not reloaded: {error}"),
-    }
-    notify(&[NotifyState::Ready]);
 }
 
-/// Follows gateways and interfaces.
-async fn follow(instance: &Instance, config: &Config, known: &mut BTreeSet<String>) {
-    let (instance, config) = (instance.clone(), config.clone());
-    let followed = tokio::task::spawn_blocking(move || Balancer::follow(&instance, &config));
-    let warnings = match followed.await {
-        Ok(Ok(plan)) => {
-            report(&plan);
-            plan.warnings
-        }
-        Ok(Err(error)) => vec![error.to_string()],
-        Err(error) => vec![error.to_string()],
-    };
-    report_warnings(warnings, known);
+/// What is kept as the file says.
+struct Server {
+    instance: Instance,
+    config: Config,
+    /// What was warned of already: a warning that lasts is given once.
+    warnings: BTreeSet<String>,
 }
 
-/// Logs what there is to warn of now and was not before, and what there is no longer.
-fn report_warnings(warnings: Vec<String>, known: &mut BTreeSet<String>) {
-    let warnings: BTreeSet<_> = warnings.into_iter().collect();
-    for warning in warnings.difference(known) {
-        tracing::warn!("{warning}");
+impl Server {
+    /// Applies a configuration.
+    async fn apply(instance: &Instance, config: Config) -> l4lb::Result<Self> {
+        let mut server = Self {
+            instance: instance.clone(),
+            config: Config::default(),
+            warnings: BTreeSet::new(),
+        };
+        server.change(config).await?;
+        Ok(server)
     }
-    for gone in known.difference(&warnings) {
-        tracing::info!("no longer: {gone}");
+
+    /// Applies the file again. If that fails, what was applied before is what is kept.
+    async fn reload(&mut self, file: &Path) -> l4lb::Result<()> {
+        self.change(Config::from_file(file)?).await
     }
-    *known = warnings;
+
+    async fn change(&mut self, config: Config) -> l4lb::Result<()> {
+        let (instance, wanted) = (self.instance.clone(), config.clone());
+        let applied = spawn_blocking(move || {
+            Balancer::apply_with(&instance, &wanted, OnUnresolved::KeepLast)
+        });
+        let plan = applied.await.map_err(panicked)??;
+        self.config = config;
+        report_changes(&plan);
+        self.report_warnings(plan.warnings);
+        Ok(())
+    }
+
+    /// Follows gateways and interfaces.
+    async fn follow(&mut self) {
+        let (instance, config) = (self.instance.clone(), self.config.clone());
+        let followed = spawn_blocking(move || Balancer::follow(&instance, &config));
+        match followed.await.map_err(panicked).and_then(|plan| plan) {
+            Ok(plan) => {
+                report_changes(&plan);
+                self.report_warnings(plan.warnings);
+            }
+            Err(error) => self.report_warnings(vec![error.to_string()]),
+        }
+    }
+
+    /// Logs what there is to warn of now and was not before, and what there is no longer.
+    fn report_warnings(&mut self, warnings: Vec<String>) {
+        let warnings: BTreeSet<_> = warnings.into_iter().collect();
+        for warning in warnings.difference(&self.warnings) {
+            tracing::warn!("{warning}");
+        }
+        for gone in self.warnings.difference(&warnings) {
+            tracing::info!("no longer: {gone}");
+        }
+        self.warnings = warnings;
+    }
+}
+
+fn report_changes(plan: &Plan) {
+    if !plan.is_empty() {
+        plan.to_string().lines().for_each(|line| tracing::info!("{line}"));
+    }
+}
+
+fn panicked(error: JoinError) -> l4lb::Error {
+    host("finish a change")(std::io::Error::other(error))
+}
+
+async fn listen(address: SocketAddr) -> l4lb::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let what = format!("{source} (metrics.listen = \"{address}\")");
+        host("listen for metrics")(std::io::Error::new(source.kind(), what))
+    })
+}
+
+/// The metrics endpoint.
+struct Endpoint {
+    address: SocketAddr,
+    registry: Registry,
+    task: JoinHandle<()>,
+}
+
+impl Endpoint {
+    fn new(address: SocketAddr, listener: TcpListener, registry: Registry) -> Self {
+        tracing::info!("metrics at http://{address}/metrics");
+        let task = tokio::spawn(http::serve(listener, registry.clone()));
+        Self { address, registry, task }
+    }
+
+    /// Listens elsewhere; where it did, if that fails. Answers that are under way are finished.
+    async fn move_to(&mut self, address: SocketAddr) -> l4lb::Result<()> {
+        if address == self.address {
+            return Ok(());
+        }
+        // First, as a port of one address cannot be listened at when it is that of all.
+        self.task.abort();
+        let _: std::result::Result<(), JoinError> = (&mut self.task).await;
+        let moved = listen(address).await;
+        let (address, listener, result) = match moved {
+            Ok(listener) => (address, listener, Ok(())),
+            Err(error) => (self.address, listen(self.address).await?, Err(error)),
+        };
+        *self = Self::new(address, listener, self.registry.clone());
+        result
+    }
 }
