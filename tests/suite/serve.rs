@@ -1,0 +1,587 @@
+//! `lbctl serve`: it follows the gateway, reloads, answers Prometheus, and is never needed for forwarding.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use crate::common::Host;
+use crate::common::HttpClient;
+use crate::common::Lbctl;
+use crate::common::NetNs;
+use crate::common::Rig;
+use crate::common::Running;
+use crate::common::Topology;
+use crate::common::UPLINK;
+use crate::common::Verdict;
+use crate::common::XdpLink;
+use crate::common::config;
+use crate::common::config_file;
+use crate::common::goes_on;
+use crate::common::http_get;
+use crate::common::json;
+use crate::common::server;
+use crate::common::vip;
+use crate::common::wait_until;
+
+const VIP: &str = "tcp://10.200.1.1:80";
+const OTHER_VIP: &str = "tcp://10.200.1.2:80";
+
+/// Where it answers unless told otherwise.
+const METRICS: &str = "127.0.0.1:9847";
+
+/// How long something may take that comes with an event, not with a timer.
+const SOON: Duration = Duration::from_secs(10);
+
+/// `lbctl serve` with a file that can be changed.
+struct Serve<'a> {
+    lbctl: Lbctl<'a>,
+    file: NamedTempFile,
+    running: Running,
+}
+
+impl<'a> Serve<'a> {
+    /// Starts it and waits until it answers.
+    #[track_caller]
+    fn start(lbctl: Lbctl<'a>, config: &str) -> Self {
+        let file = config_file(config);
+        let running = lbctl.spawn(&["serve", "-f", path(&file)]);
+        let mut serve = Self { lbctl, file, running };
+        serve.running.wait_for("metrics at http");
+        serve
+    }
+
+    #[track_caller]
+    fn write(&self, config: &str) {
+        std::fs::write(self.file.path(), config).expect("write the configuration");
+    }
+
+    /// Reloads and returns what it logs about that, up to `last`.
+    #[track_caller]
+    fn reload(&mut self, config: &str, last: &str) -> String {
+        self.write(config);
+        let before = self.running.stderr().len();
+        self.running.signal(Signal::SIGHUP);
+        let mut log = String::new();
+        let said = wait_until(SOON, || {
+            self.running.stderr()[before..].clone_into(&mut log);
+            log.contains(last)
+        });
+        assert!(said, "it does not say '{last}' when it reloads, but: {log}");
+        assert!(self.running.is_running(), "it ends when it reloads: {log}");
+        log
+    }
+
+    /// How often it has said `text`.
+    fn count(&self, text: &str) -> usize {
+        self.running.stderr().matches(text).count()
+    }
+
+    /// Waits until it has said `text` so many times.
+    #[track_caller]
+    fn wait_for(&self, text: &str, times: usize) {
+        let said = wait_until(SOON, || self.count(text) >= times);
+        assert!(said, "not {times} times '{text}':\n{}", self.running.stderr());
+    }
+
+    /// Ends it with SIGTERM.
+    #[track_caller]
+    fn stop(self) {
+        let output = self.running.stop();
+        assert_eq!(output.code(), Some(0), "{output}");
+    }
+
+    /// The status of the interface.
+    #[track_caller]
+    fn interface(&self) -> Value {
+        json(&self.lbctl.ok(&["status", "--json"]))["interfaces"][UPLINK].clone()
+    }
+
+    /// Fails the test unless the gateway's MAC becomes this one.
+    #[track_caller]
+    fn follows_to(&self, mac: &str, patience: Duration) {
+        let follows = wait_until(patience, || self.interface()["mac"] == mac);
+        assert!(follows, "not {mac}: {}\n{}", self.interface(), self.running.stderr());
+    }
+}
+
+fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().expect("a printable path")
+}
+
+fn one_vip() -> String {
+    config(&vip(VIP, &["10.0.0.1"]))
+}
+
+fn two_vips() -> String {
+    config(&[vip(VIP, &["10.0.0.1"]), vip(OTHER_VIP, &["10.0.0.1"])].concat())
+}
+
+/// A configuration with another `[metrics] listen`.
+fn listening_at(address: &str) -> String {
+    config(&format!("[metrics]\nlisten = \"{address}\"\n{}", vip(VIP, &["10.0.0.1"])))
+}
+
+/// A configuration with this gateway.
+fn with_gateway(address: &str, config: &str) -> String {
+    let mode = "xdp_mode = \"native\"\n";
+    config.replace(mode, &format!("{mode}gateway = \"{address}\"\n"))
+}
+
+/// Whether the VIP answers clients.
+#[track_caller]
+fn answers(rig: &Rig, vip: &str) {
+    let answer = http_get(rig.client(), server(vip), "/");
+    assert_eq!(answer.expect("the VIP answers").real, "real1");
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Makes the kernel that `serve` asks doubt its neighbours within seconds instead of a minute.
+fn doubt_soon(ns: &NetNs) {
+    ns.shell(
+        "cd /proc/sys/net/ipv4/neigh/uplink
+         echo 500 >base_reachable_time_ms
+         echo 0 >delay_first_probe_time
+         echo 200 >retrans_time_ms
+         ip neigh flush dev uplink",
+    );
+}
+
+#[test]
+fn it_follows_a_gateway_whose_mac_changes() {
+    let rig = Rig::new(1);
+    let Topology { router, balancer, .. } = &rig.topology;
+    doubt_soon(&balancer.ns);
+    let config = with_gateway("172.31.0.254", &one_vip());
+    let serve = Serve::start(rig.lbctl(), &config);
+    let download = rig.download(VIP);
+
+    // Twice: the timer that comes with the first may have done it, but not with the second.
+    router.shell("echo 1 >/proc/sys/net/ipv4/conf/to-balancer/arp_notify");
+    let mut after = Duration::MAX;
+    for mac in ["02:00:00:00:fe:11", "02:00:00:00:fe:12"] {
+        router.shell(&format!("ip link set to-balancer address {mac}"));
+        let announced = Instant::now();
+        serve.follows_to(mac, SOON);
+        after = announced.elapsed();
+    }
+    assert!(after < Duration::from_secs(3), "the announcement is heard, not the timer: {after:?}");
+    goes_on(&download, "a new MAC, announced");
+    drop(download);
+
+    // The router says nothing of its new MAC unless it is asked; and once the kernel has found the last one right
+    // and has not needed it for a while, only the timer makes it ask.
+    for state in ["REACHABLE", "STALE"] {
+        let is_now = || balancer.ns.shell("ip neigh show 172.31.0.254").contains(state);
+        assert!(wait_until(SOON, is_now), "{}", balancer.ns.shell("ip neigh"));
+    }
+    router.shell(
+        "echo 0 >/proc/sys/net/ipv4/conf/to-balancer/arp_notify
+         ip -batch - <<END
+link set to-balancer address 02:00:00:00:fe:22
+neigh replace 172.31.0.2 lladdr 02:00:00:00:00:b1 dev to-balancer nud permanent
+END",
+    );
+    serve.follows_to("02:00:00:00:fe:22", SOON * 2);
+    answers(&rig, VIP);
+    serve.stop();
+}
+
+#[test]
+fn a_gateway_that_falls_silent_keeps_its_mac() {
+    const SILENT: &str = "gateway 172.31.0.254 of interface uplink did not answer";
+    let rig = Rig::new(1);
+    let Topology { router, balancer, .. } = &rig.topology;
+    let lbctl = || rig.lbctl().env("RUST_LOG", "warn,l4lb=debug,lbctl=debug");
+    let config = with_gateway("172.31.0.254", &one_vip());
+    let serve = Serve::start(lbctl(), &config);
+    let before = serve.interface();
+    let download = rig.download(VIP);
+
+    router.shell(
+        "ip neigh replace 172.31.0.2 lladdr 02:00:00:00:00:b1 dev to-balancer nud permanent
+         echo 8 >/proc/sys/net/ipv4/conf/to-balancer/arp_ignore",
+    );
+    balancer.ns.shell("ip neigh del 172.31.0.254 dev uplink");
+    let warning = format!("WARN {SILENT}");
+    serve.wait_for(&warning, 1);
+    // It goes on asking, and says no more about it.
+    serve.wait_for("this gateway will not do", 2);
+    assert_eq!(serve.count(&warning), 1, "{}", serve.running.stderr());
+    assert_eq!(serve.interface(), before);
+    goes_on(&download, "the gateway is silent");
+    serve.stop();
+    goes_on(&download, "the gateway is silent and nobody follows it");
+
+    let mut serve = Serve::start(lbctl(), &config);
+    assert_eq!(serve.interface(), before);
+    serve.wait_for("this gateway will not do", 2);
+    assert_eq!(serve.count(&warning), 1, "{}", serve.running.stderr());
+    goes_on(&download, "started while the gateway is silent");
+
+    // A reload that is not about the gateway is as good as ever; one to another silent gateway is not.
+    serve.reload(&with_gateway("172.31.0.254", &two_vips()), "INFO reloaded");
+    answers(&rig, OTHER_VIP);
+    serve.reload(
+        &with_gateway("172.31.0.99", &two_vips()),
+        "ERROR not reloaded: gateway 172.31.0.99",
+    );
+    assert_eq!(serve.interface(), before);
+    assert_eq!(serve.count(&warning), 1, "{}", serve.running.stderr());
+
+    router.shell("echo 0 >/proc/sys/net/ipv4/conf/to-balancer/arp_ignore");
+    serve.wait_for(&format!("no longer: {SILENT}"), 1);
+    goes_on(&download, "the gateway answers again");
+    serve.stop();
+}
+
+/// The balancer's link, made anew on both sides as [`Topology`] made it. Frames come through for as long as
+/// this lives.
+#[track_caller]
+fn make_link_anew(topology: &Topology) -> XdpLink {
+    let Topology { router, balancer, .. } = topology;
+    let ns = balancer.ns.path();
+    router.shell(&format!(
+        "ip link del to-balancer
+         ip link add to-balancer mtu 1600 address 02:00:00:00:fe:b1 type veth \
+            peer name uplink mtu 1600 address 02:00:00:00:00:b1 netns {}
+         ethtool -K to-balancer tx off tso off gso off
+         ip -batch - <<END
+addr add 172.31.0.254/24 dev to-balancer
+addr add fc00:31::fe/64 dev to-balancer nodad
+link set to-balancer up
+END",
+        ns.display()
+    ));
+    let pass = XdpLink::attach(router, "to-balancer", Verdict::Pass);
+    balancer.ns.shell(
+        "ethtool -K uplink tx off tso off gso off
+         ip -batch - <<END
+addr add 172.31.0.2/24 dev uplink
+addr add fc00:31::2/64 dev uplink nodad
+link set uplink up
+route add default via 172.31.0.254
+END",
+    );
+    router.shell("ip route add 10.200.0.0/16 via 172.31.0.2");
+    pass
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_attached_again() {
+    let rig = Rig::new(1);
+    let serve = Serve::start(rig.lbctl(), &one_vip());
+    let index = || rig.topology.balancer.ns.shell("cat /proc/net/igmp | grep uplink | cut -f1");
+    answers(&rig, VIP);
+    let before = index();
+    let _pass = make_link_anew(&rig.topology);
+    assert_ne!(index(), before, "another interface of the same name");
+    let attached = wait_until(SOON, || serve.interface()["mode"] == "native");
+    assert!(attached, "{}\n{}", serve.interface(), serve.running.stderr());
+    answers(&rig, VIP);
+    let status = json(&serve.lbctl.ok(&["status", "--json"]));
+    let interfaces = status["interfaces"].as_object().expect("a map");
+    assert_eq!(interfaces.keys().collect::<Vec<_>>(), [UPLINK], "nothing of the old one is left");
+    serve.stop();
+}
+
+#[test]
+fn it_reloads() {
+    let rig = Rig::new(1);
+    let lbctl = rig.lbctl();
+    let mut serve = Serve::start(rig.lbctl(), &one_vip());
+    let download = rig.download(VIP);
+    assert!(http_get(rig.client(), server(VIP), "/").is_ok());
+
+    serve.reload(&two_vips(), "INFO reloaded");
+    answers(&rig, OTHER_VIP);
+    goes_on(&download, "a reload");
+
+    let before = lbctl.ok(&["save"]).stdout;
+    let mistake = two_vips().replace("10.0.0.1", "10.0.0.256");
+    for (bad, why) in [
+        ("[[vips]\n", "toml:1: unclosed array table"),
+        (mistake.as_str(), "toml:12: vips[0].reals[0].address: "),
+        ("colour = \"red\"\n", "colour"),
+    ] {
+        let log = serve.reload(bad, "ERROR not reloaded: ");
+        assert_eq!(log.lines().count(), 1, "one line: {log}");
+        assert!(log.contains(why), "not '{why}', but {log}");
+        assert_eq!(lbctl.ok(&["save"]).stdout, before, "{log}");
+    }
+    goes_on(&download, "reloads that failed");
+    serve.reload(&one_vip(), "INFO reloaded");
+    assert!(!lbctl.ok(&["save"]).stdout.contains("10.200.1.2"));
+    serve.stop();
+}
+
+#[test]
+fn the_data_plane_does_without_it() {
+    let rig = Rig::new(2);
+    let both = config(&vip(VIP, &["10.0.0.1", "10.0.0.2"]));
+    let serve = Serve::start(rig.lbctl(), &both);
+    let client = HttpClient::connect(rig.client(), server(VIP)).expect("the VIP answers");
+    let download = client.download(2_000_000, Some(500_000)).expect("the download begins");
+    serve.stop();
+    goes_on(&download, "after SIGTERM");
+    let answer = http_get(rig.client(), server(VIP), "/");
+    assert!(answer.is_ok(), "nobody serves, and everything is forwarded: {answer:?}");
+
+    // Its real takes no new flows: whoever forgets the flow would send it to the other one.
+    let own = if download.real() == "real1" { "10.0.0.1" } else { "10.0.0.2" };
+    let drained = both.replace(
+        &format!("address = \"{own}\""),
+        &format!("address = \"{own}\", state = \"drain\""),
+    );
+    let serve = Serve::start(rig.lbctl(), &drained);
+    goes_on(&download, "started again");
+    serve.running.signal(Signal::SIGINT);
+    let output = serve.running.wait(SOON);
+    assert_eq!(output.code(), Some(0), "SIGINT: {output}");
+
+    let serve = Serve::start(rig.lbctl(), &drained);
+    serve.running.signal(Signal::SIGKILL);
+    assert_eq!(serve.running.wait(SOON).code(), None);
+    download.finish();
+    let answer = http_get(rig.client(), server(VIP), "/").expect("the VIP answers");
+    assert_ne!(if answer.real == "real1" { "10.0.0.1" } else { "10.0.0.2" }, own);
+}
+
+/// What `GET` of the metrics endpoint says: the status and the content.
+fn get(ns: &NetNs, listen: &str, path: &str) -> io::Result<(u16, String)> {
+    let response = HttpClient::connect(ns, address(listen))?.get(path)?;
+    Ok((response.status, response.body))
+}
+
+/// The samples of a scrape: name and labels → value.
+#[track_caller]
+fn scrape(ns: &NetNs, listen: &str) -> BTreeMap<String, u64> {
+    let (status, text) = get(ns, listen, "/metrics").expect("the endpoint answers");
+    assert_eq!(status, 200, "{text}");
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        (name.to_owned(), value.parse().unwrap_or_else(|e| panic!("{line}: {e}")))
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
+}
+
+/// What `lbctl stats` shows, as the samples of a scrape.
+#[track_caller]
+fn samples_of(stats: &Value) -> BTreeMap<String, u64> {
+    let mut samples = BTreeMap::new();
+    let mut add = |name: String, value: &Value| {
+        samples.insert(name, value.as_u64().expect("a number"));
+    };
+    for reason in stats["reasons"].as_array().expect("reasons") {
+        let text = |key: &str| reason[key].as_str().expect("a name");
+        let labels = format!("{{reason=\"{}\",verdict=\"{}\"}}", text("reason"), text("verdict"));
+        add(format!("l4lb_packets_total{labels}"), &reason["packets"]);
+        add(format!("l4lb_bytes_total{labels}"), &reason["bytes"]);
+    }
+    for event in stats["table"].as_array().expect("table") {
+        let name = event[0].as_str().expect("a name");
+        add(format!("l4lb_table_events_total{{event=\"{name}\"}}"), &event[1]);
+    }
+    for (vip, count) in stats["vips"].as_object().expect("vips") {
+        for (family, key) in [
+            ("packets", "packets"),
+            ("bytes", "bytes"),
+            ("dropped_packets", "dropped"),
+            ("new_flows", "new_flows"),
+        ] {
+            add(format!("l4lb_vip_{family}_total{{vip=\"{vip}\"}}"), &count[key]);
+        }
+    }
+    for (real, count) in stats["reals"].as_object().expect("reals") {
+        for key in ["packets", "bytes"] {
+            add(format!("l4lb_real_{key}_total{{real=\"{real}\"}}"), &count[key]);
+        }
+    }
+    samples
+}
+
+#[test]
+fn metrics_are_what_the_packet_path_counts() {
+    const OF_VIP: &str = "l4lb_vip_packets_total{vip=\"tcp://10.200.1.1:80\"}";
+    const INFO: &str = "l4lb_build_info{version=\"0.1.0\"}";
+    let rig = Rig::new(1);
+    let ns = &rig.topology.balancer.ns;
+    let lbctl = rig.lbctl();
+    let config = one_vip();
+    let serve = Serve::start(rig.lbctl(), &config);
+
+    assert_eq!(scrape(ns, METRICS)[OF_VIP], 0);
+    answers(&rig, VIP);
+    // Connecting, asking, closing: four packets and more.
+    let counted = wait_until(SOON, || scrape(ns, METRICS)[OF_VIP] >= 4);
+    assert!(counted, "{:?}", scrape(ns, METRICS));
+    // Both show the same, as soon as nothing comes between, such as a neighbour's question.
+    let (mut scraped, mut counters) = (BTreeMap::new(), BTreeMap::new());
+    let same = wait_until(SOON, || {
+        scraped = scrape(ns, METRICS);
+        assert_eq!(scraped.remove(INFO), Some(1));
+        counters = samples_of(&json(&lbctl.ok(&["stats", "--json"])));
+        scraped == counters
+    });
+    assert!(same, "{scraped:#?}\nis not\n{counters:#?}");
+
+    // Nothing of an instance that does not run; and then the new one's counters, not those of the old maps.
+    lbctl.ok(&["down"]);
+    let left = scrape(ns, METRICS);
+    assert_eq!(left, BTreeMap::from([(INFO.to_owned(), 1)]));
+    lbctl.apply(&config);
+    assert_eq!(scrape(ns, METRICS)[OF_VIP], 0);
+    answers(&rig, VIP);
+    assert!(wait_until(SOON, || scrape(ns, METRICS)[OF_VIP] >= 4));
+    // And it is the new instance's gateway that is followed.
+    rig.topology.router.shell(
+        "echo 1 >/proc/sys/net/ipv4/conf/to-balancer/arp_notify
+         ip link set to-balancer address 02:00:00:00:fe:33",
+    );
+    serve.follows_to("02:00:00:00:fe:33", SOON);
+    serve.stop();
+}
+
+/// What a server answers to `bytes`; empty: it hangs up. Fails if it does neither within ten seconds.
+#[track_caller]
+fn send(ns: &NetNs, bytes: &[u8]) -> String {
+    let mut stream = ns.open(|| TcpStream::connect(METRICS)).expect("connect");
+    stream.set_read_timeout(Some(SOON)).expect("set a timeout");
+    // It may hang up at once.
+    let _: io::Result<()> = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("no answer: {error}"),
+        // It hung up before it had read all of it.
+        _ => String::from_utf8_lossy(&answer).into_owned(),
+    }
+}
+
+#[test]
+fn the_endpoint_answers_whoever_asks() {
+    let host = Host::new();
+    let ns = &host.ns;
+    let serve = Serve::start(host.lbctl(), &Host::config(""));
+
+    // Clients that ask for nothing, or not to the end, hold nobody up.
+    let open = |bytes: &[u8]| {
+        let mut stream = ns.open(|| TcpStream::connect(METRICS)).expect("connect");
+        stream.write_all(bytes).expect("write");
+        stream
+    };
+    let idle: Vec<_> = (0..20).map(|_| open(b"")).collect();
+    let half: Vec<_> = (0..20).map(|_| open(b"GET /metrics HTTP/1.1\r\nHo")).collect();
+    let start = Instant::now();
+    assert_eq!(get(ns, METRICS, "/healthz").expect("it answers"), (200, "ok\n".to_owned()));
+    assert!(scrape(ns, METRICS).contains_key("l4lb_build_info{version=\"0.1.0\"}"));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+
+    assert_eq!(get(ns, METRICS, "/").expect("it answers").0, 200);
+    assert_eq!(get(ns, METRICS, "/nothing").expect("it answers").0, 404);
+    let post = send(ns, b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
+    assert!(post.to_lowercase().contains("\r\nallow: get, head\r\n"), "{post}");
+    let head = send(ns, b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
+    for garbage in [b"\0\xff\x16\x03garbage\r\n\r\n".as_slice(), b"GET\r\n\r\n", long.as_bytes()] {
+        let answer = send(ns, garbage);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    assert_eq!(get(ns, METRICS, "/healthz").expect("it answers").0, 200, "after garbage");
+
+    let complaints = serve.running.stderr();
+    assert!(!complaints.contains("WARN") && !complaints.contains("ERROR"), "{complaints}");
+    drop((idle, half));
+    serve.stop();
+}
+
+#[test]
+fn the_endpoint_moves() {
+    let rig = Rig::new(0);
+    let ns = &rig.topology.balancer.ns;
+    let mut serve = Serve::start(rig.lbctl(), &listening_at("127.0.0.1:9847"));
+    let refuses = |listen: &str| {
+        let refused = get(ns, listen, "/healthz").expect_err("nobody listens").kind();
+        assert_eq!(refused, io::ErrorKind::ConnectionRefused, "{listen}");
+    };
+    let healthy = |listen: &str| assert_eq!(get(ns, listen, "/healthz").expect(listen).0, 200);
+
+    serve.reload(&listening_at("127.0.0.1:9848"), "INFO reloaded");
+    refuses("127.0.0.1:9847");
+    healthy("127.0.0.1:9848");
+    // The same port on all addresses, which cannot be had beside the one that it has.
+    serve.reload(&listening_at("0.0.0.0:9848"), "INFO reloaded");
+    healthy("172.31.0.2:9848");
+    serve.reload(&listening_at("[::1]:9849"), "INFO reloaded");
+    healthy("[::1]:9849");
+
+    let taken = ns.open(|| TcpListener::bind("127.0.0.1:9850")).expect("listen");
+    let log = serve.reload(&listening_at("127.0.0.1:9850"), "ERROR");
+    assert!(log.contains("127.0.0.1:9850") && log.contains("in use"), "{log}");
+    healthy("[::1]:9849");
+    drop(taken);
+    serve.reload(&listening_at("127.0.0.1:9850"), "INFO reloaded");
+    healthy("127.0.0.1:9850");
+    serve.stop();
+}
+
+#[test]
+fn it_changes_nothing_if_it_cannot_listen() {
+    let host = Host::new();
+    let _taken = host.ns.open(|| TcpListener::bind(METRICS)).expect("listen");
+    let file = config_file(&Host::config(""));
+    let output = host.lbctl().exits(1, &["serve", "-f", path(&file)]);
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    assert!(output.stderr.starts_with("error: cannot listen for metrics: "), "{output}");
+    assert!(output.stderr.contains("in use") && output.stderr.contains(METRICS), "{output}");
+    assert!(!host.has_pins("default"));
+    assert!(!host.has_xdp(UPLINK));
+}
+
+#[test]
+fn systemd_is_told() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(SOON)).expect("set a timeout");
+    let hears = |states: &[&str]| {
+        for state in states {
+            let mut buffer = [0; 512];
+            let length = socket.recv(&mut buffer).expect(state);
+            let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let lines: Vec<_> = message.lines().collect();
+            assert!(lines.contains(state), "not {state}, but {message}");
+            if *state == "RELOADING=1" {
+                let time = lines.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+                let time: u64 = time.and_then(|time| time.parse().ok()).expect("the time");
+                assert!(time > 0);
+            }
+        }
+    };
+    let config = Host::config("");
+    let lbctl = host.lbctl().env("NOTIFY_SOCKET", path.to_str().expect("printable"));
+    let mut serve = Serve::start(lbctl, &config);
+    hears(&["READY=1"]);
+    assert!(host.has_xdp(UPLINK), "ready is when it forwards");
+    serve.reload(&config, "INFO reloaded");
+    hears(&["RELOADING=1", "READY=1"]);
+    serve.reload("nonsense", "ERROR not reloaded");
+    hears(&["RELOADING=1", "READY=1"]);
+    serve.stop();
+    hears(&["STOPPING=1"]);
+}
