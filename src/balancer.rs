@@ -14,23 +14,26 @@ use libbpf_rs::MapHandle;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Mac;
-use crate::chain;
+use crate::attach;
+use crate::attach::Link;
+use crate::attach::ensure_attached;
+use crate::attach::links;
+use crate::attach::refuse_foreign_program;
+use crate::attach::remove_all;
+use crate::attach::remove_link;
 use crate::chain::Chain;
-use crate::chain::pin_error;
 use crate::config::Config;
 use crate::config::Cpus;
 use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
-use crate::config::XdpMode;
 use crate::dataplane::Dataplane;
 use crate::decap;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::instance::Lock;
-use crate::instance::PARTS;
-use crate::instance::unpin;
+use crate::instance::pin_error;
+use crate::instance::remove_pin;
 use crate::maps::Map;
 use crate::netlink;
 use crate::netlink::Gateway;
@@ -232,7 +235,7 @@ impl Balancer {
         }
         let chain = Chain::open(instance)?;
         chain.remove(consts::SLOT_BALANCER, PROGRAM)?;
-        for (name, interface) in links(instance)? {
+        for (name, interface) in running_interfaces(instance)? {
             if !interface.needed_by_others {
                 remove_link(&instance.link(&name))?;
             }
@@ -257,43 +260,8 @@ const MAPS: [&str; 11] = [
     "vip_reals",
 ];
 
-fn remove_pin(path: &std::path::Path) -> Result<()> {
-    unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
-}
-
-/// Detaches a link and removes its pin.
-pub(crate) fn remove_link(path: &std::path::Path) -> Result<()> {
-    if let Ok(link) = sys::pinned(path) {
-        // If it fails, the interface is gone; and else the link detaches itself when its pin is gone.
-        let _ = sys::link_detach(link.as_fd());
-    }
-    remove_pin(path)
-}
-
 fn remove_maps(instance: &Instance) -> Result<()> {
     MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
-}
-
-/// Removes every pin, and the instance's folders.
-pub(crate) fn remove_all(instance: &Instance, lock: Lock) -> Result<()> {
-    remove_pins(instance)?;
-    instance.remove_dirs(lock)
-}
-
-/// Removes every pin: links first, so that no packet meets half a balancer; then the root program, without
-/// which everything else is a leftover.
-pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
-    for part in PARTS {
-        if part == "prog" {
-            remove_pin(&instance.program(chain::ROOT))?;
-        }
-        let Ok(entries) = std::fs::read_dir(instance.dir().join(part)) else { continue };
-        let remove = if part == "link" { remove_link } else { remove_pin };
-        for entry in entries.filter_map(Result::ok) {
-            remove(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 pub(crate) fn possible_cpus() -> Result<u32> {
@@ -321,7 +289,7 @@ fn online_cpus() -> Result<Vec<u32>> {
 fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
     // The first apply makes the control record before anything depends on the rest.
     let pin = instance.map("control");
-    if !pin.exists() || !instance.program(chain::ROOT).exists() {
+    if !pin.exists() || !instance.program(attach::ROOT).exists() {
         return Ok(None);
     }
     let control: Map<u32, abi::control> = Map::open(&pin)?;
@@ -359,21 +327,15 @@ fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
 }
 
 /// The links of an instance, before entries are known.
-pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, RunningInterface>> {
+fn running_interfaces(instance: &Instance) -> Result<BTreeMap<String, RunningInterface>> {
     let others = decap::interfaces(instance)?;
-    let mut interfaces = BTreeMap::new();
-    for name in instance.links()? {
-        let pin = instance.link(&name);
-        let link = sys::pinned(&pin)
-            .and_then(|link| sys::link_info(link.as_fd()))
-            .map_err(|source| pin_error("open", &pin, source))?;
-        let attached = (link.ifindex != 0).then_some(link.ifindex);
-        let mode = attached.and_then(|ifindex| sys::attached(ifindex).ok().flatten());
-        let mode = mode.filter(|mode| mode.program == link.program).map(|attached| attached.mode);
-        let needed_by_others = attached.is_some_and(|ifindex| others.contains(&ifindex));
-        interfaces.insert(name, RunningInterface { attached, mode, entry: None, needed_by_others });
-    }
-    Ok(interfaces)
+    let running = |link: Link| RunningInterface {
+        attached: link.ifindex,
+        mode: link.mode,
+        entry: None,
+        needed_by_others: link.ifindex.is_some_and(|ifindex| others.contains(&ifindex)),
+    };
+    Ok(links(instance)?.into_iter().map(|(name, link)| (name, running(link))).collect())
 }
 
 /// The indices of the interfaces that the balancer serves.
@@ -386,7 +348,7 @@ pub(crate) fn read_interfaces(
     instance: &Instance,
     dataplane: &Dataplane,
 ) -> Result<BTreeMap<String, RunningInterface>> {
-    let mut interfaces = links(instance)?;
+    let mut interfaces = running_interfaces(instance)?;
     for entry in dataplane.read_interfaces()? {
         let link = interfaces.values_mut().find(|link| link.attached == Some(entry.ifindex));
         if let Some(link) = link {
@@ -409,7 +371,7 @@ pub(crate) fn read_interfaces(
 
 fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     let Some(dataplane) = open_dataplane(instance)? else {
-        let interfaces = links(instance)?;
+        let interfaces = running_interfaces(instance)?;
         return Ok(Snapshot { interfaces, ..Snapshot::default() });
     };
     let control = dataplane.control()?;
@@ -493,71 +455,6 @@ fn refuse_foreign_programs(instance: &Instance, plan: &Plan) -> Result<()> {
     })
 }
 
-pub(crate) fn refuse_foreign_program(instance: &Instance, name: &str, ifindex: u32) -> Result<()> {
-    let Ok(Some(attached)) = sys::attached(ifindex) else { return Ok(()) };
-    if let Some(owner) = owner(instance, ifindex) {
-        return Err(Error::OtherInstance { interface: name.to_owned(), owner });
-    }
-    let program = sys::program_by_id(attached.program)
-        .and_then(|program| sys::program_info(program.as_fd()))
-        .map_or_else(|_| "unknown".to_owned(), |info| info.name);
-    Err(Error::ForeignProgram {
-        interface: name.to_owned(),
-        program,
-        id: attached.program,
-        instance: instance.name().to_owned(),
-    })
-}
-
-/// The other instance that has a link to the interface.
-fn owner(instance: &Instance, ifindex: u32) -> Option<String> {
-    let siblings = std::fs::read_dir(instance.dir().parent()?).ok()?;
-    siblings.filter_map(Result::ok).find_map(|sibling| {
-        let name = sibling.file_name().into_string().ok()?;
-        let links = std::fs::read_dir(sibling.path().join("link")).ok()?;
-        let mut links = links.filter_map(|link| sys::pinned(&link.ok()?.path()).ok());
-        let has = links
-            .any(|link| sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex));
-        (has && name != instance.name()).then_some(name)
-    })
-}
-
-/// Attaches the root program, and pins the link.
-pub(crate) fn attach(
-    instance: &Instance,
-    chain: &Chain,
-    name: &str,
-    ifindex: u32,
-    mode: XdpMode,
-) -> Result<XdpMode> {
-    let pin = instance.link(name);
-    // A link in another mode, or whose interface is gone.
-    remove_link(&pin)?;
-    let create = |mode| sys::link_create(chain.root(), ifindex, mode);
-    let (link, mode) = match mode {
-        XdpMode::Generic | XdpMode::Native => (create(mode), mode),
-        XdpMode::Auto => match create(XdpMode::Native) {
-            Ok(link) => (Ok(link), XdpMode::Native),
-            Err(error) => {
-                let generic = create(XdpMode::Generic);
-                if generic.is_ok() {
-                    tracing::warn!(
-                        "interface {name}: native XDP is not possible ({error}); generic mode is \
-                         slower"
-                    );
-                }
-                (generic, XdpMode::Generic)
-            }
-        },
-    };
-    let link = link.map_err(|source| match mode {
-        XdpMode::Native => Error::NativeMode { interface: name.to_owned(), source },
-        mode => Error::Attach { interface: name.to_owned(), mode, source },
-    })?;
-    sys::pin(link.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
-    Ok(mode)
-}
-
 fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     let steps = &plan.steps;
     let chain = Chain::open_or_create(instance)?;
@@ -566,19 +463,17 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     }
 
     // First what can fail: an interface without an entry passes its packets on.
-    let mut attached: Vec<String> = Vec::new();
+    let mut changes = Vec::new();
     for interface in &steps.attach {
-        let name = &interface.config.name;
-        let done = refuse_foreign_program(instance, name, interface.ifindex).and_then(|()| {
-            attach(instance, &chain, name, interface.ifindex, interface.config.xdp_mode)
-        });
-        if let Err(error) = done {
-            for name in &attached {
-                remove_link(&instance.link(name))?;
+        let ResolvedInterface { config: InterfaceConfig { name, xdp_mode, .. }, ifindex, .. } =
+            interface;
+        match ensure_attached(instance, chain.root(), name, *ifindex, *xdp_mode) {
+            Ok(change) => changes.extend(change),
+            Err(error) => {
+                changes.iter().for_each(|change| change.undo(instance, chain.root()));
+                return Err(error);
             }
-            return Err(error);
         }
-        attached.push(name.clone());
     }
 
     let loaded = steps
@@ -601,7 +496,9 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     }
 
     for interface in &steps.reattach {
-        reattach(instance, &chain, interface)?;
+        let ResolvedInterface { config: InterfaceConfig { name, xdp_mode, .. }, ifindex, .. } =
+            interface;
+        ensure_attached(instance, chain.root(), name, *ifindex, *xdp_mode)?;
     }
     for name in &steps.detach {
         remove_link(&instance.link(name))?;
@@ -610,16 +507,4 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
         dataplane.remove_interface(entry.ifindex)?;
     }
     Ok(())
-}
-
-/// Attaches in another mode. If that fails, the old mode is restored.
-fn reattach(instance: &Instance, chain: &Chain, interface: &ResolvedInterface) -> Result<()> {
-    let name = &interface.config.name;
-    let before = sys::attached(interface.ifindex).ok().flatten().map(|attached| attached.mode);
-    let done = attach(instance, chain, name, interface.ifindex, interface.config.xdp_mode);
-    if let (Err(error), Some(before)) = (&done, before) {
-        tracing::warn!("{error}");
-        attach(instance, chain, name, interface.ifindex, before)?;
-    }
-    done.map(drop)
 }

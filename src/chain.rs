@@ -2,25 +2,21 @@
 //!
 //! `include/l4lb/chain.h` is the contract for the programs; this is the control side of it.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use crate::abi::consts::CHAIN_SLOTS;
-use crate::balancer;
-use crate::error::Error;
+use crate::attach::ROOT;
+use crate::attach::remove_pins;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::instance::unpin;
+use crate::instance::pin_error;
+use crate::instance::remove_pin;
 use crate::maps::Map;
 use crate::maps::ProgramArray;
 use crate::object;
 use crate::sys;
-
-/// Name of the root program's pin.
-pub(crate) const ROOT: &str = "root";
 
 /// Where a program is pinned before it takes the place of another. The bpf filesystem takes no dots.
 fn replacement(name: &str) -> String {
@@ -43,7 +39,7 @@ impl Chain {
         if pin.exists() {
             return Self::open(instance);
         }
-        balancer::remove_pins(instance)?;
+        remove_pins(instance)?;
         let root = object::load_root(instance)?;
         let chain = Self {
             instance: instance.clone(),
@@ -84,7 +80,7 @@ impl Chain {
     pub(crate) fn put(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
         let pin = self.instance.program(name);
         let new = self.instance.program(&replacement(name));
-        unpin(&new).map_err(|source| pin_error("remove", &new, source))?;
+        remove_pin(&new)?;
         sys::pin(program, &new).map_err(|source| pin_error("pin", &new, source))?;
         self.programs.set(slot, program)?;
         self.relink(None)?;
@@ -109,10 +105,8 @@ impl Chain {
     pub(crate) fn remove(&self, slot: u32, name: &str) -> Result<()> {
         self.relink(Some(slot))?;
         self.programs.remove(slot)?;
-        for pin in [self.instance.program(name), self.instance.program(&replacement(name))] {
-            unpin(&pin).map_err(|source| pin_error("remove", &pin, source))?;
-        }
-        Ok(())
+        remove_pin(&self.instance.program(name))?;
+        remove_pin(&self.instance.program(&replacement(name)))
     }
 
     /// Points every place of the chain at the next slot that holds a program, leaving out `without`.
@@ -145,10 +139,6 @@ fn next_slots(slots: &[Option<u32>]) -> Vec<(u32, u32)> {
     (0..=CHAIN_SLOTS)
         .map(|at| (at, (at..CHAIN_SLOTS).find(filled).unwrap_or(CHAIN_SLOTS)))
         .collect()
-}
-
-pub(crate) fn pin_error(operation: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Pins { operation, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

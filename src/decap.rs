@@ -11,15 +11,14 @@ use serde::Serialize;
 
 use crate::abi;
 use crate::abi::consts;
+use crate::attach;
 use crate::balancer;
-use crate::chain;
 use crate::chain::Chain;
-use crate::chain::pin_error;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::instance::unpin;
+use crate::instance::remove_pin;
 use crate::maps::Map;
 use crate::maps::PerCpuArray;
 use crate::netlink;
@@ -51,7 +50,7 @@ pub(crate) fn is_attached(instance: &Instance) -> bool {
 
 /// Whether what is pinned can run: without the root program it is left over.
 fn has_chain(instance: &Instance) -> bool {
-    instance.program(chain::ROOT).exists()
+    instance.program(attach::ROOT).exists()
 }
 
 /// The indices of the interfaces that decapsulation needs.
@@ -106,7 +105,7 @@ pub fn attach(
     }
     if !instance.exists() {
         // As in `Balancer::apply`.
-        let fits = balancer::refuse_foreign_program(instance, interface, link.index);
+        let fits = attach::refuse_foreign_program(instance, interface, link.index);
         if fits.is_err() && !instance.exists() {
             fits?;
         }
@@ -116,7 +115,7 @@ pub fn attach(
     let done = carry_out(instance, interface, link.index, mode, &addresses);
     if let Err(error) = done {
         if fresh {
-            balancer::remove_all(instance, lock)?;
+            attach::remove_all(instance, lock)?;
         }
         return Err(error);
     }
@@ -130,15 +129,8 @@ fn carry_out(
     mode: XdpMode,
     addresses: &BTreeSet<IpAddr>,
 ) -> Result<()> {
-    let running = balancer::links(instance)?.get(interface).copied();
-    let running = running.filter(|running| running.attached == Some(ifindex));
-    if running.is_none() {
-        balancer::refuse_foreign_program(instance, interface, ifindex)?;
-    }
     let chain = Chain::open_or_create(instance)?;
-    if !running.is_some_and(|running| mode == XdpMode::Auto || running.mode == Some(mode)) {
-        balancer::attach(instance, &chain, interface, ifindex, mode)?;
-    }
+    attach::ensure_attached(instance, chain.root(), interface, ifindex, mode)?;
     let loaded = object::load_decap(Some(instance))?;
     let map: Map<abi::decap_addr, u32> = Map::open(&instance.map("decap_addresses"))?;
     for address in addresses {
@@ -159,15 +151,15 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     instance.check_host()?;
     let Some(lock) = instance.lock_existing()? else { return Ok(false) };
     let served = balancer::served_interfaces(instance)?;
-    let (asked, others): (BTreeMap<_, _>, BTreeMap<_, _>) = balancer::links(instance)?
+    let (asked, others): (BTreeMap<_, _>, BTreeMap<_, _>) = attach::links(instance)?
         .into_iter()
         .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
 
-    let kept = others.values().filter_map(|link| link.attached).collect();
+    let kept = others.values().filter_map(|link| link.ifindex).collect();
     let mut found = forget_others(instance, &kept)?;
     for (name, link) in asked {
-        if !link.attached.is_some_and(|ifindex| served.contains(&ifindex)) {
-            balancer::remove_link(&instance.link(&name))?;
+        if !link.ifindex.is_some_and(|ifindex| served.contains(&ifindex)) {
+            attach::remove_link(&instance.link(&name))?;
             found = true;
         }
     }
@@ -202,14 +194,10 @@ fn forget_others(instance: &Instance, kept: &BTreeSet<u32>) -> Result<bool> {
 
 fn remove_program(instance: &Instance, lock: crate::instance::Lock) -> Result<()> {
     if !has_chain(instance) || !instance.program(balancer::PROGRAM).exists() {
-        return balancer::remove_all(instance, lock);
+        return attach::remove_all(instance, lock);
     }
     Chain::open(instance)?.remove(consts::SLOT_DECAP, PROGRAM)?;
     MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
-}
-
-fn remove_pin(path: &std::path::Path) -> Result<()> {
-    unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
 }
 
 /// What is decapsulated.
@@ -228,10 +216,10 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
             *results.entry(result.name).or_default() += Count::from_raw(count.packets, count.bytes);
         }
     }
-    let links = balancer::links(instance)?.into_iter();
+    let links = attach::links(instance)?.into_iter();
     Ok(DecapStatus {
         interfaces: links
-            .filter(|(_, link)| link.attached.is_some_and(|ifindex| ours.contains(&ifindex)))
+            .filter(|(_, link)| link.ifindex.is_some_and(|ifindex| ours.contains(&ifindex)))
             .map(|(name, link)| (name, link.mode))
             .collect(),
         addresses: addresses.entries()?.into_iter().map(|(address, _)| address.into()).collect(),

@@ -233,7 +233,7 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 }
 
 /// Removes a pin; whether there was one.
-pub(crate) fn unpin(path: &Path) -> io::Result<bool> {
+fn unpin(path: &Path) -> io::Result<bool> {
     if !path.exists() {
         return Ok(false);
     }
@@ -243,6 +243,15 @@ pub(crate) fn unpin(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Removes a pin, if there is one.
+pub(crate) fn remove_pin(path: &Path) -> Result<()> {
+    unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
+}
+
+pub(crate) fn pin_error(operation: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Pins { operation, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ struct Readme;
 
 mod abi;
 mod addr;
+mod attach;
 mod balancer;
 mod chain;
 mod config;

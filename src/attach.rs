@@ -1,0 +1,188 @@
+//! What keeps the root program on interfaces: links, and their pins. The balancer and decapsulation
+//! share it, and neither is known here.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::config::XdpMode;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::Lock;
+use crate::instance::PARTS;
+use crate::instance::pin_error;
+use crate::instance::remove_pin;
+use crate::sys;
+
+/// Name of the root program's pin.
+pub(crate) const ROOT: &str = "root";
+
+/// A link of an instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// What it is attached to; `None`: the interface is gone.
+    pub(crate) ifindex: Option<u32>,
+    /// How; `None`: its program is not what the interface runs.
+    pub(crate) mode: Option<XdpMode>,
+}
+
+/// The links of an instance.
+pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
+    let mut links = BTreeMap::new();
+    for name in instance.links()? {
+        let pin = instance.link(&name);
+        let link = sys::pinned(&pin)
+            .and_then(|link| sys::link_info(link.as_fd()))
+            .map_err(|source| pin_error("open", &pin, source))?;
+        let ifindex = (link.ifindex != 0).then_some(link.ifindex);
+        let runs = ifindex.and_then(|ifindex| sys::attached(ifindex).ok().flatten());
+        let mode = runs.filter(|runs| runs.program == link.program).map(|runs| runs.mode);
+        links.insert(name, Link { ifindex, mode });
+    }
+    Ok(links)
+}
+
+/// An interface that [`ensure_attached`] attached, or attached in another mode.
+#[derive(Debug)]
+pub(crate) struct Change {
+    name: String,
+    ifindex: u32,
+    before: Option<XdpMode>,
+}
+
+impl Change {
+    /// Attaches as before. What goes wrong is a warning: that there is something to undo is the error.
+    pub(crate) fn undo(&self, instance: &Instance, root: BorrowedFd<'_>) {
+        let Self { name, ifindex, before } = self;
+        let done = remove_link(&instance.link(name)).and_then(|()| match before {
+            Some(mode) => create(instance, root, name, *ifindex, *mode),
+            None => Ok(()),
+        });
+        if let Err(error) = done {
+            tracing::warn!("interface {name} is not as before: {error}");
+        }
+    }
+}
+
+/// Sees to it that the root program is attached to an interface, in this mode. If another mode is not
+/// possible, the old one stays.
+pub(crate) fn ensure_attached(
+    instance: &Instance,
+    root: BorrowedFd<'_>,
+    name: &str,
+    ifindex: u32,
+    mode: XdpMode,
+) -> Result<Option<Change>> {
+    let links = links(instance)?;
+    let running = links.get(name).filter(|link| link.ifindex == Some(ifindex));
+    match running {
+        None => refuse_foreign_program(instance, name, ifindex)?,
+        Some(link) if mode == XdpMode::Auto || link.mode == Some(mode) => return Ok(None),
+        Some(_) => {}
+    }
+    let before = running.and_then(|link| link.mode);
+    let change = Change { name: name.to_owned(), ifindex, before };
+    // Both modes at once the kernel refuses. Without a running one, it is the link of an interface that is gone.
+    remove_link(&instance.link(name))?;
+    if let Err(error) = create(instance, root, name, ifindex, mode) {
+        change.undo(instance, root);
+        return Err(error);
+    }
+    Ok(Some(change))
+}
+
+/// Attaches the root program, and pins the link.
+fn create(
+    instance: &Instance,
+    root: BorrowedFd<'_>,
+    name: &str,
+    ifindex: u32,
+    mode: XdpMode,
+) -> Result<()> {
+    let link = create_link(root, name, ifindex, mode)?;
+    let pin = instance.link(name);
+    sys::pin(link.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))
+}
+
+fn create_link(root: BorrowedFd<'_>, name: &str, ifindex: u32, mode: XdpMode) -> Result<OwnedFd> {
+    let create = |mode| sys::link_create(root, ifindex, mode);
+    let interface = name.to_owned();
+    match mode {
+        XdpMode::Native => create(mode).map_err(|source| Error::NativeMode { interface, source }),
+        XdpMode::Generic => {
+            create(mode).map_err(|source| Error::Attach { interface, mode, source })
+        }
+        XdpMode::Auto => create(XdpMode::Native).or_else(|error| {
+            let mode = XdpMode::Generic;
+            let link = create(mode).map_err(|source| Error::Attach { interface, mode, source })?;
+            tracing::warn!(
+                "interface {name}: native XDP is not possible ({error}); generic mode is slower"
+            );
+            Ok(link)
+        }),
+    }
+}
+
+/// Finds out whose program is on an interface that is to be attached.
+pub(crate) fn refuse_foreign_program(instance: &Instance, name: &str, ifindex: u32) -> Result<()> {
+    let Ok(Some(attached)) = sys::attached(ifindex) else { return Ok(()) };
+    if let Some(owner) = owner(instance, ifindex) {
+        return Err(Error::OtherInstance { interface: name.to_owned(), owner });
+    }
+    let program = sys::program_by_id(attached.program)
+        .and_then(|program| sys::program_info(program.as_fd()))
+        .map_or_else(|_| "unknown".to_owned(), |info| info.name);
+    Err(Error::ForeignProgram {
+        interface: name.to_owned(),
+        program,
+        id: attached.program,
+        instance: instance.name().to_owned(),
+    })
+}
+
+/// The other instance that has a link to the interface.
+fn owner(instance: &Instance, ifindex: u32) -> Option<String> {
+    let siblings = std::fs::read_dir(instance.dir().parent()?).ok()?;
+    siblings.filter_map(Result::ok).find_map(|sibling| {
+        let name = sibling.file_name().into_string().ok()?;
+        let links = std::fs::read_dir(sibling.path().join("link")).ok()?;
+        let mut links = links.filter_map(|link| sys::pinned(&link.ok()?.path()).ok());
+        let has = links
+            .any(|link| sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex));
+        (has && name != instance.name()).then_some(name)
+    })
+}
+
+/// Detaches a link and removes its pin.
+pub(crate) fn remove_link(path: &Path) -> Result<()> {
+    if let Ok(link) = sys::pinned(path) {
+        // If it fails, the interface is gone; and else the link detaches itself when its pin is gone.
+        let _ = sys::link_detach(link.as_fd());
+    }
+    remove_pin(path)
+}
+
+/// Removes every pin: links first, so that no packet meets half a balancer; then the root program, without
+/// which everything else is a leftover.
+pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
+    for part in PARTS {
+        if part == "prog" {
+            remove_pin(&instance.program(ROOT))?;
+        }
+        let Ok(entries) = std::fs::read_dir(instance.dir().join(part)) else { continue };
+        let remove = if part == "link" { remove_link } else { remove_pin };
+        for entry in entries.filter_map(Result::ok) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes every pin, and the instance's folders.
+pub(crate) fn remove_all(instance: &Instance, lock: Lock) -> Result<()> {
+    remove_pins(instance)?;
+    instance.remove_dirs(lock)
+}
