@@ -129,6 +129,13 @@ fn carry_out(
     mode: XdpMode,
     addresses: &BTreeSet<IpAddr>,
 ) -> Result<()> {
+    let served = balancer::served_interfaces(instance)?;
+    let running = attach::links(instance)?.into_values().find(|link| link.ifindex == Some(ifindex));
+    let runs =
+        running.and_then(|link| link.mode).filter(|runs| ![*runs, XdpMode::Auto].contains(&mode));
+    if let Some(runs) = runs.filter(|_| served.contains(&ifindex)) {
+        return Err(Error::ModeOfBalancer { interface: interface.to_owned(), runs });
+    }
     let chain = Chain::open_or_create(instance)?;
     attach::ensure_attached(instance, chain.root(), interface, ifindex, mode)?;
     let loaded = object::load_decap(Some(instance))?;

@@ -156,6 +156,18 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// Decapsulation asked for another mode than the balancer has the interface in.
+    #[error(
+        "interface {interface} runs in {runs} mode for the balancer of this instance; leave out \
+         --xdp-mode, or change xdp_mode in the balancer's configuration"
+    )]
+    ModeOfBalancer {
+        /// The interface.
+        interface: String,
+        /// The mode that it runs in.
+        runs: crate::config::XdpMode,
+    },
+
     /// Too many interfaces share a place in the interface table.
     #[error("interface {interface} (index {ifindex}) finds no place beside the other interfaces")]
     InterfaceTable {

@@ -63,6 +63,40 @@ fn attach_and_detach() {
     assert!(!host.has_pins("default"));
 }
 
+/// A mode that is not possible, or not for decapsulation to choose, leaves what runs.
+#[test]
+fn modes_that_cannot_be() {
+    let host = Host::new();
+    let lbctl = host.lbctl();
+    let attach = |mode| ["decap", "attach", UPLINK, "--xdp-mode", mode];
+    let runs = |mode: &str| {
+        assert_eq!(status(&lbctl)["interfaces"], json!({ UPLINK: mode }));
+        assert!(host.has_xdp(UPLINK));
+    };
+    // Too long for native mode on such an interface.
+    host.ns.shell("ip link set uplink mtu 9000; ip link set nobody mtu 9000");
+    lbctl.ok(&attach("generic"));
+    let output = lbctl.exits(1, &attach("native"));
+    assert!(output.stderr.starts_with("error: interface uplink cannot run XDP in native mode"));
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    runs("generic");
+
+    // The balancer's configuration says how it runs.
+    host.ns.shell("ip link set uplink mtu 1600; ip link set nobody mtu 1600");
+    let file = config_file(&Host::config("").replace("native", "generic"));
+    let path = file.path().to_str().expect("a printable path");
+    lbctl.ok(&["apply", "-f", path]);
+    let output = lbctl.exits(1, &attach("native"));
+    let words = "error: interface uplink runs in generic mode for the balancer";
+    assert!(output.stderr.starts_with(words), "{output}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    runs("generic");
+    lbctl.ok(&attach("generic"));
+    lbctl.ok(&attach("auto"));
+    runs("generic");
+    lbctl.ok(&["plan", "-f", path]);
+}
+
 /// Only what is addressed to the given addresses is decapsulated.
 #[test]
 fn other_destinations_pass() {
