@@ -15,6 +15,7 @@ use crate::abi;
 use crate::abi::consts;
 use crate::addr::Mac;
 use crate::attach;
+use crate::attach::Change;
 use crate::attach::Link;
 use crate::attach::ensure_attached;
 use crate::attach::links;
@@ -44,6 +45,7 @@ use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
+use crate::plan::Steps;
 use crate::sys;
 use crate::table::Table;
 
@@ -450,7 +452,10 @@ fn last_known(
 
 /// Finds out whose program is on an interface that is to be attached.
 fn refuse_foreign_programs(instance: &Instance, plan: &Plan) -> Result<()> {
-    plan.steps.attach.iter().try_for_each(|interface| {
+    let running = links(instance)?;
+    let ours = |ifindex| running.values().any(|link| link.ifindex == Some(ifindex));
+    let new = plan.steps.attach.iter().filter(|interface| !ours(interface.ifindex));
+    new.into_iter().try_for_each(|interface| {
         refuse_foreign_program(instance, &interface.config.name, interface.ifindex)
     })
 }
@@ -458,47 +463,53 @@ fn refuse_foreign_programs(instance: &Instance, plan: &Plan) -> Result<()> {
 fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     let steps = &plan.steps;
     let chain = Chain::open_or_create(instance)?;
+    // First what is most likely to fail: an interface without an entry passes its packets on.
+    let mut changes = Vec::new();
+    let done = attach_all(instance, &chain, &steps.attach, &mut changes)
+        .and_then(|()| program(instance, &chain, steps));
+    if done.is_err() {
+        changes.iter().for_each(|change| change.undo(instance, chain.root()));
+    }
+    done
+}
+
+/// Attaches to interfaces, and notes what it takes to undo it.
+fn attach_all(
+    instance: &Instance,
+    chain: &Chain,
+    interfaces: &[ResolvedInterface],
+    changes: &mut Vec<Change>,
+) -> Result<()> {
+    for ResolvedInterface { config, ifindex, .. } in interfaces {
+        let InterfaceConfig { name, xdp_mode, .. } = config;
+        changes.extend(ensure_attached(instance, chain.root(), name, *ifindex, *xdp_mode)?);
+    }
+    Ok(())
+}
+
+/// Loads the program and writes the maps.
+fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
     if open_dataplane(instance)?.is_none() {
         remove_maps(instance)?;
     }
-
-    // First what can fail: an interface without an entry passes its packets on.
-    let mut changes = Vec::new();
-    for interface in &steps.attach {
-        let ResolvedInterface { config: InterfaceConfig { name, xdp_mode, .. }, ifindex, .. } =
-            interface;
-        match ensure_attached(instance, chain.root(), name, *ifindex, *xdp_mode) {
-            Ok(change) => changes.extend(change),
-            Err(error) => {
-                changes.iter().for_each(|change| change.undo(instance, chain.root()));
-                return Err(error);
-            }
-        }
-    }
-
     let loaded = steps
         .replace_program
         .then(|| object::load_balancer(Some(instance), &steps.knobs))
         .transpose()?;
     let dataplane = Dataplane::open(instance)?;
-    if !steps.tables.is_empty() {
-        dataplane.set_tables(&steps.tables, possible_cpus()?)?;
+    let before = dataplane.read_interfaces()?;
+    let done = write(&dataplane, steps);
+    if done.is_err() {
+        for entry in &steps.entries {
+            match before.iter().find(|before| before.ifindex == entry.ifindex) {
+                Some(before) => dataplane.set_interface(before, "")?,
+                None => dataplane.remove_interface(entry.ifindex)?,
+            }
+        }
     }
-    if let Some(control) = &steps.control {
-        dataplane.control.set(&0, control)?;
-    }
-    dataplane.write_all(&steps.table.writes)?;
-    for entry in &steps.entries {
-        dataplane.set_interface(entry, "")?;
-    }
+    done?;
     if let Some(loaded) = &loaded {
         chain.put(consts::SLOT_BALANCER, loaded.program.as_fd(), PROGRAM)?;
-    }
-
-    for interface in &steps.reattach {
-        let ResolvedInterface { config: InterfaceConfig { name, xdp_mode, .. }, ifindex, .. } =
-            interface;
-        ensure_attached(instance, chain.root(), name, *ifindex, *xdp_mode)?;
     }
     for name in &steps.detach {
         remove_link(&instance.link(name))?;
@@ -507,4 +518,20 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
         dataplane.remove_interface(entry.ifindex)?;
     }
     Ok(())
+}
+
+/// Writes the maps: first the interfaces, for which there may be no place.
+fn write(dataplane: &Dataplane, steps: &Steps) -> Result<()> {
+    for entry in &steps.entries {
+        let interface = steps.attach.iter().find(|interface| interface.ifindex == entry.ifindex);
+        let name = interface.map_or("", |interface| &interface.config.name);
+        dataplane.set_interface(entry, name)?;
+    }
+    if !steps.tables.is_empty() {
+        dataplane.set_tables(&steps.tables, possible_cpus()?)?;
+    }
+    if let Some(control) = &steps.control {
+        dataplane.control.set(&0, control)?;
+    }
+    dataplane.write_all(&steps.table.writes)
 }

@@ -197,8 +197,8 @@ pub(crate) struct Steps {
     pub(crate) control: Option<abi::control>,
     /// CPU → size of its own table.
     pub(crate) tables: BTreeMap<u32, u32>,
+    /// Interfaces to attach to, some of them again.
     pub(crate) attach: Vec<ResolvedInterface>,
-    pub(crate) reattach: Vec<ResolvedInterface>,
     pub(crate) entries: Vec<abi::interface>,
     pub(crate) detach: Vec<String>,
     pub(crate) remove_entries: Vec<abi::interface>,
@@ -482,7 +482,7 @@ pub(crate) fn plan_interfaces(
             Some(running) if running.attached == Some(wanted.ifindex) => {
                 if mode_differs(running.mode) {
                     details.insert(0, format!("attached again in {} mode", wanted.config.xdp_mode));
-                    plan.steps.reattach.push(wanted.clone());
+                    plan.steps.attach.push(wanted.clone());
                     InterfaceAction::Reattach
                 } else if old.is_none() {
                     details.push(format!("gateway {}", wanted.gateway));

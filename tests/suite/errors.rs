@@ -206,6 +206,46 @@ fn one_interface_of_two_cannot_be_used() {
     assert!(host.has_xdp("bridge"), "it goes on in generic mode");
 }
 
+/// What fails while it is carried out leaves VIPs, interfaces and modes as they were.
+#[test]
+fn an_apply_that_fails_changes_nothing() {
+    let host = Host::new();
+    let lbctl = host.lbctl();
+    let first = |mode| interface(UPLINK, mode, GATEWAY_MAC);
+    let apply = |interfaces: &str, real: &str| {
+        let file = config_file(&format!("{interfaces}{}", vip(VIP, &[real])));
+        lbctl.run(&["apply", "-f", file.path().to_str().expect("a printable path")])
+    };
+    let state = || {
+        let status = crate::common::json(&lbctl.ok(&["status", "--json"]));
+        (lbctl.ok(&["save"]).stdout, status["interfaces"].clone(), status["chain"].clone())
+    };
+    // Too long for native mode on such an interface.
+    host.ns.shell("ip link set uplink mtu 9000; ip link set nobody mtu 9000");
+    assert_eq!(apply(&first("generic"), "10.0.0.1").code(), Some(0));
+    let before = state();
+    let output = apply(&first("native"), "10.0.0.2");
+    refused(&output, &["uplink cannot run XDP in native mode"]);
+    assert_eq!(output.stderr.lines().count(), 1, "said once: {output}");
+    assert_eq!(state(), before);
+
+    // More interfaces than fit beside each other, of which the first is attached again in another mode.
+    host.ns.shell("ip link set uplink mtu 1600; ip link set nobody mtu 1600");
+    assert_eq!(apply(&first("generic"), "10.0.0.1").code(), Some(0));
+    let before = state();
+    let mut interfaces = first("native");
+    for n in 1..=9 {
+        let index = 1000 + 64 * n;
+        host.ns.shell(&format!(
+            "ip link add v{n} index {index} type veth peer name p{n}; ip link set v{n} up"
+        ));
+        interfaces += &interface(&format!("v{n}"), "generic", GATEWAY_MAC);
+    }
+    refused(&apply(&interfaces, "10.0.0.2"), &["interface v9 (index 1576) finds no place"]);
+    assert_eq!(state(), before);
+    assert!((1..=9).all(|n| !host.has_xdp(&format!("v{n}"))), "none stays attached");
+}
+
 /// Pins of a build with other structs: refused with what to do, and that works.
 #[test]
 fn another_abi_version() {
