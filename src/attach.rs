@@ -7,6 +7,10 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use libbpf_rs::query::LinkInfo;
+use libbpf_rs::query::LinkInfoIter;
+use libbpf_rs::query::LinkTypeInfo;
+
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
@@ -21,28 +25,60 @@ use crate::sys;
 pub(crate) const ROOT: &str = "root";
 
 /// A link of an instance.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
+    /// The interface's name when it was pinned.
+    pub(crate) pin: String,
     /// What it is attached to; `None`: the interface is gone.
     pub(crate) ifindex: Option<u32>,
     /// How; `None`: its program is not what the interface runs.
     pub(crate) mode: Option<XdpMode>,
 }
 
-/// The links of an instance.
+/// The links of an instance by the names that their interfaces have now; that of an interface which is gone
+/// by the name it had, unless another one has taken it.
 pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
-    let mut links = BTreeMap::new();
-    for name in instance.links()? {
-        let pin = instance.link(&name);
-        let link = sys::pinned(&pin)
+    let (mut links, mut gone) = (BTreeMap::new(), BTreeMap::new());
+    for pin in instance.links()? {
+        let path = instance.link(&pin);
+        let link = sys::pinned(&path)
             .and_then(|link| sys::link_info(link.as_fd()))
-            .map_err(|source| pin_error("open", &pin, source))?;
+            .map_err(|source| pin_error("open", &path, source))?;
         let ifindex = (link.ifindex != 0).then_some(link.ifindex);
         let runs = ifindex.and_then(|ifindex| sys::attached(ifindex).ok().flatten());
         let mode = runs.filter(|runs| runs.program == link.program).map(|runs| runs.mode);
-        links.insert(name, Link { ifindex, mode });
+        // In another network namespace the index may be another interface's: there, the pin's name has to do.
+        let name = ifindex.filter(|_| mode.is_some()).and_then(interface_name);
+        let name = name.unwrap_or_else(|| pin.clone());
+        let links = if ifindex.is_some() { &mut links } else { &mut gone };
+        links.insert(name, Link { pin, ifindex, mode });
     }
-    Ok(links)
+    gone.append(&mut links);
+    Ok(gone)
+}
+
+fn interface_name(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+}
+
+/// Gives pins the names that their interfaces have now.
+pub(crate) fn follow_names(instance: &Instance) -> Result<()> {
+    let mut renamed = links(instance)?;
+    renamed.retain(|name, link| *name != link.pin);
+    let rename = |from: &str, to: &str| {
+        let path = instance.link(from);
+        sys::write_point();
+        std::fs::rename(&path, instance.link(to))
+            .map_err(|source| pin_error("rename", &path, source))
+    };
+    // Out of each other's way first: two interfaces may have swapped their names.
+    let wanted: Vec<_> = renamed.keys().cloned().collect();
+    for link in renamed.values_mut().filter(|link| wanted.contains(&link.pin)) {
+        let aside = format!("index-{}", link.ifindex.unwrap_or_default());
+        rename(&link.pin, &aside)?;
+        link.pin = aside;
+    }
+    renamed.iter().try_for_each(|(name, link)| rename(&link.pin, name))
 }
 
 /// An interface that [`ensure_attached`] attached, or attached in another mode.
@@ -76,8 +112,12 @@ pub(crate) fn ensure_attached(
     ifindex: u32,
     mode: XdpMode,
 ) -> Result<Option<Change>> {
+    follow_names(instance)?;
     let links = links(instance)?;
-    let running = links.get(name).filter(|link| link.ifindex == Some(ifindex));
+    let running = links.iter().find(|(_, link)| link.ifindex == Some(ifindex));
+    // The name that its pin has, should the interface be renamed at this moment.
+    let name = running.map_or(name, |(name, _)| name.as_str());
+    let running = running.map(|(_, link)| link);
     match running {
         None => refuse_foreign_program(instance, name, ifindex)?,
         Some(link) if mode == XdpMode::Auto || link.mode == Some(mode) => return Ok(None),
@@ -139,8 +179,18 @@ pub(crate) fn refuse_foreign_program(instance: &Instance, name: &str, ifindex: u
         interface: name.to_owned(),
         program,
         id: attached.program,
+        link: link_of(ifindex, attached.program),
         instance: instance.name().to_owned(),
     })
+}
+
+/// The id of the link that holds a program on an interface; `None`: it was attached without.
+fn link_of(ifindex: u32, program: u32) -> Option<u32> {
+    let holds = |link: &LinkInfo| match &link.info {
+        LinkTypeInfo::Xdp(xdp) => xdp.ifindex == ifindex && link.prog_id == program,
+        _ => false,
+    };
+    LinkInfoIter::default().find(holds).map(|link| link.id)
 }
 
 /// The other instance that has a link to the interface.

@@ -18,6 +18,7 @@ use crate::attach;
 use crate::attach::Change;
 use crate::attach::Link;
 use crate::attach::ensure_attached;
+use crate::attach::follow_names;
 use crate::attach::links;
 use crate::attach::refuse_foreign_program;
 use crate::attach::remove_all;
@@ -164,7 +165,8 @@ impl Balancer {
         Ok(self.dataplane.read_table(self.next_serial()?)?.table())
     }
 
-    /// The running state as a configuration: planning it changes nothing. The metrics endpoint belongs to
+    /// The running state as a configuration: planning it changes nothing, unless an interface was
+    /// renamed. The metrics endpoint belongs to
     /// `lbctl serve` and is not part of it.
     pub fn save(&self) -> Result<Config> {
         let mut config = Config::default();
@@ -237,9 +239,9 @@ impl Balancer {
         }
         let chain = Chain::open(instance)?;
         chain.remove(consts::SLOT_BALANCER, PROGRAM)?;
-        for (name, interface) in running_interfaces(instance)? {
-            if !interface.needed_by_others {
-                remove_link(&instance.link(&name))?;
+        for interface in running_interfaces(instance)?.into_values() {
+            if let Some(pin) = interface.pin.filter(|_| !interface.needed_by_others) {
+                remove_link(&instance.link(&pin))?;
             }
         }
         remove_maps(instance)?;
@@ -332,6 +334,7 @@ fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
 fn running_interfaces(instance: &Instance) -> Result<BTreeMap<String, RunningInterface>> {
     let others = decap::interfaces(instance)?;
     let running = |link: Link| RunningInterface {
+        pin: Some(link.pin),
         attached: link.ifindex,
         mode: link.mode,
         entry: None,
@@ -361,6 +364,7 @@ pub(crate) fn read_interfaces(
         interfaces.insert(
             format!("index {}", entry.ifindex),
             RunningInterface {
+                pin: None,
                 attached: None,
                 mode: None,
                 entry: Some(entry),
@@ -431,7 +435,12 @@ fn last_known(
     running: &BTreeMap<String, RunningInterface>,
     error: Error,
 ) -> Result<(ResolvedInterface, String)> {
-    let Some(entry) = running.get(&config.name).and_then(|running| running.entry) else {
+    // A name that was changed meanwhile is known as well.
+    let known = |(name, running): &(&String, &RunningInterface)| {
+        running.attached.is_some()
+            && (**name == config.name || running.pin.as_ref() == Some(&config.name))
+    };
+    let Some(entry) = running.iter().find(known).and_then(|(_, running)| running.entry) else {
         return Err(error);
     };
     let last = ResolvedInterface {
@@ -463,6 +472,7 @@ fn refuse_foreign_programs(instance: &Instance, plan: &Plan) -> Result<()> {
 fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     let steps = &plan.steps;
     let chain = Chain::open_or_create(instance)?;
+    follow_names(instance)?;
     // First what is most likely to fail: an interface without an entry passes its packets on.
     let mut changes = Vec::new();
     let done = attach_all(instance, &chain, &steps.attach, &mut changes)

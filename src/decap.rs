@@ -164,9 +164,9 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
 
     let kept = others.values().filter_map(|link| link.ifindex).collect();
     let mut found = forget_others(instance, &kept)?;
-    for (name, link) in asked {
+    for link in asked.into_values() {
         if !link.ifindex.is_some_and(|ifindex| served.contains(&ifindex)) {
-            attach::remove_link(&instance.link(&name))?;
+            attach::remove_link(&instance.link(&link.pin))?;
             found = true;
         }
     }

@@ -109,7 +109,8 @@ pub enum Error {
     /// Another XDP program is on the interface.
     #[error(
         "interface {interface} already runs XDP program '{program}' (id {id}), which does not belong to \
-         instance '{instance}'; detach it first (ip link set dev {interface} xdp off)"
+         instance '{instance}'; detach it first ({})",
+        detach_hint(interface, *link)
     )]
     ForeignProgram {
         /// The interface.
@@ -118,6 +119,8 @@ pub enum Error {
         program: String,
         /// The program's id.
         id: u32,
+        /// The id of the link that holds it there, if one does.
+        link: Option<u32>,
         /// This instance.
         instance: String,
     },
@@ -254,6 +257,16 @@ pub enum Error {
     /// A packet-test file that cannot be used.
     #[error(transparent)]
     PacketTest(#[from] crate::packet_test::PacketTestError),
+}
+
+/// How to take a program off an interface: a link's stays whatever is said of the interface.
+fn detach_hint(interface: &str, link: Option<u32>) -> String {
+    match link {
+        Some(id) => format!(
+            "bpftool link detach id {id}, or end the program that made the link or remove its pin"
+        ),
+        None => format!("ip link set dev {interface} xdp off"),
+    }
 }
 
 /// A result of this library.

@@ -96,8 +96,10 @@ pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceC
 }
 
 /// An interface as the instance has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RunningInterface {
+    /// The name that its link is pinned by, which may have been changed meanwhile; `None`: there is no link.
+    pub(crate) pin: Option<String>,
     /// What the link is attached to; `None`: there is no link, or its interface is gone.
     pub(crate) attached: Option<u32>,
     /// How it is attached.
@@ -459,7 +461,9 @@ pub(crate) fn plan_interfaces(
 ) {
     for wanted in interfaces {
         let name = &wanted.config.name;
-        let running = snapshot.interfaces.get(name);
+        let attached = |running: &&RunningInterface| running.attached == Some(wanted.ifindex);
+        let running = snapshot.interfaces.values().find(attached);
+        let running = running.or_else(|| snapshot.interfaces.get(name));
         let entry = wanted.entry();
         warn_of_mtu(plan, wanted, config);
 
@@ -470,6 +474,11 @@ pub(crate) fn plan_interfaces(
         }
         if old.is_none_or(|old| abi::bytes_of(&old) != abi::bytes_of(&entry)) {
             plan.steps.entries.push(entry);
+        }
+        if let Some(pin) = running.and_then(|running| running.pin.as_ref())
+            && pin != name
+        {
+            details.push(format!("was {pin}"));
         }
         let stale = old.filter(|old| old.ifindex != wanted.ifindex);
         plan.steps.remove_entries.extend(stale);
@@ -518,7 +527,8 @@ fn plan_detaching(
         // An entry that lost its link to an interrupted command may be wanted again.
         let wanted_again =
             |entry: abi::interface| interfaces.iter().any(|i| i.ifindex == entry.ifindex);
-        if kept.contains(name) || running.entry.is_some_and(wanted_again) {
+        let attached = interfaces.iter().any(|i| Some(i.ifindex) == running.attached);
+        if kept.contains(name) || attached || running.entry.is_some_and(wanted_again) {
             continue;
         }
         plan.steps.remove_entries.extend(running.entry);

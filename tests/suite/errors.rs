@@ -125,7 +125,7 @@ fn interfaces_that_cannot_be_used() {
             "second",
             "auto",
             GATEWAY_MAC,
-            &["second already runs XDP program 'test_Pass' (id ", "xdp off"],
+            &["second already runs XDP program 'test_Pass' (id ", "bpftool link detach id "],
         ),
         ("second", "generic", GATEWAY_MAC, &["second already runs XDP program"]),
         ("lo", "native", GATEWAY_MAC, &["lo cannot run XDP in native mode", "generic"]),
@@ -165,6 +165,26 @@ fn interfaces_that_cannot_be_used() {
         &["lo cannot run XDP in native mode"],
     );
     assert!(!host.has_pins("default"));
+}
+
+/// What to do about another's program depends on what holds it: a link, as above, or the interface itself.
+#[test]
+fn a_program_that_no_link_holds() {
+    let host = Host::new();
+    host.ns.shell("ip link add second type veth peer name other; ip link set second up");
+    host.lbctl().apply(&Host::config(""));
+    let pin = format!("{}/l4lb/default/prog/root", host.bpffs.text());
+    host.ns.shell(&format!("ip link set second xdp pinned {pin}"));
+    let file = config_file(
+        &(interface(UPLINK, "auto", GATEWAY_MAC) + &interface("second", "auto", GATEWAY_MAC)),
+    );
+    let apply = ["apply", "-f", file.path().to_str().expect("a printable path")];
+    refused(
+        &host.lbctl().run(&apply),
+        &["second already runs XDP program 'l4lb_root'", "(ip link set dev second xdp off)"],
+    );
+    host.ns.shell("ip link set dev second xdp off");
+    host.lbctl().ok(&apply);
 }
 
 /// The same beside an interface that works, of an instance that is new and of one that runs.

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
+use tempfile::NamedTempFile;
 
 use crate::common::Bpffs;
 use crate::common::Capture;
@@ -32,6 +33,10 @@ use crate::common::wait_until;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const UDP_VIP: &str = "udp://10.200.1.1:53";
+
+fn path_of(file: &NamedTempFile) -> &str {
+    file.path().to_str().expect("a printable path")
+}
 
 /// Whether a frame holds an IPv4 packet in an IPv4 packet to 10.0.0.1.
 fn is_encapsulated(frame: &Frame) -> bool {
@@ -218,6 +223,98 @@ fn modes_change() {
         assert_eq!(status["interfaces"][UPLINK]["mode"], runs, "asked for {asked}");
         assert!(http_get(rig.client(), server(VIP), "/").is_ok(), "{runs}");
     }
+}
+
+/// A name is no more than that: what is attached stays so, and is known by the new one.
+#[test]
+fn an_interface_that_is_renamed() {
+    let host = Host::new();
+    let lbctl = host.lbctl();
+    let two = |first: &str, second: &str| {
+        let interface = |name, mode: &str, gateway: &str| {
+            Host::INTERFACE.replace(UPLINK, name).replace("native", mode).replace(":fe", gateway)
+        };
+        config_file(&(interface(first, "native", ":fe") + &interface(second, "generic", ":fd")))
+    };
+    let links = || {
+        let pins = host.bpffs.path().join("l4lb/default/link");
+        let pins = std::fs::read_dir(pins).expect("read the folder of links");
+        let mut names: Vec<_> = pins.map(|pin| pin.expect("a pin").file_name()).collect();
+        names.sort();
+        names
+    };
+    let gateways = || {
+        let status = json(&lbctl.ok(&["status", "--json"]));
+        let interfaces = status["interfaces"].as_object().expect("an object").clone();
+        let mac = |(name, interface): (String, serde_json::Value)| {
+            assert!(!interface["mode"].is_null(), "{name}: {interface}");
+            (name, interface["mac"].as_str().expect("a MAC").to_owned())
+        };
+        interfaces.into_iter().map(mac).collect::<Vec<_>>()
+    };
+    let known = |first: &str, second: &str| {
+        let (fe, fd) = ("02:00:00:00:00:fe".to_owned(), "02:00:00:00:00:fd".to_owned());
+        let mut known = vec![(first.to_owned(), fe), (second.to_owned(), fd)];
+        known.sort();
+        known
+    };
+    host.ns.shell("ip link add second type veth peer name other; ip link set second up");
+    lbctl.ok(&["apply", "-f", path_of(&two(UPLINK, "second"))]);
+    lbctl.ok(&["decap", "attach", UPLINK]);
+
+    let rename = |from: &str, to: &str| {
+        host.ns.shell(&format!(
+            "ip link set {from} down; ip link set {from} name {to}; ip link set {to} up"
+        ));
+    };
+    rename(UPLINK, "wan0");
+    assert_eq!(gateways(), known("wan0", "second"));
+    assert!(lbctl.ok(&["save"]).stdout.contains("name = \"wan0\""));
+    let file = two("wan0", "second");
+    let plan = lbctl.exits(3, &["plan", "-f", path_of(&file)]).stdout;
+    assert_eq!(plan, "~ interface wan0: was uplink\n");
+    lbctl.ok(&["apply", "-f", path_of(&file)]);
+    lbctl.ok(&["plan", "-f", path_of(&file)]);
+    assert_eq!(links(), ["second", "wan0"]);
+
+    // Two that swap their names.
+    rename("wan0", "aside");
+    rename("second", "wan0");
+    rename("aside", "second");
+    assert_eq!(gateways(), known("second", "wan0"));
+    let file = two("second", "wan0");
+    lbctl.exits(3, &["plan", "-f", path_of(&file)]);
+    // Killed at any of its writes, it is completed.
+    let mut killed = 0;
+    while lbctl
+        .clone()
+        .env("LBCTL_KILL_AT_WRITE", &(killed + 1).to_string())
+        .run(&["apply", "-f", path_of(&file)])
+        .code()
+        .is_none()
+    {
+        killed += 1;
+        assert_eq!(gateways(), known("second", "wan0"));
+    }
+    assert!(killed > 0);
+    lbctl.ok(&["plan", "-f", path_of(&file)]);
+    assert_eq!(links(), ["second", "wan0"]);
+
+    // A name that one which is gone had.
+    host.ns.shell("ip link del wan0");
+    rename("second", "wan0");
+    lbctl.apply(&Host::INTERFACE.replace(UPLINK, "wan0"));
+    assert_eq!(gateways(), known("wan0", "")[1..]);
+    assert_eq!(links(), ["wan0"]);
+
+    // Decapsulation knows it, too.
+    rename("wan0", "lan0");
+    let status = json(&lbctl.ok(&["decap", "attach", "lan0", "--json"]));
+    assert_eq!(status["interfaces"], serde_json::json!({ "lan0": "native" }));
+    lbctl.ok(&["down"]);
+    assert!(host.has_xdp("lan0"));
+    lbctl.ok(&["decap", "detach", "lan0"]);
+    assert!(!host.has_xdp("lan0") && !host.has_pins("default"));
 }
 
 /// Also with a name that the bpf filesystem would not take, as VLAN interfaces have.
