@@ -165,8 +165,8 @@ impl Balancer {
         Ok(self.dataplane.read_table(self.next_serial()?)?.table())
     }
 
-    /// The running state as a configuration: planning it changes nothing, unless an interface was
-    /// renamed. The metrics endpoint belongs to
+    /// The running state as a configuration: planning it changes nothing, unless an interface was renamed or
+    /// is gone: then it plans to forget the old one. The metrics endpoint belongs to
     /// `lbctl serve` and is not part of it.
     pub fn save(&self) -> Result<Config> {
         let mut config = Config::default();
@@ -184,6 +184,7 @@ impl Balancer {
         }
         config.interfaces = read_interfaces(&self.instance, &self.dataplane)?
             .into_iter()
+            .filter(|(_, interface)| interface.attached.is_some())
             .filter_map(|(name, interface)| Some(plan::interface_config(&name, &interface.entry?)))
             .collect();
         Ok(config)
@@ -354,13 +355,21 @@ pub(crate) fn read_interfaces(
     dataplane: &Dataplane,
 ) -> Result<BTreeMap<String, RunningInterface>> {
     let mut interfaces = running_interfaces(instance)?;
+    let mut orphans = Vec::new();
     for entry in dataplane.read_interfaces()? {
-        let link = interfaces.values_mut().find(|link| link.attached == Some(entry.ifindex));
-        if let Some(link) = link {
-            link.entry = Some(entry);
-            continue;
+        match interfaces.values_mut().find(|link| link.attached == Some(entry.ifindex)) {
+            Some(link) => link.entry = Some(entry),
+            None => orphans.push(entry),
         }
-        // Its interface is gone, or an interrupted command left it behind.
+    }
+    // Their interfaces are gone, or an interrupted command left them behind. The kernel does not tell which
+    // interface a link had: the name is known if there is one of each.
+    let mut gone = interfaces.values_mut().filter(|link| link.attached.is_none());
+    if let ([entry], Some(link), None) = (&orphans[..], gone.next(), gone.next()) {
+        link.entry = Some(*entry);
+        orphans.clear();
+    }
+    for entry in orphans {
         interfaces.insert(
             format!("index {}", entry.ifindex),
             RunningInterface {

@@ -332,7 +332,12 @@ fn an_interface_that_was_made_anew() {
 
     host.ns.shell("ip link del up.100");
     let status = host.lbctl().ok(&["status"]).stdout;
-    assert!(status.contains("NOT ATTACHED"), "{status}");
+    assert!(status.contains("up.100     NOT ATTACHED"), "{status}");
+    // What is saved can be planned: it does without.
+    let saved = host.lbctl().ok(&["save"]).stdout;
+    assert!(!saved.contains("[[interfaces]]"), "{saved}");
+    let plan = host.lbctl().exits(3, &["plan", "-f", path_of(&config_file(&saved))]).stdout;
+    assert_eq!(plan, "- interface up.100\n");
     assert!(
         host.lbctl().exits(1, &["plan", "-f", path]).stderr.contains("no interface \"up.100\"")
     );
