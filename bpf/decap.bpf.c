@@ -16,8 +16,8 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /*
- * Outer destinations to decapsulate for: the addresses under which balancers know this host. The
- * value is the index of the interface they were given with, for user space.
+ * Outer destinations to decapsulate for: the addresses under which balancers know this host. Not by
+ * interface: a packet for a bond comes in by the index of one of its members.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -26,13 +26,16 @@ struct {
 	__type(value, __u32);
 } decap_addresses SEC(".maps");
 
-/* The interfaces that were asked for, and LB_MODE_*. For user space alone. */
+/*
+ * The set of what was asked for: an address stays as long as any interface has it. For user space
+ * alone.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, LB_MAX_INTERFACES);
-	__type(key, __u32);
+	__uint(max_entries, 4096);
+	__type(key, struct decap_owner);
 	__type(value, __u32);
-} decap_interfaces SEC(".maps");
+} decap_owners SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -24,6 +24,7 @@ pub(crate) use crate::skel::balancer::types::vip_count;
 pub(crate) use crate::skel::balancer::types::vip_key;
 pub(crate) use crate::skel::balancer::types::vip_real;
 pub(crate) use crate::skel::balancer::types::vip_real_key;
+pub(crate) use crate::skel::decap::types::decap_owner;
 pub(crate) use crate::skel::decap::types::decap_state;
 pub(crate) use crate::skel::decap::types::lb_addr as decap_addr;
 
@@ -68,6 +69,7 @@ pod! {
     count, 16;
     cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 32;
     decap_addr, 16;
+    decap_owner, 20;
     decap_state, 16 * (consts::DECAP_COUNTERS as usize);
     flow, 16;
     flow_key, 24;

@@ -30,7 +30,13 @@ use crate::stats::Count;
 const PROGRAM: &str = "decap";
 
 /// The pins of its maps.
-const MAPS: [&str; 3] = ["decap_addresses", "decap_interfaces", "decap_states"];
+const MAPS: [&str; 3] = ["decap_addresses", "decap_owners", "decap_states"];
+
+/// Outer destinations, for the packet path. The value means nothing.
+type Addresses = Map<abi::decap_addr, u32>;
+
+/// Who asked for them. The value means nothing.
+type Owners = Map<abi::decap_owner, u32>;
 
 /// Which packets are decapsulated, and how many were.
 #[derive(Clone, Debug, Serialize)]
@@ -55,12 +61,12 @@ fn has_chain(instance: &Instance) -> bool {
 
 /// The indices of the interfaces that decapsulation needs.
 pub(crate) fn interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
-    let pin = instance.map("decap_interfaces");
+    let pin = instance.map("decap_owners");
     if !pin.exists() {
         return Ok(BTreeSet::new());
     }
-    let map: Map<u32, u32> = Map::open(&pin)?;
-    Ok(map.entries()?.into_iter().map(|(ifindex, _)| ifindex).collect())
+    let owners: Owners = Map::open(&pin)?;
+    Ok(owners.entries()?.into_iter().map(|(owner, _)| owner.ifindex).collect())
 }
 
 /// The addresses of an interface that balancers could know this host by.
@@ -137,19 +143,24 @@ fn carry_out(
         return Err(Error::ModeOfBalancer { interface: interface.to_owned(), runs });
     }
     let chain = Chain::open_or_create(instance)?;
-    attach::ensure_attached(instance, chain.root(), interface, ifindex, mode)?;
+    let change = attach::ensure_attached(instance, chain.root(), interface, ifindex, mode)?;
+    let done = program(instance, &chain, ifindex, addresses);
+    if let (Err(_), Some(change)) = (&done, change) {
+        change.undo(instance, chain.root());
+    }
+    done
+}
+
+/// Loads the program and writes its maps.
+fn program(
+    instance: &Instance,
+    chain: &Chain,
+    ifindex: u32,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<()> {
     let loaded = object::load_decap(Some(instance))?;
-    let map: Map<abi::decap_addr, u32> = Map::open(&instance.map("decap_addresses"))?;
-    for address in addresses {
-        map.set(&abi::decap_addr::from(*address), &ifindex)?;
-    }
-    for (address, owner) in map.entries()? {
-        if owner == ifindex && !addresses.contains(&IpAddr::from(address)) {
-            map.remove(&address)?;
-        }
-    }
-    let interfaces: Map<u32, u32> = Map::open(&instance.map("decap_interfaces"))?;
-    interfaces.set(&ifindex, &consts::MODE_AUTO)?;
+    let attached = attach::links(instance)?.into_values().filter_map(|link| link.ifindex).collect();
+    set_owners(instance, &attached, ifindex, addresses)?;
     chain.put(consts::SLOT_DECAP, loaded.program.as_fd(), PROGRAM)
 }
 
@@ -163,7 +174,7 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
         .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
 
     let kept = others.values().filter_map(|link| link.ifindex).collect();
-    let mut found = forget_others(instance, &kept)?;
+    let mut found = set_owners(instance, &kept, 0, &BTreeSet::new())?;
     for link in asked.into_values() {
         if !link.ifindex.is_some_and(|ifindex| served.contains(&ifindex)) {
             attach::remove_link(&instance.link(&link.pin))?;
@@ -176,27 +187,42 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     Ok(found)
 }
 
-/// Decapsulates on these interfaces only. Whether it did on others.
-fn forget_others(instance: &Instance, kept: &BTreeSet<u32>) -> Result<bool> {
-    let pins = ["decap_interfaces", "decap_addresses"].map(|name| instance.map(name));
+/// Gives an interface these addresses, and takes all from those that are not among `kept`. Whether others had
+/// any.
+fn set_owners(
+    instance: &Instance,
+    kept: &BTreeSet<u32>,
+    ifindex: u32,
+    wanted: &BTreeSet<IpAddr>,
+) -> Result<bool> {
+    let pins = ["decap_owners", "decap_addresses"].map(|name| instance.map(name));
     if !pins.iter().all(|pin| pin.exists()) {
         return Ok(false);
     }
-    let [ours, addresses] = pins;
-    let ours: Map<u32, u32> = Map::open(&ours)?;
-    let mut found = false;
-    for (ifindex, _) in ours.entries()? {
-        if !kept.contains(&ifindex) {
-            found |= ours.remove(&ifindex)?;
-        }
+    let [owners, addresses] = pins;
+    let (owners, addresses): (Owners, Addresses) = (Map::open(&owners)?, Map::open(&addresses)?);
+    // An address has an owner for as long as packets are decapsulated for it, so that the next command knows
+    // what an interrupted one left.
+    for address in wanted {
+        owners.set(&abi::decap_owner { addr: (*address).into(), ifindex }, &0)?;
+        addresses.set(&(*address).into(), &0)?;
     }
-    let addresses: Map<abi::decap_addr, u32> = Map::open(&addresses)?;
-    for (address, owner) in addresses.entries()? {
-        if !kept.contains(&owner) {
+    let (stay, go): (Vec<_>, Vec<_>) =
+        owners.entries()?.into_iter().map(|(owner, _)| owner).partition(|owner| {
+            if owner.ifindex == ifindex {
+                wanted.contains(&owner.addr.into())
+            } else {
+                kept.contains(&owner.ifindex)
+            }
+        });
+    let stay: BTreeSet<IpAddr> = stay.into_iter().map(|owner| owner.addr.into()).collect();
+    for (address, _) in addresses.entries()? {
+        if !stay.contains(&address.into()) {
             addresses.remove(&address)?;
         }
     }
-    Ok(found)
+    owners.remove_many(&go)?;
+    Ok(go.iter().any(|owner| owner.ifindex != ifindex))
 }
 
 fn remove_program(instance: &Instance, lock: crate::instance::Lock) -> Result<()> {
@@ -214,7 +240,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
         return Err(Error::NoDecap { instance: instance.name().to_owned() });
     }
     let ours = interfaces(instance)?;
-    let addresses: Map<abi::decap_addr, u32> = Map::open(&instance.map("decap_addresses"))?;
+    let addresses: Addresses = Map::open(&instance.map("decap_addresses"))?;
     let states: PerCpuArray<abi::decap_state> = PerCpuArray::open(&instance.map("decap_states"))?;
     let mut results: BTreeMap<_, _> =
         reason::decap_results().iter().map(|result| (result.name, Count::default())).collect();

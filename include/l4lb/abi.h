@@ -227,6 +227,12 @@ enum lb_decap_result { LB_DECAP_RESULTS(LB_DECAP_ENUM) LB_DECAP_RESULT_COUNT };
 
 #define LB_DECAP_COUNTERS (0 LB_DECAP_RESULTS(LB_PLUS_ONE))
 
+/* An interface that decapsulates, and one of the addresses it does so for. */
+struct decap_owner {
+	struct lb_addr addr;
+	__u32 ifindex;
+};
+
 struct decap_state {
 	struct count results[LB_DECAP_RESULT_COUNT];
 };
@@ -242,5 +248,6 @@ _Static_assert(sizeof(struct vip_real_key) == 8, "abi");
 _Static_assert(sizeof(struct vip_real) == 8, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");
 _Static_assert(sizeof(struct knobs) == 72, "abi");
+_Static_assert(sizeof(struct decap_owner) == 20, "abi");
 
 #endif

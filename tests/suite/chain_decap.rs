@@ -51,6 +51,14 @@ fn attach_and_detach() {
         json!({ "second": "native", "uplink": "native" }),
         json!(["10.8.8.8", "172.31.0.2", "fc00:31::2"]),
     );
+    // An address stays as long as one of them has it.
+    for interface in [UPLINK, "second"] {
+        lbctl.ok(&["decap", "attach", interface, "--address", "10.7.7.7", "--address", "10.8.8.8"]);
+    }
+    let both = json!({ "second": "native", "uplink": "native" });
+    here(both.clone(), json!(["10.7.7.7", "10.8.8.8"]));
+    lbctl.ok(&["decap", "attach", "second", "--address", "10.8.8.8"]);
+    here(both, json!(["10.7.7.7", "10.8.8.8"]));
     lbctl.ok(&["decap", "detach", UPLINK]);
     here(json!({ "second": "native" }), json!(["10.8.8.8"]));
     assert!(!host.has_xdp(UPLINK) && host.has_xdp("second"));
