@@ -216,14 +216,51 @@ fn one_interface_of_two_cannot_be_used() {
         assert_eq!(host.lbctl().ok(&["save"]).stdout, saved, "{second}: nothing changes");
         assert!(host.has_xdp(UPLINK) && !host.has_xdp("lo"), "{second}: what is attached stays");
     }
-    // A mode that is not possible leaves the one that is.
-    host.ns.shell("ip link add bridge type bridge 2>/dev/null || ip link add bridge type dummy; ip link set bridge up");
-    assert_eq!(apply(&interface("bridge", "generic", GATEWAY_MAC), "").code(), Some(0));
-    refused(
-        &apply(&interface("bridge", "native", GATEWAY_MAC), ""),
-        &["bridge cannot run XDP in native mode"],
+}
+
+/// A mode that is not possible leaves the one that is, and everything else that was asked for with it undone.
+#[test]
+fn a_mode_that_cannot_be_changed_to() {
+    let host = Host::new();
+    // Neither has native mode; a kernel may lack either.
+    host.ns.shell(
+        "ip link add plain type bridge || ip link add plain type dummy; ip link set plain up",
     );
-    assert!(host.has_xdp("bridge"), "it goes on in generic mode");
+    let apply = |first: &str, plain: &str, vips: &str| {
+        let interfaces =
+            interface("uplink", first, GATEWAY_MAC) + &interface("plain", plain, GATEWAY_MAC);
+        let file = config_file(&(interfaces + vips));
+        host.lbctl().run(&["apply", "-f", file.path().to_str().expect("a printable path")])
+    };
+    let runs = || {
+        let status = crate::common::json(&host.lbctl().ok(&["status", "--json"]));
+        ["uplink", "plain"]
+            .map(|name| status["interfaces"][name]["mode"].as_str().map(str::to_owned))
+    };
+    let both = |first: &str| [Some(first.to_owned()), Some("generic".to_owned())];
+    assert_eq!(apply("generic", "generic", "").code(), Some(0));
+    let saved = host.lbctl().ok(&["save"]).stdout;
+    refused(
+        &apply("native", "native", &vip(VIP, &["10.0.0.1"])),
+        &["plain cannot run XDP in native mode"],
+    );
+    assert_eq!(runs(), both("generic"), "also the one that could");
+    assert_eq!(host.lbctl().ok(&["save"]).stdout, saved);
+    assert_eq!(apply("native", "generic", "").code(), Some(0));
+    assert_eq!(runs(), both("native"));
+
+    let attach =
+        ["--instance", "real", "decap", "attach", "lo", "--address", "10.0.0.1", "--xdp-mode"];
+    let mode = || {
+        let status = host.lbctl().ok(&["--instance", "real", "decap", "status", "--json"]);
+        crate::common::json(&status)["interfaces"]["lo"].clone()
+    };
+    host.lbctl().ok(&[&attach[..], &["generic"]].concat());
+    refused(
+        &host.lbctl().run(&[&attach[..], &["native"]].concat()),
+        &["lo cannot run XDP in native mode"],
+    );
+    assert_eq!(mode(), "generic");
 }
 
 /// What fails while it is carried out leaves VIPs, interfaces and modes as they were.

@@ -16,5 +16,6 @@ mod model;
 mod packets;
 mod quickstart;
 mod serve;
+mod serve_beside;
 mod survive;
 mod traffic;
