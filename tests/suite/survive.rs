@@ -250,23 +250,35 @@ fn a_vip_without_reals_drops() {
     let both = ["10.0.0.1", "10.0.0.2"];
     let asks = || assert!(udp_ask_from(rig.client(), 31_000, server(UDP_VIP), "?").is_ok());
 
-    rig.lbctl().apply(&udp_config(&both));
-    asks();
-    rig.lbctl().apply(&udp_config(&[]));
-    silent(UDP_VIP, "no reals");
-
-    rig.lbctl().apply(&udp_config(&both));
-    asks();
-    rig.lbctl().apply(&udp_config(&["10.0.0.1, state = \"down\"", "10.0.0.2, state = \"down\""]));
-    silent(UDP_VIP, "all down");
-
-    rig.lbctl().apply(&udp_config(&["10.0.0.1, weight = 0", "10.0.0.2, weight = 0"]));
-    silent(UDP_TWIN, "all weights 0");
+    // Also while another VIP keeps the reals alive.
+    let other = vip("tcp://10.200.1.9:80", &both);
+    for keeping in ["", other.as_str()] {
+        for (when, reals) in [
+            ("no reals", vec![]),
+            ("all down", vec!["10.0.0.1, state = \"down\"", "10.0.0.2, state = \"down\""]),
+        ] {
+            rig.lbctl().apply(&(udp_config(&both) + keeping));
+            asks();
+            rig.lbctl().apply(&(udp_config(&reals) + keeping));
+            silent(UDP_VIP, when);
+            silent(UDP_TWIN, when);
+        }
+        for (when, reals) in [
+            ("all weights 0", ["10.0.0.1, weight = 0", "10.0.0.2, weight = 0"]),
+            ("all drained", ["10.0.0.1, state = \"drain\"", "10.0.0.2, state = \"drain\""]),
+        ] {
+            rig.lbctl().apply(&(udp_config(&both) + keeping));
+            asks();
+            rig.lbctl().apply(&(udp_config(&reals) + keeping));
+            asks();
+            silent(UDP_TWIN, when);
+        }
+    }
 
     // A new VIP takes over the id of one that went, not its ring.
     rig.lbctl().apply(&config(&vip(UDP_VIP, &both)));
     asks();
-    rig.lbctl().apply(&config(""));
-    rig.lbctl().apply(&config(&vip(UDP_TWIN, &[])));
+    rig.lbctl().apply(&config(&other));
+    rig.lbctl().apply(&config(&(vip(UDP_TWIN, &[]) + &other)));
     silent(UDP_TWIN, "another VIP was here before");
 }
