@@ -34,12 +34,11 @@ fn many_reals(count: u32) -> String {
     text
 }
 
-#[test]
-fn configurations() {
-    let host = Host::new();
+/// What is wrong, in which file, and what the error must say.
+fn bad_files() -> Vec<(&'static str, String, &'static str)> {
     let interface = |from: &str, to: &str| Host::INTERFACE.replace(from, to);
     let two = |one: String| format!("{one}{one}");
-    let cases = [
+    vec![
         ("no TOML", "[[vips]".to_owned(), ":1: "),
         ("unknown key", bad_vip("port", "portt"), ":4: vips[0].portt: unknown field"),
         ("unknown table", "[packet]\nmax_frame = 1500\n".into(), ":1: packet: unknown field"),
@@ -109,7 +108,13 @@ fn configurations() {
             "[connection_table]\ncpus = [1023]\n".into(),
             "connection_table.cpus: this host has no CPU 1023",
         ),
-    ];
+    ]
+}
+
+#[test]
+fn configurations() {
+    let host = Host::new();
+    let cases = bad_files();
     let saved = || host.lbctl().run(&["save"]).stdout;
     // First while nothing runs, then beside what runs.
     for running in [false, true] {

@@ -25,6 +25,9 @@ const VIP: &str = "tcp://10.200.1.1:80";
 /// More writes than any command here makes.
 const ENOUGH: u32 = 400;
 
+/// A command, and what must hold after it; it is told when that is.
+type Next<'a> = (&'a [&'a str], &'a dyn Fn(&str));
+
 /// A command that is to be interrupted.
 struct Scenario<'a> {
     lbctl: Lbctl<'a>,
@@ -34,7 +37,7 @@ struct Scenario<'a> {
     /// What holds as soon as it has been killed.
     meanwhile: &'a mut dyn FnMut(&str),
     /// What may come next, and what must hold then.
-    next: &'a [(&'a [&'a str], &'a dyn Fn(&str))],
+    next: &'a [Next<'a>],
 }
 
 impl Scenario<'_> {

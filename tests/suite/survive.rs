@@ -184,19 +184,19 @@ fn a_reused_id_inherits_no_flows() {
 
     apply(&["10.0.0.2"]);
     apply(&["10.0.0.2", "10.0.0.3"]);
-    let (after, ring) = (ask(&rig, UDP_VIP), ask(&rig, UDP_TWIN));
+    let (after, fresh) = (ask(&rig, UDP_VIP), ask(&rig, UDP_TWIN));
     let mut rebalanced = Vec::new();
     for (port, real) in &before {
         if real == "real2" {
             assert_eq!(after[port], "real2", "port {port}: a flow of a real that stayed");
         } else {
-            assert_eq!(after[port], ring[port], "port {port}: a flow of the real that went");
-            rebalanced.push(ring[port].as_str());
+            assert_eq!(after[port], fresh[port], "port {port}: a flow of the real that went");
+            rebalanced.push(fresh[port].as_str());
         }
     }
     assert!(rebalanced.contains(&"real2") && rebalanced.contains(&"real3"), "{rebalanced:?}");
     assert!(
-        before.iter().any(|(port, real)| real == "real2" && ring[port] == "real3"),
+        before.iter().any(|(port, real)| real == "real2" && fresh[port] == "real3"),
         "no slot moved"
     );
 }

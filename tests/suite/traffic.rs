@@ -78,9 +78,10 @@ fn carries_every_family(mode: &str) {
         );
     }
 
-    let stats = json(&rig.lbctl().ok(&["stats", "--json"]));
-    let dropped = stats["vips"].as_object().expect("an object").values().map(|vip| &vip["dropped"]);
-    assert!(dropped.clone().all(|dropped| *dropped == 0), "{stats}");
+    let counters = json(&rig.lbctl().ok(&["stats", "--json"]));
+    let dropped =
+        counters["vips"].as_object().expect("an object").values().map(|vip| &vip["dropped"]);
+    assert!(dropped.clone().all(|dropped| *dropped == 0), "{counters}");
     assert_eq!(dropped.count(), udp.len() * 2);
     assert_eq!(leaks.count(), 0, "packets for VIPs that reached the balancer's own kernel");
 }

@@ -120,9 +120,9 @@ pub(crate) fn config(more: &str) -> String {
 }
 
 /// The same, in another mode.
-pub(crate) fn config_in_mode(mode: &str, more: &str) -> String {
+pub(crate) fn config_in_mode(xdp_mode: &str, more: &str) -> String {
     format!(
-        "[[interfaces]]\nname = \"{UPLINK}\"\nxdp_mode = \"{mode}\"\n\n[connection_table]\nentries = 20000\n{more}"
+        "[[interfaces]]\nname = \"{UPLINK}\"\nxdp_mode = \"{xdp_mode}\"\n\n[connection_table]\nentries = 20000\n{more}"
     )
 }
 
