@@ -25,6 +25,7 @@ use crate::attach::remove_all;
 use crate::attach::remove_link;
 use crate::chain::Chain;
 use crate::config::Config;
+use crate::config::ConfigError;
 use crate::config::Cpus;
 use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
@@ -36,7 +37,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::pin_error;
 use crate::instance::remove_pin;
-use crate::maps::Map;
+use crate::maps;
 use crate::netlink;
 use crate::netlink::Gateway;
 use crate::object;
@@ -149,7 +150,7 @@ impl Balancer {
         change(&mut wanted)?;
         let mut config = Config::default();
         wanted.write_to(&mut config);
-        config.check()?;
+        config.check().map_err(ConfigError::without_key)?;
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &wanted))?;
         current.dataplane.write_all(&plan.steps.table.writes)?;
@@ -297,9 +298,8 @@ fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
     if !pin.exists() || !instance.program(attach::ROOT).exists() {
         return Ok(None);
     }
-    let control: Map<u32, abi::control> = Map::open(&pin)?;
-    let control = control.get(&0)?.unwrap_or_default();
-    match control.abi {
+    // The version is the first word, whatever another build has made of the rest.
+    match maps::first_word(&maps::open(&pin)?)? {
         0 => Ok(None),
         consts::ABI_VERSION => Dataplane::open(instance).map(Some),
         running => Err(Error::Abi {

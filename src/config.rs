@@ -160,6 +160,9 @@ impl Default for ConnectionTableConfig {
     }
 }
 
+/// The most flows in all tables together: some ten times what a balancer sees, and gigabytes of memory.
+pub const MAX_TABLE_ENTRIES: u32 = 100_000_000;
+
 /// `cpus`: `"auto"`, or a list of CPU numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cpus {
@@ -516,6 +519,13 @@ impl fmt::Display for ConfigError {
 impl ConfigError {
     fn at(key: impl Into<String>, what: impl Into<String>) -> Self {
         Self { file: None, line: None, key: key.into(), what: what.into() }
+    }
+
+    /// The error without the key, where no file has one.
+    #[must_use]
+    pub(crate) fn without_key(mut self) -> Self {
+        self.key.clear();
+        self
     }
 
     /// The error, with the file that it is in.

@@ -12,6 +12,7 @@ use memmap2::MmapOptions;
 
 use crate::abi;
 use crate::abi::consts;
+use crate::addr::Vip;
 use crate::config::RealState;
 use crate::diff::Key;
 use crate::diff::RingImage;
@@ -104,18 +105,28 @@ impl Dataplane {
         Ok(self.control.get(&0)?.filter(|control| control.abi != 0))
     }
 
+    /// Reads the reals: every id that was ever used.
+    pub(crate) fn read_reals(&self) -> Result<BTreeMap<u32, RunningReal>> {
+        let entries = self.reals.entries()?.into_iter().filter(|(_, real)| real.generation != 0);
+        let running = entries.map(|(id, real)| {
+            let live = real.flags & consts::REAL_LIVE != 0;
+            let address = IpAddr::from(real.addr);
+            (id, RunningReal { address, generation: real.generation, live })
+        });
+        Ok(running.collect())
+    }
+
+    /// The id of each VIP.
+    pub(crate) fn vip_ids(&self) -> Result<Vec<(Vip, u32)>> {
+        let entries = self.vips.entries()?.into_iter();
+        let vips = entries.filter(|(_, vip)| vip.flags & consts::VIP_MARKER == 0);
+        Ok(vips.filter_map(|(key, vip)| Some((key.vip()?, vip.id))).collect())
+    }
+
     /// Reads VIPs, reals and server ids.
     pub(crate) fn read_table(&self, next_serial: u32) -> Result<Running> {
         let mut running = Running { next_serial, ..Running::default() };
-        for (id, real) in self.reals.entries()? {
-            if real.generation != 0 {
-                let live = real.flags & consts::REAL_LIVE != 0;
-                let address = IpAddr::from(real.addr);
-                running
-                    .reals
-                    .insert(id, RunningReal { address, generation: real.generation, live });
-            }
-        }
+        running.reals = self.read_reals()?;
         running.server_ids = self.server_ids.entries()?.into_iter().collect();
 
         let mut of_id = BTreeMap::new();

@@ -343,6 +343,14 @@ pub(crate) fn open(path: &Path) -> Result<MapHandle> {
     })
 }
 
+/// The first word of an array's first value, whatever its size.
+pub(crate) fn first_word(array: &MapHandle) -> Result<u32> {
+    let value = array
+        .lookup(bytes_of(&0_u32), MapFlags::ANY)
+        .map_err(|error| MapError::new(&array.name().to_string_lossy(), "read", error))?;
+    Ok(value.and_then(|bytes| from_bytes(&bytes)).unwrap_or_default())
+}
+
 /// Creates a map that is to go into another: type, sizes and flags as the outer map's prototype has them.
 pub(crate) fn create_inner(
     name: &'static str,

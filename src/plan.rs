@@ -424,16 +424,17 @@ fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Hos
             plan.connection_table
                 .push(format!("entries {} → {}", running.table_entries, wanted.table_entries));
         }
-        let list = |tables: &BTreeMap<u32, u32>| {
-            tables.keys().map(u32::to_string).collect::<Vec<_>>().join(" ")
+        let list = |auto: u32, tables: &BTreeMap<u32, u32>| {
+            let cpus = tables.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            if auto == 0 { format!("[{cpus}]") } else { format!("\"auto\" ({cpus})") }
         };
         if running.cpus_auto != wanted.cpus_auto
             || !snapshot.tables.keys().eq(plan.steps.tables.keys())
         {
             plan.connection_table.push(format!(
-                "CPUs {} → {}",
-                list(&snapshot.tables),
-                list(&plan.steps.tables)
+                "cpus {} → {}",
+                list(running.cpus_auto, &snapshot.tables),
+                list(wanted.cpus_auto, &plan.steps.tables)
             ));
         }
         if abi::bytes_of(running) != abi::bytes_of(&wanted) {

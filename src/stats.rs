@@ -107,17 +107,16 @@ impl Balancer {
     /// Reads all counters.
     pub fn stats(&self) -> Result<Stats> {
         let mut stats = sum_states(&self.dataplane.cpu_states.get(0)?);
-        let running = self.dataplane.read_table(0)?;
-        for (vip, entry) in running.vips {
+        for (vip, id) in self.dataplane.vip_ids()? {
             let mut sum = VipCount::default();
-            for count in self.dataplane.vip_counts.get(entry.id)? {
+            for count in self.dataplane.vip_counts.get(id)? {
                 sum.sent += Count::from_raw(count.sent.packets, count.sent.bytes);
                 sum.dropped += count.dropped;
                 sum.new_flows += count.new_flows;
             }
             stats.vips.insert(vip, sum);
         }
-        for (id, real) in running.reals.into_iter().filter(|(_, real)| real.live) {
+        for (id, real) in self.dataplane.read_reals()?.into_iter().filter(|(_, real)| real.live) {
             let mut sum = Count::default();
             for count in self.dataplane.real_counts.get(id)? {
                 sum += Count::from_raw(count.packets, count.bytes);

@@ -116,7 +116,7 @@ impl Balancer {
             instance: self.instance().name().to_owned(),
             interfaces: self.interfaces()?,
             chain: self.chain()?,
-            vips: self.vips(&stats)?,
+            vips: self.vips()?,
             tables: self.tables()?,
             stats,
         })
@@ -153,7 +153,9 @@ impl Balancer {
             .collect())
     }
 
-    fn vips(&self, stats: &Stats) -> Result<Vec<VipStatus>> {
+    /// The VIPs, their reals, and what these get.
+    pub fn vips(&self) -> Result<Vec<VipStatus>> {
+        let stats = self.stats()?;
         let table = self.table()?;
         let vips = table.vips.iter().map(|(vip, spec)| {
             let members = spec.members();

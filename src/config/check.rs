@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use super::Config;
 use super::ConfigError;
 use super::Cpus;
 use super::Encapsulation;
 use super::GatewayAddress;
+use super::MAX_TABLE_ENTRIES;
 use super::MAX_WEIGHT;
 use super::PacketsConfig;
 use super::Routing;
@@ -75,6 +77,15 @@ impl Config {
                 "must be at least 1; to remember no flows, set connection_table = false for the VIPs",
             ));
         }
+        if table.entries > MAX_TABLE_ENTRIES {
+            return Err(ConfigError::at(
+                key("entries"),
+                format!(
+                    "{} is above the most that is supported, {MAX_TABLE_ENTRIES}",
+                    table.entries
+                ),
+            ));
+        }
         if table.udp_timeout_seconds == 0 {
             return Err(ConfigError::at(key("udp_timeout_seconds"), "must be at least 1"));
         }
@@ -118,6 +129,15 @@ impl Config {
                 "packets.encapsulation",
                 "\"gue\" is not supported by this version; use \"ipip\"",
             ));
+        }
+        let sources = [
+            ("encap_source_v4", IpAddr::V4(packets.source_v4().addr())),
+            ("encap_source_v6", IpAddr::V6(packets.source_v6().addr())),
+        ];
+        for (key, source) in sources {
+            check_service_address(source).map_err(|why| {
+                ConfigError::at(format!("packets.{key}"), format!("{source}: {why}"))
+            })?;
         }
         // Who replaced the synthetic IPv4 source has a network that drops such sources: the default of the
         // other family would be dropped there too, in silence.

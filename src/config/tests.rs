@@ -106,6 +106,7 @@ fn limits_in_the_reference_are_those_of_the_code() {
         format!("at most {} different", consts::MAX_REALS),
         format!("At most {}. The format", consts::MAX_SERVER_IDS),
         format!("up to {}.", super::MAX_WEIGHT),
+        format!("up to {}, shared", super::MAX_TABLE_ENTRIES),
         format!("a table of {} flows", crate::plan::SHARED_TABLE_ENTRIES),
         format!("up to {} times a second", crate::plan::TOO_BIG_REPLIES_PER_SECOND),
         format!("{} to {}", PacketsConfig::MAX_FRAME.start(), PacketsConfig::MAX_FRAME.end()),

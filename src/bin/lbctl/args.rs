@@ -7,9 +7,11 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
 use l4lb::DEFAULT_BPFFS;
 use l4lb::DEFAULT_INSTANCE;
 use l4lb::HashMode;
+use l4lb::MAX_WEIGHT;
 use l4lb::Vip;
 use l4lb::XdpMode;
 
@@ -132,6 +134,10 @@ impl From<Hash> for HashMode {
     }
 }
 
+fn weight() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(0..=MAX_WEIGHT.into())
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum RealCommand {
     /// List the reals of a VIP, or of all
@@ -146,7 +152,7 @@ pub(crate) enum RealCommand {
         /// The server's address
         real: IpAddr,
         /// Its share, relative to the VIP's other reals
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = weight())]
         weight: u32,
     },
     /// Delete a real from a VIP: its flows move at once
@@ -163,6 +169,7 @@ pub(crate) enum RealCommand {
         /// The server's address
         real: IpAddr,
         /// Its share, relative to the VIP's other reals; 0: no new flows
+        #[arg(value_parser = weight())]
         weight: u32,
     },
     /// Give a real no new flows; existing ones stay

@@ -71,7 +71,7 @@ fn change(
 }
 
 fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
-    let mut vips = balancer.status()?.vips;
+    let mut vips = balancer.vips()?;
     if let Some(vip) = vip {
         vips.retain(|status| status.vip == vip);
         if vips.is_empty() {
