@@ -57,7 +57,8 @@ pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
     Ok(gone)
 }
 
-fn interface_name(ifindex: u32) -> Option<String> {
+/// The name that an interface has now.
+pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
     nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
 }
 

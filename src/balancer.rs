@@ -487,7 +487,9 @@ fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
     let done = attach_all(instance, &chain, &steps.attach, &mut changes)
         .and_then(|()| program(instance, &chain, steps));
     if done.is_err() {
-        changes.iter().for_each(|change| change.undo(instance, chain.root()));
+        for change in &changes {
+            change.undo(instance, chain.root());
+        }
     }
     done
 }
@@ -542,9 +544,8 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
 /// Writes the maps: first the interfaces, for which there may be no place.
 fn write(dataplane: &Dataplane, steps: &Steps) -> Result<()> {
     for entry in &steps.entries {
-        let interface = steps.attach.iter().find(|interface| interface.ifindex == entry.ifindex);
-        let name = interface.map_or("", |interface| &interface.config.name);
-        dataplane.set_interface(entry, name)?;
+        let name = attach::interface_name(entry.ifindex).unwrap_or_default();
+        dataplane.set_interface(entry, &name)?;
     }
     if !steps.tables.is_empty() {
         dataplane.set_tables(&steps.tables, possible_cpus()?)?;
