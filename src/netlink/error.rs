@@ -78,7 +78,8 @@ pub enum NetlinkError {
     GatewayNotResolved {
         /// The interface's name.
         interface: String,
-        /// The gateway's address; for [`Gateway::Auto`] with several candidates, the first one's.
+        /// The gateway's address; for [`Gateway::Auto`](super::Gateway::Auto) with several candidates,
+        /// the first one's.
         address: IpAddr,
         /// How long it was waited for.
         timeout: Duration,
