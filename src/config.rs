@@ -554,6 +554,11 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|error| {
             ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
         })?;
+        // A file that was truncated while it was written must not remove every VIP.
+        if text.trim().is_empty() {
+            let what = "is empty; to stop balancing, use 'lbctl down'";
+            return Err(ConfigError::at("", what).in_file(path));
+        }
         let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         let config = if json { Self::from_json(&text) } else { Self::from_toml(&text) };
         config.map_err(|error| error.in_file(path))

@@ -292,13 +292,13 @@ fn an_apply_that_fails_changes_nothing() {
     let before = state();
     let mut interfaces = first("native");
     for n in 1..=9 {
-        let index = 1000 + 64 * n;
+        let index = 1000 + 1024 * n;
         host.ns.shell(&format!(
             "ip link add v{n} index {index} type veth peer name p{n}; ip link set v{n} up"
         ));
         interfaces += &interface(&format!("v{n}"), "generic", GATEWAY_MAC);
     }
-    refused(&apply(&interfaces, "10.0.0.2"), &["interface v9 (index 1576) finds no place"]);
+    refused(&apply(&interfaces, "10.0.0.2"), &["interface v9 (index 10216) finds no place"]);
     assert_eq!(state(), before);
     assert!((1..=9).all(|n| !host.has_xdp(&format!("v{n}"))), "none stays attached");
 }
