@@ -268,3 +268,10 @@ fn limits_are_kept() {
         assert!(error.contains(what), "{error}");
     }
 }
+
+#[test]
+fn a_file_that_is_empty_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Config::from_file(file.path()).unwrap_err().to_string();
+    assert!(error.ends_with("is empty; to stop balancing, use 'lbctl down'"), "{error}");
+}
