@@ -15,13 +15,13 @@
 
 #define LB_ABI_VERSION 1
 
-#define LB_RING_SIZE	    65537 /* slots of a VIP's Maglev ring: prime, as Katran's */
-#define LB_MAX_VIPS	    512
-#define LB_MAX_REALS	    4096
-#define LB_MAX_VIP_REALS    65536 /* reals of all VIPs together */
-#define LB_MAX_SERVER_IDS   65536
-#define LB_MAX_CPUS	    1024
-#define LB_SHARED_TABLE	    LB_MAX_CPUS /* index of `connections` */
+#define LB_RING_SIZE	  65537 /* slots of a VIP's Maglev ring: prime, as Katran's */
+#define LB_MAX_VIPS	  512
+#define LB_MAX_REALS	  4096
+#define LB_MAX_VIP_REALS  65536 /* reals of all VIPs together */
+#define LB_MAX_SERVER_IDS 65536
+#define LB_MAX_CPUS	  1024
+#define LB_SHARED_TABLE	  LB_MAX_CPUS /* index of `connections` */
 /* Places for interfaces: many more, so that one is free within LB_INTERFACE_PROBES. */
 #define LB_INTERFACE_PLACES 1024
 #define LB_MAX_INTERFACES   64
@@ -29,13 +29,14 @@
 #define LB_INTERFACE_PROBES 8
 
 /*
- * Three times the reals that a configuration may have: one that replaces every real needs the ids of
- * both sets until the last ring is swapped, and an interrupted one before it may hold a third set.
- * Id 0 means "no real".
+ * Three times the reals that a configuration may have: one that replaces every real needs the ids
+ * of both sets until the last ring is swapped, and an interrupted one before it may hold a third
+ * set. Id 0 means "no real".
  */
 #define LB_REAL_IDS (3 * LB_MAX_REALS)
 
-#define LB_CHAIN_SLOTS 16 /* as chain.h has it for programs that know nothing else of this project */
+#define LB_CHAIN_SLOTS                                                                             \
+	16 /* as chain.h has it for programs that know nothing else of this project */
 
 /* Slots of the chain that the programs of this project take (chain.h). */
 #define LB_SLOT_BALANCER 8
@@ -124,9 +125,9 @@ struct flow {
 };
 
 /*
- * An interface that the balancer serves. An entry lies at index (ifindex + n) % LB_INTERFACE_PLACES,
- * n below LB_INTERFACE_PROBES. The packet path reads ifindex, mtu and mac; the rest is what the
- * operator asked for.
+ * An interface that the balancer serves. An entry lies at index (ifindex + n) %
+ * LB_INTERFACE_PLACES, n below LB_INTERFACE_PROBES. The packet path reads ifindex, mtu and mac; the
+ * rest is what the operator asked for.
  */
 struct interface {
 	__u32 ifindex;

@@ -12,9 +12,9 @@
 #define LB_FLOW_SEED_V6 512
 
 /*
- * Finds the VIP that the packet is for. Without readable ports: the marker of the address, which says
- * that there are VIPs of this protocol. It is copied: the kernel gives the element of an entry that
- * is written anew to the next one at once, under the eyes of those who found it.
+ * Finds the VIP that the packet is for. Without readable ports: the marker of the address, which
+ * says that there are VIPs of this protocol. It is copied: the kernel gives the element of an entry
+ * that is written anew to the next one at once, under the eyes of those who found it.
  */
 static __always_inline int find_vip(const struct pkt *p, struct vip *found)
 {
