@@ -161,6 +161,7 @@ impl Config {
     }
 
     fn check_vips(&self) -> Result<(), ConfigError> {
+        let addresses: HashSet<_> = self.vips.iter().map(|vip| vip.address).collect();
         let mut vips = HashSet::new();
         for (i, config) in self.vips.iter().enumerate() {
             let vip = config.vip();
@@ -192,6 +193,16 @@ impl Config {
                 check_service_address(real.address).map_err(|why| {
                     ConfigError::at(key("address"), format!("{}: {why}", real.address))
                 })?;
+                if addresses.contains(&real.address) {
+                    return Err(ConfigError::at(
+                        key("address"),
+                        format!(
+                            "{} is the address of a VIP; packets would come back to the balancer: \
+                             give the server's own address",
+                            real.address
+                        ),
+                    ));
+                }
                 if !reals.insert(real.address) {
                     return Err(ConfigError::at(
                         key("address"),

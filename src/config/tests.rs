@@ -186,6 +186,7 @@ fn errors_name_the_place_in_one_line() {
         (reals("{ address = \"10.0.0.1\", weight = -1 }"), "line 5: vips[0].reals[0].weight", "-1"),
         (reals("{ address = \"10.0.0.1\", weight = 65536 }"), "vips[0].reals[0].weight", "highest"),
         (reals("{ address = \"10.0.0.300\" }"), "line 5: vips[0].reals[0].address", "IP address"),
+        (reals("{ address = \"10.200.1.1\" }"), "vips[0].reals[0].address", "the address of a VIP"),
         (vip("routing = [\"tcp-server-id\"]"), "vips[0].routing[0]", "not supported"),
         (vip("routing = [\"quic-connection-id\"]"), "vips[0].routing[0]", "UDP"),
         (

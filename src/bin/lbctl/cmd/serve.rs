@@ -80,7 +80,7 @@ async fn run(instance: &Instance, file: &Path, config: Config) -> l4lb::Result<E
         }
     }
     notify(&[NotifyState::Stopping]);
-    tracing::info!("leaving; the data plane goes on forwarding");
+    tracing::info!("leaving; forwarding needs no process");
     Ok(Exit::Done)
 }
 
