@@ -230,11 +230,7 @@ impl ArrayOfMaps {
 
     /// The kernel's id of the map at an index.
     pub(crate) fn id_at(&self, index: u32) -> Result<Option<u32>> {
-        let id = self
-            .handle
-            .lookup(bytes_of(&index), MapFlags::ANY)
-            .map_err(|error| MapError::new(&self.name, "read", error))?;
-        Ok(id.and_then(|bytes| from_bytes(&bytes)))
+        id_at(&self.handle, &self.name, index)
     }
 
     /// The map at an index.
@@ -305,11 +301,7 @@ impl ProgramArray {
 
     /// The kernel's id of the program at an index.
     pub(crate) fn id_at(&self, index: u32) -> Result<Option<u32>> {
-        let id = self
-            .handle
-            .lookup(bytes_of(&index), MapFlags::ANY)
-            .map_err(|error| MapError::new("chain", "read", error))?;
-        Ok(id.and_then(|bytes| from_bytes(&bytes)))
+        id_at(&self.handle, "chain", index)
     }
 
     pub(crate) fn set(&self, index: u32, program: BorrowedFd<'_>) -> Result<()> {
@@ -328,6 +320,14 @@ impl ProgramArray {
             _ => Ok(()),
         }
     }
+}
+
+/// The kernel's id of what an array of maps or programs holds at an index.
+fn id_at(array: &MapHandle, name: &str, index: u32) -> Result<Option<u32>> {
+    let id = array
+        .lookup(bytes_of(&index), MapFlags::ANY)
+        .map_err(|error| MapError::new(name, "read", error))?;
+    Ok(id.and_then(|bytes| from_bytes(&bytes)))
 }
 
 /// Maps and programs are put into others by their descriptor.

@@ -26,6 +26,11 @@ pub(crate) fn json(report: &impl Serialize) -> io::Result<()> {
     writeln!(out)
 }
 
+/// Prints a report that has a form for people, or as JSON.
+pub(crate) fn report(report: &(impl Serialize + Display), as_json: bool) -> io::Result<()> {
+    if as_json { json(report) } else { text(report) }
+}
+
 /// Prints rows below a header. Columns that `numeric` names are aligned to the right.
 pub(crate) fn table<const N: usize>(
     header: [&str; N],

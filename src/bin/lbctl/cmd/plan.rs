@@ -20,11 +20,7 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let config = Config::from_file(&file.file)?;
     let plan = Balancer::plan(instance, &config)?;
     warn(&plan);
-    if json {
-        output::json(&plan)?;
-    } else {
-        output::text(&plan)?;
-    }
+    output::report(&plan, json)?;
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
 }
 
@@ -32,10 +28,6 @@ pub(crate) fn apply(instance: &Instance, file: &ConfigFile, json: bool) -> Resul
     let config = Config::from_file(&file.file)?;
     let plan = Balancer::apply(instance, &config)?;
     warn(&plan);
-    if json {
-        output::json(&plan)?;
-    } else {
-        output::text(&plan)?;
-    }
+    output::report(&plan, json)?;
     Ok(Exit::Done)
 }

@@ -48,11 +48,7 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
             change(&balancer, *vip, *real, |spec| spec.state = RealState::Up)?
         }
     };
-    if json {
-        output::json(&plan)?;
-    } else {
-        output::text(&plan)?;
-    }
+    output::report(&plan, json)?;
     Ok(Exit::Done)
 }
 

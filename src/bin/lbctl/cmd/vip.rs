@@ -37,11 +37,7 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
             VipCommand::Delete { vip } => balancer
                 .edit(|table| table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip)))?,
         };
-    if json {
-        output::json(&plan)?;
-    } else {
-        output::text(&plan)?;
-    }
+    output::report(&plan, json)?;
     Ok(Exit::Done)
 }
 
