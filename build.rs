@@ -125,6 +125,12 @@ fn generate_lists(clang: &str, out: &Path) -> Result<()> {
         }
     }
     let text = preprocess(clang, &[], &source)?;
+    // Constants of 64 bits say so.
+    let lines = text.lines().map(|line| match line.strip_suffix("ULL;") {
+        Some(value) => value.replace(": u32 =", ": u64 =") + ";\n",
+        None => format!("{line}\n"),
+    });
+    let text: String = lines.collect();
     let part = |name: &str| -> Result<&str> {
         let (_, rest) = text.split_once(&format!("{name}_BEGIN")).ok_or("list not expanded")?;
         Ok(rest.split_once(&format!("{name}_END")).map_or(rest, |(list, _)| list))

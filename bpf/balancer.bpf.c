@@ -39,13 +39,13 @@ static __always_inline struct interface *ingress(struct xdp_md *ctx)
 /* A packet of a VIP that cannot be balanced, whatever real would serve it. */
 static __always_inline int unfit(const struct pkt *p)
 {
-	if (p->flags & LB_PKT_FRAGMENT)
+	if (has(p, LB_PKT_FRAGMENT))
 		return LB_DROP_fragment;
-	if (p->flags & LB_PKT_OPTIONS)
+	if (has(p, LB_PKT_OPTIONS))
 		return LB_DROP_ip_options;
-	if (p->flags & LB_PKT_RUNT)
+	if (has(p, LB_PKT_RUNT))
 		return LB_DROP_runt;
-	if (p->flags & LB_PKT_BAD_LENGTH)
+	if (has(p, LB_PKT_BAD_LENGTH))
 		return LB_DROP_bad_length;
 	return LB_GO_ON;
 }
@@ -68,72 +68,128 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 
 	/* A packet without ports is for some VIP of its address, nobody knows which. */
 	p->vip = vip->id;
-	p->has_vip = !(vip->flags & LB_VIP_MARKER);
+	p->has_vip = p->plain || !(vip->flags & LB_VIP_MARKER);
 	reason = unfit(p);
 	if (reason)
 		return reason;
 	why = select_real(ctx, p, vip, cpu, &real);
 	if (!real)
-		return why;
+		return rarely(why);
 	if (p->frame_len - p->l3_off > path_mtu(interface, real))
 		return too_big(ctx, p, &client, path_mtu(interface, real), cpu);
 	reason = encapsulate(ctx, p, interface, real);
 	if (reason)
-		return reason;
-	return p->flags & LB_PKT_ICMP_ERROR ? LB_TX_icmp_error : why;
+		return rarely(reason);
+	return has(p, LB_PKT_ICMP_ERROR) ? LB_TX_icmp_error : why;
 }
 
-static __always_inline int balance(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
+/*
+ * Makes the verifier forget on which of many paths the packet was parsed, or it would follow each
+ * of them to the end: what comes out of a map may be anything.
+ */
+static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
 {
-	__be16 proto = parse_l2(ctx, p);
-	struct interface *interface;
+	cpu->parsed = (struct parsed){
+		.ports = (__u32)p->dport << 16 | p->sport,
+		.flags = p->flags,
+		.ip_len = p->ip_len,
+		.end = p->end,
+		.l3_off = p->l3_off,
+		.l4_off = p->l4_off,
+		.proto = p->proto,
+		.tos = p->tos,
+	};
+	barrier();
+	p->sport = cpu->parsed.ports;
+	p->dport = cpu->parsed.ports >> 16;
+	p->flags = cpu->parsed.flags;
+	p->ip_len = cpu->parsed.ip_len;
+	p->end = cpu->parsed.end;
+	p->l3_off = cpu->parsed.l3_off;
+	p->l4_off = cpu->parsed.l4_off;
+	p->proto = cpu->parsed.proto;
+	p->tos = cpu->parsed.tos;
+}
+
+static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
+				   const struct interface *interface, struct cpu_state *cpu)
+{
 	struct vip vip;
-	int reason;
-
-	if (proto == bpf_htons(ETH_P_IP))
-		reason = parse_v4(ctx, p);
-	else if (proto == bpf_htons(ETH_P_IPV6))
-		reason = parse_v6(ctx, p);
-	else
-		reason = LB_PASS_not_ip;
-	if (reason)
-		return reason;
-
-	interface = ingress(ctx);
-	if (!interface)
-		p->flags |= LB_PKT_FOREIGN;
-	if (p->flags & LB_PKT_EXT_HEADERS)
-		return for_vip_address(p, p->flags & LB_PKT_RUNT ? LB_DROP_runt
-								 : LB_DROP_extension_headers);
-	if (is_icmp(p)) {
-		reason = handle_icmp(ctx, p);
-		if (reason)
-			return reason;
-	} else if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
-		parse_l4(ctx, p);
-	} else if (p->flags & LB_PKT_FRAGMENT && p->flags & LB_PKT_V6) {
-		/* What it is a fragment of may hide behind further extension headers. */
-		return for_vip_address(p, LB_DROP_fragment);
-	} else {
-		return LB_PASS_other_protocol;
-	}
 
 	if (!find_vip(p, &vip))
-		return p->flags & LB_PKT_ICMP_ERROR ? LB_PASS_other_icmp : LB_PASS_not_vip;
+		return rarely(has(p, LB_PKT_ICMP_ERROR) ? LB_PASS_other_icmp : LB_PASS_not_vip);
 	if (!interface)
-		return LB_PASS_other_interface;
+		return rarely(LB_PASS_other_interface);
 	return forward(ctx, p, interface, &vip, cpu);
+}
+
+/* What kind of packet this is. Returns LB_GO_ON if it may be for a VIP, or the reason with which it
+ * ends. */
+static __always_inline int classify(struct xdp_md *ctx, struct pkt *p)
+{
+	int reason = p->v6 ? parse_v6(ctx, p) : parse_v4(ctx, p);
+
+	if (reason)
+		return reason;
+	if (has(p, LB_PKT_EXT_HEADERS))
+		return for_vip_address(p, has(p, LB_PKT_RUNT) ? LB_DROP_runt
+							      : LB_DROP_extension_headers);
+	if (is_icmp(p))
+		return handle_icmp(ctx, p);
+	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
+		parse_l4(ctx, p);
+		return LB_GO_ON;
+	}
+	/* What it is a fragment of may hide behind further extension headers. */
+	if (has(p, LB_PKT_FRAGMENT) && p->v6)
+		return for_vip_address(p, LB_DROP_fragment);
+	return LB_PASS_other_protocol;
+}
+
+static __always_inline int balance(struct xdp_md *ctx, struct pkt *p,
+				   const struct interface *interface, struct cpu_state *cpu)
+{
+	int reason = classify(ctx, p);
+
+	if (reason)
+		return reason;
+	forget_path(p, cpu);
+	return for_vip(ctx, p, interface, cpu);
+}
+
+/* The code for either family is a copy of its own: p->v6 is a constant in it. */
+static __always_inline int balance_any(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
+{
+	struct interface *interface = ingress(ctx);
+	__be16 proto = parse_l2(ctx, p);
+
+	if (!interface)
+		p->flags |= LB_PKT_FOREIGN;
+	if (proto == bpf_htons(ETH_P_IP))
+		return balance(ctx, p, interface, cpu);
+	if (proto != bpf_htons(ETH_P_IPV6))
+		return LB_PASS_not_ip;
+	p->v6 = 1;
+	return balance(ctx, p, interface, cpu);
 }
 
 SEC("xdp")
 int balancer(struct xdp_md *ctx)
 {
-	struct pkt p = {.frame_len = ctx->data_end - ctx->data};
+	__u32 zero = 0, frame_len = ctx->data_end - ctx->data;
+	struct pkt v4 = {.frame_len = frame_len}, v6 = {.frame_len = frame_len}, any = {};
 	struct cpu_state *cpu;
-	__u32 zero = 0;
 
 	cpu = bpf_map_lookup_elem(&cpu_states, &zero);
 	if (!cpu)
 		return XDP_ABORTED;
-	return finish(ctx, &p, cpu, balance(ctx, &p, cpu));
+	if (parse_plain_v4(ctx, &v4))
+		return finish(ctx, &v4, cpu, for_vip(ctx, &v4, ingress(ctx), cpu));
+	if (parse_plain_v6(ctx, &v6))
+		return finish(ctx, &v6, cpu, for_vip(ctx, &v6, ingress(ctx), cpu));
+	/* Nothing is kept of what was read so far: the verifier follows the rest once, not for each
+	 * way that leads here. */
+	barrier();
+	any.frame_len = ctx->data_end - ctx->data;
+	return finish(ctx, &any, cpu, balance_any(ctx, &any, cpu));
 }

@@ -119,7 +119,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p)
 		return LB_DECAP_not_encapsulated;
 	if (!bpf_map_lookup_elem(&decap_addresses, &p->dst))
 		return LB_DECAP_other_destination;
-	outer_v6 = p->flags & LB_PKT_V6;
+	outer_v6 = p->v6;
 	inner_v6 = p->proto == IPPROTO_IPV6;
 	if (decapsulate(ctx, p, outer_len, inner_v6))
 		return LB_DECAP_malformed;

@@ -13,14 +13,18 @@ pub(crate) use crate::skel::balancer::types::control;
 pub(crate) use crate::skel::balancer::types::count;
 pub(crate) use crate::skel::balancer::types::cpu_state;
 pub(crate) use crate::skel::balancer::types::flow;
+pub(crate) use crate::skel::balancer::types::flow_entry;
 pub(crate) use crate::skel::balancer::types::flow_key;
+pub(crate) use crate::skel::balancer::types::flow6_entry;
 pub(crate) use crate::skel::balancer::types::interface;
 pub(crate) use crate::skel::balancer::types::knobs;
 pub(crate) use crate::skel::balancer::types::lb_addr;
 pub(crate) use crate::skel::balancer::types::real;
 pub(crate) use crate::skel::balancer::types::rodata as balancer_rodata;
 pub(crate) use crate::skel::balancer::types::vip;
+pub(crate) use crate::skel::balancer::types::vip_bucket;
 pub(crate) use crate::skel::balancer::types::vip_count;
+pub(crate) use crate::skel::balancer::types::vip_entry;
 pub(crate) use crate::skel::balancer::types::vip_key;
 pub(crate) use crate::skel::balancer::types::vip_real;
 pub(crate) use crate::skel::balancer::types::vip_real_key;
@@ -67,16 +71,19 @@ pod! {
     u64, 8;
     control, 24;
     count, 16;
-    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 32;
+    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 40 + 32;
     decap_addr, 16;
     decap_owner, 20;
     decap_state, 16 * (consts::DECAP_COUNTERS as usize);
     flow, 16;
+    flow_entry, 16;
+    flow6_entry, 32;
     flow_key, 24;
     interface, 32;
-    knobs, 72;
+    knobs, 112;
     real, 32;
     vip, 12;
+    vip_bucket, 64;
     vip_count, 32;
     vip_key, 20;
     vip_real, 8;
@@ -139,6 +146,17 @@ impl From<decap_addr> for IpAddr {
     fn from(address: decap_addr) -> Self {
         address_of(address.word)
     }
+}
+
+/// The first half of a word as it lies in memory, on the little-endian machines that XDP runs on.
+#[expect(clippy::cast_possible_truncation, reason = "the half that is asked for")]
+pub(crate) fn low_half(word: u64) -> u32 {
+    word as u32
+}
+
+/// The other half.
+pub(crate) fn high_half(word: u64) -> u32 {
+    low_half(word >> 32)
 }
 
 /// The `__be32` of an IPv4 address.

@@ -29,18 +29,19 @@ use crate::config::ConfigError;
 use crate::config::Cpus;
 use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
+use crate::config::TableKind;
 use crate::dataplane::Dataplane;
 use crate::decap;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::netlink;
 use crate::netlink::Gateway;
 use crate::object;
+use crate::object::Loaded;
 use crate::plan;
 use crate::plan::Host;
 use crate::plan::Plan;
@@ -50,6 +51,7 @@ use crate::plan::Snapshot;
 use crate::plan::Steps;
 use crate::sys;
 use crate::table::Table;
+use crate::tables::Tables;
 
 /// Name of the balancer program's pin.
 pub(crate) const PROGRAM: &str = "balancer";
@@ -157,6 +159,12 @@ impl Balancer {
         Ok(plan)
     }
 
+    /// The tables of the program that runs.
+    pub(crate) fn tables(&self) -> Result<Tables> {
+        let knobs = running_knobs(&self.instance)?;
+        Ok(read_tables(&self.dataplane, knobs.as_ref())?.0)
+    }
+
     fn next_serial(&self) -> Result<u32> {
         Ok(self.dataplane.control()?.map_or(1, |control| control.next_serial))
     }
@@ -176,8 +184,7 @@ impl Balancer {
             let table = &mut config.connection_table;
             table.entries = u32::try_from(control.table_entries).unwrap_or(u32::MAX);
             if control.cpus_auto == 0 {
-                let (own, _) = self.dataplane.read_tables(possible_cpus()?)?;
-                table.cpus = Cpus::List(own.into_keys().collect());
+                table.cpus = Cpus::List(self.tables()?.own.into_keys().collect());
             }
         }
         if let Some(knobs) = running_knobs(&self.instance)? {
@@ -252,11 +259,14 @@ impl Balancer {
 }
 
 /// The pins of the balancer's own maps. Without the first, the others are leftovers.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 14] = [
     "control",
     "vips",
+    "vip_index",
     "rings",
     "reals",
+    "flows4",
+    "flows6",
     "connections",
     "server_ids",
     "interfaces",
@@ -310,15 +320,13 @@ fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
     }
 }
 
-/// The knobs of the program in the chain; `None` if it is not the one that is pinned.
+/// The knobs of the program in the chain.
 fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
-    let pin = instance.program(PROGRAM);
-    if !Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)? {
-        return Ok(None);
-    }
-    let info = sys::pinned(&pin)
+    let slots = Chain::open(instance)?.slots()?;
+    let Some(Some(id)) = slots.get(consts::SLOT_BALANCER as usize) else { return Ok(None) };
+    let info = sys::program_by_id(*id)
         .and_then(|program| sys::program_info(program.as_fd()))
-        .map_err(|source| pin_error("open", &pin, source))?;
+        .map_err(|source| Error::Host { operation: "ask the kernel about the balancer", source })?;
     for id in info.maps {
         let Ok(map) = MapHandle::from_map_id(id) else { continue };
         if !map.name().to_string_lossy().ends_with(".rodata") {
@@ -329,6 +337,13 @@ fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
         return Ok(value.and_then(|bytes| abi::from_bytes(bytes.get(offset..)?)));
     }
     Ok(None)
+}
+
+/// The tables of a program with these knobs.
+fn read_tables(dataplane: &Dataplane, knobs: Option<&abi::knobs>) -> Result<(Tables, bool)> {
+    let kind = knobs.map_or_else(TableKind::default, |knobs| TableKind::from_raw(knobs.table_kind));
+    let bank = knobs.map_or(0, |knobs| knobs.table_bank % consts::TABLE_BANKS);
+    dataplane.read_tables(kind, bank, possible_cpus()?)
 }
 
 /// The links of an instance, before entries are known.
@@ -391,12 +406,14 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     };
     let control = dataplane.control()?;
     let next_serial = control.map_or(1, |control| control.next_serial);
-    let (tables, shared_table) = dataplane.read_tables(possible_cpus()?)?;
+    let knobs = running_knobs(instance)?;
+    let (tables, others) = read_tables(&dataplane, knobs.as_ref())?;
     Ok(Snapshot {
-        knobs: running_knobs(instance)?,
+        knobs,
+        in_place: Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)?,
         control,
         tables,
-        shared_table,
+        stray_tables: others || !dataplane.has_shared_table()?,
         interfaces: read_interfaces(instance, &dataplane)?,
         table: dataplane.read_table(next_serial)?,
     })
@@ -431,7 +448,11 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
             Err(error) => return Err(error),
         }
     }
-    let host = Host { online_cpus: online_cpus()?, possible_cpus: possible_cpus()? };
+    let host = Host {
+        online_cpus: online_cpus()?,
+        possible_cpus: possible_cpus()?,
+        secret: sys::random()?,
+    };
     let mut plan = plan::plan(&snapshot, config, &interfaces, &host)?;
     plan.warnings.extend(warnings);
     Ok(plan)
@@ -519,7 +540,7 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
         .transpose()?;
     let dataplane = Dataplane::open(instance)?;
     let before = dataplane.read_interfaces()?;
-    let done = write(&dataplane, steps);
+    let done = write(&dataplane, chain, steps, loaded.as_ref());
     if done.is_err() {
         for entry in &steps.entries {
             match before.iter().find(|before| before.ifindex == entry.ifindex) {
@@ -529,9 +550,6 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
         }
     }
     done?;
-    if let Some(loaded) = &loaded {
-        chain.put(consts::SLOT_BALANCER, loaded.program.as_fd(), PROGRAM)?;
-    }
     for name in &steps.detach {
         remove_link(&instance.link(name))?;
     }
@@ -541,14 +559,26 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
     Ok(())
 }
 
-/// Writes the maps: first the interfaces, for which there may be no place.
-fn write(dataplane: &Dataplane, steps: &Steps) -> Result<()> {
+/// Writes the maps: first the interfaces, for which there may be no place. The program takes the packets
+/// over before rings change: flows that were not in its tables yet go where they went before.
+fn write(
+    dataplane: &Dataplane,
+    chain: &Chain,
+    steps: &Steps,
+    loaded: Option<&Loaded>,
+) -> Result<()> {
     for entry in &steps.entries {
         let name = attach::interface_name(entry.ifindex).unwrap_or_default();
         dataplane.set_interface(entry, &name)?;
     }
-    if !steps.tables.is_empty() {
-        dataplane.set_tables(&steps.tables, possible_cpus()?)?;
+    let running = &steps.running_tables;
+    let tables = steps.tables.as_ref().unwrap_or(running);
+    dataplane.prepare_tables(running, tables, &steps.knobs.table_secret)?;
+    if let Some(loaded) = loaded {
+        chain.put(consts::SLOT_BALANCER, loaded.program.as_fd(), PROGRAM)?;
+    }
+    if steps.tables.is_some() || steps.stray_tables {
+        dataplane.remove_tables_but(tables)?;
     }
     if let Some(control) = &steps.control {
         dataplane.control.set(&0, control)?;

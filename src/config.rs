@@ -139,6 +139,8 @@ impl Serialize for GatewayAddress {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionTableConfig {
+    /// How flows are stored.
+    pub kind: TableKind,
     /// Flows in all, shared out over the CPUs.
     pub entries: u32,
     /// The CPUs that get a table of their own.
@@ -152,12 +154,24 @@ pub struct ConnectionTableConfig {
 impl Default for ConnectionTableConfig {
     fn default() -> Self {
         Self {
+            kind: TableKind::default(),
             entries: 1_000_000,
             cpus: Cpus::Auto,
             udp_timeout_seconds: 30,
             new_connections_per_second: 125_000,
         }
     }
+}
+
+/// `kind` of the connection table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableKind {
+    /// Sets of four flows in arrays: one cache line a packet.
+    #[default]
+    SetAssociative,
+    /// The kernel's LRU hash, as Katran has it.
+    Lru,
 }
 
 /// The most flows in all tables together: some ten times what a balancer sees, and gigabytes of memory.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
@@ -13,7 +15,9 @@ use memmap2::MmapOptions;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
+use crate::balancer::possible_cpus;
 use crate::config::RealState;
+use crate::config::TableKind;
 use crate::diff::Key;
 use crate::diff::RingImage;
 use crate::diff::Rings;
@@ -31,9 +35,17 @@ use crate::maps::PerCpuArray;
 use crate::maps::create_inner;
 use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::ring::Ring;
+use crate::sys;
 use crate::sys::write_point;
 use crate::table::RealSpec;
 use crate::table::VipSpec;
+use crate::tables;
+use crate::tables::Family;
+use crate::tables::Flow;
+use crate::tables::LruTable;
+use crate::tables::SetTable;
+use crate::tables::Tables;
+use crate::vip_index;
 
 /// Values of a ring map.
 const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
@@ -45,8 +57,11 @@ const RINGS_AT_ONCE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Dataplane {
     pub(crate) vips: Map<abi::vip_key, abi::vip>,
+    vip_index: ArrayOfMaps,
     pub(crate) rings: ArrayOfMaps,
     pub(crate) reals: Map<u32, abi::real>,
+    flows4: ArrayOfMaps,
+    flows6: ArrayOfMaps,
     pub(crate) connections: ArrayOfMaps,
     pub(crate) server_ids: Map<u32, u32>,
     pub(crate) interfaces: Map<u32, abi::interface>,
@@ -62,8 +77,11 @@ impl Dataplane {
     pub(crate) fn open(instance: &Instance) -> Result<Self> {
         Ok(Self {
             vips: Map::open(&instance.map("vips"))?,
+            vip_index: ArrayOfMaps::open(&instance.map("vip_index"))?,
             rings: ArrayOfMaps::open(&instance.map("rings"))?,
             reals: Map::open(&instance.map("reals"))?,
+            flows4: ArrayOfMaps::open(&instance.map("flows4"))?,
+            flows6: ArrayOfMaps::open(&instance.map("flows6"))?,
             connections: ArrayOfMaps::open(&instance.map("connections"))?,
             server_ids: Map::open(&instance.map("server_ids"))?,
             interfaces: Map::open(&instance.map("interfaces"))?,
@@ -87,8 +105,11 @@ impl Dataplane {
         };
         Ok(Self {
             vips: Map::new(take("vips")?)?,
+            vip_index: ArrayOfMaps::new(take("vip_index")?),
             rings: ArrayOfMaps::new(take("rings")?),
             reals: Map::new(take("reals")?)?,
+            flows4: ArrayOfMaps::new(take("flows4")?),
+            flows6: ArrayOfMaps::new(take("flows6")?),
             connections: ArrayOfMaps::new(take("connections")?),
             server_ids: Map::new(take("server_ids")?)?,
             interfaces: Map::new(take("interfaces")?)?,
@@ -130,7 +151,9 @@ impl Dataplane {
         running.server_ids = self.server_ids.entries()?.into_iter().collect();
 
         let mut of_id = BTreeMap::new();
-        for (key, vip) in self.vips.entries()? {
+        let vips = self.vips.entries()?;
+        running.stale_index = !self.is_index(&vip_index::build(&vips))?;
+        for (key, vip) in vips {
             match key.vip() {
                 Some(address) if vip.flags & consts::VIP_MARKER == 0 => {
                     of_id.insert(vip.id, (address, vip, VipSpec::from_flags(vip.flags)));
@@ -185,11 +208,21 @@ impl Dataplane {
     /// Carries out writes, in their order.
     pub(crate) fn write_all(&self, writes: &[Write]) -> Result<()> {
         let mut rings = Rings::default();
-        writes.iter().try_for_each(|write| self.write(write, &mut rings))
+        // The index loses them all at once, as the kernel waits for running programs at every swap.
+        let mut leaving: BTreeSet<Key> = writes
+            .iter()
+            .filter_map(|write| if let Write::RemoveVip(key) = write { Some(*key) } else { None })
+            .collect();
+        writes.iter().try_for_each(|write| self.write(write, &mut rings, &mut leaving))
     }
 
-    fn write(&self, write: &Write, rings: &mut Rings) -> Result<()> {
+    fn write(&self, write: &Write, rings: &mut Rings, leaving: &mut BTreeSet<Key>) -> Result<()> {
         match write {
+            Write::VipIndex => self.sync_index(leaving)?,
+            Write::ForgetReals(ids) => self.forget_flows(&|flow| ids.contains(&flow.real))?,
+            Write::ForgetVipsBut(serials) => {
+                self.forget_flows(&|flow| !serials.contains(&flow.key.vip))?;
+            }
             Write::Serials { next_serial } => {
                 let control = self.control.get(&0)?.unwrap_or_default();
                 self.control.set(&0, &abi::control { next_serial: *next_serial, ..control })?;
@@ -209,8 +242,13 @@ impl Dataplane {
             Write::Vips(entries) => {
                 let entries: Vec<_> = entries.iter().map(|(key, value)| (key.0, *value)).collect();
                 self.vips.set_many(&entries)?;
+                self.sync_index(leaving)?;
             }
-            Write::RemoveVip(key) => drop(self.vips.remove(&key.0)?),
+            Write::RemoveVip(key) => {
+                self.sync_index(leaving)?;
+                self.vips.remove(&key.0)?;
+                leaving.remove(key);
+            }
             Write::ClearVipCounts(id) => self.vip_counts.clear(*id)?,
             Write::Rings(images) => {
                 // Each is an open file until it is in its place.
@@ -229,69 +267,236 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Size of each CPU's own table, and whether the shared one is there.
-    pub(crate) fn read_tables(&self, possible_cpus: u32) -> Result<(BTreeMap<u32, u32>, bool)> {
-        let shared = self.connections.id_at(consts::SHARED_TABLE)?;
-        let mut own = BTreeMap::new();
-        for cpu in 0..possible_cpus {
-            let id = self.connections.id_at(cpu)?;
-            if id.is_some()
-                && id != shared
-                && let Some(table) = self.connections.at(cpu)?
-            {
-                own.insert(cpu, table.max_entries());
-            }
+    /// Brings the index that packets use in line with `vips`, but for those keys.
+    fn sync_index(&self, but: &BTreeSet<Key>) -> Result<()> {
+        let mut entries = self.vips.entries()?;
+        entries.retain(|(key, _)| !but.contains(&Key::from(*key)));
+        let buckets = vip_index::build(&entries);
+        if self.is_index(&buckets)? {
+            return Ok(());
         }
-        Ok((own, shared.is_some()))
+        let map = create_inner(
+            "vip_buckets",
+            MapType::Array,
+            size_of::<u32>(),
+            size_of::<abi::vip_bucket>(),
+            consts::VIP_BUCKETS,
+            libbpf_sys::BPF_F_MMAPABLE,
+        )?;
+        write_point();
+        let mut memory = map_memory(&map, size_of_val(&buckets[..]))
+            .map_err(|source| MapError::new("vip_buckets", "map it", source))?;
+        for (place, bucket) in memory.chunks_exact_mut(size_of::<abi::vip_bucket>()).zip(&buckets) {
+            place.copy_from_slice(abi::bytes_of(bucket));
+        }
+        Ok(self.vip_index.set(0, &map)?)
     }
 
-    /// Gives every CPU its table. The flows of a table that is replaced move into the new one.
-    pub(crate) fn set_tables(&self, wanted: &BTreeMap<u32, u32>, possible_cpus: u32) -> Result<()> {
-        let (own, shared_there) = self.read_tables(possible_cpus)?;
-        if !shared_there {
-            self.connections.set(consts::SHARED_TABLE, &new_table(SHARED_TABLE_ENTRIES)?)?;
-        }
+    /// Whether the index that packets use has this content.
+    fn is_index(&self, buckets: &[abi::vip_bucket]) -> Result<bool> {
+        let Some(map) = self.vip_index.at(0)? else {
+            // Without one, keys are looked up in `vips`.
+            return Ok(buckets.iter().all(|bucket| bucket.entry[0].key.proto == 0));
+        };
+        let memory = read_memory(&map, size_of_val(buckets))
+            .map_err(|source| MapError::new("vip_buckets", "map it", source))?;
+        let places = memory.chunks_exact(size_of::<abi::vip_bucket>());
+        Ok(places.zip(buckets).all(|(place, bucket)| place == abi::bytes_of(bucket)))
+    }
+
+    /// The tables in a bank, and whether the maps hold others besides: leftovers of an interrupted command.
+    pub(crate) fn read_tables(
+        &self,
+        kind: TableKind,
+        bank: u32,
+        possible_cpus: u32,
+    ) -> Result<(Tables, bool)> {
+        let mut tables = Tables { kind, bank, own: BTreeMap::new() };
+        let mut strays = false;
         for cpu in 0..possible_cpus {
-            if wanted.get(&cpu) == own.get(&cpu) && self.connections.id_at(cpu)?.is_some() {
+            for (name, outer) in self.table_maps() {
+                let other = Tables { bank: 1 - bank, ..Tables::default() };
+                strays |= outer.id_at(other.place(cpu))?.is_some();
+                let Some(table) = outer.at(tables.place(cpu))? else { continue };
+                let (primary, secondary) = match kind {
+                    TableKind::SetAssociative => ("flows4", "flows6"),
+                    TableKind::Lru => ("connections", ""),
+                };
+                if name == primary {
+                    tables.own.insert(cpu, table.max_entries());
+                } else if name != secondary {
+                    strays = true;
+                }
+            }
+        }
+        Ok((tables, strays))
+    }
+
+    fn table_maps(&self) -> [(&'static str, &ArrayOfMaps); 3] {
+        [("flows4", &self.flows4), ("flows6", &self.flows6), ("connections", &self.connections)]
+    }
+
+    pub(crate) fn flows_of(&self, family: Family) -> &ArrayOfMaps {
+        match family {
+            Family::V4 => &self.flows4,
+            Family::V6 => &self.flows6,
+        }
+    }
+
+    /// Whether the shared table is there.
+    pub(crate) fn has_shared_table(&self) -> Result<bool> {
+        Ok(self.connections.id_at(consts::SHARED_TABLE)?.is_some())
+    }
+
+    fn shared_table(&self) -> Result<LruTable> {
+        if let Some(shared) = self.connections.at(consts::SHARED_TABLE)? {
+            return Ok(Map::new(shared)?);
+        }
+        let shared = tables::new_lru(SHARED_TABLE_ENTRIES)?;
+        self.connections.set(consts::SHARED_TABLE, shared.handle())?;
+        Ok(shared)
+    }
+
+    /// Prepares the tables of the program that is to replace the one with the tables `running`, in the
+    /// other bank, with the flows that those hold. Flows that begin from now on until the program is
+    /// replaced are found by the ring again.
+    pub(crate) fn prepare_tables(
+        &self,
+        running: &Tables,
+        new: &Tables,
+        secret: &[u64; 3],
+    ) -> Result<()> {
+        let prepared = self.fill_tables(running, new, secret);
+        if prepared.is_err() {
+            self.remove_tables_but(running)?;
+        }
+        prepared
+    }
+
+    fn fill_tables(&self, running: &Tables, new: &Tables, secret: &[u64; 3]) -> Result<()> {
+        let shared = self.shared_table()?;
+        if running == new {
+            return Ok(());
+        }
+        let same = |cpu, size| running.kind == new.kind && running.own.get(cpu) == Some(size);
+        let mut filled = Vec::new();
+        // The slow part first, memory: flows that begin after they were copied are left behind.
+        for (cpu, size) in &new.own {
+            if same(cpu, size) {
+                for (_, outer) in self.table_maps() {
+                    if let Some(table) = outer.at(running.place(*cpu))? {
+                        outer.set(new.place(*cpu), &table)?;
+                    }
+                }
                 continue;
             }
-            let new = match wanted.get(&cpu) {
-                Some(entries) => new_table(*entries)?,
-                None => match self.connections.at(consts::SHARED_TABLE)? {
-                    Some(shared) => shared,
-                    None => new_table(SHARED_TABLE_ENTRIES)?,
-                },
+            match new.kind {
+                TableKind::SetAssociative => {
+                    let [v4, v6] =
+                        Family::BOTH.map(|family| SetTable::create(family, family.sets(*size)));
+                    filled.push((*cpu, OwnTable::Sets(v4?, v6?)));
+                }
+                TableKind::Lru => filled.push((*cpu, OwnTable::Lru(tables::new_lru(*size)?))),
+            }
+        }
+        let v6_vips = self.v6_serials()?;
+        for (cpu, table) in filled {
+            let flows = if running.own.contains_key(&cpu) {
+                self.flows_on(running, cpu)?
+            } else {
+                tables::lru_flows(&shared)?
             };
-            self.replace_table(cpu, new)?;
+            let place = new.place(cpu);
+            match table {
+                OwnTable::Sets(v4, v6) => {
+                    for flow in &flows {
+                        let table = if v6_vips.contains(&flow.key.vip) { &v6 } else { &v4 };
+                        table.add(flow, secret);
+                    }
+                    self.flows4.set(place, v4.map())?;
+                    self.flows6.set(place, v6.map())?;
+                }
+                OwnTable::Lru(table) => {
+                    let flows: Vec<_> = flows.iter().map(|flow| (flow.key, flow.into())).collect();
+                    table.set_many(&flows)?;
+                    self.connections.set(place, table.handle())?;
+                }
+            }
+        }
+        for cpu in running.own.keys().filter(|cpu| !new.own.contains_key(cpu)) {
+            for flow in self.flows_on(running, *cpu)? {
+                shared.add(&flow.key, &(&flow).into())?;
+            }
         }
         Ok(())
     }
 
-    fn replace_table(&self, cpu: u32, new: MapHandle) -> Result<()> {
-        let new: FlowTable = Map::new(new)?;
-        let Some(old) = self.connections.at(cpu)? else {
-            return Ok(self.connections.set(cpu, new.handle())?);
+    /// Removes all tables but these and the shared one.
+    pub(crate) fn remove_tables_but(&self, kept: &Tables) -> Result<()> {
+        let kept_maps: &[&str] = match kept.kind {
+            TableKind::SetAssociative => &["flows4", "flows6"],
+            TableKind::Lru => &["connections"],
         };
-        let old: FlowTable = Map::new(old)?;
-        let copied = old.entries()?;
-        new.set_many(&copied)?;
-        self.connections.set(cpu, new.handle())?;
-        // Packets went on using the old table while it was copied.
-        let known: HashMap<[u8; 24], abi::flow> =
-            copied.iter().map(|(key, flow)| (key_bytes(key), *flow)).collect();
-        for (key, flow) in old.entries()? {
-            match known.get(&key_bytes(&key)) {
-                None => new.add(&key, &flow)?,
-                Some(before) if abi::bytes_of(before) == abi::bytes_of(&flow) => {}
-                // Given to another real, or seen again, after the copy and before the swap; since the
-                // swap, packets may have done the same in the new table.
-                Some(before) => {
-                    if new
-                        .get(&key)?
-                        .is_some_and(|now| abi::bytes_of(&now) == abi::bytes_of(before))
-                    {
-                        new.set(&key, &flow)?;
+        for cpu in 0..possible_cpus()? {
+            for bank in 0..consts::TABLE_BANKS {
+                let keep = bank == kept.bank && kept.own.contains_key(&cpu);
+                for (name, outer) in self.table_maps() {
+                    if !(keep && kept_maps.contains(&name)) {
+                        outer.remove(bank * consts::MAX_CPUS + cpu)?;
                     }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Serials of the IPv6 VIPs.
+    fn v6_serials(&self) -> Result<BTreeSet<u32>> {
+        let vips = self.vips.entries()?.into_iter();
+        let v6 = vips.filter(|(key, _)| IpAddr::from(key.addr).is_ipv6());
+        Ok(v6.map(|(_, vip)| vip.serial).collect())
+    }
+
+    /// The flows in a CPU's own table.
+    pub(crate) fn flows_on(&self, tables: &Tables, cpu: u32) -> Result<Vec<Flow>> {
+        let place = tables.place(cpu);
+        let mut flows = Vec::new();
+        match tables.kind {
+            TableKind::SetAssociative => {
+                let now = sys::monotonic_ns()?;
+                for family in Family::BOTH {
+                    if let Some(table) = self.flows_of(family).at(place)? {
+                        flows.extend(SetTable::new(table, family)?.flows(now));
+                    }
+                }
+            }
+            TableKind::Lru => {
+                if let Some(table) = self.connections.at(place)? {
+                    flows.extend(tables::lru_flows(&Map::new(table)?)?);
+                }
+            }
+        }
+        Ok(flows)
+    }
+
+    /// Forgets flows, in every table that there is. Packets may use them meanwhile.
+    fn forget_flows(&self, unwanted: &dyn Fn(&Flow) -> bool) -> Result<()> {
+        for place in 0..=consts::SHARED_TABLE {
+            if let Some(table) = self.connections.at(place)? {
+                let table: LruTable = Map::new(table)?;
+                let flows = tables::lru_flows(&table)?;
+                let keys: Vec<_> =
+                    flows.iter().filter(|flow| unwanted(flow)).map(|flow| flow.key).collect();
+                table.remove_many(&keys)?;
+            }
+            if place == consts::SHARED_TABLE {
+                break;
+            }
+            for family in Family::BOTH {
+                if let Some(table) = self.flows_of(family).at(place)? {
+                    let table = SetTable::new(table, family)?;
+                    // A packet may move an entry within its set, past this.
+                    (0..2).for_each(|_| table.forget(unwanted));
                 }
             }
         }
@@ -338,8 +543,11 @@ impl Dataplane {
     }
 }
 
-/// A CPU's connection table.
-pub(crate) type FlowTable = Map<abi::flow_key, abi::flow>;
+/// A CPU's table that is to be filled.
+enum OwnTable {
+    Sets(SetTable, SetTable),
+    Lru(LruTable),
+}
 
 fn raw_real(real: &RunningReal) -> abi::real {
     let mut raw = abi::real::live(real.address, real.generation);
@@ -347,17 +555,6 @@ fn raw_real(real: &RunningReal) -> abi::real {
         raw.flags &= !consts::REAL_LIVE;
     }
     raw
-}
-
-fn key_bytes(key: &abi::flow_key) -> [u8; 24] {
-    let mut bytes = [0; 24];
-    bytes.copy_from_slice(abi::bytes_of(key));
-    bytes
-}
-
-fn new_table(entries: u32) -> Result<MapHandle> {
-    let (key, value) = (size_of::<abi::flow_key>(), size_of::<abi::flow>());
-    Ok(create_inner("flows", MapType::LruHash, key, value, entries, 0)?)
 }
 
 /// Makes a ring map. Its content is written to memory, not by a system call for every value.
@@ -378,13 +575,18 @@ fn new_ring(ring: Option<&Ring>, image: &RingImage) -> Result<MapHandle> {
     Ok(map)
 }
 
+/// The memory of a map that was just created, to be filled.
 #[expect(unsafe_code, reason = "memory maps are")]
 fn map_memory(map: &MapHandle, bytes: usize) -> std::io::Result<memmap2::MmapMut> {
-    use std::os::fd::AsFd;
-    use std::os::fd::AsRawFd;
-
-    // SAFETY: the map was just created and is in no other map yet: nothing else writes to its memory.
+    // SAFETY: the map is in no other map yet: nothing else writes to its memory.
     unsafe { MmapOptions::new().len(bytes).map_mut(map.as_fd().as_raw_fd()) }
+}
+
+/// The memory of a map that is filled once, before it is used.
+#[expect(unsafe_code, reason = "memory maps are")]
+fn read_memory(map: &MapHandle, bytes: usize) -> std::io::Result<memmap2::Mmap> {
+    // SAFETY: nothing writes to it any more.
+    unsafe { MmapOptions::new().len(bytes).map(map.as_fd().as_raw_fd()) }
 }
 
 /// Lays a ring out as abi.h says: ids of 16 bits in slot order, four to a value, then the barred bitmap.

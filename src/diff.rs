@@ -99,6 +99,8 @@ pub(crate) struct Running {
     /// Rings, and reals of VIPs, of ids that no VIP has: left over from an interrupted command.
     pub(crate) stray_rings: BTreeSet<u32>,
     pub(crate) stray_vip_reals: Vec<abi::vip_real_key>,
+    /// The index of the VIPs is not what `vips` says: an interrupted command did not come to it.
+    pub(crate) stale_index: bool,
 }
 
 impl Running {
@@ -133,6 +135,10 @@ pub(crate) struct RingImage {
 /// One step. The packet path finds a consistent table after each.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
+    /// Forgets the flows of reals whose ids are handed out with a generation that was used before.
+    ForgetReals(BTreeSet<u32>),
+    /// Forgets the flows of all VIPs but those with these serials: serials start over.
+    ForgetVipsBut(BTreeSet<u32>),
     /// Hands out serials: those below `next_serial` are used.
     Serials {
         next_serial: u32,
@@ -144,6 +150,8 @@ pub(crate) enum Write {
     },
     ServerIds(Vec<(u32, u32)>),
     RemoveServerId(u32),
+    /// Brings the index in line with `vips`. [`Write::Vips`] and [`Write::RemoveVip`] do so too.
+    VipIndex,
     Vips(Vec<(Key, abi::vip)>),
     RemoveVip(Key),
     /// Sets a VIP's counters to zero: its id had another owner.
@@ -294,6 +302,9 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
         rings: Rings::default(),
         diff: TableDiff::default(),
     };
+    if running.stale_index {
+        differ.write(Write::VipIndex);
+    }
     // What goes makes room for what comes, wherever that is safe: the maps hold little more than what a
     // configuration may have.
     differ.remove_unused_reals();
@@ -339,21 +350,37 @@ impl Differ<'_> {
 
     /// Whether there were ids for all.
     fn add_reals(&mut self) -> bool {
+        let missing: Vec<_> = self
+            .wanted_reals
+            .iter()
+            .filter(|address| !self.ids.contains_key(address))
+            .copied()
+            .collect();
+        if missing.is_empty() {
+            return true;
+        }
+        // Those that had the fewest owners first: a generation comes back as late as can be.
+        let owned = &self.running.reals;
         let live: BTreeSet<u32> = self.ids.values().copied().collect();
-        let mut free = (1..consts::REAL_IDS).filter(|id| !live.contains(id));
-        let mut new = Vec::new();
-        for address in self.wanted_reals.clone() {
-            if self.ids.contains_key(&address) {
-                continue;
-            }
+        let mut used: Vec<_> = owned.iter().filter(|(id, _)| !live.contains(id)).collect();
+        used.sort_by_key(|(_, real)| real.generation);
+        let mut free = (1..consts::REAL_IDS)
+            .filter(|id| !owned.contains_key(id))
+            .chain(used.into_iter().map(|(id, _)| *id));
+        let (mut new, mut again) = (Vec::new(), BTreeSet::new());
+        for address in missing {
             let Some(id) = free.next() else { return false };
-            let generation = self.running.reals.get(&id).map_or(1, |real| real.generation);
+            let before = owned.get(&id).map(|real| real.generation);
+            if before == Some(1) {
+                again.insert(id);
+            }
             self.ids.insert(address, id);
-            new.push((id, RunningReal { address, generation, live: true }));
+            new.push((id, RunningReal { address, generation: before.unwrap_or(1), live: true }));
         }
-        if !new.is_empty() {
-            self.write(Write::Reals(new));
+        if !again.is_empty() {
+            self.write(Write::ForgetReals(again));
         }
+        self.write(Write::Reals(new));
         true
     }
 
@@ -489,7 +516,12 @@ impl Differ<'_> {
             let key = Key::from(abi::vip_key::from(*vip));
             let value = |flags| abi::vip { id: running.id, serial: running.serial, flags };
 
-            let mark = value(running.flags | bar | consts::VIP_CHANGING);
+            let (old_members, new_members) = (running.spec.members(), spec.members());
+            let mut changed = running.flags & consts::VIP_RING_CHANGED;
+            if old_members != new_members || interrupted {
+                changed = consts::VIP_RING_CHANGED;
+            }
+            let mark = value(running.flags | bar | changed | consts::VIP_CHANGING);
             self.write(Write::Vips(vec![(key, mark)]));
             match self.ring(spec, barred) {
                 Some(image) => self.write(Write::Rings(vec![(running.id, image)])),
@@ -502,9 +534,8 @@ impl Differ<'_> {
             if !gone.is_empty() {
                 self.write(Write::RemoveVipReals(gone));
             }
-            self.write(Write::Vips(vec![(key, value(spec.flags(vip) | bar))]));
+            self.write(Write::Vips(vec![(key, value(spec.flags(vip) | bar | changed))]));
 
-            let (old_members, new_members) = (running.spec.members(), spec.members());
             let (old, new) = (self.rings.of(&old_members), self.rings.of(&new_members));
             let details = describe(&running.spec, spec);
             if running.spec != *spec || interrupted {
@@ -541,12 +572,10 @@ impl Differ<'_> {
             .iter()
             .filter(|(vip, _)| !self.running.vips.contains_key(vip))
             .collect();
-        let Ok(count) = u32::try_from(new.len()) else { return };
-        if count == 0 {
+        if new.is_empty() {
             return;
         }
-        let serials = self.running.next_serial..;
-        self.write(Write::Serials { next_serial: self.running.next_serial + count });
+        let serials = self.new_serials(new.len());
         let (mut rings, mut reals, mut entries) = (Vec::new(), Vec::new(), Vec::new());
         for ((vip, spec), serial) in new.into_iter().zip(serials) {
             // Config limits the number of VIPs.
@@ -573,6 +602,23 @@ impl Differ<'_> {
         self.write(Write::Rings(rings));
         self.write(Write::VipReals(reals));
         self.write(Write::Vips(entries));
+    }
+
+    /// Hands out serials.
+    fn new_serials(&mut self, count: usize) -> Vec<u32> {
+        let taken: BTreeSet<u32> = self.running.vips.values().map(|vip| vip.serial).collect();
+        let free = |from| {
+            let all = from..=consts::MAX_SERIAL;
+            all.filter(|serial| !taken.contains(serial)).take(count).collect::<Vec<u32>>()
+        };
+        let mut serials = free(self.running.next_serial);
+        if serials.len() < count {
+            serials = free(1);
+            self.write(Write::ForgetVipsBut(taken.clone()));
+        }
+        let next_serial = serials.last().map_or(1, |last| last + 1);
+        self.write(Write::Serials { next_serial });
+        serials
     }
 
     fn remove_markers(&mut self) {
@@ -602,7 +648,7 @@ impl Differ<'_> {
 /// A real that lost its id: flows that were given to it are stale from now on, and packets that are on
 /// their way to it still find its address.
 fn cleared(real: &RunningReal) -> RunningReal {
-    RunningReal { live: false, generation: real.generation + 1, ..*real }
+    RunningReal { live: false, generation: real.generation % consts::MAX_GENERATION + 1, ..*real }
 }
 
 /// See `struct vip_key` in abi.h.

@@ -32,6 +32,8 @@ mod stats;
 mod status;
 mod sys;
 mod table;
+mod tables;
+mod vip_index;
 
 pub use addr::Mac;
 pub use addr::Protocol;

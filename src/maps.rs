@@ -36,7 +36,7 @@ impl MapError {
         Self { map: map.to_owned(), operation, source: source.into() }
     }
 
-    fn layout(map: &str) -> Self {
+    pub(crate) fn layout(map: &str) -> Self {
         let what = "its keys or values have another size than this build expects";
         Self::new(map, "use it", std::io::Error::new(std::io::ErrorKind::InvalidData, what))
     }
@@ -141,16 +141,6 @@ impl<K: Pod, V: Pod> Map<K, V> {
         Ok(entries
             .filter_map(|(key, value)| Some((from_bytes(&key)?, from_bytes(&value)?)))
             .collect())
-    }
-
-    /// How many entries there are.
-    pub(crate) fn count(&self) -> Result<u32> {
-        let batch = self.handle.max_entries().max(1);
-        let entries = self
-            .handle
-            .lookup_batch(batch, MapFlags::ANY, MapFlags::ANY)
-            .map_err(self.error("read"))?;
-        Ok(u32::try_from(entries.count()).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn max_entries(&self) -> u32 {

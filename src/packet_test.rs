@@ -22,7 +22,6 @@
 //! | `repeat` | optional: how many times the frame is sent; the last time is judged |
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -55,6 +54,7 @@ use crate::reason::reasons;
 use crate::stats::sum_states;
 use crate::sys;
 use crate::table::Table;
+use crate::tables::Tables;
 
 /// The interface that `BPF_PROG_TEST_RUN` says its frames come from: the loopback.
 const TEST_IFINDEX: u32 = 1;
@@ -305,23 +305,26 @@ impl Sandbox {
         }
         config.check()?;
         let pinned = PinnedToCpu::new()?;
-        let loaded = object::load_balancer(None, &knobs(config))?;
+        let cpus = crate::balancer::possible_cpus()?;
+        let table = &config.connection_table;
+        let size = table.kind.size(table.entries.div_ceil(cpus.max(1)));
+        let own = (0..cpus).map(|cpu| (cpu, size)).collect();
+        let tables = Tables { kind: table.kind, bank: 0, own };
+        let knobs = knobs(config, &tables, sys::random()?);
+        let loaded = object::load_balancer(None, &knobs)?;
         let sandbox = Self {
             program: loaded.program,
             dataplane: Dataplane::of_loaded(loaded.maps)?,
             counted: RefCell::default(),
             _pinned: pinned,
         };
+        sandbox.dataplane.prepare_tables(&Tables::default(), &tables, &knobs.table_secret)?;
         sandbox.program(config)?;
         sandbox.counted.replace(sandbox.reasons()?);
         Ok(sandbox)
     }
 
     fn program(&self, config: &Config) -> Result<()> {
-        let cpus = crate::balancer::possible_cpus()?;
-        let each = config.connection_table.entries.div_ceil(cpus.max(1));
-        let tables: BTreeMap<u32, u32> = (0..cpus).map(|cpu| (cpu, each)).collect();
-        self.dataplane.set_tables(&tables, cpus)?;
         let running = Running { next_serial: 1, ..Running::default() };
         self.dataplane.write_all(&diff(&running, &Table::from(config)).writes)?;
         if let Some(interface) = config.interfaces.first() {

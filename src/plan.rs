@@ -18,6 +18,7 @@ use crate::config::Oversize;
 use crate::config::PacketsConfig;
 use crate::config::SourceV4;
 use crate::config::SourceV6;
+use crate::config::TableKind;
 use crate::config::XdpMode;
 use crate::diff::Running;
 use crate::diff::ServerIdChange;
@@ -28,6 +29,8 @@ use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 use crate::table::Table;
+use crate::tables::Family;
+use crate::tables::Tables;
 
 /// Flows in the table that CPUs without one of their own share.
 pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
@@ -113,13 +116,14 @@ pub(crate) struct RunningInterface {
 /// What runs. `Default` is an instance that does not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    /// Of the program in the chain; `None`: there is none, or not the one that is pinned.
+    /// Of the program in the chain.
     pub(crate) knobs: Option<abi::knobs>,
+    /// Whether that is also the one that is pinned, and the chain leads to it.
+    pub(crate) in_place: bool,
     pub(crate) control: Option<abi::control>,
-    /// Size of each CPU's own table; CPUs that are missing use the shared one.
-    pub(crate) tables: BTreeMap<u32, u32>,
-    /// Whether the shared table is there.
-    pub(crate) shared_table: bool,
+    pub(crate) tables: Tables,
+    /// Tables are missing, or there are others besides: an interrupted command left it like that.
+    pub(crate) stray_tables: bool,
     pub(crate) interfaces: BTreeMap<String, RunningInterface>,
     pub(crate) table: Running,
 }
@@ -129,6 +133,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Host {
     pub(crate) online_cpus: Vec<u32>,
     pub(crate) possible_cpus: u32,
+    /// Random, for an instance without a secret so far.
+    pub(crate) secret: [u64; 3],
 }
 
 /// What becomes of an interface.
@@ -197,8 +203,11 @@ pub(crate) struct Steps {
     pub(crate) knobs: abi::knobs,
     pub(crate) replace_program: bool,
     pub(crate) control: Option<abi::control>,
-    /// CPU → size of its own table.
-    pub(crate) tables: BTreeMap<u32, u32>,
+    pub(crate) running_tables: Tables,
+    /// The tables that the program is to use; `None`: as the running one does.
+    pub(crate) tables: Option<Tables>,
+    /// There are tables that no program uses.
+    pub(crate) stray_tables: bool,
     /// Interfaces to attach to, some of them again.
     pub(crate) attach: Vec<ResolvedInterface>,
     pub(crate) entries: Vec<abi::interface>,
@@ -293,7 +302,7 @@ impl fmt::Display for Plan {
 }
 
 /// The program's knobs for a configuration.
-pub(crate) fn knobs(config: &Config) -> abi::knobs {
+pub(crate) fn knobs(config: &Config, tables: &Tables, table_secret: [u64; 3]) -> abi::knobs {
     let table = &config.connection_table;
     let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
     // Only the last word of an IPv6 source varies.
@@ -301,6 +310,12 @@ pub(crate) fn knobs(config: &Config) -> abi::knobs {
     abi::knobs {
         build: consts::OBJECT_HASH,
         udp_timeout: u64::from(table.udp_timeout_seconds) * 1_000_000_000,
+        // Odd, so that multiplying by them loses nothing.
+        table_secret: table_secret.map(|word| word | 1),
+        table_kind: tables.kind.raw(),
+        table_bank: tables.bank,
+        sets4: Family::V4.sets(tables.size()),
+        sets6: Family::V6.sets(tables.size()),
         max_ip_packet: config.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
         new_flows_per_second: table.new_connections_per_second,
         too_big_replies_per_second: TOO_BIG_REPLIES_PER_SECOND,
@@ -318,6 +333,7 @@ pub(crate) fn knobs(config: &Config) -> abi::knobs {
 /// Puts what the knobs say into a configuration.
 pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
     let seconds = knobs.udp_timeout / 1_000_000_000;
+    config.connection_table.kind = TableKind::from_raw(knobs.table_kind);
     config.connection_table.udp_timeout_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
     config.connection_table.new_connections_per_second = knobs.new_flows_per_second;
     let packets = &mut config.packets;
@@ -357,7 +373,7 @@ fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
         }
     }
     if details.is_empty() {
-        details.push("internal limits".to_owned());
+        details.push("for other connection tables".to_owned());
     }
     details
 }
@@ -370,8 +386,8 @@ pub(crate) fn plan(
     host: &Host,
 ) -> Result<Plan> {
     let mut plan = Plan::default();
-    plan_program(&mut plan, snapshot, config);
-    plan_tables(&mut plan, snapshot, config, host)?;
+    let tables = plan_tables(&mut plan, snapshot, config, host)?;
+    plan_program(&mut plan, snapshot, config, &tables, host);
     plan_interfaces(&mut plan, snapshot, interfaces, config);
     plan_detaching(&mut plan, snapshot, interfaces, config);
     if config.interfaces.is_empty() && !config.vips.is_empty() {
@@ -381,20 +397,31 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-fn plan_program(plan: &mut Plan, snapshot: &Snapshot, config: &Config) {
-    let wanted = knobs(config);
+fn plan_program(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    config: &Config,
+    tables: &Tables,
+    host: &Host,
+) {
+    let secret = snapshot.knobs.map_or(host.secret, |running| running.table_secret);
+    let wanted = knobs(config, tables, secret);
     plan.program = match &snapshot.knobs {
-        None => Some(ProgramChange::Load),
-        Some(running) if abi::bytes_of(running) != abi::bytes_of(&wanted) => {
-            Some(ProgramChange::Replace { details: knob_changes(running, &wanted) })
-        }
-        Some(_) => None,
+        Some(running) if snapshot.in_place => (abi::bytes_of(running) != abi::bytes_of(&wanted))
+            .then(|| ProgramChange::Replace { details: knob_changes(running, &wanted) }),
+        _ => Some(ProgramChange::Load),
     };
     plan.steps.replace_program = plan.program.is_some();
     plan.steps.knobs = wanted;
 }
 
-fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Host) -> Result<()> {
+/// Returns the tables that the program is to use.
+fn plan_tables(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    config: &Config,
+    host: &Host,
+) -> Result<Tables> {
     let table = &config.connection_table;
     let cpus = match &table.cpus {
         Cpus::Auto => host.online_cpus.clone(),
@@ -410,7 +437,16 @@ fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Hos
     };
     let count = u32::try_from(cpus.len()).unwrap_or(u32::MAX).max(1);
     let each = table.entries.div_ceil(count);
-    plan.steps.tables = cpus.into_iter().map(|cpu| (cpu, each)).collect();
+    let own: BTreeMap<_, _> = cpus.into_iter().map(|cpu| (cpu, table.kind.size(each))).collect();
+    let mut tables = Tables { kind: table.kind, bank: snapshot.tables.bank, own };
+    plan.steps.running_tables = snapshot.tables.clone();
+    if tables != snapshot.tables {
+        // A running program must find its own as long as it runs.
+        if snapshot.knobs.is_some() {
+            tables.bank = 1 - tables.bank;
+        }
+        plan.steps.tables = Some(tables.clone());
+    }
 
     let wanted = abi::control {
         abi: consts::ABI_VERSION,
@@ -429,28 +465,25 @@ fn plan_tables(plan: &mut Plan, snapshot: &Snapshot, config: &Config, host: &Hos
             if auto == 0 { format!("[{cpus}]") } else { format!("\"auto\" ({cpus})") }
         };
         if running.cpus_auto != wanted.cpus_auto
-            || !snapshot.tables.keys().eq(plan.steps.tables.keys())
+            || !snapshot.tables.own.keys().eq(tables.own.keys())
         {
             plan.connection_table.push(format!(
                 "cpus {} → {}",
-                list(running.cpus_auto, &snapshot.tables),
-                list(wanted.cpus_auto, &plan.steps.tables)
+                list(running.cpus_auto, &snapshot.tables.own),
+                list(wanted.cpus_auto, &tables.own)
             ));
         }
         if abi::bytes_of(running) != abi::bytes_of(&wanted) {
             plan.steps.control = Some(wanted);
         }
     } else {
-        plan.connection_table.push(format!("{} tables of {each} entries", plan.steps.tables.len()));
+        plan.connection_table.push(format!("{} tables of {each} entries", tables.own.len()));
         // Serial 0 stands for no VIP.
         plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
     }
-    if plan.connection_table.is_empty()
-        && (snapshot.tables != plan.steps.tables || !snapshot.shared_table)
-    {
-        plan.clean_up = true;
-    }
-    Ok(())
+    plan.steps.stray_tables = snapshot.stray_tables;
+    plan.clean_up |= snapshot.control.is_some() && snapshot.stray_tables;
+    Ok(tables)
 }
 
 /// Plans what it takes to serve these interfaces; others stay as they are.

@@ -10,13 +10,11 @@ use crate::abi::consts;
 use crate::addr::Mac;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
-use crate::balancer::possible_cpus;
 use crate::balancer::read_interfaces;
 use crate::chain::Chain;
 use crate::config::InterfaceConfig;
 use crate::config::RealState;
 use crate::config::XdpMode;
-use crate::dataplane::FlowTable;
 use crate::error::Result;
 use crate::maps::Map;
 use crate::plan::interface_config;
@@ -25,6 +23,9 @@ use crate::ring::Ring;
 use crate::stats::Count;
 use crate::stats::Stats;
 use crate::sys;
+use crate::tables::Flow;
+use crate::tables::LruTable;
+use crate::tables::lru_flows;
 
 /// An interface that the balancer serves.
 #[derive(Clone, Debug, Serialize)]
@@ -84,10 +85,12 @@ pub struct VipStatus {
 pub struct TableStatus {
     /// The CPU whose table it is; `None`: the one that all others share.
     pub cpu: Option<u32>,
-    /// Flows that fit.
+    /// Flows that it was made for: of each family in a table of sets, of both in one of kind LRU.
     pub entries: u32,
-    /// Flows in it.
-    pub used: u32,
+    /// IPv4 flows in it.
+    pub used_ipv4: u32,
+    /// IPv6 flows in it.
+    pub used_ipv6: u32,
 }
 
 /// What `lbctl status` shows.
@@ -117,7 +120,7 @@ impl Balancer {
             interfaces: self.interfaces()?,
             chain: self.chain()?,
             vips: self.vips()?,
-            tables: self.tables()?,
+            tables: self.table_status()?,
             stats,
         })
     }
@@ -187,15 +190,27 @@ impl Balancer {
         Ok(vips.collect())
     }
 
-    fn tables(&self) -> Result<Vec<TableStatus>> {
-        let (own, _) = self.dataplane.read_tables(possible_cpus()?)?;
-        let places = own.keys().map(|cpu| (Some(*cpu), *cpu)).chain([(None, consts::SHARED_TABLE)]);
-        let mut tables = Vec::new();
-        for (cpu, place) in places {
-            let Some(table) = self.dataplane.connections.at(place)? else { continue };
-            let table: FlowTable = Map::new(table)?;
-            tables.push(TableStatus { cpu, entries: table.max_entries(), used: table.count()? });
+    fn table_status(&self) -> Result<Vec<TableStatus>> {
+        let tables = self.tables()?;
+        let mut status = Vec::new();
+        for (cpu, size) in &tables.own {
+            let flows = self.dataplane.flows_on(&tables, *cpu)?;
+            status.push(TableStatus::new(Some(*cpu), tables.kind.entries(*size), &flows));
         }
-        Ok(tables)
+        if let Some(shared) = self.dataplane.connections.at(consts::SHARED_TABLE)? {
+            let shared: LruTable = Map::new(shared)?;
+            status.push(TableStatus::new(None, shared.max_entries(), &lru_flows(&shared)?));
+        }
+        Ok(status)
+    }
+}
+
+impl TableStatus {
+    fn new(cpu: Option<u32>, entries: u32, flows: &[Flow]) -> Self {
+        let count = |v6| {
+            let of_family = flows.iter().filter(|flow| flow.is_v6() == v6).count();
+            u32::try_from(of_family).unwrap_or(u32::MAX)
+        };
+        Self { cpu, entries, used_ipv4: count(false), used_ipv6: count(true) }
     }
 }

@@ -15,6 +15,8 @@ use std::path::Path;
 use libbpf_sys as sys;
 
 use crate::config::XdpMode;
+use crate::error::Error;
+use crate::error::Result;
 
 /// Stops the process in front of a write to the kernel, so that tests can see what an interrupted command
 /// leaves behind: `LBCTL_KILL_AT_WRITE=n` kills it instead of its n-th write.
@@ -116,6 +118,25 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
 pub(crate) struct LinkInfo {
     pub(crate) program: u32,
     pub(crate) ifindex: u32,
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, the packet path's clock.
+pub(crate) fn monotonic_ns() -> Result<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_err(|errno| Error::Host { operation: "read the clock", source: errno.into() })?;
+    Ok(std::time::Duration::from(now).as_nanos().try_into().unwrap_or(u64::MAX))
+}
+
+/// Words that nobody can guess.
+pub(crate) fn random<const N: usize>() -> Result<[u64; N]> {
+    let mut words = [0; N];
+    for word in &mut words {
+        *word = getrandom::u64().map_err(|error| Error::Host {
+            operation: "draw random numbers",
+            source: error.into(),
+        })?;
+    }
+    Ok(words)
 }
 
 /// Opens a pin.

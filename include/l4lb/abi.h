@@ -13,7 +13,7 @@
 #include <linux/types.h>
 #include "reasons.h"
 
-#define LB_ABI_VERSION 1
+#define LB_ABI_VERSION 2
 
 #define LB_RING_SIZE	  65537 /* slots of a VIP's Maglev ring: prime, as Katran's */
 #define LB_MAX_VIPS	  512
@@ -21,7 +21,13 @@
 #define LB_MAX_VIP_REALS  65536 /* reals of all VIPs together */
 #define LB_MAX_SERVER_IDS 65536
 #define LB_MAX_CPUS	  1024
-#define LB_SHARED_TABLE	  LB_MAX_CPUS /* index of `connections` */
+/*
+ * Maps of connection tables have places for two sets of them: the running program's, and those that
+ * are prepared for the program that replaces it.
+ */
+#define LB_TABLE_BANKS	2
+#define LB_TABLE_PLACES (LB_TABLE_BANKS * LB_MAX_CPUS) /* index: bank * LB_MAX_CPUS + CPU */
+#define LB_SHARED_TABLE LB_TABLE_PLACES		       /* index of `connections` */
 /* Places for interfaces: many more, so that one is free within LB_INTERFACE_PROBES. */
 #define LB_INTERFACE_PLACES 1024
 #define LB_MAX_INTERFACES   64
@@ -79,14 +85,39 @@ struct vip_key {
 #define LB_VIP_STATELESS      (1 << 4) /* no connection table */
 #define LB_VIP_QUIC_SERVER_ID (1 << 5) /* QUIC connection ids carry server ids */
 #define LB_VIP_BARRED	      (1 << 6) /* the ring map's bitmap bars reals: look before using one */
+#define LB_VIP_REDUCED_KEY    (LB_VIP_IGNORE_SPORT | LB_VIP_IGNORE_DPORT | LB_VIP_DPORT_ONLY)
 #define LB_VIP_SRC_AND_DPORT  (1 << 7) /* for user space: how the hash mode was written */
 #define LB_VIP_CHANGING	      (1 << 8) /* for user space: a change began and did not end */
+#define LB_VIP_RING_CHANGED                                                                        \
+	(1 << 9) /* table and ring may differ about a flow: they once agreed                       \
+		  */
+#define LB_VIP_BUCKET_FULL                                                                         \
+	(1 << 10) /* in the index: more keys of this bucket are in `vips` only                     \
+		   */
 
 struct vip {
 	__u32 id;     /* index of `rings` and `vip_counters` */
-	__u32 serial; /* never used twice while the pins live: keys the VIP's flows */
+	__u32 serial; /* 1 to LB_MAX_SERIAL: keys the VIP's flows; another VIP's are never found */
 	__u32 flags;
 };
+
+/*
+ * The index of `vips` (vips.h): buckets of one cache line, by a hash of the key. An entry whose
+ * protocol is 0 is none.
+ */
+struct vip_entry {
+	struct vip_key key;
+	struct vip vip;
+};
+
+struct vip_bucket {
+	struct vip_entry entry[2];
+};
+
+#define LB_VIP_BUCKET_BITS 12
+#define LB_VIP_BUCKETS	   (1 << LB_VIP_BUCKET_BITS)
+#define LB_VIP_HASH_HIGH   0xc2b2ae3d27d4eb4fULL
+#define LB_VIP_HASH_SUM	   0x9e3779b97f4a7c15ULL
 
 /*
  * Value of a ring map. Slot s of the ring is the real id (s % 4) of value (s / 4); behind the ring
@@ -104,13 +135,24 @@ struct vip {
 struct real {
 	struct lb_addr addr;
 	__u32 flags;
-	__u32 generation; /* raised whenever the id gets a new owner */
+	__u32 generation; /* 1 to LB_MAX_GENERATION, another one for each owner of the id */
 	__u32 csum;	  /* IPv4: sum of the outer header's 16-bit words that are the same in every
 			     packet */
 	__u32 pad;
 };
 
-/* Key of a connection table: what the VIP's hash mode leaves of the 5-tuple. */
+/*
+ * What a flow is remembered with. Serial and generation share 32 bits of a table entry; who starts
+ * over with one that was used before first forgets the flows that have it.
+ */
+#define LB_MAX_SERIAL	  0xffffff
+#define LB_MAX_GENERATION 0xff
+
+/* knobs.table_kind */
+#define LB_TABLE_KIND_LRU  0 /* the kernel's LRU hash */
+#define LB_TABLE_KIND_SETS 1 /* arrays of sets: flow_sets.h */
+
+/* What the VIP's hash mode leaves of the 5-tuple. Key of a table of kind LRU. */
 struct flow_key {
 	struct lb_addr src;
 	__be16 sport;
@@ -118,11 +160,42 @@ struct flow_key {
 	__u32 vip; /* serial */
 };
 
+/* Value of a table of kind LRU. */
 struct flow {
 	__u32 real;
 	__u32 generation; /* of the real when the flow was given to it; another one: stale */
 	__u64 last_seen;  /* CLOCK_MONOTONIC, ns: of the last packet (UDP), of the insert (TCP) */
 };
+
+/* A flow in a table of sets. */
+struct flow_entry {
+	__be32 src; /* IPv4; in an IPv6 entry 0 */
+	__be16 sport;
+	__be16 dport;
+	__u32 vip_generation; /* VIP serial << 8 | generation of the real; serial 0: free */
+	__u16 real;
+	__u16 seen; /* CLOCK_MONOTONIC >> LB_SEEN_SHIFT, the low 16 bits: of the last packet */
+};
+
+struct flow6_entry {
+	struct lb_addr src;
+	struct flow_entry rest;
+};
+
+/* The longer ago an entry was used, the further behind. An IPv4 set is one cache line. */
+#define LB_SET_WAYS 4
+
+struct flow4_set {
+	struct flow_entry entry[LB_SET_WAYS];
+};
+
+struct flow6_set {
+	struct flow6_entry entry[LB_SET_WAYS];
+};
+
+/* A unit of about a second. After 65536 of them, 19 hours, it starts over. */
+#define LB_SEEN_SHIFT		   30
+#define LB_MAX_UDP_TIMEOUT_SECONDS 28800
 
 /*
  * An interface that the balancer serves. An entry lies at index (ifindex + n) %
@@ -163,12 +236,26 @@ struct second {
 	__u64 events;
 };
 
+/* What parsing found out about a packet: only for the program itself (forget_path). */
+struct parsed {
+	__u32 ports;
+	__u32 flags;
+	__u32 ip_len;
+	__u32 end;
+	__u32 l3_off;
+	__u32 l4_off;
+	__u32 proto;
+	__u32 tos;
+};
+
 /* What one CPU counts and limits, in one map value: one look-up a packet. */
 struct cpu_state {
 	struct count reasons[LB_REASON_COUNT];
 	__u64 table[LB_TABLE_EVENT_COUNT];
 	struct second new_flows;
 	struct second too_big_replies;
+	__u64 now; /* CLOCK_MONOTONIC, ns, when a packet last had to know */
+	struct parsed parsed;
 };
 
 /* Key of `vip_reals`, which only the control plane reads. */
@@ -198,7 +285,12 @@ struct control {
 /* Fixed when the program is loaded; see config.h. */
 struct knobs {
 	__u64 build; /* which object and knobs this is: another value means "replace the program" */
-	__u64 udp_timeout;   /* ns */
+	__u64 udp_timeout;     /* ns */
+	__u64 table_secret[3]; /* what the place of a flow in its table depends on */
+	__u32 table_kind;
+	__u32 table_bank;
+	__u32 sets4; /* in each CPU's table, of kind SETS */
+	__u32 sets6;
 	__u32 max_ip_packet; /* bytes */
 	__u32 new_flows_per_second;
 	__u32 too_big_replies_per_second;
@@ -240,6 +332,7 @@ struct decap_state {
 
 _Static_assert(sizeof(struct vip_key) == 20, "abi");
 _Static_assert(sizeof(struct vip) == 12, "abi");
+_Static_assert(sizeof(struct vip_bucket) == 64, "abi");
 _Static_assert(sizeof(struct real) == 32, "abi");
 _Static_assert(sizeof(struct flow_key) == 24, "abi");
 _Static_assert(sizeof(struct flow) == 16, "abi");
@@ -248,7 +341,9 @@ _Static_assert(sizeof(struct vip_count) == 32, "abi");
 _Static_assert(sizeof(struct vip_real_key) == 8, "abi");
 _Static_assert(sizeof(struct vip_real) == 8, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");
-_Static_assert(sizeof(struct knobs) == 72, "abi");
+_Static_assert(sizeof(struct knobs) == 112, "abi");
+_Static_assert(sizeof(struct flow4_set) == 64, "abi");
+_Static_assert(sizeof(struct flow6_set) == 128, "abi");
 _Static_assert(sizeof(struct decap_owner) == 20, "abi");
 
 #endif

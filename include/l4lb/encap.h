@@ -27,7 +27,7 @@ union addr_tail {
 /* The last word of the client's address: of IPv6 all four, so that a /64 of clients spreads too. */
 static __always_inline __be32 client_word(const struct pkt *p)
 {
-	if (p->flags & LB_PKT_V6)
+	if (p->v6)
 		return p->src.word[0] ^ p->src.word[1] ^ p->src.word[2] ^ p->src.word[3];
 	return p->src.word[3];
 }
@@ -49,7 +49,7 @@ static __always_inline __be32 outer_source6_tail(const struct pkt *p)
 }
 
 static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
-				    const struct l2_header *l2, const struct real *real)
+				    const struct mac *gateway, const struct real *real)
 {
 	struct iphdr *ip;
 	__be16 ttl_proto;
@@ -57,7 +57,7 @@ static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
 
 	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*ip)))
 		return LB_DROP_no_headroom;
-	ip = write_l2(ctx, p, l2, bpf_htons(ETH_P_IP), sizeof(*ip));
+	ip = move_l2(ctx, p, sizeof(*ip), gateway, bpf_htons(ETH_P_IP));
 	if (!ip)
 		return LB_DROP_no_headroom;
 	ip->version = 4;
@@ -67,7 +67,7 @@ static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
 	ip->id = 0;
 	ip->frag_off = 0;
 	ip->ttl = LB_OUTER_TTL;
-	ip->protocol = p->flags & LB_PKT_V6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	ip->protocol = p->v6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
 	ip->saddr = outer_source4(p);
 	ip->daddr = real->addr.word[3];
 	/* real->csum covers the words that are the same in every packet. */
@@ -78,18 +78,18 @@ static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
 }
 
 static __always_inline int encap_v6(struct xdp_md *ctx, const struct pkt *p,
-				    const struct l2_header *l2, const struct real *real)
+				    const struct mac *gateway, const struct real *real)
 {
 	struct ipv6hdr *ip;
 
 	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*ip)))
 		return LB_DROP_no_headroom;
-	ip = write_l2(ctx, p, l2, bpf_htons(ETH_P_IPV6), sizeof(*ip));
+	ip = move_l2(ctx, p, sizeof(*ip), gateway, bpf_htons(ETH_P_IPV6));
 	if (!ip)
 		return LB_DROP_no_headroom;
 	*(__be32 *)ip = bpf_htonl(6U << 28 | (__u32)p->tos << 20);
 	ip->payload_len = bpf_htons(p->ip_len);
-	ip->nexthdr = p->flags & LB_PKT_V6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	ip->nexthdr = p->v6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
 	ip->hop_limit = LB_OUTER_TTL;
 	ip->saddr.s6_addr32[0] = knobs.source6.word[0];
 	ip->saddr.s6_addr32[1] = knobs.source6.word[1];
@@ -110,15 +110,11 @@ static __always_inline __u32 encap_overhead(const struct real *real)
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct pkt *p,
 				       const struct interface *interface, const struct real *real)
 {
-	struct l2_header l2;
+	const struct mac *gateway = (const struct mac *)interface->mac;
 
-	if (read_l2(ctx, &l2))
-		return LB_DROP_no_headroom;
-	l2.src = l2.dst;
-	l2.dst = *(struct mac *)interface->mac;
 	if (real->flags & LB_REAL_V6)
-		return encap_v6(ctx, p, &l2, real);
-	return encap_v4(ctx, p, &l2, real);
+		return encap_v6(ctx, p, gateway, real);
+	return encap_v4(ctx, p, gateway, real);
 }
 
 #endif

@@ -4,6 +4,7 @@
 #define L4LB_FLOW_H
 
 #include "config.h"
+#include "flow_sets.h"
 #include "maps.h"
 #include "pkt.h"
 
@@ -25,12 +26,44 @@ static __always_inline int second_allows(struct second *second, __u64 now, __u32
 	return 1;
 }
 
-/* This CPU's table. */
-static __always_inline void *flow_table(void)
-{
-	__u32 cpu = bpf_get_smp_processor_id();
+/* Where a flow is remembered: a set, or a table of the kernel's kind. One of them, or none. */
+struct flow_place {
+	struct flow_words words;
+	void *set;
+	void *lru;
+};
 
-	return bpf_map_lookup_elem(&connections, &cpu);
+/* Finds this CPU's place for the flow; whether there is one, counted if not. */
+static __always_inline int find_place(const struct pkt *p, const struct flow_key *key,
+				      struct cpu_state *cpu, struct flow_place *place)
+{
+	__u32 at = knobs.table_bank * LB_MAX_CPUS + bpf_get_smp_processor_id();
+	void *table;
+	__u32 set;
+
+	flow_words_of(key, p->v6, &place->words);
+	if (knobs.table_kind == LB_TABLE_KIND_SETS) {
+		table = p->v6 ? bpf_map_lookup_elem(&flows6, &at)
+			      : bpf_map_lookup_elem(&flows4, &at);
+		if (table) {
+			set = set_of(&place->words, p->v6, p->v6 ? knobs.sets6 : knobs.sets4);
+			place->set = bpf_map_lookup_elem(table, &set);
+			if (place->set)
+				return 1;
+		}
+	} else {
+		place->lru = bpf_map_lookup_elem(&connections, &at);
+	}
+	if (!place->lru) {
+		__u32 shared = LB_SHARED_TABLE;
+
+		place->lru = bpf_map_lookup_elem(&connections, &shared);
+		cpu->table[LB_TABLE_shared_table]++;
+	}
+	if (place->lru)
+		return 1;
+	cpu->table[LB_TABLE_no_table]++;
+	return 0;
 }
 
 /* The real with this id, if it is live. */
@@ -43,7 +76,9 @@ static __always_inline struct real *live_real(__u32 id)
 
 static __always_inline void *vip_ring(const struct vip *vip)
 {
-	return bpf_map_lookup_elem(&rings, &vip->id);
+	__u32 id = vip->id;
+
+	return bpf_map_lookup_elem(&rings, &id);
 }
 
 /* Whether the VIP may not use the real: it is down there, or no longer one of its reals. */
@@ -62,20 +97,62 @@ static __always_inline int is_barred(const struct vip *vip, __u32 real)
 	return !bits || *bits >> (real % 64) & 1;
 }
 
+/* sets_recall for a table of kind LRU. */
+static __always_inline int lru_recall(const struct pkt *p, void *lru, const struct flow_key *key,
+				      struct remembered *flow)
+{
+	struct flow_key on_stack = *key;
+	struct flow *found = bpf_map_lookup_elem(lru, &on_stack);
+	__u64 now;
+
+	if (!found)
+		return 0;
+	/* Both at once: the kernel may give the element of a shared table to another flow. */
+	flow->real = found->real;
+	flow->generation = found->generation;
+	flow->expired = 0;
+	if (p->proto == IPPROTO_UDP) {
+		now = bpf_ktime_get_coarse_ns();
+		/* Signed: another CPU may have seen the flow of a shared table after `now`. */
+		flow->expired = (__s64)(now - found->last_seen) > (__s64)knobs.udp_timeout;
+		if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR))
+			found->last_seen = now;
+	}
+	return 1;
+}
+
+/* sets_put for a table of kind LRU. */
+static __always_inline void lru_put(void *lru, const struct flow_key *key,
+				    const struct remembered *flow, __u64 now, int known_only)
+{
+	struct flow value = {.real = flow->real, .generation = flow->generation, .last_seen = now};
+	struct flow_key on_stack = *key;
+
+	bpf_map_update_elem(lru, &on_stack, &value, known_only ? BPF_EXIST : BPF_ANY);
+}
+
+static __always_inline int recall(const struct pkt *p, const struct flow_place *place,
+				  const struct flow_key *key, struct cpu_state *cpu,
+				  struct remembered *flow)
+{
+	if (place->set)
+		return sets_recall(p, place->set, &place->words, cpu, flow);
+	return lru_recall(p, place->lru, key, flow);
+}
+
 /*
  * The live real that the table holds for the flow, or NULL. A UDP flow lives for as long as its
  * packets come; an ICMP error about it is none of them.
  */
-static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip *vip, void *table,
+static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip *vip,
+						const struct flow_place *place,
 						const struct flow_key *key, struct cpu_state *cpu)
 {
-	struct flow *flow = bpf_map_lookup_elem(table, key);
+	struct remembered flow = {};
 	struct real *real;
-	__u32 generation;
-	__u64 now;
 
-	if (!flow) {
-		if (p->flags & LB_PKT_ICMP_ERROR)
+	if (!recall(p, place, key, cpu, &flow)) {
+		if (has(p, LB_PKT_ICMP_ERROR))
 			cpu->table[LB_TABLE_miss_icmp_error]++;
 		else if (p->proto == IPPROTO_TCP)
 			cpu->table[LB_TABLE_miss_tcp]++;
@@ -83,21 +160,13 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 			cpu->table[LB_TABLE_miss_udp]++;
 		return NULL;
 	}
-	/* Both at once: the kernel may give the element of a shared table to another flow. */
-	p->real = flow->real;
-	generation = flow->generation;
-	if (p->proto == IPPROTO_UDP) {
-		now = bpf_ktime_get_coarse_ns();
-		/* Signed: another CPU may have seen the flow of a shared table after `now`. */
-		if ((__s64)(now - flow->last_seen) > (__s64)knobs.udp_timeout) {
-			cpu->table[LB_TABLE_expired]++;
-			return NULL;
-		}
-		if (!(p->flags & LB_PKT_ICMP_ERROR))
-			flow->last_seen = now;
+	if (flow.expired) {
+		cpu->table[LB_TABLE_expired]++;
+		return NULL;
 	}
+	p->real = flow.real;
 	real = live_real(p->real);
-	if (!real || real->generation != generation || is_barred(vip, p->real)) {
+	if (!real || real->generation != flow.generation || is_barred(vip, p->real)) {
 		cpu->table[LB_TABLE_stale]++;
 		return NULL;
 	}
@@ -105,31 +174,29 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 	return real;
 }
 
-/* Remembers where the flow went. `known` is its entry, if the caller has looked. */
-static __always_inline void flow_insert(struct pkt *p, void *table, const struct flow_key *key,
-					const struct real *real, struct flow *known,
-					struct cpu_state *cpu)
+/* Whether the flood guard lets this CPU remember one more flow. Sets cpu->now. */
+static __always_inline int admit_flow(struct cpu_state *cpu)
 {
-	struct flow flow = {
-		.real = p->real,
-		.generation = real->generation,
-		.last_seen = bpf_ktime_get_coarse_ns(),
-	};
-
-	if (!second_allows(&cpu->new_flows, flow.last_seen, knobs.new_flows_per_second)) {
-		cpu->table[LB_TABLE_flood]++;
-		/*
-		 * A client that uses its port again must not find the table pointing elsewhere than
-		 * its SYN went.
-		 */
-		if (p->flags & LB_PKT_SYN)
-			known = bpf_map_lookup_elem(table, key);
-		if (known)
-			*known = flow;
-		return;
+	cpu->now = bpf_ktime_get_coarse_ns();
+	if (second_allows(&cpu->new_flows, cpu->now, knobs.new_flows_per_second)) {
+		cpu->table[LB_TABLE_inserted]++;
+		return 1;
 	}
-	cpu->table[LB_TABLE_inserted]++;
-	bpf_map_update_elem(table, key, &flow, BPF_ANY);
+	cpu->table[LB_TABLE_flood]++;
+	return 0;
+}
+
+/* Remembers where the flow went; with `known_only`, if the table has it already. */
+static __always_inline void flow_put(const struct pkt *p, const struct flow_place *place,
+				     const struct flow_key *key, const struct real *real,
+				     int known_only, struct cpu_state *cpu)
+{
+	struct remembered flow = {.real = p->real, .generation = real->generation};
+
+	if (place->set)
+		sets_put(p, place->set, &place->words, &flow, cpu->now, known_only);
+	else
+		lru_put(place->lru, key, &flow, cpu->now, known_only);
 }
 
 #endif

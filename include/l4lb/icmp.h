@@ -10,7 +10,7 @@
 #include "flow.h"
 #include "l2.h"
 #include "parse.h"
-#include "select.h"
+#include "vips.h"
 
 /* <linux/icmp.h> draws in the C library's headers, which have no BPF flavour. */
 struct icmphdr {
@@ -35,17 +35,17 @@ struct icmphdr {
 
 static __always_inline int is_icmp(const struct pkt *p)
 {
-	return p->proto == (p->flags & LB_PKT_V6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+	return p->proto == (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }
 
 static __always_inline int is_echo_request(const struct pkt *p, __u8 type)
 {
-	return type == (p->flags & LB_PKT_V6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO);
+	return type == (p->v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO);
 }
 
 static __always_inline int is_error(const struct pkt *p, __u8 type)
 {
-	if (p->flags & LB_PKT_V6)
+	if (p->v6)
 		return type == ICMPV6_DEST_UNREACH || type == ICMPV6_PKT_TOOBIG ||
 		       type == ICMPV6_TIME_EXCEED;
 	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED;
@@ -73,7 +73,7 @@ static __always_inline int echo_reply(struct xdp_md *ctx, struct pkt *p)
 
 	/* Only a packet without options and extension headers comes here: the header sizes are
 	 * fixed. */
-	if (p->flags & LB_PKT_V6) {
+	if (p->v6) {
 		ip6 = pkt_at(ctx, p->l3_off, sizeof(*ip6) + sizeof(*icmp6));
 		if (!ip6 || !eth)
 			return LB_DROP_runt;
@@ -109,13 +109,13 @@ static __always_inline int echo_reply(struct xdp_md *ctx, struct pkt *p)
 static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 {
 	struct lb_addr error_dst = p->dst;
-	struct pkt quoted = {};
+	struct pkt quoted = {.v6 = p->v6};
 	struct udphdr *ports; /* TCP's ports lie in the same place */
 	int reason;
 
 	quoted.l3_off = p->l4_off + sizeof(struct icmphdr);
 	quoted.end = p->end;
-	reason = p->flags & LB_PKT_V6 ? parse_v6(ctx, &quoted) : parse_v4(ctx, &quoted);
+	reason = p->v6 ? parse_v6(ctx, &quoted) : parse_v4(ctx, &quoted);
 	if (reason || quoted.flags & (LB_PKT_NO_PORTS | LB_PKT_EXT_HEADERS) ||
 	    (quoted.proto != IPPROTO_TCP && quoted.proto != IPPROTO_UDP))
 		return LB_PASS_other_icmp;
@@ -141,7 +141,7 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 	int reason;
 
 	check_length(p);
-	if (!(p->flags & LB_PKT_NO_PORTS))
+	if (!has(p, LB_PKT_NO_PORTS))
 		type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
 	if (type && is_error(p, *type))
 		return quoted_flow(ctx, p);
@@ -150,15 +150,15 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 	reason = for_vip_address(p, LB_GO_ON);
 	if (reason)
 		return reason;
-	if (p->flags & LB_PKT_FRAGMENT)
+	if (has(p, LB_PKT_FRAGMENT))
 		return LB_DROP_fragment;
-	if (p->flags & LB_PKT_OPTIONS)
+	if (has(p, LB_PKT_OPTIONS))
 		return LB_DROP_ip_options;
 	if (!type)
 		return LB_DROP_runt;
-	if (p->flags & LB_PKT_BAD_LENGTH)
+	if (has(p, LB_PKT_BAD_LENGTH))
 		return LB_DROP_bad_length;
-	if (p->flags & LB_PKT_V6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr))
+	if (p->v6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr))
 		return LB_DROP_extension_headers;
 	return echo_reply(ctx, p);
 }
@@ -243,7 +243,7 @@ static __always_inline int too_big(struct xdp_md *ctx, struct pkt *p, const stru
 	struct mac mac;
 
 	/* Never an ICMP error about an ICMP error (RFC 1122, 3.2.2). */
-	if (!knobs.oversize_reply || p->flags & LB_PKT_ICMP_ERROR)
+	if (!knobs.oversize_reply || has(p, LB_PKT_ICMP_ERROR))
 		return LB_DROP_too_big;
 	if (!second_allows(&cpu->too_big_replies, bpf_ktime_get_coarse_ns(),
 			   knobs.too_big_replies_per_second))
@@ -253,7 +253,7 @@ static __always_inline int too_big(struct xdp_md *ctx, struct pkt *p, const stru
 	mac = l2.dst;
 	l2.dst = l2.src;
 	l2.src = mac;
-	if (p->flags & LB_PKT_V6)
+	if (p->v6)
 		return too_big_reply_v6(ctx, p, &l2, client, mtu);
 	return too_big_reply_v4(ctx, p, &l2, client, mtu);
 }

@@ -50,6 +50,39 @@ static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
 	return at + 2;
 }
 
+/*
+ * After bpf_xdp_adjust_head(ctx, -room): moves the Ethernet header and its tags to the front,
+ * towards the gateway. Returns the place of the network header, or NULL.
+ */
+static __always_inline void *move_l2(struct xdp_md *ctx, const struct pkt *p, __u32 room,
+				     const struct mac *gateway, __be16 proto)
+{
+	void *at = pkt_data(ctx);
+	struct l2_header *old = at + room;
+	struct l2_header *new = at;
+	struct mac us;
+	__be32 tags[2];
+
+	if (at + room + ETH_HLEN + sizeof(tags) > pkt_end(ctx))
+		return NULL;
+	us = old->dst;
+	tags[0] = old->tags[0];
+	tags[1] = old->tags[1];
+	new->dst = *gateway;
+	new->src = us;
+	at += 2 * ETH_ALEN;
+	if (p->l3_off >= ETH_HLEN + 4) {
+		*(__be32 *)at = tags[0];
+		at += 4;
+	}
+	if (p->l3_off >= ETH_HLEN + 8) {
+		*(__be32 *)at = tags[1];
+		at += 4;
+	}
+	*(__be16 *)at = proto;
+	return at + 2;
+}
+
 static __always_inline void swap_macs(struct ethhdr *eth)
 {
 	struct mac *macs = (struct mac *)eth;

@@ -16,6 +16,24 @@ struct {
 } vips SEC(".maps");
 
 /*
+ * What the packet path reads of `vips`: one array of buckets, built aside and swapped whole.
+ * BPF_F_MMAPABLE: the control plane fills it in memory.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(map_flags, BPF_F_MMAPABLE);
+			__uint(max_entries, LB_VIP_BUCKETS);
+			__uint(key_size, sizeof(__u32));
+			__uint(value_size, sizeof(struct vip_bucket));
+		});
+} vip_index SEC(".maps");
+
+/*
  * VIP id → its ring map; empty: no usable real. BPF_F_MMAPABLE: the control plane fills a ring in
  * memory instead of with sixteen thousand system calls.
  */
@@ -42,12 +60,43 @@ struct {
 } reals SEC(".maps");
 
 /*
- * CPU → its connection table. CPUs that should get no packets share a small one, which also lies at
- * LB_SHARED_TABLE. The sizes come with the inner maps.
+ * Bank and CPU → the CPU's connection table, of kind SETS: one map for either family, and of kind
+ * LRU. At LB_SHARED_TABLE lies the small one for CPUs without a table of their own, which is of
+ * kind LRU in any case: several CPUs may write to it at once. Each lies on its CPU's NUMA node. The
+ * sizes come with the inner maps. BPF_F_MMAPABLE: values begin at a page, and thus sets at a cache
+ * line.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, LB_MAX_CPUS + 1);
+	__uint(max_entries, LB_TABLE_PLACES);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+			__uint(max_entries, 1);
+			__uint(key_size, sizeof(__u32));
+			__uint(value_size, sizeof(struct flow4_set));
+		});
+} flows4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LB_TABLE_PLACES);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+			__uint(max_entries, 1);
+			__uint(key_size, sizeof(__u32));
+			__uint(value_size, sizeof(struct flow6_set));
+		});
+} flows6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LB_TABLE_PLACES + 1);
 	__type(key, __u32);
 	__array(
 		values, struct {
@@ -119,5 +168,8 @@ struct {
 /* Brings the structs of nested maps into the object's BTF, which Rust's types come from. */
 const volatile struct flow_key lb_btf_flow_key = {};
 const volatile struct flow lb_btf_flow = {};
+const volatile struct flow4_set lb_btf_flow4_set = {};
+const volatile struct flow6_set lb_btf_flow6_set = {};
+const volatile struct vip_bucket lb_btf_vip_bucket = {};
 
 #endif

@@ -61,7 +61,7 @@ static __always_inline void parse_l4(struct xdp_md *ctx, struct pkt *p)
 	struct tcphdr *tcp;
 
 	check_length(p);
-	if (p->flags & LB_PKT_NO_PORTS)
+	if (has(p, LB_PKT_NO_PORTS))
 		return;
 	ports = packet_at(ctx, p, p->l4_off, sizeof(ports->source) + sizeof(ports->dest));
 	if (!ports) {
@@ -178,7 +178,6 @@ static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
 
 	if (!ip || ip->version != 6)
 		return LB_PASS_bad_ip_header;
-	p->flags |= LB_PKT_V6;
 	addr_from_v6(&p->src, &ip->saddr);
 	addr_from_v6(&p->dst, &ip->daddr);
 	/*
@@ -194,6 +193,75 @@ static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
 	p->l4_off = p->l3_off + sizeof(*ip);
 	walk_ext_headers(ctx, p);
 	return LB_GO_ON;
+}
+
+/*
+ * Most packets are plain: untagged, TCP or UDP right behind an IP header without options and no
+ * fragment, whole, and the frame no shorter than with a TCP header. What has to be found out about
+ * others is a constant in the code for these. A parser of plain packets returns whether the packet
+ * is one; struct pkt is unusable if not.
+ */
+static __always_inline int parse_plain_l4(const void *l4, struct pkt *p)
+{
+	const struct udphdr *ports = l4; /* TCP's ports lie in the same place */
+	const struct tcphdr *tcp = l4;
+	__u32 header = sizeof(*ports);
+
+	p->sport = ports->source;
+	p->dport = ports->dest;
+	p->plain = 1;
+	p->flags = 0;
+	if (p->proto == IPPROTO_TCP) {
+		header = sizeof(*tcp);
+		p->flags = (tcp->syn ? LB_PKT_SYN : 0) | (tcp->rst ? LB_PKT_RST : 0);
+	} else if (p->proto != IPPROTO_UDP) {
+		return 0;
+	}
+	p->end = p->l3_off + p->ip_len;
+	return p->end <= p->frame_len && p->l4_off + header <= p->end;
+}
+
+static __always_inline int parse_plain_v4(struct xdp_md *ctx, struct pkt *p)
+{
+	struct ethhdr *eth = pkt_data(ctx);
+	struct iphdr *ip = (void *)(eth + 1);
+
+	if ((void *)(ip + 1) + sizeof(struct tcphdr) > pkt_end(ctx))
+		return 0;
+	if (eth->h_proto != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
+	    ip->frag_off & bpf_htons(LB_IP_FRAGMENT))
+		return 0;
+	p->v6 = 0;
+	p->l3_off = sizeof(*eth);
+	p->l4_off = sizeof(*eth) + sizeof(*ip);
+	addr_from_v4(&p->src, ip->saddr);
+	addr_from_v4(&p->dst, ip->daddr);
+	p->proto = ip->protocol;
+	p->tos = ip->tos;
+	p->ip_len = bpf_ntohs(ip->tot_len);
+	return parse_plain_l4(ip + 1, p);
+}
+
+static __always_inline int parse_plain_v6(struct xdp_md *ctx, struct pkt *p)
+{
+	struct ethhdr *eth = pkt_data(ctx);
+	struct ipv6hdr *ip = (void *)(eth + 1);
+
+	if ((void *)(ip + 1) + sizeof(struct tcphdr) > pkt_end(ctx))
+		return 0;
+	if (eth->h_proto != bpf_htons(ETH_P_IPV6) || ip->version != 6)
+		return 0;
+	p->v6 = 1;
+	p->l3_off = sizeof(*eth);
+	p->l4_off = sizeof(*eth) + sizeof(*ip);
+	addr_from_v6(&p->src, &ip->saddr);
+	addr_from_v6(&p->dst, &ip->daddr);
+	if (addr_is_v4(&p->src) || addr_is_v4(&p->dst))
+		return 0;
+	p->proto = ip->nexthdr;
+	p->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+	p->ip_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	return parse_plain_l4(ip + 1, p);
 }
 
 #endif

@@ -15,18 +15,21 @@
 #include <bpf/bpf_helpers.h>
 #include "abi.h"
 
-#define LB_PKT_V6	   (1 << 0)
-#define LB_PKT_OPTIONS	   (1 << 1) /* IPv4 header longer than 20 bytes */
-#define LB_PKT_FRAGMENT	   (1 << 2)
-#define LB_PKT_NO_PORTS	   (1 << 3) /* the transport header's ports are not in this packet */
-#define LB_PKT_RUNT	   (1 << 4) /* ends before the end of its transport header */
-#define LB_PKT_BAD_LENGTH  (1 << 5) /* the IP header says that it is longer than the frame */
-#define LB_PKT_EXT_HEADERS (1 << 6) /* what its extension headers lead to was not found */
-#define LB_PKT_SYN	   (1 << 7)
-#define LB_PKT_RST	   (1 << 8)
-#define LB_PKT_ICMP_ERROR  (1 << 9)  /* src, ports and proto are the quoted flow's, swapped */
-#define LB_PKT_FOREIGN	   (1 << 10) /* came in by an interface that is not served */
+#define LB_PKT_OPTIONS	   (1 << 0) /* IPv4 header longer than 20 bytes */
+#define LB_PKT_FRAGMENT	   (1 << 1)
+#define LB_PKT_NO_PORTS	   (1 << 2) /* the transport header's ports are not in this packet */
+#define LB_PKT_RUNT	   (1 << 3) /* ends before the end of its transport header */
+#define LB_PKT_BAD_LENGTH  (1 << 4) /* the IP header says that it is longer than the frame */
+#define LB_PKT_EXT_HEADERS (1 << 5) /* what its extension headers lead to was not found */
+#define LB_PKT_SYN	   (1 << 6)
+#define LB_PKT_RST	   (1 << 7)
+#define LB_PKT_ICMP_ERROR  (1 << 8) /* src, ports and proto are the quoted flow's, swapped */
+#define LB_PKT_FOREIGN	   (1 << 9) /* came in by an interface that is not served */
 
+/*
+ * Never give a helper the address of a member: clang keeps a struct in registers, and knows what it
+ * holds, only while its address stays within the program.
+ */
 struct pkt {
 	struct lb_addr src; /* the client, IPv4 as IPv4-mapped */
 	struct lb_addr dst;
@@ -38,6 +41,8 @@ struct pkt {
 	__u32 end;	 /* where the packet ends; what the frame has behind it is padding */
 	__u32 l3_off;	 /* 14, and 4 for every VLAN tag */
 	__u32 l4_off;
+	__u8 v6;    /* a constant in the code for either family */
+	__u8 plain; /* a constant: no flags but LB_PKT_SYN and LB_PKT_RST (parse.h) */
 	__u8 proto;
 	__u8 tos;
 	__u32 vip;  /* id, once has_vip */
@@ -53,6 +58,23 @@ struct pkt {
  */
 #define LB_MAX_L4_OFF 511
 #define LB_OFF_MASK   1023
+
+#define LB_PKT_PLAIN (LB_PKT_SYN | LB_PKT_RST)
+
+static __always_inline int has(const struct pkt *p, __u32 flags)
+{
+	return p->flags & (p->plain ? flags & LB_PKT_PLAIN : flags);
+}
+
+/*
+ * A reason with which few packets end. Without the barrier, clang prepares it, and all that goes
+ * with it, in the code that every packet runs.
+ */
+static __always_inline int rarely(int reason)
+{
+	asm volatile("" : "+r"(reason));
+	return reason;
+}
 
 static __always_inline void *pkt_data(struct xdp_md *ctx)
 {

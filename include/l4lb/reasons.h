@@ -43,7 +43,8 @@
 	X(expired, "UDP flow silent for longer than the timeout: selected again")                  \
 	X(inserted, "flow remembered")                                                             \
 	X(flood, "flow not remembered: too many new flows on this CPU within the second")          \
-	X(no_table, "no connection table for this CPU: balanced by the ring alone")                \
+	X(shared_table, "packet on a CPU without a connection table of its own: the shared one")   \
+	X(no_table, "no connection table at all: balanced by the ring alone")                      \
 	X(server_id_known, "packet with the server id of a real")                                  \
 	X(server_id_unknown,                                                                       \
 	  "packet with a server id that is zero, unknown or of a real that is down")

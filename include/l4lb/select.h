@@ -6,49 +6,11 @@
 #include "flow.h"
 #include "hash.h"
 #include "quic.h"
+#include "vips.h"
 
 /* Seeds of the flow hash. Part of the agreement with Katran. */
 #define LB_FLOW_SEED	33554944
 #define LB_FLOW_SEED_V6 512
-
-/*
- * Finds the VIP that the packet is for. Without readable ports: the marker of the address, which
- * says that there are VIPs of this protocol. It is copied: the kernel gives the element of an entry
- * that is written anew to the next one at once, under the eyes of those who found it.
- */
-static __always_inline int find_vip(const struct pkt *p, struct vip *found)
-{
-	struct vip_key key = {.addr = p->dst, .port = p->dport, .proto = p->proto};
-	struct vip *vip = bpf_map_lookup_elem(&vips, &key);
-
-	if (!vip && key.port) {
-		key.port = 0;
-		vip = bpf_map_lookup_elem(&vips, &key);
-	}
-	if (!vip)
-		return 0;
-	*found = *vip;
-	return p->flags & LB_PKT_NO_PORTS || !(found->flags & LB_VIP_MARKER);
-}
-
-/* Whether some VIP has the packet's destination address. */
-static __always_inline int is_vip_address(const struct pkt *p)
-{
-	struct vip_key key = {.addr = p->dst, .proto = IPPROTO_ICMP};
-
-	return bpf_map_lookup_elem(&vips, &key) != NULL;
-}
-
-/*
- * How a packet ends that ends with `reason` if it is for a VIP address, and came in by an interface
- * on which this instance serves them.
- */
-static __always_inline int for_vip_address(const struct pkt *p, int reason)
-{
-	if (!is_vip_address(p))
-		return LB_PASS_not_vip;
-	return p->flags & LB_PKT_FOREIGN ? LB_PASS_other_interface : reason;
-}
 
 /*
  * What the VIP's hash mode leaves of the 5-tuple. The packet's own client address and port follow
@@ -56,18 +18,28 @@ static __always_inline int for_vip_address(const struct pkt *p, int reason)
  */
 static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, struct flow_key *key)
 {
-	if (vip->flags & LB_VIP_IGNORE_SPORT)
-		p->sport = 0;
-	if (vip->flags & LB_VIP_IGNORE_DPORT)
-		p->dport = 0;
 	key->sport = p->sport;
-	if (vip->flags & LB_VIP_DPORT_ONLY) {
-		__builtin_memset(&p->src, 0, sizeof(p->src));
-		key->sport = p->dport;
+	if (vip->flags & LB_VIP_REDUCED_KEY) {
+		if (vip->flags & LB_VIP_IGNORE_SPORT)
+			key->sport = p->sport = 0;
+		if (vip->flags & LB_VIP_IGNORE_DPORT)
+			p->dport = 0;
+		if (vip->flags & LB_VIP_DPORT_ONLY) {
+			__builtin_memset(&p->src, 0, sizeof(p->src));
+			key->sport = p->dport;
+		}
 	}
 	key->dport = p->dport;
 	key->src = p->src;
 	key->vip = vip->serial;
+}
+
+/* A division costs as much as all of jhash. 65537 is 2^16 + 1: what 2^16 stands for is -1. */
+static __always_inline __u32 mod_65537(__u32 hash)
+{
+	__s32 rest = (__s32)(hash & 0xffff) - (__s32)(hash >> 16);
+
+	return rest < 0 ? rest + 65537 : rest;
 }
 
 static __always_inline __u32 ring_slot(const struct pkt *p, const struct flow_key *key)
@@ -75,9 +47,9 @@ static __always_inline __u32 ring_slot(const struct pkt *p, const struct flow_ke
 	__u32 ports, src = key->src.word[3];
 
 	__builtin_memcpy(&ports, &key->sport, sizeof(ports));
-	if (p->flags & LB_PKT_V6)
+	if (p->v6)
 		src = jhash_16bytes(key->src.word, LB_FLOW_SEED_V6);
-	return jhash_2words(src, ports, LB_FLOW_SEED) % LB_RING_SIZE;
+	return mod_65537(jhash_2words(src, ports, LB_FLOW_SEED));
 }
 
 static __always_inline struct real *ring_select(struct pkt *p, const struct vip *vip,
@@ -109,7 +81,7 @@ static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct 
 	__u32 id, *known;
 
 	/* An ICMP error quotes too little of the packet. */
-	if (!(vip->flags & LB_VIP_QUIC_SERVER_ID) || p->flags & LB_PKT_ICMP_ERROR)
+	if (has(p, LB_PKT_ICMP_ERROR))
 		return NULL;
 	found = quic_server_id(ctx, p);
 	if (found == QUIC_NO_SERVER_ID)
@@ -127,52 +99,84 @@ static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct 
 }
 
 /* Brings the table in line with the real that an id in the packet named. */
-static __always_inline void flow_follow(struct pkt *p, void *table, const struct flow_key *key,
+static __always_inline void flow_follow(struct pkt *p, const struct flow_key *key,
 					const struct real *real, struct cpu_state *cpu)
 {
-	struct flow *flow = bpf_map_lookup_elem(table, key);
+	struct flow_place place = {};
+	struct remembered flow = {};
+	int known, admitted;
 
-	if (flow && flow->real == p->real && flow->generation == real->generation)
-		flow->last_seen = bpf_ktime_get_coarse_ns();
-	else
-		flow_insert(p, table, key, real, flow, cpu);
+	if (!find_place(p, key, cpu, &place))
+		return;
+	known = recall(p, &place, key, cpu, &flow);
+	if (known && !flow.expired && flow.real == p->real && flow.generation == real->generation)
+		return;
+	admitted = admit_flow(cpu);
+	if (admitted || known)
+		flow_put(p, &place, key, real, !admitted, cpu);
+}
+
+/*
+ * The real of a flow that is looked for in the table, or else in the ring and then remembered. Sets
+ * *why.
+ */
+static __always_inline struct real *flow_select(struct pkt *p, const struct vip *vip,
+						const struct flow_key *key, struct cpu_state *cpu,
+						int *why)
+{
+	struct flow_place place = {};
+	int admitted = 0, known_only = 0, found = 0;
+	struct real *real;
+
+	if (has(p, LB_PKT_SYN)) {
+		cpu->table[LB_TABLE_miss_syn]++;
+		admitted = !has(p, LB_PKT_RST) && admit_flow(cpu);
+		/*
+		 * A client that uses its port again must not find the table pointing elsewhere than
+		 * its SYN went. It cannot, while the ring is the one that the table was filled by:
+		 * a flood of SYNs then leaves the table alone.
+		 */
+		known_only = !admitted && vip->flags & LB_VIP_RING_CHANGED;
+		if (admitted || known_only)
+			found = find_place(p, key, cpu, &place);
+	} else {
+		found = find_place(p, key, cpu, &place);
+		if (found) {
+			real = flow_lookup(p, vip, &place, key, cpu);
+			if (real) {
+				*why = LB_TX_connection_table;
+				return real;
+			}
+			admitted = !has(p, LB_PKT_RST | LB_PKT_ICMP_ERROR) && admit_flow(cpu);
+		}
+	}
+	*why = LB_TX_ring;
+	p->new_flow = !has(p, LB_PKT_RST | LB_PKT_ICMP_ERROR);
+	real = ring_select(p, vip, key);
+	if (real && found && (admitted || known_only))
+		flow_put(p, &place, key, real, known_only, cpu);
+	return real;
 }
 
 /* Sets *real and p->real and returns why it is these; or returns the reason to drop the packet. */
 static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const struct vip *vip,
 				       struct cpu_state *cpu, struct real **real)
 {
+	int stateful = !(vip->flags & LB_VIP_STATELESS);
+	int why = LB_TX_ring;
 	struct flow_key key;
-	void *table = NULL;
 
 	flow_key_of(p, vip, &key);
-	if (!(vip->flags & LB_VIP_STATELESS)) {
-		table = flow_table();
-		if (!table)
-			cpu->table[LB_TABLE_no_table]++;
+	if (vip->flags & LB_VIP_QUIC_SERVER_ID) {
+		*real = server_id_select(ctx, p, vip, cpu);
+		if (*real) {
+			if (stateful)
+				flow_follow(p, &key, *real, cpu);
+			return LB_TX_server_id;
+		}
 	}
-	*real = server_id_select(ctx, p, vip, cpu);
-	if (*real) {
-		if (table)
-			flow_follow(p, table, &key, *real, cpu);
-		return LB_TX_server_id;
-	}
-	if (table) {
-		if (p->flags & LB_PKT_SYN)
-			cpu->table[LB_TABLE_miss_syn]++;
-		else
-			*real = flow_lookup(p, vip, table, &key, cpu);
-		if (*real)
-			return LB_TX_connection_table;
-	}
-	*real = ring_select(p, vip, &key);
-	if (!*real)
-		return LB_DROP_no_real;
-	if (table && !(p->flags & (LB_PKT_RST | LB_PKT_ICMP_ERROR))) {
-		p->new_flow = 1;
-		flow_insert(p, table, &key, *real, NULL, cpu);
-	}
-	return LB_TX_ring;
+	*real = stateful ? flow_select(p, vip, &key, cpu, &why) : ring_select(p, vip, &key);
+	return *real ? why : LB_DROP_no_real;
 }
 
 #endif

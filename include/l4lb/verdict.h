@@ -15,7 +15,8 @@ static __always_inline void count(struct count *count, const struct pkt *p)
 
 static __always_inline void count_vip(const struct pkt *p, int reason)
 {
-	struct vip_count *vip = bpf_map_lookup_elem(&vip_counts, &p->vip);
+	__u32 id = p->vip;
+	struct vip_count *vip = bpf_map_lookup_elem(&vip_counts, &id);
 
 	if (!vip)
 		return;
@@ -29,7 +30,8 @@ static __always_inline void count_vip(const struct pkt *p, int reason)
 
 static __always_inline void count_real(const struct pkt *p)
 {
-	struct count *real = bpf_map_lookup_elem(&real_counts, &p->real);
+	__u32 id = p->real;
+	struct count *real = bpf_map_lookup_elem(&real_counts, &id);
 
 	if (real)
 		count(real, p);

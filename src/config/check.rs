@@ -89,6 +89,16 @@ impl Config {
         if table.udp_timeout_seconds == 0 {
             return Err(ConfigError::at(key("udp_timeout_seconds"), "must be at least 1"));
         }
+        if table.udp_timeout_seconds > consts::MAX_UDP_TIMEOUT_SECONDS {
+            return Err(ConfigError::at(
+                key("udp_timeout_seconds"),
+                format!(
+                    "{} is above the most that is supported, {}",
+                    table.udp_timeout_seconds,
+                    consts::MAX_UDP_TIMEOUT_SECONDS
+                ),
+            ));
+        }
         if table.new_connections_per_second == 0 {
             return Err(ConfigError::at(key("new_connections_per_second"), "must be at least 1"));
         }

@@ -15,6 +15,7 @@ use super::Running;
 use super::RunningReal;
 use super::RunningVip;
 use super::Write;
+use super::cleared;
 use super::diff;
 use crate::abi;
 use crate::abi::consts;
@@ -61,7 +62,10 @@ impl Maps {
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)),
             Write::Vips(entries) => self.vips.extend(entries.iter().copied()),
             Write::RemoveVip(key) => drop(self.vips.remove(key)),
-            Write::ClearVipCounts(_) => {}
+            Write::VipIndex
+            | Write::ForgetReals(_)
+            | Write::ForgetVipsBut(_)
+            | Write::ClearVipCounts(_) => {}
             Write::Rings(rings) => self.rings.extend(rings.iter().cloned()),
             Write::RemoveRing(id) => drop(self.rings.remove(id)),
             Write::VipReals(entries) => self.vip_reals.extend(
@@ -363,7 +367,42 @@ fn an_id_is_used_again_under_another_generation() {
     go(&mut maps, &Table { vips: [(vip, VipSpec::default())].into(), ..Table::default() }, None);
     assert!(maps.rings.is_empty(), "the old ring stayed");
     go(&mut maps, &with(2), None);
-    assert_eq!(maps.reals.keys().collect::<Vec<_>>(), [&1]);
+    assert_eq!(
+        maps.reals.keys().collect::<Vec<_>>(),
+        [&1, &2],
+        "an id that nobody had comes first"
+    );
+    go(&mut maps, &Table { vips: [(vip, VipSpec::default())].into(), ..Table::default() }, None);
+    let other = RunningReal { generation: 9, live: false, address: real(3) };
+    maps.reals.extend((2..consts::REAL_IDS).map(|id| (id, other)));
+    go(&mut maps, &with(2), None);
+    assert!(maps.reals[&1].live);
     assert!(!maps.may_keep(&vip, 1, 1));
     assert!(maps.may_keep(&vip, 1, maps.reals[&1].generation));
+}
+
+#[test]
+fn flows_are_forgotten_before_a_generation_or_a_serial_comes_back() {
+    let vip =
+        Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
+    let up = RealSpec { weight: 1, state: RealState::Up };
+    let spec = VipSpec { reals: [(real(1), up)].into(), ..VipSpec::default() };
+    let wanted = Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() };
+    let used = RunningReal { generation: 1, live: false, address: real(2) };
+    let running = Running {
+        reals: (1..consts::REAL_IDS).map(|id| (id, used)).collect(),
+        next_serial: consts::MAX_SERIAL + 1,
+        ..Running::default()
+    };
+    assert_eq!(cleared(&RunningReal { generation: consts::MAX_GENERATION, ..used }).generation, 1);
+    let writes = diff(&running, &wanted).writes;
+    let place = |matches: fn(&Write) -> bool| writes.iter().position(matches).unwrap();
+    assert!(
+        place(|write| matches!(write, Write::ForgetReals(ids) if ids.contains(&1)))
+            < place(|write| matches!(write, Write::Reals(_)))
+    );
+    assert!(
+        place(|write| matches!(write, Write::ForgetVipsBut(kept) if kept.is_empty()))
+            < place(|write| matches!(write, Write::Serials { next_serial: 2 }))
+    );
 }

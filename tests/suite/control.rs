@@ -234,7 +234,7 @@ fn reports_for_programs() {
         (vec!["save"], "/vips/0/reals/1/address"),
         (vec!["status"], "/interfaces/uplink/mode"),
         (vec!["status"], "/vips/0/reals/0/share"),
-        (vec!["status"], "/tables/0/used"),
+        (vec!["status"], "/tables/0/used_ipv4"),
         (vec!["stats"], "/total/packets"),
         (vec!["stats"], "/vips/tcp:~1~110.200.1.1:80/dropped"),
         (vec!["vip", "list"], "/0/protocol"),

@@ -118,8 +118,9 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
         "interfaces": interfaces,
         // Room for every flow, and no limit that depends on the time that a test takes.
         "connection_table": {
+            "kind": pick(rng, &["set-associative", "lru"]),
             "entries": 400_000,
-            "udp_timeout_seconds": 100_000,
+            "udp_timeout_seconds": 28_000,
             "new_connections_per_second": u32::MAX,
         },
         "packets": {

@@ -94,14 +94,17 @@ pub(crate) fn status(instance: &Instance, json: bool) -> Result {
     output::line("(a real's packets and bytes are those of all its VIPs)")?;
     output::line("")?;
     output::table(
-        ["CONNECTION TABLE", "ENTRIES", "USED", ""],
-        &[1, 2, 3],
+        ["CONNECTION TABLE", "ENTRIES", "IPV4", "", "IPV6", ""],
+        &[1, 2, 3, 4, 5],
         status.tables.iter().map(|table| {
+            let share = |used| output::percent(f64::from(used) / f64::from(table.entries.max(1)));
             [
                 table.cpu.map_or_else(|| "other CPUs".to_owned(), |cpu| format!("CPU {cpu}")),
                 table.entries.to_string(),
-                table.used.to_string(),
-                output::percent(f64::from(table.used) / f64::from(table.entries.max(1))),
+                table.used_ipv4.to_string(),
+                share(table.used_ipv4),
+                table.used_ipv6.to_string(),
+                share(table.used_ipv6),
             ]
         }),
     )?;

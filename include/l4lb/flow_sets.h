@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * A connection table of sets, in an array that one CPU alone writes to.
+ *
+ * A keyed hash gives a flow its set, of LB_SET_WAYS entries in the order of their last use. A
+ * packet moves its flow's entry to the front. A new flow takes a free entry, or begins in the
+ * middle: the last entry goes, and the first half belongs to flows of which a second packet came. A
+ * flood of packets without a second one can push out nothing else than its own kind and what was
+ * idle long.
+ *
+ * The kernel's LRU hash costs three to four cache lines a packet and up to a microsecond an insert;
+ * here it is one line (IPv6: two), and a sixth of the memory (docs/performance.md).
+ */
+#ifndef L4LB_FLOW_SETS_H
+#define L4LB_FLOW_SETS_H
+
+#include "config.h"
+#include "maps.h"
+#include "pkt.h"
+#include "vips.h"
+
+#define LB_SET_MIDDLE (LB_SET_WAYS / 2)
+
+/* What a table says of a flow, whatever its kind. */
+struct remembered {
+	__u32 real;
+	__u32 generation; /* of the real when the flow was given to it */
+	int expired;
+};
+
+/* An entry without what changes: compared, and copied, as words. */
+struct flow_words {
+	__u64 src_high; /* IPv6 */
+	__u64 src_low;
+	__u64 ports; /* and the source of IPv4: the first half of struct flow_entry */
+	__u32 vip;
+};
+
+static __always_inline void flow_words_of(const struct flow_key *key, int v6,
+					  struct flow_words *words)
+{
+	__u64 ports = (__u64)key->dport << 16 | key->sport;
+
+	words->src_high = addr_high(&key->src);
+	words->src_low = addr_low(&key->src);
+	words->ports = ports << 32 | (v6 ? 0 : key->src.word[3]);
+	words->vip = key->vip;
+}
+
+/*
+ * Which of `sets` a flow belongs to. Multiplied by odd numbers that nobody knows, so that nobody
+ * can aim at a set; the second multiplication spreads what the first has left of patterns.
+ */
+static __always_inline __u32 set_of(const struct flow_words *words, int v6, __u32 sets)
+{
+	__u64 hash = words->ports * knobs.table_secret[0] + words->vip;
+
+	if (v6) {
+		hash += words->src_high * knobs.table_secret[1];
+		hash += words->src_low * knobs.table_secret[2];
+	}
+	hash ^= hash >> 32;
+	hash *= knobs.table_secret[1];
+	return (hash >> 32) * sets >> 32;
+}
+
+static __always_inline __u64 *entry_words_at(void *set, int way, int v6)
+{
+	return v6 ? (__u64 *)&((struct flow6_set *)set)->entry[way]
+		  : (__u64 *)&((struct flow4_set *)set)->entry[way];
+}
+
+static __always_inline struct flow_entry *entry_at(void *set, int way, int v6)
+{
+	return v6 ? &((struct flow6_set *)set)->entry[way].rest
+		  : &((struct flow4_set *)set)->entry[way];
+}
+
+static __always_inline int entry_is(void *set, int way, int v6, const struct flow_words *words)
+{
+	struct flow_entry *entry = entry_at(set, way, v6);
+	__u64 *at = entry_words_at(set, way, v6);
+
+	if (*(__u64 *)entry != words->ports || entry->vip_generation >> 8 != words->vip)
+		return 0;
+	return !v6 || (at[0] == words->src_high && at[1] == words->src_low);
+}
+
+/* A whole entry, IPv4 in the first two. */
+struct entry_words {
+	__u64 word[4];
+};
+
+/* Puts an entry in at a place and returns what was there. */
+static __always_inline struct entry_words swap_entry(void *set, int way, int v6,
+						     struct entry_words new)
+{
+	__u64 *at = entry_words_at(set, way, v6);
+	struct entry_words old = {};
+
+#pragma unroll
+	for (int i = 0; i < (v6 ? 4 : 2); i++) {
+		old.word[i] = at[i];
+		at[i] = new.word[i];
+	}
+	return old;
+}
+
+static __always_inline struct entry_words make_entry(int v6, const struct flow_words *flow,
+						     __u32 generation, __u32 real, __u16 seen)
+{
+	struct entry_words entry = {.word = {flow->src_high, flow->src_low}};
+	__u64 *tail = &entry.word[v6 ? 2 : 0];
+
+	tail[0] = flow->ports;
+	tail[1] = (__u64)seen << 48 | (__u64)real << 32 | flow->vip << 8 | generation;
+	return entry;
+}
+
+/* Which entry of the set the flow has, or -1. */
+static __always_inline int way_of(void *set, int v6, const struct flow_words *words)
+{
+#pragma unroll
+	for (int way = 0; way < LB_SET_WAYS; way++)
+		if (entry_is(set, way, v6, words))
+			return way;
+	return -1;
+}
+
+/* Marks an entry as used now. */
+static __always_inline void sets_touch(void *set, int way, int v6, const struct flow_words *words,
+				       const struct remembered *flow, __u16 now)
+{
+	struct flow_entry *first = entry_at(set, 0, v6);
+	struct entry_words entry;
+
+	if (!way) {
+		/* A cache line that is not written to needs not be written back. */
+		if (first->seen != now)
+			first->seen = now;
+		return;
+	}
+	entry = make_entry(v6, words, flow->generation, flow->real, now);
+#pragma unroll
+	for (int i = 0; i < LB_SET_WAYS; i++) {
+		entry = swap_entry(set, i, v6, entry);
+		if (i == way)
+			return;
+	}
+}
+
+/* Whether the set has the flow, and what it says. */
+static __always_inline int sets_recall(const struct pkt *p, void *set,
+				       const struct flow_words *words, struct cpu_state *cpu,
+				       struct remembered *flow)
+{
+	int way = way_of(set, p->v6, words);
+	struct flow_entry *entry;
+	__u16 now;
+
+	if (way < 0)
+		return 0;
+	entry = entry_at(set, way, p->v6);
+	flow->real = entry->real;
+	flow->generation = entry->vip_generation & LB_MAX_GENERATION;
+	flow->expired = 0;
+	if (p->proto == IPPROTO_UDP)
+		cpu->now = bpf_ktime_get_coarse_ns();
+	now = cpu->now >> LB_SEEN_SHIFT;
+	if (p->proto == IPPROTO_UDP)
+		flow->expired = (__u16)(now - entry->seen) > knobs.udp_timeout >> LB_SEEN_SHIFT;
+	if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR))
+		sets_touch(set, way, p->v6, words, flow, now);
+	return 1;
+}
+
+/* Writes the flow's entry; with `known_only`, unless it has none. */
+static __always_inline void sets_put(const struct pkt *p, void *set, const struct flow_words *words,
+				     const struct remembered *flow, __u64 now, int known_only)
+{
+	__u16 seen = now >> LB_SEEN_SHIFT;
+	struct entry_words entry = make_entry(p->v6, words, flow->generation, flow->real, seen);
+	int way = way_of(set, p->v6, words);
+
+	if (way < 0) {
+		if (known_only)
+			return;
+#pragma unroll
+		for (int i = LB_SET_WAYS - 1; i >= 0; i--)
+			if (!(entry_at(set, i, p->v6)->vip_generation >> 8))
+				way = i;
+	}
+	if (way >= 0) {
+		swap_entry(set, way, p->v6, entry);
+		return;
+	}
+#pragma unroll
+	for (int i = LB_SET_MIDDLE; i < LB_SET_WAYS; i++)
+		entry = swap_entry(set, i, p->v6, entry);
+}
+
+#endif

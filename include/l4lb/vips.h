@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Which VIP a packet is for.
+ *
+ * `vip_index` holds the keys of `vips` laid out for the packet path: an array, which is read
+ * without a call, where `vips` takes a third of what a packet costs. The control plane swaps it
+ * whole; a key that found no room in its bucket, and every key while there is no index, is looked
+ * up in `vips`.
+ */
+#ifndef L4LB_VIPS_H
+#define L4LB_VIPS_H
+
+#include "maps.h"
+#include "pkt.h"
+
+static __always_inline __u64 addr_high(const struct lb_addr *addr)
+{
+	return (__u64)addr->word[1] << 32 | addr->word[0];
+}
+
+static __always_inline __u64 addr_low(const struct lb_addr *addr)
+{
+	return (__u64)addr->word[3] << 32 | addr->word[2];
+}
+
+/* The bucket of a key. src/vip_index.rs has the same: nobody has to guess VIPs, so no secret. */
+static __always_inline __u32 vip_bucket(const struct lb_addr *addr, __be16 port, __u8 proto)
+{
+	__u64 sum = addr_low(addr) + addr_high(addr) * LB_VIP_HASH_HIGH;
+
+	sum = (sum ^ ((__u32)proto << 16 | port)) * LB_VIP_HASH_SUM;
+	return sum >> (64 - LB_VIP_BUCKET_BITS);
+}
+
+/* Compares as few words as there are. */
+static __always_inline int vip_entry_is(const struct vip_entry *entry, const struct lb_addr *addr,
+					__be16 port, __u8 proto)
+{
+	const __u64 *words = (const __u64 *)entry;
+
+	return words[1] == addr_low(addr) &&
+	       *(const __u32 *)&entry->key.port == ((__u32)proto << 16 | port) &&
+	       words[0] == addr_high(addr);
+}
+
+/*
+ * Finds a key. The value is copied: the kernel gives the element of an entry that is written anew
+ * to the next one at once, under the eyes of those who found it.
+ */
+static __always_inline int lookup_vip(void *index, const struct lb_addr *addr, __be16 port,
+				      __u8 proto, struct vip *found)
+{
+	__u32 at = vip_bucket(addr, port, proto);
+	struct vip_bucket *bucket = NULL;
+	struct vip_entry *entry;
+
+	if (index)
+		bucket = bpf_map_lookup_elem(index, &at);
+	if (bucket) {
+		entry = &bucket->entry[0];
+		if (!vip_entry_is(entry, addr, port, proto)) {
+			entry = &bucket->entry[1];
+			if (!vip_entry_is(entry, addr, port, proto))
+				entry = NULL;
+		}
+		if (entry) {
+			*found = entry->vip;
+			return 1;
+		}
+	}
+	if (!bucket || bucket->entry[0].vip.flags & LB_VIP_BUCKET_FULL) {
+		struct vip_key key = {.addr = *addr, .port = port, .proto = proto};
+		struct vip *vip = bpf_map_lookup_elem(&vips, &key);
+
+		if (vip) {
+			*found = *vip;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void *vip_index_now(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&vip_index, &zero);
+}
+
+/*
+ * Finds the VIP that the packet is for. Without readable ports: the marker of the address, which
+ * says that there are VIPs of this protocol.
+ */
+static __always_inline int find_vip(const struct pkt *p, struct vip *found)
+{
+	void *index = vip_index_now();
+
+	if (!lookup_vip(index, &p->dst, p->dport, p->proto, found) &&
+	    (!p->dport || !lookup_vip(index, &p->dst, 0, p->proto, found)))
+		return 0;
+	return has(p, LB_PKT_NO_PORTS) || !(found->flags & LB_VIP_MARKER);
+}
+
+/* Whether some VIP has the packet's destination address. */
+static __always_inline int is_vip_address(const struct pkt *p)
+{
+	struct vip marker;
+
+	return lookup_vip(vip_index_now(), &p->dst, 0, IPPROTO_ICMP, &marker);
+}
+
+/*
+ * How a packet ends that ends with `reason` if it is for a VIP address, and came in by an interface
+ * on which this instance serves them.
+ */
+static __always_inline int for_vip_address(const struct pkt *p, int reason)
+{
+	if (!is_vip_address(p))
+		return LB_PASS_not_vip;
+	return has(p, LB_PKT_FOREIGN) ? LB_PASS_other_interface : reason;
+}
+
+#endif

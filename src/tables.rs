@@ -1,0 +1,328 @@
+//! Connection tables: what kinds there are, how large they are, and what is in them.
+//!
+//! `include/l4lb/flow_sets.h` says how a table of sets is used; the same place for a flow is found here,
+//! so that flows can move to tables of another size or kind.
+#![expect(unsafe_code, reason = "reads and writes memory that the kernel shares")]
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+use libbpf_rs::MapType;
+use memmap2::MmapOptions;
+use memmap2::MmapRaw;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::config::TableKind;
+use crate::maps::Map;
+use crate::maps::MapError;
+use crate::maps::create_inner;
+
+type Result<T> = std::result::Result<T, MapError>;
+
+/// IPv4 flows for which a table of sets has room, for each that was asked for. A flow can only be in its
+/// own set: the emptier the sets, the fewer of them are full when the table as a whole is not.
+const SLOTS_PER_IPV4_FLOW: u32 = 2;
+
+/// Flags of a table of sets, as maps.h has them.
+const SET_FLAGS: u32 = libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP;
+
+/// The IP version of packets: each has tables of its own in the kind of sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    fn entry_size(self) -> usize {
+        match self {
+            Self::V4 => size_of::<abi::flow_entry>(),
+            Self::V6 => size_of::<abi::flow6_entry>(),
+        }
+    }
+
+    fn set_size(self) -> usize {
+        self.entry_size() * consts::SET_WAYS as usize
+    }
+
+    /// Sets of a table of a size: see [`TableKind::size`].
+    pub(crate) fn sets(self, size: u32) -> u32 {
+        match self {
+            Self::V4 => size,
+            Self::V6 => size.div_ceil(SLOTS_PER_IPV4_FLOW),
+        }
+    }
+
+    fn map_name(self) -> &'static str {
+        match self {
+            Self::V4 => "flows4",
+            Self::V6 => "flows6",
+        }
+    }
+}
+
+impl TableKind {
+    /// Size of a table that is to have room for so many flows: elements of a table of kind LRU, IPv4 sets
+    /// of one of sets.
+    pub(crate) fn size(self, entries: u32) -> u32 {
+        match self {
+            Self::SetAssociative => entries.div_ceil(consts::SET_WAYS / SLOTS_PER_IPV4_FLOW),
+            Self::Lru => entries,
+        }
+    }
+
+    /// Flows for which a table of a size has room.
+    pub(crate) fn entries(self, size: u32) -> u32 {
+        match self {
+            Self::SetAssociative => size.saturating_mul(consts::SET_WAYS / SLOTS_PER_IPV4_FLOW),
+            Self::Lru => size,
+        }
+    }
+
+    /// As the program has it.
+    pub(crate) fn raw(self) -> u32 {
+        match self {
+            Self::SetAssociative => consts::TABLE_KIND_SETS,
+            Self::Lru => consts::TABLE_KIND_LRU,
+        }
+    }
+
+    pub(crate) fn from_raw(raw: u32) -> Self {
+        if raw == consts::TABLE_KIND_LRU { Self::Lru } else { Self::SetAssociative }
+    }
+}
+
+/// The tables of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tables {
+    pub(crate) kind: TableKind,
+    /// Which half of the outer maps holds them.
+    pub(crate) bank: u32,
+    /// CPU → size of its own table, the same for all. CPUs that are missing use the shared one.
+    pub(crate) own: BTreeMap<u32, u32>,
+}
+
+impl Tables {
+    /// The index of a CPU's table in the outer maps.
+    pub(crate) fn place(&self, cpu: u32) -> u32 {
+        self.bank * consts::MAX_CPUS + cpu
+    }
+
+    /// Size of every own table.
+    pub(crate) fn size(&self) -> u32 {
+        self.own.values().copied().max().unwrap_or_default()
+    }
+}
+
+/// A flow as a table holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    pub(crate) key: abi::flow_key,
+    pub(crate) real: u32,
+    pub(crate) generation: u32,
+    /// `CLOCK_MONOTONIC`, ns.
+    pub(crate) last_seen: u64,
+}
+
+impl Flow {
+    /// Whether its packets are IPv6. Where the VIP's hash mode leaves out the source, nobody knows: no.
+    pub(crate) fn is_v6(&self) -> bool {
+        let [a, b, c, _] = self.key.src.word;
+        [a, b] != [0, 0] || (c != 0 && c != 0xffff_u32.to_be())
+    }
+}
+
+/// A table of kind LRU.
+pub(crate) type LruTable = Map<abi::flow_key, abi::flow>;
+
+/// Creates a table of kind LRU.
+pub(crate) fn new_lru(entries: u32) -> Result<LruTable> {
+    let (key, value) = (size_of::<abi::flow_key>(), size_of::<abi::flow>());
+    Map::new(create_inner("flows", MapType::LruHash, key, value, entries, 0)?)
+}
+
+/// The flows of a table of kind LRU. Of one that packets change meanwhile, some may be missing or come
+/// twice.
+pub(crate) fn lru_flows(table: &LruTable) -> Result<Vec<Flow>> {
+    let flow = |(key, flow): (abi::flow_key, abi::flow)| Flow {
+        key,
+        real: flow.real,
+        generation: flow.generation,
+        last_seen: flow.last_seen,
+    };
+    Ok(table.entries()?.into_iter().map(flow).collect())
+}
+
+impl From<&Flow> for abi::flow {
+    fn from(flow: &Flow) -> Self {
+        Self { real: flow.real, generation: flow.generation, last_seen: flow.last_seen }
+    }
+}
+
+/// A table of sets of one family.
+#[derive(Debug)]
+pub(crate) struct SetTable {
+    map: MapHandle,
+    memory: MmapRaw,
+    family: Family,
+    sets: u32,
+}
+
+impl SetTable {
+    /// Creates an empty one.
+    pub(crate) fn create(family: Family, sets: u32) -> Result<Self> {
+        let (key, value) = (size_of::<u32>(), family.set_size());
+        let map = create_inner(family.map_name(), MapType::Array, key, value, sets, SET_FLAGS)?;
+        Self::new(map, family)
+    }
+
+    pub(crate) fn new(map: MapHandle, family: Family) -> Result<Self> {
+        if map.value_size() as usize != family.set_size() {
+            return Err(MapError::layout(family.map_name()));
+        }
+        let sets = map.max_entries();
+        let bytes = sets as usize * family.set_size();
+        let memory = MmapOptions::new()
+            .len(bytes)
+            .map_raw(map.as_fd().as_raw_fd())
+            .map_err(|source| MapError::new(family.map_name(), "map it", source))?;
+        Ok(Self { map, memory, family, sets })
+    }
+
+    pub(crate) fn map(&self) -> &MapHandle {
+        &self.map
+    }
+
+    fn place_of(&self, set: u32, way: u32) -> *mut u64 {
+        let offset =
+            set as usize * self.family.set_size() + way as usize * self.family.entry_size();
+        debug_assert!(offset + self.family.entry_size() <= self.memory.len());
+        self.memory.as_mut_ptr().wrapping_add(offset).cast()
+    }
+
+    fn words(&self, set: u32, way: u32) -> [u64; 4] {
+        let place = self.place_of(set, way);
+        let count = self.family.entry_size() / size_of::<u64>();
+        // SAFETY: callers stay below `sets` and the number of ways, so the words lie within the mapping,
+        // aligned as the entries are. Packets may write to them meanwhile: hence volatile.
+        std::array::from_fn(|n| if n < count { unsafe { place.add(n).read_volatile() } } else { 0 })
+    }
+
+    /// The flow of an entry; `None` where it is free.
+    fn flow(&self, set: u32, way: u32, now: u64) -> Option<Flow> {
+        let words = self.words(set, way);
+        let (src, [ports, rest]) = match self.family {
+            Family::V4 => {
+                let source = abi::low_half(words[0]);
+                // 0 is no address: the VIP's hash mode leaves the source out.
+                let mapped = if source == 0 { 0 } else { 0xffff_u32.to_be() };
+                ([0, 0, mapped, source], [words[0], words[1]])
+            }
+            Family::V6 => {
+                let halves = |word| [abi::low_half(word), abi::high_half(word)];
+                let ([a, b], [c, d]) = (halves(words[0]), halves(words[1]));
+                ([a, b, c, d], [words[2], words[3]])
+            }
+        };
+        let (vip, ports) = (abi::low_half(rest) >> 8, abi::high_half(ports));
+        let key = abi::flow_key {
+            src: abi::lb_addr { word: src },
+            sport: (ports & 0xffff) as u16,
+            dport: (ports >> 16) as u16,
+            vip,
+        };
+        let seen = now_units(now).wrapping_sub((rest >> 48) as u16);
+        let age = u64::from(seen) << consts::SEEN_SHIFT;
+        (vip != 0).then(|| Flow {
+            key,
+            real: abi::high_half(rest) & 0xffff,
+            generation: abi::low_half(rest) & consts::MAX_GENERATION,
+            last_seen: now.saturating_sub(age),
+        })
+    }
+
+    /// Its flows, those first that were used last in their sets.
+    pub(crate) fn flows(&self, now: u64) -> impl Iterator<Item = Flow> + '_ {
+        let entries =
+            (0..consts::SET_WAYS).flat_map(|way| (0..self.sets).map(move |set| (set, way)));
+        entries.filter_map(move |(set, way)| self.flow(set, way, now))
+    }
+
+    /// Puts a flow in, unless it is there or its set is full. Only while no packet uses the table.
+    pub(crate) fn add(&self, flow: &Flow, secret: &[u64; 3]) {
+        let words = entry_words(flow, self.family);
+        let set = set_of(&words, flow.key.vip, self.family, self.sets, secret);
+        // All but the last word, which also holds what changes, is the key.
+        let key = self.family.entry_size() / size_of::<u64>() - 1;
+        for way in 0..consts::SET_WAYS {
+            let there = self.words(set, way);
+            let free = abi::low_half(there[key]) >> 8 == 0;
+            let same = there[..key] == words[..key]
+                && abi::low_half(there[key]) >> 8 == abi::low_half(words[key]) >> 8;
+            if free {
+                let place = self.place_of(set, way);
+                for (n, word) in words.iter().take(key + 1).enumerate() {
+                    // SAFETY: as in `words`; `set_of` stays below `sets`.
+                    unsafe { place.add(n).write_volatile(*word) };
+                }
+            }
+            if free || same {
+                return;
+            }
+        }
+    }
+
+    /// Forgets flows. Packets may use the table meanwhile.
+    pub(crate) fn forget(&self, unwanted: &dyn Fn(&Flow) -> bool) {
+        let last = self.family.entry_size() / size_of::<u64>() - 1;
+        for set in 0..self.sets {
+            for way in 0..consts::SET_WAYS {
+                if self.flow(set, way, 0).is_some_and(|flow| unwanted(&flow)) {
+                    // SAFETY: as in `words`. One store makes the entry free.
+                    unsafe { self.place_of(set, way).add(last).write_volatile(0) };
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what entries hold")]
+fn now_units(now: u64) -> u16 {
+    (now >> consts::SEEN_SHIFT) as u16
+}
+
+/// The words of a flow's entry, as `make_entry` in `flow_sets.h` makes them; of IPv4 the first two.
+fn entry_words(flow: &Flow, family: Family) -> [u64; 4] {
+    let [a, b, c, d] = flow.key.src.word.map(u64::from);
+    let ports = u64::from(flow.key.dport) << 48 | u64::from(flow.key.sport) << 32;
+    let rest = u64::from(now_units(flow.last_seen)) << 48
+        | u64::from(flow.real & 0xffff) << 32
+        | u64::from(flow.key.vip) << 8
+        | u64::from(flow.generation & consts::MAX_GENERATION);
+    match family {
+        Family::V4 => [ports | d, rest, 0, 0],
+        Family::V6 => [b << 32 | a, d << 32 | c, ports, rest],
+    }
+}
+
+/// `set_of` in `flow_sets.h`.
+fn set_of(words: &[u64; 4], vip: u32, family: Family, sets: u32, secret: &[u64; 3]) -> u32 {
+    let ports = match family {
+        Family::V4 => words[0],
+        Family::V6 => words[2],
+    };
+    let mut hash = ports.wrapping_mul(secret[0]).wrapping_add(vip.into());
+    if family == Family::V6 {
+        hash = hash.wrapping_add(words[0].wrapping_mul(secret[1]));
+        hash = hash.wrapping_add(words[1].wrapping_mul(secret[2]));
+    }
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(secret[1]);
+    abi::high_half((hash >> 32) * u64::from(sets))
+}
