@@ -80,7 +80,7 @@ pod! {
     flow6_entry, 32;
     flow_key, 24;
     interface, 32;
-    knobs, 112;
+    knobs, 104;
     real, 32;
     vip, 12;
     vip_bucket, 64;

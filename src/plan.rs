@@ -29,7 +29,6 @@ use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 use crate::table::Table;
-use crate::tables::Family;
 use crate::tables::Tables;
 
 /// Flows in the table that CPUs without one of their own share.
@@ -314,8 +313,7 @@ pub(crate) fn knobs(config: &Config, tables: &Tables, table_secret: [u64; 3]) ->
         table_secret: table_secret.map(|word| word | 1),
         table_kind: tables.kind.raw(),
         table_bank: tables.bank,
-        sets4: Family::V4.sets(tables.size()),
-        sets6: Family::V6.sets(tables.size()),
+        sets: tables.size(),
         max_ip_packet: config.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
         new_flows_per_second: table.new_connections_per_second,
         too_big_replies_per_second: TOO_BIG_REPLIES_PER_SECOND,
@@ -326,7 +324,6 @@ pub(crate) fn knobs(config: &Config, tables: &Tables, table_secret: [u64; 3]) ->
         source6_spread: tail.to_be(),
         source4_prefix: v4.prefix_len().into(),
         source6_prefix: v6.prefix_len().into(),
-        pad: 0,
     }
 }
 

@@ -23,10 +23,6 @@ use crate::maps::create_inner;
 
 type Result<T> = std::result::Result<T, MapError>;
 
-/// IPv4 flows for which a table of sets has room, for each that was asked for. A flow can only be in its
-/// own set: the emptier the sets, the fewer of them are full when the table as a whole is not.
-const SLOTS_PER_IPV4_FLOW: u32 = 2;
-
 /// Flags of a table of sets, as maps.h has them.
 const SET_FLAGS: u32 = libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP;
 
@@ -51,14 +47,6 @@ impl Family {
         self.entry_size() * consts::SET_WAYS as usize
     }
 
-    /// Sets of a table of a size: see [`TableKind::size`].
-    pub(crate) fn sets(self, size: u32) -> u32 {
-        match self {
-            Self::V4 => size,
-            Self::V6 => size.div_ceil(SLOTS_PER_IPV4_FLOW),
-        }
-    }
-
     fn map_name(self) -> &'static str {
         match self {
             Self::V4 => "flows4",
@@ -68,11 +56,11 @@ impl Family {
 }
 
 impl TableKind {
-    /// Size of a table that is to have room for so many flows: elements of a table of kind LRU, IPv4 sets
-    /// of one of sets.
+    /// Size of a table that is to have room for so many flows: elements of a table of kind LRU, sets of
+    /// either family.
     pub(crate) fn size(self, entries: u32) -> u32 {
         match self {
-            Self::SetAssociative => entries.div_ceil(consts::SET_WAYS / SLOTS_PER_IPV4_FLOW),
+            Self::SetAssociative => entries.div_ceil(consts::SET_WAYS),
             Self::Lru => entries,
         }
     }
@@ -80,7 +68,7 @@ impl TableKind {
     /// Flows for which a table of a size has room.
     pub(crate) fn entries(self, size: u32) -> u32 {
         match self {
-            Self::SetAssociative => size.saturating_mul(consts::SET_WAYS / SLOTS_PER_IPV4_FLOW),
+            Self::SetAssociative => size.saturating_mul(consts::SET_WAYS),
             Self::Lru => size,
         }
     }

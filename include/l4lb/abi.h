@@ -289,8 +289,7 @@ struct knobs {
 	__u64 table_secret[3]; /* what the place of a flow in its table depends on */
 	__u32 table_kind;
 	__u32 table_bank;
-	__u32 sets4; /* in each CPU's table, of kind SETS */
-	__u32 sets6;
+	__u32 sets; /* of kind SETS: in each CPU's table of either family */
 	__u32 max_ip_packet; /* bytes */
 	__u32 new_flows_per_second;
 	__u32 too_big_replies_per_second;
@@ -301,7 +300,6 @@ struct knobs {
 	__be32 source6_spread; /* of the last word */
 	__u32 source4_prefix;  /* lengths, for user space */
 	__u32 source6_prefix;
-	__u32 pad;
 };
 
 /* Decapsulation, for user space: X(name, help). */
@@ -341,7 +339,7 @@ _Static_assert(sizeof(struct vip_count) == 32, "abi");
 _Static_assert(sizeof(struct vip_real_key) == 8, "abi");
 _Static_assert(sizeof(struct vip_real) == 8, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");
-_Static_assert(sizeof(struct knobs) == 112, "abi");
+_Static_assert(sizeof(struct knobs) == 104, "abi");
 _Static_assert(sizeof(struct flow4_set) == 64, "abi");
 _Static_assert(sizeof(struct flow6_set) == 128, "abi");
 _Static_assert(sizeof(struct decap_owner) == 20, "abi");

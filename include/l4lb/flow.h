@@ -46,7 +46,7 @@ static __always_inline int find_place(const struct pkt *p, const struct flow_key
 		table = p->v6 ? bpf_map_lookup_elem(&flows6, &at)
 			      : bpf_map_lookup_elem(&flows4, &at);
 		if (table) {
-			set = set_of(&place->words, p->v6, p->v6 ? knobs.sets6 : knobs.sets4);
+			set = set_of(&place->words, p->v6, knobs.sets);
 			place->set = bpf_map_lookup_elem(table, &set);
 			if (place->set)
 				return 1;
