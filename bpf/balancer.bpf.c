@@ -83,34 +83,6 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	return has(p, LB_PKT_ICMP_ERROR) ? LB_TX_icmp_error : why;
 }
 
-/*
- * Makes the verifier forget on which of many paths the packet was parsed, or it would follow each
- * of them to the end: what comes out of a map may be anything.
- */
-static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
-{
-	cpu->parsed = (struct parsed){
-		.ports = (__u32)p->dport << 16 | p->sport,
-		.flags = p->flags,
-		.ip_len = p->ip_len,
-		.end = p->end,
-		.l3_off = p->l3_off,
-		.l4_off = p->l4_off,
-		.proto = p->proto,
-		.tos = p->tos,
-	};
-	barrier();
-	p->sport = cpu->parsed.ports;
-	p->dport = cpu->parsed.ports >> 16;
-	p->flags = cpu->parsed.flags;
-	p->ip_len = cpu->parsed.ip_len;
-	p->end = cpu->parsed.end;
-	p->l3_off = cpu->parsed.l3_off;
-	p->l4_off = cpu->parsed.l4_off;
-	p->proto = cpu->parsed.proto;
-	p->tos = cpu->parsed.tos;
-}
-
 static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
 				   const struct interface *interface, struct cpu_state *cpu)
 {
@@ -125,17 +97,18 @@ static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
 
 /* What kind of packet this is. Returns LB_GO_ON if it may be for a VIP, or the reason with which it
  * ends. */
-static __always_inline int classify(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	int reason = p->v6 ? parse_v6(ctx, p) : parse_v4(ctx, p);
 
 	if (reason)
 		return reason;
+	forget_path(p, cpu);
 	if (has(p, LB_PKT_EXT_HEADERS))
 		return for_vip_address(p, has(p, LB_PKT_RUNT) ? LB_DROP_runt
 							      : LB_DROP_extension_headers);
 	if (is_icmp(p))
-		return handle_icmp(ctx, p);
+		return handle_icmp(ctx, p, cpu);
 	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
 		parse_l4(ctx, p);
 		return LB_GO_ON;
@@ -149,7 +122,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p)
 static __always_inline int balance(struct xdp_md *ctx, struct pkt *p,
 				   const struct interface *interface, struct cpu_state *cpu)
 {
-	int reason = classify(ctx, p);
+	int reason = classify(ctx, p, cpu);
 
 	if (reason)
 		return reason;

@@ -392,8 +392,7 @@ impl Dataplane {
             }
             match new.kind {
                 TableKind::SetAssociative => {
-                    let [v4, v6] =
-                        Family::BOTH.map(|family| SetTable::create(family, *size));
+                    let [v4, v6] = Family::BOTH.map(|family| SetTable::create(family, *size));
                     filled.push((*cpu, OwnTable::Sets(v4?, v6?)));
                 }
                 TableKind::Lru => filled.push((*cpu, OwnTable::Lru(tables::new_lru(*size)?))),

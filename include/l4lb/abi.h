@@ -289,7 +289,7 @@ struct knobs {
 	__u64 table_secret[3]; /* what the place of a flow in its table depends on */
 	__u32 table_kind;
 	__u32 table_bank;
-	__u32 sets; /* of kind SETS: in each CPU's table of either family */
+	__u32 sets;	     /* of kind SETS: in each CPU's table of either family */
 	__u32 max_ip_packet; /* bytes */
 	__u32 new_flows_per_second;
 	__u32 too_big_replies_per_second;

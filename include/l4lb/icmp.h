@@ -106,7 +106,7 @@ static __always_inline int echo_reply(struct xdp_md *ctx, struct pkt *p)
  * the client came from the other direction. Returns LB_GO_ON, or the reason why the error is not
  * the balancer's business.
  */
-static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	struct lb_addr error_dst = p->dst;
 	struct pkt quoted = {.v6 = p->v6};
@@ -116,7 +116,10 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 	quoted.l3_off = p->l4_off + sizeof(struct icmphdr);
 	quoted.end = p->end;
 	reason = p->v6 ? parse_v6(ctx, &quoted) : parse_v4(ctx, &quoted);
-	if (reason || quoted.flags & (LB_PKT_NO_PORTS | LB_PKT_EXT_HEADERS) ||
+	if (reason)
+		return LB_PASS_other_icmp;
+	forget_path(&quoted, cpu);
+	if (quoted.flags & (LB_PKT_NO_PORTS | LB_PKT_EXT_HEADERS) ||
 	    (quoted.proto != IPPROTO_TCP && quoted.proto != IPPROTO_UDP))
 		return LB_PASS_other_icmp;
 	/* The router that answers was told by the source of the quoted packet: the VIP. */
@@ -135,7 +138,7 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p)
 
 /* Returns LB_GO_ON for an error, with p turned into its flow; or the reason with which the packet
  * ends. */
-static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	__u8 *type = NULL;
 	int reason;
@@ -144,7 +147,7 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p)
 	if (!has(p, LB_PKT_NO_PORTS))
 		type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
 	if (type && is_error(p, *type))
-		return quoted_flow(ctx, p);
+		return quoted_flow(ctx, p, cpu);
 	if (type && !is_echo_request(p, *type))
 		return LB_PASS_other_icmp;
 	reason = for_vip_address(p, LB_GO_ON);

@@ -132,4 +132,32 @@ static __always_inline int addr_equal(const struct lb_addr *a, const struct lb_a
 	       a->word[3] == b->word[3];
 }
 
+/*
+ * Makes the verifier forget on which of many paths the packet was parsed, or it would follow each
+ * of them to the end: what comes out of a map may be anything.
+ */
+static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
+{
+	cpu->parsed = (struct parsed){
+		.ports = (__u32)p->dport << 16 | p->sport,
+		.flags = p->flags,
+		.ip_len = p->ip_len,
+		.end = p->end,
+		.l3_off = p->l3_off,
+		.l4_off = p->l4_off,
+		.proto = p->proto,
+		.tos = p->tos,
+	};
+	barrier();
+	p->sport = cpu->parsed.ports;
+	p->dport = cpu->parsed.ports >> 16;
+	p->flags = cpu->parsed.flags;
+	p->ip_len = cpu->parsed.ip_len;
+	p->end = cpu->parsed.end;
+	p->l3_off = cpu->parsed.l3_off;
+	p->l4_off = cpu->parsed.l4_off;
+	p->proto = cpu->parsed.proto;
+	p->tos = cpu->parsed.tos;
+}
+
 #endif
