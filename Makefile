@@ -11,7 +11,7 @@ UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h)
-SCRIPTS := .ci/run .ci/setup tests/vm/run $(wildcard examples/*.sh)
+SCRIPTS := .ci/run .ci/setup $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa examples/*.sh)
 CLANG_FORMAT := clang-format-19
 
 # Network namespaces and BPF need root.

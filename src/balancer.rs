@@ -30,11 +30,14 @@ use crate::config::Cpus;
 use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
 use crate::config::TableKind;
+use crate::cpus;
 use crate::dataplane::Dataplane;
 use crate::decap;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
+use crate::host::Files;
+use crate::host::Host;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
 use crate::maps;
@@ -43,7 +46,6 @@ use crate::netlink::Gateway;
 use crate::object;
 use crate::object::Loaded;
 use crate::plan;
-use crate::plan::Host;
 use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
@@ -115,6 +117,17 @@ impl Balancer {
         config: &Config,
         on_unresolved: OnUnresolved,
     ) -> Result<Plan> {
+        Self::apply_announced(instance, config, on_unresolved, |_| {})
+    }
+
+    /// As [`Balancer::apply_with`]; `announce` is shown the plan before programs and maps take memory, if
+    /// anything is to change.
+    pub fn apply_announced(
+        instance: &Instance,
+        config: &Config,
+        on_unresolved: OnUnresolved,
+        announce: impl FnOnce(&Plan),
+    ) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
         let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
@@ -132,7 +145,7 @@ impl Balancer {
         let done = make_plan(instance, config).and_then(|plan| {
             refuse_foreign_programs(instance, &plan)?;
             if !plan.is_empty() {
-                carry_out(instance, &plan)?;
+                carry_out(instance, &plan, announce)?;
             }
             Ok(plan)
         });
@@ -228,13 +241,28 @@ impl Balancer {
                 |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
             plan.steps.remove_entries.extend(lost.filter(|entry| !is_back(entry)));
             plan.clean_up = !plan.steps.remove_entries.is_empty();
+            // What is known of only some interfaces tells nothing of all.
+            plan.warnings.extend(current.cpu_warnings(&resolved)?);
         }
         let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
         if !plan.is_empty() {
-            carry_out(instance, &plan)?;
+            carry_out(instance, &plan, |_| {})?;
         }
         Ok(plan)
+    }
+
+    /// Warns of CPUs that may receive packets by these interfaces without a connection table, and the other
+    /// way round.
+    fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
+        let receiving = match cpus::receiving(&Files::host(), interfaces) {
+            Ok(receiving) => receiving,
+            // Gateways can be followed all the same.
+            Err(error) => return Ok(vec![error.to_string()]),
+        };
+        let tables = self.tables()?.own.into_keys().collect();
+        let auto = self.dataplane.control()?.is_some_and(|control| control.cpus_auto != 0);
+        Ok(cpus::warnings(auto, &tables, &receiving))
     }
 
     /// Detaches the balancer and removes every pin of it. A chain that other programs use stays.
@@ -259,7 +287,7 @@ impl Balancer {
 }
 
 /// The pins of the balancer's own maps. Without the first, the others are leftovers.
-const MAPS: [&str; 14] = [
+pub(crate) const MAPS: [&str; 14] = [
     "control",
     "vips",
     "vip_index",
@@ -288,20 +316,6 @@ pub(crate) fn possible_cpus() -> Result<u32> {
     Ok(u32::try_from(cpus).unwrap_or(u32::MAX).min(consts::MAX_CPUS))
 }
 
-/// The CPUs that are online, from a list such as `0-3,5`.
-fn online_cpus() -> Result<Vec<u32>> {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/online")
-        .map_err(|source| Error::Host { operation: "list the CPUs", source })?;
-    let mut cpus = Vec::new();
-    for range in list.trim().split(',') {
-        let (from, to) = range.split_once('-').unwrap_or((range, range));
-        if let (Ok(from), Ok(to)) = (from.parse(), to.parse::<u32>()) {
-            cpus.extend(from..=to);
-        }
-    }
-    Ok(cpus)
-}
-
 fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
     // The first apply makes the control record before anything depends on the rest.
     let pin = instance.map("control");
@@ -321,7 +335,7 @@ fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
 }
 
 /// The knobs of the program in the chain.
-fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
+pub(crate) fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
     let slots = Chain::open(instance)?.slots()?;
     let Some(Some(id)) = slots.get(consts::SLOT_BALANCER as usize) else { return Ok(None) };
     let info = sys::program_by_id(*id)
@@ -413,7 +427,8 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
         in_place: Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)?,
         control,
         tables,
-        stray_tables: others || !dataplane.has_shared_table()?,
+        shared_table: dataplane.has_shared_table()?,
+        stray_tables: others,
         interfaces: read_interfaces(instance, &dataplane)?,
         table: dataplane.read_table(next_serial)?,
     })
@@ -448,11 +463,7 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
             Err(error) => return Err(error),
         }
     }
-    let host = Host {
-        online_cpus: online_cpus()?,
-        possible_cpus: possible_cpus()?,
-        secret: sys::random()?,
-    };
+    let host = Host::read(&interfaces)?;
     let mut plan = plan::plan(&snapshot, config, &interfaces, &host)?;
     plan.warnings.extend(warnings);
     Ok(plan)
@@ -499,20 +510,25 @@ fn refuse_foreign_programs(instance: &Instance, plan: &Plan) -> Result<()> {
     })
 }
 
-fn carry_out(instance: &Instance, plan: &Plan) -> Result<()> {
+fn carry_out(instance: &Instance, plan: &Plan, announce: impl FnOnce(&Plan)) -> Result<()> {
     let steps = &plan.steps;
     let chain = Chain::open_or_create(instance)?;
     follow_names(instance)?;
     // First what is most likely to fail: an interface without an entry passes its packets on.
     let mut changes = Vec::new();
-    let done = attach_all(instance, &chain, &steps.attach, &mut changes)
-        .and_then(|()| program(instance, &chain, steps));
+    let done = attach_all(instance, &chain, &steps.attach, &mut changes).and_then(|()| {
+        announce(plan);
+        program(instance, &chain, steps)
+    });
     if done.is_err() {
         for change in &changes {
             change.undo(instance, chain.root());
         }
     }
-    done
+    done.map_err(|error| match &plan.memory {
+        Some(memory) => memory.explain(error),
+        None => error,
+    })
 }
 
 /// Attaches to interfaces, and notes what it takes to undo it.
@@ -573,7 +589,7 @@ fn write(
     }
     let running = &steps.running_tables;
     let tables = steps.tables.as_ref().unwrap_or(running);
-    dataplane.prepare_tables(running, tables, &steps.knobs.table_secret)?;
+    dataplane.prepare_tables(running, tables, &steps.knobs.table_secret, &steps.nodes)?;
     if let Some(loaded) = loaded {
         chain.put(consts::SLOT_BALANCER, loaded.program.as_fd(), PROGRAM)?;
     }

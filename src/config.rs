@@ -180,7 +180,8 @@ pub const MAX_TABLE_ENTRIES: u32 = 100_000_000;
 /// `cpus`: `"auto"`, or a list of CPU numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cpus {
-    /// All CPUs that are online.
+    /// Those that serve the receive queues of the interfaces; all that are online, if an interface has none
+    /// of its own, or they cannot be told.
     #[default]
     Auto,
     /// These.

@@ -48,16 +48,16 @@ use crate::tables::Tables;
 use crate::vip_index;
 
 /// Values of a ring map.
-const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
+pub(crate) const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
 
-/// Ring maps that are open at a time.
-const RINGS_AT_ONCE: usize = 256;
+/// Ring maps that are open at a time, each beside the one that it replaces.
+pub(crate) const RINGS_AT_ONCE: usize = 256;
 
 /// The balancer's maps.
 #[derive(Debug)]
 pub(crate) struct Dataplane {
     pub(crate) vips: Map<abi::vip_key, abi::vip>,
-    vip_index: ArrayOfMaps,
+    pub(crate) vip_index: ArrayOfMaps,
     pub(crate) rings: ArrayOfMaps,
     pub(crate) reals: Map<u32, abi::real>,
     flows4: ArrayOfMaps,
@@ -282,6 +282,7 @@ impl Dataplane {
             size_of::<abi::vip_bucket>(),
             consts::VIP_BUCKETS,
             libbpf_sys::BPF_F_MMAPABLE,
+            0,
         )?;
         write_point();
         let mut memory = map_memory(&map, size_of_val(&buckets[..]))
@@ -332,7 +333,7 @@ impl Dataplane {
         Ok((tables, strays))
     }
 
-    fn table_maps(&self) -> [(&'static str, &ArrayOfMaps); 3] {
+    pub(crate) fn table_maps(&self) -> [(&'static str, &ArrayOfMaps); 3] {
         [("flows4", &self.flows4), ("flows6", &self.flows6), ("connections", &self.connections)]
     }
 
@@ -348,33 +349,42 @@ impl Dataplane {
         Ok(self.connections.id_at(consts::SHARED_TABLE)?.is_some())
     }
 
-    fn shared_table(&self) -> Result<LruTable> {
+    fn shared_table(&self, node: u32) -> Result<LruTable> {
         if let Some(shared) = self.connections.at(consts::SHARED_TABLE)? {
             return Ok(Map::new(shared)?);
         }
-        let shared = tables::new_lru(SHARED_TABLE_ENTRIES)?;
+        let shared = tables::new_lru(SHARED_TABLE_ENTRIES, node)?;
         self.connections.set(consts::SHARED_TABLE, shared.handle())?;
         Ok(shared)
     }
 
     /// Prepares the tables of the program that is to replace the one with the tables `running`, in the
-    /// other bank, with the flows that those hold. Flows that begin from now on until the program is
+    /// other bank and on the CPUs' NUMA nodes, with the flows that those hold. Flows that begin from now on until the program is
     /// replaced are found by the ring again.
     pub(crate) fn prepare_tables(
         &self,
         running: &Tables,
         new: &Tables,
         secret: &[u64; 3],
+        nodes: &BTreeMap<u32, u32>,
     ) -> Result<()> {
-        let prepared = self.fill_tables(running, new, secret);
+        let prepared = self.fill_tables(running, new, secret, nodes);
         if prepared.is_err() {
             self.remove_tables_but(running)?;
         }
         prepared
     }
 
-    fn fill_tables(&self, running: &Tables, new: &Tables, secret: &[u64; 3]) -> Result<()> {
-        let shared = self.shared_table()?;
+    fn fill_tables(
+        &self,
+        running: &Tables,
+        new: &Tables,
+        secret: &[u64; 3],
+        nodes: &BTreeMap<u32, u32>,
+    ) -> Result<()> {
+        // Of a CPU that is offline, no node is known; the first that is there always exists.
+        let first = nodes.values().min().copied().unwrap_or_default();
+        let shared = self.shared_table(first)?;
         if running == new {
             return Ok(());
         }
@@ -390,12 +400,13 @@ impl Dataplane {
                 }
                 continue;
             }
+            let node = nodes.get(cpu).copied().unwrap_or(first);
             match new.kind {
                 TableKind::SetAssociative => {
-                    let [v4, v6] = Family::BOTH.map(|family| SetTable::create(family, *size));
+                    let [v4, v6] = Family::BOTH.map(|family| SetTable::create(family, *size, node));
                     filled.push((*cpu, OwnTable::Sets(v4?, v6?)));
                 }
-                TableKind::Lru => filled.push((*cpu, OwnTable::Lru(tables::new_lru(*size)?))),
+                TableKind::Lru => filled.push((*cpu, OwnTable::Lru(tables::new_lru(*size, node)?))),
             }
         }
         let v6_vips = self.v6_serials()?;
@@ -565,6 +576,7 @@ fn new_ring(ring: Option<&Ring>, image: &RingImage) -> Result<MapHandle> {
         size_of::<u64>(),
         RING_MAP_VALUES,
         libbpf_sys::BPF_F_MMAPABLE,
+        0,
     )?;
     write_point();
     let bytes = RING_MAP_VALUES as usize * size_of::<u64>();

@@ -196,6 +196,37 @@ pub enum Error {
         last: u32,
     },
 
+    /// The maps would take more memory than there is.
+    #[error(
+        "not enough memory: {needed} more than now are needed ({plan}), and {available} are available \
+         {place}; {remedy}"
+    )]
+    Memory {
+        /// What the maps take, by what they are for.
+        plan: String,
+        /// What is taken in addition to what runs.
+        needed: String,
+        /// What there is.
+        available: String,
+        /// Where.
+        place: String,
+        /// What to change in the configuration.
+        remedy: String,
+    },
+
+    /// The kernel had not enough memory for a map, though the plan fitted.
+    #[error("{source}: {needed} more than now are needed ({plan}); {remedy}")]
+    OutOfMemory {
+        /// What the kernel refused.
+        source: Box<Error>,
+        /// What is taken in addition to what runs.
+        needed: String,
+        /// What the maps take, by what they are for.
+        plan: String,
+        /// What to change in the configuration.
+        remedy: &'static str,
+    },
+
     /// The host refused something else.
     #[error("cannot {operation}: {source}")]
     Host {
@@ -257,6 +288,20 @@ pub enum Error {
     /// A packet-test file that cannot be used.
     #[error(transparent)]
     PacketTest(#[from] crate::packet_test::PacketTestError),
+}
+
+impl Error {
+    /// Whether the kernel had not enough memory.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Map(error) => error.is_out_of_memory(),
+            // Libbpf hands the error number on in its messages only.
+            Self::Load { why, .. } => {
+                ["ENOMEM", "Cannot allocate memory"].iter().any(|sign| why.contains(sign))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// How to take a program off an interface: a link's stays whatever is said of the interface.

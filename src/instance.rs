@@ -226,6 +226,11 @@ fn kernel_release() -> Result<String> {
     Ok(uname.release().to_string_lossy().into_owned())
 }
 
+/// Whether the kernel's version is this or later.
+pub(crate) fn kernel_is_at_least(version: (u32, u32)) -> Result<bool> {
+    Ok(parse_release(&kernel_release()?).is_some_and(|running| running >= version))
+}
+
 /// Major and minor of a kernel release such as `6.1.0-18-amd64`.
 fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());

@@ -36,6 +36,10 @@ impl MapError {
         Self { map: map.to_owned(), operation, source: source.into() }
     }
 
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.source.kind() == libbpf_rs::ErrorKind::OutOfMemory
+    }
+
     pub(crate) fn layout(map: &str) -> Self {
         let what = "its keys or values have another size than this build expects";
         Self::new(map, "use it", std::io::Error::new(std::io::ErrorKind::InvalidData, what))
@@ -341,7 +345,19 @@ pub(crate) fn first_word(array: &MapHandle) -> Result<u32> {
     Ok(value.and_then(|bytes| from_bytes(&bytes)).unwrap_or_default())
 }
 
+/// What the kernel says that a map takes, in bytes: `memlock` of its fdinfo.
+///
+/// Linux before 6.4 leaves out what is neither key nor value. libbpf-rs reads 32 bits of it.
+pub(crate) fn kernel_bytes(map: &impl AsFd) -> Result<u64> {
+    let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(&path)
+        .map_err(|error| MapError::new("of the instance", "read its size", error))?;
+    let memlock = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+    Ok(memlock.unwrap_or_default())
+}
+
 /// Creates a map that is to go into another: type, sizes and flags as the outer map's prototype has them.
+/// The NUMA node matters with `BPF_F_NUMA_NODE`; a kernel without NUMA has node 0.
 pub(crate) fn create_inner(
     name: &'static str,
     kind: MapType,
@@ -349,11 +365,13 @@ pub(crate) fn create_inner(
     value_size: usize,
     max_entries: u32,
     map_flags: u32,
+    numa_node: u32,
 ) -> Result<MapHandle> {
     write_point();
     let opts = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
         map_flags,
+        numa_node,
         ..Default::default()
     };
     let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);

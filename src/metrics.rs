@@ -8,6 +8,7 @@ use prometheus::core::Desc;
 use prometheus::proto::MetricFamily;
 
 use crate::balancer::Balancer;
+use crate::flood_guard::FloodGuard;
 use crate::instance::Instance;
 use crate::stats::Stats;
 
@@ -29,6 +30,16 @@ const VIP_NEW_FLOWS: Family =
     ("l4lb_vip_new_flows_total", "Packets of a VIP that the ring selected a real for.", &["vip"]);
 const REAL_PACKETS: Family = ("l4lb_real_packets_total", "Packets sent to a real.", &["real"]);
 const REAL_BYTES: Family = ("l4lb_real_bytes_total", "Bytes sent to a real.", &["real"]);
+const LIMITING: Family = (
+    "l4lb_flood_guard_limiting",
+    "Whether a CPU has reached its limit of new flows within the second: 1 or 0.",
+    &["cpu"],
+);
+const NOT_REMEMBERED: Family = (
+    "l4lb_flood_guard_flows_total",
+    "New flows that a CPU has balanced but not remembered, as there were too many.",
+    &["cpu"],
+);
 const BUILD_INFO: Family = ("l4lb_build_info", "The running build; always 1.", &["version"]);
 
 /// Collects the metrics of an instance, whatever becomes of it: series of a VIP or real vanish with it, and
@@ -76,7 +87,19 @@ fn counters<const N: usize>(
     vec.collect()
 }
 
-fn families(stats: &Stats) -> Vec<MetricFamily> {
+/// As [`counters`], of values that go down, too.
+fn gauges<const N: usize>(
+    family: Family,
+    values: impl IntoIterator<Item = ([String; N], i64)>,
+) -> Vec<MetricFamily> {
+    let vec = gauge(family);
+    for (labels, value) in values {
+        vec.with_label_values(&labels).set(value);
+    }
+    vec.collect()
+}
+
+fn families(stats: &Stats, guards: &[FloodGuard]) -> Vec<MetricFamily> {
     let reasons = || {
         stats
             .reasons
@@ -85,6 +108,7 @@ fn families(stats: &Stats) -> Vec<MetricFamily> {
     };
     let vips = || stats.vips.iter().map(|(vip, count)| ([vip.to_string()], count));
     let reals = || stats.reals.iter().map(|(real, count)| ([real.to_string()], count));
+    let guards = || guards.iter().map(|guard| ([guard.cpu.to_string()], guard));
     [
         counters(PACKETS, reasons().map(|(labels, count)| (labels, count.packets))),
         counters(BYTES, reasons().map(|(labels, count)| (labels, count.bytes))),
@@ -95,6 +119,8 @@ fn families(stats: &Stats) -> Vec<MetricFamily> {
         counters(VIP_NEW_FLOWS, vips().map(|(vip, count)| (vip, count.new_flows))),
         counters(REAL_PACKETS, reals().map(|(real, count)| (real, count.packets))),
         counters(REAL_BYTES, reals().map(|(real, count)| (real, count.bytes))),
+        gauges(LIMITING, guards().map(|(cpu, guard)| (cpu, guard.limiting.into()))),
+        counters(NOT_REMEMBERED, guards().map(|(cpu, guard)| (cpu, guard.not_remembered))),
     ]
     .concat()
 }
@@ -105,9 +131,9 @@ impl prometheus::core::Collector for Collector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut metrics = match Balancer::open(&self.instance).and_then(|balancer| balancer.stats())
-        {
-            Ok(stats) => families(&stats),
+        let read = |balancer: Balancer| Ok((balancer.stats()?, balancer.flood_guards()?));
+        let mut metrics = match Balancer::open(&self.instance).and_then(read) {
+            Ok((stats, guards)) => families(&stats, &guards),
             Err(error) => {
                 tracing::warn!("cannot read the counters: {error}");
                 Vec::new()

@@ -1,5 +1,6 @@
 //! Loads the BPF objects. Skeletons live no longer than a call: what leaves are owned descriptors.
 
+use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,7 @@ use crate::abi::consts;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::memory::MapShape;
 use crate::skel::balancer::BalancerSkelBuilder;
 use crate::skel::decap::DecapSkelBuilder;
 use crate::skel::root::RootSkelBuilder;
@@ -69,16 +71,37 @@ fn load_error(program: &'static str) -> impl Fn(libbpf_rs::Error) -> Error {
     }
 }
 
+/// Whether a map is the program's own data: not shared with the program that replaces it.
+fn is_own_data(map: &OsStr) -> bool {
+    map.as_encoded_bytes().contains(&b'.')
+}
+
 /// Gives every map its place below the instance, where an existing one is used instead of a new one.
 fn pin_maps(object: &mut OpenObject, instance: &Instance) -> Result<(), libbpf_rs::Error> {
     for mut map in object.maps_mut() {
-        let name = map.name().to_string_lossy().into_owned();
-        // The program's own data: not shared with the program that replaces it.
-        if !name.contains('.') {
-            map.set_pin_path(instance.map(&name))?;
+        if !is_own_data(map.name()) {
+            let path = instance.map(&map.name().to_string_lossy());
+            map.set_pin_path(path)?;
         }
     }
     Ok(())
+}
+
+/// The maps that every balancer has, without those that are put into others later.
+pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
+    route_messages();
+    let error = load_error("balancer");
+    let mut storage = MaybeUninit::uninit();
+    let open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    let shapes =
+        open.open_object().maps().filter(|map| !is_own_data(map.name())).map(|map| MapShape {
+            kind: map.map_type(),
+            flags: map.map_flags(),
+            key_size: map.key_size(),
+            value_size: map.value_size(),
+            max_entries: map.max_entries(),
+        });
+    Ok(shapes.collect())
 }
 
 /// Loads the root program, its maps pinned.

@@ -45,6 +45,7 @@ use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 pub use crate::frame::difference;
+use crate::host::Files;
 use crate::object;
 use crate::plan::ResolvedInterface;
 use crate::plan::knobs;
@@ -318,7 +319,12 @@ impl Sandbox {
             counted: RefCell::default(),
             _pinned: pinned,
         };
-        sandbox.dataplane.prepare_tables(&Tables::default(), &tables, &knobs.table_secret)?;
+        sandbox.dataplane.prepare_tables(
+            &Tables::default(),
+            &tables,
+            &knobs.table_secret,
+            &Files::host().nodes(),
+        )?;
         sandbox.program(config)?;
         sandbox.counted.replace(sandbox.reasons()?);
         Ok(sandbox)

@@ -20,6 +20,7 @@ use crate::config::SourceV4;
 use crate::config::SourceV6;
 use crate::config::TableKind;
 use crate::config::XdpMode;
+use crate::cpus;
 use crate::diff::Running;
 use crate::diff::ServerIdChange;
 use crate::diff::TableDiff;
@@ -28,6 +29,9 @@ use crate::diff::VipChange;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
+use crate::host::Host;
+use crate::memory::MemoryPlan;
+use crate::memory::plan_memory;
 use crate::table::Table;
 use crate::tables::Tables;
 
@@ -121,19 +125,12 @@ pub(crate) struct Snapshot {
     pub(crate) in_place: bool,
     pub(crate) control: Option<abi::control>,
     pub(crate) tables: Tables,
-    /// Tables are missing, or there are others besides: an interrupted command left it like that.
+    /// Whether the shared table is there.
+    pub(crate) shared_table: bool,
+    /// There are tables that no program uses.
     pub(crate) stray_tables: bool,
     pub(crate) interfaces: BTreeMap<String, RunningInterface>,
     pub(crate) table: Running,
-}
-
-/// Facts of the host that a plan depends on.
-#[derive(Clone, Debug)]
-pub(crate) struct Host {
-    pub(crate) online_cpus: Vec<u32>,
-    pub(crate) possible_cpus: u32,
-    /// Random, for an instance without a secret so far.
-    pub(crate) secret: [u64; 3],
 }
 
 /// What becomes of an interface.
@@ -192,6 +189,8 @@ pub struct Plan {
     pub clean_up: bool,
     /// What works, but not well.
     pub warnings: Vec<String>,
+    /// What the maps take, if connection tables or rings become more, fewer, larger or smaller.
+    pub memory: Option<MemoryPlan>,
     #[serde(skip)]
     pub(crate) steps: Steps,
 }
@@ -207,6 +206,8 @@ pub(crate) struct Steps {
     pub(crate) tables: Option<Tables>,
     /// There are tables that no program uses.
     pub(crate) stray_tables: bool,
+    /// CPU → NUMA node.
+    pub(crate) nodes: BTreeMap<u32, u32>,
     /// Interfaces to attach to, some of them again.
     pub(crate) attach: Vec<ResolvedInterface>,
     pub(crate) entries: Vec<abi::interface>,
@@ -292,6 +293,9 @@ impl fmt::Display for Plan {
         }
         if self.clean_up {
             writeln!(f, "~ leftovers of an interrupted command are removed")?;
+        }
+        if let Some(memory) = &self.memory {
+            memory.fmt(f)?;
         }
         if self.is_empty() {
             writeln!(f, "nothing to change")?;
@@ -390,7 +394,9 @@ pub(crate) fn plan(
     if config.interfaces.is_empty() && !config.vips.is_empty() {
         plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
     }
-    plan.set_table(diff(&snapshot.table, &Table::from(config)))?;
+    let table = Table::from(config);
+    plan.set_table(diff(&snapshot.table, &table))?;
+    plan_memory(&mut plan, snapshot, &table, host)?;
     Ok(plan)
 }
 
@@ -421,7 +427,7 @@ fn plan_tables(
 ) -> Result<Tables> {
     let table = &config.connection_table;
     let cpus = match &table.cpus {
-        Cpus::Auto => host.online_cpus.clone(),
+        Cpus::Auto => host.receiving_cpus.iter().copied().collect(),
         Cpus::List(list) => {
             if let Some(cpu) = list.iter().find(|cpu| **cpu >= host.possible_cpus) {
                 return Err(Error::NoSuchCpu {
@@ -429,6 +435,8 @@ fn plan_tables(
                     last: host.possible_cpus.saturating_sub(1),
                 });
             }
+            let tables = list.iter().copied().collect();
+            plan.warnings.extend(cpus::warnings(false, &tables, &host.receiving_cpus));
             list.clone()
         }
     };
@@ -444,6 +452,7 @@ fn plan_tables(
         }
         plan.steps.tables = Some(tables.clone());
     }
+    plan.steps.nodes.clone_from(&host.nodes);
 
     let wanted = abi::control {
         abi: consts::ABI_VERSION,
@@ -452,15 +461,15 @@ fn plan_tables(
         cpus_auto: u32::from(table.cpus == Cpus::Auto),
         pad: 0,
     };
+    let list = |auto: u32, tables: &BTreeMap<u32, u32>| {
+        let cpus = tables.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        if auto == 0 { format!("[{cpus}]") } else { format!("\"auto\" ({cpus})") }
+    };
     if let Some(running) = &snapshot.control {
         if running.table_entries != wanted.table_entries {
             plan.connection_table
                 .push(format!("entries {} → {}", running.table_entries, wanted.table_entries));
         }
-        let list = |auto: u32, tables: &BTreeMap<u32, u32>| {
-            let cpus = tables.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
-            if auto == 0 { format!("[{cpus}]") } else { format!("\"auto\" ({cpus})") }
-        };
         if running.cpus_auto != wanted.cpus_auto
             || !snapshot.tables.own.keys().eq(tables.own.keys())
         {
@@ -474,12 +483,17 @@ fn plan_tables(
             plan.steps.control = Some(wanted);
         }
     } else {
-        plan.connection_table.push(format!("{} tables of {each} entries", tables.own.len()));
+        let noun = if count == 1 { "table" } else { "tables" };
+        plan.connection_table.push(format!(
+            "{count} {noun} of {each} entries, cpus {}",
+            list(wanted.cpus_auto, &tables.own)
+        ));
         // Serial 0 stands for no VIP.
         plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
     }
     plan.steps.stray_tables = snapshot.stray_tables;
-    plan.clean_up |= snapshot.control.is_some() && snapshot.stray_tables;
+    plan.clean_up |=
+        snapshot.control.is_some() && (snapshot.stray_tables || !snapshot.shared_table);
     Ok(tables)
 }
 

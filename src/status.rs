@@ -4,19 +4,30 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
+use libbpf_rs::MapCore;
 use serde::Serialize;
 
 use crate::abi::consts;
 use crate::addr::Mac;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
+use crate::balancer::MAPS;
+use crate::balancer::possible_cpus;
 use crate::balancer::read_interfaces;
 use crate::chain::Chain;
 use crate::config::InterfaceConfig;
 use crate::config::RealState;
 use crate::config::XdpMode;
 use crate::error::Result;
+use crate::flood_guard::FloodGuard;
+use crate::instance::kernel_is_at_least;
+use crate::maps;
+use crate::maps::ArrayOfMaps;
 use crate::maps::Map;
+use crate::maps::kernel_bytes;
+use crate::memory::KERNEL_COUNTS_ALL;
+use crate::memory::Usage;
+use crate::object;
 use crate::plan::interface_config;
 use crate::ring::RING_SIZE;
 use crate::ring::Ring;
@@ -93,6 +104,17 @@ pub struct TableStatus {
     pub used_ipv6: u32,
 }
 
+/// What maps of one purpose take, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MapsMemory {
+    /// Which: `connection tables`, `rings`, `counters` or `other maps`.
+    pub maps: &'static str,
+    /// As [`Plan::memory`](crate::Plan::memory) has it.
+    pub planned: u64,
+    /// As the kernel counts it; `None`: a kernel before 6.4, which leaves out a good part.
+    pub kernel: Option<u64>,
+}
+
 /// What `lbctl status` shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -106,6 +128,10 @@ pub struct Status {
     pub vips: Vec<VipStatus>,
     /// The connection tables.
     pub tables: Vec<TableStatus>,
+    /// The limits of new flows.
+    pub flood_guards: Vec<FloodGuard>,
+    /// What the maps take.
+    pub memory: Vec<MapsMemory>,
     /// All counters.
     pub stats: Stats,
 }
@@ -121,6 +147,8 @@ impl Balancer {
             chain: self.chain()?,
             vips: self.vips()?,
             tables: self.table_status()?,
+            flood_guards: self.flood_guards()?,
+            memory: self.memory()?,
             stats,
         })
     }
@@ -203,6 +231,37 @@ impl Balancer {
         }
         Ok(status)
     }
+
+    /// What the maps take, by what they are for.
+    fn memory(&self) -> Result<Vec<MapsMemory>> {
+        let (cpus, maps) = (possible_cpus()?, object::balancer_maps()?);
+        let own = self.tables()?;
+        let planned = Usage::of(&own, &self.dataplane.read_table(0)?, &maps, cpus);
+
+        let mut tables = sum_inner(&self.dataplane.connections, [consts::SHARED_TABLE])?;
+        for (_, outer) in self.dataplane.table_maps() {
+            tables += sum_inner(outer, own.own.keys().map(|cpu| own.place(*cpu)))?;
+        }
+        let rings = sum_inner(&self.dataplane.rings, 0..consts::MAX_VIPS)?;
+        let (mut counters, mut other) = (0, sum_inner(&self.dataplane.vip_index, [0])?);
+        for name in MAPS {
+            let map = maps::open(&self.instance().map(name))?;
+            let sum = if map.map_type().is_percpu() { &mut counters } else { &mut other };
+            *sum += kernel_bytes(&map)?;
+        }
+
+        let tells = kernel_is_at_least(KERNEL_COUNTS_ALL)?;
+        let group = |maps, planned, kernel| {
+            let kernel = tells.then_some(kernel);
+            MapsMemory { maps, planned, kernel }
+        };
+        Ok(vec![
+            group("connection tables", planned.tables(), tables),
+            group("rings", planned.rings, rings),
+            group("counters", planned.counters, counters),
+            group("other maps", planned.other, other),
+        ])
+    }
 }
 
 impl TableStatus {
@@ -213,4 +272,15 @@ impl TableStatus {
         };
         Self { cpu, entries, used_ipv4: count(false), used_ipv6: count(true) }
     }
+}
+
+/// What the kernel says that the maps at these places take.
+fn sum_inner(outer: &ArrayOfMaps, places: impl IntoIterator<Item = u32>) -> Result<u64> {
+    let mut sum = 0;
+    for place in places {
+        if let Some(map) = outer.at(place)? {
+            sum += kernel_bytes(&map)?;
+        }
+    }
+    Ok(sum)
 }

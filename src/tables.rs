@@ -24,7 +24,8 @@ use crate::maps::create_inner;
 type Result<T> = std::result::Result<T, MapError>;
 
 /// Flags of a table of sets, as maps.h has them.
-const SET_FLAGS: u32 = libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP;
+const SET_FLAGS: u32 =
+    libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP | libbpf_sys::BPF_F_NUMA_NODE;
 
 /// The IP version of packets: each has tables of its own in the kind of sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,9 +131,10 @@ impl Flow {
 pub(crate) type LruTable = Map<abi::flow_key, abi::flow>;
 
 /// Creates a table of kind LRU.
-pub(crate) fn new_lru(entries: u32) -> Result<LruTable> {
+pub(crate) fn new_lru(entries: u32, node: u32) -> Result<LruTable> {
     let (key, value) = (size_of::<abi::flow_key>(), size_of::<abi::flow>());
-    Map::new(create_inner("flows", MapType::LruHash, key, value, entries, 0)?)
+    let flags = libbpf_sys::BPF_F_NUMA_NODE;
+    Map::new(create_inner("flows", MapType::LruHash, key, value, entries, flags, node)?)
 }
 
 /// The flows of a table of kind LRU. Of one that packets change meanwhile, some may be missing or come
@@ -164,9 +166,10 @@ pub(crate) struct SetTable {
 
 impl SetTable {
     /// Creates an empty one.
-    pub(crate) fn create(family: Family, sets: u32) -> Result<Self> {
+    pub(crate) fn create(family: Family, sets: u32, node: u32) -> Result<Self> {
         let (key, value) = (size_of::<u32>(), family.set_size());
-        let map = create_inner(family.map_name(), MapType::Array, key, value, sets, SET_FLAGS)?;
+        let map =
+            create_inner(family.map_name(), MapType::Array, key, value, sets, SET_FLAGS, node)?;
         Self::new(map, family)
     }
 

@@ -55,12 +55,11 @@ mod tests {
         for (key, vip) in &entries {
             let bucket = &buckets[bucket_of(key)];
             let same = |entry: &&abi::vip_entry| entry.key.sort_key() == key.sort_key();
-            match bucket.entry.iter().find(same) {
-                Some(entry) => assert_eq!(entry.vip.id, vip.id),
-                None => {
-                    assert_ne!(bucket.entry[0].vip.flags & consts::VIP_BUCKET_FULL, 0);
-                    missing += 1;
-                }
+            if let Some(entry) = bucket.entry.iter().find(same) {
+                assert_eq!(entry.vip.id, vip.id);
+            } else {
+                assert_ne!(bucket.entry[0].vip.flags & consts::VIP_BUCKET_FULL, 0);
+                missing += 1;
             }
         }
         assert!(

@@ -73,7 +73,7 @@ struct {
 	__array(
 		values, struct {
 			__uint(type, BPF_MAP_TYPE_ARRAY);
-			__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+			__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP | BPF_F_NUMA_NODE);
 			__uint(max_entries, 1);
 			__uint(key_size, sizeof(__u32));
 			__uint(value_size, sizeof(struct flow4_set));
@@ -87,7 +87,7 @@ struct {
 	__array(
 		values, struct {
 			__uint(type, BPF_MAP_TYPE_ARRAY);
-			__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+			__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP | BPF_F_NUMA_NODE);
 			__uint(max_entries, 1);
 			__uint(key_size, sizeof(__u32));
 			__uint(value_size, sizeof(struct flow6_set));
@@ -101,6 +101,7 @@ struct {
 	__array(
 		values, struct {
 			__uint(type, BPF_MAP_TYPE_LRU_HASH);
+			__uint(map_flags, BPF_F_NUMA_NODE);
 			__uint(max_entries, 1);
 			__uint(key_size, sizeof(struct flow_key));
 			__uint(value_size, sizeof(struct flow));

@@ -229,12 +229,14 @@ fn reports_for_programs() {
     let a = "tcp://10.200.1.1:80";
     let file = config_file(&Host::config(&vip(a, &["10.0.0.1", "10.0.0.2"])));
     for (command, key) in [
-        (vec!["apply", "-f", path(&file)], "/vips/0/action"),
+        (vec!["apply", "-f", path(&file)], "/memory/tables/0/bytes"),
         (vec!["plan", "-f", path(&file)], "/warnings"),
         (vec!["save"], "/vips/0/reals/1/address"),
         (vec!["status"], "/interfaces/uplink/mode"),
         (vec!["status"], "/vips/0/reals/0/share"),
         (vec!["status"], "/tables/0/used_ipv4"),
+        (vec!["status"], "/flood_guards/0/limiting"),
+        (vec!["status"], "/memory/0/kernel"),
         (vec!["stats"], "/total/packets"),
         (vec!["stats"], "/vips/tcp:~1~110.200.1.1:80/dropped"),
         (vec!["vip", "list"], "/0/protocol"),

@@ -18,4 +18,5 @@ mod quickstart;
 mod serve;
 mod serve_beside;
 mod survive;
+mod tables;
 mod traffic;

@@ -378,9 +378,9 @@ fn scrape(ns: &NetNs, listen: &str) -> BTreeMap<String, u64> {
     text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
 }
 
-/// What `lbctl stats` shows, as the samples of a scrape.
+/// What `lbctl stats` shows, and `lbctl status` of the flood guards, as the samples of a scrape.
 #[track_caller]
-fn samples_of(stats: &Value) -> BTreeMap<String, u64> {
+fn samples_of(stats: &Value, guards: &Value) -> BTreeMap<String, u64> {
     let mut samples = BTreeMap::new();
     let mut add = |name: String, value: &Value| {
         samples.insert(name, value.as_u64().expect("a number"));
@@ -410,6 +410,12 @@ fn samples_of(stats: &Value) -> BTreeMap<String, u64> {
             add(format!("l4lb_real_{key}_total{{real=\"{real}\"}}"), &count[key]);
         }
     }
+    for guard in guards.as_array().expect("flood guards") {
+        let limiting = Value::from(u64::from(guard["limiting"] == true));
+        let cpu = &guard["cpu"];
+        add(format!("l4lb_flood_guard_limiting{{cpu=\"{cpu}\"}}"), &limiting);
+        add(format!("l4lb_flood_guard_flows_total{{cpu=\"{cpu}\"}}"), &guard["not_remembered"]);
+    }
     samples
 }
 
@@ -433,7 +439,8 @@ fn metrics_are_what_the_packet_path_counts() {
     let same = wait_until(SOON, || {
         scraped = scrape(ns, METRICS);
         assert_eq!(scraped.remove(INFO), Some(1));
-        counters = samples_of(&json(&lbctl.ok(&["stats", "--json"])));
+        let status = json(&lbctl.ok(&["status", "--json"]));
+        counters = samples_of(&json(&lbctl.ok(&["stats", "--json"])), &status["flood_guards"]);
         scraped == counters
     });
     assert!(same, "{scraped:#?}\nis not\n{counters:#?}");

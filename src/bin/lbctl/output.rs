@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::io::Write as _;
 
+use bytesize::ByteSize;
 use comfy_table::CellAlignment;
 use comfy_table::Table;
 use comfy_table::presets;
@@ -59,4 +60,9 @@ pub(crate) fn table<const N: usize>(
 /// A share of one as a percentage.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
+}
+
+/// A number of bytes: `61.2 MB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    format!("{:.1}", ByteSize::b(bytes).display().si())
 }

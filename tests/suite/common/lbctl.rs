@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Read;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -41,12 +42,19 @@ pub(crate) struct Lbctl<'a> {
     bpffs: PathBuf,
     ns: Option<&'a NetNs>,
     environment: Vec<(String, String)>,
+    /// Where it finds another file, and which.
+    instead: Vec<(String, PathBuf)>,
 }
 
 impl<'a> Lbctl<'a> {
     /// An `lbctl` that pins in `bpffs`.
     pub(crate) fn new(bpffs: &Bpffs) -> Self {
-        Self { bpffs: bpffs.path().to_owned(), ns: None, environment: Vec::new() }
+        Self {
+            bpffs: bpffs.path().to_owned(),
+            ns: None,
+            environment: Vec::new(),
+            instead: Vec::new(),
+        }
     }
 
     /// The same, inside `ns`.
@@ -59,6 +67,13 @@ impl<'a> Lbctl<'a> {
     #[must_use]
     pub(crate) fn env(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same, but that it finds `file` at `place`, an absolute path: a fact of the host that is not so.
+    #[must_use]
+    pub(crate) fn finds(mut self, place: &str, file: &Path) -> Self {
+        self.instead.push((place.to_owned(), file.to_owned()));
         self
     }
 
@@ -94,11 +109,20 @@ impl<'a> Lbctl<'a> {
     /// Starts it and lets it run: for `serve`, `dump` and the like.
     #[track_caller]
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        let program = env!("CARGO_BIN_EXE_lbctl");
+        let lbctl = env!("CARGO_BIN_EXE_lbctl");
+        let program = if self.instead.is_empty() { lbctl } else { "sh" };
         let mut command = match self.ns {
             Some(ns) => ns.command(program),
             None => isolated_command(program),
         };
+        if !self.instead.is_empty() {
+            // The mounts are its own.
+            let mount = |(place, file): &(String, PathBuf)| {
+                format!("mount --bind {} {place}\n", file.display())
+            };
+            let mounts: String = self.instead.iter().map(mount).collect();
+            command.args(["-euc", &format!("{mounts}exec \"$0\" \"$@\""), lbctl]);
+        }
         command.arg("--bpffs").arg(&self.bpffs).args(arguments);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         Running::start(command, &arguments.join(" "))

@@ -3,6 +3,7 @@
 use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
+use l4lb::OnUnresolved;
 use l4lb::Plan;
 
 use crate::Exit;
@@ -26,8 +27,19 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
 
 pub(crate) fn apply(instance: &Instance, file: &ConfigFile, json: bool) -> Result {
     let config = Config::from_file(&file.file)?;
-    let plan = Balancer::apply(instance, &config)?;
+    let mut announced = Ok(());
+    let announce = |plan: &Plan| {
+        if let (Some(memory), false) = (&plan.memory, json) {
+            announced = output::text(memory);
+        }
+    };
+    let mut plan = Balancer::apply_announced(instance, &config, OnUnresolved::Fail, announce)?;
+    announced?;
     warn(&plan);
+    if !json {
+        // It was printed before it was taken.
+        plan.memory = None;
+    }
     output::report(&plan, json)?;
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 //! metrics.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -153,9 +154,13 @@ impl Server {
     async fn change(&mut self, config: Config) -> l4lb::Result<()> {
         let (instance, wanted) = (self.instance.clone(), config.clone());
         let applied = spawn_blocking(move || {
-            Balancer::apply_with(&instance, &wanted, OnUnresolved::KeepLast)
+            Balancer::apply_announced(&instance, &wanted, OnUnresolved::KeepLast, |plan| {
+                plan.memory.iter().for_each(log_lines);
+            })
         });
-        let plan = applied.await.map_err(panicked)??;
+        let mut plan = applied.await.map_err(panicked)??;
+        // It was logged before it was taken.
+        plan.memory = None;
         self.config = config;
         report_changes(&plan);
         self.report_warnings(plan.warnings);
@@ -190,8 +195,12 @@ impl Server {
 
 fn report_changes(plan: &Plan) {
     if !plan.is_empty() {
-        plan.to_string().lines().for_each(|line| tracing::info!("{line}"));
+        log_lines(plan);
     }
+}
+
+fn log_lines(report: &impl Display) {
+    report.to_string().lines().for_each(|line| tracing::info!("{line}"));
 }
 
 fn panicked(error: JoinError) -> l4lb::Error {

@@ -4,6 +4,7 @@ use l4lb::Balancer;
 use l4lb::GatewayAddress;
 use l4lb::Instance;
 use l4lb::InterfaceStatus;
+use l4lb::MapsMemory;
 use l4lb::Stats;
 
 use crate::Exit;
@@ -108,7 +109,44 @@ pub(crate) fn status(instance: &Instance, json: bool) -> Result {
             ]
         }),
     )?;
+    output::line("")?;
+    output::table(
+        ["FLOOD GUARD", "NEW FLOWS", "LIMIT", "STATE", "NOT REMEMBERED"],
+        &[1, 2, 4],
+        status.flood_guards.iter().map(|guard| {
+            [
+                format!("CPU {}", guard.cpu),
+                guard.new_flows.to_string(),
+                guard.limit.map_or_else(|| "?".to_owned(), |limit| limit.to_string()),
+                if guard.limiting { "LIMITING" } else { "quiet" }.to_owned(),
+                guard.not_remembered.to_string(),
+            ]
+        }),
+    )?;
+    output::line(
+        "(new flows: within this second; above the limit they are balanced, not remembered)",
+    )?;
+    output::line("")?;
+    print_memory(&status.memory)?;
     Ok(Exit::Done)
+}
+
+fn print_memory(memory: &[MapsMemory]) -> Result<()> {
+    let planned = memory.iter().map(|maps| maps.planned).sum();
+    let kernel: Option<u64> = memory.iter().map(|maps| maps.kernel).sum();
+    let total = MapsMemory { maps: "total", planned, kernel };
+    output::table(
+        ["MEMORY", "PLANNED", "KERNEL"],
+        &[1, 2],
+        memory.iter().chain([&total]).map(|maps| {
+            let kernel = maps.kernel.map_or_else(|| "-".to_owned(), output::bytes);
+            [maps.maps.to_owned(), output::bytes(maps.planned), kernel]
+        }),
+    )?;
+    if kernel.is_none() {
+        output::line("(kernels before 6.4 do not count all that a map takes)")?;
+    }
+    Ok(())
 }
 
 pub(crate) fn stats(instance: &Instance, json: bool) -> Result {

@@ -1,0 +1,111 @@
+//! What a plan depends on beside the configuration: the host's CPUs, NUMA nodes and memory, as sysfs and
+//! procfs tell them.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::balancer::possible_cpus;
+use crate::cpus;
+use crate::error::Error;
+use crate::error::Result;
+use crate::memory::Available;
+use crate::memory::MapShape;
+use crate::object;
+use crate::plan::ResolvedInterface;
+use crate::sys;
+
+/// Facts of the host that a plan depends on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    /// CPUs are numbered below this.
+    pub(crate) possible_cpus: u32,
+    /// The CPUs that may receive packets by way of the interfaces.
+    pub(crate) receiving_cpus: BTreeSet<u32>,
+    /// CPU → its NUMA node. A kernel without NUMA has none.
+    pub(crate) nodes: BTreeMap<u32, u32>,
+    /// The maps that every balancer has.
+    pub(crate) maps: Vec<MapShape>,
+    pub(crate) memory: Available,
+    /// Random, for an instance without a secret so far.
+    pub(crate) secret: [u64; 3],
+}
+
+impl Host {
+    /// Reads what matters to a balancer on these interfaces.
+    pub(crate) fn read(interfaces: &[ResolvedInterface]) -> Result<Self> {
+        let files = Files::host();
+        Ok(Self {
+            possible_cpus: possible_cpus()?,
+            receiving_cpus: cpus::receiving(&files, interfaces)?,
+            nodes: files.nodes(),
+            maps: object::balancer_maps()?,
+            memory: Available::read(&files),
+            secret: sys::random()?,
+        })
+    }
+}
+
+/// Where sysfs and procfs are mounted: tests have trees of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) sys: PathBuf,
+    pub(crate) proc: PathBuf,
+}
+
+impl Files {
+    /// The host's own.
+    pub(crate) fn host() -> Self {
+        Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc") }
+    }
+
+    /// The CPUs that are online.
+    pub(crate) fn online_cpus(&self) -> Result<BTreeSet<u32>> {
+        let path = self.sys.join("devices/system/cpu/online");
+        let what = format!("{} is no list of CPUs", path.display());
+        let strange = || io::Error::new(io::ErrorKind::InvalidData, what);
+        std::fs::read_to_string(&path)
+            .and_then(|text| cpulist::parse(text.trim()).map_err(|_| strange()))
+            .map(|cpus| cpus.into_iter().collect())
+            .map_err(|source| Error::Host { operation: "list the CPUs", source })
+    }
+
+    /// CPU → its NUMA node.
+    pub(crate) fn nodes(&self) -> BTreeMap<u32, u32> {
+        let mut nodes = BTreeMap::new();
+        for (node, dir) in self.node_dirs() {
+            let cpus = list(&dir.join("cpulist")).unwrap_or_default();
+            nodes.extend(cpus.into_iter().map(|cpu| (cpu, node)));
+        }
+        nodes
+    }
+
+    /// The NUMA nodes that are online, and where sysfs tells about them.
+    pub(crate) fn node_dirs(&self) -> Vec<(u32, PathBuf)> {
+        let dirs = entries(&self.sys.join("devices/system/node")).into_iter();
+        dirs.filter_map(|(name, path)| Some((name.strip_prefix("node")?.parse().ok()?, path)))
+            .collect()
+    }
+}
+
+/// What a file of sysfs or procfs says, without the end of its line; `None`: it cannot be read.
+pub(crate) fn text(path: &Path) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// A list such as `0-3,5`.
+pub(crate) fn list(path: &Path) -> Option<Vec<u32>> {
+    cpulist::parse(&text(path)?).ok()
+}
+
+/// Names and paths of what is in a folder, which need not exist.
+pub(crate) fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut entries: Vec<_> = entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .collect();
+    entries.sort();
+    entries
+}

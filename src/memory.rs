@@ -1,0 +1,413 @@
+//! What the maps of a configuration cost, before they are made. Pure.
+//!
+//! The figures are those that Linux 6.4 and later show as `memlock` in a map's fdinfo, but for some hundred
+//! bytes a map. Older kernels show less than what they take: of hash tables, keys and values only.
+
+mod available;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use bytesize::ByteSize;
+use libbpf_rs::MapType;
+use serde::Serialize;
+
+pub(crate) use available::Available;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::config::TableKind;
+use crate::cpus::cpu_list;
+use crate::dataplane::RING_MAP_VALUES;
+use crate::dataplane::RINGS_AT_ONCE;
+use crate::diff::Running;
+use crate::diff::Write;
+use crate::error::Result;
+use crate::host::Host;
+use crate::plan::Plan;
+use crate::plan::SHARED_TABLE_ENTRIES;
+use crate::plan::Snapshot;
+use crate::plan::Steps;
+use crate::table::Table;
+use crate::tables::Tables;
+
+/// From this version on the kernel counts all that a map takes.
+pub(crate) const KERNEL_COUNTS_ALL: (u32, u32) = (6, 4);
+
+const PAGE: u64 = 4096;
+
+/// Of a hash table: what the kernel keeps with every element beside its key and value, and for every bucket.
+const HASH_ELEMENT: u64 = 48;
+const HASH_BUCKET: u64 = 16;
+
+/// What an element that is allocated when it is needed costs more.
+const ALLOCATED_ELEMENT: u64 = 8;
+
+/// Bytes of a value or key of this type in a map.
+fn stored<T>() -> u64 {
+    (size_of::<T>() as u64).next_multiple_of(8)
+}
+
+fn hash_buckets(max_entries: u32) -> u64 {
+    u64::from(max_entries).next_power_of_two() * HASH_BUCKET
+}
+
+/// An LRU hash, which holds all its elements from the start.
+fn lru_hash<K, V>(max_entries: u32) -> u64 {
+    hash_buckets(max_entries)
+        + u64::from(max_entries) * (HASH_ELEMENT + stored::<K>() + stored::<V>())
+}
+
+/// An array that can be mapped: header and values have pages of their own.
+fn mmapable_array(value: u64, entries: u32) -> u64 {
+    PAGE + (value * u64::from(entries)).next_multiple_of(PAGE)
+}
+
+/// The table that CPUs without one of their own share.
+pub(crate) fn shared_table() -> u64 {
+    own_table(TableKind::Lru, SHARED_TABLE_ENTRIES)
+}
+
+/// A CPU's own table of a size: see [`TableKind::size`].
+pub(crate) fn own_table(kind: TableKind, size: u32) -> u64 {
+    match kind {
+        TableKind::SetAssociative => {
+            mmapable_array(stored::<abi::flow4_set>(), size)
+                + mmapable_array(stored::<abi::flow6_set>(), size)
+        }
+        TableKind::Lru => lru_hash::<abi::flow_key, abi::flow>(size),
+    }
+}
+
+/// The index of the VIPs.
+fn vip_index() -> u64 {
+    mmapable_array(stored::<abi::vip_bucket>(), consts::VIP_BUCKETS)
+}
+
+/// A VIP's ring.
+fn ring() -> u64 {
+    mmapable_array(stored::<u64>(), RING_MAP_VALUES)
+}
+
+/// An element of a hash table that is allocated when it is needed.
+fn element<K, V>() -> u64 {
+    HASH_ELEMENT + stored::<K>() + stored::<V>() + ALLOCATED_ELEMENT
+}
+
+/// A map that every balancer has, as the object describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct MapShape {
+    pub(crate) kind: MapType,
+    pub(crate) flags: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+}
+
+impl MapShape {
+    /// What it costs before it has elements.
+    fn bytes(&self, cpus: u32) -> u64 {
+        let (entries, cpus) = (u64::from(self.max_entries), u64::from(cpus));
+        let key = u64::from(self.key_size).next_multiple_of(8);
+        let value = u64::from(self.value_size).next_multiple_of(8);
+        match self.kind {
+            MapType::PercpuArray => entries * (8 + value * cpus),
+            MapType::Hash if self.flags & libbpf_sys::BPF_F_NO_PREALLOC != 0 => {
+                hash_buckets(self.max_entries)
+            }
+            // Every CPU has an element aside, so that one can be replaced in a full table.
+            MapType::Hash => {
+                hash_buckets(self.max_entries)
+                    + (entries + cpus) * (HASH_ELEMENT + key + value)
+                    + 8 * cpus
+            }
+            _ if self.flags & libbpf_sys::BPF_F_MMAPABLE != 0 => {
+                mmapable_array(value, self.max_entries)
+            }
+            _ => entries * value,
+        }
+    }
+}
+
+/// What the balancer's maps take, by what they are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Of each CPU that has a table of its own.
+    pub(crate) tables: BTreeMap<u32, u64>,
+    pub(crate) shared_table: u64,
+    pub(crate) rings: u64,
+    pub(crate) counters: u64,
+    pub(crate) other: u64,
+}
+
+impl Usage {
+    /// What runs takes.
+    pub(crate) fn of(
+        tables: &Tables,
+        running: &Running,
+        maps: &[MapShape],
+        possible_cpus: u32,
+    ) -> Self {
+        let (reals, server_ids) = (vip_reals(running), running.server_ids.len());
+        Self {
+            tables: table_bytes(tables),
+            shared_table: shared_table(),
+            ..Self::of_fixed(maps, possible_cpus)
+        }
+        .with_table(rings(running).len(), reals, server_ids)
+    }
+
+    fn of_fixed(maps: &[MapShape], possible_cpus: u32) -> Self {
+        let sum = |counters: bool| {
+            let maps = maps.iter().filter(|map| (map.kind == MapType::PercpuArray) == counters);
+            maps.map(|map| map.bytes(possible_cpus)).sum()
+        };
+        Self { counters: sum(true), other: sum(false) + vip_index(), ..Self::default() }
+    }
+
+    fn with_table(mut self, rings: usize, vip_reals: usize, server_ids: usize) -> Self {
+        self.rings = rings as u64 * ring();
+        self.other += vip_reals as u64 * element::<abi::vip_real_key, abi::vip_real>();
+        self.other += server_ids as u64 * element::<u32, u32>();
+        self
+    }
+
+    pub(crate) fn tables(&self) -> u64 {
+        self.tables.values().sum::<u64>() + self.shared_table
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.tables() + self.rings + self.counters + self.other
+    }
+}
+
+fn table_bytes(tables: &Tables) -> BTreeMap<u32, u64> {
+    tables.own.iter().map(|(cpu, size)| (*cpu, own_table(tables.kind, *size))).collect()
+}
+
+fn vip_reals(running: &Running) -> usize {
+    running.vips.values().map(|vip| vip.spec.reals.len()).sum::<usize>()
+        + running.stray_vip_reals.len()
+}
+
+/// The VIPs that have a ring: all but those that nothing is to be said of in one.
+fn rings(running: &Running) -> BTreeSet<u32> {
+    let has_ring = running
+        .vips
+        .values()
+        .filter(|vip| !vip.spec.members().is_empty() || !vip.barred.is_empty());
+    has_ring.map(|vip| vip.id).chain(running.stray_rings.iter().copied()).collect()
+}
+
+/// Memory that is taken and given back in turn, and the most of it at a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    now: i64,
+    peak: i64,
+}
+
+impl Level {
+    fn take(&mut self, bytes: u64) {
+        self.now += i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.peak = self.peak.max(self.now);
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.now -= i64::try_from(bytes).unwrap_or(i64::MAX);
+    }
+
+    fn peak(self) -> u64 {
+        self.peak.cast_unsigned()
+    }
+}
+
+/// A CPU's connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TableMemory {
+    /// The CPU.
+    pub cpu: u32,
+    /// The NUMA node that it is put on: the CPU's; `None`: the kernel knows no nodes.
+    pub node: Option<u32>,
+    /// What it takes.
+    pub bytes: u64,
+}
+
+/// The memory that an apply takes: bytes, by what they are for. Its `Display` is a few lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// The connection tables of the CPUs that have one of their own.
+    pub tables: Vec<TableMemory>,
+    /// The one that all other CPUs share.
+    pub shared_table: u64,
+    /// The rings of the VIPs.
+    pub rings: u64,
+    /// The counters, which every possible CPU has for itself.
+    pub counters: u64,
+    /// All other maps.
+    pub other: u64,
+    /// All together, once it is done.
+    pub total: u64,
+    /// What is taken at most, meanwhile, beside what runs before: what is replaced goes only afterwards.
+    pub additional: u64,
+    #[serde(skip)]
+    additional_on: BTreeMap<u32, u64>,
+}
+
+impl MemoryPlan {
+    /// Plans the memory of a change. `None`: tables and rings stay as many and as large as they are.
+    pub(crate) fn new(
+        running: &Snapshot,
+        steps: &Steps,
+        wanted: &Table,
+        host: &Host,
+    ) -> Option<Self> {
+        let fixed = Usage::of_fixed(&host.maps, host.possible_cpus);
+        let fresh = running.control.is_none();
+        let mut level = Level::default();
+        let mut on_node: BTreeMap<u32, Level> = BTreeMap::new();
+        if fresh {
+            level.take(fixed.total());
+        }
+        if !running.shared_table {
+            level.take(shared_table());
+        }
+        let tables = steps.tables.as_ref().unwrap_or(&running.tables);
+        let (before, after) = (table_bytes(&running.tables), table_bytes(tables));
+        let kept = |cpu: &u32| {
+            running.tables.kind == tables.kind && running.tables.own.get(cpu) == tables.own.get(cpu)
+        };
+        // All that are new are there before any of the old ones goes.
+        let taken = after.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, *bytes, 0));
+        let given =
+            before.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, 0, *bytes));
+        for (cpu, taken, given_back) in taken.chain(given) {
+            let node = host.nodes.get(cpu).copied();
+            let mut levels = [Some(&mut level), node.map(|node| on_node.entry(node).or_default())];
+            for level in levels.iter_mut().flatten() {
+                level.take(taken);
+                level.give_back(given_back);
+            }
+        }
+        let mut now = rings(&running.table);
+        for write in &steps.table.writes {
+            match write {
+                Write::Rings(images) => {
+                    for images in images.chunks(RINGS_AT_ONCE) {
+                        level.take(images.len() as u64 * ring());
+                        let replaced = images.iter().filter(|(vip, _)| !now.insert(*vip)).count();
+                        level.give_back(replaced as u64 * ring());
+                    }
+                }
+                Write::RemoveRing(vip) if now.remove(vip) => level.give_back(ring()),
+                _ => {}
+            }
+        }
+        let elements = |reals: usize, ids: usize| Usage::default().with_table(0, reals, ids).other;
+        let had = elements(vip_reals(&running.table), running.table.server_ids.len());
+        let reals = wanted.vips.values().map(|vip| vip.reals.len()).sum();
+        let ids = wanted.server_ids.len();
+        level.take(elements(reals, ids).saturating_sub(had));
+
+        let usage = Usage { tables: after, shared_table: shared_table(), ..fixed };
+        let usage = usage.with_table(now.len(), reals, ids);
+
+        let unchanged = !fresh
+            && running.shared_table
+            && steps.tables.is_none()
+            && now.len() == rings(&running.table).len();
+        (!unchanged).then(|| Self {
+            tables: usage
+                .tables
+                .iter()
+                .map(|(cpu, bytes)| TableMemory {
+                    cpu: *cpu,
+                    node: host.nodes.get(cpu).copied(),
+                    bytes: *bytes,
+                })
+                .collect(),
+            shared_table: usage.shared_table,
+            rings: usage.rings,
+            counters: usage.counters,
+            other: usage.other,
+            total: usage.total(),
+            additional: level.peak(),
+            additional_on: on_node.into_iter().map(|(node, level)| (node, level.peak())).collect(),
+        })
+    }
+
+    /// The tables by the node that they are put on: its CPUs, and their tables' bytes.
+    fn by_node(&self) -> BTreeMap<u32, (Vec<u32>, u64)> {
+        let mut nodes: BTreeMap<u32, (Vec<u32>, u64)> = BTreeMap::new();
+        for table in &self.tables {
+            let Some(node) = table.node else { continue };
+            let (cpus, bytes) = nodes.entry(node).or_default();
+            cpus.push(table.cpu);
+            *bytes += table.bytes;
+        }
+        nodes
+    }
+
+    /// What the maps take by what they are for, in a few words.
+    fn summary(&self) -> String {
+        let tables: u64 = self.tables.iter().map(|table| table.bytes).sum();
+        let count = self.tables.len();
+        let tables = match self.tables.first() {
+            Some(first) if first.bytes * count as u64 == tables => {
+                format!("{count} x {}", Bytes(first.bytes))
+            }
+            _ => Bytes(tables).to_string(),
+        };
+        format!(
+            "connection tables {tables}, shared table {}, rings {}, counters {}, other maps {}",
+            Bytes(self.shared_table),
+            Bytes(self.rings),
+            Bytes(self.counters),
+            Bytes(self.other),
+        )
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "memory: {}, total {}", self.summary(), Bytes(self.total))?;
+        if self.additional != self.total {
+            let taken = Bytes(self.additional);
+            writeln!(f, "memory: {taken} more than now, until what is replaced is gone")?;
+        }
+        let nodes = self.by_node();
+        if nodes.len() > 1 {
+            for (node, (cpus, bytes)) in nodes {
+                let (cpus, bytes) = (cpu_list(&cpus), Bytes(bytes));
+                writeln!(f, "memory: on NUMA node {node}: the tables of {cpus}, {bytes}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Plans the memory of what is planned so far, and refuses what there is not enough of.
+pub(crate) fn plan_memory(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    wanted: &Table,
+    host: &Host,
+) -> Result<()> {
+    plan.memory = MemoryPlan::new(snapshot, &plan.steps, wanted, host);
+    if let Some(memory) = &plan.memory {
+        host.memory.check(memory)?;
+        plan.warnings.extend(host.memory.warnings(memory));
+    }
+    Ok(())
+}
+
+/// A number of bytes for people: `61.2 MB`.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1}", ByteSize::b(self.0).display().si())
+    }
+}
