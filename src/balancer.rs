@@ -51,6 +51,7 @@ use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
+use crate::reason::event_count;
 use crate::sys;
 use crate::table::Table;
 use crate::tables::Tables;
@@ -255,11 +256,15 @@ impl Balancer {
     /// Warns of CPUs that may receive packets by these interfaces without a connection table, and the other
     /// way round.
     fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
-        let receiving = match cpus::receiving(&Files::host(), interfaces) {
+        let mut receiving = match cpus::receiving(&Files::host(), interfaces) {
             Ok(receiving) => receiving,
             // Gateways can be followed all the same.
             Err(error) => return Ok(vec![error.to_string()]),
         };
+        // Whatever the interrupts say: there were packets.
+        let states = (0..).zip(self.dataplane.cpu_states.get(0)?);
+        let shared = states.filter(|(_, state)| event_count(state, "shared_table") != 0);
+        receiving.extend(shared.map(|(cpu, _)| cpu));
         let tables = self.tables()?.own.into_keys().collect();
         let auto = self.dataplane.control()?.is_some_and(|control| control.cpus_auto != 0);
         Ok(cpus::warnings(auto, &tables, &receiving))

@@ -611,7 +611,8 @@ impl Differ<'_> {
             let all = from..=consts::MAX_SERIAL;
             all.filter(|serial| !taken.contains(serial)).take(count).collect::<Vec<u32>>()
         };
-        let mut serials = free(self.running.next_serial);
+        // 0 stands for no VIP.
+        let mut serials = free(self.running.next_serial.max(1));
         if serials.len() < count {
             serials = free(1);
             self.write(Write::ForgetVipsBut(taken.clone()));

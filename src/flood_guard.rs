@@ -6,14 +6,11 @@ use crate::abi;
 use crate::balancer::Balancer;
 use crate::balancer::running_knobs;
 use crate::error::Result;
-use crate::reason::table_events;
+use crate::reason::event_count;
 use crate::sys;
 
 /// How long a CPU counts, in nanoseconds: `LB_SECOND` of the packet path.
 const SECOND: u64 = 1_000_000_000;
-
-/// The table event that counts what the limit kept out.
-const EVENT: &str = "flood";
 
 /// The flood guard of a CPU: above a number of new flows within a second
 /// (`connection_table.new_connections_per_second`), flows are balanced but not remembered, so that a flood of
@@ -38,13 +35,12 @@ impl FloodGuard {
         let second = &state.new_flows;
         let under_way = now.saturating_sub(second.start) < SECOND;
         let new_flows = if under_way { second.events } else { 0 };
-        let event = table_events().iter().position(|event| event.name == EVENT);
         Self {
             cpu,
             limiting: limit.is_some_and(|limit| new_flows >= u64::from(limit)),
             new_flows,
             limit,
-            not_remembered: event.map_or(0, |event| state.table[event]),
+            not_remembered: event_count(state, "flood"),
         }
     }
 }
@@ -68,15 +64,12 @@ impl Balancer {
 
 #[cfg(test)]
 mod tests {
-    use super::EVENT;
     use super::FloodGuard;
     use super::SECOND;
     use crate::abi;
-    use crate::reason::table_events;
 
     #[test]
     fn it_limits_for_the_rest_of_the_second() {
-        assert!(table_events().iter().any(|event| event.name == EVENT));
         let mut state = abi::cpu_state::default();
         state.new_flows.start = 5 * SECOND;
         state.new_flows.events = 100;

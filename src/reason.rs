@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::abi;
+
 /// What the balancer does with a packet in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,4 +89,11 @@ pub fn table_events() -> &'static [Named] {
 /// What decapsulation did with a packet, in the order of its counters.
 pub fn decap_results() -> &'static [Named] {
     lists::decap_results()
+}
+
+/// How often a CPU counted the table event of this name.
+pub(crate) fn event_count(state: &abi::cpu_state, name: &str) -> u64 {
+    let event = table_events().iter().position(|event| event.name == name);
+    debug_assert!(event.is_some(), "there is no table event {name}");
+    event.and_then(|event| state.table.get(event)).copied().unwrap_or_default()
 }

@@ -8,6 +8,7 @@ mod control;
 mod differential;
 mod errors;
 mod file_errors;
+mod flow_tables;
 mod gateway;
 mod interfaces;
 mod kills;

@@ -1,0 +1,107 @@
+//! Flows and the tables that remember them: other kinds and sizes, floods, CPUs without a table.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use nix::sched::CpuSet;
+use nix::sched::sched_setaffinity;
+use nix::unistd::Pid;
+
+use crate::common::Rig;
+use crate::common::config;
+use crate::common::goes_on;
+use crate::common::json;
+use crate::common::server;
+use crate::common::vip;
+use crate::common::wait_until;
+
+const VIP: &str = "tcp://10.200.1.1:80";
+const UDP_VIP: &str = "udp://10.200.1.1:53";
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// How often a table event was counted.
+#[track_caller]
+fn event(rig: &Rig, name: &str) -> u64 {
+    let stats = json(&rig.lbctl().ok(&["stats", "--json"]));
+    let events = stats["table"].as_array().expect("table events").clone();
+    let found = events.iter().find(|event| event[0] == name).expect("an event of this name");
+    found[1].as_u64().expect("a number")
+}
+
+/// No real takes new flows: a download that goes on was found in a table.
+#[test]
+fn flows_move_with_their_tables() {
+    let rig = Rig::new(2);
+    let table = |keys: &str, state: &str| {
+        let reals = ["10.0.0.1", "10.0.0.2"].map(|real| format!("{real}, state = \"{state}\""));
+        let vip = vip(VIP, &reals.each_ref().map(String::as_str));
+        config(&format!("{keys}\n{vip}")).replace("entries = 20000\n", "")
+    };
+    rig.lbctl().apply(&table("entries = 20000", "up"));
+    let downloads: Vec<_> = (0..8).map(|_| rig.download(VIP)).collect();
+    for keys in [
+        "entries = 20000",
+        "entries = 3000",
+        "kind = \"lru\"\nentries = 3000",
+        "kind = \"lru\"\nentries = 50000\ncpus = [0]",
+        "entries = 50000\ncpus = [0]",
+        "entries = 50000",
+    ] {
+        rig.lbctl().apply(&table(keys, "drain"));
+        let plan = rig.lbctl().apply(&table(keys, "drain"));
+        assert_eq!(plan.stdout, "nothing to change\n");
+        for download in &downloads {
+            goes_on(download, keys);
+        }
+    }
+    let save = rig.lbctl().ok(&["save"]).stdout;
+    assert!(save.contains("kind = \"set-associative\"\nentries = 50000"), "{save}");
+}
+
+/// A UDP flow is found again in either kind of table.
+#[test]
+fn either_kind_remembers() {
+    for kind in ["set-associative", "lru"] {
+        let rig = Rig::new(1);
+        let vip = vip(UDP_VIP, &["10.0.0.1"]);
+        rig.lbctl().apply(&config(&format!("kind = \"{kind}\"\n{vip}")));
+        let socket = rig.client().open(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+        for _ in 0..5 {
+            socket.send_to(b"?", server(UDP_VIP)).expect("send");
+        }
+        let hits = || event(&rig, "hit") == 4 && event(&rig, "inserted") == 1;
+        assert!(wait_until(SOON, hits), "{kind}: {}", rig.lbctl().ok(&["stats"]));
+        let status = rig.lbctl().ok(&["status", "--json"]);
+        let used: u64 = json(&status)["tables"]
+            .as_array()
+            .expect("tables")
+            .iter()
+            .map(|table| table["used_ipv4"].as_u64().expect("a number"))
+            .sum();
+        assert_eq!(used, 1, "{kind}: {status}");
+    }
+}
+
+#[test]
+fn a_cpu_without_a_table_shares_one() {
+    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+        eprintln!("skipped: this machine has one CPU, and the test needs two");
+        return;
+    }
+    let rig = Rig::new(1);
+    rig.lbctl().apply(&config(&format!("cpus = [0]\n{}", vip(UDP_VIP, &["10.0.0.1"]))));
+    let socket = rig.client().open(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+    // Packets on virtual links are received by the CPU that sends them.
+    let send = move || {
+        let mut last = CpuSet::new();
+        last.set(1).expect("CPU 1");
+        sched_setaffinity(Pid::from_raw(0), &last).expect("run on CPU 1");
+        for _ in 0..5 {
+            socket.send_to(b"?", server(UDP_VIP)).expect("send");
+        }
+    };
+    std::thread::spawn(send).join().expect("the packets are sent");
+    let shared = || event(&rig, "shared_table") >= 5 && event(&rig, "hit") >= 4;
+    assert!(wait_until(SOON, shared), "{}", rig.lbctl().ok(&["stats"]));
+}
