@@ -10,7 +10,7 @@ BINARY = $(DESTDIR)$(PREFIX)/bin/lbctl
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 
-C_FILES := $(wildcard bpf/*.c include/l4lb/*.h)
+C_FILES := $(wildcard bpf/*.c include/l4lb/*.h tests/bench/*.c tests/bench/*.h)
 SCRIPTS := .ci/run .ci/setup $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa examples/*.sh)
 CLANG_FORMAT := clang-format-19
 
@@ -36,6 +36,11 @@ test: ## Every test, also the privileged ones (root)
 test-vm: build ## Packet tests and a round of commands on Debian's kernels 6.1 and 6.12, emulated
 	@.ci/setup vm
 	@tests/vm/run
+
+bench: ## What packets and commands cost, beside a yardstick; ARGS=--help (root)
+	@$(if $(SUDO),echo 'make bench needs root: sudo env "PATH=$$PATH" make bench' >&2; exit 1)
+	@.ci/setup build test
+	@cargo bench --locked --bench bench -- $(ARGS)
 
 build: ## The release build of lbctl
 	@.ci/setup build
@@ -72,4 +77,4 @@ install: ## Install lbctl, units for systemd and an example configuration (PREFI
 uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(BINARY)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo test test-vm build check doc format setup install uninstall
+.PHONY: help demo test test-vm bench build check doc format setup install uninstall

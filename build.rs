@@ -45,6 +45,9 @@ fn main() {
 fn run() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let clang = clang()?;
+    // For the benchmark's own programs, which are compiled when it runs.
+    println!("cargo::rustc-env=LB_CLANG={clang}");
+    println!("cargo::rustc-env=LB_CLANG_ARGS={}", clang_args()?.join(" "));
     for name in OBJECTS {
         SkeletonBuilder::new()
             .source(format!("bpf/{name}.bpf.c"))

@@ -109,6 +109,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p)
 			return LB_DECAP_not_encapsulated;
 		outer_len = sizeof(struct iphdr);
 	} else if (proto == bpf_htons(ETH_P_IPV6)) {
+		p->v6 = 1;
 		if (parse_v6(ctx, p) || p->l4_off != p->l3_off + sizeof(struct ipv6hdr))
 			return LB_DECAP_not_encapsulated;
 		outer_len = sizeof(struct ipv6hdr);

@@ -1,0 +1,127 @@
+//! The command line, and how much work it asks for.
+
+use clap::Parser;
+
+use crate::rounds::Rounds;
+
+/// Measures the packet path, the control plane and the connection table.
+///
+/// In a network namespace and a BPF filesystem of its own: no interface of the machine is touched.
+/// Root is needed. docs/performance.md tells what the figures mean.
+#[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+#[command(name = "bench", override_usage = "make bench ARGS=\"[OPTIONS] [NAMES]…\"")]
+pub(crate) struct Args {
+    /// Only what has a name that begins like this: "tcp4-hit", "end-to-end", "hit-ratio", "ring", "config" …
+    names: Vec<String>,
+    /// Everything, but small and short, to see that it works. The figures say nothing.
+    #[arg(long)]
+    brief: bool,
+    /// One JSON document instead of Markdown.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How often the programs take turns.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Lets flows take turns in order. Their entries lie in order, too, and are fetched ahead: quicker than
+    /// what a network sends.
+    #[arg(long)]
+    in_order: bool,
+    /// The CPU that single packets are handled on; else the last one that may be used.
+    #[arg(long)]
+    pub(crate) cpu: Option<u32>,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Args {
+    /// What is to be measured.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter(self.names.clone())
+    }
+
+    /// How thoroughly.
+    pub(crate) fn effort(&self) -> Effort {
+        let mut effort = if self.brief { Effort::BRIEF } else { Effort::FULL };
+        effort.in_order = self.in_order;
+        if let Some(rounds) = self.rounds {
+            effort.rounds.rounds = rounds;
+            effort.live.rounds = rounds;
+            effort.control.rounds = rounds;
+        }
+        effort
+    }
+}
+
+/// Chooses by how names begin.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter(Vec<String>);
+
+impl Filter {
+    /// Whether this is to be measured.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|begin| name.starts_with(begin))
+    }
+}
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    pub(crate) rounds: Rounds,
+    /// Whether flows take turns in order.
+    pub(crate) in_order: bool,
+    /// Flows of the connection tables.
+    pub(crate) entries: u32,
+    /// Known flows, from few to many; all of them fit the tables.
+    pub(crate) flows: [u32; 3],
+    /// Known flows in larger tables.
+    pub(crate) many_flows: u32,
+    pub(crate) live: Live,
+    pub(crate) control: Control,
+    /// Flows of the connection table whose hits are counted.
+    pub(crate) hit_entries: u32,
+}
+
+/// End to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    pub(crate) rounds: u32,
+    /// Flows of each CPU's connection table.
+    pub(crate) entries: u32,
+    /// How long a turn lasts, about.
+    pub(crate) seconds: f64,
+}
+
+/// The control plane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Control {
+    pub(crate) rounds: u32,
+    pub(crate) vips: u16,
+    /// Of each VIP.
+    pub(crate) reals: u16,
+}
+
+impl Effort {
+    const FULL: Self = Self {
+        rounds: Rounds { rounds: 15, packets: 200_000 },
+        in_order: false,
+        entries: 1_000_000,
+        flows: [1, 10_000, 500_000],
+        many_flows: 5_000_000,
+        live: Live { rounds: 9, entries: 100_000, seconds: 0.2 },
+        control: Control { rounds: 5, vips: 512, reals: 100 },
+        hit_entries: 50_000,
+    };
+
+    const BRIEF: Self = Self {
+        rounds: Rounds { rounds: 2, packets: 10_000 },
+        in_order: false,
+        entries: 20_000,
+        flows: [1, 1000, 10_000],
+        many_flows: 40_000,
+        live: Live { rounds: 2, entries: 20_000, seconds: 0.02 },
+        control: Control { rounds: 1, vips: 32, reals: 20 },
+        hit_entries: 10_000,
+    };
+}

@@ -1,0 +1,123 @@
+//! The frames of the paths, and what of them differs from flow to flow.
+
+use std::net::IpAddr;
+
+use crate::frame::Frame;
+use crate::frame::eth;
+use crate::programs::Flows;
+
+/// The VIPs that the frames are for. All have port 80.
+pub(crate) const VIP4: &str = "10.200.1.1";
+/// Without connection table.
+pub(crate) const STATELESS_VIP4: &str = "10.200.1.9";
+pub(crate) const VIP6: &str = "fc00:1::1";
+pub(crate) const PORT: u16 = 80;
+
+const CLIENT4: &str = "192.168.1.2";
+const CLIENT6: &str = "fc00:2::2";
+const ROUTER4: &str = "192.168.1.254";
+/// Documentation, RFC 5737: nobody's VIP.
+const ELSEWHERE4: &str = "192.0.2.80";
+
+const CLIENT_PORT: u16 = 31337;
+
+/// As traffic.h has it: what may change lies within so many 8-byte words.
+const WORDS: usize = 9;
+
+const ETHERNET: u32 = 14;
+const IP4: u32 = 20;
+const IP6: u32 = 40;
+const ICMP: u32 = 8;
+
+/// What kind of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tcp4Ack,
+    Tcp4Syn,
+    Tcp4Stateless,
+    Udp4,
+    Tcp6Ack,
+    Tcp6Syn,
+    /// An echo request.
+    Echo4,
+    /// "Host unreachable", quoting a packet from [`VIP4`].
+    Error4,
+    /// For no VIP.
+    Elsewhere4,
+}
+
+/// A frame, and what a program does to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Packets {
+    pub(crate) frame: Vec<u8>,
+    /// How many 8-byte words in front the balancer changes, apart from what it puts before them.
+    restore: u32,
+    address_at: u32,
+    port_at: u32,
+}
+
+impl Kind {
+    /// The frames of this kind, the shortest that serve.
+    pub(crate) fn packets(self) -> Packets {
+        let tcp4 = |vip| eth().ip4(CLIENT4, vip).tcp(CLIENT_PORT, PORT);
+        let tcp6 = || eth().ip6(CLIENT6, VIP6).tcp(CLIENT_PORT, PORT);
+        let frame: Frame = match self {
+            Self::Tcp4Ack => tcp4(VIP4),
+            Self::Tcp4Syn => tcp4(VIP4).syn(),
+            Self::Tcp4Stateless => tcp4(STATELESS_VIP4),
+            Self::Udp4 => eth().ip4(CLIENT4, VIP4).udp(CLIENT_PORT, PORT),
+            Self::Tcp6Ack => tcp6(),
+            Self::Tcp6Syn => tcp6().syn(),
+            Self::Echo4 => eth().ip4(CLIENT4, VIP4).ping(1, 1),
+            Self::Error4 => {
+                let quoted = eth().ip4(VIP4, CLIENT4).tcp(PORT, CLIENT_PORT);
+                eth().ip4(ROUTER4, VIP4).icmp(3, 1, [0; 4]).carrying(&quoted)
+            }
+            Self::Elsewhere4 => tcp4(ELSEWHERE4),
+        };
+        let mut bytes = frame.bytes();
+        if bytes.len() < WORDS * 8 {
+            bytes = frame.filled_to(WORDS * 8).bytes();
+        }
+        let v6 = bytes[12..14] == [0x86, 0xdd];
+        let (address_at, port_at) = match self {
+            // The quoted packet's destination.
+            Self::Error4 => {
+                let quoted = ETHERNET + IP4 + ICMP;
+                (quoted + 16, quoted + IP4 + 2)
+            }
+            // The request's id.
+            Self::Echo4 => (ETHERNET + 12, ETHERNET + IP4 + 4),
+            _ if v6 => (ETHERNET + 8 + 12, ETHERNET + IP6),
+            _ => (ETHERNET + 12, ETHERNET + IP4),
+        };
+        let restore = match self {
+            Self::Elsewhere4 => 0,
+            // The reply is made of the request itself.
+            Self::Echo4 => (ETHERNET + IP4 + ICMP).div_ceil(8),
+            // The outer header lies where the Ethernet header was.
+            _ => ETHERNET.div_ceil(8),
+        };
+        Packets { frame: bytes, restore, address_at, port_at }
+    }
+}
+
+impl Packets {
+    /// `struct traffic` of traffic.h.
+    pub(crate) fn traffic(&self, flows: Flows) -> Vec<u8> {
+        let len = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
+        let Flows { first, count, shuffled } = flows;
+        let Self { restore, address_at, port_at, .. } = *self;
+        [len, restore, address_at, port_at, first, count, shuffled.into(), 0]
+            .iter()
+            .flat_map(|word: &u32| word.to_ne_bytes())
+            .chain(self.frame[..WORDS * 8].iter().copied())
+            .collect()
+    }
+}
+
+/// The address of real `number`.
+pub(crate) fn real(v6: bool, number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    if v6 { [0xfc00, 0, 0, 0, 0, 0, 0, number].into() } else { [10, 0, high, low].into() }
+}

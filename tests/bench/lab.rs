@@ -1,0 +1,305 @@
+//! Where the benchmark runs: a network namespace and a BPF filesystem of its own, in which balancers
+//! are set up by the library, as users set them up.
+//!
+//! ```text
+//! far end ═══ veth, native XDP ═══ near end: root ─► chain ─► balancer
+//! ```
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::thread;
+
+use l4lb::Balancer;
+use l4lb::Config;
+use l4lb::Instance;
+use l4lb::Stats;
+use libbpf_rs::MapCore;
+use libbpf_rs::MapFlags;
+use libbpf_rs::MapHandle;
+use libbpf_rs::Object;
+use nix::net::if_::if_nametoindex;
+
+use crate::Result;
+use crate::common::Bpffs;
+use crate::common::NetNs;
+use crate::common::Verdict;
+use crate::common::XdpLink;
+use crate::common::vip;
+use crate::frames::PORT;
+use crate::frames::STATELESS_VIP4;
+use crate::frames::VIP4;
+use crate::frames::VIP6;
+use crate::frames::real;
+use crate::programs::Ingress;
+use crate::programs::Programs;
+use crate::programs::load;
+use crate::programs::pinned_program;
+use crate::programs::program;
+use crate::programs::set;
+use crate::programs::set_program;
+use crate::programs::set_rodata;
+
+/// Reals of each VIP.
+const REALS: u16 = 100;
+
+/// More new connections in a second than there can be: all are remembered.
+const NO_LIMIT: u32 = u32::MAX;
+
+const GATEWAY_MAC: &str = "02:00:00:00:00:fe";
+
+/// Room for the outer header.
+const MTU: u32 = 1600;
+
+/// The namespace and what is in it.
+#[derive(Debug)]
+pub(crate) struct Lab<'n> {
+    pub(crate) ns: &'n NetNs,
+    pub(crate) programs: Programs,
+    /// The CPUs that the benchmark may use.
+    pub(crate) cpus: Vec<u32>,
+    bpffs: Bpffs,
+}
+
+impl<'n> Lab<'n> {
+    /// Makes it, and compiles the benchmark's programs. To be called inside the namespace: the BPF
+    /// filesystem is mounted for the calling thread and those that it starts, and ends with them.
+    pub(crate) fn new(ns: &'n NetNs, cpus: Vec<u32>) -> Result<Self> {
+        let programs = Programs::compile()?;
+        // Interfaces are to be silent: what they say by themselves would be measured, too.
+        ns.shell("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
+        Ok(Self { ns, programs, cpus, bpffs: Bpffs::new() })
+    }
+
+    /// An instance that nothing of is there yet.
+    pub(crate) fn instance(&self, name: &str) -> Result<Instance> {
+        Ok(Instance::new(self.bpffs.path(), name)?)
+    }
+
+    /// A pair of interfaces with a receive queue for each CPU. What arrives at the far end is dropped:
+    /// without a program there, what an XDP program sends does not arrive at all.
+    pub(crate) fn link(&self, name: &str) -> Link<'_> {
+        let (near, far) = (name.to_owned(), format!("{name}-far"));
+        let queues = self.cpus.iter().max().map_or(1, |last| last + 1);
+        let queues = format!("mtu {MTU} numrxqueues {queues} numtxqueues {queues}");
+        self.ns.shell(&format!(
+            "ip link add name {near} {queues} type veth peer name {far} {queues}
+             ip link set {near} up
+             ip link set {far} up"
+        ));
+        let sink = XdpLink::attach(self.ns, &far, Verdict::Drop);
+        Link { lab: self, near, far, _sink: sink }
+    }
+}
+
+/// Two interfaces that are connected. They go when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Link<'l> {
+    lab: &'l Lab<'l>,
+    pub(crate) near: String,
+    pub(crate) far: String,
+    _sink: XdpLink,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Near,
+    Far,
+}
+
+impl Link<'_> {
+    /// Frames that an end has received, whatever its program made of them.
+    pub(crate) fn received(&self, end: End) -> Result<u64> {
+        let name = match end {
+            End::Near => &self.near,
+            End::Far => &self.far,
+        };
+        let file = format!("/sys/class/net/{name}/statistics/rx_packets");
+        Ok(fs::read_to_string(file)?.trim().parse()?)
+    }
+}
+
+impl Drop for Link<'_> {
+    fn drop(&mut self) {
+        // Else the namespace takes it along.
+        if !thread::panicking() {
+            self.lab.ns.shell(&format!("ip link del {}", self.near));
+        }
+    }
+}
+
+/// What `connection_table.kind` may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableKind {
+    Lru,
+}
+
+impl TableKind {
+    /// Every kind: what has to do with connection tables is measured with each.
+    pub(crate) const ALL: [Self; 1] = [Self::Lru];
+
+    /// As the configuration has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+        }
+    }
+
+    /// The line of the configuration that asks for it.
+    fn key(self) -> &'static str {
+        match self {
+            // The only kind: there is no such key.
+            Self::Lru => "",
+        }
+    }
+}
+
+/// A balancer on an interface of its own. It goes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Site<'l> {
+    pub(crate) kind: TableKind,
+    pub(crate) link: Link<'l>,
+    pub(crate) config: Config,
+    instance: Instance,
+}
+
+impl<'l> Site<'l> {
+    /// Sets one up whose connection tables of `kind` have so many entries in all, on these CPUs.
+    pub(crate) fn new(
+        lab: &'l Lab<'l>,
+        name: &str,
+        kind: TableKind,
+        cpus: &[u32],
+        entries: u32,
+    ) -> Result<Self> {
+        let name = format!("{name}-{}", kind.name());
+        let link = lab.link(&name);
+        let config = Config::from_toml(&format!(
+            "{}\n[connection_table]\nentries = {entries}\ncpus = {cpus:?}\n{}\n{}",
+            interface(&link.near),
+            kind.key(),
+            vips()
+        ))?;
+        let instance = lab.instance(&name)?;
+        Balancer::apply(&instance, &config)?;
+        Ok(Self { kind, link, config, instance })
+    }
+
+    /// Remembers every new connection while `work` runs, however many come: nothing but that program is
+    /// exchanged.
+    pub(crate) fn without_limit<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut config = self.config.clone();
+        config.connection_table.new_connections_per_second = NO_LIMIT;
+        Balancer::apply(&self.instance, &config)?;
+        let done = work();
+        Balancer::apply(&self.instance, &self.config)?;
+        done
+    }
+
+    /// A program: `root` is what the interface runs.
+    pub(crate) fn program(&self, name: &str) -> Result<OwnedFd> {
+        pinned_program(&self.instance.dir().join("prog").join(name))
+    }
+
+    /// How its packets come in.
+    pub(crate) fn ingress(&self) -> Result<Ingress> {
+        Ok(Ingress { ifindex: if_nametoindex(self.link.near.as_str())?, queue: 0 })
+    }
+
+    /// Its counters.
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        Ok(Balancer::open(&self.instance)?.stats()?)
+    }
+
+    /// Fills the empty slots of the chain while `work` runs, with programs that hand on.
+    pub(crate) fn with_full_chain<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let chain = MapHandle::from_pinned_path(self.map("chain"))?;
+        let next = MapHandle::from_pinned_path(self.map("chain_next"))?;
+        let before = values(&next)?;
+        let neighbours = self.load_neighbours(&chain)?;
+        for (slot, object) in &neighbours {
+            set_program(&chain, *slot, &program(object, "neighbour")?)?;
+        }
+        // No slot is empty: behind each comes the one that has the next number.
+        for at in 0..next.max_entries() {
+            set(&next, &at.to_ne_bytes(), &at.to_ne_bytes())?;
+        }
+        let done = work();
+        for (at, value) in (0_u32..).zip(before) {
+            set(&next, &at.to_ne_bytes(), &value)?;
+        }
+        for (slot, _) in neighbours {
+            chain.delete(&slot.to_ne_bytes())?;
+        }
+        done
+    }
+
+    /// Loads a program for each empty slot of the chain.
+    fn load_neighbours(&self, chain: &MapHandle) -> Result<Vec<(u32, Object)>> {
+        let mut neighbours = Vec::new();
+        for slot in 0..chain.max_entries() {
+            if chain.lookup(&slot.to_ne_bytes(), MapFlags::ANY)?.is_some() {
+                continue;
+            }
+            let mut object = self.link.lab.programs.open("neighbour")?;
+            set_rodata(&mut object, &slot.to_ne_bytes())?;
+            for mut map in object.maps_mut() {
+                let name = map.name().to_string_lossy().into_owned();
+                if !name.contains('.') {
+                    map.reuse_pinned_map(self.map(&name))?;
+                }
+            }
+            neighbours.push((slot, load(object)?));
+        }
+        Ok(neighbours)
+    }
+
+    fn map(&self, name: &str) -> PathBuf {
+        self.instance.dir().join("map").join(name)
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = Balancer::down(&self.instance) {
+            eprintln!("error: {error}");
+        }
+    }
+}
+
+/// The values of an array.
+fn values(array: &MapHandle) -> Result<Vec<Vec<u8>>> {
+    let value = |at: u32| -> Result<Vec<u8>> {
+        let value = array.lookup(&at.to_ne_bytes(), MapFlags::ANY)?;
+        Ok(value.ok_or("an array has no value")?)
+    };
+    (0..array.max_entries()).map(value).collect()
+}
+
+/// The `[[interfaces]]` of a configuration: frames leave natively, to a gateway that need not be asked for.
+pub(crate) fn interface(name: &str) -> String {
+    format!(
+        "[[interfaces]]\nname = \"{name}\"\nxdp_mode = \"native\"\ngateway_mac = \"{GATEWAY_MAC}\"\n"
+    )
+}
+
+/// A `[[vips]]` of a configuration, whose reals have these numbers.
+pub(crate) fn vip_with(uri: &str, reals: impl IntoIterator<Item = u16>) -> String {
+    let v6 = uri.contains('[');
+    let reals: Vec<String> = reals.into_iter().map(|number| real(v6, number).to_string()).collect();
+    vip(uri, &reals.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// What the frames are for.
+fn vips() -> String {
+    let vip = |uri| vip_with(uri, 1..=REALS);
+    [
+        vip(&format!("tcp://{VIP4}:{PORT}")),
+        vip(&format!("udp://{VIP4}:{PORT}")),
+        vip(&format!("tcp://[{VIP6}]:{PORT}")),
+        vip(&format!("tcp://{STATELESS_VIP4}:{PORT}")),
+        "connection_table = false\n".to_owned(),
+    ]
+    .concat()
+}

@@ -1,0 +1,98 @@
+//! `make bench`: what a packet costs on every path, packets per second over a virtual link, what the
+//! control plane takes, and how often the connection table hits.
+//!
+//! The figures are of the product as users run it: balancers are set up by the library, from a
+//! configuration, in a namespace and a BPF filesystem of the benchmark's own. docs/performance.md tells
+//! how to read them.
+#![expect(clippy::cast_precision_loss, reason = "counts become figures")]
+
+mod args;
+#[path = "../suite/common/mod.rs"]
+mod common;
+mod control;
+mod endtoend;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../suite/packets/frame.rs"]
+mod frame;
+mod frames;
+mod hit_ratio;
+mod host;
+mod lab;
+mod nanoseconds;
+mod paths;
+mod programs;
+mod report;
+mod rounds;
+mod yardstick;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+
+use crate::args::Args;
+use crate::common::NetNs;
+use crate::host::Host;
+use crate::lab::Lab;
+use crate::report::Section;
+
+/// Everything that can fail ends the benchmark with one line.
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // What libbpf and the verifier say about the programs.
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(
+            "the benchmark needs root: it makes network namespaces and loads BPF programs".into()
+        );
+    }
+    let (effort, filter) = (args.effort(), args.filter());
+    let cpus = host::allowed_cpus()?;
+    let cpu = args.cpu.or(cpus.last().copied()).ok_or("there is no CPU to run on")?;
+    if !cpus.contains(&cpu) {
+        return Err(format!("CPU {cpu} may not be used: --cpu is to be one of {cpus:?}").into());
+    }
+    let host = Host::read()?;
+    if !args.json {
+        host.print();
+    }
+    let ns = NetNs::new();
+    let sections = ns.run(|| -> Result<Vec<Section>> {
+        let lab = Lab::new(&ns, cpus)?;
+        let done = |section: Section| {
+            if !args.json {
+                section.print();
+            }
+            section
+        };
+        Ok(vec![
+            done(host::on_cpu(cpu, || nanoseconds::measure(&lab, cpu, &effort, &filter))?),
+            done(endtoend::measure(&lab, &effort, &filter)?),
+            done(host::on_cpu(cpu, || hit_ratio::measure(&lab, cpu, effort.hit_entries, &filter))?),
+            done(control::measure(&lab, effort.control, &filter)?),
+        ])
+    })?;
+    if args.json {
+        let mut document = json!({ "host": host });
+        for (name, section) in sections.iter().map(Section::json) {
+            document[name] = section;
+        }
+        println!("{document:#}");
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The ways that packets go, each of which is measured.
+
+use crate::args::Effort;
+use crate::frames::Kind;
+use crate::programs::PASS;
+use crate::programs::TX;
+use crate::report::count;
+
+/// A way that packets go.
+#[derive(Clone, Debug)]
+pub(crate) struct Path {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What its packets are.
+    pub(crate) what: String,
+    pub(crate) packets: Kind,
+    /// How many flows there are; `None`: every packet is of a new one.
+    pub(crate) flows: Option<u32>,
+    /// The packets that made the flows known.
+    pub(crate) known_by: Option<Kind>,
+    /// The reason that the balancer is to count.
+    pub(crate) reason: &'static str,
+    /// Whether the yardstick does something like it.
+    pub(crate) yardstick: bool,
+    /// What is not as the configuration has it.
+    pub(crate) setting: Setting,
+    /// Whether it is measured with every kind of connection table.
+    pub(crate) every_table: bool,
+}
+
+/// A state that balancers can be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// As configured.
+    Default,
+    /// Every new flow is remembered, however many there are.
+    Unlimited,
+    /// No slot of the chain is empty.
+    FullChain,
+}
+
+impl Path {
+    /// Packets of flows that the connection table knows.
+    fn hit(family: &str, packets: Kind, what: &str, flows: u32) -> Self {
+        Self {
+            name: format!("{family}-hit-{}", count(flows)),
+            what: format!("{what}, known flows: {}", count(flows)),
+            packets,
+            flows: Some(flows),
+            known_by: Some(packets),
+            reason: "connection_table",
+            yardstick: true,
+            setting: Setting::Default,
+            every_table: true,
+        }
+    }
+
+    /// Packets each of which is of a new flow.
+    fn flood(name: &str, packets: Kind, what: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            what: what.to_owned(),
+            flows: None,
+            known_by: None,
+            reason: "ring",
+            ..Self::hit("", packets, "", 0)
+        }
+    }
+
+    /// Packets that the connection table has nothing to do with.
+    fn without_table(name: &str, packets: Kind, reason: &'static str, what: &str) -> Self {
+        Self {
+            flows: Some(1),
+            reason,
+            yardstick: false,
+            every_table: false,
+            ..Self::flood(name, packets, what)
+        }
+    }
+
+    /// All of them, but [`Path::with_many_flows`].
+    pub(crate) fn all(effort: &Effort) -> Vec<Self> {
+        let some = effort.flows[1];
+        let hit = |flows| Self::hit("tcp4", Kind::Tcp4Ack, "TCP", flows);
+        let mut paths: Vec<Self> = effort.flows.into_iter().map(hit).collect();
+        paths.extend([
+            Self::flood("tcp4-syn-flood", Kind::Tcp4Syn, "SYNs, each of a new flow"),
+            Self::flood("tcp4-ack-flood", Kind::Tcp4Ack, "ACKs, each of a new flow"),
+            Self {
+                setting: Setting::Unlimited,
+                ..Self::flood("tcp4-new", Kind::Tcp4Syn, "SYNs of new flows, all remembered")
+            },
+            Self {
+                flows: Some(some),
+                yardstick: true,
+                ..Self::without_table(
+                    "tcp4-stateless",
+                    Kind::Tcp4Stateless,
+                    "ring",
+                    "TCP to a VIP without connection table",
+                )
+            },
+            Self::hit("udp4", Kind::Udp4, "UDP", some),
+            Self::hit("tcp6", Kind::Tcp6Ack, "TCP over IPv6", some),
+            Self::flood("tcp6-syn-flood", Kind::Tcp6Syn, "SYNs over IPv6, each of a new flow"),
+            Self::without_table("icmp4-echo", Kind::Echo4, "echo_reply", "echo requests, answered"),
+            Self {
+                yardstick: false,
+                known_by: Some(Kind::Tcp4Ack),
+                reason: "icmp_error",
+                name: format!("icmp4-error-{}", count(some)),
+                what: format!("ICMP errors, about known flows: {}", count(some)),
+                ..Self::hit("", Kind::Error4, "", some)
+            },
+            Self {
+                yardstick: true,
+                ..Self::without_table(
+                    "not-vip",
+                    Kind::Elsewhere4,
+                    "not_vip",
+                    "TCP to no VIP, passed",
+                )
+            },
+        ]);
+        let full = |path: Self| Self {
+            name: format!("{}-full-chain", path.name),
+            what: format!("{}; all 16 slots of the chain filled", path.what),
+            setting: Setting::FullChain,
+            ..path
+        };
+        let of_interest = |path: &&Self| path.name == hit(some).name || path.name == "not-vip";
+        let chained: Vec<Self> = paths.iter().filter(of_interest).cloned().map(full).collect();
+        paths.extend(chained);
+        paths
+    }
+
+    /// The one that needs larger tables than the others.
+    pub(crate) fn with_many_flows(effort: &Effort) -> Self {
+        Self::hit("tcp4", Kind::Tcp4Ack, "TCP", effort.many_flows)
+    }
+
+    /// The verdict about its packets, `XDP_*`.
+    pub(crate) fn verdict(&self) -> u32 {
+        if self.packets == Kind::Elsewhere4 { PASS } else { TX }
+    }
+}

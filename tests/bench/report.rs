@@ -1,0 +1,66 @@
+//! What is printed: Markdown tables, as docs/performance.md has them, or JSON.
+
+use comfy_table::Table;
+use comfy_table::presets::ASCII_MARKDOWN;
+use serde_json::Value;
+use serde_json::json;
+
+/// A table with a title.
+#[derive(Debug)]
+pub(crate) struct Section {
+    name: &'static str,
+    title: &'static str,
+    head: Vec<&'static str>,
+    rows: Vec<(Vec<String>, Value)>,
+    notes: Vec<String>,
+}
+
+impl Section {
+    /// An empty one.
+    pub(crate) fn new(name: &'static str, title: &'static str, head: &[&'static str]) -> Self {
+        Self { name, title, head: head.to_vec(), rows: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Adds a line, and what it says for programs.
+    pub(crate) fn row(&mut self, cells: Vec<String>, json: Value) {
+        self.rows.push((cells, json));
+    }
+
+    /// Adds a line of text below the table.
+    pub(crate) fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    /// Prints it; nothing, if there is nothing in it.
+    pub(crate) fn print(&self) {
+        if !self.rows.is_empty() {
+            let mut table = Table::new();
+            table.load_style(ASCII_MARKDOWN).set_header(&self.head);
+            for (cells, _) in &self.rows {
+                table.add_row(cells);
+            }
+            println!("\n### {}\n\n{table}", self.title);
+        }
+        if !self.notes.is_empty() {
+            println!();
+        }
+        for note in &self.notes {
+            println!("- {note}");
+        }
+    }
+
+    /// The same for programs.
+    pub(crate) fn json(&self) -> (String, Value) {
+        let rows: Vec<&Value> = self.rows.iter().map(|(_, json)| json).collect();
+        (self.name.to_owned(), json!({ "rows": rows, "notes": self.notes }))
+    }
+}
+
+/// A number of flows, short: 10k.
+pub(crate) fn count(number: u32) -> String {
+    match number {
+        1_000_000.. if number.is_multiple_of(1_000_000) => format!("{}M", number / 1_000_000),
+        1000.. if number.is_multiple_of(1000) => format!("{}k", number / 1000),
+        _ => number.to_string(),
+    }
+}

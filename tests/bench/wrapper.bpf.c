@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Hands packet after packet to a program under test, or sends them. */
+#include "traffic.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* How many packets there were. */
+__u32 packets = 0;
+
+/* The id of the flow whose turn it is. */
+static __always_inline __u32 next_flow(void)
+{
+	__u32 turn = packets++;
+
+	if (!traffic.flows)
+		return traffic.first + turn;
+	if (traffic.shuffled)
+		/* Multiples of the golden ratio: as 32-bit fractions they fall evenly. */
+		return traffic.first + (__u32)((__u64)(turn * 2654435769U) * traffic.flows >> 32);
+	if (packets >= traffic.flows)
+		packets = 0;
+	return traffic.first + turn;
+}
+
+/* The program under test. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} subject SEC(".maps");
+
+SEC("xdp")
+int wrapper(struct xdp_md *ctx)
+{
+	void *frame = restored(ctx);
+
+	if (!frame || set_flow(frame, next_flow()))
+		return XDP_ABORTED;
+	bpf_tail_call(ctx, &subject, 0);
+	return XDP_ABORTED;
+}
+
+/* The subject that does nothing: with it, the wrapper measures itself. */
+SEC("xdp")
+int nothing(struct xdp_md *ctx)
+{
+	return XDP_TX;
+}
+
+/* For live frames: out of the interface that the frame is said to come in by. */
+SEC("xdp")
+int generator(struct xdp_md *ctx)
+{
+	void *frame = restored(ctx);
+
+	if (!frame || set_flow(frame, next_flow()))
+		return XDP_ABORTED;
+	return XDP_TX;
+}
