@@ -73,7 +73,7 @@ pod! {
     u64, 8;
     control, 24;
     count, 16;
-    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 40 + 32;
+    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 48 + 32;
     decap_addr, 16;
     decap_owner, 20;
     decap_state, 16 * (consts::DECAP_COUNTERS as usize);

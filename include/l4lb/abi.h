@@ -254,7 +254,8 @@ struct cpu_state {
 	__u64 table[LB_TABLE_EVENT_COUNT];
 	struct second new_flows;
 	struct second too_big_replies;
-	__u64 now; /* CLOCK_MONOTONIC, ns, when a packet last had to know */
+	__u64 now;  /* CLOCK_MONOTONIC, ns, when a packet last had to know */
+	__u64 tick; /* jiffies, then */
 	struct parsed parsed;
 };
 

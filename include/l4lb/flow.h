@@ -99,7 +99,7 @@ static __always_inline int is_barred(const struct vip *vip, __u32 real)
 
 /* sets_recall for a table of kind LRU. */
 static __always_inline int lru_recall(const struct pkt *p, void *lru, const struct flow_key *key,
-				      struct remembered *flow)
+				      struct cpu_state *cpu, struct remembered *flow)
 {
 	struct flow_key on_stack = *key;
 	struct flow *found = bpf_map_lookup_elem(lru, &on_stack);
@@ -112,7 +112,7 @@ static __always_inline int lru_recall(const struct pkt *p, void *lru, const stru
 	flow->generation = found->generation;
 	flow->expired = 0;
 	if (p->proto == IPPROTO_UDP) {
-		now = bpf_ktime_get_coarse_ns();
+		now = coarse_now(cpu);
 		/* Signed: another CPU may have seen the flow of a shared table after `now`. */
 		flow->expired = (__s64)(now - found->last_seen) > (__s64)knobs.udp_timeout;
 		if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR))
@@ -137,7 +137,7 @@ static __always_inline int recall(const struct pkt *p, const struct flow_place *
 {
 	if (place->set)
 		return sets_recall(p, place->set, &place->words, cpu, flow);
-	return lru_recall(p, place->lru, key, flow);
+	return lru_recall(p, place->lru, key, cpu, flow);
 }
 
 /*
@@ -177,8 +177,7 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 /* Whether the flood guard lets this CPU remember one more flow. Sets cpu->now. */
 static __always_inline int admit_flow(struct cpu_state *cpu)
 {
-	cpu->now = bpf_ktime_get_coarse_ns();
-	if (second_allows(&cpu->new_flows, cpu->now, knobs.new_flows_per_second)) {
+	if (second_allows(&cpu->new_flows, coarse_now(cpu), knobs.new_flows_per_second)) {
 		cpu->table[LB_TABLE_inserted]++;
 		return 1;
 	}

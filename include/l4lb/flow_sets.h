@@ -164,9 +164,8 @@ static __always_inline int sets_recall(const struct pkt *p, void *set,
 	flow->real = entry->real;
 	flow->generation = entry->vip_generation & LB_MAX_GENERATION;
 	flow->expired = 0;
-	if (p->proto == IPPROTO_UDP)
-		cpu->now = bpf_ktime_get_coarse_ns();
-	now = cpu->now >> LB_SEEN_SHIFT;
+	/* What was read last is good enough for telling how long a TCP flow was idle. */
+	now = (p->proto == IPPROTO_UDP ? coarse_now(cpu) : cpu->now) >> LB_SEEN_SHIFT;
 	if (p->proto == IPPROTO_UDP)
 		flow->expired = (__u16)(now - entry->seen) > knobs.udp_timeout >> LB_SEEN_SHIFT;
 	if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR))

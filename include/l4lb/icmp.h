@@ -248,7 +248,7 @@ static __always_inline int too_big(struct xdp_md *ctx, struct pkt *p, const stru
 	/* Never an ICMP error about an ICMP error (RFC 1122, 3.2.2). */
 	if (!knobs.oversize_reply || has(p, LB_PKT_ICMP_ERROR))
 		return LB_DROP_too_big;
-	if (!second_allows(&cpu->too_big_replies, bpf_ktime_get_coarse_ns(),
+	if (!second_allows(&cpu->too_big_replies, coarse_now(cpu),
 			   knobs.too_big_replies_per_second))
 		return LB_DROP_too_big_limited;
 	if (read_l2(ctx, &l2))

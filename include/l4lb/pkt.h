@@ -160,4 +160,19 @@ static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
 	p->tos = cpu->parsed.tos;
 }
 
+/*
+ * The coarse clock, which a tick moves on: between two ticks, told by a counter that is read
+ * without a call, what was read last is still right.
+ */
+static __always_inline __u64 coarse_now(struct cpu_state *cpu)
+{
+	__u64 tick = bpf_jiffies64();
+
+	if (cpu->tick != tick) {
+		cpu->tick = tick;
+		cpu->now = bpf_ktime_get_coarse_ns();
+	}
+	return cpu->now;
+}
+
 #endif
