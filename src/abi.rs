@@ -29,7 +29,6 @@ pub(crate) use crate::skel::balancer::types::vip_count;
 pub(crate) use crate::skel::balancer::types::vip_entry;
 pub(crate) use crate::skel::balancer::types::vip_key;
 pub(crate) use crate::skel::balancer::types::vip_real;
-pub(crate) use crate::skel::balancer::types::vip_real_key;
 pub(crate) use crate::skel::decap::types::decap_owner;
 pub(crate) use crate::skel::decap::types::decap_state;
 pub(crate) use crate::skel::decap::types::lb_addr as decap_addr;
@@ -88,8 +87,7 @@ pod! {
     vip_bucket, 64;
     vip_count, 32;
     vip_key, 20;
-    vip_real, 8;
-    vip_real_key, 8;
+    vip_real, 16;
 }
 
 /// The bytes of a value.

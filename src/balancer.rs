@@ -169,7 +169,7 @@ impl Balancer {
         config.check().map_err(ConfigError::without_key)?;
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &wanted))?;
-        current.dataplane.write_all(&plan.steps.table.writes)?;
+        current.dataplane.write_all(&plan.steps.table)?;
         Ok(plan)
     }
 
@@ -604,5 +604,5 @@ fn write(
     if let Some(control) = &steps.control {
         dataplane.control.set(&0, control)?;
     }
-    dataplane.write_all(&steps.table.writes)
+    dataplane.write_all(&steps.table)
 }

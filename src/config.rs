@@ -581,6 +581,13 @@ impl Config {
 
     /// Parses and checks TOML.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config = toml::from_str(text).or_else(|_| Self::trace_toml(text))?;
+        Self::check(&config)?;
+        Ok(config)
+    }
+
+    /// As [`Self::from_toml`], slower by a quarter: an error tells its key.
+    fn trace_toml(text: &str) -> Result<Self, ConfigError> {
         let locate = |error: &toml::de::Error| {
             error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1)
         };
@@ -588,31 +595,33 @@ impl Config {
             line: locate(&error),
             ..ConfigError::at("", one_line(error.message()))
         })?;
-        let config: Self =
-            serde_path_to_error::deserialize(deserializer).map_err(|error| ConfigError {
-                line: locate(error.inner()),
-                ..ConfigError::at(key_of(error.path()), one_line(error.inner().message()))
-            })?;
-        config.check()?;
-        Ok(config)
+        serde_path_to_error::deserialize(deserializer).map_err(|error| ConfigError {
+            line: locate(error.inner()),
+            ..ConfigError::at(key_of(error.path()), one_line(error.inner().message()))
+        })
     }
 
     /// Parses and checks JSON.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let config = serde_json::from_str(text).or_else(|_| Self::trace_json(text))?;
+        Self::check(&config)?;
+        Ok(config)
+    }
+
+    /// As [`Self::from_json`], slower: an error tells its key.
+    fn trace_json(text: &str) -> Result<Self, ConfigError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let config: Self =
-            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-                let inner = error.inner();
-                let message = inner.to_string();
-                // serde_json puts the place behind the message.
-                let what = message.split(" at line ").next().unwrap_or_default();
-                ConfigError {
-                    line: (inner.line() != 0).then_some(inner.line()),
-                    ..ConfigError::at(key_of(error.path()), one_line(what))
-                }
-            })?;
+        let config = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let inner = error.inner();
+            let message = inner.to_string();
+            // serde_json puts the place behind the message.
+            let what = message.split(" at line ").next().unwrap_or_default();
+            ConfigError {
+                line: (inner.line() != 0).then_some(inner.line()),
+                ..ConfigError::at(key_of(error.path()), one_line(what))
+            }
+        })?;
         deserializer.end().map_err(|error| ConfigError::at("", one_line(&error.to_string())))?;
-        config.check()?;
         Ok(config)
     }
 

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
 use libbpf_rs::MapType;
-use memmap2::MmapOptions;
+use rustc_hash::FxHashSet;
 
 use crate::abi;
 use crate::abi::consts;
@@ -19,11 +18,10 @@ use crate::balancer::possible_cpus;
 use crate::config::RealState;
 use crate::config::TableKind;
 use crate::diff::Key;
-use crate::diff::RingImage;
-use crate::diff::Rings;
 use crate::diff::Running;
 use crate::diff::RunningReal;
 use crate::diff::RunningVip;
+use crate::diff::TableDiff;
 use crate::diff::Write;
 use crate::error::Error;
 use crate::error::Result;
@@ -33,9 +31,13 @@ use crate::maps::Map;
 use crate::maps::MapError;
 use crate::maps::PerCpuArray;
 use crate::maps::create_inner;
+use crate::parallel;
 use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::ring::Ring;
+use crate::rings::RingImage;
+use crate::rings::Rings;
 use crate::sys;
+use crate::sys::ArrayMemory;
 use crate::sys::write_point;
 use crate::table::RealSpec;
 use crate::table::VipSpec;
@@ -46,12 +48,17 @@ use crate::tables::LruTable;
 use crate::tables::SetTable;
 use crate::tables::Tables;
 use crate::vip_index;
+use crate::vip_reals;
+use crate::vip_reals::VipReals;
 
 /// Values of a ring map.
 pub(crate) const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
 
 /// Ring maps that are open at a time, each beside the one that it replaces.
 pub(crate) const RINGS_AT_ONCE: usize = 256;
+
+/// A ring is some writes to the kernel for those that kill the command at each, not one and not thousands.
+const RING_VALUES_PER_POINT: usize = 8192;
 
 /// The balancer's maps.
 #[derive(Debug)]
@@ -68,7 +75,7 @@ pub(crate) struct Dataplane {
     pub(crate) cpu_states: PerCpuArray<abi::cpu_state>,
     pub(crate) vip_counts: PerCpuArray<abi::vip_count>,
     pub(crate) real_counts: PerCpuArray<abi::count>,
-    pub(crate) vip_reals: Map<abi::vip_real_key, abi::vip_real>,
+    pub(crate) vip_reals: VipReals,
     pub(crate) control: Map<u32, abi::control>,
 }
 
@@ -88,7 +95,7 @@ impl Dataplane {
             cpu_states: PerCpuArray::open(&instance.map("cpu_states"))?,
             vip_counts: PerCpuArray::open(&instance.map("vip_counts"))?,
             real_counts: PerCpuArray::open(&instance.map("real_counts"))?,
-            vip_reals: Map::open(&instance.map("vip_reals"))?,
+            vip_reals: VipReals::open(&instance.map("vip_reals"))?,
             control: Map::open(&instance.map("control"))?,
         })
     }
@@ -116,7 +123,7 @@ impl Dataplane {
             cpu_states: PerCpuArray::new(take("cpu_states")?)?,
             vip_counts: PerCpuArray::new(take("vip_counts")?)?,
             real_counts: PerCpuArray::new(take("real_counts")?)?,
-            vip_reals: Map::new(take("vip_reals")?)?,
+            vip_reals: VipReals::new(take("vip_reals")?)?,
             control: Map::new(take("control")?)?,
         })
     }
@@ -128,13 +135,14 @@ impl Dataplane {
 
     /// Reads the reals: every id that was ever used.
     pub(crate) fn read_reals(&self) -> Result<BTreeMap<u32, RunningReal>> {
-        let entries = self.reals.entries()?.into_iter().filter(|(_, real)| real.generation != 0);
-        let running = entries.map(|(id, real)| {
-            let live = real.flags & consts::REAL_LIVE != 0;
-            let address = IpAddr::from(real.addr);
-            (id, RunningReal { address, generation: real.generation, live })
-        });
-        Ok(running.collect())
+        let mut reals = Vec::new();
+        self.reals.each_value(|id, abi::real { addr, generation, flags, .. }| {
+            if generation != 0 {
+                let (address, live) = (IpAddr::from(addr), flags & consts::REAL_LIVE != 0);
+                reals.push((id, RunningReal { address, generation, live }));
+            }
+        })?;
+        Ok(reals.into_iter().collect())
     }
 
     /// The id of each VIP.
@@ -150,73 +158,114 @@ impl Dataplane {
         running.reals = self.read_reals()?;
         running.server_ids = self.server_ids.entries()?.into_iter().collect();
 
-        let mut of_id = BTreeMap::new();
-        let vips = self.vips.entries()?;
-        running.stale_index = !self.is_index(&vip_index::build(&vips))?;
-        for (key, vip) in vips {
-            match key.vip() {
-                Some(address) if vip.flags & consts::VIP_MARKER == 0 => {
-                    of_id.insert(vip.id, (address, vip, VipSpec::from_flags(vip.flags)));
+        let mut vips: Vec<Option<FoundVip>> = Vec::new();
+        vips.resize_with(consts::MAX_VIPS as usize, || None);
+        let entries = self.vips.entries()?;
+        running.stale_index = !self.is_index(&vip_index::build(&entries))?;
+        for (key, vip) in entries {
+            let place =
+                vips.get_mut(vip.id as usize).filter(|_| vip.flags & consts::VIP_MARKER == 0);
+            match (key.vip(), place) {
+                (Some(address), Some(place)) => {
+                    *place = Some(FoundVip { address, vip, changing: false, reals: Vec::new() });
                 }
-                _ => {
-                    running.markers.insert(Key::from(key));
-                }
+                _ => drop(running.markers.insert(Key::from(key))),
             }
         }
-        for (key, entry) in self.vip_reals.entries()? {
-            let real = running.reals.get(&key.real).filter(|real| real.live);
-            match (of_id.get_mut(&key.vip), real) {
-                (Some((_, _, spec)), Some(real)) => {
+        for (id, vip) in (0..).zip(&vips) {
+            if vip.is_none() && self.rings.id_at(id)?.is_some() {
+                running.stray_rings.insert(id);
+            }
+        }
+        self.read_vip_reals(&mut running, &mut vips)?;
+        for found in vips.into_iter().flatten() {
+            let FoundVip { address, vip: abi::vip { id, serial, flags }, changing, reals } = found;
+            let mut spec = VipSpec::from_flags(flags);
+            spec.reals = reals.into_iter().collect();
+            let barred = if flags & consts::VIP_BARRED == 0 {
+                BTreeSet::new()
+            } else {
+                self.read_barred(id)?
+            };
+            running.vips.insert(address, RunningVip { id, serial, flags, changing, spec, barred });
+        }
+        Ok(running)
+    }
+
+    /// Reads which reals the VIPs have, by their ids; what belongs to none is noted as stray.
+    fn read_vip_reals(&self, running: &mut Running, vips: &mut [Option<FoundVip>]) -> Result<()> {
+        let mut addresses = vec![None; consts::REAL_IDS as usize];
+        for (id, real) in running.reals.iter().filter(|(_, real)| real.live) {
+            addresses[*id as usize] = Some(real.address);
+        }
+        self.vip_reals.each(|entry| {
+            let address = addresses.get(entry.real as usize).copied().flatten();
+            match (vips.get_mut(entry.vip as usize), address) {
+                (Some(Some(vip)), Some(address)) => {
                     let state = match entry.state {
                         consts::STATE_UP => RealState::Up,
                         consts::STATE_DRAIN => RealState::Drain,
                         _ => RealState::Down,
                     };
-                    spec.reals.insert(real.address, RealSpec { weight: entry.weight, state });
+                    vip.reals.push((address, RealSpec { weight: entry.weight, state }));
                 }
-                _ => running.stray_vip_reals.push(key),
+                (Some(Some(vip)), None) if entry.state == consts::STATE_CHANGING => {
+                    vip.changing = true;
+                }
+                _ => running.stray_vip_reals.push(entry.key()),
             }
-        }
-        for id in 0..consts::MAX_VIPS {
-            if !of_id.contains_key(&id) && self.rings.id_at(id)?.is_some() {
-                running.stray_rings.insert(id);
-            }
-        }
-        for (id, (address, vip, spec)) in of_id {
-            let barred = if vip.flags & consts::VIP_BARRED == 0 {
-                BTreeSet::new()
-            } else {
-                self.read_barred(id)?
-            };
-            let vip = RunningVip { id, serial: vip.serial, flags: vip.flags, spec, barred };
-            running.vips.insert(address, vip);
-        }
-        Ok(running)
+        })?;
+        Ok(())
     }
 
     fn read_barred(&self, vip: u32) -> Result<BTreeSet<u32>> {
         let Some(ring) = self.rings.at(vip)? else { return Ok(BTreeSet::new()) };
         let ring: Map<u32, u64> = Map::new(ring)?;
         let mut barred = BTreeSet::new();
-        for word in 0..consts::BARRED_VALUES {
-            let bits = ring.get(&(consts::RING_VALUES + word))?.unwrap_or_default();
+        ring.each_value(|at, bits| {
+            let Some(word) = at.checked_sub(consts::RING_VALUES) else { return };
             barred.extend((0..64).filter(|bit| bits >> bit & 1 != 0).map(|bit| word * 64 + bit));
-        }
+        })?;
         Ok(barred)
     }
 
-    /// Carries out writes, in their order.
-    pub(crate) fn write_all(&self, writes: &[Write]) -> Result<()> {
-        let mut rings = Rings::default();
+    /// Carries out the writes of a difference, in their order.
+    pub(crate) fn write_all(&self, diff: &TableDiff) -> Result<()> {
+        let mut vip_reals = self.vip_reals_writer(diff)?;
         // The index loses them all at once, as the kernel waits for running programs at every swap.
-        let mut leaving: BTreeSet<Key> = writes
+        let leaving = diff.writes.iter().filter_map(|write| match write {
+            Write::RemoveVip(key) => Some(*key),
+            _ => None,
+        });
+        let mut leaving = leaving.collect();
+        diff.writes
             .iter()
-            .filter_map(|write| if let Write::RemoveVip(key) = write { Some(*key) } else { None })
-            .collect();
-        writes.iter().try_for_each(|write| self.write(write, &mut rings, &mut leaving))
+            .try_for_each(|write| self.write(write, &diff.rings, &mut vip_reals, &mut leaving))
     }
 
-    fn write(&self, write: &Write, rings: &mut Rings, leaving: &mut BTreeSet<Key>) -> Result<()> {
+    /// What it takes to write the reals of those VIPs of which any change.
+    fn vip_reals_writer(&self, diff: &TableDiff) -> Result<vip_reals::Writer<'_>> {
+        let (mut vips, mut more) = (FxHashSet::default(), 0);
+        for write in &diff.writes {
+            match write {
+                Write::VipReals(entries) => {
+                    vips.extend(entries.iter().map(|entry| entry.vip));
+                    more += entries.len();
+                }
+                Write::RemoveVipReals(keys) => vips.extend(keys.iter().map(|(vip, _)| vip)),
+                _ => {}
+            }
+        }
+        Ok(self.vip_reals.writer(&vips, more)?)
+    }
+
+    fn write(
+        &self,
+        write: &Write,
+        rings: &Rings,
+        vip_reals: &mut vip_reals::Writer<'_>,
+        leaving: &mut BTreeSet<Key>,
+    ) -> Result<()> {
         match write {
             Write::VipIndex => self.sync_index(leaving)?,
             Write::ForgetReals(ids) => self.forget_flows(&|flow| ids.contains(&flow.real))?,
@@ -253,16 +302,19 @@ impl Dataplane {
             Write::Rings(images) => {
                 // Each is an open file until it is in its place.
                 for images in images.chunks(RINGS_AT_ONCE) {
-                    let maps = images.iter().map(|(vip, image)| {
-                        let ring = rings.of(&image.members);
-                        Ok((*vip, new_ring(ring.as_deref(), image)?))
-                    });
-                    self.rings.set_many(&maps.collect::<Result<Vec<_>>>()?)?;
+                    let new = |vip, content| Ok((vip, new_ring(&content)?));
+                    self.rings.set_many(&with_rings(images, rings, new)?)?;
                 }
             }
-            Write::RemoveRing(vip) => drop(self.rings.remove(*vip)?),
-            Write::VipReals(entries) => self.vip_reals.set_many(entries)?,
-            Write::RemoveVipReals(keys) => self.vip_reals.remove_many(keys)?,
+            Write::RewriteRings(images) => {
+                with_rings(images, rings, |vip, content| match self.rings.at(vip)? {
+                    Some(ring) => fill_ring(&ring, &content),
+                    None => Ok(self.rings.set(vip, &new_ring(&content)?)?),
+                })?;
+            }
+            Write::RemoveRings(vips) => self.rings.remove_many(vips)?,
+            Write::VipReals(entries) => vip_reals.set(entries)?,
+            Write::RemoveVipReals(keys) => vip_reals.remove(keys)?,
         }
         Ok(())
     }
@@ -285,10 +337,9 @@ impl Dataplane {
             0,
         )?;
         write_point();
-        let mut memory = map_memory(&map, size_of_val(&buckets[..]))
-            .map_err(|source| MapError::new("vip_buckets", "map it", source))?;
-        for (place, bucket) in memory.chunks_exact_mut(size_of::<abi::vip_bucket>()).zip(&buckets) {
-            place.copy_from_slice(abi::bytes_of(bucket));
+        let memory = index_memory(&map)?;
+        for (word, value) in memory.words().iter().zip(vip_index::words(&buckets)) {
+            word.store(value, Ordering::Relaxed);
         }
         Ok(self.vip_index.set(0, &map)?)
     }
@@ -299,10 +350,9 @@ impl Dataplane {
             // Without one, keys are looked up in `vips`.
             return Ok(buckets.iter().all(|bucket| bucket.entry[0].key.proto == 0));
         };
-        let memory = read_memory(&map, size_of_val(buckets))
-            .map_err(|source| MapError::new("vip_buckets", "map it", source))?;
-        let places = memory.chunks_exact(size_of::<abi::vip_bucket>());
-        Ok(places.zip(buckets).all(|(place, bucket)| place == abi::bytes_of(bucket)))
+        let memory = index_memory(&map)?;
+        let mut words = memory.words().iter().zip(vip_index::words(buckets));
+        Ok(words.all(|(word, value)| word.load(Ordering::Relaxed) == value))
     }
 
     /// The tables in a bank, and whether the maps hold others besides: leftovers of an interrupted command.
@@ -559,6 +609,10 @@ enum OwnTable {
     Lru(LruTable),
 }
 
+fn index_memory(map: &MapHandle) -> Result<ArrayMemory> {
+    Ok(ArrayMemory::new(map).map_err(|source| MapError::new("vip_buckets", "map it", source))?)
+}
+
 fn raw_real(real: &RunningReal) -> abi::real {
     let mut raw = abi::real::live(real.address, real.generation);
     if !real.live {
@@ -567,8 +621,35 @@ fn raw_real(real: &RunningReal) -> abi::real {
     raw
 }
 
-/// Makes a ring map. Its content is written to memory, not by a system call for every value.
-fn new_ring(ring: Option<&Ring>, image: &RingImage) -> Result<MapHandle> {
+/// A VIP while it is being read.
+struct FoundVip {
+    address: Vip,
+    vip: abi::vip,
+    changing: bool,
+    reals: Vec<(IpAddr, RealSpec)>,
+}
+
+/// Makes each ring that the images are of, once, and has something done with it and each of these.
+fn with_rings<R: Send>(
+    images: &[(u32, RingImage)],
+    known: &Rings,
+    work: impl Fn(u32, RingContent) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let mut of_members: HashMap<_, Vec<_>> = HashMap::new();
+    for (vip, image) in images {
+        of_members.entry(&image.members).or_default().push((*vip, image));
+    }
+    let alike: Vec<_> = of_members.into_iter().collect();
+    let done = parallel::map(&alike, |(members, images)| {
+        let ring = known.get_or_build(members);
+        let each = images.iter().map(|(vip, image)| work(*vip, content(ring.as_deref(), image)));
+        each.collect::<Result<Vec<_>>>()
+    });
+    Ok(done.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Makes a ring map.
+fn new_ring(content: &RingContent) -> Result<MapHandle> {
     let map = create_inner(
         "ring",
         MapType::Array,
@@ -578,50 +659,45 @@ fn new_ring(ring: Option<&Ring>, image: &RingImage) -> Result<MapHandle> {
         libbpf_sys::BPF_F_MMAPABLE,
         0,
     )?;
-    write_point();
-    let bytes = RING_MAP_VALUES as usize * size_of::<u64>();
-    let mut memory =
-        map_memory(&map, bytes).map_err(|source| MapError::new("ring", "map it", source))?;
-    fill_ring(&mut memory, ring, image);
+    fill_ring(&map, content)?;
     Ok(map)
 }
 
-/// The memory of a map that was just created, to be filled.
-#[expect(unsafe_code, reason = "memory maps are")]
-fn map_memory(map: &MapHandle, bytes: usize) -> std::io::Result<memmap2::MmapMut> {
-    // SAFETY: the map is in no other map yet: nothing else writes to its memory.
-    unsafe { MmapOptions::new().len(bytes).map_mut(map.as_fd().as_raw_fd()) }
-}
-
-/// The memory of a map that is filled once, before it is used.
-#[expect(unsafe_code, reason = "memory maps are")]
-fn read_memory(map: &MapHandle, bytes: usize) -> std::io::Result<memmap2::Mmap> {
-    // SAFETY: nothing writes to it any more.
-    unsafe { MmapOptions::new().len(bytes).map(map.as_fd().as_raw_fd()) }
-}
-
-/// Lays a ring out as abi.h says: ids of 16 bits in slot order, four to a value, then the barred bitmap.
-fn fill_ring(memory: &mut [u8], ring: Option<&Ring>, image: &RingImage) {
-    let (slots, bitmap) = memory.split_at_mut(consts::RING_VALUES as usize * size_of::<u64>());
-    if let Some(ring) = ring {
-        let per_value = consts::RING_IDS_PER_VALUE as usize;
-        for (value, members) in
-            slots.chunks_exact_mut(size_of::<u64>()).zip(ring.slots().chunks(per_value))
-        {
-            let mut packed = 0_u64;
-            for (n, member) in members.iter().enumerate() {
-                let id = image.ids.get(usize::from(*member)).copied().unwrap_or_default();
-                packed |= u64::from(id) << (16 * n);
-            }
-            value.copy_from_slice(&packed.to_ne_bytes());
+/// Writes a ring to memory, not by a system call for every value, and only what differs: what packets read all
+/// the time stays in their caches. A ring may be in use: its values are whole at any time.
+fn fill_ring(map: &MapHandle, content: &RingContent) -> Result<()> {
+    let memory =
+        ArrayMemory::new(map).map_err(|source| MapError::new("ring", "map its memory", source))?;
+    for (at, (word, value)) in memory.words().iter().zip(content).enumerate() {
+        if at % RING_VALUES_PER_POINT == 0 {
+            write_point();
+        }
+        if word.load(Ordering::Relaxed) != *value {
+            // Behind the reals that it names.
+            word.store(*value, Ordering::Release);
         }
     }
+    Ok(())
+}
+
+/// The values of a ring map, as abi.h lays them out.
+type RingContent = Vec<u64>;
+
+/// Ids of 16 bits in slot order, four to a value, then the barred bitmap.
+fn content(ring: Option<&Ring>, image: &RingImage) -> RingContent {
+    let per_value = consts::RING_IDS_PER_VALUE as usize;
+    let id = |member: &u16| image.ids.get(usize::from(*member)).copied().unwrap_or_default();
+    let pack = |members: &[u16]| {
+        (0..).zip(members).fold(0, |packed, (n, member)| packed | u64::from(id(member)) << (16 * n))
+    };
+    let slots = ring.map(Ring::slots).unwrap_or_default();
+    let mut content: Vec<u64> = slots.chunks(per_value).map(pack).collect();
+    content.resize(RING_MAP_VALUES as usize, 0);
+    let bitmap = &mut content[consts::RING_VALUES as usize..];
     for id in &image.barred {
-        let start = (*id / 64) as usize * size_of::<u64>();
-        let Some(word) = bitmap.get_mut(start..start + size_of::<u64>()) else { continue };
-        let mut bits = [0; size_of::<u64>()];
-        bits.copy_from_slice(word);
-        let bits = u64::from_ne_bytes(bits) | 1 << (id % 64);
-        word.copy_from_slice(&bits.to_ne_bytes());
+        if let Some(word) = bitmap.get_mut((*id / 64) as usize) {
+            *word |= 1 << (id % 64);
+        }
     }
+    content
 }

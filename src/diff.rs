@@ -6,28 +6,36 @@
 //!
 //! - a real is written before a ring names it, and cleared after the last ring that does is gone;
 //! - a new VIP's entry is written last, a removed one's goes first;
-//! - a VIP that changes carries a mark from before the first write to after the last;
+//! - a VIP that changes carries a mark, in the record of its reals, from before the first write to after the
+//!   last;
 //! - the record of a VIP's reals is written after the ring that was made from it.
+
+mod report;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use serde::Serialize;
+use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
 use crate::config::RealState;
-use crate::ring::Member;
-use crate::ring::Ring;
+use crate::rings::RingImage;
+use crate::rings::Rings;
 use crate::table::RealSpec;
 use crate::table::Table;
 use crate::table::VipSpec;
-use crate::table::config_name;
+use crate::vip_reals::VipRealKey;
+
+pub use report::ServerIdChange;
+pub use report::VipAction;
+pub use report::VipChange;
+use report::describe;
+use report::describe_reals;
 
 /// A key of `vips`, comparable.
 #[derive(Clone, Copy)]
@@ -74,6 +82,8 @@ pub(crate) struct RunningVip {
     pub(crate) id: u32,
     pub(crate) serial: u32,
     pub(crate) flags: u32,
+    /// It has the mark.
+    pub(crate) changing: bool,
     pub(crate) spec: VipSpec,
     /// Real ids that no packet of the VIP may go to.
     pub(crate) barred: BTreeSet<u32>,
@@ -96,9 +106,9 @@ pub(crate) struct Running {
     pub(crate) reals: BTreeMap<u32, RunningReal>,
     pub(crate) server_ids: BTreeMap<u32, u32>,
     pub(crate) next_serial: u32,
-    /// Rings, and reals of VIPs, of ids that no VIP has: left over from an interrupted command.
+    /// Rings, reals and marks of ids that no VIP has: left over from an interrupted command.
     pub(crate) stray_rings: BTreeSet<u32>,
-    pub(crate) stray_vip_reals: Vec<abi::vip_real_key>,
+    pub(crate) stray_vip_reals: Vec<VipRealKey>,
     /// The index of the VIPs is not what `vips` says: an interrupted command did not come to it.
     pub(crate) stale_index: bool,
 }
@@ -116,23 +126,13 @@ impl Running {
         self.server_ids.iter().filter_map(|(id, real)| Some((*id, address(real)?))).collect()
     }
 
-    fn live_ids(&self) -> BTreeMap<IpAddr, u32> {
+    fn live_ids(&self) -> FxHashMap<IpAddr, u32> {
         let live = self.reals.iter().filter(|(_, real)| real.live);
         live.map(|(id, real)| (real.address, *id)).collect()
     }
 }
 
-/// Content of a ring map: what its slots hold, and whom it bars.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RingImage {
-    /// Empty: no real takes new flows.
-    pub(crate) members: Vec<Member>,
-    /// Real id of each member.
-    pub(crate) ids: Vec<u32>,
-    pub(crate) barred: BTreeSet<u32>,
-}
-
-/// One step. The packet path finds a consistent table after each.
+/// One step. The packet path finds a consistent table after each, and after each part of one that has several.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
     /// Forgets the flows of reals whose ids are handed out with a generation that was used before.
@@ -156,50 +156,35 @@ pub(crate) enum Write {
     RemoveVip(Key),
     /// Sets a VIP's counters to zero: its id had another owner.
     ClearVipCounts(u32),
-    /// Each replaces a ring in one step.
+    /// Each replaces a ring in one step, and then waits until no packet is under way by the old one.
     Rings(Vec<(u32, RingImage)>),
-    RemoveRing(u32),
-    VipReals(Vec<(abi::vip_real_key, abi::vip_real)>),
-    RemoveVipReals(Vec<abi::vip_real_key>),
+    /// Writes over rings where they lie, which takes microseconds: meanwhile some slots are those of the old
+    /// ring. Packets may be under way by the old one for as long again.
+    RewriteRings(Vec<(u32, RingImage)>),
+    RemoveRings(Vec<u32>),
+    VipReals(Vec<abi::vip_real>),
+    RemoveVipReals(Vec<VipRealKey>),
 }
 
-/// What becomes of a VIP.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VipAction {
-    /// It is new.
-    Add,
-    /// It changes.
-    Change,
-    /// It goes.
-    Remove,
-    /// An interrupted command left it half changed; it is completed.
-    Repair,
-}
-
-/// A VIP's part in a plan.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct VipChange {
-    /// Which one.
-    pub vip: Vip,
-    /// What becomes of it.
-    pub action: VipAction,
-    /// What changes, one short phrase each.
-    pub details: Vec<String>,
-    /// Share of the VIP's hash space, 0 to 1, that goes to another real than before. Flows that the
-    /// connection table holds stay where they are, unless their real goes down or away.
-    pub moved: f64,
-}
-
-/// A server id's part in a plan: `None` stands for "no real".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct ServerIdChange {
-    /// The id.
-    pub id: u32,
-    /// Its real so far.
-    pub from: Option<IpAddr>,
-    /// Its real from now on.
-    pub to: Option<IpAddr>,
+impl Write {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Reals(of) => of.is_empty(),
+            Self::ServerIds(of) | Self::RemoveVipReals(of) => of.is_empty(),
+            Self::Vips(of) => of.is_empty(),
+            Self::Rings(of) | Self::RewriteRings(of) => of.is_empty(),
+            Self::RemoveRings(of) => of.is_empty(),
+            Self::VipReals(of) => of.is_empty(),
+            Self::Serials { .. }
+            | Self::VipIndex
+            | Self::ForgetReals(_)
+            | Self::ForgetVipsBut(_)
+            | Self::ClearReal { .. }
+            | Self::RemoveServerId(_)
+            | Self::RemoveVip(_)
+            | Self::ClearVipCounts(_) => false,
+        }
+    }
 }
 
 /// The difference between two tables, for people and for the maps.
@@ -208,87 +193,23 @@ pub(crate) struct TableDiff {
     pub(crate) vips: Vec<VipChange>,
     pub(crate) server_ids: Vec<ServerIdChange>,
     pub(crate) writes: Vec<Write>,
+    /// Those that had to be built to see what moves.
+    pub(crate) rings: Rings,
     /// There is no plan: interrupted commands left too many reals behind.
     pub(crate) ids_exhausted: bool,
-}
-
-/// Builds each ring once, however many VIPs have the same reals.
-#[derive(Debug, Default)]
-pub(crate) struct Rings(HashMap<Vec<(IpAddr, u32)>, Option<Arc<Ring>>>);
-
-impl Rings {
-    pub(crate) fn of(&mut self, members: &[Member]) -> Option<Arc<Ring>> {
-        let key = members.iter().map(|member| (member.address, member.weight)).collect();
-        self.0.entry(key).or_insert_with(|| Ring::build(members).map(Arc::new)).clone()
-    }
-}
-
-/// Share of slots that lead to another address.
-fn moved(
-    old: Option<&Ring>,
-    old_members: &[Member],
-    new: Option<&Ring>,
-    new_members: &[Member],
-) -> f64 {
-    let (old, new) = match (old, new) {
-        (None, None) => return 0.0,
-        (Some(old), Some(new)) => (old, new),
-        _ => return 1.0,
-    };
-    let slots = old.slots().iter().zip(new.slots());
-    let differing = slots
-        .filter(|(old, new)| {
-            old_members[usize::from(**old)].address != new_members[usize::from(**new)].address
-        })
-        .count();
-    #[expect(clippy::cast_precision_loss, reason = "at most 65537")]
-    let share = differing as f64 / f64::from(crate::ring::RING_SIZE);
-    share
-}
-
-fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
-    let mut details = Vec::new();
-    if old.hash != new.hash {
-        details.push(format!("hash {} → {}", config_name(&old.hash), config_name(&new.hash)));
-    }
-    if old.stateless != new.stateless {
-        details.push(format!("connection_table {} → {}", !old.stateless, !new.stateless));
-    }
-    if old.routing != new.routing {
-        let list =
-            |spec: &VipSpec| spec.routing.iter().map(config_name).collect::<Vec<_>>().join(", ");
-        details.push(format!("routing [{}] → [{}]", list(old), list(new)));
-    }
-    for (address, real) in &new.reals {
-        match old.reals.get(address) {
-            None => details.push(format!("+ real {address} {}", describe_real(*real))),
-            Some(before) if before != real => details.push(format!(
-                "real {address} {} → {}",
-                describe_real(*before),
-                describe_real(*real)
-            )),
-            Some(_) => {}
-        }
-    }
-    let gone = old.reals.keys().filter(|address| !new.reals.contains_key(address));
-    details.extend(gone.map(|address| format!("- real {address}")));
-    details
-}
-
-fn describe_real(real: RealSpec) -> String {
-    match real.state {
-        RealState::Up => format!("weight {}", real.weight),
-        state => format!("weight {} {state}", real.weight),
-    }
 }
 
 struct Differ<'a> {
     running: &'a Running,
     wanted: &'a Table,
-    wanted_reals: BTreeSet<IpAddr>,
+    wanted_keys: BTreeMap<Key, Option<Vip>>,
+    wanted_reals: FxHashSet<IpAddr>,
+    /// Their ids, as soon as all have one.
+    wanted_ids: FxHashSet<u32>,
+    /// The server ids that run.
+    server_ids: BTreeMap<u32, IpAddr>,
     /// Address → id: of all reals that run or are wanted.
-    ids: BTreeMap<IpAddr, u32>,
-    rings: Rings,
+    ids: FxHashMap<IpAddr, u32>,
     diff: TableDiff,
 }
 
@@ -297,9 +218,11 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     let mut differ = Differ {
         running,
         wanted,
+        wanted_keys: wanted.keys(),
         wanted_reals: wanted.reals(),
+        wanted_ids: FxHashSet::default(),
+        server_ids: running.server_id_addresses(),
         ids: running.live_ids(),
-        rings: Rings::default(),
         diff: TableDiff::default(),
     };
     if running.stale_index {
@@ -321,54 +244,70 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     differ.diff
 }
 
+/// The writes that change VIPs, in the order in which they come. Each is for all VIPs: whenever a ring is
+/// replaced, the kernel waits for running programs, but for a batch of them only once.
+#[derive(Default)]
+struct Changes {
+    marks: Vec<abi::vip_real>,
+    bars: Vec<(Key, abi::vip)>,
+    rewritten: Vec<(u32, RingImage)>,
+    rings: Vec<(u32, RingImage)>,
+    no_rings: Vec<u32>,
+    reals: Vec<abi::vip_real>,
+    gone: Vec<VipRealKey>,
+    entries: Vec<(Key, abi::vip)>,
+    unmark: Vec<VipRealKey>,
+}
+
 impl Differ<'_> {
     fn write(&mut self, write: Write) {
-        self.diff.writes.push(write);
+        if !write.is_empty() {
+            self.diff.writes.push(write);
+        }
     }
 
     /// Clears reals that only an interrupted command can have left: no VIP, no server id and no ring has
     /// them. While a VIP is half changed, its ring may.
     fn remove_unused_reals(&mut self) {
-        let changing = |vip: &RunningVip| vip.flags & consts::VIP_CHANGING != 0;
-        if self.running.vips.values().any(changing) {
+        let unwanted = self.unwanted_reals();
+        if unwanted.is_empty() || self.running.vips.values().any(|vip| vip.changing) {
             return;
         }
-        let used = self.running.table().reals();
-        let unused: Vec<_> = self
-            .running
-            .reals
-            .iter()
-            .filter(|(_, real)| real.live && !used.contains(&real.address))
-            .filter(|(_, real)| !self.wanted_reals.contains(&real.address))
-            .map(|(id, real)| (*id, *real))
-            .collect();
-        for (id, real) in unused {
+        let of_vips = self.running.vips.values().flat_map(|vip| vip.spec.reals.keys());
+        let used: FxHashSet<_> = of_vips.chain(self.server_ids.values()).copied().collect();
+        for (id, real) in unwanted.into_iter().filter(|(_, real)| !used.contains(&real.address)) {
             self.ids.remove(&real.address);
             self.write(Write::ClearReal { id, real: cleared(&real) });
         }
     }
 
+    /// The reals that run and are not wanted.
+    fn unwanted_reals(&self) -> Vec<(u32, RunningReal)> {
+        let live = self.running.reals.iter().filter(|(_, real)| real.live);
+        live.filter(|(_, real)| !self.wanted_reals.contains(&real.address))
+            .map(|(id, real)| (*id, *real))
+            .collect()
+    }
+
     /// Whether there were ids for all.
     fn add_reals(&mut self) -> bool {
-        let missing: Vec<_> = self
-            .wanted_reals
-            .iter()
-            .filter(|address| !self.ids.contains_key(address))
-            .copied()
-            .collect();
-        if missing.is_empty() {
-            return true;
-        }
-        // Those that had the fewest owners first: a generation comes back as late as can be.
+        let mut addresses: Vec<IpAddr> = self.wanted_reals.iter().copied().collect();
+        addresses.retain(|address| !self.ids.contains_key(address));
+        // By address, so that machines with the same configuration look the same.
+        addresses.sort_unstable();
+        // Ids that had the fewest owners first: a generation comes back as late as can be.
         let owned = &self.running.reals;
-        let live: BTreeSet<u32> = self.ids.values().copied().collect();
-        let mut used: Vec<_> = owned.iter().filter(|(id, _)| !live.contains(id)).collect();
-        used.sort_by_key(|(_, real)| real.generation);
+        let live: FxHashSet<u32> = self.ids.values().copied().collect();
+        let mut used = Vec::new();
+        if !addresses.is_empty() {
+            used.extend(owned.iter().filter(|(id, _)| !live.contains(id)));
+            used.sort_by_key(|(_, real)| real.generation);
+        }
         let mut free = (1..consts::REAL_IDS)
             .filter(|id| !owned.contains_key(id))
             .chain(used.into_iter().map(|(id, _)| *id));
         let (mut new, mut again) = (Vec::new(), BTreeSet::new());
-        for address in missing {
+        for address in addresses {
             let Some(id) = free.next() else { return false };
             let before = owned.get(&id).map(|real| real.generation);
             if before == Some(1) {
@@ -381,49 +320,45 @@ impl Differ<'_> {
             self.write(Write::ForgetReals(again));
         }
         self.write(Write::Reals(new));
+        self.wanted_ids = self.wanted_reals.iter().map(|address| self.ids[address]).collect();
         true
     }
 
     fn set_server_ids(&mut self) {
-        let before = self.running.server_id_addresses();
-        for id in self.running.server_ids.keys() {
-            if !self.wanted.server_ids.contains_key(id) {
-                let from = before.get(id).copied();
-                self.diff.server_ids.push(ServerIdChange { id: *id, from, to: None });
-                self.write(Write::RemoveServerId(*id));
-            }
+        let gone = self.running.server_ids.keys();
+        let gone = gone.filter(|id| !self.wanted.server_ids.contains_key(id));
+        for id in gone.copied().collect::<Vec<_>>() {
+            let from = self.server_ids.get(&id).copied();
+            self.diff.server_ids.push(ServerIdChange { id, from, to: None });
+            self.write(Write::RemoveServerId(id));
         }
         let mut set = Vec::new();
         for (id, real) in &self.wanted.server_ids {
-            let from = before.get(id).copied();
+            let from = self.server_ids.get(id).copied();
             if from != Some(*real) {
                 set.push((*id, self.ids[real]));
                 self.diff.server_ids.push(ServerIdChange { id: *id, from, to: Some(*real) });
             }
         }
-        if !set.is_empty() {
-            self.write(Write::ServerIds(set));
-        }
+        self.write(Write::ServerIds(set));
     }
 
     fn remove_vips(&mut self) {
-        let keys = self.wanted.keys();
         // A VIP with port 0 takes the place of the marker that others of its address need: it goes last.
         let gone = self.running.vips.iter().filter(|(vip, _)| !self.wanted.vips.contains_key(vip));
         let (any_port, one_port): (Vec<_>, Vec<_>) = gone.partition(|(vip, _)| vip.port == 0);
+        let (mut rings, mut reals) = (Vec::new(), Vec::new());
         for (vip, running) in one_port.into_iter().chain(any_port) {
             let key = Key::from(abi::vip_key::from(*vip));
             // Another VIP of the address may need a marker where this one was.
-            if keys.contains_key(&key) {
+            if self.wanted_keys.contains_key(&key) {
                 self.write(Write::Vips(vec![(key, MARKER)]));
             } else {
                 self.write(Write::RemoveVip(key));
             }
-            self.write(Write::RemoveRing(running.id));
-            let reals = self.vip_real_keys(running, running.spec.reals.keys());
-            if !reals.is_empty() {
-                self.write(Write::RemoveVipReals(reals));
-            }
+            rings.push(running.id);
+            reals.extend(self.vip_real_keys(running.id, running.spec.reals.keys()));
+            reals.extend(running.changing.then_some(mark(running.id).key()));
             self.diff.vips.push(VipChange {
                 vip: *vip,
                 action: VipAction::Remove,
@@ -431,35 +366,29 @@ impl Differ<'_> {
                 moved: 1.0,
             });
         }
+        self.write(Write::RemoveRings(rings));
+        self.write(Write::RemoveVipReals(reals));
     }
 
     fn vip_real_keys<'a>(
         &self,
-        running: &RunningVip,
+        vip: u32,
         reals: impl Iterator<Item = &'a IpAddr>,
-    ) -> Vec<abi::vip_real_key> {
-        let live = self.running.live_ids();
-        reals
-            .filter_map(|real| Some(abi::vip_real_key { vip: running.id, real: *live.get(real)? }))
-            .collect()
+    ) -> impl Iterator<Item = VipRealKey> {
+        reals.filter_map(move |real| Some((vip, *self.ids.get(real)?)))
     }
 
     fn remove_strays(&mut self) {
-        for id in &self.running.stray_rings {
-            self.write(Write::RemoveRing(*id));
-        }
-        if !self.running.stray_vip_reals.is_empty() {
-            self.write(Write::RemoveVipReals(self.running.stray_vip_reals.clone()));
-        }
+        self.write(Write::RemoveRings(self.running.stray_rings.iter().copied().collect()));
+        self.write(Write::RemoveVipReals(self.running.stray_vip_reals.clone()));
     }
 
     /// The reals that stay barred or become so: those that could have flows and may not keep them. A real
     /// that goes altogether needs no bar, its generation ends.
     fn barred(&self, running: Option<&RunningVip>, spec: &VipSpec) -> BTreeSet<u32> {
-        let keepers = spec.keepers(&self.wanted.server_ids);
         let mut barred = BTreeSet::new();
         if let Some(running) = running {
-            let before = running.spec.keepers(&self.running.server_id_addresses());
+            let before = running.spec.keepers(&self.server_ids);
             barred.extend(&running.barred);
             barred.extend(before.iter().filter_map(|address| self.ids.get(address)));
         }
@@ -470,11 +399,10 @@ impl Differ<'_> {
         if barred.is_empty() {
             return barred;
         }
-        let ids = |addresses: &BTreeSet<IpAddr>| -> BTreeSet<u32> {
-            addresses.iter().filter_map(|address| self.ids.get(address)).copied().collect()
-        };
-        let (kept, stay) = (ids(&keepers), ids(&self.wanted_reals));
-        barred.retain(|id| stay.contains(id) && !kept.contains(id));
+        let keepers = spec.keepers(&self.wanted.server_ids);
+        let kept: BTreeSet<_> =
+            keepers.iter().filter_map(|address| self.ids.get(address)).collect();
+        barred.retain(|id| self.wanted_ids.contains(id) && !kept.contains(id));
         barred
     }
 
@@ -488,80 +416,119 @@ impl Differ<'_> {
         Some(RingImage { members, ids, barred })
     }
 
-    fn vip_reals(&self, vip: u32, spec: &VipSpec) -> Vec<(abi::vip_real_key, abi::vip_real)> {
-        let entries = spec.reals.iter().map(|(address, real)| {
+    /// Whether all reals of a ring stay. Else it is replaced: before a real is cleared, no packet may be under
+    /// way that read its id in the ring.
+    fn stay(&self, ring: &RingImage) -> bool {
+        ring.ids.iter().all(|id| self.wanted_ids.contains(id))
+    }
+
+    fn vip_reals<'a>(
+        &self,
+        vip: u32,
+        reals: impl Iterator<Item = (&'a IpAddr, &'a RealSpec)>,
+    ) -> impl Iterator<Item = abi::vip_real> {
+        reals.map(move |(address, real)| {
             let state = match real.state {
                 RealState::Up => consts::STATE_UP,
                 RealState::Drain => consts::STATE_DRAIN,
                 RealState::Down => consts::STATE_DOWN,
             };
-            let key = abi::vip_real_key { vip, real: self.ids[address] };
-            (key, abi::vip_real { weight: real.weight, state })
-        });
-        entries.collect()
+            abi::vip_real { vip, real: self.ids[address], weight: real.weight, state }
+        })
+    }
+
+    /// Whether what is wanted of a VIP differs from what runs, be it only in who may keep flows.
+    fn differs(&self, running: &RunningVip, spec: &VipSpec) -> bool {
+        if running.changing || running.spec != *spec {
+            return true;
+        }
+        spec.is_routed_by_id()
+            && self.server_ids != self.wanted.server_ids
+            && spec.keepers(&self.server_ids) != spec.keepers(&self.wanted.server_ids)
     }
 
     fn change_vips(&mut self) {
-        let before = self.running.server_id_addresses();
-        for (vip, spec) in &self.wanted.vips {
-            let Some(running) = self.running.vips.get(vip) else { continue };
-            let interrupted = running.flags & consts::VIP_CHANGING != 0;
-            let keepers_differ =
-                running.spec.keepers(&before) != spec.keepers(&self.wanted.server_ids);
-            if running.spec == *spec && !interrupted && !keepers_differ {
-                continue;
-            }
+        let both = self
+            .wanted
+            .vips
+            .iter()
+            .filter_map(|(vip, spec)| Some((vip, self.running.vips.get(vip)?, spec)));
+        let changing: Vec<_> =
+            both.filter(|(_, running, spec)| self.differs(running, spec)).collect();
+        let mut changes = Changes::default();
+        for (vip, running, spec) in &changing {
             let barred = self.barred(Some(running), spec);
             let bar = if barred.is_empty() { 0 } else { consts::VIP_BARRED };
-            let key = Key::from(abi::vip_key::from(*vip));
+            let key = Key::from(abi::vip_key::from(**vip));
             let value = |flags| abi::vip { id: running.id, serial: running.serial, flags };
 
-            let (old_members, new_members) = (running.spec.members(), spec.members());
-            let mut changed = running.flags & consts::VIP_RING_CHANGED;
-            if old_members != new_members || interrupted {
-                changed = consts::VIP_RING_CHANGED;
+            if !running.changing {
+                changes.marks.push(mark(running.id));
             }
-            let mark = value(running.flags | bar | changed | consts::VIP_CHANGING);
-            self.write(Write::Vips(vec![(key, mark)]));
+            let mut kept = running.flags & consts::VIP_RING_CHANGED;
+            if running.changing || running.spec.members() != spec.members() {
+                kept = consts::VIP_RING_CHANGED;
+            }
+            let with_bar = running.flags | bar | kept;
+            if with_bar != running.flags {
+                changes.bars.push((key, value(with_bar)));
+            }
+            let before = (!running.changing)
+                .then(|| self.ring(&running.spec, running.barred.clone()))
+                .flatten();
             match self.ring(spec, barred) {
-                Some(image) => self.write(Write::Rings(vec![(running.id, image)])),
-                None => self.write(Write::RemoveRing(running.id)),
+                None => changes.no_rings.push(running.id),
+                Some(image) if before.as_ref() == Some(&image) => {}
+                Some(image) if before.is_some_and(|before| self.stay(&before)) => {
+                    changes.rewritten.push((running.id, image));
+                }
+                Some(image) => changes.rings.push((running.id, image)),
             }
-            let gone: Vec<_> =
-                running.spec.reals.keys().filter(|real| !spec.reals.contains_key(real)).collect();
-            let gone = self.vip_real_keys(running, gone.into_iter());
-            self.write(Write::VipReals(self.vip_reals(running.id, spec)));
-            if !gone.is_empty() {
-                self.write(Write::RemoveVipReals(gone));
+            let before = &running.spec.reals;
+            let new = spec.reals.iter().filter(|(real, spec)| before.get(real) != Some(spec));
+            changes.reals.extend(self.vip_reals(running.id, new));
+            let gone = before.keys().filter(|real| !spec.reals.contains_key(real));
+            changes.gone.extend(self.vip_real_keys(running.id, gone));
+            let flags = spec.flags(vip) | bar | kept;
+            if flags != with_bar {
+                changes.entries.push((key, value(flags)));
             }
-            self.write(Write::Vips(vec![(key, value(spec.flags(vip) | bar | changed))]));
+            changes.unmark.push(mark(running.id).key());
+        }
+        self.write(Write::VipReals(changes.marks));
+        self.write(Write::Vips(changes.bars));
+        self.write(Write::RewriteRings(changes.rewritten));
+        self.write(Write::Rings(changes.rings));
+        self.write(Write::RemoveRings(changes.no_rings));
+        self.write(Write::VipReals(changes.reals));
+        self.write(Write::RemoveVipReals(changes.gone));
+        self.write(Write::Vips(changes.entries));
+        self.write(Write::RemoveVipReals(changes.unmark));
 
-            let (old, new) = (self.rings.of(&old_members), self.rings.of(&new_members));
+        let members: Vec<_> = changing
+            .iter()
+            .map(|(_, running, spec)| (running.spec.members(), spec.members()))
+            .collect();
+        let moved = self.diff.rings.moved(&members);
+        for ((vip, running, spec), moved) in changing.into_iter().zip(moved) {
+            let action = match (running.spec == *spec, running.changing) {
+                (true, false) => continue,
+                (true, true) => VipAction::Repair,
+                (false, _) => VipAction::Change,
+            };
             let details = describe(&running.spec, spec);
-            if running.spec != *spec || interrupted {
-                let action =
-                    if running.spec == *spec { VipAction::Repair } else { VipAction::Change };
-                self.diff.vips.push(VipChange {
-                    vip: *vip,
-                    action,
-                    details,
-                    moved: moved(old.as_deref(), &old_members, new.as_deref(), &new_members),
-                });
-            }
+            self.diff.vips.push(VipChange { vip: *vip, action, details, moved });
         }
     }
 
     fn add_vips(&mut self) {
-        let keys = self.wanted.keys();
         let runs = |key: &Key| {
             self.running.markers.contains(key)
                 || key.0.vip().is_some_and(|vip| self.running.vips.contains_key(&vip))
         };
-        let markers = keys.iter().filter(|(key, vip)| vip.is_none() && !runs(key));
-        let markers: Vec<_> = markers.map(|(key, _)| (*key, MARKER)).collect();
-        if !markers.is_empty() {
-            self.write(Write::Vips(markers));
-        }
+        let markers = self.wanted_keys.iter().filter(|(key, vip)| vip.is_none() && !runs(key));
+        let markers = markers.map(|(key, _)| (*key, MARKER)).collect();
+        self.write(Write::Vips(markers));
 
         let kept = self.running.vips.iter().filter(|(vip, _)| self.wanted.vips.contains_key(vip));
         let taken: BTreeSet<u32> = kept.map(|(_, running)| running.id).collect();
@@ -577,6 +544,7 @@ impl Differ<'_> {
         }
         let serials = self.new_serials(new.len());
         let (mut rings, mut reals, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        let nothing = VipSpec::default();
         for ((vip, spec), serial) in new.into_iter().zip(serials) {
             // Config limits the number of VIPs.
             let Some(id) = free.next() else { break };
@@ -587,18 +555,19 @@ impl Differ<'_> {
                 self.write(Write::ClearVipCounts(id));
             }
             rings.extend(self.ring(spec, barred).map(|image| (id, image)));
-            reals.extend(self.vip_reals(id, spec));
+            reals.extend(self.vip_reals(id, spec.reals.iter()));
             let key = Key::from(abi::vip_key::from(*vip));
             entries.push((key, abi::vip { id, serial, flags: spec.flags(vip) | bar }));
+            let mut details = Vec::new();
+            describe_reals(&mut details, &nothing, spec);
             self.diff.vips.push(VipChange {
                 vip: *vip,
                 action: VipAction::Add,
-                details: describe(&VipSpec { reals: BTreeMap::new(), ..spec.clone() }, spec),
+                details,
                 moved: 1.0,
             });
         }
-        // All at once: nothing of it is in use before the entries are there, and the kernel waits for
-        // running programs once instead of once a ring.
+        // All at once: nothing of it is in use before the entries are there.
         self.write(Write::Rings(rings));
         self.write(Write::VipReals(reals));
         self.write(Write::Vips(entries));
@@ -623,27 +592,26 @@ impl Differ<'_> {
     }
 
     fn remove_markers(&mut self) {
-        let keys = self.wanted.keys();
-        for key in &self.running.markers {
-            if !keys.contains_key(key) {
-                self.write(Write::RemoveVip(*key));
-            }
+        let gone = self.running.markers.iter();
+        let gone = gone.filter(|key| !self.wanted_keys.contains_key(key));
+        for key in gone.copied().collect::<Vec<_>>() {
+            self.write(Write::RemoveVip(key));
         }
     }
 
     fn remove_reals(&mut self) {
-        let unwanted: Vec<_> = self
-            .running
-            .reals
-            .iter()
-            .filter(|(id, real)| real.live && self.ids.get(&real.address) == Some(id))
-            .filter(|(_, real)| !self.wanted_reals.contains(&real.address))
-            .map(|(id, real)| (*id, *real))
-            .collect();
-        for (id, real) in unwanted {
-            self.write(Write::ClearReal { id, real: cleared(&real) });
+        for (id, real) in self.unwanted_reals() {
+            // Not those that were removed as unused.
+            if self.ids.get(&real.address) == Some(&id) {
+                self.write(Write::ClearReal { id, real: cleared(&real) });
+            }
         }
     }
+}
+
+/// The mark of a VIP that changes.
+fn mark(vip: u32) -> abi::vip_real {
+    abi::vip_real { vip, real: 0, weight: 0, state: consts::STATE_CHANGING }
 }
 
 /// A real that lost its id: flows that were given to it are stale from now on, and packets that are on

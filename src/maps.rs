@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
@@ -15,6 +17,9 @@ use libbpf_rs::MapType;
 use crate::abi::Pod;
 use crate::abi::bytes_of;
 use crate::abi::from_bytes;
+use crate::parallel;
+use crate::sys;
+use crate::sys::ArrayMemory;
 use crate::sys::write_point;
 
 /// An operation on a map that failed.
@@ -85,6 +90,11 @@ impl<K: Pod, V: Pod> Map<K, V> {
         &self.handle
     }
 
+    /// The error of a map that has no room for more.
+    pub(crate) fn full(&self) -> MapError {
+        self.error("add to it")(std::io::Error::other("it is full").into())
+    }
+
     pub(crate) fn get(&self, key: &K) -> Result<Option<V>> {
         let found = self.handle.lookup(bytes_of(key), MapFlags::ANY).map_err(self.error("read"))?;
         Ok(found.and_then(|bytes| from_bytes(&bytes)))
@@ -147,15 +157,39 @@ impl<K: Pod, V: Pod> Map<K, V> {
             .collect())
     }
 
+    /// Hands out every value of an array that was made with `BPF_F_MMAPABLE`, with its index.
+    pub(crate) fn each_value(&self, mut take: impl FnMut(u32, V)) -> Result<()> {
+        const { assert!(size_of::<V>() <= 64) };
+        let memory = ArrayMemory::new(&self.handle)
+            .map_err(|error| MapError::new(&self.name, "map its memory to read", error))?;
+        let words = sys::stride(&self.handle) / size_of::<u64>();
+        // Room for the largest value, without asking for memory.
+        let mut bytes = [0; 64];
+        for (index, value) in (0..).zip(memory.words().chunks_exact(words)) {
+            for (word, bytes) in value.iter().zip(bytes.chunks_exact_mut(size_of::<u64>())) {
+                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            }
+            if let Some(value) = from_bytes(&bytes) {
+                take(index, value);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn max_entries(&self) -> u32 {
         self.handle.max_entries()
     }
 }
 
+/// How much of a per-CPU array is read at once, unless a single index has more: some CPUs make megabytes of it.
+const BATCH_BYTES: usize = 1 << 16;
+
 /// An array whose values every CPU has for itself.
 pub(crate) struct PerCpuArray<V> {
     handle: MapHandle,
     name: String,
+    /// Those that are possible, whether online or not.
+    cpus: usize,
     value: PhantomData<fn() -> V>,
 }
 
@@ -171,7 +205,9 @@ impl<V: Pod> PerCpuArray<V> {
         if handle.value_size() as usize != size_of::<V>() {
             return Err(MapError::layout(&name));
         }
-        Ok(Self { handle, name, value: PhantomData })
+        let cpus = libbpf_rs::num_possible_cpus()
+            .map_err(|error| MapError::new(&name, "count CPUs for", error))?;
+        Ok(Self { handle, name, cpus, value: PhantomData })
     }
 
     pub(crate) fn open(path: &Path) -> Result<Self> {
@@ -180,20 +216,43 @@ impl<V: Pod> PerCpuArray<V> {
 
     /// The value of each CPU.
     pub(crate) fn get(&self, index: u32) -> Result<Vec<V>> {
-        let values = self
-            .handle
-            .lookup_percpu(bytes_of(&index), MapFlags::ANY)
-            .map_err(|error| MapError::new(&self.name, "read", error))?
-            .unwrap_or_default();
-        Ok(values.iter().filter_map(|bytes| from_bytes(bytes)).collect())
+        let mut values = Vec::new();
+        self.read(index..index + 1, |_, of_cpus| values.extend(of_cpus))?;
+        Ok(values)
+    }
+
+    /// Hands out the indices below `end`, and the value that each CPU has there.
+    pub(crate) fn each(
+        &self,
+        end: u32,
+        mut take: impl FnMut(u32, &mut dyn Iterator<Item = V>),
+    ) -> Result<()> {
+        let end = end.min(self.handle.max_entries());
+        let fit = BATCH_BYTES / (sys::stride(&self.handle) * self.cpus);
+        let at_once = u32::try_from(fit).unwrap_or(u32::MAX).max(1);
+        (0..end)
+            .step_by(at_once as usize)
+            .try_for_each(|first| self.read(first..end.min(first + at_once), &mut take))
+    }
+
+    fn read(
+        &self,
+        indices: Range<u32>,
+        mut take: impl FnMut(u32, &mut dyn Iterator<Item = V>),
+    ) -> Result<()> {
+        let stride = sys::stride(&self.handle);
+        let values = sys::percpu_array_read(&self.handle, indices.clone())
+            .map_err(|error| MapError::new(&self.name, "read", error))?;
+        for (index, of_cpus) in indices.zip(values.chunks_exact(stride * self.cpus)) {
+            take(index, &mut of_cpus.chunks_exact(stride).filter_map(from_bytes));
+        }
+        Ok(())
     }
 
     /// Sets every CPU's value to zero.
     pub(crate) fn clear(&self, index: u32) -> Result<()> {
         write_point();
-        let cpus = libbpf_rs::num_possible_cpus()
-            .map_err(|error| MapError::new(&self.name, "count CPUs for", error))?;
-        let zeros = vec![bytes_of(&V::default()).to_vec(); cpus];
+        let zeros = vec![bytes_of(&V::default()).to_vec(); self.cpus];
         self.handle
             .update_percpu(bytes_of(&index), &zeros, MapFlags::ANY)
             .map_err(|error| MapError::new(&self.name, "clear", error))
@@ -243,7 +302,7 @@ impl ArrayOfMaps {
             .map_err(|error| MapError::new(&self.name, "put a map into", error))
     }
 
-    /// As [`Self::set`] for several: each in one step, waiting once for all (Linux 5.19; before, for each).
+    /// As [`Self::set`] for several: each in one step, and waits once for all (Linux 5.19; before, some times).
     pub(crate) fn set_many(&self, maps: &[(u32, MapHandle)]) -> Result<()> {
         if let [(index, map)] = maps {
             return self.set(*index, map);
@@ -256,7 +315,12 @@ impl ArrayOfMaps {
         if self.handle.update_batch(&keys, &fds, count, MapFlags::ANY, MapFlags::ANY).is_ok() {
             return Ok(());
         }
-        maps.iter().try_for_each(|(index, map)| self.set(*index, map))
+        while_waiting(maps, |(index, map)| self.set(*index, map))
+    }
+
+    /// As [`Self::remove`] for several.
+    pub(crate) fn remove_many(&self, indices: &[u32]) -> Result<()> {
+        while_waiting(indices, |index| self.remove(*index).map(drop))
     }
 
     /// Takes a map out; whether there was one.
@@ -271,6 +335,13 @@ impl ArrayOfMaps {
             Err(error) => Err(MapError::new(&self.name, "take a map out of", error)),
         }
     }
+}
+
+/// Does what makes the kernel wait until no packet uses a map that was there, some milliseconds each time. It
+/// has no call that does it for many, but those who wait at the same time wait for the same.
+fn while_waiting<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    const AT_ONCE: usize = 64;
+    parallel::map_on(AT_ONCE, items, work).into_iter().collect()
 }
 
 /// An array of programs, for tail calls.

@@ -151,13 +151,12 @@ impl Usage {
         maps: &[MapShape],
         possible_cpus: u32,
     ) -> Self {
-        let (reals, server_ids) = (vip_reals(running), running.server_ids.len());
         Self {
             tables: table_bytes(tables),
             shared_table: shared_table(),
             ..Self::of_fixed(maps, possible_cpus)
         }
-        .with_table(rings(running).len(), reals, server_ids)
+        .with_table(rings(running).len(), running.server_ids.len())
     }
 
     fn of_fixed(maps: &[MapShape], possible_cpus: u32) -> Self {
@@ -168,9 +167,8 @@ impl Usage {
         Self { counters: sum(true), other: sum(false) + vip_index(), ..Self::default() }
     }
 
-    fn with_table(mut self, rings: usize, vip_reals: usize, server_ids: usize) -> Self {
+    fn with_table(mut self, rings: usize, server_ids: usize) -> Self {
         self.rings = rings as u64 * ring();
-        self.other += vip_reals as u64 * element::<abi::vip_real_key, abi::vip_real>();
         self.other += server_ids as u64 * element::<u32, u32>();
         self
     }
@@ -186,11 +184,6 @@ impl Usage {
 
 fn table_bytes(tables: &Tables) -> BTreeMap<u32, u64> {
     tables.own.iter().map(|(cpu, size)| (*cpu, own_table(tables.kind, *size))).collect()
-}
-
-fn vip_reals(running: &Running) -> usize {
-    running.vips.values().map(|vip| vip.spec.reals.len()).sum::<usize>()
-        + running.stray_vip_reals.len()
 }
 
 /// The VIPs that have a ring: all but those that nothing is to be said of in one.
@@ -301,18 +294,19 @@ impl MemoryPlan {
                         level.give_back(replaced as u64 * ring());
                     }
                 }
-                Write::RemoveRing(vip) if now.remove(vip) => level.give_back(ring()),
+                Write::RemoveRings(vips) => {
+                    let gone = vips.iter().filter(|vip| now.remove(vip)).count();
+                    level.give_back(gone as u64 * ring());
+                }
                 _ => {}
             }
         }
-        let elements = |reals: usize, ids: usize| Usage::default().with_table(0, reals, ids).other;
-        let had = elements(vip_reals(&running.table), running.table.server_ids.len());
-        let reals = wanted.vips.values().map(|vip| vip.reals.len()).sum();
+        let elements = |ids: usize| Usage::default().with_table(0, ids).other;
         let ids = wanted.server_ids.len();
-        level.take(elements(reals, ids).saturating_sub(had));
+        level.take(elements(ids).saturating_sub(elements(running.table.server_ids.len())));
 
         let usage = Usage { tables: after, shared_table: shared_table(), ..fixed };
-        let usage = usage.with_table(now.len(), reals, ids);
+        let usage = usage.with_table(now.len(), ids);
 
         let unchanged = !fresh
             && running.shared_table

@@ -332,7 +332,7 @@ impl Sandbox {
 
     fn program(&self, config: &Config) -> Result<()> {
         let running = Running { next_serial: 1, ..Running::default() };
-        self.dataplane.write_all(&diff(&running, &Table::from(config)).writes)?;
+        self.dataplane.write_all(&diff(&running, &Table::from(config)))?;
         if let Some(interface) = config.interfaces.first() {
             let gateway = interface
                 .gateway_mac

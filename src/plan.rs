@@ -218,14 +218,14 @@ pub(crate) struct Steps {
 
 impl Plan {
     /// Takes up what differs in VIPs, reals and server ids.
-    pub(crate) fn set_table(&mut self, diff: TableDiff) -> Result<()> {
+    pub(crate) fn set_table(&mut self, mut diff: TableDiff) -> Result<()> {
         if diff.ids_exhausted {
             return Err(Error::RealIds);
         }
-        self.vips.clone_from(&diff.vips);
-        self.server_ids.clone_from(&diff.server_ids);
         let visible = !diff.vips.is_empty() || !diff.server_ids.is_empty();
         self.clean_up |= !diff.writes.is_empty() && !visible;
+        self.vips = std::mem::take(&mut diff.vips);
+        self.server_ids = std::mem::take(&mut diff.server_ids);
         self.steps.table = diff;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Counters of the packet path, summed over the CPUs, as typed reports.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::AddAssign;
 
@@ -107,22 +108,30 @@ impl Balancer {
     /// Reads all counters.
     pub fn stats(&self) -> Result<Stats> {
         let mut stats = sum_states(&self.dataplane.cpu_states.get(0)?);
-        for (vip, id) in self.dataplane.vip_ids()? {
+        let vips: HashMap<u32, Vip> =
+            self.dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
+        let end = vips.keys().max().map_or(0, |id| id + 1);
+        self.dataplane.vip_counts.each(end, |id, of_cpus| {
+            let Some(vip) = vips.get(&id) else { return };
             let mut sum = VipCount::default();
-            for count in self.dataplane.vip_counts.get(id)? {
+            for count in of_cpus {
                 sum.sent += Count::from_raw(count.sent.packets, count.sent.bytes);
                 sum.dropped += count.dropped;
                 sum.new_flows += count.new_flows;
             }
-            stats.vips.insert(vip, sum);
-        }
-        for (id, real) in self.dataplane.read_reals()?.into_iter().filter(|(_, real)| real.live) {
+            stats.vips.insert(*vip, sum);
+        })?;
+        let mut reals = self.dataplane.read_reals()?;
+        reals.retain(|_, real| real.live);
+        let end = reals.keys().max().map_or(0, |id| id + 1);
+        self.dataplane.real_counts.each(end, |id, of_cpus| {
+            let Some(real) = reals.get(&id) else { return };
             let mut sum = Count::default();
-            for count in self.dataplane.real_counts.get(id)? {
+            for count in of_cpus {
                 sum += Count::from_raw(count.packets, count.bytes);
             }
             stats.reals.insert(real.address, sum);
-        }
+        })?;
         Ok(stats)
     }
 }

@@ -1,6 +1,7 @@
 //! What runs, in one report.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
@@ -34,6 +35,7 @@ use crate::ring::Ring;
 use crate::stats::Count;
 use crate::stats::Stats;
 use crate::sys;
+use crate::table::Table;
 use crate::tables::Flow;
 use crate::tables::LruTable;
 use crate::tables::lru_flows;
@@ -145,7 +147,7 @@ impl Balancer {
             instance: self.instance().name().to_owned(),
             interfaces: self.interfaces()?,
             chain: self.chain()?,
-            vips: self.vips()?,
+            vips: vips(&self.table()?, &stats),
             tables: self.table_status()?,
             flood_guards: self.flood_guards()?,
             memory: self.memory()?,
@@ -186,36 +188,7 @@ impl Balancer {
 
     /// The VIPs, their reals, and what these get.
     pub fn vips(&self) -> Result<Vec<VipStatus>> {
-        let stats = self.stats()?;
-        let table = self.table()?;
-        let vips = table.vips.iter().map(|(vip, spec)| {
-            let members = spec.members();
-            let slots =
-                Ring::build(&members).map(|ring| ring.shares(members.len())).unwrap_or_default();
-            let share = |address: IpAddr| {
-                let member = members.iter().position(|member| member.address == address);
-                let slots = member.and_then(|member| slots.get(member)).copied().unwrap_or(0);
-                f64::from(slots) / f64::from(RING_SIZE)
-            };
-            let count = stats.vips.get(vip).copied().unwrap_or_default();
-            VipStatus {
-                vip: *vip,
-                sent: count.sent,
-                dropped: count.dropped,
-                reals: spec
-                    .reals
-                    .iter()
-                    .map(|(address, real)| VipRealStatus {
-                        address: *address,
-                        weight: real.weight,
-                        state: real.state,
-                        share: share(*address),
-                        sent: stats.reals.get(address).copied().unwrap_or_default(),
-                    })
-                    .collect(),
-            }
-        });
-        Ok(vips.collect())
+        Ok(vips(&self.table()?, &self.stats()?))
     }
 
     fn table_status(&self) -> Result<Vec<TableStatus>> {
@@ -283,4 +256,23 @@ fn sum_inner(outer: &ArrayOfMaps, places: impl IntoIterator<Item = u32>) -> Resu
         }
     }
     Ok(sum)
+}
+
+fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
+    let vips = table.vips.iter().map(|(vip, spec)| {
+        let members = spec.members();
+        let shares: HashMap<_, _> =
+            members.iter().map(|member| member.address).zip(Ring::shares(&members)).collect();
+        let count = stats.vips.get(vip).copied().unwrap_or_default();
+        let reals = spec.reals.iter().map(|(address, real)| VipRealStatus {
+            address: *address,
+            weight: real.weight,
+            state: real.state,
+            share: f64::from(shares.get(address).copied().unwrap_or_default())
+                / f64::from(RING_SIZE),
+            sent: stats.reals.get(address).copied().unwrap_or_default(),
+        });
+        VipStatus { vip: *vip, sent: count.sent, dropped: count.dropped, reals: reals.collect() }
+    });
+    vips.collect()
 }

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
@@ -11,8 +12,15 @@ use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::atomic::AtomicU64;
 
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+use libbpf_rs::MapType;
 use libbpf_sys as sys;
+use memmap2::MmapOptions;
+use memmap2::MmapRaw;
 
 use crate::config::XdpMode;
 use crate::error::Error;
@@ -23,7 +31,6 @@ use crate::error::Result;
 #[cfg(debug_assertions)]
 pub(crate) fn write_point() {
     use std::sync::LazyLock;
-    use std::sync::atomic::AtomicU64;
     use std::sync::atomic::Ordering;
 
     static KILL_AT: LazyLock<u64> = LazyLock::new(|| {
@@ -178,6 +185,75 @@ pub(crate) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
         XdpMode::Native
     };
     Ok((opts.prog_id != 0).then_some(Attached { program: opts.prog_id, mode }))
+}
+
+/// Reads values of a per-CPU array in one call: those of one index after the other, each CPU's in
+/// [`stride`] bytes. Fewer if the array ends before. Linux 5.13.
+pub(crate) fn percpu_array_read(map: &MapHandle, indices: Range<u32>) -> io::Result<Vec<u8>> {
+    if map.map_type() != MapType::PercpuArray {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let Range { start, end } = indices;
+    let count = end.saturating_sub(start);
+    let each = stride(map) * libbpf_rs::num_possible_cpus().map_err(io::Error::other)?;
+    let mut values = vec![0; each * count as usize];
+    let mut keys = vec![0_u32; count as usize];
+    let mut read = count;
+    // The kernel goes on behind the key that it is given.
+    let mut before = start.checked_sub(1);
+    let mut last = 0_u32;
+    let opts = sys::bpf_map_batch_opts {
+        sz: size_of::<sys::bpf_map_batch_opts>() as _,
+        ..Default::default()
+    };
+    // SAFETY: `keys` and `values` have room for `read` of them, of the map's own sizes, and the kernel writes
+    // no more; all pointers are valid for the call.
+    let done = check(unsafe {
+        sys::bpf_map_lookup_batch(
+            map.as_fd().as_raw_fd(),
+            before.as_mut().map_or(null_mut(), |key| std::ptr::from_mut(key).cast()),
+            (&raw mut last).cast(),
+            keys.as_mut_ptr().cast(),
+            values.as_mut_ptr().cast(),
+            &raw mut read,
+            &raw const opts,
+        )
+    });
+    match done {
+        // The array ended: `read` says where.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => values.truncate(each * read as usize),
+    }
+    Ok(values)
+}
+
+/// An array's memory, for reading and writing without a call per value. The map must have been made with
+/// `BPF_F_MMAPABLE`. Packets and other processes may use it all the while: words of 64 bits are whole.
+#[derive(Debug)]
+pub(crate) struct ArrayMemory {
+    memory: MmapRaw,
+    words: usize,
+}
+
+impl ArrayMemory {
+    /// Maps it.
+    pub(crate) fn new(map: &MapHandle) -> io::Result<Self> {
+        let bytes = stride(map) * map.max_entries() as usize;
+        let memory = MmapOptions::new().len(bytes).map_raw(map.as_fd().as_raw_fd())?;
+        Ok(Self { memory, words: bytes / size_of::<u64>() })
+    }
+
+    /// The values, each in [`stride`] bytes.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping can be read and written, has room for as many words, begins with a page, so
+        // that they are aligned, and lives as long as the slice.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.words) }
+    }
+}
+
+/// Bytes from one value of an array to the next, or from one CPU's to the next one's.
+pub(crate) fn stride(map: &MapHandle) -> usize {
+    map.value_size().next_multiple_of(8) as usize
 }
 
 /// What the kernel says about a program.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use rustc_hash::FxBuildHasher;
+use rustc_hash::FxHashSet;
 use serde::Serialize;
 
 use crate::abi;
@@ -84,6 +86,11 @@ impl VipSpec {
         }
     }
 
+    /// Whether packets may name their real by a server id.
+    pub(crate) fn is_routed_by_id(&self) -> bool {
+        self.routing.contains(&Routing::QuicConnectionId)
+    }
+
     /// What its ring is made of.
     pub(crate) fn members(&self) -> Vec<Member> {
         self.reals
@@ -98,8 +105,7 @@ impl VipSpec {
         let down = |address: &IpAddr| {
             self.reals.get(address).is_some_and(|real| real.state == RealState::Down)
         };
-        let named =
-            server_ids.values().filter(|_| self.routing.contains(&Routing::QuicConnectionId));
+        let named = self.is_routed_by_id().then(|| server_ids.values()).into_iter().flatten();
         self.reals.keys().chain(named).filter(|address| !down(address)).copied().collect()
     }
 }
@@ -165,19 +171,18 @@ impl Table {
             .collect();
     }
 
-    pub(crate) fn reals(&self) -> BTreeSet<IpAddr> {
+    pub(crate) fn reals(&self) -> FxHashSet<IpAddr> {
         let of_vips = self.vips.values().flat_map(|spec| spec.reals.keys());
-        of_vips.chain(self.server_ids.values()).copied().collect()
+        let room = consts::MAX_REALS as usize;
+        let mut reals = FxHashSet::with_capacity_and_hasher(room, FxBuildHasher);
+        reals.extend(of_vips.chain(self.server_ids.values()));
+        reals
     }
 
     /// Every entry that `vips` must hold: VIPs, and markers where no VIP has the place.
     pub(crate) fn keys(&self) -> BTreeMap<Key, Option<Vip>> {
-        let mut keys = BTreeMap::new();
-        for vip in self.vips.keys() {
-            for marker in abi::vip_key::markers(vip) {
-                keys.entry(Key::from(marker)).or_insert(None);
-            }
-        }
+        let markers = self.vips.keys().flat_map(abi::vip_key::markers);
+        let mut keys: BTreeMap<_, _> = markers.map(|marker| (Key::from(marker), None)).collect();
         keys.extend(self.vips.keys().map(|vip| (Key::from(abi::vip_key::from(*vip)), Some(*vip))));
         keys
     }

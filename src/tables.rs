@@ -2,17 +2,14 @@
 //!
 //! `include/l4lb/flow_sets.h` says how a table of sets is used; the same place for a flow is found here,
 //! so that flows can move to tables of another size or kind.
-#![expect(unsafe_code, reason = "reads and writes memory that the kernel shares")]
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
 use libbpf_rs::MapType;
-use memmap2::MmapOptions;
-use memmap2::MmapRaw;
 
 use crate::abi;
 use crate::abi::consts;
@@ -20,6 +17,7 @@ use crate::config::TableKind;
 use crate::maps::Map;
 use crate::maps::MapError;
 use crate::maps::create_inner;
+use crate::sys::ArrayMemory;
 
 type Result<T> = std::result::Result<T, MapError>;
 
@@ -159,7 +157,7 @@ impl From<&Flow> for abi::flow {
 #[derive(Debug)]
 pub(crate) struct SetTable {
     map: MapHandle,
-    memory: MmapRaw,
+    memory: ArrayMemory,
     family: Family,
     sets: u32,
 }
@@ -178,10 +176,7 @@ impl SetTable {
             return Err(MapError::layout(family.map_name()));
         }
         let sets = map.max_entries();
-        let bytes = sets as usize * family.set_size();
-        let memory = MmapOptions::new()
-            .len(bytes)
-            .map_raw(map.as_fd().as_raw_fd())
+        let memory = ArrayMemory::new(&map)
             .map_err(|source| MapError::new(family.map_name(), "map it", source))?;
         Ok(Self { map, memory, family, sets })
     }
@@ -190,19 +185,19 @@ impl SetTable {
         &self.map
     }
 
-    fn place_of(&self, set: u32, way: u32) -> *mut u64 {
-        let offset =
-            set as usize * self.family.set_size() + way as usize * self.family.entry_size();
-        debug_assert!(offset + self.family.entry_size() <= self.memory.len());
-        self.memory.as_mut_ptr().wrapping_add(offset).cast()
+    /// The words of an entry.
+    fn entry(&self, set: u32, way: u32) -> &[AtomicU64] {
+        let words = self.family.entry_size() / size_of::<u64>();
+        let at = (set as usize * consts::SET_WAYS as usize + way as usize) * words;
+        self.memory.words().get(at..at + words).unwrap_or_default()
     }
 
     fn words(&self, set: u32, way: u32) -> [u64; 4] {
-        let place = self.place_of(set, way);
-        let count = self.family.entry_size() / size_of::<u64>();
-        // SAFETY: callers stay below `sets` and the number of ways, so the words lie within the mapping,
-        // aligned as the entries are. Packets may write to them meanwhile: hence volatile.
-        std::array::from_fn(|n| if n < count { unsafe { place.add(n).read_volatile() } } else { 0 })
+        let mut words = [0; 4];
+        for (word, shared) in words.iter_mut().zip(self.entry(set, way)) {
+            *word = shared.load(Ordering::Relaxed);
+        }
+        words
     }
 
     /// The flow of an entry; `None` where it is free.
@@ -257,10 +252,8 @@ impl SetTable {
             let same = there[..key] == words[..key]
                 && abi::low_half(there[key]) >> 8 == abi::low_half(words[key]) >> 8;
             if free {
-                let place = self.place_of(set, way);
-                for (n, word) in words.iter().take(key + 1).enumerate() {
-                    // SAFETY: as in `words`; `set_of` stays below `sets`.
-                    unsafe { place.add(n).write_volatile(*word) };
+                for (shared, word) in self.entry(set, way).iter().zip(words) {
+                    shared.store(word, Ordering::Relaxed);
                 }
             }
             if free || same {
@@ -271,12 +264,13 @@ impl SetTable {
 
     /// Forgets flows. Packets may use the table meanwhile.
     pub(crate) fn forget(&self, unwanted: &dyn Fn(&Flow) -> bool) {
-        let last = self.family.entry_size() / size_of::<u64>() - 1;
         for set in 0..self.sets {
             for way in 0..consts::SET_WAYS {
-                if self.flow(set, way, 0).is_some_and(|flow| unwanted(&flow)) {
-                    // SAFETY: as in `words`. One store makes the entry free.
-                    unsafe { self.place_of(set, way).add(last).write_volatile(0) };
+                if self.flow(set, way, 0).is_some_and(|flow| unwanted(&flow))
+                    && let Some(last) = self.entry(set, way).last()
+                {
+                    // Without a VIP the entry is free.
+                    last.store(0, Ordering::Relaxed);
                 }
             }
         }

@@ -87,13 +87,10 @@ struct vip_key {
 #define LB_VIP_BARRED	      (1 << 6) /* the ring map's bitmap bars reals: look before using one */
 #define LB_VIP_REDUCED_KEY    (LB_VIP_IGNORE_SPORT | LB_VIP_IGNORE_DPORT | LB_VIP_DPORT_ONLY)
 #define LB_VIP_SRC_AND_DPORT  (1 << 7) /* for user space: how the hash mode was written */
-#define LB_VIP_CHANGING	      (1 << 8) /* for user space: a change began and did not end */
-#define LB_VIP_RING_CHANGED                                                                        \
-	(1 << 9) /* table and ring may differ about a flow: they once agreed                       \
-		  */
-#define LB_VIP_BUCKET_FULL                                                                         \
-	(1 << 10) /* in the index: more keys of this bucket are in `vips` only                     \
-		   */
+/* Table and ring may differ about a flow: since the VIP was added, its ring has changed. */
+#define LB_VIP_RING_CHANGED (1 << 9)
+/* In the index: there are more keys of this bucket, in `vips` only. */
+#define LB_VIP_BUCKET_FULL (1 << 10)
 
 struct vip {
 	__u32 id;     /* index of `rings` and `vip_counters` */
@@ -122,7 +119,8 @@ struct vip_bucket {
 /*
  * Value of a ring map. Slot s of the ring is the real id (s % 4) of value (s / 4); behind the ring
  * lies a bitmap of the real ids that no packet of this VIP may go to, though they serve other VIPs.
- * One map holds both, so that both change in the one update that swaps it in.
+ * One map holds both, so that both change in the one update that swaps it in, or within the same
+ * microseconds where it is written over: slots first, so that who is barred has no slot any more.
  */
 #define LB_RING_IDS_PER_VALUE 4
 #define LB_RING_VALUES	      ((LB_RING_SIZE + LB_RING_IDS_PER_VALUE - 1) / LB_RING_IDS_PER_VALUE)
@@ -259,20 +257,25 @@ struct cpu_state {
 	struct parsed parsed;
 };
 
-/* Key of `vip_reals`, which only the control plane reads. */
-struct vip_real_key {
-	__u32 vip;  /* id */
-	__u32 real; /* id */
-};
-
 #define LB_STATE_UP    0
 #define LB_STATE_DRAIN 1
 #define LB_STATE_DOWN  2
+/* The VIP itself, with real 0: a change of it began and did not end. */
+#define LB_STATE_CHANGING 3
 
+/*
+ * A value of `vip_reals`, which only the control plane reads: a real of a VIP. They lie in no
+ * order, and where all is 0, there is none. Twice as many as a configuration may have: those that
+ * go and those that come; and a mark for every VIP.
+ */
 struct vip_real {
+	__u32 vip;  /* id */
+	__u32 real; /* id */
 	__u32 weight;
-	__u32 state;
+	__u32 state; /* LB_STATE_* */
 };
+
+#define LB_VIP_REAL_PLACES (2 * LB_MAX_VIP_REALS + LB_MAX_VIPS)
 
 /* The one value of `control`, which only the control plane reads. */
 struct control {
@@ -337,8 +340,7 @@ _Static_assert(sizeof(struct flow_key) == 24, "abi");
 _Static_assert(sizeof(struct flow) == 16, "abi");
 _Static_assert(sizeof(struct interface) == 32, "abi");
 _Static_assert(sizeof(struct vip_count) == 32, "abi");
-_Static_assert(sizeof(struct vip_real_key) == 8, "abi");
-_Static_assert(sizeof(struct vip_real) == 8, "abi");
+_Static_assert(sizeof(struct vip_real) == 16, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");
 _Static_assert(sizeof(struct knobs) == 104, "abi");
 _Static_assert(sizeof(struct flow4_set) == 64, "abi");

@@ -51,9 +51,10 @@ struct {
 		});
 } rings SEC(".maps");
 
-/* Real id → where it is. */
+/* Real id → where it is. BPF_F_MMAPABLE: the control plane reads all of them at every change. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, LB_REAL_IDS);
 	__type(key, __u32);
 	__type(value, struct real);
@@ -149,13 +150,14 @@ struct {
 
 /*
  * For the control plane alone, kept here so that the maps are the whole state: which reals a VIP
- * has, and what was asked for.
+ * has, and what was asked for. An array with BPF_F_MMAPABLE, not a hash: all of it is read at every
+ * change, and the kernel takes a hundred times as long to walk a hash as to share a few pages.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * LB_MAX_VIP_REALS); /* those that go and those that come */
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct vip_real_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LB_VIP_REAL_PLACES);
+	__type(key, __u32);
 	__type(value, struct vip_real);
 } vip_reals SEC(".maps");
 

@@ -1,8 +1,10 @@
 //! What the types of a configuration cannot say: ranges, duplicates, limits, and what does not go together.
 
 use std::collections::BTreeSet;
-use std::collections::HashSet;
 use std::net::IpAddr;
+
+use rustc_hash::FxBuildHasher;
+use rustc_hash::FxHashSet;
 
 use super::Config;
 use super::ConfigError;
@@ -30,7 +32,7 @@ impl Config {
     }
 
     fn check_interfaces(&self) -> Result<(), ConfigError> {
-        let mut names = HashSet::new();
+        let mut names = FxHashSet::default();
         check_limit("interfaces", self.interfaces.len(), consts::MAX_INTERFACES)?;
         for (i, interface) in self.interfaces.iter().enumerate() {
             let key = |field| format!("interfaces[{i}].{field}");
@@ -171,8 +173,8 @@ impl Config {
     }
 
     fn check_vips(&self) -> Result<(), ConfigError> {
-        let addresses: HashSet<_> = self.vips.iter().map(|vip| vip.address).collect();
-        let mut vips = HashSet::new();
+        let addresses: FxHashSet<_> = self.vips.iter().map(|vip| vip.address).collect();
+        let mut vips = FxHashSet::default();
         for (i, config) in self.vips.iter().enumerate() {
             let vip = config.vip();
             let key = |field: &str| format!("vips[{i}].{field}");
@@ -197,7 +199,7 @@ impl Config {
                     return Err(ConfigError::at(key, "QUIC runs over UDP, and this VIP is tcp"));
                 }
             }
-            let mut reals = HashSet::new();
+            let mut reals = with_room(config.reals.len());
             for (j, real) in config.reals.iter().enumerate() {
                 let key = |field| format!("vips[{i}].reals[{j}].{field}");
                 check_service_address(real.address).map_err(|why| {
@@ -231,8 +233,8 @@ impl Config {
     }
 
     fn check_server_ids(&self) -> Result<(), ConfigError> {
-        let mut ids = HashSet::new();
         check_limit("server_ids", self.server_ids.len(), consts::MAX_SERVER_IDS)?;
+        let mut ids = with_room(self.server_ids.len());
         for (i, entry) in self.server_ids.iter().enumerate() {
             let key = |field| format!("server_ids[{i}].{field}");
             if entry.id == 0 {
@@ -252,7 +254,8 @@ impl Config {
         let of_vips = self.vips.iter().flat_map(|vip| &vip.reals);
         check_limit("vips[].reals", of_vips.clone().count(), consts::MAX_VIP_REALS)?;
         let of_ids = self.server_ids.iter().map(|entry| entry.real);
-        let reals: HashSet<_> = of_vips.map(|real| real.address).chain(of_ids).collect();
+        let mut reals = with_room(consts::MAX_REALS as usize);
+        reals.extend(of_vips.map(|real| real.address).chain(of_ids));
         if reals.len() > consts::MAX_REALS as usize {
             return Err(ConfigError::at(
                 "vips[].reals",
@@ -265,6 +268,10 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn with_room<T>(entries: usize) -> FxHashSet<T> {
+    FxHashSet::with_capacity_and_hasher(entries, FxBuildHasher)
 }
 
 fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {

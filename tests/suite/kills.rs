@@ -185,6 +185,61 @@ fn change() {
     none_dropped(&rig);
 }
 
+/// No real goes altogether: rings are written over where they lie, and half of one may be what remains.
+#[test]
+fn change_in_place() {
+    let rig = Rig::new(3);
+    let old = [
+        vip(VIP, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
+        vip("tcp://10.200.1.2:80", &["10.0.0.2", "10.0.0.3"]),
+        vip("udp://10.200.1.3:53", &["10.0.0.1", "10.0.0.2, state = \"down\""]),
+    ];
+    let new = [
+        vip(VIP, &["10.0.0.1, weight = 5", "10.0.0.2, weight = 2", "10.0.0.3, state = \"drain\""]),
+        vip("tcp://10.200.1.2:80", &["10.0.0.2, state = \"down\"", "10.0.0.3"]),
+        vip("udp://10.200.1.3:53", &["10.0.0.2"]),
+    ];
+    let (old, new) = (config_file(&config(&old.concat())), config_file(&config(&new.concat())));
+    let apply_old = ["apply", "-f", path(&old)];
+    let apply_new = ["apply", "-f", path(&new)];
+    rig.lbctl().ok(&apply_old);
+    let download = stay_with(&rig, "real1");
+    let writes = Scenario {
+        lbctl: rig.lbctl(),
+        command: &apply_new,
+        start: &|| drop(rig.lbctl().ok(&apply_old)),
+        meanwhile: &mut undisturbed(&rig, &download),
+        next: &[
+            (&apply_new, &|when| {
+                plans_nothing(&rig, &new, when);
+                only_from(&rig, "tcp://10.200.1.2:80", "real3", when);
+            }),
+            (&apply_old, &|when| {
+                plans_nothing(&rig, &old, when);
+                answers(&rig, "tcp://10.200.1.2:80", when);
+            }),
+            (&["real", "down", VIP, "10.0.0.2"], &|when| {
+                rig.lbctl().ok(&["real", "down", VIP, "10.0.0.3"]);
+                only_from(&rig, VIP, "real1", when);
+            }),
+        ],
+    }
+    .at_every_write();
+    // Three to each ring.
+    assert!(writes > 13, "{writes} writes");
+    goes_on(&download, "in the end");
+    none_dropped(&rig);
+}
+
+/// Fails if any of many connections gets another real.
+fn only_from(rig: &Rig, vip: &str, real: &str, when: &str) {
+    for _ in 0..12 {
+        let answer = http_get(rig.client(), server(vip), "/");
+        let from = answer.unwrap_or_else(|error| panic!("{when}: {vip}: {error}")).real;
+        assert_eq!(from, real, "{when}: {vip}");
+    }
+}
+
 /// A download by way of [`VIP`] from this real.
 fn stay_with(rig: &Rig, real: &str) -> Download {
     let from_real = || {

@@ -13,6 +13,7 @@ mod gateway;
 mod interfaces;
 mod kills;
 mod leftovers;
+mod many;
 mod model;
 mod packets;
 mod quickstart;

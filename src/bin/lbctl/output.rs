@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::io::BufWriter;
 use std::io::Write as _;
 
 use bytesize::ByteSize;
@@ -17,14 +18,22 @@ pub(crate) fn line(text: impl Display) -> io::Result<()> {
 
 /// Prints text that ends its own lines.
 pub(crate) fn text(text: impl Display) -> io::Result<()> {
-    write!(io::stdout().lock(), "{text}")
+    let mut out = buffered();
+    write!(out, "{text}")?;
+    out.flush()
 }
 
 /// Prints a report as JSON.
 pub(crate) fn json(report: &impl Serialize) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = buffered();
     serde_json::to_writer_pretty(&mut out, report)?;
-    writeln!(out)
+    writeln!(out)?;
+    out.flush()
+}
+
+/// Standard output by itself makes a system call for every line, and reports may have fifty thousand.
+fn buffered() -> BufWriter<io::StdoutLock<'static>> {
+    BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
 /// Prints a report that has a form for people, or as JSON.
@@ -51,10 +60,11 @@ pub(crate) fn table<const N: usize>(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    let mut out = buffered();
     for row in table.lines() {
-        line(row.trim_end())?;
+        writeln!(out, "{}", row.trim_end())?;
     }
-    Ok(())
+    out.flush()
 }
 
 /// A share of one as a percentage.

@@ -1,0 +1,92 @@
+//! The difference between two tables, for people.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::addr::Vip;
+use crate::config::RealState;
+use crate::table::RealSpec;
+use crate::table::VipSpec;
+use crate::table::config_name;
+
+/// What becomes of a VIP.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VipAction {
+    /// It is new.
+    Add,
+    /// It changes.
+    Change,
+    /// It goes.
+    Remove,
+    /// An interrupted command left it half changed; it is completed.
+    Repair,
+}
+
+/// A VIP's part in a plan.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VipChange {
+    /// Which one.
+    pub vip: Vip,
+    /// What becomes of it.
+    pub action: VipAction,
+    /// What changes, one short phrase each.
+    pub details: Vec<String>,
+    /// Share of the VIP's hash space, 0 to 1, that goes to another real than before. Flows that the
+    /// connection table holds stay where they are, unless their real goes down or away.
+    pub moved: f64,
+}
+
+/// A server id's part in a plan: `None` stands for "no real".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerIdChange {
+    /// The id.
+    pub id: u32,
+    /// Its real so far.
+    pub from: Option<IpAddr>,
+    /// Its real from now on.
+    pub to: Option<IpAddr>,
+}
+
+/// What differs between two of one VIP, one short phrase each.
+pub(super) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
+    let mut details = Vec::new();
+    if old.hash != new.hash {
+        details.push(format!("hash {} → {}", config_name(&old.hash), config_name(&new.hash)));
+    }
+    if old.stateless != new.stateless {
+        details.push(format!("connection_table {} → {}", !old.stateless, !new.stateless));
+    }
+    if old.routing != new.routing {
+        let list =
+            |spec: &VipSpec| spec.routing.iter().map(config_name).collect::<Vec<_>>().join(", ");
+        details.push(format!("routing [{}] → [{}]", list(old), list(new)));
+    }
+    describe_reals(&mut details, old, new);
+    details
+}
+
+/// As [`describe`], of the reals alone.
+pub(super) fn describe_reals(details: &mut Vec<String>, old: &VipSpec, new: &VipSpec) {
+    for (address, real) in &new.reals {
+        match old.reals.get(address) {
+            None => details.push(format!("+ real {address} {}", describe_real(*real))),
+            Some(before) if before != real => details.push(format!(
+                "real {address} {} → {}",
+                describe_real(*before),
+                describe_real(*real)
+            )),
+            Some(_) => {}
+        }
+    }
+    let gone = old.reals.keys().filter(|address| !new.reals.contains_key(address));
+    details.extend(gone.map(|address| format!("- real {address}")));
+}
+
+fn describe_real(real: RealSpec) -> String {
+    match real.state {
+        RealState::Up => format!("weight {}", real.weight),
+        state => format!("weight {} {state}", real.weight),
+    }
+}

@@ -1,0 +1,55 @@
+//! Work that is shared out to threads.
+
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread;
+
+/// Maps items in their order, on as many CPUs as this process may use.
+pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = match items {
+        [] | [_] => 1,
+        _ => thread::available_parallelism().map_or(1, NonZero::get),
+    };
+    map_on(threads, items, work)
+}
+
+/// As [`map`], on so many threads: for what waits rather than works.
+pub(crate) fn map_on<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let each = items.len().div_ceil(threads.max(1)).max(1);
+    let (mine, theirs) = items.split_at(each.min(items.len()));
+    let all = &|items: &[T]| items.iter().map(&work).collect::<Vec<_>>();
+    thread::scope(|scope| {
+        let start = |items| {
+            thread::Builder::new().spawn_scoped(scope, move || all(items)).map_err(|_| items)
+        };
+        let theirs: Vec<_> = theirs.chunks(each).map(start).collect();
+        let mut done = all(mine);
+        for part in theirs {
+            done.extend(match part {
+                Ok(part) => part.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // No thread is to be had: it takes longer.
+                Err(items) => all(items),
+            });
+        }
+        done
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::map_on;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        for count in [0, 1, 2, 3, 7, 64, 65] {
+            let items: Vec<usize> = (0..count).collect();
+            for threads in [0, 1, 2, 3, 64, 100] {
+                assert_eq!(map_on(threads, &items, |item| *item), items, "{threads} threads");
+            }
+        }
+    }
+}
