@@ -89,14 +89,20 @@ static __always_inline void *pkt_end(struct xdp_md *ctx)
 /* The len bytes at off, or NULL where the frame ends before. */
 static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 {
-	void *at = pkt_data(ctx) + (off & LB_OFF_MASK);
+	void *at = pkt_data(ctx);
 
-	/*
-	 * Without this, clang derives from one check that a later one at a smaller offset is
-	 * needless; the verifier does not, where the offset is variable.
-	 */
-	if (!__builtin_constant_p(off))
+	if (__builtin_constant_p(off)) {
+		at += off;
+	} else {
+		/*
+		 * Clang must know nothing of the offset, or it leaves out the mask as needless:
+		 * what it knows by a comparison, the verifier may have lost.
+		 */
+		asm volatile("" : "+r"(off));
+		at += off & LB_OFF_MASK;
+		/* Nor that one check covers a later one at a smaller offset. */
 		asm volatile("" : "+r"(at));
+	}
 	return at + len > pkt_end(ctx) ? NULL : at;
 }
 

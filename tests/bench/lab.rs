@@ -132,26 +132,25 @@ impl Drop for Link<'_> {
 /// What `connection_table.kind` may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TableKind {
+    SetAssociative,
     Lru,
 }
 
 impl TableKind {
     /// Every kind: what has to do with connection tables is measured with each.
-    pub(crate) const ALL: [Self; 1] = [Self::Lru];
+    pub(crate) const ALL: [Self; 2] = [Self::SetAssociative, Self::Lru];
 
     /// As the configuration has it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::SetAssociative => "set-associative",
             Self::Lru => "lru",
         }
     }
 
     /// The line of the configuration that asks for it.
-    fn key(self) -> &'static str {
-        match self {
-            // The only kind: there is no such key.
-            Self::Lru => "",
-        }
+    fn key(self) -> String {
+        format!("kind = \"{}\"", self.name())
     }
 }
 
