@@ -23,8 +23,8 @@ pub(crate) struct Args {
     /// How often the programs take turns.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Lets flows take turns in order. Their entries lie in order, too, and are fetched ahead: quicker than
-    /// what a network sends.
+    /// Lets flows begin and take turns in order. Their entries lie in order, too, and are fetched ahead:
+    /// quicker than what a network sends.
     #[arg(long)]
     in_order: bool,
     /// The CPU that single packets are handled on; else the last one that may be used.
@@ -69,7 +69,7 @@ impl Filter {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) rounds: Rounds,
-    /// Whether flows take turns in order.
+    /// Whether flows begin and take turns in order.
     pub(crate) in_order: bool,
     /// Flows of the connection tables.
     pub(crate) entries: u32,

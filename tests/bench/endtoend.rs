@@ -141,21 +141,24 @@ impl Traffic {
         }
     }
 
-    /// Fills the tables of all CPUs: with more flows than fit, then with those of this traffic.
+    /// Fills the tables of all CPUs, with the flows of this traffic among others.
     fn fill(&self, lab: &Lab<'_>, site: &Site<'_>, entries: u32) -> Result {
-        let send = |cpu, first, count| {
-            let ingress = ingress(&site.link, cpu)?;
-            let flows = Flows::in_order(first, count);
+        let send = |cpu, flows: Flows| {
             let packets = self.packets.packets();
+            let ingress = ingress(&site.link, cpu)?;
             let generator = Runner::generator(&lab.programs, &packets, flows, ingress)?;
-            on_cpu(cpu, || generator.send(count))
+            on_cpu(cpu, || generator.send(flows.count))
         };
         site.without_limit(|| {
-            lab.cpus.iter().try_for_each(|&cpu| {
-                send(cpu, AGED, entries + entries / 2)?;
-                let known = self.flows.map(|count| send(cpu, self.flows_of(cpu).first, count));
-                known.unwrap_or(Ok(()))
-            })
+            for &cpu in &lab.cpus {
+                send(cpu, Flows::in_order(AGED, entries))?;
+                let Flows { first, count, .. } = self.flows_of(cpu);
+                if count > 0 {
+                    send(cpu, Flows::scattered(first, count, entries / 5 * 4, AGED + entries))?;
+                    send(cpu, Flows::in_order(first, count))?;
+                }
+            }
+            Ok(())
         })
     }
 

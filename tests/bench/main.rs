@@ -87,6 +87,9 @@ fn run(args: &Args) -> Result {
             done(control::measure(&lab, effort.control, &filter)?),
         ])
     })?;
+    if sections.iter().all(Section::is_empty) {
+        return Err("nothing has a name that begins like this; see docs/performance.md".into());
+    }
     if args.json {
         let mut document = json!({ "host": host });
         for (name, section) in sections.iter().map(Section::json) {

@@ -1,8 +1,9 @@
 //! Nanoseconds per packet of every path, beside the yardstick.
 //!
-//! Tables are filled first, as they are in production: with more flows than fit, then with the flows of
-//! the path.
+//! Tables are filled first, as they are in production: with more flows than fit, and the path's flows lie
+//! anywhere between them.
 
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
@@ -39,22 +40,35 @@ const FLOW_MEMORY: u64 = 256;
 struct Tables<'l> {
     sites: Vec<Site<'l>>,
     yardstick: Yardstick,
+    entries: u32,
+    /// The first number that no flow has had.
+    strangers: Cell<u32>,
 }
 
 impl<'l> Tables<'l> {
-    /// Sets them up for so many flows, and fills them with half as many again.
+    /// Sets them up for so many flows, and fills them.
     fn new(lab: &'l Lab<'l>, name: &str, cpu: u32, entries: u32, v6: bool) -> Result<Self> {
         let site = |kind| Site::new(lab, name, kind, &[cpu], entries);
         let sites = TableKind::ALL.into_iter().map(site).collect::<Result<Vec<_>>>()?;
         let config = &sites.first().ok_or("there is no kind of connection table")?.config;
         let yardstick = Yardstick::new(lab, config, entries, if v6 { entries } else { 1 })?;
-        let tables = Self { sites, yardstick };
-        let aged = entries + entries / 2;
-        tables.fill(lab, Kind::Tcp4Ack, Flows::in_order(AGED, aged))?;
+        let tables = Self { sites, yardstick, entries, strangers: Cell::new(AGED + entries) };
+        tables.fill(lab, Kind::Tcp4Ack, Flows::in_order(AGED, entries))?;
         if v6 {
-            tables.fill(lab, Kind::Tcp6Ack, Flows::in_order(AGED, aged))?;
+            tables.fill(lab, Kind::Tcp6Ack, Flows::in_order(AGED, entries))?;
         }
         Ok(tables)
+    }
+
+    /// Makes flows known: one after the other, or among others that take the place of older ones.
+    fn make_known(&self, lab: &Lab<'_>, packets: Kind, flows: u32, in_order: bool) -> Result {
+        if !in_order {
+            // Not so many that the first would be gone again.
+            let among = self.entries / 5 * 4;
+            let strangers = self.strangers.replace(self.strangers.get() + among);
+            self.fill(lab, packets, Flows::scattered(0, flows, among, strangers))?;
+        }
+        self.fill(lab, packets, Flows::in_order(0, flows))
     }
 
     /// Any of the balancers.
@@ -140,7 +154,7 @@ fn measure_path(
 ) -> Result<Vec<f64>> {
     eprintln!("{}", path.name);
     if let (Some(packets), Some(flows)) = (path.known_by, path.flows) {
-        tables.fill(lab, packets, Flows::in_order(0, flows))?;
+        tables.make_known(lab, packets, flows, effort.in_order)?;
     }
     let sites = if path.every_table { &tables.sites[..] } else { &tables.sites[..1] };
     let mut turns = Turns::default();

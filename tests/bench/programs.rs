@@ -142,6 +142,10 @@ pub(crate) const AGED: u32 = 1 << 31;
 /// The first of the flows that no table knows.
 pub(crate) const UNKNOWN: u32 = 3 << 30;
 
+/// Fractions whose multiples fall evenly, and not into the order of each other's.
+const GOLDEN_RATIO: u32 = 2_654_435_769;
+const SQUARE_ROOT_OF_2: u32 = 1_779_033_703;
+
 /// Which flows packets belong to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flows {
@@ -149,24 +153,34 @@ pub(crate) struct Flows {
     pub(crate) first: u32,
     /// How many there are; 0: every packet is one of its own.
     pub(crate) count: u32,
-    /// Whether they take turns in no order that memory could be fetched ahead for.
-    pub(crate) shuffled: bool,
+    /// 0 if they take turns in order. Else they do so in none that memory could be fetched ahead for: this
+    /// fraction, in units of 2^-32, is added from turn to turn.
+    pub(crate) stride: u32,
+    /// Unless in order, how many of them come again; others do not, and have numbers from `strangers` on.
+    pub(crate) known: u32,
+    pub(crate) strangers: u32,
 }
 
 impl Flows {
     /// All of them in order.
     pub(crate) fn in_order(first: u32, count: u32) -> Self {
-        Self { first, count, shuffled: false }
+        Self { first, count, stride: 0, known: count, strangers: 0 }
     }
 
     /// Now this one, now that one.
     pub(crate) fn shuffled(first: u32, count: u32) -> Self {
-        Self { first, count, shuffled: true }
+        Self { stride: GOLDEN_RATIO, ..Self::in_order(first, count) }
+    }
+
+    /// `known` flows that are scattered among others, so that in a table that is filled by `count` packets they
+    /// lie far apart. A few of them may be missing.
+    pub(crate) fn scattered(first: u32, known: u32, count: u32, strangers: u32) -> Self {
+        Self { stride: SQUARE_ROOT_OF_2, known, strangers, ..Self::in_order(first, count) }
     }
 
     /// Every packet is of a flow of its own.
     pub(crate) fn new_ones(first: u32) -> Self {
-        Self { first, count: 0, shuffled: false }
+        Self::in_order(first, 0)
     }
 }
 

@@ -31,6 +31,11 @@ impl Section {
         self.notes.push(text);
     }
 
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.notes.is_empty()
+    }
+
     /// Prints it; nothing, if there is nothing in it.
     pub(crate) fn print(&self) {
         if !self.rows.is_empty() {

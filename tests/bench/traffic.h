@@ -22,7 +22,9 @@ struct traffic {
 	__u32 port_at;	  /* where the client's port is */
 	__u32 first;	  /* the first flow's id */
 	__u32 flows;	  /* how many flows take turns; 0: every packet is one of its own */
-	__u32 shuffled;	  /* flows take turns in no order, so that nothing can be fetched ahead */
+	__u32 stride;	  /* 0: in order; else from turn to turn by this 32-bit fraction of them */
+	__u32 known;	  /* of these flows, only the first so many ever come again … */
+	__u32 strangers;  /* … and instead of the others come new ones, from this id on */
 	__u32 pad;
 	__u64 frame[TRAFFIC_WORDS];
 };

@@ -10,13 +10,14 @@ __u32 packets = 0;
 /* The id of the flow whose turn it is. */
 static __always_inline __u32 next_flow(void)
 {
-	__u32 turn = packets++;
+	__u32 at, turn = packets++;
 
 	if (!traffic.flows)
 		return traffic.first + turn;
-	if (traffic.shuffled)
-		/* Multiples of the golden ratio: as 32-bit fractions they fall evenly. */
-		return traffic.first + (__u32)((__u64)(turn * 2654435769U) * traffic.flows >> 32);
+	if (traffic.stride) {
+		at = (__u64)(turn * traffic.stride) * traffic.flows >> 32;
+		return at < traffic.known ? traffic.first + at : traffic.strangers + turn;
+	}
 	if (packets >= traffic.flows)
 		packets = 0;
 	return traffic.first + turn;
