@@ -41,6 +41,7 @@ use crate::programs::UNKNOWN;
 use crate::report::Section;
 use crate::report::count;
 use crate::rounds::Spread;
+use crate::rounds::order;
 
 /// Packets from which it is estimated how many make a turn as long as it is to be.
 const TRIAL: u32 = 1 << 16;
@@ -136,7 +137,7 @@ impl Traffic {
         // Numbers that no other CPU has.
         let first = cpu << 20;
         match self.flows {
-            Some(flows) => Flows::shuffled(first, flows),
+            Some(flows) => Flows::shuffled(first, flows, 0),
             None => Flows::new_ones(UNKNOWN + first),
         }
     }
@@ -244,10 +245,9 @@ fn compare(
         iter::successors(Some(1), |cpus| Some(cpus * 2).filter(|cpus| *cpus <= lab.cpus.len()))
             .collect();
     let mut turns = vec![vec![Vec::new(); subjects.len()]; steps.len()];
-    for round in 0..effort.live.rounds as usize {
+    for round in 0..effort.live.rounds {
         for (step, cpus) in steps.iter().enumerate() {
-            for turn in 0..subjects.len() {
-                let at = (round + turn) % subjects.len();
+            for at in order(round, subjects.len()) {
                 turns[step][at].push(subjects[at].turn(&lab.cpus[..*cpus], packets[at])?);
             }
         }

@@ -106,9 +106,9 @@ impl Packets {
     /// `struct traffic` of traffic.h.
     pub(crate) fn traffic(&self, flows: Flows) -> Vec<u8> {
         let len = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
-        let Flows { first, count, stride, known, strangers } = flows;
+        let Flows { first, count, stride, known, strangers, begin } = flows;
         let Self { restore, address_at, port_at, .. } = *self;
-        [len, restore, address_at, port_at, first, count, stride, known, strangers, 0]
+        [len, restore, address_at, port_at, first, count, stride, known, strangers, begin]
             .iter()
             .flat_map(|word: &u32| word.to_ne_bytes())
             .chain(self.frame[..WORDS * 8].iter().copied())

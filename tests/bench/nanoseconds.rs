@@ -30,8 +30,8 @@ use crate::report::Section;
 use crate::rounds::Spread;
 use crate::yardstick::Yardstick;
 
-/// Every program has new flows of its own: it would find what another one has inserted.
-const UNKNOWN_EACH: u32 = 1 << 26;
+/// Every program has turns and new flows of its own: it would find what another one has used or inserted.
+const OWN: u32 = 1 << 26;
 
 /// Bytes that a flow takes in the tables of balancer and yardstick together, hash buckets included.
 const FLOW_MEMORY: u64 = 256;
@@ -206,14 +206,14 @@ impl Turns {
         sites: &[Site<'_>],
     ) -> Result<Self> {
         let packets = path.packets.packets();
-        let mut unknown = UNKNOWN;
+        let mut own = 0;
         let mut wrap = |ingress, subject: Option<OwnedFd>| {
             let flows = match path.flows {
                 Some(flows) if effort.in_order => Flows::in_order(0, flows),
-                Some(flows) => Flows::shuffled(0, flows),
-                None => Flows::new_ones(unknown),
+                Some(flows) => Flows::shuffled(0, flows, own),
+                None => Flows::new_ones(UNKNOWN + own),
             };
-            unknown += UNKNOWN_EACH;
+            own += OWN;
             let subject = subject.as_ref().map(AsFd::as_fd);
             Runner::wrapper(&lab.programs, &packets, flows, ingress, subject.as_ref())
         };

@@ -159,17 +159,20 @@ pub(crate) struct Flows {
     /// Unless in order, how many of them come again; others do not, and have numbers from `strangers` on.
     pub(crate) known: u32,
     pub(crate) strangers: u32,
+    /// Unless in order, the turn to begin with.
+    pub(crate) begin: u32,
 }
 
 impl Flows {
     /// All of them in order.
     pub(crate) fn in_order(first: u32, count: u32) -> Self {
-        Self { first, count, stride: 0, known: count, strangers: 0 }
+        Self { first, count, stride: 0, known: count, strangers: 0, begin: 0 }
     }
 
-    /// Now this one, now that one.
-    pub(crate) fn shuffled(first: u32, count: u32) -> Self {
-        Self { stride: GOLDEN_RATIO, ..Self::in_order(first, count) }
+    /// Now this one, now that one; programs that use the same entries should begin with different turns, lest one
+    /// of them finds in the caches what the other has just used.
+    pub(crate) fn shuffled(first: u32, count: u32, begin: u32) -> Self {
+        Self { stride: GOLDEN_RATIO, begin, ..Self::in_order(first, count) }
     }
 
     /// `known` flows that are scattered among others, so that in a table that is filled by `count` packets they

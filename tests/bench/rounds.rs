@@ -36,6 +36,17 @@ impl Spread {
     }
 }
 
+/// In which order subjects have their turns in a round: neither is any the first each time, nor does any come
+/// after the same other each time.
+pub(crate) fn order(round: u32, subjects: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..subjects).collect();
+    order.rotate_left(round as usize / 2 % subjects.max(1));
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
 /// How often subjects take turns, and what a turn is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounds {
@@ -45,15 +56,13 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// Measures each subject once in every round, the first one another one each time. Gives, for each
-    /// subject, the nanoseconds that a packet took it in each round; wrapper included.
+    /// Measures each subject once in every round. Gives, for each subject, the nanoseconds that a packet took it in each round; wrapper included.
     ///
     /// Every subject is to end with its verdict.
     pub(crate) fn measure(self, subjects: &[(Runner, u32)]) -> Result<Vec<Vec<f64>>> {
         let mut times = vec![Vec::new(); subjects.len()];
-        for round in 0..self.rounds as usize {
-            for turn in 0..subjects.len() {
-                let at = (round + turn) % subjects.len();
+        for round in 0..self.rounds {
+            for at in order(round, subjects.len()) {
                 let (runner, verdict) = &subjects[at];
                 // The caches hold what the subject before needed.
                 runner.run(self.packets.div_ceil(10))?;

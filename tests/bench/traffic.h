@@ -25,7 +25,7 @@ struct traffic {
 	__u32 stride;	  /* 0: in order; else from turn to turn by this 32-bit fraction of them */
 	__u32 known;	  /* of these flows, only the first so many ever come again … */
 	__u32 strangers;  /* … and instead of the others come new ones, from this id on */
-	__u32 pad;
+	__u32 begin;	  /* the turn to begin with, unless in order */
 	__u64 frame[TRAFFIC_WORDS];
 };
 

@@ -15,7 +15,7 @@ static __always_inline __u32 next_flow(void)
 	if (!traffic.flows)
 		return traffic.first + turn;
 	if (traffic.stride) {
-		at = (__u64)(turn * traffic.stride) * traffic.flows >> 32;
+		at = (__u64)((traffic.begin + turn) * traffic.stride) * traffic.flows >> 32;
 		return at < traffic.known ? traffic.first + at : traffic.strangers + turn;
 	}
 	if (packets >= traffic.flows)
