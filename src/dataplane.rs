@@ -484,9 +484,9 @@ impl Dataplane {
             }
         }
         for cpu in running.own.keys().filter(|cpu| !new.own.contains_key(cpu)) {
-            for flow in self.flows_on(running, *cpu)? {
-                shared.add(&flow.key, &(&flow).into())?;
-            }
+            let flows = self.flows_on(running, *cpu)?;
+            let flows: Vec<_> = flows.iter().map(|flow| (flow.key, flow.into())).collect();
+            shared.set_many(&flows)?;
         }
         Ok(())
     }

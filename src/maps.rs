@@ -107,17 +107,6 @@ impl<K: Pod, V: Pod> Map<K, V> {
             .map_err(self.error("write"))
     }
 
-    /// Adds an entry unless there is one already.
-    pub(crate) fn add(&self, key: &K, value: &V) -> Result<()> {
-        write_point();
-        match self.handle.update(bytes_of(key), bytes_of(value), MapFlags::NO_EXIST) {
-            Err(error) if error.kind() != libbpf_rs::ErrorKind::AlreadyExists => {
-                Err(self.error("write")(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Removes an entry; whether there was one.
     pub(crate) fn remove(&self, key: &K) -> Result<bool> {
         write_point();
