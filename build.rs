@@ -51,12 +51,30 @@ fn run() -> Result<()> {
     for name in OBJECTS {
         SkeletonBuilder::new()
             .source(format!("bpf/{name}.bpf.c"))
+            .obj(out.join(format!("{name}.bpf.o")))
             .clang(&clang)
             .clang_args(clang_args()?)
             .build_and_generate(out.join(format!("{name}.skel.rs")))
             .map_err(|error| format!("bpf/{name}.bpf.c: {error:#}"))?;
     }
-    generate_lists(&clang, &out)
+    generate_lists(&clang, &out)?;
+    list_objects(&clang, &out)
+}
+
+/// For tests: the objects themselves, and what compiled them.
+fn list_objects(clang: &str, out: &Path) -> Result<()> {
+    let version = String::from_utf8(Command::new(clang).arg("--version").output()?.stdout)?;
+    let version = version.lines().next().unwrap_or_default();
+    let mut text = format!("const CLANG: &str = {version:?};\n");
+    writeln!(text, "const OBJECTS: [(&str, &[u8]); {}] = [", OBJECTS.len())?;
+    for name in OBJECTS {
+        writeln!(
+            text,
+            "    ({name:?}, include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.bpf.o\"))),"
+        )?;
+    }
+    text.push_str("];\n");
+    Ok(fs::write(out.join("objects.rs"), text)?)
 }
 
 /// `CLANG`, or the first that is installed: the version that the project is checked with, then any.
