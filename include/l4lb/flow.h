@@ -193,7 +193,7 @@ static __always_inline void flow_put(const struct pkt *p, const struct flow_plac
 	struct remembered flow = {.real = p->real, .generation = real->generation};
 
 	if (place->set)
-		sets_put(p, place->set, &place->words, &flow, cpu->now, known_only);
+		sets_put(p, place->set, &place->words, &flow, known_only, cpu);
 	else
 		lru_put(place->lru, key, &flow, cpu->now, known_only);
 }

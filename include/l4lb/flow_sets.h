@@ -160,6 +160,8 @@ static __always_inline int sets_recall(const struct pkt *p, void *set,
 
 	if (way < 0)
 		return 0;
+	if (way)
+		way = forget_number(cpu, way) % LB_SET_WAYS;
 	entry = entry_at(set, way, p->v6);
 	flow->real = entry->real;
 	flow->generation = entry->vip_generation & LB_MAX_GENERATION;
@@ -175,9 +177,10 @@ static __always_inline int sets_recall(const struct pkt *p, void *set,
 
 /* Writes the flow's entry; with `known_only`, unless it has none. */
 static __always_inline void sets_put(const struct pkt *p, void *set, const struct flow_words *words,
-				     const struct remembered *flow, __u64 now, int known_only)
+				     const struct remembered *flow, int known_only,
+				     struct cpu_state *cpu)
 {
-	__u16 seen = now >> LB_SEEN_SHIFT;
+	__u16 seen = cpu->now >> LB_SEEN_SHIFT;
 	struct entry_words entry = make_entry(p->v6, words, flow->generation, flow->real, seen);
 	int way = way_of(set, p->v6, words);
 
@@ -190,6 +193,7 @@ static __always_inline void sets_put(const struct pkt *p, void *set, const struc
 				way = i;
 	}
 	if (way >= 0) {
+		way = forget_number(cpu, way) % LB_SET_WAYS;
 		swap_entry(set, way, p->v6, entry);
 		return;
 	}

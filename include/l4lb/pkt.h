@@ -166,6 +166,15 @@ static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
 	p->tos = cpu->parsed.tos;
 }
 
+/* The same for a number. */
+static __always_inline __u32 forget_number(struct cpu_state *cpu, __u32 number)
+{
+	volatile __u32 *place = &cpu->parsed.flags;
+
+	*place = number;
+	return *place;
+}
+
 /*
  * The coarse clock, which a tick moves on: between two ticks, told by a counter that is read
  * without a call, what was read last is still right.
