@@ -148,6 +148,14 @@ impl TableKind {
         }
     }
 
+    /// For names of links, which have 15 bytes at most.
+    fn short_name(self) -> &'static str {
+        match self {
+            Self::SetAssociative => "sets",
+            Self::Lru => "lru",
+        }
+    }
+
     /// The line of the configuration that asks for it.
     fn key(self) -> String {
         format!("kind = \"{}\"", self.name())
@@ -172,7 +180,7 @@ impl<'l> Site<'l> {
         cpus: &[u32],
         entries: u32,
     ) -> Result<Self> {
-        let name = format!("{name}-{}", kind.name());
+        let name = format!("{name}-{}", kind.short_name());
         let link = lab.link(&name);
         let config = Config::from_toml(&format!(
             "{}\n[connection_table]\nentries = {entries}\ncpus = {cpus:?}\n{}\n{}",
