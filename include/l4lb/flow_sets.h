@@ -5,8 +5,7 @@
  * A keyed hash gives a flow its set, of LB_SET_WAYS entries in the order of their last use. A
  * packet moves its flow's entry to the front. A new flow takes a free entry, or begins in the
  * middle: the last entry goes, and the first half belongs to flows of which a second packet came. A
- * flood of packets without a second one can push out nothing else than its own kind and what was
- * idle long.
+ * flood of packets without a second one pushes out its own kind and what was used less lately.
  *
  * The kernel's LRU hash costs three to four cache lines a packet and up to a microsecond an insert;
  * here it is one line (IPv6: two), and a sixth of the memory (docs/performance.md).
