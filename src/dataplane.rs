@@ -1,5 +1,7 @@
 //! The balancer's maps: reading what runs, and carrying out the writes of a table's difference.
 
+mod tables;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -14,9 +16,7 @@ use rustc_hash::FxHashSet;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
-use crate::balancer::possible_cpus;
 use crate::config::RealState;
-use crate::config::TableKind;
 use crate::diff::Key;
 use crate::diff::Running;
 use crate::diff::RunningReal;
@@ -32,21 +32,13 @@ use crate::maps::MapError;
 use crate::maps::PerCpuArray;
 use crate::maps::create_inner;
 use crate::parallel;
-use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::ring::Ring;
 use crate::rings::RingImage;
 use crate::rings::Rings;
-use crate::sys;
 use crate::sys::ArrayMemory;
 use crate::sys::write_point;
 use crate::table::RealSpec;
 use crate::table::VipSpec;
-use crate::tables;
-use crate::tables::Family;
-use crate::tables::Flow;
-use crate::tables::LruTable;
-use crate::tables::SetTable;
-use crate::tables::Tables;
 use crate::vip_index;
 use crate::vip_reals;
 use crate::vip_reals::VipReals;
@@ -355,214 +347,6 @@ impl Dataplane {
         Ok(words.all(|(word, value)| word.load(Ordering::Relaxed) == value))
     }
 
-    /// The tables in a bank, and whether the maps hold others besides: leftovers of an interrupted command.
-    pub(crate) fn read_tables(
-        &self,
-        kind: TableKind,
-        bank: u32,
-        possible_cpus: u32,
-    ) -> Result<(Tables, bool)> {
-        let mut tables = Tables { kind, bank, own: BTreeMap::new() };
-        let mut strays = false;
-        for cpu in 0..possible_cpus {
-            for (name, outer) in self.table_maps() {
-                let other = Tables { bank: 1 - bank, ..Tables::default() };
-                strays |= outer.id_at(other.place(cpu))?.is_some();
-                let Some(table) = outer.at(tables.place(cpu))? else { continue };
-                let (primary, secondary) = match kind {
-                    TableKind::SetAssociative => ("flows4", "flows6"),
-                    TableKind::Lru => ("connections", ""),
-                };
-                if name == primary {
-                    tables.own.insert(cpu, table.max_entries());
-                } else if name != secondary {
-                    strays = true;
-                }
-            }
-        }
-        Ok((tables, strays))
-    }
-
-    pub(crate) fn table_maps(&self) -> [(&'static str, &ArrayOfMaps); 3] {
-        [("flows4", &self.flows4), ("flows6", &self.flows6), ("connections", &self.connections)]
-    }
-
-    pub(crate) fn flows_of(&self, family: Family) -> &ArrayOfMaps {
-        match family {
-            Family::V4 => &self.flows4,
-            Family::V6 => &self.flows6,
-        }
-    }
-
-    /// Whether the shared table is there.
-    pub(crate) fn has_shared_table(&self) -> Result<bool> {
-        Ok(self.connections.id_at(consts::SHARED_TABLE)?.is_some())
-    }
-
-    fn shared_table(&self, node: u32) -> Result<LruTable> {
-        if let Some(shared) = self.connections.at(consts::SHARED_TABLE)? {
-            return Ok(Map::new(shared)?);
-        }
-        let shared = tables::new_lru(SHARED_TABLE_ENTRIES, node)?;
-        self.connections.set(consts::SHARED_TABLE, shared.handle())?;
-        Ok(shared)
-    }
-
-    /// Prepares the tables of the program that is to replace the one with the tables `running`, in the
-    /// other bank and on the CPUs' NUMA nodes, with the flows that those hold. Flows that begin from now on until the program is
-    /// replaced are found by the ring again.
-    pub(crate) fn prepare_tables(
-        &self,
-        running: &Tables,
-        new: &Tables,
-        secret: &[u64; 3],
-        nodes: &BTreeMap<u32, u32>,
-    ) -> Result<()> {
-        let prepared = self.fill_tables(running, new, secret, nodes);
-        if prepared.is_err() {
-            self.remove_tables_but(running)?;
-        }
-        prepared
-    }
-
-    fn fill_tables(
-        &self,
-        running: &Tables,
-        new: &Tables,
-        secret: &[u64; 3],
-        nodes: &BTreeMap<u32, u32>,
-    ) -> Result<()> {
-        // Of a CPU that is offline, no node is known; the first that is there always exists.
-        let first = nodes.values().min().copied().unwrap_or_default();
-        let shared = self.shared_table(first)?;
-        if running == new {
-            return Ok(());
-        }
-        let same = |cpu, size| running.kind == new.kind && running.own.get(cpu) == Some(size);
-        let mut filled = Vec::new();
-        // The slow part first, memory: flows that begin after they were copied are left behind.
-        for (cpu, size) in &new.own {
-            if same(cpu, size) {
-                for (_, outer) in self.table_maps() {
-                    if let Some(table) = outer.at(running.place(*cpu))? {
-                        outer.set(new.place(*cpu), &table)?;
-                    }
-                }
-                continue;
-            }
-            let node = nodes.get(cpu).copied().unwrap_or(first);
-            match new.kind {
-                TableKind::SetAssociative => {
-                    let [v4, v6] = Family::BOTH.map(|family| SetTable::create(family, *size, node));
-                    filled.push((*cpu, OwnTable::Sets(v4?, v6?)));
-                }
-                TableKind::Lru => filled.push((*cpu, OwnTable::Lru(tables::new_lru(*size, node)?))),
-            }
-        }
-        let v6_vips = self.v6_serials()?;
-        for (cpu, table) in filled {
-            let flows = if running.own.contains_key(&cpu) {
-                self.flows_on(running, cpu)?
-            } else {
-                tables::lru_flows(&shared)?
-            };
-            let place = new.place(cpu);
-            match table {
-                OwnTable::Sets(v4, v6) => {
-                    for flow in &flows {
-                        let table = if v6_vips.contains(&flow.key.vip) { &v6 } else { &v4 };
-                        table.add(flow, secret);
-                    }
-                    self.flows4.set(place, v4.map())?;
-                    self.flows6.set(place, v6.map())?;
-                }
-                OwnTable::Lru(table) => {
-                    let flows: Vec<_> = flows.iter().map(|flow| (flow.key, flow.into())).collect();
-                    table.set_many(&flows)?;
-                    self.connections.set(place, table.handle())?;
-                }
-            }
-        }
-        for cpu in running.own.keys().filter(|cpu| !new.own.contains_key(cpu)) {
-            let flows = self.flows_on(running, *cpu)?;
-            let flows: Vec<_> = flows.iter().map(|flow| (flow.key, flow.into())).collect();
-            shared.set_many(&flows)?;
-        }
-        Ok(())
-    }
-
-    /// Removes all tables but these and the shared one.
-    pub(crate) fn remove_tables_but(&self, kept: &Tables) -> Result<()> {
-        let kept_maps: &[&str] = match kept.kind {
-            TableKind::SetAssociative => &["flows4", "flows6"],
-            TableKind::Lru => &["connections"],
-        };
-        for cpu in 0..possible_cpus()? {
-            for bank in 0..consts::TABLE_BANKS {
-                let keep = bank == kept.bank && kept.own.contains_key(&cpu);
-                for (name, outer) in self.table_maps() {
-                    if !(keep && kept_maps.contains(&name)) {
-                        outer.remove(bank * consts::MAX_CPUS + cpu)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Serials of the IPv6 VIPs.
-    fn v6_serials(&self) -> Result<BTreeSet<u32>> {
-        let vips = self.vips.entries()?.into_iter();
-        let v6 = vips.filter(|(key, _)| IpAddr::from(key.addr).is_ipv6());
-        Ok(v6.map(|(_, vip)| vip.serial).collect())
-    }
-
-    /// The flows in a CPU's own table.
-    pub(crate) fn flows_on(&self, tables: &Tables, cpu: u32) -> Result<Vec<Flow>> {
-        let place = tables.place(cpu);
-        let mut flows = Vec::new();
-        match tables.kind {
-            TableKind::SetAssociative => {
-                let now = sys::monotonic_ns()?;
-                for family in Family::BOTH {
-                    if let Some(table) = self.flows_of(family).at(place)? {
-                        flows.extend(SetTable::new(table, family)?.flows(now));
-                    }
-                }
-            }
-            TableKind::Lru => {
-                if let Some(table) = self.connections.at(place)? {
-                    flows.extend(tables::lru_flows(&Map::new(table)?)?);
-                }
-            }
-        }
-        Ok(flows)
-    }
-
-    /// Forgets flows, in every table that there is. Packets may use them meanwhile.
-    fn forget_flows(&self, unwanted: &dyn Fn(&Flow) -> bool) -> Result<()> {
-        for place in 0..=consts::SHARED_TABLE {
-            if let Some(table) = self.connections.at(place)? {
-                let table: LruTable = Map::new(table)?;
-                let flows = tables::lru_flows(&table)?;
-                let keys: Vec<_> =
-                    flows.iter().filter(|flow| unwanted(flow)).map(|flow| flow.key).collect();
-                table.remove_many(&keys)?;
-            }
-            if place == consts::SHARED_TABLE {
-                break;
-            }
-            for family in Family::BOTH {
-                if let Some(table) = self.flows_of(family).at(place)? {
-                    let table = SetTable::new(table, family)?;
-                    // A packet may move an entry within its set, past this.
-                    (0..2).for_each(|_| table.forget(unwanted));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The entry of each interface that the balancer serves.
     pub(crate) fn read_interfaces(&self) -> Result<Vec<abi::interface>> {
         let entries = self.interfaces.entries()?;
@@ -601,12 +385,6 @@ impl Dataplane {
         }
         Ok(())
     }
-}
-
-/// A CPU's table that is to be filled.
-enum OwnTable {
-    Sets(SetTable, SetTable),
-    Lru(LruTable),
 }
 
 fn index_memory(map: &MapHandle) -> Result<ArrayMemory> {
