@@ -224,12 +224,11 @@ impl Dataplane {
     /// Carries out the writes of a difference, in their order.
     pub(crate) fn write_all(&self, diff: &TableDiff) -> Result<()> {
         let mut vip_reals = self.vip_reals_writer(diff)?;
-        // The index loses them all at once, as the kernel waits for running programs at every swap.
         let leaving = diff.writes.iter().filter_map(|write| match write {
             Write::RemoveVip(key) => Some(*key),
             _ => None,
         });
-        let mut leaving = leaving.collect();
+        let mut leaving = Leaving { keys: leaving.collect(), gone: false };
         diff.writes
             .iter()
             .try_for_each(|write| self.write(write, &diff.rings, &mut vip_reals, &mut leaving))
@@ -256,7 +255,7 @@ impl Dataplane {
         write: &Write,
         rings: &Rings,
         vip_reals: &mut vip_reals::Writer<'_>,
-        leaving: &mut BTreeSet<Key>,
+        leaving: &mut Leaving,
     ) -> Result<()> {
         match write {
             Write::VipIndex => self.sync_index(leaving)?,
@@ -286,9 +285,11 @@ impl Dataplane {
                 self.sync_index(leaving)?;
             }
             Write::RemoveVip(key) => {
-                self.sync_index(leaving)?;
+                if !leaving.gone {
+                    self.sync_index(leaving)?;
+                }
                 self.vips.remove(&key.0)?;
-                leaving.remove(key);
+                leaving.keys.remove(key);
             }
             Write::ClearVipCounts(id) => self.vip_counts.clear(*id)?,
             Write::Rings(images) => {
@@ -312,9 +313,10 @@ impl Dataplane {
     }
 
     /// Brings the index that packets use in line with `vips`, but for those keys.
-    fn sync_index(&self, but: &BTreeSet<Key>) -> Result<()> {
+    fn sync_index(&self, but: &mut Leaving) -> Result<()> {
         let mut entries = self.vips.entries()?;
-        entries.retain(|(key, _)| !but.contains(&Key::from(*key)));
+        entries.retain(|(key, _)| !but.keys.contains(&Key::from(*key)));
+        but.gone = true;
         let buckets = vip_index::build(&entries);
         if self.is_index(&buckets)? {
             return Ok(());
@@ -397,6 +399,14 @@ fn raw_real(real: &RunningReal) -> abi::real {
         raw.flags &= !consts::REAL_LIVE;
     }
     raw
+}
+
+/// The keys that the writes still to come take out of `vips`. The index loses them all at once, as the kernel
+/// waits for running programs at every swap.
+struct Leaving {
+    keys: BTreeSet<Key>,
+    /// The index is without them.
+    gone: bool,
 }
 
 /// A VIP while it is being read.
