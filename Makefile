@@ -33,7 +33,7 @@ test: ## Every test, also the privileged ones (root)
 	@.ci/setup build test
 	cargo test --locked
 
-test-vm: build ## Packet tests and a round of commands on Debian's kernels 6.1 and 6.12, emulated
+test-vm: build ## Packet tests, commands and filters on Debian's kernels 6.1 and 6.12, emulated
 	@.ci/setup vm
 	@tests/vm/run
 

@@ -285,6 +285,10 @@ pub enum Error {
         interface: String,
     },
 
+    /// There is no program for a filter of packets.
+    #[error(transparent)]
+    Filter(#[from] crate::capture::filter::FilterError),
+
     /// A packet-test file that cannot be used.
     #[error(transparent)]
     PacketTest(#[from] crate::packet_test::PacketTestError),

@@ -10,6 +10,7 @@ mod abi;
 mod addr;
 mod attach;
 mod balancer;
+pub mod capture;
 mod chain;
 mod config;
 mod cpus;

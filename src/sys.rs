@@ -1,6 +1,9 @@
 //! The few kernel calls that libbpf-rs does not offer, or offers without the error number.
 #![expect(unsafe_code, reason = "calls of libbpf's C interface")]
 
+pub(crate) mod pcap;
+pub(crate) mod program;
+
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;

@@ -9,6 +9,7 @@ mod control;
 mod differential;
 mod errors;
 mod file_errors;
+mod filter;
 mod flow_tables;
 mod gateway;
 mod interfaces;

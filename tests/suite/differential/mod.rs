@@ -24,7 +24,7 @@ use traffic::random_config;
 const PACKETS: usize = 100_000;
 const CONFIGS: usize = 20;
 
-fn setting<T: FromStr>(name: &str) -> Option<T> {
+pub(crate) fn setting<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     let value = text.parse().ok();
     assert!(value.is_some(), "{name}={text} is not a number");
@@ -110,7 +110,7 @@ fn compare(
     if text.is_empty() { Ok(()) } else { Err(text) }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

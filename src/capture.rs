@@ -1,0 +1,3 @@
+//! Capturing packets on their way through the chain.
+
+pub mod filter;

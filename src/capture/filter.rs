@@ -1,0 +1,276 @@
+//! tcpdump's filter language for XDP.
+//!
+//! libpcap compiles an expression, such as `tcp port 443 and host 192.0.2.1`, to classic BPF. This module
+//! translates that to eBPF, so that the decision falls in the kernel, in front of the chain's other programs
+//! and before anything is copied.
+//!
+//! ```no_run
+//! use l4lb::capture::filter::{Exits, Filter, FilterScope, verdict};
+//!
+//! # fn main() -> Result<(), l4lb::capture::filter::FilterError> {
+//! let filter = Filter::compile("tcp port 443", FilterScope::Frame, None)?;
+//! let exits = Exits { on_match: verdict(1), otherwise: verdict(2) };
+//! let program = filter.load("drop_https", &exits)?;
+//! # Ok(()) }
+//! ```
+//!
+//! The answer is that of libpcap's own interpreter, except that
+//!
+//! - frames come in: `inbound` is true, `outbound` false, and `ifindex` is the interface that XDP runs on;
+//! - VLAN tags are those in the frame: a driver that takes them off keeps them from XDP;
+//! - nothing beyond 64 KiB of a frame is looked at;
+//! - a shift by a constant of 32 or more leaves 0, which libpcap's interpreter leaves undefined;
+//! - `protochain` follows up to 184 headers, more than a frame of 1514 bytes has room for; fewer if an
+//!   expression has it several times. Libpcap's interpreter follows a chain that was forged to lead back to
+//!   itself for ever.
+
+mod classic;
+mod exits;
+mod flow;
+mod inner;
+mod insn;
+mod translate;
+mod unroll;
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+
+pub use classic::ClassicInsn;
+pub use exits::hand_on;
+pub use exits::tail_call;
+pub use exits::verdict;
+pub use insn::Alu;
+pub use insn::Insn;
+pub use insn::Operand;
+pub use insn::Reg;
+pub use insn::Size;
+pub use insn::Test;
+
+use crate::sys::pcap;
+use crate::sys::program;
+
+/// What a filter looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FilterScope {
+    /// The frame, from its Ethernet header on.
+    #[default]
+    Frame,
+    /// The IP packet that the frame carries inside of another: directly behind an outer IPv4 or IPv6 header
+    /// of protocol 4 or 41, behind up to two VLAN tags. Frames without one do not match, nor do later
+    /// fragments of the outer packet. Expressions are those for packets without a link layer: libpcap
+    /// refuses `ether` and `vlan`. `len` counts from the inner header to the end of the frame.
+    Inner,
+}
+
+/// How the program of a filter goes on once it knows. At the beginning of both pieces, R6 holds the context
+/// (`struct xdp_md *`), and no other register anything.
+#[derive(Clone, Debug)]
+pub struct Exits {
+    /// On a match. A piece that does not end the program, such as [`tail_call`] without a program to call,
+    /// goes on into `otherwise`.
+    pub on_match: Vec<Insn>,
+    /// On no match.
+    pub otherwise: Vec<Insn>,
+}
+
+/// Why there is no program for a filter. The text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// libpcap refused the expression.
+    #[error("filter {filter}: {message}")]
+    Expression {
+        /// The expression, quoted; a long one shortened.
+        filter: String,
+        /// What libpcap says.
+        message: String,
+    },
+
+    /// The classic program is not valid.
+    #[error("filter {filter}: classic BPF instruction {instruction}: {what}")]
+    Classic {
+        /// See [`Expression`](Self::Expression).
+        filter: String,
+        /// Its place in the program, from 0.
+        instruction: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+
+    /// It is certain that no packet matches.
+    #[error(
+        "filter {filter}: no packet can match: XDP sees received frames only ('outbound' is never true), \
+         and no more than 64 KiB of each"
+    )]
+    NeverMatches {
+        /// See [`Expression`](Self::Expression).
+        filter: String,
+    },
+
+    /// The program is too long for eBPF's jumps.
+    #[error(
+        "filter {filter}: too long ({instructions} instructions of classic BPF); use a shorter one, such as \
+         'net' in place of many a 'host'"
+    )]
+    TooLong {
+        /// See [`Expression`](Self::Expression).
+        filter: String,
+        /// How long libpcap's program is.
+        instructions: usize,
+    },
+
+    /// The kernel's verifier gave up.
+    #[error(
+        "filter {filter}: too complex for the kernel's verifier ({instructions} instructions of classic \
+         BPF: {why}); use a shorter one, such as 'net' in place of many a 'host'"
+    )]
+    TooComplex {
+        /// See [`Expression`](Self::Expression).
+        filter: String,
+        /// How long libpcap's program is.
+        instructions: usize,
+        /// The verifier's last word.
+        why: String,
+    },
+
+    /// The kernel refused the program.
+    #[error(
+        "filter {filter}: the kernel refused the program: {source}{} (the whole log: RUST_LOG=libbpf=debug)",
+        and(why)
+    )]
+    Load {
+        /// See [`Expression`](Self::Expression).
+        filter: String,
+        /// What it returned.
+        source: io::Error,
+        /// The verifier's last word, if it said one.
+        why: String,
+    },
+}
+
+fn and(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(": {why}") }
+}
+
+/// A filter in classic BPF, ready to be translated.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// What to call it in messages.
+    name: String,
+    scope: FilterScope,
+    classic: Vec<ClassicInsn>,
+    ops: Vec<classic::Op>,
+}
+
+/// What a filter that was not given as an expression is called.
+const NAMELESS: &str = "in classic BPF";
+
+/// No more of an expression is shown in messages.
+const MOST_SHOWN: usize = 100;
+
+/// An expression on one line, shortened if it is long.
+fn shown(expression: &str) -> String {
+    let line = expression.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("'{}…'", &line[..end]),
+        None => format!("'{line}'"),
+    }
+}
+
+impl Filter {
+    /// Compiles an expression of the language of tcpdump, pcap-filter(7); an empty one matches everything.
+    ///
+    /// `netmask` is that of the network on the interface, for `ip broadcast`; libpcap refuses that without.
+    /// Names in the expression are looked up now, by whatever means the host has. For hundreds of hosts or
+    /// ports joined by `or`, libpcap's optimiser takes seconds, as it does for tcpdump.
+    pub fn compile(
+        expression: &str,
+        scope: FilterScope,
+        netmask: Option<Ipv4Addr>,
+    ) -> Result<Self, FilterError> {
+        let linktype = match scope {
+            FilterScope::Frame => pcap::DLT_EN10MB,
+            FilterScope::Inner => pcap::DLT_RAW,
+        };
+        let name = shown(expression);
+        match pcap::compile(expression, linktype, netmask) {
+            Ok(program) => Self::new(name, program, scope),
+            Err(message) => Err(FilterError::Expression { filter: name, message }),
+        }
+    }
+
+    /// Takes a program in classic BPF, for Ethernet frames or, in [`FilterScope::Inner`], for IP packets.
+    pub fn from_classic(
+        program: Vec<ClassicInsn>,
+        scope: FilterScope,
+    ) -> Result<Self, FilterError> {
+        Self::new(NAMELESS.to_owned(), program, scope)
+    }
+
+    fn new(
+        name: String,
+        classic: Vec<ClassicInsn>,
+        scope: FilterScope,
+    ) -> Result<Self, FilterError> {
+        match classic::decode(&classic, translate::limit(scope)).map(unroll::unroll) {
+            Ok(ops) if flow::has_match(&ops) => Ok(Self { name, scope, classic, ops }),
+            Ok(_) => Err(FilterError::NeverMatches { filter: name }),
+            Err(invalid) => Err(FilterError::Classic {
+                filter: name,
+                instruction: invalid.at,
+                what: invalid.what,
+            }),
+        }
+    }
+
+    /// The program in classic BPF.
+    pub fn classic(&self) -> &[ClassicInsn] {
+        &self.classic
+    }
+
+    /// The XDP program, in eBPF: it decides about a packet, then goes on with one of the `exits`.
+    pub fn translate(&self, exits: &Exits) -> Result<Vec<Insn>, FilterError> {
+        translate::translate(&self.ops, self.scope, exits).map_err(|insn::TooFar| {
+            FilterError::TooLong { filter: self.name.clone(), instructions: self.classic.len() }
+        })
+    }
+
+    /// Loads the XDP program into the kernel, of whose `name` the kernel keeps 15 bytes: letters, digits,
+    /// `_` and `.`. It can run behind a tail call from programs of the section `xdp`.
+    pub fn load(&self, name: &str, exits: &Exits) -> Result<OwnedFd, FilterError> {
+        let code = self.translate(exits)?;
+        program::load_xdp(name, &code).map_err(|error| {
+            tracing::debug!(target: "libbpf", "{}", error.log);
+            let filter = self.name.clone();
+            let why = last_word(&error.log);
+            match error.source.raw_os_error() {
+                // EFAULT: too many branches wait to be followed.
+                Some(nix::libc::E2BIG | nix::libc::EFAULT) => {
+                    FilterError::TooComplex { filter, instructions: self.classic.len(), why }
+                }
+                _ => FilterError::Load { filter, source: error.source, why },
+            }
+        })
+    }
+}
+
+/// The line of the verifier's log that says what is wrong.
+fn last_word(log: &str) -> String {
+    let noise = ["processed ", "verification time", "stack depth", "mark_precise"];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !noise.iter().any(|start| line.starts_with(start)))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Finds the packet that an encapsulated frame carries.
+
+use nix::libc;
+
+use super::insn::Alu;
+use super::insn::Assembler;
+use super::insn::Insn;
+use super::insn::Label;
+use super::insn::Operand;
+use super::insn::Operand::Imm;
+use super::insn::Reg;
+use super::insn::Size;
+use super::insn::Test;
+use super::translate::END;
+use super::translate::PACKET;
+
+const ETHERNET: u32 = 14;
+const ETHER_TYPE: i16 = 12;
+const TAG: u32 = 4;
+/// As many as the balancer takes.
+const MOST_TAGS: u32 = 2;
+
+const IPV4: u32 = 20;
+const IPV4_FRAGMENT: i16 = 6;
+const IPV4_FRAGMENT_OFFSET: u16 = 0x1fff;
+const IPV4_PROTOCOL: i16 = 9;
+const IPV4_LONGEST: u32 = 60;
+const IPV6: u32 = 40;
+const IPV6_NEXT_HEADER: i16 = 6;
+
+/// The packet begins no later in the frame.
+pub(super) const MAX_OFFSET: u32 = ETHERNET + MOST_TAGS * TAG + IPV4_LONGEST;
+
+/// A constant that compares with two bytes as they were loaded.
+fn network(value: i32) -> Operand {
+    let value = u16::try_from(value).unwrap_or_default();
+    Imm(i32::from(value.to_be()))
+}
+
+fn constant(value: u32) -> Operand {
+    Imm(value.cast_signed())
+}
+
+/// Moves [`PACKET`] from the frame to the packet inside of its outer IP header, or goes to `otherwise` if it
+/// has none, or is a later fragment of it.
+pub(super) fn find(code: &mut Assembler, otherwise: Label) {
+    let [network_header, ipv6, protocol, found] = [(); 4].map(|()| code.label());
+    let value = Reg::R0;
+    let length = Reg::R1;
+
+    check(code, ETHERNET, otherwise);
+    code.emit(Insn::load(Size::H, value, PACKET, ETHER_TYPE));
+    for _ in 0..MOST_TAGS {
+        let tagged = code.label();
+        let is_tag = |kind| Insn::jump32(Test::Eq, value, network(kind), 0);
+        let is_no_tag = |kind| Insn::jump32(Test::Ne, value, network(kind), 0);
+        code.emit_jump(is_tag(libc::ETH_P_8021Q), tagged);
+        code.emit_jump(is_no_tag(libc::ETH_P_8021AD), network_header);
+        code.place(tagged);
+        code.emit(Insn::alu64(Alu::Add, PACKET, constant(TAG)));
+        check(code, ETHERNET, otherwise);
+        code.emit(Insn::load(Size::H, value, PACKET, ETHER_TYPE));
+    }
+
+    code.place(network_header);
+    code.emit(Insn::alu64(Alu::Add, PACKET, constant(ETHERNET)));
+    code.emit_jump(Insn::jump32(Test::Eq, value, network(libc::ETH_P_IPV6), 0), ipv6);
+    code.emit_jump(Insn::jump32(Test::Ne, value, network(libc::ETH_P_IP), 0), otherwise);
+
+    check(code, IPV4, otherwise);
+    code.emit(Insn::load(Size::H, value, PACKET, IPV4_FRAGMENT));
+    let offset = network(i32::from(IPV4_FRAGMENT_OFFSET));
+    code.emit_jump(Insn::jump32(Test::Set, value, offset, 0), otherwise);
+    code.emit(Insn::load(Size::B, length, PACKET, 0));
+    code.emit(Insn::alu32(Alu::And, length, Imm(0xf)));
+    code.emit(Insn::alu32(Alu::Lsh, length, Imm(2)));
+    code.emit_jump(Insn::jump32(Test::Lt, length, constant(IPV4), 0), otherwise);
+    code.emit(Insn::load(Size::B, value, PACKET, IPV4_PROTOCOL));
+    code.emit(Insn::alu64(Alu::Add, PACKET, Operand::Reg(length)));
+    // Options that reach behind the end of the frame.
+    code.emit_jump(Insn::jump64(Test::Gt, PACKET, Operand::Reg(END), 0), otherwise);
+    code.emit_jump(Insn::jump(0), protocol);
+
+    code.place(ipv6);
+    check(code, IPV6, otherwise);
+    code.emit(Insn::load(Size::B, value, PACKET, IPV6_NEXT_HEADER));
+    code.emit(Insn::alu64(Alu::Add, PACKET, constant(IPV6)));
+
+    code.place(protocol);
+    let (ipip, ipv6) = (Imm(libc::IPPROTO_IPIP), Imm(libc::IPPROTO_IPV6));
+    code.emit_jump(Insn::jump32(Test::Eq, value, ipip, 0), found);
+    code.emit_jump(Insn::jump32(Test::Ne, value, ipv6, 0), otherwise);
+    code.place(found);
+}
+
+/// Goes to `otherwise` unless this many bytes follow [`PACKET`].
+fn check(code: &mut Assembler, bytes: u32, otherwise: Label) {
+    code.emit(Insn::alu64(Alu::Mov, Reg::R2, Operand::Reg(PACKET)));
+    code.emit(Insn::alu64(Alu::Add, Reg::R2, constant(bytes)));
+    code.emit_jump(Insn::jump64(Test::Gt, Reg::R2, Operand::Reg(END), 0), otherwise);
+}

@@ -1,0 +1,81 @@
+//! Loading programs that were assembled here.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::ptr;
+
+use libbpf_sys as sys;
+
+use crate::capture::filter::Insn;
+
+/// The licence that the kernel sees: some helpers are there for GPL programs only.
+const LICENSE: &std::ffi::CStr = c"Dual BSD/GPL";
+
+/// Room for what the verifier says of a program that it refuses: the most that older kernels take.
+const LOG_SIZE: u32 = u32::MAX >> 8;
+
+/// Why a program was not loaded.
+#[derive(Debug)]
+pub(crate) struct LoadError {
+    /// What the kernel returned.
+    pub(crate) source: io::Error,
+    /// What the verifier said, as far as it said something.
+    pub(crate) log: String,
+}
+
+/// Loads an XDP program for chains. Of the name, the kernel keeps 15 bytes.
+pub(crate) fn load_xdp(name: &str, code: &[Insn]) -> Result<OwnedFd, LoadError> {
+    super::write_point();
+    let without_log = |source| LoadError { source, log: String::new() };
+    let name = CString::new(name).map_err(|error| without_log(error.into()))?;
+    let code: Vec<_> = code
+        .iter()
+        .map(|insn| sys::bpf_insn {
+            code: insn.code,
+            _bitfield_1: sys::bpf_insn::new_bitfield_1(insn.dst, insn.src),
+            off: insn.off,
+            imm: insn.imm,
+            ..Default::default()
+        })
+        .collect();
+    match load(&name, &code, &mut []) {
+        Ok(program) => Ok(program),
+        Err(source) => {
+            // Once more for the log: asked for at first, it would slow down every load.
+            let mut log = vec![0_u8; LOG_SIZE as usize];
+            let program = load(&name, &code, &mut log);
+            log.truncate(log.iter().position(|byte| *byte == 0).unwrap_or(log.len()));
+            let log = String::from_utf8_lossy(&log).into_owned();
+            program.map_err(|_| LoadError { source, log })
+        }
+    }
+}
+
+fn load(name: &CString, code: &[sys::bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+    let mut opts = sys::bpf_prog_load_opts {
+        sz: size_of::<sys::bpf_prog_load_opts>() as _,
+        // As libbpf loads SEC("xdp"): a program array takes no others beside those (since Linux 6.18).
+        expected_attach_type: sys::BPF_XDP,
+        log_level: u32::from(!log.is_empty()),
+        log_size: super::len_u32(log),
+        log_buf: if log.is_empty() { ptr::null_mut() } else { log.as_mut_ptr().cast() },
+        ..Default::default()
+    };
+    // SAFETY: the strings end with NUL, `code` and `log` have the sizes that are given, and all of them
+    // live until the call returns.
+    let fd = super::check(unsafe {
+        sys::bpf_prog_load(
+            sys::BPF_PROG_TYPE_XDP,
+            name.as_ptr(),
+            LICENSE.as_ptr(),
+            code.as_ptr(),
+            code.len() as _,
+            &raw mut opts,
+        )
+    })?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
