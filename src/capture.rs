@@ -1,3 +1,8 @@
-//! Capturing packets on their way through the chain.
+//! Seeing packets again: tcpdump is blind below XDP.
 
 pub mod filter;
+mod packet;
+
+pub use packet::CapturePoint;
+pub use packet::Decision;
+pub use packet::Packet;
