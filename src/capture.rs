@@ -2,7 +2,9 @@
 
 pub mod filter;
 mod packet;
+mod sink;
 
 pub use packet::CapturePoint;
 pub use packet::Decision;
 pub use packet::Packet;
+pub use sink::Sink;
