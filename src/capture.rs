@@ -1,5 +1,6 @@
 //! Seeing packets again: tcpdump is blind below XDP.
 
+pub mod decode;
 pub mod filter;
 mod packet;
 mod sink;

@@ -1,0 +1,102 @@
+//! UDP, and what tells QUIC.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use etherparse::UdpHeaderSlice;
+
+use super::Part;
+use super::Telling;
+use super::ip::Ends;
+use super::write_hex;
+
+const HEADER: usize = 8;
+
+/// The port of HTTP/3.
+const QUIC_PORT: u16 = 443;
+
+/// How much of a short header's connection id is shown. Its length is known to the server only.
+const SHORT_ID: usize = 8;
+
+/// The longest connection id of the versions that are told apart (RFC 9000, 17.2).
+const LONGEST_ID: usize = 20;
+
+pub(super) fn udp(
+    line: &mut String,
+    datagram: Part<'_>,
+    mut ends: Ends,
+    telling: Telling,
+) -> fmt::Result {
+    ends.write_ports(line, datagram.u16(0).zip(datagram.u16(2)))?;
+    if telling.quoted {
+        return line.write_str("udp");
+    }
+    if datagram.length > 0 && datagram.length < HEADER {
+        return write!(line, "truncated-udp {}", datagram.length);
+    }
+    let Ok(header) = UdpHeaderSlice::from_slice(datagram.captured) else {
+        return line.write_str("[|udp]");
+    };
+    let length = usize::from(header.length());
+    if length < HEADER {
+        return write!(line, "truncated-udplength {length}");
+    }
+    let available = datagram.length - HEADER;
+    if length - HEADER > available && !ends.fragment {
+        write!(line, "UDP, bad length {} > {available}", length - HEADER)?;
+    } else {
+        write!(line, "UDP, length {}", length - HEADER)?;
+    }
+    let quic_port = [header.source_port(), header.destination_port()].contains(&QUIC_PORT);
+    quic(line, datagram.limit(length).skip(HEADER).captured, quic_port)
+}
+
+/// Notes a QUIC header, if `payload` begins with one: the balancer reads connection ids in it.
+///
+/// Long headers tell by their version. Short headers have one fixed bit; they are QUIC if the port is.
+fn quic(line: &mut String, payload: &[u8], quic_port: bool) -> fmt::Result {
+    const LONG: u8 = 0x80;
+    const FIXED: u8 = 0x40;
+    let Some((&first, rest)) = payload.split_first() else { return Ok(()) };
+    if first & LONG == 0 {
+        if quic_port && first & FIXED != 0 && rest.len() >= SHORT_ID {
+            line.write_str(", quic short dcid ")?;
+            return write_hex(line, &rest[..SHORT_ID]);
+        }
+        return Ok(());
+    }
+    let Some((version, rest)) = rest.split_first_chunk() else { return Ok(()) };
+    let version = u32::from_be_bytes(*version);
+    let packet_type = first >> 4 & 3;
+    // Version 2 numbers the types differently: RFC 9369, 3.2.
+    let (name, version) = match version {
+        0 if quic_port => ("version negotiation", ""),
+        1 if first & FIXED != 0 => {
+            (["initial", "0-rtt", "handshake", "retry"][usize::from(packet_type)], " v1")
+        }
+        0x6b33_43cf if first & FIXED != 0 => {
+            (["retry", "initial", "0-rtt", "handshake"][usize::from(packet_type)], " v2")
+        }
+        _ => return Ok(()),
+    };
+    let id = |bytes: &mut &[u8]| -> Option<Vec<u8>> {
+        let (&length, rest) = bytes.split_first()?;
+        let (id, rest) = rest.split_at_checked(usize::from(length))?;
+        *bytes = rest;
+        (id.len() <= LONGEST_ID).then(|| id.to_vec())
+    };
+    let mut rest = rest;
+    let ids = [("dcid", id(&mut rest)), ("scid", id(&mut rest))];
+    write!(line, ", quic {name}{version}")?;
+    for (name, id) in ids {
+        match id {
+            Some(id) if !id.is_empty() => {
+                write!(line, " {name} ")?;
+                write_hex(line, &id)?;
+            }
+            Some(_) => {}
+            None => return line.write_str(" [|quic]"),
+        }
+    }
+    Ok(())
+}
