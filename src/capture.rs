@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod filter;
 mod packet;
+pub mod pcapng;
 mod sink;
 
 pub use packet::CapturePoint;

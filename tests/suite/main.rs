@@ -7,6 +7,7 @@ mod checksums;
 mod common;
 mod control;
 mod differential;
+mod dump_output;
 mod errors;
 mod file_errors;
 mod filter;
