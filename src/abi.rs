@@ -23,6 +23,7 @@ pub(crate) use crate::skel::balancer::types::knobs;
 pub(crate) use crate::skel::balancer::types::lb_addr;
 pub(crate) use crate::skel::balancer::types::real;
 pub(crate) use crate::skel::balancer::types::rodata as balancer_rodata;
+pub(crate) use crate::skel::balancer::types::trace;
 pub(crate) use crate::skel::balancer::types::vip;
 pub(crate) use crate::skel::balancer::types::vip_bucket;
 pub(crate) use crate::skel::balancer::types::vip_count;
@@ -83,6 +84,7 @@ pod! {
     interface, 32;
     knobs, 104;
     real, 32;
+    trace, 60;
     vip, 12;
     vip_bucket, 64;
     vip_count, 32;

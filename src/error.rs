@@ -227,6 +227,17 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// There is no interface that a packet could come in by.
+    #[error("instance '{instance}' serves no interface that is there; name one with --interface")]
+    NoServedInterface {
+        /// The instance.
+        instance: String,
+    },
+
+    /// A packet to ask about that cannot be made or read.
+    #[error(transparent)]
+    TracePacket(#[from] crate::trace::TracePacketError),
+
     /// The host refused something else.
     #[error("cannot {operation}: {source}")]
     Host {

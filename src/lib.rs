@@ -8,6 +8,7 @@ struct Readme;
 
 mod abi;
 mod addr;
+mod affinity;
 mod attach;
 mod balancer;
 pub mod capture;
@@ -40,6 +41,7 @@ mod status;
 mod sys;
 mod table;
 mod tables;
+pub mod trace;
 mod vip_index;
 mod vip_reals;
 

@@ -238,6 +238,14 @@ impl<V: Pod> PerCpuArray<V> {
         Ok(())
     }
 
+    /// Sets the value of each CPU that is possible.
+    pub(crate) fn set(&self, index: u32, values: &[V]) -> Result<()> {
+        let values: Vec<_> = values.iter().map(|value| bytes_of(value).to_vec()).collect();
+        self.handle
+            .update_percpu(bytes_of(&index), &values, MapFlags::ANY)
+            .map_err(|error| MapError::new(&self.name, "write", error))
+    }
+
     /// Sets every CPU's value to zero.
     pub(crate) fn clear(&self, index: u32) -> Result<()> {
         write_point();

@@ -20,10 +20,12 @@ use crate::abi::consts;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::pin_error;
 use crate::memory::MapShape;
 use crate::skel::balancer::BalancerSkelBuilder;
 use crate::skel::decap::DecapSkelBuilder;
 use crate::skel::root::RootSkelBuilder;
+use crate::sys;
 use crate::sys::write_point;
 
 /// How libbpf introduces the verifier's log.
@@ -136,6 +138,36 @@ pub(crate) fn load_balancer(instance: Option<&Instance>, knobs: &abi::knobs) -> 
     }
     if let Some(instance) = instance {
         pin_maps(open.open_object_mut(), instance).map_err(&error)?;
+    }
+    let skel = open.load().map_err(&error)?;
+    loaded(skel.progs.balancer.as_fd(), skel.object(), &error)
+}
+
+/// What the copy of the balancer that only looks has for itself: what it counts in, the chain that packets
+/// would be handed on to, and tables of kind LRU, which a look-up by a program changes.
+const TRACE_OWN_MAPS: [&str; 6] =
+    ["chain", "chain_next", "cpu_states", "vip_counts", "real_counts", "connections"];
+
+/// Loads a copy of the balancer that only looks (`trace.h`), with the maps of the running one apart from
+/// [`TRACE_OWN_MAPS`].
+pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Loaded> {
+    route_messages();
+    let error = load_error("balancer");
+    let mut storage = MaybeUninit::uninit();
+    let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.l4lb_slot = consts::SLOT_BALANCER;
+        rodata.knobs = *knobs;
+        rodata.tracing = 1;
+    }
+    for mut map in open.open_object_mut().maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if is_own_data(map.name()) || TRACE_OWN_MAPS.contains(&name.as_str()) {
+            continue;
+        }
+        let running = sys::pinned(&instance.map(&name))
+            .map_err(|source| pin_error("open", &instance.map(&name), source))?;
+        map.reuse_fd(running.as_fd()).map_err(&error)?;
     }
     let skel = open.load().map_err(&error)?;
     loaded(skel.progs.balancer.as_fd(), skel.object(), &error)

@@ -28,13 +28,10 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use nix::sched::CpuSet;
-use nix::sched::sched_getaffinity;
-use nix::sched::sched_setaffinity;
-use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::affinity::OnCpu;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::GatewayAddress;
@@ -57,10 +54,7 @@ use crate::sys;
 use crate::table::Table;
 use crate::tables::Tables;
 
-/// The interface that `BPF_PROG_TEST_RUN` says its frames come from: the loopback.
-const TEST_IFINDEX: u32 = 1;
-
-/// Its MTU.
+/// The MTU of the loopback, which the frames come in by.
 const TEST_MTU: u32 = 65_536;
 
 /// The most driver metadata that `BPF_PROG_TEST_RUN` takes: all of its 256 bytes of headroom but the 40
@@ -250,31 +244,6 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
     Ok((parsed.config.clone(), cases.collect::<Result<_, _>>()?))
 }
 
-/// Keeps the thread on one CPU: each CPU has a connection table of its own.
-#[derive(Debug)]
-struct PinnedToCpu(CpuSet);
-
-impl PinnedToCpu {
-    fn new() -> Result<Self> {
-        let error =
-            |errno: nix::Error| Error::Host { operation: "stay on one CPU", source: errno.into() };
-        let this = Pid::from_raw(0);
-        let before = sched_getaffinity(this).map_err(error)?;
-        let first =
-            (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
-        let mut one = CpuSet::new();
-        one.set(first).map_err(error)?;
-        sched_setaffinity(this, &one).map_err(error)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for PinnedToCpu {
-    fn drop(&mut self) {
-        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
-    }
-}
-
 /// What the balancer did with a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -294,7 +263,7 @@ pub struct Sandbox {
     program: std::os::fd::OwnedFd,
     dataplane: Dataplane,
     counted: RefCell<Vec<u64>>,
-    _pinned: PinnedToCpu,
+    _pinned: OnCpu,
 }
 
 impl Sandbox {
@@ -305,7 +274,7 @@ impl Sandbox {
             return Err(Error::NotRoot);
         }
         config.check()?;
-        let pinned = PinnedToCpu::new()?;
+        let pinned = OnCpu::any()?;
         let cpus = crate::balancer::possible_cpus()?;
         let table = &config.connection_table;
         let size = table.kind.size(table.entries.div_ceil(cpus.max(1)));
@@ -342,7 +311,7 @@ impl Sandbox {
                     gateway: None::<GatewayAddress>,
                     ..interface.clone()
                 },
-                ifindex: TEST_IFINDEX,
+                ifindex: sys::LOOPBACK,
                 mtu: TEST_MTU,
                 gateway,
             };
@@ -359,7 +328,7 @@ impl Sandbox {
     /// Runs the program over a frame of at least 14 bytes, behind `metadata` bytes of driver metadata (a
     /// multiple of 4).
     pub fn run(&self, frame: &[u8], metadata: u32) -> Result<Outcome> {
-        let run = sys::test_run(self.program.as_fd(), frame, metadata)
+        let run = sys::test_run(self.program.as_fd(), frame, metadata, sys::LOOPBACK)
             .map_err(|source| Error::Host { operation: "run the program over a frame", source })?;
         let after = self.reasons()?;
         let before = self.counted.replace(after.clone());

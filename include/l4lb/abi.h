@@ -257,6 +257,20 @@ struct cpu_state {
 	struct parsed parsed;
 };
 
+/* What a copy of the balancer found out that only looks (trace.h). */
+struct trace {
+	struct flow_key key; /* what the VIP's hash mode leaves of the flow */
+	__u32 ring_slot;
+	__u32 has_key; /* and a ring slot */
+	__u32 v6;
+	__u32 server_id; /* that the packet carries */
+	__u32 has_server_id;
+	__u32 reason;
+	__u32 vip; /* id */
+	__u32 has_vip;
+	__u32 real; /* id, if the reason says that the packet goes to one */
+};
+
 #define LB_STATE_UP    0
 #define LB_STATE_DRAIN 1
 #define LB_STATE_DOWN  2

@@ -16,6 +16,7 @@
 #include "config.h"
 #include "maps.h"
 #include "pkt.h"
+#include "trace.h"
 #include "vips.h"
 
 #define LB_SET_MIDDLE (LB_SET_WAYS / 2)
@@ -169,7 +170,7 @@ static __always_inline int sets_recall(const struct pkt *p, void *set,
 	now = (p->proto == IPPROTO_UDP ? coarse_now(cpu) : cpu->now) >> LB_SEEN_SHIFT;
 	if (p->proto == IPPROTO_UDP)
 		flow->expired = (__u16)(now - entry->seen) > knobs.udp_timeout >> LB_SEEN_SHIFT;
-	if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR))
+	if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR) && !tracing)
 		sets_touch(set, way, p->v6, words, flow, now);
 	return 1;
 }
@@ -181,8 +182,11 @@ static __always_inline void sets_put(const struct pkt *p, void *set, const struc
 {
 	__u16 seen = cpu->now >> LB_SEEN_SHIFT;
 	struct entry_words entry = make_entry(p->v6, words, flow->generation, flow->real, seen);
-	int way = way_of(set, p->v6, words);
+	int way;
 
+	if (tracing)
+		return;
+	way = way_of(set, p->v6, words);
 	if (way < 0) {
 		if (known_only)
 			return;

@@ -6,6 +6,7 @@
 #include "flow.h"
 #include "hash.h"
 #include "quic.h"
+#include "trace.h"
 #include "vips.h"
 
 /* Seeds of the flow hash. Part of the agreement with Katran. */
@@ -87,6 +88,8 @@ static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct 
 	if (found == QUIC_NO_SERVER_ID)
 		return NULL;
 	id = found;
+	if (tracing)
+		trace_server_id(id);
 	known = bpf_map_lookup_elem(&server_ids, &id);
 	if (known) {
 		p->real = *known;
@@ -167,6 +170,8 @@ static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const 
 	struct flow_key key;
 
 	flow_key_of(p, vip, &key);
+	if (tracing)
+		trace_flow(p, &key, ring_slot(p, &key));
 	if (vip->flags & LB_VIP_QUIC_SERVER_ID) {
 		*real = server_id_select(ctx, p, vip, cpu);
 		if (*real) {

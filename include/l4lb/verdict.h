@@ -6,6 +6,7 @@
 #include "chain.h"
 #include "maps.h"
 #include "pkt.h"
+#include "trace.h"
 
 static __always_inline void count(struct count *count, const struct pkt *p)
 {
@@ -43,6 +44,8 @@ static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struc
 	/* The verifier does not know that every reason is one of the enum. */
 	if (reason <= LB_GO_ON || reason >= LB_REASON_COUNT)
 		return XDP_ABORTED;
+	if (tracing)
+		trace_end(p, reason);
 	count(&cpu->reasons[reason], p);
 	if (reason >= LB_PASS_not_vip)
 		return l4lb_hand_on(ctx);

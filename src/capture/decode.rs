@@ -142,6 +142,14 @@ impl<W: Write> Sink for Lines<W> {
     }
 }
 
+/// A whole frame as in a line of [`Lines`], without what is only known of a captured packet.
+pub fn describe(frame: &[u8]) -> String {
+    let mut line = String::new();
+    // Writing to memory does not fail.
+    let _ = link::ethernet(&mut line, Part { captured: frame, length: frame.len() });
+    line
+}
+
 fn write_frame(line: &mut String, packet: &Packet) -> fmt::Result {
     // A frame is never shorter than what was captured of it.
     let length = packet.data.len().max(usize::try_from(packet.length).unwrap_or(usize::MAX));

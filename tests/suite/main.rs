@@ -24,4 +24,5 @@ mod serve;
 mod serve_beside;
 mod survive;
 mod tables;
+mod trace;
 mod traffic;

@@ -1,6 +1,7 @@
 //! What can be typed. Only parsing: nothing here asks the system.
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,6 +13,7 @@ use l4lb::DEFAULT_BPFFS;
 use l4lb::DEFAULT_INSTANCE;
 use l4lb::HashMode;
 use l4lb::MAX_WEIGHT;
+use l4lb::Protocol;
 use l4lb::Vip;
 use l4lb::XdpMode;
 
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     /// The real's side: take the outer header off
     #[command(subcommand)]
     Decap(DecapCommand),
+    /// Show where a packet would go and why, without touching anything
+    Trace(TraceArgs),
     /// Send the packets of test files through a private copy of the balancer
     Test {
         /// Files of packet tests (JSON)
@@ -193,6 +197,60 @@ pub(crate) enum RealCommand {
         /// The server's address
         real: IpAddr,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// tcp or udp
+    #[arg(value_enum, requires_all = ["client", "server"])]
+    pub(crate) protocol: Option<Transport>,
+
+    /// The client, such as 192.0.2.1:31337 or `[2001:db8::1]:31337`
+    pub(crate) client: Option<SocketAddr>,
+
+    /// What it sends to, such as 10.200.1.1:80
+    pub(crate) server: Option<SocketAddr>,
+
+    /// Ask about a packet of a capture (pcap or pcapng) instead
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "protocol",
+        conflicts_with_all = ["protocol", "syn", "payload"]
+    )]
+    pub(crate) pcap: Option<PathBuf>,
+
+    /// Which packet of the capture, as Wireshark counts them
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "pcap")]
+    pub(crate) packet: u64,
+
+    /// The packet opens a connection, instead of going on with one
+    #[arg(long)]
+    pub(crate) syn: bool,
+
+    /// Bytes of payload, to see what becomes of long packets
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) payload: u16,
+
+    /// The interface that it comes in by [default: the first that the balancer serves]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+}
+
+/// `Protocol`, as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,4 +6,5 @@ pub(crate) mod real;
 pub(crate) mod serve;
 pub(crate) mod state;
 pub(crate) mod test;
+pub(crate) mod trace;
 pub(crate) mod vip;

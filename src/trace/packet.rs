@@ -1,0 +1,207 @@
+//! Packets to ask about: made from a 5-tuple, or read from a capture.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use etherparse::Ethernet2Header;
+use etherparse::PacketBuilder;
+use etherparse::PacketBuilderStep;
+use pcap_parser::Block;
+use pcap_parser::Linktype;
+use pcap_parser::PcapBlockOwned;
+use pcap_parser::PcapError;
+use pcap_parser::create_reader;
+
+use crate::addr::Protocol;
+
+/// Hops that a client's packet begins with.
+const HOPS: u8 = 64;
+
+/// Bytes of a capture that are read at once.
+const READ_AT_ONCE: usize = 1 << 20;
+
+/// A packet from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TracePacket {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Who sends it.
+    pub client: SocketAddr,
+    /// What it is sent to.
+    pub server: SocketAddr,
+    /// Of TCP: whether it opens a connection, or goes on with one.
+    pub syn: bool,
+    /// Bytes behind the TCP or UDP header.
+    pub payload: u16,
+}
+
+/// Why there is no frame to ask about. The text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TracePacketError {
+    /// Client and server speak different IP versions.
+    #[error("{client} and {server} are of different IP versions")]
+    Families {
+        /// The client's address.
+        client: IpAddr,
+        /// The server's.
+        server: IpAddr,
+    },
+    /// The packet would be longer than an IP packet can be.
+    #[error("{payload} bytes of payload make a packet that is longer than IP allows")]
+    TooLong {
+        /// What was asked for.
+        payload: u16,
+    },
+    /// The capture cannot be read.
+    #[error("{file}: {why}")]
+    Capture {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl TracePacket {
+    /// The packet in an Ethernet frame.
+    pub fn frame(&self) -> Result<Vec<u8>, TracePacketError> {
+        let Self { client, server, .. } = self;
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        match (client.ip(), server.ip()) {
+            (IpAddr::V4(client), IpAddr::V4(server)) => {
+                self.write(ethernet.ipv4(client.octets(), server.octets(), HOPS))
+            }
+            (IpAddr::V6(client), IpAddr::V6(server)) => {
+                self.write(ethernet.ipv6(client.octets(), server.octets(), HOPS))
+            }
+            (client, server) => Err(TracePacketError::Families { client, server }),
+        }
+    }
+
+    fn write(
+        &self,
+        ip: PacketBuilderStep<etherparse::IpHeaders>,
+    ) -> Result<Vec<u8>, TracePacketError> {
+        let (sport, dport) = (self.client.port(), self.server.port());
+        let payload = vec![0; self.payload.into()];
+        let mut frame = Vec::with_capacity(Ethernet2Header::LEN + payload.len() + 128);
+        let too_long = |_| TracePacketError::TooLong { payload: self.payload };
+        match self.protocol {
+            Protocol::Tcp => {
+                let tcp = ip.tcp(sport, dport, 1, u16::MAX);
+                let tcp = if self.syn { tcp.syn() } else { tcp.ack(1) };
+                tcp.write(&mut frame, &payload).map_err(too_long)?;
+            }
+            Protocol::Udp => ip.udp(sport, dport).write(&mut frame, &payload).map_err(too_long)?,
+        }
+        Ok(frame)
+    }
+
+    /// Reads a frame from a capture: pcap or pcapng, of Ethernet. The first is number 1, as in Wireshark.
+    pub fn read(file: &Path, number: u64) -> Result<Vec<u8>, TracePacketError> {
+        let error =
+            |why: String| TracePacketError::Capture { file: file.display().to_string(), why };
+        let input = File::open(file).map_err(|source| error(source.to_string()))?;
+        match find(input, number) {
+            Ok(Found::Frame { whole: true, bytes }) => Ok(bytes),
+            Ok(Found::Frame { whole: false, bytes }) => Err(error(format!(
+                "packet {number} was captured only in part ({} bytes); capture whole packets",
+                bytes.len()
+            ))),
+            Ok(Found::Only(count)) => {
+                Err(error(format!("has {count} packets, and no number {number}")))
+            }
+            Ok(Found::OtherLink) => Err(error("not a capture of Ethernet frames".to_owned())),
+            Err(why) => Err(error(why)),
+        }
+    }
+}
+
+enum Found {
+    Frame {
+        whole: bool,
+        bytes: Vec<u8>,
+    },
+    /// There are no more than so many.
+    Only(u64),
+    OtherLink,
+}
+
+/// A packet as a block holds it.
+struct Captured<'a> {
+    interface: u32,
+    length: u32,
+    data: &'a [u8],
+}
+
+/// Finds a packet of a capture.
+fn find(input: File, number: u64) -> Result<Found, String> {
+    let unusable = |error: PcapError<&[u8]>| match error {
+        PcapError::Incomplete(_) | PcapError::UnexpectedEof => "ends within a packet".to_owned(),
+        PcapError::ReadError => "cannot be read".to_owned(),
+        _ => "neither pcap nor pcapng".to_owned(),
+    };
+    let mut reader = match create_reader(READ_AT_ONCE, input) {
+        Ok(reader) => reader,
+        Err(error) => return Err(unusable(error)),
+    };
+    // Of pcap, which knows but one.
+    let mut links = Vec::new();
+    let mut count = 0;
+    loop {
+        let exhausted = reader.reader_exhausted();
+        let (used, block) = match reader.next() {
+            Ok(next) => next,
+            Err(PcapError::Eof) => return Ok(Found::Only(count)),
+            // What was read at once ends within a block.
+            Err(PcapError::Incomplete(_)) if !exhausted => {
+                reader.refill().map_err(unusable)?;
+                continue;
+            }
+            Err(error) => return Err(unusable(error)),
+        };
+        let captured = match block {
+            PcapBlockOwned::LegacyHeader(header) => {
+                links.push(header.network);
+                None
+            }
+            PcapBlockOwned::Legacy(packet) => {
+                Some(Captured { interface: 0, length: packet.origlen, data: packet.data })
+            }
+            PcapBlockOwned::NG(Block::SectionHeader(_)) => {
+                links.clear();
+                None
+            }
+            PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+                links.push(interface.linktype);
+                None
+            }
+            PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => Some(Captured {
+                interface: packet.if_id,
+                length: packet.origlen,
+                data: packet.data.get(..packet.caplen as usize).unwrap_or(packet.data),
+            }),
+            PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
+                let length = packet.data.len().min(packet.origlen as usize);
+                let data = packet.data.get(..length).unwrap_or_default();
+                Some(Captured { interface: 0, length: packet.origlen, data })
+            }
+            PcapBlockOwned::NG(_) => None,
+        };
+        if let Some(Captured { interface, length, data }) = captured {
+            count += 1;
+            if count == number {
+                return Ok(match links.get(interface as usize) {
+                    Some(&Linktype::ETHERNET) => {
+                        Found::Frame { whole: data.len() >= length as usize, bytes: data.to_vec() }
+                    }
+                    _ => Found::OtherLink,
+                });
+            }
+        }
+        reader.consume(used);
+    }
+}
