@@ -8,9 +8,10 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 LBCTL := $(TARGET_DIR)/release/lbctl
 BINARY = $(DESTDIR)$(PREFIX)/bin/lbctl
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
+HEADER = $(DESTDIR)$(PREFIX)/include/l4lb/chain.h
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 
-C_FILES := $(wildcard bpf/*.c include/l4lb/*.h tests/bench/*.c tests/bench/*.h)
+C_FILES := $(wildcard bpf/*.c include/l4lb/*.h tests/bench/*.c tests/bench/*.h tests/suite/chain/*.c examples/chain/*.c)
 SCRIPTS := .ci/run .ci/setup $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa examples/*.sh)
 CLANG_FORMAT := clang-format-19
 
@@ -64,9 +65,10 @@ format: ## Format Rust and C
 setup: ## Install the Debian or Ubuntu packages that all of this needs, if they are missing
 	@.ci/setup
 
-install: ## Install lbctl, units for systemd and an example configuration (PREFIX, DESTDIR)
+install: ## Install lbctl, chain.h, units for systemd and an example configuration (PREFIX, DESTDIR)
 	@test -x '$(LBCTL)' || { echo '$(LBCTL) is missing: make build' >&2; exit 1; }
 	install -D -m 755 '$(LBCTL)' '$(BINARY)'
+	install -D -m 644 include/l4lb/chain.h '$(HEADER)'
 	install -d '$(UNITS)'
 	for unit in $(notdir $(wildcard examples/systemd/*)); do \
 		sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/l4lb|$(SYSCONFDIR)/l4lb|' \
@@ -75,6 +77,6 @@ install: ## Install lbctl, units for systemd and an example configuration (PREFI
 	test -e '$(CONFIG)' || install -D -m 644 examples/l4lb.toml '$(CONFIG)'
 
 uninstall: ## Remove what install has installed, but for the configuration
-	rm -f '$(BINARY)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
+	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
 .PHONY: help demo test test-vm bench build check doc format setup install uninstall

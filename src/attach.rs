@@ -18,6 +18,7 @@ use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::PARTS;
 use crate::instance::pin_error;
+use crate::instance::remove_folder;
 use crate::instance::remove_pin;
 use crate::sys;
 
@@ -88,15 +89,23 @@ pub(crate) struct Change {
     name: String,
     ifindex: u32,
     before: Option<XdpMode>,
+    /// What was taken off it.
+    displaced: Option<(OwnedFd, XdpMode)>,
 }
 
 impl Change {
     /// Attaches as before. What goes wrong is a warning: that there is something to undo is the error.
     pub(crate) fn undo(&self, instance: &Instance, root: BorrowedFd<'_>) {
-        let Self { name, ifindex, before } = self;
-        let done = remove_link(&instance.link(name)).and_then(|()| match before {
-            Some(mode) => create(instance, root, name, *ifindex, *mode),
-            None => Ok(()),
+        let Self { name, ifindex, before, displaced } = self;
+        let done = remove_link(&instance.link(name)).and_then(|()| match (before, displaced) {
+            (Some(mode), _) => create(instance, root, name, *ifindex, *mode),
+            // A link that was detached cannot be attached again.
+            (None, Some((program, mode))) => {
+                sys::attach_without_link(program.as_fd(), *ifindex, *mode).map_err(|source| {
+                    Error::Attach { interface: name.clone(), mode: *mode, source }
+                })
+            }
+            (None, None) => Ok(()),
         });
         if let Err(error) = done {
             tracing::warn!("interface {name} is not as before: {error}");
@@ -105,13 +114,14 @@ impl Change {
 }
 
 /// Sees to it that the root program is attached to an interface, in this mode. If another mode is not
-/// possible, the old one stays.
+/// possible, the old one stays. A program that is none of ours is displaced if it is the one that may be.
 pub(crate) fn ensure_attached(
     instance: &Instance,
     root: BorrowedFd<'_>,
     name: &str,
     ifindex: u32,
     mode: XdpMode,
+    may_displace: Option<u32>,
 ) -> Result<Option<Change>> {
     follow_names(instance)?;
     let links = links(instance)?;
@@ -119,15 +129,27 @@ pub(crate) fn ensure_attached(
     // The name that its pin has, should the interface be renamed at this moment.
     let name = running.map_or(name, |(name, _)| name.as_str());
     let running = running.map(|(_, link)| link);
+    let mut foreign = None;
     match running {
-        None => refuse_foreign_program(instance, name, ifindex)?,
+        None => foreign = Foreign::find(instance, name, ifindex)?,
         Some(link) if mode == XdpMode::Auto || link.mode == Some(mode) => return Ok(None),
         Some(_) => {}
     }
     let before = running.and_then(|link| link.mode);
-    let change = Change { name: name.to_owned(), ifindex, before };
+    let mut change = Change { name: name.to_owned(), ifindex, before, displaced: None };
     // Both modes at once the kernel refuses. Without a running one, it is the link of an interface that is gone.
     remove_link(&instance.link(name))?;
+    if let Some(foreign) = foreign {
+        if may_displace != Some(foreign.id) {
+            return Err(foreign.refusal(instance));
+        }
+        let program = foreign.open()?;
+        foreign.take_off(program.as_fd()).map_err(|source| Error::Host {
+            operation: "take the program off the interface",
+            source,
+        })?;
+        change.displaced = Some((program, foreign.mode));
+    }
     if let Err(error) = create(instance, root, name, ifindex, mode) {
         change.undo(instance, root);
         return Err(error);
@@ -167,22 +189,62 @@ fn create_link(root: BorrowedFd<'_>, name: &str, ifindex: u32, mode: XdpMode) ->
     }
 }
 
-/// Finds out whose program is on an interface that is to be attached.
-pub(crate) fn refuse_foreign_program(instance: &Instance, name: &str, ifindex: u32) -> Result<()> {
-    let Ok(Some(attached)) = sys::attached(ifindex) else { return Ok(()) };
-    if let Some(owner) = owner(instance, ifindex) {
-        return Err(Error::OtherInstance { interface: name.to_owned(), owner });
+/// A program on an interface that is none of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Foreign {
+    pub(crate) interface: String,
+    ifindex: u32,
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    mode: XdpMode,
+    /// What holds it there; `None`: it was attached without.
+    link: Option<u32>,
+}
+
+impl Foreign {
+    /// Whose program is on an interface that is to be attached; an error, if it is another instance's.
+    pub(crate) fn find(instance: &Instance, name: &str, ifindex: u32) -> Result<Option<Self>> {
+        let Ok(Some(attached)) = sys::attached(ifindex) else { return Ok(None) };
+        if let Some(owner) = owner(instance, ifindex, attached.program) {
+            return Err(Error::OtherInstance { interface: name.to_owned(), owner });
+        }
+        let program = sys::program_by_id(attached.program)
+            .and_then(|program| sys::program_info(program.as_fd()))
+            .map_or_else(|_| "unknown".to_owned(), |info| info.name);
+        Ok(Some(Self {
+            interface: name.to_owned(),
+            ifindex,
+            id: attached.program,
+            name: program,
+            mode: attached.mode,
+            link: link_of(ifindex, attached.program),
+        }))
     }
-    let program = sys::program_by_id(attached.program)
-        .and_then(|program| sys::program_info(program.as_fd()))
-        .map_or_else(|_| "unknown".to_owned(), |info| info.name);
-    Err(Error::ForeignProgram {
-        interface: name.to_owned(),
-        program,
-        id: attached.program,
-        link: link_of(ifindex, attached.program),
-        instance: instance.name().to_owned(),
-    })
+
+    /// That it is in the way.
+    pub(crate) fn refusal(self, instance: &Instance) -> Error {
+        Error::ForeignProgram {
+            interface: self.interface,
+            program: self.name,
+            id: self.id,
+            link: self.link,
+            instance: instance.name().to_owned(),
+        }
+    }
+
+    /// The program itself.
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
+        let error = |source| Error::Host { operation: "open the program on an interface", source };
+        sys::program_by_id(self.id).map_err(error)
+    }
+
+    /// Takes it off the interface.
+    fn take_off(&self, program: BorrowedFd<'_>) -> std::io::Result<()> {
+        match self.link {
+            Some(link) => sys::link_detach(sys::link_by_id(link)?.as_fd()),
+            None => sys::detach_without_link(program, self.ifindex, self.mode),
+        }
+    }
 }
 
 /// The id of the link that holds a program on an interface; `None`: it was attached without.
@@ -194,15 +256,18 @@ fn link_of(ifindex: u32, program: u32) -> Option<u32> {
     LinkInfoIter::default().find(holds).map(|link| link.id)
 }
 
-/// The other instance that has a link to the interface.
-fn owner(instance: &Instance, ifindex: u32) -> Option<String> {
+/// The other instance that has a program on the interface. In another network namespace, the index may be another
+/// interface's.
+fn owner(instance: &Instance, ifindex: u32, program: u32) -> Option<String> {
     let siblings = std::fs::read_dir(instance.dir().parent()?).ok()?;
     siblings.filter_map(Result::ok).find_map(|sibling| {
         let name = sibling.file_name().into_string().ok()?;
         let links = std::fs::read_dir(sibling.path().join("link")).ok()?;
         let mut links = links.filter_map(|link| sys::pinned(&link.ok()?.path()).ok());
-        let has = links
-            .any(|link| sys::link_info(link.as_fd()).is_ok_and(|info| info.ifindex == ifindex));
+        let has = links.any(|link| {
+            sys::link_info(link.as_fd())
+                .is_ok_and(|info| (info.ifindex, info.program) == (ifindex, program))
+        });
         (has && name != instance.name()).then_some(name)
     })
 }
@@ -224,9 +289,12 @@ pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
             remove_pin(&instance.program(ROOT))?;
         }
         let Ok(entries) = std::fs::read_dir(instance.dir().join(part)) else { continue };
-        let remove = if part == "link" { remove_link } else { remove_pin };
-        for entry in entries.filter_map(Result::ok) {
-            remove(&entry.path())?;
+        for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+            match part {
+                "link" => remove_link(&path)?,
+                _ if path.is_dir() => remove_folder(&path)?,
+                _ => remove_pin(&path)?,
+            }
         }
     }
     Ok(())

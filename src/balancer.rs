@@ -6,30 +6,30 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
-
-use libbpf_rs::MapCore;
-use libbpf_rs::MapHandle;
 
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Mac;
 use crate::attach;
-use crate::attach::Change;
 use crate::attach::Link;
-use crate::attach::ensure_attached;
 use crate::attach::follow_names;
 use crate::attach::links;
-use crate::attach::refuse_foreign_program;
 use crate::attach::remove_all;
 use crate::attach::remove_link;
+use crate::chain;
+use crate::chain::Attaching;
 use crate::chain::Chain;
+use crate::chain::place;
+use crate::chain::refuse_foreign_programs;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Cpus;
 use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
 use crate::config::TableKind;
+use crate::config::XdpMode;
 use crate::cpus;
 use crate::dataplane::Dataplane;
 use crate::decap;
@@ -52,7 +52,6 @@ use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
 use crate::reason::event_count;
-use crate::sys;
 use crate::table::Table;
 use crate::tables::Tables;
 
@@ -70,6 +69,22 @@ pub enum OnUnresolved {
     Fail,
     /// A warning, where it was known before: its MAC stays. Else an error.
     KeepLast,
+}
+
+/// How a configuration is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ApplyOptions {
+    /// What a gateway means that does not answer.
+    pub on_unresolved: OnUnresolved,
+    /// The slot of the chain for the XDP program that an interface of the configuration has already; `None`:
+    /// that is an error.
+    pub adopt: Option<u32>,
+}
+
+impl From<OnUnresolved> for ApplyOptions {
+    fn from(on_unresolved: OnUnresolved) -> Self {
+        Self { on_unresolved, ..Self::default() }
+    }
 }
 
 /// A running balancer.
@@ -112,13 +127,13 @@ impl Balancer {
         Self::apply_with(instance, config, OnUnresolved::Fail)
     }
 
-    /// As [`Balancer::apply`], with a choice of what a gateway that does not answer means.
+    /// As [`Balancer::apply`], with options, or only a choice of what a gateway that does not answer means.
     pub fn apply_with(
         instance: &Instance,
         config: &Config,
-        on_unresolved: OnUnresolved,
+        options: impl Into<ApplyOptions>,
     ) -> Result<Plan> {
-        Self::apply_announced(instance, config, on_unresolved, |_| {})
+        Self::apply_announced(instance, config, options, |_| {})
     }
 
     /// As [`Balancer::apply_with`]; `announce` is shown the plan before programs and maps take memory, if
@@ -126,16 +141,19 @@ impl Balancer {
     pub fn apply_announced(
         instance: &Instance,
         config: &Config,
-        on_unresolved: OnUnresolved,
+        options: impl Into<ApplyOptions>,
         announce: impl FnOnce(&Plan),
     ) -> Result<Plan> {
+        let ApplyOptions { on_unresolved, adopt } = options.into();
         config.check()?;
         instance.check_host()?;
         let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
         if !instance.exists() {
             // What cannot work is found out before anything is created.
             let plan = make_plan(instance, config);
-            let fits = plan.and_then(|plan| refuse_foreign_programs(instance, &plan));
+            let fits = plan.and_then(|plan| {
+                refuse_foreign_programs(instance, &plan.steps.interfaces(), adopt)
+            });
             // Unless another command has begun to create it: what is in the way may be its work.
             if fits.is_err() && !instance.exists() {
                 fits?;
@@ -144,9 +162,9 @@ impl Balancer {
         let lock = instance.lock()?;
         let fresh = instance.is_empty(&lock);
         let done = make_plan(instance, config).and_then(|plan| {
-            refuse_foreign_programs(instance, &plan)?;
+            refuse_foreign_programs(instance, &plan.steps.interfaces(), adopt)?;
             if !plan.is_empty() {
-                carry_out(instance, &plan, announce)?;
+                carry_out(instance, &plan, adopt, announce)?;
             }
             Ok(plan)
         });
@@ -248,7 +266,7 @@ impl Balancer {
         let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
         if !plan.is_empty() {
-            carry_out(instance, &plan, |_| {})?;
+            carry_out(instance, &plan, None, |_| {})?;
         }
         Ok(plan)
     }
@@ -270,24 +288,24 @@ impl Balancer {
         Ok(cpus::warnings(auto, &tables, &receiving))
     }
 
-    /// Detaches the balancer and removes every pin of it. A chain that other programs use stays.
-    /// Whether there was anything to remove.
+    /// Takes the balancer out of the chain and removes every pin of it. If no other program needs the chain, the
+    /// root program leaves the interfaces, and nothing stays. Whether there was anything to remove.
     pub fn down(instance: &Instance) -> Result<bool> {
         instance.check_host()?;
         let Some(lock) = instance.lock_existing()? else { return Ok(false) };
-        if !decap::is_attached(instance) {
+        if !chain::is_needed_without(instance, PROGRAM) {
             remove_all(instance, lock)?;
             return Ok(true);
         }
-        let chain = Chain::open(instance)?;
-        chain.remove(consts::SLOT_BALANCER, PROGRAM)?;
+        let found = MAPS.iter().any(|name| instance.map(name).exists());
+        Chain::open(instance)?.remove_named(PROGRAM)?;
         for interface in running_interfaces(instance)?.into_values() {
             if let Some(pin) = interface.pin.filter(|_| !interface.needed_by_others) {
                 remove_link(&instance.link(&pin))?;
             }
         }
         remove_maps(instance)?;
-        Ok(true)
+        Ok(found)
     }
 }
 
@@ -341,21 +359,19 @@ fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
 
 /// The knobs of the program in the chain.
 pub(crate) fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
-    let slots = Chain::open(instance)?.slots()?;
-    let Some(Some(id)) = slots.get(consts::SLOT_BALANCER as usize) else { return Ok(None) };
-    let info = sys::program_by_id(*id)
-        .and_then(|program| sys::program_info(program.as_fd()))
-        .map_err(|source| Error::Host { operation: "ask the kernel about the balancer", source })?;
-    for id in info.maps {
-        let Ok(map) = MapHandle::from_map_id(id) else { continue };
-        if !map.name().to_string_lossy().ends_with(".rodata") {
-            continue;
-        }
-        let value = map.lookup(&0_u32.to_ne_bytes(), libbpf_rs::MapFlags::ANY).ok().flatten();
-        let offset = std::mem::offset_of!(abi::balancer_rodata, knobs);
-        return Ok(value.and_then(|bytes| abi::from_bytes(bytes.get(offset..)?)));
-    }
-    Ok(None)
+    let chain = Chain::open(instance)?;
+    let Some(slot) = chain.slot_of(PROGRAM)? else { return Ok(None) };
+    let Some(Some(id)) = chain.slots()?.get(slot as usize).copied() else { return Ok(None) };
+    let offset = std::mem::offset_of!(abi::balancer_rodata, knobs);
+    let rodata = place::rodata(id)?;
+    Ok(rodata.and_then(|bytes| abi::from_bytes(bytes.get(offset..)?)))
+}
+
+/// Loads the running program once more, for another place of the chain.
+pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<Option<OwnedFd>> {
+    let Some(knobs) = running_knobs(instance)? else { return Ok(None) };
+    let knobs = abi::knobs { build: consts::OBJECT_HASH, ..knobs };
+    Ok(Some(object::load_balancer(Some(instance), place, &knobs)?.program))
 }
 
 /// The tables of a program with these knobs.
@@ -367,13 +383,14 @@ fn read_tables(dataplane: &Dataplane, knobs: Option<&abi::knobs>) -> Result<(Tab
 
 /// The links of an instance, before entries are known.
 fn running_interfaces(instance: &Instance) -> Result<BTreeMap<String, RunningInterface>> {
-    let others = decap::interfaces(instance)?;
+    let decap = decap::interfaces(instance)?;
+    let others = !chain::others(instance).is_empty();
     let running = |link: Link| RunningInterface {
         pin: Some(link.pin),
         attached: link.ifindex,
         mode: link.mode,
         entry: None,
-        needed_by_others: link.ifindex.is_some_and(|ifindex| others.contains(&ifindex)),
+        needed_by_others: link.ifindex.is_some_and(|ifindex| others || decap.contains(&ifindex)),
     };
     Ok(links(instance)?.into_iter().map(|(name, link)| (name, running(link))).collect())
 }
@@ -382,6 +399,23 @@ fn running_interfaces(instance: &Instance) -> Result<BTreeMap<String, RunningInt
 pub(crate) fn served_interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
     let Some(dataplane) = open_dataplane(instance)? else { return Ok(BTreeSet::new()) };
     Ok(dataplane.read_interfaces()?.into_iter().map(|entry| entry.ifindex).collect())
+}
+
+/// Finds out whether the balancer's configuration has the interface in another mode.
+pub(crate) fn refuse_other_mode(
+    instance: &Instance,
+    interface: &str,
+    ifindex: u32,
+    mode: XdpMode,
+) -> Result<()> {
+    let running = links(instance)?.into_values().find(|link| link.ifindex == Some(ifindex));
+    let runs = running.and_then(|link| link.mode);
+    match runs.filter(|runs| ![*runs, XdpMode::Auto].contains(&mode)) {
+        Some(runs) if served_interfaces(instance)?.contains(&ifindex) => {
+            Err(Error::ModeOfBalancer { interface: interface.to_owned(), runs })
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn read_interfaces(
@@ -419,7 +453,10 @@ pub(crate) fn read_interfaces(
 }
 
 fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
-    let Some(dataplane) = open_dataplane(instance)? else {
+    let chain = Chain::open_existing(instance)?;
+    let home = chain.as_ref().map(|chain| chain.home(PROGRAM, consts::SLOT_BALANCER));
+    let slot = home.transpose()?.map_or(consts::SLOT_BALANCER, |(slot, _)| slot);
+    let (Some(dataplane), Some(chain)) = (open_dataplane(instance)?, chain) else {
         let interfaces = running_interfaces(instance)?;
         return Ok(Snapshot { interfaces, ..Snapshot::default() });
     };
@@ -429,7 +466,7 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     let (tables, others) = read_tables(&dataplane, knobs.as_ref())?;
     Ok(Snapshot {
         knobs,
-        in_place: Chain::open(instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)?,
+        in_place: chain.in_place(slot, PROGRAM)? && chain.is_settled()?,
         control,
         tables,
         shared_table: dataplane.has_shared_table()?,
@@ -505,30 +542,26 @@ fn last_known(
     Ok((last, format!("{error}; until then what was last known stays")))
 }
 
-/// Finds out whose program is on an interface that is to be attached.
-fn refuse_foreign_programs(instance: &Instance, plan: &Plan) -> Result<()> {
-    let running = links(instance)?;
-    let ours = |ifindex| running.values().any(|link| link.ifindex == Some(ifindex));
-    let new = plan.steps.attach.iter().filter(|interface| !ours(interface.ifindex));
-    new.into_iter().try_for_each(|interface| {
-        refuse_foreign_program(instance, &interface.config.name, interface.ifindex)
-    })
-}
-
-fn carry_out(instance: &Instance, plan: &Plan, announce: impl FnOnce(&Plan)) -> Result<()> {
+fn carry_out(
+    instance: &Instance,
+    plan: &Plan,
+    adopt: Option<u32>,
+    announce: impl FnOnce(&Plan),
+) -> Result<()> {
     let steps = &plan.steps;
     let chain = Chain::open_or_create(instance)?;
+    if adopt.is_some() {
+        chain.settle()?;
+    }
     follow_names(instance)?;
     // First what is most likely to fail: an interface without an entry passes its packets on.
-    let mut changes = Vec::new();
-    let done = attach_all(instance, &chain, &steps.attach, &mut changes).and_then(|()| {
+    let mut attaching = Attaching::default();
+    let done = attaching.attach(instance, &chain, &steps.interfaces(), adopt).and_then(|()| {
         announce(plan);
         program(instance, &chain, steps)
     });
     if done.is_err() {
-        for change in &changes {
-            change.undo(instance, chain.root());
-        }
+        attaching.undo(instance, &chain);
     }
     done.map_err(|error| match &plan.memory {
         Some(memory) => memory.explain(error),
@@ -536,32 +569,20 @@ fn carry_out(instance: &Instance, plan: &Plan, announce: impl FnOnce(&Plan)) -> 
     })
 }
 
-/// Attaches to interfaces, and notes what it takes to undo it.
-fn attach_all(
-    instance: &Instance,
-    chain: &Chain,
-    interfaces: &[ResolvedInterface],
-    changes: &mut Vec<Change>,
-) -> Result<()> {
-    for ResolvedInterface { config, ifindex, .. } in interfaces {
-        let InterfaceConfig { name, xdp_mode, .. } = config;
-        changes.extend(ensure_attached(instance, chain.root(), name, *ifindex, *xdp_mode)?);
-    }
-    Ok(())
-}
-
 /// Loads the program and writes the maps.
 fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
     if open_dataplane(instance)?.is_none() {
         remove_maps(instance)?;
     }
+    let (slot, place) = chain.home(PROGRAM, consts::SLOT_BALANCER)?;
     let loaded = steps
         .replace_program
-        .then(|| object::load_balancer(Some(instance), &steps.knobs))
+        .then(|| object::load_balancer(Some(instance), place, &steps.knobs))
         .transpose()?;
     let dataplane = Dataplane::open(instance)?;
     let before = dataplane.read_interfaces()?;
-    let done = write(&dataplane, chain, steps, loaded.as_ref());
+    let loaded = loaded.as_ref().map(|loaded| (slot, loaded));
+    let done = write(&dataplane, chain, steps, loaded);
     if done.is_err() {
         for entry in &steps.entries {
             match before.iter().find(|before| before.ifindex == entry.ifindex) {
@@ -586,7 +607,7 @@ fn write(
     dataplane: &Dataplane,
     chain: &Chain,
     steps: &Steps,
-    loaded: Option<&Loaded>,
+    loaded: Option<(u32, &Loaded)>,
 ) -> Result<()> {
     for entry in &steps.entries {
         let name = attach::interface_name(entry.ifindex).unwrap_or_default();
@@ -595,8 +616,8 @@ fn write(
     let running = &steps.running_tables;
     let tables = steps.tables.as_ref().unwrap_or(running);
     dataplane.prepare_tables(running, tables, &steps.knobs.table_secret, &steps.nodes)?;
-    if let Some(loaded) = loaded {
-        chain.put(consts::SLOT_BALANCER, loaded.program.as_fd(), PROGRAM)?;
+    if let Some((slot, loaded)) = loaded {
+        chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
     }
     if steps.tables.is_some() || steps.stray_tables {
         dataplane.remove_tables_but(tables)?;

@@ -1,160 +1,427 @@
-//! The chain: the programs that share an interface, run in slot order by the root program.
+//! The chain: the programs that share the interfaces of an instance, run in the order of their slots.
 //!
-//! `include/l4lb/chain.h` is the contract for the programs; this is the control side of it.
+//! `include/l4lb/chain.h` is the contract for the programs; this is the control side of it. The balancer,
+//! decapsulation and captures are in the chain like any other program.
+//!
+//! ```no_run
+//! use l4lb::Instance;
+//! use l4lb::chain;
+//!
+//! # fn main() -> l4lb::Result<()> {
+//! let instance = Instance::default();
+//! let options = chain::InsertOptions { interfaces: vec!["eth0".to_owned()], ..Default::default() };
+//! chain::insert(&instance, 4, "drop_list.bpf.o".as_ref(), &options)?;
+//! for program in chain::list(&instance)? {
+//!     println!("{}: {} (id {})", program.slot, program.name, program.id);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod adopt;
+mod error;
+mod list;
+mod object;
+pub(crate) mod place;
+mod slots;
+
+use std::collections::BTreeSet;
+use std::fmt;
 use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::str::FromStr;
 
-use crate::abi::consts::CHAIN_SLOTS;
-use crate::attach::ROOT;
-use crate::attach::remove_pins;
+use nix::sys::statfs::BPF_FS_MAGIC;
+use nix::sys::statfs::statfs;
+
+use crate::abi::consts;
+use crate::attach;
+use crate::balancer;
+pub(crate) use crate::chain::adopt::Attaching;
+pub(crate) use crate::chain::adopt::refuse_foreign_programs;
+pub use crate::chain::error::ChainError;
+pub use crate::chain::list::Origin;
+pub use crate::chain::list::SlotStatus;
+pub use crate::chain::list::list;
+use crate::chain::object::Object;
+use crate::chain::object::Objects;
+pub(crate) use crate::chain::slots::Chain;
+use crate::config::XdpMode;
+use crate::decap;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::instance::pin_error;
+use crate::instance::Lock;
 use crate::instance::remove_pin;
-use crate::maps::Map;
-use crate::maps::ProgramArray;
-use crate::object;
+use crate::netlink;
+use crate::object as own;
 use crate::sys;
 
-/// Where a program is pinned before it takes the place of another. The bpf filesystem takes no dots.
-fn replacement(name: &str) -> String {
-    format!("{name}-next")
+/// Name of the pin of what captures run.
+const XDPDUMP: &str = "xdpdump";
+
+/// The programs of this project, and the slots that they go to. Others do not get these places.
+pub(crate) const OWN: [(&str, u32); 3] = [
+    (XDPDUMP, consts::SLOT_XDPDUMP),
+    (balancer::PROGRAM, consts::SLOT_BALANCER),
+    (decap::PROGRAM, consts::SLOT_DECAP),
+];
+
+/// The slot that one of our programs goes to.
+pub(crate) fn own_slot(name: &str) -> Option<u32> {
+    OWN.iter().find(|(own, _)| *own == name).map(|(_, slot)| *slot)
 }
 
-/// The chain of an instance.
-#[derive(Debug)]
-pub(crate) struct Chain {
-    instance: Instance,
-    root: OwnedFd,
-    programs: ProgramArray,
-    next: Map<u32, u32>,
+/// The programs of others that are in the chain.
+pub(crate) fn others(instance: &Instance) -> BTreeSet<String> {
+    let mut names = slots::programs(instance);
+    names.retain(|name| own_slot(name).is_none());
+    names
 }
 
-impl Chain {
-    /// Opens the chain, loading the root program where there is none.
-    pub(crate) fn open_or_create(instance: &Instance) -> Result<Self> {
-        let pin = instance.program(ROOT);
-        if pin.exists() {
-            return Self::open(instance);
+/// Whether programs besides this one need the chain. A capture by itself does not.
+pub(crate) fn is_needed_without(instance: &Instance, name: &str) -> bool {
+    slots::programs(instance).iter().any(|other| other != name && other != XDPDUMP)
+}
+
+/// Slots that programs other than captures may have.
+fn check_slot(slot: u32, what: &'static str) -> Result<()> {
+    if (1..consts::CHAIN_SLOTS).contains(&slot) {
+        return Ok(());
+    }
+    Err(ChainError::NoSlot { slot, what }.into())
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.len() > 64
+        || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+        || !name.chars().all(fits)
+    {
+        return Err(ChainError::Name(name.to_owned()).into());
+    }
+    if name == attach::ROOT || own_slot(name).is_some() {
+        return Err(ChainError::OwnName(name.to_owned()).into());
+    }
+    Ok(())
+}
+
+/// How a program is put into the chain. The default is by the name of its file, on the interfaces that the
+/// instance has.
+#[derive(Clone, Debug, Default)]
+pub struct InsertOptions {
+    /// What it is to be called; `None`: as its file, up to the first dot.
+    pub name: Option<String>,
+    /// Which program of an object with several, by its C function.
+    pub program: Option<String>,
+    /// Interfaces that the root program is attached to, if it is not yet.
+    pub interfaces: Vec<String>,
+    /// How it is attached to these.
+    pub mode: XdpMode,
+    /// The slot for the program that such an interface has already; `None`: that is an error.
+    pub adopt: Option<u32>,
+}
+
+/// Which program of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one in this slot.
+    Slot(u32),
+    /// The one of this name.
+    Name(String),
+}
+
+impl FromStr for Which {
+    type Err = std::convert::Infallible;
+
+    /// A number is a slot: names begin with a letter.
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Slot))
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slot(slot) => write!(f, "in slot {slot}"),
+            Self::Name(name) => write!(f, "'{name}'"),
         }
-        remove_pins(instance)?;
-        let root = object::load_root(instance)?;
-        let chain = Self {
-            instance: instance.clone(),
-            root,
-            programs: ProgramArray::open(&instance.map("chain"))?,
-            next: Map::open(&instance.map("chain_next"))?,
+    }
+}
+
+/// What is to be inserted.
+enum Source {
+    Object(Object),
+    Pinned(OwnedFd),
+}
+
+impl Source {
+    fn open(path: &Path, program: Option<&str>) -> Result<Self> {
+        if statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
+            let program = sys::pinned(path)
+                .map_err(|source| ChainError::Read { path: path.to_owned(), source })?;
+            return Ok(Self::Pinned(program));
+        }
+        Object::read(path, program).map(Self::Object)
+    }
+}
+
+/// Puts a program into a slot of the chain: one of an object file that was built against
+/// `include/l4lb/chain.h`, or a pinned one that follows the contract and shares this chain's maps.
+///
+/// If a program of the name is in this slot, it is replaced in one step; an object's maps are those of the
+/// program before. Else the slot must be empty. Slots are 1 to 15: captures have slot 0.
+///
+/// Errors leave the chain as it was.
+pub fn insert(
+    instance: &Instance,
+    slot: u32,
+    source: &Path,
+    options: &InsertOptions,
+) -> Result<SlotStatus> {
+    instance.check_host()?;
+    check_slot(slot, "programs")?;
+    let name = options.name.clone().unwrap_or_else(|| default_name(source));
+    check_name(&name)?;
+    let program = Source::open(source, options.program.as_deref())?;
+    let interfaces: Vec<_> = options
+        .interfaces
+        .iter()
+        .map(|name| Ok((name.as_str(), netlink::link_blocking(name)?.index, options.mode)))
+        .collect::<Result<_>>()?;
+    if !instance.exists() {
+        // As in `Balancer::apply`.
+        let fits = refuse_foreign_programs(instance, &interfaces, options.adopt);
+        if fits.is_err() && !instance.exists() {
+            fits?;
+        }
+    }
+    let lock = instance.lock()?;
+    let fresh = instance.is_empty(&lock);
+    let done = insert_locked(instance, slot, &name, &program, &interfaces, options.adopt);
+    if fresh && done.is_err() {
+        attach::remove_all(instance, lock)?;
+    }
+    done?;
+    list::find(instance, &name)
+}
+
+fn default_name(source: &Path) -> String {
+    let file = source.file_name().unwrap_or_default().to_string_lossy();
+    file.split('.').next().unwrap_or_default().to_owned()
+}
+
+fn insert_locked(
+    instance: &Instance,
+    slot: u32,
+    name: &str,
+    source: &Source,
+    interfaces: &[(&str, u32, XdpMode)],
+    adopt: Option<u32>,
+) -> Result<()> {
+    if interfaces.is_empty() && attach::links(instance)?.is_empty() {
+        return Err(ChainError::NoInterface { instance: instance.name().to_owned() }.into());
+    }
+    for (interface, ifindex, mode) in interfaces {
+        balancer::refuse_other_mode(instance, interface, *ifindex, *mode)?;
+    }
+    let chain = Chain::open_or_create(instance)?;
+    chain.settle()?;
+    chain.refuse_taken(slot, name)?;
+    let running = chain.slot_of(name)?;
+    if let Some(slot) = running.filter(|running| *running != slot) {
+        return Err(ChainError::NameTaken { name: name.to_owned(), slot }.into());
+    }
+    if adopt == Some(slot) {
+        let what = "the program that is taken over as well as the one that is inserted";
+        return Err(ChainError::NoSlot { slot, what }.into());
+    }
+    refuse_foreign_programs(instance, interfaces, adopt)?;
+    let objects = Objects::new(instance);
+    let mut attaching = Attaching::default();
+    let done = load(instance, &chain, slot, name, source).and_then(|(program, maps)| {
+        attaching.attach(instance, &chain, interfaces, adopt)?;
+        chain.put_settled(slot, program.as_fd(), name)?;
+        if let Source::Pinned(_) = source {
+            // What a program of the name was loaded from before is not what runs now.
+            remove_pin(&instance.object(name))?;
+        }
+        objects.remove_maps_but(name, &maps)
+    });
+    if done.is_err() {
+        attaching.undo(instance, &chain);
+        chain.settle()?;
+    }
+    done
+}
+
+/// Loads what is to be in the slot, or checks that it can be; and the names of its maps.
+fn load(
+    instance: &Instance,
+    chain: &Chain,
+    slot: u32,
+    name: &str,
+    source: &Source,
+) -> Result<(OwnedFd, BTreeSet<String>)> {
+    match source {
+        Source::Object(object) => {
+            let place = match chain.place_in(slot)? {
+                Some(place) => place,
+                None => chain.free_place(slot, name)?,
+            };
+            Objects::new(instance).keep(name, object)?;
+            object.load(instance, name, place, None)
+        }
+        Source::Pinned(program) => {
+            let program = own::clone_fd(program.as_fd())?;
+            check_pinned(chain, name, &program)?;
+            Ok((program, BTreeSet::new()))
+        }
+    }
+}
+
+/// Whether a program that somebody else has loaded follows the contract.
+fn check_pinned(chain: &Chain, name: &str, program: &OwnedFd) -> Result<()> {
+    let misfit = |why: String| ChainError::Misfit { program: name.to_owned(), why };
+    let Ok(info) = sys::program_info(program.as_fd()) else {
+        return Err(misfit("the pin is no program".to_owned()).into());
+    };
+    if !info.is_xdp {
+        return Err(misfit("it is no XDP program".to_owned()).into());
+    }
+    if let Some(why) = place::misfit(program.as_fd())? {
+        return Err(misfit(why).into());
+    }
+    if !chain.map_ids()?.iter().all(|map| info.maps.contains(map)) {
+        let why = "it does not use the maps 'chain' and 'chain_next' of this instance; whoever loads it \
+                   shares them (l4lb/chain.h), or 'lbctl chain insert' loads its object";
+        return Err(misfit(why.to_owned()).into());
+    }
+    let place = place::of(info.id)?.filter(|place| *place < consts::CHAIN_SLOTS);
+    let Some(place) = place else {
+        let why = format!(
+            "its l4lb_slot cannot be read, or is none: whoever loads it sets that to a number below {}, with BTF",
+            consts::CHAIN_SLOTS
+        );
+        return Err(misfit(why).into());
+    };
+    if let Some((own, _)) = OWN.iter().find(|(_, slot)| *slot == place) {
+        let (name, holder) = (name.to_owned(), (*own).to_owned());
+        return Err(ChainError::PlaceTaken { name, place, holder }.into());
+    }
+    chain.refuse_taken_place(place, name)
+}
+
+/// Opens the chain of an instance to change it; and the program that is meant, with its slot.
+fn open(instance: &Instance, which: &Which) -> Result<(Chain, String, u32)> {
+    let missing = || ChainError::NoSuchProgram(which.to_string());
+    let chain = Chain::open_existing(instance)?.ok_or_else(missing)?;
+    chain.settle()?;
+    let found = match which {
+        Which::Name(name) => chain.slot_of(name)?.map(|slot| (name.clone(), slot)),
+        Which::Slot(slot) => {
+            let id = chain.slots()?.get(*slot as usize).copied().flatten();
+            let mut names = chain.names()?;
+            id.and_then(|id| names.remove(&id)).map(|name| (name, *slot))
+        }
+    };
+    let (name, slot) = found.ok_or_else(missing)?;
+    Ok((chain, name, slot))
+}
+
+/// Takes a program of somebody else out of the chain, and its maps with it. If it was the last one, the root
+/// program leaves the interfaces, too. Returns its name.
+pub fn remove(instance: &Instance, which: &Which) -> Result<String> {
+    instance.check_host()?;
+    let Some(lock) = instance.lock_existing()? else {
+        return Err(ChainError::NoSuchProgram(which.to_string()).into());
+    };
+    let (chain, name, slot) = open(instance, which)?;
+    let command = match name.as_str() {
+        balancer::PROGRAM => Some("lbctl down"),
+        decap::PROGRAM => Some("lbctl decap detach"),
+        _ => None,
+    };
+    if let Some(command) = command {
+        return Err(ChainError::OwnProgram { name, command }.into());
+    }
+    if !is_needed_without(instance, &name) {
+        attach::remove_all(instance, lock)?;
+        return Ok(name);
+    }
+    chain.remove(slot, &name)?;
+    leave_interfaces(instance, &lock)?;
+    Ok(name)
+}
+
+/// Leaves the interfaces that nobody needs.
+fn leave_interfaces(instance: &Instance, _lock: &Lock) -> Result<()> {
+    if !others(instance).is_empty() {
+        return Ok(());
+    }
+    let mut needed = balancer::served_interfaces(instance)?;
+    needed.extend(decap::interfaces(instance)?);
+    for link in attach::links(instance)?.into_values() {
+        if !link.ifindex.is_some_and(|ifindex| needed.contains(&ifindex)) {
+            attach::remove_link(&instance.link(&link.pin))?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings a program to another slot, which must be empty.
+///
+/// No packet misses a program that this library has loaded; one that is under way just then may meet it twice.
+/// A program that somebody else has loaded cannot be copied: if others lie between the slots, packets pass by
+/// it for some milliseconds, of which a warning is logged.
+pub fn relocate(instance: &Instance, which: &Which, slot: u32) -> Result<SlotStatus> {
+    instance.check_host()?;
+    check_slot(slot, "programs")?;
+    let Some(_lock) = instance.lock_existing()? else {
+        return Err(ChainError::NoSuchProgram(which.to_string()).into());
+    };
+    let (chain, name, from) = open(instance, which)?;
+    if name == XDPDUMP {
+        return Err(ChainError::Capture(name).into());
+    }
+    if from != slot {
+        chain.refuse_taken(slot, &name)?;
+        let program = chain.program(&name)?;
+        let copy = if chain.is_beside(from, slot)? {
+            None
+        } else {
+            copy(instance, &chain, &name, slot, &program)?
         };
-        chain.relink(None)?;
-        sys::pin(chain.root.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
-        Ok(chain)
-    }
-
-    /// Opens the chain of an instance that has one.
-    pub(crate) fn open(instance: &Instance) -> Result<Self> {
-        let pin = instance.program(ROOT);
-        Ok(Self {
-            instance: instance.clone(),
-            root: sys::pinned(&pin).map_err(|source| pin_error("open", &pin, source))?,
-            programs: ProgramArray::open(&instance.map("chain"))?,
-            next: Map::open(&instance.map("chain_next"))?,
-        })
-    }
-
-    /// The program that is attached to interfaces.
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
-    /// The kernel's id of the program in each slot.
-    pub(crate) fn slots(&self) -> Result<Vec<Option<u32>>> {
-        (0..CHAIN_SLOTS).map(|slot| Ok(self.programs.id_at(slot)?)).collect()
-    }
-
-    /// Puts a program into a slot, replacing what is there in one step, and pins it under `name`.
-    ///
-    /// Interrupted at any point, the slot holds the old program or the new one, and the pin may lag
-    /// behind; [`Self::in_place`] tells.
-    pub(crate) fn put(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
-        let pin = self.instance.program(name);
-        let new = self.instance.program(&replacement(name));
-        remove_pin(&new)?;
-        sys::pin(program, &new).map_err(|source| pin_error("pin", &new, source))?;
-        self.programs.set(slot, program)?;
-        self.relink(None)?;
-        sys::write_point();
-        std::fs::rename(&new, &pin).map_err(|source| pin_error("rename", &new, source))
-    }
-
-    /// Whether the slot holds the program that is pinned under `name`, and leads to it.
-    pub(crate) fn in_place(&self, slot: u32, name: &str) -> Result<bool> {
-        let pin = self.instance.program(name);
-        if !pin.exists() || self.instance.program(&replacement(name)).exists() {
-            return Ok(false);
+        match copy {
+            Some(copy) => chain.put_copy(copy.as_fd(), &name, slot)?,
+            None => chain.shift(from, program.as_fd(), slot)?,
         }
-        let info = sys::pinned(&pin)
-            .and_then(|program| sys::program_info(program.as_fd()))
-            .map_err(|source| pin_error("open", &pin, source))?;
-        let slots = self.slots()?;
-        Ok(slots.get(slot as usize) == Some(&Some(info.id)) && self.is_linked(&slots)?)
     }
-
-    /// Takes a program out of its slot and removes its pin.
-    pub(crate) fn remove(&self, slot: u32, name: &str) -> Result<()> {
-        self.relink(Some(slot))?;
-        self.programs.remove(slot)?;
-        remove_pin(&self.instance.program(name))?;
-        remove_pin(&self.instance.program(&replacement(name)))
-    }
-
-    /// Points every place of the chain at the next slot that holds a program, leaving out `without`.
-    fn relink(&self, without: Option<u32>) -> Result<()> {
-        let mut slots = self.slots()?;
-        if let Some(slot) = without.and_then(|slot| slots.get_mut(slot as usize)) {
-            *slot = None;
-        }
-        for (at, next) in next_slots(&slots) {
-            if self.next.get(&at)? != Some(next) {
-                self.next.set(&at, &next)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_linked(&self, slots: &[Option<u32>]) -> Result<bool> {
-        for (at, next) in next_slots(slots) {
-            if self.next.get(&at)? != Some(next) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
+    list::find(instance, &name)
 }
 
-/// For each place of the chain (0: the root, slot + 1: a slot) the next slot that holds a program.
-fn next_slots(slots: &[Option<u32>]) -> Vec<(u32, u32)> {
-    let filled = |slot: &u32| slots.get(*slot as usize).is_some_and(Option::is_some);
-    (0..=CHAIN_SLOTS)
-        .map(|at| (at, (at..CHAIN_SLOTS).find(filled).unwrap_or(CHAIN_SLOTS)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::CHAIN_SLOTS;
-    use super::next_slots;
-
-    #[test]
-    fn empty_slots_are_skipped() {
-        let mut slots = vec![None; CHAIN_SLOTS as usize];
-        assert!(next_slots(&slots).iter().all(|(_, next)| *next == CHAIN_SLOTS));
-        slots[3] = Some(7);
-        slots[15] = Some(8);
-        let next: Vec<u32> = next_slots(&slots).into_iter().map(|(_, next)| next).collect();
-        assert_eq!(next[0..=3], [3; 4]);
-        assert_eq!(next[4..=15], [15; 12]);
-        assert_eq!(next[16], CHAIN_SLOTS);
+/// Loads a program once more, for a place of its own; `None`: only whoever loaded it could.
+fn copy(
+    instance: &Instance,
+    chain: &Chain,
+    name: &str,
+    slot: u32,
+    running: &OwnedFd,
+) -> Result<Option<OwnedFd>> {
+    let place = chain.free_place(slot, name)?;
+    let program = match name {
+        balancer::PROGRAM => balancer::load_copy(instance, place)?,
+        decap::PROGRAM => Some(own::load_decap(Some(instance), place)?.program),
+        _ => match Objects::new(instance).read(name)? {
+            Some(object) => Some(object.load(instance, name, place, Some(running.as_fd()))?.0),
+            None => None,
+        },
+    };
+    if program.is_none() {
+        tracing::warn!(
+            "'{name}' was loaded by somebody else and cannot be copied: packets pass by it while it moves, for \
+             some milliseconds"
+        );
     }
+    Ok(program)
 }

@@ -13,7 +13,10 @@ use crate::abi;
 use crate::abi::consts;
 use crate::attach;
 use crate::balancer;
+use crate::chain;
+use crate::chain::Attaching;
 use crate::chain::Chain;
+use crate::chain::refuse_foreign_programs;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
@@ -27,7 +30,7 @@ use crate::reason;
 use crate::stats::Count;
 
 /// Name of the decapsulation program's pin.
-const PROGRAM: &str = "decap";
+pub(crate) const PROGRAM: &str = "decap";
 
 /// The pins of its maps.
 const MAPS: [&str; 3] = ["decap_addresses", "decap_owners", "decap_states"];
@@ -93,11 +96,14 @@ fn addresses_of(interface: &str) -> Result<BTreeSet<IpAddr>> {
 
 /// Decapsulates packets that come in by an interface for these outer destinations; none: for the
 /// interface's own addresses. Called again for an interface, it replaces what was asked for before.
+///
+/// A program that the interface has already is an error; with `adopt`, it goes into that slot of the chain.
 pub fn attach(
     instance: &Instance,
     interface: &str,
     mode: XdpMode,
     addresses: &[IpAddr],
+    adopt: Option<u32>,
 ) -> Result<DecapStatus> {
     instance.check_host()?;
     let link = netlink::link_blocking(interface)?;
@@ -111,14 +117,14 @@ pub fn attach(
     }
     if !instance.exists() {
         // As in `Balancer::apply`.
-        let fits = attach::refuse_foreign_program(instance, interface, link.index);
+        let fits = refuse_foreign_programs(instance, &[(interface, link.index, mode)], adopt);
         if fits.is_err() && !instance.exists() {
             fits?;
         }
     }
     let lock = instance.lock()?;
     let fresh = instance.is_empty(&lock);
-    let done = carry_out(instance, interface, link.index, mode, &addresses);
+    let done = carry_out(instance, (interface, link.index, mode), &addresses, adopt);
     if let Err(error) = done {
         if fresh {
             attach::remove_all(instance, lock)?;
@@ -130,23 +136,20 @@ pub fn attach(
 
 fn carry_out(
     instance: &Instance,
-    interface: &str,
-    ifindex: u32,
-    mode: XdpMode,
+    (interface, ifindex, mode): (&str, u32, XdpMode),
     addresses: &BTreeSet<IpAddr>,
+    adopt: Option<u32>,
 ) -> Result<()> {
-    let served = balancer::served_interfaces(instance)?;
-    let running = attach::links(instance)?.into_values().find(|link| link.ifindex == Some(ifindex));
-    let runs =
-        running.and_then(|link| link.mode).filter(|runs| ![*runs, XdpMode::Auto].contains(&mode));
-    if let Some(runs) = runs.filter(|_| served.contains(&ifindex)) {
-        return Err(Error::ModeOfBalancer { interface: interface.to_owned(), runs });
-    }
+    balancer::refuse_other_mode(instance, interface, ifindex, mode)?;
     let chain = Chain::open_or_create(instance)?;
-    let change = attach::ensure_attached(instance, chain.root(), interface, ifindex, mode)?;
-    let done = program(instance, &chain, ifindex, addresses);
-    if let (Err(_), Some(change)) = (&done, change) {
-        change.undo(instance, chain.root());
+    chain.settle()?;
+    chain.home(PROGRAM, consts::SLOT_DECAP)?;
+    let mut attaching = Attaching::default();
+    let done = attaching
+        .attach(instance, &chain, &[(interface, ifindex, mode)], adopt)
+        .and_then(|()| program(instance, &chain, ifindex, addresses));
+    if done.is_err() {
+        attaching.undo(instance, &chain);
     }
     done
 }
@@ -158,10 +161,11 @@ fn program(
     ifindex: u32,
     addresses: &BTreeSet<IpAddr>,
 ) -> Result<()> {
-    let loaded = object::load_decap(Some(instance))?;
+    let (slot, place) = chain.home(PROGRAM, consts::SLOT_DECAP)?;
+    let loaded = object::load_decap(Some(instance), place)?;
     let attached = attach::links(instance)?.into_values().filter_map(|link| link.ifindex).collect();
     set_owners(instance, &attached, ifindex, addresses)?;
-    chain.put(consts::SLOT_DECAP, loaded.program.as_fd(), PROGRAM)
+    chain.put(slot, loaded.program.as_fd(), PROGRAM)
 }
 
 /// Stops decapsulating on an interface, or on all. Whether there was anything to stop.
@@ -173,10 +177,11 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
         .into_iter()
         .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
 
+    let stays = !chain::others(instance).is_empty();
     let kept = others.values().filter_map(|link| link.ifindex).collect();
     let mut found = set_owners(instance, &kept, 0, &BTreeSet::new())?;
     for link in asked.into_values() {
-        if !link.ifindex.is_some_and(|ifindex| served.contains(&ifindex)) {
+        if !stays && !link.ifindex.is_some_and(|ifindex| served.contains(&ifindex)) {
             attach::remove_link(&instance.link(&link.pin))?;
             found = true;
         }
@@ -226,10 +231,10 @@ fn set_owners(
 }
 
 fn remove_program(instance: &Instance, lock: crate::instance::Lock) -> Result<()> {
-    if !has_chain(instance) || !instance.program(balancer::PROGRAM).exists() {
+    if !chain::is_needed_without(instance, PROGRAM) {
         return attach::remove_all(instance, lock);
     }
-    Chain::open(instance)?.remove(consts::SLOT_DECAP, PROGRAM)?;
+    Chain::open(instance)?.remove_named(PROGRAM)?;
     MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
 }
 

@@ -16,6 +16,10 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
+    /// The chain is not as it would have to be.
+    #[error(transparent)]
+    Chain(#[from] crate::chain::ChainError),
+
     /// A map could not be read or written.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -101,7 +105,7 @@ pub enum Error {
     #[error("the kernel refused program {program}: {why} (the whole log: RUST_LOG=libbpf=debug)")]
     Load {
         /// Which one.
-        program: &'static str,
+        program: String,
         /// The verifier's or libbpf's last word.
         why: String,
     },
@@ -109,7 +113,7 @@ pub enum Error {
     /// Another XDP program is on the interface.
     #[error(
         "interface {interface} already runs XDP program '{program}' (id {id}), which does not belong to \
-         instance '{instance}'; detach it first ({})",
+         instance '{instance}'; detach it first ({}), or take it into the chain with --adopt SLOT",
         detach_hint(interface, *link)
     )]
     ForeignProgram {
@@ -159,7 +163,7 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// Decapsulation asked for another mode than the balancer has the interface in.
+    /// Another program asked for another mode than the balancer has the interface in.
     #[error(
         "interface {interface} runs in {runs} mode for the balancer of this instance; leave out \
          --xdp-mode, or change xdp_mode in the balancer's configuration"

@@ -1,9 +1,11 @@
 //! An instance's place in the bpf filesystem, and the lock of its one writer.
 //!
 //! ```text
-//! <bpffs>/l4lb/<instance>/prog/<name>        programs
-//!                         map/<name>         maps: the whole state
-//!                         link/<interface>   what keeps the root program attached
+//! <bpffs>/l4lb/<instance>/prog/<name>         programs
+//!                         object/<name>       the objects of others' programs, in the chain
+//!                         map/<name>          maps: the whole state
+//!                         map/<name>/<map>    maps of others' programs
+//!                         link/<interface>    what keeps the root program attached
 //! ```
 
 use std::fs;
@@ -32,7 +34,7 @@ pub const DEFAULT_INSTANCE: &str = "default";
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 15);
 
 /// The folders below an instance's own.
-pub(crate) const PARTS: [&str; 3] = ["link", "prog", "map"];
+pub(crate) const PARTS: [&str; 4] = ["link", "prog", "object", "map"];
 
 /// One balancer, real or both on a host: a name, and the pins below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,16 @@ impl Instance {
     }
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.dir().join("map").join(name)
+    }
+
+    /// The object that somebody's program of the chain was loaded from.
+    pub(crate) fn object(&self, name: &str) -> PathBuf {
+        self.dir().join("object").join(name)
+    }
+
+    /// The folder of the maps of somebody's program of the chain.
+    pub(crate) fn maps_of(&self, name: &str) -> PathBuf {
         self.dir().join("map").join(name)
     }
 
@@ -248,6 +260,20 @@ fn unpin(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Removes a folder of pins, if there is one.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(pin_error("list", path, source)),
+    };
+    for entry in entries.filter_map(io::Result::ok) {
+        remove_pin(&entry.path())?;
+    }
+    write_point();
+    fs::remove_dir(path).map_err(|source| pin_error("remove", path, source))
 }
 
 /// Removes a pin, if there is one.

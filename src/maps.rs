@@ -168,6 +168,11 @@ impl<K: Pod, V: Pod> Map<K, V> {
     pub(crate) fn max_entries(&self) -> u32 {
         self.handle.max_entries()
     }
+
+    /// The kernel's id of the map.
+    pub(crate) fn id(&self) -> Result<u32> {
+        id_of(&self.handle)
+    }
 }
 
 /// How much of a per-CPU array is read at once, unless a single index has more: some CPUs make megabytes of it.
@@ -366,6 +371,11 @@ impl ProgramArray {
         id_at(&self.handle, "chain", index)
     }
 
+    /// The kernel's id of the array itself.
+    pub(crate) fn id(&self) -> Result<u32> {
+        id_of(&self.handle)
+    }
+
     pub(crate) fn set(&self, index: u32, program: BorrowedFd<'_>) -> Result<()> {
         write_point();
         self.handle
@@ -390,6 +400,28 @@ fn id_at(array: &MapHandle, name: &str, index: u32) -> Result<Option<u32>> {
         .lookup(bytes_of(&index), MapFlags::ANY)
         .map_err(|error| MapError::new(name, "read", error))?;
     Ok(id.and_then(|bytes| from_bytes(&bytes)))
+}
+
+/// The kernel's id of a map.
+pub(crate) fn id_of(map: &MapHandle) -> Result<u32> {
+    let info = map.info();
+    let info = info.map_err(|error| MapError::new(&map.name().to_string_lossy(), "ask for", error));
+    Ok(info?.info.id)
+}
+
+/// Waits until no packet is under way any more that is now: whoever comes later sees what was written before.
+/// Some milliseconds. The kernel does so for whoever changes a map of maps.
+pub(crate) fn wait_for_packets() -> Result<()> {
+    const NAME: &str = "l4lb_wait";
+    let inner = create_inner(NAME, MapType::Array, size_of::<u32>(), size_of::<u32>(), 1, 0, 0)?;
+    let opts = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+        inner_map_fd: fd_value(inner.as_fd()),
+        ..Default::default()
+    };
+    let outer = MapHandle::create(MapType::ArrayOfMaps, Some(NAME), 4, 4, 1, &opts)
+        .map_err(|error| MapError::new(NAME, "create it", error))?;
+    ArrayOfMaps::new(outer).set(0, &inner)
 }
 
 /// Maps and programs are put into others by their descriptor.

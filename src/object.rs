@@ -16,7 +16,6 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
 
 use crate::abi;
-use crate::abi::consts;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -35,7 +34,7 @@ const LOG_BEGINS: &str = "BEGIN PROG LOAD LOG";
 static LAST_WARNING: Mutex<String> = Mutex::new(String::new());
 
 /// Sends libbpf's messages to `tracing`, and keeps the last warning for the error.
-fn route_messages() {
+pub(crate) fn route_messages() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         libbpf_rs::set_print(Some((PrintLevel::Debug, |level, message| {
@@ -57,7 +56,7 @@ fn route_messages() {
     });
 }
 
-fn load_error(program: &'static str) -> impl Fn(libbpf_rs::Error) -> Error {
+pub(crate) fn load_error(program: &str) -> impl Fn(libbpf_rs::Error) -> Error {
     move |error| {
         let warning =
             std::mem::take(&mut *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner));
@@ -69,12 +68,15 @@ fn load_error(program: &'static str) -> impl Fn(libbpf_rs::Error) -> Error {
             Some(line) => format!("{error}: {line}"),
             None => format!("{error:#}"),
         };
-        Error::Load { program, why: why.split_whitespace().collect::<Vec<_>>().join(" ") }
+        Error::Load {
+            program: program.to_owned(),
+            why: why.split_whitespace().collect::<Vec<_>>().join(" "),
+        }
     }
 }
 
 /// Whether a map is the program's own data: not shared with the program that replaces it.
-fn is_own_data(map: &OsStr) -> bool {
+pub(crate) fn is_own_data(map: &OsStr) -> bool {
     map.as_encoded_bytes().contains(&b'.')
 }
 
@@ -125,15 +127,20 @@ pub(crate) struct Loaded {
     pub(crate) maps: Vec<MapHandle>,
 }
 
-/// Loads the balancer with these knobs; its maps pinned, or its own if there is no instance.
-pub(crate) fn load_balancer(instance: Option<&Instance>, knobs: &abi::knobs) -> Result<Loaded> {
+/// Loads the balancer with these knobs for a place in the chain; its maps pinned, or its own if there is no
+/// instance.
+pub(crate) fn load_balancer(
+    instance: Option<&Instance>,
+    place: u32,
+    knobs: &abi::knobs,
+) -> Result<Loaded> {
     route_messages();
     write_point();
     let error = load_error("balancer");
     let mut storage = MaybeUninit::uninit();
     let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-        rodata.l4lb_slot = consts::SLOT_BALANCER;
+        rodata.l4lb_slot = place;
         rodata.knobs = *knobs;
     }
     if let Some(instance) = instance {
@@ -145,8 +152,16 @@ pub(crate) fn load_balancer(instance: Option<&Instance>, knobs: &abi::knobs) -> 
 
 /// What the copy of the balancer that only looks has for itself: what it counts in, the chain that packets
 /// would be handed on to, and tables of kind LRU, which a look-up by a program changes.
-const TRACE_OWN_MAPS: [&str; 6] =
-    ["chain", "chain_next", "cpu_states", "vip_counts", "real_counts", "connections"];
+const TRACE_OWN_MAPS: [&str; 8] = [
+    "chain",
+    "chain_next",
+    "cpu_states",
+    "vip_counts",
+    "real_counts",
+    "connections",
+    "dump",
+    "dump_decision",
+];
 
 /// Loads a copy of the balancer that only looks (`trace.h`), with the maps of the running one apart from
 /// [`TRACE_OWN_MAPS`].
@@ -156,7 +171,6 @@ pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Load
     let mut storage = MaybeUninit::uninit();
     let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-        rodata.l4lb_slot = consts::SLOT_BALANCER;
         rodata.knobs = *knobs;
         rodata.tracing = 1;
     }
@@ -173,15 +187,16 @@ pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Load
     loaded(skel.progs.balancer.as_fd(), skel.object(), &error)
 }
 
-/// Loads the decapsulation program, its maps pinned, or its own if there is no instance.
-pub(crate) fn load_decap(instance: Option<&Instance>) -> Result<Loaded> {
+/// Loads the decapsulation program for a place in the chain; its maps pinned, or its own if there is no
+/// instance.
+pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Loaded> {
     route_messages();
     write_point();
     let error = load_error("decap");
     let mut storage = MaybeUninit::uninit();
     let mut open = DecapSkelBuilder::default().open(&mut storage).map_err(&error)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-        rodata.l4lb_slot = consts::SLOT_DECAP;
+        rodata.l4lb_slot = place;
     }
     if let Some(instance) = instance {
         pin_maps(open.open_object_mut(), instance).map_err(&error)?;
@@ -199,7 +214,7 @@ fn loaded(
     Ok(Loaded { program: clone_fd(program)?, maps: maps.map_err(error)? })
 }
 
-fn clone_fd(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn clone_fd(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned()
         .map_err(|source| Error::Host { operation: "duplicate a descriptor", source })
 }

@@ -31,6 +31,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::abi::consts;
 use crate::affinity::OnCpu;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -281,7 +282,7 @@ impl Sandbox {
         let own = (0..cpus).map(|cpu| (cpu, size)).collect();
         let tables = Tables { kind: table.kind, bank: 0, own };
         let knobs = knobs(config, &tables, sys::random()?);
-        let loaded = object::load_balancer(None, &knobs)?;
+        let loaded = object::load_balancer(None, consts::SLOT_BALANCER, &knobs)?;
         let sandbox = Self {
             program: loaded.program,
             dataplane: Dataplane::of_loaded(loaded.maps)?,

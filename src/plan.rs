@@ -144,7 +144,7 @@ pub enum InterfaceAction {
     Reattach,
     /// Its gateway, its MTU or what was asked for changes, without a gap.
     Update,
-    /// The root program is detached from it.
+    /// The balancer leaves it. The root program is detached from it, unless other programs of the chain need it.
     Detach,
 }
 
@@ -214,6 +214,14 @@ pub(crate) struct Steps {
     pub(crate) detach: Vec<String>,
     pub(crate) remove_entries: Vec<abi::interface>,
     pub(crate) table: TableDiff,
+}
+
+impl Steps {
+    /// The interfaces to attach to: name, index and mode.
+    pub(crate) fn interfaces(&self) -> Vec<(&str, u32, XdpMode)> {
+        let each = self.attach.iter();
+        each.map(|to| (to.config.name.as_str(), to.ifindex, to.config.xdp_mode)).collect()
+    }
 }
 
 impl Plan {
@@ -581,10 +589,12 @@ fn plan_detaching(
             plan.steps.detach.push(name.clone());
         }
         if running.entry.is_some() || !running.needed_by_others {
+            let stays = running.needed_by_others && running.pin.is_some();
+            let why = "stays attached, for other programs of the chain";
             plan.interfaces.push(InterfaceChange {
                 name: name.clone(),
                 action: InterfaceAction::Detach,
-                details: Vec::new(),
+                details: stays.then(|| why.to_owned()).into_iter().collect(),
             });
         }
     }

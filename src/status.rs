@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 
 use libbpf_rs::MapCore;
 use serde::Serialize;
@@ -15,7 +14,8 @@ use crate::balancer::Balancer;
 use crate::balancer::MAPS;
 use crate::balancer::possible_cpus;
 use crate::balancer::read_interfaces;
-use crate::chain::Chain;
+use crate::chain;
+use crate::chain::SlotStatus;
 use crate::config::InterfaceConfig;
 use crate::config::RealState;
 use crate::config::XdpMode;
@@ -34,7 +34,6 @@ use crate::ring::RING_SIZE;
 use crate::ring::Ring;
 use crate::stats::Count;
 use crate::stats::Stats;
-use crate::sys;
 use crate::table::Table;
 use crate::tables::Flow;
 use crate::tables::LruTable;
@@ -52,17 +51,6 @@ pub struct InterfaceStatus {
     pub mac: Mac,
     /// Bytes of IP packet that it can send.
     pub mtu: u32,
-}
-
-/// A filled slot of the chain.
-#[derive(Clone, Debug, Serialize)]
-pub struct SlotStatus {
-    /// Its number; lower ones run first.
-    pub slot: u32,
-    /// The program's name.
-    pub name: String,
-    /// The kernel's id of the program.
-    pub id: u32,
 }
 
 /// A real of a VIP.
@@ -146,7 +134,7 @@ impl Balancer {
         Ok(Status {
             instance: self.instance().name().to_owned(),
             interfaces: self.interfaces()?,
-            chain: self.chain()?,
+            chain: chain::list(self.instance())?,
             vips: vips(&self.table()?, &stats),
             tables: self.table_status()?,
             flood_guards: self.flood_guards()?,
@@ -168,22 +156,6 @@ impl Balancer {
             Some((name, status))
         });
         Ok(status.collect())
-    }
-
-    fn chain(&self) -> Result<Vec<SlotStatus>> {
-        let slots = Chain::open(self.instance())?.slots()?;
-        let filled = slots.into_iter().zip(0..).filter_map(|(id, slot)| Some((slot, id?)));
-        Ok(filled
-            .map(|(slot, id)| {
-                let info =
-                    sys::program_by_id(id).and_then(|program| sys::program_info(program.as_fd()));
-                SlotStatus {
-                    slot,
-                    name: info.map_or_else(|_| "gone".to_owned(), |info| info.name),
-                    id,
-                }
-            })
-            .collect())
     }
 
     /// The VIPs, their reals, and what these get.

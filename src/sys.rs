@@ -263,12 +263,16 @@ pub(crate) fn stride(map: &MapHandle) -> usize {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProgramInfo {
     pub(crate) id: u32,
+    pub(crate) is_xdp: bool,
     pub(crate) name: String,
     pub(crate) maps: Vec<u32>,
+    /// When it was loaded: `CLOCK_BOOTTIME`, ns.
+    pub(crate) loaded: u64,
 }
 
 /// Asks the kernel about a program.
 pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    // The most that a program can use.
     let mut maps = vec![0_u32; 64];
     let mut info = sys::bpf_prog_info {
         nr_map_ids: len_u32(&maps),
@@ -283,7 +287,8 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     maps.truncate(info.nr_map_ids as usize);
     let name =
         info.name.iter().take_while(|c| **c != 0).map(|c| c.cast_unsigned() as char).collect();
-    Ok(ProgramInfo { id: info.id, name, maps })
+    let is_xdp = info.type_ == sys::BPF_PROG_TYPE_XDP;
+    Ok(ProgramInfo { id: info.id, is_xdp, name, maps, loaded: info.load_time })
 }
 
 /// Opens a program by its id.
@@ -292,6 +297,48 @@ pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     let fd = check(unsafe { sys::bpf_prog_get_fd_by_id(id) })?;
     // SAFETY: the kernel just returned this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a link by its id.
+pub(crate) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let fd = check(unsafe { sys::bpf_link_get_fd_by_id(id) })?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches a program to an interface without a link: it stays until somebody takes it off.
+pub(crate) fn attach_without_link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    mode: XdpMode,
+) -> io::Result<()> {
+    write_point();
+    let flags = mode_flags(mode) | sys::XDP_FLAGS_UPDATE_IF_NOEXIST;
+    // SAFETY: the options may be null.
+    check(unsafe {
+        sys::bpf_xdp_attach(ifindex.cast_signed(), program.as_raw_fd(), flags, std::ptr::null())
+    })?;
+    Ok(())
+}
+
+/// Takes a program off an interface that was attached without a link, if it still is that one.
+pub(crate) fn detach_without_link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    mode: XdpMode,
+) -> io::Result<()> {
+    write_point();
+    let opts = sys::bpf_xdp_attach_opts {
+        sz: size_of::<sys::bpf_xdp_attach_opts>() as _,
+        old_prog_fd: program.as_raw_fd(),
+        ..Default::default()
+    };
+    // SAFETY: `opts` is valid for the call, and `sz` is its size.
+    check(unsafe {
+        sys::bpf_xdp_detach(ifindex.cast_signed(), mode_flags(mode), &raw const opts)
+    })?;
+    Ok(())
 }
 
 /// What a program did with a frame.

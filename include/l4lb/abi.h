@@ -41,10 +41,11 @@
  */
 #define LB_REAL_IDS (3 * LB_MAX_REALS)
 
-#define LB_CHAIN_SLOTS                                                                             \
-	16 /* as chain.h has it for programs that know nothing else of this project */
+/* As chain.h has it for programs that know nothing else of this project. */
+#define LB_CHAIN_SLOTS 16
 
 /* Slots of the chain that the programs of this project take (chain.h). */
+#define LB_SLOT_XDPDUMP	 0 /* before all others: captures see what came in */
 #define LB_SLOT_BALANCER 8
 #define LB_SLOT_DECAP	 12
 

@@ -5,10 +5,11 @@
  *
  *   - is of type SEC("xdp"), without "xdp.frags" (one program array cannot hold both),
  *   - ends with its own verdict, or with `return l4lb_hand_on(ctx)`, which runs the next program
- * and, after the last one, passes the packet to the kernel.
+ *     and, after the last one, passes the packet to the kernel.
  *
- * Whoever loads the program sets l4lb_slot and shares the two maps, which lie at
- * <bpffs>/l4lb/<instance>/map/{chain,chain_next}.
+ * `lbctl chain insert SLOT OBJECT.bpf.o` loads it. Whoever loads it otherwise sets l4lb_slot,
+ * shares the two maps, which lie at <bpffs>/l4lb/<instance>/map/{chain,chain_next}, and pins it for
+ * `lbctl chain insert SLOT PINNED`.
  */
 #ifndef L4LB_CHAIN_H
 #define L4LB_CHAIN_H
@@ -20,7 +21,11 @@
 #define L4LB_CHAIN_END	 L4LB_CHAIN_SLOTS
 #define L4LB_ROOT	 0xffffffffU /* l4lb_slot of the root program, in front of slot 0 */
 
-/* The slot of this program. */
+/*
+ * The place of this program: under which number chain_next knows it. No two programs of a chain
+ * have the same. It is that of the slot, unless the program has been moved since it was loaded, or
+ * another one has that place.
+ */
 const volatile __u32 l4lb_slot = L4LB_ROOT;
 
 /* Slot → program. */
@@ -31,7 +36,10 @@ struct {
 	__type(value, __u32);
 } chain SEC(".maps");
 
-/* Slot + 1 → the next slot that holds a program, or L4LB_CHAIN_END; 0 is the root's entry. */
+/*
+ * Place + 1 → the next slot that holds a program, or L4LB_CHAIN_END; 0 is the root's entry. A slot
+ * that a packet may have read here is not emptied before that packet has left.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, L4LB_CHAIN_SLOTS + 1);
@@ -44,18 +52,8 @@ static __always_inline int l4lb_hand_on(struct xdp_md *ctx)
 	__u32 at = l4lb_slot + 1;
 	__u32 *next = bpf_map_lookup_elem(&chain_next, &at);
 
-	if (!next || *next >= L4LB_CHAIN_END)
-		return XDP_PASS;
-	bpf_tail_call(ctx, &chain, *next);
-
-	/*
-	 * The slot was emptied after chain_next was read: no packet may skip the programs behind
-	 * it. Unrolled, as verifiers before Linux 6.2 refuse a jump back to behind a call.
-	 */
-#pragma unroll
-	for (__u32 slot = 0; slot < L4LB_CHAIN_SLOTS; slot++)
-		if (slot >= at)
-			bpf_tail_call(ctx, &chain, slot);
+	if (next && *next < L4LB_CHAIN_END)
+		bpf_tail_call(ctx, &chain, *next);
 	return XDP_PASS;
 }
 

@@ -1,5 +1,6 @@
 //! Loading programs that were assembled here.
 
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
@@ -12,7 +13,7 @@ use libbpf_sys as sys;
 use crate::capture::filter::Insn;
 
 /// The licence that the kernel sees: some helpers are there for GPL programs only.
-const LICENSE: &std::ffi::CStr = c"Dual BSD/GPL";
+const LICENSE: &CStr = c"Dual BSD/GPL";
 
 /// Room for what the verifier says of a program that it refuses: the most that older kernels take.
 const LOG_SIZE: u32 = u32::MAX >> 8;
@@ -41,12 +42,12 @@ pub(crate) fn load_xdp(name: &str, code: &[Insn]) -> Result<OwnedFd, LoadError> 
             ..Default::default()
         })
         .collect();
-    match load(&name, &code, &mut []) {
+    match load(&name, &code, Variant::Xdp, &mut []) {
         Ok(program) => Ok(program),
         Err(source) => {
             // Once more for the log: asked for at first, it would slow down every load.
             let mut log = vec![0_u8; LOG_SIZE as usize];
-            let program = load(&name, &code, &mut log);
+            let program = load(&name, &code, Variant::Xdp, &mut log);
             log.truncate(log.iter().position(|byte| *byte == 0).unwrap_or(log.len()));
             let log = String::from_utf8_lossy(&log).into_owned();
             program.map_err(|_| LoadError { source, log })
@@ -54,11 +55,41 @@ pub(crate) fn load_xdp(name: &str, code: &[Insn]) -> Result<OwnedFd, LoadError> 
     }
 }
 
-fn load(name: &CString, code: &[sys::bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+/// Kinds of XDP programs that no program array mixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// As libbpf loads `SEC("xdp")`, which is what chains are made of.
+    Xdp,
+    /// As libbpf loads `SEC("xdp.frags")`. Linux 5.18.
+    Frags,
+    /// Without an expected attach type, as loaders other than libbpf do. Linux before 6.18 takes it for
+    /// [`Variant::Xdp`].
+    Untyped,
+}
+
+/// Loads a program of a variant that passes everything.
+pub(crate) fn load_passing(variant: Variant) -> io::Result<OwnedFd> {
+    const MOV64_IMM: u8 = 0xb7;
+    const EXIT: u8 = 0x95;
+    const XDP_PASS: i32 = 2;
+    let code = [
+        sys::bpf_insn { code: MOV64_IMM, imm: XDP_PASS, ..Default::default() },
+        sys::bpf_insn { code: EXIT, ..Default::default() },
+    ];
+    load(c"l4lb_probe", &code, variant, &mut [])
+}
+
+fn load(
+    name: &CStr,
+    code: &[sys::bpf_insn],
+    variant: Variant,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
     let mut opts = sys::bpf_prog_load_opts {
         sz: size_of::<sys::bpf_prog_load_opts>() as _,
         // As libbpf loads SEC("xdp"): a program array takes no others beside those (since Linux 6.18).
-        expected_attach_type: sys::BPF_XDP,
+        expected_attach_type: if variant == Variant::Untyped { 0 } else { sys::BPF_XDP },
+        prog_flags: if variant == Variant::Frags { sys::BPF_F_XDP_HAS_FRAGS } else { 0 },
         log_level: u32::from(!log.is_empty()),
         log_size: super::len_u32(log),
         log_buf: if log.is_empty() { ptr::null_mut() } else { log.as_mut_ptr().cast() },

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread;
@@ -219,18 +220,27 @@ impl<'l> Site<'l> {
         Ok(Balancer::open(&self.instance)?.stats()?)
     }
 
-    /// Fills the empty slots of the chain while `work` runs, with programs that hand on.
-    pub(crate) fn with_full_chain<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Fills those of these slots of the chain that are empty while `work` runs, with programs that hand on.
+    pub(crate) fn with_neighbours<T>(
+        &self,
+        slots: RangeInclusive<u32>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let chain = MapHandle::from_pinned_path(self.map("chain"))?;
         let next = MapHandle::from_pinned_path(self.map("chain_next"))?;
         let before = values(&next)?;
-        let neighbours = self.load_neighbours(&chain)?;
+        let neighbours = self.load_neighbours(&chain, slots)?;
         for (slot, object) in &neighbours {
             set_program(&chain, *slot, &program(object, "neighbour")?)?;
         }
-        // No slot is empty: behind each comes the one that has the next number.
+        // Behind each comes the next that is there: here, places are slots.
+        let filled = |slot: &u32| {
+            chain.lookup(&slot.to_ne_bytes(), MapFlags::ANY).is_ok_and(|there| there.is_some())
+        };
         for at in 0..next.max_entries() {
-            set(&next, &at.to_ne_bytes(), &at.to_ne_bytes())?;
+            let end = chain.max_entries();
+            let behind = (at..end).find(filled).unwrap_or(end);
+            set(&next, &at.to_ne_bytes(), &behind.to_ne_bytes())?;
         }
         let done = work();
         for (at, value) in (0_u32..).zip(before) {
@@ -242,10 +252,14 @@ impl<'l> Site<'l> {
         done
     }
 
-    /// Loads a program for each empty slot of the chain.
-    fn load_neighbours(&self, chain: &MapHandle) -> Result<Vec<(u32, Object)>> {
+    /// Loads a program for each of these slots of the chain that is empty.
+    fn load_neighbours(
+        &self,
+        chain: &MapHandle,
+        slots: RangeInclusive<u32>,
+    ) -> Result<Vec<(u32, Object)>> {
         let mut neighbours = Vec::new();
-        for slot in 0..chain.max_entries() {
+        for slot in slots {
             if chain.lookup(&slot.to_ne_bytes(), MapFlags::ANY)?.is_some() {
                 continue;
             }

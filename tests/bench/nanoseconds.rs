@@ -173,7 +173,7 @@ fn with_setting(setting: Setting, sites: &[Site<'_>], work: &mut dyn FnMut() -> 
     match setting {
         Setting::Default => inner(),
         Setting::Unlimited => site.without_limit(inner),
-        Setting::FullChain => site.with_full_chain(inner),
+        Setting::Neighbours(first, last) => site.with_neighbours(first..=last, inner),
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) enum Setting {
     Default,
     /// Every new flow is remembered, however many there are.
     Unlimited,
-    /// No slot of the chain is empty.
-    FullChain,
+    /// No slot of the chain from this one to that is empty: there are programs that hand on.
+    Neighbours(u32, u32),
 }
 
 impl Path {
@@ -125,12 +125,18 @@ impl Path {
         let full = |path: Self| Self {
             name: format!("{}-full-chain", path.name),
             what: format!("{}; all 16 slots of the chain filled", path.what),
-            setting: Setting::FullChain,
+            setting: Setting::Neighbours(0, 15),
             ..path
         };
         let of_interest = |path: &&Self| path.name == hit(some).name || path.name == "not-vip";
         let chained: Vec<Self> = paths.iter().filter(of_interest).cloned().map(full).collect();
         paths.extend(chained);
+        // One program behind the balancer, over no empty slot and over six of them.
+        for (name, slot) in [("not-vip-slot-9", 9), ("not-vip-slot-15", 15)] {
+            let what = format!("TCP to no VIP, handed on to a program in slot {slot}");
+            let path = Self::without_table(name, Kind::Elsewhere4, "not_vip", &what);
+            paths.push(Self { setting: Setting::Neighbours(slot, slot), ..path });
+        }
         paths
     }
 

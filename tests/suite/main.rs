@@ -2,6 +2,7 @@
 #![allow(missing_docs, dead_code, reason = "fixtures that not every test uses")]
 
 mod budgets;
+mod chain;
 mod chain_decap;
 mod checksums;
 mod common;

@@ -16,6 +16,7 @@ use l4lb::MAX_WEIGHT;
 use l4lb::Protocol;
 use l4lb::Vip;
 use l4lb::XdpMode;
+use l4lb::chain::Which;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
                           VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";
@@ -56,16 +57,31 @@ pub(crate) struct ConfigFile {
     pub(crate) file: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Adopt {
+    /// Take the XDP program that an interface has already into this slot of the chain
+    #[arg(long, value_name = "SLOT")]
+    pub(crate) adopt: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    #[command(flatten)]
+    pub(crate) adopt: Adopt,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show what apply would change; exit 0 when nothing, 3 when something
     Plan(ConfigFile),
     /// Load, attach and program until the kernel matches the file
-    Apply(ConfigFile),
+    Apply(Apply),
     /// Apply, then stay: follow gateways, answer Prometheus; SIGHUP reloads, SIGTERM leaves the data
     /// plane running
-    Serve(ConfigFile),
-    /// Detach and remove every pin of the instance
+    Serve(Apply),
+    /// Take the balancer down: detach, unless other programs of the chain stay, and remove its pins
     Down,
     /// Print the running state as a config file
     Save,
@@ -84,6 +100,9 @@ pub(crate) enum Command {
     Decap(DecapCommand),
     /// Show where a packet would go and why, without touching anything
     Trace(TraceArgs),
+    /// The programs on the interfaces
+    #[command(subcommand)]
+    Chain(ChainCommand),
     /// Send the packets of test files through a private copy of the balancer
     Test {
         /// Files of packet tests (JSON)
@@ -265,6 +284,8 @@ pub(crate) enum DecapCommand {
         /// Where the program runs
         #[arg(long = "xdp-mode", value_enum, default_value_t = Mode::Auto)]
         mode: Mode,
+        #[command(flatten)]
+        adopt: Adopt,
     },
     /// Stop decapsulating
     Detach {
@@ -273,6 +294,49 @@ pub(crate) enum DecapCommand {
     },
     /// Show what is decapsulated, and how much
     Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChainCommand {
+    /// List the programs in their order
+    List,
+    /// Put a program into a slot; one of the same name there is replaced, and no packet misses it
+    Insert {
+        /// 1 to 15; lower ones run first. The balancer has 8, decapsulation 12
+        slot: u32,
+        /// An object built against l4lb/chain.h, or a pinned program that shares the chain's maps
+        #[arg(value_name = "OBJECT.bpf.o|PINNED")]
+        source: PathBuf,
+        /// What to call it [default: the file's name up to the first dot]
+        #[arg(long)]
+        name: Option<String>,
+        /// The C function of the program, if the object has several
+        #[arg(long, value_name = "FUNCTION")]
+        program: Option<String>,
+        /// An interface to run the chain on, if it does not yet
+        #[arg(long = "interface", value_name = "INTERFACE")]
+        interfaces: Vec<String>,
+        /// Where the chain runs on these interfaces
+        #[arg(long = "xdp-mode", value_enum, default_value_t = Mode::Auto)]
+        mode: Mode,
+        #[command(flatten)]
+        adopt: Adopt,
+    },
+    /// Take a program out, and its maps with it; with the last one, the chain leaves the interfaces
+    Remove {
+        /// The program
+        #[arg(value_name = "SLOT|NAME")]
+        program: Which,
+    },
+    /// Bring a program to another slot, which must be empty
+    Move {
+        /// The program
+        #[arg(value_name = "SLOT|NAME")]
+        program: Which,
+        /// Where to
+        #[arg(value_name = "SLOT")]
+        to: u32,
+    },
 }
 
 /// `XdpMode`, as the command line has it.

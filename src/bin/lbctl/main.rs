@@ -127,6 +127,7 @@ fn run(cli: &Cli) -> Result {
         Command::Real(command) => cmd::real::run(&instance, command, global.json),
         Command::Decap(command) => cmd::decap::run(&instance, command, global.json),
         Command::Trace(args) => cmd::trace::run(&instance, args, global.json),
+        Command::Chain(command) => cmd::chain::run(&instance, command, global.json),
         Command::Test { files } => cmd::test::run(files, global.json),
     }
 }

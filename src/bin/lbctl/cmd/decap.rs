@@ -11,8 +11,9 @@ use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Result {
     match command {
-        DecapCommand::Attach { interface, addresses, mode } => {
-            print(&decap::attach(instance, interface, (*mode).into(), addresses)?, json)?;
+        DecapCommand::Attach { interface, addresses, mode, adopt } => {
+            let mode = (*mode).into();
+            print(&decap::attach(instance, interface, mode, addresses, adopt.adopt)?, json)?;
         }
         DecapCommand::Detach { interface } => {
             if !decap::detach(instance, interface.as_deref())? {

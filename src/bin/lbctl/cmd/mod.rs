@@ -1,5 +1,6 @@
 //! One file per command, or per family of commands.
 
+pub(crate) mod chain;
 pub(crate) mod decap;
 pub(crate) mod plan;
 pub(crate) mod real;

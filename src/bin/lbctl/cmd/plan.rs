@@ -1,13 +1,14 @@
 //! `lbctl plan`, `lbctl apply`
 
+use l4lb::ApplyOptions;
 use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
-use l4lb::OnUnresolved;
 use l4lb::Plan;
 
 use crate::Exit;
 use crate::Result;
+use crate::args::Apply;
 use crate::args::ConfigFile;
 use crate::output;
 
@@ -25,15 +26,16 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
 }
 
-pub(crate) fn apply(instance: &Instance, file: &ConfigFile, json: bool) -> Result {
-    let config = Config::from_file(&file.file)?;
+pub(crate) fn apply(instance: &Instance, args: &Apply, json: bool) -> Result {
+    let config = Config::from_file(&args.file.file)?;
+    let options = ApplyOptions { adopt: args.adopt.adopt, ..ApplyOptions::default() };
     let mut announced = Ok(());
     let announce = |plan: &Plan| {
         if let (Some(memory), false) = (&plan.memory, json) {
             announced = output::text(memory);
         }
     };
-    let mut plan = Balancer::apply_announced(instance, &config, OnUnresolved::Fail, announce)?;
+    let mut plan = Balancer::apply_announced(instance, &config, options, announce)?;
     announced?;
     warn(&plan);
     if !json {

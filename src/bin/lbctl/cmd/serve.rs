@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use l4lb::ApplyOptions;
 use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
@@ -29,22 +30,29 @@ use tokio::time::sleep;
 
 use crate::Exit;
 use crate::Result;
-use crate::args::ConfigFile;
+use crate::args::Apply;
 use crate::http;
 
 /// How long to wait before the kernel is asked again to tell of changes.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
-pub(crate) fn serve(instance: &Instance, file: &ConfigFile) -> Result {
-    let config = Config::from_file(&file.file)?;
+pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
+    let file = &args.file.file;
+    let config = Config::from_file(file)?;
+    let options = ApplyOptions { on_unresolved: OnUnresolved::KeepLast, adopt: args.adopt.adopt };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(host("start the event loop"))?;
-    Ok(runtime.block_on(run(instance, &file.file, config))?)
+    Ok(runtime.block_on(run(instance, file, config, options))?)
 }
 
-async fn run(instance: &Instance, file: &Path, config: Config) -> l4lb::Result<Exit> {
+async fn run(
+    instance: &Instance,
+    file: &Path,
+    config: Config,
+    options: ApplyOptions,
+) -> l4lb::Result<Exit> {
     // From here on no signal ends it in the middle of something.
     let mut hangup = signal(SignalKind::hangup()).map_err(host("wait for signals"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(host("wait for signals"))?;
@@ -54,7 +62,7 @@ async fn run(instance: &Instance, file: &Path, config: Config) -> l4lb::Result<E
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // If it cannot listen, it changes nothing.
     let listener = listen(config.metrics.listen).await?;
-    let mut server = Server::apply(instance, config).await?;
+    let mut server = Server::apply(instance, config, options).await?;
     let registry = Registry::new();
     if let Err(error) = registry.register(Box::new(Collector::new(instance.clone()))) {
         tracing::warn!("metrics: {error}");
@@ -129,6 +137,7 @@ fn notify_reloading() {
 /// What is kept as the file says.
 struct Server {
     instance: Instance,
+    options: ApplyOptions,
     config: Config,
     /// What was warned of already: a warning that lasts is given once.
     warnings: BTreeSet<String>,
@@ -136,9 +145,14 @@ struct Server {
 
 impl Server {
     /// Applies a configuration.
-    async fn apply(instance: &Instance, config: Config) -> l4lb::Result<Self> {
+    async fn apply(
+        instance: &Instance,
+        config: Config,
+        options: ApplyOptions,
+    ) -> l4lb::Result<Self> {
         let mut server = Self {
             instance: instance.clone(),
+            options,
             config: Config::default(),
             warnings: BTreeSet::new(),
         };
@@ -152,9 +166,9 @@ impl Server {
     }
 
     async fn change(&mut self, config: Config) -> l4lb::Result<()> {
-        let (instance, wanted) = (self.instance.clone(), config.clone());
+        let (instance, wanted, options) = (self.instance.clone(), config.clone(), self.options);
         let applied = spawn_blocking(move || {
-            Balancer::apply_announced(&instance, &wanted, OnUnresolved::KeepLast, |plan| {
+            Balancer::apply_announced(&instance, &wanted, options, |plan| {
                 plan.memory.iter().for_each(log_lines);
             })
         });

@@ -9,6 +9,7 @@ use l4lb::Stats;
 
 use crate::Exit;
 use crate::Result;
+use crate::cmd::chain;
 use crate::output;
 
 pub(crate) fn down(instance: &Instance) -> Result {
@@ -54,14 +55,7 @@ pub(crate) fn status(instance: &Instance, json: bool) -> Result {
         }),
     )?;
     output::line("")?;
-    output::table(
-        ["SLOT", "PROGRAM", "ID"],
-        &[0, 2],
-        status
-            .chain
-            .iter()
-            .map(|slot| [slot.slot.to_string(), slot.name.clone(), slot.id.to_string()]),
-    )?;
+    chain::print(&status.chain)?;
     output::line("")?;
     output::table(
         ["VIP", "REAL", "STATE", "WEIGHT", "SHARE", "PACKETS", "BYTES", "DROPPED"],

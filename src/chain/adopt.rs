@@ -1,0 +1,145 @@
+//! Interfaces that get the root program, and the programs that they run already.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+
+use crate::attach;
+use crate::attach::Change;
+use crate::attach::Foreign;
+use crate::attach::ensure_attached;
+use crate::chain::Chain;
+use crate::chain::ChainError;
+use crate::chain::OWN;
+use crate::chain::check_slot;
+use crate::chain::place;
+use crate::chain::slots;
+use crate::config::XdpMode;
+use crate::error::Result;
+use crate::instance::Instance;
+
+/// An interface: its name, its index, and how the root program is to be attached.
+type Interface<'a> = (&'a str, u32, XdpMode);
+
+/// Finds out whose programs are on interfaces that are to be attached, and whether they can be taken into the
+/// chain, if they may.
+pub(crate) fn refuse_foreign_programs(
+    instance: &Instance,
+    interfaces: &[Interface<'_>],
+    adopt: Option<u32>,
+) -> Result<()> {
+    find(instance, interfaces, adopt).map(drop)
+}
+
+/// The one program that is to be taken into the chain.
+fn find(
+    instance: &Instance,
+    interfaces: &[Interface<'_>],
+    adopt: Option<u32>,
+) -> Result<Option<Foreign>> {
+    let running = attach::links(instance)?;
+    let ours = |ifindex: u32| running.values().any(|link| link.ifindex == Some(ifindex));
+    let mut found: Option<Foreign> = None;
+    for (name, ifindex, _) in interfaces.iter().filter(|(_, ifindex, _)| !ours(*ifindex)) {
+        let Some(foreign) = Foreign::find(instance, name, *ifindex)? else { continue };
+        let Some(slot) = adopt else { return Err(foreign.refusal(instance)) };
+        let refused = |why: String| ChainError::CannotAdopt {
+            program: foreign.name.clone(),
+            id: foreign.id,
+            interface: foreign.interface.clone(),
+            why,
+        };
+        if let Some(first) = found.as_ref().filter(|first| first.id != foreign.id) {
+            return Err(refused(format!(
+                "slot {slot} is for '{}' (id {}) of interface {}; add one interface at a time",
+                first.name, first.id, first.interface
+            ))
+            .into());
+        }
+        check_slot(slot, "programs that are taken over")?;
+        if let Some(why) = place::misfit(foreign.open()?.as_fd())? {
+            return Err(refused(why).into());
+        }
+        if let Some(chain) = Chain::open_existing(instance)? {
+            // An interrupted command may have put it there.
+            let there = chain.slots()?.get(slot as usize).copied().flatten();
+            if there.is_some_and(|id| id != foreign.id) {
+                chain.refuse_taken(slot, "")?;
+            }
+        }
+        if OWN.iter().any(|(_, own)| *own == slot) {
+            return Err(refused(format!("slot {slot} is kept for a program of l4lb")).into());
+        }
+        found = Some(foreign);
+    }
+    Ok(found)
+}
+
+/// Attaches the root program to interfaces, and knows what it takes to undo that.
+#[derive(Debug, Default)]
+pub(crate) struct Attaching {
+    changes: Vec<Change>,
+    /// Slot and name.
+    adopted: Option<(u32, String)>,
+}
+
+impl Attaching {
+    /// Attaches to interfaces. A program that one of them runs goes into the slot `adopt` first, and leaves the
+    /// interface in the moment in which the root program comes.
+    pub(crate) fn attach(
+        &mut self,
+        instance: &Instance,
+        chain: &Chain,
+        interfaces: &[Interface<'_>],
+        adopt: Option<u32>,
+    ) -> Result<()> {
+        let foreign = find(instance, interfaces, adopt)?;
+        if let (Some(foreign), Some(slot)) = (&foreign, adopt) {
+            if chain.names()?.contains_key(&foreign.id) {
+                tracing::info!("program '{}' is in the chain already", foreign.name);
+            } else {
+                let name = free_name(instance, &foreign.name);
+                chain.put_settled(slot, foreign.open()?.as_fd(), &name)?;
+                self.adopted = Some((slot, name.clone()));
+                tracing::warn!(
+                    "interface {}: program '{}' (id {}) is in slot {slot} now, as '{name}'; it does not hand on: \
+                     what it passes goes to the kernel, past the programs behind slot {slot}",
+                    foreign.interface,
+                    foreign.name,
+                    foreign.id
+                );
+            }
+        }
+        let may_displace = foreign.map(|foreign| foreign.id);
+        for (name, ifindex, mode) in interfaces {
+            let change =
+                ensure_attached(instance, chain.root(), name, *ifindex, *mode, may_displace)?;
+            self.changes.extend(change);
+        }
+        Ok(())
+    }
+
+    /// All as before. What goes wrong is a warning: that there is something to undo is the error.
+    pub(crate) fn undo(&self, instance: &Instance, chain: &Chain) {
+        for change in &self.changes {
+            change.undo(instance, chain.root());
+        }
+        if let Some((slot, name)) = &self.adopted
+            && let Err(error) = chain.remove(*slot, name)
+        {
+            tracing::warn!("slot {slot} of the chain is not as before: {error}");
+        }
+    }
+}
+
+/// A name for a program that is called like this elsewhere.
+fn free_name(instance: &Instance, program: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let mut name: String = program.chars().map(fits).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name = format!("x{name}");
+    }
+    let taken: BTreeSet<_> = slots::programs(instance);
+    let is_free = |name: &String| super::check_name(name).is_ok() && !taken.contains(name);
+    let numbered = (2..).map(|n: u32| format!("{name}-{n}"));
+    std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
+}

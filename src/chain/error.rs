@@ -1,0 +1,150 @@
+//! What is in the way of a program that is to be in the chain.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::abi::consts;
+
+/// Why the chain stays as it is. One line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainError {
+    /// No name for a program.
+    #[error(
+        "'{0}' is no name for a program: use up to 64 letters, digits, '-' and '_', a letter first, or give \
+         another with --name"
+    )]
+    Name(String),
+
+    /// The name of a program of l4lb.
+    #[error("'{0}' is the name of a program of l4lb; give another with --name")]
+    OwnName(String),
+
+    /// No slot, or not for this program.
+    #[error(
+        "slot {slot} is not for {what}: they go into slots 1 to {last}", last = consts::CHAIN_SLOTS - 1
+    )]
+    NoSlot {
+        /// Which.
+        slot: u32,
+        /// What was to go there.
+        what: &'static str,
+    },
+
+    /// Another program has the slot.
+    #[error(
+        "slot {slot} of the chain holds '{holder}'; 'lbctl chain move {holder} SLOT' makes room"
+    )]
+    SlotTaken {
+        /// The slot.
+        slot: u32,
+        /// The program's name.
+        holder: String,
+    },
+
+    /// A program of this name is in another slot.
+    #[error(
+        "'{name}' is in slot {slot} already; 'lbctl chain move {name} SLOT' moves it, and --name gives another name"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Its slot.
+        slot: u32,
+    },
+
+    /// No place is free.
+    #[error("the chain has no place for one more program; remove one first")]
+    NoPlace,
+
+    /// Another program has the place that the program was loaded for.
+    #[error(
+        "'{name}' was loaded with l4lb_slot = {place}, which is '{holder}' in this chain; load it with another"
+    )]
+    PlaceTaken {
+        /// The program.
+        name: String,
+        /// Its `l4lb_slot`.
+        place: u32,
+        /// Who has that place.
+        holder: String,
+    },
+
+    /// There is no such program.
+    #[error("the chain has no program {0}; 'lbctl chain list' shows them")]
+    NoSuchProgram(String),
+
+    /// A program of l4lb leaves in another way.
+    #[error("'{name}' is a program of l4lb: '{command}' takes it out of the chain")]
+    OwnProgram {
+        /// Its name.
+        name: String,
+        /// How to get rid of it.
+        command: &'static str,
+    },
+
+    /// Captures stay where they are.
+    #[error("'{0}' stays in slot {slot}: captures see packets before all others", slot = consts::SLOT_XDPDUMP)]
+    Capture(String),
+
+    /// The instance is on no interface.
+    #[error("instance '{instance}' is on no interface; give one with --interface")]
+    NoInterface {
+        /// The instance.
+        instance: String,
+    },
+
+    /// The object or pin cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// The object cannot be used.
+    #[error("{path}: {why}", path = path.display())]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
+
+    /// A map of the object is not as the one that is there.
+    #[error(
+        "map '{map}' of '{name}' has another definition than the one that is there, with what is in it: remove \
+         the program first ('lbctl chain remove {name}'), and its maps with it"
+    )]
+    MapChanged {
+        /// The program.
+        name: String,
+        /// The map.
+        map: String,
+    },
+
+    /// The program cannot be in a chain.
+    #[error("program '{program}' cannot be in the chain: {why}")]
+    Misfit {
+        /// Its name.
+        program: String,
+        /// Why not.
+        why: String,
+    },
+
+    /// The program on the interface cannot be taken into the chain.
+    #[error(
+        "program '{program}' (id {id}) of interface {interface} cannot be taken into the chain: {why}"
+    )]
+    CannotAdopt {
+        /// Its name.
+        program: String,
+        /// The kernel's id of it.
+        id: u32,
+        /// The interface.
+        interface: String,
+        /// Why not.
+        why: String,
+    },
+}

@@ -1,0 +1,137 @@
+//! Thousands of random changes of the chains on both sides of a balanced connection.
+
+use std::collections::BTreeMap;
+
+use l4lb::Instance;
+use l4lb::chain;
+use l4lb::chain::InsertOptions;
+use l4lb::chain::Which;
+
+use super::programs::Built;
+use super::programs::on_interface;
+use crate::common::Leaks;
+use crate::common::NetNs;
+use crate::common::Rig;
+use crate::common::UPLINK;
+use crate::common::config;
+use crate::common::goes_on;
+use crate::common::http_get;
+use crate::common::server;
+use crate::common::vip;
+
+const VIP: &str = "tcp://10.200.1.1:80";
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// What is known of a chain.
+struct Side<'a> {
+    ns: &'a NetNs,
+    instance: Instance,
+    /// By name: the slot.
+    programs: BTreeMap<&'a str, u32>,
+    /// The one of ours, which only moves.
+    own: &'a str,
+}
+
+impl Side<'_> {
+    /// Does something at random, and says what.
+    fn step(&mut self, random: &mut fastrand::Rng, built: &Built) -> String {
+        let free: Vec<_> =
+            (1..16).filter(|slot| !self.programs.values().any(|taken| taken == slot)).collect();
+        let to = free[random.usize(..free.len())];
+        let index = random.usize(..=NAMES.len());
+        let name = NAMES.get(index).copied().unwrap_or(self.own);
+        let running = self.programs.get(name).copied();
+        let instance = &self.instance;
+        let options = InsertOptions { name: Some(name.to_owned()), ..InsertOptions::default() };
+        let which = Which::Name(name.to_owned());
+        let (what, done) = match (running, random.u8(..4)) {
+            (None, _) => {
+                self.programs.insert(name, to);
+                (
+                    format!("insert {name} {to}"),
+                    self.ns.run(|| chain::insert(instance, to, &built.path(), &options).map(drop)),
+                )
+            }
+            (Some(_), 0) if name != self.own => {
+                self.programs.remove(name);
+                (
+                    format!("remove {name}"),
+                    self.ns.run(|| chain::remove(instance, &which).map(drop)),
+                )
+            }
+            (Some(slot), 1) if name != self.own => (
+                format!("replace {name} {slot}"),
+                self.ns.run(|| chain::insert(instance, slot, &built.path(), &options).map(drop)),
+            ),
+            (Some(from), _) => {
+                self.programs.insert(name, to);
+                (
+                    format!("move {name} {from} {to}"),
+                    self.ns.run(|| chain::relocate(instance, &which, to).map(drop)),
+                )
+            }
+        };
+        done.unwrap_or_else(|error| panic!("{what}: {error}"));
+        what
+    }
+
+    fn is_as_known(&self) {
+        let list = chain::list(&self.instance).expect("list the chain");
+        let there: BTreeMap<_, _> =
+            list.iter().map(|program| (program.name.as_str(), program.slot)).collect();
+        assert_eq!(there, self.programs);
+    }
+}
+
+/// Connections through the balancer and decapsulation go on, new ones are made, and no packet misses the
+/// balancer. `LB_CHAIN_OPERATIONS` sets how many changes there are, `LB_TEST_SEED` which.
+#[test]
+fn random_changes_lose_no_connection() {
+    let setting = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let operations = setting("LB_CHAIN_OPERATIONS").unwrap_or(10_000);
+    let seed = setting("LB_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("LB_TEST_SEED={seed}");
+    let rig = Rig::new(1);
+    rig.lbctl().apply(&config(&vip(VIP, &["10.0.0.1"])));
+    let downloads: Vec<_> = (0..4).map(|_| rig.download(VIP)).collect();
+    let mut leaks = Leaks::watch(&rig);
+    let built = Built::tracer("tracer", &[]);
+    let side = |ns, instance: &str, own, slot| Side {
+        ns,
+        instance: Instance::new(rig.bpffs.path(), instance).expect("an instance"),
+        programs: BTreeMap::from([(own, slot)]),
+        own,
+    };
+    let mut sides = [
+        side(&rig.topology.balancer.ns, "default", "balancer", 8),
+        side(&rig.topology.reals[0].ns, "real1", "decap", 12),
+    ];
+    let links = sides.each_ref().map(|side| on_interface(side.ns, UPLINK));
+    // Both at the same time: changes of one chain do not wait for those of the other.
+    std::thread::scope(|scope| {
+        for (side, seed) in sides.iter_mut().zip(seed..) {
+            let (built, downloads, rig) = (&built, &downloads, &rig);
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for n in 1..=operations / 2 {
+                    let what = side.step(&mut random, built);
+                    if n % 50 == 0 {
+                        let when = format!("beside {}, operation {n}, {what}", side.own);
+                        side.is_as_known();
+                        http_get(rig.client(), server(VIP), "/")
+                            .unwrap_or_else(|error| panic!("{when}: {error}"));
+                        for download in downloads {
+                            goes_on(download, &when);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    for download in &downloads {
+        goes_on(download, "in the end");
+    }
+    assert_eq!(sides.each_ref().map(|side| on_interface(side.ns, UPLINK)), links);
+    assert_eq!(leaks.count(), 0, "packets for VIPs that reached the balancer's own kernel");
+}

@@ -1,0 +1,9 @@
+//! The chain: programs of others beside the balancer.
+
+mod adopt;
+mod kills;
+mod lifetime;
+mod many;
+mod order;
+mod programs;
+mod refusals;
