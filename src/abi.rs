@@ -30,6 +30,10 @@ pub(crate) use crate::skel::balancer::types::vip_count;
 pub(crate) use crate::skel::balancer::types::vip_entry;
 pub(crate) use crate::skel::balancer::types::vip_key;
 pub(crate) use crate::skel::balancer::types::vip_real;
+pub(crate) use crate::skel::capture::types::dump_count;
+pub(crate) use crate::skel::capture::types::dump_event;
+pub(crate) use crate::skel::capture::types::dump_options;
+pub(crate) use crate::skel::capture::types::dump_wanted;
 pub(crate) use crate::skel::decap::types::decap_owner;
 pub(crate) use crate::skel::decap::types::decap_state;
 pub(crate) use crate::skel::decap::types::lb_addr as decap_addr;
@@ -77,6 +81,8 @@ pod! {
     decap_addr, 16;
     decap_owner, 20;
     decap_state, 16 * (consts::DECAP_COUNTERS as usize);
+    dump_count, 24;
+    dump_event, 56;
     flow, 16;
     flow_entry, 16;
     flow6_entry, 32;
@@ -111,7 +117,8 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
     })
 }
 
-fn address_of(words: [u32; 4]) -> IpAddr {
+/// The address of these words, IPv4 where it is mapped.
+pub(crate) fn address_of(words: [u32; 4]) -> IpAddr {
     let mut octets = [0; 16];
     for (bytes, word) in octets.chunks_exact_mut(4).zip(words) {
         bytes.copy_from_slice(&word.to_ne_bytes());

@@ -18,6 +18,7 @@ use crate::attach::follow_names;
 use crate::attach::links;
 use crate::attach::remove_all;
 use crate::attach::remove_link;
+use crate::capture;
 use crate::chain;
 use crate::chain::Attaching;
 use crate::chain::Chain;
@@ -305,6 +306,10 @@ impl Balancer {
             }
         }
         remove_maps(instance)?;
+        // Captures of what other programs get to see go on.
+        if !capture::any(instance) {
+            capture::MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))?;
+        }
         Ok(found)
     }
 }

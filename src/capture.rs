@@ -1,12 +1,57 @@
 //! Seeing packets again: tcpdump is blind below XDP.
+//!
+//! Packets are seen before any program of the chain, or as they leave the balancer, together with what it
+//! decided. What is not wanted is left out in the kernel, before anything is copied; what is wanted is copied
+//! to a buffer of the CPU that handles the packet, and nothing holds the packet up.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use l4lb::Instance;
+//! use l4lb::capture::{Capture, CaptureOptions, Points};
+//!
+//! # fn main() -> Result<(), l4lb::Error> {
+//! let options = CaptureOptions {
+//!     at: Points::Exit,
+//!     inner: Some("tcp dst port 443".to_owned()),
+//!     ..CaptureOptions::default()
+//! };
+//! let mut capture = Capture::start(&Instance::default(), &options)?;
+//! for packet in capture.next_batch(Duration::from_secs(10))? {
+//!     if let Some(decision) = packet.decision {
+//!         println!("{} bytes: {}, to {:?}", packet.length, decision.reason.name, decision.real);
+//!     }
+//! }
+//! capture.stop()?;
+//! let counts = capture.counts()?;
+//! println!("{} were captured, {} found no room", counts.captured, counts.dropped_by_buffer);
+//! # Ok(()) }
+//! ```
 
 pub mod decode;
+mod error;
+mod event;
 pub mod filter;
+mod names;
+mod options;
 mod packet;
 pub mod pcapng;
+mod places;
+mod session;
 mod sink;
 
+pub use error::CaptureError;
+pub use options::CaptureOptions;
+pub use options::DecisionFilter;
+pub use options::Points;
 pub use packet::CapturePoint;
 pub use packet::Decision;
 pub use packet::Packet;
+pub use places::remove_abandoned;
+pub use session::Capture;
+pub use session::CaptureCounts;
 pub use sink::Sink;
+
+pub(crate) use places::DUMP_NEXT;
+pub(crate) use places::MAPS;
+pub(crate) use places::any;

@@ -304,6 +304,10 @@ pub enum Error {
     #[error(transparent)]
     Filter(#[from] crate::capture::filter::FilterError),
 
+    /// Packets cannot be captured.
+    #[error(transparent)]
+    Capture(#[from] crate::capture::CaptureError),
+
     /// A packet-test file that cannot be used.
     #[error(transparent)]
     PacketTest(#[from] crate::packet_test::PacketTestError),

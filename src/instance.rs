@@ -6,6 +6,7 @@
 //!                         map/<name>          maps: the whole state
 //!                         map/<name>/<map>    maps of others' programs
 //!                         link/<interface>    what keeps the root program attached
+//!                         dump/<capture>      empty folders that captures have locked
 //! ```
 
 use std::fs;
@@ -20,6 +21,7 @@ use nix::fcntl::FlockArg;
 use nix::sys::statfs::BPF_FS_MAGIC;
 use nix::sys::statfs::statfs;
 
+use crate::abi::consts::DUMP_CAPTURES;
 use crate::error::Error;
 use crate::error::Result;
 use crate::sys::write_point;
@@ -87,6 +89,16 @@ impl Instance {
     /// The folder of the maps of somebody's program of the chain.
     pub(crate) fn maps_of(&self, name: &str) -> PathBuf {
         self.dir().join("map").join(name)
+    }
+
+    /// The folder of the captures that run.
+    pub(crate) fn captures(&self) -> PathBuf {
+        self.dir().join("dump")
+    }
+
+    /// The folder that a capture has locked.
+    pub(crate) fn capture(&self, capture: u32) -> PathBuf {
+        self.captures().join(capture.to_string())
     }
 
     /// The bpf filesystem takes no dots, which names of VLAN interfaces have; interfaces have no colons.
@@ -206,9 +218,12 @@ impl Instance {
     }
 
     /// Removes the folders, which must hold no pins any more.
+    ///
+    /// Captures see that theirs are gone, and end.
     pub(crate) fn remove_dirs(&self, _lock: Lock) -> Result<()> {
-        for dir in PARTS.into_iter().chain([""]) {
-            let dir = self.dir().join(dir);
+        let captures = (0..DUMP_CAPTURES).map(|capture| self.capture(capture));
+        let parts = PARTS.into_iter().map(|part| self.dir().join(part));
+        for dir in captures.chain([self.captures()]).chain(parts).chain([self.dir()]) {
             match fs::remove_dir(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(self.pin_error("remove folders of", error));

@@ -349,17 +349,23 @@ fn while_waiting<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -
 /// An array of programs, for tail calls.
 pub(crate) struct ProgramArray {
     handle: MapHandle,
+    name: String,
 }
 
 impl fmt::Debug for ProgramArray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProgramArray")
+        f.debug_tuple("ProgramArray").field(&self.name).finish()
     }
 }
 
 impl ProgramArray {
     pub(crate) fn new(handle: MapHandle) -> Self {
-        Self { handle }
+        let name = handle.name().to_string_lossy().into_owned();
+        Self { handle, name }
+    }
+
+    pub(crate) fn handle(&self) -> &MapHandle {
+        &self.handle
     }
 
     pub(crate) fn open(path: &Path) -> Result<Self> {
@@ -368,7 +374,7 @@ impl ProgramArray {
 
     /// The kernel's id of the program at an index.
     pub(crate) fn id_at(&self, index: u32) -> Result<Option<u32>> {
-        id_at(&self.handle, "chain", index)
+        id_at(&self.handle, &self.name, index)
     }
 
     /// The kernel's id of the array itself.
@@ -380,14 +386,14 @@ impl ProgramArray {
         write_point();
         self.handle
             .update(bytes_of(&index), bytes_of(&fd_value(program)), MapFlags::ANY)
-            .map_err(|error| MapError::new("chain", "put a program into", error))
+            .map_err(|error| MapError::new(&self.name, "put a program into", error))
     }
 
     pub(crate) fn remove(&self, index: u32) -> Result<()> {
         write_point();
         match self.handle.delete(bytes_of(&index)) {
             Err(error) if error.kind() != libbpf_rs::ErrorKind::NotFound => {
-                Err(MapError::new("chain", "take a program out of", error))
+                Err(MapError::new(&self.name, "take a program out of", error))
             }
             _ => Ok(()),
         }
@@ -437,6 +443,14 @@ pub(crate) fn open(path: &Path) -> Result<MapHandle> {
     })
 }
 
+/// The kernel's id of a map.
+pub(crate) fn id(map: &MapHandle) -> Result<u32> {
+    let name = || map.name().to_string_lossy().into_owned();
+    map.info()
+        .map(|info| info.info.id)
+        .map_err(|error| MapError::new(&name(), "ask the kernel about it", error))
+}
+
 /// The first word of an array's first value, whatever its size.
 pub(crate) fn first_word(array: &MapHandle) -> Result<u32> {
     let value = array
@@ -454,6 +468,12 @@ pub(crate) fn kernel_bytes(map: &impl AsFd) -> Result<u64> {
         .map_err(|error| MapError::new("of the instance", "read its size", error))?;
     let memlock = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
     Ok(memlock.unwrap_or_default())
+}
+
+/// Creates an array of programs that nobody else knows. It is empty again once nobody holds its descriptor.
+pub(crate) fn create_program_array(name: &'static str, max_entries: u32) -> Result<ProgramArray> {
+    let size = size_of::<u32>();
+    create_inner(name, MapType::ProgArray, size, size, max_entries, 0, 0).map(ProgramArray::new)
 }
 
 /// Creates a map that is to go into another: type, sizes and flags as the outer map's prototype has them.

@@ -9,6 +9,7 @@ use std::sync::Once;
 use std::sync::PoisonError;
 
 use libbpf_rs::MapHandle;
+use libbpf_rs::OpenMapMut;
 use libbpf_rs::OpenObject;
 use libbpf_rs::PrintLevel;
 use libbpf_rs::skel::OpenSkel;
@@ -16,14 +17,19 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
 
 use crate::abi;
+use crate::abi::consts;
+use crate::capture::DUMP_NEXT;
+use crate::capture::Points;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::pin_error;
 use crate::memory::MapShape;
 use crate::skel::balancer::BalancerSkelBuilder;
+use crate::skel::capture::CaptureSkelBuilder;
 use crate::skel::decap::DecapSkelBuilder;
 use crate::skel::root::RootSkelBuilder;
+use crate::skel::xdpdump::XdpdumpSkelBuilder;
 use crate::sys;
 use crate::sys::write_point;
 
@@ -75,17 +81,29 @@ pub(crate) fn load_error(program: &str) -> impl Fn(libbpf_rs::Error) -> Error {
     }
 }
 
-/// Whether a map is the program's own data: not shared with the program that replaces it.
+/// Whether a map is a program's data section.
 pub(crate) fn is_own_data(map: &OsStr) -> bool {
     map.as_encoded_bytes().contains(&b'.')
+}
+
+/// The section of `dump_next` (dump.h): data that programs share.
+const SHARED_DATA: &str = ".data.capture";
+
+/// The name of a map's pin; none: it is the program's own data, not shared with the program that replaces it.
+fn pin_name(map: &OsStr) -> Option<String> {
+    let name = map.to_string_lossy();
+    // The bpf filesystem takes no dots.
+    if name == SHARED_DATA {
+        return Some(DUMP_NEXT.to_owned());
+    }
+    (!is_own_data(map)).then(|| name.into_owned())
 }
 
 /// Gives every map its place below the instance, where an existing one is used instead of a new one.
 fn pin_maps(object: &mut OpenObject, instance: &Instance) -> Result<(), libbpf_rs::Error> {
     for mut map in object.maps_mut() {
-        if !is_own_data(map.name()) {
-            let path = instance.map(&map.name().to_string_lossy());
-            map.set_pin_path(path)?;
+        if let Some(name) = pin_name(map.name()) {
+            map.set_pin_path(instance.map(&name))?;
         }
     }
     Ok(())
@@ -98,12 +116,14 @@ pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
     let mut storage = MaybeUninit::uninit();
     let open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
     let shapes =
-        open.open_object().maps().filter(|map| !is_own_data(map.name())).map(|map| MapShape {
-            kind: map.map_type(),
-            flags: map.map_flags(),
-            key_size: map.key_size(),
-            value_size: map.value_size(),
-            max_entries: map.max_entries(),
+        open.open_object().maps().filter(|map| pin_name(map.name()).is_some()).map(|map| {
+            MapShape {
+                kind: map.map_type(),
+                flags: map.map_flags(),
+                key_size: map.key_size(),
+                value_size: map.value_size(),
+                max_entries: map.max_entries(),
+            }
         });
     Ok(shapes.collect())
 }
@@ -203,6 +223,92 @@ pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Load
     }
     let skel = open.load().map_err(&error)?;
     loaded(skel.progs.decap.as_fd(), skel.object(), &error)
+}
+
+/// What runs in front of captures, and behind them.
+#[derive(Debug)]
+pub(crate) struct Xdpdump {
+    /// For the chain.
+    pub(crate) program: OwnedFd,
+    pub(crate) entry_end: OwnedFd,
+    pub(crate) exit_end: OwnedFd,
+}
+
+/// Loads what runs in front of captures and behind them, its maps pinned.
+pub(crate) fn load_xdpdump(instance: &Instance) -> Result<Xdpdump> {
+    route_messages();
+    write_point();
+    let error = load_error("xdpdump");
+    let mut storage = MaybeUninit::uninit();
+    let mut open = XdpdumpSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.l4lb_slot = consts::SLOT_XDPDUMP;
+    }
+    pin_maps(open.open_object_mut(), instance).map_err(&error)?;
+    let skel = open.load().map_err(&error)?;
+    Ok(Xdpdump {
+        program: clone_fd(skel.progs.xdpdump.as_fd())?,
+        entry_end: clone_fd(skel.progs.entry_end.as_fd())?,
+        exit_end: clone_fd(skel.progs.exit_end.as_fd())?,
+    })
+}
+
+/// A capture's own maps.
+#[derive(Debug)]
+pub(crate) struct CaptureMaps {
+    pub(crate) events: MapHandle,
+    pub(crate) counts: MapHandle,
+    pub(crate) wanted: MapHandle,
+}
+
+/// The programs that copy packets, at the points where they were asked for.
+#[derive(Debug)]
+pub(crate) struct CapturePrograms {
+    pub(crate) entry: Option<OwnedFd>,
+    pub(crate) exit: Option<OwnedFd>,
+}
+
+/// Loads the programs of a capture; with new maps of its own, or those that it has.
+pub(crate) fn load_capture(
+    instance: &Instance,
+    options: &abi::dump_options,
+    points: Points,
+    maps: Option<&CaptureMaps>,
+) -> Result<(CapturePrograms, CaptureMaps)> {
+    route_messages();
+    write_point();
+    let error = load_error("capture");
+    let mut storage = MaybeUninit::uninit();
+    let mut open = CaptureSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.options = *options;
+    }
+    open.progs.capture_entry.set_autoload(points.entry());
+    open.progs.capture_exit.set_autoload(points.exit());
+    let pin = |map: &mut OpenMapMut<'_>, name| map.set_pin_path(instance.map(name));
+    pin(&mut open.maps.dump, "dump").map_err(&error)?;
+    pin(&mut open.maps.data_capture, DUMP_NEXT).map_err(&error)?;
+    if points.exit() {
+        pin(&mut open.maps.dump_decision, "dump_decision").map_err(&error)?;
+        pin(&mut open.maps.reals, "reals").map_err(&error)?;
+    } else {
+        open.maps.dump_decision.set_autocreate(false).map_err(&error)?;
+        open.maps.reals.set_autocreate(false).map_err(&error)?;
+    }
+    if let Some(CaptureMaps { events, counts, wanted }) = maps {
+        open.maps.dump_events.reuse_fd(events.as_fd()).map_err(&error)?;
+        open.maps.dump_counts.reuse_fd(counts.as_fd()).map_err(&error)?;
+        open.maps.dump_wanted.reuse_fd(wanted.as_fd()).map_err(&error)?;
+    }
+    let skel = open.load().map_err(&error)?;
+    let maps = CaptureMaps {
+        events: MapHandle::try_from(&skel.maps.dump_events).map_err(&error)?,
+        counts: MapHandle::try_from(&skel.maps.dump_counts).map_err(&error)?,
+        wanted: MapHandle::try_from(&skel.maps.dump_wanted).map_err(&error)?,
+    };
+    let entry = points.entry().then(|| clone_fd(skel.progs.capture_entry.as_fd())).transpose()?;
+    let exit = points.exit().then(|| clone_fd(skel.progs.capture_exit.as_fd())).transpose()?;
+    Ok((CapturePrograms { entry, exit }, maps))
 }
 
 fn loaded(

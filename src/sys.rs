@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "calls of libbpf's C interface")]
 
 pub(crate) mod pcap;
+pub(crate) mod perf;
 pub(crate) mod program;
 
 use std::ffi::CString;

@@ -47,14 +47,21 @@ struct {
 	__type(value, __u32);
 } chain_next SEC(".maps");
 
-static __always_inline int l4lb_hand_on(struct xdp_md *ctx)
+/* Runs the next program behind a slot, or passes the packet where there is none. */
+static __always_inline int l4lb_hand_on_behind(struct xdp_md *ctx, __u32 behind)
 {
-	__u32 at = l4lb_slot + 1;
+	__u32 at = behind + 1;
 	__u32 *next = bpf_map_lookup_elem(&chain_next, &at);
 
 	if (next && *next < L4LB_CHAIN_END)
 		bpf_tail_call(ctx, &chain, *next);
 	return XDP_PASS;
+}
+
+/* Runs the next program. */
+static __always_inline int l4lb_hand_on(struct xdp_md *ctx)
+{
+	return l4lb_hand_on_behind(ctx, l4lb_slot);
 }
 
 #endif

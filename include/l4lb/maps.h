@@ -6,6 +6,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "abi.h"
+#include "reals.h"
 
 /* VIPs and markers. At most three markers an address. */
 struct {
@@ -50,15 +51,6 @@ struct {
 			__uint(value_size, sizeof(__u64));
 		});
 } rings SEC(".maps");
-
-/* Real id → where it is. BPF_F_MMAPABLE: the control plane reads all of them at every change. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, LB_REAL_IDS);
-	__type(key, __u32);
-	__type(value, struct real);
-} reals SEC(".maps");
 
 /*
  * Bank and CPU → the CPU's connection table, of kind SETS: one map for either family, and of kind

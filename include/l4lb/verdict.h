@@ -4,6 +4,7 @@
 #define L4LB_VERDICT_H
 
 #include "chain.h"
+#include "dump.h"
 #include "maps.h"
 #include "pkt.h"
 #include "trace.h"
@@ -38,6 +39,27 @@ static __always_inline void count_real(const struct pkt *p)
 		count(real, p);
 }
 
+/* Lets captures see the packet: returns unless there are any. */
+static __always_inline void captured(struct xdp_md *ctx, const struct pkt *p, int reason,
+				     __u32 verdict)
+{
+	__u64 first = dump_next.place[LB_DUMP_EXIT];
+	struct decision *decision;
+	__u32 zero = 0;
+
+	if (__builtin_expect(!first, 1))
+		return;
+	decision = bpf_map_lookup_elem(&dump_decision, &zero);
+	if (!decision)
+		return;
+	decision->reason = reason;
+	decision->verdict = verdict;
+	decision->vip = p->has_vip ? p->vip : LB_DUMP_NO_VIP;
+	decision->real = reason <= LB_TX_icmp_error ? p->real : 0;
+	decision->slot = l4lb_slot;
+	bpf_tail_call(ctx, &dump, first);
+}
+
 static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struct cpu_state *cpu,
 				  int reason)
 {
@@ -47,14 +69,19 @@ static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struc
 	if (tracing)
 		trace_end(p, reason);
 	count(&cpu->reasons[reason], p);
-	if (reason >= LB_PASS_not_vip)
+	if (reason >= LB_PASS_not_vip) {
+		captured(ctx, p, reason, XDP_PASS);
 		return l4lb_hand_on(ctx);
+	}
 	if (p->has_vip)
 		count_vip(p, reason);
-	if (reason >= LB_DROP_too_big)
+	if (reason >= LB_DROP_too_big) {
+		captured(ctx, p, reason, XDP_DROP);
 		return XDP_DROP;
+	}
 	if (reason <= LB_TX_icmp_error)
 		count_real(p);
+	captured(ctx, p, reason, XDP_TX);
 	return XDP_TX;
 }
 

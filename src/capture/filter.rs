@@ -38,7 +38,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 pub use classic::ClassicInsn;
-pub use exits::hand_on;
+pub(crate) use exits::follow;
+pub(crate) use exits::program as whole_program;
 pub use exits::tail_call;
 pub use exits::verdict;
 pub use insn::Alu;

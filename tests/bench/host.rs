@@ -116,6 +116,19 @@ pub(crate) fn on_cpu<T: Send>(cpu: u32, work: impl FnOnce() -> Result<T> + Send)
     })
 }
 
+/// Moves this thread to the others of these CPUs, if there are any.
+pub(crate) fn leave_cpu(cpus: &[u32]) -> Result {
+    let own = u32::try_from(nix::sched::sched_getcpu()?)?;
+    let mut others = CpuSet::new();
+    for cpu in cpus.iter().filter(|cpu| **cpu != own) {
+        others.set(*cpu as usize)?;
+    }
+    if others != CpuSet::new() {
+        sched_setaffinity(Pid::from_raw(0), &others)?;
+    }
+    Ok(())
+}
+
 /// Nanoseconds of CPU time, in the kernel too, of this thread or of the process.
 pub(crate) fn cpu_time(clock: ClockId) -> Result<f64> {
     let time = clock.now()?;

@@ -9,12 +9,17 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
 use l4lb::Stats;
+use l4lb::capture::Capture;
+use l4lb::capture::CaptureOptions;
 use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
@@ -32,6 +37,8 @@ use crate::frames::STATELESS_VIP4;
 use crate::frames::VIP4;
 use crate::frames::VIP6;
 use crate::frames::real;
+use crate::host;
+use crate::paths::Captured;
 use crate::programs::Ingress;
 use crate::programs::Programs;
 use crate::programs::load;
@@ -46,6 +53,9 @@ const REALS: u16 = 100;
 
 /// More new connections in a second than there can be: all are remembered.
 const NO_LIMIT: u32 = u32::MAX;
+
+/// How long the reader of a capture waits for packets.
+const READER_PAUSE: Duration = Duration::from_millis(100);
 
 const GATEWAY_MAC: &str = "02:00:00:00:00:fe";
 
@@ -250,6 +260,40 @@ impl<'l> Site<'l> {
             chain.delete(&slot.to_ne_bytes())?;
         }
         done
+    }
+
+    /// Captures while `work` runs, read by a thread that is not on this one's CPU, if there is another.
+    pub(crate) fn with_capture<T>(
+        &self,
+        captured: Captured,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let filter = if captured.matches { "ip" } else { "udp port 9" };
+        let options = CaptureOptions {
+            at: captured.at,
+            filter: filter.to_owned(),
+            ..CaptureOptions::default()
+        };
+        let mut capture = Capture::start(&self.instance, &options)?;
+        let ends = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| -> Result<u64> {
+                host::leave_cpu(&self.link.lab.cpus)?;
+                let mut packets = 0;
+                while !ends.load(Ordering::Relaxed) {
+                    packets += capture.next_batch(READER_PAUSE)?.len() as u64;
+                }
+                capture.stop()?;
+                Ok(packets)
+            });
+            let done = work();
+            ends.store(true, Ordering::Relaxed);
+            let packets = reader.join().map_err(|_| "the reader of a capture panicked")??;
+            if captured.matches == (packets == 0) {
+                return Err(format!("a capture got {packets} packets").into());
+            }
+            done
+        })
     }
 
     /// Loads a program for each of these slots of the chain that is empty.

@@ -174,6 +174,7 @@ fn with_setting(setting: Setting, sites: &[Site<'_>], work: &mut dyn FnMut() -> 
         Setting::Default => inner(),
         Setting::Unlimited => site.without_limit(inner),
         Setting::Neighbours(first, last) => site.with_neighbours(first..=last, inner),
+        Setting::Captured(captured) => site.with_capture(captured, inner),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The ways that packets go, each of which is measured.
 
+use l4lb::capture::Points;
+
 use crate::args::Effort;
 use crate::frames::Kind;
 use crate::programs::PASS;
@@ -37,6 +39,43 @@ pub(crate) enum Setting {
     Unlimited,
     /// No slot of the chain from this one to that is empty: there are programs that hand on.
     Neighbours(u32, u32),
+    /// Somebody captures.
+    Captured(Captured),
+}
+
+/// What a capture sees of the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Captured {
+    pub(crate) at: Points,
+    /// Whether its filter matches them.
+    pub(crate) matches: bool,
+}
+
+impl Captured {
+    const ALL: [Self; 4] = [
+        Self { at: Points::Entry, matches: false },
+        Self { at: Points::Entry, matches: true },
+        Self { at: Points::Exit, matches: false },
+        Self { at: Points::Exit, matches: true },
+    ];
+
+    fn name(self) -> &'static str {
+        match (self.at, self.matches) {
+            (Points::Entry, false) => "dump-entry-other",
+            (Points::Entry, true) => "dump-entry",
+            (_, false) => "dump-exit-other",
+            (_, true) => "dump-exit",
+        }
+    }
+
+    fn what(self) -> String {
+        let at = if self.at == Points::Entry { "entry" } else { "exit" };
+        if self.matches {
+            format!("captured at {at}")
+        } else {
+            format!("a capture at {at} whose filter does not match")
+        }
+    }
 }
 
 impl Path {
@@ -137,6 +176,13 @@ impl Path {
             let path = Self::without_table(name, Kind::Elsewhere4, "not_vip", &what);
             paths.push(Self { setting: Setting::Neighbours(slot, slot), ..path });
         }
+        paths.extend(Captured::ALL.map(|captured| Self {
+            name: format!("{}-{}", hit(some).name, captured.name()),
+            what: format!("{}; {}", hit(some).what, captured.what()),
+            setting: Setting::Captured(captured),
+            every_table: false,
+            ..hit(some)
+        }));
         paths
     }
 

@@ -9,13 +9,10 @@
 //! what the verifier gets to see.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
-use std::os::fd::FromRawFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use libbpf_rs::AsRawLibbpf;
 use libbpf_rs::MapCore;
@@ -23,12 +20,16 @@ use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
 use libbpf_rs::Object;
 use libbpf_rs::ObjectBuilder;
+use libbpf_rs::ProgramHandle;
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::query::ProgInfoQueryOptions;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::common::Host;
 use crate::common::UPLINK;
 use crate::common::vip;
+use crate::filter::judges;
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 
@@ -96,9 +97,14 @@ fn programs_cost_what_is_budgeted() {
     let host = Host::new();
     host.lbctl().apply(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1", "fc00::1"])));
     host.lbctl().ok(&["decap", "attach", UPLINK]);
-    let pins = host.bpffs.path().join("l4lb/default/prog");
-    let costs: BTreeMap<_, _> =
-        OBJECTS.iter().flat_map(|(name, object)| costs(name, object, &pins.join(name))).collect();
+    let mut capture = host.lbctl().spawn(&["dump", "--at", "both"]);
+    capture.wait_for("capturing");
+    let costs: BTreeMap<_, _> = OBJECTS
+        .iter()
+        .flat_map(|(name, object)| {
+            costs(name, object, &read_only_data(running(&host, name).as_fd()))
+        })
+        .collect();
 
     let now = Budgets {
         clang: clang_version(),
@@ -179,14 +185,31 @@ fn differences_are_told() {
     assert_eq!(cost.budget(), Cost { verified: 3_500, instructions: 304, stack: 512 });
 }
 
-/// Loads the XDP programs of an object, with the read-only data that the one pinned at `running` has.
-fn costs(name: &str, object: &[u8], running: &Path) -> Vec<(String, Cost)> {
+/// A program of an object, as `lbctl` has loaded it.
+fn running(host: &Host, object: &str) -> OwnedFd {
+    let instance = host.bpffs.path().join("l4lb/default");
+    if object != "capture" {
+        return judges::pinned(&instance.join("prog").join(object)).expect("it is pinned");
+    }
+    // Only its filter leads to it; but none of another test has the same maps.
+    let ours = MapHandle::from_pinned_path(instance.join("map/dump")).expect("open a pin");
+    let ours = ours.info().expect("ask about a map").info.id;
+    let options = ProgInfoQueryOptions::default().include_map_ids(true);
+    let program = ProgInfoIter::with_query_opts(options)
+        .find(|program| program.name == "capture_entry" && program.map_ids.contains(&ours));
+    let id = program.expect("a capture runs").id;
+    let program = ProgramHandle::from_prog_id(id).expect("open a program");
+    program.as_fd().try_clone_to_owned().expect("duplicate a descriptor")
+}
+
+/// Loads the XDP programs of an object, with this read-only data.
+fn costs(name: &str, object: &[u8], read_only_data: &[u8]) -> Vec<(String, Cost)> {
     let mut open = ObjectBuilder::default()
         .open_memory(object)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     for mut map in open.maps_mut() {
         if map.name().to_string_lossy().ends_with(".rodata") {
-            map.set_initial_value(&read_only_data(running)).expect("the same read-only data");
+            map.set_initial_value(read_only_data).expect("the same read-only data");
         }
     }
     let mut logs = BTreeMap::new();
@@ -242,18 +265,10 @@ fn cost(object: &Object, program: &str, log: &str) -> Cost {
     Cost { verified, instructions: info.xlated_prog_len / 8, stack: stack.sum() }
 }
 
-/// The content of a pinned program's `.rodata`.
-fn read_only_data(pin: &Path) -> Vec<u8> {
-    let path = CString::new(pin.as_os_str().as_bytes()).expect("no NUL");
-    #[expect(unsafe_code, reason = "libbpf returns a bare descriptor")]
-    // SAFETY: the path ends with NUL, and nobody else owns what is returned.
-    let program = unsafe {
-        let fd = libbpf_sys::bpf_obj_get(path.as_ptr());
-        assert!(fd >= 0, "{}: lbctl has loaded no such program", pin.display());
-        OwnedFd::from_raw_fd(fd)
-    };
+/// The content of a program's `.rodata`.
+fn read_only_data(program: BorrowedFd<'_>) -> Vec<u8> {
     let mut ids = [0; 64];
-    let count = info(program.as_fd(), &mut ids).nr_map_ids as usize;
+    let count = info(program, &mut ids).nr_map_ids as usize;
     let maps = ids.into_iter().take(count).map(|id| MapHandle::from_map_id(id).expect("a map"));
     let data = maps.into_iter().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
     let data = data.expect("read-only data").lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
@@ -261,7 +276,7 @@ fn read_only_data(pin: &Path) -> Vec<u8> {
 }
 
 /// What the kernel says about a program, and the ids of its maps.
-fn info(program: std::os::fd::BorrowedFd<'_>, maps: &mut [u32]) -> libbpf_sys::bpf_prog_info {
+fn info(program: BorrowedFd<'_>, maps: &mut [u32]) -> libbpf_sys::bpf_prog_info {
     let mut info = libbpf_sys::bpf_prog_info {
         nr_map_ids: u32::try_from(maps.len()).expect("few"),
         map_ids: maps.as_mut_ptr() as u64,

@@ -300,6 +300,35 @@ fn down() {
     assert!(writes > 14, "{writes} writes");
 }
 
+/// A capture, while it begins and while it ends: whatever command comes next takes away what is left, and
+/// another capture can begin.
+#[test]
+fn dump() {
+    let rig = Rig::new(1);
+    rig.lbctl().apply(&config(&vip(VIP, &["10.0.0.1"])));
+    let download = rig.download(VIP);
+    let dump = ["dump", "--at", "both", "--duration", "1ms"];
+    let instance = rig.bpffs.path().join("l4lb/default");
+    let gone = |when: &str| {
+        for left in ["dump", "prog/xdpdump", "prog/xdpdump-next"] {
+            assert!(!instance.join(left).exists(), "{when}: {left} is left");
+        }
+        let status = json(&rig.lbctl().ok(&["status", "--json"]));
+        let slots = status["chain"].as_array().expect("a list");
+        assert!(slots.iter().all(|slot| slot["slot"] != 0), "{when}: {status}");
+    };
+    let writes = Scenario {
+        lbctl: rig.lbctl(),
+        command: &dump,
+        start: &|| {},
+        meanwhile: &mut undisturbed(&rig, &download),
+        next: &[(&["stats"], &gone), (&dump, &gone)],
+    }
+    .at_every_write();
+    assert!(writes > 20, "{writes} writes");
+    none_dropped(&rig);
+}
+
 /// The real's side, alone in its instance.
 #[test]
 fn decap() {

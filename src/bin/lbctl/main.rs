@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Library(l4lb::Error),
     /// Standard output could not be written.
     Output(io::Error),
+    /// What was asked for makes no sense.
+    Usage(String),
 }
 
 impl From<l4lb::Error> for Failure {
@@ -67,6 +69,10 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
         }
         Err(Failure::Output(error)) => {
             eprintln!("error: cannot write to standard output: {error}");
@@ -115,6 +121,10 @@ fn run(cli: &Cli) -> Result {
     if global.mount_bpffs {
         instance.mount_bpffs()?;
     }
+    // Of captures that were killed. Whether it works is for nothing but them.
+    if let Err(error) = l4lb::capture::remove_abandoned(&instance) {
+        tracing::debug!("abandoned captures: {error}");
+    }
     match &cli.command {
         Command::Plan(file) => cmd::plan::plan(&instance, file, global.json),
         Command::Apply(file) => cmd::plan::apply(&instance, file, global.json),
@@ -128,6 +138,7 @@ fn run(cli: &Cli) -> Result {
         Command::Decap(command) => cmd::decap::run(&instance, command, global.json),
         Command::Trace(args) => cmd::trace::run(&instance, args, global.json),
         Command::Chain(command) => cmd::chain::run(&instance, command, global.json),
+        Command::Dump(dump) => cmd::dump::dump(&instance, dump, global.json),
         Command::Test { files } => cmd::test::run(files, global.json),
     }
 }

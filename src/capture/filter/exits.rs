@@ -13,9 +13,7 @@ use super::insn::Operand;
 use super::insn::Operand::Imm;
 use super::insn::Reg;
 use super::insn::Size;
-use super::insn::Test;
 use super::translate::CONTEXT;
-use crate::abi::consts::CHAIN_SLOTS;
 
 /// Ends the program with this value, such as `XDP_PASS`.
 pub fn verdict(value: u32) -> Vec<Insn> {
@@ -32,31 +30,26 @@ pub fn tail_call(array: BorrowedFd<'_>, index: u32) -> Vec<Insn> {
     code
 }
 
-/// Hands on to the programs behind `slot` of a chain, by its maps `chain` and `chain_next`: what
-/// `l4lb_hand_on` in `include/l4lb/chain.h` does.
-pub fn hand_on(chain: BorrowedFd<'_>, chain_next: BorrowedFd<'_>, slot: u32) -> Vec<Insn> {
-    const KEY: i16 = -4;
-    let pass = verdict(sys::XDP_PASS);
-    let behind = slot + 1;
-
-    let mut code = vec![Insn::store_imm(Size::W, Reg::R10, KEY, behind.cast_signed())];
-    code.extend(Insn::load_map(Reg::R1, chain_next.as_raw_fd()));
-    code.push(Insn::alu64(Alu::Mov, Reg::R2, Operand::Reg(Reg::R10)));
-    code.push(Insn::alu64(Alu::Add, Reg::R2, Imm(i32::from(KEY))));
-    code.push(Insn::call(sys::BPF_FUNC_map_lookup_elem));
-    // Over the verdict, which has two instructions.
-    code.push(Insn::jump64(Test::Ne, Reg::R0, Imm(0), 2));
-    code.extend(&pass);
-    code.push(Insn::load(Size::W, Reg::R3, Reg::R0, 0));
-    code.push(Insn::jump64(Test::Lt, Reg::R3, Imm(CHAIN_SLOTS.cast_signed()), 2));
-    code.extend(&pass);
+/// Continues in the program that `array` has at the place which `next`, an array of one value, holds in its
+/// word `at`, of 64 bits. If there is none any more, the places from `at` to `end` are tried; if they have
+/// none, goes on behind this piece.
+pub(crate) fn follow(array: BorrowedFd<'_>, next: BorrowedFd<'_>, at: u32, end: u32) -> Vec<Insn> {
+    let offset = at.cast_signed() * i32::try_from(size_of::<u64>()).unwrap_or_default();
+    let mut code = Vec::from(Insn::load_map_value(Reg::R3, next.as_raw_fd(), offset));
+    // The half that says all, on little-endian machines.
+    code.push(Insn::load(Size::W, Reg::R3, Reg::R3, 0));
     code.push(Insn::alu64(Alu::Mov, Reg::R1, Operand::Reg(CONTEXT)));
-    code.extend(Insn::load_map(Reg::R2, chain.as_raw_fd()));
+    code.extend(Insn::load_map(Reg::R2, array.as_raw_fd()));
     code.push(Insn::call(sys::BPF_FUNC_tail_call));
-    // The slot was emptied meanwhile: all that are behind it are tried.
-    for slot in behind..CHAIN_SLOTS {
-        code.extend(tail_call(chain, slot));
+    for place in at..=end {
+        code.extend(tail_call(array, place));
     }
-    code.extend(pass);
     code
+}
+
+/// Goes on with a whole program, which takes the context where programs get it.
+pub(crate) fn program(code: &[Insn]) -> Vec<Insn> {
+    let mut piece = vec![Insn::alu64(Alu::Mov, Reg::R1, Operand::Reg(CONTEXT))];
+    piece.extend(code);
+    piece
 }

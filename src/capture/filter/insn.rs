@@ -254,6 +254,14 @@ impl Insn {
         [Self { code, dst: dst as u8, src, off: 0, imm: fd }, Self::default()]
     }
 
+    /// `dst` = where the value of an array with one value begins, and `offset` bytes; as [`Self::load_map`].
+    pub fn load_map_value(dst: Reg, fd: i32, offset: i32) -> [Self; 2] {
+        let [mut first, mut second] = Self::load_map(dst, fd);
+        first.src = low(sys::BPF_PSEUDO_MAP_VALUE);
+        second.imm = offset;
+        [first, second]
+    }
+
     fn is_jump(self) -> bool {
         let class = self.code & 7;
         let operation = self.code & 0xf0;

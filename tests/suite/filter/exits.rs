@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 use l4lb::capture::filter::Exits;
 use l4lb::capture::filter::Filter;
 use l4lb::capture::filter::FilterScope;
-use l4lb::capture::filter::hand_on;
 use l4lb::capture::filter::tail_call;
 use l4lb::capture::filter::verdict;
 use libbpf_rs::MapCore;
@@ -23,8 +22,8 @@ use crate::common::UPLINK;
 use crate::packets::frame::eth;
 
 const PASS: u32 = libbpf_sys::XDP_PASS;
-/// Where chains end: `L4LB_CHAIN_END`.
-const END: u32 = 16;
+/// Where decapsulation is in the chain.
+const DECAP: u32 = 12;
 
 fn map(kind: MapType, entries: u32) -> MapHandle {
     let opts =
@@ -51,44 +50,25 @@ fn constant(value: u32) -> OwnedFd {
     filter("", &Exits { on_match: verdict(value), otherwise: vec![] })
 }
 
+/// Of programs: the one that copies.
+const COPY: u32 = 3;
+
 #[test]
-fn a_match_goes_to_the_capture_and_all_else_on_in_the_chain() {
-    let captures = map(MapType::ProgArray, 4);
-    let chain = map(MapType::ProgArray, END);
-    let next = map(MapType::Array, END + 1);
+fn a_match_goes_to_another_program_if_there_is_one() {
+    let programs = map(MapType::ProgArray, 4);
     let program = filter(
         "udp",
-        &Exits {
-            on_match: tail_call(captures.as_fd(), 3),
-            otherwise: hand_on(chain.as_fd(), next.as_fd(), 4),
-        },
+        &Exits { on_match: tail_call(programs.as_fd(), COPY), otherwise: verdict(PASS) },
     );
     let frame = eth().ip4("192.0.2.1", "198.51.100.7");
     let (udp, tcp) = (frame.clone().udp(1, 2).bytes(), frame.tcp(1, 2).bytes());
     let verdicts = || [&udp, &tcp].map(|frame| judges::run(&program, frame).expect("it runs"));
 
-    set(&next, 5, END);
-    assert_eq!(verdicts(), [PASS; 2], "nothing is behind the slot, nothing captures");
-    let capture = constant(103);
-    set_program(&captures, 3, &capture);
+    assert_eq!(verdicts(), [PASS; 2], "there is no program");
+    set_program(&programs, COPY, &constant(103));
     assert_eq!(verdicts(), [103, PASS]);
-
-    let (ninth, twelfth) = (constant(109), constant(112));
-    set_program(&chain, 9, &ninth);
-    set_program(&chain, 12, &twelfth);
-    set(&next, 5, 9);
-    assert_eq!(verdicts(), [103, 109]);
-    captures.delete(&3_u32.to_ne_bytes()).expect("empty the slot");
-    assert_eq!(verdicts(), [109; 2], "a match without a capture goes on in the chain");
-
-    // Slots that are emptied after the chain was read are skipped, and only those behind are run.
-    set_program(&chain, 3, &constant(103));
-    chain.delete(&9_u32.to_ne_bytes()).expect("empty the slot");
-    assert_eq!(verdicts(), [112; 2]);
-    chain.delete(&12_u32.to_ne_bytes()).expect("empty the slot");
-    assert_eq!(verdicts(), [PASS; 2]);
-    set(&next, 5, 1000);
-    assert_eq!(verdicts(), [PASS; 2]);
+    programs.delete(&COPY.to_ne_bytes()).expect("empty the place");
+    assert_eq!(verdicts(), [PASS; 2], "there is none any more");
 }
 
 /// Programs that libbpf loaded share a chain with it.
@@ -105,8 +85,9 @@ fn in_front_of_another_program() {
         let status = crate::common::json(&lbctl.ok(&["decap", "status", "--json"]));
         status["results"]["not_encapsulated"]["packets"].as_u64().expect("a number")
     };
-    let exits =
-        Exits { on_match: verdict(MATCH), otherwise: hand_on(chain.as_fd(), next.as_fd(), 4) };
+    let mut otherwise = tail_call(chain.as_fd(), DECAP);
+    otherwise.extend(verdict(PASS));
+    let exits = Exits { on_match: verdict(MATCH), otherwise };
     let program = filter("host 192.0.2.1", &exits);
     set_program(&chain, 4, &program);
     set(&next, 0, 4);

@@ -6,7 +6,7 @@
 mod exits;
 mod expressions;
 mod frames;
-mod judges;
+pub(crate) mod judges;
 mod programs;
 mod reference;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod decap;
+pub(crate) mod dump;
 pub(crate) mod plan;
 pub(crate) mod real;
 pub(crate) mod serve;

@@ -13,6 +13,7 @@ use l4lb::Config;
 use l4lb::Instance;
 use l4lb::OnUnresolved;
 use l4lb::Plan;
+use l4lb::capture::remove_abandoned;
 use l4lb::metrics::Collector;
 use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
@@ -85,7 +86,10 @@ async fn run(
                 notify(&[NotifyState::Ready]);
             }
             () = next_change(&mut changes) => server.follow().await,
-            _ = check.tick() => server.follow().await,
+            _ = check.tick() => {
+                server.follow().await;
+                server.tidy().await;
+            }
         }
     }
     notify(&[NotifyState::Stopping]);
@@ -191,6 +195,17 @@ impl Server {
                 self.report_warnings(plan.warnings);
             }
             Err(error) => self.report_warnings(vec![error.to_string()]),
+        }
+    }
+
+    /// Takes away what captures have left that were killed.
+    async fn tidy(&self) {
+        let instance = self.instance.clone();
+        let tidied = spawn_blocking(move || remove_abandoned(&instance));
+        match tidied.await.map_err(panicked).and_then(|tidied| tidied) {
+            Ok(true) => tracing::info!("removed what a capture left that was killed"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!("abandoned captures: {error}"),
         }
     }
 

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * In front of the captures, and behind them. In slot 0 only while somebody captures at entry.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "l4lb/abi.h"
+#include "l4lb/chain.h"
+#include "l4lb/dump.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+SEC("xdp")
+int xdpdump(struct xdp_md *ctx)
+{
+	dump_follow(ctx, LB_DUMP_ENTRY, 0);
+	return l4lb_hand_on(ctx);
+}
+
+SEC("xdp")
+int entry_end(struct xdp_md *ctx)
+{
+	return l4lb_hand_on(ctx);
+}
+
+/* What the balancer was about to do. */
+SEC("xdp")
+int exit_end(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	struct decision *decision = bpf_map_lookup_elem(&dump_decision, &zero);
+
+	if (!decision)
+		return XDP_ABORTED;
+	if (decision->verdict != XDP_PASS)
+		return decision->verdict;
+	return l4lb_hand_on_behind(ctx, decision->slot);
+}

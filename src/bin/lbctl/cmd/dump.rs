@@ -1,0 +1,241 @@
+//! `lbctl dump`: tcpdump for packets that XDP programs handle.
+
+use std::fs::File;
+use std::io;
+use std::io::BufWriter;
+use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use l4lb::Instance;
+use l4lb::capture::Capture;
+use l4lb::capture::CaptureCounts;
+use l4lb::capture::CaptureOptions;
+use l4lb::capture::Packet;
+use l4lb::capture::Points;
+use l4lb::capture::Sink;
+use l4lb::capture::decode::LineOptions;
+use l4lb::capture::decode::Lines;
+use l4lb::capture::pcapng::PcapngFile;
+use l4lb::capture::pcapng::PcapngOptions;
+use l4lb::capture::pcapng::PcapngWriter;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::sys::signal::SigSet;
+use nix::sys::signal::Signal;
+
+use crate::Exit;
+use crate::Failure;
+use crate::Result;
+use crate::args::Dump;
+
+/// How long a signal, or a reader that has gone, may go unnoticed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How much is gathered before it is written.
+const BUFFER: usize = 1 << 16;
+
+pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
+    if json {
+        let why =
+            "dump prints no JSON; use -w - and a tool that reads pcapng, such as tshark -T ek";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let options = args.options();
+    if !options.at.exit() && !options.decision.is_empty() {
+        return Err(Failure::Usage(l4lb::capture::CaptureError::DecisionAtEntry.to_string()));
+    }
+    if args.writes_to_stdout() && io::stdout().is_terminal() {
+        let why = "-w - would write binary data to the terminal; redirect it, or give a file";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let interrupted = interruption()
+        .map_err(|source| l4lb::Error::Host { operation: "wait for signals", source })?;
+    let mut capture = Capture::start(instance, &options)?;
+    // Not before it is certain that there will be a capture: a file that is there loses what it has.
+    let mut output = match Output::open(args, &options) {
+        Ok(output) => output,
+        Err(error) => return Ok(cannot_write(args, &error)),
+    };
+    eprintln!("capturing {} in instance '{}'", point(options.at), instance.name());
+
+    let mut ended = run(&mut capture, &mut output, args, &interrupted);
+    let rest = capture.stop()?;
+    if !matches!(ended, Ended::Output(_))
+        && let Err(error) = output.write(&rest).and_then(|()| output.finish())
+    {
+        ended = Ended::Output(error);
+    }
+    let CaptureCounts { dropped_by_buffer, left_out_by_sampling, .. } = capture.counts()?;
+    let end = match ended {
+        Ended::Failed(error) => {
+            eprintln!("error: {error}");
+            Exit::Failed
+        }
+        Ended::Output(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            cannot_write(args, &error)
+        }
+        Ended::Output(_) | Ended::Asked => Exit::Done,
+    };
+    eprintln!(
+        "{} packets captured, {dropped_by_buffer} dropped by the buffer, {left_out_by_sampling} left out by \
+         sampling",
+        output.written
+    );
+    Ok(end)
+}
+
+fn point(at: Points) -> &'static str {
+    match at {
+        Points::Entry => "at entry",
+        Points::Exit => "at exit",
+        Points::Both => "at entry and exit",
+    }
+}
+
+fn cannot_write(args: &Dump, error: &io::Error) -> Exit {
+    match args.write.as_deref().filter(|_| !args.writes_to_stdout()) {
+        Some(path) => eprintln!("error: cannot write to {}: {error}", path.display()),
+        None => eprintln!("error: cannot write to standard output: {error}"),
+    }
+    Exit::Failed
+}
+
+/// Why a capture ended.
+enum Ended {
+    /// As was asked for: a signal, the count, the time.
+    Asked,
+    /// Packets could not be written.
+    Output(io::Error),
+    /// It could not go on.
+    Failed(l4lb::Error),
+}
+
+fn run(capture: &mut Capture, output: &mut Output, args: &Dump, interrupted: &AtomicBool) -> Ended {
+    let end = args.duration.and_then(|duration| Instant::now().checked_add(duration.into()));
+    loop {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) || interrupted.load(Ordering::Relaxed) {
+            return Ended::Asked;
+        }
+        if output.reader_has_gone() {
+            return Ended::Output(io::ErrorKind::BrokenPipe.into());
+        }
+        let packets = match capture.next_batch(left.map_or(PAUSE, |left| left.min(PAUSE))) {
+            Ok(packets) => packets,
+            Err(error) => return Ended::Failed(error),
+        };
+        match output.write(&packets) {
+            Ok(()) if output.is_full() => return Ended::Asked,
+            Ok(()) => {}
+            Err(error) => return Ended::Output(error),
+        }
+    }
+}
+
+/// Set at the first SIGINT or SIGTERM. A second one ends the process at once, should it wait for a reader who
+/// does not read: what it has in the kernel goes with it.
+fn interruption() -> io::Result<Arc<AtomicBool>> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    // Every thread but the one that waits leaves them alone.
+    signals.thread_block()?;
+    let interrupted = Arc::<AtomicBool>::default();
+    let set = Arc::clone(&interrupted);
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        while signals.wait().is_ok() {
+            if set.swap(true, Ordering::Relaxed) {
+                std::process::exit(1);
+            }
+        }
+    })?;
+    Ok(interrupted)
+}
+
+/// Where packets go, and how many went there.
+struct Output {
+    sink: Kind,
+    written: u64,
+    most: Option<u64>,
+}
+
+enum Kind {
+    Lines(Lines<BufWriter<File>>),
+    File(PcapngFile),
+    Pipe(PcapngWriter<BufWriter<File>>),
+}
+
+impl Output {
+    fn open(args: &Dump, options: &CaptureOptions) -> io::Result<Self> {
+        // Without Rust's own buffer, which writes line by line.
+        let stdout = || -> io::Result<_> {
+            let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            Ok(BufWriter::with_capacity(BUFFER, stdout))
+        };
+        let pcapng = PcapngOptions {
+            snaplen: options.snaplen,
+            filter: Some(options.filter.clone()).filter(|filter| !filter.is_empty()),
+        };
+        let sink = match args.write.as_deref() {
+            None => Kind::Lines(Lines::new(
+                stdout()?,
+                LineOptions { interface: options.interface.is_none() },
+            )),
+            Some(_) if args.writes_to_stdout() => {
+                let mut pipe = PcapngWriter::new(stdout()?, &pcapng)?;
+                // Whoever reads it wants to know what is coming.
+                pipe.flush()?;
+                Kind::Pipe(pipe)
+            }
+            Some(path) => Kind::File(PcapngFile::create(path, &pcapng)?),
+        };
+        Ok(Self { sink, written: 0, most: args.count })
+    }
+
+    fn sink(&mut self) -> &mut dyn Sink {
+        match &mut self.sink {
+            Kind::Lines(lines) => lines,
+            Kind::File(file) => file,
+            Kind::Pipe(pipe) => pipe,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.most.is_some_and(|most| self.written >= most)
+    }
+
+    fn write(&mut self, packets: &[Packet]) -> io::Result<()> {
+        for packet in packets {
+            if self.is_full() {
+                break;
+            }
+            self.sink().packet(packet)?;
+            self.written += 1;
+        }
+        self.sink().flush()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match &mut self.sink {
+            Kind::Lines(lines) => lines.flush(),
+            Kind::File(file) => file.finish(&[]),
+            Kind::Pipe(pipe) => pipe.finish(&[]),
+        }
+    }
+
+    /// Whether nobody reads standard output any more: without packets, no write would tell.
+    fn reader_has_gone(&self) -> bool {
+        if matches!(self.sink, Kind::File(_)) {
+            return false;
+        }
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let told = nix::poll::poll(&mut fds, PollTimeout::ZERO);
+        told.is_ok() && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+    }
+}

@@ -1,0 +1,125 @@
+//! What the ids in events stand for.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::error::CaptureError;
+use super::options::CaptureOptions;
+use super::options::DecisionFilter;
+use crate::abi;
+use crate::addr::Vip;
+use crate::attach;
+use crate::dataplane::Dataplane;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::sys::ArrayMemory;
+
+/// How long names are not read again for ids that have none.
+const NOT_AGAIN: Duration = Duration::from_millis(20);
+
+/// The names of an instance, as they were when they were read last.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// None at entry.
+    dataplane: Option<Dataplane>,
+    vips: HashMap<u32, Vip>,
+    interfaces: HashMap<u32, String>,
+    read: Instant,
+}
+
+impl Names {
+    pub(super) fn read(instance: &Instance, options: &CaptureOptions) -> Result<Self> {
+        let dataplane = options.at.exit().then(|| Dataplane::open(instance)).transpose()?;
+        let (vips, interfaces) = (HashMap::new(), HashMap::new());
+        let mut names = Self { dataplane, vips, interfaces, read: Instant::now() };
+        names.refresh()?;
+        Ok(names)
+    }
+
+    /// Reads them again.
+    pub(super) fn refresh(&mut self) -> Result<()> {
+        self.interfaces.clear();
+        self.read = Instant::now();
+        if let Some(dataplane) = &self.dataplane {
+            self.vips = dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
+        }
+        Ok(())
+    }
+
+    /// The VIP of an id.
+    pub(super) fn vip(&mut self, id: u32) -> Result<Option<Vip>> {
+        // It was added meanwhile; or it is gone, and there may be many packets that were for it.
+        if !self.vips.contains_key(&id) && self.read.elapsed() > NOT_AGAIN {
+            self.refresh()?;
+        }
+        Ok(self.vips.get(&id).copied())
+    }
+
+    /// The interface of an index, as it is called now.
+    pub(super) fn interface(&mut self, ifindex: u32) -> String {
+        let name = || attach::interface_name(ifindex).unwrap_or_else(|| format!("index {ifindex}"));
+        self.interfaces.entry(ifindex).or_insert_with(name).clone()
+    }
+
+    /// Refuses VIPs and reals that are not there.
+    pub(super) fn check(&self, wanted: &DecisionFilter) -> Result<()> {
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        let known = |vip: &Vip| self.vips.values().any(|known| known == vip);
+        if let Some(vip) = wanted.vips.iter().find(|vip| !known(vip)) {
+            return Err(Error::NoSuchVip(*vip));
+        }
+        let reals = live_reals(dataplane)?;
+        match wanted.reals.iter().find(|real| !reals.values().any(|known| known == *real)) {
+            Some(real) => Err(CaptureError::NoSuchReal(*real).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the program the ids that are wanted now.
+    pub(super) fn write_wanted(
+        &self,
+        options: &CaptureOptions,
+        wanted: &ArrayMemory,
+    ) -> Result<()> {
+        let words = wanted.words();
+        let set = |offset: usize, bits: &[u64]| {
+            for (word, bits) in words[offset / size_of::<u64>()..].iter().zip(bits) {
+                word.store(*bits, Ordering::Relaxed);
+            }
+        };
+        if let Some(name) = &options.interface {
+            let ifindex = nix::net::if_::if_nametoindex(name.as_str()).unwrap_or_default();
+            set(offset_of!(abi::dump_wanted, ifindex), &[ifindex.into()]);
+        }
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        let abi::dump_wanted { mut vips, mut reals, .. } = abi::dump_wanted::default();
+        let vip_ids = self.vips.iter().filter(|(_, vip)| options.decision.vips.contains(vip));
+        set_bits(&mut vips, vip_ids.map(|(id, _)| *id));
+        if !options.decision.reals.is_empty() {
+            let live = live_reals(dataplane)?;
+            let ids = live.iter().filter(|(_, real)| options.decision.reals.contains(real));
+            set_bits(&mut reals, ids.map(|(id, _)| *id));
+        }
+        set(offset_of!(abi::dump_wanted, vips), &vips);
+        set(offset_of!(abi::dump_wanted, reals), &reals);
+        Ok(())
+    }
+}
+
+fn live_reals(dataplane: &Dataplane) -> Result<BTreeMap<u32, std::net::IpAddr>> {
+    let reals = dataplane.read_reals()?.into_iter();
+    Ok(reals.filter(|(_, real)| real.live).map(|(id, real)| (id, real.address)).collect())
+}
+
+fn set_bits(bits: &mut [u64], ids: impl Iterator<Item = u32>) {
+    for id in ids {
+        if let Some(word) = bits.get_mut((id / 64) as usize) {
+            *word |= 1 << (id % 64);
+        }
+    }
+}

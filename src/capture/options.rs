@@ -1,0 +1,181 @@
+//! What a capture is asked for.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+
+use super::error::CaptureError;
+use super::filter::Filter;
+use super::filter::FilterScope;
+use crate::abi;
+use crate::abi::consts;
+use crate::addr::Vip;
+use crate::error::Result;
+use crate::reason::Reason;
+use crate::reason::Verdict;
+use crate::reason::reasons;
+
+/// Where packets are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Points {
+    /// As they came in, before any other program of the chain has seen them.
+    #[default]
+    Entry,
+    /// As they leave the balancer, with what it decided.
+    Exit,
+    /// Both: a packet that passes both is there twice.
+    Both,
+}
+
+impl Points {
+    /// Whether at entry.
+    pub fn entry(self) -> bool {
+        self != Self::Exit
+    }
+
+    /// Whether at exit.
+    pub fn exit(self) -> bool {
+        self != Self::Entry
+    }
+}
+
+/// What the balancer must have decided about a packet. What is empty does not matter; of what is not, one
+/// must be right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DecisionFilter {
+    /// The VIPs that packets were for.
+    pub vips: BTreeSet<Vip>,
+    /// The reals that they were sent to.
+    pub reals: BTreeSet<IpAddr>,
+    /// What became of them.
+    pub verdicts: BTreeSet<Verdict>,
+    /// Why, by the names of [`crate::reasons`].
+    pub reasons: Vec<&'static Reason>,
+}
+
+impl DecisionFilter {
+    /// Whether it lets everything through.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The reasons that fit, one bit for each.
+    fn bitmap(&self) -> Result<u64, CaptureError> {
+        let fits = |reason: &Reason| {
+            (self.verdicts.is_empty() || self.verdicts.contains(&reason.verdict))
+                && (self.reasons.is_empty()
+                    || self.reasons.iter().any(|wanted| wanted.name == reason.name))
+        };
+        // Bit 0 is LB_GO_ON's, which no packet ends with.
+        let bits = (1..).zip(reasons()).filter(|(_, reason)| fits(reason));
+        match bits.fold(0, |bits, (at, _)| bits | 1_u64 << at) {
+            0 => Err(CaptureError::NoReasonLeft),
+            bits => Ok(bits),
+        }
+    }
+}
+
+/// What a capture is asked for. The default: all packets that come in, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureOptions {
+    /// Where.
+    pub at: Points,
+    /// Which packets, in the language of tcpdump (pcap-filter(7)); empty: all. At exit it sees what leaves:
+    /// the outer header of encapsulated packets.
+    pub filter: String,
+    /// The same for the packet that an encapsulated one carries; those without do not match.
+    pub inner: Option<String>,
+    /// Only those that came in by this interface.
+    pub interface: Option<String>,
+    /// What the balancer must have decided. It counts at exit; at entry nothing is decided.
+    pub decision: DecisionFilter,
+    /// Bytes of each frame that are copied at most, 1 to [`CaptureOptions::MAX_SNAPLEN`].
+    pub snaplen: u32,
+    /// One of this many matching packets is copied, at random; 1: all.
+    pub one_of: u32,
+    /// Only those on these CPUs; `None`: all.
+    pub cpus: Option<BTreeSet<u32>>,
+    /// Bytes of buffer for each CPU, which are rounded up to a power of two.
+    pub buffer: u64,
+}
+
+impl Default for CaptureOptions {
+    fn default() -> Self {
+        Self {
+            at: Points::default(),
+            filter: String::new(),
+            inner: None,
+            interface: None,
+            decision: DecisionFilter::default(),
+            snaplen: Self::MAX_SNAPLEN,
+            one_of: 1,
+            cpus: None,
+            buffer: Self::DEFAULT_BUFFER,
+        }
+    }
+}
+
+impl CaptureOptions {
+    /// The most bytes of a frame that can be copied.
+    pub const MAX_SNAPLEN: u32 = consts::DUMP_MAX_SNAPLEN;
+
+    /// Bytes of buffer for each CPU, unless said otherwise: some two thousand frames of full size.
+    pub const DEFAULT_BUFFER: u64 = 4 << 20;
+
+    /// The least and the most bytes of buffer for each CPU.
+    pub const BUFFERS: [u64; 2] = [64 << 10, 1 << 30];
+
+    /// Refuses what cannot be.
+    pub(crate) fn check(&self) -> Result<(), CaptureError> {
+        let out_of_range = |what, range| Err(CaptureError::OutOfRange { what, range });
+        if !self.at.exit() && !self.decision.is_empty() {
+            return Err(CaptureError::DecisionAtEntry);
+        }
+        if !(1..=Self::MAX_SNAPLEN).contains(&self.snaplen) {
+            return out_of_range("snaplen", format!("1 to {} bytes", Self::MAX_SNAPLEN));
+        }
+        if self.one_of == 0 {
+            return out_of_range("sample", format!("1/1 to 1/{}", u32::MAX));
+        }
+        let [least, most] = Self::BUFFERS;
+        if !(least..=most).contains(&self.buffer) {
+            return out_of_range("buffer", format!("{} KiB to {} GiB", least >> 10, most >> 30));
+        }
+        self.decision.bitmap().map(drop)
+    }
+
+    /// The filters, compiled: of the frame, and of the packet in it.
+    pub(crate) fn filters(&self, netmask: Option<Ipv4Addr>) -> Result<(Filter, Option<Filter>)> {
+        let frame = Filter::compile(&self.filter, FilterScope::Frame, netmask)?;
+        let inner = self.inner.as_ref();
+        let inner =
+            inner.map(|inner| Filter::compile(inner, FilterScope::Inner, None)).transpose()?;
+        Ok((frame, inner))
+    }
+
+    /// As the program has it.
+    pub(crate) fn raw(&self, capture: u32) -> Result<abi::dump_options, CaptureError> {
+        let mut cpus = [u64::MAX; (consts::MAX_CPUS / 64) as usize];
+        if let Some(wanted) = &self.cpus {
+            cpus.fill(0);
+            for cpu in wanted {
+                if let Some(word) = cpus.get_mut((cpu / 64) as usize) {
+                    *word |= 1 << (cpu % 64);
+                }
+            }
+        }
+        Ok(abi::dump_options {
+            capture,
+            snaplen: self.snaplen,
+            sample_below: match self.one_of {
+                1 => 0,
+                n => u32::MAX / n,
+            },
+            match_ifindex: self.interface.is_some().into(),
+            match_vip: (!self.decision.vips.is_empty()).into(),
+            match_real: (!self.decision.reals.is_empty()).into(),
+            reasons: self.decision.bitmap()?,
+            cpus,
+        })
+    }
+}
