@@ -617,7 +617,19 @@ fn mark(vip: u32) -> abi::vip_real {
 /// A real that lost its id: flows that were given to it are stale from now on, and packets that are on
 /// their way to it still find its address.
 fn cleared(real: &RunningReal) -> RunningReal {
-    RunningReal { live: false, generation: real.generation % consts::MAX_GENERATION + 1, ..*real }
+    RunningReal { live: false, generation: next_generation(real.generation), ..*real }
+}
+
+fn next_generation(generation: u32) -> u32 {
+    generation % consts::MAX_GENERATION + 1
+}
+
+impl RunningReal {
+    /// Whether flows of a generation were given to this address: until the id has another owner, this is known
+    /// of a real that was cleared, too.
+    pub(crate) fn owns(&self, generation: u32) -> bool {
+        self.generation == if self.live { generation } else { next_generation(generation) }
+    }
 }
 
 /// See `struct vip_key` in abi.h.

@@ -241,6 +241,36 @@ pub enum Error {
     /// A packet to ask about that cannot be made or read.
     #[error(transparent)]
     TracePacket(#[from] crate::trace::TracePacketError),
+    /// Entries of a table of sets are deleted on the CPU that writes to it.
+    #[error(
+        "cannot run on CPU {cpu} ({source}), where alone its connection table can be changed; run it \
+         outside of cpusets that leave this CPU out"
+    )]
+    NotOnCpu {
+        /// The CPU.
+        cpu: u32,
+        /// Why not.
+        source: io::Error,
+    },
+
+    /// Another process has exchanged the connection tables during a reading.
+    #[error(
+        "the connection tables were replaced while they were read, as by 'lbctl apply'; read them again"
+    )]
+    TablesReplaced,
+
+    /// No VIP serves this.
+    #[error("no VIP serves {protocol} {destination}; 'lbctl vip list' shows them")]
+    NotServed {
+        /// The transport protocol.
+        protocol: crate::addr::Protocol,
+        /// Address and port that a client would send to.
+        destination: std::net::SocketAddr,
+    },
+
+    /// An address that is no real's.
+    #[error("no VIP has or lately had a real {0}; 'lbctl real list' shows those that they have")]
+    UnknownReal(std::net::IpAddr),
 
     /// The host refused something else.
     #[error("cannot {operation}: {source}")]

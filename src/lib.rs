@@ -8,7 +8,6 @@ struct Readme;
 
 mod abi;
 mod addr;
-mod affinity;
 mod attach;
 mod balancer;
 pub mod capture;
@@ -20,6 +19,7 @@ pub mod decap;
 mod diff;
 mod error;
 mod flood_guard;
+pub mod flows;
 mod frame;
 pub mod hash;
 mod host;

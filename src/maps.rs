@@ -45,6 +45,10 @@ impl MapError {
         self.source.kind() == libbpf_rs::ErrorKind::OutOfMemory
     }
 
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.source.kind() == libbpf_rs::ErrorKind::NotFound
+    }
+
     pub(crate) fn layout(map: &str) -> Self {
         let what = "its keys or values have another size than this build expects";
         Self::new(map, "use it", std::io::Error::new(std::io::ErrorKind::InvalidData, what))
@@ -146,6 +150,31 @@ impl<K: Pod, V: Pod> Map<K, V> {
             .collect())
     }
 
+    /// The next entries of a hash table, some thousand; none: that were all. Of one that packets change
+    /// meanwhile, what is there from the beginning to the end comes exactly once.
+    pub(crate) fn next_entries(&self, walk: &mut Walk) -> Result<Vec<(K, V)>> {
+        let mut entries = Vec::new();
+        while entries.is_empty() && !walk.done {
+            let read = sys::hash_read(&self.handle, walk.behind, walk.at_once);
+            let batch = match read {
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENOSPC) => {
+                    walk.at_once = walk.at_once.saturating_mul(2);
+                    continue;
+                }
+                read => read.map_err(|error| MapError::new(&self.name, "read", error))?,
+            };
+            let keys = batch.keys.chunks_exact(size_of::<K>());
+            let values = batch.values.chunks_exact(size_of::<V>());
+            entries.extend(
+                keys.zip(values)
+                    .filter_map(|(key, value)| Some((from_bytes(key)?, from_bytes(value)?))),
+            );
+            walk.behind = batch.last;
+            walk.done = batch.last.is_none();
+        }
+        Ok(entries)
+    }
+
     /// Hands out every value of an array that was made with `BPF_F_MMAPABLE`, with its index.
     pub(crate) fn each_value(&self, mut take: impl FnMut(u32, V)) -> Result<()> {
         const { assert!(size_of::<V>() <= 64) };
@@ -172,6 +201,20 @@ impl<K: Pod, V: Pod> Map<K, V> {
     /// The kernel's id of the map.
     pub(crate) fn id(&self) -> Result<u32> {
         id_of(&self.handle)
+    }
+}
+
+/// How far a walk through a hash table has come.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    behind: Option<u32>,
+    at_once: u32,
+    done: bool,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self { behind: None, at_once: 4096, done: false }
     }
 }
 
@@ -291,9 +334,13 @@ impl ArrayOfMaps {
     /// The map at an index.
     pub(crate) fn at(&self, index: u32) -> Result<Option<MapHandle>> {
         let Some(id) = self.id_at(index)? else { return Ok(None) };
-        let map = MapHandle::from_map_id(id)
-            .map_err(|error| MapError::new(&self.name, "open an inner map of", error))?;
-        Ok(Some(map))
+        self.inner(id).map(Some)
+    }
+
+    /// A map that was at some index, by the kernel's id of it.
+    pub(crate) fn inner(&self, id: u32) -> Result<MapHandle> {
+        MapHandle::from_map_id(id)
+            .map_err(|error| MapError::new(&self.name, "open an inner map of", error))
     }
 
     /// Puts a map in, in one step, and waits until no packet uses the one that was there.

@@ -28,11 +28,14 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use nix::sched::CpuSet;
+use nix::sched::sched_getaffinity;
+use nix::sched::sched_setaffinity;
+use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::abi::consts;
-use crate::affinity::OnCpu;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::GatewayAddress;
@@ -245,6 +248,31 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
     Ok((parsed.config.clone(), cases.collect::<Result<_, _>>()?))
 }
 
+/// Keeps the thread on one CPU: each CPU has a connection table of its own.
+#[derive(Debug)]
+struct PinnedToCpu(CpuSet);
+
+impl PinnedToCpu {
+    fn new() -> Result<Self> {
+        let error =
+            |errno: nix::Error| Error::Host { operation: "stay on one CPU", source: errno.into() };
+        let this = Pid::from_raw(0);
+        let before = sched_getaffinity(this).map_err(error)?;
+        let first =
+            (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
+        let mut one = CpuSet::new();
+        one.set(first).map_err(error)?;
+        sched_setaffinity(this, &one).map_err(error)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for PinnedToCpu {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+    }
+}
+
 /// What the balancer did with a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -264,7 +292,7 @@ pub struct Sandbox {
     program: std::os::fd::OwnedFd,
     dataplane: Dataplane,
     counted: RefCell<Vec<u64>>,
-    _pinned: OnCpu,
+    _pinned: PinnedToCpu,
 }
 
 impl Sandbox {
@@ -275,7 +303,7 @@ impl Sandbox {
             return Err(Error::NotRoot);
         }
         config.check()?;
-        let pinned = OnCpu::any()?;
+        let pinned = PinnedToCpu::new()?;
         let cpus = crate::balancer::possible_cpus()?;
         let table = &config.connection_table;
         let size = table.kind.size(table.entries.div_ceil(cpus.max(1)));

@@ -1,8 +1,13 @@
 //! Work that is shared out to threads.
 
+use std::io;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::thread;
+
+use nix::sched::CpuSet;
+use nix::sched::sched_setaffinity;
+use nix::unistd::Pid;
 
 /// Maps items in their order, on as many CPUs as this process may use.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
@@ -36,6 +41,20 @@ pub(crate) fn map_on<T: Sync, R: Send>(
             });
         }
         done
+    })
+}
+
+/// Does work on one CPU. An error: this process may not run there, or the CPU is offline.
+pub(crate) fn on_cpu<T: Send>(cpu: u32, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let mut only = CpuSet::new();
+    only.set(cpu as usize)?;
+    thread::scope(|scope| {
+        // A thread of its own, so that nobody else is held there.
+        let thread = thread::Builder::new().spawn_scoped(scope, || -> io::Result<T> {
+            sched_setaffinity(Pid::from_raw(0), &only)?;
+            Ok(work())
+        })?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 

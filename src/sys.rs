@@ -231,6 +231,59 @@ pub(crate) fn percpu_array_read(map: &MapHandle, indices: Range<u32>) -> io::Res
     Ok(values)
 }
 
+/// Entries of a hash table, as the kernel hands them out.
+#[derive(Debug)]
+pub(crate) struct HashBatch {
+    /// One key after the other, without gaps.
+    pub(crate) keys: Vec<u8>,
+    /// Their values, in the same order.
+    pub(crate) values: Vec<u8>,
+    /// What to go on behind; `None`: these were the last.
+    pub(crate) last: Option<u32>,
+}
+
+/// Reads up to `at_once` entries of a hash table, behind those of an earlier call. `ENOSPC`: a bucket has more.
+///
+/// libbpf-rs takes every error for the end.
+pub(crate) fn hash_read(
+    map: &MapHandle,
+    behind: Option<u32>,
+    at_once: u32,
+) -> io::Result<HashBatch> {
+    if !matches!(map.map_type(), MapType::Hash | MapType::LruHash) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let (key, value) = (map.key_size() as usize, map.value_size() as usize);
+    let mut keys = vec![0; key * at_once as usize];
+    let mut values = vec![0; value * at_once as usize];
+    let (mut behind, mut last, mut count) = (behind, 0_u32, at_once);
+    let opts = sys::bpf_map_batch_opts {
+        sz: size_of::<sys::bpf_map_batch_opts>() as _,
+        ..Default::default()
+    };
+    // SAFETY: `keys` and `values` have room for `count` of them, of the map's own sizes, and the kernel writes
+    // no more; where it has come to in a hash table is a word. All pointers are valid for the call.
+    let done = check(unsafe {
+        sys::bpf_map_lookup_batch(
+            map.as_fd().as_raw_fd(),
+            behind.as_mut().map_or(null_mut(), |behind| std::ptr::from_mut(behind).cast()),
+            (&raw mut last).cast(),
+            keys.as_mut_ptr().cast(),
+            values.as_mut_ptr().cast(),
+            &raw mut count,
+            &raw const opts,
+        )
+    });
+    let last = match done {
+        Ok(_) => Some(last),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    keys.truncate(key * count as usize);
+    values.truncate(value * count as usize);
+    Ok(HashBatch { keys, values, last })
+}
+
 /// An array's memory, for reading and writing without a call per value. The map must have been made with
 /// `BPF_F_MMAPABLE`. Packets and other processes may use it all the while: words of 64 bits are whole.
 #[derive(Debug)]
@@ -242,8 +295,17 @@ pub(crate) struct ArrayMemory {
 impl ArrayMemory {
     /// Maps it.
     pub(crate) fn new(map: &MapHandle) -> io::Result<Self> {
-        let bytes = stride(map) * map.max_entries() as usize;
-        let memory = MmapOptions::new().len(bytes).map_raw(map.as_fd().as_raw_fd())?;
+        Self::part(map, 0..map.max_entries())
+    }
+
+    /// Maps some of its values, the first of which must begin with a page.
+    pub(crate) fn part(map: &MapHandle, values: Range<u32>) -> io::Result<Self> {
+        let stride = stride(map);
+        let bytes = stride * values.len();
+        let memory = MmapOptions::new()
+            .offset(stride as u64 * u64::from(values.start))
+            .len(bytes)
+            .map_raw(map.as_fd().as_raw_fd())?;
         Ok(Self { memory, words: bytes / size_of::<u64>() })
     }
 

@@ -3,6 +3,8 @@
 //! `include/l4lb/flow_sets.h` says how a table of sets is used; the same place for a flow is found here,
 //! so that flows can move to tables of another size or kind.
 
+mod set;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -17,9 +19,20 @@ use crate::config::TableKind;
 use crate::maps::Map;
 use crate::maps::MapError;
 use crate::maps::create_inner;
+use crate::sys;
 use crate::sys::ArrayMemory;
 
 type Result<T> = std::result::Result<T, MapError>;
+
+/// How often a set is looked at for flows to forget: each of its entries goes at the first time, unless packets
+/// come between.
+const ATTEMPTS: u32 = 8 * consts::SET_WAYS;
+
+/// 8 MB of an IPv6 table.
+pub(crate) const SETS_OF_PART: u32 = 1 << 16;
+
+/// Units of an entry's time that are taken for a time to come, rather than for one 19 hours ago.
+pub(crate) const FUTURE: u16 = 64;
 
 /// Flags of a table of sets, as maps.h has them.
 const SET_FLAGS: u32 =
@@ -113,7 +126,7 @@ pub(crate) struct Flow {
     pub(crate) key: abi::flow_key,
     pub(crate) real: u32,
     pub(crate) generation: u32,
-    /// `CLOCK_MONOTONIC`, ns.
+    /// `CLOCK_MONOTONIC`, ns. Of a table of sets, in its units before the reading.
     pub(crate) last_seen: u64,
 }
 
@@ -138,13 +151,14 @@ pub(crate) fn new_lru(entries: u32, node: u32) -> Result<LruTable> {
 /// The flows of a table of kind LRU. Of one that packets change meanwhile, some may be missing or come
 /// twice.
 pub(crate) fn lru_flows(table: &LruTable) -> Result<Vec<Flow>> {
-    let flow = |(key, flow): (abi::flow_key, abi::flow)| Flow {
-        key,
-        real: flow.real,
-        generation: flow.generation,
-        last_seen: flow.last_seen,
-    };
-    Ok(table.entries()?.into_iter().map(flow).collect())
+    Ok(table.entries()?.into_iter().map(Flow::from).collect())
+}
+
+impl From<(abi::flow_key, abi::flow)> for Flow {
+    fn from((key, flow): (abi::flow_key, abi::flow)) -> Self {
+        let abi::flow { real, generation, last_seen } = flow;
+        Self { key, real, generation, last_seen }
+    }
 }
 
 impl From<&Flow> for abi::flow {
@@ -181,13 +195,34 @@ impl SetTable {
         Ok(Self { map, memory, family, sets })
     }
 
+    /// A part of one as if it were a table, for reading all flows of a large one in little memory: its sets from
+    /// `first` on, of which there are to be at most [`SETS_OF_PART`]. `first` is a multiple of that.
+    pub(crate) fn part(map: &MapHandle, family: Family, first: u32) -> Result<Self> {
+        let error = |source| MapError::new(family.map_name(), "map a part of it", source);
+        let map = MapHandle::try_from(map).map_err(error)?;
+        if map.value_size() as usize != family.set_size() {
+            return Err(MapError::layout(family.map_name()));
+        }
+        let sets = map.max_entries().saturating_sub(first).min(SETS_OF_PART);
+        let memory = ArrayMemory::part(&map, first..first + sets)
+            .map_err(|source| MapError::new(family.map_name(), "map a part of it", source))?;
+        Ok(Self { map, memory, family, sets })
+    }
+
     pub(crate) fn map(&self) -> &MapHandle {
         &self.map
     }
 
+    /// The words of a set.
+    fn set(&self, set: u32) -> &[AtomicU64] {
+        let words = self.family.entry_words() * consts::SET_WAYS as usize;
+        let at = set as usize * words;
+        self.memory.words().get(at..at + words).unwrap_or_default()
+    }
+
     /// The words of an entry.
     fn entry(&self, set: u32, way: u32) -> &[AtomicU64] {
-        let words = self.family.entry_size() / size_of::<u64>();
+        let words = self.family.entry_words();
         let at = (set as usize * consts::SET_WAYS as usize + way as usize) * words;
         self.memory.words().get(at..at + words).unwrap_or_default()
     }
@@ -200,9 +235,8 @@ impl SetTable {
         words
     }
 
-    /// The flow of an entry; `None` where it is free.
-    fn flow(&self, set: u32, way: u32, now: u64) -> Option<Flow> {
-        let words = self.words(set, way);
+    /// The flow of an entry's words; `None` if it is free.
+    fn flow(&self, words: &[u64; 4], now: u64) -> Option<Flow> {
         let (src, [ports, rest]) = match self.family {
             Family::V4 => {
                 let source = abi::low_half(words[0]);
@@ -223,8 +257,10 @@ impl SetTable {
             dport: (ports >> 16) as u16,
             vip,
         };
-        let seen = now_units(now).wrapping_sub((rest >> 48) as u16);
-        let age = u64::from(seen) << consts::SEEN_SHIFT;
+        let units = now_units(now).wrapping_sub((rest >> 48) as u16);
+        // A time to come is that of a packet since `now`, or a mark that a deletion has left behind.
+        let units = if units > u16::MAX - FUTURE { 0 } else { units };
+        let age = u64::from(units) << consts::SEEN_SHIFT;
         (vip != 0).then(|| Flow {
             key,
             real: abi::high_half(rest) & 0xffff,
@@ -237,7 +273,30 @@ impl SetTable {
     pub(crate) fn flows(&self, now: u64) -> impl Iterator<Item = Flow> + '_ {
         let entries =
             (0..consts::SET_WAYS).flat_map(|way| (0..self.sets).map(move |set| (set, way)));
-        entries.filter_map(move |(set, way)| self.flow(set, way, now))
+        entries.filter_map(move |(set, way)| self.flow(&self.words(set, way), now))
+    }
+
+    /// The flows of one set, with the clock read afterwards: none was seen later.
+    pub(crate) fn flows_in(
+        &self,
+        set: u32,
+    ) -> crate::error::Result<impl Iterator<Item = Flow> + '_> {
+        let entries = set::read(self.set(set), self.family);
+        let now = sys::monotonic_ns()?;
+        Ok(entries.into_iter().filter_map(move |words| self.flow(&words, now)))
+    }
+
+    /// The flow of a key in the set where packets look for it.
+    pub(crate) fn find(
+        &self,
+        key: &abi::flow_key,
+        secret: &[u64; 3],
+    ) -> crate::error::Result<Option<Flow>> {
+        let wanted = Flow { key: *key, real: 0, generation: 0, last_seen: 0 };
+        let words = entry_words(&wanted, self.family);
+        let set = set_of(&words, key.vip, self.family, self.sets, secret);
+        let same = |flow: &Flow| abi::bytes_of(&flow.key) == abi::bytes_of(key);
+        Ok(self.flows_in(set)?.find(same))
     }
 
     /// Puts a flow in, unless it is there or its set is full. Only while no packet uses the table.
@@ -262,18 +321,31 @@ impl SetTable {
         }
     }
 
-    /// Forgets flows. Packets may use the table meanwhile.
-    pub(crate) fn forget(&self, unwanted: &dyn Fn(&Flow) -> bool) {
-        for set in 0..self.sets {
-            for way in 0..consts::SET_WAYS {
-                if self.flow(set, way, 0).is_some_and(|flow| unwanted(&flow))
-                    && let Some(last) = self.entry(set, way).last()
-                {
-                    // Without a VIP the entry is free.
-                    last.store(0, Ordering::Relaxed);
-                }
+    /// Forgets flows, and tells how many. Packets may use the table meanwhile, if this runs on its CPU: no
+    /// other flow is touched. Whoever gets a packet at the same time may stay, or come back. `is_udp` is
+    /// asked for the serial of a VIP.
+    pub(crate) fn forget(
+        &self,
+        unwanted: &dyn Fn(&Flow) -> bool,
+        is_udp: &dyn Fn(u32) -> bool,
+    ) -> crate::error::Result<u64> {
+        let mut forgotten = 0;
+        for at in 0..self.sets {
+            let set = self.set(at);
+            // Until there is none, as packets may move an entry past this.
+            for _ in 0..ATTEMPTS {
+                let entries = set::read(set, self.family);
+                let now = sys::monotonic_ns()?;
+                let flows = entries.iter().map(|words| self.flow(words, now));
+                let found =
+                    (0..).zip(flows).find_map(|(way, flow)| Some((way, flow.filter(unwanted)?)));
+                let Some((way, flow)) = found else { break };
+                let (now, udp) = (now_units(now), is_udp(flow.key.vip));
+                let taken = set::take_out(set, self.family, way, &entries[way], now, udp);
+                forgotten += u64::from(taken);
             }
         }
+        Ok(forgotten)
     }
 }
 

@@ -20,8 +20,8 @@ use serde::Serialize;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
-use crate::affinity::OnCpu;
 use crate::balancer::Balancer;
+use crate::balancer::possible_cpus;
 use crate::balancer::running_knobs;
 use crate::dataplane::Dataplane;
 use crate::error::Error;
@@ -29,6 +29,7 @@ use crate::error::Result;
 use crate::maps::Map;
 use crate::maps::MapError;
 use crate::object;
+use crate::parallel;
 use crate::reason::Reason;
 use crate::reason::Verdict;
 use crate::reason::reasons;
@@ -139,10 +140,12 @@ impl Balancer {
             ifindex,
         };
         let mut outcomes: Vec<TraceOutcome> = Vec::new();
-        let mut on_cpu = OnCpu::any()?;
-        for cpu in on_cpu.cpus() {
-            on_cpu.move_to(cpu)?;
-            let mut new = tracer.outcome(&on_cpu, frame)?;
+        for cpu in 0..possible_cpus()? {
+            // Those that are offline, or not ours to run on, receive no packets, or cannot be asked.
+            let Ok(outcome) = parallel::on_cpu(cpu, || tracer.outcome(cpu, frame)) else {
+                continue;
+            };
+            let mut new = outcome?;
             if let Some(same) = outcomes.iter_mut().find(|old| {
                 new.cpus.clone_from(&old.cpus);
                 **old == new
@@ -172,8 +175,7 @@ impl Balancer {
 }
 
 impl Tracer<'_> {
-    fn outcome(&self, on_cpu: &OnCpu, frame: &[u8]) -> Result<TraceOutcome> {
-        let cpu = on_cpu.now();
+    fn outcome(&self, cpu: u32, frame: &[u8]) -> Result<TraceOutcome> {
         let mut run = self.run(cpu, frame)?;
         // What the program asks its own tables of kind LRU for is known only now.
         if run.found.has_key != 0 && self.copy_flow(cpu, &run.found.key)? {

@@ -5,14 +5,20 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use libbpf_rs::MapCore;
+use rustc_hash::FxHashSet;
 
 use super::Dataplane;
 use crate::abi::consts;
+use crate::addr::Protocol;
 use crate::balancer::possible_cpus;
 use crate::config::TableKind;
+use crate::error::Error;
 use crate::error::Result;
+use crate::host::Files;
 use crate::maps::ArrayOfMaps;
 use crate::maps::Map;
+use crate::maps::Walk;
+use crate::parallel;
 use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::sys;
 use crate::tables;
@@ -214,14 +220,11 @@ impl Dataplane {
     }
 
     /// Forgets flows, in every table that there is. Packets may use them meanwhile.
-    pub(super) fn forget_flows(&self, unwanted: &dyn Fn(&Flow) -> bool) -> Result<()> {
+    pub(super) fn forget_flows(&self, unwanted: &(dyn Fn(&Flow) -> bool + Sync)) -> Result<()> {
+        let udp = self.udp_serials()?;
         for place in 0..=consts::SHARED_TABLE {
             if let Some(table) = self.connections.at(place)? {
-                let table: LruTable = Map::new(table)?;
-                let flows = tables::lru_flows(&table)?;
-                let keys: Vec<_> =
-                    flows.iter().filter(|flow| unwanted(flow)).map(|flow| flow.key).collect();
-                table.remove_many(&keys)?;
+                forget_in_lru(&Map::new(table)?, unwanted)?;
             }
             if place == consts::SHARED_TABLE {
                 break;
@@ -229,11 +232,76 @@ impl Dataplane {
             for family in Family::BOTH {
                 if let Some(table) = self.flows_of(family).at(place)? {
                     let table = SetTable::new(table, family)?;
-                    // A packet may move an entry within its set, past this.
-                    (0..2).for_each(|_| table.forget(unwanted));
+                    let forget = || table.forget(unwanted, &|serial| udp.contains(&serial));
+                    // Where this process may not run there: a real's id cannot wait, and it takes bad luck of
+                    // some nanoseconds for another flow to be forgotten as well.
+                    parallel::on_cpu(place % consts::MAX_CPUS, forget)
+                        .unwrap_or_else(|_| forget())?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Forgets flows in the tables of a program, and tells how many entries that were.
+    pub(crate) fn forget_flows_in(
+        &self,
+        tables: &Tables,
+        unwanted: &(dyn Fn(&Flow) -> bool + Sync),
+    ) -> Result<u64> {
+        let udp = self.udp_serials()?;
+        let is_udp = |serial| udp.contains(&serial);
+        let online = Files::host().online_cpus()?;
+        let mut forgotten = 0;
+        for cpu in tables.own.keys() {
+            let place = tables.place(*cpu);
+            match tables.kind {
+                TableKind::SetAssociative => {
+                    for family in Family::BOTH {
+                        let Some(table) = self.flows_of(family).at(place)? else { continue };
+                        let table = SetTable::new(table, family)?;
+                        let forget = || table.forget(unwanted, &is_udp);
+                        forgotten += if online.contains(cpu) {
+                            parallel::on_cpu(*cpu, forget)
+                                .map_err(|source| Error::NotOnCpu { cpu: *cpu, source })??
+                        } else {
+                            // No packet uses the table.
+                            forget()?
+                        };
+                    }
+                }
+                TableKind::Lru => {
+                    if let Some(table) = self.connections.at(place)? {
+                        forgotten += forget_in_lru(&Map::new(table)?, unwanted)?;
+                    }
+                }
+            }
+        }
+        if let Some(shared) = self.connections.at(consts::SHARED_TABLE)? {
+            forgotten += forget_in_lru(&Map::new(shared)?, unwanted)?;
+        }
+        Ok(forgotten)
+    }
+
+    /// Serials of the UDP VIPs.
+    fn udp_serials(&self) -> Result<FxHashSet<u32>> {
+        let vips = self.vips.entries()?.into_iter();
+        let udp = vips.filter(|(key, _)| key.proto == Protocol::Udp.number());
+        Ok(udp.map(|(_, vip)| vip.serial).collect())
+    }
+}
+
+fn forget_in_lru(table: &LruTable, unwanted: &dyn Fn(&Flow) -> bool) -> Result<u64> {
+    let (mut forgotten, mut walk) = (0, Walk::default());
+    loop {
+        let entries = table.next_entries(&mut walk)?;
+        if entries.is_empty() {
+            return Ok(forgotten);
+        }
+        for flow in entries.into_iter().map(Flow::from) {
+            if unwanted(&flow) && table.remove(&flow.key)? {
+                forgotten += 1;
+            }
+        }
     }
 }

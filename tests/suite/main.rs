@@ -14,6 +14,7 @@ mod errors;
 mod file_errors;
 mod filter;
 mod flow_tables;
+mod flows;
 mod gateway;
 mod interfaces;
 mod kills;

@@ -1,5 +1,7 @@
 //! What can be typed. Only parsing: nothing here asks the system.
 
+mod flows;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -25,6 +27,9 @@ use l4lb::capture::DecisionFilter;
 use l4lb::capture::Points;
 use l4lb::chain::Which;
 use l4lb::reasons;
+
+pub(crate) use flows::FlowsCommand;
+pub(crate) use flows::Selectors;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
                           VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";
@@ -105,6 +110,9 @@ pub(crate) enum Command {
     Stats,
     /// Capture packets: tcpdump for what XDP programs handle
     Dump(Box<Dump>),
+    /// List, find, delete and count the flows in the connection tables
+    #[command(subcommand)]
+    Flows(FlowsCommand),
     /// The real's side: take the outer header off
     #[command(subcommand)]
     Decap(DecapCommand),

@@ -17,12 +17,12 @@ use crate::args::Command;
 /// What ends a command early.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// What was typed makes no sense, for this reason.
+    Usage(String),
     /// The library says why.
     Library(l4lb::Error),
     /// Standard output could not be written.
     Output(io::Error),
-    /// What was asked for makes no sense.
-    Usage(String),
 }
 
 impl From<l4lb::Error> for Failure {
@@ -70,13 +70,13 @@ fn main() -> ExitCode {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        Err(Failure::Usage(message)) => {
-            eprintln!("error: {message}");
-            ExitCode::from(2)
-        }
         Err(Failure::Output(error)) => {
             eprintln!("error: cannot write to standard output: {error}");
             ExitCode::FAILURE
+        }
+        Err(Failure::Usage(what)) => {
+            eprintln!("error: {what}; see 'lbctl --help'");
+            ExitCode::from(2)
         }
         Err(Failure::Library(error)) => {
             eprintln!("error: {error}");
@@ -133,6 +133,7 @@ fn run(cli: &Cli) -> Result {
         Command::Save => cmd::state::save(&instance, global.json),
         Command::Status => cmd::state::status(&instance, global.json),
         Command::Stats => cmd::state::stats(&instance, global.json),
+        Command::Flows(command) => cmd::flows::run(&instance, command, global.json),
         Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
         Command::Real(command) => cmd::real::run(&instance, command, global.json),
         Command::Decap(command) => cmd::decap::run(&instance, command, global.json),

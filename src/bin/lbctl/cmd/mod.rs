@@ -3,6 +3,7 @@
 pub(crate) mod chain;
 pub(crate) mod decap;
 pub(crate) mod dump;
+pub(crate) mod flows;
 pub(crate) mod plan;
 pub(crate) mod real;
 pub(crate) mod serve;

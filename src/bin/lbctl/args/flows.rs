@@ -1,0 +1,183 @@
+//! `lbctl flows`
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+use ipnet::IpNet;
+use l4lb::Protocol;
+use l4lb::Vip;
+use l4lb::flows::FlowFilter;
+use l4lb::flows::FlowState;
+use l4lb::flows::GroupBy;
+
+const AGES: &str = "AGE is how long ago the last packet came (\"idle\"), or for TCP in tables of kind \
+\"lru\" and in the shared one how long ago the entry was made (\"old\"). Set-associative tables tell it to a \
+second or so, start over after 19 hours, and for TCP may tell more on a CPU that sees no new flows.\n\n\
+STATE is what the next packet does: it goes to the REAL (\"live\"), or the entry is stale and the ring \
+decides anew. See docs/flows.md.";
+
+const DELETING: &str = "The next packet of a deleted flow goes where the ring says, and is remembered \
+anew. An entry of which no packet comes meanwhile is gone; if one comes in the same instant, it may stay or \
+come back. Other entries are not touched. See docs/flows.md.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FlowsCommand {
+    /// List flows; with --json one object a line
+    #[command(after_help = AGES)]
+    List {
+        #[command(flatten)]
+        selectors: Selectors,
+    },
+    /// Find one flow by what its packets to the VIP say; exit 1 if no table has it
+    #[command(after_help = AGES)]
+    Find {
+        /// The transport protocol
+        #[arg(value_parser = protocol)]
+        protocol: Protocol,
+        #[arg(
+            value_name = "CLIENT:PORT",
+            help = "The client: 192.0.2.1:31337, [2001:db8::1]:31337"
+        )]
+        client: SocketAddr,
+        /// What it sends to: 10.200.1.1:80
+        #[arg(value_name = "VIP:PORT")]
+        destination: SocketAddr,
+    },
+    /// Delete the entries that all selectors apply to: these flows move to where the ring says
+    #[command(after_help = DELETING)]
+    Delete {
+        #[command(flatten)]
+        selectors: Selectors,
+        /// Delete every entry of every table
+        #[arg(
+            long,
+            conflicts_with_all = ["vip", "real", "client", "client_port", "older_than", "younger_than", "state"]
+        )]
+        all: bool,
+    },
+    /// Count flows
+    Count {
+        #[command(flatten)]
+        selectors: Selectors,
+        /// What to count by
+        #[arg(long, value_enum, default_value_t = By::Vip)]
+        by: By,
+    },
+}
+
+/// Which flows.
+#[derive(Debug, Args)]
+pub(crate) struct Selectors {
+    /// Of this VIP, such as <tcp://10.200.1.1:80>
+    #[arg(long)]
+    vip: Option<Vip>,
+    /// To this real
+    #[arg(long, value_name = "ADDRESS")]
+    real: Option<IpAddr>,
+    /// From clients in this network: an address or a prefix, such as 192.0.2.0/24
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    client: Option<IpNet>,
+    /// From this port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    client_port: Option<u16>,
+    /// Whose age is above this: 90s, 15m, 2h
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    pub(crate) older_than: Option<Duration>,
+    /// Whose age is below this
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    younger_than: Option<Duration>,
+    /// In this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+}
+
+impl From<&Selectors> for FlowFilter {
+    fn from(selectors: &Selectors) -> Self {
+        let Selectors { vip, real, client, client_port, older_than, younger_than, state } =
+            selectors;
+        Self {
+            vip: *vip,
+            real: *real,
+            client: *client,
+            client_port: *client_port,
+            older_than: *older_than,
+            younger_than: *younger_than,
+            states: state.map(State::states).unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum State {
+    /// The next packet goes to the entry's real
+    Live,
+    /// Any but live
+    Stale,
+    /// UDP, without a packet for longer than the timeout
+    Expired,
+    /// The real was removed
+    RealRemoved,
+    /// The real is down in this VIP
+    RealDown,
+    /// The VIP was removed
+    VipRemoved,
+    /// The VIP's hash mode was changed, or its connection table switched off
+    Unused,
+}
+
+impl State {
+    fn states(self) -> Vec<FlowState> {
+        let one = match self {
+            Self::Stale => {
+                return FlowState::ALL.into_iter().filter(|state| state.is_stale()).collect();
+            }
+            Self::Live => FlowState::Live,
+            Self::Expired => FlowState::Expired,
+            Self::RealRemoved => FlowState::RealRemoved,
+            Self::RealDown => FlowState::RealDown,
+            Self::VipRemoved => FlowState::VipRemoved,
+            Self::Unused => FlowState::Unused,
+        };
+        vec![one]
+    }
+}
+
+/// `GroupBy`, as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum By {
+    Vip,
+    Real,
+    Cpu,
+    State,
+}
+
+impl From<By> for GroupBy {
+    fn from(by: By) -> Self {
+        match by {
+            By::Vip => Self::Vip,
+            By::Real => Self::Real,
+            By::Cpu => Self::Cpu,
+            By::State => Self::State,
+        }
+    }
+}
+
+fn protocol(text: &str) -> Result<Protocol, &'static str> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err("the protocol is tcp or udp"),
+    }
+}
+
+fn prefix(text: &str) -> Result<IpNet, &'static str> {
+    let address = || text.parse().ok().map(|address: IpAddr| address.into());
+    text.parse()
+        .ok()
+        .or_else(address)
+        .ok_or("write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1")
+}
