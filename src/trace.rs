@@ -146,10 +146,11 @@ impl Balancer {
                 continue;
             };
             let mut new = outcome?;
-            if let Some(same) = outcomes.iter_mut().find(|old| {
+            let alike = |old: &&mut TraceOutcome| {
                 new.cpus.clone_from(&old.cpus);
                 **old == new
-            }) {
+            };
+            if let Some(same) = outcomes.iter_mut().find(alike) {
                 same.cpus.push(cpu);
             } else {
                 new.cpus = vec![cpu];

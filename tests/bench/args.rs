@@ -12,7 +12,8 @@ use crate::rounds::Rounds;
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[command(name = "bench", override_usage = "make bench ARGS=\"[OPTIONS] [NAMES]…\"")]
 pub(crate) struct Args {
-    /// Only what has a name that begins like this: "tcp4-hit", "end-to-end", "hit-ratio", "ring", "config" …
+    /// Only what has a name that begins like this: "tcp4-hit", "end-to-end", "hit-ratio", "ring", "config",
+    /// "flows" …
     names: Vec<String>,
     /// Everything, but small and short, to see that it works. The figures say nothing.
     #[arg(long)]
@@ -100,6 +101,8 @@ pub(crate) struct Control {
     pub(crate) vips: u16,
     /// Of each VIP.
     pub(crate) reals: u16,
+    /// Flows that are listed.
+    pub(crate) flows: u32,
 }
 
 impl Effort {
@@ -110,7 +113,7 @@ impl Effort {
         flows: [1, 10_000, 500_000],
         many_flows: 5_000_000,
         live: Live { rounds: 9, entries: 100_000, seconds: 0.2 },
-        control: Control { rounds: 5, vips: 512, reals: 100 },
+        control: Control { rounds: 5, vips: 512, reals: 100, flows: 1_000_000 },
         hit_entries: 50_000,
     };
 
@@ -121,7 +124,7 @@ impl Effort {
         flows: [1, 1000, 10_000],
         many_flows: 40_000,
         live: Live { rounds: 2, entries: 20_000, seconds: 0.02 },
-        control: Control { rounds: 1, vips: 32, reals: 20 },
+        control: Control { rounds: 1, vips: 32, reals: 20, flows: 10_000 },
         hit_entries: 10_000,
     };
 }

@@ -1,4 +1,5 @@
-//! What the control plane takes: building rings; reading, planning and applying a large configuration.
+//! What the control plane takes: building rings; reading, planning and applying a large configuration;
+//! listing flows.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::Result;
 use crate::args::Control;
 use crate::args::Filter;
+use crate::flows;
 use crate::frames::real;
 use crate::host::cpu_time;
 use crate::lab::Lab;
@@ -30,11 +32,11 @@ const BUILDS: u32 = 20;
 
 /// How long something took.
 #[derive(Clone, Copy, Debug)]
-struct Took {
+pub(crate) struct Took {
     /// Milliseconds on the clock.
-    wall: f64,
+    pub(crate) wall: f64,
     /// Milliseconds of CPU time, of all threads, in the kernel too.
-    cpu: f64,
+    pub(crate) cpu: f64,
 }
 
 /// Measures what the filter names.
@@ -46,6 +48,7 @@ pub(crate) fn measure(lab: &Lab<'_>, effort: Control, filter: &Filter) -> Result
     );
     rings(effort, filter, &mut section)?;
     configuration(lab, effort, filter, &mut section)?;
+    flows::measure(lab, effort, filter, &mut section)?;
     Ok(section)
 }
 
@@ -59,7 +62,7 @@ fn time<T>(times: u32, work: impl FnOnce() -> Result<T>) -> Result<(T, Took)> {
     Ok((result, Took { wall: wall / times, cpu: cpu / times }))
 }
 
-fn row(section: &mut Section, name: &str, what: &str, took: &[Took]) {
+pub(crate) fn row(section: &mut Section, name: &str, what: &str, took: &[Took]) {
     let wall = Spread::of(took.iter().map(|took| took.wall));
     let cpu = Spread::of(took.iter().map(|took| took.cpu));
     let json = json!({ "name": name, "what": what, "wall_ms": wall, "cpu_ms": cpu });

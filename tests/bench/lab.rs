@@ -9,6 +9,7 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -218,6 +219,19 @@ impl<'l> Site<'l> {
     /// A program: `root` is what the interface runs.
     pub(crate) fn program(&self, name: &str) -> Result<OwnedFd> {
         pinned_program(&self.instance.dir().join("prog").join(name))
+    }
+
+    /// The instance that it is.
+    pub(crate) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// `lbctl` of the same build, for it.
+    pub(crate) fn lbctl(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lbctl"));
+        let bpffs = self.link.lab.bpffs.path();
+        command.arg("--bpffs").arg(bpffs).args(["--instance", self.instance.name()]);
+        command
     }
 
     /// How its packets come in.

@@ -11,6 +11,7 @@ mod args;
 mod common;
 mod control;
 mod endtoend;
+mod flows;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../suite/packets/frame.rs"]
 mod frame;
