@@ -175,6 +175,18 @@ impl<K: Pod, V: Pod> Map<K, V> {
         Ok(entries)
     }
 
+    /// As [`Self::entries`] of a hash table, without holding all of them at a time.
+    pub(crate) fn each_entry(&self, mut take: impl FnMut((K, V))) -> Result<()> {
+        let mut walk = Walk::default();
+        loop {
+            let entries = self.next_entries(&mut walk)?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            entries.into_iter().for_each(&mut take);
+        }
+    }
+
     /// Hands out every value of an array that was made with `BPF_F_MMAPABLE`, with its index.
     pub(crate) fn each_value(&self, mut take: impl FnMut(u32, V)) -> Result<()> {
         const { assert!(size_of::<V>() <= 64) };

@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use bytesize::ByteSize;
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
 use libbpf_rs::MapType;
 use serde::Serialize;
 
@@ -27,6 +29,7 @@ use crate::diff::Running;
 use crate::diff::Write;
 use crate::error::Result;
 use crate::host::Host;
+use crate::maps::MapError;
 use crate::plan::Plan;
 use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::plan::Snapshot;
@@ -124,12 +127,39 @@ impl MapShape {
                     + (entries + cpus) * (HASH_ELEMENT + key + value)
                     + 8 * cpus
             }
+            MapType::LruHash => {
+                hash_buckets(self.max_entries) + entries * (HASH_ELEMENT + key + value)
+            }
             _ if self.flags & libbpf_sys::BPF_F_MMAPABLE != 0 => {
                 mmapable_array(value, self.max_entries)
             }
             _ => entries * value,
         }
     }
+}
+
+/// What the maps below a pin take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MapMemory {
+    /// The pin's name: `rings`, for example, are all of them and the map that holds them.
+    pub map: &'static str,
+    /// Bytes: as the kernel counts them; before Linux 6.4, which leaves out a good part, as computed.
+    pub bytes: u64,
+}
+
+/// What a map takes, computed from its shape.
+pub(crate) fn computed(map: &MapHandle, cpus: u32) -> Result<u64> {
+    let info = map
+        .info()
+        .map_err(|error| MapError::new(&map.name().to_string_lossy(), "ask about", error))?;
+    let shape = MapShape {
+        kind: map.map_type(),
+        flags: info.info.map_flags,
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries: map.max_entries(),
+    };
+    Ok(shape.bytes(cpus))
 }
 
 /// What the balancer's maps take, by what they are for.

@@ -1,49 +1,60 @@
-//! The counters as Prometheus metrics: for `lbctl serve`, and for services that embed the library.
+//! Everything that can be known of a running instance as Prometheus metrics: for `lbctl serve`, and for
+//! services that embed the library. [`families`] lists them.
 
-use prometheus::IntCounterVec;
-use prometheus::IntGaugeVec;
-use prometheus::Opts;
-use prometheus::core::Collector as _;
+mod background;
+mod families;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
 use prometheus::core::Desc;
 use prometheus::proto::MetricFamily;
 
+use crate::addr::Mac;
+use crate::addr::Vip;
 use crate::balancer::Balancer;
-use crate::flood_guard::FloodGuard;
+use crate::decap;
+use crate::error::Error;
+use crate::error::Result;
 use crate::instance::Instance;
-use crate::stats::Stats;
+use crate::memory::MapMemory;
+use crate::nic::NicStatistics;
+use crate::readiness::GatewayState;
+use crate::readiness::InterfaceState;
+use crate::running_rings::RunningRing;
+use crate::status::TableStatus;
+use crate::table::Table;
+use crate::tables::Tables;
 
-/// What a family is called, what it means, and its labels.
-type Family = (&'static str, &'static str, &'static [&'static str]);
+use self::background::Background;
+use self::background::Sample;
+pub use self::families::Family;
+pub use self::families::Kind;
 
-const PACKETS: Family =
-    ("l4lb_packets_total", "Packets by verdict and reason.", &["verdict", "reason"]);
-const BYTES: Family =
-    ("l4lb_bytes_total", "Bytes of frames by verdict and reason.", &["verdict", "reason"]);
-const TABLE: Family =
-    ("l4lb_table_events_total", "Events at connection table and server ids.", &["event"]);
-const VIP_PACKETS: Family =
-    ("l4lb_vip_packets_total", "Packets of a VIP sent to its reals.", &["vip"]);
-const VIP_BYTES: Family = ("l4lb_vip_bytes_total", "Bytes of a VIP sent to its reals.", &["vip"]);
-const VIP_DROPPED: Family =
-    ("l4lb_vip_dropped_packets_total", "Packets of a VIP that no real got.", &["vip"]);
-const VIP_NEW_FLOWS: Family =
-    ("l4lb_vip_new_flows_total", "Packets of a VIP that the ring selected a real for.", &["vip"]);
-const REAL_PACKETS: Family = ("l4lb_real_packets_total", "Packets sent to a real.", &["real"]);
-const REAL_BYTES: Family = ("l4lb_real_bytes_total", "Bytes sent to a real.", &["real"]);
-const LIMITING: Family = (
-    "l4lb_flood_guard_limiting",
-    "Whether a CPU has reached its limit of new flows within the second: 1 or 0.",
-    &["cpu"],
-);
-const NOT_REMEMBERED: Family = (
-    "l4lb_flood_guard_flows_total",
-    "New flows that a CPU has balanced but not remembered, as there were too many.",
-    &["cpu"],
-);
-const BUILD_INFO: Family = ("l4lb_build_info", "The running build; always 1.", &["version"]);
+/// All metrics that a [`Collector`] may have.
+pub fn families() -> &'static [Family] {
+    families::ALL
+}
 
 /// Collects the metrics of an instance, whatever becomes of it: series of a VIP or real vanish with it, and
-/// all but `l4lb_build_info` while the instance does not run.
+/// all but a few while the instance does not run. Nothing is written, no lock is held that packets or commands
+/// would wait for.
+///
+/// Counters are read anew for each scrape. What takes longer is read by a thread, when a scrape asks for it
+/// and it is older than a minute, or what runs has changed: entries and memory of the maps, and the rings.
+/// Unless something changes all the time, that takes at most one part in a hundred of a CPU. The ages of both
+/// samples are metrics. Only the first scrape waits for them, up to a second.
+///
+/// Interfaces are looked for in the network namespace of the thread that collects.
 ///
 /// ```no_run
 /// let instance = l4lb::Instance::default();
@@ -54,93 +65,206 @@ const BUILD_INFO: Family = ("l4lb_build_info", "The running build; always 1.", &
 #[derive(Debug)]
 pub struct Collector {
     instance: Instance,
-    build_info: IntGaugeVec,
+    descriptions: Vec<Desc>,
+    rings: Background<Rings>,
+    maps: Background<Maps>,
+    memory: Mutex<Memory>,
+}
+
+/// The rings, and what they were made from.
+#[derive(Debug)]
+struct Rings {
+    table: Table,
+    rings: BTreeMap<Vip, RunningRing>,
+}
+
+/// Entries and memory of the maps, and which maps.
+#[derive(Debug)]
+struct Maps {
+    tables: Tables,
+    fill: Vec<TableStatus>,
+    memory: Vec<MapMemory>,
+}
+
+/// What is kept from scrape to scrape.
+#[derive(Debug, Default)]
+struct Memory {
+    /// When gateways were last heard, by interface.
+    heard: BTreeMap<String, (Mac, Instant)>,
+    /// What failed the last time, by part.
+    failures: BTreeMap<&'static str, String>,
 }
 
 impl Collector {
     /// Collects from this instance, which need not run yet.
     pub fn new(instance: Instance) -> Self {
-        Self { instance, build_info: gauge(BUILD_INFO) }
+        Self {
+            instance,
+            descriptions: families().iter().map(description).collect(),
+            rings: Background::new(),
+            maps: Background::new(),
+            memory: Mutex::default(),
+        }
     }
 }
 
-/// A family of our own constants, which are valid names.
-fn counter((name, help, labels): Family) -> IntCounterVec {
+fn description(family: &Family) -> Desc {
+    let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
     #[expect(clippy::expect_used, reason = "fails for a bad constant only, and then always")]
-    IntCounterVec::new(Opts::new(name, help), labels).expect("a valid metric name")
+    Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
+        .expect("a valid metric name")
 }
 
-fn gauge((name, help, labels): Family) -> IntGaugeVec {
-    #[expect(clippy::expect_used, reason = "fails for a bad constant only, and then always")]
-    IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid metric name")
+/// What a scrape finds, part by part: a part that cannot be read is left out, and the others are not.
+#[derive(Debug, Default)]
+struct Scrape {
+    families: Vec<MetricFamily>,
+    /// By the part's name, why it could not be read.
+    parts: BTreeMap<&'static str, Option<String>>,
 }
 
-/// A family with these values by label values.
-fn counters<const N: usize>(
-    family: Family,
-    values: impl IntoIterator<Item = ([String; N], u64)>,
-) -> Vec<MetricFamily> {
-    let vec = counter(family);
-    for (labels, value) in values {
-        vec.with_label_values(&labels).inc_by(value);
+impl Scrape {
+    fn part<T>(&mut self, part: &'static str, read: Result<T, impl Display>) -> Option<T> {
+        let (value, error) = match read {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        self.parts.insert(part, error);
+        value
     }
-    vec.collect()
 }
 
-/// As [`counters`], of values that go down, too.
-fn gauges<const N: usize>(
-    family: Family,
-    values: impl IntoIterator<Item = ([String; N], i64)>,
-) -> Vec<MetricFamily> {
-    let vec = gauge(family);
-    for (labels, value) in values {
-        vec.with_label_values(&labels).set(value);
+impl Collector {
+    fn collect_balancer(&self, scrape: &mut Scrape) {
+        let balancer = match Balancer::open(&self.instance) {
+            Ok(balancer) => balancer,
+            Err(Error::NotRunning { .. }) => {
+                scrape.families.push(series::running(false));
+                return;
+            }
+            Err(error) => {
+                scrape.part::<()>("instance", Err(error));
+                return;
+            }
+        };
+        scrape.part::<()>("instance", Result::<_>::Ok(()));
+        scrape.families.push(series::running(true));
+        if let Some(stats) = scrape.part("counters", balancer.stats()) {
+            scrape.families.extend(series::counters(&stats));
+        }
+        if let Some(guards) = scrape.part("flood_guards", balancer.flood_guards()) {
+            scrape.families.extend(series::flood_guards(&guards));
+        }
+        if let Some(Some(runs)) = scrape.part("chain", balancer.chain_runs()) {
+            scrape.families.extend(series::chain_runs(runs));
+        }
+        if let Some(table) = scrape.part("vips", balancer.table()) {
+            scrape.families.extend(series::vips(&table));
+            if let Some(Some(rings)) = scrape.part("rings", self.rings(&table)) {
+                scrape.families.extend(series::rings(&table, &rings));
+            }
+        }
+        if let Some(Some(maps)) = scrape.part("maps", self.maps(&balancer)) {
+            scrape.families.extend(series::maps(&maps));
+        }
+        if let Some(interfaces) = scrape.part("interfaces", balancer.interface_states()) {
+            let heard = self.heard(&interfaces);
+            scrape.families.extend(series::interfaces(&interfaces, &heard));
+            let attached = interfaces.iter().filter(|state| state.mode.is_some());
+            let nics: Vec<_> = attached
+                .map(|state| (state.interface.as_str(), NicStatistics::read(&state.interface)))
+                .collect();
+            scrape.families.push(series::nics(&nics));
+        }
     }
-    vec.collect()
-}
 
-fn families(stats: &Stats, guards: &[FloodGuard]) -> Vec<MetricFamily> {
-    let reasons = || {
-        stats
-            .reasons
-            .iter()
-            .map(|reason| ([reason.verdict.to_string(), reason.reason.to_owned()], reason.count))
-    };
-    let vips = || stats.vips.iter().map(|(vip, count)| ([vip.to_string()], count));
-    let reals = || stats.reals.iter().map(|(real, count)| ([real.to_string()], count));
-    let guards = || guards.iter().map(|guard| ([guard.cpu.to_string()], guard));
-    [
-        counters(PACKETS, reasons().map(|(labels, count)| (labels, count.packets))),
-        counters(BYTES, reasons().map(|(labels, count)| (labels, count.bytes))),
-        counters(TABLE, stats.table.iter().map(|(event, count)| ([(*event).to_owned()], *count))),
-        counters(VIP_PACKETS, vips().map(|(vip, count)| (vip, count.sent.packets))),
-        counters(VIP_BYTES, vips().map(|(vip, count)| (vip, count.sent.bytes))),
-        counters(VIP_DROPPED, vips().map(|(vip, count)| (vip, count.dropped))),
-        counters(VIP_NEW_FLOWS, vips().map(|(vip, count)| (vip, count.new_flows))),
-        counters(REAL_PACKETS, reals().map(|(real, count)| (real, count.packets))),
-        counters(REAL_BYTES, reals().map(|(real, count)| (real, count.bytes))),
-        gauges(LIMITING, guards().map(|(cpu, guard)| (cpu, guard.limiting.into()))),
-        counters(NOT_REMEMBERED, guards().map(|(cpu, guard)| (cpu, guard.not_remembered))),
-    ]
-    .concat()
+    fn rings(&self, table: &Table) -> Result<Option<Arc<Sample<Rings>>>, String> {
+        let instance = self.instance.clone();
+        let read = move || {
+            let balancer = Balancer::open(&instance)?;
+            // Before the rings: if it changes meanwhile, they are read again.
+            Ok(Rings { table: balancer.table()?, rings: balancer.running_rings()? })
+        };
+        self.rings.get(|rings| rings.table != *table, read)
+    }
+
+    fn maps(&self, balancer: &Balancer) -> Result<Option<Arc<Sample<Maps>>>, String> {
+        let tables = balancer.tables().map_err(|error| error.to_string())?;
+        let instance = self.instance.clone();
+        let read = move || {
+            let balancer = Balancer::open(&instance)?;
+            Ok(Maps {
+                tables: balancer.tables()?,
+                fill: balancer.table_status()?,
+                memory: balancer.map_memory()?,
+            })
+        };
+        self.maps.get(|maps| maps.tables != tables, read)
+    }
+
+    /// When the gateways were last heard. The kernel forgets with the MAC of one that falls silent, packets
+    /// go there all the same.
+    fn heard(&self, interfaces: &[InterfaceState]) -> BTreeMap<String, Instant> {
+        let now = Instant::now();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = BTreeMap::new();
+        for state in interfaces {
+            let at = match state.gateway {
+                GatewayState::Fixed => None,
+                GatewayState::Confirmed(ago) => now.checked_sub(ago),
+                GatewayState::Unresolved => {
+                    let before = memory.heard.get(&state.interface);
+                    before.filter(|(mac, _)| *mac == state.mac).map(|(_, at)| *at)
+                }
+            };
+            heard.extend(at.map(|at| (state.interface.clone(), (state.mac, at))));
+        }
+        memory.heard.clone_from(&heard);
+        heard.into_iter().map(|(interface, (_, at))| (interface, at)).collect()
+    }
+
+    fn collect_decap(&self, scrape: &mut Scrape) {
+        match decap::status(&self.instance) {
+            Ok(status) => {
+                scrape.part::<()>("decap", Result::<_>::Ok(()));
+                scrape.families.extend(series::decap(&status));
+            }
+            Err(Error::NoDecap { .. }) => {}
+            Err(error) => drop(scrape.part::<()>("decap", Err(error))),
+        }
+    }
+
+    /// Logs what cannot be read now and could before, and what can again.
+    fn report(&self, parts: &BTreeMap<&'static str, Option<String>>) {
+        let failures: BTreeMap<_, _> =
+            parts.iter().filter_map(|(part, error)| Some((*part, error.clone()?))).collect();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for (part, error) in &failures {
+            if memory.failures.get(part) != Some(error) {
+                tracing::warn!("metrics: cannot read the {part}: {error}");
+            }
+        }
+        let both: BTreeSet<_> = memory.failures.keys().copied().collect();
+        for part in both.into_iter().filter(|part| !failures.contains_key(part)) {
+            tracing::info!("metrics: the {part} can be read again");
+        }
+        memory.failures = failures;
+    }
 }
 
 impl prometheus::core::Collector for Collector {
     fn desc(&self) -> Vec<&Desc> {
-        self.build_info.desc()
+        self.descriptions.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let read = |balancer: Balancer| Ok((balancer.stats()?, balancer.flood_guards()?));
-        let mut metrics = match Balancer::open(&self.instance).and_then(read) {
-            Ok((stats, guards)) => families(&stats, &guards),
-            Err(error) => {
-                tracing::warn!("cannot read the counters: {error}");
-                Vec::new()
-            }
-        };
-        self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        metrics.extend(self.build_info.collect());
-        metrics
+        let mut scrape = Scrape::default();
+        self.collect_balancer(&mut scrape);
+        self.collect_decap(&mut scrape);
+        self.report(&scrape.parts);
+        let success = scrape.parts.iter().map(|(part, error)| (*part, error.is_none()));
+        scrape.families.push(series::read_success(success));
+        scrape.families.push(series::build_info());
+        scrape.families
     }
 }

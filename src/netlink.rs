@@ -30,6 +30,8 @@ pub use gateway::ResolvedGateway;
 pub use gateway::resolve_blocking;
 pub use link::Link;
 pub use link::link_blocking;
+pub(crate) use neighbour::Known;
+pub(crate) use neighbour::known_blocking;
 
 /// How often [`resolve_blocking`] is to be called for a gateway in use.
 ///

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::AddAssign;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::abi;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
+use crate::chain::Chain;
+use crate::error::Error;
 use crate::error::Result;
+use crate::host;
 use crate::reason::Verdict;
 use crate::reason::reasons;
 use crate::reason::table_events;
+use crate::sys;
 
 /// Packets and the bytes of their frames as received, without checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -61,6 +66,26 @@ pub struct VipCount {
     pub new_flows: u64,
 }
 
+/// What came in on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CpuCount {
+    /// The CPU.
+    pub cpu: u32,
+    /// How much.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// What the programs of the chain cost, those of others too, while the kernel kept statistics of programs
+/// (`sysctl kernel.bpf_stats_enabled=1`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainRuns {
+    /// Packets that they ran for.
+    pub runs: u64,
+    /// How long, in nanoseconds.
+    pub nanoseconds: u64,
+}
+
 /// All counters. The total is the sum over the reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
@@ -74,6 +99,8 @@ pub struct Stats {
     pub vips: BTreeMap<Vip, VipCount>,
     /// By real: what was sent to it for any VIP, since it was added.
     pub reals: BTreeMap<IpAddr, Count>,
+    /// By CPU: those that have a connection table, and others on which something came in.
+    pub cpus: Vec<CpuCount>,
 }
 
 /// Sums what the CPUs counted by reason and table event.
@@ -90,13 +117,16 @@ pub(crate) fn sum_states(cpus: &[abi::cpu_state]) -> Stats {
         table: table_events().iter().map(|event| (event.name, 0)).collect(),
         ..Stats::default()
     };
-    for state in cpus {
+    for (cpu, state) in (0..).zip(cpus) {
+        let mut total = Count::default();
         // Index 0 is LB_GO_ON's.
         for (sum, count) in stats.reasons.iter_mut().zip(&state.reasons[1..]) {
             let count = Count::from_raw(count.packets, count.bytes);
             sum.count += count;
-            stats.total += count;
+            total += count;
         }
+        stats.total += total;
+        stats.cpus.push(CpuCount { cpu, count: total });
         for ((_, sum), events) in stats.table.iter_mut().zip(state.table) {
             *sum += events;
         }
@@ -108,6 +138,8 @@ impl Balancer {
     /// Reads all counters.
     pub fn stats(&self) -> Result<Stats> {
         let mut stats = sum_states(&self.dataplane.cpu_states.get(0)?);
+        let own = self.tables()?.own;
+        stats.cpus.retain(|cpu| cpu.count.packets != 0 || own.contains_key(&cpu.cpu));
         let vips: HashMap<u32, Vip> =
             self.dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
         let end = vips.keys().max().map_or(0, |id| id + 1);
@@ -133,5 +165,18 @@ impl Balancer {
             stats.reals.insert(real.address, sum);
         })?;
         Ok(stats)
+    }
+
+    /// What the programs of the chain cost; `None`: the kernel keeps no statistics, and did not before.
+    pub fn chain_runs(&self) -> Result<Option<ChainRuns>> {
+        let chain = Chain::open(self.instance())?;
+        // What the others of the chain take is counted with the first.
+        let info = sys::program_info(chain.root()).map_err(|source| Error::Host {
+            operation: "ask the kernel about the chain",
+            source,
+        })?;
+        let on = host::text(Path::new("/proc/sys/kernel/bpf_stats_enabled"));
+        let known = info.runs != 0 || on.is_some_and(|on| on != "0");
+        Ok(known.then_some(ChainRuns { runs: info.runs, nanoseconds: info.run_ns }))
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+use libbpf_rs::MapType;
 use serde::Serialize;
 
 use crate::abi::consts;
@@ -27,7 +29,9 @@ use crate::maps::ArrayOfMaps;
 use crate::maps::Map;
 use crate::maps::kernel_bytes;
 use crate::memory::KERNEL_COUNTS_ALL;
+use crate::memory::MapMemory;
 use crate::memory::Usage;
+use crate::memory::computed;
 use crate::object;
 use crate::plan::interface_config;
 use crate::ring::RING_SIZE;
@@ -35,9 +39,8 @@ use crate::ring::Ring;
 use crate::stats::Count;
 use crate::stats::Stats;
 use crate::table::Table;
-use crate::tables::Flow;
 use crate::tables::LruTable;
-use crate::tables::lru_flows;
+use crate::tables::lru_used;
 
 /// An interface that the balancer serves.
 #[derive(Clone, Debug, Serialize)]
@@ -127,8 +130,7 @@ pub struct Status {
 }
 
 impl Balancer {
-    /// Reads everything that `lbctl status` shows. Counting the entries of large connection tables takes
-    /// some tenths of a second per million.
+    /// Reads everything that `lbctl status` shows, with [`Self::table_status`].
     pub fn status(&self) -> Result<Status> {
         let stats = self.stats()?;
         Ok(Status {
@@ -163,18 +165,41 @@ impl Balancer {
         Ok(vips(&self.table()?, &self.stats()?))
     }
 
-    fn table_status(&self) -> Result<Vec<TableStatus>> {
+    /// How full the connection tables are. All of them are read for that: a million entries take some
+    /// TIME.
+    pub fn table_status(&self) -> Result<Vec<TableStatus>> {
         let tables = self.tables()?;
         let mut status = Vec::new();
         for (cpu, size) in &tables.own {
-            let flows = self.dataplane.flows_on(&tables, *cpu)?;
-            status.push(TableStatus::new(Some(*cpu), tables.kind.entries(*size), &flows));
+            let used = self.dataplane.used_on(&tables, *cpu)?;
+            status.push(TableStatus::new(Some(*cpu), tables.kind.entries(*size), used));
         }
         if let Some(shared) = self.dataplane.connections.at(consts::SHARED_TABLE)? {
             let shared: LruTable = Map::new(shared)?;
-            status.push(TableStatus::new(None, shared.max_entries(), &lru_flows(&shared)?));
+            status.push(TableStatus::new(None, shared.max_entries(), lru_used(&shared)?));
         }
         Ok(status)
+    }
+
+    /// What the maps take, by their pins.
+    pub fn map_memory(&self) -> Result<Vec<MapMemory>> {
+        let (cpus, tells) = (possible_cpus()?, kernel_is_at_least(KERNEL_COUNTS_ALL)?);
+        let bytes =
+            |map: &MapHandle| if tells { Ok(kernel_bytes(map)?) } else { computed(map, cpus) };
+        let mut all = Vec::new();
+        for map in MAPS {
+            let outer = maps::open(&self.instance().map(map))?;
+            let mut sum = bytes(&outer)?;
+            if outer.map_type() == MapType::ArrayOfMaps {
+                let places = outer.max_entries();
+                let outer = ArrayOfMaps::new(outer);
+                for place in 0..places {
+                    sum += outer.at(place)?.map_or(Ok(0), |map| bytes(&map))?;
+                }
+            }
+            all.push(MapMemory { map, bytes: sum });
+        }
+        Ok(all)
     }
 
     /// What the maps take, by what they are for.
@@ -210,12 +235,8 @@ impl Balancer {
 }
 
 impl TableStatus {
-    fn new(cpu: Option<u32>, entries: u32, flows: &[Flow]) -> Self {
-        let count = |v6| {
-            let of_family = flows.iter().filter(|flow| flow.is_v6() == v6).count();
-            u32::try_from(of_family).unwrap_or(u32::MAX)
-        };
-        Self { cpu, entries, used_ipv4: count(false), used_ipv6: count(true) }
+    fn new(cpu: Option<u32>, entries: u32, [used_ipv4, used_ipv6]: [u32; 2]) -> Self {
+        Self { cpu, entries, used_ipv4, used_ipv6 }
     }
 }
 

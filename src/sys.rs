@@ -1,6 +1,7 @@
 //! The few kernel calls that libbpf-rs does not offer, or offers without the error number.
 #![expect(unsafe_code, reason = "calls of libbpf's C interface")]
 
+pub(crate) mod ethtool;
 pub(crate) mod pcap;
 pub(crate) mod perf;
 pub(crate) mod program;
@@ -331,6 +332,9 @@ pub(crate) struct ProgramInfo {
     pub(crate) maps: Vec<u32>,
     /// When it was loaded: `CLOCK_BOOTTIME`, ns.
     pub(crate) loaded: u64,
+    /// How often it has run, and for how many nanoseconds, while statistics were on.
+    pub(crate) runs: u64,
+    pub(crate) run_ns: u64,
 }
 
 /// Asks the kernel about a program.
@@ -351,7 +355,15 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     let name =
         info.name.iter().take_while(|c| **c != 0).map(|c| c.cast_unsigned() as char).collect();
     let is_xdp = info.type_ == sys::BPF_PROG_TYPE_XDP;
-    Ok(ProgramInfo { id: info.id, is_xdp, name, maps, loaded: info.load_time })
+    Ok(ProgramInfo {
+        id: info.id,
+        is_xdp,
+        name,
+        maps,
+        loaded: info.load_time,
+        runs: info.run_cnt,
+        run_ns: info.run_time_ns,
+    })
 }
 
 /// Opens a program by its id.

@@ -161,6 +161,13 @@ impl From<(abi::flow_key, abi::flow)> for Flow {
     }
 }
 
+/// How many flows a table of kind LRU holds, IPv4 and IPv6 ([`Flow::is_v6`]), read a part at a time.
+pub(crate) fn lru_used(table: &LruTable) -> Result<[u32; 2]> {
+    let mut used = [0; 2];
+    table.each_entry(|entry| used[usize::from(Flow::from(entry).is_v6())] += 1)?;
+    Ok(used)
+}
+
 impl From<&Flow> for abi::flow {
     fn from(flow: &Flow) -> Self {
         Self { real: flow.real, generation: flow.generation, last_seen: flow.last_seen }
@@ -297,6 +304,16 @@ impl SetTable {
         let set = set_of(&words, key.vip, self.family, self.sets, secret);
         let same = |flow: &Flow| abi::bytes_of(&flow.key) == abi::bytes_of(key);
         Ok(self.flows_in(set)?.find(same))
+    }
+
+    /// How many flows it holds. Packets may use the table meanwhile.
+    pub(crate) fn used(&self) -> u32 {
+        let words = self.family.entry_size() / size_of::<u64>();
+        // An entry without a VIP is free.
+        let taken = |last: &AtomicU64| abi::low_half(last.load(Ordering::Relaxed)) >> 8 != 0;
+        let entries = self.memory.words().chunks_exact(words);
+        let used = entries.filter_map(<[_]>::last).filter(|last| taken(last)).count();
+        u32::try_from(used).unwrap_or(u32::MAX)
     }
 
     /// Puts a flow in, unless it is there or its set is full. Only while no packet uses the table.

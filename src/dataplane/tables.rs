@@ -219,6 +219,22 @@ impl Dataplane {
         Ok(flows)
     }
 
+    /// How many flows are in a CPU's own table, IPv4 and IPv6.
+    pub(crate) fn used_on(&self, tables: &Tables, cpu: u32) -> Result<[u32; 2]> {
+        let place = tables.place(cpu);
+        if tables.kind == TableKind::Lru {
+            let table = self.connections.at(place)?;
+            return table.map_or(Ok([0; 2]), |table| Ok(tables::lru_used(&Map::new(table)?)?));
+        }
+        let mut used = [0; 2];
+        for (used, family) in used.iter_mut().zip(Family::BOTH) {
+            if let Some(table) = self.flows_of(family).at(place)? {
+                *used = SetTable::new(table, family)?.used();
+            }
+        }
+        Ok(used)
+    }
+
     /// Forgets flows, in every table that there is. Packets may use them meanwhile.
     pub(super) fn forget_flows(&self, unwanted: &(dyn Fn(&Flow) -> bool + Sync)) -> Result<()> {
         let udp = self.udp_serials()?;

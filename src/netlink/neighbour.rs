@@ -1,6 +1,7 @@
 //! The kernel's neighbour table.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use macaddr::MacAddr6;
 use netlink_packet_route::AddressFamily;
@@ -9,18 +10,24 @@ use netlink_packet_route::neighbour::NeighbourAddress;
 use netlink_packet_route::neighbour::NeighbourAttribute;
 use netlink_packet_route::neighbour::NeighbourExtFlags;
 use netlink_packet_route::neighbour::NeighbourFlags;
+use netlink_packet_route::neighbour::NeighbourHeader;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::neighbour::NeighbourState;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NLM_F_ACK;
 use rtnetlink::packet_core::NLM_F_CREATE;
+use rtnetlink::packet_core::NLM_F_DUMP;
 
 use super::client::Netlink;
+use super::client::blocking;
 use super::error::NetlinkError;
 use super::error::errno;
 use super::link::Link;
 use super::link::mac_from;
 use super::link::mac_problem;
+
+/// The kernel tells users times in hundredths of a second (`USER_HZ`).
+const MS_PER_TICK: u64 = 10;
 
 /// An entry of the kernel's neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +37,28 @@ pub(super) struct Neighbour {
     state: NeighbourState,
     flags: NeighbourFlags,
     ext_flags: NeighbourExtFlags,
+    /// How long ago it was last heard that it has this MAC; `None`: the kernel does not say.
+    pub(super) confirmed: Option<Duration>,
 }
 
 impl Neighbour {
     pub(super) fn from_message(message: &NeighbourMessage) -> Self {
         let mut mac = None;
         let mut ext_flags = NeighbourExtFlags::empty();
+        let mut confirmed = None;
         for attribute in &message.attributes {
             match attribute {
                 NeighbourAttribute::LinkLayerAddress(bytes) => mac = mac_from(bytes),
                 NeighbourAttribute::ExtFlags(flags) => ext_flags = *flags,
+                NeighbourAttribute::CacheInfo(info) => {
+                    confirmed =
+                        Some(Duration::from_millis(u64::from(info.confirmed) * MS_PER_TICK));
+                }
                 _ => {}
             }
         }
-        Self { mac, state: message.header.state, flags: message.header.flags, ext_flags }
+        let NeighbourHeader { state, flags, .. } = message.header;
+        Self { mac, state, flags, ext_flags, confirmed }
     }
 
     /// The MAC, if the kernel would send a packet to it now (`REACHABLE`, `STALE`, `DELAY`,
@@ -133,6 +148,26 @@ impl Netlink {
         }
     }
 
+    /// The kernel's neighbour entries on an interface. Changes nothing.
+    async fn neighbours(&self, index: u32) -> Result<Vec<Neighbour>, NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.attributes.push(NeighbourAttribute::IfIndex(index));
+        match self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP).await {
+            Ok(answers) => {
+                let entries = answers.iter().filter_map(|answer| match answer {
+                    RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
+                    _ => None,
+                });
+                let here = entries.filter(|entry| entry.header.ifindex == index);
+                Ok(here.map(Neighbour::from_message).collect())
+            }
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: format!("read the neighbour entries of interface number {index}"),
+                cause,
+            }),
+        }
+    }
+
     /// Makes the kernel do what it does before it sends a packet to a neighbour: resolve it if it has
     /// not, check it if it has not heard of it for long. Waits for no answer of the neighbour.
     ///
@@ -158,4 +193,38 @@ impl Netlink {
             }),
         }
     }
+}
+
+/// What the kernel knows of neighbours with a MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It would send to none of them now.
+    Not,
+    /// It would; somebody else than the kernel answers for the MAC.
+    Fixed,
+    /// It would; it heard so long ago that the MAC is right.
+    Confirmed(Duration),
+}
+
+/// What the kernel knows of neighbours, each an interface's number and a MAC. Asks no neighbour.
+pub(crate) fn known_blocking(wanted: &[(u32, MacAddr6)]) -> Result<Vec<Known>, NetlinkError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    blocking(async |netlink| {
+        let mut known = Vec::new();
+        for (index, mac) in wanted {
+            let entries = netlink.neighbours(*index).await?.into_iter();
+            // One for each of its addresses.
+            let usable: Vec<_> = entries.filter(|entry| entry.usable_mac() == Some(*mac)).collect();
+            let confirmed = usable.iter().filter(|entry| !entry.is_fixed());
+            let confirmed = confirmed.filter_map(|entry| entry.confirmed).min();
+            known.push(match (confirmed, usable.is_empty()) {
+                (Some(ago), _) => Known::Confirmed(ago),
+                (None, true) => Known::Not,
+                (None, false) => Known::Fixed,
+            });
+        }
+        Ok(known)
+    })
 }

@@ -1,12 +1,7 @@
 //! `lbctl serve`: it follows the gateway, reloads, answers Prometheus, and is never needed for forwarding.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::net::SocketAddr;
 use std::net::TcpListener;
-use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 use std::time::Instant;
@@ -33,27 +28,26 @@ use crate::common::json;
 use crate::common::server;
 use crate::common::vip;
 use crate::common::wait_until;
+use crate::endpoint::METRICS;
+use crate::endpoint::get;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const OTHER_VIP: &str = "tcp://10.200.1.2:80";
-
-/// Where it answers unless told otherwise.
-const METRICS: &str = "127.0.0.1:9847";
 
 /// How long something may take that comes with an event, not with a timer.
 const SOON: Duration = Duration::from_secs(10);
 
 /// `lbctl serve` with a file that can be changed.
-struct Serve<'a> {
+pub(crate) struct Serve<'a> {
     lbctl: Lbctl<'a>,
     file: NamedTempFile,
-    running: Running,
+    pub(crate) running: Running,
 }
 
 impl<'a> Serve<'a> {
     /// Starts it and waits until it answers.
     #[track_caller]
-    fn start(lbctl: Lbctl<'a>, config: &str) -> Self {
+    pub(crate) fn start(lbctl: Lbctl<'a>, config: &str) -> Self {
         let file = config_file(config);
         let running = lbctl.spawn(&["serve", "-f", path(&file)]);
         let mut serve = Self { lbctl, file, running };
@@ -96,7 +90,7 @@ impl<'a> Serve<'a> {
 
     /// Ends it with SIGTERM.
     #[track_caller]
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         let output = self.running.stop();
         assert_eq!(output.code(), Some(0), "{output}");
     }
@@ -109,7 +103,7 @@ impl<'a> Serve<'a> {
 
     /// Fails the test unless the gateway's MAC becomes this one.
     #[track_caller]
-    fn follows_to(&self, mac: &str, patience: Duration) {
+    pub(crate) fn follows_to(&self, mac: &str, patience: Duration) {
         let follows = wait_until(patience, || self.interface()["mac"] == mac);
         assert!(follows, "not {mac}: {}\n{}", self.interface(), self.running.stderr());
     }
@@ -143,10 +137,6 @@ fn with_gateway(address: &str, config: &str) -> String {
 fn answers(rig: &Rig, vip: &str) {
     let answer = http_get(rig.client(), server(vip), "/");
     assert_eq!(answer.expect("the VIP answers").real, "real1");
-}
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
 }
 
 /// Makes the kernel that `serve` asks doubt its neighbours within seconds instead of a minute.
@@ -358,162 +348,6 @@ fn the_data_plane_does_without_it() {
     download.finish();
     let answer = http_get(rig.client(), server(VIP), "/").expect("the VIP answers");
     assert_ne!(if answer.real == "real1" { "10.0.0.1" } else { "10.0.0.2" }, own);
-}
-
-/// What `GET` of the metrics endpoint says: the status and the content.
-fn get(ns: &NetNs, listen: &str, path: &str) -> io::Result<(u16, String)> {
-    let response = HttpClient::connect(ns, address(listen))?.get(path)?;
-    Ok((response.status, response.body))
-}
-
-/// The samples of a scrape: name and labels → value.
-#[track_caller]
-fn scrape(ns: &NetNs, listen: &str) -> BTreeMap<String, u64> {
-    let (status, text) = get(ns, listen, "/metrics").expect("the endpoint answers");
-    assert_eq!(status, 200, "{text}");
-    let sample = |line: &str| {
-        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
-        (name.to_owned(), value.parse().unwrap_or_else(|e| panic!("{line}: {e}")))
-    };
-    text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
-}
-
-/// What `lbctl stats` shows, and `lbctl status` of the flood guards, as the samples of a scrape.
-#[track_caller]
-fn samples_of(stats: &Value, guards: &Value) -> BTreeMap<String, u64> {
-    let mut samples = BTreeMap::new();
-    let mut add = |name: String, value: &Value| {
-        samples.insert(name, value.as_u64().expect("a number"));
-    };
-    for reason in stats["reasons"].as_array().expect("reasons") {
-        let text = |key: &str| reason[key].as_str().expect("a name");
-        let labels = format!("{{reason=\"{}\",verdict=\"{}\"}}", text("reason"), text("verdict"));
-        add(format!("l4lb_packets_total{labels}"), &reason["packets"]);
-        add(format!("l4lb_bytes_total{labels}"), &reason["bytes"]);
-    }
-    for event in stats["table"].as_array().expect("table") {
-        let name = event[0].as_str().expect("a name");
-        add(format!("l4lb_table_events_total{{event=\"{name}\"}}"), &event[1]);
-    }
-    for (vip, count) in stats["vips"].as_object().expect("vips") {
-        for (family, key) in [
-            ("packets", "packets"),
-            ("bytes", "bytes"),
-            ("dropped_packets", "dropped"),
-            ("new_flows", "new_flows"),
-        ] {
-            add(format!("l4lb_vip_{family}_total{{vip=\"{vip}\"}}"), &count[key]);
-        }
-    }
-    for (real, count) in stats["reals"].as_object().expect("reals") {
-        for key in ["packets", "bytes"] {
-            add(format!("l4lb_real_{key}_total{{real=\"{real}\"}}"), &count[key]);
-        }
-    }
-    for guard in guards.as_array().expect("flood guards") {
-        let limiting = Value::from(u64::from(guard["limiting"] == true));
-        let cpu = &guard["cpu"];
-        add(format!("l4lb_flood_guard_limiting{{cpu=\"{cpu}\"}}"), &limiting);
-        add(format!("l4lb_flood_guard_flows_total{{cpu=\"{cpu}\"}}"), &guard["not_remembered"]);
-    }
-    samples
-}
-
-#[test]
-fn metrics_are_what_the_packet_path_counts() {
-    const OF_VIP: &str = "l4lb_vip_packets_total{vip=\"tcp://10.200.1.1:80\"}";
-    const INFO: &str = "l4lb_build_info{version=\"0.1.0\"}";
-    let rig = Rig::new(1);
-    let ns = &rig.topology.balancer.ns;
-    let lbctl = rig.lbctl();
-    let config = one_vip();
-    let serve = Serve::start(rig.lbctl(), &config);
-
-    assert_eq!(scrape(ns, METRICS)[OF_VIP], 0);
-    answers(&rig, VIP);
-    // Connecting, asking, closing: four packets and more.
-    let counted = wait_until(SOON, || scrape(ns, METRICS)[OF_VIP] >= 4);
-    assert!(counted, "{:?}", scrape(ns, METRICS));
-    // Both show the same, as soon as nothing comes between, such as a neighbour's question.
-    let (mut scraped, mut counters) = (BTreeMap::new(), BTreeMap::new());
-    let same = wait_until(SOON, || {
-        scraped = scrape(ns, METRICS);
-        assert_eq!(scraped.remove(INFO), Some(1));
-        let status = json(&lbctl.ok(&["status", "--json"]));
-        counters = samples_of(&json(&lbctl.ok(&["stats", "--json"])), &status["flood_guards"]);
-        scraped == counters
-    });
-    assert!(same, "{scraped:#?}\nis not\n{counters:#?}");
-
-    // Nothing of an instance that does not run; and then the new one's counters, not those of the old maps.
-    lbctl.ok(&["down"]);
-    let left = scrape(ns, METRICS);
-    assert_eq!(left, BTreeMap::from([(INFO.to_owned(), 1)]));
-    lbctl.apply(&config);
-    assert_eq!(scrape(ns, METRICS)[OF_VIP], 0);
-    answers(&rig, VIP);
-    assert!(wait_until(SOON, || scrape(ns, METRICS)[OF_VIP] >= 4));
-    // And it is the new instance's gateway that is followed.
-    rig.topology.router.shell(
-        "echo 1 >/proc/sys/net/ipv4/conf/to-balancer/arp_notify
-         ip link set to-balancer address 02:00:00:00:fe:33",
-    );
-    serve.follows_to("02:00:00:00:fe:33", SOON);
-    serve.stop();
-}
-
-/// What a server answers to `bytes`; empty: it hangs up. Fails if it does neither within ten seconds.
-#[track_caller]
-fn send(ns: &NetNs, bytes: &[u8]) -> String {
-    let mut stream = ns.open(|| TcpStream::connect(METRICS)).expect("connect");
-    stream.set_read_timeout(Some(SOON)).expect("set a timeout");
-    // It may hang up at once.
-    let _: io::Result<()> = stream.write_all(bytes);
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("no answer: {error}"),
-        // It hung up before it had read all of it.
-        _ => String::from_utf8_lossy(&answer).into_owned(),
-    }
-}
-
-#[test]
-fn the_endpoint_answers_whoever_asks() {
-    let host = Host::new();
-    let ns = &host.ns;
-    let serve = Serve::start(host.lbctl(), &Host::config(""));
-
-    // Clients that ask for nothing, or not to the end, hold nobody up.
-    let open = |bytes: &[u8]| {
-        let mut stream = ns.open(|| TcpStream::connect(METRICS)).expect("connect");
-        stream.write_all(bytes).expect("write");
-        stream
-    };
-    let idle: Vec<_> = (0..20).map(|_| open(b"")).collect();
-    let half: Vec<_> = (0..20).map(|_| open(b"GET /metrics HTTP/1.1\r\nHo")).collect();
-    let start = Instant::now();
-    assert_eq!(get(ns, METRICS, "/healthz").expect("it answers"), (200, "ok\n".to_owned()));
-    assert!(scrape(ns, METRICS).contains_key("l4lb_build_info{version=\"0.1.0\"}"));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-
-    assert_eq!(get(ns, METRICS, "/").expect("it answers").0, 200);
-    assert_eq!(get(ns, METRICS, "/nothing").expect("it answers").0, 404);
-    let post = send(ns, b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-    assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
-    assert!(post.to_lowercase().contains("\r\nallow: get, head\r\n"), "{post}");
-    let head = send(ns, b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
-    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
-    for garbage in [b"\0\xff\x16\x03garbage\r\n\r\n".as_slice(), b"GET\r\n\r\n", long.as_bytes()] {
-        let answer = send(ns, garbage);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
-    }
-    assert_eq!(get(ns, METRICS, "/healthz").expect("it answers").0, 200, "after garbage");
-
-    let complaints = serve.running.stderr();
-    assert!(!complaints.contains("WARN") && !complaints.contains("ERROR"), "{complaints}");
-    drop((idle, half));
-    serve.stop();
 }
 
 #[test]

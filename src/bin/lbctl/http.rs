@@ -1,7 +1,12 @@
-//! The metrics endpoint of `lbctl serve`.
+//! The endpoint of `lbctl serve`: metrics, liveness, readiness. Whoever asks, however much and whatever, is
+//! bounded here.
+
+mod connections;
+mod shared;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -17,63 +22,120 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
-use prometheus::Encoder as _;
+use l4lb::Instance;
+use l4lb::Unready;
+use l4lb::metrics::Collector;
+use l4lb::readiness;
+use nix::errno::Errno;
 use prometheus::Registry;
 use prometheus::TextEncoder;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use tokio::time::timeout;
 
-/// Connections served at once; further ones wait in the listen queue.
-const CONNECTIONS: usize = 64;
+use self::connections::Connection;
+use self::connections::Connections;
+use self::shared::Shared;
 
-/// A connection that has not asked, or has not read its answer, after this long is closed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take to ask.
+const TIME_TO_ASK: Duration = Duration::from_secs(5);
 
-const INDEX: &str = "l4lb: metrics are at /metrics, liveness is at /healthz\n";
+/// How long a client may take to read its answer, and the answer to be made.
+const TIME_TO_ANSWER: Duration = Duration::from_secs(15);
+
+/// Bytes of a request's first line and headers.
+const MAX_HEAD: usize = 16 * 1024;
+
+const INDEX: &str = "l4lb: /metrics for Prometheus, /healthz for liveness, /readyz for readiness\n";
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What is asked for. Clones answer from the same reading.
+#[derive(Clone)]
+pub(crate) struct Answers {
+    metrics: Shared<Result<Bytes, String>>,
+    readiness: Shared<Result<(), Unready>>,
+}
+
+impl Answers {
+    pub(crate) fn new(instance: &Instance) -> Self {
+        let registry = Registry::new();
+        if let Err(error) = registry.register(Box::new(Collector::new(instance.clone()))) {
+            tracing::warn!("metrics: {error}");
+        }
+        let text = move || {
+            let text = TextEncoder::new().encode_to_string(&registry.gather());
+            text.map(Bytes::from).map_err(|error| error.to_string())
+        };
+        let instance = instance.clone();
+        Self { metrics: Shared::new(text), readiness: Shared::new(move || readiness(&instance)) }
+    }
+}
 
 /// Answers requests until the task is aborted.
-pub(crate) async fn serve(listener: TcpListener, registry: Registry) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+pub(crate) async fn serve(listener: TcpListener, answers: Answers) {
+    let mut connections = Connections::default();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Such as too many open files: it passes.
-                tracing::warn!("metrics: cannot accept a connection: {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answers = answers.clone();
+                connections.start(|connection| talk(stream, answers, connection));
             }
-        };
-        let registry = registry.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, registry.clone()));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .max_buf_size(16 * 1024)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // Broken clients are no news.
-            let _ = tokio::time::timeout(PATIENCE, connection).await;
-            drop(slot);
-        });
+            Err(error) if is_shortage(&error) => {
+                tracing::warn!("metrics: cannot accept a connection: {error}");
+                sleep(Duration::from_secs(1)).await;
+            }
+            // The client was gone before.
+            Err(error) => tracing::debug!("metrics: {error}"),
+        }
     }
+}
+
+/// Whether it takes a while until there is enough again.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    error.raw_os_error().is_some_and(|error| shortages.contains(&Errno::from_raw(error)))
+}
+
+/// One request, one answer.
+async fn talk(stream: TcpStream, answers: Answers, connection: Connection) {
+    let service = service_fn(move |request| {
+        connection.asked();
+        answer(request, answers.clone())
+    });
+    let http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(TIME_TO_ASK)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // Broken clients are no news.
+    let _ = timeout(TIME_TO_ASK + TIME_TO_ANSWER, pin!(http)).await;
 }
 
 async fn answer(
     request: Request<Incoming>,
-    registry: Registry,
+    answers: Answers,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let text = |status, body: String| (status, "text/plain; charset=utf-8", body.into_bytes());
+    let text = |status, body: &'static str| (status, TEXT, Bytes::from(body));
+    let failed = |status, why: String| (status, TEXT, Bytes::from(why + "\n"));
     let (status, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => metrics(registry).await,
-        (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/") => text(StatusCode::OK, INDEX.to_owned()),
-        (&Method::GET | &Method::HEAD, _) => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
-        _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/metrics") => match answers.metrics.get().await {
+            Ok(Ok(body)) => (StatusCode::OK, prometheus::TEXT_FORMAT, body),
+            Ok(Err(error)) | Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+        },
+        (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n"),
+        (&Method::GET | &Method::HEAD, "/readyz") => match answers.readiness.get().await {
+            Ok(Ok(())) => text(StatusCode::OK, "ready\n"),
+            Ok(Err(unready)) => failed(StatusCode::SERVICE_UNAVAILABLE, unready.to_string()),
+            Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+        },
+        (&Method::GET | &Method::HEAD, "/") => text(StatusCode::OK, INDEX),
+        (&Method::GET | &Method::HEAD, _) => text(StatusCode::NOT_FOUND, "not found\n"),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n"),
     };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -81,21 +143,4 @@ async fn answer(
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     Ok(response)
-}
-
-async fn metrics(registry: Registry) -> (StatusCode, &'static str, Vec<u8>) {
-    // Reading thousands of counters takes milliseconds; other connections need not wait for it.
-    let text = tokio::task::spawn_blocking(move || {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&registry.gather(), &mut text).map(|()| text)
-    });
-    match text.await {
-        Ok(Ok(text)) => (StatusCode::OK, prometheus::TEXT_FORMAT, text),
-        Ok(Err(error)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string().into_bytes())
-        }
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string().into_bytes())
-        }
-    }
 }

@@ -14,10 +14,8 @@ use l4lb::Instance;
 use l4lb::OnUnresolved;
 use l4lb::Plan;
 use l4lb::capture::remove_abandoned;
-use l4lb::metrics::Collector;
 use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
-use prometheus::Registry;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
@@ -33,6 +31,7 @@ use crate::Exit;
 use crate::Result;
 use crate::args::Apply;
 use crate::http;
+use crate::http::Answers;
 
 /// How long to wait before the kernel is asked again to tell of changes.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
@@ -64,11 +63,8 @@ async fn run(
     // If it cannot listen, it changes nothing.
     let listener = listen(config.metrics.listen).await?;
     let mut server = Server::apply(instance, config, options).await?;
-    let registry = Registry::new();
-    if let Err(error) = registry.register(Box::new(Collector::new(instance.clone()))) {
-        tracing::warn!("metrics: {error}");
-    }
-    let mut endpoint = Endpoint::new(server.config.metrics.listen, listener, registry);
+    let answers = Answers::new(instance);
+    let mut endpoint = Endpoint::new(server.config.metrics.listen, listener, answers);
     notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
@@ -246,15 +242,15 @@ async fn listen(address: SocketAddr) -> l4lb::Result<TcpListener> {
 /// The metrics endpoint.
 struct Endpoint {
     address: SocketAddr,
-    registry: Registry,
+    answers: Answers,
     task: JoinHandle<()>,
 }
 
 impl Endpoint {
-    fn new(address: SocketAddr, listener: TcpListener, registry: Registry) -> Self {
+    fn new(address: SocketAddr, listener: TcpListener, answers: Answers) -> Self {
         tracing::info!("metrics at http://{address}/metrics");
-        let task = tokio::spawn(http::serve(listener, registry.clone()));
-        Self { address, registry, task }
+        let task = tokio::spawn(http::serve(listener, answers.clone()));
+        Self { address, answers, task }
     }
 
     /// Listens elsewhere; where it did, if that fails. Answers that are under way are finished.
@@ -270,7 +266,7 @@ impl Endpoint {
             Ok(listener) => (address, listener, Ok(())),
             Err(error) => (self.address, listen(self.address).await?, Err(error)),
         };
-        *self = Self::new(address, listener, self.registry.clone());
+        *self = Self::new(address, listener, self.answers.clone());
         result
     }
 }

@@ -1,0 +1,91 @@
+//! The connections that are open, and who has to go when there are too many.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use tokio::task::JoinHandle;
+
+/// Connections at a time.
+const MAX: usize = 256;
+
+/// The open connections, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    open: VecDeque<(Connection, JoinHandle<()>)>,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connection {
+    asked: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// Its client has sent a request.
+    pub(super) fn asked(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Connections {
+    /// Starts one more. Where there are too many, the oldest one goes that has not asked for anything, or
+    /// the oldest: a client that means well has its answer long before.
+    pub(super) fn start<F>(&mut self, talk: impl FnOnce(Connection) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.open.retain(|(_, task)| !task.is_finished());
+        if self.open.len() >= MAX {
+            let silent = self.open.iter().position(|(connection, _)| !connection.has_asked());
+            if let Some((_, task)) = self.open.remove(silent.unwrap_or(0)) {
+                task.abort();
+            }
+        }
+        let connection = Connection::default();
+        let talking = tokio::spawn(talk(connection.clone()));
+        self.open.push_back((connection, talking));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::Connections;
+    use super::MAX;
+
+    #[tokio::test]
+    async fn who_says_nothing_goes_first() {
+        let mut connections = Connections::default();
+        let mut start = |asks: bool| {
+            connections.start(|connection| {
+                if asks {
+                    connection.asked();
+                }
+                pending()
+            });
+            connections
+                .open
+                .iter()
+                .map(|(connection, _)| connection.has_asked())
+                .collect::<Vec<_>>()
+        };
+        start(true);
+        start(false);
+        for _ in 2..MAX {
+            start(true);
+        }
+        let open = start(true);
+        assert_eq!(open, [true; MAX], "the silent one is gone");
+        // All have asked: the oldest goes.
+        let open = start(false);
+        assert_eq!(open.len(), MAX);
+        assert_eq!(open.iter().filter(|asked| **asked).count(), MAX - 1);
+    }
+}

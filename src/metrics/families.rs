@@ -1,0 +1,162 @@
+//! The list of all metrics: docs/metrics.md is made from it.
+
+use prometheus::proto::Counter;
+use prometheus::proto::Gauge;
+use prometheus::proto::LabelPair;
+use prometheus::proto::Metric;
+use prometheus::proto::MetricFamily;
+use prometheus::proto::MetricType;
+
+/// How the values of a metric go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Up only, from 0.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+/// A metric: what its series have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// How its values go.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($ident:ident: $kind:ident $name:literal $labels:tt $help:literal;)*) => {
+        $(pub(super) const $ident: Family =
+            Family { name: $name, kind: Kind::$kind, labels: &$labels, help: $help };)*
+        /// All metrics.
+        pub(super) const ALL: &[Family] = &[$($ident),*];
+    };
+}
+
+families! {
+    RUNNING: Gauge "l4lb_running" []
+        "Whether the balancer of the instance runs: 1 or 0.";
+    BUILD_INFO: Gauge "l4lb_build_info" ["version"]
+        "The build of what answers; always 1.";
+    READ_SUCCESS: Gauge "l4lb_read_success" ["part"]
+        "Whether what this part of the metrics needs could be read: 1 or 0.";
+
+    PACKETS: Counter "l4lb_packets_total" ["reason", "verdict"]
+        "Packets by verdict and reason.";
+    BYTES: Counter "l4lb_bytes_total" ["reason", "verdict"]
+        "Bytes of frames as received, by verdict and reason.";
+    CPU_PACKETS: Counter "l4lb_cpu_packets_total" ["cpu"]
+        "Packets that came in on a CPU.";
+    CPU_BYTES: Counter "l4lb_cpu_bytes_total" ["cpu"]
+        "Bytes of frames that came in on a CPU.";
+    TABLE_EVENTS: Counter "l4lb_table_events_total" ["event"]
+        "Events at connection table and server ids: hits, misses by kind, new flows and others.";
+    FLOOD_LIMITING: Gauge "l4lb_flood_guard_limiting" ["cpu"]
+        "Whether a CPU has reached its limit of new flows within the second: 1 or 0.";
+    FLOOD_LIMIT: Gauge "l4lb_flood_guard_limit_flows" ["cpu"]
+        "New flows that a CPU remembers within a second.";
+    FLOOD_FLOWS: Counter "l4lb_flood_guard_flows_total" ["cpu"]
+        "New flows that a CPU has balanced but not remembered, as there were too many.";
+
+    VIP_PACKETS: Counter "l4lb_vip_packets_total" ["vip"]
+        "Packets of a VIP sent to its reals.";
+    VIP_BYTES: Counter "l4lb_vip_bytes_total" ["vip"]
+        "Bytes of a VIP sent to its reals.";
+    VIP_DROPPED: Counter "l4lb_vip_dropped_packets_total" ["vip"]
+        "Packets of a VIP that no real got.";
+    VIP_NEW_FLOWS: Counter "l4lb_vip_new_flows_total" ["vip"]
+        "Packets of a VIP that the ring selected a real for.";
+    VIP_REALS: Gauge "l4lb_vip_reals" ["state", "vip"]
+        "Reals of a VIP by their state.";
+    VIP_USABLE_REALS: Gauge "l4lb_vip_usable_reals" ["vip"]
+        "Reals of a VIP that take new flows: up, and with a weight.";
+    VIP_REAL_WEIGHT: Gauge "l4lb_vip_real_weight" ["real", "state", "vip"]
+        "Weight of a real of a VIP, and its state.";
+    VIP_REAL_SHARE: Gauge "l4lb_vip_real_share_ratio" ["real", "vip"]
+        "Share of a VIP's ring that a real has, 0 to 1.";
+    VIP_RING_DIGEST: Gauge "l4lb_vip_ring_digest" ["vip"]
+        "48 bits that are the same wherever a VIP's ring is the same; 0 without a ring.";
+    RING_AGE: Gauge "l4lb_ring_sample_age_seconds" []
+        "How long ago the rings were read.";
+    REAL_PACKETS: Counter "l4lb_real_packets_total" ["real"]
+        "Packets sent to a real, for any VIP.";
+    REAL_BYTES: Counter "l4lb_real_bytes_total" ["real"]
+        "Bytes sent to a real, for any VIP.";
+
+    TABLE_ENTRIES: Gauge "l4lb_table_entries" ["cpu", "family"]
+        "Flows in the connection table of a CPU; cpu=\"shared\" is that of all others.";
+    TABLE_MAX_ENTRIES: Gauge "l4lb_table_max_entries" ["cpu", "family"]
+        "Flows that there is room for in the connection table of a CPU.";
+    MAP_MEMORY: Gauge "l4lb_map_memory_bytes" ["map"]
+        "Memory of the maps below a pin.";
+    TABLE_AGE: Gauge "l4lb_table_sample_age_seconds" []
+        "How long ago entries and memory of the maps were counted.";
+
+    INTERFACE_INFO: Gauge "l4lb_interface_info" ["interface", "mac", "mode"]
+        "The MAC that an interface's frames go to, and how XDP runs on it; always 1.";
+    INTERFACE_ATTACHED: Gauge "l4lb_interface_attached" ["interface"]
+        "Whether the chain is attached to an interface: 1 or 0.";
+    INTERFACE_MTU: Gauge "l4lb_interface_mtu_bytes" ["interface"]
+        "The longest IP packet that is sent on an interface.";
+    GATEWAY_RESOLVED: Gauge "l4lb_gateway_resolved" ["interface"]
+        "Whether the kernel knows the MAC that an interface's frames go to as a neighbour's: 1 or 0.";
+    GATEWAY_AGE: Gauge "l4lb_gateway_age_seconds" ["interface"]
+        "How long ago an interface's gateway was last heard to have its MAC.";
+    NIC_STATISTIC: Gauge "l4lb_nic_statistic" ["interface", "name"]
+        "What an interface's driver counts, by its own names, of all queues together.";
+
+    CHAIN_RUNS: Counter "l4lb_chain_runs_total" []
+        "Packets that the programs of the chain ran for while the kernel kept statistics.";
+    CHAIN_SECONDS: Counter "l4lb_chain_run_seconds_total" []
+        "How long the programs of the chain ran for them.";
+
+    DECAP_PACKETS: Counter "l4lb_decap_packets_total" ["result"]
+        "Packets by what decapsulation did with them.";
+    DECAP_BYTES: Counter "l4lb_decap_bytes_total" ["result"]
+        "Bytes of frames by what decapsulation did with them.";
+}
+
+impl Family {
+    /// A series of this metric.
+    pub(super) fn series<const N: usize>(&self, labels: [&str; N], value: f64) -> Metric {
+        debug_assert_eq!(self.labels.len(), N, "{}", self.name);
+        let pair = |(name, value): (&&str, &str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value(value.to_owned());
+            pair
+        };
+        let mut metric = Metric::from_label(self.labels.iter().zip(labels).map(pair).collect());
+        match self.kind {
+            Kind::Counter => {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+        }
+        metric
+    }
+
+    /// The metric with these series.
+    pub(super) fn with(&self, series: Vec<Metric>) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.to_owned());
+        family.set_help(self.help.to_owned());
+        family.set_field_type(match self.kind {
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Gauge => MetricType::GAUGE,
+        });
+        family.set_metric(series);
+        family
+    }
+}

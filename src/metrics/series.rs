@@ -1,0 +1,225 @@
+//! From the library's reports to series.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use prometheus::proto::MetricFamily;
+
+use super::Maps;
+use super::Rings;
+use super::background::Sample;
+use super::families as f;
+use super::families::Family;
+use crate::config::RealState;
+use crate::config::TableKind;
+use crate::config::XdpMode;
+use crate::decap::DecapStatus;
+use crate::flood_guard::FloodGuard;
+use crate::nic::NicStatistics;
+use crate::readiness::GatewayState;
+use crate::readiness::InterfaceState;
+use crate::stats::ChainRuns;
+use crate::stats::Stats;
+use crate::table::Table;
+
+/// The label of the connection table that CPUs without one of their own share.
+const SHARED: &str = "shared";
+
+/// A value as Prometheus has them all. Counters lose their last digits above 2^53, which takes years.
+#[expect(clippy::cast_precision_loss, reason = "as said")]
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+/// A metric without labels.
+fn single(family: &Family, value: f64) -> MetricFamily {
+    family.with(vec![family.series([], value)])
+}
+
+/// A metric whose series are told apart by one label.
+fn by<L: AsRef<str>>(family: &Family, values: impl IntoIterator<Item = (L, f64)>) -> MetricFamily {
+    let series = values.into_iter().map(|(label, value)| family.series([label.as_ref()], value));
+    family.with(series.collect())
+}
+
+pub(super) fn running(runs: bool) -> MetricFamily {
+    single(&f::RUNNING, flag(runs))
+}
+
+pub(super) fn build_info() -> MetricFamily {
+    by(&f::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1.0)])
+}
+
+pub(super) fn read_success<'a>(parts: impl Iterator<Item = (&'a str, bool)>) -> MetricFamily {
+    by(&f::READ_SUCCESS, parts.map(|(part, success)| (part, flag(success))))
+}
+
+pub(super) fn counters(stats: &Stats) -> Vec<MetricFamily> {
+    let reasons = |family: &Family, value: fn(&crate::stats::Count) -> u64| {
+        let series = stats.reasons.iter().map(|reason| {
+            let verdict = reason.verdict.to_string();
+            family.series([reason.reason, &verdict], number(value(&reason.count)))
+        });
+        family.with(series.collect())
+    };
+    let cpus = |family, value: fn(&crate::stats::Count) -> u64| {
+        let cpus = stats.cpus.iter();
+        by(family, cpus.map(|cpu| (cpu.cpu.to_string(), number(value(&cpu.count)))))
+    };
+    let vips: Vec<_> = stats.vips.iter().map(|(vip, count)| (vip.to_string(), count)).collect();
+    let vip = |family, value: fn(&crate::stats::VipCount) -> u64| {
+        by(family, vips.iter().map(|(vip, count)| (vip, number(value(count)))))
+    };
+    let reals: Vec<_> = stats.reals.iter().map(|(real, count)| (real.to_string(), count)).collect();
+    let real = |family, value: fn(&crate::stats::Count) -> u64| {
+        by(family, reals.iter().map(|(real, count)| (real, number(value(count)))))
+    };
+    vec![
+        reasons(&f::PACKETS, |count| count.packets),
+        reasons(&f::BYTES, |count| count.bytes),
+        cpus(&f::CPU_PACKETS, |count| count.packets),
+        cpus(&f::CPU_BYTES, |count| count.bytes),
+        by(&f::TABLE_EVENTS, stats.table.iter().map(|(event, count)| (event, number(*count)))),
+        vip(&f::VIP_PACKETS, |count| count.sent.packets),
+        vip(&f::VIP_BYTES, |count| count.sent.bytes),
+        vip(&f::VIP_DROPPED, |count| count.dropped),
+        vip(&f::VIP_NEW_FLOWS, |count| count.new_flows),
+        real(&f::REAL_PACKETS, |count| count.packets),
+        real(&f::REAL_BYTES, |count| count.bytes),
+    ]
+}
+
+pub(super) fn flood_guards(guards: &[FloodGuard]) -> Vec<MetricFamily> {
+    let of = |family, value: fn(&FloodGuard) -> Option<f64>| {
+        let values = guards.iter().filter_map(|guard| Some((guard.cpu.to_string(), value(guard)?)));
+        by(family, values)
+    };
+    vec![
+        of(&f::FLOOD_LIMITING, |guard| Some(flag(guard.limiting))),
+        of(&f::FLOOD_LIMIT, |guard| guard.limit.map(f64::from)),
+        of(&f::FLOOD_FLOWS, |guard| Some(number(guard.not_remembered))),
+    ]
+}
+
+pub(super) fn chain_runs(runs: ChainRuns) -> Vec<MetricFamily> {
+    vec![
+        single(&f::CHAIN_RUNS, number(runs.runs)),
+        single(&f::CHAIN_SECONDS, number(runs.nanoseconds) / 1e9),
+    ]
+}
+
+const STATES: [(RealState, &str); 3] =
+    [(RealState::Up, "up"), (RealState::Drain, "drain"), (RealState::Down, "down")];
+
+pub(super) fn vips(table: &Table) -> Vec<MetricFamily> {
+    let (mut states, mut usable, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for (vip, spec) in &table.vips {
+        let vip = vip.to_string();
+        for (state, name) in STATES {
+            let reals = spec.reals.iter().filter(|(_, real)| real.state == state);
+            let mut count = 0;
+            for (address, real) in reals {
+                count += 1;
+                let labels = [&address.to_string(), name, &vip];
+                weights.push(f::VIP_REAL_WEIGHT.series(labels, real.weight.into()));
+            }
+            states.push(f::VIP_REALS.series([name, &vip], number(count)));
+        }
+        let members = spec.members().len() as u64;
+        usable.push(f::VIP_USABLE_REALS.series([&vip], number(members)));
+    }
+    vec![
+        f::VIP_REALS.with(states),
+        f::VIP_USABLE_REALS.with(usable),
+        f::VIP_REAL_WEIGHT.with(weights),
+    ]
+}
+
+/// Of what is in the table now: the rings may have been read before.
+pub(super) fn rings(table: &Table, sample: &Sample<Rings>) -> Vec<MetricFamily> {
+    let Rings { table: before, rings } = &sample.value;
+    let (mut digests, mut shares) = (Vec::new(), Vec::new());
+    for (vip, spec) in &table.vips {
+        let (Some(ring), Some(before)) = (rings.get(vip), before.vips.get(vip)) else { continue };
+        let vip = vip.to_string();
+        digests.push(f::VIP_RING_DIGEST.series([&vip], number(ring.digest)));
+        let known = spec.reals.keys().filter(|real| before.reals.contains_key(real));
+        shares
+            .extend(known.map(|real| {
+                f::VIP_REAL_SHARE.series([&real.to_string(), &vip], ring.share(*real))
+            }));
+    }
+    vec![
+        f::VIP_RING_DIGEST.with(digests),
+        f::VIP_REAL_SHARE.with(shares),
+        single(&f::RING_AGE, sample.age().as_secs_f64()),
+    ]
+}
+
+pub(super) fn maps(sample: &Sample<Maps>) -> Vec<MetricFamily> {
+    let Maps { tables, fill, memory } = &sample.value;
+    let (mut entries, mut most) = (Vec::new(), Vec::new());
+    for table in fill {
+        let cpu = table.cpu.map_or_else(|| SHARED.to_owned(), |cpu| cpu.to_string());
+        // In a hash table both families take from the same room.
+        let families: &[(&str, u32)] =
+            if table.cpu.is_some() && tables.kind == TableKind::SetAssociative {
+                &[("ipv4", table.used_ipv4), ("ipv6", table.used_ipv6)]
+            } else {
+                &[("any", table.used_ipv4 + table.used_ipv6)]
+            };
+        for (family, used) in families {
+            entries.push(f::TABLE_ENTRIES.series([&cpu, family], (*used).into()));
+            most.push(f::TABLE_MAX_ENTRIES.series([&cpu, family], table.entries.into()));
+        }
+    }
+    vec![
+        f::TABLE_ENTRIES.with(entries),
+        f::TABLE_MAX_ENTRIES.with(most),
+        by(&f::MAP_MEMORY, memory.iter().map(|memory| (memory.map, number(memory.bytes)))),
+        single(&f::TABLE_AGE, sample.age().as_secs_f64()),
+    ]
+}
+
+pub(super) fn interfaces(
+    states: &[InterfaceState],
+    heard: &BTreeMap<String, Instant>,
+) -> Vec<MetricFamily> {
+    let of = |family, value: fn(&InterfaceState) -> f64| {
+        by(family, states.iter().map(|state| (&state.interface, value(state))))
+    };
+    let info = states.iter().map(|state| {
+        let mode = match state.mode {
+            Some(XdpMode::Native) => "native",
+            Some(XdpMode::Generic) => "generic",
+            Some(XdpMode::Auto) | None => "none",
+        };
+        f::INTERFACE_INFO.series([&state.interface, &state.mac.to_string(), mode], 1.0)
+    });
+    vec![
+        f::INTERFACE_INFO.with(info.collect()),
+        of(&f::INTERFACE_ATTACHED, |state| flag(state.mode.is_some())),
+        of(&f::INTERFACE_MTU, |state| state.mtu.into()),
+        of(&f::GATEWAY_RESOLVED, |state| flag(state.gateway != GatewayState::Unresolved)),
+        by(&f::GATEWAY_AGE, heard.iter().map(|(name, at)| (name, at.elapsed().as_secs_f64()))),
+    ]
+}
+
+pub(super) fn nics(nics: &[(&str, NicStatistics)]) -> MetricFamily {
+    let series = nics.iter().flat_map(|(interface, nic)| {
+        let statistics = nic.statistics.iter();
+        statistics.map(|(name, value)| f::NIC_STATISTIC.series([*interface, name], number(*value)))
+    });
+    f::NIC_STATISTIC.with(series.collect())
+}
+
+pub(super) fn decap(status: &DecapStatus) -> Vec<MetricFamily> {
+    let of = |family, value: fn(&crate::stats::Count) -> u64| {
+        by(family, status.results.iter().map(|(result, count)| (result, number(value(count)))))
+    };
+    vec![of(&f::DECAP_PACKETS, |count| count.packets), of(&f::DECAP_BYTES, |count| count.bytes)]
+}
