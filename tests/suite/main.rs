@@ -24,6 +24,7 @@ mod many;
 mod metrics;
 mod model;
 mod packets;
+mod prometheus;
 mod quickstart;
 mod serve;
 mod serve_beside;

@@ -8,7 +8,7 @@ use super::common::Topology;
 use super::common::UPLINK;
 
 /// `cargo test` builds the examples beside the binary.
-fn example(name: &str) -> String {
+pub(crate) fn example(name: &str) -> String {
     let lbctl = PathBuf::from(env!("CARGO_BIN_EXE_lbctl"));
     let path = lbctl.parent().expect("a folder").join("examples").join(name);
     assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
