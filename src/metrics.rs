@@ -159,9 +159,10 @@ impl Collector {
             scrape.families.extend(series::chain_runs(runs));
         }
         if let Some(table) = scrape.part("vips", balancer.table()) {
-            scrape.families.extend(series::vips(&table));
+            let pairs = series::Pairs::of(&table);
+            scrape.families.extend(series::vips(&pairs));
             if let Some(Some(rings)) = scrape.part("rings", self.rings(&table)) {
-                scrape.families.extend(series::rings(&table, &rings));
+                scrape.families.extend(series::rings(&pairs, &rings));
             }
         }
         if let Some(Some(maps)) = scrape.part("maps", self.maps(&balancer)) {

@@ -1,15 +1,19 @@
 //! From the library's reports to series.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use prometheus::proto::MetricFamily;
+use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
 use super::Maps;
 use super::Rings;
 use super::background::Sample;
 use super::families as f;
 use super::families::Family;
+use crate::addr::Vip;
 use crate::config::RealState;
 use crate::config::TableKind;
 use crate::config::XdpMode;
@@ -20,7 +24,9 @@ use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
 use crate::stats::ChainRuns;
 use crate::stats::Stats;
+use crate::table::RealSpec;
 use crate::table::Table;
+use crate::table::VipSpec;
 
 /// The label of the connection table that CPUs without one of their own share.
 const SHARED: &str = "shared";
@@ -115,22 +121,57 @@ pub(super) fn chain_runs(runs: ChainRuns) -> Vec<MetricFamily> {
 const STATES: [(RealState, &str); 3] =
     [(RealState::Up, "up"), (RealState::Drain, "drain"), (RealState::Down, "down")];
 
-pub(super) fn vips(table: &Table) -> Vec<MetricFamily> {
+/// The VIPs and reals of a table in the order of their labels. Registries sort series by these: of tens of
+/// thousands that are in order already, that is cheap.
+pub(super) struct Pairs<'a> {
+    /// Label, VIP, its properties.
+    vips: Vec<(String, Vip, &'a VipSpec)>,
+    /// Label, and its place among all.
+    reals: FxHashMap<IpAddr, (String, usize)>,
+}
+
+impl<'a> Pairs<'a> {
+    pub(super) fn of(table: &'a Table) -> Self {
+        let vips = table.vips.iter().map(|(vip, spec)| (vip.to_string(), *vip, spec));
+        let mut vips: Vec<_> = vips.collect();
+        vips.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let reals: FxHashSet<_> = table.vips.values().flat_map(|spec| spec.reals.keys()).collect();
+        let mut reals: Vec<_> = reals.into_iter().map(|real| (real.to_string(), *real)).collect();
+        reals.sort();
+        let place = |(place, (label, real))| (real, (label, place));
+        Self { vips, reals: reals.into_iter().enumerate().map(place).collect() }
+    }
+
+    /// The reals of a VIP, with their labels.
+    fn reals(&self, spec: &'a VipSpec) -> impl Iterator<Item = (&str, &'a IpAddr, &'a RealSpec)> {
+        let labels = spec.reals.iter().filter_map(|(address, real)| {
+            let (label, place) = self.reals.get(address)?;
+            Some((*place, label.as_str(), address, real))
+        });
+        let mut reals: Vec<_> = labels.collect();
+        reals.sort_unstable_by_key(|(place, ..)| *place);
+        reals.into_iter().map(|(_, label, address, real)| (label, address, real))
+    }
+}
+
+pub(super) fn vips(pairs: &Pairs<'_>) -> Vec<MetricFamily> {
     let (mut states, mut usable, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    for (vip, spec) in &table.vips {
-        let vip = vip.to_string();
-        for (state, name) in STATES {
-            let reals = spec.reals.iter().filter(|(_, real)| real.state == state);
-            let mut count = 0;
-            for (address, real) in reals {
-                count += 1;
-                let labels = [&address.to_string(), name, &vip];
-                weights.push(f::VIP_REAL_WEIGHT.series(labels, real.weight.into()));
+    for (vip, _, spec) in &pairs.vips {
+        let mut counts = [0; STATES.len()];
+        for (label, _, real) in pairs.reals(spec) {
+            for (count, (state, name)) in counts.iter_mut().zip(STATES) {
+                if real.state == state {
+                    *count += 1;
+                    let labels = [vip, label, name];
+                    weights.push(f::VIP_REAL_WEIGHT.series(labels, real.weight.into()));
+                }
             }
-            states.push(f::VIP_REALS.series([name, &vip], number(count)));
         }
-        let members = spec.members().len() as u64;
-        usable.push(f::VIP_USABLE_REALS.series([&vip], number(members)));
+        let counts = counts.into_iter().zip(STATES);
+        states.extend(
+            counts.map(|(count, (_, name))| f::VIP_REALS.series([name, vip], number(count))),
+        );
+        usable.push(f::VIP_USABLE_REALS.series([vip], number(spec.members().len() as u64)));
     }
     vec![
         f::VIP_REALS.with(states),
@@ -140,18 +181,16 @@ pub(super) fn vips(table: &Table) -> Vec<MetricFamily> {
 }
 
 /// Of what is in the table now: the rings may have been read before.
-pub(super) fn rings(table: &Table, sample: &Sample<Rings>) -> Vec<MetricFamily> {
+pub(super) fn rings(pairs: &Pairs<'_>, sample: &Sample<Rings>) -> Vec<MetricFamily> {
     let Rings { table: before, rings } = &sample.value;
     let (mut digests, mut shares) = (Vec::new(), Vec::new());
-    for (vip, spec) in &table.vips {
+    for (label, vip, spec) in &pairs.vips {
         let (Some(ring), Some(before)) = (rings.get(vip), before.vips.get(vip)) else { continue };
-        let vip = vip.to_string();
-        digests.push(f::VIP_RING_DIGEST.series([&vip], number(ring.digest)));
-        let known = spec.reals.keys().filter(|real| before.reals.contains_key(real));
-        shares
-            .extend(known.map(|real| {
-                f::VIP_REAL_SHARE.series([&real.to_string(), &vip], ring.share(*real))
-            }));
+        digests.push(f::VIP_RING_DIGEST.series([label], number(ring.digest)));
+        let known = pairs.reals(spec).filter(|(_, real, _)| before.reals.contains_key(real));
+        shares.extend(known.map(|(real, address, _)| {
+            f::VIP_REAL_SHARE.series([label, real], ring.share(*address))
+        }));
     }
     vec![
         f::VIP_RING_DIGEST.with(digests),

@@ -103,6 +103,8 @@ pub(crate) struct Control {
     pub(crate) reals: u16,
     /// Flows that are listed.
     pub(crate) flows: u32,
+    /// Flows of the connection tables that are counted.
+    pub(crate) counted_entries: u32,
 }
 
 impl Effort {
@@ -113,7 +115,13 @@ impl Effort {
         flows: [1, 10_000, 500_000],
         many_flows: 5_000_000,
         live: Live { rounds: 9, entries: 100_000, seconds: 0.2 },
-        control: Control { rounds: 5, vips: 512, reals: 100, flows: 1_000_000 },
+        control: Control {
+            rounds: 5,
+            vips: 512,
+            reals: 100,
+            flows: 1_000_000,
+            counted_entries: 10_000_000,
+        },
         hit_entries: 50_000,
     };
 
@@ -124,7 +132,7 @@ impl Effort {
         flows: [1, 1000, 10_000],
         many_flows: 40_000,
         live: Live { rounds: 2, entries: 20_000, seconds: 0.02 },
-        control: Control { rounds: 1, vips: 32, reals: 20, flows: 10_000 },
+        control: Control { rounds: 1, vips: 32, reals: 20, flows: 10_000, counted_entries: 20_000 },
         hit_entries: 10_000,
     };
 }

@@ -1,5 +1,5 @@
 //! What the control plane takes: building rings; reading, planning and applying a large configuration;
-//! listing flows.
+//! scraping it, listing flows.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -23,6 +23,7 @@ use crate::lab::interface;
 use crate::lab::vip_with;
 use crate::report::Section;
 use crate::rounds::Spread;
+use crate::scrape;
 
 /// Reals of all VIPs together: less than may be, so that there is one to replace another.
 const REALS: u16 = 4000;
@@ -49,11 +50,12 @@ pub(crate) fn measure(lab: &Lab<'_>, effort: Control, filter: &Filter) -> Result
     rings(effort, filter, &mut section)?;
     configuration(lab, effort, filter, &mut section)?;
     flows::measure(lab, effort, filter, &mut section)?;
+    scrape::measure(lab, effort, filter, &mut section)?;
     Ok(section)
 }
 
 /// Runs `work`, which is done `times` over, and tells how long one of them took.
-fn time<T>(times: u32, work: impl FnOnce() -> Result<T>) -> Result<(T, Took)> {
+pub(crate) fn time<T>(times: u32, work: impl FnOnce() -> Result<T>) -> Result<(T, Took)> {
     let (begin, cpu_begin) = (Instant::now(), cpu_time(ClockId::CLOCK_PROCESS_CPUTIME_ID)?);
     let result = work()?;
     let wall = begin.elapsed().as_secs_f64() * 1e3;
@@ -157,7 +159,7 @@ fn apply_all(instance: &Instance, configs: [&Config; 3]) -> Result<Vec<Took>> {
 }
 
 /// VIP `number` with its own choice of reals, the first of which may be replaced by one that no VIP has.
-fn vip(number: u16, reals: u16, replaced: bool) -> String {
+pub(crate) fn vip(number: u16, reals: u16, replaced: bool) -> String {
     let [high, low] = number.to_be_bytes();
     // 7 and REALS have no common factor: the first one differs from VIP to VIP.
     let chosen = |n| match n {

@@ -24,6 +24,7 @@ mod paths;
 mod programs;
 mod report;
 mod rounds;
+mod scrape;
 mod yardstick;
 
 use std::process::ExitCode;

@@ -187,12 +187,13 @@ fn series_go_with_their_vip_and_real() {
 
     lbctl.ok(&["real", "down", VIP, "10.0.0.1"]);
     let one = |family: &str, labels: &str| format!("{family}{{{labels},vip=\"{VIP}\"}}");
-    let share = one("l4lb_vip_real_share_ratio", "real=\"10.0.0.1\"");
+    let pair = |family: &str, labels: &str| format!("{family}{{vip=\"{VIP}\",{labels}}}");
+    let share = pair("l4lb_vip_real_share_ratio", "real=\"10.0.0.1\"");
     let down = shows(ns, "a real is down", |samples| samples.get(&share) == Some(&0.0));
     assert_eq!(down[&one("l4lb_vip_reals", "state=\"down\"")], 1.0);
     assert_eq!(down[&one("l4lb_vip_reals", "state=\"up\"")], 1.0);
-    assert_eq!(down[&one("l4lb_vip_real_weight", "real=\"10.0.0.1\",state=\"down\"")], 1.0);
-    assert_eq!(down[&one("l4lb_vip_real_share_ratio", "real=\"10.0.0.2\"")], 1.0);
+    assert_eq!(down[&pair("l4lb_vip_real_weight", "real=\"10.0.0.1\",state=\"down\"")], 1.0);
+    assert_eq!(down[&pair("l4lb_vip_real_share_ratio", "real=\"10.0.0.2\"")], 1.0);
 
     lbctl.ok(&["real", "delete", VIP, "10.0.0.1"]);
     lbctl.ok(&["vip", "delete", OTHER_VIP]);
