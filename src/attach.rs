@@ -227,6 +227,7 @@ impl Foreign {
             interface: self.interface,
             program: self.name,
             id: self.id,
+            mode: self.mode,
             link: self.link,
             instance: instance.name().to_owned(),
         }

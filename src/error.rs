@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::ConfigError;
+use crate::config::XdpMode;
 use crate::instance::MINIMUM_KERNEL;
 use crate::maps::MapError;
 use crate::netlink::NetlinkError;
@@ -114,7 +115,7 @@ pub enum Error {
     #[error(
         "interface {interface} already runs XDP program '{program}' (id {id}), which does not belong to \
          instance '{instance}'; detach it first ({}), or take it into the chain with --adopt SLOT",
-        detach_hint(interface, *link)
+        detach_hint(interface, *mode, *link)
     )]
     ForeignProgram {
         /// The interface.
@@ -123,6 +124,8 @@ pub enum Error {
         program: String,
         /// The program's id.
         id: u32,
+        /// How it is attached.
+        mode: XdpMode,
         /// The id of the link that holds it there, if one does.
         link: Option<u32>,
         /// This instance.
@@ -158,7 +161,7 @@ pub enum Error {
         /// The interface.
         interface: String,
         /// The mode that was tried.
-        mode: crate::config::XdpMode,
+        mode: XdpMode,
         /// What the kernel said.
         source: io::Error,
     },
@@ -172,7 +175,7 @@ pub enum Error {
         /// The interface.
         interface: String,
         /// The mode that it runs in.
-        runs: crate::config::XdpMode,
+        runs: XdpMode,
     },
 
     /// Too many interfaces share a place in the interface table.
@@ -357,13 +360,21 @@ impl Error {
     }
 }
 
-/// How to take a program off an interface: a link's stays whatever is said of the interface.
-fn detach_hint(interface: &str, link: Option<u32>) -> String {
+/// The command that takes a program off an interface: a link's stays whatever is said of the interface.
+pub(crate) fn detach_command(interface: &str, mode: XdpMode, link: Option<u32>) -> String {
+    match (link, mode) {
+        (Some(id), _) => format!("bpftool link detach id {id}"),
+        // Said without its mode, the kernel looks for one in the driver only.
+        (None, XdpMode::Generic) => format!("ip link set dev {interface} xdpgeneric off"),
+        (None, _) => format!("ip link set dev {interface} xdp off"),
+    }
+}
+
+fn detach_hint(interface: &str, mode: XdpMode, link: Option<u32>) -> String {
+    let command = detach_command(interface, mode, link);
     match link {
-        Some(id) => format!(
-            "bpftool link detach id {id}, or end the program that made the link or remove its pin"
-        ),
-        None => format!("ip link set dev {interface} xdp off"),
+        Some(_) => format!("{command}, or end the program that made the link or remove its pin"),
+        None => command,
     }
 }
 
