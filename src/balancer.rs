@@ -3,6 +3,8 @@
 //! The maps are the whole state: a [`Balancer`] can be opened by any process at any time, forwarding
 //! needs none. Readers are free; whoever writes waits for the instance's lock.
 
+mod table_cpus;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -31,13 +33,11 @@ use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
 use crate::config::TableKind;
 use crate::config::XdpMode;
-use crate::cpus;
 use crate::dataplane::Dataplane;
 use crate::decap;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
-use crate::host::Files;
 use crate::host::Host;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
@@ -52,9 +52,10 @@ use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
-use crate::reason::event_count;
 use crate::table::Table;
 use crate::tables::Tables;
+
+pub(crate) use table_cpus::TableCpus;
 
 /// Name of the balancer program's pin.
 pub(crate) const PROGRAM: &str = "balancer";
@@ -272,21 +273,9 @@ impl Balancer {
         Ok(plan)
     }
 
-    /// Warns of CPUs that may receive packets by these interfaces without a connection table, and the other
-    /// way round.
-    fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
-        let mut receiving = match cpus::receiving(&Files::host(), interfaces) {
-            Ok(receiving) => receiving,
-            // Gateways can be followed all the same.
-            Err(error) => return Ok(vec![error.to_string()]),
-        };
-        // Whatever the interrupts say: there were packets.
-        let states = (0..).zip(self.dataplane.cpu_states.get(0)?);
-        let shared = states.filter(|(_, state)| event_count(state, "shared_table") != 0);
-        receiving.extend(shared.map(|(cpu, _)| cpu));
-        let tables = self.tables()?.own.into_keys().collect();
-        let auto = self.dataplane.control()?.is_some_and(|control| control.cpus_auto != 0);
-        Ok(cpus::warnings(auto, &tables, &receiving))
+    /// Whether the chain leads to the balancer that is pinned.
+    pub(crate) fn is_in_place(&self) -> Result<bool> {
+        Chain::open(&self.instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)
     }
 
     /// Takes the balancer out of the chain and removes every pin of it. If no other program needs the chain, the
@@ -481,7 +470,7 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     })
 }
 
-fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
+pub(crate) fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
     let gateway = match (config.gateway_mac, config.gateway) {
         (Some(mac), _) => Gateway::Mac(mac.0),
         (None, Some(GatewayAddress::Address(address))) => Gateway::Address(address),
@@ -510,10 +499,27 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
             Err(error) => return Err(error),
         }
     }
-    let host = Host::read(&interfaces)?;
-    let mut plan = plan::plan(&snapshot, config, &interfaces, &host)?;
+    let mut plan = plan_with(&snapshot, config, &interfaces)?;
     plan.warnings.extend(warnings);
     Ok(plan)
+}
+
+fn plan_with(
+    snapshot: &Snapshot,
+    config: &Config,
+    interfaces: &[ResolvedInterface],
+) -> Result<Plan> {
+    plan::plan(snapshot, config, interfaces, &Host::read(interfaces)?)
+}
+
+/// Finds out whether a configuration fits the host, its memory above all, with what is known of the
+/// interfaces.
+pub(crate) fn check_fit(
+    instance: &Instance,
+    config: &Config,
+    interfaces: &[ResolvedInterface],
+) -> Result<()> {
+    plan_with(&read_snapshot(instance)?, config, interfaces).map(drop)
 }
 
 /// What is known of an interface that cannot be resolved for now, and a warning that says so; the error, if

@@ -25,9 +25,7 @@ pub(crate) fn receiving(files: &Files, interfaces: &[ResolvedInterface]) -> Resu
     let mut cpus = BTreeSet::new();
     for interface in interfaces {
         let (name, mode) = (&interface.config.name, interface.config.xdp_mode);
-        // A sysfs that was mounted in another network namespace shows that one's interfaces.
-        let index = text(&files.interface(name).join("ifindex"));
-        let known = index.is_some_and(|index| index == interface.ifindex.to_string());
+        let known = files.knows_interface(name, interface.ifindex);
         match files.queue_cpus(name, mode != XdpMode::Native).filter(|_| known) {
             Some(served) => cpus.extend(served),
             None => return Ok(online),
@@ -169,9 +167,35 @@ fn mask(text: &str) -> BTreeSet<u32> {
         .collect()
 }
 
+/// The interrupts of a card's receive queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interrupts {
+    pub(crate) numbers: Vec<u32>,
+    /// The CPUs that packets come to.
+    pub(crate) cpus: BTreeSet<u32>,
+}
+
 impl Files {
-    fn interface(&self, name: &str) -> PathBuf {
+    /// The interrupts of an interface's receive queues, and the CPUs that packets come to, with those of
+    /// receive packet steering if it is `steered`; `None`: it has none, or any CPU may serve them.
+    pub(crate) fn receive_interrupts(&self, interface: &str, steered: bool) -> Option<Interrupts> {
+        let dir = self.interface(interface);
+        let numbers =
+            self.queue_interrupts(interface, dir.join("device").exists().then_some(&dir)?);
+        let cpus = self.queue_cpus(interface, steered)?;
+        Some(Interrupts { numbers, cpus })
+    }
+
+    /// Where sysfs tells about an interface.
+    pub(crate) fn interface(&self, name: &str) -> PathBuf {
         self.sys.join("class/net").join(name)
+    }
+
+    /// Whether sysfs tells about the interface of this number: one that was mounted in another network
+    /// namespace shows that one's interfaces.
+    pub(crate) fn knows_interface(&self, name: &str, ifindex: u32) -> bool {
+        let index = text(&self.interface(name).join("ifindex"));
+        index.is_some_and(|index| index == ifindex.to_string())
     }
 
     /// The CPUs that serve an interface's receive queues; `None`: any CPU may.
@@ -201,13 +225,9 @@ impl Files {
 
     /// The CPUs that serve the interrupts of a card's receive queues; `None`: that is not known.
     fn interrupt_cpus(&self, interface: &str, dir: &Path) -> Option<BTreeSet<u32>> {
-        // Without a name: not in use, as all of an interface that is down.
-        let interrupts = self.interrupts(interface, &dir.join("device"));
-        let queues = entries(&dir.join("queues")).into_iter();
-        let queues = queues.filter(|(name, _)| name.starts_with("rx-")).count();
         let mut cpus = BTreeSet::new();
-        for interrupt in of_receive_queues(interrupts, queues) {
-            let dir = self.proc.join("irq").join(interrupt.number.to_string());
+        for number in self.queue_interrupts(interface, dir) {
+            let dir = self.proc.join("irq").join(number.to_string());
             // The one that was chosen among those that are allowed, where the kernel tells.
             let served = ["effective_affinity_list", "smp_affinity_list"]
                 .iter()
@@ -215,6 +235,16 @@ impl Files {
             cpus.extend(served?);
         }
         (!cpus.is_empty()).then_some(cpus)
+    }
+
+    /// The interrupts of a card's receive queues, as far as names tell them from others.
+    fn queue_interrupts(&self, interface: &str, dir: &Path) -> Vec<u32> {
+        // Without a name: not in use, as all of an interface that is down.
+        let interrupts = self.interrupts(interface, &dir.join("device"));
+        let queues = entries(&dir.join("queues")).into_iter();
+        let queues = queues.filter(|(name, _)| name.starts_with("rx-")).count();
+        let interrupts = of_receive_queues(interrupts, queues).into_iter();
+        interrupts.map(|interrupt| interrupt.number).collect()
     }
 
     /// The interrupts that a device's driver uses.

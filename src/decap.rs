@@ -20,6 +20,7 @@ use crate::chain::refuse_foreign_programs;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
+use crate::host;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
 use crate::maps::Map;
@@ -74,23 +75,10 @@ pub(crate) fn interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
 
 /// The addresses of an interface that balancers could know this host by.
 fn addresses_of(interface: &str) -> Result<BTreeSet<IpAddr>> {
-    let addresses = nix::ifaddrs::getifaddrs().map_err(|errno| Error::Host {
-        operation: "list the addresses of this host",
-        source: errno.into(),
-    })?;
-    let ip = |address: &nix::ifaddrs::InterfaceAddress| {
-        let address = address.address.as_ref()?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    };
-    let usable = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-    };
-    Ok(addresses
-        .filter(|address| address.interface_name == interface)
-        .filter_map(|address| ip(&address))
-        .filter(usable)
+    Ok(host::addresses()?
+        .into_iter()
+        .filter(|(name, address)| name == interface && !host::is_link_local(*address))
+        .map(|(_, address)| address)
         .collect())
 }
 

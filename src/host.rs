@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -87,6 +88,30 @@ impl Files {
         let dirs = entries(&self.sys.join("devices/system/node")).into_iter();
         dirs.filter_map(|(name, path)| Some((name.strip_prefix("node")?.parse().ok()?, path)))
             .collect()
+    }
+}
+
+/// Every address of this host, and the interface that has it.
+pub(crate) fn addresses() -> Result<Vec<(String, IpAddr)>> {
+    let addresses = nix::ifaddrs::getifaddrs().map_err(|errno| Error::Host {
+        operation: "list the addresses of this host",
+        source: errno.into(),
+    })?;
+    let ip = |address: &nix::ifaddrs::InterfaceAddress| {
+        let address = address.address.as_ref()?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    Ok(addresses
+        .filter_map(|address| Some((address.interface_name.clone(), ip(&address)?)))
+        .collect())
+}
+
+/// Whether an address means something on its own network only.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

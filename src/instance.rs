@@ -68,6 +68,11 @@ impl Instance {
         &self.name
     }
 
+    /// Where the bpf filesystem is mounted.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
     /// The folder of the instance's pins.
     pub fn dir(&self) -> PathBuf {
         self.bpffs.join("l4lb").join(&self.name)
@@ -245,7 +250,7 @@ fn nix_error(error: &io::Error) -> nix::Error {
     nix::Error::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }
 
-fn kernel_release() -> Result<String> {
+pub(crate) fn kernel_release() -> Result<String> {
     let uname = nix::sys::utsname::uname().map_err(|errno| Error::Host {
         operation: "ask for the kernel's version",
         source: errno.into(),

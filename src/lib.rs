@@ -17,6 +17,7 @@ mod cpus;
 mod dataplane;
 pub mod decap;
 mod diff;
+pub mod doctor;
 mod error;
 mod flood_guard;
 pub mod flows;

@@ -14,7 +14,9 @@
 mod changes;
 mod client;
 mod error;
+mod ethtool_features;
 mod gateway;
+mod inspect;
 mod link;
 mod neighbour;
 mod route;
@@ -25,9 +27,18 @@ use std::time::Duration;
 
 pub use changes::Changes;
 pub use error::NetlinkError;
+pub(crate) use ethtool_features::Channels;
+pub(crate) use ethtool_features::Features;
+pub(crate) use ethtool_features::channels_blocking;
+pub(crate) use ethtool_features::features_blocking;
 pub use gateway::Gateway;
 pub use gateway::ResolvedGateway;
 pub use gateway::resolve_blocking;
+pub(crate) use inspect::LinkFacts;
+pub(crate) use inspect::RouteFacts;
+pub(crate) use inspect::links_blocking;
+pub(crate) use inspect::peer_blocking;
+pub(crate) use inspect::route_blocking;
 pub use link::Link;
 pub use link::link_blocking;
 pub(crate) use neighbour::Known;

@@ -4,6 +4,7 @@
 pub(crate) mod ethtool;
 pub(crate) mod pcap;
 pub(crate) mod perf;
+pub(crate) mod probe;
 pub(crate) mod program;
 
 use std::ffi::CString;
@@ -176,14 +177,20 @@ pub(crate) struct Attached {
     pub(crate) mode: XdpMode,
 }
 
-/// The XDP program on an interface, if there is one.
-pub(crate) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
+/// What the kernel says about XDP on an interface.
+fn xdp_query(ifindex: u32) -> io::Result<sys::bpf_xdp_query_opts> {
     let mut opts = sys::bpf_xdp_query_opts {
         sz: size_of::<sys::bpf_xdp_query_opts>() as _,
         ..Default::default()
     };
     // SAFETY: `opts` is writable for `sz` bytes.
     check(unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut opts) })?;
+    Ok(opts)
+}
+
+/// The XDP program on an interface, if there is one.
+pub(crate) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
+    let opts = xdp_query(ifindex)?;
     let mode = if u32::from(opts.attach_mode) == sys::XDP_ATTACHED_SKB {
         XdpMode::Generic
     } else {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::Interrupts;
 use super::cpu_list;
 use super::mask;
 use super::receiving;
@@ -382,4 +383,21 @@ fn warnings_say_what_to_do() {
 fn lists_for_people() {
     assert_eq!(cpu_list(&[3]), "CPU 3");
     assert_eq!(cpu_list(&[0, 1, 2, 7]), "CPUs 0-2,7");
+}
+
+/// What it takes to spread them.
+#[test]
+fn interrupts_of_receive_queues() {
+    let mut tree = Tree::new();
+    let names = [("eth0-TxRx-0", "3"), ("eth0-TxRx-1", "3"), ("eth0", "6")];
+    tree.card("eth0", "0000:3b:00.0", 2, &names);
+    tree.above("br0", &["eth0"]);
+    let files = Files { sys: tree.path("sys"), proc: tree.path("proc") };
+    let Interrupts { numbers, cpus } = files.receive_interrupts("eth0", false).unwrap();
+    assert_eq!(cpus.into_iter().collect::<Vec<_>>(), [3]);
+    assert_eq!(numbers, [100, 101]);
+    assert_eq!(files.receive_interrupts("br0", false), None);
+    tree.file("sys/class/net/eth0/queues/rx-0/rps_cpus", "00000000,000000f0");
+    let steered = files.receive_interrupts("eth0", true).unwrap().cpus;
+    assert_eq!(steered.into_iter().collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::stream::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::ErrorMessage;
+use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_core::NLM_F_DUMP_INTR;
 use rtnetlink::packet_core::NLM_F_MULTIPART;
 use rtnetlink::packet_core::NLM_F_REQUEST;
@@ -70,8 +71,8 @@ impl Netlink {
         }
     }
 
-    /// Sends a request and collects the answer, of routes only the default ones, and whether it is
-    /// of a table that changed meanwhile.
+    /// Sends a request and collects the answer, of a dump of routes only the default ones, and whether
+    /// it is of a table that changed meanwhile.
     async fn exchange(
         &self,
         message: RouteNetlinkMessage,
@@ -92,7 +93,7 @@ impl Netlink {
             match answer.payload {
                 // A router's table can hold a million routes.
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))
-                    if !is_default(&route) => {}
+                    if flags & NLM_F_DUMP == NLM_F_DUMP && !is_default(&route) => {}
                 NetlinkPayload::InnerMessage(inner) => {
                     complete |= answer.header.flags & NLM_F_MULTIPART == 0;
                     answers.push(inner);

@@ -62,7 +62,7 @@ pub(super) fn is_default(route: &RouteMessage) -> bool {
 /// The next hop's address in the attributes of a route or of one hop of a multipath route.
 ///
 /// An IPv4 route via an IPv6 next hop has it in `RTA_VIA`.
-fn next_hop(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+pub(super) fn next_hop(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(v4))
         | RouteAttribute::Via(RouteVia::Inet(v4)) => Some(IpAddr::V4(*v4)),

@@ -8,6 +8,7 @@ mod checksums;
 mod common;
 mod control;
 mod differential;
+mod doctor;
 mod dump;
 mod dump_output;
 mod endpoint;

@@ -121,12 +121,30 @@ pub(crate) enum Command {
     /// The programs on the interfaces
     #[command(subcommand)]
     Chain(ChainCommand),
+    /// Find out what on this host would hurt, and how to mend it; exit 1 if there are errors
+    ///
+    /// Without FILE it looks at the interfaces of the instance, if that runs. It changes nothing. Warnings and
+    /// notes alone exit 0. All findings: docs/doctor.md.
+    Doctor(Doctor),
     /// Send the packets of test files through a private copy of the balancer
     Test {
         /// Files of packet tests (JSON)
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Look at the interfaces of this configuration file, before it is applied
+    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "real")]
+    pub(crate) file: Option<PathBuf>,
+    /// Look at a real instead of a balancer
+    #[arg(long)]
+    pub(crate) real: bool,
+    /// A VIP that the real serves [default: the addresses of its loopback interface]
+    #[arg(long = "vip", value_name = "ADDRESS", requires = "real")]
+    pub(crate) vips: Vec<IpAddr>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -140,6 +140,7 @@ fn run(cli: &Cli) -> Result {
         Command::Trace(args) => cmd::trace::run(&instance, args, global.json),
         Command::Chain(command) => cmd::chain::run(&instance, command, global.json),
         Command::Dump(dump) => cmd::dump::dump(&instance, dump, global.json),
+        Command::Doctor(doctor) => cmd::doctor::run(&instance, doctor, global.json),
         Command::Test { files } => cmd::test::run(files, global.json),
     }
 }

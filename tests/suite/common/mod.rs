@@ -69,6 +69,7 @@ pub(crate) use udp::udp_ask;
 pub(crate) use udp::udp_ask_from;
 pub(crate) use xdp::Verdict;
 pub(crate) use xdp::XdpLink;
+pub(crate) use xdp::attach_without_link;
 
 /// Ends the test with one line unless it runs as root.
 #[track_caller]

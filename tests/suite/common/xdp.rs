@@ -9,9 +9,11 @@ use std::ptr;
 
 use libbpf_sys::BPF_PROG_TYPE_XDP;
 use libbpf_sys::BPF_XDP;
+use libbpf_sys::XDP_FLAGS_SKB_MODE;
 use libbpf_sys::bpf_insn;
 use libbpf_sys::bpf_link_create;
 use libbpf_sys::bpf_prog_load;
+use libbpf_sys::bpf_xdp_attach;
 use nix::net::if_::if_nametoindex;
 
 use super::NetNs;
@@ -82,6 +84,21 @@ fn link(program: &OwnedFd, interface: &str) -> io::Result<OwnedFd> {
     // SAFETY: no pointers but the options, which may be null.
     let fd = unsafe { bpf_link_create(program.as_raw_fd(), index, BPF_XDP, ptr::null()) };
     own(fd)
+}
+
+/// Attaches a program in generic mode and without a link, as `ip link set … xdpgeneric` does: it stays.
+#[track_caller]
+#[expect(unsafe_code, reason = "libbpf's safe wrapper attaches only programs of object files")]
+pub(crate) fn attach_without_link(ns: &NetNs, interface: &str, verdict: Verdict) {
+    let attach = || {
+        let program = load(verdict)?;
+        let index = i32::try_from(if_nametoindex(interface)?).map_err(io::Error::other)?;
+        // SAFETY: no pointers but the options, which may be null.
+        let done =
+            unsafe { bpf_xdp_attach(index, program.as_raw_fd(), XDP_FLAGS_SKB_MODE, ptr::null()) };
+        if done < 0 { Err(io::Error::from_raw_os_error(-done)) } else { Ok(()) }
+    };
+    ns.open(attach).unwrap_or_else(|error| panic!("attach a program to {interface}: {error}"));
 }
 
 /// Takes the descriptor, or the negated errno, that libbpf returned.

@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod decap;
+pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod flows;
 pub(crate) mod plan;

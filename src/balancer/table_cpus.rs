@@ -1,0 +1,45 @@
+//! Which CPUs have connection tables, beside those that receive packets.
+
+use std::collections::BTreeSet;
+
+use super::Balancer;
+use crate::cpus;
+use crate::error::Result;
+use crate::host::Files;
+use crate::plan::ResolvedInterface;
+use crate::reason::event_count;
+
+/// Which CPUs have connection tables, and which should.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableCpus {
+    /// `connection_table.cpus` is `"auto"`.
+    pub(crate) auto: bool,
+    pub(crate) tables: BTreeSet<u32>,
+    pub(crate) receiving: BTreeSet<u32>,
+}
+
+impl Balancer {
+    /// Warns of CPUs that may receive packets by these interfaces without a connection table, and the other
+    /// way round.
+    pub(super) fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
+        let receiving = match cpus::receiving(&Files::host(), interfaces) {
+            Ok(receiving) => receiving,
+            // Gateways can be followed all the same.
+            Err(error) => return Ok(vec![error.to_string()]),
+        };
+        let cpus = self.table_cpus(receiving)?;
+        Ok(cpus::warnings(cpus.auto, &cpus.tables, &cpus.receiving))
+    }
+
+    /// The CPUs that have connection tables, and those that need them: those that may receive packets, and
+    /// those that did.
+    pub(crate) fn table_cpus(&self, mut receiving: BTreeSet<u32>) -> Result<TableCpus> {
+        // Whatever the interrupts say: there were packets.
+        let states = (0..).zip(self.dataplane.cpu_states.get(0)?);
+        let shared = states.filter(|(_, state)| event_count(state, "shared_table") != 0);
+        receiving.extend(shared.map(|(cpu, _)| cpu));
+        let tables = self.tables()?.own.into_keys().collect();
+        let auto = self.dataplane.control()?.is_some_and(|control| control.cpus_auto != 0);
+        Ok(TableCpus { auto, tables, receiving })
+    }
+}

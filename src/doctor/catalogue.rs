@@ -1,0 +1,159 @@
+//! What `lbctl doctor` looks for. docs/doctor.md explains each, and a test compares the two.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::Serializer;
+
+/// How much a finding hurts. Worse ones come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Packets are lost, or a command fails.
+    Error,
+    /// Slower than it could be, or packets are lost under conditions that are to be expected.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        })
+    }
+}
+
+macro_rules! finding_ids {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal [$($severity:ident),*],)*) => {
+        /// What is looked for, by a name that does not change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum FindingId {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl FindingId {
+            /// All, in the order of docs/doctor.md.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name, in kebab case.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The severities that it can have.
+            pub fn severities(self) -> &'static [Severity] {
+                match self {
+                    $(Self::$variant => &[$(Severity::$severity),*],)*
+                }
+            }
+        }
+    };
+}
+
+finding_ids! {
+    /// Not root: much cannot be looked at.
+    NotRoot = "not-root" [Note],
+    /// The kernel is older than what l4lb needs.
+    KernelTooOld = "kernel-too-old" [Error],
+    /// No bpf filesystem for the pins.
+    NoBpffs = "no-bpffs" [Error],
+    /// BPF programs are interpreted.
+    JitOff = "jit-off" [Warning],
+    /// Constants in BPF programs are blinded, root's too.
+    JitHardening = "jit-hardening" [Note],
+    /// The maps would take more memory than there is.
+    MemoryShort = "memory-short" [Error],
+    /// Another build's pins, or pins that cannot be read.
+    InstanceUnreadable = "instance-unreadable" [Error],
+    /// The chain does not lead to the balancer.
+    ProgramNotInPlace = "program-not-in-place" [Error],
+    /// Packets come to CPUs without a connection table.
+    CpusWithoutTable = "cpus-without-table" [Warning],
+    /// Connection tables that no packet comes to.
+    IdleTables = "idle-tables" [Note],
+    /// The connection table forgets flows that are in use.
+    TableTooSmall = "table-too-small" [Warning],
+    /// The limit of new flows a second has been reached.
+    NewFlowsLimited = "new-flows-limited" [Warning],
+    /// There is no such interface.
+    InterfaceMissing = "interface-missing" [Error],
+    /// The interface is down, or not connected.
+    InterfaceDown = "interface-down" [Error],
+    /// A bond is named instead of its members.
+    BondInterface = "bond-interface" [Error],
+    /// The interface does not run the programs that it should.
+    NotAttached = "not-attached" [Error],
+    /// The interface runs somebody else's XDP program.
+    ForeignProgram = "foreign-program" [Error],
+    /// The programs run behind the driver.
+    GenericMode = "generic-mode" [Warning, Note],
+    /// The driver has no native mode.
+    NativeUnsupported = "native-unsupported" [Error, Warning],
+    /// Frames may be too long for native mode.
+    NativeMtu = "native-mtu" [Error, Warning],
+    /// Queues are too many or too few for native mode.
+    NativeQueues = "native-queues" [Error, Warning],
+    /// What is sent back shares the queues of the host's own traffic.
+    SharedTransmitQueues = "shared-transmit-queues" [Warning],
+    /// The other end of a veth drops what XDP sends.
+    VethPeer = "veth-peer" [Error],
+    /// The card merges packets.
+    Lro = "lro" [Warning],
+    /// The card takes VLAN tags away before XDP sees them.
+    VlanOffload = "vlan-offload" [Warning],
+    /// Fewer receive queues than CPUs.
+    FewQueues = "few-queues" [Warning, Note],
+    /// Several receive queues are served by one CPU.
+    InterruptsOnOneCpu = "interrupts-on-one-cpu" [Warning],
+    /// No room for the outer header.
+    MtuNoRoom = "mtu-no-room" [Warning],
+    /// The interface's MTU is not what the packet path was told.
+    MtuChanged = "mtu-changed" [Warning],
+    /// The gateway cannot be found.
+    GatewayUnresolved = "gateway-unresolved" [Error],
+    /// The gateway has another MAC than the packet path was told.
+    GatewayMoved = "gateway-moved" [Error],
+    /// Nothing takes the outer header off.
+    NoDecap = "no-decap" [Error],
+    /// Decapsulation is not on its interface any more.
+    DecapDetached = "decap-detached" [Error],
+    /// Encapsulated packets come for other addresses.
+    DecapOtherDestination = "decap-other-destination" [Warning, Note],
+    /// The host does not have the VIP.
+    VipMissing = "vip-missing" [Error],
+    /// The VIP is on an interface that answers for it on the wire.
+    VipOnWire = "vip-on-wire" [Error],
+    /// The host has no address that looks like a VIP.
+    NoVip = "no-vip" [Note],
+    /// The host answers ARP for VIPs.
+    ArpIgnore = "arp-ignore" [Error, Warning],
+    /// The host asks by ARP with VIPs as its own address.
+    ArpAnnounce = "arp-announce" [Warning],
+    /// The reverse path filter drops decapsulated packets.
+    RpFilter = "rp-filter" [Error],
+    /// There is no way back to clients.
+    NoRouteBack = "no-route-back" [Error],
+    /// Clients are told of segments that do not fit once encapsulated.
+    Mss = "mss" [Warning],
+    /// Packets for a VIP that the host does not have go in circles.
+    Forwarding = "forwarding" [Note],
+}
+
+impl fmt::Display for FindingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for FindingId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

@@ -1,0 +1,342 @@
+//! Reads what the checks of a balancer look at, and runs them.
+
+use macaddr::MacAddr6;
+
+use super::FindingId;
+use super::Mend;
+use super::Missing;
+use super::OF_NICS;
+use super::Severity;
+use super::attachment;
+use super::instance;
+use super::instance::Running;
+use super::is_root;
+use super::nic::Attachment;
+use super::nic::Nic;
+use super::nic::Peer;
+use super::report::Answer;
+use super::report::Report;
+use crate::addr::Mac;
+use crate::attach;
+use crate::balancer;
+use crate::balancer::Balancer;
+use crate::balancer::TableCpus;
+use crate::config::Config;
+use crate::config::Cpus;
+use crate::config::InterfaceConfig;
+use crate::config::PacketsConfig;
+use crate::cpus;
+use crate::error::Error;
+use crate::error::detach_command;
+use crate::host::Files;
+use crate::host::entries;
+use crate::instance::Instance;
+use crate::instance::kernel_is_at_least;
+use crate::netlink;
+use crate::netlink::LinkFacts;
+use crate::plan::ResolvedInterface;
+use crate::status::InterfaceStatus;
+use crate::status::Status;
+use crate::sys::probe;
+
+/// The version of Linux whose drivers tell what XDP they have.
+const DRIVERS_TELL: (u32, u32) = (6, 3);
+
+/// `NETDEV_XDP_ACT_BASIC`: the driver has native XDP.
+const NETDEV_XDP_ACT_BASIC: u64 = 1;
+
+/// A look at a balancer's host.
+pub(super) struct Look<'a> {
+    instance: &'a Instance,
+    files: &'a Files,
+    lbctl: String,
+    /// The instance cannot be read.
+    pub(super) closed: bool,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(instance: &'a Instance, files: &'a Files, lbctl: String) -> Self {
+        Self { instance, files, lbctl, closed: false }
+    }
+
+    /// The command that brings the instance up to date with the host.
+    fn reapply(&self, config: Option<&Config>) -> String {
+        let lbctl = &self.lbctl;
+        match config {
+            Some(_) => format!("{lbctl} apply -f FILE"),
+            None => format!("{lbctl} save | {lbctl} apply -f /dev/stdin"),
+        }
+    }
+
+    pub(super) fn run(&self, report: &mut Report, config: Option<&Config>) {
+        let place = format!("instance {}", self.instance.name());
+        let opened = if self.closed { Ok(None) } else { self.open() };
+        let (balancer, readable) = match opened {
+            Ok(opened) => (opened, Answer::Well),
+            Err(error) => (None, unreadable(&error)),
+        };
+        report.add(FindingId::InstanceUnreadable, &place, (!self.closed).then_some(readable));
+
+        let running = balancer.as_ref().map(|(balancer, status)| (balancer.save(), status));
+        let (saved, status) = match running {
+            Some((Ok(saved), status)) => (Some(saved), Some(status)),
+            _ => (None, None),
+        };
+        let Some(wanted) = config.or(saved.as_ref()) else { return };
+        let reapply = self.reapply(config);
+        let links = match netlink::links_blocking() {
+            Ok(links) => links,
+            Err(error) => {
+                report.add(
+                    FindingId::InterfaceMissing,
+                    "host",
+                    Some(Missing::because(&error).answer()),
+                );
+                return;
+            }
+        };
+        let mut resolved = Vec::new();
+        for interface in &wanted.interfaces {
+            let facts = self.nic(interface, wanted, status, &links, &reapply);
+            if let Some(link) = &facts.link {
+                resolved.push(ResolvedInterface {
+                    config: interface.clone(),
+                    ifindex: link.link.index,
+                    mtu: link.link.mtu,
+                    gateway: facts.gateway.clone().unwrap_or(Mac(MacAddr6::nil())),
+                });
+            }
+            let place = format!("interface {}", interface.name);
+            for checks in OF_NICS {
+                report.run(checks, &place, &facts);
+            }
+        }
+        for (name, status) in status.into_iter().flat_map(|status| &status.interfaces) {
+            // What was saved leaves it out.
+            if status.mode.is_none() && !wanted.interfaces.iter().any(|i| i.name == *name) {
+                let place = format!("interface {name}");
+                let is_there = links.iter().any(|link| link.link.name == *name);
+                report.add(FindingId::NotAttached, &place, Some(lost(is_there, &self.lbctl)));
+            }
+        }
+        let receiving = cpus::receiving(self.files, &resolved);
+        match (balancer.as_ref(), config, receiving) {
+            (Some((balancer, status)), None, Ok(receiving)) => {
+                let facts = balancer
+                    .table_cpus(receiving)
+                    .and_then(|cpus| Running::read(balancer, status, cpus, &reapply));
+                match facts {
+                    Ok(facts) => report.run(instance::CHECKS, &place, &facts),
+                    Err(error) => {
+                        report.add(FindingId::InstanceUnreadable, &place, Some(unreadable(&error)));
+                    }
+                }
+            }
+            (_, Some(config), Ok(receiving)) => {
+                if let Cpus::List(list) = &config.connection_table.cpus {
+                    let tables = list.iter().copied().collect();
+                    let cpus = TableCpus { auto: false, tables, receiving };
+                    let answers = [
+                        (
+                            FindingId::CpusWithoutTable,
+                            instance::cpus_without_table(&cpus, &reapply),
+                        ),
+                        (FindingId::IdleTables, instance::idle_tables(&cpus, &reapply)),
+                    ];
+                    for (id, answer) in answers {
+                        report.add(id, "host", answer);
+                    }
+                }
+                report.add(FindingId::MemoryShort, "host", Some(self.memory(config, &resolved)));
+            }
+            (_, _, Err(error)) => {
+                let why = Missing::because(&error).answer();
+                report.add(FindingId::CpusWithoutTable, &place, Some(why));
+            }
+            (None, None, _) => {}
+        }
+    }
+
+    /// The balancer, if it runs.
+    fn open(&self) -> crate::error::Result<Option<(Balancer, Status)>> {
+        match Balancer::open(self.instance) {
+            Ok(balancer) => {
+                let status = balancer.status()?;
+                Ok(Some((balancer, status)))
+            }
+            Err(Error::NotRunning { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn memory(&self, config: &Config, resolved: &[ResolvedInterface]) -> Answer {
+        if !is_root() {
+            return Missing::not_root().answer();
+        }
+        match balancer::check_fit(self.instance, config, resolved) {
+            Ok(()) => Answer::Well,
+            Err(error @ Error::Memory { .. }) => Answer::hurts(
+                Severity::Error,
+                error.to_string(),
+                "an apply is refused; maps are charged to the control group of who makes them, memlock does not count",
+                Mend::Advice(
+                    "lower what the line above names, or give the host or the group more"
+                        .to_owned(),
+                ),
+            ),
+            Err(error) => Missing::because(&error).answer(),
+        }
+    }
+
+    fn nic(
+        &self,
+        config: &InterfaceConfig,
+        wanted: &Config,
+        status: Option<&Status>,
+        links: &[LinkFacts],
+        reapply: &str,
+    ) -> Nic {
+        let name = &config.name;
+        let link = links.iter().find(|link| link.link.name == *name).cloned();
+        let index = link.as_ref().map(|link| link.link.index);
+        let known = index.is_some_and(|index| self.files.knows_interface(name, index));
+        let served = status.and_then(|status| status.interfaces.get(name));
+        let reals = wanted.vips.iter().flat_map(|vip| &vip.reals);
+        let outer = |v6| if v6 { 40 } else { 20 };
+        let mut nic = Nic {
+            name: name.clone(),
+            asked: config.xdp_mode,
+            attachment: attachment_of(served),
+            foreign: index.and_then(|index| self.foreign(name, index)),
+            driver: self.driver(name, link.as_ref(), known),
+            native: native(index),
+            features: netlink::features_blocking(name).map_err(|error| Missing::because(&error)),
+            channels: netlink::channels_blocking(name).map_err(|error| Missing::because(&error)),
+            interrupts: None,
+            online: self.files.online_cpus().unwrap_or_default(),
+            vlans: if known { self.vlans(name) } else { Vec::new() },
+            peer: link.as_ref().and_then(|link| peer(link, links)),
+            gateway: gateway(config, link.as_ref()),
+            told: served.map(|status| (status.mac, status.mtu)),
+            longest: wanted.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
+            overhead: reals.map(|real| outer(real.address.is_ipv6())).max().unwrap_or(0),
+            lbctl: super::lbctl_at(self.instance),
+            reapply: reapply.to_owned(),
+            link,
+        };
+        if known {
+            nic.interrupts = self.files.receive_interrupts(name, nic.is_generic());
+        }
+        nic
+    }
+
+    fn foreign(&self, name: &str, index: u32) -> Option<(String, Option<String>)> {
+        if self.closed {
+            return None;
+        }
+        let links = attach::links(self.instance).ok()?;
+        let ours = |link: &attach::Link| link.ifindex == Some(index) && link.mode.is_some();
+        if links.values().any(ours) {
+            return None;
+        }
+        let refusal = match attach::Foreign::find(self.instance, name, index) {
+            Ok(foreign) => foreign?.refusal(self.instance),
+            Err(error) => error,
+        };
+        match refusal {
+            Error::ForeignProgram { interface, program, id, mode, link, .. } => Some((
+                format!("it runs XDP program '{program}' (id {id}), which is not this instance's"),
+                Some(detach_command(&interface, mode, link)),
+            )),
+            error => Some((error.to_string(), None)),
+        }
+    }
+
+    fn driver(&self, name: &str, link: Option<&LinkFacts>, known: bool) -> String {
+        let driver = self.files.interface(name).join("device/driver");
+        let driver = known.then(|| driver.canonicalize().ok()).flatten();
+        let driver = driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        driver.or_else(|| link?.kind.clone()).unwrap_or_default()
+    }
+
+    /// The VLAN interfaces on top of one.
+    fn vlans(&self, name: &str) -> Vec<String> {
+        let uppers = entries(&self.files.interface(name)).into_iter();
+        let uppers = uppers.filter_map(|(entry, _)| Some(entry.strip_prefix("upper_")?.to_owned()));
+        let vlan = |upper: &String| self.files.proc.join("net/vlan").join(upper).exists();
+        uppers.filter(vlan).collect()
+    }
+}
+
+fn attachment_of(served: Option<&InterfaceStatus>) -> Attachment {
+    match served {
+        None => Attachment::NotYet,
+        Some(InterfaceStatus { mode: None, .. }) => Attachment::Lost,
+        Some(InterfaceStatus { mode: Some(mode), .. }) => Attachment::Runs(*mode),
+    }
+}
+
+fn native(index: Option<u32>) -> Result<bool, Missing> {
+    let (Some(index), Ok(true)) = (index, kernel_is_at_least(DRIVERS_TELL)) else {
+        let (major, minor) = DRIVERS_TELL;
+        return Err(Missing::new(format!("drivers tell from Linux {major}.{minor} on")));
+    };
+    let features = probe::driver_features(index).map_err(|error| Missing::because(&error))?;
+    Ok(features & NETDEV_XDP_ACT_BASIC != 0)
+}
+
+fn gateway(config: &InterfaceConfig, link: Option<&LinkFacts>) -> Result<Mac, Missing> {
+    if !link.is_some_and(|link| link.link.up && link.link.carrier) {
+        let why = "the interface is down".to_owned();
+        return Err(Missing { why, is_a_matter_of_rights: true });
+    }
+    if !is_root() {
+        return Err(Missing::not_root());
+    }
+    balancer::resolve(config)
+        .map(|resolved| resolved.gateway)
+        .map_err(|error| Missing::because(&error))
+}
+
+/// The other end of a veth.
+fn peer(link: &LinkFacts, links: &[LinkFacts]) -> Option<Result<Peer, Missing>> {
+    if link.kind.as_deref() != Some("veth") {
+        return None;
+    }
+    let index = link.lower?;
+    let found = match link.lower_namespace {
+        None => Ok(links.iter().find(|other| other.link.index == index).cloned()),
+        Some(namespace) => {
+            netlink::peer_blocking(index, namespace).map_err(|error| Missing::because(&error))
+        }
+    };
+    let here = link.lower_namespace.is_none();
+    Some(found.and_then(|peer| {
+        let peer = peer.ok_or_else(|| Missing::new("its other end cannot be seen from here"))?;
+        let name = peer.link.name;
+        let channels = here
+            .then(|| netlink::channels_blocking(&name).map_err(|error| Missing::because(&error)));
+        let tx_queues = channels.transpose()?.map(|channels| channels.tx + channels.combined);
+        Ok(Peer { mtu: peer.link.mtu, native_xdp: peer.native_xdp, tx_queues, name })
+    }))
+}
+
+fn unreadable(error: &Error) -> Answer {
+    Answer::hurts(
+        Severity::Error,
+        error.to_string(),
+        "no command of this build can change it; what it forwards goes on",
+        Mend::Advice("use the lbctl that made it, or take it down with that".to_owned()),
+    )
+}
+
+/// What to say of an interface whose link leads nowhere.
+fn lost(is_there: bool, lbctl: &str) -> Answer {
+    let (what, mend) = if is_there {
+        (attachment::LOST, format!("{lbctl} apply -f FILE"))
+    } else {
+        let mend = format!("{lbctl} apply -f FILE   # with the interfaces that there are now");
+        ("the instance serves it, and it is gone", mend)
+    };
+    Answer::hurts(Severity::Error, what, attachment::LOST_WHY, Mend::Command(mend))
+}

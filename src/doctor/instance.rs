@@ -1,0 +1,214 @@
+//! A running balancer: its program, its connection tables, and what its counters tell.
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::report::Answer;
+use super::report::Check;
+use super::report::Mend;
+use crate::balancer::Balancer;
+use crate::balancer::TableCpus;
+use crate::cpus::cpu_list;
+use crate::error::Result;
+use crate::status::Status;
+
+/// Facts of a running balancer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running {
+    /// Whether the chain leads to the program that is pinned.
+    pub(super) in_place: bool,
+    pub(super) cpus: TableCpus,
+    /// The fullest part of the connection tables, flows and room for them; `None`: there is none.
+    pub(super) fullest: Option<(u32, u32)>,
+    /// Packets whose flow was in a table.
+    pub(super) hits: u64,
+    /// TCP packets within a connection that no table had.
+    pub(super) missed: u64,
+    /// New flows that were not remembered, and the limit that kept them out.
+    pub(super) not_remembered: u64,
+    pub(super) limit: Option<u32>,
+    /// The command that brings the instance up to date with the host.
+    pub(super) reapply: String,
+}
+
+impl Running {
+    pub(super) fn read(
+        balancer: &Balancer,
+        status: &Status,
+        cpus: TableCpus,
+        reapply: &str,
+    ) -> Result<Self> {
+        let event = |name| {
+            let events = &status.stats.table;
+            events.iter().find(|(event, _)| *event == name).map_or(0, |(_, count)| *count)
+        };
+        // The one that all other CPUs share is a stopgap.
+        let own = status.tables.iter().filter(|table| table.cpu.is_some());
+        let parts = own
+            .flat_map(|table| [(table.used_ipv4, table.entries), (table.used_ipv6, table.entries)]);
+        Ok(Self {
+            in_place: balancer.is_in_place()?,
+            cpus,
+            fullest: parts
+                .max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1)),
+            hits: event("hit"),
+            missed: event("miss_tcp"),
+            not_remembered: status.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
+            limit: status.flood_guards.iter().find_map(|guard| guard.limit),
+            reapply: reapply.to_owned(),
+        })
+    }
+}
+
+pub(super) const CHECKS: &[Check<Running>] = &[
+    (FindingId::ProgramNotInPlace, program_not_in_place),
+    (FindingId::CpusWithoutTable, |running| cpus_without_table(&running.cpus, &running.reapply)),
+    (FindingId::IdleTables, |running| idle_tables(&running.cpus, &running.reapply)),
+    (FindingId::TableTooSmall, table_too_small),
+    (FindingId::NewFlowsLimited, new_flows_limited),
+];
+
+fn program_not_in_place(running: &Running) -> Option<Answer> {
+    if running.in_place {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Error,
+        "the chain does not lead to the balancer that is pinned",
+        "an interrupted command left it so: packets for the VIPs reach the kernel, or an older program",
+        Mend::Command(running.reapply.clone()),
+    ))
+}
+
+pub(super) fn cpus_without_table(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
+    let missing: Vec<u32> = cpus.receiving.difference(&cpus.tables).copied().collect();
+    if missing.is_empty() {
+        return Some(Answer::Well);
+    }
+    let (verb, what) = if missing.len() == 1 { ("has", "it") } else { ("have", "them") };
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!("{} may receive packets, and {verb} no connection table", cpu_list(&missing)),
+        "all flows there share one small table, under locks",
+        if cpus.auto {
+            Mend::Command(reapply.to_owned())
+        } else {
+            Mend::Advice(format!(
+                "add {what} to connection_table.cpus, or write \"auto\" there, and apply"
+            ))
+        },
+    ))
+}
+
+pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
+    let idle: Vec<u32> = cpus.tables.difference(&cpus.receiving).copied().collect();
+    if idle.is_empty() {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Note,
+        format!(
+            "{} {} a connection table, and receives no packets",
+            cpu_list(&idle),
+            if idle.len() == 1 { "has" } else { "have" }
+        ),
+        "its share of connection_table.entries lies idle",
+        if cpus.auto {
+            Mend::Command(reapply.to_owned())
+        } else {
+            Mend::Advice(
+                "take it out of connection_table.cpus, or write \"auto\" there, and apply"
+                    .to_owned(),
+            )
+        },
+    ))
+}
+
+/// A table that is full is nothing by itself: flows that have ended stay until others need their place. One
+/// that is full while packets within connections find none has lost what they need.
+fn table_too_small(running: &Running) -> Option<Answer> {
+    let (used, room) = running.fullest?;
+    let (hits, missed) = (running.hits, running.missed);
+    let full = u64::from(used) * 10 >= u64::from(room) * 9;
+    // Some are to be expected: connections from before the balancer, or from another one.
+    if !full || missed * 100 <= hits {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "a connection table is full ({used} of {room} flows), and {missed} TCP packets found theirs in \
+                 none, beside {hits} that did"
+        ),
+        "flows in use are forgotten; when the set of reals changes, they move and break",
+        Mend::Advice("raise connection_table.entries and apply: flows are taken along".to_owned()),
+    ))
+}
+
+fn new_flows_limited(running: &Running) -> Option<Answer> {
+    if running.not_remembered == 0 {
+        return Some(Answer::Well);
+    }
+    let limit =
+        running.limit.map_or_else(String::new, |limit| format!(" ({limit} a second and CPU)"));
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "{} new flows were not remembered, as there were more than the limit{limit}",
+            running.not_remembered
+        ),
+        "they move if the set of reals changes; in a flood of new flows that is what the limit is for",
+        Mend::Advice(
+            "if they were no flood, raise connection_table.new_connections_per_second and apply"
+                .to_owned(),
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(answer: impl Into<Option<Answer>>) -> bool {
+        matches!(answer.into(), Some(Answer::Hurts { .. }))
+    }
+
+    #[test]
+    fn a_table_is_too_small_if_it_is_full_and_flows_are_missed() {
+        let with = |used, room, hits, missed| Running {
+            fullest: Some((used, room)),
+            hits,
+            missed,
+            ..Running::default()
+        };
+        assert!(found(table_too_small(&with(900, 1000, 10_000, 101))));
+        assert!(!found(table_too_small(&with(899, 1000, 10_000, 101))), "room is left");
+        assert!(!found(table_too_small(&with(1000, 1000, 10_000, 100))), "one in a hundred");
+        assert_eq!(table_too_small(&Running::default()), None);
+    }
+
+    #[test]
+    fn a_program_in_its_place_is_well() {
+        assert!(found(program_not_in_place(&Running::default())));
+        let running = Running { in_place: true, ..Running::default() };
+        assert_eq!(program_not_in_place(&running), Some(Answer::Well));
+    }
+
+    #[test]
+    fn cpus_and_tables_are_compared() {
+        let cpus = |tables: &[u32], receiving: &[u32]| TableCpus {
+            auto: true,
+            tables: tables.iter().copied().collect(),
+            receiving: receiving.iter().copied().collect(),
+        };
+        let Some(Answer::Hurts { what, mend, .. }) =
+            cpus_without_table(&cpus(&[0, 1], &[1, 2, 3]), "again")
+        else {
+            panic!("not found")
+        };
+        assert_eq!(what, "CPUs 2,3 may receive packets, and have no connection table");
+        assert_eq!(mend, Mend::Command("again".to_owned()));
+        assert!(found(idle_tables(&cpus(&[0, 1], &[1]), "again")));
+        assert_eq!(idle_tables(&cpus(&[1], &[1, 2]), "again"), Some(Answer::Well));
+        assert_eq!(cpus_without_table(&cpus(&[1, 2], &[1]), "again"), Some(Answer::Well));
+    }
+}

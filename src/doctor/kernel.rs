@@ -1,0 +1,224 @@
+//! The kernel: what later versions brought and whether it is there, and how it runs BPF programs.
+
+use std::fmt;
+use std::io;
+
+use serde::Serialize;
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::report::Answer;
+use super::report::Check;
+use super::report::Mend;
+use crate::host::Files;
+use crate::host::text;
+use crate::instance::kernel_is_at_least;
+use crate::memory::KERNEL_COUNTS_ALL;
+use crate::sys::probe;
+
+/// Something that not all kernels from the floor on have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Facility {
+    /// What it is.
+    pub name: &'static str,
+    /// Whether the kernel has it; `None`: only root can try.
+    pub present: Option<bool>,
+    /// The version of Linux that brought it, such as `5.19`. Distributions take some into older ones.
+    pub since: String,
+    /// Whether it was tried; else the kernel's version is what tells.
+    pub tried: bool,
+    /// What it is good for in l4lb.
+    pub good_for: &'static str,
+}
+
+impl fmt::Display for Facility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let present = match self.present {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "?",
+        };
+        write!(f, "{present:<3} {} (Linux {}", self.name, self.since)?;
+        if !self.tried {
+            write!(f, ", by its version")?;
+        }
+        write!(f, "): {}", self.good_for)
+    }
+}
+
+/// How to find out whether a kernel has something.
+enum Proof {
+    Trial(fn() -> io::Result<bool>),
+    Version,
+}
+
+/// Name, first version, how to find out, and what it is good for.
+type Known = (&'static str, (u32, u32), Proof, &'static str);
+
+const FACILITIES: &[Known] = &[
+    (
+        "map memory charged to control groups",
+        (5, 11),
+        Proof::Version,
+        "memory.max limits the maps, memlock does not",
+    ),
+    (
+        "batched reads of per-CPU arrays",
+        (5, 13),
+        Proof::Trial(probe::percpu_batch),
+        "the counters of all VIPs and reals are read in a few calls",
+    ),
+    (
+        "XDP frames in several pieces",
+        (5, 18),
+        Proof::Trial(probe::frags),
+        "frames beyond a page, which this version does not balance",
+    ),
+    ("bpf_xdp_load_bytes", (5, 18), Proof::Trial(probe::xdp_load_bytes), "the same"),
+    (
+        "batched updates of maps in maps",
+        (5, 19),
+        Proof::Trial(probe::batch_of_maps),
+        "rings that are replaced together wait once",
+    ),
+    (
+        "loops of any layout",
+        (6, 2),
+        Proof::Version,
+        "programs of your own in the chain; l4lb's are unrolled",
+    ),
+    (
+        "drivers tell of native XDP",
+        (6, 3),
+        Proof::Version,
+        "native-unsupported is found before an apply",
+    ),
+    (
+        "all memory of a map in fdinfo",
+        KERNEL_COUNTS_ALL,
+        Proof::Version,
+        "'lbctl status' shows it beside the plan",
+    ),
+];
+
+/// Looks at all facilities. Trials need root.
+pub(super) fn facilities() -> Vec<Facility> {
+    let root = nix::unistd::geteuid().is_root();
+    let facility = |(name, since, proof, good_for): &Known| {
+        let (present, tried) = match proof {
+            Proof::Trial(trial) => (root.then(trial).and_then(Result::ok), true),
+            Proof::Version => (kernel_is_at_least(*since).ok(), false),
+        };
+        let since = format!("{}.{}", since.0, since.1);
+        Facility { name, present, since, tried, good_for }
+    };
+    FACILITIES.iter().map(facility).collect()
+}
+
+/// How the kernel runs BPF programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Jit {
+    /// Whether a program that was loaded to find out was compiled; `None`: it could not be loaded.
+    pub(super) compiles: Option<bool>,
+    /// `net.core.bpf_jit_enable`, which other network namespaces than the first do not show.
+    pub(super) enable: Option<String>,
+    /// `net.core.bpf_jit_harden`, likewise.
+    pub(super) harden: Option<String>,
+}
+
+impl Jit {
+    pub(super) fn read(files: &Files) -> Self {
+        let core = files.proc.join("sys/net/core");
+        Self {
+            compiles: probe::jit().ok(),
+            enable: text(&core.join("bpf_jit_enable")),
+            harden: text(&core.join("bpf_jit_harden")),
+        }
+    }
+}
+
+pub(super) const CHECKS: &[Check<Jit>] =
+    &[(FindingId::JitOff, jit_off), (FindingId::JitHardening, jit_hardening)];
+
+const NOT_SHOWN: &str = "the kernel shows it in the host's network namespace only";
+
+fn jit_off(jit: &Jit) -> Option<Answer> {
+    let compiles = jit.compiles.or_else(|| Some(jit.enable.as_deref()? != "0"));
+    Some(match compiles {
+        Some(true) => Answer::Well,
+        None => Answer::Unknown(NOT_SHOWN.to_owned()),
+        Some(false) => Answer::hurts(
+            Severity::Warning,
+            "BPF programs are interpreted: net.core.bpf_jit_enable is 0",
+            "a packet takes several times as long",
+            // Programs stay what they were loaded as.
+            Mend::Command(
+                "sysctl -w net.core.bpf_jit_enable=1   # then 'lbctl down' and 'lbctl apply -f FILE'"
+                    .to_owned(),
+            ),
+        ),
+    })
+}
+
+fn jit_hardening(jit: &Jit) -> Option<Answer> {
+    Some(match jit.harden.as_deref() {
+        None => Answer::Unknown(NOT_SHOWN.to_owned()),
+        Some("2") => Answer::hurts(
+            Severity::Note,
+            "constants in BPF programs are blinded, root's too: net.core.bpf_jit_harden is 2",
+            "each constant costs instructions more; 1 blinds those of other users only",
+            Mend::Command(
+                "sysctl -w net.core.bpf_jit_harden=1   # then 'lbctl down' and 'lbctl apply -f FILE'"
+                    .to_owned(),
+            ),
+        ),
+        Some(_) => Answer::Well,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jit(compiles: Option<bool>, enable: &str, harden: &str) -> Jit {
+        let setting = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Jit { compiles, enable: setting(enable), harden: setting(harden) }
+    }
+
+    fn severity(answer: impl Into<Option<Answer>>) -> Option<Severity> {
+        match answer.into() {
+            Some(Answer::Hurts { severity, .. }) => Some(severity),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn interpreted_programs_are_found() {
+        // What was tried counts for more than what the setting says.
+        assert_eq!(jit_off(&jit(Some(true), "0", "")), Some(Answer::Well));
+        assert_eq!(severity(jit_off(&jit(Some(false), "1", ""))), Some(Severity::Warning));
+        assert_eq!(severity(jit_off(&jit(None, "0", ""))), Some(Severity::Warning));
+        assert_eq!(jit_off(&jit(None, "1", "")), Some(Answer::Well));
+        assert!(matches!(jit_off(&jit(None, "", "")), Some(Answer::Unknown(_))));
+    }
+
+    #[test]
+    fn hardening_counts_where_it_is_for_root_too() {
+        assert_eq!(severity(jit_hardening(&jit(None, "", "2"))), Some(Severity::Note));
+        assert_eq!(jit_hardening(&jit(None, "", "1")), Some(Answer::Well));
+        assert_eq!(jit_hardening(&jit(None, "", "0")), Some(Answer::Well));
+        assert!(matches!(jit_hardening(&jit(None, "", "")), Some(Answer::Unknown(_))));
+    }
+
+    #[test]
+    fn settings_are_read_from_procfs() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = dir.path().join("proc/sys/net/core");
+        std::fs::create_dir_all(&core).unwrap();
+        std::fs::write(core.join("bpf_jit_enable"), "0\n").unwrap();
+        std::fs::write(core.join("bpf_jit_harden"), "2\n").unwrap();
+        let files = Files { sys: dir.path().join("sys"), proc: dir.path().join("proc") };
+        let read = Jit::read(&files);
+        assert_eq!((read.enable.as_deref(), read.harden.as_deref()), (Some("0"), Some("2")));
+    }
+}

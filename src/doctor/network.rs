@@ -1,0 +1,82 @@
+//! The interface's MTU and its gateway.
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::nic::Nic;
+use super::report::Answer;
+use super::report::Check;
+use super::report::Mend;
+
+pub(super) const CHECKS: &[Check<Nic>] = &[
+    (FindingId::MtuNoRoom, no_room),
+    (FindingId::MtuChanged, mtu_changed),
+    (FindingId::GatewayUnresolved, gateway_unresolved),
+    (FindingId::GatewayMoved, gateway_moved),
+];
+
+fn no_room(nic: &Nic) -> Option<Answer> {
+    let mtu = nic.link.as_ref().filter(|_| nic.overhead != 0)?.link.mtu;
+    let needed = nic.longest + nic.overhead;
+    if mtu >= needed {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "its MTU is {mtu}; packets of {} bytes take {needed} with the outer header",
+            nic.longest
+        ),
+        format!(
+            "packets over {} bytes are dropped, their senders told or not (packets.oversize); clients that do not \
+             hear of it hang",
+            mtu.saturating_sub(nic.overhead)
+        ),
+        Mend::Command(format!(
+            "ip link set {} mtu {needed}   # the routers and reals behind it, too; where that cannot be: finding mss",
+            nic.name
+        )),
+    ))
+}
+
+fn mtu_changed(nic: &Nic) -> Option<Answer> {
+    let (mtu, (_, told)) = (nic.link.as_ref()?.link.mtu, nic.told?);
+    if mtu == told {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!("its MTU is {mtu} now, and the packet path was told {told}"),
+        "packets are refused that would fit, or sent that do not; 'lbctl serve' follows by itself",
+        Mend::Command(nic.reapply.clone()),
+    ))
+}
+
+fn gateway_unresolved(nic: &Nic) -> Option<Answer> {
+    nic.link.as_ref()?;
+    Some(match &nic.gateway {
+        Ok(_) => Answer::Well,
+        Err(missing) if missing.is_a_matter_of_rights => missing.answer(),
+        Err(missing) => Answer::hurts(
+            Severity::Error,
+            missing.why.clone(),
+            "all packets to the reals go to the gateway's MAC; without it an apply fails",
+            Mend::Advice(format!(
+                "'ip route show default dev {0}' and 'ip neigh show dev {0}' tell what the kernel knows",
+                nic.name
+            )),
+        ),
+    })
+}
+
+fn gateway_moved(nic: &Nic) -> Option<Answer> {
+    let (Ok(mac), Some((told, _))) = (&nic.gateway, nic.told) else { return None };
+    if *mac == told {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Error,
+        format!("the gateway's MAC is {mac} now, and packets are sent to {told}"),
+        "nobody may be there who takes them; 'lbctl serve' follows by itself",
+        Mend::Command(nic.reapply.clone()),
+    ))
+}

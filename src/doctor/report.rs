@@ -1,0 +1,202 @@
+//! What was found, and what was looked for and not found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::kernel::Facility;
+
+/// What mends a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mend {
+    /// A line for a shell, as root.
+    Command(String),
+    /// What to do, where no command does it.
+    Advice(String),
+}
+
+/// Something that hurts, or will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much.
+    pub severity: Severity,
+    /// What kind.
+    pub id: FindingId,
+    /// Where: `host`, `instance default`, `interface eth0`, `VIP 10.200.1.1`.
+    pub place: String,
+    /// What was found, in one line.
+    pub what: String,
+    /// Why it hurts, in one line.
+    pub why: String,
+    /// What mends it.
+    pub mend: Mend,
+}
+
+/// Something that was looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// What.
+    pub id: FindingId,
+    /// Where.
+    pub place: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub result: CheckResult,
+}
+
+/// What came of looking for something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "result", content = "why")]
+pub enum CheckResult {
+    /// It is not so.
+    Well,
+    /// It is a finding.
+    Found,
+    /// That cannot be told, for this reason.
+    Unknown(String),
+}
+
+/// What `lbctl doctor` tells. Its `Display` is what is printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    /// Everything that was looked for.
+    pub checked: Vec<Checked>,
+    /// As `uname -r` prints it.
+    pub kernel: String,
+    /// What the kernel has of what later versions brought.
+    pub facilities: Vec<Facility>,
+}
+
+/// What a check says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Well,
+    Unknown(String),
+    Hurts { severity: Severity, what: String, why: String, mend: Mend },
+}
+
+impl Answer {
+    pub(super) fn hurts(
+        severity: Severity,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        mend: Mend,
+    ) -> Self {
+        Self::Hurts { severity, what: what.into(), why: why.into(), mend }
+    }
+}
+
+/// A check: what it looks for in facts of some kind. `None`: the question does not arise.
+pub(super) type Check<F> = (FindingId, fn(&F) -> Option<Answer>);
+
+impl Report {
+    /// Whether anything is an error.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Runs checks over the facts of a place.
+    pub(super) fn run<F>(&mut self, checks: &[Check<F>], place: &str, facts: &F) {
+        for (id, check) in checks {
+            self.add(*id, place, check(facts));
+        }
+    }
+
+    pub(super) fn add(&mut self, id: FindingId, place: &str, answer: Option<Answer>) {
+        let place = place.to_owned();
+        let result = match answer {
+            None => return,
+            Some(Answer::Well) => CheckResult::Well,
+            Some(Answer::Unknown(why)) => CheckResult::Unknown(why),
+            Some(Answer::Hurts { severity, what, why, mend }) => {
+                debug_assert!(id.severities().contains(&severity), "{id} as {severity}");
+                let place = place.clone();
+                self.findings.push(Finding { severity, id, place, what, why, mend });
+                CheckResult::Found
+            }
+        };
+        self.checked.push(Checked { id, place, result });
+    }
+
+    /// Puts the worst first, and leaves the order of the places.
+    pub(super) fn sort(&mut self) {
+        self.findings.sort_by_key(|finding| finding.severity);
+    }
+}
+
+/// Names in lines that end before the 100th column.
+fn wrapped(f: &mut fmt::Formatter<'_>, head: &str, names: &[&str]) -> fmt::Result {
+    let mut line = format!("  {head}:");
+    for (at, name) in names.iter().enumerate() {
+        let comma = if at + 1 == names.len() { "" } else { "," };
+        if line.len() + name.len() + 2 > 100 {
+            writeln!(f, "{line}")?;
+            line = String::from("   ");
+        }
+        line = format!("{line} {name}{comma}");
+    }
+    writeln!(f, "{line}")
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Finding { severity, id, place, what, why, mend } in &self.findings {
+            writeln!(f, "{severity} {id}: {place}: {what}")?;
+            writeln!(f, "    {why}")?;
+            match mend {
+                Mend::Command(command) => writeln!(f, "    # {command}")?,
+                Mend::Advice(advice) => writeln!(f, "    {advice}")?,
+            }
+        }
+        let (mut well, mut unknown) = (BTreeMap::new(), BTreeMap::new());
+        let mut places = Vec::new();
+        for Checked { id, place, result } in &self.checked {
+            if !places.contains(place) {
+                places.push(place.clone());
+            }
+            let place = place.as_str();
+            match result {
+                CheckResult::Well => well.entry(place).or_insert_with(Vec::new).push(id.name()),
+                CheckResult::Unknown(why) => {
+                    unknown.entry(place).or_insert_with(Vec::new).push((id, why));
+                }
+                CheckResult::Found => {}
+            }
+        }
+        if !self.findings.is_empty() {
+            writeln!(f)?;
+        }
+        writeln!(f, "looked for, and not found:")?;
+        for place in &places {
+            if let Some(names) = well.get(place.as_str()) {
+                wrapped(f, place, names)?;
+            }
+        }
+        if !unknown.is_empty() {
+            writeln!(f, "not known:")?;
+        }
+        for place in &places {
+            for (id, why) in unknown.get(place.as_str()).into_iter().flatten() {
+                writeln!(f, "  {place}: {id}: {why}")?;
+            }
+        }
+        writeln!(f, "kernel {}:", self.kernel)?;
+        for facility in &self.facilities {
+            writeln!(f, "  {facility}")?;
+        }
+        let count = |severity| self.findings.iter().filter(|f| f.severity == severity).count();
+        let number = |severity| {
+            let count = count(severity);
+            format!("{count} {severity}{}", if count == 1 { "" } else { "s" })
+        };
+        let [errors, warnings, notes] =
+            [Severity::Error, Severity::Warning, Severity::Note].map(number);
+        writeln!(f, "{errors}, {warnings}, {notes}")
+    }
+}
