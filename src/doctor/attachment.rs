@@ -97,7 +97,10 @@ fn foreign(nic: &Nic) -> Option<Answer> {
 fn generic_mode(nic: &Nic) -> Option<Answer> {
     nic.link.as_ref()?;
     if !nic.is_generic() {
-        return Some(Answer::Well);
+        return Some(match (&nic.native, nic.attachment) {
+            (Err(missing), Attachment::NotYet) if nic.asked == XdpMode::Auto => missing.answer(),
+            _ => Answer::Well,
+        });
     }
     let why = "the kernel has made a packet of its own of each before the program sees it: slower";
     Some(if nic.asked == XdpMode::Generic {

@@ -26,6 +26,7 @@ use crate::config::Cpus;
 use crate::config::InterfaceConfig;
 use crate::config::PacketsConfig;
 use crate::cpus;
+use crate::decap;
 use crate::error::Error;
 use crate::error::detach_command;
 use crate::host::Files;
@@ -82,7 +83,10 @@ impl<'a> Look<'a> {
             Some((Ok(saved), status)) => (Some(saved), Some(status)),
             _ => (None, None),
         };
-        let Some(wanted) = config.or(saved.as_ref()) else { return };
+        let Some(wanted) = config.or(saved.as_ref()) else {
+            report.add(FindingId::NotAttached, &place, Some(self.nothing_runs()));
+            return;
+        };
         let reapply = self.reapply(config);
         let links = match netlink::links_blocking() {
             Ok(links) => links,
@@ -155,6 +159,19 @@ impl<'a> Look<'a> {
             }
             (None, None, _) => {}
         }
+    }
+
+    /// Why no interface is looked at.
+    fn nothing_runs(&self) -> Answer {
+        let lbctl = &self.lbctl;
+        if !is_root() {
+            return Missing::not_root().answer();
+        }
+        Answer::Unknown(if decap::is_attached(self.instance) {
+            format!("it has no balancer, but decapsulates: '{lbctl} doctor --real' looks at that")
+        } else {
+            format!("it does not run: '{lbctl} doctor -f FILE' looks at what it will need")
+        })
     }
 
     /// The balancer, if it runs.

@@ -217,6 +217,7 @@ fn facts_that_are_missing() {
     nic.channels = Err(Missing::new("Operation not supported"));
     nic.native = Err(Missing::new("an old kernel"));
     nic.gateway = Err(Missing::not_root());
+    nic.asked = XdpMode::Auto;
     let report = report(&nic);
     assert!(report.findings.is_empty());
     let unknown: Vec<_> = report
@@ -225,12 +226,17 @@ fn facts_that_are_missing() {
         .filter(|check| matches!(check.result, CheckResult::Unknown(_)))
         .map(|check| check.id.name())
         .collect();
-    let all = ["native-unsupported", "native-queues", "lro", "few-queues", "gateway-unresolved"];
+    let all = [
+        "generic-mode",
+        "native-unsupported",
+        "native-queues",
+        "lro",
+        "few-queues",
+        "gateway-unresolved",
+    ];
     assert_eq!(unknown, all);
     assert!(
-        report
-            .to_string()
-            .contains("not known:\n  interface eth0: native-unsupported: an old kernel\n")
+        report.to_string().contains("not known:\n  interface eth0: generic-mode: an old kernel\n")
     );
 }
 

@@ -45,7 +45,13 @@ fn nothing_hurts() {
     assert!(!host.has_pins("default") && !host.has_xdp(UPLINK), "it changes nothing");
     // Without a file, and nothing that runs: the host alone.
     let output = lbctl.ok(&["doctor"]);
-    assert!(!output.stdout.contains("interface"), "{output}");
+    assert!(!output.stdout.contains("interface uplink"), "{output}");
+    let bpffs = host.bpffs.text();
+    let hint = format!("it does not run: 'lbctl --bpffs {bpffs} doctor -f FILE' looks at");
+    assert!(output.stdout.contains(&hint), "{output}");
+    host.lbctl().ok(&["decap", "attach", UPLINK]);
+    let output = lbctl.ok(&["doctor"]);
+    assert!(output.stdout.contains("it has no balancer, but decapsulates"), "{output}");
 }
 
 #[test]
