@@ -31,7 +31,7 @@ pub(super) fn nothing_left(rig: &Rig) {
 fn by_a_signal_the_count_or_the_time() {
     let rig = rig();
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let capture = dump(&rig, &["--at", "both"]);
+        let capture = dump(&rig, &["--at", "both", "udp"]);
         send(&rig, &elsewhere(7), 3);
         capture.signal(signal);
         let output = capture.wait(Duration::from_secs(5));
@@ -39,11 +39,11 @@ fn by_a_signal_the_count_or_the_time() {
         assert_eq!(output.stdout.lines().count(), 6, "{output}");
         nothing_left(&rig);
     }
-    let capture = dump(&rig, &["-c", "2"]);
+    let capture = dump(&rig, &["-c", "2", "udp"]);
     send(&rig, &elsewhere(7), 5);
     let output = capture.wait(Duration::from_secs(5));
     assert_eq!((output.code(), output.stdout.lines().count()), (Some(0), 2), "{output}");
-    let output = dump(&rig, &["--duration", "300ms"]).wait(Duration::from_secs(5));
+    let output = dump(&rig, &["--duration", "300ms", "udp"]).wait(Duration::from_secs(5));
     assert_eq!((output.code(), output.stdout.as_str()), (Some(0), ""), "{output}");
     nothing_left(&rig);
 }
@@ -84,7 +84,7 @@ fn when_the_disk_is_full() {
     // In the mount namespace of the process alone, whose files are seen by way of its root.
     let mut command = ns.command("sh");
     let script = format!(
-        "mount -t tmpfs -o size=64k tmpfs {dir}; exec 3>{dir}/file; {lbctl} --bpffs {bpffs} dump -w {dir}/file; \
+        "mount -t tmpfs -o size=64k tmpfs {dir}; exec 3>{dir}/file; {lbctl} --bpffs {bpffs} dump -w {dir}/file udp; \
          echo \"exit $?\" >&2; cat {dir}/file",
         dir = mount.path().display(),
         lbctl = env!("CARGO_BIN_EXE_lbctl"),
@@ -112,7 +112,7 @@ fn when_the_disk_is_full() {
 #[test]
 fn when_the_instance_goes() {
     let rig = rig();
-    let capture = dump(&rig, &["--at", "both"]);
+    let capture = dump(&rig, &["--at", "both", "udp"]);
     send(&rig, &elsewhere(7), 1);
     rig.lbctl().ok(&["down"]);
     let output = capture.wait(Duration::from_secs(10));

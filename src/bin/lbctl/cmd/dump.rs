@@ -1,5 +1,6 @@
 //! `lbctl dump`: tcpdump for packets that XDP programs handle.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::io::BufWriter;
@@ -16,6 +17,7 @@ use l4lb::Instance;
 use l4lb::capture::Capture;
 use l4lb::capture::CaptureCounts;
 use l4lb::capture::CaptureOptions;
+use l4lb::capture::CapturePoint;
 use l4lb::capture::Packet;
 use l4lb::capture::Points;
 use l4lb::capture::Sink;
@@ -24,6 +26,7 @@ use l4lb::capture::decode::Lines;
 use l4lb::capture::pcapng::PcapngFile;
 use l4lb::capture::pcapng::PcapngOptions;
 use l4lb::capture::pcapng::PcapngWriter;
+use l4lb::capture::pcapng::PointCounts;
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
@@ -67,12 +70,13 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
 
     let mut ended = run(&mut capture, &mut output, args, &interrupted);
     let rest = capture.stop()?;
+    let counts = capture.counts()?;
     if !matches!(ended, Ended::Output(_))
-        && let Err(error) = output.write(&rest).and_then(|()| output.finish())
+        && let Err(error) = output.write(&rest).and_then(|()| output.finish(options.at, &counts))
     {
         ended = Ended::Output(error);
     }
-    let CaptureCounts { dropped_by_buffer, left_out_by_sampling, .. } = capture.counts()?;
+    let CaptureCounts { dropped_by_buffer, left_out_by_sampling, .. } = counts;
     let end = match ended {
         Ended::Failed(error) => {
             eprintln!("error: {error}");
@@ -160,6 +164,8 @@ fn interruption() -> io::Result<Arc<AtomicBool>> {
 /// Where packets go, and how many went there.
 struct Output {
     sink: Kind,
+    /// Indices of the interfaces that packets came in by.
+    interfaces: BTreeSet<u32>,
     written: u64,
     most: Option<u64>,
 }
@@ -194,7 +200,7 @@ impl Output {
             }
             Some(path) => Kind::File(PcapngFile::create(path, &pcapng)?),
         };
-        Ok(Self { sink, written: 0, most: args.count })
+        Ok(Self { sink, interfaces: BTreeSet::new(), written: 0, most: args.count })
     }
 
     fn sink(&mut self) -> &mut dyn Sink {
@@ -215,16 +221,34 @@ impl Output {
                 break;
             }
             self.sink().packet(packet)?;
+            self.interfaces.insert(packet.ifindex);
             self.written += 1;
         }
         self.sink().flush()
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self, at: Points, counts: &CaptureCounts) -> io::Result<()> {
+        // Counts are those of all points and interfaces: they say something where there is one of each.
+        let at = match at {
+            Points::Entry => Some(CapturePoint::Entry),
+            Points::Exit => Some(CapturePoint::Exit),
+            Points::Both => None,
+        };
+        let only = self.interfaces.first().filter(|_| self.interfaces.len() == 1);
+        let counts: Vec<_> = only
+            .zip(at)
+            .map(|(ifindex, at)| PointCounts {
+                ifindex: *ifindex,
+                at,
+                matched: counts.matched - counts.left_out_by_sampling,
+                dropped: counts.dropped_by_buffer,
+            })
+            .into_iter()
+            .collect();
         match &mut self.sink {
             Kind::Lines(lines) => lines.flush(),
-            Kind::File(file) => file.finish(&[]),
-            Kind::Pipe(pipe) => pipe.finish(&[]),
+            Kind::File(file) => file.finish(&counts),
+            Kind::Pipe(pipe) => pipe.finish(&counts),
         }
     }
 
