@@ -275,7 +275,12 @@ fn an_apply_that_fails_changes_nothing() {
     };
     let state = || {
         let status = crate::common::json(&lbctl.ok(&["status", "--json"]));
-        (lbctl.ok(&["save"]).stdout, status["interfaces"].clone(), status["chain"].clone())
+        let mut chain = status["chain"].as_array().expect("a chain").clone();
+        for program in &mut chain {
+            // Links that are new say something by themselves.
+            program.as_object_mut().expect("a program").remove("packets");
+        }
+        (lbctl.ok(&["save"]).stdout, status["interfaces"].clone(), chain)
     };
     // Too long for native mode on such an interface.
     host.ns.shell("ip link set uplink mtu 9000; ip link set nobody mtu 9000");

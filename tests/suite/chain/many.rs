@@ -1,8 +1,16 @@
 //! Thousands of random changes of the chains on both sides of a balanced connection.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
 
 use l4lb::Instance;
+use l4lb::capture::Capture;
+use l4lb::capture::CaptureOptions;
+use l4lb::capture::CapturePoint;
+use l4lb::capture::Points;
 use l4lb::chain;
 use l4lb::chain::InsertOptions;
 use l4lb::chain::Which;
@@ -78,14 +86,34 @@ impl Side<'_> {
 
     fn is_as_known(&self) {
         let list = chain::list(&self.instance).expect("list the chain");
+        let changed = list.iter().filter(|program| program.slot != 0);
         let there: BTreeMap<_, _> =
-            list.iter().map(|program| (program.name.as_str(), program.slot)).collect();
+            changed.map(|program| (program.name.as_str(), program.slot)).collect();
         assert_eq!(there, self.programs);
     }
 }
 
+/// Reads a capture of every packet until nobody works any more, and returns how many it has seen at entry and at
+/// exit.
+fn capture_all(rig: &Rig, works: &AtomicBool) -> [usize; 2] {
+    let instance = Instance::new(rig.bpffs.path(), "default").expect("an instance");
+    let options = CaptureOptions { at: Points::Both, ..CaptureOptions::default() };
+    rig.topology.balancer.ns.run(|| {
+        let mut capture = Capture::start(&instance, &options).expect("a capture begins");
+        let mut seen = [0; 2];
+        while works.load(Ordering::Relaxed) {
+            let batch = capture.next_batch(Duration::from_millis(100)).expect("it goes on");
+            let at_exit = batch.iter().filter(|packet| packet.at == CapturePoint::Exit).count();
+            seen[0] += batch.len() - at_exit;
+            seen[1] += at_exit;
+        }
+        capture.stop().expect("it ends");
+        seen
+    })
+}
+
 /// Connections through the balancer and decapsulation go on, new ones are made, and no packet misses the
-/// balancer. `LB_CHAIN_OPERATIONS` sets how many changes there are, `LB_TEST_SEED` which.
+/// balancer, while somebody captures on both its sides. `LB_CHAIN_OPERATIONS` sets how many changes there are, `LB_TEST_SEED` which.
 #[test]
 fn random_changes_lose_no_connection() {
     let setting = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
@@ -109,26 +137,40 @@ fn random_changes_lose_no_connection() {
     ];
     let links = sides.each_ref().map(|side| on_interface(side.ns, UPLINK));
     // Both at the same time: changes of one chain do not wait for those of the other.
-    std::thread::scope(|scope| {
-        for (side, seed) in sides.iter_mut().zip(seed..) {
-            let (built, downloads, rig) = (&built, &downloads, &rig);
-            scope.spawn(move || {
-                let mut random = fastrand::Rng::with_seed(seed);
-                for n in 1..=operations / 2 {
-                    let what = side.step(&mut random, built);
-                    if n % 50 == 0 {
-                        let when = format!("beside {}, operation {n}, {what}", side.own);
-                        side.is_as_known();
-                        http_get(rig.client(), server(VIP), "/")
-                            .unwrap_or_else(|error| panic!("{when}: {error}"));
-                        for download in downloads {
-                            goes_on(download, &when);
+    let at_work = AtomicBool::new(true);
+    let captured = std::thread::scope(|scope| {
+        let capture = scope.spawn(|| capture_all(&rig, &at_work));
+        let changes: Vec<_> = sides
+            .iter_mut()
+            .zip(seed..)
+            .map(|(side, seed)| {
+                let (built, downloads, rig) = (&built, &downloads, &rig);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    for n in 1..=operations / 2 {
+                        let what = side.step(&mut random, built);
+                        if n % 50 == 0 {
+                            let when = format!("beside {}, operation {n}, {what}", side.own);
+                            side.is_as_known();
+                            http_get(rig.client(), server(VIP), "/")
+                                .unwrap_or_else(|error| panic!("{when}: {error}"));
+                            for download in downloads {
+                                goes_on(download, &when);
+                            }
                         }
                     }
-                }
-            });
+                })
+            })
+            .collect();
+        let done: Vec<_> = changes.into_iter().map(ScopedJoinHandle::join).collect();
+        at_work.store(false, Ordering::Relaxed);
+        let counted = capture.join();
+        for change in done {
+            change.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
+        counted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
+    assert!(captured.iter().all(|packets| *packets > 0), "captured {captured:?}");
     for download in &downloads {
         goes_on(download, "in the end");
     }

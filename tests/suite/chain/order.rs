@@ -4,16 +4,17 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
-use serde_json::Value;
-
+use l4lb::Instance;
+use l4lb::capture::Capture;
+use l4lb::capture::CaptureOptions;
 use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
+use serde_json::Value;
 
 use super::programs::Built;
 use super::programs::count;
 use super::programs::on_interface;
 use super::programs::own_data;
-use super::programs::put_by_hand;
 use super::programs::run_many;
 use super::programs::seen;
 use super::programs::set_verdict;
@@ -154,7 +155,7 @@ fn the_drop_list() {
     ask().expect("nobody is listed");
 }
 
-/// Two programs of others, the balancer and a stand-in for a capture leave in every order. Who is still there sees
+/// Two programs of others, the balancer and a capture leave in every order. Who is still there sees
 /// its packets, and the interface's link stays the same to the end.
 #[test]
 fn removal_in_any_order() {
@@ -162,7 +163,10 @@ fn removal_in_any_order() {
     let lbctl = rig.lbctl();
     let file = config_file(&both_vips());
     let path = file.path().to_str().expect("a printable path").to_owned();
-    let capture = Built::tracer("capture", &[]);
+    let options = CaptureOptions {
+        filter: "udp and src host 192.168.1.2".to_owned(),
+        ..CaptureOptions::default()
+    };
     let built = [Built::tracer("first", &[]), Built::tracer("last", &[])];
     let ask = || udp_ask(rig.client(), server(UDP_VIP), "?");
     let own = (rig.topology.balancer.v4, 7777);
@@ -172,16 +176,15 @@ fn removal_in_any_order() {
         lbctl.ok(&["apply", "-f", &path]);
         lbctl.ok(&["chain", "insert", "3", &built[0].text()]);
         lbctl.ok(&["chain", "insert", "13", &built[1].text()]);
-        let stand_in = capture.load(0, Some(&instance));
-        put_by_hand(&instance, 0, "xdpdump", &stand_in);
-        // The next command links it, as captures do themselves.
+        let default = Instance::new(rig.bpffs.path(), "default").expect("an instance");
+        let capture = rig.topology.balancer.ns.run(|| Capture::start(&default, &options));
+        let mut capture = capture.expect("a capture begins");
         lbctl.ok(&["chain", "move", "first", "4"]);
         let link = on_interface(&rig.topology.balancer.ns, UPLINK);
         let mut there = [true; 4];
-        let entry = stand_in.maps().find(|map| map.name() == "seen").expect("a map");
-        let counts = |there: [bool; 4]| {
+        let counts = |capture: &Capture, there: [bool; 4]| {
             [
-                count(&entry),
+                capture.counts().expect("its counts").matched,
                 if there[1] { seen(&instance, "first") } else { 0 },
                 if there[3] { seen(&instance, "last") } else { 0 },
             ]
@@ -190,7 +193,7 @@ fn removal_in_any_order() {
             let alone = there.iter().filter(|there| **there).count() == 1
                 || (there[0] && there.iter().filter(|there| **there).count() == 2);
             match leaving {
-                0 => drop(lbctl.ok(&["chain", "remove", "xdpdump"])),
+                0 => drop(capture.stop().expect("the capture ends")),
                 1 => drop(lbctl.ok(&["chain", "remove", "first"])),
                 2 => drop(lbctl.ok(&["down"])),
                 _ => drop(lbctl.ok(&["chain", "remove", "13"])),
@@ -201,11 +204,11 @@ fn removal_in_any_order() {
             }
             let when = format!("{order:?}, {leaving} has left");
             assert_eq!(on_interface(&rig.topology.balancer.ns, UPLINK), link, "{when}");
-            let before = counts(there);
+            let before = counts(&capture, there);
             assert_eq!(ask().is_ok(), there[2], "{when}: the VIP");
             // Nobody listens there, and the balancer hands on.
             udp_ask(rig.client(), own.into(), "?").expect_err("nobody answers");
-            let after = counts(there);
+            let after = counts(&capture, there);
             // Without the balancer, the VIP's packets go on as well.
             let behind = if there[2] { 1 } else { 2 };
             let expected = [

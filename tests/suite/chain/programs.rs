@@ -164,15 +164,6 @@ pub(crate) fn on_interface(ns: &NetNs, interface: &str) -> (Option<u32>, Option<
     (id, links.next().map(|link| link.id))
 }
 
-/// Pins a program by hand, and puts it into a slot by hand: a stand-in for what captures do.
-pub(crate) fn put_by_hand(instance: &Path, slot: u32, pin: &str, object: &Object) {
-    let mut program = object.progs_mut().next().expect("a program");
-    let fd = program.as_fd().as_raw_fd().cast_unsigned();
-    let chain = MapHandle::from_pinned_path(instance.join("map/chain")).expect("open a map");
-    chain.update(&slot.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).expect("fill a slot");
-    program.pin(instance.join("prog").join(pin)).expect("pin the program");
-}
-
 /// The tracer's own data, by the kernel's id of the program.
 pub(crate) fn own_data(program: u32) -> u64 {
     let options = libbpf_rs::query::ProgInfoQueryOptions::default().include_map_ids(true);

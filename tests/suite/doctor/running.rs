@@ -72,7 +72,7 @@ fn programs_that_are_not_in_their_place() {
     patient.is_well("not-attached", PLACE);
 
     // A program that was to replace the balancer, and did not get there.
-    let next = pins.join("prog/balancer-next");
+    let next = pins.join("prog/balancer:next");
     let program = ProgramHandle::from_pinned_path(pins.join("prog/balancer")).expect("open it");
     program.pin(&next).expect("pin it");
     drop(program);
