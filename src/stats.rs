@@ -103,6 +103,13 @@ pub struct Stats {
     pub cpus: Vec<CpuCount>,
 }
 
+impl Stats {
+    /// How often the event of this name, one of [`crate::table_events`], was counted; 0 for other names.
+    pub fn event(&self, name: &str) -> u64 {
+        self.table.iter().find(|(event, _)| *event == name).map_or(0, |(_, count)| *count)
+    }
+}
+
 /// Sums what the CPUs counted by reason and table event.
 pub(crate) fn sum_states(cpus: &[abi::cpu_state]) -> Stats {
     let mut stats = Stats {

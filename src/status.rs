@@ -23,6 +23,7 @@ use crate::config::RealState;
 use crate::config::XdpMode;
 use crate::error::Result;
 use crate::flood_guard::FloodGuard;
+use crate::health::Health;
 use crate::instance::kernel_is_at_least;
 use crate::maps;
 use crate::maps::ArrayOfMaps;
@@ -38,6 +39,7 @@ use crate::ring::RING_SIZE;
 use crate::ring::Ring;
 use crate::stats::Count;
 use crate::stats::Stats;
+use crate::table::RealSpec;
 use crate::table::Table;
 use crate::tables::LruTable;
 use crate::tables::lru_used;
@@ -71,6 +73,13 @@ pub struct VipRealStatus {
     pub sent: Count,
 }
 
+impl VipRealStatus {
+    /// Whether it takes new flows: it is up, and has a weight.
+    pub fn is_usable(&self) -> bool {
+        RealSpec { weight: self.weight, state: self.state }.is_usable()
+    }
+}
+
 /// A VIP.
 #[derive(Clone, Debug, Serialize)]
 pub struct VipStatus {
@@ -82,6 +91,18 @@ pub struct VipStatus {
     pub dropped: u64,
     /// Its reals.
     pub reals: Vec<VipRealStatus>,
+}
+
+impl VipStatus {
+    /// How many of its reals take new flows.
+    pub fn usable_reals(&self) -> usize {
+        self.reals.iter().filter(|real| real.is_usable()).count()
+    }
+
+    /// Packets that came in for it.
+    pub fn packets(&self) -> u64 {
+        self.sent.packets + self.dropped
+    }
 }
 
 /// A connection table.
@@ -113,6 +134,8 @@ pub struct MapsMemory {
 pub struct Status {
     /// The instance's name.
     pub instance: String,
+    /// Whether all is well.
+    pub health: Health,
     /// The interfaces.
     pub interfaces: BTreeMap<String, InterfaceStatus>,
     /// The programs on them.
@@ -133,8 +156,9 @@ impl Balancer {
     /// Reads everything that `lbctl status` shows, with [`Self::table_status`].
     pub fn status(&self) -> Result<Status> {
         let stats = self.stats()?;
-        Ok(Status {
+        let mut report = Status {
             instance: self.instance().name().to_owned(),
+            health: Health::default(),
             interfaces: self.interfaces()?,
             chain: chain::list(self.instance())?,
             vips: vips(&self.table()?, &stats),
@@ -142,7 +166,9 @@ impl Balancer {
             flood_guards: self.flood_guards()?,
             memory: self.memory()?,
             stats,
-        })
+        };
+        report.health = Health::read(self, &report)?;
+        Ok(report)
     }
 
     fn interfaces(&self) -> Result<BTreeMap<String, InterfaceStatus>> {
@@ -162,7 +188,12 @@ impl Balancer {
 
     /// The VIPs, their reals, and what these get.
     pub fn vips(&self) -> Result<Vec<VipStatus>> {
-        Ok(vips(&self.table()?, &self.stats()?))
+        self.vips_with(&self.stats()?)
+    }
+
+    /// The same, with counters that have been read already.
+    pub fn vips_with(&self, stats: &Stats) -> Result<Vec<VipStatus>> {
+        Ok(vips(&self.table()?, stats))
     }
 
     /// How full the connection tables are. All of them are read for that: a million entries take about ten

@@ -30,6 +30,13 @@ pub struct RealSpec {
     pub state: RealState,
 }
 
+impl RealSpec {
+    /// Whether it takes new flows.
+    pub(crate) fn is_usable(self) -> bool {
+        self.state == RealState::Up && self.weight != 0
+    }
+}
+
 /// A VIP's properties and reals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VipSpec {
@@ -95,7 +102,7 @@ impl VipSpec {
     pub(crate) fn members(&self) -> Vec<Member> {
         self.reals
             .iter()
-            .filter(|(_, real)| real.state == RealState::Up && real.weight != 0)
+            .filter(|(_, real)| real.is_usable())
             .map(|(address, real)| Member { address: *address, weight: real.weight })
             .collect()
     }

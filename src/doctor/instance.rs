@@ -9,6 +9,7 @@ use crate::balancer::Balancer;
 use crate::balancer::TableCpus;
 use crate::cpus::cpu_list;
 use crate::error::Result;
+use crate::health::Misses;
 use crate::status::Status;
 
 /// Facts of a running balancer.
@@ -17,12 +18,8 @@ pub(super) struct Running {
     /// Whether the chain leads to the program that is pinned.
     pub(super) in_place: bool,
     pub(super) cpus: TableCpus,
-    /// The fullest part of the connection tables, flows and room for them; `None`: there is none.
-    pub(super) fullest: Option<(u32, u32)>,
-    /// Packets whose flow was in a table.
-    pub(super) hits: u64,
-    /// TCP packets within a connection that no table had.
-    pub(super) missed: u64,
+    /// `None`: there is no connection table.
+    pub(super) misses: Option<Misses>,
     /// New flows that were not remembered, and the limit that kept them out.
     pub(super) not_remembered: u64,
     pub(super) limit: Option<u32>,
@@ -37,21 +34,10 @@ impl Running {
         cpus: TableCpus,
         reapply: &str,
     ) -> Result<Self> {
-        let event = |name| {
-            let events = &status.stats.table;
-            events.iter().find(|(event, _)| *event == name).map_or(0, |(_, count)| *count)
-        };
-        // The one that all other CPUs share is a stopgap.
-        let own = status.tables.iter().filter(|table| table.cpu.is_some());
-        let parts = own
-            .flat_map(|table| [(table.used_ipv4, table.entries), (table.used_ipv6, table.entries)]);
         Ok(Self {
             in_place: balancer.is_in_place()?,
             cpus,
-            fullest: parts
-                .max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1)),
-            hits: event("hit"),
-            missed: event("miss_tcp"),
+            misses: Misses::of(&status.tables, &status.stats),
             not_remembered: status.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
             limit: status.flood_guards.iter().find_map(|guard| guard.limit),
             reapply: reapply.to_owned(),
@@ -123,20 +109,16 @@ pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
     ))
 }
 
-/// A table that is full is nothing by itself: flows that have ended stay until others need their place. One
-/// that is full while packets within connections find none has lost what they need.
 fn table_too_small(running: &Running) -> Option<Answer> {
-    let (used, room) = running.fullest?;
-    let (hits, missed) = (running.hits, running.missed);
-    let full = u64::from(used) * 10 >= u64::from(room) * 9;
-    // Some are to be expected: connections from before the balancer, or from another one.
-    if !full || missed * 100 <= hits {
+    let misses = running.misses?;
+    if !misses.hurt() {
         return Some(Answer::Well);
     }
+    let Misses { used, entries, hits, missed } = misses;
     Some(Answer::hurts(
         Severity::Warning,
         format!(
-            "a connection table is full ({used} of {room} flows), and {missed} TCP packets found theirs in \
+            "a connection table is full ({used} of {entries} flows), and {missed} TCP packets found theirs in \
                  none, beside {hits} that did"
         ),
         "flows in use are forgotten; when the set of reals changes, they move and break",
@@ -174,10 +156,8 @@ mod tests {
 
     #[test]
     fn a_table_is_too_small_if_it_is_full_and_flows_are_missed() {
-        let with = |used, room, hits, missed| Running {
-            fullest: Some((used, room)),
-            hits,
-            missed,
+        let with = |used, entries, hits, missed| Running {
+            misses: Some(Misses { used, entries, hits, missed }),
             ..Running::default()
         };
         assert!(found(table_too_small(&with(900, 1000, 10_000, 101))));

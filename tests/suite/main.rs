@@ -29,6 +29,7 @@ mod prometheus;
 mod quickstart;
 mod serve;
 mod serve_beside;
+mod status;
 mod survive;
 mod tables;
 mod trace;

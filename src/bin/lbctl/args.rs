@@ -98,8 +98,14 @@ pub(crate) enum Command {
     Down,
     /// Print the running state as a config file
     Save,
-    /// Show interfaces, chain, VIPs, reals and connection-table fill
-    Status,
+    /// Is it well? What to do where it is not; interfaces, chain, the busiest VIPs, tables, memory
+    ///
+    /// The reals of VIPs: lbctl real list. What on the host would hurt: lbctl doctor.
+    Status {
+        /// All VIPs, the connection table and flood guard of each CPU, and all of the memory
+        #[arg(long)]
+        all: bool,
+    },
     /// List, add and delete VIPs
     #[command(subcommand)]
     Vip(VipCommand),

@@ -9,6 +9,8 @@ pub(crate) mod plan;
 pub(crate) mod real;
 pub(crate) mod serve;
 pub(crate) mod state;
+pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod trace;
 pub(crate) mod vip;

@@ -86,9 +86,16 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
                 real.state.to_string(),
                 real.weight.to_string(),
                 output::percent(real.share),
+                real.sent.packets.to_string(),
+                real.sent.bytes.to_string(),
             ]
         })
     });
-    output::table(["VIP", "REAL", "STATE", "WEIGHT", "SHARE"], &[3, 4], rows)?;
+    output::table(
+        ["VIP", "REAL", "STATE", "WEIGHT", "SHARE", "PACKETS", "BYTES"],
+        &[3, 4, 5, 6],
+        rows,
+    )?;
+    output::line("(a real's packets and bytes are those of all its VIPs)")?;
     Ok(())
 }

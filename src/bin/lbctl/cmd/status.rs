@@ -1,0 +1,216 @@
+//! `lbctl status`
+
+use std::cmp::Reverse;
+
+use l4lb::Balancer;
+use l4lb::FloodGuard;
+use l4lb::GatewayAddress;
+use l4lb::Health;
+use l4lb::Instance;
+use l4lb::InterfaceStatus;
+use l4lb::MapsMemory;
+use l4lb::Stats;
+use l4lb::Status;
+use l4lb::TableStatus;
+use l4lb::Verdict;
+use l4lb::VipStatus;
+
+use crate::Exit;
+use crate::Result;
+use crate::cmd::chain;
+use crate::output;
+
+/// VIPs that are shown unless all are asked for.
+const BUSIEST: usize = 15;
+
+pub(crate) fn status(instance: &Instance, all: bool, json: bool) -> Result {
+    let status = Balancer::open(instance)?.status()?;
+    if json {
+        output::json(&status)?;
+        return Ok(Exit::Done);
+    }
+    output::text(verdict(&status.instance, &status.health))?;
+    output::line("")?;
+    output::table(
+        ["INTERFACE", "MODE", "GATEWAY", "MTU"],
+        &[3],
+        status.interfaces.iter().map(|(name, interface)| {
+            let mode =
+                interface.mode.map_or_else(|| "NOT ATTACHED".to_owned(), |mode| mode.to_string());
+            [name.clone(), mode, gateway(interface), interface.mtu.to_string()]
+        }),
+    )?;
+    output::line("")?;
+    chain::print(&status.chain)?;
+    output::line("")?;
+    print_vips(&status.vips, if all { usize::MAX } else { BUSIEST })?;
+    output::line("")?;
+    output::line(total(&status.stats))?;
+    if all {
+        print_all(&status)?;
+    } else {
+        output::line(flows(&status.tables))?;
+        output::line(flood_guards(&status.flood_guards))?;
+        output::line(memory(&status.memory))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn verdict(instance: &str, health: &Health) -> String {
+    if health.well {
+        return format!("instance {instance}: well (of its host: lbctl doctor)\n");
+    }
+    let count = match health.findings.len() {
+        1 => "1 thing".to_owned(),
+        count => format!("{count} things"),
+    };
+    let mut text = format!("instance {instance}: NOT WELL, {count} (of its host: lbctl doctor)\n");
+    for finding in &health.findings {
+        text += &format!("- {}: {}\n", finding.what, finding.mend);
+    }
+    text
+}
+
+fn gateway(interface: &InterfaceStatus) -> String {
+    match (interface.config.gateway_mac, interface.config.gateway) {
+        (Some(_), _) => interface.mac.to_string(),
+        (None, Some(GatewayAddress::Address(address))) => format!("{address} at {}", interface.mac),
+        (None, _) => format!("auto, at {}", interface.mac),
+    }
+}
+
+fn print_vips(vips: &[VipStatus], most: usize) -> Result<()> {
+    let all: u64 = vips.iter().map(VipStatus::packets).sum();
+    let mut busiest: Vec<_> = vips.iter().collect();
+    busiest.sort_by_key(|vip| Reverse(vip.packets()));
+    let rows = busiest.iter().take(most).map(|vip| {
+        [
+            vip.vip.to_string(),
+            format!("{}/{}", vip.usable_reals(), vip.reals.len()),
+            output::percent(share(vip.packets(), all)),
+            vip.packets().to_string(),
+            vip.dropped.to_string(),
+        ]
+    });
+    output::table(["VIP", "USABLE REALS", "SHARE", "PACKETS", "DROPPED"], &[1, 2, 3, 4], rows)?;
+    if let more @ 1.. = busiest.len().saturating_sub(most) {
+        output::line(format!("… and {more} more: --all"))?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+fn total(stats: &Stats) -> String {
+    let of = |verdict: Verdict| {
+        let reasons = stats.reasons.iter().filter(|reason| reason.verdict == verdict);
+        let packets: u64 = reasons.map(|reason| reason.count.packets).sum();
+        format!("{verdict} {packets}")
+    };
+    format!(
+        "packets      {} in, {}: {}",
+        stats.total.packets,
+        output::bytes(stats.total.bytes),
+        [Verdict::Tx, Verdict::Drop, Verdict::Pass].map(of).join(", "),
+    )
+}
+
+/// How many flows there are in all tables, and how full the fullest is.
+fn flows(tables: &[TableStatus]) -> String {
+    let sum = |of: fn(&TableStatus) -> u32| tables.iter().map(|t| u64::from(of(t))).sum::<u64>();
+    let most = |table: &TableStatus| table.used_ipv4.max(table.used_ipv6);
+    let fullest = tables
+        .iter()
+        .map(|table| share(most(table).into(), table.entries.into()))
+        .fold(0.0, f64::max);
+    format!(
+        "flows        IPv4 {}, IPv6 {}; room for {}; fullest table {}",
+        sum(|table| table.used_ipv4),
+        sum(|table| table.used_ipv6),
+        sum(|table| table.entries),
+        output::percent(fullest)
+    )
+}
+
+fn flood_guards(guards: &[FloodGuard]) -> String {
+    let limiting: Vec<_> =
+        guards.iter().filter(|guard| guard.limiting).map(|guard| guard.cpu.to_string()).collect();
+    let state = if limiting.is_empty() {
+        "quiet".to_owned()
+    } else {
+        format!("LIMITING on CPU {}", limiting.join(","))
+    };
+    let limit = guards.iter().find_map(|guard| guard.limit);
+    let limit = limit.map_or_else(|| "?".to_owned(), |limit| limit.to_string());
+    let not_remembered: u64 = guards.iter().map(|guard| guard.not_remembered).sum();
+    format!(
+        "flood guard  {state}; {limit} new flows a second and CPU; {not_remembered} not remembered"
+    )
+}
+
+fn sums(memory: &[MapsMemory]) -> (u64, Option<u64>) {
+    let planned = memory.iter().map(|maps| maps.planned).sum();
+    (planned, memory.iter().map(|maps| maps.kernel).sum())
+}
+
+fn memory(memory: &[MapsMemory]) -> String {
+    let (planned, kernel) = sums(memory);
+    let kernel = kernel.map_or_else(String::new, |kernel| {
+        format!(", {} by the kernel's count", output::bytes(kernel))
+    });
+    format!("memory       {} planned{kernel}", output::bytes(planned))
+}
+
+fn print_all(status: &Status) -> Result<()> {
+    output::line("")?;
+    output::table(
+        ["CONNECTION TABLE", "ENTRIES", "IPV4", "", "IPV6", ""],
+        &[1, 2, 3, 4, 5],
+        status.tables.iter().map(|table| {
+            let percent = |used: u32| output::percent(share(used.into(), table.entries.into()));
+            [
+                table.cpu.map_or_else(|| "other CPUs".to_owned(), |cpu| format!("CPU {cpu}")),
+                table.entries.to_string(),
+                table.used_ipv4.to_string(),
+                percent(table.used_ipv4),
+                table.used_ipv6.to_string(),
+                percent(table.used_ipv6),
+            ]
+        }),
+    )?;
+    output::line("")?;
+    output::table(
+        ["FLOOD GUARD", "NEW FLOWS", "LIMIT", "STATE", "NOT REMEMBERED"],
+        &[1, 2, 4],
+        status.flood_guards.iter().map(|guard| {
+            [
+                format!("CPU {}", guard.cpu),
+                guard.new_flows.to_string(),
+                guard.limit.map_or_else(|| "?".to_owned(), |limit| limit.to_string()),
+                if guard.limiting { "LIMITING" } else { "quiet" }.to_owned(),
+                guard.not_remembered.to_string(),
+            ]
+        }),
+    )?;
+    output::line(
+        "(new flows: within this second; above the limit they are balanced, not remembered)",
+    )?;
+    output::line("")?;
+    let (planned, kernel) = sums(&status.memory);
+    let total = MapsMemory { maps: "total", planned, kernel };
+    output::table(
+        ["MEMORY", "PLANNED", "KERNEL"],
+        &[1, 2],
+        status.memory.iter().chain([&total]).map(|maps| {
+            let kernel = maps.kernel.map_or_else(|| "-".to_owned(), output::bytes);
+            [maps.maps.to_owned(), output::bytes(maps.planned), kernel]
+        }),
+    )?;
+    if kernel.is_none() {
+        output::line("(kernels before 6.4 do not count all that a map takes)")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `lbctl status` says whether it is well, and what to do where it is not.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::Host;
+use crate::common::Rig;
+use crate::common::UPLINK;
+use crate::common::config;
+use crate::common::http_get;
+use crate::common::json;
+use crate::common::server;
+use crate::common::vip;
+use crate::common::wait_until;
+
+/// The problems that `lbctl status --json` has.
+#[track_caller]
+fn problems(status: &Value) -> Vec<&str> {
+    let findings = status["health"]["findings"].as_array().expect("findings");
+    let problems: Vec<_> =
+        findings.iter().map(|finding| finding["problem"].as_str().expect("a name")).collect();
+    assert_eq!(status["health"]["well"], problems.is_empty(), "{status}");
+    problems
+}
+
+#[test]
+fn a_usual_case_is_well_and_fits_a_screen() {
+    let host = Host::new();
+    host.ns.shell(
+        "ip link add second mtu 1600 type veth peer name nobody2 mtu 1600
+         ip link set second up; ip link set nobody2 up",
+    );
+    let vips: String = ["tcp://10.200.1.1:80", "tcp://10.200.1.1:443", "udp://[fc00:1::2]:443"]
+        .map(|name| vip(name, &["10.0.0.1", "10.0.0.2, state = \"drain\"", "10.0.0.3, weight = 0"]))
+        .concat();
+    let second = Host::INTERFACE.replace(UPLINK, "second");
+    host.lbctl().apply(&format!("{second}{}", Host::config(&vips)));
+
+    let status = host.lbctl().ok(&["status"]).stdout;
+    assert!(status.starts_with("instance default: well (of its host: lbctl doctor)\n"), "{status}");
+    assert!(status.lines().count() <= 24, "{status}");
+    assert!(status.lines().all(|line| line.chars().count() <= 80), "{status}");
+    assert!(
+        status.contains("udp://[fc00:1::2]:443           1/3  0.00 %        0        0"),
+        "{status}"
+    );
+    assert!(problems(&json(&host.lbctl().ok(&["status", "--json"]))).is_empty());
+}
+
+#[test]
+fn each_thing_that_is_wrong_comes_with_what_to_do() {
+    let host = Host::new();
+    let a = "tcp://10.200.1.1:80";
+    host.lbctl().apply(&Host::config(&vip(a, &["10.0.0.1"])));
+    host.lbctl().ok(&["real", "drain", a, "10.0.0.1"]);
+    let status = host.lbctl().ok(&["status"]).stdout;
+    assert!(status.starts_with("instance default: NOT WELL, 1 thing "), "{status}");
+    let line = format!(
+        "\n- no real takes new flows of {a}: lbctl real list {a}, then real up, weight or add\n"
+    );
+    assert!(status.contains(&line), "{status}");
+
+    host.ns.shell("ip link del uplink");
+    let status = host.lbctl().ok(&["status"]).stdout;
+    assert!(status.starts_with("instance default: NOT WELL, 2 things "), "{status}");
+    let line =
+        "\n- interface uplink: no program of this instance is attached: lbctl apply -f FILE\n";
+    assert!(status.contains(line), "{status}");
+    let status = json(&host.lbctl().ok(&["status", "--json"]));
+    assert_eq!(problems(&status), ["unready", "no-usable-real"]);
+    assert_eq!(status["health"]["findings"][0]["why"]["not-attached"], UPLINK);
+}
+
+#[test]
+fn a_gateway_that_is_gone() {
+    let rig = Rig::new(1);
+    let a = "tcp://10.200.1.1:80";
+    rig.lbctl().apply(&config(&vip(a, &["10.0.0.1"])));
+    http_get(rig.client(), server(a), "/").expect("the VIP answers");
+    assert!(problems(&json(&rig.lbctl().ok(&["status", "--json"]))).is_empty());
+    let status = rig.lbctl().ok(&["status"]).stdout;
+    assert!(status.contains("1/1  100.00 %"), "{status}");
+
+    rig.topology.balancer.ns.shell(&format!("ip neigh flush dev {UPLINK}"));
+    let gone = || {
+        let status = json(&rig.lbctl().ok(&["status", "--json"]));
+        problems(&status) == ["unready"]
+            && status["health"]["findings"][0]["why"]["gateway-unresolved"]["interface"] == UPLINK
+    };
+    assert!(wait_until(Duration::from_secs(5), gone), "{}", rig.lbctl().ok(&["status"]));
+}
+
+#[test]
+fn generic_mode_that_was_not_asked_for() {
+    let host = Host::new();
+    let vips = vip("tcp://10.200.1.1:80", &["10.0.0.1"]);
+    // Frames of that length are more than veth's driver has room for in native mode.
+    host.ns.shell("ip link add long mtu 9000 type veth peer name other mtu 9000; ip link set long up; ip link set other up");
+    let of = |mode: &str| {
+        let config = Host::config(&vips).replace(UPLINK, "long");
+        host.lbctl().apply(&config.replace("\"native\"", mode));
+        json(&host.lbctl().ok(&["status", "--json"]))
+    };
+    let auto = of("\"auto\"");
+    assert_eq!(problems(&auto), ["generic-mode"]);
+    assert_eq!(auto["health"]["findings"][0]["interface"], "long");
+    assert!(problems(&of("\"generic\"")).is_empty(), "as it was asked for");
+}
+
+#[test]
+fn many_vips_are_cut_to_the_busiest() {
+    let host = Host::new();
+    let name = |n: usize| format!("tcp://10.200.1.{n}:80");
+    let vips: String = (1..=40).map(|n| vip(&name(n), &["10.0.0.1"])).collect();
+    host.lbctl().apply(&Host::config(&vips));
+    let vips = |status: &str| status.lines().filter(|line| line.starts_with("tcp://")).count();
+    let status = host.lbctl().ok(&["status"]).stdout;
+    assert_eq!(vips(&status), 15, "{status}");
+    assert!(status.contains("\n… and 25 more: --all\n"), "{status}");
+    let all = host.lbctl().ok(&["status", "--all"]).stdout;
+    assert_eq!(vips(&all), 40, "{all}");
+    assert!(all.contains("\nCPU 0 ") && all.contains("\ntotal "), "{all}");
+}
