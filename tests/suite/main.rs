@@ -29,6 +29,7 @@ mod prometheus;
 mod quickstart;
 mod serve;
 mod serve_beside;
+mod stats;
 mod status;
 mod survive;
 mod tables;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -113,7 +114,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Real(RealCommand),
     /// Show the counters of the packet path
-    Stats,
+    Stats(StatsArgs),
     /// Capture packets: tcpdump for what XDP programs handle
     Dump(Box<Dump>),
     /// List, find, delete and count the flows in the connection tables
@@ -138,6 +139,28 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Show rates per second instead, every so often [default: 1 second]; with --json an object a line
+    ///
+    /// What there was nothing of is left out.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+    /// End after so many times
+    #[arg(long, value_name = "N", requires = "watch",
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub(crate) count: Option<u64>,
+}
+
+/// Seconds from one reading of the counters to the next.
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=86400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "it is a number of seconds, 0.1 to 86400".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod args;
 mod cmd;
 mod http;
+mod numbers;
 mod output;
 
 use std::io;
@@ -132,7 +133,7 @@ fn run(cli: &Cli) -> Result {
         Command::Down => cmd::state::down(&instance),
         Command::Save => cmd::state::save(&instance, global.json),
         Command::Status { all } => cmd::status::status(&instance, *all, global.json),
-        Command::Stats => cmd::stats::stats(&instance, global.json),
+        Command::Stats(stats) => cmd::stats::stats(&instance, stats, global.json),
         Command::Flows(command) => cmd::flows::run(&instance, command, global.json),
         Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
         Command::Real(command) => cmd::real::run(&instance, command, global.json),

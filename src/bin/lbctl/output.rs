@@ -47,6 +47,19 @@ pub(crate) fn table<const N: usize>(
     numeric: &[usize],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> io::Result<()> {
+    let mut out = buffered();
+    for row in table_lines(header, numeric, rows) {
+        writeln!(out, "{row}")?;
+    }
+    out.flush()
+}
+
+/// The lines of a [`table`].
+pub(crate) fn table_lines<const N: usize>(
+    header: [&str; N],
+    numeric: &[usize],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for row in rows {
@@ -60,11 +73,7 @@ pub(crate) fn table<const N: usize>(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut out = buffered();
-    for row in table.lines() {
-        writeln!(out, "{}", row.trim_end())?;
-    }
-    out.flush()
+    table.lines().map(|row| row.trim_end().to_owned()).collect()
 }
 
 /// Rows before the widths of the columns are settled.

@@ -1,14 +1,20 @@
 //! `lbctl stats`
 
+mod watch;
+
 use l4lb::Balancer;
 use l4lb::Instance;
 use l4lb::Stats;
 
 use crate::Exit;
 use crate::Result;
+use crate::args::StatsArgs;
 use crate::output;
 
-pub(crate) fn stats(instance: &Instance, json: bool) -> Result {
+pub(crate) fn stats(instance: &Instance, args: &StatsArgs, json: bool) -> Result {
+    if let Some(interval) = args.watch {
+        return watch::watch(instance, interval, args.count, json);
+    }
     let stats = Balancer::open(instance)?.stats()?;
     if json {
         output::json(&stats)?;
