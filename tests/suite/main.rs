@@ -33,5 +33,6 @@ mod stats;
 mod status;
 mod survive;
 mod tables;
+mod top;
 mod trace;
 mod traffic;

@@ -115,6 +115,12 @@ pub(crate) enum Command {
     Real(RealCommand),
     /// Show the counters of the packet path
     Stats(StatsArgs),
+    /// Watch VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
+    Top {
+        /// From one reading of the counters to the next
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        interval: Duration,
+    },
     /// Capture packets: tcpdump for what XDP programs handle
     Dump(Box<Dump>),
     /// List, find, delete and count the flows in the connection tables

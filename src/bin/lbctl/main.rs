@@ -134,6 +134,7 @@ fn run(cli: &Cli) -> Result {
         Command::Save => cmd::state::save(&instance, global.json),
         Command::Status { all } => cmd::status::status(&instance, *all, global.json),
         Command::Stats(stats) => cmd::stats::stats(&instance, stats, global.json),
+        Command::Top { interval } => cmd::top::top(&instance, *interval, global.json),
         Command::Flows(command) => cmd::flows::run(&instance, command, global.json),
         Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
         Command::Real(command) => cmd::real::run(&instance, command, global.json),

@@ -145,7 +145,7 @@ fn run(capture: &mut Capture, output: &mut Output, args: &Dump, interrupted: &At
 
 /// Set at the first SIGINT or SIGTERM. A second one ends the process at once, should it wait for a reader who
 /// does not read: what it has in the kernel goes with it.
-fn interruption() -> io::Result<Arc<AtomicBool>> {
+pub(crate) fn interruption() -> io::Result<Arc<AtomicBool>> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     // Every thread but the one that waits leaves them alone.
     signals.thread_block()?;

@@ -12,5 +12,6 @@ pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod test;
+pub(crate) mod top;
 pub(crate) mod trace;
 pub(crate) mod vip;

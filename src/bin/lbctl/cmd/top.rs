@@ -1,0 +1,84 @@
+//! `lbctl top`
+
+mod app;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::io;
+use std::io::IsTerminal as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use l4lb::Balancer;
+use l4lb::Instance;
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event;
+use ratatui::crossterm::event::Event;
+use ratatui::crossterm::event::KeyEventKind;
+
+use self::app::App;
+use self::app::Sample;
+use crate::Exit;
+use crate::Failure;
+use crate::Result;
+use crate::cmd::dump::interruption;
+
+/// How long a signal may have to wait.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) fn top(instance: &Instance, interval: Duration, json: bool) -> Result {
+    if json || !io::stdout().is_terminal() {
+        return Err(Failure::Usage(
+            "top needs a terminal on standard output; for programs: 'lbctl stats --watch --json'"
+                .to_owned(),
+        ));
+    }
+    let mut app = App::new(instance.name());
+    app.sample(Ok(read(instance)?));
+    let interrupted = interruption()?;
+    // Also restores the terminal should there be a panic.
+    let mut terminal = ratatui::try_init()?;
+    let ended =
+        run(&mut terminal, &mut app, instance, interval, || interrupted.load(Ordering::Relaxed));
+    ratatui::try_restore()?;
+    ended?;
+    Ok(Exit::Done)
+}
+
+fn run(
+    terminal: &mut DefaultTerminal,
+    app: &mut App,
+    instance: &Instance,
+    interval: Duration,
+    interrupted: impl Fn() -> bool,
+) -> io::Result<()> {
+    let mut due = Instant::now() + interval;
+    terminal.draw(|frame| view::draw(frame, app))?;
+    while !interrupted() {
+        let left = due.saturating_duration_since(Instant::now());
+        if event::poll(left.min(PAUSE))? {
+            match event::read()? {
+                Event::Key(key) if key.kind != KeyEventKind::Release && app.key(key).is_break() => {
+                    break;
+                }
+                _ => {}
+            }
+        } else if left.is_zero() {
+            // An instance that is taken down may come back.
+            app.sample(read(instance).map_err(|error| error.to_string()));
+            due = Instant::now() + interval;
+        } else {
+            continue;
+        }
+        terminal.draw(|frame| view::draw(frame, app))?;
+    }
+    Ok(())
+}
+
+fn read(instance: &Instance) -> l4lb::Result<Sample> {
+    let balancer = Balancer::open(instance)?;
+    let (at, stats) = (Instant::now(), balancer.stats()?);
+    Ok(Sample { at, vips: balancer.vips_with(&stats)?, stats })
+}

@@ -1,0 +1,194 @@
+//! What `lbctl top` knows and has selected. Asks nobody, draws nothing.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use l4lb::Rate;
+use l4lb::Rates;
+use l4lb::Stats;
+use l4lb::Vip;
+use l4lb::VipRate;
+use l4lb::VipRealStatus;
+use l4lb::VipStatus;
+use ratatui::crossterm::event::KeyCode;
+use ratatui::crossterm::event::KeyEvent;
+use ratatui::crossterm::event::KeyModifiers;
+
+/// Intervals that sparklines go back at most.
+pub(super) const HISTORY: usize = 60;
+
+/// Rows that a page is.
+const PAGE: isize = 10;
+
+/// A reading.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) at: Instant,
+    pub(super) stats: Stats,
+    pub(super) vips: Vec<VipStatus>,
+}
+
+/// The state of the view.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) instance: String,
+    /// Why the last reading failed.
+    pub(super) failure: Option<String>,
+    pub(super) rates: Rates,
+    last: Option<Sample>,
+    /// Packets per second, the newest last.
+    history: BTreeMap<Vip, VecDeque<u64>>,
+    /// Rows move with the rates, the selection stays with what it is on.
+    vip: Option<Vip>,
+    real: Option<IpAddr>,
+    inside: bool,
+    /// Whether the selection was made by a key; before, it is the busiest.
+    chosen: bool,
+}
+
+impl App {
+    pub(super) fn new(instance: &str) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            failure: None,
+            rates: Rates::default(),
+            last: None,
+            history: BTreeMap::new(),
+            vip: None,
+            real: None,
+            inside: false,
+            chosen: false,
+        }
+    }
+
+    /// Takes a reading, or why there is none.
+    pub(super) fn sample(&mut self, sample: Result<Sample, String>) {
+        let sample = match sample {
+            Ok(sample) => sample,
+            Err(failure) => {
+                self.failure = Some(failure);
+                self.rates = Rates::default();
+                return;
+            }
+        };
+        self.failure = None;
+        if let Some(last) = &self.last {
+            self.rates =
+                Rates::between(&last.stats, &sample.stats, sample.at.duration_since(last.at));
+            self.history.retain(|vip, _| sample.stats.vips.contains_key(vip));
+            for VipStatus { vip, .. } in &sample.vips {
+                let history = self.history.entry(*vip).or_default();
+                if history.len() == HISTORY {
+                    history.pop_front();
+                }
+                let packets = self.rates.vips.get(vip).map_or(0.0, VipRate::packets);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "whole packets will do, and rates are never negative"
+                )]
+                history.push_back(packets.round() as u64);
+            }
+        }
+        self.last = Some(sample);
+        if !self.chosen || self.selected_vip().is_none() {
+            self.inside = false;
+            self.vip = self.vips().first().map(|vip| vip.vip);
+        }
+        if self.selected_real().is_none() {
+            self.real = self.reals().first().map(|real| real.address);
+        }
+    }
+
+    /// The VIPs, the busiest first.
+    pub(super) fn vips(&self) -> Vec<&VipStatus> {
+        let mut vips: Vec<_> = self.last.iter().flat_map(|sample| &sample.vips).collect();
+        let packets = |vip: &VipStatus| self.vip_rate(vip.vip).packets();
+        vips.sort_by(|a, b| packets(b).total_cmp(&packets(a)));
+        vips
+    }
+
+    /// The reals of the VIP that is shown, the busiest first.
+    pub(super) fn reals(&self) -> Vec<&VipRealStatus> {
+        let vip = self.shown_vip();
+        let mut reals: Vec<_> = vip.into_iter().flat_map(|vip| &vip.reals).collect();
+        let packets = |real: &VipRealStatus| self.real_rate(real.address).packets;
+        reals.sort_by(|a, b| packets(b).total_cmp(&packets(a)));
+        reals
+    }
+
+    /// The VIP whose reals are shown.
+    pub(super) fn shown_vip(&self) -> Option<&VipStatus> {
+        let vip = self.vip.filter(|_| self.inside)?;
+        self.last.as_ref()?.vips.iter().find(|status| status.vip == vip)
+    }
+
+    /// Its place in [`Self::vips`].
+    pub(super) fn selected_vip(&self) -> Option<usize> {
+        let vip = self.vip?;
+        self.vips().iter().position(|status| status.vip == vip)
+    }
+
+    /// Its place in [`Self::reals`].
+    pub(super) fn selected_real(&self) -> Option<usize> {
+        let real = self.real?;
+        self.reals().iter().position(|status| status.address == real)
+    }
+
+    pub(super) fn vip_rate(&self, vip: Vip) -> VipRate {
+        self.rates.vips.get(&vip).copied().unwrap_or_default()
+    }
+
+    pub(super) fn real_rate(&self, real: IpAddr) -> Rate {
+        self.rates.reals.get(&real).copied().unwrap_or_default()
+    }
+
+    /// The packets per second of the last intervals, the newest last.
+    pub(super) fn history(&self, vip: Vip, most: usize) -> Vec<u64> {
+        let Some(history) = self.history.get(&vip) else { return Vec::new() };
+        history.iter().skip(history.len().saturating_sub(most)).copied().collect()
+    }
+
+    /// What a key does; `Break`: it ends the program.
+    pub(super) fn key(&mut self, key: KeyEvent) -> ControlFlow<()> {
+        match key.code {
+            KeyCode::Char('q') => return ControlFlow::Break(()),
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                return ControlFlow::Break(());
+            }
+            KeyCode::Up | KeyCode::Char('k') => self.go(-1),
+            KeyCode::Down | KeyCode::Char('j') => self.go(1),
+            KeyCode::PageUp => self.go(-PAGE),
+            KeyCode::PageDown => self.go(PAGE),
+            KeyCode::Home => self.go(isize::MIN),
+            KeyCode::End => self.go(isize::MAX),
+            KeyCode::Enter | KeyCode::Right if !self.inside && self.vip.is_some() => {
+                self.inside = true;
+                self.chosen = true;
+                self.real = self.reals().first().map(|real| real.address);
+            }
+            KeyCode::Esc | KeyCode::Left | KeyCode::Backspace => self.inside = false,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn go(&mut self, rows: isize) {
+        self.chosen = true;
+        let to = |selected: Option<usize>, count: usize| {
+            selected.unwrap_or_default().saturating_add_signed(rows).min(count.saturating_sub(1))
+        };
+        if self.inside {
+            let reals = self.reals();
+            let real = reals.get(to(self.selected_real(), reals.len()));
+            self.real = real.map(|real| real.address);
+        } else {
+            let vips = self.vips();
+            let vip = vips.get(to(self.selected_vip(), vips.len()));
+            self.vip = vip.map(|vip| vip.vip);
+        }
+    }
+}

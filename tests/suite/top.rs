@@ -1,0 +1,131 @@
+//! `lbctl top` on a terminal: what it shows, and how it leaves the terminal behind.
+
+use std::fs::File;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use nix::pty::Winsize;
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::sys::termios::LocalFlags;
+use nix::sys::termios::tcgetattr;
+use nix::unistd::Pid;
+
+use crate::common::Host;
+use crate::common::vip;
+use crate::common::wait_until;
+
+const VIP: &str = "tcp://10.200.1.1:80";
+const SOON: Duration = Duration::from_secs(10);
+
+/// What a program writes to leave the alternate screen.
+const LEAVES: &str = "\x1b[?1049l";
+
+/// `lbctl top` on a terminal of 80×24. It is killed when it is dropped.
+struct Top {
+    child: Child,
+    keys: File,
+    terminal: OwnedFd,
+    output: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Top {
+    fn start(host: &Host) -> Self {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).expect("a terminal");
+        let end = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
+        let child = host
+            .ns
+            .command(env!("CARGO_BIN_EXE_lbctl"))
+            .args(["--bpffs", host.bpffs.text(), "top", "--interval", "0.2"])
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .expect("starts");
+        let keys = File::from(pty.master);
+        let mut screen = keys.try_clone().expect("a descriptor");
+        let output = Arc::<Mutex<Vec<u8>>>::default();
+        let filled = Arc::clone(&output);
+        // Ends with the last descriptor of the other end.
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = screen.read(&mut buffer) {
+                filled.lock().expect("nobody panics").extend(&buffer[..length]);
+            }
+        });
+        Self { child, keys, terminal: pty.slave, output }
+    }
+
+    fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().expect("nobody panics")).into_owned()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        assert!(wait_until(SOON, || self.output().contains(text)), "{text}: {:?}", self.output());
+    }
+
+    fn is_raw(&self) -> bool {
+        let modes = tcgetattr(&self.terminal).expect("a terminal has modes");
+        !modes.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO)
+    }
+
+    #[track_caller]
+    fn ends_well(mut self) {
+        let ended = wait_until(SOON, || self.child.try_wait().expect("wait").is_some());
+        assert!(ended, "it goes on: {:?}", self.output());
+        assert_eq!(self.child.wait().expect("wait").code(), Some(0), "{:?}", self.output());
+        self.wait_for(LEAVES);
+        assert!(!self.is_raw(), "the terminal is as it was");
+    }
+}
+
+impl Drop for Top {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn host() -> Host {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.1", "10.0.0.2, state = \"drain\""])));
+    host
+}
+
+#[test]
+fn keys_go_into_a_vip_and_out_of_the_program() {
+    let host = host();
+    let mut top = Top::start(&host);
+    top.wait_for(VIP);
+    assert!(top.is_raw() && !top.output().contains(LEAVES));
+    top.keys.write_all(b"\r").expect("a key");
+    top.wait_for("drain");
+    top.keys.write_all(b"q").expect("a key");
+    top.ends_well();
+}
+
+#[test]
+fn sigterm_leaves_the_terminal_as_it_was() {
+    let host = host();
+    let top = Top::start(&host);
+    top.wait_for(VIP);
+    kill(Pid::from_raw(top.child.id().cast_signed()), Signal::SIGTERM).expect("a signal");
+    top.ends_well();
+}
+
+#[test]
+fn without_a_terminal_it_says_so() {
+    let output = host().lbctl().exits(2, &["top"]);
+    assert!(output.stderr.starts_with("error: top needs a terminal"), "{output}");
+    assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{output}");
+}
