@@ -66,7 +66,7 @@ fn verdict(instance: &str, health: &Health) -> String {
     };
     let mut text = format!("instance {instance}: NOT WELL, {count} (of its host: lbctl doctor)\n");
     for finding in &health.findings {
-        text += &format!("- {}: {}\n", finding.what, finding.mend);
+        text.extend(["- ", &finding.what, ": ", &finding.mend, "\n"]);
     }
     text
 }

@@ -25,9 +25,9 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
         let packets = thousands * seconds * 1000;
         Count { packets, bytes: packets * 125 }
     };
-    let states = [RealState::Up, RealState::Drain, RealState::Down];
+    let of_reals = [RealState::Up, RealState::Drain, RealState::Down];
     let names = (1..=vips).map(|n| (n, format!("tcp://10.200.1.{n}:80").parse().expect("a VIP")));
-    let reals = || (1..).zip(states).map(|(n, state)| (n, [10, 0, 0, n].into(), state));
+    let reals = || (1..).zip(of_reals).map(|(n, state)| (n, [10, 0, 0, n].into(), state));
     let vips: Vec<_> = names
         .map(|(n, vip)| VipStatus {
             vip,

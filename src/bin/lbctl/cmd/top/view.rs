@@ -41,9 +41,9 @@ pub(super) fn draw(frame: &mut Frame, app: &App) {
     .areas(frame.area());
     frame.render_widget(header(app), head);
     if app.shown_vip().is_some() {
-        reals(frame, app, main)
+        reals(frame, app, main);
     } else {
-        vips(frame, app, main)
+        vips(frame, app, main);
     }
     if panels != 0 {
         let [left, right] =
