@@ -97,7 +97,7 @@ const FACILITIES: &[Known] = &[
         "all memory of a map in fdinfo",
         KERNEL_COUNTS_ALL,
         Proof::Version,
-        "'lbctl status' shows it beside the plan",
+        "'lbctl status --all' shows it beside the plan",
     ),
 ];
 
