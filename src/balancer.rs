@@ -118,7 +118,11 @@ impl Balancer {
     pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
-        make_plan(instance, config, OnUnresolved::Fail)
+        let mut plan = make_plan(instance, config, OnUnresolved::Fail)?;
+        if let Err(error) = refuse_foreign_programs(instance, &plan.steps.interfaces(), None) {
+            plan.warnings.push(error.to_string());
+        }
+        Ok(plan)
     }
 
     /// Loads, attaches and programs until the kernel matches the configuration.

@@ -38,6 +38,7 @@ use nix::sys::statfs::statfs;
 use crate::abi::consts;
 use crate::attach;
 use crate::balancer;
+use crate::capture;
 pub(crate) use crate::chain::adopt::Attaching;
 pub(crate) use crate::chain::adopt::refuse_foreign_programs;
 pub use crate::chain::error::ChainError;
@@ -92,6 +93,31 @@ fn check_slot(slot: u32, what: &'static str) -> Result<()> {
     Err(ChainError::NoSlot { slot, what }.into())
 }
 
+/// A program that never hands on must not be in front of the balancer, be that there or still to come, or of
+/// decapsulation.
+fn refuse_end_before_own(chain: Option<&Chain>, name: &str, slot: u32) -> Result<()> {
+    for (own, home) in [(balancer::PROGRAM, Some(consts::SLOT_BALANCER)), (decap::PROGRAM, None)] {
+        let running = chain.map(|chain| chain.slot_of(own)).transpose()?.flatten();
+        if let Some(own_slot) = running.or(home).filter(|own_slot| slot < *own_slot) {
+            let (name, own) = (name.to_owned(), own.to_owned());
+            return Err(ChainError::EndsBefore { name, slot, own, own_slot }.into());
+        }
+    }
+    Ok(())
+}
+
+/// One of our programs must not be behind a program that never hands on.
+fn refuse_behind_end(chain: &Chain, own: &str, own_slot: u32) -> Result<()> {
+    let mut names = chain.names()?;
+    for (slot, filled) in (0..own_slot).zip(chain.filled()?) {
+        if let Some(filled) = filled.filter(|filled| filled.place.is_none()) {
+            let name = names.remove(&filled.id).unwrap_or_else(|| "a program".to_owned());
+            return Err(ChainError::EndsBefore { name, slot, own: own.to_owned(), own_slot }.into());
+        }
+    }
+    Ok(())
+}
+
 fn check_name(name: &str) -> Result<()> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.len() > 64
@@ -100,7 +126,9 @@ fn check_name(name: &str) -> Result<()> {
     {
         return Err(ChainError::Name(name.to_owned()).into());
     }
-    if name == attach::ROOT || own_slot(name).is_some() {
+    // The folder of its maps would be where one of ours is pinned.
+    let maps = [&balancer::MAPS[..], &decap::MAPS, &capture::MAPS, &["chain", "chain_next"]];
+    if name == attach::ROOT || own_slot(name).is_some() || maps.concat().contains(&name) {
         return Err(ChainError::OwnName(name.to_owned()).into());
     }
     Ok(())
@@ -340,6 +368,7 @@ pub fn remove(instance: &Instance, which: &Which) -> Result<String> {
     let command = match name.as_str() {
         balancer::PROGRAM => Some("lbctl down"),
         decap::PROGRAM => Some("lbctl decap detach"),
+        XDPDUMP => return Err(ChainError::Capture(name).into()),
         _ => None,
     };
     if let Some(command) = command {
@@ -386,6 +415,11 @@ pub fn relocate(instance: &Instance, which: &Which, slot: u32) -> Result<SlotSta
     }
     if from != slot {
         chain.refuse_taken(slot, &name)?;
+        if own_slot(&name).is_some() {
+            refuse_behind_end(&chain, &name, slot)?;
+        } else if chain.place_in(from)?.is_none() {
+            refuse_end_before_own(Some(&chain), &name, slot)?;
+        }
         let program = chain.program(&name)?;
         let copy = if chain.is_beside(from, slot)? {
             None

@@ -34,7 +34,7 @@ use crate::stats::Count;
 pub(crate) const PROGRAM: &str = "decap";
 
 /// The pins of its maps.
-const MAPS: [&str; 3] = ["decap_addresses", "decap_owners", "decap_states"];
+pub(crate) const MAPS: [&str; 3] = ["decap_addresses", "decap_owners", "decap_states"];
 
 /// Outer destinations, for the packet path. The value means nothing.
 type Addresses = Map<abi::decap_addr, u32>;

@@ -94,6 +94,8 @@ pub struct Trace {
     /// The frame, as hexadecimal digits in JSON.
     #[serde(serialize_with = "hex::serde::serialize")]
     pub frame: Vec<u8>,
+    /// The programs of the chain that see the packet before the balancer does, and are not asked.
+    pub in_front: Vec<String>,
     /// What becomes of it. CPUs may differ, as each has a connection table of its own; those that remember
     /// the flow come first.
     pub outcomes: Vec<TraceOutcome>,
@@ -120,7 +122,8 @@ impl Balancer {
     /// Where a frame of at least 14 bytes would go that comes in by an interface, or by the first one that
     /// the balancer serves. Changes nothing, and packets do not notice.
     ///
-    /// What other programs of the chain would do in front of the balancer is not asked.
+    /// What other programs of the chain would do in front of the balancer is not asked; [`Trace::in_front`] names
+    /// them.
     pub fn trace(&self, interface: Option<&str>, frame: &[u8]) -> Result<Trace> {
         let (interface, ifindex) = self.trace_interface(interface)?;
         let knobs = running_knobs(self.instance())?.ok_or_else(|| Error::NotRunning {
@@ -158,7 +161,9 @@ impl Balancer {
             }
         }
         outcomes.sort_by_key(|outcome| !outcome.table.contains(&"hit"));
-        Ok(Trace { interface, frame: frame.to_owned(), outcomes })
+        let chain = crate::chain::list(self.instance())?.into_iter().map(|program| program.name);
+        let in_front = chain.take_while(|name| name != crate::balancer::PROGRAM).collect();
+        Ok(Trace { interface, frame: frame.to_owned(), in_front, outcomes })
     }
 
     fn trace_interface(&self, asked: Option<&str>) -> Result<(String, u32)> {

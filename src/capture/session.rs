@@ -255,6 +255,10 @@ impl Capture {
                     return Ok(false);
                 }
             }
+            // It may have gone without those that share the chain with it.
+            if self.options.at.exit() && !self.instance.program(balancer::PROGRAM).exists() {
+                return Ok(false);
+            }
             let chain = Chain::open(&self.instance)?;
             Ok(!self.options.at.entry() || chain.in_place(consts::SLOT_XDPDUMP, places::PROGRAM)?)
         };

@@ -12,6 +12,7 @@ use crate::chain::ChainError;
 use crate::chain::OWN;
 use crate::chain::check_slot;
 use crate::chain::place;
+use crate::chain::refuse_end_before_own;
 use crate::chain::slots;
 use crate::config::XdpMode;
 use crate::error::Result;
@@ -69,6 +70,8 @@ fn find(
         if OWN.iter().any(|(_, own)| *own == slot) {
             return Err(refused(format!("slot {slot} is kept for a program of l4lb")).into());
         }
+        let chain = Chain::open_existing(instance)?;
+        refuse_end_before_own(chain.as_ref(), &foreign.name, slot)?;
         found = Some(foreign);
     }
     Ok(found)

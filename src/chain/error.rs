@@ -84,8 +84,24 @@ pub enum ChainError {
     },
 
     /// Captures stay where they are.
-    #[error("'{0}' stays in slot {slot}: captures see packets before all others", slot = consts::SLOT_XDPDUMP)]
+    #[error("'{0}' stays in slot {slot} until the last capture ends: captures see packets before all others", slot = consts::SLOT_XDPDUMP)]
     Capture(String),
+
+    /// One of our programs would see no packet any more.
+    #[error(
+        "'{name}' never hands on: in slot {slot} it would keep all packets from {own} in slot {own_slot}; give it \
+         a slot behind that"
+    )]
+    EndsBefore {
+        /// The program that ends the chain.
+        name: String,
+        /// Its slot.
+        slot: u32,
+        /// The program behind it.
+        own: String,
+        /// That one's slot.
+        own_slot: u32,
+    },
 
     /// The instance is on no interface.
     #[error("instance '{instance}' is on no interface; give one with --interface")]

@@ -55,6 +55,11 @@ fn by_link_and_without() {
         rig.download(VIP);
         lbctl.ok(&["plan", "-f", path]);
         lbctl.ok(&["apply", "-f", path, "--adopt", "10"]);
+        // Nor does either get past the other later.
+        for [program, slot] in [["10", "4"], ["balancer", "14"]] {
+            let refused = lbctl.exits(1, &["chain", "move", program, slot]);
+            assert!(refused.stderr.contains("never hands on"), "{refused}");
+        }
         let seen = || {
             let map = object.maps().find(|map| map.name() == "theirs.bss").expect("its data");
             super::programs::count(&map)
@@ -136,7 +141,10 @@ fn what_cannot_be_adopted() {
     let held = link(&host.ns, UPLINK, &object);
     refused("0", &["slot 0 is not for programs that are taken over"]);
     refused("8", &["slot 8 is kept for a program of l4lb"]);
+    refused("4", &["never hands on", "keep all packets from balancer in slot 8"]);
     assert!(!host.has_pins("default"));
+    let planned = lbctl.exits(3, &["plan", "-f", path]);
+    assert!(planned.to_string().contains("already runs XDP program 'tracer'"), "{planned}");
     // Its slot has another program.
     host.ns.shell(
         "ip link add second type veth peer name end; ip link set second up; ip link set end up",
@@ -147,7 +155,7 @@ fn what_cannot_be_adopted() {
     let elsewhere = ["--instance", "elsewhere", "chain", "insert", "3"];
     let output = lbctl.exits(
         1,
-        &[&elsewhere[..], &[&other.text(), "--interface", "second", "--adopt", "4"]].concat(),
+        &[&elsewhere[..], &[&other.text(), "--interface", "second", "--adopt", "11"]].concat(),
     );
     assert!(output.stderr.contains("second belongs to instance 'default'"), "{output}");
 

@@ -14,6 +14,7 @@ use super::frames;
 use super::rig;
 use super::send;
 use crate::common::Rig;
+use crate::common::UPLINK;
 use crate::common::wait_until;
 
 /// No capture and nothing of it is left.
@@ -109,6 +110,19 @@ fn when_the_disk_is_full() {
 }
 
 /// The instance is taken down under it.
+#[test]
+fn when_the_balancer_goes() {
+    let rig = rig();
+    let attach = ["decap", "attach", UPLINK, "--address", "10.9.9.9"];
+    rig.lbctl().ok(&attach);
+    let capture = dump(&rig, &["--at", "exit", "udp"]);
+    rig.lbctl().ok(&["down"]);
+    let output = capture.wait(Duration::from_secs(30));
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert!(output.stderr.contains("has no balancer"), "{output}");
+    rig.lbctl().ok(&["decap", "detach"]);
+}
+
 #[test]
 fn when_the_instance_goes() {
     let rig = rig();

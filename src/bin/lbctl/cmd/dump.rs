@@ -87,6 +87,16 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
         }
         Ended::Output(_) | Ended::Asked => Exit::Done,
     };
+    if counts.matched == 0
+        && options.at == Points::Exit
+        && !options.filter.is_empty()
+        && options.inner.is_none()
+    {
+        eprintln!(
+            "hint: nothing matched; of an encapsulated packet the expression sees the outer header, and --inner is \
+             about the packet inside"
+        );
+    }
     eprintln!(
         "{} packets captured, {dropped_by_buffer} dropped by the buffer, {left_out_by_sampling} left out by \
          sampling",
@@ -146,7 +156,7 @@ fn run(capture: &mut Capture, output: &mut Output, args: &Dump, interrupted: &At
 /// Set at the first SIGINT or SIGTERM. A second one ends the process at once, should it wait for a reader who
 /// does not read: what it has in the kernel goes with it.
 pub(crate) fn interruption() -> io::Result<Arc<AtomicBool>> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     // Every thread but the one that waits leaves them alone.
     signals.thread_block()?;
     let interrupted = Arc::<AtomicBool>::default();

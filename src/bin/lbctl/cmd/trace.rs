@@ -39,6 +39,13 @@ pub(crate) fn run(instance: &Instance, args: &TraceArgs, json: bool) -> Result {
 fn render(trace: &Trace) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}, in by {}", describe(&trace.frame), trace.interface);
+    if !trace.in_front.is_empty() {
+        let _ = writeln!(
+            text,
+            "not asked, but in front of the balancer: {}",
+            trace.in_front.join(", ")
+        );
+    }
     for outcome in &trace.outcomes {
         let cpus = outcome.cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         let _ = writeln!(text);
@@ -78,7 +85,7 @@ fn lines(outcome: &TraceOutcome) -> Vec<(&'static str, String)> {
     for name in &outcome.table {
         let help =
             table_events().iter().find(|event| event.name == *name).map_or("", |event| event.help);
-        lines.push(("table", format!("{name}: {help}")));
+        lines.push(("would count", format!("{name}: {help}")));
     }
     if let Some(id) = outcome.server_id {
         lines.push(("server id", id.to_string()));
