@@ -74,17 +74,6 @@ pub enum CaptureError {
         instance: String,
     },
 
-    /// Slot 0 of the chain, from where packets are seen at entry, has another program.
-    #[error(
-        "slot {} of the chain, from where packets are captured at entry, has another program (id {program}); \
-         move it to another slot, or capture with --at exit",
-        consts::SLOT_XDPDUMP
-    )]
-    SlotTaken {
-        /// The kernel's id of the program.
-        program: u32,
-    },
-
     /// All places are taken.
     #[error(
         "{} captures of instance '{instance}' run already, as many as can; end one of them",

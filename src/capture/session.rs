@@ -228,10 +228,6 @@ impl Capture {
         match self.install_again() {
             Ok(()) => {
                 self.lost = None;
-                tracing::info!(
-                    "instance '{}' was set up anew: capturing there",
-                    self.instance.name()
-                );
                 Ok(())
             }
             // It may be about to be set up.
