@@ -167,7 +167,8 @@ impl Leaks {
     }
 }
 
-/// A host with one interface, [`UPLINK`], whose other end nobody listens at: for what needs no traffic.
+/// A host with one interface, [`UPLINK`], for what needs no traffic: at the other end nobody listens, and nobody
+/// speaks, or the programs on it would count what was not sent by the test.
 #[derive(Debug)]
 pub(crate) struct Host {
     /// Where it pins.
@@ -188,6 +189,8 @@ impl Host {
             "ip link add uplink mtu 1600 type veth peer name nobody mtu 1600
              ip addr add 172.31.0.2/24 dev uplink
              ip addr add fc00:31::2/64 dev uplink nodad
+             sysctl -qw net.ipv6.conf.nobody.disable_ipv6=1
+             ip link set nobody arp off
              ip link set uplink up
              ip link set nobody up",
         );
