@@ -44,6 +44,7 @@ pub(crate) use crate::chain::adopt::refuse_foreign_programs;
 pub use crate::chain::error::ChainError;
 pub use crate::chain::list::Origin;
 pub use crate::chain::list::SlotStatus;
+pub use crate::chain::list::interfaces;
 pub use crate::chain::list::list;
 use crate::chain::object::Object;
 use crate::chain::object::Objects;

@@ -1,5 +1,6 @@
 //! What is in the chain.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -7,11 +8,13 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde::Serializer;
 
+use crate::attach;
 use crate::balancer;
 use crate::balancer::Balancer;
 use crate::chain::Chain;
 use crate::chain::ChainError;
 use crate::chain::own_slot;
+use crate::config::XdpMode;
 use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
@@ -90,6 +93,13 @@ pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
         });
     }
     Ok(list)
+}
+
+/// The interfaces that the chain is on, those that the balancer does not serve among them, and in which mode;
+/// `None`: the interface is gone, or runs another program.
+pub fn interfaces(instance: &Instance) -> Result<BTreeMap<String, Option<XdpMode>>> {
+    instance.check_host()?;
+    Ok(attach::links(instance)?.into_iter().map(|(name, link)| (name, link.mode)).collect())
 }
 
 /// The program of this name.

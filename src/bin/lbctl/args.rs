@@ -1,5 +1,6 @@
 //! What can be typed. Only parsing: nothing here asks the system.
 
+mod addresses;
 mod flows;
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::ArgAction;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
@@ -29,11 +31,16 @@ use l4lb::capture::Points;
 use l4lb::chain::Which;
 use l4lb::reasons;
 
+use addresses::address;
+use addresses::endpoint;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
                           VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";
+
+/// The heading of options that every command has.
+const EVERYWHERE: &str = "Options of every command";
 
 /// An XDP layer-4 load balancer
 #[derive(Debug, Parser)]
@@ -48,19 +55,19 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The instance: several can run side by side, on different interfaces
-    #[arg(long, global = true, default_value = DEFAULT_INSTANCE, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, default_value = DEFAULT_INSTANCE, value_name = "NAME")]
     pub(crate) instance: String,
 
     /// Where the bpf filesystem is mounted
-    #[arg(long, global = true, default_value = DEFAULT_BPFFS, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, default_value = DEFAULT_BPFFS, value_name = "PATH")]
     pub(crate) bpffs: PathBuf,
 
     /// Mount the bpf filesystem if it is not mounted
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) mount_bpffs: bool,
 
     /// Print JSON, for programs
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 }
 
@@ -178,7 +185,7 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) real: bool,
     /// A VIP that the real serves [default: the addresses of its loopback interface]
-    #[arg(long = "vip", value_name = "ADDRESS", requires = "real")]
+    #[arg(long = "vip", value_name = "ADDRESS", requires = "real", value_parser = address)]
     pub(crate) vips: Vec<IpAddr>,
 }
 
@@ -244,6 +251,7 @@ pub(crate) enum RealCommand {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
+        #[arg(value_parser = address)]
         real: IpAddr,
         /// Its share, relative to the VIP's other reals
         #[arg(long, default_value_t = 1, value_parser = weight())]
@@ -254,6 +262,7 @@ pub(crate) enum RealCommand {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
+        #[arg(value_parser = address)]
         real: IpAddr,
     },
     /// Change a real's weight
@@ -261,6 +270,7 @@ pub(crate) enum RealCommand {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
+        #[arg(value_parser = address)]
         real: IpAddr,
         /// Its share, relative to the VIP's other reals; 0: no new flows
         #[arg(value_parser = weight())]
@@ -271,6 +281,7 @@ pub(crate) enum RealCommand {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
+        #[arg(value_parser = address)]
         real: IpAddr,
     },
     /// Take a real down: its flows move at once
@@ -278,6 +289,7 @@ pub(crate) enum RealCommand {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
+        #[arg(value_parser = address)]
         real: IpAddr,
     },
     /// Let a real that was drained or down take flows again
@@ -285,6 +297,7 @@ pub(crate) enum RealCommand {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The server's address
+        #[arg(value_parser = address)]
         real: IpAddr,
     },
 }
@@ -296,9 +309,11 @@ pub(crate) struct TraceArgs {
     pub(crate) protocol: Option<Transport>,
 
     /// The client, such as 192.0.2.1:31337 or `[2001:db8::1]:31337`
+    #[arg(value_parser = endpoint)]
     pub(crate) client: Option<SocketAddr>,
 
     /// What it sends to, such as 10.200.1.1:80
+    #[arg(value_parser = endpoint)]
     pub(crate) server: Option<SocketAddr>,
 
     /// Ask about a packet of a capture (pcap or pcapng) instead
@@ -350,7 +365,7 @@ pub(crate) enum DecapCommand {
         /// The interface
         interface: String,
         /// Outer destinations to decapsulate for [default: the interface's own addresses]
-        #[arg(long = "address", value_name = "ADDRESS")]
+        #[arg(long = "address", value_name = "ADDRESS", value_parser = address)]
         addresses: Vec<IpAddr>,
         /// Where the program runs
         #[arg(long = "xdp-mode", value_enum, default_value_t = Mode::Auto)]
@@ -477,14 +492,17 @@ pub(crate) struct Dump {
     /// Which, by the packet inside of an encapsulated one
     #[arg(long, value_name = "EXPRESSION")]
     inner: Option<String>,
-    /// Only what came in by this interface
+    /// Only what came in by this interface; any: by all, as without it
     #[arg(short, long, value_name = "NAME")]
     interface: Option<String>,
+    /// Taken for the sake of habit: addresses and ports are numbers anyway
+    #[arg(short = 'n', action = ArgAction::Count)]
+    _numbers: u8,
     /// At exit: only packets for this VIP; may be repeated
     #[arg(long = "vip", value_name = "VIP")]
     vips: Vec<Vip>,
     /// At exit: only packets sent to this real; may be repeated
-    #[arg(long = "real", value_name = "ADDRESS")]
+    #[arg(long = "real", value_name = "ADDRESS", value_parser = address)]
     reals: Vec<IpAddr>,
     /// At exit: only packets with this verdict; may be repeated
     #[arg(long = "verdict", value_enum, value_name = "VERDICT")]
@@ -529,7 +547,7 @@ impl Dump {
             // Words are joined, as tcpdump has it.
             filter: self.expression.join(" "),
             inner: self.inner.clone(),
-            interface: self.interface.clone(),
+            interface: self.interface.clone().filter(|interface| interface != "any"),
             decision: DecisionFilter {
                 vips: self.vips.iter().copied().collect(),
                 reals: self.reals.iter().copied().collect(),

@@ -9,6 +9,7 @@ mod output;
 use std::io;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::Parser;
 use l4lb::Instance;
 
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::Usage(what)) => {
-            eprintln!("error: {what}; see 'lbctl --help'");
+            eprintln!("error: {what}; see '{} --help'", command_path());
             ExitCode::from(2)
         }
         Err(Failure::Library(error)) => {
@@ -95,12 +96,24 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let message = text.split("\n\n").next().unwrap_or_default();
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = format!("see '{} --help'", command_path());
     if message.starts_with("error:") {
-        eprintln!("{message}; see 'lbctl --help'");
+        eprintln!("{message}; {help}");
     } else {
-        eprintln!("error: a command is missing; see 'lbctl --help'");
+        eprintln!("error: a command is missing; {help}");
     }
     ExitCode::from(2)
+}
+
+/// The command that was typed, as far as there is such a one: `lbctl flows find`.
+fn command_path() -> String {
+    let (mut command, mut path) = (Cli::command(), Cli::command().get_name().to_owned());
+    for word in std::env::args_os().skip(1) {
+        let Some(subcommand) = command.find_subcommand(&word).cloned() else { continue };
+        path = format!("{path} {}", subcommand.get_name());
+        command = subcommand;
+    }
+    path
 }
 
 /// Warnings to standard error, one line each; more with `RUST_LOG`.

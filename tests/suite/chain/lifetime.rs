@@ -115,4 +115,8 @@ fn what_list_says() {
         lines[2].contains("balancer") && lines[2].ends_with(|last: char| last.is_ascii_digit()),
         "{table}"
     );
+    // Also where the balancer serves nothing.
+    lbctl.ok(&["down"]);
+    let table = lbctl.ok(&["chain", "list"]).stdout;
+    assert_eq!(table.lines().last(), Some("on uplink (native)"), "{table}");
 }

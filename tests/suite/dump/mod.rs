@@ -209,7 +209,8 @@ fn interface_cpu_snaplen_and_sample() {
     let file = tempfile::NamedTempFile::new().expect("make a file");
     let path = file.path().to_str().expect("printable");
     let cut = dump(&rig, &["-i", UPLINK, "-s", "20", "-w", path, "udp"]);
-    let sampled = dump(&rig, &["--sample", "1/4", "udp"]);
+    // As one is used to from tcpdump.
+    let sampled = dump(&rig, &["-nn", "-i", "any", "--sample", "1/4", "udp"]);
     let on_0 = dump(&rig, &["--cpu", "0", "udp"]);
     let last = (nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN))
         .expect("sysconf")

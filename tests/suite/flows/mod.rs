@@ -339,7 +339,13 @@ fn wrong_usage() {
     says(2, &["list", "--client-port", "0"], "0 is not in 1..=65535");
     says(2, &["count", "--by", "port"], "possible values: vip, real, cpu, state");
     says(2, &["find", "icmp", "192.0.2.1:1", "10.200.1.1:80"], "the protocol is tcp or udp");
-    says(2, &["find", "tcp", "192.0.2.1", "10.200.1.1:80"], "'192.0.2.1' for '<CLIENT:PORT>'");
+    says(
+        2,
+        &["find", "tcp", "192.0.2.1", "10.200.1.1:80"],
+        "'<CLIENT:PORT>': write it like 192.0.2.1:31337",
+    );
+    says(2, &["list", "--real", "10.0.0"], "write it like 192.0.2.1");
+    says(2, &["count", "--nothing"], "see 'lbctl flows count --help'");
     says(2, &["find", "tcp", "[2001:db8::1]:1", "10.200.1.1:80"], "not of the same IP version");
     says(1, &["list", "--vip", "tcp://10.200.1.1:81"], "no VIP tcp://10.200.1.1:81;");
     says(1, &["delete", "--vip", "tcp://10.200.1.1:81"], "no VIP tcp://10.200.1.1:81;");

@@ -14,6 +14,10 @@ use l4lb::flows::FlowFilter;
 use l4lb::flows::FlowState;
 use l4lb::flows::GroupBy;
 
+use super::addresses::address;
+use super::addresses::endpoint;
+use super::addresses::prefix;
+
 const AGES: &str = "AGE is how long ago the last packet came (\"idle\"), or for TCP in tables of kind \
 \"lru\" and in the shared one how long ago the entry was made (\"old\"). Set-associative tables tell it to a \
 second or so, start over after 19 hours, and for TCP may tell more on a CPU that sees no new flows.\n\n\
@@ -40,11 +44,12 @@ pub(crate) enum FlowsCommand {
         protocol: Protocol,
         #[arg(
             value_name = "CLIENT:PORT",
+            value_parser = endpoint,
             help = "The client: 192.0.2.1:31337, [2001:db8::1]:31337"
         )]
         client: SocketAddr,
         /// What it sends to: 10.200.1.1:80
-        #[arg(value_name = "VIP:PORT")]
+        #[arg(value_name = "VIP:PORT", value_parser = endpoint)]
         destination: SocketAddr,
     },
     /// Delete the entries that all selectors apply to: these flows move to where the ring says
@@ -76,7 +81,7 @@ pub(crate) struct Selectors {
     #[arg(long)]
     vip: Option<Vip>,
     /// To this real
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     real: Option<IpAddr>,
     /// From clients in this network: an address or a prefix, such as 192.0.2.0/24
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
@@ -172,12 +177,4 @@ fn protocol(text: &str) -> Result<Protocol, &'static str> {
         "udp" => Ok(Protocol::Udp),
         _ => Err("the protocol is tcp or udp"),
     }
-}
-
-fn prefix(text: &str) -> Result<IpNet, &'static str> {
-    let address = || text.parse().ok().map(|address: IpAddr| address.into());
-    text.parse()
-        .ok()
-        .or_else(address)
-        .ok_or("write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1")
 }

@@ -19,7 +19,12 @@ pub(crate) fn run(instance: &Instance, command: &ChainCommand, json: bool) -> Re
     match command {
         ChainCommand::List => {
             let list = chain::list(instance)?;
-            if json { output::json(&list)? } else { print(&list)? }
+            if json {
+                output::json(&list)?;
+            } else {
+                print(&list)?;
+                print_interfaces(instance)?;
+            }
         }
         ChainCommand::Insert { slot, source, name, program, interfaces, mode, adopt } => {
             let options = InsertOptions {
@@ -59,6 +64,20 @@ fn done(program: &SlotStatus, json: bool) -> Result<()> {
 fn local(time: SystemTime) -> Option<String> {
     let time = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system());
     Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+fn print_interfaces(instance: &Instance) -> Result<()> {
+    let interfaces: Vec<_> = chain::interfaces(instance)?
+        .into_iter()
+        .map(|(name, mode)| match mode {
+            Some(mode) => format!("{name} ({mode})"),
+            None => format!("{name} (NOT ATTACHED)"),
+        })
+        .collect();
+    if !interfaces.is_empty() {
+        output::line(format!("on {}", interfaces.join(", ")))?;
+    }
+    Ok(())
 }
 
 /// Prints a chain.

@@ -98,9 +98,10 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
         );
     }
     eprintln!(
-        "{} packets captured, {dropped_by_buffer} dropped by the buffer, {left_out_by_sampling} left out by \
+        "{} packet{} captured, {dropped_by_buffer} dropped by the buffer, {left_out_by_sampling} left out by \
          sampling",
-        output.written
+        output.written,
+        if output.written == 1 { "" } else { "s" },
     );
     Ok(end)
 }
