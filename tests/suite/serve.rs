@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 use std::time::Instant;
 
+use l4lb::netlink::CHECK_INTERVAL;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -377,6 +378,30 @@ fn the_endpoint_moves() {
     drop(taken);
     serve.reload(&listening_at("127.0.0.1:9850"), "INFO reloaded");
     healthy("127.0.0.1:9850");
+    serve.stop();
+}
+
+/// Neither the new address can be had nor the old one any more: it says so, goes on, and listens as soon as it can.
+#[test]
+fn the_endpoint_waits_for_its_address() {
+    let rig = Rig::new(0);
+    let ns = &rig.topology.balancer.ns;
+    ns.shell("ip addr add 10.77.0.1/32 dev lo");
+    let mut serve = Serve::start(rig.lbctl(), &listening_at("10.77.0.1:9847"));
+    ns.shell("ip addr del 10.77.0.1/32 dev lo");
+    let log = serve.reload(&listening_at("10.77.0.2:9847"), "ERROR reloaded, but for the metrics");
+    for address in ["10.77.0.1:9847", "10.77.0.2:9847"] {
+        assert!(log.contains(&format!("(metrics.listen = \"{address}\")")), "{address}: {log}");
+    }
+    ns.shell("ip addr add 10.77.0.2/32 dev lo");
+    let healthy = |listen: &str| matches!(get(ns, listen, "/healthz"), Ok((200, ..)));
+    assert!(
+        wait_until(2 * CHECK_INTERVAL + SOON, || healthy("10.77.0.2:9847")),
+        "{}",
+        serve.running.stderr()
+    );
+    serve.reload(&listening_at("127.0.0.1:9847"), "INFO reloaded");
+    assert!(healthy("127.0.0.1:9847"));
     serve.stop();
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use super::programs::Attached;
 use super::programs::Built;
-use super::programs::link;
+use super::programs::Linked;
 use super::programs::on_interface;
 use crate::common::Host;
 use crate::common::Rig;
@@ -29,7 +29,7 @@ fn by_link_and_without() {
         let lbctl = rig.lbctl();
         let ns = &rig.topology.balancer.ns;
         let object = built.load(0, None);
-        let held = by_link.then(|| link(ns, UPLINK, &object));
+        let held = by_link.then(|| Linked::new(ns, UPLINK, &object));
         let object = if by_link { object } else { Attached::new(ns, UPLINK, object).object };
         let before = on_interface(ns, UPLINK);
         assert!(before.0.is_some());
@@ -121,7 +121,7 @@ fn what_cannot_be_adopted() {
     };
     {
         let object = frags.load(0, None);
-        let _link = link(&host.ns, UPLINK, &object);
+        let _link = Linked::new(&host.ns, UPLINK, &object);
         refused("10", &["program 'tracer' (id ", "cannot be taken into the chain", "xdp.frags"]);
         assert!(!host.has_pins("default"));
     }
@@ -138,7 +138,7 @@ fn what_cannot_be_adopted() {
         assert!(!host.has_pins("default"));
     }
     let object = plain.load(0, None);
-    let held = link(&host.ns, UPLINK, &object);
+    let held = Linked::new(&host.ns, UPLINK, &object);
     refused("0", &["slot 0 is not for programs that are taken over"]);
     refused("8", &["slot 8 is kept for a program of l4lb"]);
     refused("4", &["never hands on", "keep all packets from balancer in slot 8"]);
@@ -163,7 +163,7 @@ fn what_cannot_be_adopted() {
     lbctl.ok(&["chain", "remove", "other"]);
     drop(held);
     host.ns.shell("ip link set uplink mtu 9000; ip link set nobody mtu 9000");
-    let generic = XdpMode::Generic.attach(&host, &plain);
+    let generic = attach_generic(&host, &plain);
     let before = on_interface(&host.ns, UPLINK);
     let output = lbctl.exits(1, &["apply", "-f", path, "--adopt", "10"]);
     assert!(output.stderr.contains("cannot run XDP in native mode"), "{output}");
@@ -172,25 +172,18 @@ fn what_cannot_be_adopted() {
     drop(generic);
 }
 
-/// How somebody else's program is attached.
-enum XdpMode {
-    Generic,
-}
-
-impl XdpMode {
-    fn attach(self, host: &Host, built: &Built) -> libbpf_rs::Object {
-        use std::os::fd::AsFd as _;
-        let object = built.load(0, None);
-        host.ns.run(|| {
-            let index = nix::net::if_::if_nametoindex(UPLINK).expect("the interface").cast_signed();
-            let program = object.progs().next().expect("a program");
-            let Self::Generic = self;
-            libbpf_rs::Xdp::new(program.as_fd())
-                .attach(index, libbpf_rs::XdpFlags::SKB_MODE)
-                .expect("attach a program");
-        });
-        object
-    }
+/// Attaches somebody else's program in generic mode.
+fn attach_generic(host: &Host, built: &Built) -> libbpf_rs::Object {
+    use std::os::fd::AsFd as _;
+    let object = built.load(0, None);
+    host.ns.run(|| {
+        let index = nix::net::if_::if_nametoindex(UPLINK).expect("the interface").cast_signed();
+        let program = object.progs().next().expect("a program");
+        libbpf_rs::Xdp::new(program.as_fd())
+            .attach(index, libbpf_rs::XdpFlags::SKB_MODE)
+            .expect("attach a program");
+    });
+    object
 }
 
 /// Killed at any write: the next command, asked the same, completes it.

@@ -140,13 +140,25 @@ impl Attached {
     }
 }
 
-/// The same by a link, which ends with what this returns.
-pub(crate) fn link(ns: &NetNs, interface: &str, object: &Object) -> libbpf_rs::Link {
-    ns.run(|| {
-        let index = if_nametoindex(interface).expect("the interface").cast_signed();
-        let program = object.progs_mut().next().expect("a program");
-        program.attach_xdp(index).expect("attach a program")
-    })
+/// The same by a link. Dropping it detaches the program.
+pub(crate) struct Linked(libbpf_rs::Link);
+
+impl Linked {
+    pub(crate) fn new(ns: &NetNs, interface: &str, object: &Object) -> Self {
+        ns.run(|| {
+            let index = if_nametoindex(interface).expect("the interface").cast_signed();
+            let program = object.progs_mut().next().expect("a program");
+            Self(program.attach_xdp(index).expect("attach a program"))
+        })
+    }
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        // Closing it would not do: a child that another test forks just now has the descriptor, too, until it
+        // becomes another program.
+        let _ = self.0.detach();
+    }
 }
 
 /// The kernel's id of the program that an interface runs, and that of its link.

@@ -12,6 +12,7 @@ use libbpf_sys::BPF_XDP;
 use libbpf_sys::XDP_FLAGS_SKB_MODE;
 use libbpf_sys::bpf_insn;
 use libbpf_sys::bpf_link_create;
+use libbpf_sys::bpf_link_detach;
 use libbpf_sys::bpf_prog_load;
 use libbpf_sys::bpf_xdp_attach;
 use nix::net::if_::if_nametoindex;
@@ -32,7 +33,7 @@ pub(crate) enum Verdict {
 /// An attached program that says the same about every frame. Dropping it detaches it.
 #[derive(Debug)]
 pub(crate) struct XdpLink {
-    /// Holds the link; nobody else does.
+    /// Holds the link.
     fd: OwnedFd,
 }
 
@@ -49,6 +50,16 @@ impl XdpLink {
         let program = load(verdict)?;
         let fd = ns.open(|| link(&program, interface))?;
         Ok(Self { fd })
+    }
+}
+
+impl Drop for XdpLink {
+    #[expect(unsafe_code, reason = "libbpf's safe wrapper has only links of object files")]
+    fn drop(&mut self) {
+        // Closing it would not do: a child that another test forks just now has the descriptor, too, until it
+        // becomes another program.
+        // SAFETY: the descriptor is open as long as `self` is.
+        unsafe { bpf_link_detach(self.fd.as_raw_fd()) };
     }
 }
 

@@ -85,6 +85,7 @@ async fn run(
             _ = check.tick() => {
                 server.follow().await;
                 server.tidy().await;
+                endpoint.retry(server.config.metrics.listen).await;
             }
         }
     }
@@ -241,32 +242,58 @@ async fn listen(address: SocketAddr) -> l4lb::Result<TcpListener> {
 
 /// The metrics endpoint.
 struct Endpoint {
-    address: SocketAddr,
     answers: Answers,
-    task: JoinHandle<()>,
+    /// Where it listens; `None`: nowhere, as neither the address of the file nor the one before can be had.
+    listening: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
 impl Endpoint {
     fn new(address: SocketAddr, listener: TcpListener, answers: Answers) -> Self {
+        let mut endpoint = Self { answers, listening: None };
+        endpoint.begin(address, listener);
+        endpoint
+    }
+
+    fn begin(&mut self, address: SocketAddr, listener: TcpListener) {
         tracing::info!("metrics at http://{address}/metrics");
-        let task = tokio::spawn(http::serve(listener, answers.clone()));
-        Self { address, answers, task }
+        let task = tokio::spawn(http::serve(listener, self.answers.clone()));
+        self.listening = Some((address, task));
     }
 
     /// Listens elsewhere; where it did, if that fails. Answers that are under way are finished.
     async fn move_to(&mut self, address: SocketAddr) -> l4lb::Result<()> {
-        if address == self.address {
+        let before = self.listening.as_ref().map(|(before, _)| *before);
+        if before == Some(address) {
             return Ok(());
         }
         // First, as a port of one address cannot be listened at when it is that of all.
-        self.task.abort();
-        let _: std::result::Result<(), JoinError> = (&mut self.task).await;
-        let moved = listen(address).await;
-        let (address, listener, result) = match moved {
-            Ok(listener) => (address, listener, Ok(())),
-            Err(error) => (self.address, listen(self.address).await?, Err(error)),
+        if let Some((_, task)) = self.listening.take() {
+            task.abort();
+            let _: std::result::Result<(), JoinError> = task.await;
+        }
+        let error = match listen(address).await {
+            Ok(listener) => {
+                self.begin(address, listener);
+                return Ok(());
+            }
+            Err(error) => error,
         };
-        *self = Self::new(address, listener, self.answers.clone());
-        result
+        if let Some(before) = before {
+            match listen(before).await {
+                Ok(listener) => self.begin(before, listener),
+                Err(error) => tracing::error!("nor where it listened before: {error}"),
+            }
+        }
+        Err(error)
+    }
+
+    /// Listens, if it does nowhere and now can: an address may have come back.
+    async fn retry(&mut self, address: SocketAddr) {
+        if self.listening.is_none() {
+            match listen(address).await {
+                Ok(listener) => self.begin(address, listener),
+                Err(error) => tracing::debug!("{error}"),
+            }
+        }
     }
 }
