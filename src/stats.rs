@@ -15,6 +15,7 @@ use crate::chain::Chain;
 use crate::error::Error;
 use crate::error::Result;
 use crate::host;
+use crate::host::Files;
 use crate::reason::Verdict;
 use crate::reason::reasons;
 use crate::reason::table_events;
@@ -60,9 +61,11 @@ pub struct VipCount {
     /// Sent to reals.
     #[serde(flatten)]
     pub sent: Count,
-    /// Packets that no real got: dropped, or answered because they are too long.
+    /// Dropped. Packets that are answered, as they are too long, are in neither.
     pub dropped: u64,
-    /// Packets that the ring selected a real for.
+    /// Packets sent to reals that the ring selected, as no connection table had their flow: SYNs, those that are sent
+    /// again too, and what comes of flows that were not remembered. None, if the VIP has no connection table, or a
+    /// server id names the real.
     pub new_flows: u64,
 }
 
@@ -99,7 +102,7 @@ pub struct Stats {
     pub vips: BTreeMap<Vip, VipCount>,
     /// By real: what was sent to it for any VIP, since it was added.
     pub reals: BTreeMap<IpAddr, Count>,
-    /// By CPU: those that have a connection table, and others on which something came in.
+    /// By CPU: those that are online, and others on which something came in.
     pub cpus: Vec<CpuCount>,
 }
 
@@ -145,8 +148,8 @@ impl Balancer {
     /// Reads all counters.
     pub fn stats(&self) -> Result<Stats> {
         let mut stats = sum_states(&self.dataplane.cpu_states.get(0)?);
-        let own = self.tables()?.own;
-        stats.cpus.retain(|cpu| cpu.count.packets != 0 || own.contains_key(&cpu.cpu));
+        let online = Files::host().online_cpus()?;
+        stats.cpus.retain(|cpu| cpu.count.packets != 0 || online.contains(&cpu.cpu));
         let vips: HashMap<u32, Vip> =
             self.dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
         let end = vips.keys().max().map_or(0, |id| id + 1);

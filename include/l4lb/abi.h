@@ -225,7 +225,7 @@ struct count {
 
 struct vip_count {
 	struct count sent;
-	__u64 dropped; /* or answered, as too long: what no real got */
+	__u64 dropped;
 	__u64 new_flows;
 };
 

@@ -177,10 +177,8 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 /* Whether the flood guard lets this CPU remember one more flow. Sets cpu->now. */
 static __always_inline int admit_flow(struct cpu_state *cpu)
 {
-	if (second_allows(&cpu->new_flows, coarse_now(cpu), knobs.new_flows_per_second)) {
-		cpu->table[LB_TABLE_inserted]++;
+	if (second_allows(&cpu->new_flows, coarse_now(cpu), knobs.new_flows_per_second))
 		return 1;
-	}
 	cpu->table[LB_TABLE_flood]++;
 	return 0;
 }
@@ -192,6 +190,8 @@ static __always_inline void flow_put(const struct pkt *p, const struct flow_plac
 {
 	struct remembered flow = {.real = p->real, .generation = real->generation};
 
+	if (!known_only)
+		cpu->table[LB_TABLE_inserted]++;
 	if (place->set)
 		sets_put(p, place->set, &place->words, &flow, known_only, cpu);
 	else

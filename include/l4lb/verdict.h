@@ -22,12 +22,12 @@ static __always_inline void count_vip(const struct pkt *p, int reason)
 
 	if (!vip)
 		return;
-	if (reason > LB_TX_icmp_error) {
+	if (reason >= LB_DROP_too_big) {
 		vip->dropped++;
-		return;
+	} else if (reason <= LB_TX_icmp_error) {
+		count(&vip->sent, p);
+		vip->new_flows += p->new_flow;
 	}
-	count(&vip->sent, p);
-	vip->new_flows += p->new_flow;
 }
 
 static __always_inline void count_real(const struct pkt *p)

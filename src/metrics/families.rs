@@ -68,9 +68,9 @@ families! {
     VIP_BYTES: Counter "l4lb_vip_bytes_total" ["vip"]
         "Bytes of a VIP sent to its reals.";
     VIP_DROPPED: Counter "l4lb_vip_dropped_packets_total" ["vip"]
-        "Packets of a VIP that no real got.";
+        "Packets of a VIP that were dropped.";
     VIP_NEW_FLOWS: Counter "l4lb_vip_new_flows_total" ["vip"]
-        "Packets of a VIP that the ring selected a real for.";
+        "Packets of a VIP sent to a real of the ring, as no connection table had their flow; none without tables.";
     VIP_REALS: Gauge "l4lb_vip_reals" ["state", "vip"]
         "Reals of a VIP by their state.";
     VIP_USABLE_REALS: Gauge "l4lb_vip_usable_reals" ["vip"]

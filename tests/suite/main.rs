@@ -7,6 +7,7 @@ mod chain_decap;
 mod checksums;
 mod common;
 mod control;
+mod counters;
 mod differential;
 mod doctor;
 mod dump;

@@ -46,7 +46,8 @@ pub(super) fn balanced(rng: &mut Rng) -> Frame {
     let frame = if v6 { eth().ip6(CLIENT6, VIP6) } else { eth().ip4(CLIENT, VIP) };
     let data: Vec<u8> = (0..rng.usize(..64)).map(|_| rng.u8(..)).collect();
     let frame = if rng.bool() {
-        frame.udp(rng.u16(20_000..), 4433).data(&data)
+        // tcpdump knows what some ports are for, 30490 (SOME/IP) among them, and goes by either.
+        frame.udp(rng.u16(31_300..31_400), 4433).data(&data)
     } else {
         let mut options = Vec::new();
         while options.len() < 24 && rng.bool() {
