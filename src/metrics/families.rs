@@ -75,8 +75,10 @@ families! {
         "Reals of a VIP by their state.";
     VIP_USABLE_REALS: Gauge "l4lb_vip_usable_reals" ["vip"]
         "Reals of a VIP that take new flows: up, and with a weight.";
-    VIP_REAL_WEIGHT: Gauge "l4lb_vip_real_weight" ["vip", "real", "state"]
-        "Weight of a real of a VIP, and its state.";
+    VIP_REAL_WEIGHT: Gauge "l4lb_vip_real_weight" ["vip", "real"]
+        "Weight of a real of a VIP.";
+    VIP_REAL_STATE: Gauge "l4lb_vip_real_state" ["vip", "real", "state"]
+        "The state of a real in a VIP; always 1.";
     VIP_REAL_SHARE: Gauge "l4lb_vip_real_share_ratio" ["vip", "real"]
         "Share of a VIP's ring that a real has, 0 to 1.";
     VIP_RING_DIGEST: Gauge "l4lb_vip_ring_digest" ["vip"]

@@ -155,28 +155,30 @@ impl<'a> Pairs<'a> {
 }
 
 pub(super) fn vips(pairs: &Pairs<'_>) -> Vec<MetricFamily> {
-    let (mut states, mut usable, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut counted, mut usable) = (Vec::new(), Vec::new());
+    let (mut weights, mut states) = (Vec::new(), Vec::new());
     for (vip, _, spec) in &pairs.vips {
         let mut counts = [0; STATES.len()];
         for (label, _, real) in pairs.reals(spec) {
+            weights.push(f::VIP_REAL_WEIGHT.series([vip, label], real.weight.into()));
             for (count, (state, name)) in counts.iter_mut().zip(STATES) {
                 if real.state == state {
                     *count += 1;
-                    let labels = [vip, label, name];
-                    weights.push(f::VIP_REAL_WEIGHT.series(labels, real.weight.into()));
+                    states.push(f::VIP_REAL_STATE.series([vip, label, name], 1.0));
                 }
             }
         }
         let counts = counts.into_iter().zip(STATES);
-        states.extend(
+        counted.extend(
             counts.map(|(count, (_, name))| f::VIP_REALS.series([name, vip], number(count))),
         );
         usable.push(f::VIP_USABLE_REALS.series([vip], number(spec.members().len() as u64)));
     }
     vec![
-        f::VIP_REALS.with(states),
+        f::VIP_REALS.with(counted),
         f::VIP_USABLE_REALS.with(usable),
         f::VIP_REAL_WEIGHT.with(weights),
+        f::VIP_REAL_STATE.with(states),
     ]
 }
 

@@ -28,6 +28,7 @@ use crate::common::vip;
 use crate::common::wait_until;
 use crate::endpoint::METRICS;
 use crate::endpoint::get;
+use crate::metrics::OF_SERVE;
 use crate::quickstart::example;
 use crate::serve::Serve;
 
@@ -183,7 +184,7 @@ fn words(text: &str) -> BTreeSet<&str> {
 
 #[track_caller]
 fn all_are_there(what: &str, text: &str) {
-    let known: BTreeSet<_> = families().iter().map(|family| family.name).collect();
+    let known: BTreeSet<_> = families().iter().map(|family| family.name).chain(OF_SERVE).collect();
     let used: BTreeSet<_> =
         words(text).into_iter().filter(|word| word.starts_with("l4lb_")).collect();
     assert!(used.len() > 5, "{what} uses {used:?}");

@@ -301,6 +301,13 @@ fn it_reloads() {
     answers(&rig, OTHER_VIP);
     goes_on(&download, "a reload");
 
+    let reloaded = |success: &str| {
+        let says = format!("\nl4lb_reload_success {success}\n");
+        let page = || get(&rig.topology.balancer.ns, METRICS, "/metrics").expect("metrics").1;
+        // Who asks within a second gets the same answer.
+        assert!(wait_until(SOON, || page().contains(&says)), "no '{says}' in {}", page());
+    };
+    reloaded("1");
     let before = lbctl.ok(&["save"]).stdout;
     let mistake = two_vips().replace("10.0.0.1", "10.0.0.256");
     for (bad, why) in [
@@ -314,7 +321,9 @@ fn it_reloads() {
         assert_eq!(lbctl.ok(&["save"]).stdout, before, "{log}");
     }
     goes_on(&download, "reloads that failed");
+    reloaded("0");
     serve.reload(&one_vip(), "INFO reloaded");
+    reloaded("1");
     assert!(!lbctl.ok(&["save"]).stdout.contains("10.200.1.2"));
     serve.stop();
 }

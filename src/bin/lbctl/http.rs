@@ -59,10 +59,18 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    pub(crate) fn new(instance: &Instance) -> Self {
+    /// Answers about an instance, with metrics of this process beside those of the instance.
+    pub(crate) fn new(
+        instance: &Instance,
+        own: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
+    ) -> Self {
         let registry = Registry::new();
-        if let Err(error) = registry.register(Box::new(Collector::new(instance.clone()))) {
-            tracing::warn!("metrics: {error}");
+        let instances: Box<dyn prometheus::core::Collector> =
+            Box::new(Collector::new(instance.clone()));
+        for collector in own.into_iter().chain([instances]) {
+            if let Err(error) = registry.register(collector) {
+                tracing::warn!("metrics: {error}");
+            }
         }
         let text = move || {
             let text = TextEncoder::new().encode_to_string(&registry.gather());

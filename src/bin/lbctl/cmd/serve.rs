@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use l4lb::ApplyOptions;
 use l4lb::Balancer;
@@ -16,6 +17,9 @@ use l4lb::Plan;
 use l4lb::capture::remove_abandoned;
 use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
+use prometheus::Gauge;
+use prometheus::IntGauge;
+use prometheus::core::Collector;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
@@ -63,7 +67,9 @@ async fn run(
     // If it cannot listen, it changes nothing.
     let listener = listen(config.metrics.listen).await?;
     let mut server = Server::apply(instance, config, options).await?;
-    let answers = Answers::new(instance);
+    let reloads = Reloads::new()?;
+    reloads.count(true);
+    let answers = Answers::new(instance, reloads.collectors());
     let mut endpoint = Endpoint::new(server.config.metrics.listen, listener, answers);
     notify(&[NotifyState::Ready]);
     loop {
@@ -72,7 +78,9 @@ async fn run(
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 notify_reloading();
-                if let Err(error) = server.reload(file).await {
+                let reloaded = server.reload(file).await;
+                reloads.count(reloaded.is_ok());
+                if let Err(error) = reloaded {
                     tracing::error!("not reloaded: {error}");
                 } else if let Err(error) = endpoint.move_to(server.config.metrics.listen).await {
                     tracing::error!("reloaded, but for the metrics: {error}");
@@ -92,6 +100,42 @@ async fn run(
     notify(&[NotifyState::Stopping]);
     tracing::info!("leaving; forwarding needs no process");
     Ok(Exit::Done)
+}
+
+/// Whether the file is what runs.
+struct Reloads {
+    success: IntGauge,
+    timestamp: Gauge,
+}
+
+impl Reloads {
+    fn new() -> l4lb::Result<Self> {
+        let make = || -> prometheus::Result<Self> {
+            Ok(Self {
+                success: IntGauge::new(
+                    "l4lb_reload_success",
+                    "Whether the file was applied when it was last read: 1 or 0.",
+                )?,
+                timestamp: Gauge::new(
+                    "l4lb_reload_success_timestamp_seconds",
+                    "When the file was last applied, in seconds since 1970.",
+                )?,
+            })
+        };
+        make().map_err(|error| host("make metrics")(std::io::Error::other(error)))
+    }
+
+    fn count(&self, success: bool) {
+        self.success.set(success.into());
+        if success {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            self.timestamp.set(now.unwrap_or_default().as_secs_f64());
+        }
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 2] {
+        [Box::new(self.success.clone()), Box::new(self.timestamp.clone())]
+    }
 }
 
 fn host(operation: &'static str) -> impl Fn(std::io::Error) -> l4lb::Error {
