@@ -237,17 +237,22 @@ impl Balancer {
     }
 
     /// Follows what became of the interfaces meanwhile: gateways, MTUs, an interface that was made anew.
-    /// VIPs and reals stay as they are. What was last known of an interface that cannot be followed
-    /// stays, with a warning in the plan.
+    /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
+    /// last known of an interface that cannot be followed stays, with a warning in the plan.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
-        let results: Vec<_> = config.interfaces.iter().map(resolve).collect();
+        let followed = Self::open(instance)?.followed(config)?;
+        let results: Vec<_> = followed.iter().map(resolve).collect();
         let _lock = instance.lock_existing()?;
         let current = Self::open(instance)?;
+        if current.followed(config)? != followed {
+            // Another command was faster, and knows better.
+            return Ok(Plan::default());
+        }
         let interfaces = read_interfaces(instance, &current.dataplane)?;
 
         let mut plan = Plan::default();
         let mut resolved = Vec::new();
-        for (interface, result) in config.interfaces.iter().zip(results) {
+        for (interface, result) in followed.iter().zip(results) {
             let known = result.or_else(|error| {
                 let (last, warning) = last_known(interface, &interfaces, error)?;
                 plan.warnings.push(warning);
@@ -258,7 +263,7 @@ impl Balancer {
                 Err::<_, Error>(error) => plan.warnings.push(error.to_string()),
             }
         }
-        if resolved.len() == config.interfaces.len() {
+        if resolved.len() == followed.len() {
             // Of interfaces that are gone: those here have other numbers.
             let lost = interfaces.values().filter(|running| running.attached.is_none());
             let lost = lost.filter_map(|running| running.entry);
@@ -275,6 +280,19 @@ impl Balancer {
             carry_out(instance, &plan, None, |_| {})?;
         }
         Ok(plan)
+    }
+
+    /// The interfaces of a configuration, as they are set up where they run.
+    fn followed(&self, config: &Config) -> Result<Vec<InterfaceConfig>> {
+        let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
+        let followed = config.interfaces.iter().map(|wanted| {
+            let runs = running(&wanted.name, &interfaces).and_then(|running| running.entry);
+            runs.map_or_else(
+                || wanted.clone(),
+                |entry| plan::interface_config(&wanted.name, &entry),
+            )
+        });
+        Ok(followed.collect())
     }
 
     /// Whether the chain leads to the balancer that is pinned.
@@ -526,6 +544,15 @@ pub(crate) fn check_fit(
     plan_with(&read_snapshot(instance)?, config, interfaces).map(drop)
 }
 
+/// What runs on the interface of this name, or the one that had it before it was renamed.
+fn running<'a>(
+    name: &str,
+    interfaces: &'a BTreeMap<String, RunningInterface>,
+) -> Option<&'a RunningInterface> {
+    let had = || interfaces.values().find(|running| running.pin.as_deref() == Some(name));
+    interfaces.get(name).or_else(had)
+}
+
 /// What is known of an interface that cannot be resolved for now, and a warning that says so; the error, if
 /// nothing is, or only where another gateway was.
 fn last_known(
@@ -533,12 +560,8 @@ fn last_known(
     running: &BTreeMap<String, RunningInterface>,
     error: Error,
 ) -> Result<(ResolvedInterface, String)> {
-    // A name that was changed meanwhile is known as well.
-    let known = |(name, running): &(&String, &RunningInterface)| {
-        running.attached.is_some()
-            && (**name == config.name || running.pin.as_ref() == Some(&config.name))
-    };
-    let Some(entry) = running.iter().find(known).and_then(|(_, running)| running.entry) else {
+    let known = self::running(&config.name, running).filter(|running| running.attached.is_some());
+    let Some(entry) = known.and_then(|running| running.entry) else {
         return Err(error);
     };
     let last = ResolvedInterface {

@@ -606,7 +606,10 @@ fn describe_entry(
     old: &abi::interface,
     wanted: &ResolvedInterface,
 ) {
-    let before = interface_config(name, old);
+    let (before, after) = (interface_config(name, old), interface_config(name, &wanted.entry()));
+    if gateway_key(&before) != gateway_key(&after) {
+        details.push(format!("{} → {}", gateway_key(&before), gateway_key(&after)));
+    }
     if old.mac != wanted.entry().mac {
         details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
     }
@@ -616,8 +619,14 @@ fn describe_entry(
     if before.xdp_mode != wanted.config.xdp_mode {
         details.push(format!("xdp_mode {} → {}", before.xdp_mode, wanted.config.xdp_mode));
     }
-    if details.is_empty() {
-        details.push("gateway is found another way".to_owned());
+}
+
+/// How the gateway is found, as the configuration has it.
+fn gateway_key(interface: &InterfaceConfig) -> String {
+    match (interface.gateway_mac, interface.gateway) {
+        (Some(_), _) => "gateway_mac".to_owned(),
+        (None, Some(GatewayAddress::Address(address))) => format!("gateway = \"{address}\""),
+        (None, _) => "gateway = \"auto\"".to_owned(),
     }
 }
 

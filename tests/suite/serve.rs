@@ -328,6 +328,36 @@ fn it_reloads() {
     serve.stop();
 }
 
+/// Of how an interface is set up by others, as of VIPs and reals, nothing is taken back before a reload.
+#[test]
+fn what_another_command_has_set_up_stays() {
+    let rig = Rig::new(1);
+    let lbctl = rig.lbctl();
+    let ns = &rig.topology.balancer.ns;
+    let mut serve = Serve::start(rig.lbctl(), &one_vip());
+    let mac = serve.interface()["mac"].as_str().expect("a MAC").to_owned();
+    let mode = "xdp_mode = \"native\"\n";
+    let fixed = one_vip().replace(mode, &format!("{mode}gateway_mac = \"{mac}\"\n"));
+    let file = config_file(&fixed);
+
+    let planned = lbctl.exits(3, &["plan", "-f", path(&file)]);
+    assert!(planned.stdout.contains("gateway = \"auto\" → gateway_mac"), "{planned}");
+    lbctl.ok(&["apply", "-f", path(&file)]);
+    ns.shell(&format!("ip link set {UPLINK} mtu 1590"));
+    serve.wait_for("MTU 1600 → 1590", 1);
+    assert!(lbctl.ok(&["save"]).stdout.contains("gateway_mac"), "{}", serve.running.stderr());
+    serve.reload(&one_vip(), "INFO reloaded");
+    assert!(!lbctl.ok(&["save"]).stdout.contains("gateway_mac"));
+    serve.stop();
+
+    // And what differs is told, whatever else does.
+    ns.shell(&format!("ip link set {UPLINK} mtu 1580"));
+    let planned = lbctl.exits(3, &["plan", "-f", path(&file)]);
+    for change in ["gateway = \"auto\" → gateway_mac", "MTU 1590 → 1580"] {
+        assert!(planned.stdout.contains(change), "{planned}");
+    }
+}
+
 #[test]
 fn the_data_plane_does_without_it() {
     let rig = Rig::new(2);
