@@ -69,8 +69,8 @@ pub struct VipRealStatus {
     pub state: RealState,
     /// Its share of new flows, 0 to 1, as the ring has it.
     pub share: f64,
-    /// What was sent to it for any VIP.
-    pub sent: Count,
+    /// What was sent to it, for this VIP and others: the packet path counts reals, not pairs.
+    pub sent_for_all_vips: Count,
 }
 
 impl VipRealStatus {
@@ -294,7 +294,7 @@ fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
             state: real.state,
             share: f64::from(shares.get(address).copied().unwrap_or_default())
                 / f64::from(RING_SIZE),
-            sent: stats.reals.get(address).copied().unwrap_or_default(),
+            sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
         });
         VipStatus { vip: *vip, sent: count.sent, dropped: count.dropped, reals: reals.collect() }
     });

@@ -86,8 +86,8 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
                 real.state.to_string(),
                 real.weight.to_string(),
                 output::percent(real.share),
-                real.sent.packets.to_string(),
-                real.sent.bytes.to_string(),
+                real.sent_for_all_vips.packets.to_string(),
+                real.sent_for_all_vips.bytes.to_string(),
             ]
         })
     });

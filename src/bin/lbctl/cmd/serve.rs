@@ -12,6 +12,7 @@ use l4lb::ApplyOptions;
 use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
+use l4lb::InterfaceAction;
 use l4lb::OnUnresolved;
 use l4lb::Plan;
 use l4lb::capture::remove_abandoned;
@@ -232,6 +233,12 @@ impl Server {
         let followed = spawn_blocking(move || Balancer::follow(&instance, &config));
         match followed.await.map_err(panicked).and_then(|plan| plan) {
             Ok(plan) => {
+                for interface in &plan.interfaces {
+                    if interface.action == InterfaceAction::Attach {
+                        let name = &interface.name;
+                        tracing::warn!("interface {name} did not run the program: attached again");
+                    }
+                }
                 report_changes(&plan);
                 self.report_warnings(plan.warnings);
             }
@@ -257,7 +264,9 @@ impl Server {
             tracing::warn!("{warning}");
         }
         for gone in self.warnings.difference(&warnings) {
-            tracing::info!("no longer: {gone}");
+            // Not what was to be done about it.
+            let what = gone.split_once(';').map_or(gone.as_str(), |(what, _)| what);
+            tracing::info!("no longer: {what}");
         }
         self.warnings = warnings;
     }

@@ -39,7 +39,7 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
                     weight: n.into(),
                     state,
                     share: 0.25,
-                    sent: count(n.into()),
+                    sent_for_all_vips: count(n.into()),
                 })
                 .collect(),
         })
