@@ -60,7 +60,8 @@ fn find(
         if let Some(why) = place::misfit(foreign.open()?.as_fd())? {
             return Err(refused(why).into());
         }
-        if let Some(chain) = Chain::open_existing(instance)? {
+        let chain = Chain::open_existing(instance)?;
+        if let Some(chain) = &chain {
             // An interrupted command may have put it there.
             let there = chain.slots()?.get(slot as usize).copied().flatten();
             if there.is_some_and(|id| id != foreign.id) {
@@ -70,7 +71,6 @@ fn find(
         if OWN.iter().any(|(_, own)| *own == slot) {
             return Err(refused(format!("slot {slot} is kept for a program of l4lb")).into());
         }
-        let chain = Chain::open_existing(instance)?;
         refuse_end_before_own(chain.as_ref(), &foreign.name, slot)?;
         found = Some(foreign);
     }

@@ -75,18 +75,3 @@ fn the_reference_is_that_of_the_code() {
     }
     assert!(made == text, "docs/metrics.md: LB_WRITE_METRICS=1 cargo test --lib metrics");
 }
-
-/// What the reference says of the parts.
-#[test]
-fn the_reference_lists_the_parts() {
-    let text = include_str!("../../docs/metrics.md");
-    let row = text.lines().find(|line| line.starts_with("| `part` |")).unwrap();
-    let source = include_str!("../metrics.rs");
-    let parts: BTreeSet<_> = source
-        .split("scrape.part")
-        .skip(1)
-        .filter_map(|call| call.split_once("(\"")?.1.split('"').next())
-        .collect();
-    let listed: BTreeSet<_> = row.split('`').skip(3).step_by(2).collect();
-    assert_eq!(listed, parts);
-}

@@ -331,7 +331,14 @@ fn every_metric_is_there() {
     });
     drop(statistics);
 
-    assert!(of(&samples, "l4lb_read_success").values().all(|success| *success == 1.0));
+    let parts = of(&samples, "l4lb_read_success");
+    assert!(parts.values().all(|success| *success == 1.0));
+    let row = reference.lines().find(|line| line.starts_with("| `part` |")).expect("the parts");
+    let row: BTreeSet<_> = row.split('`').skip(3).step_by(2).collect();
+    assert_eq!(
+        parts.keys().map(|part| part.split('"').nth(1).expect(part)).collect::<BTreeSet<_>>(),
+        row
+    );
     assert!(samples["l4lb_chain_runs_total"] >= 4.0);
     let seconds = samples["l4lb_chain_run_seconds_total"];
     assert!(seconds > 0.0 && seconds < 1.0, "{seconds}");
