@@ -5,6 +5,7 @@ mod cmd;
 mod http;
 mod numbers;
 mod output;
+mod signals;
 
 use std::io;
 use std::process::ExitCode;

@@ -6,10 +6,8 @@ use std::io;
 use std::io::BufWriter;
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -30,13 +28,12 @@ use l4lb::capture::pcapng::PointCounts;
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
-use nix::sys::signal::SigSet;
-use nix::sys::signal::Signal;
 
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
 use crate::args::Dump;
+use crate::signals::interruption;
 
 /// How long a signal, or a reader that has gone, may go unnoticed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -152,24 +149,6 @@ fn run(capture: &mut Capture, output: &mut Output, args: &Dump, interrupted: &At
             Err(error) => return Ended::Output(error),
         }
     }
-}
-
-/// Set at the first SIGINT or SIGTERM. A second one ends the process at once, should it wait for a reader who
-/// does not read: what it has in the kernel goes with it.
-pub(crate) fn interruption() -> io::Result<Arc<AtomicBool>> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    // Every thread but the one that waits leaves them alone.
-    signals.thread_block()?;
-    let interrupted = Arc::<AtomicBool>::default();
-    let set = Arc::clone(&interrupted);
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        while signals.wait().is_ok() {
-            if set.swap(true, Ordering::Relaxed) {
-                std::process::exit(1);
-            }
-        }
-    })?;
-    Ok(interrupted)
 }
 
 /// Where packets go, and how many went there.

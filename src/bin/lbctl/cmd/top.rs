@@ -23,7 +23,7 @@ use self::app::Sample;
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
-use crate::cmd::dump::interruption;
+use crate::signals::interruption;
 
 /// How long a signal may have to wait.
 const PAUSE: Duration = Duration::from_millis(100);
