@@ -54,4 +54,5 @@ pub use sink::Sink;
 
 pub(crate) use places::DUMP_NEXT;
 pub(crate) use places::MAPS;
+pub(crate) use places::PROGRAM;
 pub(crate) use places::any;

@@ -59,12 +59,9 @@ use crate::netlink;
 use crate::object as own;
 use crate::sys;
 
-/// Name of the pin of what captures run.
-const XDPDUMP: &str = "xdpdump";
-
 /// The programs of this project, and the slots that they go to. Others do not get these places.
 pub(crate) const OWN: [(&str, u32); 3] = [
-    (XDPDUMP, consts::SLOT_XDPDUMP),
+    (capture::PROGRAM, consts::SLOT_XDPDUMP),
     (balancer::PROGRAM, consts::SLOT_BALANCER),
     (decap::PROGRAM, consts::SLOT_DECAP),
 ];
@@ -83,7 +80,7 @@ pub(crate) fn others(instance: &Instance) -> BTreeSet<String> {
 
 /// Whether programs besides this one need the chain. A capture by itself does not.
 pub(crate) fn is_needed_without(instance: &Instance, name: &str) -> bool {
-    slots::programs(instance).iter().any(|other| other != name && other != XDPDUMP)
+    slots::programs(instance).iter().any(|other| other != name && other != capture::PROGRAM)
 }
 
 /// Slots that programs other than captures may have.
@@ -369,7 +366,7 @@ pub fn remove(instance: &Instance, which: &Which) -> Result<String> {
     let command = match name.as_str() {
         balancer::PROGRAM => Some("lbctl down"),
         decap::PROGRAM => Some("lbctl decap detach"),
-        XDPDUMP => return Err(ChainError::Capture(name).into()),
+        capture::PROGRAM => return Err(ChainError::Capture(name).into()),
         _ => None,
     };
     if let Some(command) = command {
@@ -411,7 +408,7 @@ pub fn relocate(instance: &Instance, which: &Which, slot: u32) -> Result<SlotSta
         return Err(ChainError::NoSuchProgram(which.to_string()).into());
     };
     let (chain, name, from) = open(instance, which)?;
-    if name == XDPDUMP {
+    if name == capture::PROGRAM {
         return Err(ChainError::Capture(name).into());
     }
     if from != slot {
