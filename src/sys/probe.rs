@@ -4,8 +4,6 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
-use std::os::fd::FromRawFd;
-use std::os::fd::OwnedFd;
 use std::ptr::null;
 use std::ptr::null_mut;
 
@@ -16,40 +14,14 @@ use nix::errno::Errno;
 
 use super::check;
 use super::percpu_array_read;
+use super::program::Variant;
+use super::program::load_passing;
 use super::size_u32;
 use super::xdp_query;
 
-/// Loads the smallest XDP program.
-fn load(flags: u32) -> io::Result<OwnedFd> {
-    const MOV64_IMM: u8 = 0xb7;
-    const EXIT: u8 = 0x95;
-    let code = [
-        sys::bpf_insn { code: MOV64_IMM, imm: 2, ..Default::default() },
-        sys::bpf_insn { code: EXIT, ..Default::default() },
-    ];
-    let mut opts = sys::bpf_prog_load_opts {
-        sz: size_of::<sys::bpf_prog_load_opts>() as _,
-        prog_flags: flags,
-        ..Default::default()
-    };
-    // SAFETY: the strings end with NUL, `code` has the size that is given, and all live until the call returns.
-    let fd = check(unsafe {
-        sys::bpf_prog_load(
-            sys::BPF_PROG_TYPE_XDP,
-            c"l4lb_probe".as_ptr(),
-            c"Dual BSD/GPL".as_ptr(),
-            code.as_ptr(),
-            code.len() as _,
-            &raw mut opts,
-        )
-    })?;
-    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// Whether the kernel compiles programs to machine code.
 pub(crate) fn jit() -> io::Result<bool> {
-    let program = load(0)?;
+    let program = load_passing(Variant::Xdp)?;
     let mut info = sys::bpf_prog_info::default();
     let mut len = size_u32::<sys::bpf_prog_info>();
     // SAFETY: `info` is writable for `len` bytes.
@@ -61,7 +33,7 @@ pub(crate) fn jit() -> io::Result<bool> {
 
 /// Whether programs can take frames in several pieces.
 pub(crate) fn frags() -> io::Result<bool> {
-    refused_with(Errno::EINVAL, load(sys::BPF_F_XDP_HAS_FRAGS))
+    refused_with(Errno::EINVAL, load_passing(Variant::Frags))
 }
 
 /// Whether XDP programs can call `bpf_xdp_load_bytes`.
