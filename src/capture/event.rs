@@ -1,5 +1,6 @@
 //! From an event of the kernel to a packet.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -23,12 +24,45 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn now() -> Result<Self> {
-        let since = Duration::from_nanos(sys::monotonic_ns()?);
-        Ok(Self { zero: SystemTime::now().checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH) })
+        Ok(Self { zero: *Reading::take()?.zero().start() })
+    }
+
+    /// Follows the wall clock, which may have been set meanwhile.
+    pub(super) fn follow(&mut self) -> Result<()> {
+        *self = self.after(Reading::take()?);
+        Ok(())
+    }
+
+    /// Nothing changes unless the wall clock did: times must not go to and fro with every reading.
+    fn after(self, reading: Reading) -> Self {
+        let zero = reading.zero();
+        if zero.contains(&self.zero) { self } else { Self { zero: *zero.start() } }
     }
 
     fn time(self, ns: u64) -> SystemTime {
         self.zero + Duration::from_nanos(ns)
+    }
+}
+
+/// Both clocks, which cannot be read at once.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    before: Duration,
+    wall: SystemTime,
+    after: Duration,
+}
+
+impl Reading {
+    fn take() -> Result<Self> {
+        let before = Duration::from_nanos(sys::monotonic_ns()?);
+        let wall = SystemTime::now();
+        Ok(Self { before, wall, after: Duration::from_nanos(sys::monotonic_ns()?) })
+    }
+
+    /// When `CLOCK_MONOTONIC` may have been at 0.
+    fn zero(self) -> RangeInclusive<SystemTime> {
+        let ago = |since| self.wall.checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH);
+        ago(self.after)..=ago(self.before)
     }
 }
 
@@ -73,4 +107,43 @@ fn decision(head: &abi::dump_event, names: &mut Names) -> Result<Option<Decision
     let vip = if head.vip == consts::DUMP_NO_VIP { None } else { names.vip(head.vip)? };
     let real = (head.real != 0).then(|| abi::address_of(head.real_addr.word));
     Ok(Some(Decision { reason, vip, real }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// The clock was at `wall` when `CLOCK_MONOTONIC` was between these.
+    fn reading(wall: u64, before: u64, after: u64) -> Reading {
+        Reading { before: seconds(before), wall: NOON + seconds(wall), after: seconds(after) }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_is_followed() {
+        let clock = Clock { zero: NOON };
+        for wall in [50, 200] {
+            let followed = clock.after(reading(wall, 100, 100));
+            assert_eq!(followed.time(101 * 1_000_000_000), NOON + seconds(wall + 1));
+        }
+        // However long it took to read both: it is what it was, or it is not.
+        assert_eq!(clock.after(reading(105, 100, 110)).zero, clock.zero);
+        assert_ne!(clock.after(reading(111, 100, 110)).zero, clock.zero);
+    }
+
+    #[test]
+    fn this_machines_clock_is_its_clock() {
+        let mut clock = Clock::now().expect("a clock");
+        let earliest = SystemTime::now();
+        clock.follow().expect("a clock");
+        let now = clock.time(sys::monotonic_ns().expect("a clock"));
+        // Some time may pass between any two lines.
+        let near = seconds(60);
+        assert!(now > earliest - near && now < SystemTime::now() + near, "{now:?}");
+    }
 }

@@ -175,6 +175,7 @@ impl Capture {
         loop {
             if self.checked.elapsed() >= UPKEEP {
                 self.checked = Instant::now();
+                self.clock.follow()?;
                 if let Err(error) = self.upkeep() {
                     let rest = self.read()?;
                     return if rest.is_empty() { Err(error) } else { Ok(rest) };

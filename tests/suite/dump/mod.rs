@@ -1,5 +1,6 @@
 //! `lbctl dump` on real traffic.
 
+mod clock;
 mod ends;
 mod lives;
 
@@ -110,21 +111,30 @@ fn entry_sees_what_comes_in() {
     assert!(got.len() >= wanted.len() && wanted.len() > 8, "{} of {}", got.len(), wanted.len());
 }
 
-/// The frames of a pcapng file.
-fn frames(mut file: &[u8]) -> Vec<&[u8]> {
-    let word = |bytes: &[u8], at: usize| {
-        u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize
-    };
-    let mut frames = Vec::new();
-    while !file.is_empty() {
-        let length = word(file, 4);
+fn word(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(block[at..at + 4].try_into().expect("4 bytes"))
+}
+
+/// The packets of a pcapng file, as blocks: those that are there as a whole.
+fn packets(mut file: &[u8]) -> Vec<&[u8]> {
+    let mut packets = Vec::new();
+    while file.len() >= 8
+        && let Some((block, rest)) = file.split_at_checked(word(file, 4) as usize)
+    {
         // An enhanced packet block.
-        if word(file, 0) == 6 {
-            frames.push(&file[28..28 + word(file, 20)]);
+        if word(block, 0) == 6 {
+            packets.push(block);
         }
-        file = &file[length..];
+        file = rest;
     }
-    frames
+    packets
+}
+
+/// The frames of a pcapng file.
+#[track_caller]
+fn frames(file: &[u8]) -> Vec<&[u8]> {
+    let packets = packets(file).into_iter();
+    packets.map(|packet| &packet[28..28 + word(packet, 20) as usize]).collect()
 }
 
 /// Encapsulated frames with what was decided about them.
