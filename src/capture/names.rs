@@ -19,8 +19,12 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::sys::ArrayMemory;
 
-/// How long names are not read again for ids that have none.
+/// How long names are not read again, once they were, for ids that have none or while VIPs are added.
 const NOT_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a command may take from the first serial to the last entry. One that takes longer is seen by the
+/// refresh that comes anyway.
+const CHANGE: Duration = Duration::from_secs(1);
 
 /// The names of an instance, as they were when they were read last.
 #[derive(Debug)]
@@ -30,15 +34,38 @@ pub(super) struct Names {
     vips: HashMap<u32, Vip>,
     interfaces: HashMap<u32, String>,
     read: Instant,
+    /// Another one whenever a VIP was added.
+    next_serial: Option<u32>,
+    /// Until when entries may still come that the last change of `next_serial` announced.
+    changing: Instant,
 }
 
 impl Names {
     pub(super) fn read(instance: &Instance, options: &CaptureOptions) -> Result<Self> {
         let dataplane = options.at.exit().then(|| Dataplane::open(instance)).transpose()?;
         let (vips, interfaces) = (HashMap::new(), HashMap::new());
-        let mut names = Self { dataplane, vips, interfaces, read: Instant::now() };
-        names.refresh()?;
+        let now = Instant::now();
+        let mut names =
+            Self { dataplane, vips, interfaces, read: now, next_serial: None, changing: now };
+        names.follow()?;
         Ok(names)
+    }
+
+    /// Reads them again if a VIP was added, which may have the id that another one had until then. Whether it
+    /// did.
+    pub(super) fn follow(&mut self) -> Result<bool> {
+        let Some(dataplane) = &self.dataplane else { return Ok(false) };
+        // Written before the entries of the VIPs that it was raised for.
+        let next_serial = Some(dataplane.control()?.map_or(0, |control| control.next_serial));
+        let now = Instant::now();
+        if next_serial != self.next_serial {
+            self.next_serial = next_serial;
+            self.changing = now + CHANGE;
+        } else if now >= self.changing || self.read.elapsed() <= NOT_AGAIN {
+            return Ok(false);
+        }
+        self.refresh()?;
+        Ok(true)
     }
 
     /// Reads them again.

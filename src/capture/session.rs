@@ -213,6 +213,10 @@ impl Capture {
 
     fn read(&mut self) -> Result<Vec<Packet>> {
         let events = self.reader.read().map_err(buffer_error("read"))?;
+        // Behind the events: whoever is in them is there by now.
+        if self.names.follow()? {
+            self.names.write_wanted(&self.options, &self.wanted)?;
+        }
         event::packets(events, self.clock, &mut self.names)
     }
 

@@ -208,6 +208,25 @@ fn vips_are_followed() {
     assert!(seen && capture.is_running(), "{}", capture.stderr());
 }
 
+/// A VIP that gets the id of another one is never taken for that.
+#[test]
+fn ids_that_are_given_away_again() {
+    let rig = rig();
+    let capture = dump(&rig, &["--at", "exit", "tcp or ip proto 4"]);
+    for round in 1..=4 {
+        // One goes, the other comes, in one command; packets follow at once.
+        let address = format!("10.200.2.{round}");
+        rig.lbctl().apply(&config(&(vip(&format!("tcp://{address}:80"), &["10.0.0.1"]))));
+        let mut syn = eth().ip4("192.0.2.1", &address).tcp(25_000, 80).syn().bytes();
+        syn[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0xb1]);
+        send(&rig, &syn, 2);
+        let (to, called) = (format!(" > {address}.80: "), format!("vip tcp://{address}:80, "));
+        wait_for_lines(&capture, &to, 2);
+        let wrong = |line: &&str| line.contains(&to) && !line.contains(&called);
+        assert_eq!(capture.stdout().lines().find(wrong), None);
+    }
+}
+
 #[test]
 fn interface_cpu_snaplen_and_sample() {
     let rig = rig();
