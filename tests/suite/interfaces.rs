@@ -97,7 +97,7 @@ fn gateways() {
 }
 
 /// A second network at the balancer: `second`, at whose other end is the namespace that this returns.
-fn second_network(topology: &Topology) -> (NetNs, XdpLink) {
+pub(crate) fn second_network(topology: &Topology) -> (NetNs, XdpLink) {
     let edge = NetNs::new();
     topology.balancer.ns.shell(&format!(
         "ip link add second mtu 1600 address 02:00:00:00:00:b2 type veth \
@@ -133,7 +133,7 @@ fn balanced_at_second(edge: &NetNs, vip: &str) -> bool {
     })
 }
 
-fn second_interface() -> &'static str {
+pub(crate) fn second_interface() -> &'static str {
     "[[interfaces]]\nname = \"second\"\nxdp_mode = \"native\"\ngateway = \"172.32.0.254\"\n\n"
 }
 
