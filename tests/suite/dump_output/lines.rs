@@ -6,7 +6,6 @@ use l4lb::capture::Sink as _;
 use l4lb::capture::decode::LineOptions;
 use l4lb::capture::decode::Lines;
 
-use super::installed;
 use super::packet;
 use super::read_by;
 use super::segments::ACK;
@@ -168,9 +167,6 @@ fn forms() -> Vec<(&'static str, Frame, Expected)> {
 
 #[test]
 fn lines_say_what_tcpdump_says() {
-    if !installed("tcpdump") {
-        return;
-    }
     let forms = forms();
     let packets: Vec<Packet> =
         (0..).zip(&forms).map(|(number, (_, frame, _))| packet(number, &frame.bytes())).collect();
@@ -193,9 +189,6 @@ fn lines_say_what_tcpdump_says() {
 /// Well-formed packets with any flags, options and lengths, also inside of one another.
 #[test]
 fn lines_of_random_packets_are_those_of_tcpdump() {
-    if !installed("tcpdump") {
-        return;
-    }
     let seed: u64 = setting("LB_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("LB_TEST_SEED={seed}");
     let mut rng = Rng::with_seed(seed);

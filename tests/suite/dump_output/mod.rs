@@ -1,6 +1,7 @@
 //! What `lbctl dump` prints and writes, beside what tcpdump and tshark make of the same packets.
 
 mod lines;
+mod live;
 mod pcapng;
 mod segments;
 
@@ -20,22 +21,11 @@ use l4lb::capture::Sink as _;
 use l4lb::capture::pcapng::PcapngOptions;
 use l4lb::capture::pcapng::PcapngWriter;
 
-/// Whether a program is there; if not, says what is skipped.
-fn installed(program: &str) -> bool {
-    let found = match Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-    {
-        Ok(_) => true,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => panic!("{program}: {error}"),
-    };
-    if !found {
-        eprintln!("skipped: {program} is not installed, and the test compares with it");
-    }
-    found
+/// Ends the test because a reader could not be started.
+#[track_caller]
+fn missing(program: &str, error: &io::Error) -> ! {
+    let package = if program == "capinfos" { "wireshark-common" } else { program };
+    panic!("{program}, of the package {package}, which 'make setup' installs: {error}");
 }
 
 /// A packet that came in by eth0, `number` seconds and as many nanoseconds after a quarter past three in the night.
@@ -83,7 +73,7 @@ fn read_by(program: &str, arguments: &[&str], file: &[u8]) -> String {
         .args(arguments)
         .stdin(Stdio::from(input))
         .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
+        .unwrap_or_else(|error| missing(program, &error));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()

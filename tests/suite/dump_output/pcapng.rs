@@ -2,17 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
-use std::sync::mpsc;
-use std::sync::mpsc::Receiver;
 use std::thread;
-use std::time::Duration;
 
 use l4lb::Verdict;
 use l4lb::capture::CapturePoint;
@@ -28,16 +21,13 @@ use nix::sched::CloneFlags;
 use nix::sched::unshare;
 
 use super::decision;
-use super::installed;
+use super::missing;
 use super::packet;
 use super::read_by;
 use super::segments::CLIENT;
 use super::segments::VIP;
 use super::written;
 use crate::packets::frame::eth;
-
-/// How long a reader may take for its next line.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn frame() -> Vec<u8> {
     eth().ip4(CLIENT, VIP).udp(31337, 4433).data(&[0; 58]).bytes()
@@ -55,9 +45,6 @@ fn fields(file: &[u8], fields: &[&str]) -> Vec<String> {
 
 #[test]
 fn tshark_reads_interface_time_queue_and_direction() {
-    if !installed("tshark") {
-        return;
-    }
     let entry = Packet { queue: 5, cpu: 3, ..packet(1, &frame()) };
     let exit = Packet {
         at: CapturePoint::Exit,
@@ -80,9 +67,6 @@ fn tshark_reads_interface_time_queue_and_direction() {
 
 #[test]
 fn tshark_reads_every_reason() {
-    if !installed("tshark") {
-        return;
-    }
     let packets: Vec<Packet> = (0..)
         .zip(l4lb::reasons())
         .map(|(number, reason)| {
@@ -105,9 +89,6 @@ fn tshark_reads_every_reason() {
 
 #[test]
 fn tshark_tells_many_interfaces_apart() {
-    if !installed("tshark") {
-        return;
-    }
     let packets: Vec<Packet> = (0..400)
         .map(|number| Packet {
             interface: format!("veth{}", number % 100),
@@ -127,9 +108,6 @@ fn tshark_tells_many_interfaces_apart() {
 /// Both say how long the frame was, and what there is of it.
 #[test]
 fn tshark_and_tcpdump_read_cut_packets() {
-    if !(installed("tshark") && installed("tcpdump")) {
-        return;
-    }
     let mut packet = packet(1, &frame());
     packet.data.truncate(64);
     let options = PcapngOptions { snaplen: 64, filter: Some("udp port 4433".to_owned()) };
@@ -145,91 +123,22 @@ fn tshark_and_tcpdump_read_cut_packets() {
         "02:00:00:00:00:01 > 02:00:00:00:00:02, ethertype IPv4 (0x0800), length 100: \
          192.0.2.1.31337 > 10.200.1.1.4433: UDP, length 58\n"
     );
-    if installed("capinfos") {
-        let directory = tempfile::tempdir().expect("a temporary folder");
-        let path = directory.path().join("file.pcapng");
-        fs::write(&path, &file).expect("the file");
-        let output = Command::new("capinfos").arg(&path).output().expect("capinfos");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        for line in [
-            "Name = eth0@entry",
-            "Filter string = udp port 4433",
-            "Time precision = nanoseconds (9)",
-            "Number of stat entries = 1",
-            concat!("Capture application: l4lb ", env!("CARGO_PKG_VERSION")),
-        ] {
-            let line: Vec<&str> = line.split_whitespace().collect();
-            let found =
-                said.lines().any(|said| said.split_whitespace().collect::<Vec<_>>() == line);
-            assert!(found, "{line:?} is missing:\n{said}");
-        }
-    }
-}
-
-/// A reader at the end of a pipe, whose lines come as they are printed.
-struct Live {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Live {
-    fn new(program: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, lines }
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Each packet is shown before the next one comes.
-#[test]
-fn readers_of_a_pipe_show_packets_as_they_come() {
-    for (program, arguments) in [
-        ("tshark", &["-l", "-r", "-", "-T", "fields", "-e", "frame.comment"][..]),
-        ("tshark", &["-l", "-i", "-", "-T", "fields", "-e", "frame.comment"]),
-        ("tcpdump", &["-l", "-n", "-t", "-r", "-"]),
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let path = directory.path().join("file.pcapng");
+    fs::write(&path, &file).expect("the file");
+    let output = Command::new("capinfos").arg(&path).output();
+    let output = output.unwrap_or_else(|error| missing("capinfos", &error));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for line in [
+        "Name = eth0@entry",
+        "Filter string = udp port 4433",
+        "Time precision = nanoseconds (9)",
+        "Number of stat entries = 1",
+        concat!("Capture application: l4lb ", env!("CARGO_PKG_VERSION")),
     ] {
-        if !installed(program) {
-            continue;
-        }
-        let mut live = Live::new(program, arguments);
-        let pipe = io::BufWriter::new(live.child.stdin.take().expect("a pipe"));
-        let mut file = PcapngWriter::new(pipe, &PcapngOptions::default()).expect("it reads");
-        for cpu in 0..5 {
-            file.packet(&Packet { cpu, ..packet(cpu, &frame()) })
-                .and_then(|()| file.flush())
-                .expect("it reads");
-            let said = live.lines.recv_timeout(PATIENCE);
-            let expected = if program == "tshark" {
-                format!("at=entry cpu={cpu}")
-            } else {
-                "IP 192.0.2.1.31337 > 10.200.1.1.4433: UDP, length 58".to_owned()
-            };
-            assert_eq!(said.as_deref(), Ok(expected.as_str()), "{program} {arguments:?}");
-        }
-        file.finish(&[]).expect("it reads");
-        drop(file);
-        assert!(live.child.wait().expect("a child").success(), "{program} {arguments:?}");
+        let line: Vec<&str> = line.split_whitespace().collect();
+        let found = said.lines().any(|said| said.split_whitespace().collect::<Vec<_>>() == line);
+        assert!(found, "{line:?} is missing:\n{said}");
     }
 }
 
@@ -272,13 +181,11 @@ fn a_full_disk_leaves_whole_packets() {
         let written = fs::read(&path).expect("the file");
         let block = 12 + 20 + long.len().next_multiple_of(4) + 60;
         assert!(written.len() > DISK - 2 * block, "{} of {DISK} bytes are used", written.len());
-        if installed("tshark") {
-            let numbers = fields(&written, &["frame.number"]);
-            assert!(numbers.len() > DISK / (block + 20), "{} packets", numbers.len());
-            let times = fields(&written, &["frame.time_epoch", "frame.cap_len"]);
-            let (seconds, nanoseconds) = (1_800_000_900 + times.len() - 1, times.len() - 1);
-            assert_eq!(times.last(), Some(&format!("{seconds}.{nanoseconds:09}|1513")));
-        }
+        let numbers = fields(&written, &["frame.number"]);
+        assert!(numbers.len() > DISK / (block + 20), "{} packets", numbers.len());
+        let times = fields(&written, &["frame.time_epoch", "frame.cap_len"]);
+        let (seconds, nanoseconds) = (1_800_000_900 + times.len() - 1, times.len() - 1);
+        assert_eq!(times.last(), Some(&format!("{seconds}.{nanoseconds:09}|1513")));
     });
 }
 
@@ -297,13 +204,8 @@ fn a_disk_that_is_full_at_the_end_leaves_whole_packets() {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
         let written = fs::read(&path).expect("the file");
         assert!(written.len() > DISK - 300, "{} of {DISK} bytes are used", written.len());
-        if installed("tshark") {
-            let packets = fields(&written, &["frame.cap_len"]);
-            assert!(
-                packets.len() > 300 && packets.iter().all(|length| length == "100"),
-                "{packets:?}"
-            );
-        }
+        let packets = fields(&written, &["frame.cap_len"]);
+        assert!(packets.len() > 300 && packets.iter().all(|length| length == "100"), "{packets:?}");
     });
 }
 
