@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -17,6 +20,7 @@ use libbpf_rs::ObjectBuilder;
 use libbpf_rs::OpenMapMut;
 use libbpf_rs::OpenObject;
 use libbpf_rs::btf::Btf;
+use nix::fcntl::OFlag;
 
 use crate::chain::ChainError;
 use crate::chain::place;
@@ -56,9 +60,15 @@ pub(crate) struct Object {
 impl Object {
     /// Reads a file. Of several programs, `program` names the one that is meant.
     pub(crate) fn read(path: &Path, program: Option<&str>) -> Result<Self> {
-        let bytes =
-            fs::read(path).map_err(|source| ChainError::Read { path: path.to_owned(), source })?;
-        let mut object = Self { path: path.to_owned(), bytes, program: String::new() };
+        let mut object = Self { path: path.to_owned(), bytes: Vec::new(), program: String::new() };
+        let failed = |source| ChainError::Read { path: path.to_owned(), source };
+        // Of a pipe, whoever opens it waits until somebody writes.
+        let flags = OFlag::O_NONBLOCK.bits();
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(object.error("it is no regular file"));
+        }
+        file.take(MAX_OBJECT as u64 + 1).read_to_end(&mut object.bytes).map_err(failed)?;
         if object.bytes.len() > MAX_OBJECT {
             return Err(object.error(format!("it is larger than {} MiB", MAX_OBJECT >> 20)));
         }

@@ -27,6 +27,14 @@ fn objects_and_slots() {
     let two = Built::tracer("two", &["-DTWO"]);
     let foreign = Built::tracer("foreign", &["-DFOREIGN"]);
     let larger = Built::tracer("good", &["-DENTRIES=2"]);
+    let files = tempfile::TempDir::with_prefix("objects-").expect("a folder");
+    let folder = files.path().to_str().expect("a printable path");
+    let [pipe, exactly, large] =
+        ["pipe", "exactly", "large"].map(|name| format!("{folder}/{name}"));
+    nix::unistd::mkfifo(&*pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    for (path, size) in [(&exactly, 4 << 20), (&large, (4 << 20) + 1)] {
+        std::fs::write(path, vec![0; size]).expect("write a file");
+    }
     let on = ["--interface", UPLINK];
     let insert = |slot: &str, path: &str, more: &[&str]| {
         run(&[&["insert", slot, path], &on[..], more].concat())
@@ -42,6 +50,11 @@ fn objects_and_slots() {
         (two.text(), &["--program", "third"], &["no program 'third'"]),
         (foreign.text(), &[], &["no variable 'l4lb_slot'", "l4lb/chain.h"]),
         ("/proc/self/status".to_owned(), &[], &["no BPF object"]),
+        ("/dev/zero".to_owned(), &[], &["/dev/zero: it is no regular file"]),
+        (folder.to_owned(), &[], &["it is no regular file"]),
+        (pipe, &[], &["it is no regular file"]),
+        (exactly, &[], &["no BPF object"]),
+        (large, &[], &["it is larger than 4 MiB"]),
         ("/nowhere/x.bpf.o".to_owned(), &[], &["cannot read /nowhere/x.bpf.o: No such file"]),
         (good.clone(), &["--name", "balancer"], &["'balancer' is the name of a program of l4lb"]),
         (good.clone(), &["--name", "7"], &["'7' is no name", "a letter first"]),
