@@ -16,6 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 use nix::sys::statfs::BPF_FS_MAGIC;
@@ -171,7 +172,7 @@ impl Instance {
     pub(crate) fn lock(&self) -> Result<Lock> {
         let lock = loop {
             self.create_dir(&self.dir())?;
-            if let Some(lock) = self.try_lock_dir()? {
+            if let Some(lock) = self.lock_dir(FlockArg::LockExclusive)? {
                 break lock;
             }
         };
@@ -199,23 +200,31 @@ impl Instance {
     /// As [`Self::lock`], but `None` if the instance does not exist.
     pub(crate) fn lock_existing(&self) -> Result<Option<Lock>> {
         while self.exists() {
-            if let Some(lock) = self.try_lock_dir()? {
+            if let Some(lock) = self.lock_dir(FlockArg::LockExclusive)? {
                 return Ok(Some(lock));
             }
         }
         Ok(None)
     }
 
-    /// `None`: whoever had the lock removed the folder meanwhile.
-    fn try_lock_dir(&self) -> Result<Option<Lock>> {
+    /// As [`Self::lock_existing`], but it does not wait: `None` also if another writer is at work.
+    pub(crate) fn try_lock_existing(&self) -> Result<Option<Lock>> {
+        self.lock_dir(FlockArg::LockExclusiveNonblock)
+    }
+
+    /// `None`: whoever had the lock removed the folder meanwhile; or has it, if this is not to wait.
+    fn lock_dir(&self, how: FlockArg) -> Result<Option<Lock>> {
         let dir = match File::open(self.dir()) {
             Ok(dir) => dir,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.pin_error("open", source)),
         };
         let inode = |meta: io::Result<fs::Metadata>| meta.map(|meta| meta.ino()).ok();
-        let locked = Flock::lock(dir, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| self.pin_error("lock", errno.into()))?;
+        let locked = match Flock::lock(dir, how) {
+            Ok(locked) => locked,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(self.pin_error("lock", errno.into())),
+        };
         if inode(locked.metadata()) != inode(fs::metadata(self.dir())) {
             return Ok(None);
         }

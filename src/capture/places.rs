@@ -230,15 +230,16 @@ pub(super) fn remove(instance: &Instance, capture: u32, lock: &Lock) -> Result<(
 
 /// Takes away what captures have left whose processes were killed. Whether there was anything.
 ///
-/// `lbctl` does so with every command. A capture that was killed copies nothing any more, and holds up no
-/// packet: what is left is a filter that is run for nothing.
+/// `lbctl` does so with every command but those that only look (`plan`, `trace`, `doctor`, `test`). A capture
+/// that was killed copies nothing any more, and holds up no packet: what is left is a filter that is run for
+/// nothing. So it waits for nobody: while another writer is at work, it leaves this to who comes next.
 pub fn remove_abandoned(instance: &Instance) -> Result<bool> {
     // Without any, a process was killed that was about to remove the folder of captures.
     let nothing = || any(instance) && abandoned(instance).is_empty();
     if !instance.captures().exists() || nothing() {
         return Ok(false);
     }
-    let Some(lock) = instance.lock_existing()? else { return Ok(false) };
+    let Some(lock) = instance.try_lock_existing()? else { return Ok(false) };
     remove_abandoned_locked(instance, &lock)
 }
 

@@ -130,6 +130,12 @@ fn init_logging() {
         .init();
 }
 
+/// Whether a command promises to change nothing, also not what others left behind.
+fn only_looks(command: &Command) -> bool {
+    use Command::{Doctor, Plan, Test, Trace};
+    matches!(command, Plan(_) | Trace(_) | Doctor(_) | Test { .. })
+}
+
 fn run(cli: &Cli) -> Result {
     let global = &cli.global;
     let instance = Instance::new(&global.bpffs, &global.instance)?;
@@ -137,7 +143,9 @@ fn run(cli: &Cli) -> Result {
         instance.mount_bpffs()?;
     }
     // Of captures that were killed. Whether it works is for nothing but them.
-    if let Err(error) = l4lb::capture::remove_abandoned(&instance) {
+    if !only_looks(&cli.command)
+        && let Err(error) = l4lb::capture::remove_abandoned(&instance)
+    {
         tracing::debug!("abandoned captures: {error}");
     }
     match &cli.command {

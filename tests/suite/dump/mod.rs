@@ -3,6 +3,7 @@
 mod clock;
 mod ends;
 mod lives;
+mod looking;
 mod options;
 
 use std::time::Duration;
