@@ -4,10 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::ConfigError;
+use crate::config::PacketsConfig;
 use crate::config::XdpMode;
 use crate::instance::MINIMUM_KERNEL;
 use crate::maps::MapError;
 use crate::netlink::NetlinkError;
+use crate::sys::test_run::SHORTEST_FRAME;
 
 /// An operation of this library that failed. Its text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -244,6 +246,27 @@ pub enum Error {
     /// A packet to ask about that cannot be made or read.
     #[error(transparent)]
     TracePacket(#[from] crate::trace::TracePacketError),
+
+    /// A frame without a whole Ethernet header.
+    #[error("a frame of {length} bytes; an Ethernet header alone takes {SHORTEST_FRAME}")]
+    FrameTooShort {
+        /// Its bytes.
+        length: usize,
+    },
+
+    /// A frame of which programs that the kernel runs for a test would see the beginning only.
+    #[error(
+        "a frame of {length} bytes; a program that is only tried sees at most {longest} (BPF_PROG_TEST_RUN), \
+         and packets for VIPs are too big over {} (packets.max_frame): take a shorter one of the flow, which \
+         goes to the same real", PacketsConfig::MAX_FRAME.end()
+    )]
+    FrameTooLong {
+        /// Its bytes.
+        length: usize,
+        /// The most that it could have.
+        longest: usize,
+    },
+
     /// Entries of a table of sets are deleted on the CPU that writes to it.
     #[error(
         "cannot run on CPU {cpu} ({source}), where alone its connection table can be changed; run it \

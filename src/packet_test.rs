@@ -14,7 +14,7 @@
 //! | key | |
 //! | --- | --- |
 //! | `name` | what the case shows |
-//! | `input` | the frame, in base64: at least 14 bytes |
+//! | `input` | the frame, in base64: at least 14 bytes, and at most what the kernel lays out in one piece (some 3500 on most) |
 //! | `action` | how it must end: `XDP_TX`, `XDP_DROP`, `XDP_PASS` |
 //! | `output` | optional: the frame afterwards; not compared when it is dropped |
 //! | `reason` | optional: why it must end so, by the name of a [reason](crate::reasons) |
@@ -55,6 +55,10 @@ use crate::reason::Verdict;
 use crate::reason::reasons;
 use crate::stats::sum_states;
 use crate::sys;
+use crate::sys::test_run::LOOPBACK;
+use crate::sys::test_run::SHORTEST_FRAME;
+use crate::sys::test_run::check_frame;
+use crate::sys::test_run::test_run;
 use crate::table::Table;
 use crate::tables::Tables;
 
@@ -64,9 +68,6 @@ const TEST_MTU: u32 = 65_536;
 /// The most driver metadata that `BPF_PROG_TEST_RUN` takes: all of its 256 bytes of headroom but the 40
 /// that the kernel keeps for itself (`struct xdp_frame`).
 const MOST_METADATA: u32 = 216;
-
-/// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
-const SHORTEST_FRAME: usize = 14;
 
 /// A packet-test file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +185,13 @@ impl FileResult {
 pub fn run_file(path: &Path) -> Result<FileResult> {
     let (config, cases) = read(path)?;
     let sandbox = Sandbox::new(&config)?;
+    for (i, case) in cases.iter().enumerate() {
+        check_frame(&case.input).map_err(|wrong| PacketTestError {
+            file: path.display().to_string(),
+            place: place(i, &case.name, "input"),
+            what: wrong.to_string(),
+        })?;
+    }
     let cases = cases.iter().map(|case| sandbox.judge(case)).collect::<Result<_>>()?;
     Ok(FileResult { file: path.display().to_string(), cases })
 }
@@ -204,17 +212,14 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
     deserializer.end().map_err(|wrong| error(String::new(), wrong.to_string()))?;
     parsed.config.check().map_err(|wrong: ConfigError| wrong.in_file(path))?;
     let cases = parsed.cases.iter().enumerate().map(|(i, case)| {
-        let place = |key: &str| format!("cases[{i}] ({}): {key}: ", case.name);
+        let place = |key: &str| place(i, &case.name, key);
         let frame = |key: &str, text: &str| {
             let bytes = BASE64
                 .decode(text)
                 .map_err(|wrong| error(place(key), format!("not base64: {wrong}")))?;
             if bytes.len() < SHORTEST_FRAME {
-                let what = format!(
-                    "a frame of {} bytes; an Ethernet header alone takes {SHORTEST_FRAME}",
-                    bytes.len()
-                );
-                return Err(error(place(key), what));
+                let what = Error::FrameTooShort { length: bytes.len() };
+                return Err(error(place(key), what.to_string()));
             }
             Ok(bytes)
         };
@@ -246,6 +251,11 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
         })
     });
     Ok((parsed.config.clone(), cases.collect::<Result<_, _>>()?))
+}
+
+/// Where in its file a case's key is.
+fn place(case: usize, name: &str, key: &str) -> String {
+    format!("cases[{case}] ({name}): {key}: ")
 }
 
 /// Keeps the thread on one CPU: each CPU has a connection table of its own.
@@ -340,7 +350,7 @@ impl Sandbox {
                     gateway: None::<GatewayAddress>,
                     ..interface.clone()
                 },
-                ifindex: sys::LOOPBACK,
+                ifindex: LOOPBACK,
                 mtu: TEST_MTU,
                 gateway,
             };
@@ -354,11 +364,12 @@ impl Sandbox {
         Ok(stats.reasons.iter().map(|reason| reason.count.packets).collect())
     }
 
-    /// Runs the program over a frame of at least 14 bytes, behind `metadata` bytes of driver metadata (a
-    /// multiple of 4).
+    /// Runs the program over a frame, behind `metadata` bytes of driver metadata (a multiple of 4).
+    ///
+    /// The frame has at least 14 bytes, and at most what the kernel lays out in one piece for a program that is
+    /// run so: some 3500 bytes on most kernels. [`Error::FrameTooShort`] or [`Error::FrameTooLong`] otherwise.
     pub fn run(&self, frame: &[u8], metadata: u32) -> Result<Outcome> {
-        let run = sys::test_run(self.program.as_fd(), frame, metadata, sys::LOOPBACK)
-            .map_err(|source| Error::Host { operation: "run the program over a frame", source })?;
+        let run = test_run(self.program.as_fd(), frame, metadata, LOOPBACK)?;
         let after = self.reasons()?;
         let before = self.counted.replace(after.clone());
         let counted = reasons().iter().zip(before.iter().zip(&after));

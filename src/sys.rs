@@ -6,6 +6,7 @@ pub(crate) mod pcap;
 pub(crate) mod perf;
 pub(crate) mod probe;
 pub(crate) mod program;
+pub(crate) mod test_run;
 
 use std::ffi::CString;
 use std::io;
@@ -421,59 +422,4 @@ pub(crate) fn detach_without_link(
         sys::bpf_xdp_detach(ifindex.cast_signed(), mode_flags(mode), &raw const opts)
     })?;
     Ok(())
-}
-
-/// What a program did with a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TestRun {
-    /// `XDP_*`.
-    pub(crate) action: u32,
-    /// The frame afterwards.
-    pub(crate) frame: Vec<u8>,
-}
-
-/// The interface that `BPF_PROG_TEST_RUN` says its frames come from, if nothing else is asked for.
-pub(crate) const LOOPBACK: u32 = 1;
-
-/// Room for what a program may put in front of a frame.
-const HEADROOM: usize = 256;
-
-/// Runs an XDP program over one frame, behind `metadata` bytes of driver metadata (a multiple of 4), as if it
-/// came in by an interface of this network namespace.
-pub(crate) fn test_run(
-    program: BorrowedFd<'_>,
-    frame: &[u8],
-    metadata: u32,
-    ingress_ifindex: u32,
-) -> io::Result<TestRun> {
-    let mut input = vec![0_u8; metadata as usize];
-    input.extend_from_slice(frame);
-    let mut output = vec![0_u8; input.len() + HEADROOM];
-    let mut context = sys::xdp_md {
-        data: metadata,
-        data_end: len_u32(&input),
-        ingress_ifindex,
-        ..Default::default()
-    };
-    let mut opts = sys::bpf_test_run_opts {
-        sz: size_of::<sys::bpf_test_run_opts>() as _,
-        data_in: input.as_ptr().cast(),
-        data_size_in: len_u32(&input),
-        data_out: output.as_mut_ptr().cast(),
-        data_size_out: len_u32(&output),
-        ..Default::default()
-    };
-    // The loopback is where frames come in that nothing is said of.
-    let plain = metadata == 0 && ingress_ifindex == LOOPBACK;
-    if !plain {
-        opts.ctx_in = (&raw const context).cast();
-        opts.ctx_size_in = size_u32::<sys::xdp_md>();
-        opts.ctx_out = (&raw mut context).cast();
-        opts.ctx_size_out = opts.ctx_size_in;
-    }
-    // SAFETY: all buffers that `opts` names live until the call returns, with the sizes it gives.
-    check(unsafe { sys::bpf_prog_test_run_opts(program.as_fd().as_raw_fd(), &raw mut opts) })?;
-    output.truncate(opts.data_size_out as usize);
-    let frame_start = if plain { 0 } else { (context.data as usize).min(output.len()) };
-    Ok(TestRun { action: opts.retval, frame: output.split_off(frame_start) })
 }

@@ -34,7 +34,7 @@ use crate::reason::Reason;
 use crate::reason::Verdict;
 use crate::reason::reasons;
 use crate::reason::table_events;
-use crate::sys;
+use crate::sys::test_run::test_run;
 use crate::tables;
 use crate::tables::LruTable;
 use crate::tables::Tables;
@@ -119,8 +119,11 @@ struct Tracer<'a> {
 }
 
 impl Balancer {
-    /// Where a frame of at least 14 bytes would go that comes in by an interface, or by the first one that
-    /// the balancer serves. Changes nothing, and packets do not notice.
+    /// Where a frame would go that comes in by an interface, or by the first one that the balancer serves.
+    /// Changes nothing, and packets do not notice.
+    ///
+    /// The frame has at least 14 bytes, and at most what the kernel lays out in one piece for a program that is
+    /// run so: some 3500 bytes on most kernels. [`Error::FrameTooShort`] or [`Error::FrameTooLong`] otherwise.
     ///
     /// What other programs of the chain would do in front of the balancer is not asked; [`Trace::in_front`] names
     /// them.
@@ -226,8 +229,7 @@ impl Tracer<'_> {
             .update(&0_u32.to_ne_bytes(), &nothing, MapFlags::ANY)
             .map_err(failed("clear"))?;
         let before = self.events(cpu)?;
-        let run = sys::test_run(self.program.as_fd(), frame, 0, self.ifindex)
-            .map_err(|source| Error::Host { operation: "run the program over a frame", source })?;
+        let run = test_run(self.program.as_fd(), frame, 0, self.ifindex)?;
         let after = self.events(cpu)?;
         let found = self
             .found

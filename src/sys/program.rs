@@ -79,6 +79,34 @@ pub(crate) fn load_passing(variant: Variant) -> io::Result<OwnedFd> {
     load(c"l4lb_probe", &code, variant, &mut [])
 }
 
+/// Loads a program that returns how many bytes of the frame it sees.
+pub(crate) fn load_measuring() -> io::Result<OwnedFd> {
+    const LDX_MEM_W: u8 = 0x61;
+    const SUB64_REG: u8 = 0x1f;
+    const EXIT: u8 = 0x95;
+    const CTX: u8 = 1;
+    // Where they are in `struct xdp_md`.
+    const DATA: i16 = 0;
+    const DATA_END: i16 = 4;
+    let load_of = |dst, off| sys::bpf_insn {
+        code: LDX_MEM_W,
+        _bitfield_1: sys::bpf_insn::new_bitfield_1(dst, CTX),
+        off,
+        ..Default::default()
+    };
+    let code = [
+        load_of(0, DATA_END),
+        load_of(2, DATA),
+        sys::bpf_insn {
+            code: SUB64_REG,
+            _bitfield_1: sys::bpf_insn::new_bitfield_1(0, 2),
+            ..Default::default()
+        },
+        sys::bpf_insn { code: EXIT, ..Default::default() },
+    ];
+    load(c"l4lb_probe", &code, Variant::Xdp, &mut [])
+}
+
 fn load(
     name: &CStr,
     code: &[sys::bpf_insn],

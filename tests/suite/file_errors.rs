@@ -3,8 +3,13 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use crate::common::Host;
+use crate::common::Output;
 use crate::common::vip;
+use crate::packets::frame::eth;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 
@@ -236,7 +241,42 @@ fn packet_tests() {
         assert!(output.stdout.ends_with(last), "{output}");
         assert_eq!(output.stderr, "", "{output}");
     }
+    long_packet_tests(&host);
     let output = host.lbctl().exits(1, &["test", "/nonexistent/packets.json"]);
     assert!(output.stderr.contains("/nonexistent/packets.json: cannot be read"), "{output}");
     assert!(!host.has_pins(""), "packet tests pin nothing");
+}
+
+/// A frame is judged whole or refused: of one that ends earlier than its IP header says, nothing else would be
+/// said than that.
+fn long_packet_tests(host: &Host) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("packets.json");
+    let config = r#"{ "interfaces": [ { "name": "lo", "gateway_mac": "02:00:00:00:00:fe" } ],
+        "vips": [ { "address": "10.200.1.1", "port": 80, "protocol": "tcp", "reals": [] } ] }"#;
+    let test = |length: usize, metadata: u32| {
+        let frame = eth().ip4("192.0.2.1", "10.200.1.1").tcp(31337, 80).syn().filled_to(length);
+        let input = BASE64_STANDARD.encode(frame.bytes());
+        let case = format!(
+            r#"{{ "name": "long", "input": "{input}", "metadata": {metadata}, "action": "XDP_DROP", "reason": "no_real" }}"#
+        );
+        fs::write(&path, format!(r#"{{ "config": {config}, "cases": [ {case} ] }}"#))
+            .expect("write");
+        host.lbctl().run(&["test", path.to_str().expect("a printable path")])
+    };
+    let refused = |output: &Output| {
+        assert_eq!((output.code(), output.stdout.as_str()), (Some(1), ""), "{output}");
+        let place = format!("error: {}: cases[0] (long): input: a frame of ", path.display());
+        assert!(output.stderr.starts_with(&place), "{output}");
+        let longest = output.stderr.split_once("sees at most ").expect("the limit").1;
+        let longest = longest.split_once(' ').expect("a number").0;
+        longest.parse::<usize>().expect("a number")
+    };
+    let longest = refused(&test(60_000, 0));
+    // Metadata is headroom, and takes nothing from the frame.
+    for metadata in [0, 32] {
+        let output = test(longest, metadata);
+        assert_eq!(output.code(), Some(0), "{output}");
+        assert_eq!(refused(&test(longest + 1, metadata)), longest);
+    }
 }
