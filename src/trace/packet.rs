@@ -1,6 +1,8 @@
 //! Packets to ask about: made from a 5-tuple, or read from a capture.
 
 use std::fs::File;
+use std::io;
+use std::io::Read;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,18 +11,29 @@ use etherparse::Ethernet2Header;
 use etherparse::PacketBuilder;
 use etherparse::PacketBuilderStep;
 use pcap_parser::Block;
+use pcap_parser::LegacyPcapReader;
 use pcap_parser::Linktype;
 use pcap_parser::PcapBlockOwned;
 use pcap_parser::PcapError;
-use pcap_parser::create_reader;
+use pcap_parser::PcapNGReader;
+use pcap_parser::nom;
+use pcap_parser::parse_pcap_header;
+use pcap_parser::parse_sectionheaderblock;
+use pcap_parser::traits::PcapReaderIterator;
 
 use crate::addr::Protocol;
+use crate::error::Error;
+use crate::sys::test_run::check_frame;
 
 /// Hops that a client's packet begins with.
 const HOPS: u8 = 64;
 
 /// Bytes of a capture that are read at once.
 const READ_AT_ONCE: usize = 1 << 20;
+
+/// The most that a block of a capture may take, which is also what Wireshark reads. Packets are shorter; others,
+/// such as those of names or of TLS secrets, may not be.
+const LONGEST_BLOCK: usize = 16 << 20;
 
 /// A packet from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +115,30 @@ impl TracePacket {
 
     /// Reads a frame from a capture: pcap or pcapng, of Ethernet. The first is number 1, as in Wireshark.
     pub fn read(file: &Path, number: u64) -> Result<Vec<u8>, TracePacketError> {
-        let error =
-            |why: String| TracePacketError::Capture { file: file.display().to_string(), why };
-        let input = File::open(file).map_err(|source| error(source.to_string()))?;
+        let name = file.display().to_string();
+        match File::open(file) {
+            Ok(input) => Self::read_from(input, &name, number),
+            Err(source) => Err(TracePacketError::Capture { file: name, why: source.to_string() }),
+        }
+    }
+
+    /// As [`Self::read`], of a capture that is open already, be it a pipe. `name` is for errors.
+    ///
+    /// Reads no further than it has to, in pieces.
+    pub fn read_from(
+        input: impl Read + Send,
+        name: &str,
+        number: u64,
+    ) -> Result<Vec<u8>, TracePacketError> {
+        let error = |why: String| TracePacketError::Capture { file: name.to_owned(), why };
         match find(input, number) {
-            Ok(Found::Frame { whole: true, bytes }) => Ok(bytes),
+            Ok(Found::Frame { whole: true, bytes }) => match check_frame(&bytes) {
+                Err(why @ (Error::FrameTooShort { .. } | Error::FrameTooLong { .. })) => {
+                    Err(error(format!("packet {number}: {why}")))
+                }
+                // What else keeps programs from being tried is nothing that the capture could help.
+                _ => Ok(bytes),
+            },
             Ok(Found::Frame { whole: false, bytes }) => Err(error(format!(
                 "packet {number} was captured only in part ({} bytes); capture whole packets",
                 bytes.len()
@@ -137,20 +169,48 @@ struct Captured<'a> {
     data: &'a [u8],
 }
 
+/// Opens a capture by what it begins with. The crate's own function for that takes two readings of the input
+/// before it gives a packet, the first of which must have the whole header: a pipe may give less, and no more.
+fn open<'a>(mut input: impl Read + Send + 'a) -> Result<Box<dyn PcapReaderIterator + 'a>, String> {
+    let mut begun = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let (pcapng, pcap) = (parse_sectionheaderblock(&begun), parse_pcap_header(&begun));
+        let (is_pcapng, is_pcap) = (pcapng.is_ok(), pcap.is_ok());
+        // Which it may still turn out to be.
+        let short = matches!(pcapng, Err(nom::Err::Incomplete(_)))
+            || matches!(pcap, Err(nom::Err::Incomplete(_)));
+        if is_pcapng || is_pcap {
+            let input = io::Cursor::new(begun).chain(input);
+            let unusable = |_| "cannot be read".to_owned();
+            return if is_pcapng {
+                let reader = PcapNGReader::new(READ_AT_ONCE, input).map_err(unusable)?;
+                Ok(Box::new(reader))
+            } else {
+                let reader = LegacyPcapReader::new(READ_AT_ONCE, input).map_err(unusable)?;
+                Ok(Box::new(reader))
+            };
+        }
+        if !short || begun.len() >= READ_AT_ONCE {
+            return Err("neither pcap nor pcapng".to_owned());
+        }
+        match input.read(&mut piece) {
+            Ok(0) if begun.is_empty() => return Err("is empty".to_owned()),
+            Ok(0) => return Err("neither pcap nor pcapng, or ends within its header".to_owned()),
+            Ok(length) => begun.extend(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
 /// Finds a packet of a capture.
-fn find(input: File, number: u64) -> Result<Found, String> {
-    let unusable = |error: PcapError<&[u8]>| match error {
-        PcapError::Incomplete(_) | PcapError::UnexpectedEof => "ends within a packet".to_owned(),
-        PcapError::ReadError => "cannot be read".to_owned(),
-        _ => "neither pcap nor pcapng".to_owned(),
-    };
-    let mut reader = match create_reader(READ_AT_ONCE, input) {
-        Ok(reader) => reader,
-        Err(error) => return Err(unusable(error)),
-    };
+fn find(input: impl Read + Send, number: u64) -> Result<Found, String> {
+    let mut reader = open(input)?;
     // Of pcap, which knows but one.
     let mut links = Vec::new();
     let mut count = 0;
+    let mut room = READ_AT_ONCE;
     loop {
         let exhausted = reader.reader_exhausted();
         let (used, block) = match reader.next() {
@@ -158,10 +218,24 @@ fn find(input: File, number: u64) -> Result<Found, String> {
             Err(PcapError::Eof) => return Ok(Found::Only(count)),
             // What was read at once ends within a block.
             Err(PcapError::Incomplete(_)) if !exhausted => {
-                reader.refill().map_err(unusable)?;
+                reader.refill().map_err(|_| "cannot be read".to_owned())?;
                 continue;
             }
-            Err(error) => return Err(unusable(error)),
+            Err(PcapError::BufferTooSmall) if room < LONGEST_BLOCK => {
+                room *= 2;
+                reader.grow(room);
+                continue;
+            }
+            Err(PcapError::BufferTooSmall) => {
+                return Err(format!(
+                    "what follows packet {count} takes more than {} MiB, as no packet does",
+                    LONGEST_BLOCK >> 20
+                ));
+            }
+            Err(PcapError::Incomplete(_) | PcapError::UnexpectedEof) => {
+                return Err(format!("ends within what follows packet {count}"));
+            }
+            Err(_) => return Err(format!("is damaged behind packet {count}")),
         };
         let captured = match block {
             PcapBlockOwned::LegacyHeader(header) => {

@@ -1,13 +1,10 @@
 //! `lbctl trace`: it says what happens to a packet, and changes nothing.
 
+mod frames;
+
 use std::collections::BTreeMap;
 use std::fs;
 
-use l4lb::capture::CapturePoint;
-use l4lb::capture::Packet;
-use l4lb::capture::Sink as _;
-use l4lb::capture::pcapng::PcapngFile;
-use l4lb::capture::pcapng::PcapngOptions;
 use l4lb::trace::TracePacket;
 use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
@@ -214,56 +211,6 @@ fn says_why_not() {
     }
 }
 
-fn captured(frame: &[u8]) -> Packet {
-    Packet {
-        time: std::time::SystemTime::UNIX_EPOCH,
-        at: CapturePoint::Entry,
-        interface: "eth0".to_owned(),
-        ifindex: 1,
-        queue: 0,
-        cpu: 0,
-        length: u32::try_from(frame.len()).expect("short"),
-        data: frame.to_vec(),
-        decision: None,
-    }
-}
-
-/// A packet of a capture is asked about like any other.
-#[test]
-fn captures() {
-    let (host, _link) = quiet_host();
-    host.lbctl().apply(&balancer("set-associative", ""));
-    let frames =
-        [packet("tcp://10.9.9.9:80", "192.0.2.1:1024", true), packet(VIP, "192.0.2.1:1024", true)];
-    let frames = frames.map(|packet| packet.frame().expect("a frame"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let (pcap, pcapng) = (folder.path().join("old.pcap"), folder.path().join("new.pcapng"));
-
-    // A header, and one before each packet: pcap is no more.
-    let mut old = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1].map(u32::to_le_bytes).concat();
-    let mut new = PcapngFile::create(&pcapng, &PcapngOptions::default()).expect("a file");
-    for frame in &frames {
-        let length = u32::try_from(frame.len()).expect("short");
-        old.extend([0, 0, length, length].map(u32::to_le_bytes).concat());
-        old.extend(frame);
-        new.packet(&captured(frame)).expect("write");
-    }
-    fs::write(&pcap, old).expect("write");
-    new.finish(&[]).expect("write");
-    for file in [&pcap, &pcapng] {
-        let file = file.to_str().expect("a name");
-        let reason = |number: &str| {
-            let trace =
-                json(&host.lbctl().ok(&["trace", "--pcap", file, "--packet", number, "--json"]));
-            (trace["frame"].clone(), trace["outcomes"][0]["reason"].clone())
-        };
-        assert_eq!(reason("1"), (hex::encode(&frames[0]).into(), "not_vip".into()), "{file}");
-        assert_eq!(reason("2"), (hex::encode(&frames[1]).into(), "ring".into()), "{file}");
-        let missing = host.lbctl().exits(1, &["trace", "--pcap", file, "--packet", "3"]);
-        assert_eq!(missing.stderr, format!("error: {file}: has 2 packets, and no number 3\n"));
-    }
-}
-
 /// What cannot be asked is refused in one line.
 #[test]
 fn wrong_questions() {
@@ -276,7 +223,7 @@ fn wrong_questions() {
     let interface = ["trace", "tcp", "192.0.2.1:1024", "10.200.1.1:80", "--interface", "nope"];
     assert!(host.lbctl().exits(1, &interface).stderr.contains("nope"));
     let file = host.lbctl().exits(1, &["trace", "--pcap", "/dev/null"]);
-    assert_eq!(file.stderr, "error: /dev/null: neither pcap nor pcapng\n");
+    assert_eq!(file.stderr, "error: /dev/null: is empty\n");
     host.lbctl().exits(2, &["trace"]);
     host.lbctl().exits(2, &["trace", "tcp", "192.0.2.1:1024"]);
     host.lbctl().exits(2, &["trace", "tcp", "192.0.2.1:1024", "10.200.1.1:80", "--pcap", "x"]);

@@ -316,7 +316,7 @@ pub(crate) struct TraceArgs {
     #[arg(value_parser = endpoint)]
     pub(crate) server: Option<SocketAddr>,
 
-    /// Ask about a packet of a capture (pcap or pcapng) instead
+    /// Ask about a packet of a capture (pcap or pcapng) instead; - is standard input
     #[arg(
         long,
         value_name = "FILE",

@@ -1,6 +1,7 @@
 //! `lbctl trace`
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 
 use l4lb::Balancer;
@@ -13,18 +14,24 @@ use l4lb::trace::TraceOutcome;
 use l4lb::trace::TracePacket;
 
 use crate::Exit;
+use crate::Failure;
 use crate::Result;
 use crate::args::TraceArgs;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, args: &TraceArgs, json: bool) -> Result {
-    let frame = match (args.protocol, args.client, args.server) {
-        (Some(protocol), Some(client), Some(server)) => {
+    let frame = match (args.protocol, args.client, args.server, args.pcap.as_deref()) {
+        (Some(protocol), Some(client), Some(server), _) => {
             let (syn, payload) = (args.syn, args.payload);
             TracePacket { protocol: protocol.into(), client, server, syn, payload }.frame()
         }
-        // Else there is a capture, as clap sees to.
-        _ => TracePacket::read(args.pcap.as_deref().unwrap_or(Path::new("-")), args.packet),
+        (.., Some(file)) if file == Path::new("-") => {
+            TracePacket::read_from(io::stdin(), "standard input", args.packet)
+        }
+        (.., Some(file)) => TracePacket::read(file, args.packet),
+        (.., None) => {
+            return Err(Failure::Usage("it takes a packet, or a capture that has it".to_owned()));
+        }
     };
     let frame = frame.map_err(l4lb::Error::from)?;
     let trace = Balancer::open(instance)?.trace(args.interface.as_deref(), &frame)?;
