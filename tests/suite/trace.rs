@@ -1,5 +1,6 @@
 //! `lbctl trace`: it says what happens to a packet, and changes nothing.
 
+mod answers;
 mod frames;
 
 use std::collections::BTreeMap;

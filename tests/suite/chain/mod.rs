@@ -5,5 +5,5 @@ mod kills;
 mod lifetime;
 mod many;
 mod order;
-mod programs;
+pub(crate) mod programs;
 mod refusals;

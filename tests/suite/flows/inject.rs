@@ -23,7 +23,7 @@ const HEADROOM: usize = 256;
 const XDP_TX: u32 = 3;
 
 /// The frame that opens a flow, or of UDP any.
-pub(super) fn frame(vip: &Vip, client: SocketAddr, port: u16) -> Vec<u8> {
+pub(crate) fn frame(vip: &Vip, client: SocketAddr, port: u16) -> Vec<u8> {
     let frame = eth().ip(client.ip(), vip.address);
     match vip.protocol {
         Protocol::Tcp => frame.tcp(client.port(), port).ack(),
@@ -34,14 +34,14 @@ pub(super) fn frame(vip: &Vip, client: SocketAddr, port: u16) -> Vec<u8> {
 
 /// What a host's interface runs.
 #[derive(Debug)]
-pub(super) struct Injector<'h> {
+pub(crate) struct Injector<'h> {
     host: &'h Host,
     program: OwnedFd,
 }
 
 impl<'h> Injector<'h> {
     /// Takes the programs of instance `default`.
-    pub(super) fn new(host: &'h Host) -> Self {
+    pub(crate) fn new(host: &'h Host) -> Self {
         let pin = host.bpffs.path().join("l4lb/default/prog/root");
         let program = libbpf_rs::Program::fd_from_pinned_path(pin).expect("the pinned program");
         Self { host, program }
@@ -49,7 +49,7 @@ impl<'h> Injector<'h> {
 
     /// Does something on a CPU, with what hands packets to the programs there: it tells the real that each was
     /// sent to.
-    pub(super) fn on<T: Send>(
+    pub(crate) fn on<T: Send>(
         &self,
         cpu: u32,
         work: impl FnOnce(&dyn Fn(&[u8]) -> Option<IpAddr>) -> T + Send,
@@ -64,7 +64,7 @@ impl<'h> Injector<'h> {
     }
 
     /// Hands one packet over.
-    pub(super) fn send(&self, cpu: u32, frame: &[u8]) -> Option<IpAddr> {
+    pub(crate) fn send(&self, cpu: u32, frame: &[u8]) -> Option<IpAddr> {
         self.on(cpu, |send| send(frame))
     }
 

@@ -1,7 +1,7 @@
 //! `lbctl flows`: what it shows is what packets do, and what it deletes is what was meant.
 
 mod delete;
-mod inject;
+pub(crate) mod inject;
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
@@ -29,7 +29,7 @@ const UDP4: &str = "udp://10.200.1.1:53";
 const TCP6: &str = "tcp://[fc00:1::1]:80";
 
 /// Whether the machine has the two CPUs that a test needs; else it says so.
-fn two_cpus() -> bool {
+pub(crate) fn two_cpus() -> bool {
     let enough = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) >= 2;
     if !enough {
         eprintln!("skipped: this machine has one CPU, and the test needs two");
