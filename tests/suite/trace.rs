@@ -225,7 +225,8 @@ fn wrong_questions() {
     assert!(host.lbctl().exits(1, &interface).stderr.contains("nope"));
     let file = host.lbctl().exits(1, &["trace", "--pcap", "/dev/null"]);
     assert_eq!(file.stderr, "error: /dev/null: is empty\n");
-    host.lbctl().exits(2, &["trace"]);
+    let output = host.lbctl().exits(2, &["trace"]);
+    assert!(output.stderr.contains("such as tcp 192.0.2.1:31337"), "{output}");
     host.lbctl().exits(2, &["trace", "tcp", "192.0.2.1:1024"]);
     host.lbctl().exits(2, &["trace", "tcp", "192.0.2.1:1024", "10.200.1.1:80", "--pcap", "x"]);
 }

@@ -320,7 +320,6 @@ pub(crate) struct TraceArgs {
     #[arg(
         long,
         value_name = "FILE",
-        required_unless_present = "protocol",
         conflicts_with_all = ["protocol", "syn", "payload"]
     )]
     pub(crate) pcap: Option<PathBuf>,

@@ -30,7 +30,8 @@ pub(crate) fn run(instance: &Instance, args: &TraceArgs, json: bool) -> Result {
         }
         (.., Some(file)) => TracePacket::read(file, args.packet),
         (.., None) => {
-            return Err(Failure::Usage("it takes a packet, or a capture that has it".to_owned()));
+            let what = "name a packet, such as tcp 192.0.2.1:31337 10.200.1.1:80, or --pcap FILE";
+            return Err(Failure::Usage(what.to_owned()));
         }
     };
     let frame = frame.map_err(l4lb::Error::from)?;
