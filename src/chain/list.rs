@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use jiff::Timestamp;
+use jiff::Unit;
 use serde::Serialize;
 use serde::Serializer;
 
@@ -42,7 +44,7 @@ pub struct SlotStatus {
     pub name: String,
     /// The kernel's id of the program.
     pub id: u32,
-    /// Since when it has been loaded; in JSON in RFC 3339, UTC.
+    /// Since when it has been loaded, to the second; in JSON in RFC 3339, UTC.
     #[serde(serialize_with = "rfc3339")]
     pub since: Option<SystemTime>,
     /// Packets that it has seen, as far as the program counts: the balancer and decapsulation do. The kernel
@@ -56,11 +58,7 @@ pub struct SlotStatus {
 
 #[expect(clippy::ref_option, reason = "as serde calls it")]
 fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    // Whole seconds: the kernel's clock and ours are read one after the other.
-    let text = time.and_then(|time| {
-        let time = jiff::Timestamp::try_from(time).ok()?;
-        Some(time.round(jiff::Unit::Second).ok()?.to_string())
-    });
+    let text = time.and_then(|time| Some(Timestamp::try_from(time).ok()?.to_string()));
     text.serialize(serializer)
 }
 
@@ -110,10 +108,17 @@ pub(crate) fn find(instance: &Instance, name: &str) -> Result<SlotStatus> {
 
 /// The time of day, of a time since the machine was started.
 fn loaded_at(loaded: u64) -> Result<Option<SystemTime>> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+    let uptime = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_err(|errno| Error::Host { operation: "read the clock", source: errno.into() })?;
-    let age = Duration::from(now).checked_sub(Duration::from_nanos(loaded));
-    Ok(age.filter(|_| loaded != 0).and_then(|age| SystemTime::now().checked_sub(age)))
+    let age = Duration::from(uptime).checked_sub(Duration::from_nanos(loaded));
+    Ok(age.filter(|_| loaded != 0).and_then(|age| so_long_ago(SystemTime::now(), age)))
+}
+
+/// Whole seconds, here and not by whoever prints them: the kernel's clock and ours are read one after the
+/// other, and what was once rounded and once cut off would differ.
+fn so_long_ago(now: SystemTime, age: Duration) -> Option<SystemTime> {
+    let time = Timestamp::try_from(now.checked_sub(age)?).ok()?;
+    Some(time.round(Unit::Second).ok()?.into())
 }
 
 /// What our own programs count. Not even the kernel's statistics have the runs of programs that are reached
@@ -126,5 +131,20 @@ fn packets(instance: &Instance, name: &str) -> Option<u64> {
             Some(results.values().map(|count| count.packets).sum())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_was_loaded_in_a_whole_second() {
+        let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let ago = |milliseconds| {
+            so_long_ago(second + Duration::from_secs(5), Duration::from_millis(milliseconds))
+        };
+        assert_eq!([ago(4600), ago(5400)], [Some(second); 2]);
+        assert_eq!(ago(4400), Some(second + Duration::from_secs(1)));
     }
 }
