@@ -16,6 +16,7 @@ use crate::readiness::Unready;
 use crate::stats::Stats;
 use crate::status::Status;
 use crate::status::TableStatus;
+use crate::status::VipStatus;
 
 /// VIPs that a problem's text names; its JSON has all of them.
 const NAMED: usize = 3;
@@ -35,7 +36,12 @@ pub enum Problem {
         /// The interface.
         interface: String,
     },
-    /// VIPs have no real that takes new flows.
+    /// VIPs have no real at all.
+    NoReal {
+        /// The VIPs.
+        vips: Vec<Vip>,
+    },
+    /// VIPs have reals, and none that takes new flows.
     NoUsableReal {
         /// The VIPs.
         vips: Vec<Vip>,
@@ -96,14 +102,8 @@ impl fmt::Display for Problem {
             Self::GenericMode { interface } => {
                 write!(f, "interface {interface}: generic mode, slower than native")
             }
-            Self::NoUsableReal { vips } => {
-                let named: Vec<_> = vips.iter().take(NAMED).map(Vip::to_string).collect();
-                write!(f, "no real takes new flows of {}", named.join(", "))?;
-                match vips.len().saturating_sub(NAMED) {
-                    0 => Ok(()),
-                    more => write!(f, " and {more} more"),
-                }
-            }
+            Self::NoReal { vips } => write!(f, "no reals: {}", some(vips)),
+            Self::NoUsableReal { vips } => write!(f, "no real takes new flows of {}", some(vips)),
             Self::FloodGuardLimits { cpus } => {
                 write!(f, "{}: more new flows than are remembered within a second", cpu_list(cpus))
             }
@@ -116,6 +116,21 @@ impl fmt::Display for Problem {
             ),
         }
     }
+}
+
+/// The first few.
+fn some(vips: &[Vip]) -> String {
+    let named: Vec<_> = vips.iter().take(NAMED).map(Vip::to_string).collect();
+    let named = named.join(", ");
+    match vips.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// The VIP that a command is shown for.
+fn one(vips: &[Vip]) -> String {
+    vips.first().map_or_else(|| "VIP".to_owned(), Vip::to_string)
 }
 
 impl Problem {
@@ -136,10 +151,13 @@ impl Problem {
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")
             }
-            Self::NoUsableReal { vips } => match vips.first() {
-                Some(vip) => format!("lbctl real list {vip}, then real up, weight or add"),
-                None => "lbctl real list".to_owned(),
-            },
+            Self::NoReal { vips } => format!(
+                "lbctl real add {} ADDRESS, or in the file, and lbctl apply -f FILE",
+                one(vips)
+            ),
+            Self::NoUsableReal { vips } => {
+                format!("lbctl real list {}, then real up, weight or add", one(vips))
+            }
             Self::FloodGuardLimits { .. } => {
                 "no flood? raise connection_table.new_connections_per_second, and lbctl apply -f FILE"
                     .to_owned()
@@ -220,14 +238,18 @@ fn not_ready(state: InterfaceState) -> Option<Unready> {
 /// What configuration and counters tell.
 fn counted(status: &Status, without_table: Vec<u32>) -> Vec<Problem> {
     let idle = status.vips.iter().filter(|vip| vip.usable_reals() == 0);
-    let vips: Vec<_> = idle.map(|vip| vip.vip).collect();
+    let (bare, idle): (Vec<_>, Vec<_>) = idle.partition(|vip| vip.reals.is_empty());
     let limiting = |guard: &FloodGuard| guard.limiting.then_some(guard.cpu);
     let limited: Vec<_> = status.flood_guards.iter().filter_map(limiting).collect();
     let misses = Misses::of(&status.tables, &status.stats).filter(|misses| misses.hurt());
 
     let mut problems = Vec::new();
-    if !vips.is_empty() {
-        problems.push(Problem::NoUsableReal { vips });
+    let names = |vips: Vec<&VipStatus>| vips.into_iter().map(|vip| vip.vip).collect();
+    if !bare.is_empty() {
+        problems.push(Problem::NoReal { vips: names(bare) });
+    }
+    if !idle.is_empty() {
+        problems.push(Problem::NoUsableReal { vips: names(idle) });
     }
     problems.extend(
         status
@@ -296,28 +318,37 @@ mod tests {
             not_remembered: 5,
         };
         status.flood_guards = vec![guard, FloodGuard { cpu: 3, limiting: false, ..guard }];
-        let vip = |n: usize| crate::status::VipStatus {
+        let down = crate::status::VipRealStatus {
+            address: [10, 0, 0, 1].into(),
+            weight: 1,
+            state: crate::config::RealState::Down,
+            share: 0.0,
+            sent: crate::stats::Count::default(),
+        };
+        let vip = |n: usize, reals: &[_]| VipStatus {
             vip: format!("tcp://10.200.1.{n}:80").parse().expect("a VIP"),
             sent: crate::stats::Count::default(),
             dropped: 0,
-            reals: Vec::new(),
+            reals: reals.to_vec(),
         };
-        status.vips = (1..=5).map(vip).collect();
+        status.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();
+        status.vips.push(vip(6, &[]));
         let health = Health::of(counted(&status, vec![1, 4, 5, 6]));
         assert!(!health.well);
         let what: Vec<_> = health.findings.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(
             what,
             [
+                "no reals: tcp://10.200.1.6:80",
                 "no real takes new flows of tcp://10.200.1.1:80, tcp://10.200.1.2:80, tcp://10.200.1.3:80 and 2 more",
                 "CPU 2: more new flows than are remembered within a second",
                 "CPUs 1,4-6: packets, but no connection table",
             ]
         );
         let json = serde_json::to_value(&health).expect("JSON");
-        assert_eq!(json["findings"][0]["problem"], "no-usable-real");
-        assert_eq!(json["findings"][0]["vips"].as_array().map(Vec::len), Some(5));
-        assert_eq!(json["findings"][2]["cpus"], serde_json::json!([1, 4, 5, 6]));
+        assert_eq!(json["findings"][1]["problem"], "no-usable-real");
+        assert_eq!(json["findings"][1]["vips"].as_array().map(Vec::len), Some(5));
+        assert_eq!(json["findings"][3]["cpus"], serde_json::json!([1, 4, 5, 6]));
         assert!(Health::of(Vec::new()).well);
     }
 }

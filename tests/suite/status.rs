@@ -42,10 +42,12 @@ fn a_usual_case_is_well_and_fits_a_screen() {
     assert!(status.lines().count() <= 24, "{status}");
     assert!(status.lines().all(|line| line.chars().count() <= 80), "{status}");
     assert!(
-        status.contains("udp://[fc00:1::2]:443           1/3  0.00 %        0        0"),
+        status.contains(
+            "udp://[fc00:1::2]:443  1/3 (1 drained, 1 of weight 0)        0  0.00 %        0\n"
+        ),
         "{status}"
     );
-    assert!(problems(&json(&host.lbctl().ok(&["status", "--json"]))).is_empty());
+    assert!(problems(&json(&host.lbctl().ok(&["status", "--json", "--check"]))).is_empty());
 }
 
 #[test]
@@ -60,6 +62,17 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
         "\n- no real takes new flows of {a}: lbctl real list {a}, then real up, weight or add\n"
     );
     assert!(status.contains(&line), "{status}");
+    assert!(status.contains("0/1 (1 drained)"), "{status}");
+    host.lbctl().exits(1, &["status", "--check"]);
+    let checked = host.lbctl().exits(1, &["status", "--check", "--json"]);
+    assert_eq!(problems(&json(&checked)), ["no-usable-real"]);
+
+    host.lbctl().ok(&["real", "delete", a, "10.0.0.1"]);
+    let status = host.lbctl().ok(&["status"]).stdout;
+    let line = format!(
+        "\n- no reals: {a}: lbctl real add {a} ADDRESS, or in the file, and lbctl apply -f FILE\n"
+    );
+    assert!(status.contains(&line), "{status}");
 
     host.ns.shell("ip link del uplink");
     let status = host.lbctl().ok(&["status"]).stdout;
@@ -68,7 +81,7 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
         "\n- interface uplink: no program of this instance is attached: lbctl apply -f FILE\n";
     assert!(status.contains(line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
-    assert_eq!(problems(&status), ["unready", "no-usable-real"]);
+    assert_eq!(problems(&status), ["unready", "no-real"]);
     assert_eq!(status["health"]["findings"][0]["why"]["not-attached"], UPLINK);
 }
 
@@ -80,7 +93,8 @@ fn a_gateway_that_is_gone() {
     http_get(rig.client(), server(a), "/").expect("the VIP answers");
     assert!(problems(&json(&rig.lbctl().ok(&["status", "--json"]))).is_empty());
     let status = rig.lbctl().ok(&["status"]).stdout;
-    assert!(status.contains("1/1  100.00 %"), "{status}");
+    let line = status.lines().find(|line| line.starts_with(a)).expect("a line of the VIP");
+    assert!(line.contains(" 1/1 ") && line.contains(" 100.00 % "), "{status}");
 
     rig.topology.balancer.ns.shell(&format!("ip neigh flush dev {UPLINK}"));
     let gone = || {

@@ -109,11 +109,9 @@ pub(crate) enum Command {
     /// Is it well? What to do where it is not; interfaces, chain, the busiest VIPs, tables, memory
     ///
     /// The reals of VIPs: lbctl real list. What on the host would hurt: lbctl doctor.
-    Status {
-        /// All VIPs, the connection table and flood guard of each CPU, and all of the memory
-        #[arg(long)]
-        all: bool,
-    },
+    ///
+    /// Exit code 0 whether it is well or not, unless --check is given; 1 if the instance does not run.
+    Status(StatusArgs),
     /// List, add and delete VIPs
     #[command(subcommand)]
     Vip(VipCommand),
@@ -152,6 +150,16 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// All VIPs, the connection table and flood guard of each CPU, and all of the memory
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Exit with 1 if it is not well
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]

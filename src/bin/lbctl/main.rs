@@ -154,7 +154,7 @@ fn run(cli: &Cli) -> Result {
         Command::Serve(file) => cmd::serve::serve(&instance, file),
         Command::Down => cmd::state::down(&instance),
         Command::Save => cmd::state::save(&instance, global.json),
-        Command::Status { all } => cmd::status::status(&instance, *all, global.json),
+        Command::Status(args) => cmd::status::status(&instance, args, global.json),
         Command::Stats(stats) => cmd::stats::stats(&instance, stats, global.json),
         Command::Top { interval } => cmd::top::top(&instance, *interval, global.json),
         Command::Flows(command) => cmd::flows::run(&instance, command, global.json),

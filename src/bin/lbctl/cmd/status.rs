@@ -9,6 +9,7 @@ use l4lb::Health;
 use l4lb::Instance;
 use l4lb::InterfaceStatus;
 use l4lb::MapsMemory;
+use l4lb::RealState;
 use l4lb::Stats;
 use l4lb::Status;
 use l4lb::TableStatus;
@@ -17,18 +18,24 @@ use l4lb::VipStatus;
 
 use crate::Exit;
 use crate::Result;
+use crate::args::StatusArgs;
 use crate::cmd::chain;
 use crate::output;
 
 /// VIPs that are shown unless all are asked for.
 const BUSIEST: usize = 15;
 
-pub(crate) fn status(instance: &Instance, all: bool, json: bool) -> Result {
+pub(crate) fn status(instance: &Instance, args: &StatusArgs, json: bool) -> Result {
     let status = Balancer::open(instance)?.status()?;
     if json {
         output::json(&status)?;
-        return Ok(Exit::Done);
+    } else {
+        print(&status, args.all)?;
     }
+    Ok(if args.check && !status.health.well { Exit::Failed } else { Exit::Done })
+}
+
+fn print(status: &Status, all: bool) -> Result<()> {
     output::text(verdict(&status.instance, &status.health))?;
     output::line("")?;
     output::table(
@@ -47,13 +54,13 @@ pub(crate) fn status(instance: &Instance, all: bool, json: bool) -> Result {
     output::line("")?;
     output::line(total(&status.stats))?;
     if all {
-        print_all(&status)?;
+        print_all(status)?;
     } else {
         output::line(flows(&status.tables))?;
         output::line(flood_guards(&status.flood_guards))?;
         output::line(memory(&status.memory))?;
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 fn verdict(instance: &str, health: &Health) -> String {
@@ -86,17 +93,39 @@ fn print_vips(vips: &[VipStatus], most: usize) -> Result<()> {
     let rows = busiest.iter().take(most).map(|vip| {
         [
             vip.vip.to_string(),
-            format!("{}/{}", vip.usable_reals(), vip.reals.len()),
-            output::percent(share(vip.packets(), all)),
+            usable(vip),
             vip.packets().to_string(),
+            output::percent(share(vip.packets(), all)),
             vip.dropped.to_string(),
         ]
     });
-    output::table(["VIP", "USABLE REALS", "SHARE", "PACKETS", "DROPPED"], &[1, 2, 3, 4], rows)?;
+    output::table(["VIP", "USABLE REALS", "PACKETS", "OF ALL", "DROPPED"], &[2, 3, 4], rows)?;
     if let more @ 1.. = busiest.len().saturating_sub(most) {
         output::line(format!("… and {more} more: --all"))?;
     }
     Ok(())
+}
+
+/// How many reals take new flows, and why the others do not: `1/3 (1 drained, 1 down)`.
+fn usable(vip: &VipStatus) -> String {
+    let counted = |state, what| {
+        let count = vip.reals.iter().filter(|real| real.state == state).count();
+        (count != 0).then(|| format!("{count} {what}"))
+    };
+    let weightless =
+        vip.reals.iter().filter(|real| real.state == RealState::Up && !real.is_usable());
+    let why: Vec<_> = [
+        counted(RealState::Drain, "drained"),
+        counted(RealState::Down, "down"),
+        Some(weightless.count())
+            .filter(|count| *count != 0)
+            .map(|count| format!("{count} of weight 0")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let usable = format!("{}/{}", vip.usable_reals(), vip.reals.len());
+    if why.is_empty() { usable } else { format!("{usable} ({})", why.join(", ")) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]
