@@ -492,12 +492,17 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     })
 }
 
-pub(crate) fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
-    let gateway = match (config.gateway_mac, config.gateway) {
+/// Where an interface's gateway is found.
+pub(crate) fn gateway_of(config: &InterfaceConfig) -> Gateway {
+    match (config.gateway_mac, config.gateway) {
         (Some(mac), _) => Gateway::Mac(mac.0),
         (None, Some(GatewayAddress::Address(address))) => Gateway::Address(address),
         (None, _) => Gateway::Auto,
-    };
+    }
+}
+
+pub(crate) fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
+    let gateway = gateway_of(config);
     let (link, resolved) = netlink::resolve_blocking(&config.name, &gateway, GATEWAY_TIMEOUT)?;
     Ok(ResolvedInterface {
         config: config.clone(),

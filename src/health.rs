@@ -10,7 +10,6 @@ use crate::config::XdpMode;
 use crate::cpus::cpu_list;
 use crate::error::Result;
 use crate::flood_guard::FloodGuard;
-use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
 use crate::stats::Stats;
@@ -137,17 +136,7 @@ impl Problem {
     /// What to do about it.
     pub fn mend(&self) -> String {
         match self {
-            Self::Unready { why } => match why {
-                Unready::NotRunning(_) | Unready::NotInChain | Unready::NotAttached(_) => {
-                    "lbctl apply -f FILE".to_owned()
-                }
-                Unready::NoInterface => {
-                    "name one as [[interfaces]], and lbctl apply -f FILE".to_owned()
-                }
-                Unready::GatewayUnresolved { interface, .. } => format!(
-                    "is the gateway up? 'ip neigh show dev {interface}'; if its MAC has changed, lbctl apply -f FILE, or lbctl serve"
-                ),
-            },
+            Self::Unready { why } => why.mend(),
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")
             }
@@ -201,17 +190,20 @@ pub struct Health {
 }
 
 impl Health {
-    pub(crate) fn read(balancer: &Balancer, status: &Status) -> Result<Self> {
+    pub(crate) fn read(
+        balancer: &Balancer,
+        status: &Status,
+        interfaces: &[InterfaceState],
+    ) -> Result<Self> {
         let mut problems = Vec::new();
         let mut unready = |why| problems.push(Problem::Unready { why });
         if !balancer.is_in_place()? {
             unready(Unready::NotInChain);
         }
-        let interfaces = balancer.interface_states()?;
         if interfaces.is_empty() {
             unready(Unready::NoInterface);
         }
-        interfaces.into_iter().filter_map(not_ready).for_each(unready);
+        interfaces.iter().filter_map(InterfaceState::unready).for_each(unready);
         // Whatever the interrupts of the interfaces say: what counts here is where packets were.
         let cpus = balancer.table_cpus([].into())?;
         let without_table = cpus.receiving.difference(&cpus.tables).copied().collect();
@@ -225,14 +217,6 @@ impl Health {
             findings: problems.into_iter().map(Finding::from).collect(),
         }
     }
-}
-
-fn not_ready(state: InterfaceState) -> Option<Unready> {
-    let InterfaceState { interface, mode, mac, gateway, .. } = state;
-    if mode.is_none() {
-        return Some(Unready::NotAttached(interface));
-    }
-    (gateway == GatewayState::Unresolved).then_some(Unready::GatewayUnresolved { interface, mac })
 }
 
 /// What configuration and counters tell.

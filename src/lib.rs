@@ -85,6 +85,7 @@ pub use rates::ReasonRate;
 pub use rates::VipRate;
 pub use readiness::GatewayState;
 pub use readiness::InterfaceState;
+pub use readiness::LinkState;
 pub use readiness::Unready;
 pub use readiness::readiness;
 pub use reason::Named;

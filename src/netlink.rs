@@ -19,6 +19,7 @@ mod gateway;
 mod inspect;
 mod link;
 mod neighbour;
+mod observe;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,10 @@ pub(crate) use inspect::route_blocking;
 pub use link::Link;
 pub use link::link_blocking;
 pub(crate) use neighbour::Known;
-pub(crate) use neighbour::known_blocking;
+pub(crate) use observe::InUse;
+pub(crate) use observe::Observed;
+pub(crate) use observe::Which;
+pub(crate) use observe::observe_blocking;
 
 /// How often [`resolve_blocking`] is to be called for a gateway in use.
 ///

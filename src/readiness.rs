@@ -9,14 +9,21 @@ use crate::abi::consts;
 use crate::addr::Mac;
 use crate::balancer::Balancer;
 use crate::balancer::PROGRAM;
+use crate::balancer::gateway_of;
 use crate::balancer::read_interfaces;
 use crate::chain::Chain;
+use crate::config::InterfaceConfig;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::netlink;
+use crate::netlink::InUse;
 use crate::netlink::Known;
+use crate::netlink::Link;
+use crate::netlink::Observed;
+use crate::netlink::Which;
+use crate::plan::interface_config;
 
 /// What is known of the MAC that an interface's frames go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,22 +38,86 @@ pub enum GatewayState {
     Fixed,
 }
 
+/// Whether an interface can carry packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// It is up and connected.
+    Up,
+    /// It is up, and connected to nothing.
+    NoCarrier,
+    /// It is down (`ip link set … down`).
+    Down,
+    /// There is no interface of that name in this network namespace.
+    Missing,
+}
+
+impl LinkState {
+    pub(crate) fn of(link: Option<&Link>) -> Self {
+        match link {
+            None => Self::Missing,
+            Some(link) if !link.up => Self::Down,
+            Some(link) if !link.carrier => Self::NoCarrier,
+            Some(_) => Self::Up,
+        }
+    }
+
+    /// What is wrong with an interface in this state.
+    pub(crate) fn unready(self, interface: &str) -> Option<Unready> {
+        let interface = interface.to_owned();
+        match self {
+            Self::Up => None,
+            Self::NoCarrier => Some(Unready::NoCarrier(interface)),
+            Self::Down => Some(Unready::InterfaceDown(interface)),
+            Self::Missing => Some(Unready::InterfaceMissing(interface)),
+        }
+    }
+}
+
 /// An interface that the balancer serves, and its gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InterfaceState {
     /// The interface's name.
     pub interface: String,
+    /// Whether it can carry packets.
+    pub link: LinkState,
     /// How the chain is attached to it; `None`: it is not, or the interface is gone.
     pub mode: Option<XdpMode>,
-    /// Bytes of IP packet that it can send.
+    /// Bytes of IP packet that it can send, as the packet path was told.
     pub mtu: u32,
+    /// The same, as the interface has it now; `None`: it is gone.
+    pub mtu_now: Option<u32>,
     /// The MAC that frames to reals are sent to.
     pub mac: Mac,
     /// What is known of that MAC.
     pub gateway: GatewayState,
+    /// The gateway's MAC, if the kernel has another one for its address. `lbctl serve` follows.
+    pub moved_to: Option<Mac>,
+    /// Whether the gateway can be found: `false`, if it is to be that of a default route, and none leads out here.
+    pub routed: bool,
 }
 
-/// Why an instance is not ready. Its text is one line.
+impl InterfaceState {
+    /// Why traffic does not pass by the interface, as far as that is known: what is nearest to it first.
+    pub fn unready(&self) -> Option<Unready> {
+        let Self { interface, link, mode, mac, gateway, moved_to, routed, .. } = self;
+        if let Some(unready) = link.unready(interface) {
+            return Some(unready);
+        }
+        let interface = interface.clone();
+        match (mode, moved_to, gateway) {
+            (None, ..) => Some(Unready::NotAttached(interface)),
+            (_, Some(now), _) => Some(Unready::GatewayMoved { interface, mac: *mac, now: *now }),
+            (.., GatewayState::Unresolved) if *routed => {
+                Some(Unready::GatewayUnresolved { interface, mac: *mac })
+            }
+            (.., GatewayState::Unresolved) => Some(Unready::NoDefaultRoute(interface)),
+            _ => None,
+        }
+    }
+}
+
+/// Why an instance is not ready. Its text is one line, [`Self::mend`] another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -57,8 +128,23 @@ pub enum Unready {
     NotInChain,
     /// It serves no interface.
     NoInterface,
-    /// An interface is gone, or the program was taken off it.
+    /// An interface is gone.
+    InterfaceMissing(String),
+    /// An interface is down.
+    InterfaceDown(String),
+    /// An interface is up, and connected to nothing.
+    NoCarrier(String),
+    /// The program was taken off an interface, or the interface was made anew.
     NotAttached(String),
+    /// An interface's gateway has another MAC than the one that its frames are sent to.
+    GatewayMoved {
+        /// The interface.
+        interface: String,
+        /// The MAC that frames are sent to.
+        mac: Mac,
+        /// The gateway's.
+        now: Mac,
+    },
     /// The kernel does not know who has the MAC that an interface's frames are sent to.
     GatewayUnresolved {
         /// The interface.
@@ -66,22 +152,78 @@ pub enum Unready {
         /// The MAC.
         mac: Mac,
     },
+    /// The same, and the default route is gone that the gateway was found by.
+    NoDefaultRoute(String),
 }
 
 impl fmt::Display for Unready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(interface) = self.interface() {
+            write!(f, "interface {interface}: ")?;
+        }
+        f.write_str(&self.what())
+    }
+}
+
+impl Unready {
+    fn interface(&self) -> Option<&str> {
         match self {
-            Self::NotRunning(error) => f.write_str(error),
-            Self::NotInChain => f.write_str(
-                "the balancer's program is not in its place in the chain; 'lbctl apply -f FILE' puts it there",
+            Self::NotRunning(_) | Self::NotInChain | Self::NoInterface => None,
+            Self::InterfaceMissing(interface)
+            | Self::InterfaceDown(interface)
+            | Self::NoCarrier(interface)
+            | Self::NotAttached(interface)
+            | Self::GatewayMoved { interface, .. }
+            | Self::GatewayUnresolved { interface, .. }
+            | Self::NoDefaultRoute(interface) => Some(interface),
+        }
+    }
+
+    /// What is wrong, without the interface.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::NotRunning(error) => error.clone(),
+            Self::NotInChain => {
+                "the balancer's program is not in its place in the chain; 'lbctl apply -f FILE' puts it there"
+                    .to_owned()
+            }
+            Self::NoInterface => "no interface is served".to_owned(),
+            Self::InterfaceMissing(_) => "there is no such interface here".to_owned(),
+            Self::InterfaceDown(_) => "it is down".to_owned(),
+            Self::NoCarrier(_) => "it is up, but has no carrier".to_owned(),
+            Self::NotAttached(_) => "no program of this instance is attached".to_owned(),
+            Self::GatewayMoved { mac, now, .. } => {
+                format!("the gateway's MAC is {now} now, and packets are sent to {mac}")
+            }
+            Self::GatewayUnresolved { mac, .. } => format!("gateway {mac} is not resolved"),
+            Self::NoDefaultRoute(_) => {
+                "no default route leads to a gateway, and the last one does not answer".to_owned()
+            }
+        }
+    }
+
+    /// What to do about it, in one line.
+    pub fn mend(&self) -> String {
+        match self {
+            Self::NotRunning(_) | Self::NotInChain | Self::NotAttached(_) => {
+                "lbctl apply -f FILE".to_owned()
+            }
+            Self::NoInterface => "name one as [[interfaces]], and lbctl apply -f FILE".to_owned(),
+            Self::InterfaceMissing(_) => {
+                "'ip link' lists those there are; make it, or correct [[interfaces]], then lbctl apply -f FILE"
+                    .to_owned()
+            }
+            Self::InterfaceDown(interface) => format!("ip link set {interface} up"),
+            Self::NoCarrier(_) => "check the cable, or the other end".to_owned(),
+            Self::GatewayMoved { .. } => {
+                "lbctl apply -f FILE; lbctl serve follows by itself".to_owned()
+            }
+            Self::GatewayUnresolved { interface, .. } => format!(
+                "lbctl apply -f FILE asks for it; is the gateway up? 'ip neigh show dev {interface}'"
             ),
-            Self::NoInterface => f.write_str("no interface is served"),
-            Self::NotAttached(interface) => {
-                write!(f, "interface {interface}: no program of this instance is attached")
-            }
-            Self::GatewayUnresolved { interface, mac } => {
-                write!(f, "interface {interface}: gateway {mac} is not resolved")
-            }
+            Self::NoDefaultRoute(interface) => format!(
+                "ip route add default via ROUTER dev {interface}, then lbctl apply -f FILE"
+            ),
         }
     }
 }
@@ -100,45 +242,59 @@ pub fn readiness(instance: &Instance) -> Result<(), Unready> {
     if interfaces.is_empty() {
         return Err(Unready::NoInterface);
     }
-    interfaces.into_iter().try_for_each(|state| match state {
-        InterfaceState { interface, mode: None, .. } => Err(Unready::NotAttached(interface)),
-        InterfaceState { interface, mac, gateway: GatewayState::Unresolved, .. } => {
-            Err(Unready::GatewayUnresolved { interface, mac })
-        }
-        _ => Ok(()),
-    })
+    interfaces.iter().find_map(InterfaceState::unready).map_or(Ok(()), Err)
 }
 
 impl Balancer {
-    /// The interfaces, and what the kernel knows of their gateways. Asks no gateway.
+    /// The interfaces, and what the kernel knows of them and of their gateways. Asks no gateway.
     pub fn interface_states(&self) -> Result<Vec<InterfaceState>> {
+        Ok(self.observed()?.into_iter().map(|(_, state)| state).collect())
+    }
+
+    /// The same, with what was asked for.
+    pub(crate) fn observed(&self) -> Result<Vec<(InterfaceConfig, InterfaceState)>> {
         let running = read_interfaces(self.instance(), &self.dataplane)?;
         let served: Vec<_> = running
             .into_iter()
-            .filter_map(|(name, interface)| Some((name, interface.mode, interface.entry?)))
+            .filter_map(|(name, interface)| {
+                let entry = interface.entry?;
+                Some((entry, interface_config(&name, &entry), interface))
+            })
             .collect();
-        // An interface that is gone has no neighbours.
-        let asks = |entry: &crate::abi::interface, mode: Option<XdpMode>| {
-            mode.is_some() && u32::from(entry.gateway_kind) != consts::GATEWAY_MAC
-        };
         let wanted: Vec<_> = served
             .iter()
-            .filter(|(_, mode, entry)| asks(entry, *mode))
-            .map(|(_, _, entry)| (entry.ifindex, Mac::from(entry.mac).0))
+            .map(|(entry, config, interface)| InUse {
+                // What is not attached may have been made anew; what has no link has no name.
+                which: if interface.mode.is_none() && interface.pin.is_some() {
+                    Which::Name(config.name.clone())
+                } else {
+                    Which::Index(entry.ifindex)
+                },
+                gateway: gateway_of(config),
+                mac: Mac::from(entry.mac).0,
+            })
             .collect();
-        let mut known = netlink::known_blocking(&wanted)?.into_iter();
-        let states = served.into_iter().map(|(interface, mode, entry)| {
-            let gateway = if u32::from(entry.gateway_kind) == consts::GATEWAY_MAC {
-                GatewayState::Fixed
-            } else {
-                match mode.and_then(|_| known.next()) {
-                    Some(Known::Confirmed(ago)) => GatewayState::Confirmed(ago),
-                    Some(Known::Fixed) => GatewayState::Fixed,
-                    Some(Known::Not) | None => GatewayState::Unresolved,
-                }
-            };
-            InterfaceState { interface, mode, mtu: entry.mtu, mac: entry.mac.into(), gateway }
-        });
+        let observed = netlink::observe_blocking(&wanted)?;
+        let states =
+            served.into_iter().zip(observed).map(|((entry, config, running), observed)| {
+                let Observed { link, known, routed, moved_to } = observed;
+                let state = InterfaceState {
+                    interface: config.name.clone(),
+                    link: LinkState::of(link.as_ref()),
+                    mode: running.mode,
+                    mtu: entry.mtu,
+                    mtu_now: link.map(|link| link.mtu),
+                    mac: entry.mac.into(),
+                    gateway: match known {
+                        Known::Confirmed(ago) => GatewayState::Confirmed(ago),
+                        Known::Fixed => GatewayState::Fixed,
+                        Known::Not => GatewayState::Unresolved,
+                    },
+                    moved_to: moved_to.map(Mac),
+                    routed,
+                };
+                (config, state)
+            });
         Ok(states.collect())
     }
 }

@@ -15,7 +15,6 @@ use crate::addr::Vip;
 use crate::balancer::Balancer;
 use crate::balancer::MAPS;
 use crate::balancer::possible_cpus;
-use crate::balancer::read_interfaces;
 use crate::chain;
 use crate::chain::SlotStatus;
 use crate::config::InterfaceConfig;
@@ -34,7 +33,8 @@ use crate::memory::MapMemory;
 use crate::memory::Usage;
 use crate::memory::computed;
 use crate::object;
-use crate::plan::interface_config;
+use crate::readiness::InterfaceState;
+use crate::readiness::LinkState;
 use crate::ring::RING_SIZE;
 use crate::ring::Ring;
 use crate::stats::Count;
@@ -50,12 +50,16 @@ pub struct InterfaceStatus {
     /// What was asked for.
     #[serde(flatten)]
     pub config: InterfaceConfig,
+    /// Whether it can carry packets.
+    pub link: LinkState,
     /// How it is attached; `None`: its interface is gone, or the program was taken off it.
     pub mode: Option<XdpMode>,
     /// The MAC that frames to reals are sent to.
     pub mac: Mac,
-    /// Bytes of IP packet that it can send.
+    /// Bytes of IP packet that it can send, as the packet path was told.
     pub mtu: u32,
+    /// The same, as the interface has it now; `None`: it is gone.
+    pub mtu_now: Option<u32>,
 }
 
 /// A real of a VIP.
@@ -156,10 +160,17 @@ impl Balancer {
     /// Reads everything that `lbctl status` shows, with [`Self::table_status`].
     pub fn status(&self) -> Result<Status> {
         let stats = self.stats()?;
+        let observed = self.observed()?;
+        let interfaces = observed.iter().map(|(config, state)| {
+            let InterfaceState { interface, link, mode, mac, mtu, mtu_now, .. } = state;
+            let (config, link, mode) = (config.clone(), *link, *mode);
+            let (mac, mtu, mtu_now) = (*mac, *mtu, *mtu_now);
+            (interface.clone(), InterfaceStatus { config, link, mode, mac, mtu, mtu_now })
+        });
         let mut report = Status {
             instance: self.instance().name().to_owned(),
             health: Health::default(),
-            interfaces: self.interfaces()?,
+            interfaces: interfaces.collect(),
             chain: chain::list(self.instance())?,
             vips: vips(&self.table()?, &stats),
             tables: self.table_status()?,
@@ -167,23 +178,9 @@ impl Balancer {
             memory: self.memory()?,
             stats,
         };
-        report.health = Health::read(self, &report)?;
+        let observed: Vec<_> = observed.into_iter().map(|(_, state)| state).collect();
+        report.health = Health::read(self, &report, &observed)?;
         Ok(report)
-    }
-
-    fn interfaces(&self) -> Result<BTreeMap<String, InterfaceStatus>> {
-        let running = read_interfaces(self.instance(), &self.dataplane)?;
-        let status = running.into_iter().filter_map(|(name, interface)| {
-            let entry = interface.entry?;
-            let status = InterfaceStatus {
-                config: interface_config(&name, &entry),
-                mode: interface.mode,
-                mac: Mac::from(entry.mac),
-                mtu: entry.mtu,
-            };
-            Some((name, status))
-        });
-        Ok(status.collect())
     }
 
     /// The VIPs, their reals, and what these get.

@@ -8,6 +8,8 @@ use super::report::Answer;
 use super::report::Check;
 use super::report::Mend;
 use crate::config::XdpMode;
+use crate::readiness::LinkState;
+use crate::readiness::Unready;
 
 pub(super) const CHECKS: &[Check<Nic>] = &[
     (FindingId::InterfaceMissing, missing),
@@ -18,37 +20,33 @@ pub(super) const CHECKS: &[Check<Nic>] = &[
     (FindingId::GenericMode, generic_mode),
 ];
 
-/// What to say of an interface that should run our programs.
-pub(super) const LOST: &str = "the instance serves it, but its programs are not on it any more";
-pub(super) const LOST_WHY: &str = "what comes in by it for the VIPs reaches nobody who knows them";
+const LOST_WHY: &str = "what comes in by it for the VIPs reaches nobody who knows them";
+
+/// What to say of an interface that the instance serves, and that does not run its programs.
+pub(super) fn lost(why: &Unready, command: &str) -> Answer {
+    let mend = match why {
+        Unready::NotAttached(_) => Mend::Command(command.to_owned()),
+        why => Mend::Advice(why.mend()),
+    };
+    Answer::hurts(Severity::Error, why.what(), LOST_WHY, mend)
+}
 
 fn missing(nic: &Nic) -> Option<Answer> {
-    if nic.link.is_some() {
-        return Some(Answer::Well);
-    }
-    Some(Answer::hurts(
-        Severity::Error,
-        "there is no such interface here",
-        "packets for the VIPs do not come in by it",
-        Mend::Advice(
-            "'ip link' lists the interfaces there are; correct the configuration".to_owned(),
-        ),
-    ))
+    Some(match LinkState::of(nic.link.as_ref().map(|facts| &facts.link)) {
+        LinkState::Missing => lost(&Unready::InterfaceMissing(nic.name.clone()), &nic.reapply),
+        _ => Answer::Well,
+    })
 }
 
 fn down(nic: &Nic) -> Option<Answer> {
-    let Nic { name, link, .. } = nic;
-    let link = &link.as_ref()?.link;
+    let state = LinkState::of(Some(&nic.link.as_ref()?.link));
+    let Some(unready) = state.unready(&nic.name) else { return Some(Answer::Well) };
+    let mend = match state {
+        LinkState::Down => Mend::Command(unready.mend()),
+        _ => Mend::Advice(unready.mend()),
+    };
     let why = "no packet comes in or goes out";
-    Some(if !link.up {
-        let mend = Mend::Command(format!("ip link set {name} up"));
-        Answer::hurts(Severity::Error, "it is down", why, mend)
-    } else if !link.carrier {
-        let mend = Mend::Advice("check the cable, or the other end".to_owned());
-        Answer::hurts(Severity::Error, "it is up, but has no carrier", why, mend)
-    } else {
-        Answer::Well
-    })
+    Some(Answer::hurts(Severity::Error, unready.what(), why, mend))
 }
 
 fn bond(nic: &Nic) -> Option<Answer> {
@@ -71,9 +69,7 @@ fn not_attached(nic: &Nic) -> Option<Answer> {
     match nic.attachment {
         Attachment::NotYet => None,
         Attachment::Runs(_) => Some(Answer::Well),
-        Attachment::Lost => {
-            Some(Answer::hurts(Severity::Error, LOST, LOST_WHY, Mend::Command(nic.reapply.clone())))
-        }
+        Attachment::Lost => Some(lost(&Unready::NotAttached(nic.name.clone()), &nic.reapply)),
     }
 }
 

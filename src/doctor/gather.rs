@@ -36,6 +36,7 @@ use crate::instance::kernel_is_at_least;
 use crate::netlink;
 use crate::netlink::LinkFacts;
 use crate::plan::ResolvedInterface;
+use crate::readiness::Unready;
 use crate::status::InterfaceStatus;
 use crate::status::Status;
 use crate::sys::probe;
@@ -120,7 +121,13 @@ impl<'a> Look<'a> {
             if status.mode.is_none() && !wanted.interfaces.iter().any(|i| i.name == *name) {
                 let place = format!("interface {name}");
                 let is_there = links.iter().any(|link| link.link.name == *name);
-                report.add(FindingId::NotAttached, &place, Some(lost(is_there, &self.lbctl)));
+                let (id, why) = if is_there {
+                    (FindingId::NotAttached, Unready::NotAttached(name.clone()))
+                } else {
+                    (FindingId::InterfaceMissing, Unready::InterfaceMissing(name.clone()))
+                };
+                let command = format!("{} apply -f FILE", self.lbctl);
+                report.add(id, &place, Some(attachment::lost(&why, &command)));
             }
         }
         let receiving = cpus::receiving(self.files, &resolved);
@@ -345,15 +352,4 @@ fn unreadable(error: &Error) -> Answer {
         "no command of this build can change it; what it forwards goes on",
         Mend::Advice("use the lbctl that made it, or take it down with that".to_owned()),
     )
-}
-
-/// What to say of an interface whose link leads nowhere.
-fn lost(is_there: bool, lbctl: &str) -> Answer {
-    let (what, mend) = if is_there {
-        (attachment::LOST, format!("{lbctl} apply -f FILE"))
-    } else {
-        let mend = format!("{lbctl} apply -f FILE   # with the interfaces that there are now");
-        ("the instance serves it, and it is gone", mend)
-    };
-    Answer::hurts(Severity::Error, what, attachment::LOST_WHY, Mend::Command(mend))
 }

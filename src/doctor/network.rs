@@ -6,6 +6,7 @@ use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
 use super::report::Mend;
+use crate::readiness::Unready;
 
 pub(super) const CHECKS: &[Check<Nic>] = &[
     (FindingId::MtuNoRoom, no_room),
@@ -75,7 +76,7 @@ fn gateway_moved(nic: &Nic) -> Option<Answer> {
     }
     Some(Answer::hurts(
         Severity::Error,
-        format!("the gateway's MAC is {mac} now, and packets are sent to {told}"),
+        Unready::GatewayMoved { interface: nic.name.clone(), mac: told, now: *mac }.what(),
         "nobody may be there who takes them; 'lbctl serve' follows by itself",
         Mend::Command(nic.reapply.clone()),
     ))

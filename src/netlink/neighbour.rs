@@ -19,7 +19,6 @@ use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_core::NLM_F_DUMP;
 
 use super::client::Netlink;
-use super::client::blocking;
 use super::error::NetlinkError;
 use super::error::errno;
 use super::link::Link;
@@ -149,7 +148,10 @@ impl Netlink {
     }
 
     /// The kernel's neighbour entries on an interface. Changes nothing.
-    async fn neighbours(&self, index: u32) -> Result<Vec<Neighbour>, NetlinkError> {
+    pub(super) async fn neighbours(
+        &self,
+        index: u32,
+    ) -> Result<Vec<(IpAddr, Neighbour)>, NetlinkError> {
         let mut message = NeighbourMessage::default();
         message.attributes.push(NeighbourAttribute::IfIndex(index));
         match self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP).await {
@@ -158,8 +160,11 @@ impl Netlink {
                     RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
                     _ => None,
                 });
-                let here = entries.filter(|entry| entry.header.ifindex == index);
-                Ok(here.map(Neighbour::from_message).collect())
+                let here = entries.filter_map(|entry| {
+                    let (ifindex, address) = neighbour_key(entry)?;
+                    (ifindex == index).then(|| (address, Neighbour::from_message(entry)))
+                });
+                Ok(here.collect())
             }
             Err(cause) => Err(NetlinkError::Netlink {
                 operation: format!("read the neighbour entries of interface number {index}"),
@@ -204,27 +209,4 @@ pub(crate) enum Known {
     Fixed,
     /// It would; it heard so long ago that the MAC is right.
     Confirmed(Duration),
-}
-
-/// What the kernel knows of neighbours, each an interface's number and a MAC. Asks no neighbour.
-pub(crate) fn known_blocking(wanted: &[(u32, MacAddr6)]) -> Result<Vec<Known>, NetlinkError> {
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    blocking(async |netlink| {
-        let mut known = Vec::new();
-        for (index, mac) in wanted {
-            let entries = netlink.neighbours(*index).await?.into_iter();
-            // One for each of its addresses.
-            let usable: Vec<_> = entries.filter(|entry| entry.usable_mac() == Some(*mac)).collect();
-            let confirmed = usable.iter().filter(|entry| !entry.is_fixed());
-            let confirmed = confirmed.filter_map(|entry| entry.confirmed).min();
-            known.push(match (confirmed, usable.is_empty()) {
-                (Some(ago), _) => Known::Confirmed(ago),
-                (None, true) => Known::Not,
-                (None, false) => Known::Fixed,
-            });
-        }
-        Ok(known)
-    })
 }

@@ -238,6 +238,8 @@ fn readiness() {
     // It notices, or is told.
     rig.lbctl().apply(&config);
     becomes(200, "ready");
+    ns.shell("ip link set uplink down");
+    becomes(503, "interface uplink: it is down");
     rig.lbctl().ok(&["down"]);
     becomes(503, "instance 'default' does not run");
     serve.stop();

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use libbpf_rs::Link;
 use serde_json::Value;
 
 use crate::common::Host;
+use crate::common::Lbctl;
 use crate::common::Rig;
 use crate::common::UPLINK;
 use crate::common::config;
@@ -77,12 +79,11 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
     host.ns.shell("ip link del uplink");
     let status = host.lbctl().ok(&["status"]).stdout;
     assert!(status.starts_with("instance default: NOT WELL, 2 things "), "{status}");
-    let line =
-        "\n- interface uplink: no program of this instance is attached: lbctl apply -f FILE\n";
+    let line = "\n- interface uplink: there is no such interface here: 'ip link' lists those ";
     assert!(status.contains(line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
     assert_eq!(problems(&status), ["unready", "no-real"]);
-    assert_eq!(status["health"]["findings"][0]["why"]["not-attached"], UPLINK);
+    assert_eq!(status["health"]["findings"][0]["why"]["interface-missing"], UPLINK);
 }
 
 #[test]
@@ -103,6 +104,73 @@ fn a_gateway_that_is_gone() {
             && status["health"]["findings"][0]["why"]["gateway-unresolved"]["interface"] == UPLINK
     };
     assert!(wait_until(Duration::from_secs(5), gone), "{}", rig.lbctl().ok(&["status"]));
+}
+
+/// What is wrong with the interface, and what is to be done about it.
+#[track_caller]
+fn is_unready(lbctl: &Lbctl<'_>, why: &str, mend: &str) {
+    let status = json(&lbctl.ok(&["status", "--json"]));
+    let finding = &status["health"]["findings"][0];
+    assert_eq!(finding["problem"], "unready", "{status:#}");
+    let about = &finding["why"][why];
+    assert!(*about == UPLINK || about["interface"] == UPLINK, "{why}: {finding}");
+    assert!(finding["mend"].as_str().expect("text").contains(mend), "{finding}");
+}
+
+/// The cause is named, not what follows from it, and what mends it does.
+#[test]
+fn the_own_interface_comes_before_the_router() {
+    let rig = Rig::new(0);
+    let (lbctl, ns) = (rig.lbctl(), &rig.topology.balancer.ns);
+    let config = config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"]));
+    lbctl.apply(&config);
+    let is_well = || {
+        let status = json(&lbctl.ok(&["status", "--json"]));
+        assert!(problems(&status).is_empty(), "{:#}", status["health"]);
+    };
+    is_well();
+
+    ns.shell("ip neigh replace 172.31.0.254 lladdr 02:00:00:00:00:77 dev uplink nud reachable");
+    is_unready(&lbctl, "gateway-moved", "lbctl apply -f FILE; lbctl serve follows");
+    lbctl.apply(&config);
+    is_well();
+
+    rig.topology.router.shell("ip link set to-balancer down");
+    is_unready(&lbctl, "no-carrier", "cable");
+    rig.topology.router.shell("ip link set to-balancer up");
+
+    ns.shell("ip link set uplink down");
+    is_unready(&lbctl, "interface-down", "ip link set uplink up");
+    let text = lbctl.ok(&["status"]).stdout;
+    assert!(text.contains("\nuplink     native, DOWN "), "{text}");
+    ns.shell("ip link set uplink up");
+    // The routes went with it.
+    is_unready(&lbctl, "no-default-route", "ip route add default via ROUTER dev uplink");
+    ns.shell("ip route add default via 172.31.0.254");
+    is_unready(&lbctl, "gateway-unresolved", "lbctl apply -f FILE asks for it");
+    lbctl.apply(&config);
+    is_well();
+
+    ns.shell("ip link del uplink");
+    is_unready(&lbctl, "interface-missing", "'ip link' lists those");
+}
+
+/// Nobody asks for such a MAC: whether it is resolved is no question.
+#[test]
+fn a_fixed_gateway_is_never_unresolved() {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"])));
+    host.ns.shell("ip link set uplink down");
+    is_unready(&host.lbctl(), "interface-down", "ip link set uplink up");
+    host.ns.shell("ip link set uplink up; ip link set nobody down");
+    is_unready(&host.lbctl(), "no-carrier", "cable");
+    host.ns.shell("ip link set nobody up");
+    let detach = host.bpffs.path().join("l4lb/default/link/uplink");
+    let detach = Link::open(detach).and_then(|link| link.detach());
+    detach.expect("detach");
+    is_unready(&host.lbctl(), "not-attached", "lbctl apply -f FILE");
+    host.ns.shell("ip link del uplink");
+    is_unready(&host.lbctl(), "interface-missing", "'ip link' lists those");
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn programs_that_are_not_in_their_place() {
 
     // Somebody takes the program away, and puts another one there.
     Link::open(pins.join("link/uplink")).and_then(|link| link.detach()).expect("detach");
-    patient.finds("not-attached", PLACE, "error", &["not on it any more"]);
+    patient.finds("not-attached", PLACE, "error", &["no program of this instance"]);
     let link = XdpLink::attach(&host.ns, "uplink", Verdict::Pass);
     let patient = patient.with(&["-f", path(&file)]);
     patient.finds("not-attached", PLACE, "error", &[]);
@@ -79,7 +79,7 @@ fn programs_that_are_not_in_their_place() {
     patient.is_mended("program-not-in-place", INSTANCE, "error", &[]);
 
     host.ns.shell("ip link del uplink");
-    patient.finds("not-attached", PLACE, "error", &["it is gone"]);
+    patient.is_advised("interface-missing", PLACE, "error", "correct [[interfaces]]");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use l4lb::GatewayAddress;
 use l4lb::Health;
 use l4lb::Instance;
 use l4lb::InterfaceStatus;
+use l4lb::LinkState;
 use l4lb::MapsMemory;
 use l4lb::RealState;
 use l4lb::Stats;
@@ -42,9 +43,7 @@ fn print(status: &Status, all: bool) -> Result<()> {
         ["INTERFACE", "MODE", "GATEWAY", "MTU"],
         &[3],
         status.interfaces.iter().map(|(name, interface)| {
-            let mode =
-                interface.mode.map_or_else(|| "NOT ATTACHED".to_owned(), |mode| mode.to_string());
-            [name.clone(), mode, gateway(interface), interface.mtu.to_string()]
+            [name.clone(), mode(interface), gateway(interface), mtu(interface)]
         }),
     )?;
     output::line("")?;
@@ -76,6 +75,24 @@ fn verdict(instance: &str, health: &Health) -> String {
         text.extend(["- ", &finding.what, ": ", &finding.mend, "\n"]);
     }
     text
+}
+
+fn mode(interface: &InterfaceStatus) -> String {
+    let mode = interface.mode.map_or_else(|| "NOT ATTACHED".to_owned(), |mode| mode.to_string());
+    match interface.link {
+        LinkState::Down => mode + ", DOWN",
+        LinkState::NoCarrier => mode + ", NO CARRIER",
+        LinkState::Up | LinkState::Missing => mode,
+    }
+}
+
+/// What the packet path was told, and what is so now.
+fn mtu(interface: &InterfaceStatus) -> String {
+    let InterfaceStatus { mtu, mtu_now, .. } = interface;
+    match mtu_now.filter(|now| now != mtu) {
+        Some(now) => format!("{mtu} (now {now})"),
+        None => mtu.to_string(),
+    }
 }
 
 fn gateway(interface: &InterfaceStatus) -> String {
