@@ -1,5 +1,7 @@
 //! Whether an instance does well, and what to do where it does not.
 
+mod window;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -9,13 +11,13 @@ use crate::balancer::Balancer;
 use crate::config::XdpMode;
 use crate::cpus::cpu_list;
 use crate::error::Result;
-use crate::flood_guard::FloodGuard;
 use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
-use crate::stats::Stats;
 use crate::status::Status;
-use crate::status::TableStatus;
 use crate::status::VipStatus;
+pub use window::Flood;
+pub use window::Misses;
+pub(crate) use window::Recent;
 
 /// VIPs that a problem's text names; its JSON has all of them.
 const NAMED: usize = 3;
@@ -45,53 +47,15 @@ pub enum Problem {
         /// The VIPs.
         vips: Vec<Vip>,
     },
-    /// CPUs do not remember new flows at this moment, as there were too many within the second.
-    FloodGuardLimits {
-        /// The CPUs.
-        cpus: Vec<u32>,
-    },
+    /// CPUs do not remember all new flows, as there are too many within a second.
+    FloodGuardLimits(Flood),
     /// CPUs without a connection table of their own have had packets for VIPs.
     CpusWithoutTable {
         /// The CPUs.
         cpus: Vec<u32>,
     },
-    /// A connection table is full, and packets within connections did not find theirs.
+    /// A connection table is full, and packets within connections do not find theirs.
     TableTooSmall(Misses),
-}
-
-/// A connection table that is full, and what was not found in any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Misses {
-    /// Flows in the fullest table, of its fullest family.
-    pub used: u32,
-    /// Flows that there is room for in it.
-    pub entries: u32,
-    /// Packets whose flow was in a table.
-    pub hits: u64,
-    /// TCP packets within a connection that no table had.
-    pub missed: u64,
-}
-
-impl Misses {
-    /// What the counters tell; `None`: no CPU has a table of its own.
-    ///
-    /// The one that the other CPUs share is a stopgap and does not count.
-    pub(crate) fn of(tables: &[TableStatus], stats: &Stats) -> Option<Self> {
-        let own = tables.iter().filter(|table| table.cpu.is_some());
-        let parts = own
-            .flat_map(|table| [(table.used_ipv4, table.entries), (table.used_ipv6, table.entries)]);
-        let (used, entries) =
-            parts.max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1))?;
-        Some(Self { used, entries, hits: stats.event("hit"), missed: stats.event("miss_tcp") })
-    }
-
-    /// Whether the table is too small. One that is full is nothing by itself: flows that have ended stay until
-    /// others need their place. Some misses are to be expected: connections from before the balancer, or from
-    /// another one.
-    pub(crate) fn hurt(self) -> bool {
-        let full = u64::from(self.used) * 10 >= u64::from(self.entries) * 9;
-        full && self.missed * 100 > self.hits
-    }
 }
 
 impl fmt::Display for Problem {
@@ -103,19 +67,30 @@ impl fmt::Display for Problem {
             }
             Self::NoReal { vips } => write!(f, "no reals: {}", some(vips)),
             Self::NoUsableReal { vips } => write!(f, "no real takes new flows of {}", some(vips)),
-            Self::FloodGuardLimits { cpus } => {
-                write!(f, "{}: more new flows than are remembered within a second", cpu_list(cpus))
-            }
+            Self::FloodGuardLimits(Flood { cpus, not_remembered }) => write!(
+                f,
+                "{}: {not_remembered} new flows a second are balanced but not remembered, as there are more than the limit",
+                cpu_list(cpus)
+            ),
             Self::CpusWithoutTable { cpus } => {
                 write!(f, "{}: packets, but no connection table", cpu_list(cpus))
             }
-            Self::TableTooSmall(Misses { used, entries, missed, .. }) => write!(
+            Self::TableTooSmall(Misses { used, entries, hits, missed }) => write!(
                 f,
-                "a connection table is full ({used} of {entries}), and {missed} TCP packets found no flow"
+                "a connection table is full ({used} of {entries} flows), and {missed} TCP packets a second find no \
+                 flow, beside {hits} that do"
             ),
         }
     }
 }
+
+/// What to do about more new flows than are remembered.
+pub(crate) const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl stats --watch' shows which VIP gets it. \
+    No flood? raise connection_table.new_connections_per_second, and lbctl apply -f FILE";
+
+/// What to do about a table that is too small.
+pub(crate) const TABLE_MEND: &str = "raise connection_table.entries, and lbctl apply -f FILE: flows are taken along. Right \
+    after a flood? nothing: its flows give way to those in use, or at once by 'lbctl flows delete'";
 
 /// The first few.
 fn some(vips: &[Vip]) -> String {
@@ -147,17 +122,12 @@ impl Problem {
             Self::NoUsableReal { vips } => {
                 format!("lbctl real list {}, then real up, weight or add", one(vips))
             }
-            Self::FloodGuardLimits { .. } => {
-                "no flood? raise connection_table.new_connections_per_second, and lbctl apply -f FILE"
-                    .to_owned()
-            }
+            Self::FloodGuardLimits(_) => FLOOD_MEND.to_owned(),
             Self::CpusWithoutTable { .. } => {
                 "connection_table.cpus = \"auto\" or with these CPUs, and lbctl apply -f FILE"
                     .to_owned()
             }
-            Self::TableTooSmall(_) => {
-                "raise connection_table.entries, and lbctl apply -f FILE".to_owned()
-            }
+            Self::TableTooSmall(_) => TABLE_MEND.to_owned(),
         }
     }
 }
@@ -207,8 +177,22 @@ impl Health {
         // Whatever the interrupts of the interfaces say: what counts here is where packets were.
         let cpus = balancer.table_cpus([].into())?;
         let without_table = cpus.receiving.difference(&cpus.tables).copied().collect();
-        problems.extend(counted(status, without_table));
+        let recent = Recent::watch(balancer, &status.tables, &status.flood_guards, &status.stats)?;
+        problems.extend(counted(status, without_table, recent));
         Ok(Self::of(problems))
+    }
+
+    /// What goes on by now, of what counters tell.
+    pub(crate) fn recent(&self) -> Recent {
+        let mut recent = Recent::default();
+        for finding in &self.findings {
+            match &finding.problem {
+                Problem::FloodGuardLimits(flood) => recent.flood = Some(flood.clone()),
+                Problem::TableTooSmall(misses) => recent.misses = Some(*misses),
+                _ => {}
+            }
+        }
+        recent
     }
 
     fn of(problems: Vec<Problem>) -> Self {
@@ -220,12 +204,9 @@ impl Health {
 }
 
 /// What configuration and counters tell.
-fn counted(status: &Status, without_table: Vec<u32>) -> Vec<Problem> {
+fn counted(status: &Status, without_table: Vec<u32>, recent: Recent) -> Vec<Problem> {
     let idle = status.vips.iter().filter(|vip| vip.usable_reals() == 0);
     let (bare, idle): (Vec<_>, Vec<_>) = idle.partition(|vip| vip.reals.is_empty());
-    let limiting = |guard: &FloodGuard| guard.limiting.then_some(guard.cpu);
-    let limited: Vec<_> = status.flood_guards.iter().filter_map(limiting).collect();
-    let misses = Misses::of(&status.tables, &status.stats).filter(|misses| misses.hurt());
 
     let mut problems = Vec::new();
     let names = |vips: Vec<&VipStatus>| vips.into_iter().map(|vip| vip.vip).collect();
@@ -245,13 +226,11 @@ fn counted(status: &Status, without_table: Vec<u32>) -> Vec<Problem> {
             })
             .map(|(name, _)| Problem::GenericMode { interface: name.clone() }),
     );
-    if !limited.is_empty() {
-        problems.push(Problem::FloodGuardLimits { cpus: limited });
-    }
+    problems.extend(recent.flood.map(Problem::FloodGuardLimits));
     if !without_table.is_empty() {
         problems.push(Problem::CpusWithoutTable { cpus: without_table });
     }
-    problems.extend(misses.map(Problem::TableTooSmall));
+    problems.extend(recent.misses.map(Problem::TableTooSmall));
     problems
 }
 
@@ -259,49 +238,23 @@ fn counted(status: &Status, without_table: Vec<u32>) -> Vec<Problem> {
 mod tests {
     use super::*;
 
-    fn table(used_ipv4: u32, used_ipv6: u32) -> TableStatus {
-        TableStatus { cpu: Some(0), entries: 1000, used_ipv4, used_ipv6 }
-    }
-
-    fn stats(hit: u64, miss_tcp: u64) -> Stats {
-        Stats { table: vec![("hit", hit), ("miss_tcp", miss_tcp)], ..Stats::default() }
-    }
-
-    fn status(tables: Vec<TableStatus>, stats: Stats) -> Status {
+    fn status() -> Status {
         Status {
             instance: "default".to_owned(),
             health: Health::default(),
             interfaces: [].into(),
             chain: Vec::new(),
             vips: Vec::new(),
-            tables,
+            tables: Vec::new(),
             flood_guards: Vec::new(),
             memory: Vec::new(),
-            stats,
+            stats: crate::stats::Stats::default(),
         }
     }
 
     #[test]
-    fn full_tables_hurt_if_flows_are_missed() {
-        let hurts = |table, stats| !counted(&status(vec![table], stats), Vec::new()).is_empty();
-        assert!(hurts(table(0, 900), stats(10_000, 101)), "IPv6 alone");
-        assert!(!hurts(table(899, 899), stats(10_000, 101)), "room is left");
-        assert!(!hurts(table(1000, 0), stats(10_000, 100)), "one in a hundred");
-        let shared = TableStatus { cpu: None, ..table(1000, 1000) };
-        assert!(!hurts(shared, stats(0, 100)), "the stopgap");
-    }
-
-    #[test]
     fn cpus_and_vips_are_grouped() {
-        let mut status = status(Vec::new(), Stats::default());
-        let guard = FloodGuard {
-            cpu: 2,
-            limiting: true,
-            new_flows: 10,
-            limit: Some(10),
-            not_remembered: 5,
-        };
-        status.flood_guards = vec![guard, FloodGuard { cpu: 3, limiting: false, ..guard }];
+        let mut status = status();
         let down = crate::status::VipRealStatus {
             address: [10, 0, 0, 1].into(),
             weight: 1,
@@ -317,7 +270,11 @@ mod tests {
         };
         status.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();
         status.vips.push(vip(6, &[]));
-        let health = Health::of(counted(&status, vec![1, 4, 5, 6]));
+        let health = Health::of(counted(
+            &status,
+            vec![1, 4, 5, 6],
+            Recent { flood: Some(Flood { cpus: vec![2], not_remembered: 700 }), misses: None },
+        ));
         assert!(!health.well);
         let what: Vec<_> = health.findings.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(
@@ -325,13 +282,14 @@ mod tests {
             [
                 "no reals: tcp://10.200.1.6:80",
                 "no real takes new flows of tcp://10.200.1.1:80, tcp://10.200.1.2:80, tcp://10.200.1.3:80 and 2 more",
-                "CPU 2: more new flows than are remembered within a second",
+                "CPU 2: 700 new flows a second are balanced but not remembered, as there are more than the limit",
                 "CPUs 1,4-6: packets, but no connection table",
             ]
         );
         let json = serde_json::to_value(&health).expect("JSON");
         assert_eq!(json["findings"][1]["problem"], "no-usable-real");
         assert_eq!(json["findings"][1]["vips"].as_array().map(Vec::len), Some(5));
+        assert_eq!(json["findings"][2]["not_remembered"], 700);
         assert_eq!(json["findings"][3]["cpus"], serde_json::json!([1, 4, 5, 6]));
         assert!(Health::of(Vec::new()).well);
     }

@@ -158,6 +158,10 @@ pub struct Status {
 
 impl Balancer {
     /// Reads everything that `lbctl status` shows, with [`Self::table_status`].
+    ///
+    /// It takes about a second longer, for which the thread sleeps, where counters since the start leave open
+    /// whether all is well now: new flows were not remembered once, or a connection table is full and
+    /// flows were missed. Then the counters are read twice, and [`Health`] is about the time in between.
     pub fn status(&self) -> Result<Status> {
         let stats = self.stats()?;
         let observed = self.observed()?;

@@ -80,8 +80,8 @@ finding_ids! {
     IdleTables = "idle-tables" [Note],
     /// The connection table forgets flows that are in use.
     TableTooSmall = "table-too-small" [Warning],
-    /// The limit of new flows a second has been reached.
-    NewFlowsLimited = "new-flows-limited" [Warning],
+    /// There are more new flows a second than are remembered, or were.
+    NewFlowsLimited = "new-flows-limited" [Warning, Note],
     /// There is no such interface.
     InterfaceMissing = "interface-missing" [Error],
     /// The interface is down, or not connected.

@@ -9,7 +9,10 @@ use crate::balancer::Balancer;
 use crate::balancer::TableCpus;
 use crate::cpus::cpu_list;
 use crate::error::Result;
-use crate::health::Misses;
+use crate::health::FLOOD_MEND;
+use crate::health::Problem;
+use crate::health::Recent;
+use crate::health::TABLE_MEND;
 use crate::status::Status;
 
 /// Facts of a running balancer.
@@ -18,11 +21,10 @@ pub(super) struct Running {
     /// Whether the chain leads to the program that is pinned.
     pub(super) in_place: bool,
     pub(super) cpus: TableCpus,
-    /// `None`: there is no connection table.
-    pub(super) misses: Option<Misses>,
-    /// New flows that were not remembered, and the limit that kept them out.
+    /// What goes on by now.
+    pub(super) recent: Recent,
+    /// New flows that were not remembered since the instance was set up.
     pub(super) not_remembered: u64,
-    pub(super) limit: Option<u32>,
     /// The command that brings the instance up to date with the host.
     pub(super) reapply: String,
 }
@@ -37,9 +39,8 @@ impl Running {
         Ok(Self {
             in_place: balancer.is_in_place()?,
             cpus,
-            misses: Misses::of(&status.tables, &status.stats),
+            recent: status.health.recent(),
             not_remembered: status.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
-            limit: status.flood_guards.iter().find_map(|guard| guard.limit),
             reapply: reapply.to_owned(),
         })
     }
@@ -110,38 +111,38 @@ pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
 }
 
 fn table_too_small(running: &Running) -> Option<Answer> {
-    let misses = running.misses?;
-    if !misses.hurt() {
-        return Some(Answer::Well);
-    }
-    let Misses { used, entries, hits, missed } = misses;
+    let Some(misses) = running.recent.misses else { return Some(Answer::Well) };
     Some(Answer::hurts(
         Severity::Warning,
-        format!(
-            "a connection table is full ({used} of {entries} flows), and {missed} TCP packets found theirs in \
-                 none, beside {hits} that did"
-        ),
+        Problem::TableTooSmall(misses).to_string(),
         "flows in use are forgotten; when the set of reals changes, they move and break",
-        Mend::Advice("raise connection_table.entries and apply: flows are taken along".to_owned()),
+        Mend::Advice(TABLE_MEND.to_owned()),
     ))
 }
 
 fn new_flows_limited(running: &Running) -> Option<Answer> {
+    let moves = "those that are not remembered move if the set of reals changes; in a flood that is what the limit is for";
+    if let Some(flood) = &running.recent.flood {
+        let what = Problem::FloodGuardLimits(flood.clone()).to_string();
+        return Some(Answer::hurts(
+            Severity::Warning,
+            what,
+            moves,
+            Mend::Advice(FLOOD_MEND.to_owned()),
+        ));
+    }
     if running.not_remembered == 0 {
         return Some(Answer::Well);
     }
-    let limit =
-        running.limit.map_or_else(String::new, |limit| format!(" ({limit} a second and CPU)"));
     Some(Answer::hurts(
-        Severity::Warning,
+        Severity::Note,
         format!(
-            "{} new flows were not remembered, as there were more than the limit{limit}",
+            "{} new flows were not remembered since the instance was set up, none of them in the last second",
             running.not_remembered
         ),
-        "they move if the set of reals changes; in a flood of new flows that is what the limit is for",
+        "there were more within a second than the limit of that time; it is over",
         Mend::Advice(
-            "if they were no flood, raise connection_table.new_connections_per_second and apply"
-                .to_owned(),
+            "nothing, if it was a flood; else connection_table.new_connections_per_second may be too low".to_owned(),
         ),
     ))
 }
@@ -149,21 +150,25 @@ fn new_flows_limited(running: &Running) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Flood;
 
     fn found(answer: impl Into<Option<Answer>>) -> bool {
         matches!(answer.into(), Some(Answer::Hurts { .. }))
     }
 
     #[test]
-    fn a_table_is_too_small_if_it_is_full_and_flows_are_missed() {
-        let with = |used, entries, hits, missed| Running {
-            misses: Some(Misses { used, entries, hits, missed }),
-            ..Running::default()
+    fn a_flood_that_is_over_is_history() {
+        let severity = |flood, not_remembered| {
+            let recent = Recent { flood, misses: None };
+            match new_flows_limited(&Running { recent, not_remembered, ..Running::default() }) {
+                Some(Answer::Hurts { severity, .. }) => Some(severity),
+                _ => None,
+            }
         };
-        assert!(found(table_too_small(&with(900, 1000, 10_000, 101))));
-        assert!(!found(table_too_small(&with(899, 1000, 10_000, 101))), "room is left");
-        assert!(!found(table_too_small(&with(1000, 1000, 10_000, 100))), "one in a hundred");
-        assert_eq!(table_too_small(&Running::default()), None);
+        let flood = Some(Flood { cpus: vec![0], not_remembered: 7 });
+        assert_eq!(severity(flood, 7), Some(Severity::Warning));
+        assert_eq!(severity(None, 7), Some(Severity::Note));
+        assert_eq!(severity(None, 0), None);
     }
 
     #[test]

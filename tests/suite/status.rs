@@ -1,5 +1,6 @@
 //! `lbctl status` says whether it is well, and what to do where it is not.
 
+use std::thread;
 use std::time::Duration;
 
 use libbpf_rs::Link;
@@ -8,10 +9,12 @@ use serde_json::Value;
 use crate::common::Host;
 use crate::common::Lbctl;
 use crate::common::Rig;
+use crate::common::Steady;
 use crate::common::UPLINK;
 use crate::common::config;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::packet_from;
 use crate::common::server;
 use crate::common::vip;
 use crate::common::wait_until;
@@ -203,4 +206,61 @@ fn many_vips_are_cut_to_the_busiest() {
     let all = host.lbctl().ok(&["status", "--all"]).stdout;
     assert_eq!(vips(&all), 40, "{all}");
     assert!(all.contains("\nCPU 0 ") && all.contains("\ntotal "), "{all}");
+}
+
+/// Whenever one looks: the guard lets flows in again with each second.
+#[test]
+fn a_flood_is_told_as_long_as_it_lasts() {
+    let host = Host::new();
+    let vips = vip("tcp://10.200.1.1:80", &["10.0.0.1"]);
+    host.lbctl().apply(&Host::config(&format!("new_connections_per_second = 100\n{vips}")));
+    let problems_now = || {
+        let status = json(&host.lbctl().ok(&["status", "--json"]));
+        problems(&status).join(" ")
+    };
+    // By fits and starts.
+    let flood = Steady::start(&host.ns, "nobody", |number| {
+        if number % 500 == 0 {
+            thread::sleep(Duration::from_millis(300));
+        }
+        packet_from(number)
+    });
+    let guard = || host.lbctl().ok(&["status"]).stdout.contains("LIMITING on CPU");
+    assert!(wait_until(Duration::from_secs(10), guard), "it never began");
+    for pause in [0, 300, 300, 300] {
+        thread::sleep(Duration::from_millis(pause));
+        assert_eq!(problems_now(), "flood-guard-limits");
+    }
+    let text = host.lbctl().ok(&["status"]).stdout;
+    for words in
+        ["a flood? nothing", "'lbctl stats --watch'", "No flood? raise connection_table.new_conn"]
+    {
+        assert!(text.contains(words), "'{words}' in {text}");
+    }
+    drop(flood);
+    assert_eq!(problems_now(), "", "it is over");
+}
+
+#[test]
+fn a_table_is_too_small_for_what_goes_on() {
+    let host = Host::new();
+    let config = Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"]));
+    host.lbctl().apply(&config.replace("entries = 20000", "entries = 64"));
+    let problems_now = || {
+        let status = json(&host.lbctl().ok(&["status", "--json"]));
+        problems(&status).join(" ")
+    };
+    let busy = Steady::start(&host.ns, "nobody", |number| packet_from(number % 640));
+    let full = || problems_now() == "table-too-small";
+    assert!(wait_until(Duration::from_secs(10), full), "{}", problems_now());
+    drop(busy);
+    assert_eq!(problems_now(), "", "nobody is missed any more");
+    // Those that are left fit in.
+    let few = Steady::start(&host.ns, "nobody", |number| packet_from(number % 8));
+    assert!(
+        wait_until(Duration::from_secs(10), || problems_now().is_empty()),
+        "{}",
+        problems_now()
+    );
+    drop(few);
 }

@@ -3,8 +3,14 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use nix::errno::Errno;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
@@ -21,6 +27,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::socket;
 use nix::sys::socket::sockopt;
 
+use super::Cleanup;
 use super::NetNs;
 use super::wait_until;
 
@@ -111,6 +118,65 @@ pub(crate) fn send_frame(ns: &NetNs, interface: &str, frame: &[u8]) {
     };
     let sent = ns.open(attempt).unwrap_or_else(|error| panic!("send on {interface}: {error}"));
     assert_eq!(sent, frame.len(), "bytes sent on {interface}");
+}
+
+/// Frames that go out of an interface all the time, some thousand a second, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Steady {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Steady {
+    /// Starts to send what `frame` makes of 0, 1, 2 …
+    #[track_caller]
+    pub(crate) fn start(
+        ns: &NetNs,
+        interface: &str,
+        frame: impl Fn(u32) -> Vec<u8> + Send + 'static,
+    ) -> Self {
+        let socket = ns.open(|| packet_socket(interface, NO_PROTOCOL));
+        let socket = socket.unwrap_or_else(|error| panic!("send on {interface}: {error}"));
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let run = move || {
+            for number in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                // What there is no room for is not sent: there is more.
+                let _ = send(socket.as_raw_fd(), &frame(number), MsgFlags::empty());
+                if number % 10 == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        };
+        Self { stop, thread: Some(thread::spawn(run)) }
+    }
+}
+
+impl Drop for Steady {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut cleanup = Cleanup::of("a sender");
+        if let Some(thread) = self.thread.take() {
+            cleanup.thread("send", thread.join());
+        }
+        cleanup.finish();
+    }
+}
+
+/// A packet within a TCP connection to 10.200.1.1:80, from one of many clients, for [`Host`](super::Host).
+pub(crate) fn packet_from(client: u32) -> Vec<u8> {
+    let [_, b, c, d] = client.to_be_bytes();
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [2, 0, 0, 0, 0, 1])
+        .ipv4([10, 100 + b % 100, c, d], [10, 200, 1, 1], 64)
+        .tcp(40_000, 80, 1, 1024)
+        .ack(1)
+        .write(&mut frame, b"?")
+        .expect("a frame");
+    frame
 }
 
 /// A packet socket on `interface` of the calling thread's namespace. It never blocks, and has room

@@ -44,6 +44,8 @@ pub(crate) use client::http_get_from;
 pub(crate) use frames::Capture;
 pub(crate) use frames::Direction;
 pub(crate) use frames::Frame;
+pub(crate) use frames::Steady;
+pub(crate) use frames::packet_from;
 pub(crate) use frames::send_frame;
 pub(crate) use http::HttpServer;
 pub(crate) use lbctl::Lbctl;

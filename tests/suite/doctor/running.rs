@@ -1,6 +1,5 @@
 //! A balancer that runs.
 
-use etherparse::PacketBuilder;
 use libbpf_rs::Link;
 use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
@@ -10,10 +9,11 @@ use tempfile::NamedTempFile;
 
 use super::Patient;
 use crate::common::Host;
-use crate::common::NetNs;
+use crate::common::Steady;
 use crate::common::Verdict;
 use crate::common::XdpLink;
 use crate::common::config_file;
+use crate::common::packet_from;
 use crate::common::send_frame;
 use crate::common::vip;
 
@@ -106,19 +106,6 @@ fn generic_mode() {
     assert_eq!(patient.find("lro", PLACE), None);
 }
 
-/// A packet within a TCP connection to the VIP, from one of many clients.
-fn send_from(ns: &NetNs, client: u16) {
-    let [high, low] = client.to_be_bytes();
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [2, 0, 0, 0, 0, 1])
-        .ipv4([10, 9, high, low], [10, 200, 1, 1], 64)
-        .tcp(40_000, 80, 1, 1024)
-        .ack(1)
-        .write(&mut frame, b"?")
-        .expect("a frame");
-    send_frame(ns, "nobody", &frame);
-}
-
 #[test]
 fn tables_and_limits_that_are_too_small() {
     let host = Host::new();
@@ -128,17 +115,23 @@ fn tables_and_limits_that_are_too_small() {
     };
     host.lbctl().apply(&config("entries = 64"));
     let patient = Patient::new(host.lbctl(), &host.ns, &[]);
-    (0..8).for_each(|client| send_from(&host.ns, client));
+    (0..8).for_each(|client| send_frame(&host.ns, "nobody", &packet_from(client)));
     patient.is_well("table-too-small", INSTANCE);
-    // Ten times as many as there is room for, twice: of none, the second packet finds the first one's entry.
-    (0..1280).for_each(|packet| send_from(&host.ns, packet % 640));
+    // Ten times as many as there is room for, in turns: none finds its entry again.
+    let busy = Steady::start(&host.ns, "nobody", |number| packet_from(number % 640));
     patient.is_advised("table-too-small", INSTANCE, "warning", "raise connection_table.entries");
     patient.is_well("new-flows-limited", INSTANCE);
+    drop(busy);
+    patient.is_well("table-too-small", INSTANCE);
 
     host.lbctl().apply(&config("entries = 20000\nnew_connections_per_second = 1"));
-    (1000..1100).for_each(|client| send_from(&host.ns, client));
+    let flood = Steady::start(&host.ns, "nobody", packet_from);
     let advice = "raise connection_table.new_connections_per_second";
     patient.is_advised("new-flows-limited", INSTANCE, "warning", advice);
+    drop(flood);
+    // Whatever the limit is by now.
+    host.lbctl().apply(&config("entries = 20000\nnew_connections_per_second = 125000"));
+    patient.finds("new-flows-limited", INSTANCE, "note", &["none of them in the last second"]);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 
 use l4lb::Balancer;
-use l4lb::FloodGuard;
 use l4lb::GatewayAddress;
 use l4lb::Health;
 use l4lb::Instance;
@@ -16,6 +15,7 @@ use l4lb::Status;
 use l4lb::TableStatus;
 use l4lb::Verdict;
 use l4lb::VipStatus;
+use l4lb::health::Problem;
 
 use crate::Exit;
 use crate::Result;
@@ -56,7 +56,7 @@ fn print(status: &Status, all: bool) -> Result<()> {
         print_all(status)?;
     } else {
         output::line(flows(&status.tables))?;
-        output::line(flood_guards(&status.flood_guards))?;
+        output::line(flood_guards(status))?;
         output::line(memory(&status.memory))?;
     }
     Ok(())
@@ -181,9 +181,18 @@ fn flows(tables: &[TableStatus]) -> String {
     )
 }
 
-fn flood_guards(guards: &[FloodGuard]) -> String {
-    let limiting: Vec<_> =
-        guards.iter().filter(|guard| guard.limiting).map(|guard| guard.cpu.to_string()).collect();
+/// The CPUs that do not remember all new flows.
+fn limiting(health: &Health) -> &[u32] {
+    let limited = health.findings.iter().find_map(|finding| match &finding.problem {
+        Problem::FloodGuardLimits(flood) => Some(flood.cpus.as_slice()),
+        _ => None,
+    });
+    limited.unwrap_or_default()
+}
+
+fn flood_guards(status: &Status) -> String {
+    let guards = &status.flood_guards;
+    let limiting: Vec<_> = limiting(&status.health).iter().map(u32::to_string).collect();
     let state = if limiting.is_empty() {
         "quiet".to_owned()
     } else {
@@ -228,6 +237,7 @@ fn print_all(status: &Status) -> Result<()> {
         }),
     )?;
     output::line("")?;
+    let limiting = limiting(&status.health);
     output::table(
         ["FLOOD GUARD", "NEW FLOWS", "LIMIT", "STATE", "NOT REMEMBERED"],
         &[1, 2, 4],
@@ -236,7 +246,7 @@ fn print_all(status: &Status) -> Result<()> {
                 format!("CPU {}", guard.cpu),
                 guard.new_flows.to_string(),
                 guard.limit.map_or_else(|| "?".to_owned(), |limit| limit.to_string()),
-                if guard.limiting { "LIMITING" } else { "quiet" }.to_owned(),
+                if limiting.contains(&guard.cpu) { "LIMITING" } else { "quiet" }.to_owned(),
                 guard.not_remembered.to_string(),
             ]
         }),

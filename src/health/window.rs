@@ -1,0 +1,218 @@
+//! What counters since the start cannot tell: whether it goes on. They are read twice, a second apart.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::balancer::Balancer;
+use crate::error::Result;
+use crate::flood_guard::FloodGuard;
+use crate::rates::Rates;
+use crate::stats::Stats;
+use crate::status::TableStatus;
+
+/// How long to look: the flood guard lets flows in again with each second, so that a shorter look would fall
+/// between two floods of one.
+const WINDOW: Duration = Duration::from_millis(1100);
+
+/// A table is full from so many percent of its entries on. What is left of sets is never filled evenly.
+const FULL_PERCENT: u32 = 90;
+
+/// A full table is too small if of so many packets that are looked up more than one in a hundred is missed …
+const MISSED_PERCENT: u32 = 1;
+
+/// … and more than so many a second: some are to be expected, of connections that another balancer had.
+const MISSED_PER_SECOND: u32 = 10;
+
+/// More new flows than are remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flood {
+    /// The CPUs that do not remember all.
+    pub cpus: Vec<u32>,
+    /// New flows a second that they balance and do not remember.
+    pub not_remembered: u64,
+}
+
+/// A connection table that is full, and what is not found in any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Misses {
+    /// Flows in the fullest table, of its fullest family.
+    pub used: u32,
+    /// Flows that there is room for in it.
+    pub entries: u32,
+    /// Packets a second whose flow is in a table.
+    pub hits: u64,
+    /// TCP packets a second, within a connection, that no table has.
+    pub missed: u64,
+}
+
+/// The fullest table of a CPU, of its fullest family, if that is full. The one that the other CPUs share is a
+/// stopgap and does not count.
+fn full(tables: &[TableStatus]) -> Option<(u32, u32)> {
+    let own = tables.iter().filter(|table| table.cpu.is_some());
+    let parts =
+        own.flat_map(|table| [(table.used_ipv4, table.entries), (table.used_ipv6, table.entries)]);
+    let fullest =
+        parts.max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1));
+    fullest
+        .filter(|(used, room)| u64::from(*used) * 100 >= u64::from(*room) * u64::from(FULL_PERCENT))
+}
+
+/// Whether it takes a second look: what is there may be of long ago, or go on.
+fn is_unclear(tables: &[TableStatus], guards: &[FloodGuard], stats: &Stats) -> bool {
+    let flooded = guards.iter().any(|guard| guard.not_remembered != 0);
+    flooded || (full(tables).is_some() && stats.event("miss_tcp") != 0)
+}
+
+/// What happened between two readings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recent {
+    pub(crate) flood: Option<Flood>,
+    pub(crate) misses: Option<Misses>,
+}
+
+impl Recent {
+    /// Looks for about a second, unless counters and tables tell that there was nothing.
+    pub(crate) fn watch(
+        balancer: &Balancer,
+        tables: &[TableStatus],
+        guards: &[FloodGuard],
+        stats: &Stats,
+    ) -> Result<Self> {
+        if !is_unclear(tables, guards, stats) {
+            return Ok(Self::default());
+        }
+        let read =
+            || -> Result<_> { Ok((Instant::now(), balancer.stats()?, balancer.flood_guards()?)) };
+        let (then, stats, guards) = read()?;
+        sleep(WINDOW);
+        let (now, later, guards_later) = read()?;
+        let elapsed = now.duration_since(then);
+        let rates = Rates::between(&stats, &later, elapsed);
+        Ok(Self::of(full(tables), &rates, flood(&guards, &guards_later, elapsed)))
+    }
+
+    fn of(full: Option<(u32, u32)>, rates: &Rates, flood: Option<Flood>) -> Self {
+        let (hits, missed) = (rates.event("hit"), rates.event("miss_tcp"));
+        let hurts = missed > f64::from(MISSED_PER_SECOND)
+            && missed * 100.0 > (hits + missed) * f64::from(MISSED_PERCENT);
+        // Flows that were kept out are missed as well, whatever there is room for, and a flood fills any table.
+        let full = full.filter(|_| hurts && flood.is_none());
+        let found = full.map(|(used, entries)| Misses {
+            used,
+            entries,
+            hits: whole(hits),
+            missed: whole(missed),
+        });
+        Self { flood, misses: found }
+    }
+}
+
+fn flood(before: &[FloodGuard], after: &[FloodGuard], elapsed: Duration) -> Option<Flood> {
+    let before: BTreeMap<_, _> =
+        before.iter().map(|guard| (guard.cpu, guard.not_remembered)).collect();
+    let since = |guard: &FloodGuard| {
+        // Counters that went back have begun anew.
+        let before = before.get(&guard.cpu).filter(|before| **before <= guard.not_remembered);
+        guard.not_remembered - before.unwrap_or(&0)
+    };
+    let cpus: Vec<_> = after.iter().filter(|guard| since(guard) != 0).collect();
+    let flows: u64 = cpus.iter().map(|guard| since(guard)).sum();
+    (flows != 0).then(|| Flood {
+        cpus: cpus.iter().map(|guard| guard.cpu).collect(),
+        not_remembered: per_second(flows, elapsed),
+    })
+}
+
+/// At least one, as it is of something.
+fn per_second(events: u64, elapsed: Duration) -> u64 {
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+    (events.saturating_mul(1000) / milliseconds).max(1)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are not negative"
+)]
+fn whole(rate: f64) -> u64 {
+    rate.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: Option<(u32, u32)> = Some((900, 1000));
+
+    fn table(used_ipv4: u32, used_ipv6: u32) -> TableStatus {
+        TableStatus { cpu: Some(0), entries: 1000, used_ipv4, used_ipv6 }
+    }
+
+    fn rates(hit: f64, miss_tcp: f64) -> Rates {
+        Rates { table: vec![("hit", hit), ("miss_tcp", miss_tcp)], ..Rates::default() }
+    }
+
+    fn guard(cpu: u32, not_remembered: u64) -> FloodGuard {
+        FloodGuard { cpu, limiting: false, new_flows: 0, limit: Some(10), not_remembered }
+    }
+
+    #[test]
+    fn the_fullest_table_of_a_cpu_counts() {
+        assert_eq!(full(&[table(0, 10), table(0, 900)]), FULL, "IPv6 alone");
+        assert_eq!(full(&[table(899, 899)]), None, "room is left");
+        assert_eq!(full(&[TableStatus { cpu: None, ..table(1000, 1000) }]), None, "the stopgap");
+    }
+
+    #[test]
+    fn a_second_look_is_taken_only_where_something_was() {
+        let stats = |missed| Stats { table: vec![("miss_tcp", missed)], ..Stats::default() };
+        assert!(!is_unclear(&[table(1000, 0)], &[guard(0, 0)], &stats(0)), "full, nothing missed");
+        assert!(!is_unclear(&[table(500, 0)], &[guard(0, 0)], &stats(7)), "missed, and room");
+        assert!(is_unclear(&[table(1000, 0)], &[guard(0, 0)], &stats(1)));
+        assert!(is_unclear(&[table(0, 0)], &[guard(0, 0), guard(1, 1)], &stats(0)));
+    }
+
+    #[test]
+    fn a_table_is_too_small_by_a_share_and_a_rate() {
+        let misses = |full, hit, missed| Recent::of(full, &rates(hit, missed), None).misses;
+        let found = misses(FULL, 1000.0, 20.4);
+        assert_eq!(found, Some(Misses { used: 900, entries: 1000, hits: 1000, missed: 20 }));
+        assert_eq!(misses(FULL, 9900.0, 100.0), None, "one in a hundred");
+        assert_eq!(misses(FULL, 0.0, 10.0), None, "a handful");
+        assert_eq!(misses(None, 0.0, 1e6), None, "room is left");
+        let flood = Some(Flood { cpus: vec![0], not_remembered: 1 });
+        let flooded = Recent::of(FULL, &rates(0.0, 1e6), flood.clone());
+        assert_eq!(flooded, Recent { flood, misses: None });
+    }
+
+    #[test]
+    fn a_flood_is_what_goes_on() {
+        let of = |before: &[FloodGuard], after: &[FloodGuard]| {
+            flood(before, after, Duration::from_millis(1250))
+        };
+        assert_eq!(of(&[guard(0, 7)], &[guard(0, 7)]), None, "it is over");
+        let found = of(&[guard(0, 7), guard(2, 5)], &[guard(0, 7), guard(1, 300), guard(2, 205)]);
+        assert_eq!(found, Some(Flood { cpus: vec![1, 2], not_remembered: 400 }));
+        assert_eq!(of(&[guard(0, 900)], &[guard(0, 1)]).map(|flood| flood.not_remembered), Some(1));
+    }
+
+    /// docs/alerts.yml means the same by a table that is too small.
+    #[test]
+    fn the_alert_has_the_same_thresholds() {
+        let rules = include_str!("../../docs/alerts.yml");
+        let from = rules.find("alert: L4lbTableFull").expect("the alert");
+        let rule = rules[from..].split("labels:").next().expect("its expression");
+        for threshold in [
+            format!(">= {} *", f64::from(FULL_PERCENT) / 100.0),
+            format!("> {} *", f64::from(MISSED_PERCENT) / 100.0),
+            format!("> {MISSED_PER_SECOND}\n"),
+            "unless on (job, instance)".to_owned(),
+        ] {
+            assert!(rule.contains(&threshold), "'{threshold}' in {rule}");
+        }
+    }
+}
