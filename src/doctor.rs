@@ -33,6 +33,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub use catalogue::FindingId;
@@ -44,6 +45,7 @@ pub use report::Finding;
 pub use report::Mend;
 pub use report::Report;
 
+use crate::balancer::Balancer;
 use crate::config::Config;
 use crate::error::Error;
 use crate::host::Files;
@@ -51,6 +53,8 @@ use crate::instance::DEFAULT_BPFFS;
 use crate::instance::DEFAULT_INSTANCE;
 use crate::instance::Instance;
 use crate::instance::kernel_release;
+use crate::readiness::InterfaceState;
+use crate::status::InterfaceStatus;
 use gather::Look;
 use kernel::Jit;
 use nic::Nic;
@@ -101,6 +105,33 @@ pub fn balancer(instance: &Instance, config: Option<&Config>) -> Report {
     look.run(&mut report, config);
     report.sort();
     report
+}
+
+/// What `lbctl status` has of this: the interfaces of a balancer that runs, as far as nobody has to be asked for it.
+/// What [`InterfaceState::unready`] tells is left out.
+pub(crate) fn of_interfaces(
+    balancer: &Balancer,
+    interfaces: &BTreeMap<String, InterfaceStatus>,
+    observed: &[InterfaceState],
+) -> Vec<Finding> {
+    let (instance, files) = (balancer.instance(), Files::host());
+    let look = Look::new(instance, &files, lbctl(instance));
+    let mut report = match look.at_interfaces(balancer, interfaces, observed) {
+        Ok(report) => report,
+        Err(error) => {
+            // Doctor itself says so; the state of the instance is known without.
+            tracing::debug!("the interfaces are not looked at: {error}");
+            return Vec::new();
+        }
+    };
+    report.findings.retain(|finding| {
+        !matches!(
+            finding.id,
+            FindingId::InterfaceMissing | FindingId::InterfaceDown | FindingId::NotAttached
+        )
+    });
+    report.sort();
+    report.findings
 }
 
 /// Looks at a real's host. The VIPs that it serves are those that are named here, and all addresses of

@@ -10,6 +10,10 @@ use crate::addr::Vip;
 use crate::balancer::Balancer;
 use crate::config::XdpMode;
 use crate::cpus::cpu_list;
+use crate::doctor;
+use crate::doctor::FindingId;
+use crate::doctor::Mend;
+use crate::doctor::Severity;
 use crate::error::Result;
 use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
@@ -31,6 +35,11 @@ pub enum Problem {
     Unready {
         /// Why.
         why: Unready,
+    },
+    /// Something about the host that loses packets or makes a command fail, as [`crate::doctor`] has it.
+    Doctor {
+        /// What doctor says.
+        finding: doctor::Finding,
     },
     /// An interface runs the programs behind its driver, and that was not asked for.
     GenericMode {
@@ -62,6 +71,10 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unready { why } => why.fmt(f),
+            Self::Doctor { finding } if finding.what.starts_with(&finding.place) => {
+                f.write_str(&finding.what)
+            }
+            Self::Doctor { finding } => write!(f, "{}: {}", finding.place, finding.what),
             Self::GenericMode { interface } => {
                 write!(f, "interface {interface}: generic mode, slower than native")
             }
@@ -112,6 +125,9 @@ impl Problem {
     pub fn mend(&self) -> String {
         match self {
             Self::Unready { why } => why.mend(),
+            Self::Doctor { finding } => match &finding.mend {
+                Mend::Command(text) | Mend::Advice(text) => text.clone(),
+            },
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")
             }
@@ -150,13 +166,16 @@ impl From<Problem> for Finding {
     }
 }
 
-/// Whether an instance does well, by what it tells itself. [`crate::doctor`] looks at the host as well.
+/// Whether an instance does well, by what it tells itself and by what can be told of its interfaces without asking
+/// anybody. [`crate::doctor`] looks at all of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// Whether there is nothing to do.
     pub well: bool,
     /// What is not as it should be, the worst first.
     pub findings: Vec<Finding>,
+    /// What doctor warns of at the interfaces beside that.
+    pub warnings: usize,
 }
 
 impl Health {
@@ -174,12 +193,21 @@ impl Health {
             unready(Unready::NoInterface);
         }
         interfaces.iter().filter_map(InterfaceState::unready).for_each(unready);
+        let mut warnings = 0;
+        for finding in doctor::of_interfaces(balancer, &status.interfaces, interfaces) {
+            match (finding.severity, finding.id) {
+                (Severity::Error, _) => problems.push(Problem::Doctor { finding }),
+                // It is one of ours.
+                (Severity::Warning, FindingId::GenericMode) | (Severity::Note, _) => {}
+                (Severity::Warning, _) => warnings += 1,
+            }
+        }
         // Whatever the interrupts of the interfaces say: what counts here is where packets were.
         let cpus = balancer.table_cpus([].into())?;
         let without_table = cpus.receiving.difference(&cpus.tables).copied().collect();
         let recent = Recent::watch(balancer, &status.tables, &status.flood_guards, &status.stats)?;
         problems.extend(counted(status, without_table, recent));
-        Ok(Self::of(problems))
+        Ok(Self { warnings, ..Self::of(problems) })
     }
 
     /// What goes on by now, of what counters tell.
@@ -199,6 +227,7 @@ impl Health {
         Self {
             well: problems.is_empty(),
             findings: problems.into_iter().map(Finding::from).collect(),
+            warnings: 0,
         }
     }
 }

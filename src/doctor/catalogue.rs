@@ -115,7 +115,7 @@ finding_ids! {
     /// No room for the outer header.
     MtuNoRoom = "mtu-no-room" [Warning],
     /// The interface's MTU is not what the packet path was told.
-    MtuChanged = "mtu-changed" [Warning],
+    MtuChanged = "mtu-changed" [Error, Warning],
     /// The gateway cannot be found.
     GatewayUnresolved = "gateway-unresolved" [Error],
     /// The gateway has another MAC than the packet path was told.

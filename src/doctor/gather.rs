@@ -1,5 +1,7 @@
 //! Reads what the checks of a balancer look at, and runs them.
 
+use std::collections::BTreeMap;
+
 use macaddr::MacAddr6;
 
 use super::FindingId;
@@ -35,7 +37,9 @@ use crate::instance::Instance;
 use crate::instance::kernel_is_at_least;
 use crate::netlink;
 use crate::netlink::LinkFacts;
+use crate::netlink::NetlinkError;
 use crate::plan::ResolvedInterface;
+use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
 use crate::status::InterfaceStatus;
 use crate::status::Status;
@@ -54,11 +58,27 @@ pub(super) struct Look<'a> {
     lbctl: String,
     /// The instance cannot be read.
     pub(super) closed: bool,
+    /// What is known of gateways; `None`: they are asked for.
+    observed: Option<&'a [InterfaceState]>,
 }
 
 impl<'a> Look<'a> {
     pub(super) fn new(instance: &'a Instance, files: &'a Files, lbctl: String) -> Self {
-        Self { instance, files, lbctl, closed: false }
+        Self { instance, files, lbctl, closed: false, observed: None }
+    }
+
+    /// Looks at the interfaces of a balancer that runs, and asks no gateway.
+    pub(super) fn at_interfaces(
+        mut self,
+        balancer: &Balancer,
+        interfaces: &BTreeMap<String, InterfaceStatus>,
+        observed: &'a [InterfaceState],
+    ) -> crate::error::Result<Report> {
+        self.observed = Some(observed);
+        let mut report = Report::default();
+        let (wanted, links) = (balancer.save()?, netlink::links_blocking()?);
+        self.interfaces(&mut report, &wanted, Some(interfaces), &links, &self.reapply(None));
+        Ok(report)
     }
 
     /// The command that brings the instance up to date with the host.
@@ -100,22 +120,8 @@ impl<'a> Look<'a> {
                 return;
             }
         };
-        let mut resolved = Vec::new();
-        for interface in &wanted.interfaces {
-            let facts = self.nic(interface, wanted, status, &links, &reapply);
-            if let Some(link) = &facts.link {
-                resolved.push(ResolvedInterface {
-                    config: interface.clone(),
-                    ifindex: link.link.index,
-                    mtu: link.link.mtu,
-                    gateway: facts.gateway.clone().unwrap_or(Mac(MacAddr6::nil())),
-                });
-            }
-            let place = format!("interface {}", interface.name);
-            for checks in OF_NICS {
-                report.run(checks, &place, &facts);
-            }
-        }
+        let served = status.map(|status| &status.interfaces);
+        let resolved = self.interfaces(report, wanted, served, &links, &reapply);
         for (name, status) in status.into_iter().flat_map(|status| &status.interfaces) {
             // What was saved leaves it out.
             if status.mode.is_none() && !wanted.interfaces.iter().any(|i| i.name == *name) {
@@ -168,6 +174,35 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Looks at the interfaces of a configuration.
+    fn interfaces(
+        &self,
+        report: &mut Report,
+        wanted: &Config,
+        served: Option<&BTreeMap<String, InterfaceStatus>>,
+        links: &[LinkFacts],
+        reapply: &str,
+    ) -> Vec<ResolvedInterface> {
+        let mut resolved = Vec::new();
+        for interface in &wanted.interfaces {
+            let served = served.and_then(|served| served.get(&interface.name));
+            let facts = self.nic(interface, wanted, served, links, reapply);
+            if let Some(link) = &facts.link {
+                resolved.push(ResolvedInterface {
+                    config: interface.clone(),
+                    ifindex: link.link.index,
+                    mtu: link.link.mtu,
+                    gateway: facts.gateway.clone().unwrap_or(Mac(MacAddr6::nil())),
+                });
+            }
+            let place = format!("interface {}", interface.name);
+            for checks in OF_NICS {
+                report.run(checks, &place, &facts);
+            }
+        }
+        resolved
+    }
+
     /// Why no interface is looked at.
     fn nothing_runs(&self) -> Answer {
         let lbctl = &self.lbctl;
@@ -216,7 +251,7 @@ impl<'a> Look<'a> {
         &self,
         config: &InterfaceConfig,
         wanted: &Config,
-        status: Option<&Status>,
+        served: Option<&InterfaceStatus>,
         links: &[LinkFacts],
         reapply: &str,
     ) -> Nic {
@@ -224,7 +259,6 @@ impl<'a> Look<'a> {
         let link = links.iter().find(|link| link.link.name == *name).cloned();
         let index = link.as_ref().map(|link| link.link.index);
         let known = index.is_some_and(|index| self.files.knows_interface(name, index));
-        let served = status.and_then(|status| status.interfaces.get(name));
         let reals = wanted.vips.iter().flat_map(|vip| &vip.reals);
         let outer = |v6| if v6 { 40 } else { 20 };
         let mut nic = Nic {
@@ -240,7 +274,10 @@ impl<'a> Look<'a> {
             online: self.files.online_cpus().unwrap_or_default(),
             vlans: if known { self.vlans(name) } else { Vec::new() },
             peer: link.as_ref().and_then(|link| peer(link, links)),
-            gateway: gateway(config, link.as_ref()),
+            gateway: match self.observed {
+                Some(observed) => seen_gateway(observed, name),
+                None => gateway(config, link.as_ref()),
+            },
             told: served.map(|status| (status.mac, status.mtu)),
             longest: wanted.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
             overhead: reals.map(|real| outer(real.address.is_ipv6())).max().unwrap_or(0),
@@ -320,6 +357,18 @@ fn gateway(config: &InterfaceConfig, link: Option<&LinkFacts>) -> Result<Mac, Mi
     balancer::resolve(config)
         .map(|resolved| resolved.gateway)
         .map_err(|error| Missing::because(&error))
+}
+
+/// What can be told of a gateway without asking for it: not more than that its MAC is not known to be wrong, and
+/// whether it will be found again.
+fn seen_gateway(observed: &[InterfaceState], name: &str) -> Result<Mac, Missing> {
+    let state = observed.iter().find(|state| state.interface == *name);
+    if let Some(state) = state.filter(|state| !state.routed && state.unready().is_none()) {
+        let interface = state.interface.clone();
+        return Err(Missing::because(&NetlinkError::NoDefaultRoute { interface }));
+    }
+    let why = "it is not asked for".to_owned();
+    Err(Missing { why, is_a_matter_of_rights: true })
 }
 
 /// The other end of a veth.

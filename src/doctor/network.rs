@@ -44,10 +44,15 @@ fn mtu_changed(nic: &Nic) -> Option<Answer> {
     if mtu == told {
         return Some(Answer::Well);
     }
+    let (severity, why) = if mtu < told {
+        (Severity::Error, "packets are sent that do not fit any more: they are lost on the way")
+    } else {
+        (Severity::Warning, "packets are refused that would fit by now")
+    };
     Some(Answer::hurts(
-        Severity::Warning,
+        severity,
         format!("its MTU is {mtu} now, and the packet path was told {told}"),
-        "packets are refused that would fit, or sent that do not; 'lbctl serve' follows by itself",
+        format!("{why}; 'lbctl serve' follows by itself"),
         Mend::Command(nic.reapply.clone()),
     ))
 }

@@ -48,7 +48,9 @@ fn what_changed_since_the_apply() {
     let words = &["is 02:00:00:00:00:fd now, and packets are sent to 02:00:00:00:00:fe"];
     patient.is_mended("gateway-moved", PLACE, "error", words);
     host.ns.shell("ip link set uplink mtu 1550");
-    patient.is_mended("mtu-changed", PLACE, "warning", &["1550 now", "told 1600"]);
+    patient.is_mended("mtu-changed", PLACE, "error", &["1550 now", "told 1600"]);
+    host.ns.shell("ip link set uplink mtu 1590");
+    patient.is_mended("mtu-changed", PLACE, "warning", &["1590 now", "told 1550"]);
 }
 
 #[test]

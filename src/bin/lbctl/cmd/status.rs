@@ -63,14 +63,17 @@ fn print(status: &Status, all: bool) -> Result<()> {
 }
 
 fn verdict(instance: &str, health: &Health) -> String {
-    if health.well {
-        return format!("instance {instance}: well (of its host: lbctl doctor)\n");
-    }
-    let count = match health.findings.len() {
-        1 => "1 thing".to_owned(),
-        count => format!("{count} things"),
+    let doctor = match health.warnings {
+        0 => "of its host: lbctl doctor".to_owned(),
+        1 => "1 warning: lbctl doctor".to_owned(),
+        count => format!("{count} warnings: lbctl doctor"),
     };
-    let mut text = format!("instance {instance}: NOT WELL, {count} (of its host: lbctl doctor)\n");
+    let verdict = match health.findings.len() {
+        _ if health.well => "well".to_owned(),
+        1 => "NOT WELL, 1 thing".to_owned(),
+        count => format!("NOT WELL, {count} things"),
+    };
+    let mut text = format!("instance {instance}: {verdict} ({doctor})\n");
     for finding in &health.findings {
         text.extend(["- ", &finding.what, ": ", &finding.mend, "\n"]);
     }
