@@ -322,4 +322,56 @@ mod tests {
         assert_eq!(json["findings"][3]["cpus"], serde_json::json!([1, 4, 5, 6]));
         assert!(Health::of(Vec::new()).well);
     }
+
+    /// docs/status.md has every problem, by the name that JSON gives it, and every reason not to be ready.
+    #[test]
+    fn documentation_is_complete() {
+        let text = include_str!("../docs/status.md");
+        let rows: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+        let rows: Vec<_> = rows.iter().filter_map(|row| row.split_once("` |")).collect();
+        let name = String::new;
+        let mac = crate::addr::Mac::from([2, 0, 0, 0, 0, 1]);
+        let unready = |why| Problem::Unready { why };
+        let finding = doctor::Finding {
+            severity: Severity::Error,
+            id: FindingId::VethPeer,
+            place: name(),
+            what: name(),
+            why: name(),
+            mend: Mend::Advice(name()),
+        };
+        let misses = Misses { used: 0, entries: 0, hits: 0, missed: 0 };
+        let problems = [
+            unready(Unready::NotInChain),
+            unready(Unready::NoInterface),
+            unready(Unready::InterfaceMissing(name())),
+            unready(Unready::InterfaceDown(name())),
+            unready(Unready::NoCarrier(name())),
+            unready(Unready::NotAttached(name())),
+            unready(Unready::GatewayMoved { interface: name(), mac, now: mac }),
+            unready(Unready::NoDefaultRoute(name())),
+            unready(Unready::GatewayUnresolved { interface: name(), mac }),
+            Problem::Doctor { finding },
+            Problem::NoReal { vips: Vec::new() },
+            Problem::NoUsableReal { vips: Vec::new() },
+            Problem::GenericMode { interface: name() },
+            Problem::FloodGuardLimits(Flood { cpus: Vec::new(), not_remembered: 0 }),
+            Problem::CpusWithoutTable { cpus: Vec::new() },
+            Problem::TableTooSmall(misses),
+        ];
+        for problem in problems {
+            let json = serde_json::to_value(&problem).expect("JSON");
+            let kind = json["problem"].as_str().expect("a name");
+            let row = rows.iter().find(|(name, _)| *name == kind);
+            let (_, meaning) = row.unwrap_or_else(|| panic!("{kind} is not in docs/status.md"));
+            for key in json.as_object().expect("an object").keys().filter(|key| *key != "problem") {
+                assert!(meaning.contains(&format!("`{key}`")), "{key} of {kind}");
+            }
+            let why = json["why"].as_str().map(str::to_owned);
+            let why = why.or_else(|| json["why"].as_object()?.keys().next().cloned());
+            if let Some(why) = why {
+                assert!(meaning.contains(&format!("`{why}`")), "{why} of {kind}");
+            }
+        }
+    }
 }

@@ -104,15 +104,20 @@ const FACILITIES: &[Known] = &[
 /// Looks at all facilities. Trials need root.
 pub(super) fn facilities() -> Vec<Facility> {
     let root = nix::unistd::geteuid().is_root();
-    let facility = |(name, since, proof, good_for): &Known| {
-        let (present, tried) = match proof {
-            Proof::Trial(trial) => (root.then(trial).and_then(Result::ok), true),
-            Proof::Version => (kernel_is_at_least(*since).ok(), false),
-        };
-        let since = format!("{}.{}", since.0, since.1);
-        Facility { name, present, since, tried, good_for }
+    FACILITIES.iter().map(|known| facility(known, root, kernel_is_at_least)).collect()
+}
+
+fn facility<E>(
+    (name, since, proof, good_for): &Known,
+    root: bool,
+    kernel_is_at_least: fn((u32, u32)) -> Result<bool, E>,
+) -> Facility {
+    let (present, tried) = match proof {
+        Proof::Trial(trial) => (root.then(trial).and_then(Result::ok), true),
+        Proof::Version => (kernel_is_at_least(*since).ok(), false),
     };
-    FACILITIES.iter().map(facility).collect()
+    let since = format!("{}.{}", since.0, since.1);
+    Facility { name, present, since, tried, good_for }
 }
 
 /// How the kernel runs BPF programs.
@@ -190,6 +195,34 @@ mod tests {
             Some(Answer::Hurts { severity, .. }) => Some(severity),
             _ => None,
         }
+    }
+
+    /// As on Linux 6.1: what is not there names the version that brings it, what was tried counts for more
+    /// than a version, and what could not be tried is not known.
+    #[test]
+    fn facilities_that_are_missing_name_their_version() {
+        let at_6_1 = |since| Ok::<_, io::Error>(since <= (6, 1));
+        let says = |since, proof, root| {
+            facility(&("loops", since, proof, "speed"), root, at_6_1).to_string()
+        };
+        let trial = |answer: fn() -> io::Result<bool>| Proof::Trial(answer);
+        let absent = says((5, 18), trial(|| Ok(false)), true);
+        assert_eq!(absent, "no  loops (Linux 5.18): speed", "switched off");
+        assert_eq!(
+            says((6, 9), trial(|| Ok(true)), true),
+            "yes loops (Linux 6.9): speed",
+            "backported"
+        );
+        let failed = || Err(io::Error::other("no room"));
+        assert_eq!(says((5, 18), trial(failed), true), "?   loops (Linux 5.18): speed");
+        assert_eq!(
+            says((5, 18), trial(|| Ok(true)), false),
+            "?   loops (Linux 5.18): speed",
+            "not root"
+        );
+        let (old, new) = (says((6, 1), Proof::Version, true), says((6, 2), Proof::Version, true));
+        assert_eq!(old, "yes loops (Linux 6.1, by its version): speed");
+        assert_eq!(new, "no  loops (Linux 6.2, by its version): speed");
     }
 
     #[test]

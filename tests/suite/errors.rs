@@ -42,9 +42,19 @@ fn refused(output: &Output, words: &[&str]) {
     }
 }
 
-/// Runs `lbctl apply` by way of another program, in a place where everybody can read it.
+/// Runs `lbctl apply` by way of another program.
 #[track_caller]
 fn apply_by_way_of(host: &Host, wrapper: &[&str], bpffs: &str) -> Output {
+    by_way_of(host, wrapper, bpffs, &["apply", "-f", "lb.toml"])
+}
+
+/// By way of which programs are not root's.
+pub(crate) const NOBODY: [&str; 4] =
+    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Runs `lbctl` by way of another program, in a folder that everybody can read, with a configuration, `lb.toml`.
+#[track_caller]
+pub(crate) fn by_way_of(host: &Host, wrapper: &[&str], bpffs: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("make a folder");
     let (lbctl, file) = (folder.path().join("lbctl"), folder.path().join("lb.toml"));
     fs::copy(env!("CARGO_BIN_EXE_lbctl"), &lbctl).expect("copy lbctl");
@@ -57,8 +67,9 @@ fn apply_by_way_of(host: &Host, wrapper: &[&str], bpffs: &str) -> Output {
     let output = command
         .args(&wrapper[1..])
         .arg(&lbctl)
-        .args(["--bpffs", bpffs, "apply", "-f"])
-        .arg(&file)
+        .args(["--bpffs", bpffs])
+        .args(arguments)
+        .current_dir(folder.path())
         .output();
     let output = output.expect("run it");
     Output {
@@ -72,8 +83,7 @@ fn apply_by_way_of(host: &Host, wrapper: &[&str], bpffs: &str) -> Output {
 #[test]
 fn not_root() {
     let host = Host::new();
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    refused(&apply_by_way_of(&host, &nobody, host.bpffs.text()), &["not root", "sudo"]);
+    refused(&apply_by_way_of(&host, &NOBODY, host.bpffs.text()), &["not root", "sudo"]);
     assert!(!host.has_pins(""));
 }
 

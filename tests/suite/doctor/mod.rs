@@ -2,6 +2,7 @@
 
 mod balancer;
 mod harm;
+mod kernel;
 mod real;
 mod running;
 
