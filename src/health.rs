@@ -289,7 +289,7 @@ mod tests {
             weight: 1,
             state: crate::config::RealState::Down,
             share: 0.0,
-            sent: crate::stats::Count::default(),
+            sent_for_all_vips: crate::stats::Count::default(),
         };
         let vip = |n: usize, reals: &[_]| VipStatus {
             vip: format!("tcp://10.200.1.{n}:80").parse().expect("a VIP"),
