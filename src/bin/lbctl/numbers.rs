@@ -18,9 +18,23 @@ pub(crate) fn si(value: f64) -> String {
     format!("{value:.decimals$}{prefix}")
 }
 
+/// The same with its unit: `12 packets/s`, `1.23 kbit/s`.
+pub(crate) fn si_unit(value: f64, unit: &str) -> String {
+    let text = si(value);
+    let gap = if text.contains(' ') { "" } else { " " };
+    text + gap + unit
+}
+
 #[cfg(test)]
 mod tests {
     use super::si;
+    use super::si_unit;
+
+    #[test]
+    fn a_prefix_belongs_to_its_unit() {
+        assert_eq!(si_unit(999.0, "bit/s"), "999 bit/s");
+        assert_eq!(si_unit(106_000.0, "bit/s"), "106 kbit/s");
+    }
 
     #[test]
     fn three_digits_and_a_prefix() {

@@ -19,6 +19,7 @@ use ratatui::crossterm::terminal::ClearType;
 use crate::Exit;
 use crate::Result;
 use crate::numbers::si;
+use crate::numbers::si_unit;
 use crate::output;
 use crate::output::JsonLines;
 
@@ -90,9 +91,9 @@ fn block(rates: &Rates, height: Option<usize>) -> Vec<String> {
         fit(wanted, height.saturating_sub(2 + 2 * wanted.len()))
     });
     let mut lines = vec![format!(
-        "total {}packets/s, {}bit/s, in {:.1} s",
-        unit(rates.total.packets),
-        unit(rates.total.bits),
+        "total {}, {}, in {:.1} s",
+        si_unit(rates.total.packets, "packets/s"),
+        si_unit(rates.total.bits, "bit/s"),
         rates.seconds
     )];
     let mut part = |table: Vec<String>, wanted: usize, given: usize| {
@@ -137,12 +138,6 @@ fn block(rates: &Rates, height: Option<usize>) -> Vec<String> {
     let header = ["REASON", "VERDICT", "PACKETS/S", "BIT/S"];
     part(output::table_lines(header, &[2, 3], reasons), wanted[2], given[2]);
     lines
-}
-
-/// A number that a unit follows: `12 `, `1.23 k`.
-fn unit(value: f64) -> String {
-    let text = si(value);
-    if text.contains(' ') { text } else { text + " " }
 }
 
 /// Shares lines out: each part gets a fair share, and what one leaves is the next ones'.

@@ -82,7 +82,7 @@ fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
 fn vips_reasons_and_the_table_at_80_by_24() {
     let screen = screen(&app(3), 80, 24);
     assert_eq!(screen.len(), 24);
-    assert_eq!(screen[0], "default: 6.00 k packets/s, 6.00 M bit/s in all");
+    assert_eq!(screen[0], "default: 6.00 kpackets/s, 6.00 Mbit/s in all");
     assert_eq!(
         screen[2],
         "VIP                             REALS PACKETS/S   BIT/S DROPPED/S HISTORY"

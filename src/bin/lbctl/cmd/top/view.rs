@@ -17,6 +17,7 @@ use ratatui::widgets::TableState;
 
 use super::app::App;
 use crate::numbers::si;
+use crate::numbers::si_unit;
 use crate::output;
 
 /// Lines of the panels at the bottom, their header included.
@@ -63,8 +64,8 @@ fn header(app: &App) -> Line<'static> {
         Some(vip) => format!("{}, {}", app.instance, vip.vip),
         None => app.instance.clone(),
     };
-    let line = format!("{name}: {} packets/s, {} bit/s in all", si(total.packets), si(total.bits));
-    Line::styled(line, BOLD)
+    let packets = si_unit(total.packets, "packets/s");
+    Line::styled(format!("{name}: {packets}, {} in all", si_unit(total.bits, "bit/s")), BOLD)
 }
 
 fn right(text: String) -> Cell<'static> {
