@@ -19,13 +19,19 @@ fn rates_while_something_goes_on() {
     let download = rig.download(VIP);
     goes_on(&download, "at first");
 
+    let begun = jiff::Timestamp::now();
     let watched = rig.lbctl().ok(&["stats", "--watch", "0.5", "--count", "3", "--json"]).stdout;
     let lines: Vec<Value> =
         watched.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
     assert_eq!(lines.len(), 3, "{watched}");
     let vip = |line: &Value| line["vips"][VIP]["packets"].as_f64().unwrap_or_default();
     assert!(lines.iter().any(|line| vip(line) > 0.0), "{watched}");
+    let mut earlier = begun;
     for line in &lines {
+        let time: jiff::Timestamp =
+            line["time"].as_str().expect("a time").parse().expect("of RFC 3339");
+        assert!(earlier < time && time <= jiff::Timestamp::now(), "{watched}");
+        earlier = time;
         assert!(line["seconds"].as_f64() > Some(0.0), "{line}");
         assert!(line["vips"].get("udp://10.200.1.2:53").is_none(), "nothing came for it: {line}");
     }
@@ -33,6 +39,10 @@ fn rates_while_something_goes_on() {
     let text = rig.lbctl().ok(&["stats", "--watch", "0.5", "--count", "2"]).stdout;
     assert_eq!(text.matches("total ").count(), 2, "{text}");
     assert!(text.contains(&format!("\n{VIP} ")) && text.contains("\n10.0.0.1 "), "{text}");
+    assert!(text.contains("\nCONNECTION TABLE ") && text.contains("\nhit "), "{text}");
+    let times: Vec<_> = text.lines().filter_map(|line| line.split_once("  total ")).collect();
+    let is_time = |time| jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", time).is_ok();
+    assert!(times.len() == 2 && times.iter().all(|(time, _)| is_time(time)), "{text}");
     assert!(!text.contains('\x1b'), "no terminal, no controls: {text}");
 }
 

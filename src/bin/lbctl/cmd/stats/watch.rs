@@ -7,14 +7,18 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use l4lb::Balancer;
 use l4lb::Instance;
 use l4lb::Rates;
+use l4lb::Stats;
 use ratatui::crossterm::cursor::MoveTo;
 use ratatui::crossterm::queue;
 use ratatui::crossterm::terminal;
 use ratatui::crossterm::terminal::Clear;
 use ratatui::crossterm::terminal::ClearType;
+use serde::Serialize;
 
 use crate::Exit;
 use crate::Result;
@@ -22,6 +26,45 @@ use crate::numbers::si;
 use crate::numbers::si_unit;
 use crate::output;
 use crate::output::JsonLines;
+
+/// Counters, and when they were read.
+struct Reading {
+    at: Instant,
+    time: Timestamp,
+    stats: Stats,
+}
+
+impl Reading {
+    /// Anew each time: the instance may be taken down and set up meanwhile.
+    fn take(instance: &Instance) -> l4lb::Result<Self> {
+        let stats = Balancer::open(instance)?.stats()?;
+        Ok(Self { at: Instant::now(), time: Timestamp::now(), stats })
+    }
+}
+
+/// A round.
+#[derive(Debug, Default, Serialize)]
+struct Round {
+    /// Of the later reading: RFC 3339, in UTC, with milliseconds.
+    #[serde(serialize_with = "rfc3339")]
+    time: Timestamp,
+    #[serde(flatten)]
+    rates: Rates,
+}
+
+impl Round {
+    fn between(before: &Reading, after: &Reading) -> Self {
+        let rates = Rates::between(&before.stats, &after.stats, after.at - before.at);
+        Self { time: after.time, rates }
+    }
+}
+
+fn rfc3339<S: serde::Serializer>(
+    time: &Timestamp,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
 
 /// Prints rates every so often, `count` times or until nobody reads.
 pub(super) fn watch(
@@ -31,27 +74,26 @@ pub(super) fn watch(
     json: bool,
 ) -> Result {
     let redraw = !json && io::stdout().is_terminal();
-    // Anew each time: the instance may be taken down and set up meanwhile.
-    let read = || Balancer::open(instance)?.stats().map(|stats| (Instant::now(), stats));
-    let mut before = read()?;
-    let mut due = before.0;
+    let zone = TimeZone::system();
+    let mut before = Reading::take(instance)?;
+    let mut due = before.at;
     let mut shown = 0;
     while count.is_none_or(|count| shown < count) {
-        due = (due + interval).max(before.0);
+        due = (due + interval).max(before.at);
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let after = read()?;
-        let rates = Rates::between(&before.1, &after.1, after.0 - before.0);
+        let after = Reading::take(instance)?;
+        let round = Round::between(&before, &after);
         before = after;
         shown += 1;
         if json {
             let mut lines = JsonLines::new();
-            lines.line(&rates)?;
+            lines.line(&round)?;
             lines.finish()?;
         } else if redraw {
             let (width, height) = terminal::size()?;
-            draw(&block(&rates, Some(height.into())), width.into(), shown == 1)?;
+            draw(&block(&round, &zone, Some(height.into())), width.into(), shown == 1)?;
         } else {
-            let mut block = block(&rates, None).join("\n");
+            let mut block = block(&round, &zone, None).join("\n");
             block.push_str("\n\n");
             output::text(block)?;
         }
@@ -77,21 +119,23 @@ fn draw(lines: &[String], width: usize, first: bool) -> io::Result<()> {
     out.flush()
 }
 
-/// The rates as lines, no more than leave the last line of a screen of this height empty for the cursor.
-fn block(rates: &Rates, height: Option<usize>) -> Vec<String> {
+/// A round as lines, no more than leave the last line of a screen of this height empty for the cursor.
+fn block(round: &Round, zone: &TimeZone, height: Option<usize>) -> Vec<String> {
+    let Round { time, rates } = round;
     let mut vips: Vec<_> = rates.vips.iter().collect();
     vips.sort_by(|(_, a), (_, b)| b.packets().total_cmp(&a.packets()));
     let mut reals: Vec<_> = rates.reals.iter().collect();
     reals.sort_by(|(_, a), (_, b)| b.packets.total_cmp(&a.packets));
     let reasons = rates.busiest_reasons();
 
-    let wanted = [vips.len(), reals.len(), reasons.len()];
+    let wanted = [vips.len(), reals.len(), reasons.len(), rates.table.len()];
     let given = height.map_or(wanted, |height| {
         // The first line and the last, and of each part a blank line and a header.
         fit(wanted, height.saturating_sub(2 + 2 * wanted.len()))
     });
     let mut lines = vec![format!(
-        "total {}, {}, in {:.1} s",
+        "{}  total {}, {}, in {:.1} s",
+        time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S"),
         si_unit(rates.total.packets, "packets/s"),
         si_unit(rates.total.bits, "bit/s"),
         rates.seconds
@@ -137,6 +181,10 @@ fn block(rates: &Rates, height: Option<usize>) -> Vec<String> {
     });
     let header = ["REASON", "VERDICT", "PACKETS/S", "BIT/S"];
     part(output::table_lines(header, &[2, 3], reasons), wanted[2], given[2]);
+    let events =
+        rates.table.iter().take(rows(3)).map(|(event, rate)| [(*event).to_owned(), si(*rate)]);
+    let header = ["CONNECTION TABLE", "EVENTS/S"];
+    part(output::table_lines(header, &[1], events), wanted[3], given[3]);
     lines
 }
 
@@ -162,9 +210,9 @@ mod tests {
 
     use super::*;
 
-    fn rates(vips: u8, reals: u8) -> Rates {
+    fn round(vips: u8, reals: u8) -> Round {
         let rate = |n: u8| Rate { packets: f64::from(n) * 1000.0, bits: 8e6 };
-        Rates {
+        let rates = Rates {
             seconds: 1.0,
             total: rate(1),
             vips: (1..=vips)
@@ -174,27 +222,54 @@ mod tests {
                 })
                 .collect(),
             reals: (1..=reals).map(|n| ([10, 0, 0, n].into(), rate(n))).collect(),
+            table: vec![("hit", 900.0), ("inserted", 12.5)],
             ..Rates::default()
-        }
+        };
+        Round { time: "2026-03-01T12:34:56.789Z".parse().expect("a time"), rates }
+    }
+
+    fn lines(round: &Round, height: Option<usize>) -> Vec<String> {
+        block(round, &TimeZone::UTC, height)
     }
 
     #[test]
     fn the_busiest_come_first() {
-        let lines = block(&rates(12, 2), None);
-        assert_eq!(lines[0], "total 1.00 kpackets/s, 8.00 Mbit/s, in 1.0 s");
-        assert_eq!(lines[1..3].len(), 2);
-        assert!(lines[3].starts_with("tcp://10.200.1.12:80 "), "{lines:#?}");
-        assert_eq!(lines.len(), 1 + (2 + 12) + (2 + 2), "no part without rows: {lines:#?}");
-        assert_eq!(block(&Rates::default(), None).len(), 1);
+        let block = lines(&round(12, 2), None);
+        assert_eq!(block[0], "2026-03-01 12:34:56  total 1.00 kpackets/s, 8.00 Mbit/s, in 1.0 s");
+        assert_eq!(block[1..3].len(), 2);
+        assert!(block[3].starts_with("tcp://10.200.1.12:80 "), "{block:#?}");
+        assert_eq!(
+            block.len(),
+            1 + (2 + 12) + (2 + 2) + (2 + 2),
+            "no part without rows: {block:#?}"
+        );
+        assert_eq!(
+            block[20..],
+            [
+                "CONNECTION TABLE  EVENTS/S",
+                "hit                    900",
+                "inserted              12.5"
+            ]
+        );
+        assert_eq!(lines(&Round::default(), None).len(), 1);
+    }
+
+    #[test]
+    fn a_program_is_told_the_time() {
+        let json = serde_json::to_value(round(1, 1)).expect("JSON");
+        assert_eq!(
+            (&json["time"], &json["seconds"]),
+            (&"2026-03-01T12:34:56.789Z".into(), &1.0.into())
+        );
     }
 
     #[test]
     fn a_screen_is_never_too_small() {
         for height in 0..40 {
-            let lines = block(&rates(20, 10), Some(height));
+            let lines = lines(&round(20, 10), Some(height));
             assert!(lines.len() < height.max(2), "{height}: {lines:#?}");
         }
-        let lines = block(&rates(20, 10), Some(24));
+        let lines = lines(&round(20, 10), Some(24));
         assert_eq!(lines.iter().filter(|line| line.contains("… and")).count(), 2, "{lines:#?}");
         let rows = lines.iter().filter(|line| line.starts_with("tcp://")).count();
         assert!(lines.contains(&format!("… and {} more", 20 - rows)), "{lines:#?}");
