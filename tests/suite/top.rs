@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::io::Write;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::process::Stdio;
@@ -24,12 +25,15 @@ use crate::common::vip;
 use crate::common::wait_until;
 
 const VIP: &str = "tcp://10.200.1.1:80";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
+
+const ROWS: NonZero<u16> = NonZero::new(24).unwrap();
+const COLUMNS: NonZero<u16> = NonZero::new(80).unwrap();
 
 /// What a program writes to leave the alternate screen.
 const LEAVES: &str = "\x1b[?1049l";
 
-/// `lbctl top` on a terminal of 80×24. It is killed when it is dropped.
+/// `lbctl top` on a terminal. It is killed when it is dropped.
 struct Top {
     child: Child,
     keys: File,
@@ -39,7 +43,8 @@ struct Top {
 
 impl Top {
     fn start(host: &Host) -> Self {
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let size =
+            Winsize { ws_row: ROWS.get(), ws_col: COLUMNS.get(), ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
         let end = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
         let child = host
@@ -72,6 +77,21 @@ impl Top {
     #[track_caller]
     fn wait_for(&self, text: &str) {
         assert!(wait_until(SOON, || self.output().contains(text)), "{text}: {:?}", self.output());
+    }
+
+    /// What a person sees, its lines as one text.
+    fn screen(&self) -> String {
+        let mut screen = vt100::Parser::new(ROWS, COLUMNS, 0);
+        screen.process(&self.output.lock().expect("nobody panics"));
+        let lines: Vec<_> = screen.screen().rows(0, COLUMNS.get()).collect();
+        lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[track_caller]
+    fn shows(&self, what: impl Fn(&str) -> bool) -> String {
+        let shown = wait_until(SOON, || what(&self.screen()));
+        assert!(shown, "{}", self.screen());
+        self.screen()
     }
 
     fn is_raw(&self) -> bool {
@@ -112,6 +132,49 @@ fn keys_go_into_a_vip_and_out_of_the_program() {
     top.wait_for("drain");
     top.keys.write_all(b"q").expect("a key");
     top.ends_well();
+}
+
+#[test]
+fn a_vip_without_a_usable_real_is_told_until_it_has_one() {
+    let host = host();
+    let dark = "tcp://10.200.1.2:80";
+    let top = Top::start(&host);
+    top.shows(|screen| screen.contains("\nwell\n"));
+    host.lbctl().ok(&["vip", "add", dark]);
+    let screen = top.shows(|screen| screen.contains("\nNOT WELL: "));
+    assert!(
+        screen.contains(&format!("\nNOT WELL: no real takes new flows of {dark}\n")),
+        "{screen}"
+    );
+    assert!(screen.contains(", 1 of 2 VIPs without a usable"), "{screen}");
+    let row = screen.lines().find(|line| line.starts_with(dark)).expect("its row");
+    assert!(row.contains(" 0/0 ! "), "{screen}");
+    host.lbctl().ok(&["real", "add", dark, "10.0.0.1"]);
+    let screen = top.shows(|screen| screen.contains("\nwell\n"));
+    assert!(!screen.contains('!'), "{screen}");
+}
+
+#[test]
+fn an_instance_that_goes_down_is_told_in_full_and_may_come_back() {
+    let host = host();
+    let top = Top::start(&host);
+    top.shows(|screen| screen.contains("\nwell\n") && screen.contains(" 1/2 "));
+    host.lbctl().ok(&["down"]);
+    let screen = top.shows(|screen| screen.contains("does not run"));
+    let path = host.bpffs.text();
+    // A path is broken anywhere, the rest between words.
+    let error: String = screen.lines().take_while(|line| !line.is_empty()).collect();
+    let error = error.replace(' ', "");
+    let all = format!(
+        "instance'default'doesnotrun(nopinsin{path}/l4lb/default);startitwith'lbctlapply-fFILE'"
+    );
+    assert_eq!(error, all, "{screen}");
+    assert!(
+        screen.contains(VIP) && !screen.contains("1/2") && !screen.contains("well"),
+        "{screen}"
+    );
+    host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.1"])));
+    top.shows(|screen| screen.contains("\nwell\n") && screen.contains(" 1/1 "));
 }
 
 #[test]

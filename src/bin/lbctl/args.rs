@@ -120,7 +120,9 @@ pub(crate) enum Command {
     Real(RealCommand),
     /// Show the counters of the packet path
     Stats(StatsArgs),
-    /// Watch VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
+    /// Watch health, VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
+    ///
+    /// VIPs are sorted by their rate; ! puts those first that have no usable real.
     Top {
         /// From one reading of the counters to the next
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]

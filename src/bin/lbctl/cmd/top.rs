@@ -1,6 +1,8 @@
 //! `lbctl top`
 
 mod app;
+mod columns;
+mod health;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -20,6 +22,7 @@ use ratatui::crossterm::event::KeyEventKind;
 
 use self::app::App;
 use self::app::Sample;
+use self::health::Readings;
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
@@ -38,10 +41,12 @@ pub(crate) fn top(instance: &Instance, interval: Duration, json: bool) -> Result
     let mut app = App::new(instance.name());
     app.sample(Ok(read(instance)?));
     let interrupted = interruption()?;
+    let mut health = Readings::start(instance)?;
     // Also restores the terminal should there be a panic.
     let mut terminal = ratatui::try_init()?;
-    let ended =
-        run(&mut terminal, &mut app, instance, interval, || interrupted.load(Ordering::Relaxed));
+    let ended = run(&mut terminal, &mut app, instance, &mut health, interval, || {
+        interrupted.load(Ordering::Relaxed)
+    });
     ratatui::try_restore()?;
     ended?;
     Ok(Exit::Done)
@@ -51,12 +56,18 @@ fn run(
     terminal: &mut DefaultTerminal,
     app: &mut App,
     instance: &Instance,
+    health: &mut Readings,
     interval: Duration,
     interrupted: impl Fn() -> bool,
 ) -> io::Result<()> {
     let mut due = Instant::now() + interval;
     terminal.draw(|frame| view::draw(frame, app))?;
     while !interrupted() {
+        let reading = health.latest();
+        let mut redraw = reading.is_some();
+        if let Some(reading) = reading {
+            app.health(reading);
+        }
         let left = due.saturating_duration_since(Instant::now());
         if event::poll(left.min(PAUSE))? {
             match event::read()? {
@@ -65,14 +76,16 @@ fn run(
                 }
                 _ => {}
             }
+            redraw = true;
         } else if left.is_zero() {
             // An instance that is taken down may come back.
             app.sample(read(instance).map_err(|error| error.to_string()));
             due = Instant::now() + interval;
-        } else {
-            continue;
+            redraw = true;
         }
-        terminal.draw(|frame| view::draw(frame, app))?;
+        if redraw {
+            terminal.draw(|frame| view::draw(frame, app))?;
+        }
     }
     Ok(())
 }

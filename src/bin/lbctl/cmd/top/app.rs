@@ -17,6 +17,8 @@ use ratatui::crossterm::event::KeyCode;
 use ratatui::crossterm::event::KeyEvent;
 use ratatui::crossterm::event::KeyModifiers;
 
+use super::health;
+
 /// Intervals that sparklines go back at most.
 pub(super) const HISTORY: usize = 60;
 
@@ -35,8 +37,10 @@ pub(super) struct Sample {
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) instance: String,
-    /// Why the last reading failed.
+    /// Why the last reading failed. What else is known is from before that.
     pub(super) failure: Option<String>,
+    /// `None`: not read yet.
+    pub(super) health: Option<health::Reading>,
     pub(super) rates: Rates,
     last: Option<Sample>,
     /// Packets per second, the newest last.
@@ -47,6 +51,8 @@ pub(super) struct App {
     inside: bool,
     /// Whether the selection was made by a key; before, it is the busiest.
     chosen: bool,
+    /// Whether VIPs without a usable real come before all others.
+    pub(super) dark_first: bool,
 }
 
 impl App {
@@ -54,6 +60,7 @@ impl App {
         Self {
             instance: instance.to_owned(),
             failure: None,
+            health: None,
             rates: Rates::default(),
             last: None,
             history: BTreeMap::new(),
@@ -61,6 +68,7 @@ impl App {
             real: None,
             inside: false,
             chosen: false,
+            dark_first: false,
         }
     }
 
@@ -70,7 +78,7 @@ impl App {
             Ok(sample) => sample,
             Err(failure) => {
                 self.failure = Some(failure);
-                self.rates = Rates::default();
+                self.health = None;
                 return;
             }
         };
@@ -103,11 +111,25 @@ impl App {
         }
     }
 
+    /// Takes a reading of health, but of an instance that does not run: that is known already.
+    pub(super) fn health(&mut self, reading: health::Reading) {
+        self.health = Some(reading).filter(|_| self.failure.is_none());
+    }
+
+    /// VIPs without a usable real, and all of them.
+    pub(super) fn dark_vips(&self) -> (usize, usize) {
+        let vips = self.last.as_ref().map_or(&[][..], |sample| &sample.vips);
+        (vips.iter().filter(|vip| vip.usable_reals() == 0).count(), vips.len())
+    }
+
     /// The VIPs, the busiest first.
     pub(super) fn vips(&self) -> Vec<&VipStatus> {
         let mut vips: Vec<_> = self.last.iter().flat_map(|sample| &sample.vips).collect();
         let packets = |vip: &VipStatus| self.vip_rate(vip.vip).packets();
         vips.sort_by(|a, b| packets(b).total_cmp(&packets(a)));
+        if self.dark_first {
+            vips.sort_by_key(|vip| vip.usable_reals() != 0);
+        }
         vips
     }
 
@@ -169,6 +191,11 @@ impl App {
                 self.inside = true;
                 self.chosen = true;
                 self.real = self.reals().first().map(|real| real.address);
+            }
+            KeyCode::Char('!') if !self.inside => {
+                self.dark_first = !self.dark_first;
+                self.chosen = false;
+                self.vip = self.vips().first().map(|vip| vip.vip);
             }
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace => self.inside = false,
             _ => {}

@@ -1,6 +1,10 @@
-//! What `lbctl top` looks like. Only the 16 colours, and no characters beyond ASCII but the sparklines' blocks.
+//! What `lbctl top` looks like. Only the 16 colours, and nothing that colour alone tells; no characters beyond ASCII
+//! but the sparklines' blocks and the ellipsis.
 
+use l4lb::Rate;
 use l4lb::RealState;
+use l4lb::VipRate;
+use l4lb::VipStatus;
 use ratatui::Frame;
 use ratatui::layout::Constraint;
 use ratatui::layout::Layout;
@@ -9,13 +13,20 @@ use ratatui::style::Color;
 use ratatui::style::Modifier;
 use ratatui::style::Style;
 use ratatui::text::Line;
-use ratatui::widgets::Cell;
-use ratatui::widgets::Row;
 use ratatui::widgets::Sparkline;
-use ratatui::widgets::Table;
 use ratatui::widgets::TableState;
 
 use super::app::App;
+use super::app::HISTORY;
+use super::columns::BOLD;
+use super::columns::Column;
+use super::columns::Listing;
+use super::columns::length;
+use super::columns::longest;
+use super::columns::shorten;
+use super::columns::unbroken;
+use super::columns::wrap;
+use super::columns::wrap_within;
 use crate::numbers::si;
 use crate::numbers::si_unit;
 use crate::output;
@@ -23,161 +34,289 @@ use crate::output;
 /// Lines of the panels at the bottom, their header included.
 const PANELS: u16 = 8;
 
-const SPARKLINE: u16 = 14;
+/// Between the panels.
+const GAP: u16 = 2;
 
-const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
-const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
+/// Characters that names of VIPs and reals are not cut below while there are figures to leave out.
+const NAME: u16 = 20;
+
+/// The same for reasons, whose names are known.
+const REASON: u16 = 10;
+
+const ALERT: Style = BOLD.fg(Color::Red);
+
+/// What is from before the last reading failed.
+const STALE: Style = Style::new().add_modifier(Modifier::DIM);
 
 pub(super) fn draw(frame: &mut Frame, app: &App) {
-    // Where there is no room for both, the panels go first.
-    let panels = if frame.area().height >= PANELS * 2 { PANELS } else { 0 };
+    let Rect { width, height, .. } = frame.area();
+    let header = header(app, width, height);
+    // Where there is no room for all, the panels go first, and with them what is blank.
+    let panels = if height >= PANELS * 2 { PANELS } else { 0 };
+    let blank = Constraint::Length(u16::from(panels != 0));
     let [head, _, main, _, bottom, foot] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(1),
+        Constraint::Length(u16::try_from(header.len()).unwrap_or(height)),
+        blank,
         Constraint::Fill(1),
-        Constraint::Length(u16::from(panels != 0)),
+        blank,
         Constraint::Length(panels),
         Constraint::Length(1),
     ])
     .areas(frame.area());
-    frame.render_widget(header(app), head);
-    if app.shown_vip().is_some() {
-        reals(frame, app, main);
-    } else {
-        vips(frame, app, main);
+    for (line, place) in header.into_iter().zip(head.rows()) {
+        frame.render_widget(line, place);
     }
-    if panels != 0 {
-        let [left, right] =
-            Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(bottom);
-        reasons(frame, app, left);
-        events(frame, app, right);
+    match app.shown_vip() {
+        Some(_) => reals(frame, app, main),
+        None => vips(frame, app, main),
     }
-    frame.render_widget(Line::from("q quit  arrows move  Enter reals  Esc back"), foot);
+    if panels != 0 && app.failure.is_none() {
+        counters(frame, app, bottom);
+    }
+    frame.render_widget(footer(app, width), foot);
 }
 
-fn header(app: &App) -> Line<'static> {
+fn header(app: &App, width: u16, height: u16) -> Vec<Line<'static>> {
+    let styled = |lines: Vec<String>, style| lines.into_iter().map(move |l| Line::styled(l, style));
     if let Some(failure) = &app.failure {
-        return Line::styled(failure.clone(), BOLD.fg(Color::Red));
+        return styled(wrap(failure, width), ALERT).collect();
     }
-    let total = app.rates.total;
-    let name = match app.shown_vip() {
-        Some(vip) => format!("{}, {}", app.instance, vip.vip),
-        None => app.instance.clone(),
+    let most = usize::from(height / 2).clamp(4, PANELS.into());
+    // Where not all has room: of a VIP its figures, of the instance what is wrong.
+    let (title, style, for_health) = match app.shown_vip() {
+        Some(vip) if vip.usable_reals() == 0 => (vip_title(app, vip), ALERT, 1),
+        Some(vip) => (vip_title(app, vip), BOLD, 1),
+        None => (title(app), BOLD, most / 2),
     };
-    let packets = si_unit(total.packets, "packets/s");
-    Line::styled(format!("{name}: {packets}, {} in all", si_unit(total.bits, "bit/s")), BOLD)
+    let mut title = wrap(&title, width);
+    let for_health = health(app, width, for_health).0.len();
+    shorten(&mut title, width, most - for_health);
+    let (health, health_style) = health(app, width, most - title.len());
+    styled(title, style).chain(styled(health, health_style)).collect()
 }
 
-fn right(text: String) -> Cell<'static> {
-    Cell::new(Line::from(text).right_aligned())
+fn rate(rate: Rate) -> String {
+    let (packets, bits) = (si_unit(rate.packets, "packets/s"), si_unit(rate.bits, "bit/s"));
+    format!("{}, {}", unbroken(&packets), unbroken(&bits))
 }
 
-fn titles<const N: usize>(titles: [&'static str; N], numeric: &[usize]) -> Row<'static> {
-    let cells = titles.into_iter().enumerate().map(|(column, title)| {
-        if numeric.contains(&column) { right(title.to_owned()) } else { Cell::new(title) }
-    });
-    Row::new(cells).style(BOLD)
+fn title(app: &App) -> String {
+    let total = app.rates.total;
+    let title = format!("{}: {}", app.instance, rate(total));
+    match app.dark_vips() {
+        (0, _) => title,
+        (dark, all) => format!("{title}, {dark} of {all} VIPs without a usable real (!)"),
+    }
+}
+
+fn vip_title(app: &App, vip: &VipStatus) -> String {
+    let VipRate { sent, dropped, new_flows } = app.vip_rate(vip.vip);
+    format!(
+        "{}, {}: {} reals usable, {}, {}, {}",
+        app.instance,
+        vip.vip,
+        unbroken(usable(vip).trim_end()),
+        rate(sent),
+        unbroken(&format!("dropped/s {}", si(dropped))),
+        unbroken(&format!("new flows/s {}", si(new_flows))),
+    )
+}
+
+/// What `lbctl status` begins with, on no more than so many lines.
+fn health(app: &App, width: u16, most: usize) -> (Vec<String>, Style) {
+    let health = match &app.health {
+        None => return (wrap_within("", "health: not read yet", "", width, most), Style::new()),
+        Some(Err(error)) => return (wrap_within("health: ", error, "", width, most), ALERT),
+        Some(Ok(health)) => health,
+    };
+    let Some((first, others)) = health.findings.split_first() else {
+        return (wrap_within("", "well", "", width, most), Style::new());
+    };
+    let more = match others.len() {
+        0 => String::new(),
+        more => format!(", and {more} more: lbctl status"),
+    };
+    (wrap_within("NOT WELL: ", &first.what, &more, width, most), ALERT)
+}
+
+/// As many keys as there is room for.
+fn footer(app: &App, width: u16) -> Line<'static> {
+    let keys: &[&str] = match (app.shown_vip(), app.dark_first, app.dark_vips()) {
+        (Some(_), ..) => &["q quit", "Esc back", "arrows move"],
+        (None, true, _) => &["q quit", "Enter reals", "arrows move", "! by rate"],
+        (None, false, (0, _)) => &["q quit", "Enter reals", "arrows move"],
+        (None, false, _) => &["q quit", "Enter reals", "arrows move", "! those marked first"],
+    };
+    let mut line = String::new();
+    for key in keys {
+        let gap = if line.is_empty() { "" } else { "  " };
+        if length(&line) + length(gap) + length(key) > width {
+            break;
+        }
+        line.extend([gap, key]);
+    }
+    line.into()
+}
+
+/// Usable reals and all of them, and a mark, or the room for one.
+fn usable(vip: &VipStatus) -> String {
+    let usable = vip.usable_reals();
+    let mark = if usable == 0 { " !" } else { "  " };
+    format!("{usable}/{}{mark}", vip.reals.len())
+}
+
+/// A figure, unless it is from before the last reading failed.
+fn figure(app: &App, text: impl Into<String>, style: Style) -> Line<'static> {
+    match app.failure {
+        Some(_) => "-".into(),
+        None => Line::styled(text.into(), style),
+    }
 }
 
 fn vips(frame: &mut Frame, app: &App, area: Rect) {
+    const REALS: &str = "REALS  ";
     let vips = app.vips();
-    let rows = vips.iter().map(|vip| {
-        let rate = app.vip_rate(vip.vip);
-        let (usable, all) = (vip.usable_reals(), vip.reals.len());
-        let reals = right(format!("{usable}/{all}"));
-        Row::new([
-            Cell::new(vip.vip.to_string()),
-            if usable == 0 { reals.style(Color::Red) } else { reals },
-            right(si(rate.sent.packets)),
-            right(si(rate.sent.bits)),
-            right(si(rate.dropped)),
-        ])
-    });
-    // An IPv6 address in full pushes nothing else out.
-    let widths = [
-        Constraint::Fill(1),
-        Constraint::Length(7),
-        Constraint::Length(9),
-        Constraint::Length(7),
-        Constraint::Length(9),
-        Constraint::Length(SPARKLINE),
+    let reals = longest(vips.iter().map(|vip| usable(vip))).max(length(REALS));
+    let history = Column::text("HISTORY", length("HISTORY"));
+    let columns = [
+        Column::numeric(REALS, reals),
+        Column::numeric("PACKETS/S", 9),
+        Column::numeric("DROPPED/S", 9),
+        Column::numeric("BIT/S", 7),
+        history,
     ];
-    let header =
-        titles(["VIP", "REALS", "PACKETS/S", "BIT/S", "DROPPED/S", "HISTORY"], &[1, 2, 3, 4]);
-    let table = Table::new(rows, widths).header(header).row_highlight_style(SELECTED);
+    let listing = Listing {
+        title: "VIP",
+        longest: longest(vips.iter().map(|vip| vip.vip.to_string())),
+        columns: &columns,
+        kept: 2,
+        least: NAME,
+    };
+    let rows = vips.iter().map(|vip| {
+        let (rate, plain) = (app.vip_rate(vip.vip), Style::new());
+        let dark = vip.usable_reals() == 0;
+        let figures = [
+            figure(app, usable(vip), if dark { ALERT } else { plain }),
+            figure(app, si(rate.sent.packets), plain),
+            figure(app, si(rate.dropped), plain),
+            figure(app, si(rate.sent.bits), plain),
+        ];
+        (vip.vip.to_string(), figures.into())
+    });
+    let fit = listing.fit(area.width);
     let mut state = TableState::new().with_selected(app.selected_vip());
-    frame.render_stateful_widget(table, area, &mut state);
+    frame.render_stateful_widget(style(listing.table(fit, rows), app), area, &mut state);
 
-    let shown = usize::from(area.height.saturating_sub(1));
-    for (y, vip) in (area.y + 1..).zip(vips.iter().skip(state.offset()).take(shown)) {
-        let width = SPARKLINE.min(area.width);
-        let place =
-            Rect { x: area.right() - width, y, width, height: 1 }.intersection(frame.area());
-        let history = app.history(vip.vip, width.into());
+    if fit.columns < columns.len() || app.failure.is_some() {
+        return;
+    }
+    // The sparklines have what the listing leaves.
+    let before = listing.width() - history.width;
+    let most = u16::try_from(HISTORY).unwrap_or(u16::MAX);
+    let room = Rect { x: area.x + before, width: (area.width - before).min(most), ..area };
+    for (place, vip) in room.rows().skip(1).zip(vips.iter().skip(state.offset())) {
+        let history = app.history(vip.vip, place.width.into());
         frame.render_widget(Sparkline::default().data(&history), place);
     }
 }
 
-fn reals(frame: &mut Frame, app: &App, area: Rect) {
-    let reals = app.reals();
-    let rows = reals.iter().map(|real| {
-        let rate = app.real_rate(real.address);
-        let state = Cell::new(real.state.to_string());
-        Row::new([
-            Cell::new(real.address.to_string()),
-            match real.state {
-                RealState::Up => state,
-                RealState::Drain => state.style(Color::Yellow),
-                RealState::Down => state.style(Color::Red),
-            },
-            right(real.weight.to_string()),
-            right(output::percent(real.share)),
-            right(si(rate.packets)),
-            right(si(rate.bits)),
-        ])
-    });
-    let widths = [
-        Constraint::Fill(1),
-        Constraint::Length(5),
-        Constraint::Length(6),
-        Constraint::Length(8),
-        Constraint::Length(9),
-        Constraint::Length(7),
-    ];
-    let header = titles(
-        ["REAL (for any VIP)", "STATE", "WEIGHT", "SHARE", "PACKETS/S", "BIT/S"],
-        &[2, 3, 4, 5],
-    );
-    let table = Table::new(rows, widths).header(header).row_highlight_style(SELECTED);
-    let mut state = TableState::new().with_selected(app.selected_real());
-    frame.render_stateful_widget(table, area, &mut state);
+fn style<'a>(table: ratatui::widgets::Table<'a>, app: &App) -> ratatui::widgets::Table<'a> {
+    if app.failure.is_some() { table.style(STALE) } else { table }
 }
 
-fn reasons(frame: &mut Frame, app: &App, area: Rect) {
-    let reasons = app.rates.busiest_reasons();
-    let rows = reasons.iter().map(|reason| {
-        Row::new([
-            Cell::new(reason.reason),
-            Cell::new(reason.verdict.to_string()),
-            right(si(reason.rate.packets)),
-            right(si(reason.rate.bits)),
-        ])
+fn reals(frame: &mut Frame, app: &App, area: Rect) {
+    let reals = app.reals();
+    // There are no counters of a real in one VIP.
+    let columns = [
+        Column::text("STATE", 5),
+        Column::numeric("PACKETS/S", 9).about("ALL VIPS"),
+        Column::numeric("BIT/S", 8).about("ALL VIPS"),
+        Column::numeric("SHARE", 8),
+        Column::numeric("WEIGHT", 6),
+    ];
+    let listing = Listing {
+        title: "REAL",
+        longest: longest(reals.iter().map(|real| real.address.to_string())),
+        columns: &columns,
+        kept: 2,
+        least: NAME,
+    };
+    let rows = reals.iter().map(|real| {
+        let (rate, plain) = (app.real_rate(real.address), Style::new());
+        let state = match real.state {
+            RealState::Up => plain,
+            RealState::Drain => plain.fg(Color::Yellow),
+            RealState::Down => plain.fg(Color::Red),
+        };
+        let figures = [
+            figure(app, real.state.to_string(), state),
+            figure(app, si(rate.packets), plain),
+            figure(app, si(rate.bits), plain),
+            figure(app, output::percent(real.share), plain),
+            figure(app, real.weight.to_string(), plain),
+        ];
+        (real.address.to_string(), figures.into())
     });
-    let widths =
-        [Constraint::Fill(1), Constraint::Length(7), Constraint::Length(9), Constraint::Length(7)];
-    let header = titles(["REASON", "VERDICT", "PACKETS/S", "BIT/S"], &[2, 3]);
-    frame.render_widget(Table::new(rows, widths).header(header), area);
+    let table = listing.table(listing.fit(area.width), rows);
+    let mut state = TableState::new().with_selected(app.selected_real());
+    frame.render_stateful_widget(style(table, app), area, &mut state);
+}
+
+/// What became of packets, and beside it the connection table; where there is no room for both, without.
+fn counters(frame: &mut Frame, app: &App, area: Rect) {
+    // Neither is known by VIP.
+    let about = if app.shown_vip().is_some() { "INSTANCE" } else { "" };
+    let of_reasons = [
+        Column::text("VERDICT", 7),
+        Column::numeric("PACKETS/S", 9).about(about),
+        Column::numeric("BIT/S", 8).about(about),
+    ];
+    let of_events = [Column::numeric("EVENTS/S", 8).about(about)];
+    let reasons = Listing {
+        title: "REASON",
+        longest: longest(l4lb::reasons().iter().map(|reason| reason.name)),
+        columns: &of_reasons,
+        kept: 2,
+        least: REASON,
+    };
+    let events = Listing {
+        title: "CONNECTION TABLE",
+        longest: longest(l4lb::table_events().iter().map(|event| event.name)),
+        columns: &of_events,
+        kept: 1,
+        least: REASON,
+    };
+    let beside = area.width.saturating_sub(GAP + events.width()).min(reasons.width());
+    let (left, right) = if reasons.fit(beside).columns < reasons.kept {
+        (area, None)
+    } else {
+        let [left, _, right] = Layout::horizontal([
+            Constraint::Length(beside),
+            Constraint::Length(GAP),
+            Constraint::Length(events.width()),
+        ])
+        .areas(area);
+        (left, Some(right))
+    };
+    let rows = app.rates.busiest_reasons().into_iter().map(|reason| {
+        let figures = [
+            reason.verdict.to_string().into(),
+            si(reason.rate.packets).into(),
+            si(reason.rate.bits).into(),
+        ];
+        (reason.reason.to_owned(), figures.into())
+    });
+    frame.render_widget(reasons.table(reasons.fit(left.width), rows), left);
+    if let Some(right) = right {
+        let rows = table_events(app)
+            .map(|event| (event.to_owned(), vec![si(app.rates.event(event)).into()]));
+        frame.render_widget(events.table(events.fit(right.width), rows), right);
+    }
 }
 
 /// Hits and misses, also while there are none, and what else there is.
-fn events(frame: &mut Frame, app: &App, area: Rect) {
+fn table_events(app: &App) -> impl Iterator<Item = &'static str> {
     const ALWAYS: [&str; 3] = ["hit", "miss_syn", "miss_tcp"];
     let others = app.rates.table.iter().map(|(event, _)| *event);
-    let events = ALWAYS.into_iter().chain(others.filter(|event| !ALWAYS.contains(event)));
-    let rows = events.map(|event| {
-        Row::new([Cell::new(format!("  {event}")), right(si(app.rates.event(event)))])
-    });
-    let header = titles(["  CONNECTION TABLE", "EVENTS/S"], &[1]);
-    let table = Table::new(rows, [Constraint::Fill(1), Constraint::Length(9)]).header(header);
-    frame.render_widget(table, area);
+    ALWAYS.into_iter().chain(others.filter(|event| !ALWAYS.contains(event)))
 }

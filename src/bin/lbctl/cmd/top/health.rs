@@ -1,0 +1,68 @@
+//! Whether the instance does well, read beside what is drawn: it takes long where tables are large.
+
+use std::io;
+use std::panic;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::TryRecvError;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use l4lb::Balancer;
+use l4lb::Health;
+use l4lb::Instance;
+
+/// From the end of a reading to the next.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A reading is no more than one part of so many of the time.
+const PARTS: u32 = 5;
+
+/// The state of health, or why it is not known.
+pub(super) type Reading = Result<Health, String>;
+
+/// Reads it time and again, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Readings {
+    received: Receiver<Reading>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Readings {
+    pub(super) fn start(instance: &Instance) -> io::Result<Self> {
+        let (sender, received) = mpsc::channel();
+        let instance = instance.clone();
+        let thread = thread::Builder::new().name("health".to_owned()).spawn(move || {
+            loop {
+                let begun = Instant::now();
+                let status = Balancer::open(&instance).and_then(|balancer| balancer.status());
+                let health = status.map(|status| status.health).map_err(|error| error.to_string());
+                if sender.send(health).is_err() {
+                    return;
+                }
+                thread::sleep(PAUSE.max(begun.elapsed() * (PARTS - 1)));
+            }
+        })?;
+        Ok(Self { received, thread: Some(thread) })
+    }
+
+    /// The latest one that has come since the last call.
+    pub(super) fn latest(&mut self) -> Option<Reading> {
+        let mut latest = None;
+        loop {
+            match self.received.try_recv() {
+                Ok(reading) => latest = Some(reading),
+                Err(TryRecvError::Empty) => return latest,
+                // Only a panic ends it, and has restored the terminal already.
+                Err(TryRecvError::Disconnected) => {
+                    if let Some(Err(panicked)) = self.thread.take().map(JoinHandle::join) {
+                        panic::resume_unwind(panicked);
+                    }
+                    return latest;
+                }
+            }
+        }
+    }
+}
