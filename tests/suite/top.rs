@@ -5,6 +5,7 @@ use std::io::Read;
 use std::io::Write;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Child;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,8 +13,13 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::pty::Winsize;
+use nix::pty::grantpt;
 use nix::pty::openpty;
+use nix::pty::posix_openpt;
+use nix::pty::ptsname_r;
+use nix::pty::unlockpt;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::sys::termios::LocalFlags;
@@ -29,6 +35,9 @@ const SOON: Duration = Duration::from_secs(20);
 
 const ROWS: NonZero<u16> = NonZero::new(24).unwrap();
 const COLUMNS: NonZero<u16> = NonZero::new(80).unwrap();
+
+/// What ratatui writes, that there is no cursor, whenever it draws.
+const HIDES: &str = "\x1b[?25l";
 
 /// What a program writes to leave the alternate screen.
 const LEAVES: &str = "\x1b[?1049l";
@@ -184,6 +193,40 @@ fn sigterm_leaves_the_terminal_as_it_was() {
     top.wait_for(VIP);
     kill(Pid::from_raw(top.child.id().cast_signed()), Signal::SIGTERM).expect("a signal");
     top.ends_well();
+}
+
+#[test]
+fn it_ends_with_its_terminal() {
+    let host = host();
+    // The programs that tests start meanwhile must not have it.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut master = posix_openpt(flags).expect("a terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal");
+    let path = ptsname_r(&master).expect("its other end has a path");
+    let slave =
+        File::options().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(path);
+    let slave = slave.expect("its other end");
+    let end = || Stdio::from(slave.try_clone().expect("a descriptor"));
+    let mut child = host
+        .ns
+        .command(env!("CARGO_BIN_EXE_lbctl"))
+        .args(["--bpffs", host.bpffs.text(), "top", "--interval", "0.2"])
+        .stdin(end())
+        .stdout(end())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
+    // By the second time that it draws it has waited for a key.
+    while String::from_utf8_lossy(&output).matches(HIDES).count() < 2 {
+        let length = master.read(&mut buffer).expect("a terminal");
+        output.extend(&buffer[..length]);
+    }
+    drop((master, slave));
+    let ended = wait_until(SOON, || child.try_wait().expect("wait").is_some());
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(ended, "nobody sees it, and it goes on");
 }
 
 #[test]

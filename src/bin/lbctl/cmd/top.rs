@@ -10,6 +10,9 @@ mod view;
 use std::io;
 use std::io::IsTerminal as _;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -60,6 +63,7 @@ fn run(
     interval: Duration,
     interrupted: impl Fn() -> bool,
 ) -> io::Result<()> {
+    let events = events()?;
     let mut due = Instant::now() + interval;
     terminal.draw(|frame| view::draw(frame, app))?;
     while !interrupted() {
@@ -69,25 +73,43 @@ fn run(
             app.health(reading);
         }
         let left = due.saturating_duration_since(Instant::now());
-        if event::poll(left.min(PAUSE))? {
-            match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release && app.key(key).is_break() => {
+        match events.recv_timeout(left.min(PAUSE)) {
+            Ok(event) => {
+                if let Event::Key(key) = event?
+                    && key.kind != KeyEventKind::Release
+                    && app.key(key).is_break()
+                {
                     break;
                 }
-                _ => {}
+                redraw = true;
             }
-            redraw = true;
-        } else if left.is_zero() {
-            // An instance that is taken down may come back.
-            app.sample(read(instance).map_err(|error| error.to_string()));
-            due = Instant::now() + interval;
-            redraw = true;
+            Err(_) if left.is_zero() => {
+                // An instance that is taken down may come back.
+                app.sample(read(instance).map_err(|error| error.to_string()));
+                due = Instant::now() + interval;
+                redraw = true;
+            }
+            Err(_) => {}
         }
         if redraw {
             terminal.draw(|frame| view::draw(frame, app))?;
         }
     }
     Ok(())
+}
+
+/// What the terminal tells, by a thread of its own: crossterm 0.29 never comes back from a terminal that is gone.
+fn events() -> io::Result<Receiver<io::Result<Event>>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().name("events".to_owned()).spawn(move || {
+        let mut goes_on = true;
+        while goes_on {
+            let event = event::read();
+            goes_on = event.is_ok();
+            goes_on &= sender.send(event).is_ok();
+        }
+    })?;
+    Ok(receiver)
 }
 
 fn read(instance: &Instance) -> l4lb::Result<Sample> {
