@@ -11,6 +11,7 @@ use crate::reason::Verdict;
 use crate::stats::Count;
 use crate::stats::Stats;
 use crate::stats::VipCount;
+use crate::stats::by_name;
 
 /// Packets, and the bits of their frames as received, without checksum, per second. Never negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -65,7 +66,8 @@ pub struct Rates {
     /// By reason, in the order of [`crate::reasons`].
     pub reasons: Vec<ReasonRate>,
     /// Events per second at connection table and server ids, by name, in the order of
-    /// [`crate::table_events`].
+    /// [`crate::table_events`]; in JSON an object.
+    #[serde(serialize_with = "by_name")]
     pub table: Vec<(&'static str, f64)>,
     /// By VIP.
     pub vips: BTreeMap<Vip, VipRate>,

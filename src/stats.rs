@@ -7,6 +7,7 @@ use std::ops::AddAssign;
 use std::path::Path;
 
 use serde::Serialize;
+use serde::Serializer;
 
 use crate::abi;
 use crate::addr::Vip;
@@ -96,7 +97,9 @@ pub struct Stats {
     pub total: Count,
     /// By reason, in the order of [`crate::reasons`].
     pub reasons: Vec<ReasonCount>,
-    /// Events at connection table and server ids, by name, in the order of [`crate::table_events`].
+    /// Events at connection table and server ids, by name, in the order of [`crate::table_events`]; in JSON
+    /// an object.
+    #[serde(serialize_with = "by_name")]
     pub table: Vec<(&'static str, u64)>,
     /// By VIP.
     pub vips: BTreeMap<Vip, VipCount>,
@@ -104,6 +107,14 @@ pub struct Stats {
     pub reals: BTreeMap<IpAddr, Count>,
     /// By CPU: those that are online, and others on which something came in.
     pub cpus: Vec<CpuCount>,
+}
+
+/// Serializes names and values as an object, in their order.
+pub(crate) fn by_name<V: Serialize, S: Serializer>(
+    named: &[(&'static str, V)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(named.iter().map(|(name, value)| (name, value)))
 }
 
 impl Stats {

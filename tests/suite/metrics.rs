@@ -105,9 +105,8 @@ fn samples_of(stats: &Value, guards: &Value) -> Samples {
         add(format!("l4lb_cpu_packets_total{{cpu=\"{}\"}}", cpu["cpu"]), &cpu["packets"]);
         add(format!("l4lb_cpu_bytes_total{{cpu=\"{}\"}}", cpu["cpu"]), &cpu["bytes"]);
     }
-    for event in stats["table"].as_array().expect("table") {
-        let name = event[0].as_str().expect("a name");
-        add(format!("l4lb_table_events_total{{event=\"{name}\"}}"), &event[1]);
+    for (name, count) in stats["table"].as_object().expect("events") {
+        add(format!("l4lb_table_events_total{{event=\"{name}\"}}"), count);
     }
     for (vip, count) in stats["vips"].as_object().expect("vips") {
         for (family, key) in [

@@ -131,7 +131,11 @@ fn a_vip_shows_its_own_rates_its_reals_and_the_way_back() {
 #[test]
 fn a_vip_keeps_its_figures_on_small_screens() {
     let mut app = app(3);
-    app.health(Ok(Health { well: false, findings: vec![finding("tcp://10.200.1.1:80")] }));
+    app.health(Ok(Health {
+        well: false,
+        warnings: 0,
+        findings: vec![finding("tcp://10.200.1.1:80")],
+    }));
     let _ = app.key(KeyCode::Enter.into());
     let small = screen(&app, 40, 12);
     let all = "default, tcp://10.200.1.3:80: 1/3 reals usable, 3.00 kpackets/s, 3.00 Mbit/s, dropped/s 30, new flows/s 300";
@@ -184,13 +188,17 @@ fn long_names_differ_at_their_ends() {
 fn health_is_what_status_says_first() {
     let mut app = app(3);
     assert_eq!(screen(&app, 80, 24)[1], "health: not read yet");
-    app.health(Ok(Health { well: true, findings: Vec::new() }));
+    app.health(Ok(Health { well: true, warnings: 0, findings: Vec::new() }));
     assert_eq!(screen(&app, 80, 24)[1], "well");
     let findings = vec![finding("tcp://10.200.1.1:80")];
-    app.health(Ok(Health { well: false, findings: findings.clone() }));
+    app.health(Ok(Health { well: false, warnings: 0, findings: findings.clone() }));
     let one = "NOT WELL: no real takes new flows of tcp://10.200.1.1:80";
     assert_eq!(screen(&app, 80, 24)[1], one);
-    app.health(Ok(Health { well: false, findings: [findings.clone(), findings].concat() }));
+    app.health(Ok(Health {
+        well: false,
+        warnings: 0,
+        findings: [findings.clone(), findings].concat(),
+    }));
     let all = screen(&app, 80, 24);
     assert_eq!(all[1..3].join(" "), format!("{one}, and 1 more: lbctl status"));
     let small = screen(&app, 30, 8);
@@ -234,7 +242,7 @@ fn what_is_old_is_not_shown_as_if_it_were_not() {
     let failure = "instance 'default' does not run (no pins in /sys/fs/bpf/l4lb/default); start it with 'lbctl apply -f FILE'";
     for inside in [false, true] {
         let mut app = app(3);
-        app.health(Ok(Health { well: true, findings: Vec::new() }));
+        app.health(Ok(Health { well: true, warnings: 0, findings: Vec::new() }));
         if inside {
             let _ = app.key(KeyCode::Enter.into());
         }
@@ -275,7 +283,11 @@ fn the_selection_is_scrolled_to_and_survives_its_vip() {
 #[test]
 fn no_screen_is_too_small() {
     let mut app = app(3);
-    app.health(Ok(Health { well: false, findings: vec![finding("tcp://10.200.1.1:80"); 2] }));
+    app.health(Ok(Health {
+        well: false,
+        warnings: 0,
+        findings: vec![finding("tcp://10.200.1.1:80"); 2],
+    }));
     for key in [KeyCode::Enter, KeyCode::Esc, KeyCode::Enter] {
         if key == KeyCode::Esc {
             app.sample(Err("instance 'default' does not run".to_owned()));
