@@ -3,21 +3,16 @@
 //! The maps are the whole state: a [`Balancer`] can be opened by any process at any time, forwarding
 //! needs none. Readers are free; whoever writes waits for the instance's lock.
 
+mod interfaces;
 mod table_cpus;
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use crate::abi;
 use crate::abi::consts;
-use crate::addr::Mac;
 use crate::attach;
-use crate::attach::Link;
 use crate::attach::follow_names;
-use crate::attach::links;
 use crate::attach::remove_all;
 use crate::attach::remove_link;
 use crate::capture;
@@ -29,12 +24,8 @@ use crate::chain::refuse_foreign_programs;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Cpus;
-use crate::config::GatewayAddress;
-use crate::config::InterfaceConfig;
 use crate::config::TableKind;
-use crate::config::XdpMode;
 use crate::dataplane::Dataplane;
-use crate::decap;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
@@ -42,26 +33,28 @@ use crate::host::Host;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
 use crate::maps;
-use crate::netlink;
-use crate::netlink::Gateway;
 use crate::object;
 use crate::object::Loaded;
 use crate::plan;
 use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
-use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
 use crate::table::Table;
 use crate::tables::Tables;
 
+use interfaces::last_known;
+use interfaces::running_interfaces;
+
+pub(crate) use interfaces::gateway_of;
+pub(crate) use interfaces::read_interfaces;
+pub(crate) use interfaces::refuse_other_mode;
+pub(crate) use interfaces::resolve;
+pub(crate) use interfaces::served_interfaces;
 pub(crate) use table_cpus::TableCpus;
 
 /// Name of the balancer program's pin.
 pub(crate) const PROGRAM: &str = "balancer";
-
-/// How long a gateway may take to answer.
-const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a gateway means that does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,65 +229,6 @@ impl Balancer {
         Ok(config)
     }
 
-    /// Follows what became of the interfaces meanwhile: gateways, MTUs, an interface that was made anew.
-    /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
-    /// last known of an interface that cannot be followed stays, with a warning in the plan.
-    pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
-        let followed = Self::open(instance)?.followed(config)?;
-        let results: Vec<_> = followed.iter().map(resolve).collect();
-        let _lock = instance.lock_existing()?;
-        let current = Self::open(instance)?;
-        if current.followed(config)? != followed {
-            // Another command was faster, and knows better.
-            return Ok(Plan::default());
-        }
-        let interfaces = read_interfaces(instance, &current.dataplane)?;
-
-        let mut plan = Plan::default();
-        let mut resolved = Vec::new();
-        for (interface, result) in followed.iter().zip(results) {
-            let known = result.or_else(|error| {
-                let (last, warning) = last_known(interface, &interfaces, error)?;
-                plan.warnings.push(warning);
-                Ok(last)
-            });
-            match known {
-                Ok(known) => resolved.push(known),
-                Err::<_, Error>(error) => plan.warnings.push(error.to_string()),
-            }
-        }
-        if resolved.len() == followed.len() {
-            // Of interfaces that are gone: those here have other numbers.
-            let lost = interfaces.values().filter(|running| running.attached.is_none());
-            let lost = lost.filter_map(|running| running.entry);
-            let is_back =
-                |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
-            plan.steps.remove_entries.extend(lost.filter(|entry| !is_back(entry)));
-            plan.clean_up = !plan.steps.remove_entries.is_empty();
-            // What is known of only some interfaces tells nothing of all.
-            plan.warnings.extend(current.cpu_warnings(&resolved)?);
-        }
-        let snapshot = Snapshot { interfaces, ..Snapshot::default() };
-        plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
-        if !plan.is_empty() {
-            carry_out(instance, &plan, None, |_| {})?;
-        }
-        Ok(plan)
-    }
-
-    /// The interfaces of a configuration, as they are set up where they run.
-    fn followed(&self, config: &Config) -> Result<Vec<InterfaceConfig>> {
-        let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
-        let followed = config.interfaces.iter().map(|wanted| {
-            let runs = running(&wanted.name, &interfaces).and_then(|running| running.entry);
-            runs.map_or_else(
-                || wanted.clone(),
-                |entry| plan::interface_config(&wanted.name, &entry),
-            )
-        });
-        Ok(followed.collect())
-    }
-
     /// Whether the chain leads to the balancer that is pinned.
     pub(crate) fn is_in_place(&self) -> Result<bool> {
         Chain::open(&self.instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)
@@ -397,77 +331,6 @@ fn read_tables(dataplane: &Dataplane, knobs: Option<&abi::knobs>) -> Result<(Tab
     dataplane.read_tables(kind, bank, possible_cpus()?)
 }
 
-/// The links of an instance, before entries are known.
-fn running_interfaces(instance: &Instance) -> Result<BTreeMap<String, RunningInterface>> {
-    let decap = decap::interfaces(instance)?;
-    let others = !chain::others(instance).is_empty();
-    let running = |link: Link| RunningInterface {
-        pin: Some(link.pin),
-        attached: link.ifindex,
-        mode: link.mode,
-        entry: None,
-        needed_by_others: link.ifindex.is_some_and(|ifindex| others || decap.contains(&ifindex)),
-    };
-    Ok(links(instance)?.into_iter().map(|(name, link)| (name, running(link))).collect())
-}
-
-/// The indices of the interfaces that the balancer serves.
-pub(crate) fn served_interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
-    let Some(dataplane) = open_dataplane(instance)? else { return Ok(BTreeSet::new()) };
-    Ok(dataplane.read_interfaces()?.into_iter().map(|entry| entry.ifindex).collect())
-}
-
-/// Finds out whether the balancer's configuration has the interface in another mode.
-pub(crate) fn refuse_other_mode(
-    instance: &Instance,
-    interface: &str,
-    ifindex: u32,
-    mode: XdpMode,
-) -> Result<()> {
-    let running = links(instance)?.into_values().find(|link| link.ifindex == Some(ifindex));
-    let runs = running.and_then(|link| link.mode);
-    match runs.filter(|runs| ![*runs, XdpMode::Auto].contains(&mode)) {
-        Some(runs) if served_interfaces(instance)?.contains(&ifindex) => {
-            Err(Error::ModeOfBalancer { interface: interface.to_owned(), runs })
-        }
-        _ => Ok(()),
-    }
-}
-
-pub(crate) fn read_interfaces(
-    instance: &Instance,
-    dataplane: &Dataplane,
-) -> Result<BTreeMap<String, RunningInterface>> {
-    let mut interfaces = running_interfaces(instance)?;
-    let mut orphans = Vec::new();
-    for entry in dataplane.read_interfaces()? {
-        match interfaces.values_mut().find(|link| link.attached == Some(entry.ifindex)) {
-            Some(link) => link.entry = Some(entry),
-            None => orphans.push(entry),
-        }
-    }
-    // Their interfaces are gone, or an interrupted command left them behind. The kernel does not tell which
-    // interface a link had: the name is known if there is one of each.
-    let mut gone = interfaces.values_mut().filter(|link| link.attached.is_none());
-    if let ([entry], Some(link), None) = (&orphans[..], gone.next(), gone.next()) {
-        link.entry = Some(*entry);
-        orphans.clear();
-    }
-    for entry in orphans {
-        interfaces.insert(
-            format!("index {}", entry.ifindex),
-            RunningInterface {
-                pin: None,
-                attached: None,
-                mode: None,
-                entry: Some(entry),
-                needed_by_others: true,
-            },
-        );
-    }
-    Ok(interfaces)
-}
-
 fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     let chain = Chain::open_existing(instance)?;
     let home = chain.as_ref().map(|chain| chain.home(PROGRAM, consts::SLOT_BALANCER));
@@ -489,26 +352,6 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
         stray_tables: others,
         interfaces: read_interfaces(instance, &dataplane)?,
         table: dataplane.read_table(next_serial)?,
-    })
-}
-
-/// Where an interface's gateway is found.
-pub(crate) fn gateway_of(config: &InterfaceConfig) -> Gateway {
-    match (config.gateway_mac, config.gateway) {
-        (Some(mac), _) => Gateway::Mac(mac.0),
-        (None, Some(GatewayAddress::Address(address))) => Gateway::Address(address),
-        (None, _) => Gateway::Auto,
-    }
-}
-
-pub(crate) fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
-    let gateway = gateway_of(config);
-    let (link, resolved) = netlink::resolve_blocking(&config.name, &gateway, GATEWAY_TIMEOUT)?;
-    Ok(ResolvedInterface {
-        config: config.clone(),
-        ifindex: link.index,
-        mtu: link.mtu,
-        gateway: Mac(resolved.mac),
     })
 }
 
@@ -547,42 +390,6 @@ pub(crate) fn check_fit(
     interfaces: &[ResolvedInterface],
 ) -> Result<()> {
     plan_with(&read_snapshot(instance)?, config, interfaces).map(drop)
-}
-
-/// What runs on the interface of this name, or the one that had it before it was renamed.
-fn running<'a>(
-    name: &str,
-    interfaces: &'a BTreeMap<String, RunningInterface>,
-) -> Option<&'a RunningInterface> {
-    let had = || interfaces.values().find(|running| running.pin.as_deref() == Some(name));
-    interfaces.get(name).or_else(had)
-}
-
-/// What is known of an interface that cannot be resolved for now, and a warning that says so; the error, if
-/// nothing is, or only where another gateway was.
-fn last_known(
-    config: &InterfaceConfig,
-    running: &BTreeMap<String, RunningInterface>,
-    error: Error,
-) -> Result<(ResolvedInterface, String)> {
-    let known = self::running(&config.name, running).filter(|running| running.attached.is_some());
-    let Some(entry) = known.and_then(|running| running.entry) else {
-        return Err(error);
-    };
-    let last = ResolvedInterface {
-        config: config.clone(),
-        ifindex: entry.ifindex,
-        mtu: entry.mtu,
-        gateway: entry.mac.into(),
-    };
-    let gateway = |entry: &abi::interface| {
-        let config = plan::interface_config(&config.name, entry);
-        (config.gateway, config.gateway_mac)
-    };
-    if gateway(&last.entry()) != gateway(&entry) {
-        return Err(error);
-    }
-    Ok((last, format!("{error}; until then what was last known stays")))
 }
 
 fn carry_out(

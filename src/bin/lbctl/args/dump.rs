@@ -1,0 +1,169 @@
+//! `lbctl dump`
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::ArgAction;
+use clap::Args;
+use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
+use l4lb::Reason;
+use l4lb::Verdict;
+use l4lb::Vip;
+use l4lb::capture::CaptureOptions;
+use l4lb::capture::DecisionFilter;
+use l4lb::capture::Points;
+use l4lb::reasons;
+
+use super::addresses::address;
+
+/// Where to capture, as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum At {
+    /// As packets come in, before any other program
+    Entry,
+    /// As packets leave the balancer, after encapsulation
+    Exit,
+    Both,
+}
+
+impl From<At> for Points {
+    fn from(at: At) -> Self {
+        match at {
+            At::Entry => Self::Entry,
+            At::Exit => Self::Exit,
+            At::Both => Self::Both,
+        }
+    }
+}
+
+/// A verdict, as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum VerdictArg {
+    Tx,
+    Drop,
+    Pass,
+}
+
+impl From<VerdictArg> for Verdict {
+    fn from(verdict: VerdictArg) -> Self {
+        match verdict {
+            VerdictArg::Tx => Self::Tx,
+            VerdictArg::Drop => Self::Drop,
+            VerdictArg::Pass => Self::Pass,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dump {
+    /// Which packets, in tcpdump's language (pcap-filter(7)) [default: all]
+    #[arg(value_name = "EXPRESSION")]
+    expression: Vec<String>,
+    /// Where
+    #[arg(long, value_enum, default_value_t = At::Entry)]
+    at: At,
+    /// Which, by the packet inside of an encapsulated one
+    #[arg(long, value_name = "EXPRESSION")]
+    inner: Option<String>,
+    /// Only what came in by this interface; any: by all, as without it
+    #[arg(short, long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Taken for the sake of habit: addresses and ports are numbers anyway
+    #[arg(short = 'n', action = ArgAction::Count)]
+    _numbers: u8,
+    /// At exit: only packets for this VIP; may be repeated
+    #[arg(long = "vip", value_name = "VIP")]
+    vips: Vec<Vip>,
+    /// At exit: only packets sent to this real; may be repeated
+    #[arg(long = "real", value_name = "ADDRESS", value_parser = address)]
+    reals: Vec<IpAddr>,
+    /// At exit: only packets with this verdict; may be repeated
+    #[arg(long = "verdict", value_enum, value_name = "VERDICT")]
+    verdicts: Vec<VerdictArg>,
+    /// At exit: only packets with this reason, such as `no_real`; may be repeated
+    #[arg(long = "reason", value_name = "NAME", value_parser = reason)]
+    reasons: Vec<&'static Reason>,
+    /// Write pcapng to a file; -: to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+    /// End after so many packets
+    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End after so long: 10s, 5m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) duration: Option<humantime::Duration>,
+    /// Copy no more than so many bytes of each packet
+    #[arg(short, long, value_name = "BYTES", default_value_t = CaptureOptions::MAX_SNAPLEN,
+          hide_default_value = true,
+          value_parser = RangedU64ValueParser::<u32>::new().range(1..=CaptureOptions::MAX_SNAPLEN.into()))]
+    snaplen: u32,
+    /// Copy one of so many packets, at random: 1/100
+    #[arg(long, value_name = "1/N", value_parser = sample)]
+    sample: Option<u32>,
+    /// Only on these CPUs: 0-3,8
+    #[arg(long = "cpu", value_name = "LIST", value_parser = cpu_list)]
+    cpus: Option<CpuList>,
+    /// Buffer of each CPU
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize::b(CaptureOptions::DEFAULT_BUFFER),
+          value_parser = buffer)]
+    buffer: ByteSize,
+}
+
+impl Dump {
+    pub(crate) fn writes_to_stdout(&self) -> bool {
+        self.write.as_ref().is_some_and(|file| file.as_os_str() == "-")
+    }
+
+    pub(crate) fn options(&self) -> CaptureOptions {
+        CaptureOptions {
+            at: self.at.into(),
+            // Words are joined, as tcpdump has it.
+            filter: self.expression.join(" "),
+            inner: self.inner.clone(),
+            interface: self.interface.clone().filter(|interface| interface != "any"),
+            decision: DecisionFilter {
+                vips: self.vips.iter().copied().collect(),
+                reals: self.reals.iter().copied().collect(),
+                verdicts: self.verdicts.iter().copied().map(Verdict::from).collect(),
+                reasons: self.reasons.clone(),
+            },
+            snaplen: self.snaplen,
+            one_of: self.sample.unwrap_or(1),
+            cpus: self.cpus.as_ref().map(|CpuList(cpus)| cpus.clone()),
+            buffer: self.buffer.as_u64(),
+        }
+    }
+}
+
+fn reason(name: &str) -> Result<&'static Reason, String> {
+    let names = || reasons().iter().map(|reason| reason.name).collect::<Vec<_>>().join(", ");
+    let found = reasons().iter().find(|reason| reason.name == name);
+    found.ok_or_else(|| format!("there is no such reason; there are {}", names()))
+}
+
+fn sample(text: &str) -> Result<u32, String> {
+    let one_of = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| *n != 0);
+    one_of.ok_or_else(|| "it is written 1/N, such as 1/100".to_owned())
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CpuList(BTreeSet<u32>);
+
+fn cpu_list(text: &str) -> Result<CpuList, String> {
+    match cpulist::parse(text) {
+        Ok(cpus) => Ok(CpuList(cpus.into_iter().collect())),
+        Err(_) => Err("it is a list of CPUs, such as 0-3,8".to_owned()),
+    }
+}
+
+fn buffer(text: &str) -> Result<ByteSize, String> {
+    let [least, most] = CaptureOptions::BUFFERS;
+    let size: ByteSize = text.parse().map_err(|_| "it is a size, such as 16MiB".to_owned())?;
+    if (least..=most).contains(&size.as_u64()) {
+        return Ok(size);
+    }
+    Err(format!("it must be {} to {}", ByteSize::b(least), ByteSize::b(most)))
+}
