@@ -5,6 +5,7 @@ use l4lb::trace::TracePacket;
 
 use crate::common::Host;
 use crate::common::json;
+use crate::common::on_one_cpu;
 use crate::common::send_frame;
 use crate::common::vip;
 use crate::common::wait_until;
@@ -29,14 +30,16 @@ fn what_no_real_gets() {
     let host = Host::new();
     let vips = vip(SERVED, &["10.0.0.1"]) + &vip(WITHOUT_REALS, &[]);
     host.lbctl().apply(&Host::config(&format!("\n[packets]\nmax_frame = 1400\n{vips}")));
-    for port in 1..=5 {
-        send(&host, WITHOUT_REALS, port, 8);
-    }
-    for port in 1..=3 {
-        send(&host, SERVED, port, 8);
-        send(&host, SERVED, port, 8);
-        send(&host, SERVED, port, 1400);
-    }
+    on_one_cpu(|| {
+        for port in 1..=5 {
+            send(&host, WITHOUT_REALS, port, 8);
+        }
+        for port in 1..=3 {
+            send(&host, SERVED, port, 8);
+            send(&host, SERVED, port, 8);
+            send(&host, SERVED, port, 1400);
+        }
+    });
     let stats = || json(&host.lbctl().ok(&["stats", "--json"]));
     let all = wait_until(std::time::Duration::from_secs(5), || stats()["total"]["packets"] == 14);
     let stats = stats();

@@ -14,6 +14,9 @@ use etherparse::PacketBuilder;
 use nix::errno::Errno;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
+use nix::sched::CpuSet;
+use nix::sched::sched_getcpu;
+use nix::sched::sched_setaffinity;
 use nix::sys::socket::AddressFamily;
 use nix::sys::socket::LinkAddr;
 use nix::sys::socket::MsgFlags;
@@ -26,6 +29,7 @@ use nix::sys::socket::send;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::socket;
 use nix::sys::socket::sockopt;
+use nix::unistd::Pid;
 
 use super::Cleanup;
 use super::NetNs;
@@ -177,6 +181,19 @@ pub(crate) fn packet_from(client: u32) -> Vec<u8> {
         .write(&mut frame, b"?")
         .expect("a frame");
     frame
+}
+
+/// Sends so that one CPU handles all of it: the connection table that knows a flow is that of a CPU.
+#[track_caller]
+pub(crate) fn on_one_cpu(send: impl FnOnce() + Send) {
+    let stay_and_send = || {
+        let cpu = sched_getcpu().expect("a CPU");
+        let mut here = CpuSet::new();
+        // Threads inherit where they run.
+        here.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &here)).expect("stay");
+        send();
+    };
+    thread::scope(|scope| scope.spawn(stay_and_send).join()).expect("all is sent");
 }
 
 /// A packet socket on `interface` of the calling thread's namespace. It never blocks, and has room

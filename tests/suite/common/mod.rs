@@ -45,6 +45,7 @@ pub(crate) use frames::Capture;
 pub(crate) use frames::Direction;
 pub(crate) use frames::Frame;
 pub(crate) use frames::Steady;
+pub(crate) use frames::on_one_cpu;
 pub(crate) use frames::packet_from;
 pub(crate) use frames::send_frame;
 pub(crate) use http::HttpServer;

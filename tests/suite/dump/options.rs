@@ -2,14 +2,9 @@
 //! without effect nor one that nothing matches goes unnoticed.
 
 use std::ops::Range;
-use std::thread;
 use std::time::Duration;
 
-use nix::sched::CpuSet;
-use nix::sched::sched_getcpu;
-use nix::sched::sched_setaffinity;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 use super::counts;
 use super::dump;
@@ -20,6 +15,7 @@ use crate::common::Rig;
 use crate::common::Running;
 use crate::common::UPLINK;
 use crate::common::config;
+use crate::common::on_one_cpu;
 use crate::common::send_frame;
 use crate::common::vip;
 use crate::interfaces::second_interface;
@@ -55,26 +51,12 @@ fn to(address: &str, port: u16) -> Vec<u8> {
 /// flow, which is new if the port is.
 #[track_caller]
 fn send_all(rig: &Rig, port: u16) {
-    // The connection table that knows a flow is that of a CPU.
     on_one_cpu(|| {
         for (address, times) in [("10.200.1.1", 3), ("10.200.1.2", 5), ("10.200.1.3", 4)] {
             send(rig, &to(address, port), times);
         }
         send(rig, &elsewhere(port), 2);
     });
-}
-
-/// Sends so that one CPU handles all of it.
-#[track_caller]
-fn on_one_cpu(send: impl FnOnce() + Send) {
-    let stay_and_send = || {
-        let cpu = sched_getcpu().expect("a CPU");
-        let mut here = CpuSet::new();
-        // Threads inherit where they run.
-        here.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &here)).expect("stay");
-        send();
-    };
-    thread::scope(|scope| scope.spawn(stay_and_send).join()).expect("all is sent");
 }
 
 /// Waits until a capture has shown that many packets, and ends it: it has seen no others.
