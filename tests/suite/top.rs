@@ -155,10 +155,7 @@ fn a_vip_without_a_usable_real_is_told_until_it_has_one() {
     top.shows(|screen| screen.contains("\nwell\n"));
     host.lbctl().ok(&["vip", "add", dark]);
     let screen = top.shows(|screen| screen.contains("\nNOT WELL: "));
-    assert!(
-        screen.contains(&format!("\nNOT WELL: no reals: {dark}\n")),
-        "{screen}"
-    );
+    assert!(screen.contains(&format!("\nNOT WELL: no reals: {dark}\n")), "{screen}");
     assert!(screen.contains(", 1 of 2 VIPs without a usable"), "{screen}");
     let row = screen.lines().find(|line| line.starts_with(dark)).expect("its row");
     assert!(row.contains(" 0/0 ! "), "{screen}");
