@@ -37,15 +37,16 @@ impl Balancer {
     /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
     /// last known of an interface that cannot be followed stays, with a warning in the plan.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
-        let followed = Self::open(instance)?.followed(config)?;
+        let before = Self::open(instance)?;
+        let followed = followed(config, &read_interfaces(instance, &before.dataplane)?);
         let results: Vec<_> = followed.iter().map(resolve).collect();
         let _lock = instance.lock_existing()?;
         let current = Self::open(instance)?;
-        if current.followed(config)? != followed {
+        let interfaces = read_interfaces(instance, &current.dataplane)?;
+        if self::followed(config, &interfaces) != followed {
             // Another command was faster, and knows better.
             return Ok(Plan::default());
         }
-        let interfaces = read_interfaces(instance, &current.dataplane)?;
 
         let mut plan = Plan::default();
         let mut resolved = Vec::new();
@@ -78,19 +79,18 @@ impl Balancer {
         }
         Ok(plan)
     }
+}
 
-    /// The interfaces of a configuration, as they are set up where they run.
-    fn followed(&self, config: &Config) -> Result<Vec<InterfaceConfig>> {
-        let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
-        let followed = config.interfaces.iter().map(|wanted| {
-            let runs = running(&wanted.name, &interfaces).and_then(|running| running.entry);
-            runs.map_or_else(
-                || wanted.clone(),
-                |entry| plan::interface_config(&wanted.name, &entry),
-            )
-        });
-        Ok(followed.collect())
-    }
+/// The interfaces of a configuration, as they are set up where they run.
+fn followed(
+    config: &Config,
+    interfaces: &BTreeMap<String, RunningInterface>,
+) -> Vec<InterfaceConfig> {
+    let followed = config.interfaces.iter().map(|wanted| {
+        let runs = running(&wanted.name, interfaces).and_then(|running| running.entry);
+        runs.map_or_else(|| wanted.clone(), |entry| plan::interface_config(&wanted.name, &entry))
+    });
+    followed.collect()
 }
 
 /// The links of an instance, before entries are known.
