@@ -88,7 +88,7 @@ pod! {
     flow6_entry, 32;
     flow_key, 24;
     interface, 32;
-    knobs, 104;
+    knobs, 112;
     real, 32;
     trace, 60;
     vip, 12;

@@ -244,6 +244,8 @@ pub struct PacketsConfig {
     /// The outer IPv6 source: a prefix to spread flows over, or one address. Default: `100::/64`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encap_source_v6: Option<SourceV6>,
+    /// Whether outer IPv4 headers forbid routers to fragment the packet (RFC 791: DF).
+    pub outer_df: bool,
 }
 
 impl Default for PacketsConfig {
@@ -254,6 +256,7 @@ impl Default for PacketsConfig {
             encapsulation: Encapsulation::Ipip,
             encap_source_v4: None,
             encap_source_v6: None,
+            outer_df: false,
         }
     }
 }

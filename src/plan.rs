@@ -336,6 +336,8 @@ pub(crate) fn knobs(config: &Config, tables: &Tables, table_secret: [u64; 3]) ->
         source6_spread: tail.to_be(),
         source4_prefix: v4.prefix_len().into(),
         source6_prefix: v6.prefix_len().into(),
+        outer_df: config.packets.outer_df.into(),
+        pad: 0,
     }
 }
 
@@ -356,6 +358,7 @@ pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
     };
     packets.encap_source_v4 = v4.ok().map(SourceV4);
     packets.encap_source_v6 = v6.ok().map(SourceV6);
+    packets.outer_df = knobs.outer_df != 0;
 }
 
 fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {

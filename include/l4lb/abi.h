@@ -13,7 +13,7 @@
 #include <linux/types.h>
 #include "reasons.h"
 
-#define LB_ABI_VERSION 2
+#define LB_ABI_VERSION 3
 
 #define LB_RING_SIZE	  65537 /* slots of a VIP's Maglev ring: prime, as Katran's */
 #define LB_MAX_VIPS	  512
@@ -319,6 +319,8 @@ struct knobs {
 	__be32 source6_spread; /* of the last word */
 	__u32 source4_prefix;  /* lengths, for user space */
 	__u32 source6_prefix;
+	__u32 outer_df; /* 1: outer IPv4 headers say "do not fragment" */
+	__u32 pad;
 };
 
 /* Decapsulation, for user space: X(name, help). */
@@ -432,7 +434,7 @@ _Static_assert(sizeof(struct interface) == 32, "abi");
 _Static_assert(sizeof(struct vip_count) == 32, "abi");
 _Static_assert(sizeof(struct vip_real) == 16, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");
-_Static_assert(sizeof(struct knobs) == 104, "abi");
+_Static_assert(sizeof(struct knobs) == 112, "abi");
 _Static_assert(sizeof(struct flow4_set) == 64, "abi");
 _Static_assert(sizeof(struct flow6_set) == 128, "abi");
 _Static_assert(sizeof(struct decap_owner) == 20, "abi");

@@ -18,6 +18,7 @@
 #include "pkt.h"
 
 #define LB_OUTER_TTL 64
+#define LB_OUTER_DF  0x4000
 
 union addr_tail {
 	__be32 word;
@@ -73,6 +74,12 @@ static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
 	/* real->csum covers the words that are the same in every packet. */
 	ttl_proto = bpf_htons(LB_OUTER_TTL << 8 | ip->protocol);
 	sum = real->csum + bpf_htons(p->tos) + ip->tot_len + ttl_proto;
+	/* A branch, which the verifier removes, where a value would be computed for every packet.
+	 */
+	if (knobs.outer_df) {
+		ip->frag_off = bpf_htons(LB_OUTER_DF);
+		sum += bpf_htons(LB_OUTER_DF);
+	}
 	ip->check = csum_fold(csum_add32(sum, ip->saddr));
 	return LB_GO_ON;
 }

@@ -105,7 +105,8 @@ fn what_save_prints_plans_to_nothing() {
         Host::config(&rich_vips()),
         Host::config(&format!(
             "cpus = [0]\nudp_timeout_seconds = 5\nnew_connections_per_second = 9\n\n[packets]\nmax_frame = 1400\n\
-             oversize = \"drop\"\nencap_source_v4 = \"192.0.2.0/24\"\nencap_source_v6 = \"2001:db8::1\"\n{}",
+             oversize = \"drop\"\nencap_source_v4 = \"192.0.2.0/24\"\nencap_source_v6 = \"2001:db8::1\"\n\
+             outer_df = true\n{}",
             vip("tcp://[fc00:1::1]:80", &["10.0.0.1", "fc00::1"])
         )),
         format!(

@@ -128,6 +128,7 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
             "oversize": if one_in(rng, 4) { "drop" } else { "icmp" },
             "encap_source_v4": pick(rng, &sources4),
             "encap_source_v6": pick(rng, &sources6),
+            "outer_df": one_in(rng, 3),
         },
         "vips": vips,
         "server_ids": server_ids,

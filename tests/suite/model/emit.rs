@@ -65,11 +65,19 @@ fn link(packet: &Packet<'_>, destination: &[u8], v6: bool) -> Vec<u8> {
     [destination, &packet.link[..6], tags, &ether_type].concat()
 }
 
-fn header4(class: u8, length: usize, protocol: u8, source: Ipv4Addr, to: Ipv4Addr) -> [u8; 20] {
+fn header4(
+    class: u8,
+    length: usize,
+    df: bool,
+    protocol: u8,
+    source: Ipv4Addr,
+    to: Ipv4Addr,
+) -> [u8; 20] {
     let mut header = [0; 20];
     header[0] = 0x45;
     header[1] = class;
     header[2..4].copy_from_slice(&word(length));
+    header[6] = if df { 0x40 } else { 0 };
     header[8] = TTL;
     header[9] = protocol;
     header[12..16].copy_from_slice(&source.octets());
@@ -103,10 +111,11 @@ fn inner(packet: &Packet<'_>) -> u8 {
 pub(crate) fn in_ipv4(
     packet: &Packet<'_>,
     gateway: [u8; 6],
+    df: bool,
     source: Ipv4Addr,
     real: Ipv4Addr,
 ) -> Vec<u8> {
-    let outer = header4(packet.class, 20 + packet.length, inner(packet), source, real);
+    let outer = header4(packet.class, 20 + packet.length, df, inner(packet), source, real);
     [&link(packet, &gateway, false), outer.as_slice(), packet.ip].concat()
 }
 
@@ -159,7 +168,7 @@ pub(crate) fn too_big_reply(packet: &Packet<'_>, mtu: u16) -> Vec<u8> {
             let mut icmp = [3, 4, 0, 0, 0, 0, high, low];
             let sum = checksum(&[&icmp, quote]);
             icmp[2..4].copy_from_slice(&sum);
-            let ip = header4(0, 20 + icmp.len() + quote.len(), 1, vip, client);
+            let ip = header4(0, 20 + icmp.len() + quote.len(), false, 1, vip, client);
             [&link(packet, sender, false), ip.as_slice(), &icmp, quote].concat()
         }
         (IpAddr::V6(vip), IpAddr::V6(client)) => {

@@ -83,6 +83,7 @@ struct Wire {
     tell_sender: bool,
     source4: Ipv4Net,
     source6: Ipv6Net,
+    outer_df: bool,
 }
 
 #[derive(Debug)]
@@ -146,6 +147,7 @@ impl Model {
             tell_sender: packets.oversize == Oversize::Icmp,
             source4: packets.source_v4(),
             source6: packets.source_v6(),
+            outer_df: packets.outer_df,
         };
         Self {
             addresses: services.keys().map(|vip| vip.address).collect(),
@@ -297,7 +299,7 @@ impl Model {
         let frame = match real {
             IpAddr::V4(real) => {
                 let source = emit::source4(self.wire.source4, flow.client, port);
-                emit::in_ipv4(packet, gateway, source, real)
+                emit::in_ipv4(packet, gateway, self.wire.outer_df, source, real)
             }
             IpAddr::V6(real) => {
                 let source = emit::source6(self.wire.source6, flow.client, port);

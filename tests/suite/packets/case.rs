@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use etherparse::Ipv4Header;
 use serde::Serialize;
 
 use super::frame::Frame;
@@ -125,6 +126,17 @@ impl Draft {
             |text: &str| text.parse().unwrap_or_else(|_| panic!("'{text}' is no address"));
         let (source, real) = (address(source), address(real));
         self.end("XDP_TX", reason, |frame| Some(frame.encapsulated(source, real, GATEWAY)))
+    }
+
+    /// The same, where the outer header, of IPv4, says "do not fragment". Of an untagged frame.
+    pub(crate) fn sent_whole(self, reason: &'static str, source: &str, real: &str) -> Case {
+        let mut case = self.sent(reason, source, real);
+        let frame = case.output.as_mut().expect("it is sent");
+        let (mut outer, _) = Ipv4Header::from_slice(&frame[14..]).expect("outer IPv4");
+        outer.dont_fragment = true;
+        outer.header_checksum = outer.calc_header_checksum();
+        frame[14..14 + Ipv4Header::MIN_LEN].copy_from_slice(&outer.to_bytes());
+        case
     }
 
     /// An echo request, back to its sender.

@@ -1,7 +1,11 @@
-//! Outer sources: prefixes to spread flows over, and single addresses.
+//! Outer sources: prefixes to spread flows over, and single addresses. Outer headers that forbid fragments.
 
 use super::C4;
+use super::C4_TO_4;
+use super::C4_TO_6;
 use super::C6;
+use super::C6_TO_4;
+use super::C6_TO_6;
 use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
@@ -66,6 +70,7 @@ pub(crate) fn files() -> Vec<File> {
             ),
             cases: cases(["192.0.2.251", "2001:db8:5::101", "192.0.2.249", "2001:db8:5::1"]),
         },
+        File { name: "encap_df", config: config!(r#"{ outer_df = true }"#), cases: whole_cases() },
     ]
 }
 
@@ -84,5 +89,30 @@ fn cases([four, four_in_six, six_in_four, six]: [&str; 4]) -> Vec<Case> {
             six_in_four,
             "10.0.0.1",
         ),
+    ]
+}
+
+/// Whatever the inner packet says; outer IPv6 knows no such bit.
+fn whole_cases() -> Vec<Case> {
+    let v4 = |port| eth().ip4(C4, "10.200.1.1").tcp(PORT, port);
+    let v6 = |port| eth().ip6(C6, "fc00:1::1").tcp(PORT, port);
+    let quoted = eth().ip4("10.200.1.1", C4).tcp(4, PORT);
+    vec![
+        case("IPv4 in IPv4").send(v4(4)).sent_whole("ring", C4_TO_4, "10.0.0.1"),
+        case("IPv4 in IPv4, with a class and DF")
+            .send(v4(4).dont_fragment().class(0xff))
+            .sent_whole("connection_table", C4_TO_4, "10.0.0.1"),
+        case("IPv6 in IPv4").send(v6(4)).sent_whole("ring", C6_TO_4, "10.0.0.1"),
+        case("IPv6 in IPv4, with a class").send(v6(4).class(0xfc)).sent_whole(
+            "connection_table",
+            C6_TO_4,
+            "10.0.0.1",
+        ),
+        case("IPv4 in IPv6").send(v4(6)).sent("ring", C4_TO_6, "fc00::1"),
+        case("IPv6 in IPv6").send(v6(6)).sent("ring", C6_TO_6, "fc00::1"),
+        case("an ICMP error in IPv4")
+            .send(eth().ip4("192.0.2.99", "10.200.1.1").icmp(3, 1, [0; 4]).carrying(&quoted))
+            .sent_whole("icmp_error", C4_TO_4, "10.0.0.1"),
+        case("a ping is answered without").send(eth().ip4(C4, "10.200.1.1").ping(1, 1)).answered(),
     ]
 }
