@@ -26,6 +26,7 @@ struct icmphdr {
 #define ICMP_FRAG_NEEDED   4
 #define ICMP_ECHO	   8
 #define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
 
 #define LB_REPLY_TTL 64
 
@@ -43,12 +44,16 @@ static __always_inline int is_echo_request(const struct pkt *p, __u8 type)
 	return type == (p->v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO);
 }
 
+/*
+ * An error that the sender of a flow's packets must hear of: RFC 792 and RFC 4443, but for source
+ * quench, which hosts must ignore (RFC 6633), and redirects, which are for the next router only.
+ */
 static __always_inline int is_error(const struct pkt *p, __u8 type)
 {
 	if (p->v6)
-		return type == ICMPV6_DEST_UNREACH || type == ICMPV6_PKT_TOOBIG ||
-		       type == ICMPV6_TIME_EXCEED;
-	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED;
+		return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
+	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED ||
+	       type == ICMP_PARAMETERPROB;
 }
 
 static __always_inline void finish_v4_header(struct iphdr *ip)

@@ -246,9 +246,9 @@ impl Model {
         let header =
             body.first_chunk::<ICMP_HEADER>().filter(|_| packet.fragment != Fragment::Later);
         let (request, reply, errors) = if packet.is_v6() {
-            (128, 129, [1, 2, 3].as_slice())
+            (128, 129, [1, 2, 3, 4].as_slice())
         } else {
-            (8, 0, [3, 11].as_slice())
+            (8, 0, [3, 11, 12].as_slice())
         };
         match header {
             Some([kind, ..]) if errors.contains(kind) => {

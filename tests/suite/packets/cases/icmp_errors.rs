@@ -171,8 +171,14 @@ fn cases() -> Vec<Case> {
         case("about an echo reply")
             .send(unreachable().carrying(&eth().ip4(VIP4, C4).pong(1, 1)))
             .passed("other_icmp"),
-        case("parameter problem")
-            .send(router4().icmp(12, 0, [0; 4]).carrying(&sent4(VIP4)))
+        case("parameter problem: an octet")
+            .send(router4().icmp(12, 0, [20, 0, 0, 0]).carrying(&sent4(VIP4)))
+            .sent("icmp_error", C4_TO_4, "10.0.0.3"),
+        case("parameter problem: a required option, about UDP")
+            .send(router4().icmp(12, 1, [0; 4]).carrying(&udp()))
+            .sent("icmp_error", C4_TO_4, "10.0.0.3"),
+        case("parameter problem about the host's own connection")
+            .send(router4().icmp(12, 0, [20, 0, 0, 0]).carrying(&eth().ip4(VIP4, C4).tcp(22, PORT)))
             .passed("other_icmp"),
         case("source quench")
             .send(router4().icmp(4, 0, [0; 4]).carrying(&sent4(VIP4)))
@@ -208,8 +214,25 @@ fn cases() -> Vec<Case> {
             C6_TO_6,
             "fc00::3",
         ),
-        case("IPv6 parameter problem")
-            .send(router6().icmp(4, 0, [0; 4]).carrying(&sent6()))
+        case("IPv6 parameter problem: a field")
+            .send(router6().icmp(4, 0, [0, 0, 0, 6]).carrying(&sent6()))
+            .sent("icmp_error", C6_TO_6, "fc00::3"),
+        case("IPv6 parameter problem: an option that the client does not know")
+            .send(
+                eth()
+                    .ip6(C6, VIP6)
+                    .icmp(4, 2, [0, 0, 0, 42])
+                    .carrying(&sent6().extension(DESTINATION_OPTIONS, 8)),
+            )
+            .sent("icmp_error", C6_TO_6, "fc00::3"),
+        case("IPv6 parameter problem about the host's own connection")
+            .send(router6().icmp(4, 1, [0, 0, 0, 6]).carrying(&eth().ip6(VIP6, C6).tcp(22, PORT)))
+            .passed("other_icmp"),
+        case("an IPv6 error that is not known as one: private experimentation")
+            .send(router6().icmp(100, 0, [0; 4]).carrying(&sent6()))
+            .passed("other_icmp"),
+        case("IPv6 with a parameter problem's number in IPv4 is something else")
+            .send(router6().icmp(12, 0, [0; 4]).carrying(&sent6()))
             .passed("other_icmp"),
         case("IPv6 with an extension header")
             .send(router6().extension(DESTINATION_OPTIONS, 8).too_big(1400).carrying(&sent6()))
