@@ -2,13 +2,25 @@
 /*
  * The server id that a QUIC server wrote into the connection ids it handed out, in plain bits:
  *
- *    0 1                                                   version 1: id in bits 2-17 of the
- * connection id
+ *    0 1                                                   version 1: in bits 2-17
  *   +---+----------------+- - - - - - - -+- - - - - - - -+ version 2: in bytes 1-3
  *   | V |  id (V = 1)    |   id (V = 2, 3)               | version 3: in bytes 1-4
  *   +---+----------------+- - - - - - - -+- - - - - - - -+ version 0: none
  *
  * This is the format of Katran and mvfst. The IETF's QUIC-LB draft encrypts the id.
+ *
+ * Packets with a short header have a connection id of the server's (RFC 8999, 5.2). So have, of
+ * those with a long one, all that come after the server's first packet; the type that tells so
+ * depends on the version:
+ *
+ *   type (two bits)                           0        1        2          3
+ *   version 1 (RFC 9000, 17.2), and mvfst's   Initial  0-RTT    Handshake  Retry
+ *   version 2 (RFC 9369, 3.2)                 Retry    Initial  0-RTT      Handshake
+ *
+ * Of an Initial and a 0-RTT packet the client made up the id. Of any other version, and of version
+ * negotiation, nothing is known but where the id lies (RFC 8999, 5.1): it is the client's as well.
+ * Those go by table and ring. A Retry is never a client's, and its id counts, as it does in Katran.
+ * The bit 0x40 is not looked at: clients may clear it (RFC 9287).
  */
 #ifndef L4LB_QUIC_H
 #define L4LB_QUIC_H
@@ -16,12 +28,34 @@
 #include "pkt.h"
 
 #define QUIC_LONG_HEADER 0x80
-#define QUIC_LONG_TYPE	 0x30
-#define QUIC_INITIAL	 0x00
-#define QUIC_0RTT	 0x10
 #define QUIC_CID_LEN	 8 /* bytes of a connection id that must be there */
 
+#define QUIC_V1		0x00000001
+#define QUIC_V2		0x6b3343cf
+#define QUIC_MVFST	0xfaceb000 /* the first of 32, which are version 1 by other names */
+#define QUIC_MVFST_MASK 0xffffffe0
+
+/* Types of long headers as version 1 numbers them. */
+#define QUIC_INITIAL 0
+#define QUIC_0RTT    1
+
 #define QUIC_NO_SERVER_ID (-1)
+
+/* Whether a server chose the connection id behind this long header. */
+static __always_inline int quic_id_is_servers(const __u8 *header)
+{
+	__u32 type = header[0] >> 4 & 3;
+	__be32 network_order;
+	__u32 version;
+
+	__builtin_memcpy(&network_order, header + 1, sizeof(network_order));
+	version = bpf_ntohl(network_order);
+	if (version == QUIC_V2)
+		type = (type - 1) & 3;
+	else if (version != QUIC_V1 && (version & QUIC_MVFST_MASK) != QUIC_MVFST)
+		return 0;
+	return type != QUIC_INITIAL && type != QUIC_0RTT;
+}
 
 /* The server id of a packet, which may be 0, or QUIC_NO_SERVER_ID where it carries none. */
 static __always_inline __s64 quic_server_id(struct xdp_md *ctx, const struct pkt *p)
@@ -34,11 +68,7 @@ static __always_inline __s64 quic_server_id(struct xdp_md *ctx, const struct pkt
 		return QUIC_NO_SERVER_ID;
 	if (*first & QUIC_LONG_HEADER) {
 		header = packet_at(ctx, p, off, 6 + QUIC_CID_LEN);
-		if (!header || header[5] < QUIC_CID_LEN)
-			return QUIC_NO_SERVER_ID;
-		/* The client chose these connection ids. */
-		if ((header[0] & QUIC_LONG_TYPE) == QUIC_INITIAL ||
-		    (header[0] & QUIC_LONG_TYPE) == QUIC_0RTT)
+		if (!header || header[5] < QUIC_CID_LEN || !quic_id_is_servers(header))
 			return QUIC_NO_SERVER_ID;
 		cid = header + 6;
 	} else {

@@ -136,6 +136,10 @@ fn quic_headers_are_noted() {
         "IP 192.0.2.1.31337 > 10.200.1.1.8443: UDP, length 14, quic initial v1 dcid 01020304 scid aabb",
     );
     line(
+        &datagram(443, b"\xa0\xfa\xce\xb0\x02\x00\x00"),
+        "IP 192.0.2.1.31337 > 10.200.1.1.443: UDP, length 7, quic handshake mvfst",
+    );
+    line(
         &datagram(443, b"\xe0\x6b\x33\x43\xcf\x00\x00"),
         "IP 192.0.2.1.31337 > 10.200.1.1.443: UDP, length 7, quic 0-rtt v2",
     );

@@ -53,10 +53,12 @@ pub(super) fn udp(
 
 /// Notes a QUIC header, if `payload` begins with one: the balancer reads connection ids in it.
 ///
-/// Long headers tell by their version. Short headers have one fixed bit; they are QUIC if the port is.
+/// Long headers tell by their version. Short headers have one fixed bit; they are QUIC if the port is. Of
+/// long headers at that port the fixed bit does not matter: a client may clear it (RFC 9287).
 fn quic(line: &mut String, payload: &[u8], quic_port: bool) -> fmt::Result {
     const LONG: u8 = 0x80;
     const FIXED: u8 = 0x40;
+    const V1_TYPES: [&str; 4] = ["initial", "0-rtt", "handshake", "retry"];
     let Some((&first, rest)) = payload.split_first() else { return Ok(()) };
     if first & LONG == 0 {
         if quic_port && first & FIXED != 0 && rest.len() >= SHORT_ID {
@@ -68,13 +70,13 @@ fn quic(line: &mut String, payload: &[u8], quic_port: bool) -> fmt::Result {
     let Some((version, rest)) = rest.split_first_chunk() else { return Ok(()) };
     let version = u32::from_be_bytes(*version);
     let packet_type = first >> 4 & 3;
+    let fixed = quic_port || first & FIXED != 0;
     // Version 2 numbers the types differently: RFC 9369, 3.2.
     let (name, version) = match version {
         0 if quic_port => ("version negotiation", ""),
-        1 if first & FIXED != 0 => {
-            (["initial", "0-rtt", "handshake", "retry"][usize::from(packet_type)], " v1")
-        }
-        0x6b33_43cf if first & FIXED != 0 => {
+        1 if fixed => (V1_TYPES[usize::from(packet_type)], " v1"),
+        0xface_b000..=0xface_b01f if fixed => (V1_TYPES[usize::from(packet_type)], " mvfst"),
+        0x6b33_43cf if fixed => {
             (["retry", "initial", "0-rtt", "handshake"][usize::from(packet_type)], " v2")
         }
         _ => return Ok(()),

@@ -313,7 +313,14 @@ impl<'a> Traffic<'a> {
             return [&[first], id.as_slice()].concat();
         }
         let len = if one_in(self.rng, 8) { self.rng.u8(..) } else { id.len().to_le_bytes()[0] };
-        [&[first, 0, 0, 0, 1, len], id.as_slice()].concat()
+        let [a, b, c, d] = if one_in(self.rng, 2) { 1 } else { self.quic_version() }.to_be_bytes();
+        [&[first, a, b, c, d, len], id.as_slice()].concat()
+    }
+
+    fn quic_version(&mut self) -> u32 {
+        let known = [0x6b33_43cf, 0x6b33_43cf, 0xface_b000, 0xface_b002, 0xface_b01f];
+        let unknown = [0, 2, 0x0100_0000, 0xface_afff, 0xface_b020, 0xff00_001d, 0x1a2a_3a4a];
+        if self.rng.bool() { pick(self.rng, &known) } else { pick(self.rng, &unknown) }
     }
 
     fn ping(&mut self, frame: Frame, v6: bool) -> Frame {

@@ -3,15 +3,26 @@
 /// Bytes of connection id that a server's id needs.
 const ID_LENGTH: usize = 8;
 
+/// Whether this long header belongs to a packet behind the server's first, in a version whose types are
+/// known.
+fn chosen_by_server(payload: &[u8]) -> bool {
+    let Some(version) = payload.get(1..5) else { return false };
+    let kind = payload[0] >> 4 & 3;
+    match version {
+        // Handshake and Retry; mvfst's versions number them alike.
+        [0, 0, 0, 1] | [0xfa, 0xce, 0xb0, 0x00..=0x1f] => [2, 3].contains(&kind),
+        [0x6b, 0x33, 0x43, 0xcf] => [3, 0].contains(&kind),
+        _ => false,
+    }
+}
+
 /// The id that a server wrote into the destination connection id of this UDP payload.
 pub(crate) fn server_id(payload: &[u8]) -> Option<u32> {
     let long = payload.first()? & 0x80 != 0;
     let id = if long {
         // Flags, version (4), length of the id, the id.
         let id = payload.get(6..6 + ID_LENGTH)?;
-        // Types 0 and 1 are Initial and 0-RTT: the client made the id up.
-        let of_client = payload[0] >> 4 & 3 < 2;
-        if of_client || usize::from(payload[5]) < ID_LENGTH {
+        if !chosen_by_server(payload) || usize::from(payload[5]) < ID_LENGTH {
             return None;
         }
         id

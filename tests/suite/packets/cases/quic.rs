@@ -101,7 +101,10 @@ real = "fc00::1"
 "#;
 
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "quic", config: CONFIG, cases: cases() }]
+    vec![
+        File { name: "quic", config: CONFIG, cases: cases() },
+        File { name: "quic_versions", config: CONFIG, cases: versions() },
+    ]
 }
 
 /// A connection id of eight bytes, with a server id in the form of a version.
@@ -115,15 +118,29 @@ fn id(version: u8, server: u32) -> [u8; 8] {
     }
 }
 
+const V1: u32 = 1;
+const V2: u32 = 0x6b33_43cf;
+
+// First bytes of version 1.
 const INITIAL: u8 = 0xc0;
 const ZERO_RTT: u8 = 0xd0;
 const HANDSHAKE: u8 = 0xe0;
 const RETRY: u8 = 0xf0;
 
-/// A long header of a type: version 1, the destination's id, a source id of no bytes.
-fn long(kind: u8, id: &[u8]) -> Vec<u8> {
+// And of version 2.
+const RETRY2: u8 = 0xc0;
+const INITIAL2: u8 = 0xd0;
+const ZERO_RTT2: u8 = 0xe0;
+const HANDSHAKE2: u8 = 0xf0;
+
+/// A long header of a version: first byte, the destination's id, a source id of no bytes.
+fn long_of(version: u32, first: u8, id: &[u8]) -> Vec<u8> {
     let len = u8::try_from(id.len()).expect("ids have up to 20 bytes");
-    [&[kind, 0, 0, 0, 1, len], id, &[0, 0x40, 0x01]].concat()
+    [&[first], version.to_be_bytes().as_slice(), &[len], id, &[0, 0x40, 0x01]].concat()
+}
+
+fn long(first: u8, id: &[u8]) -> Vec<u8> {
+    long_of(V1, first, id)
 }
 
 fn short(id: &[u8]) -> Vec<u8> {
@@ -314,5 +331,78 @@ fn cases() -> Vec<Case> {
             .send(eth().ip4("192.168.1.2", "10.200.1.4").udp(PORT, 443).data(&short(&id(1, 77))))
             .dropped("no_real"),
         case("a fragment").send(v4(&short(&id(1, 1))).fragment(0, true)).dropped("fragment"),
+    ]
+}
+
+/// What a long header's type says depends on the version.
+fn versions() -> Vec<Case> {
+    let known = "connection_table";
+    let v2 = |first, server| v4(&long_of(V2, first, &id(1, server)));
+    let handshake_of = |version| v4(&long_of(version, HANDSHAKE, &id(1, 2)));
+    vec![
+        case("version 2, 0-RTT: the client's id means nothing")
+            .send(v2(ZERO_RTT2, 2))
+            .sent("ring", C4_TO_4, "10.0.0.3"),
+        case("version 2, Initial: nor does it here")
+            .send(v2(INITIAL2, 2))
+            .sent(known, C4_TO_4, "10.0.0.3"),
+        case("version 2, Handshake").send(v2(HANDSHAKE2, 2)).sent("server_id", C4_TO_4, "10.0.0.2"),
+        case("and the table is in line").send(v2(INITIAL2, 1)).sent(known, C4_TO_4, "10.0.0.2"),
+        case("version 2, Retry").send(v2(RETRY2, 1)).sent("server_id", C4_TO_4, "10.0.0.1"),
+        case("version 2, Handshake without the fixed bit").send(v2(HANDSHAKE2 & !0x40, 2)).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.2",
+        ),
+        case("version 2, 0-RTT without the fixed bit")
+            .send(v2(ZERO_RTT2 & !0x40, 1))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("version 1, Handshake without the fixed bit")
+            .send(v4(&long(HANDSHAKE & !0x40, &id(1, 1))))
+            .sent("server_id", C4_TO_4, "10.0.0.1"),
+        case("version 1, Initial without the fixed bit")
+            .send(v4(&long(INITIAL & !0x40, &id(1, 2))))
+            .sent(known, C4_TO_4, "10.0.0.1"),
+        case("a short header without the fixed bit")
+            .send(v4(&[&[0x01], &id(1, 5)[..], &[0xaa; 12]].concat()))
+            .sent("server_id", C4_TO_4, "10.0.0.5"),
+        case("version 1 in the other byte order is another version")
+            .send(handshake_of(0x0100_0000))
+            .sent(known, C4_TO_4, "10.0.0.5"),
+        case("version negotiation: the table")
+            .send(handshake_of(0))
+            .sent(known, C4_TO_4, "10.0.0.5"),
+        case("a version that is reserved to provoke negotiation")
+            .send(handshake_of(0xfa1a_2a3a))
+            .sent(known, C4_TO_4, "10.0.0.5"),
+        case("an unknown version").send(handshake_of(0xff00_001d)).sent(known, C4_TO_4, "10.0.0.5"),
+        case("an unknown version of a new flow: the ring")
+            .send(from(2000, &long_of(0x0000_0002, HANDSHAKE, &id(1, 5))))
+            .sent("ring", "172.16.209.6", "10.0.0.1"),
+        case("an unknown version whose id is too long for version 1: the ring")
+            .send(from(2001, &long_of(0x709a_50c4, HANDSHAKE, &[0x41; 200])))
+            .sent("ring", "172.16.208.6", "10.0.0.1"),
+        case("mvfst, Handshake").send(handshake_of(0xface_b002)).sent(
+            "server_id",
+            C4_TO_4,
+            "10.0.0.2",
+        ),
+        case("mvfst, Initial")
+            .send(v4(&long_of(0xface_b002, INITIAL, &id(1, 1))))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("in front of mvfst's versions")
+            .send(v4(&long_of(0xface_afff, HANDSHAKE, &id(1, 1))))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("behind mvfst's versions")
+            .send(v4(&long_of(0xface_b020, HANDSHAKE, &id(1, 1))))
+            .sent(known, C4_TO_4, "10.0.0.2"),
+        case("IPv6, version 2: 0-RTT")
+            .send(v6(&long_of(V2, ZERO_RTT2, &id(2, 65536))))
+            .sent("ring", C6_TO_6, "fc00::1"),
+        case("IPv6, version 2: Handshake").send(v6(&long_of(V2, HANDSHAKE2, &id(2, 65536)))).sent(
+            "server_id",
+            C6_TO_6,
+            "fc00::2",
+        ),
     ]
 }
