@@ -1,0 +1,266 @@
+//! The part of a plan that interfaces have.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::Plan;
+use super::Snapshot;
+use crate::abi;
+use crate::abi::consts;
+use crate::addr::Mac;
+use crate::config::Config;
+use crate::config::GatewayAddress;
+use crate::config::InterfaceConfig;
+use crate::config::PacketsConfig;
+use crate::config::XdpMode;
+
+/// An IPv6 path carries packets of this size (RFC 8200, section 5).
+const IPV6_MINIMUM_MTU: u32 = 1280;
+
+/// Bytes that an outer IPv6 header adds.
+const LARGEST_OVERHEAD: u32 = 40;
+
+/// An interface of the configuration, as the system has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ResolvedInterface {
+    pub(crate) config: InterfaceConfig,
+    pub(crate) ifindex: u32,
+    pub(crate) mtu: u32,
+    pub(crate) gateway: Mac,
+}
+
+impl ResolvedInterface {
+    /// The entry that the packet path needs.
+    pub(crate) fn entry(&self) -> abi::interface {
+        let mut mac = [0; 6];
+        mac.copy_from_slice(self.gateway.0.as_bytes());
+        let (kind, address) = match (self.config.gateway_mac, self.config.gateway) {
+            (Some(_), _) => (consts::GATEWAY_MAC, None),
+            (None, Some(GatewayAddress::Address(address))) => {
+                (consts::GATEWAY_ADDRESS, Some(address))
+            }
+            (None, _) => (consts::GATEWAY_AUTO, None),
+        };
+        let mode = match self.config.xdp_mode {
+            XdpMode::Auto => consts::MODE_AUTO,
+            XdpMode::Native => consts::MODE_NATIVE,
+            XdpMode::Generic => consts::MODE_GENERIC,
+        };
+        abi::interface {
+            ifindex: self.ifindex,
+            mtu: self.mtu,
+            mac,
+            gateway_kind: kind.to_le_bytes()[0],
+            mode: mode.to_le_bytes()[0],
+            gateway: address.map(abi::lb_addr::from).unwrap_or_default(),
+        }
+    }
+}
+
+/// An interface entry, in the words of the configuration.
+pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceConfig {
+    let xdp_mode = match u32::from(entry.mode) {
+        consts::MODE_NATIVE => XdpMode::Native,
+        consts::MODE_GENERIC => XdpMode::Generic,
+        _ => XdpMode::Auto,
+    };
+    let (gateway, gateway_mac) = match u32::from(entry.gateway_kind) {
+        consts::GATEWAY_MAC => (None, Some(Mac::from(entry.mac))),
+        consts::GATEWAY_ADDRESS => {
+            (Some(GatewayAddress::Address(IpAddr::from(entry.gateway))), None)
+        }
+        _ => (Some(GatewayAddress::Auto), None),
+    };
+    InterfaceConfig { name: name.to_owned(), xdp_mode, gateway, gateway_mac }
+}
+
+/// An interface as the instance has it.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningInterface {
+    /// The name that its link is pinned by, which may have been changed meanwhile; `None`: there is no link.
+    pub(crate) pin: Option<String>,
+    /// What the link is attached to; `None`: there is no link, or its interface is gone.
+    pub(crate) attached: Option<u32>,
+    /// How it is attached.
+    pub(crate) mode: Option<XdpMode>,
+    /// Its entry for the packet path; `None`: the balancer does not serve it.
+    pub(crate) entry: Option<abi::interface>,
+    /// Another program of the chain needs the link.
+    pub(crate) needed_by_others: bool,
+}
+
+/// What becomes of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceAction {
+    /// The root program is attached to it.
+    Attach,
+    /// It is detached and attached again in another mode: for some milliseconds its packets reach the
+    /// kernel.
+    Reattach,
+    /// Its gateway, its MTU or what was asked for changes, without a gap.
+    Update,
+    /// The balancer leaves it. The root program is detached from it, unless other programs of the chain need it.
+    Detach,
+}
+
+/// An interface's part in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InterfaceChange {
+    /// Its name.
+    pub name: String,
+    /// What becomes of it.
+    pub action: InterfaceAction,
+    /// What changes, one short phrase each.
+    pub details: Vec<String>,
+}
+
+/// Plans what it takes to serve these interfaces; others stay as they are.
+pub(crate) fn plan_interfaces(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    interfaces: &[ResolvedInterface],
+    config: &Config,
+) {
+    for wanted in interfaces {
+        let name = &wanted.config.name;
+        let attached = |running: &&RunningInterface| running.attached == Some(wanted.ifindex);
+        let running = snapshot.interfaces.values().find(attached);
+        let running = running.or_else(|| snapshot.interfaces.get(name));
+        let entry = wanted.entry();
+        warn_of_mtu(plan, wanted, config);
+
+        let mut details = Vec::new();
+        let old = running.and_then(|running| running.entry);
+        if let Some(old) = old.filter(|old| abi::bytes_of(old) != abi::bytes_of(&entry)) {
+            describe_entry(&mut details, name, &old, wanted);
+        }
+        if old.is_none_or(|old| abi::bytes_of(&old) != abi::bytes_of(&entry)) {
+            plan.steps.entries.push(entry);
+        }
+        if let Some(pin) = running.and_then(|running| running.pin.as_ref())
+            && pin != name
+        {
+            details.push(format!("was {pin}"));
+        }
+        let stale = old.filter(|old| old.ifindex != wanted.ifindex);
+        plan.steps.remove_entries.extend(stale);
+
+        let mode_differs = |mode| match wanted.config.xdp_mode {
+            XdpMode::Auto => false,
+            asked => mode != Some(asked),
+        };
+        let action = match running {
+            Some(running) if running.attached == Some(wanted.ifindex) => {
+                if mode_differs(running.mode) {
+                    details.insert(0, format!("attached again in {} mode", wanted.config.xdp_mode));
+                    plan.steps.attach.push(wanted.clone());
+                    InterfaceAction::Reattach
+                } else if old.is_none() {
+                    details.push(format!("gateway {}", wanted.gateway));
+                    InterfaceAction::Update
+                } else if details.is_empty() {
+                    continue;
+                } else {
+                    InterfaceAction::Update
+                }
+            }
+            _ => {
+                details = vec![
+                    format!("{} mode", wanted.config.xdp_mode),
+                    format!("gateway {}", wanted.gateway),
+                ];
+                plan.steps.attach.push(wanted.clone());
+                InterfaceAction::Attach
+            }
+        };
+        plan.interfaces.push(InterfaceChange { name: name.clone(), action, details });
+    }
+}
+
+/// Plans to leave the interfaces that the configuration does not name.
+pub(super) fn plan_detaching(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    interfaces: &[ResolvedInterface],
+    config: &Config,
+) {
+    let kept: BTreeSet<_> = config.interfaces.iter().map(|interface| &interface.name).collect();
+    for (name, running) in &snapshot.interfaces {
+        // An entry that lost its link to an interrupted command may be wanted again.
+        let wanted_again =
+            |entry: abi::interface| interfaces.iter().any(|i| i.ifindex == entry.ifindex);
+        let attached = interfaces.iter().any(|i| Some(i.ifindex) == running.attached);
+        if kept.contains(name) || attached || running.entry.is_some_and(wanted_again) {
+            continue;
+        }
+        plan.steps.remove_entries.extend(running.entry);
+        if !running.needed_by_others {
+            plan.steps.detach.push(name.clone());
+        }
+        if running.entry.is_some() || !running.needed_by_others {
+            let stays = running.needed_by_others && running.pin.is_some();
+            let why = "stays attached, for other programs of the chain";
+            plan.interfaces.push(InterfaceChange {
+                name: name.clone(),
+                action: InterfaceAction::Detach,
+                details: stays.then(|| why.to_owned()).into_iter().collect(),
+            });
+        }
+    }
+}
+
+fn describe_entry(
+    details: &mut Vec<String>,
+    name: &str,
+    old: &abi::interface,
+    wanted: &ResolvedInterface,
+) {
+    let (before, after) = (interface_config(name, old), interface_config(name, &wanted.entry()));
+    if gateway_key(&before) != gateway_key(&after) {
+        details.push(format!("{} → {}", gateway_key(&before), gateway_key(&after)));
+    }
+    if old.mac != wanted.entry().mac {
+        details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
+    }
+    if old.mtu != wanted.mtu {
+        details.push(format!("MTU {} → {}", old.mtu, wanted.mtu));
+    }
+    if before.xdp_mode != wanted.config.xdp_mode {
+        details.push(format!("xdp_mode {} → {}", before.xdp_mode, wanted.config.xdp_mode));
+    }
+}
+
+/// How the gateway is found, as the configuration has it.
+fn gateway_key(interface: &InterfaceConfig) -> String {
+    match (interface.gateway_mac, interface.gateway) {
+        (Some(_), _) => "gateway_mac".to_owned(),
+        (None, Some(GatewayAddress::Address(address))) => format!("gateway = \"{address}\""),
+        (None, _) => "gateway = \"auto\"".to_owned(),
+    }
+}
+
+fn warn_of_mtu(plan: &mut Plan, interface: &ResolvedInterface, config: &Config) {
+    let name = &interface.config.name;
+    let largest = config.packets.max_frame - PacketsConfig::ETHERNET_HEADER;
+    let v6_reals = config.vips.iter().flat_map(|vip| &vip.reals).any(|real| real.address.is_ipv6());
+    let overhead = if v6_reals { LARGEST_OVERHEAD } else { 20 };
+    let fits = interface.mtu.saturating_sub(overhead);
+    if fits < IPV6_MINIMUM_MTU {
+        plan.warnings.push(format!(
+            "interface {name}: MTU {} is too small to encapsulate packets of {IPV6_MINIMUM_MTU} bytes, \
+             which every IPv6 path must carry; raise it to {} or more",
+            interface.mtu,
+            largest + overhead
+        ));
+    } else if fits < largest {
+        plan.warnings.push(format!(
+            "interface {name}: MTU {} leaves no room to encapsulate packets of {largest} bytes: senders \
+             are told to send {fits} at most; raise it to {} to avoid that",
+            interface.mtu,
+            largest + overhead
+        ));
+    }
+}
