@@ -67,6 +67,35 @@ static __always_inline void finish_v4_header(struct iphdr *ip)
 	ip->check = csum_fold(sum);
 }
 
+/*
+ * Takes an atomic fragment's header, and no other extension header, off an echo request: the answer
+ * is not in pieces, and its header should not say that it could be (RFC 8021). Addresses and hop
+ * limit are the answer's to write. Returns LB_GO_ON or the reason to drop the packet.
+ */
+static __always_inline int take_off_fragment_header(struct xdp_md *ctx, struct pkt *p)
+{
+	struct ipv6hdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip) + LB_FRAGMENT_HEADER);
+	struct ipv6hdr *moved;
+	struct l2_header l2;
+	__be16 rest;
+
+	if (!ip || ip->nexthdr != IPPROTO_FRAGMENT ||
+	    p->l4_off != p->l3_off + sizeof(*ip) + LB_FRAGMENT_HEADER || read_l2(ctx, &l2))
+		return LB_DROP_extension_headers;
+	rest = bpf_htons(p->ip_len - sizeof(*ip) - LB_FRAGMENT_HEADER);
+	moved = (void *)ip + LB_FRAGMENT_HEADER;
+	*(__be32 *)moved = *(__be32 *)ip; /* version, traffic class, flow label */
+	moved->payload_len = rest;
+	moved->nexthdr = IPPROTO_ICMPV6;
+	if (bpf_xdp_adjust_head(ctx, LB_FRAGMENT_HEADER) ||
+	    !write_l2(ctx, p, &l2, bpf_htons(ETH_P_IPV6), sizeof(*ip) - sizeof(l2.tags)))
+		return LB_DROP_no_headroom;
+	p->ip_len -= LB_FRAGMENT_HEADER;
+	p->end -= LB_FRAGMENT_HEADER;
+	p->l4_off -= LB_FRAGMENT_HEADER;
+	return LB_GO_ON;
+}
+
 /* Answers an echo request in place. */
 static __always_inline int echo_reply(struct xdp_md *ctx, struct pkt *p)
 {
@@ -166,8 +195,11 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct
 		return LB_DROP_runt;
 	if (has(p, LB_PKT_BAD_LENGTH))
 		return LB_DROP_bad_length;
-	if (p->v6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr))
-		return LB_DROP_extension_headers;
+	if (p->v6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr)) {
+		reason = take_off_fragment_header(ctx, p);
+		if (reason)
+			return reason;
+	}
 	return echo_reply(ctx, p);
 }
 

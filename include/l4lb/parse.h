@@ -17,6 +17,13 @@ struct vlan_tag {
 #define LB_IP_FRAGMENT 0x3fff /* more fragments, or an offset */
 #define LB_IP_OFFSET   0x1fff
 
+/* Of an IPv6 fragment header. Without either, the fragment is all there is (RFC 6946): an atomic
+ * one. The two bits in between are reserved, and ignored (RFC 8200, 4.5). */
+#define LB_IPV6_OFFSET 0xfff8
+#define LB_IPV6_MORE   0x0001
+
+#define LB_FRAGMENT_HEADER 8 /* bytes */
+
 static __always_inline int is_vlan(__be16 proto)
 {
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
@@ -154,9 +161,10 @@ static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
 		}
 		p->proto = ext->next;
 		if (type == IPPROTO_FRAGMENT) {
-			p->flags |= LB_PKT_FRAGMENT;
-			p->l4_off += 8;
-			if (ext->offset & bpf_htons(0xfff8)) {
+			p->l4_off += LB_FRAGMENT_HEADER;
+			if (ext->offset & bpf_htons(LB_IPV6_OFFSET | LB_IPV6_MORE))
+				p->flags |= LB_PKT_FRAGMENT;
+			if (ext->offset & bpf_htons(LB_IPV6_OFFSET)) {
 				p->flags |= LB_PKT_NO_PORTS;
 				return;
 			}

@@ -21,7 +21,7 @@
 	X(DROP, ip_options, "IPv4 packet with options for a VIP")                                  \
 	X(DROP, fragment, "IP fragment for a VIP")                                                 \
 	X(DROP, extension_headers,                                                                 \
-	  "IPv6 packet for a VIP address with too many extension headers")                         \
+	  "IPv6 packet for a VIP address with too many extension headers, or a ping with any")     \
 	X(DROP, runt, "packet for a VIP that ends before the end of its transport header")         \
 	X(DROP, bad_length, "packet for a VIP that is longer than the frame it is in")             \
 	X(DROP, no_headroom, "the driver left no room in front of the frame to encapsulate it")    \

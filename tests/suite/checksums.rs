@@ -15,15 +15,18 @@ fn ip_of(frame: &[u8]) -> &[u8] {
     &frame[ETHERNET + 4 * tags.count()..]
 }
 
-/// The sum over an ICMP message, behind a header without options and extensions: 0xffff is right.
+/// The sum over an ICMP message, behind a header without options, or of an atomic fragment: 0xffff is
+/// right.
 fn icmp_sum(ip: &[u8]) -> u16 {
     if ip[0] >> 4 == 4 {
         let length = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
         return internet_sum(&[&ip[20..length]]);
     }
-    let (length, addresses) = (&ip[4..6], &ip[8..40]);
-    let end = 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
-    internet_sum(&[addresses, &[0, 0], length, &[0, 0, 0, 58], &ip[40..end]])
+    let begin = if ip[6] == 44 { 48 } else { 40 };
+    let end = 40 + u16::from_be_bytes([ip[4], ip[5]]);
+    let length = (end - begin).to_be_bytes();
+    let message = &ip[usize::from(begin)..usize::from(end)];
+    internet_sum(&[&ip[8..40], &[0, 0], &length, &[0, 0, 0, 58], message])
 }
 
 /// Checks a frame that was sent for `reason` in answer to `input`: checksums (RFC 791, 792, 4443), and

@@ -226,6 +226,7 @@ impl<'a> Traffic<'a> {
             frame = frame.options(&vec![1; self.rng.usize(1..=10) * 4]);
         }
         if one_in(self.rng, 20) {
+            // Every fourth is atomic.
             let offset = if self.rng.bool() { 0 } else { self.rng.u16(..1 << 13) };
             frame = frame.fragment(offset, self.rng.bool());
             if source.is_ipv6() && one_in(self.rng, 3) {

@@ -145,6 +145,7 @@ fn forms() -> Vec<(&'static str, Frame, Expected)> {
         ("last fragment", inner4().fragment(370, false), And(" (frag id 1, 20@2960)")),
         ("first fragment 6", inner6().fragment(0, true), Same),
         ("second fragment 6", inner6().fragment(185, true), Same),
+        ("atomic fragment 6", inner6().fragment(0, false), Same),
         ("hop by hop", inner6().extension(HOP_BY_HOP, 8), Same),
         ("destination options", ip6().udp(31337, 4433).extension(DESTINATION_OPTIONS, 16), Same),
         ("esp", ip4().raw(50).data(&[0, 0, 0, 7, 0, 0, 0, 9, 1, 2, 3, 4]), Same),

@@ -129,9 +129,14 @@ pub(crate) fn in_ipv6(
     [&link(packet, &gateway, true), outer.as_slice(), packet.ip].concat()
 }
 
-/// The frame, back to its sender as an answer of type `reply`.
+/// The frame, back to its sender as an answer of type `reply`, without the header of an atomic fragment.
 pub(crate) fn echo_reply(packet: &Packet<'_>, reply: u8) -> Vec<u8> {
     let mut ip = packet.ip.to_vec();
+    if packet.atomic {
+        ip.drain(40..48);
+        ip[4..6].copy_from_slice(&word(packet.length - 48));
+        ip[6] = 58;
+    }
     let icmp = if packet.is_v6() {
         ip[7] = TTL;
         ip[8..24].copy_from_slice(&packet.ip[24..40]);

@@ -259,7 +259,7 @@ impl Model {
             _ => {
                 self.at_vip_address(packet)?;
                 packet.unfit(header.is_none())?;
-                if packet.has_extensions {
+                if packet.has_extensions && !packet.atomic {
                     return Err("extension_headers");
                 }
                 Ok(("echo_reply", Ipv4Addr::UNSPECIFIED.into(), emit::echo_reply(packet, reply)))

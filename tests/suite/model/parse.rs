@@ -9,7 +9,7 @@ const MOST_EXTENSIONS: usize = 6;
 /// A transport header that begins behind this byte of the frame is not looked for.
 const LAST_OFFSET: usize = 511;
 
-/// Whether a packet is a part of one.
+/// Whether a packet is a part of one. An atomic fragment (RFC 6946) is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fragment {
     No,
@@ -42,6 +42,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) length: usize,
     pub(crate) options: bool,
     pub(crate) has_extensions: bool,
+    /// Its only extension header is that of an atomic fragment.
+    pub(crate) atomic: bool,
     pub(crate) fragment: Fragment,
     pub(crate) upper: Upper<'a>,
 }
@@ -98,6 +100,7 @@ impl<'a> Packet<'a> {
             length,
             options: header_length > header.len(),
             has_extensions: false,
+            atomic: false,
             fragment: match (fragment & 0x1fff, fragment & 0x2000) {
                 (0, 0) => Fragment::No,
                 (0, _) => Fragment::First,
@@ -121,6 +124,7 @@ impl<'a> Packet<'a> {
         let length = header.len() + usize::from(u16_at(&header, 4)?);
         let (length, at) = quote.unwrap_or((length, link.len()));
         let (fragment, upper) = walk(ip, length, header[6], at);
+        let one = header[6] == 44 && ip.get(40).is_some_and(|next| !is_extension(*next));
         Some(Self {
             link,
             ip,
@@ -130,6 +134,7 @@ impl<'a> Packet<'a> {
             length,
             options: false,
             has_extensions: is_extension(header[6]),
+            atomic: one && fragment == Fragment::No,
             fragment,
             upper,
         })
@@ -185,8 +190,11 @@ fn walk(ip: &[u8], length: usize, first: u8, frame_at: usize) -> (Fragment, Uppe
             _ => (usize::from(size) + 1) * 8,
         };
         if number == 44 {
-            fragment = Fragment::First;
-            if u16::from_be_bytes([c, d]) >> 3 != 0 {
+            let offset_and_more = u16::from_be_bytes([c, d]);
+            if offset_and_more & 1 != 0 {
+                fragment = Fragment::First;
+            }
+            if offset_and_more >> 3 != 0 {
                 // Whatever it is, even an extension header: the rest of the chain came with the first.
                 let upper = Upper::Protocol { number: next, body: body(ip, length, at) };
                 return (Fragment::Later, upper);

@@ -105,7 +105,6 @@ fn fragments() -> Vec<Case> {
             .send(tcp().fragment(0, true).cut(14 + 20 + 12))
             .dropped("fragment"),
         case("IPv6: first").send(tcp6().fragment(0, true)).dropped("fragment"),
-        case("IPv6: the only one").send(tcp6().fragment(0, false)).dropped("fragment"),
         case("IPv6: later").send(later(to6("fc00:1::1"), 6)).dropped("fragment"),
         case("IPv6: later, of a packet with further headers")
             .send(later(to6("fc00:1::1"), DESTINATION_OPTIONS))
