@@ -20,6 +20,7 @@
 
 mod attachment;
 mod catalogue;
+mod folders;
 mod gather;
 mod instance;
 mod kernel;
@@ -162,6 +163,7 @@ fn of_host(instance: &Instance, files: &Files) -> Report {
         (FindingId::NotRoot, not_root(&checked)),
         (FindingId::KernelTooOld, kernel_too_old(&checked)),
         (FindingId::NoBpffs, no_bpffs(&checked)),
+        (FindingId::ExposedPins, folders::exposed_pins(instance, &checked)),
     ] {
         report.add(id, "host", answer);
     }
@@ -208,7 +210,7 @@ fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
                 Severity::Error,
                 format!("there is no bpf filesystem at {path}"),
                 "programs and maps have no place that outlives a command",
-                Mend::Command(format!("mkdir -p {path} && mount -t bpf bpf {path}")),
+                Mend::Command(format!("mkdir -p {path} && mount -t bpf -o mode=0700 bpf {path}")),
             ))
         }
         _ => Some(Answer::Well),

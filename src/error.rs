@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::ConfigError;
 use crate::config::PacketsConfig;
@@ -46,7 +47,7 @@ pub enum Error {
 
     /// Pins need a bpf filesystem.
     #[error(
-        "no bpf filesystem at {path}: mount it with 'mount -t bpf bpf {path}', or give --mount-bpffs",
+        "no bpf filesystem at {path}: mount it with 'mount -t bpf -o mode=0700 bpf {path}', or give --mount-bpffs",
         path = path.display()
     )]
     NoBpffs {
@@ -61,6 +62,35 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+
+    /// A folder of pins that others could have tampered with, or can.
+    #[error(transparent)]
+    UntrustedFolder(Box<crate::instance::UntrustedFolder>),
+
+    /// Another process is changing the instance, for longer than is waited for.
+    #[error(
+        "instance '{instance}' is being changed by {holder}, and {}; wait for that (--lock-timeout SECONDS), \
+         or end it if it hangs", waited(*timeout)
+    )]
+    Locked {
+        /// The instance.
+        instance: String,
+        /// Who has the lock, in words: process id and command, as far as they can be seen.
+        holder: String,
+        /// How long was waited for it.
+        timeout: Duration,
+    },
+
+    /// A signal came while the instance was being changed by another process.
+    #[error(
+        "interrupted while instance '{instance}' was being changed by {holder}; nothing is changed"
+    )]
+    LockInterrupted {
+        /// The instance.
+        instance: String,
+        /// Who has the lock, in words: process id and command, as far as they can be seen.
+        holder: String,
     },
 
     /// No name for an instance.
@@ -390,6 +420,14 @@ pub(crate) fn detach_command(interface: &str, mode: XdpMode, link: Option<u32>) 
         // Said without its mode, the kernel looks for one in the driver only.
         (None, XdpMode::Generic) => format!("ip link set dev {interface} xdpgeneric off"),
         (None, _) => format!("ip link set dev {interface} xdp off"),
+    }
+}
+
+fn waited(timeout: Duration) -> String {
+    match timeout.as_secs() {
+        0 if timeout.is_zero() => "this was not to wait".to_owned(),
+        0 => format!("was so for {} ms", timeout.as_millis()),
+        seconds => format!("was so for {seconds} s"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! An instance's place in the bpf filesystem, and the lock of its one writer.
+//! An instance's place in the bpf filesystem.
 //!
 //! ```text
 //! <bpffs>/l4lb/<instance>/prog/<name>         programs
@@ -8,17 +8,17 @@
 //!                         link/<interface>    what keeps the root program attached
 //!                         dump/<capture>      empty folders that captures have locked
 //! ```
+//!
+//! The folders are root's alone. No command trusts what is in them unless they are, see [`folders`].
+
+pub(crate) mod folders;
+mod lock;
 
 use std::fs;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::Flock;
-use nix::fcntl::FlockArg;
 use nix::sys::statfs::BPF_FS_MAGIC;
 use nix::sys::statfs::statfs;
 
@@ -26,6 +26,11 @@ use crate::abi::consts::DUMP_CAPTURES;
 use crate::error::Error;
 use crate::error::Result;
 use crate::sys::write_point;
+
+pub use folders::UntrustedFolder;
+pub use lock::DEFAULT_LOCK_TIMEOUT;
+pub(crate) use lock::Lock;
+use lock::Patience;
 
 /// Where the bpf filesystem is mounted, unless said otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -40,15 +45,29 @@ pub const MINIMUM_KERNEL: (u32, u32) = (5, 15);
 pub(crate) const PARTS: [&str; 4] = ["link", "prog", "object", "map"];
 
 /// One balancer, real or both on a host: a name, and the pins below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Instance {
     bpffs: PathBuf,
     name: String,
+    patience: Patience,
 }
+
+/// How long a call waits is not what makes an instance.
+impl PartialEq for Instance {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.bpffs, &self.name) == (&other.bpffs, &other.name)
+    }
+}
+
+impl Eq for Instance {}
 
 impl Default for Instance {
     fn default() -> Self {
-        Self { bpffs: DEFAULT_BPFFS.into(), name: DEFAULT_INSTANCE.to_owned() }
+        Self {
+            bpffs: DEFAULT_BPFFS.into(),
+            name: DEFAULT_INSTANCE.to_owned(),
+            patience: Patience::default(),
+        }
     }
 }
 
@@ -61,7 +80,8 @@ impl Instance {
         if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
             return Err(Error::InstanceName(name.to_owned()));
         }
-        Ok(Self { bpffs: bpffs.into(), name: name.to_owned() })
+        let patience = Patience::default();
+        Ok(Self { bpffs: bpffs.into(), name: name.to_owned(), patience })
     }
 
     /// The name.
@@ -74,9 +94,14 @@ impl Instance {
         &self.bpffs
     }
 
+    /// The folder of all instances.
+    pub(crate) fn parent(&self) -> PathBuf {
+        self.bpffs.join("l4lb")
+    }
+
     /// The folder of the instance's pins.
     pub fn dir(&self) -> PathBuf {
-        self.bpffs.join("l4lb").join(&self.name)
+        self.parent().join(&self.name)
     }
 
     pub(crate) fn program(&self, name: &str) -> PathBuf {
@@ -135,7 +160,8 @@ impl Instance {
         Error::Pins { operation, path: self.dir(), source }
     }
 
-    /// Checks what every command needs: root, the kernel, the bpf filesystem.
+    /// Checks what every command needs: root, the kernel, the bpf filesystem, and that nobody else can have had
+    /// a hand in the folders of the instance.
     pub fn check_host(&self) -> Result<()> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Error::NotRoot);
@@ -144,13 +170,10 @@ impl Instance {
         if parse_release(&release).is_none_or(|version| version < MINIMUM_KERNEL) {
             return Err(Error::KernelTooOld { release });
         }
-        match statfs(&self.bpffs) {
-            Ok(stat) if stat.filesystem_type() == BPF_FS_MAGIC => Ok(()),
-            _ => Err(Error::NoBpffs { path: self.bpffs.clone() }),
-        }
+        folders::check_all(self)
     }
 
-    /// Mounts the bpf filesystem where it is missing.
+    /// Mounts the bpf filesystem where it is missing, for root alone.
     pub fn mount_bpffs(&self) -> Result<()> {
         if statfs(&self.bpffs).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
             return Ok(());
@@ -162,31 +185,11 @@ impl Instance {
                     &self.bpffs,
                     Some("bpf"),
                     nix::mount::MsFlags::empty(),
-                    None::<&str>,
+                    // Else it is for everybody.
+                    Some("mode=0700"),
                 )
             });
         mount.map_err(|errno| Error::MountBpffs { path: self.bpffs.clone(), source: errno.into() })
-    }
-
-    /// Waits until no other writer is at work, creating the instance's folders.
-    pub(crate) fn lock(&self) -> Result<Lock> {
-        let lock = loop {
-            self.create_dir(&self.dir())?;
-            if let Some(lock) = self.lock_dir(FlockArg::LockExclusive)? {
-                break lock;
-            }
-        };
-        // Only now: whoever holds the lock may be about to remove them.
-        PARTS.iter().try_for_each(|part| self.create_dir(&self.dir().join(part)))?;
-        Ok(lock)
-    }
-
-    fn create_dir(&self, dir: &Path) -> Result<()> {
-        if dir.exists() {
-            return Ok(());
-        }
-        write_point();
-        fs::create_dir_all(dir).map_err(|source| self.pin_error("create folders for", source))
     }
 
     /// Whether nothing is pinned: the instance does not run, or an interrupted command made no more than its
@@ -195,40 +198,6 @@ impl Instance {
         let empty =
             |part| fs::read_dir(self.dir().join(part)).is_ok_and(|mut pins| pins.next().is_none());
         PARTS.into_iter().all(empty)
-    }
-
-    /// As [`Self::lock`], but `None` if the instance does not exist.
-    pub(crate) fn lock_existing(&self) -> Result<Option<Lock>> {
-        while self.exists() {
-            if let Some(lock) = self.lock_dir(FlockArg::LockExclusive)? {
-                return Ok(Some(lock));
-            }
-        }
-        Ok(None)
-    }
-
-    /// As [`Self::lock_existing`], but it does not wait: `None` also if another writer is at work.
-    pub(crate) fn try_lock_existing(&self) -> Result<Option<Lock>> {
-        self.lock_dir(FlockArg::LockExclusiveNonblock)
-    }
-
-    /// `None`: whoever had the lock removed the folder meanwhile; or has it, if this is not to wait.
-    fn lock_dir(&self, how: FlockArg) -> Result<Option<Lock>> {
-        let dir = match File::open(self.dir()) {
-            Ok(dir) => dir,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.pin_error("open", source)),
-        };
-        let inode = |meta: io::Result<fs::Metadata>| meta.map(|meta| meta.ino()).ok();
-        let locked = match Flock::lock(dir, how) {
-            Ok(locked) => locked,
-            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => return Err(self.pin_error("lock", errno.into())),
-        };
-        if inode(locked.metadata()) != inode(fs::metadata(self.dir())) {
-            return Ok(None);
-        }
-        Ok(Some(Lock { _dir: locked }))
     }
 
     /// Removes the folders, which must hold no pins any more.
@@ -247,12 +216,6 @@ impl Instance {
         }
         Ok(())
     }
-}
-
-/// Held by the one writer of an instance.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    _dir: Flock<File>,
 }
 
 fn nix_error(error: &io::Error) -> nix::Error {

@@ -11,6 +11,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 
 use libbpf_rs::MapHandle;
 use nix::fcntl::Flock;
@@ -20,9 +22,11 @@ use super::error::CaptureError;
 use crate::abi::consts;
 use crate::attach::ROOT;
 use crate::chain::Chain;
+use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::folders;
 use crate::instance::pin_error;
 use crate::maps;
 use crate::maps::MapError;
@@ -47,6 +51,9 @@ const MOST_TAIL_CALLS: u32 = 33;
 /// A capture is a filter and the program that copies; behind the last one at each point is another program.
 /// The chain may be full.
 const MOST_HOOKS: usize = ((MOST_TAIL_CALLS - consts::CHAIN_SLOTS - 2) / 2) as usize;
+
+/// How long the end of a capture waits for another writer: whoever has ended it is waiting.
+const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
 
 /// Where captures are.
 const POINTS: [(u32, u32); 2] =
@@ -197,12 +204,12 @@ impl Place {
             if path.exists() {
                 continue;
             }
-            write_point();
-            std::fs::create_dir_all(&path).map_err(|source| pin_error("create", &path, source))?;
+            folders::make(&instance.captures())?;
+            folders::make(&path)?;
             let open = |source| pin_error("lock", &path, source);
             let dir = File::open(&path).map_err(open)?;
-            let dir = Flock::lock(dir, FlockArg::LockExclusive)
-                .map_err(|(_, errno)| open(errno.into()))?;
+            // Others look at it for a moment.
+            let dir = instance.flock(dir, &path, Instant::now())?;
             return Ok(Self { instance: instance.clone(), capture, dir });
         }
         Err(CaptureError::TooMany { instance: instance.name().to_owned() }.into())
@@ -215,9 +222,17 @@ impl Place {
         inode(self.dir.metadata()) == inode(std::fs::metadata(path))
     }
 
-    /// Gives it back.
+    /// Gives it back; while another writer is at work, to the next command, for which the folder's lock ends.
     pub(super) fn leave(&self) -> Result<()> {
-        let Some(lock) = self.instance.lock_existing()? else { return Ok(()) };
+        let lock = match self.instance.leaving(TIME_TO_LEAVE).lock_existing() {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(()),
+            Err(error @ Error::Locked { .. }) => {
+                tracing::warn!("the capture is left to the next command to remove: {error}");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         if self.is_there() { remove(&self.instance, self.capture, &lock) } else { Ok(()) }
     }
 }

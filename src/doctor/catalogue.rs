@@ -64,6 +64,8 @@ finding_ids! {
     KernelTooOld = "kernel-too-old" [Error],
     /// No bpf filesystem for the pins.
     NoBpffs = "no-bpffs" [Error],
+    /// Others than root get at the folders of pins.
+    ExposedPins = "exposed-pins" [Error, Warning],
     /// BPF programs are interpreted.
     JitOff = "jit-off" [Warning],
     /// Constants in BPF programs are blinded, root's too.

@@ -315,6 +315,7 @@ fn everything_is_looked_for() {
         FindingId::NotRoot,
         FindingId::KernelTooOld,
         FindingId::NoBpffs,
+        FindingId::ExposedPins,
         FindingId::MemoryShort,
         FindingId::InstanceUnreadable,
     ]);

@@ -102,7 +102,7 @@ fn no_bpf_filesystem() {
     let plain = folder.path().to_str().expect("a printable path");
     let missing = format!("{plain}/missing");
     for path in [plain, &missing] {
-        let mount = format!("mount -t bpf bpf {path}");
+        let mount = format!("mount -t bpf -o mode=0700 bpf {path}");
         refused(
             &apply_by_way_of(&host, &["env"], path),
             &["no bpf filesystem at", &mount, "--mount-bpffs"],

@@ -18,6 +18,7 @@ mod file_errors;
 mod filter;
 mod flow_tables;
 mod flows;
+mod folders;
 mod gateway;
 mod interfaces;
 mod kills;

@@ -29,9 +29,15 @@ pub(crate) struct Bpffs {
 }
 
 impl Bpffs {
-    /// Mounts one.
+    /// Mounts one that is root's alone.
     #[track_caller]
     pub(crate) fn new() -> Self {
+        Self::in_mode("0700")
+    }
+
+    /// Mounts one of this mode, in octal digits.
+    #[track_caller]
+    pub(crate) fn in_mode(mode: &str) -> Self {
         static SWEEP: Once = Once::new();
         need_root();
         SWEEP.call_once(sweep);
@@ -39,7 +45,8 @@ impl Bpffs {
             .prefix(&format!("{PREFIX}{}-", process::id()))
             .tempdir()
             .expect("make a directory for bpffs");
-        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+        let options = format!("mode={mode}");
+        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), Some(&*options))
             .expect("mount a BPF filesystem");
         Self { directory: Some(directory) }
     }

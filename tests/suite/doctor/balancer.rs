@@ -256,7 +256,10 @@ fn no_bpf_filesystem() {
         output.stdout.contains("error no-bpffs: host: there is no bpf filesystem at /proc\n"),
         "{output}"
     );
-    assert!(output.stdout.contains("# mkdir -p /proc && mount -t bpf bpf /proc\n"), "{output}");
+    assert!(
+        output.stdout.contains("# mkdir -p /proc && mount -t bpf -o mode=0700 bpf /proc\n"),
+        "{output}"
+    );
 }
 
 /// What a file asks for comes with the errors of other commands.

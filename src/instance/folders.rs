@@ -1,0 +1,219 @@
+//! Whose the folders of pins are. Where the bpf filesystem is for everybody (`mount -t bpf` makes it so, mode
+//! 1777), any user can be the first to make `l4lb`, and whoever owns a folder exchanges what is in it.
+//!
+//! From the mount downwards, each folder is opened without following a link, and the handle is looked at: its
+//! owner must be who runs this, and nobody else may write to it. What has passed stays in its place, as only its
+//! owner, or that of the folder above, could rename it: so what is below can be found by its path.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::Metadata;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::sys::statfs::BPF_FS_MAGIC;
+use nix::sys::statfs::fstatfs;
+
+use super::Instance;
+use super::pin_error;
+use crate::error::Error;
+use crate::error::Result;
+use crate::sys::write_point;
+
+/// What folders are made with: who cannot open one cannot lock it either.
+const MODE: u32 = 0o700;
+
+/// May be written to by the group or by all.
+const WRITABLE: u32 = 0o022;
+
+/// May be used by the group or by all in any way.
+const OPEN: u32 = 0o077;
+
+/// A folder that somebody else could have tampered with, or can.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {why}: {remedy}", path.display())]
+pub struct UntrustedFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+fn untrusted(path: &Path, why: impl Into<String>, remedy: impl Into<String>) -> Error {
+    let folder = UntrustedFolder { path: path.to_owned(), why: why.into(), remedy: remedy.into() };
+    Error::UntrustedFolder(Box::new(folder))
+}
+
+fn mode(found: &Metadata) -> u32 {
+    found.mode() & 0o7777
+}
+
+/// Opens a folder, whatever others do meanwhile; `None`: there is nothing.
+fn open(path: &Path) -> Result<Option<File>> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    match File::options().read(true).custom_flags(flags.bits()).open(path) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let strange = [Errno::ENOTDIR, Errno::ELOOP].map(|errno| Some(errno as i32));
+            if strange.contains(&error.raw_os_error()) {
+                let remedy =
+                    format!("lbctl makes folders only; remove it with 'rm {}'", path.display());
+                return Err(untrusted(path, "is no folder", remedy));
+            }
+            Err(pin_error("open", path, error))
+        }
+    }
+}
+
+/// Refuses what belongs to somebody else, or what others can write to.
+fn check(path: &Path, found: &Metadata) -> Result<()> {
+    let own = nix::unistd::geteuid().as_raw();
+    let shown = path.display();
+    if found.uid() != own {
+        let why = format!("belongs to user {}, who could exchange what is in it", found.uid());
+        let remedy = format!(
+            "look who that is and what it is for, remove it with 'rm -r {shown}', and keep others out of the bpf \
+             filesystem by 'chmod 0700' of the folder that it is mounted on"
+        );
+        return Err(untrusted(path, why, remedy));
+    }
+    if found.is_dir() && mode(found) & WRITABLE != 0 {
+        let why = format!("can be written to by others (mode {:04o})", mode(found));
+        let remedy = format!(
+            "see that all in it is root's ('find {shown} ! -user root' prints nothing), then 'chmod 0700 {shown}'"
+        );
+        return Err(untrusted(path, why, remedy));
+    }
+    if found.is_symlink() {
+        let remedy = format!("lbctl makes none; remove it with 'rm {shown}'");
+        return Err(untrusted(path, "is a symbolic link", remedy));
+    }
+    Ok(())
+}
+
+/// Checks where the bpf filesystem is mounted. In a folder that is sticky, nobody renames what is root's.
+fn check_mount(path: &Path) -> Result<()> {
+    let missing = || Error::NoBpffs { path: path.to_owned() };
+    let flags = OFlag::O_DIRECTORY.bits();
+    let mount = File::options().read(true).custom_flags(flags).open(path).map_err(|_| missing())?;
+    if !fstatfs(&mount).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
+        return Err(missing());
+    }
+    let found = mount.metadata().map_err(|source| pin_error("look at", path, source))?;
+    let sticky = Mode::S_ISVTX.bits();
+    let shown = path.display();
+    if found.uid() != nix::unistd::geteuid().as_raw() {
+        let why = format!("belongs to user {}, who could exchange what is in it", found.uid());
+        let remedy = format!("'chown root {shown}', or mount a bpf filesystem without uid=");
+        return Err(untrusted(path, why, remedy));
+    }
+    if mode(&found) & WRITABLE != 0 && mode(&found) & sticky == 0 {
+        let why = format!(
+            "lets others rename what is root's (mode {:04o}, without the sticky bit)",
+            mode(&found)
+        );
+        return Err(untrusted(path, why, format!("'chmod 0700 {shown}'")));
+    }
+    Ok(())
+}
+
+/// Looks at everything of an instance that is there.
+pub(super) fn check_all(instance: &Instance) -> Result<()> {
+    check_mount(&instance.bpffs)?;
+    for path in [instance.parent(), instance.dir()] {
+        let Some(folder) = open(&path)? else { return Ok(()) };
+        let found = folder.metadata().map_err(|source| pin_error("look at", &path, source))?;
+        check(&path, &found)?;
+    }
+    // Only the instance's folder is certain so far: what is in it may be from when it was everybody's.
+    each(&instance.dir(), &mut |path, found| check(path, found))
+}
+
+/// Calls for each pin and folder below a folder, outer ones first. What vanishes meanwhile is left out.
+fn each(folder: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> Result<()>) -> Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(found) = entry.metadata() else { continue };
+        let path = entry.path();
+        visit(&path, &found)?;
+        if found.is_dir() {
+            each(&path, visit)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes from others what they may do with the folders of an instance, all of which were looked at.
+pub(super) fn close_all(instance: &Instance) -> Result<()> {
+    each(&instance.dir(), &mut |path, found| {
+        if found.is_dir() && mode(found) != MODE {
+            open_own(path)?;
+        }
+        Ok(())
+    })
+}
+
+/// Opens a folder of an instance to lock it; `None`: there is none. Others cannot open it afterwards.
+pub(super) fn open_own(path: &Path) -> Result<Option<File>> {
+    let Some(folder) = open(path)? else { return Ok(None) };
+    let found = folder.metadata().map_err(|source| pin_error("look at", path, source))?;
+    check(path, &found)?;
+    if mode(&found) != MODE {
+        write_point();
+        folder
+            .set_permissions(Permissions::from_mode(MODE))
+            .map_err(|source| pin_error("close to others", path, source))?;
+    }
+    Ok(Some(folder))
+}
+
+/// Makes a folder, whatever the umask, unless it is there. Its parent must have been looked at.
+pub(crate) fn make(path: &Path) -> Result<()> {
+    // A second time: whoever had it may have removed it in between.
+    for _ in 0..2 {
+        if open_own(path)?.is_some() {
+            return Ok(());
+        }
+        write_point();
+        match DirBuilder::new().mode(MODE).create(path) {
+            // Not to be taken for granted, if it is there by now: somebody else may have made it.
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(pin_error("create", path, source)),
+        }
+    }
+    open_own(path).map(drop)
+}
+
+/// What of an instance others can open, and so lock; and whether they can make folders where it is, or would be.
+pub(crate) fn open_to_others(instance: &Instance) -> (Vec<PathBuf>, bool) {
+    let is_open =
+        |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| mode(&found) & OPEN != 0);
+    let mut open: Vec<_> =
+        [instance.parent(), instance.dir()].into_iter().filter(|path| is_open(path)).collect();
+    if open.contains(&instance.parent()) {
+        // Behind one that is closed, nothing is within reach.
+        let _ = each(&instance.dir(), &mut |path, found| {
+            if found.is_dir() && mode(found) & OPEN != 0 {
+                open.push(path.to_owned());
+            }
+            Ok(())
+        });
+    } else {
+        open.clear();
+    }
+    let everybodys = fs::metadata(&instance.bpffs).is_ok_and(|found| mode(&found) & WRITABLE != 0);
+    (open, everybodys)
+}

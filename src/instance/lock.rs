@@ -1,0 +1,237 @@
+//! The lock of an instance's one writer: `flock` on its folder, which nobody else can open.
+//!
+//! It ends with the process that holds it, however that ends. Nobody waits for it without an end.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
+use nix::sys::stat::major;
+use nix::sys::stat::minor;
+
+use super::Instance;
+use super::folders;
+use super::pin_error;
+use crate::error::Error;
+use crate::error::Result;
+
+/// How long a command waits for another one, unless told otherwise.
+pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often it is tried again, at least: nobody tells when a lock is free.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// From when on whoever waits says so.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
+/// The most of `/proc/locks` that is read.
+const MOST_LOCKS: u64 = 4 << 20;
+
+/// Held by the one writer of an instance.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _dir: Flock<File>,
+}
+
+/// How long to wait for others.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    timeout: Duration,
+    interrupt: Option<Arc<AtomicBool>>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { timeout: DEFAULT_LOCK_TIMEOUT, interrupt: None }
+    }
+}
+
+impl Patience {
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed))
+    }
+}
+
+impl Instance {
+    /// The same, with another bound on how long a call waits for the command that changes the instance just
+    /// then ([`DEFAULT_LOCK_TIMEOUT`] unless said otherwise; zero: not at all). A call that has waited in vain
+    /// fails with [`Error::Locked`], which names the process that has the lock. Readers never wait.
+    #[must_use]
+    pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
+        self.patience.timeout = timeout;
+        self
+    }
+
+    /// The same, but that no call goes on waiting for another command once `interrupt` is set, as by the handler
+    /// of a signal: it fails with [`Error::LockInterrupted`]. What has the lock already goes on.
+    #[must_use]
+    pub fn with_interrupt(mut self, interrupt: Arc<AtomicBool>) -> Self {
+        self.patience.interrupt = Some(interrupt);
+        self
+    }
+
+    /// The same, for who is about to end: it waits this long at most, interrupted or not.
+    pub(crate) fn leaving(&self, most: Duration) -> Self {
+        let timeout = self.patience.timeout.min(most);
+        Self { patience: Patience { timeout, interrupt: None }, ..self.clone() }
+    }
+
+    /// Waits until no other writer is at work, creating the instance's folders.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let since = Instant::now();
+        folders::check_all(self)?;
+        let lock = loop {
+            folders::make(&self.parent())?;
+            folders::make(&self.dir())?;
+            if let Some(lock) = self.lock_dir(since)? {
+                break lock;
+            }
+        };
+        // Only now: whoever holds the lock may be about to remove them.
+        super::PARTS.iter().try_for_each(|part| folders::make(&self.dir().join(part)))?;
+        Ok(lock)
+    }
+
+    /// As [`Self::lock`], but `None` if the instance does not exist.
+    pub(crate) fn lock_existing(&self) -> Result<Option<Lock>> {
+        let since = Instant::now();
+        folders::check_all(self)?;
+        while self.exists() {
+            if let Some(lock) = self.lock_dir(since)? {
+                return Ok(Some(lock));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Self::lock_existing`], but it does not wait: `None` also if another writer is at work.
+    pub(crate) fn try_lock_existing(&self) -> Result<Option<Lock>> {
+        folders::check_all(self)?;
+        match self.leaving(Duration::ZERO).lock_dir(Instant::now()) {
+            Err(Error::Locked { .. }) => Ok(None),
+            done => done,
+        }
+    }
+
+    /// `None`: whoever had the lock removed the folder meanwhile.
+    fn lock_dir(&self, since: Instant) -> Result<Option<Lock>> {
+        let path = self.dir();
+        if folders::open_own(&self.parent())?.is_none() {
+            return Ok(None);
+        }
+        let Some(dir) = folders::open_own(&path)? else { return Ok(None) };
+        let locked = self.flock(dir, &path, since)?;
+        if inode(locked.metadata()) != inode(fs::metadata(&path)) {
+            return Ok(None);
+        }
+        folders::close_all(self)?;
+        Ok(Some(Lock { _dir: locked }))
+    }
+
+    /// Locks a folder, in the time that is left.
+    pub(crate) fn flock(&self, mut dir: File, path: &Path, since: Instant) -> Result<Flock<File>> {
+        let mut pause = Duration::from_millis(1);
+        let mut told = false;
+        loop {
+            dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Ok(locked),
+                Err((dir, Errno::EWOULDBLOCK)) => dir,
+                Err((_, errno)) => return Err(pin_error("lock", path, errno.into())),
+            };
+            let (instance, timeout) = (self.name().to_owned(), self.patience.timeout);
+            let left = timeout.saturating_sub(since.elapsed());
+            if self.patience.is_interrupted() {
+                return Err(Error::LockInterrupted { instance, holder: holder(&dir) });
+            }
+            if left.is_zero() {
+                return Err(Error::Locked { instance, holder: holder(&dir), timeout });
+            }
+            if !told && since.elapsed() >= TELL_AFTER {
+                told = true;
+                let holder = holder(&dir);
+                tracing::info!("waiting for {holder}, which is changing instance '{instance}'");
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE);
+        }
+    }
+}
+
+fn inode(meta: io::Result<fs::Metadata>) -> Option<u64> {
+    meta.map(|meta| meta.ino()).ok()
+}
+
+/// Who has locked a file, in words.
+fn holder(file: &File) -> String {
+    let unseen = "a process that cannot be seen from here, as of another container".to_owned();
+    let (Ok(found), Ok(locks)) = (file.metadata(), File::open("/proc/locks")) else {
+        return unseen;
+    };
+    let mut text = Vec::new();
+    let _ = locks.take(MOST_LOCKS).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let inode = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());
+    let pids: Vec<_> = text.lines().filter_map(|line| locked_by(line, &inode)).collect();
+    match pids.first() {
+        None | Some(0) => unseen,
+        Some(pid) => process(*pid),
+    }
+}
+
+/// The process of a line of `/proc/locks` (`proc_locks(5)`), if it holds a lock of this kind on this inode:
+/// `1: FLOCK  ADVISORY  WRITE 1234 00:2b:5678 0 EOF`. Those that wait have an arrow in front.
+fn locked_by(line: &str, inode: &str) -> Option<u32> {
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [_, "FLOCK", _, _, pid, of, ..] if of == inode => Some(pid.parse().unwrap_or(0)),
+        _ => None,
+    }
+}
+
+/// A process and its command line.
+fn process(pid: u32) -> String {
+    let read = |file: &str| {
+        let mut text = Vec::new();
+        let opened = File::open(format!("/proc/{pid}/{file}")).ok()?;
+        opened.take(4096).read_to_end(&mut text).ok()?;
+        let text = String::from_utf8_lossy(&text).replace('\0', " ");
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    match read("cmdline").or_else(|| read("comm")) {
+        Some(command) => format!("process {pid} ({})", crate::outside::quote(&command)),
+        // The lock belongs to the open file, which a child may have inherited.
+        None => format!("process {pid}, which has ended, but what it started has not"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::locked_by;
+
+    #[test]
+    fn holders_are_found_in_the_kernels_list() {
+        let inode = "00:2b:5678";
+        for (line, pid) in [
+            ("1: FLOCK  ADVISORY  WRITE 1234 00:2b:5678 0 EOF", Some(1234)),
+            ("12: FLOCK  ADVISORY  READ 7 00:2b:5678 0 EOF", Some(7)),
+            ("1: FLOCK  ADVISORY  WRITE 0 00:2b:5678 0 EOF", Some(0)),
+            ("1: -> FLOCK  ADVISORY  WRITE 1235 00:2b:5678 0 EOF", None),
+            ("1: POSIX  ADVISORY  WRITE 1234 00:2b:5678 0 EOF", None),
+            ("1: FLOCK  ADVISORY  WRITE 1234 00:2b:56789 0 EOF", None),
+            ("", None),
+        ] {
+            assert_eq!(locked_by(line, inode), pid, "{line}");
+        }
+    }
+}
