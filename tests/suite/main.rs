@@ -23,6 +23,7 @@ mod gateway;
 mod interfaces;
 mod kills;
 mod leftovers;
+mod locks;
 mod many;
 mod metrics;
 mod model;

@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use l4lb::DEFAULT_BPFFS;
 use l4lb::DEFAULT_INSTANCE;
+use l4lb::DEFAULT_LOCK_TIMEOUT;
 use l4lb::HashMode;
 use l4lb::MAX_WEIGHT;
 use l4lb::Protocol;
@@ -58,6 +59,12 @@ pub(crate) struct Global {
     /// Mount the bpf filesystem if it is not mounted
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) mount_bpffs: bool,
+
+    /// How long to wait for a command that is changing the instance; 0: not at all
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "SECONDS",
+          default_value_t = DEFAULT_LOCK_TIMEOUT.as_secs(),
+          value_parser = RangedU64ValueParser::<u64>::new().range(0..=86400))]
+    pub(crate) lock_timeout: u64,
 
     /// Print JSON, for programs
     #[arg(long, global = true, help_heading = EVERYWHERE)]

@@ -9,6 +9,7 @@ mod signals;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::CommandFactory;
 use clap::Parser;
@@ -138,7 +139,8 @@ fn only_looks(command: &Command) -> bool {
 
 fn run(cli: &Cli) -> Result {
     let global = &cli.global;
-    let instance = Instance::new(&global.bpffs, &global.instance)?;
+    let instance = Instance::new(&global.bpffs, &global.instance)?
+        .with_lock_timeout(Duration::from_secs(global.lock_timeout));
     if global.mount_bpffs {
         instance.mount_bpffs()?;
     }

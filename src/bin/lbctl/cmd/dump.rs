@@ -6,6 +6,7 @@ use std::io;
 use std::io::BufWriter;
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -57,7 +58,8 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
     }
     let interrupted = interruption()
         .map_err(|source| l4lb::Error::Host { operation: "wait for signals", source })?;
-    let mut capture = Capture::start(instance, &options)?;
+    let instance = instance.clone().with_interrupt(Arc::clone(&interrupted));
+    let mut capture = Capture::start(&instance, &options)?;
     // Not before it is certain that there will be a capture: a file that is there loses what it has.
     let mut output = match Output::open(args, &options) {
         Ok(output) => output,

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -25,6 +28,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::task::JoinHandle;
 use tokio::task::spawn_blocking;
@@ -60,26 +64,35 @@ async fn run(
 ) -> l4lb::Result<Exit> {
     // From here on no signal ends it in the middle of something.
     let mut hangup = signal(SignalKind::hangup()).map_err(host("wait for signals"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(host("wait for signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(host("wait for signals"))?;
+    let stop = Stop::listen()?;
+    // Nor is it heard only when another command is done.
+    let instance = &instance.clone().with_interrupt(Arc::clone(&stop.is_set));
     let mut changes = Some(Changes::subscribe()?);
     let mut check = interval(CHECK_INTERVAL);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // If it cannot listen, it changes nothing.
     let listener = listen(config.metrics.listen).await?;
-    let mut server = Server::apply(instance, config, options).await?;
+    let mut server = match Server::apply(instance, config, options).await {
+        Err(error @ l4lb::Error::LockInterrupted { .. }) => {
+            tracing::info!("{error}");
+            return Ok(Exit::Done);
+        }
+        applied => applied?,
+    };
     let reloads = Reloads::new()?;
     reloads.count(true);
     let answers = Answers::new(instance, reloads.collectors());
     let mut endpoint = Endpoint::new(server.config.metrics.listen, listener, answers);
     notify(&[NotifyState::Ready]);
-    loop {
+    while !stop.is_set.load(Ordering::Relaxed) {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = stop.told.notified() => {}
             _ = hangup.recv() => {
                 notify_reloading();
                 let reloaded = server.reload(file).await;
+                if stop.is_set.load(Ordering::Relaxed) {
+                    continue;
+                }
                 reloads.count(reloaded.is_ok());
                 if let Err(error) = reloaded {
                     tracing::error!("not reloaded: {error}");
@@ -101,6 +114,30 @@ async fn run(
     notify(&[NotifyState::Stopping]);
     tracing::info!("leaving; forwarding needs no process");
     Ok(Exit::Done)
+}
+
+/// SIGTERM and SIGINT, which are heard also while it waits for a command that is changing the instance.
+struct Stop {
+    is_set: Arc<AtomicBool>,
+    told: Arc<Notify>,
+}
+
+impl Stop {
+    fn listen() -> l4lb::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(host("wait for signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(host("wait for signals"))?;
+        let stop = Self { is_set: Arc::default(), told: Arc::default() };
+        let (is_set, told) = (Arc::clone(&stop.is_set), Arc::clone(&stop.told));
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            is_set.store(true, Ordering::Relaxed);
+            told.notify_one();
+        });
+        Ok(stop)
+    }
 }
 
 /// Whether the file is what runs.
@@ -242,6 +279,7 @@ impl Server {
                 report_changes(&plan);
                 self.report_warnings(plan.warnings);
             }
+            Err(error @ l4lb::Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
             Err(error) => self.report_warnings(vec![error.to_string()]),
         }
     }
