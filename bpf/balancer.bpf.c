@@ -50,14 +50,6 @@ static __always_inline int unfit(const struct pkt *p)
 	return LB_GO_ON;
 }
 
-/* Bytes of IP packet that can go to the real by way of the interface. */
-static __always_inline __u32 path_mtu(const struct interface *interface, const struct real *real)
-{
-	__u32 mtu = interface->mtu - encap_overhead(real);
-
-	return mtu < knobs.max_ip_packet ? mtu : knobs.max_ip_packet;
-}
-
 static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 				   const struct interface *interface, const struct vip *vip,
 				   struct cpu_state *cpu)
@@ -65,6 +57,7 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	struct lb_addr client = p->src;
 	struct real *real;
 	int why, reason;
+	__u32 mtu;
 
 	/* A packet without ports is for some VIP of its address, nobody knows which. */
 	p->vip = vip->id;
@@ -72,11 +65,12 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	reason = unfit(p);
 	if (reason)
 		return reason;
-	why = select_real(ctx, p, vip, cpu, &real);
+	why = select_real(ctx, p, vip, interface, cpu, &real);
+	mtu = path_mtu(interface, real);
+	if (ip_bytes(p) > mtu)
+		return too_big(ctx, p, &client, mtu, cpu);
 	if (!real)
 		return rarely(why);
-	if (p->frame_len - p->l3_off > path_mtu(interface, real))
-		return too_big(ctx, p, &client, path_mtu(interface, real), cpu);
 	reason = encapsulate(ctx, p, interface, real);
 	if (reason)
 		return rarely(reason);

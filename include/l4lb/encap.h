@@ -106,10 +106,27 @@ static __always_inline int encap_v6(struct xdp_md *ctx, const struct pkt *p,
 	return LB_GO_ON;
 }
 
-/* Bytes that the outer header takes. */
+/* Bytes that the outer header takes. Without a real: at the least. */
 static __always_inline __u32 encap_overhead(const struct real *real)
 {
-	return real->flags & LB_REAL_V6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	return real && real->flags & LB_REAL_V6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+}
+
+/*
+ * Bytes of IP packet that can go to the real by way of the interface. Without a real: to any, so
+ * that a packet that is too long for all of them is told so whether the VIP has one or not.
+ */
+static __always_inline __u32 path_mtu(const struct interface *interface, const struct real *real)
+{
+	__u32 mtu = interface->mtu - encap_overhead(real);
+
+	return mtu < knobs.max_ip_packet ? mtu : knobs.max_ip_packet;
+}
+
+/* Bytes that are to be encapsulated: padding goes along. */
+static __always_inline __u32 ip_bytes(const struct pkt *p)
+{
+	return p->frame_len - p->l3_off;
 }
 
 /* Sends the packet to the real by way of the interface's gateway. Returns LB_GO_ON or the reason to

@@ -3,6 +3,7 @@
 #ifndef L4LB_SELECT_H
 #define L4LB_SELECT_H
 
+#include "encap.h"
 #include "flow.h"
 #include "hash.h"
 #include "quic.h"
@@ -101,9 +102,21 @@ static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct 
 	return real;
 }
 
+/*
+ * Whether a flow may begin, or change its real, with this packet: one that is dropped because it is
+ * too long for the real must leave nothing behind.
+ */
+static __always_inline int may_remember(const struct pkt *p, const struct interface *interface,
+					const struct real *real)
+{
+	return real && !has(p, LB_PKT_RST | LB_PKT_ICMP_ERROR) &&
+	       ip_bytes(p) <= path_mtu(interface, real);
+}
+
 /* Brings the table in line with the real that an id in the packet named. */
 static __always_inline void flow_follow(struct pkt *p, const struct flow_key *key,
-					const struct real *real, struct cpu_state *cpu)
+					const struct interface *interface, const struct real *real,
+					struct cpu_state *cpu)
 {
 	struct flow_place place = {};
 	struct remembered flow = {};
@@ -113,6 +126,8 @@ static __always_inline void flow_follow(struct pkt *p, const struct flow_key *ke
 		return;
 	known = recall(p, &place, key, cpu, &flow);
 	if (known && !flow.expired && flow.real == p->real && flow.generation == real->generation)
+		return;
+	if (!may_remember(p, interface, real))
 		return;
 	admitted = admit_flow(cpu);
 	if (admitted || known)
@@ -124,46 +139,49 @@ static __always_inline void flow_follow(struct pkt *p, const struct flow_key *ke
  * *why.
  */
 static __always_inline struct real *flow_select(struct pkt *p, const struct vip *vip,
-						const struct flow_key *key, struct cpu_state *cpu,
-						int *why)
+						const struct flow_key *key,
+						const struct interface *interface,
+						struct cpu_state *cpu, int *why)
 {
+	int asked = !has(p, LB_PKT_SYN);
 	struct flow_place place = {};
-	int admitted = 0, known_only = 0, found = 0;
+	int admitted, known_only, found = 0;
 	struct real *real;
 
-	if (has(p, LB_PKT_SYN)) {
-		cpu->table[LB_TABLE_miss_syn]++;
-		admitted = !has(p, LB_PKT_RST) && admit_flow(cpu);
-		/*
-		 * A client that uses its port again must not find the table pointing elsewhere than
-		 * its SYN went. It cannot, while the ring is the one that the table was filled by:
-		 * a flood of SYNs then leaves the table alone.
-		 */
-		known_only = !admitted && vip->flags & LB_VIP_RING_CHANGED;
-		if (admitted || known_only)
-			found = find_place(p, key, cpu, &place);
-	} else {
+	if (asked) {
 		found = find_place(p, key, cpu, &place);
-		if (found) {
-			real = flow_lookup(p, vip, &place, key, cpu);
-			if (real) {
-				*why = LB_TX_connection_table;
-				return real;
-			}
-			admitted = !has(p, LB_PKT_RST | LB_PKT_ICMP_ERROR) && admit_flow(cpu);
+		real = found ? flow_lookup(p, vip, &place, key, cpu) : NULL;
+		if (real) {
+			*why = LB_TX_connection_table;
+			return real;
 		}
+	} else {
+		cpu->table[LB_TABLE_miss_syn]++;
 	}
 	*why = LB_TX_ring;
 	p->new_flow = !has(p, LB_PKT_RST | LB_PKT_ICMP_ERROR);
 	real = ring_select(p, vip, key);
-	if (real && found && (admitted || known_only))
-		flow_put(p, &place, key, real, known_only, cpu);
+	if (!may_remember(p, interface, real) || (asked && !found))
+		return real;
+	/*
+	 * A client that uses its port again must not find the table pointing elsewhere than its SYN
+	 * went. It cannot, while the ring is the one that the table was filled by: a flood of SYNs
+	 * then leaves the table alone.
+	 */
+	admitted = admit_flow(cpu);
+	known_only = !admitted && has(p, LB_PKT_SYN) && vip->flags & LB_VIP_RING_CHANGED;
+	if (!admitted && !known_only)
+		return real;
+	if (!asked && !find_place(p, key, cpu, &place))
+		return real;
+	flow_put(p, &place, key, real, known_only, cpu);
 	return real;
 }
 
 /* Sets *real and p->real and returns why it is these; or returns the reason to drop the packet. */
 static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const struct vip *vip,
-				       struct cpu_state *cpu, struct real **real)
+				       const struct interface *interface, struct cpu_state *cpu,
+				       struct real **real)
 {
 	int stateful = !(vip->flags & LB_VIP_STATELESS);
 	int why = LB_TX_ring;
@@ -176,11 +194,12 @@ static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const 
 		*real = server_id_select(ctx, p, vip, cpu);
 		if (*real) {
 			if (stateful)
-				flow_follow(p, &key, *real, cpu);
+				flow_follow(p, &key, interface, *real, cpu);
 			return LB_TX_server_id;
 		}
 	}
-	*real = stateful ? flow_select(p, vip, &key, cpu, &why) : ring_select(p, vip, &key);
+	*real = stateful ? flow_select(p, vip, &key, interface, cpu, &why)
+			 : ring_select(p, vip, &key);
 	return *real ? why : LB_DROP_no_real;
 }
 

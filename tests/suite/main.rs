@@ -30,6 +30,7 @@ mod model;
 mod packets;
 mod prometheus;
 mod quickstart;
+mod selection;
 mod serve;
 mod serve_beside;
 mod stats;

@@ -286,10 +286,12 @@ impl Model {
         let gateway = self.wire.gateway.ok_or("other_interface")?;
         packet.unfit(matches!(talk.kind, Kind::Runt))?;
         let flow = self.flow_of(&talk);
-        let (reason, real) = self.select(&talk, flow)?;
-        if packet.ip.len() > self.wire.longest {
+        let too_long = packet.ip.len() > self.wire.longest;
+        let selected = self.select(&talk, flow, !too_long);
+        if too_long {
             return self.too_long(packet, &talk);
         }
+        let (reason, real) = selected?;
         // The synthetic source derives from the client as the VIP's hash mode leaves it, but with the
         // packet's own port.
         let port = match self.services[&talk.vip].hash {
@@ -331,6 +333,7 @@ impl Model {
         &mut self,
         talk: &Talk<'_>,
         flow: Flow,
+        fits: bool,
     ) -> Result<(&'static str, IpAddr), &'static str> {
         let service = &self.services[&talk.vip];
         if let Kind::Udp { payload } = talk.kind
@@ -339,7 +342,7 @@ impl Model {
             && let Some(real) = self.server_ids.get(&id)
             && !service.down.contains(real)
         {
-            if service.remembers {
+            if service.remembers && fits {
                 self.flows.insert(flow, *real);
             }
             return Ok(("server_id", *real));
@@ -357,7 +360,7 @@ impl Model {
         let ring = service.ring.as_ref().ok_or("no_real")?;
         let slot = flow_slot(flow.client, flow.client_port, flow.port);
         let real = service.members[ring.member_at(slot)];
-        if service.remembers && !rst && !matches!(talk.kind, Kind::IcmpError) {
+        if service.remembers && fits && !rst && !matches!(talk.kind, Kind::IcmpError) {
             self.flows.insert(flow, real);
         }
         Ok(("ring", real))

@@ -65,11 +65,9 @@ fn too_big() -> Vec<Case> {
         case("the thousandth answer").send(v4().filled_to(1515)).times(1000).told(1500),
         case("one more within the second").send(v4().filled_to(1515)).dropped("too_big_limited"),
         case("IPv6 has the same limit").send(v6().filled_to(1515)).dropped("too_big_limited"),
-        case("what is not too long has none").send(v4()).sent(
-            "connection_table",
-            C4_TO_4,
-            "10.0.0.1",
-        ),
+        case("what is not too long has none, and is a new flow")
+            .send(v4())
+            .sent("ring", C4_TO_4, "10.0.0.1"),
         case("nor have echo requests").send(eth().ip4(C4, "10.200.1.1").ping(1, 1)).answered(),
     ]
 }

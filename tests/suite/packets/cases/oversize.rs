@@ -98,6 +98,18 @@ fn v6_to_6() -> Frame {
     eth().ip6(C6, "fc00:1::1").udp(PORT, 6)
 }
 
+/// A flow of another port than the others'.
+fn later() -> Frame {
+    eth().ip4(C4, "10.200.1.1").tcp(2000, 4)
+}
+
+fn later_v6() -> Frame {
+    eth().ip6(C6, "fc00:1::1").udp(2000, 6)
+}
+
+const LATER: &str = "172.16.209.6";
+const LATER_V6: &str = "100::7d0:1";
+
 fn icmp() -> Vec<Case> {
     vec![
         case("the longest: IPv4 in IPv4")
@@ -126,8 +138,11 @@ fn icmp() -> Vec<Case> {
         case("where the client's address does not enter the hash")
             .send(eth().ip4(C4, "10.200.1.1").tcp(PORT, 8).filled_to(1515))
             .told(1500),
-        case("a VIP without reals")
+        case("a VIP without reals: its sender learns the size first")
             .send(eth().ip4(C4, "10.200.1.1").tcp(PORT, 9).filled_to(1515))
+            .told(1500),
+        case("a VIP without reals, just not too long")
+            .send(eth().ip4(C4, "10.200.1.1").tcp(PORT, 9).filled_to(1514))
             .dropped("no_real"),
         case("a fragment").send(v4_to_4().fragment(0, true).filled_to(1515)).dropped("fragment"),
         case("to the host")
@@ -138,6 +153,25 @@ fn icmp() -> Vec<Case> {
             C4_TO_4,
             "10.0.0.1",
         ),
+        case("a flow that begins with a packet that is too long")
+            .send(later().filled_to(1515))
+            .told(1500),
+        case("and with a SYN that is").send(later().syn().filled_to(1515)).told(1500),
+        case("is not remembered").send(later()).sent("ring", LATER, "10.0.0.1"),
+        case("until one of its packets fits").send(later()).sent(
+            "connection_table",
+            LATER,
+            "10.0.0.1",
+        ),
+        case("IPv6: a flow that begins with a packet that is too long")
+            .send(later_v6().filled_to(1515))
+            .told(1500),
+        case("IPv6: is not remembered").send(later_v6()).sent("ring", LATER_V6, "fc00::1"),
+        case("IPv6: until one of its packets fits").send(later_v6()).sent(
+            "connection_table",
+            LATER_V6,
+            "fc00::1",
+        ),
     ]
 }
 
@@ -147,8 +181,15 @@ fn dropped() -> Vec<Case> {
         case("a byte too long: IPv4").send(v4_to_4().filled_to(1515)).dropped("too_big"),
         case("a byte too long: IPv6").send(v6_to_6().filled_to(1515)).dropped("too_big"),
         case("many bytes too long").send(v6_to_6().filled_to(3500)).dropped("too_big"),
-        case("a VIP without reals")
+        case("a flow that begins with a packet that is too long")
+            .send(later().filled_to(1515))
+            .dropped("too_big"),
+        case("is not remembered").send(later()).sent("ring", LATER, "10.0.0.1"),
+        case("a VIP without reals: the size comes first")
             .send(eth().ip4(C4, "10.200.1.1").tcp(PORT, 9).filled_to(1515))
+            .dropped("too_big"),
+        case("a VIP without reals, just not too long")
+            .send(eth().ip4(C4, "10.200.1.1").tcp(PORT, 9).filled_to(1514))
             .dropped("no_real"),
         case("echo request of any length")
             .send(eth().ip4(C4, "10.200.1.1").ping(1, 1).filled_to(1515))

@@ -330,6 +330,22 @@ fn cases() -> Vec<Case> {
         case("a VIP without reals, of a new flow")
             .send(eth().ip4("192.168.1.2", "10.200.1.4").udp(PORT, 443).data(&short(&id(1, 77))))
             .dropped("no_real"),
+        case("a packet that is too long")
+            .send(from(2000, &short(&id(1, 5))).filled_to(1515))
+            .told(1500),
+        case("leaves the table alone").send(from(2000, &short(&id(0, 0)))).sent(
+            known,
+            "172.16.209.6",
+            "10.0.0.1",
+        ),
+        case("a flow that begins with one")
+            .send(from(2003, &short(&id(1, 5))).filled_to(1515))
+            .told(1500),
+        case("is not remembered").send(from(2003, &short(&id(0, 0)))).sent(
+            "ring",
+            "172.16.210.6",
+            "10.0.0.2",
+        ),
         case("a fragment").send(v4(&short(&id(1, 1))).fragment(0, true)).dropped("fragment"),
     ]
 }
