@@ -154,6 +154,8 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 	if (!recall(p, place, key, cpu, &flow)) {
 		if (has(p, LB_PKT_ICMP_ERROR))
 			cpu->table[LB_TABLE_miss_icmp_error]++;
+		else if (has(p, LB_PKT_SYN))
+			cpu->table[LB_TABLE_miss_syn]++;
 		else if (p->proto == IPPROTO_TCP)
 			cpu->table[LB_TABLE_miss_tcp]++;
 		else

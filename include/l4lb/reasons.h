@@ -35,7 +35,7 @@
 /* What happened at the connection table and the server ids: X(name, help). */
 #define LB_TABLE_EVENTS(X)                                                                         \
 	X(hit, "the flow was in the table and its real may still take it")                         \
-	X(miss_syn, "TCP SYN: a new connection, the table is not asked")                           \
+	X(miss_syn, "TCP SYN: the table is not asked, or has no entry that connections share")     \
 	X(miss_tcp, "TCP packet of a flow that is not in the table")                               \
 	X(miss_udp, "UDP packet of a flow that is not in the table")                               \
 	X(miss_icmp_error, "ICMP error that quotes a flow which is not in the table")              \

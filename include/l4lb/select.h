@@ -137,13 +137,16 @@ static __always_inline void flow_follow(struct pkt *p, const struct flow_key *ke
 /*
  * The real of a flow that is looked for in the table, or else in the ring and then remembered. Sets
  * *why.
+ *
+ * A SYN begins a connection: there is nothing to look for. Unless connections share an entry: then
+ * it begins one of many, and goes where the others are, or it would take them along.
  */
 static __always_inline struct real *flow_select(struct pkt *p, const struct vip *vip,
 						const struct flow_key *key,
 						const struct interface *interface,
 						struct cpu_state *cpu, int *why)
 {
-	int asked = !has(p, LB_PKT_SYN);
+	int asked = !has(p, LB_PKT_SYN) || vip->flags & LB_VIP_REDUCED_KEY;
 	struct flow_place place = {};
 	int admitted, known_only, found = 0;
 	struct real *real;

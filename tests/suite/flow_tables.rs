@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::common::Rig;
 use crate::common::config;
 use crate::common::goes_on;
+use crate::common::http_get;
 use crate::common::json;
 use crate::common::server;
 use crate::common::vip;
@@ -51,6 +52,35 @@ fn flows_move_with_their_tables() {
     }
     let save = rig.lbctl().ok(&["save"]).stdout;
     assert!(save.contains("kind = \"set-associative\"\nentries = 50000"), "{save}");
+}
+
+/// Open connections of a client go on while it opens others: also those to a real that is drained, where it gets
+/// the others, too.
+#[test]
+fn connections_of_a_client_go_on_when_it_opens_others() {
+    let rig = Rig::new(3);
+    let vip = vip(VIP, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    rig.lbctl().apply(&config(&format!("{vip}hash = \"no-source-port\"\n")));
+    let open: Vec<_> = (0..4).map(|_| rig.download(VIP)).collect();
+    let name = open[0].real().to_owned();
+    let number = name.trim_start_matches("real");
+    let (real, others) = (format!("10.0.0.{number}"), [1, 2, 3].map(|n| format!("10.0.0.{n}")));
+    let other = others.iter().find(|other| **other != real).expect("three reals");
+    for change in [
+        ["real", "weight", VIP, other.as_str(), "50"].as_slice(),
+        &["real", "drain", VIP, &real],
+        &["real", "weight", VIP, other, "1"],
+    ] {
+        rig.lbctl().ok(change);
+        for _ in 0..3 {
+            let another = http_get(rig.client(), server(VIP), "/").expect("the VIP answers");
+            assert_eq!(another.real, name, "{change:?}");
+        }
+        for download in &open {
+            assert_eq!(download.real(), name, "{change:?}");
+            goes_on(download, &format!("{change:?}"));
+        }
+    }
 }
 
 /// A UDP flow is found again in either kind of table.

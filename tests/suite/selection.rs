@@ -1,6 +1,7 @@
 //! Which real a flow has, and what changes it, while reals come and go: packets are handed to the programs one
 //! by one.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -15,6 +16,14 @@ use crate::packets::frame::eth;
 const KINDS: [&str; 2] = ["set-associative", "lru"];
 
 const CLIENTS: u8 = 40;
+
+/// VIPs where several connections of a client share an entry, and the ports of two of these.
+const SHARED: [(&str, &str, [u16; 2]); 4] = [
+    ("tcp://10.200.1.1:80", "no-source-port", [80, 80]),
+    ("tcp://10.200.1.2:*", "5-tuple", [80, 443]),
+    ("tcp://[fc00:1::1]:80", "no-source-port", [80, 80]),
+    ("tcp://[fc00:1::2]:*", "5-tuple", [80, 443]),
+];
 
 /// An address as clients have it: of the VIP's family, by number.
 fn client(vip: IpAddr, number: u8) -> IpAddr {
@@ -40,6 +49,73 @@ fn real(text: &str) -> IpAddr {
 #[track_caller]
 fn events(host: &Host) -> Value {
     json(&host.lbctl().ok(&["stats", "--json"]))["table"].clone()
+}
+
+/// A client that opens another connection goes where its others are, while their real may take them; and its
+/// others stay where they are.
+#[test]
+fn connections_that_share_an_entry_stay_together() {
+    for kind in KINDS {
+        for (uri, hash, [port, other_port]) in SHARED {
+            let what = format!("{kind} {uri} {hash}");
+            let host = Host::new();
+            let vip_of = vip(uri, &["10.0.0.1", "10.0.0.2", "fc00::3"]);
+            // One table: that of the CPU which the packets are handed to.
+            host.lbctl().apply(&Host::config(&format!(
+                "kind = \"{kind}\"\ncpus = [0]\n{vip_of}hash = \"{hash}\"\n"
+            )));
+            let vip = address(uri);
+            let injector = Injector::new(&host);
+            let send = |frame: Frame| injector.send(0, &frame.bytes());
+            // What shares an entry has the same source port where the hash leaves out the other.
+            let again = |number| if hash == "5-tuple" { 1000 } else { 2000 + u16::from(number) };
+            let opens = |number| send(tcp(vip, number, again(number), other_port).syn());
+            let goes_on = |number| send(tcp(vip, number, 1000, port));
+
+            let first: BTreeMap<_, _> = (1..=CLIENTS)
+                .map(|number| (number, send(tcp(vip, number, 1000, port).syn()).expect("a real")))
+                .collect();
+            let drained = real("10.0.0.1");
+            assert!(first.values().any(|real| *real == drained), "{what}: {first:?}");
+            let before = events(&host);
+            for (number, real) in &first {
+                assert_eq!(opens(*number), Some(*real), "{what}: client {number}");
+            }
+            let after = events(&host);
+            let grown = |name: &str| {
+                let count = |events: &Value| events[name].as_u64().expect("an event");
+                count(&after) - count(&before)
+            };
+            assert_eq!(grown("hit"), u64::from(CLIENTS), "{what}: {after}");
+            assert_eq!(grown("miss_syn") + grown("miss_tcp"), 0, "{what}: {after}");
+            assert_eq!(after["miss_tcp"], 0, "{what}: a SYN that finds nothing is a SYN");
+
+            for change in [
+                ["real", "weight", uri, "10.0.0.2", "7"].as_slice(),
+                &["real", "drain", uri, "10.0.0.1"],
+            ] {
+                host.lbctl().ok(change);
+                for (number, real) in &first {
+                    assert_eq!(opens(*number), Some(*real), "{what}: {change:?}");
+                    assert_eq!(goes_on(*number), Some(*real), "{what}: {change:?}");
+                }
+            }
+            // Who comes anew does not get a real that is drained.
+            for number in CLIENTS + 1..=2 * CLIENTS {
+                assert_ne!(opens(number), Some(drained), "{what}: client {number}");
+            }
+            // A real that is down has no connections to share: all go, and to the same one.
+            host.lbctl().ok(&["real", "down", uri, "10.0.0.1"]);
+            for (number, real) in &first {
+                let moved = opens(*number);
+                assert!(moved.is_some() && moved != Some(drained), "{what}: {moved:?}");
+                if *real != drained {
+                    assert_eq!(moved, Some(*real), "{what}: client {number}");
+                }
+                assert_eq!(goes_on(*number), moved, "{what}: client {number}");
+            }
+        }
+    }
 }
 
 /// Where a connection has its own entry, its SYN goes by the ring, and the packets behind it follow.

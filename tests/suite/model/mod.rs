@@ -351,8 +351,14 @@ impl Model {
             Kind::Tcp { syn, rst } => (syn, rst),
             _ => (false, false),
         };
+        // Where connections share an entry, a new one goes where the others are.
+        let shared = match service.hash {
+            HashMode::FiveTuple => talk.vip.port == 0,
+            HashMode::SourceAndDestinationPort => false,
+            HashMode::NoSourcePort | HashMode::DestinationPort => true,
+        };
         if service.remembers
-            && !syn
+            && (shared || !syn)
             && let Some(real) = self.flows.get(&flow)
         {
             return Ok(("connection_table", *real));

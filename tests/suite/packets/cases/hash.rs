@@ -68,6 +68,7 @@ fn udp(client: &str, client_port: u16, vip: &str, port: u16) -> Frame {
     eth().ip6(client, vip).udp(client_port, port)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     const NO_SOURCE: &str = "10.200.1.1";
     const DESTINATION: &str = "10.200.1.2";
@@ -82,11 +83,18 @@ fn cases() -> Vec<Case> {
         case("no source port: another port is no other flow")
             .send(tcp(C4, 4711, NO_SOURCE, 80))
             .sent("connection_table", "172.16.1.1", "10.0.0.3"),
-        case("no source port: even for a SYN").send(tcp(C4, 4712, NO_SOURCE, 80).syn()).sent(
-            "ring",
-            "172.16.1.1",
-            "10.0.0.3",
-        ),
+        case("no source port: nor does a SYN begin one")
+            .send(tcp(C4, 4712, NO_SOURCE, 80).syn())
+            .sent("connection_table", "172.16.1.1", "10.0.0.3"),
+        case("no source port: a SYN with RST is no other flow")
+            .send(tcp(C4, 4713, NO_SOURCE, 80).syn().rst())
+            .sent("connection_table", "172.16.1.1", "10.0.0.3"),
+        case("no source port: another client's SYN")
+            .send(tcp("192.168.1.8", 4712, NO_SOURCE, 80).syn())
+            .sent("ring", "172.16.1.8", "10.0.0.3"),
+        case("no source port: is remembered")
+            .send(tcp("192.168.1.8", 4713, NO_SOURCE, 80).syn())
+            .sent("connection_table", "172.16.1.8", "10.0.0.3"),
         case("no source port: another client is")
             .send(tcp("192.168.1.7", PORT, NO_SOURCE, 80))
             .sent("ring", "172.16.1.7", "10.0.0.3"),
@@ -97,6 +105,9 @@ fn cases() -> Vec<Case> {
         ),
         case("no source port, any port: all ports are one flow")
             .send(tcp(C4, 4711, NO_SOURCE, 82))
+            .sent("connection_table", "172.16.1.1", "10.0.0.3"),
+        case("no source port, any port: of which a SYN is one")
+            .send(tcp(C4, 4712, NO_SOURCE, 83).syn())
             .sent("connection_table", "172.16.1.1", "10.0.0.3"),
         case("no source port: an ICMP error")
             .send(
@@ -118,6 +129,9 @@ fn cases() -> Vec<Case> {
         case("destination port: nor is another client")
             .send(tcp("203.0.113.9", PORT, DESTINATION, 80))
             .sent("connection_table", "172.16.105.122", "10.0.0.1"),
+        case("destination port: nor is a client's SYN")
+            .send(tcp("203.0.113.9", PORT, DESTINATION, 80).syn())
+            .sent("connection_table", "172.16.105.122", "10.0.0.1"),
         case("destination port: another port is").send(tcp(C4, PORT, DESTINATION, 81)).sent(
             "ring",
             "172.16.105.122",
@@ -137,6 +151,9 @@ fn cases() -> Vec<Case> {
         case("both ports: another destination port is another flow")
             .send(tcp(C4, PORT, BOTH, 81))
             .sent("ring", C4_TO_4, "10.0.0.2"),
+        case("both ports: a SYN begins its flow anew")
+            .send(tcp(C4, PORT, BOTH, 80).syn())
+            .sent("ring", C4_TO_4, "10.0.0.3"),
         case("both ports: the first again").send(tcp(C4, PORT, BOTH, 80)).sent(
             "connection_table",
             C4_TO_4,

@@ -44,10 +44,23 @@ protocol = "tcp"
 reals = [ { address = "fc00::1" } ]
 "#;
 
+const FLOOD_OF_SHARED: &str = r#"
+interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+connection_table = { new_connections_per_second = 2 }
+
+[[vips]]
+address = "10.200.1.1"
+port = 80
+protocol = "tcp"
+hash = "no-source-port"
+reals = [ { address = "10.0.0.1" } ]
+"#;
+
 pub(crate) fn files() -> Vec<File> {
     vec![
         File { name: "too_big_limit", config: PLAIN, cases: too_big() },
         File { name: "flood", config: FLOOD, cases: flood() },
+        File { name: "flood_of_shared_entries", config: FLOOD_OF_SHARED, cases: flood_of_shared() },
         File { name: "headroom", config: PLAIN, cases: headroom() },
     ]
 }
@@ -81,6 +94,33 @@ fn flood() -> Vec<Case> {
         case("but not remembered").send(from(1)).sent("ring", "172.16.0.1", "10.0.0.1"),
         case("the first still is").send(from(PORT)).sent("connection_table", C4_TO_4, "10.0.0.1"),
         case("the second too").send(v6()).sent("connection_table", C6_TO_6, "fc00::1"),
+    ]
+}
+
+/// What a SYN finds costs nothing of the limit.
+fn flood_of_shared() -> Vec<Case> {
+    let syn = |client, port| eth().ip4(client, "10.200.1.1").tcp(port, 80).syn();
+    let known = "connection_table";
+    vec![
+        case("first client").send(syn(C4, 1)).sent("ring", "172.16.1.1", "10.0.0.1"),
+        case("another connection of it").send(syn(C4, 2)).times(10).sent(
+            known,
+            "172.16.1.1",
+            "10.0.0.1",
+        ),
+        case("second client").send(syn("192.168.1.2", 1)).sent("ring", "172.16.1.2", "10.0.0.1"),
+        case("the third is balanced").send(syn("192.168.1.3", 1)).sent(
+            "ring",
+            "172.16.1.3",
+            "10.0.0.1",
+        ),
+        case("but not remembered").send(syn("192.168.1.3", 2)).sent(
+            "ring",
+            "172.16.1.3",
+            "10.0.0.1",
+        ),
+        case("the first still is").send(syn(C4, 3)).sent(known, "172.16.1.1", "10.0.0.1"),
+        case("the second too").send(syn("192.168.1.2", 2)).sent(known, "172.16.1.2", "10.0.0.1"),
     ]
 }
 

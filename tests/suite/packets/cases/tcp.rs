@@ -138,6 +138,9 @@ fn v4() -> Vec<Case> {
             C4_TO_4,
             "10.0.0.2",
         ),
+        case("any port: a SYN goes where the client's connections are")
+            .send(to_any(8081).syn())
+            .sent("connection_table", C4_TO_4, "10.0.0.2"),
         case("any port: not even port 0").send(to_any(0)).sent(
             "connection_table",
             C4_TO_4,
