@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use ipnet::Ipv4Net;
 use macaddr::MacAddr6;
 use serde::Deserialize;
 use serde::Serialize;
@@ -174,8 +176,19 @@ impl<'de> Deserialize<'de> for Mac {
     }
 }
 
-/// Says why an address can be neither a VIP nor a real.
+/// Says why an address can be neither a VIP nor a real, nor the source of what is sent to reals: those
+/// packets pass routers.
 pub(crate) fn check_service_address(address: IpAddr) -> Result<(), &'static str> {
+    check_neighbour_address(address)?;
+    // RFC 3927, section 2.7; RFC 4291, section 2.5.6.
+    if is_link_local(address) {
+        return Err("a link-local address is not reachable through routers");
+    }
+    Ok(())
+}
+
+/// Says why an address can be nobody's on a network.
+pub(crate) fn check_neighbour_address(address: IpAddr) -> Result<(), &'static str> {
     if address.is_unspecified() {
         return Err("the unspecified address names no host");
     }
@@ -187,10 +200,37 @@ pub(crate) fn check_service_address(address: IpAddr) -> Result<(), &'static str>
     }
     match address {
         IpAddr::V4(a) if a.is_broadcast() => Err("the broadcast address names no single host"),
+        // RFC 1122, section 3.2.1.3.
+        IpAddr::V4(a) if a.octets()[0] == 0 => Err("an address of 0.0.0.0/8 names no host"),
         IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => {
             Err("an IPv4-mapped address; write the IPv4 address itself")
         }
         _ => Ok(()),
+    }
+}
+
+/// Says why no prefix of outer IPv4 sources may have addresses such as these: flows are spread over all of it.
+pub(crate) fn check_source_prefix(prefix: Ipv4Net) -> Result<(), String> {
+    const NOBODYS: [(Ipv4Net, &str); 4] = [
+        (Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8), "which name no host"),
+        (Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8), "loopback addresses"),
+        (Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16), "link-local addresses"),
+        (Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3), "multicast and reserved addresses"),
+    ];
+    let met = NOBODYS.iter().find(|(net, _)| net.contains(&prefix) || prefix.contains(net));
+    match met {
+        Some((net, what)) => {
+            Err(format!("has addresses of {net}, {what}; routers drop such sources"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether an address means something on its own network only.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 
@@ -219,6 +259,9 @@ mod tests {
             ("tcp://224.0.0.1:80", "multicast"),
             ("tcp://127.0.0.1:80", "loopback"),
             ("tcp://255.255.255.255:80", "broadcast"),
+            ("tcp://0.1.2.3:80", "0.0.0.0/8"),
+            ("tcp://169.254.1.1:80", "link-local"),
+            ("tcp://[fe80::1]:80", "link-local"),
             ("tcp://[::ffff:10.0.0.1]:80", "IPv4-mapped"),
         ] {
             let error = text.parse::<Vip>().unwrap_err().to_string();

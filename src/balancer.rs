@@ -6,6 +6,7 @@
 mod interfaces;
 mod table_cpus;
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
@@ -35,6 +36,8 @@ use crate::instance::remove_pin;
 use crate::maps;
 use crate::object;
 use crate::object::Loaded;
+use crate::outweighed;
+use crate::own_host;
 use crate::plan;
 use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
@@ -180,12 +183,16 @@ impl Balancer {
         let current = Self::open(&self.instance)?;
         let running = current.dataplane.read_table(current.next_serial()?)?;
         let mut wanted = running.table();
+        let before = current.save_with(&wanted)?;
         change(&mut wanted)?;
-        let mut config = Config::default();
+        let mut config = before.clone();
         wanted.write_to(&mut config);
         config.check().map_err(ConfigError::without_key)?;
+        own_host::check_change(&before, &config)?;
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &wanted))?;
+        let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
+        plan.warnings = outweighed::warnings(&wanted, |vip| changed.contains(vip));
         current.dataplane.write_all(&plan.steps.table)?;
         Ok(plan)
     }
@@ -209,8 +216,13 @@ impl Balancer {
     /// is gone: then it plans to forget the old one. The metrics endpoint belongs to
     /// `lbctl serve` and is not part of it.
     pub fn save(&self) -> Result<Config> {
+        self.save_with(&self.table()?)
+    }
+
+    /// As [`Self::save`], with VIPs, reals and server ids that were read already.
+    fn save_with(&self, table: &Table) -> Result<Config> {
         let mut config = Config::default();
-        self.table()?.write_to(&mut config);
+        table.write_to(&mut config);
         if let Some(control) = self.dataplane.control()? {
             let table = &mut config.connection_table;
             table.entries = u32::try_from(control.table_entries).unwrap_or(u32::MAX);
@@ -356,6 +368,7 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
 }
 
 fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) -> Result<Plan> {
+    own_host::check(config)?;
     let snapshot = read_snapshot(instance)?;
     let (mut interfaces, mut warnings) = (Vec::new(), Vec::new());
     for interface in &config.interfaces {

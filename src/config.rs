@@ -3,7 +3,9 @@
 //! TOML, or JSON by file name. Every error names the file, the line or the key, and what to do.
 
 mod check;
+mod error;
 mod interface;
+mod own_address;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,9 @@ use crate::addr::Vip;
 pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
+
+pub use error::ConfigError;
+pub use own_address::OwnAddress;
 
 /// Everything that `lbctl` can be told in a file.
 ///
@@ -331,6 +336,9 @@ pub struct VipConfig {
     /// What else in a packet may name its real.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routing: Vec<Routing>,
+    /// Whether the address may be one of the balancer's own host.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow_own_address: OwnAddress,
     /// The servers.
     #[serde(default)]
     pub reals: Vec<RealConfig>,
@@ -438,52 +446,6 @@ pub struct ServerIdConfig {
     pub id: u32,
     /// The server that has it.
     pub real: IpAddr,
-}
-
-/// What is wrong with a configuration, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    file: Option<String>,
-    line: Option<usize>,
-    key: String,
-    what: String,
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
-            (Some(file), None) => write!(f, "{file}: ")?,
-            (None, Some(line)) => write!(f, "line {line}: ")?,
-            (None, None) => {}
-        }
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.what)
-    }
-}
-
-impl ConfigError {
-    fn at(key: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { file: None, line: None, key: key.into(), what: what.into() }
-    }
-
-    /// The error without the key, where no file has one.
-    #[must_use]
-    pub(crate) fn without_key(mut self) -> Self {
-        self.key.clear();
-        self
-    }
-
-    /// The error, with the file that it is in.
-    #[must_use]
-    pub fn in_file(mut self, path: &Path) -> Self {
-        self.file = Some(path.display().to_string());
-        self
-    }
 }
 
 /// Removes what would break the promise of one line per error.

@@ -1,6 +1,7 @@
 //! What can go wrong in the library, in one line each: which object, which operation, what to do.
 
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -400,6 +401,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error; of a configuration, with the file that it is in.
+    #[must_use]
+    pub fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::Config(error) => Self::Config(error.in_file(path)),
+            error => error,
+        }
+    }
+
     /// Whether the kernel had not enough memory.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         match self {

@@ -15,6 +15,8 @@ use crate::doctor::FindingId;
 use crate::doctor::Mend;
 use crate::doctor::Severity;
 use crate::error::Result;
+use crate::outweighed::OutweighedReal;
+use crate::outweighed::outweighed;
 use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
 use crate::status::Status;
@@ -40,6 +42,11 @@ pub enum Problem {
     Doctor {
         /// What doctor says.
         finding: doctor::Finding,
+    },
+    /// Reals are up and have a weight, which is too little beside the others of their VIP: they get no new flows.
+    OutweighedReals {
+        /// The reals.
+        reals: Vec<OutweighedReal>,
     },
     /// An interface runs the programs behind its driver, and that was not asked for.
     GenericMode {
@@ -80,6 +87,14 @@ impl fmt::Display for Problem {
             }
             Self::NoReal { vips } => write!(f, "no reals: {}", some(vips)),
             Self::NoUsableReal { vips } => write!(f, "no real takes new flows of {}", some(vips)),
+            Self::OutweighedReals { reals } => {
+                let Some(first) = reals.first() else { return Ok(()) };
+                write!(f, "{first}")?;
+                match reals.len() - 1 {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more such reals"),
+                }
+            }
             Self::FloodGuardLimits(Flood { cpus, not_remembered }) => write!(
                 f,
                 "{}: {not_remembered} new flows a second are balanced but not remembered, as there are more than the limit",
@@ -137,6 +152,9 @@ impl Problem {
             ),
             Self::NoUsableReal { vips } => {
                 format!("lbctl real list {}, then real up, weight or add", one(vips))
+            }
+            Self::OutweighedReals { reals } => {
+                reals.first().map(OutweighedReal::mend).unwrap_or_default()
             }
             Self::FloodGuardLimits(_) => FLOOD_MEND.to_owned(),
             Self::CpusWithoutTable { .. } => {
@@ -244,6 +262,11 @@ fn counted(status: &Status, without_table: Vec<u32>, recent: Recent) -> Vec<Prob
     }
     if !idle.is_empty() {
         problems.push(Problem::NoUsableReal { vips: names(idle) });
+    }
+    let outweighed: Vec<_> =
+        status.vips.iter().flat_map(|vip| outweighed(vip.vip, &vip.members())).collect();
+    if !outweighed.is_empty() {
+        problems.push(Problem::OutweighedReals { reals: outweighed });
     }
     problems.extend(
         status
@@ -354,6 +377,7 @@ mod tests {
             Problem::Doctor { finding },
             Problem::NoReal { vips: Vec::new() },
             Problem::NoUsableReal { vips: Vec::new() },
+            Problem::OutweighedReals { reals: Vec::new() },
             Problem::GenericMode { interface: name() },
             Problem::FloodGuardLimits(Flood { cpus: Vec::new(), not_remembered: 0 }),
             Problem::CpusWithoutTable { cpus: Vec::new() },

@@ -8,6 +8,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+use nix::sys::socket::SockaddrStorage;
+
+pub(crate) use crate::addr::is_link_local;
 use crate::balancer::possible_cpus;
 use crate::cpus;
 use crate::error::Error;
@@ -93,26 +97,28 @@ impl Files {
 
 /// Every address of this host, and the interface that has it.
 pub(crate) fn addresses() -> Result<Vec<(String, IpAddr)>> {
+    Ok(networks()?.into_iter().map(|(interface, net)| (interface, net.addr())).collect())
+}
+
+/// Every address of this host with its network, and the interface that has it.
+pub(crate) fn networks() -> Result<Vec<(String, IpNet)>> {
     let addresses = nix::ifaddrs::getifaddrs().map_err(|errno| Error::Host {
         operation: "list the addresses of this host",
         source: errno.into(),
     })?;
-    let ip = |address: &nix::ifaddrs::InterfaceAddress| {
-        let address = address.address.as_ref()?;
+    let ip = |address: &SockaddrStorage| {
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
     };
+    let net = |address: &nix::ifaddrs::InterfaceAddress| {
+        let own = ip(address.address.as_ref()?)?;
+        let mask = address.netmask.as_ref().and_then(ip);
+        let net = mask.and_then(|mask| IpNet::with_netmask(own, mask).ok());
+        Some(net.unwrap_or_else(|| own.into()))
+    };
     Ok(addresses
-        .filter_map(|address| Some((address.interface_name.clone(), ip(&address)?)))
+        .filter_map(|address| Some((address.interface_name.clone(), net(&address)?)))
         .collect())
-}
-
-/// Whether an address means something on its own network only.
-pub(crate) fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }
 
 /// What a file of sysfs or procfs says, without the end of its line; `None`: it cannot be read.

@@ -30,6 +30,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::memory::MemoryPlan;
 use crate::memory::plan_memory;
+use crate::outweighed;
 use crate::table::Table;
 use crate::tables::Tables;
 pub use interface::InterfaceAction;
@@ -238,8 +239,8 @@ pub(crate) fn knobs(config: &Config, tables: &Tables, table_secret: [u64; 3]) ->
         source4_spread: abi::be32(v4.hostmask()),
         source6: IpAddr::V6(v6.network()).into(),
         source6_spread: tail.to_be(),
-        source4_prefix: v4.prefix_len().into(),
-        source6_prefix: v6.prefix_len().into(),
+        source4_prefix: config.packets.encap_source_v4.map_or(0, |net| net.0.prefix_len().into()),
+        source6_prefix: config.packets.encap_source_v6.map_or(0, |net| net.0.prefix_len().into()),
         outer_df: config.packets.outer_df.into(),
         pad: 0,
     }
@@ -260,9 +261,10 @@ pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
         IpAddr::V6(v6) => ipnet::Ipv6Net::new(v6, length(knobs.source6_prefix)),
         IpAddr::V4(v4) => ipnet::Ipv6Net::new(v4.to_ipv6_mapped(), length(knobs.source6_prefix)),
     };
-    packets.encap_source_v4 = v4.ok().map(SourceV4);
-    packets.encap_source_v6 = v6.ok().map(SourceV6);
     packets.outer_df = knobs.outer_df != 0;
+    // No source has a prefix of length 0, as that begins with the unspecified address.
+    packets.encap_source_v4 = v4.ok().filter(|_| knobs.source4_prefix != 0).map(SourceV4);
+    packets.encap_source_v6 = v6.ok().filter(|_| knobs.source6_prefix != 0).map(SourceV6);
 }
 
 fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
@@ -310,6 +312,7 @@ pub(crate) fn plan(
         plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
     }
     let table = Table::from(config);
+    plan.warnings.extend(outweighed::warnings(&table, |_| true));
     plan.set_table(diff(&snapshot.table, &table))?;
     plan_memory(&mut plan, snapshot, &table, host)?;
     Ok(plan)

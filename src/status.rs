@@ -35,6 +35,7 @@ use crate::memory::computed;
 use crate::object;
 use crate::readiness::InterfaceState;
 use crate::readiness::LinkState;
+use crate::ring::Member;
 use crate::ring::RING_SIZE;
 use crate::ring::Ring;
 use crate::stats::Count;
@@ -78,8 +79,17 @@ pub struct VipRealStatus {
 }
 
 impl VipRealStatus {
-    /// Whether it takes new flows: it is up, and has a weight.
+    /// Whether it takes new flows: it is up, has a weight, and got a slot of the ring for it.
     pub fn is_usable(&self) -> bool {
+        self.wants_flows() && self.share > 0.0
+    }
+
+    /// Whether its weight is so far below those of the VIP's other reals that it takes no new flows, though it is up.
+    pub fn is_outweighed(&self) -> bool {
+        self.wants_flows() && !self.is_usable()
+    }
+
+    fn wants_flows(&self) -> bool {
         RealSpec { weight: self.weight, state: self.state }.is_usable()
     }
 }
@@ -101,6 +111,12 @@ impl VipStatus {
     /// How many of its reals take new flows.
     pub fn usable_reals(&self) -> usize {
         self.reals.iter().filter(|real| real.is_usable()).count()
+    }
+
+    /// What its ring is made of.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let wanting = self.reals.iter().filter(|real| real.wants_flows());
+        wanting.map(|real| Member { address: real.address, weight: real.weight }).collect()
     }
 
     /// Packets that came in for it.

@@ -13,6 +13,7 @@ use crate::abi::consts;
 use crate::addr::Vip;
 use crate::config::Config;
 use crate::config::HashMode;
+use crate::config::OwnAddress;
 use crate::config::RealConfig;
 use crate::config::RealState;
 use crate::config::Routing;
@@ -46,6 +47,8 @@ pub struct VipSpec {
     pub stateless: bool,
     /// What else in a packet may name its real.
     pub routing: BTreeSet<Routing>,
+    /// Whether the address may be one of the balancer's own host.
+    pub allow_own_address: OwnAddress,
     /// The servers.
     pub reals: BTreeMap<IpAddr, RealSpec>,
 }
@@ -69,6 +72,11 @@ impl VipSpec {
         if self.routing.contains(&Routing::QuicConnectionId) {
             flags |= consts::VIP_QUIC_SERVER_ID;
         }
+        flags |= match self.allow_own_address {
+            OwnAddress::Refused => 0,
+            OwnAddress::Allowed => consts::VIP_OWN_ADDRESS,
+            OwnAddress::Forced => consts::VIP_OWN_ADDRESS_FORCED,
+        };
         flags
     }
 
@@ -84,11 +92,19 @@ impl VipSpec {
         } else {
             HashMode::FiveTuple
         };
+        let allow_own_address = if has(consts::VIP_OWN_ADDRESS_FORCED) {
+            OwnAddress::Forced
+        } else if has(consts::VIP_OWN_ADDRESS) {
+            OwnAddress::Allowed
+        } else {
+            OwnAddress::Refused
+        };
         let quic = has(consts::VIP_QUIC_SERVER_ID).then_some(Routing::QuicConnectionId);
         Self {
             hash,
             stateless: has(consts::VIP_STATELESS),
             routing: quic.into_iter().collect(),
+            allow_own_address,
             reals: BTreeMap::new(),
         }
     }
@@ -138,6 +154,7 @@ impl From<&Config> for Table {
                 hash: vip.hash,
                 stateless: !vip.connection_table,
                 routing: vip.routing.iter().copied().collect(),
+                allow_own_address: vip.allow_own_address,
                 reals,
             };
             (vip.vip(), spec)
@@ -160,6 +177,7 @@ impl Table {
                 hash: spec.hash,
                 connection_table: !spec.stateless,
                 routing: spec.routing.iter().copied().collect(),
+                allow_own_address: spec.allow_own_address,
                 reals: spec
                     .reals
                     .iter()

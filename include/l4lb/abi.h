@@ -92,6 +92,10 @@ struct vip_key {
 #define LB_VIP_RING_CHANGED (1 << 9)
 /* In the index: there are more keys of this bucket, in `vips` only. */
 #define LB_VIP_BUCKET_FULL (1 << 10)
+/* For user space: the VIP may be on an address of the balancer itself; though sockets listen there.
+ */
+#define LB_VIP_OWN_ADDRESS	  (1 << 16)
+#define LB_VIP_OWN_ADDRESS_FORCED (1 << 17)
 
 struct vip {
 	__u32 id;     /* index of `rings` and `vip_counters` */
@@ -317,7 +321,7 @@ struct knobs {
 	__be32 source4_spread; /* … and where this mask is set, the client's */
 	struct lb_addr source6;
 	__be32 source6_spread; /* of the last word */
-	__u32 source4_prefix;  /* lengths, for user space */
+	__u32 source4_prefix;  /* lengths, for user space; 0: not configured, the default */
 	__u32 source6_prefix;
 	__u32 outer_df; /* 1: outer IPv4 headers say "do not fragment" */
 	__u32 pad;

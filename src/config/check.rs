@@ -18,7 +18,9 @@ use super::Routing;
 use super::SourceV4;
 use crate::abi::consts;
 use crate::addr::Protocol;
+use crate::addr::check_neighbour_address;
 use crate::addr::check_service_address;
+use crate::addr::check_source_prefix;
 
 impl Config {
     /// Checks what the types cannot: ranges, duplicates, limits, and what does not go together.
@@ -32,6 +34,7 @@ impl Config {
     }
 
     fn check_interfaces(&self) -> Result<(), ConfigError> {
+        let vips = self.vip_addresses();
         let mut names = FxHashSet::default();
         check_limit("interfaces", self.interfaces.len(), consts::MAX_INTERFACES)?;
         for (i, interface) in self.interfaces.iter().enumerate() {
@@ -63,8 +66,14 @@ impl Config {
                 ));
             }
             if let Some(GatewayAddress::Address(address)) = interface.gateway {
-                check_service_address(address)
+                check_neighbour_address(address)
                     .map_err(|why| ConfigError::at(key("gateway"), format!("{address}: {why}")))?;
+                if vips.contains(&address) {
+                    return Err(ConfigError::at(
+                        key("gateway"),
+                        format!("{address} is the address of a VIP; give the router's own address"),
+                    ));
+                }
             }
         }
         Ok(())
@@ -151,6 +160,10 @@ impl Config {
                 ConfigError::at(format!("packets.{key}"), format!("{source}: {why}"))
             })?;
         }
+        check_source_prefix(packets.source_v4()).map_err(|why| {
+            let prefix = packets.source_v4();
+            ConfigError::at("packets.encap_source_v4", format!("{prefix} {why}"))
+        })?;
         // Who replaced the synthetic IPv4 source has a network that drops such sources: the default of the
         // other family would be dropped there too, in silence.
         let own_v4 = packets.encap_source_v4.is_some_and(|source| source != SourceV4::default());
@@ -173,7 +186,7 @@ impl Config {
     }
 
     fn check_vips(&self) -> Result<(), ConfigError> {
-        let addresses: FxHashSet<_> = self.vips.iter().map(|vip| vip.address).collect();
+        let addresses = self.vip_addresses();
         let mut vips = FxHashSet::default();
         for (i, config) in self.vips.iter().enumerate() {
             let vip = config.vip();
@@ -205,16 +218,7 @@ impl Config {
                 check_service_address(real.address).map_err(|why| {
                     ConfigError::at(key("address"), format!("{}: {why}", real.address))
                 })?;
-                if addresses.contains(&real.address) {
-                    return Err(ConfigError::at(
-                        key("address"),
-                        format!(
-                            "{} is the address of a VIP; packets would come back to the balancer: \
-                             give the server's own address",
-                            real.address
-                        ),
-                    ));
-                }
+                check_no_vip(&addresses, real.address, key("address"))?;
                 if !reals.insert(real.address) {
                     return Err(ConfigError::at(
                         key("address"),
@@ -234,6 +238,7 @@ impl Config {
 
     fn check_server_ids(&self) -> Result<(), ConfigError> {
         check_limit("server_ids", self.server_ids.len(), consts::MAX_SERVER_IDS)?;
+        let addresses = self.vip_addresses();
         let mut ids = with_room(self.server_ids.len());
         for (i, entry) in self.server_ids.iter().enumerate() {
             let key = |field| format!("server_ids[{i}].{field}");
@@ -245,8 +250,13 @@ impl Config {
             }
             check_service_address(entry.real)
                 .map_err(|why| ConfigError::at(key("real"), format!("{}: {why}", entry.real)))?;
+            check_no_vip(&addresses, entry.real, key("real"))?;
         }
         Ok(())
+    }
+
+    fn vip_addresses(&self) -> FxHashSet<IpAddr> {
+        self.vips.iter().map(|vip| vip.address).collect()
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
@@ -272,6 +282,19 @@ impl Config {
 
 fn with_room<T>(entries: usize) -> FxHashSet<T> {
     FxHashSet::with_capacity_and_hasher(entries, FxBuildHasher)
+}
+
+fn check_no_vip(vips: &FxHashSet<IpAddr>, real: IpAddr, key: String) -> Result<(), ConfigError> {
+    if vips.contains(&real) {
+        return Err(ConfigError::at(
+            key,
+            format!(
+                "{real} is the address of a VIP; packets would come back to the balancer: give the server's own \
+                 address"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {

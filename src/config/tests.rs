@@ -89,6 +89,7 @@ fn the_reference_tells_the_defaults() {
             "hash": vip.hash,
             "connection_table": vip.connection_table,
             "routing": vip.routing,
+            "allow_own_address": vip.allow_own_address,
             "reals": vip.reals,
         }),
     );
@@ -151,6 +152,7 @@ fn what_is_written_reads_back() {
         hash = "source-and-destination-port"
         connection_table = false
         routing = ["quic-connection-id"]
+        allow_own_address = "force"
         reals = [ { address = "fc00::1", weight = 0, state = "drain" } ]
         [[server_ids]]
         id = 7
@@ -162,11 +164,23 @@ fn what_is_written_reads_back() {
     assert_eq!(Config::from_json(&json).unwrap(), config);
 }
 
+/// A `[[vips]]`, and what follows it.
+fn a_vip(rest: &str) -> String {
+    format!("[[vips]]\naddress = \"10.200.1.1\"\nport = 80\nprotocol = \"tcp\"\n{rest}")
+}
+
+/// One line, that begins with the place.
+#[track_caller]
+fn assert_refused(text: &str, place: &str, what: &str) {
+    let error = Config::from_toml(text).expect_err(text).to_string();
+    assert!(error.starts_with(place), "{text}\n{error}");
+    assert!(error.contains(what), "{text}\n{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
 #[test]
 fn errors_name_the_place_in_one_line() {
-    let vip = |rest: &str| {
-        format!("[[vips]]\naddress = \"10.200.1.1\"\nport = 80\nprotocol = \"tcp\"\n{rest}")
-    };
+    let vip = a_vip;
     let reals = |list: &str| vip(&format!("reals = [ {list} ]"));
     for (text, place, what) in [
         ("[[vips]".to_owned(), "line 1", ""),
@@ -236,10 +250,44 @@ fn errors_name_the_place_in_one_line() {
             "encap_source_v6",
         ),
     ] {
-        let error = Config::from_toml(&text).expect_err(&text).to_string();
-        assert!(error.starts_with(place), "{text}\n{error}");
-        assert!(error.contains(what), "{text}\n{error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+        assert_refused(&text, place, what);
+    }
+}
+
+#[test]
+fn addresses_that_nobody_can_have_are_refused() {
+    let vip = a_vip;
+    let reals = |list: &str| vip(&format!("reals = [ {list} ]"));
+    for (text, place, what) in [
+        (vip("allow_own_address = \"yes\""), "line 5: vips[0].allow_own_address", "\"force\""),
+        (reals("{ address = \"169.254.0.1\" }"), "vips[0].reals[0].address", "link-local"),
+        (
+            vip("[[server_ids]]\nid = 1\nreal = \"10.200.1.1\""),
+            "server_ids[0].real",
+            "the address of a VIP",
+        ),
+        (
+            vip("[[interfaces]]\nname = \"a\"\ngateway = \"10.200.1.1\""),
+            "interfaces[0].gateway",
+            "the address of a VIP",
+        ),
+        (
+            "[packets]\nencap_source_v4 = \"64.0.0.0/2\"".to_owned(),
+            "packets.encap_source_v4",
+            "127.0.0.0/8, loopback",
+        ),
+        (
+            "[packets]\nencap_source_v4 = \"224.0.0.0/4\"".to_owned(),
+            "packets.encap_source_v4",
+            "multicast",
+        ),
+        (
+            "[packets]\nencap_source_v6 = \"fe80::/64\"".to_owned(),
+            "packets.encap_source_v6",
+            "link-local",
+        ),
+    ] {
+        assert_refused(&text, place, what);
     }
 }
 

@@ -63,6 +63,12 @@ pub(super) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
             |spec: &VipSpec| spec.routing.iter().map(config_name).collect::<Vec<_>>().join(", ");
         details.push(format!("routing [{}] → [{}]", list(old), list(new)));
     }
+    if old.allow_own_address != new.allow_own_address {
+        let value = |spec: &VipSpec| serde_json::to_string(&spec.allow_own_address);
+        if let (Ok(old), Ok(new)) = (value(old), value(new)) {
+            details.push(format!("allow_own_address {old} → {new}"));
+        }
+    }
     describe_reals(&mut details, old, new);
     details
 }

@@ -205,7 +205,8 @@ fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {
     let hash = prop::sample::select(hashes.to_vec());
     (any::<bool>(), any::<bool>(), hash, reals).prop_map(|(udp, quic, hash, reals)| {
         let routing = (udp && quic).then_some(Routing::QuicConnectionId);
-        (udp, VipSpec { hash, stateless: false, routing: routing.into_iter().collect(), reals })
+        let routing = routing.into_iter().collect();
+        (udp, VipSpec { hash, routing, reals, ..VipSpec::default() })
     })
 }
 

@@ -72,6 +72,10 @@ finding_ids! {
     JitHardening = "jit-hardening" [Note],
     /// The maps would take more memory than there is.
     MemoryShort = "memory-short" [Error],
+    /// A VIP, a real or a gateway has an address that is the balancer's own.
+    OwnAddress = "own-address" [Error],
+    /// A real has too little weight for a slot of the ring.
+    RealOutweighed = "real-outweighed" [Warning],
     /// Another build's pins, or pins that cannot be read.
     InstanceUnreadable = "instance-unreadable" [Error],
     /// The chain does not lead to the balancer.

@@ -10,6 +10,7 @@ use super::Missing;
 use super::OF_NICS;
 use super::Severity;
 use super::attachment;
+use super::config;
 use super::instance;
 use super::instance::Running;
 use super::is_root;
@@ -77,6 +78,7 @@ impl<'a> Look<'a> {
         self.observed = Some(observed);
         let mut report = Report::default();
         let (wanted, links) = (balancer.save()?, netlink::links_blocking()?);
+        config::own_addresses(&mut report, &wanted);
         self.interfaces(&mut report, &wanted, Some(interfaces), &links, &self.reapply(None));
         Ok(report)
     }
@@ -90,7 +92,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    pub(super) fn run(&self, report: &mut Report, config: Option<&Config>) {
+    pub(super) fn run(&self, report: &mut Report, asked: Option<&Config>) {
         let place = format!("instance {}", self.instance.name());
         let opened = if self.closed { Ok(None) } else { self.open() };
         let (balancer, readable) = match opened {
@@ -104,11 +106,13 @@ impl<'a> Look<'a> {
             Some((Ok(saved), status)) => (Some(saved), Some(status)),
             _ => (None, None),
         };
-        let Some(wanted) = config.or(saved.as_ref()) else {
+        let Some(wanted) = asked.or(saved.as_ref()) else {
             report.add(FindingId::NotAttached, &place, Some(self.nothing_runs()));
             return;
         };
-        let reapply = self.reapply(config);
+        config::own_addresses(report, wanted);
+        config::weights(report, wanted);
+        let reapply = self.reapply(asked);
         let links = match netlink::links_blocking() {
             Ok(links) => links,
             Err(error) => {
@@ -137,7 +141,7 @@ impl<'a> Look<'a> {
             }
         }
         let receiving = cpus::receiving(self.files, &resolved);
-        match (balancer.as_ref(), config, receiving) {
+        match (balancer.as_ref(), asked, receiving) {
             (Some((balancer, status)), None, Ok(receiving)) => {
                 let facts = balancer
                     .table_cpus(receiving)

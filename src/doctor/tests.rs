@@ -317,6 +317,8 @@ fn everything_is_looked_for() {
         FindingId::NoBpffs,
         FindingId::ExposedPins,
         FindingId::MemoryShort,
+        FindingId::OwnAddress,
+        FindingId::RealOutweighed,
         FindingId::InstanceUnreadable,
     ]);
     assert_eq!(ids, FindingId::ALL.iter().copied().collect());

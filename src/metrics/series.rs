@@ -22,6 +22,7 @@ use crate::flood_guard::FloodGuard;
 use crate::nic::NicStatistics;
 use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
+use crate::ring::Ring;
 use crate::stats::ChainRuns;
 use crate::stats::Stats;
 use crate::table::RealSpec;
@@ -172,7 +173,9 @@ pub(super) fn vips(pairs: &Pairs<'_>) -> Vec<MetricFamily> {
         counted.extend(
             counts.map(|(count, (_, name))| f::VIP_REALS.series([name, vip], number(count))),
         );
-        usable.push(f::VIP_USABLE_REALS.series([vip], number(spec.members().len() as u64)));
+        let members = spec.members();
+        let takers = members.len() - Ring::without_slot(&members).len();
+        usable.push(f::VIP_USABLE_REALS.series([vip], number(takers as u64)));
     }
     vec![
         f::VIP_REALS.with(counted),

@@ -20,6 +20,23 @@ impl Ring {
         }
         shares
     }
+
+    /// The members that have a weight and get no slot beside the others: indices.
+    pub(crate) fn without_slot(members: &[Member]) -> Vec<usize> {
+        let weights = || members.iter().map(|member| member.weight).filter(|weight| *weight != 0);
+        let (least, most) = (weights().min().unwrap_or(1), weights().max().unwrap_or(1));
+        // A member has a turn once its weight, added up round by round, comes to the largest; at most all have a turn
+        // in each round.
+        let rounds = u64::from(RING_SIZE) / members.len().max(1) as u64;
+        if rounds * u64::from(least) >= u64::from(most) && most <= LARGEST_EXACT_WEIGHT {
+            return Vec::new();
+        }
+        let shares = Self::shares(members);
+        let none = |(index, (member, share)): (usize, (&Member, u32))| {
+            (member.weight != 0 && share == 0).then_some(index)
+        };
+        members.iter().zip(shares).enumerate().filter_map(none).collect()
+    }
 }
 
 /// How many of the turns each member has, by its place in `weights`, none of which is 0.

@@ -40,3 +40,4 @@ mod tables;
 mod top;
 mod trace;
 mod traffic;
+mod validation;

@@ -19,6 +19,7 @@ use l4lb::DEFAULT_INSTANCE;
 use l4lb::DEFAULT_LOCK_TIMEOUT;
 use l4lb::HashMode;
 use l4lb::MAX_WEIGHT;
+use l4lb::OwnAddress;
 use l4lb::Protocol;
 use l4lb::Vip;
 use l4lb::XdpMode;
@@ -216,12 +217,32 @@ pub(crate) enum VipCommand {
         /// Follow the server ids in QUIC connection ids
         #[arg(long)]
         quic_connection_id: bool,
+        /// The address may be one of this host's own; force: even with every port where programs listen
+        #[arg(long, value_name = "force", value_enum, num_args = 0..=1, require_equals = true,
+              default_missing_value = "true")]
+        allow_own_address: Option<Allow>,
     },
     /// Delete a VIP and its reals
     Delete {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
     },
+}
+
+/// `OwnAddress`, as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Allow {
+    True,
+    Force,
+}
+
+impl From<Allow> for OwnAddress {
+    fn from(allow: Allow) -> Self {
+        match allow {
+            Allow::True => Self::Allowed,
+            Allow::Force => Self::Forced,
+        }
+    }
 }
 
 /// `HashMode`, as the command line has it.

@@ -12,7 +12,8 @@ use crate::args::Apply;
 use crate::args::ConfigFile;
 use crate::output;
 
-fn warn(plan: &Plan) {
+/// Tells what works, but not well.
+pub(super) fn warn(plan: &Plan) {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
@@ -20,7 +21,7 @@ fn warn(plan: &Plan) {
 
 pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result {
     let config = Config::from_file(&file.file)?;
-    let plan = Balancer::plan(instance, &config)?;
+    let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&file.file))?;
     warn(&plan);
     output::report(&plan, json)?;
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
@@ -35,7 +36,8 @@ pub(crate) fn apply(instance: &Instance, args: &Apply, json: bool) -> Result {
             announced = output::text(memory);
         }
     };
-    let mut plan = Balancer::apply_announced(instance, &config, options, announce)?;
+    let mut plan = Balancer::apply_announced(instance, &config, options, announce)
+        .map_err(|error| error.in_file(&args.file.file))?;
     announced?;
     warn(&plan);
     if !json {

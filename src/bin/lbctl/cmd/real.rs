@@ -48,6 +48,7 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
             change(&balancer, *vip, *real, |spec| spec.state = RealState::Up)?
         }
     };
+    super::plan::warn(&plan);
     output::report(&plan, json)?;
     Ok(Exit::Done)
 }

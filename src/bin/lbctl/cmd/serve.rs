@@ -77,7 +77,7 @@ async fn run(
             tracing::info!("{error}");
             return Ok(Exit::Done);
         }
-        applied => applied?,
+        applied => applied.map_err(|error| error.in_file(file))?,
     };
     let reloads = Reloads::new()?;
     reloads.count(true);
@@ -245,7 +245,7 @@ impl Server {
 
     /// Applies the file again. If that fails, what was applied before is what is kept.
     async fn reload(&mut self, file: &Path) -> l4lb::Result<()> {
-        self.change(Config::from_file(file)?).await
+        self.change(Config::from_file(file)?).await.map_err(|error| error.in_file(file))
     }
 
     async fn change(&mut self, config: Config) -> l4lb::Result<()> {

@@ -132,14 +132,14 @@ fn usable(vip: &VipStatus) -> String {
         let count = vip.reals.iter().filter(|real| real.state == state).count();
         (count != 0).then(|| format!("{count} {what}"))
     };
-    let weightless =
-        vip.reals.iter().filter(|real| real.state == RealState::Up && !real.is_usable());
+    let up = vip.reals.iter().filter(|real| real.state == RealState::Up);
+    let weightless = up.clone().filter(|real| real.weight == 0).count();
+    let outweighed = up.filter(|real| real.is_outweighed()).count();
     let why: Vec<_> = [
         counted(RealState::Drain, "drained"),
         counted(RealState::Down, "down"),
-        Some(weightless.count())
-            .filter(|count| *count != 0)
-            .map(|count| format!("{count} of weight 0")),
+        (weightless != 0).then(|| format!("{weightless} of weight 0")),
+        (outweighed != 0).then(|| format!("{outweighed} of too little weight")),
     ]
     .into_iter()
     .flatten()

@@ -13,30 +13,37 @@ use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Result {
     let balancer = Balancer::open(instance)?;
-    let plan =
-        match command {
-            VipCommand::List => {
-                list(&balancer, json)?;
-                return Ok(Exit::Done);
+    let plan = match command {
+        VipCommand::List => {
+            list(&balancer, json)?;
+            return Ok(Exit::Done);
+        }
+        VipCommand::Add {
+            vip,
+            hash,
+            no_connection_table,
+            quic_connection_id,
+            allow_own_address,
+        } => balancer.edit(|table| {
+            if table.vips.contains_key(vip) {
+                return Err(Error::VipExists(*vip));
             }
-            VipCommand::Add { vip, hash, no_connection_table, quic_connection_id } => balancer
-                .edit(|table| {
-                    if table.vips.contains_key(vip) {
-                        return Err(Error::VipExists(*vip));
-                    }
-                    let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
-                    let spec = VipSpec {
-                        hash: (*hash).into(),
-                        stateless: *no_connection_table,
-                        routing: routing.into_iter().collect(),
-                        ..VipSpec::default()
-                    };
-                    table.vips.insert(*vip, spec);
-                    Ok(())
-                })?,
-            VipCommand::Delete { vip } => balancer
-                .edit(|table| table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip)))?,
-        };
+            let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
+            let spec = VipSpec {
+                hash: (*hash).into(),
+                stateless: *no_connection_table,
+                routing: routing.into_iter().collect(),
+                allow_own_address: allow_own_address.map(Into::into).unwrap_or_default(),
+                ..VipSpec::default()
+            };
+            table.vips.insert(*vip, spec);
+            Ok(())
+        })?,
+        VipCommand::Delete { vip } => {
+            balancer.edit(|table| table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip)))?
+        }
+    };
+    super::plan::warn(&plan);
     output::report(&plan, json)?;
     Ok(Exit::Done)
 }

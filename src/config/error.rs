@@ -1,0 +1,50 @@
+//! What is wrong with a configuration, in one line.
+
+use std::fmt;
+use std::path::Path;
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub(super) file: Option<String>,
+    pub(super) line: Option<usize>,
+    pub(super) key: String,
+    pub(super) what: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
+            (Some(file), None) => write!(f, "{file}: ")?,
+            (None, Some(line)) => write!(f, "line {line}: ")?,
+            (None, None) => {}
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+impl ConfigError {
+    pub(crate) fn at(key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { file: None, line: None, key: key.into(), what: what.into() }
+    }
+
+    /// The error without the key, where no file has one.
+    #[must_use]
+    pub(crate) fn without_key(mut self) -> Self {
+        self.key.clear();
+        self
+    }
+
+    /// The error, with the file that it is in.
+    #[must_use]
+    pub fn in_file(mut self, path: &Path) -> Self {
+        self.file = Some(path.display().to_string());
+        self
+    }
+}
