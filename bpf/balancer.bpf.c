@@ -54,7 +54,6 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 				   const struct interface *interface, const struct vip *vip,
 				   struct cpu_state *cpu)
 {
-	struct lb_addr client = p->src;
 	struct real *real;
 	int why, reason;
 	__u32 mtu;
@@ -68,7 +67,7 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	why = select_real(ctx, p, vip, interface, cpu, &real);
 	mtu = path_mtu(interface, real);
 	if (ip_bytes(p) > mtu)
-		return too_big(ctx, p, &client, mtu, cpu);
+		return too_big(p, mtu, cpu);
 	if (!real)
 		return rarely(why);
 	reason = encapsulate(ctx, p, interface, real);
@@ -145,18 +144,32 @@ int balancer(struct xdp_md *ctx)
 {
 	__u32 zero = 0, frame_len = ctx->data_end - ctx->data;
 	struct pkt v4 = {.frame_len = frame_len}, v6 = {.frame_len = frame_len}, any = {};
+	struct pkt answered = {};
 	struct cpu_state *cpu;
+	int reason;
 
 	cpu = bpf_map_lookup_elem(&cpu_states, &zero);
 	if (!cpu)
 		return XDP_ABORTED;
-	if (parse_plain_v4(ctx, &v4))
-		return finish(ctx, &v4, cpu, for_vip(ctx, &v4, ingress(ctx), cpu));
-	if (parse_plain_v6(ctx, &v6))
-		return finish(ctx, &v6, cpu, for_vip(ctx, &v6, ingress(ctx), cpu));
-	/* Nothing is kept of what was read so far: the verifier follows the rest once, not for each
-	 * way that leads here. */
+	if (parse_plain_v4(ctx, &v4)) {
+		reason = for_vip(ctx, &v4, ingress(ctx), cpu);
+		if (reason != LB_ANSWER)
+			return finish(ctx, &v4, cpu, reason);
+	} else if (parse_plain_v6(ctx, &v6)) {
+		reason = for_vip(ctx, &v6, ingress(ctx), cpu);
+		if (reason != LB_ANSWER)
+			return finish(ctx, &v6, cpu, reason);
+	} else {
+		/* Nothing is kept of what was read so far: the verifier follows the rest once, not
+		 * for each way that leads here. */
+		barrier();
+		any.frame_len = ctx->data_end - ctx->data;
+		reason = balance_any(ctx, &any, cpu);
+		if (reason != LB_ANSWER)
+			return finish(ctx, &any, cpu, reason);
+	}
+	/* Nor here. */
 	barrier();
-	any.frame_len = ctx->data_end - ctx->data;
-	return finish(ctx, &any, cpu, balance_any(ctx, &any, cpu));
+	reason = forget_number(cpu, answer(ctx, &answered, cpu));
+	return finish(ctx, &answered, cpu, reason);
 }

@@ -77,7 +77,8 @@ pod! {
     u64, 8;
     control, 24;
     count, 16;
-    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 48 + 32;
+    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 40
+        + size_of::<[u64; 2]>() * (consts::ANSWER_BUCKETS as usize);
     decap_addr, 16;
     decap_owner, 20;
     decap_state, 16 * (consts::DECAP_COUNTERS as usize);
@@ -88,7 +89,7 @@ pod! {
     flow6_entry, 32;
     flow_key, 24;
     interface, 32;
-    knobs, 112;
+    knobs, 128;
     real, 32;
     trace, 60;
     vip, 12;

@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) memory: Available,
     /// Random, for an instance without a secret so far.
     pub(crate) secret: [u64; 3],
+    /// The same, for the limits of answers.
+    pub(crate) answer_secret: [u64; 2],
 }
 
 impl Host {
@@ -49,6 +51,7 @@ impl Host {
             maps: object::balancer_maps()?,
             memory: Available::read(&files),
             secret: sys::random()?,
+            answer_secret: sys::random()?,
         })
     }
 }

@@ -33,6 +33,7 @@ use crate::memory::plan_memory;
 use crate::outweighed;
 use crate::table::Table;
 use crate::tables::Tables;
+pub(crate) use interface::IPV6_MINIMUM_MTU;
 pub use interface::InterfaceAction;
 pub use interface::InterfaceChange;
 pub(crate) use interface::ResolvedInterface;
@@ -44,7 +45,8 @@ pub(crate) use interface::plan_interfaces;
 /// Flows in the table that CPUs without one of their own share.
 pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
 
-/// "Too big" answers per second and CPU. Linux limits its own ICMP errors to as many per host.
+/// "Too big" answers per second and CPU, to all senders together. Linux limits its own ICMP errors to as many per
+/// host.
 pub(crate) const TOO_BIG_REPLIES_PER_SECOND: u32 = 1_000;
 
 /// What runs. `Default` is an instance that does not.
@@ -218,7 +220,12 @@ impl fmt::Display for Plan {
 }
 
 /// The program's knobs for a configuration.
-pub(crate) fn knobs(config: &Config, tables: &Tables, table_secret: [u64; 3]) -> abi::knobs {
+pub(crate) fn knobs(
+    config: &Config,
+    tables: &Tables,
+    table_secret: [u64; 3],
+    answer_secret: [u64; 2],
+) -> abi::knobs {
     let table = &config.connection_table;
     let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
     // Only the last word of an IPv6 source varies.
@@ -228,6 +235,7 @@ pub(crate) fn knobs(config: &Config, tables: &Tables, table_secret: [u64; 3]) ->
         udp_timeout: u64::from(table.udp_timeout_seconds) * 1_000_000_000,
         // Odd, so that multiplying by them loses nothing.
         table_secret: table_secret.map(|word| word | 1),
+        answer_secret: answer_secret.map(|word| word | 1),
         table_kind: tables.kind.raw(),
         table_bank: tables.bank,
         sets: tables.size(),
@@ -326,7 +334,8 @@ fn plan_program(
     host: &Host,
 ) {
     let secret = snapshot.knobs.map_or(host.secret, |running| running.table_secret);
-    let wanted = knobs(config, tables, secret);
+    let answer_secret = snapshot.knobs.map_or(host.answer_secret, |running| running.answer_secret);
+    let wanted = knobs(config, tables, secret, answer_secret);
     plan.program = match &snapshot.knobs {
         Some(running) if snapshot.in_place => (abi::bytes_of(running) != abi::bytes_of(&wanted))
             .then(|| ProgramChange::Replace { details: knob_changes(running, &wanted) }),

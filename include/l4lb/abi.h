@@ -251,15 +251,57 @@ struct parsed {
 	__u32 tos;
 };
 
+/* A packet that is to be answered: only for the program itself (answer.h). */
+struct question {
+	__u32 kind;	 /* LB_ANSWER_* */
+	__u32 otherwise; /* reason, if a refusal is not sent */
+	__u32 mtu;
+	__u32 frame_len;
+	__u32 ip_len;
+	__u32 l3_off;
+	__u32 l4_off;
+	__u32 vip;
+	__u8 has_vip;
+	__u8 v6;
+	__u8 proto;
+	__u8 pad;
+};
+
+#define LB_ANSWER_ECHO	  0
+#define LB_ANSWER_TOO_BIG 1
+#define LB_ANSWER_REFUSAL 2
+
+/*
+ * Limits of answers by source: per second, CPU and bucket. Echo requests come from who watches the
+ * balancer; ICMP errors and resets a client needs one or two of.
+ */
+#define LB_ANSWER_BUCKET_BITS 8
+#define LB_ANSWER_BUCKETS     (1 << LB_ANSWER_BUCKET_BITS)
+#define LB_ECHOES_PER_SOURCE  500
+#define LB_ERRORS_PER_SOURCE  50
+/* And of refusals in all, per second and CPU. */
+#define LB_REFUSALS_PER_SECOND 1000
+
+/* The answers to sources that share a bucket, within the second from `start` on. */
+struct answer_bucket {
+	__u64 start; /* CLOCK_MONOTONIC, ns */
+	__u32 errors;
+	__u32 echoes;
+};
+
 /* What one CPU counts and limits, in one map value: one look-up a packet. */
 struct cpu_state {
 	struct count reasons[LB_REASON_COUNT];
 	__u64 table[LB_TABLE_EVENT_COUNT];
 	struct second new_flows;
 	struct second too_big_replies;
+	struct second refusals;
 	__u64 now;  /* CLOCK_MONOTONIC, ns, when a packet last had to know */
 	__u64 tick; /* jiffies, then */
 	struct parsed parsed;
+	struct question question;
+	__u32 pad;
+	struct answer_bucket answer_buckets[LB_ANSWER_BUCKETS];
 };
 
 /* What a copy of the balancer found out that only looks (trace.h). */
@@ -308,8 +350,9 @@ struct control {
 /* Fixed when the program is loaded; see config.h. */
 struct knobs {
 	__u64 build; /* which object and knobs this is: another value means "replace the program" */
-	__u64 udp_timeout;     /* ns */
-	__u64 table_secret[3]; /* what the place of a flow in its table depends on */
+	__u64 udp_timeout;	/* ns */
+	__u64 table_secret[3];	/* what the place of a flow in its table depends on */
+	__u64 answer_secret[2]; /* and the bucket of a source; the second is odd */
 	__u32 table_kind;
 	__u32 table_bank;
 	__u32 sets;	     /* of kind SETS: in each CPU's table of either family */
@@ -438,7 +481,7 @@ _Static_assert(sizeof(struct interface) == 32, "abi");
 _Static_assert(sizeof(struct vip_count) == 32, "abi");
 _Static_assert(sizeof(struct vip_real) == 16, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");
-_Static_assert(sizeof(struct knobs) == 112, "abi");
+_Static_assert(sizeof(struct knobs) == 128, "abi");
 _Static_assert(sizeof(struct flow4_set) == 64, "abi");
 _Static_assert(sizeof(struct flow6_set) == 128, "abi");
 _Static_assert(sizeof(struct decap_owner) == 20, "abi");

@@ -17,6 +17,11 @@
 	X(TX, too_big_reply, "packet too long to encapsulate, its sender told the right size")     \
 	X(DROP, too_big, "packet too long to encapsulate")                                         \
 	X(DROP, too_big_limited, "packet too long to encapsulate, too many such answers already")  \
+	X(DROP, small_mtu,                                                                         \
+	  "IPv6 packet too long for a path of less than 1280 bytes, which no answer may name")     \
+	X(DROP, source_limited, "not answered: its source had its share of the second's answers")  \
+	X(DROP, unanswerable, "not answered: its source is no single host, or a VIP's address")    \
+	X(DROP, bad_checksum, "not answered: a checksum is wrong, or too many bytes to check")     \
 	X(DROP, no_real, "the VIP has no real that can take the packet")                           \
 	X(DROP, ip_options, "IPv4 packet with options for a VIP")                                  \
 	X(DROP, fragment, "IP fragment for a VIP")                                                 \

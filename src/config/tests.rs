@@ -109,7 +109,16 @@ fn limits_in_the_reference_are_those_of_the_code() {
         format!("up to {}.", super::MAX_WEIGHT),
         format!("up to {}, shared", super::MAX_TABLE_ENTRIES),
         format!("a table of {} flows", crate::plan::SHARED_TABLE_ENTRIES),
-        format!("up to {} times a second", crate::plan::TOO_BIG_REPLIES_PER_SECOND),
+        format!(
+            "| echo reply | {0} | {1} × {0} |",
+            consts::ECHOES_PER_SOURCE,
+            consts::ANSWER_BUCKETS
+        ),
+        format!(
+            "| \"too big\" | {} | {} |",
+            consts::ERRORS_PER_SOURCE,
+            crate::plan::TOO_BIG_REPLIES_PER_SECOND
+        ),
         format!("{} to {}", PacketsConfig::MAX_FRAME.start(), PacketsConfig::MAX_FRAME.end()),
     ] {
         assert!(text.contains(&limit), "{limit}");

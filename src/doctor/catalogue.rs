@@ -119,7 +119,7 @@ finding_ids! {
     /// Several receive queues are served by one CPU.
     InterruptsOnOneCpu = "interrupts-on-one-cpu" [Warning],
     /// No room for the outer header.
-    MtuNoRoom = "mtu-no-room" [Warning],
+    MtuNoRoom = "mtu-no-room" [Error, Warning],
     /// The interface's MTU is not what the packet path was told.
     MtuChanged = "mtu-changed" [Error, Warning],
     /// The gateway cannot be found.

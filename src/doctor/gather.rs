@@ -284,6 +284,7 @@ impl<'a> Look<'a> {
             },
             told: served.map(|status| (status.mac, status.mtu)),
             longest: wanted.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
+            balances_v6: wanted.vips.iter().any(|vip| vip.address.is_ipv6()),
             overhead: reals.map(|real| outer(real.address.is_ipv6())).max().unwrap_or(0),
             lbctl: super::lbctl_at(self.instance),
             reapply: reapply.to_owned(),

@@ -6,6 +6,7 @@ use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
 use super::report::Mend;
+use crate::plan::IPV6_MINIMUM_MTU;
 use crate::readiness::Unready;
 
 pub(super) const CHECKS: &[Check<Nic>] = &[
@@ -21,16 +22,21 @@ fn no_room(nic: &Nic) -> Option<Answer> {
     if mtu >= needed {
         return Some(Answer::Well);
     }
+    let fits = mtu.saturating_sub(nic.overhead);
+    let (severity, ipv6) = if nic.balances_v6 && fits < IPV6_MINIMUM_MTU {
+        (Severity::Error, "; of IPv6 without an answer, which may not name less than 1280")
+    } else {
+        (Severity::Warning, "")
+    };
     Some(Answer::hurts(
-        Severity::Warning,
+        severity,
         format!(
             "its MTU is {mtu}; packets of {} bytes take {needed} with the outer header",
             nic.longest
         ),
         format!(
-            "packets over {} bytes are dropped, their senders told or not (packets.oversize); clients that do not \
-             hear of it hang",
-            mtu.saturating_sub(nic.overhead)
+            "packets over {fits} bytes are dropped, their senders told or not (packets.oversize){ipv6}; clients that \
+             do not hear of it hang"
         ),
         Mend::Command(format!(
             "ip link set {} mtu {needed}   # the routers and reals behind it, too; where that cannot be: finding mss",

@@ -67,6 +67,8 @@ pub(super) struct Nic {
     pub(super) longest: u32,
     /// Bytes of the outer header that it takes to reach the reals; 0: there are none.
     pub(super) overhead: u32,
+    /// Whether there are IPv6 VIPs.
+    pub(super) balances_v6: bool,
     /// How `lbctl` is called, but for the instance.
     pub(super) lbctl: String,
     /// The command that brings the instance up to date with the host.

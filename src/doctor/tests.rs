@@ -60,6 +60,7 @@ fn card(driver: &str) -> Nic {
         told: None,
         longest: 1500,
         overhead: 20,
+        balances_v6: false,
         lbctl: "lbctl".to_owned(),
         reapply: "lbctl apply -f FILE".to_owned(),
     }

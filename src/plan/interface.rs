@@ -17,7 +17,7 @@ use crate::config::PacketsConfig;
 use crate::config::XdpMode;
 
 /// An IPv6 path carries packets of this size (RFC 8200, section 5).
-const IPV6_MINIMUM_MTU: u32 = 1280;
+pub(crate) const IPV6_MINIMUM_MTU: u32 = 1280;
 
 /// Bytes that an outer IPv6 header adds.
 const LARGEST_OVERHEAD: u32 = 40;
@@ -251,7 +251,7 @@ fn warn_of_mtu(plan: &mut Plan, interface: &ResolvedInterface, config: &Config) 
     if fits < IPV6_MINIMUM_MTU {
         plan.warnings.push(format!(
             "interface {name}: MTU {} is too small to encapsulate packets of {IPV6_MINIMUM_MTU} bytes, \
-             which every IPv6 path must carry; raise it to {} or more",
+             which every IPv6 path must carry: longer IPv6 packets are dropped; raise it to {} or more",
             interface.mtu,
             largest + overhead
         ));

@@ -212,6 +212,30 @@ fn says_why_not() {
     }
 }
 
+/// No answer says that an IPv6 path takes less than 1280 bytes (RFC 8200, section 5).
+#[test]
+fn no_ipv6_path_is_that_small() {
+    let (host, _link) = quiet_host();
+    let vips = vip(VIP, &["10.0.0.1"]) + &vip("tcp://[fc00:1::1]:80", &["10.0.0.1"]);
+    let ask = |client: &str, server: &str, payload: &str| {
+        let arguments = ["trace", "tcp", client, server, "--payload", payload, "--json"];
+        json(&host.lbctl().ok(&arguments))["outcomes"][0]["reason"].clone()
+    };
+    let ask4 = |payload| ask("192.0.2.1:1024", "10.200.1.1:80", payload);
+    // Headers are 60 bytes of it.
+    let ask6 = |payload| ask("[2001:db8::7]:1024", "[fc00:1::1]:80", payload);
+    host.ns.shell("ip link set uplink mtu 1300");
+    host.lbctl().apply(&Host::config(&vips));
+    assert_eq!((ask6("1220"), ask6("1221")), ("ring".into(), "too_big_reply".into()));
+    host.ns.shell("ip link set uplink mtu 1299");
+    let output = host.lbctl().apply(&Host::config(&vips));
+    assert!(output.stderr.contains("longer IPv6 packets are dropped"), "{output}");
+    assert_eq!((ask6("1219"), ask6("1220")), ("ring".into(), "small_mtu".into()));
+    assert_eq!(ask4("1300"), "too_big_reply");
+    let status = host.lbctl().ok(&["status"]).stdout;
+    assert!(status.contains("its MTU is 1299"), "{status}");
+}
+
 /// What cannot be asked is refused in one line.
 #[test]
 fn wrong_questions() {

@@ -20,15 +20,24 @@ const VIPS6: [&str; 3] = ["fc00:1::1", "fc00:1::2", "2001:db8:ffff::c8"];
 /// Hosts that are no VIPs, and addresses that no packet may have.
 const OTHERS4: [&str; 2] = ["10.200.1.9", "255.255.255.255"];
 const OTHERS6: [&str; 3] = ["fc00:1::9", "::ffff:10.200.1.1", "ff02::1"];
-const CLIENTS4: [&str; 6] =
-    ["192.168.1.1", "192.168.1.2", "10.0.0.77", "203.0.113.255", "0.0.0.0", "255.1.2.255"];
-const CLIENTS6: [&str; 6] = [
+/// Some of them are no hosts, or VIPs.
+const CLIENTS4: [&str; 7] = [
+    "192.168.1.1",
+    "192.168.1.2",
+    "10.0.0.77",
+    "203.0.113.255",
+    "0.0.0.0",
+    "255.1.2.255",
+    "10.200.1.2",
+];
+const CLIENTS6: [&str; 7] = [
     "fc00:2::1",
     "fc00:2::2",
     "2001:db8:1:2:3:4:5:6",
     "::1",
     "fe80::ff:fe00:1",
     "::ffff:192.168.1.1",
+    "fc00:1::2",
 ];
 const CLIENT_PORTS: [u16; 6] = [31337, 31338, 1, 65535, 0, 443];
 const PORTS: [u16; 5] = [80, 443, 0, 8080, 65535];
@@ -203,7 +212,7 @@ impl<'a> Traffic<'a> {
 
     fn client(&mut self, v6: bool) -> IpAddr {
         // Mostly the first few.
-        let few = if one_in(self.rng, 3) { 6 } else { 2 };
+        let few = if one_in(self.rng, 3) { 7 } else { 2 };
         let address = pick(self.rng, if v6 { &CLIENTS6[..few] } else { &CLIENTS4[..few] });
         address.parse().expect("an address")
     }

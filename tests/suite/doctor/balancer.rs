@@ -82,6 +82,13 @@ fn room_for_the_outer_header() {
     host.ns.shell("ip link set uplink mtu 1519");
     v4.is_mended("mtu-no-room", PLACE, "warning", &["1519", "1500 bytes take 1520"]);
     v6.is_mended("mtu-no-room", PLACE, "warning", &["1500 bytes take 1540"]);
+    let vip6 = config_file(&Host::config(&vip("tcp://[fc00:1::1]:80", &["10.0.0.1"])));
+    let vip6 = v4.with(&["-f", path(&vip6)]);
+    host.ns.shell("ip link set uplink mtu 1300");
+    vip6.finds("mtu-no-room", PLACE, "warning", &["1300"]);
+    host.ns.shell("ip link set uplink mtu 1299");
+    v4.finds("mtu-no-room", PLACE, "warning", &["1299"]);
+    vip6.is_mended("mtu-no-room", PLACE, "error", &["1299"]);
 
     // Without reals, there is no outer header.
     let none = config_file(&Host::config(""));

@@ -151,7 +151,7 @@ pub(crate) fn echo_reply(packet: &Packet<'_>, reply: u8) -> Vec<u8> {
         ip[10..12].copy_from_slice(&sum);
         20
     };
-    // A wrong checksum stays as wrong as it is: it grows by what the type shrinks by, modulo 0xffff.
+    // The checksum grows by what the type shrinks by, modulo 0xffff.
     let check = |ip: &[u8]| u32::from(ip[icmp + 2]) << 8 | u32::from(ip[icmp + 3]);
     let shrunk = (u32::from(ip[icmp]) << 8) + 0xffff - (u32::from(reply) << 8);
     let sum = match (check(&ip) + shrunk) % 0xffff {

@@ -38,7 +38,12 @@ use parse::Upper;
 pub(crate) use emit::internet_sum;
 
 /// "Too big" answers that one second allows.
-pub(crate) const TOO_BIG_REPLIES: u32 = 1000;
+const TOO_BIG_REPLIES: u32 = 1000;
+/// Answers by source: errors, and to echo requests.
+const ERRORS_PER_SOURCE: u32 = 50;
+const ECHOES_PER_SOURCE: u32 = 500;
+/// The smallest MTU of IPv6.
+const IPV6_MTU: usize = 1280;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -71,6 +76,8 @@ pub(crate) struct Model {
     flows: HashMap<Flow, IpAddr>,
     wire: Wire,
     too_big_replies: u32,
+    /// Errors and echo replies, by source.
+    answered: HashMap<IpAddr, (u32, u32)>,
 }
 
 /// What is the same for all VIPs.
@@ -156,6 +163,7 @@ impl Model {
             flows: HashMap::new(),
             wire,
             too_big_replies: 0,
+            answered: HashMap::new(),
         }
     }
 
@@ -179,9 +187,10 @@ impl Model {
         }
     }
 
-    /// "Too big" answers given so far.
-    pub(crate) fn too_big_replies(&self) -> u32 {
-        self.too_big_replies
+    /// Whether a limit of answers may be reached: sources may share one.
+    pub(crate) fn near_a_limit(&self) -> bool {
+        let (errors, echoes) = self.answered.values().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        errors >= ERRORS_PER_SOURCE || echoes >= ECHOES_PER_SOURCE
     }
 
     fn judge_packet(&mut self, packet: &Packet<'_>) -> End {
@@ -245,10 +254,10 @@ impl Model {
     fn judge_icmp<'a>(&mut self, packet: &Packet<'a>, body: &'a [u8]) -> End {
         let header =
             body.first_chunk::<ICMP_HEADER>().filter(|_| packet.fragment != Fragment::Later);
-        let (request, reply, errors) = if packet.is_v6() {
-            (128, 129, [1, 2, 3, 4].as_slice())
+        let (icmp, request, reply, errors) = if packet.is_v6() {
+            (ICMP6, 128, 129, [1, 2, 3, 4].as_slice())
         } else {
-            (8, 0, [3, 11, 12].as_slice())
+            (ICMP, 8, 0, [3, 11, 12].as_slice())
         };
         match header {
             Some([kind, ..]) if errors.contains(kind) => {
@@ -262,6 +271,15 @@ impl Model {
                 if packet.has_extensions && !packet.atomic {
                     return Err("extension_headers");
                 }
+                self.answerable(packet)?;
+                if !packet.has_right_sum(icmp) {
+                    return Err("bad_checksum");
+                }
+                let (_, echoes) = self.answers_to(packet);
+                if *echoes == ECHOES_PER_SOURCE {
+                    return Err("source_limited");
+                }
+                *echoes += 1;
                 Ok(("echo_reply", Ipv4Addr::UNSPECIFIED.into(), emit::echo_reply(packet, reply)))
             }
         }
@@ -372,10 +390,44 @@ impl Model {
         Ok(("ring", real))
     }
 
+    /// Whether its source is one host that may be answered, as far as the IP header is right.
+    fn answerable(&self, packet: &Packet<'_>) -> Result<(), &'static str> {
+        if !packet.is_v6() && internet_sum(&[&packet.ip[..20]]) != 0xffff {
+            return Err("bad_checksum");
+        }
+        let one_host = match packet.source {
+            IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
+            IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
+        };
+        if one_host && !self.addresses.contains(&packet.source) {
+            Ok(())
+        } else {
+            Err("unanswerable")
+        }
+    }
+
+    /// Errors and echo replies that its source had.
+    fn answers_to(&mut self, packet: &Packet<'_>) -> &mut (u32, u32) {
+        let source = match packet.source {
+            IpAddr::V4(_) => packet.source,
+            IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
+        };
+        self.answered.entry(source).or_default()
+    }
+
     fn too_long(&mut self, packet: &Packet<'_>, talk: &Talk<'_>) -> End {
         if !self.wire.tell_sender || matches!(talk.kind, Kind::IcmpError) {
             return Err("too_big");
         }
+        if packet.is_v6() && self.wire.longest < IPV6_MTU {
+            return Err("small_mtu");
+        }
+        self.answerable(packet)?;
+        let (errors, _) = self.answers_to(packet);
+        if *errors == ERRORS_PER_SOURCE {
+            return Err("source_limited");
+        }
+        *errors += 1;
         if self.too_big_replies == TOO_BIG_REPLIES {
             return Err("too_big_limited");
         }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 
+use super::emit::internet_sum;
+
 /// IPv6 extension headers that are walked.
 const MOST_EXTENSIONS: usize = 6;
 
@@ -142,6 +144,21 @@ impl<'a> Packet<'a> {
 
     pub(crate) fn is_v6(&self) -> bool {
         self.destination.is_ipv6()
+    }
+
+    /// Whether the checksum of what it carries is right, of a protocol that has one.
+    pub(crate) fn has_right_sum(&self, protocol: u8) -> bool {
+        let Upper::Protocol { body, .. } = self.upper else { return false };
+        let pseudo = match (self.source, self.destination) {
+            (IpAddr::V4(_), IpAddr::V4(_)) if protocol == 1 => Vec::new(),
+            (IpAddr::V4(a), IpAddr::V4(b)) => [a.octets(), b.octets()].concat(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => [a.octets(), b.octets()].concat(),
+            _ => return false,
+        };
+        // Without a pseudo-header its length and protocol do not count either.
+        let length = u32::try_from(body.len()).unwrap_or_default() + u32::from(protocol);
+        let rest = if pseudo.is_empty() { [0; 4] } else { length.to_be_bytes() };
+        internet_sum(&[&pseudo, &rest, body]) == 0xffff
     }
 
     /// Why it cannot be balanced, whatever real would serve it.

@@ -74,15 +74,42 @@ fn v6() -> Frame {
 }
 
 fn too_big() -> Vec<Case> {
-    vec![
-        case("the thousandth answer").send(v4().filled_to(1515)).times(1000).told(1500),
-        case("one more within the second").send(v4().filled_to(1515)).dropped("too_big_limited"),
+    // Sources that no two share a limit of.
+    let hosts = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 33, 14, 15, 16, 17, 18, 19, 20];
+    let from = |host: u8| {
+        let source = format!("203.0.113.{host}");
+        eth().ip4(&source, "10.200.1.1").tcp(PORT, 80).filled_to(1515)
+    };
+    let fifty = hosts.map(|host| case("fifty to one source").send(from(host)).times(50).told(1500));
+    let mut cases = fifty.to_vec();
+    cases.extend([
+        case("one more to it").send(from(1)).dropped("source_limited"),
+        case("the thousand of all is over").send(v4().filled_to(1515)).dropped("too_big_limited"),
         case("IPv6 has the same limit").send(v6().filled_to(1515)).dropped("too_big_limited"),
         case("what is not too long has none, and is a new flow")
             .send(v4())
             .sent("ring", C4_TO_4, "10.0.0.1"),
-        case("nor have echo requests").send(eth().ip4(C4, "10.200.1.1").ping(1, 1)).answered(),
-    ]
+        case("echo requests have another").send(eth().ip4(C4, "10.200.1.1").ping(1, 1)).answered(),
+        case("also of who had his share")
+            .send(eth().ip4("203.0.113.1", "10.200.1.1").ping(1, 1))
+            .answered(),
+        case("five hundred echo requests")
+            .send(eth().ip4(C4, "10.200.1.1").ping(1, 2))
+            .times(499)
+            .answered(),
+        case("one more").send(eth().ip4(C4, "10.200.1.1").ping(1, 3)).dropped("source_limited"),
+        case("of a host in a /64")
+            .send(eth().ip6("2001:db8:0:7::1", "fc00:1::1").ping(1, 1))
+            .times(500)
+            .answered(),
+        case("of another in it")
+            .send(eth().ip6("2001:db8:0:7:ffff::2", "fc00:1::1").ping(1, 1))
+            .dropped("source_limited"),
+        case("of the /64 beside")
+            .send(eth().ip6("2001:db8:0:8::1", "fc00:1::1").ping(1, 1))
+            .answered(),
+    ]);
+    cases
 }
 
 fn flood() -> Vec<Case> {

@@ -6,6 +6,7 @@
 //! `[fc00:2::1]:31337` → port 80 to the third. Outer sources are the client's last bytes, mixed with its
 //! port: 172.16.104.123 and `100::bac1:101` of the one, `100::7a69:1` of the other.
 
+mod answers;
 mod encap;
 mod extensions;
 mod families;
@@ -51,6 +52,7 @@ pub(crate) fn files() -> Vec<File> {
         quic::files(),
         encap::files(),
         limits::files(),
+        answers::files(),
         unserved::files(),
     ]
     .into_iter()
