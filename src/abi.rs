@@ -89,7 +89,7 @@ pod! {
     flow6_entry, 32;
     flow_key, 24;
     interface, 32;
-    knobs, 128;
+    knobs, 152;
     real, 32;
     trace, 60;
     vip, 12;

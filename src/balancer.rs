@@ -44,6 +44,7 @@ use crate::plan::ResolvedInterface;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
 use crate::table::Table;
+use crate::tables::Secret;
 use crate::tables::Tables;
 
 use interfaces::last_known;
@@ -478,7 +479,7 @@ fn write(
     }
     let running = &steps.running_tables;
     let tables = steps.tables.as_ref().unwrap_or(running);
-    dataplane.prepare_tables(running, tables, &steps.knobs.table_secret, &steps.nodes)?;
+    dataplane.prepare_tables(running, tables, &Secret::from(&steps.knobs), &steps.nodes)?;
     if let Some((slot, loaded)) = loaded {
         chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
     }

@@ -21,6 +21,7 @@ use crate::memory::MapShape;
 use crate::object;
 use crate::plan::ResolvedInterface;
 use crate::sys;
+use crate::tables::Secret;
 
 /// Facts of the host that a plan depends on.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +36,7 @@ pub(crate) struct Host {
     pub(crate) maps: Vec<MapShape>,
     pub(crate) memory: Available,
     /// Random, for an instance without a secret so far.
-    pub(crate) secret: [u64; 3],
+    pub(crate) secret: Secret,
     /// The same, for the limits of answers.
     pub(crate) answer_secret: [u64; 2],
 }
@@ -50,7 +51,7 @@ impl Host {
             nodes: files.nodes(),
             maps: object::balancer_maps()?,
             memory: Available::read(&files),
-            secret: sys::random()?,
+            secret: Secret::new()?,
             answer_secret: sys::random()?,
         })
     }

@@ -54,12 +54,12 @@ use crate::reason::Reason;
 use crate::reason::Verdict;
 use crate::reason::reasons;
 use crate::stats::sum_states;
-use crate::sys;
 use crate::sys::test_run::LOOPBACK;
 use crate::sys::test_run::SHORTEST_FRAME;
 use crate::sys::test_run::check_frame;
 use crate::sys::test_run::test_run;
 use crate::table::Table;
+use crate::tables::Secret;
 use crate::tables::Tables;
 
 /// The MTU of the loopback, which the frames come in by.
@@ -322,7 +322,8 @@ impl Sandbox {
         let size = table.kind.size(table.entries.div_ceil(cpus.max(1)));
         let own = (0..cpus).map(|cpu| (cpu, size)).collect();
         let tables = Tables { kind: table.kind, bank: 0, own };
-        let knobs = knobs(config, &tables, sys::random()?, ANSWER_SECRET);
+        let secret = Secret::new()?;
+        let knobs = knobs(config, &tables, secret, ANSWER_SECRET);
         let loaded = object::load_balancer(None, consts::SLOT_BALANCER, &knobs)?;
         let sandbox = Self {
             program: loaded.program,
@@ -333,7 +334,7 @@ impl Sandbox {
         sandbox.dataplane.prepare_tables(
             &Tables::default(),
             &tables,
-            &knobs.table_secret,
+            &secret,
             &Files::host().nodes(),
         )?;
         sandbox.program(config)?;

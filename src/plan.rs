@@ -32,6 +32,7 @@ use crate::memory::MemoryPlan;
 use crate::memory::plan_memory;
 use crate::outweighed;
 use crate::table::Table;
+use crate::tables::Secret;
 use crate::tables::Tables;
 pub(crate) use interface::IPV6_MINIMUM_MTU;
 pub use interface::InterfaceAction;
@@ -223,7 +224,7 @@ impl fmt::Display for Plan {
 pub(crate) fn knobs(
     config: &Config,
     tables: &Tables,
-    table_secret: [u64; 3],
+    secret: Secret,
     answer_secret: [u64; 2],
 ) -> abi::knobs {
     let table = &config.connection_table;
@@ -233,8 +234,9 @@ pub(crate) fn knobs(
     abi::knobs {
         build: consts::OBJECT_HASH,
         udp_timeout: u64::from(table.udp_timeout_seconds) * 1_000_000_000,
+        table_factors: secret.factors,
+        table_keys: secret.keys,
         // Odd, so that multiplying by them loses nothing.
-        table_secret: table_secret.map(|word| word | 1),
         answer_secret: answer_secret.map(|word| word | 1),
         table_kind: tables.kind.raw(),
         table_bank: tables.bank,
@@ -333,7 +335,7 @@ fn plan_program(
     tables: &Tables,
     host: &Host,
 ) {
-    let secret = snapshot.knobs.map_or(host.secret, |running| running.table_secret);
+    let secret = snapshot.knobs.map_or(host.secret, |running| Secret::from(&running));
     let answer_secret = snapshot.knobs.map_or(host.answer_secret, |running| running.answer_secret);
     let wanted = knobs(config, tables, secret, answer_secret);
     plan.program = match &snapshot.knobs {

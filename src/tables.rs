@@ -3,6 +3,7 @@
 //! `include/l4lb/flow_sets.h` says how a table of sets is used; the same place for a flow is found here,
 //! so that flows can move to tables of another size or kind.
 
+mod place;
 mod set;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ use crate::maps::MapError;
 use crate::maps::create_inner;
 use crate::sys;
 use crate::sys::ArrayMemory;
+
+pub(crate) use place::Secret;
+use place::set_of;
 
 type Result<T> = std::result::Result<T, MapError>;
 
@@ -297,7 +301,7 @@ impl SetTable {
     pub(crate) fn find(
         &self,
         key: &abi::flow_key,
-        secret: &[u64; 3],
+        secret: &Secret,
     ) -> crate::error::Result<Option<Flow>> {
         let wanted = Flow { key: *key, real: 0, generation: 0, last_seen: 0 };
         let words = entry_words(&wanted, self.family);
@@ -317,7 +321,7 @@ impl SetTable {
     }
 
     /// Puts a flow in, unless it is there or its set is full. Only while no packet uses the table.
-    pub(crate) fn add(&self, flow: &Flow, secret: &[u64; 3]) {
+    pub(crate) fn add(&self, flow: &Flow, secret: &Secret) {
         let words = entry_words(flow, self.family);
         let set = set_of(&words, flow.key.vip, self.family, self.sets, secret);
         // All but the last word, which also holds what changes, is the key.
@@ -383,20 +387,4 @@ fn entry_words(flow: &Flow, family: Family) -> [u64; 4] {
         Family::V4 => [ports | d, rest, 0, 0],
         Family::V6 => [b << 32 | a, d << 32 | c, ports, rest],
     }
-}
-
-/// `set_of` in `flow_sets.h`.
-fn set_of(words: &[u64; 4], vip: u32, family: Family, sets: u32, secret: &[u64; 3]) -> u32 {
-    let ports = match family {
-        Family::V4 => words[0],
-        Family::V6 => words[2],
-    };
-    let mut hash = ports.wrapping_mul(secret[0]).wrapping_add(vip.into());
-    if family == Family::V6 {
-        hash = hash.wrapping_add(words[0].wrapping_mul(secret[1]));
-        hash = hash.wrapping_add(words[1].wrapping_mul(secret[2]));
-    }
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(secret[1]);
-    abi::high_half((hash >> 32) * u64::from(sets))
 }

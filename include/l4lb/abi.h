@@ -118,8 +118,9 @@ struct vip_bucket {
 
 #define LB_VIP_BUCKET_BITS 12
 #define LB_VIP_BUCKETS	   (1 << LB_VIP_BUCKET_BITS)
-#define LB_VIP_HASH_HIGH   0xc2b2ae3d27d4eb4fULL
-#define LB_VIP_HASH_SUM	   0x9e3779b97f4a7c15ULL
+#define LB_VIP_HASH_HIGH   0x85a65b28b0545c15ULL
+#define LB_VIP_HASH_ADDR   0xa3a7051f5460b225ULL
+#define LB_VIP_HASH_LAST   0xd28641a8ed31339dULL
 
 /*
  * Value of a ring map. Slot s of the ring is the real id (s % 4) of value (s / 4); behind the ring
@@ -351,8 +352,9 @@ struct control {
 struct knobs {
 	__u64 build; /* which object and knobs this is: another value means "replace the program" */
 	__u64 udp_timeout;	/* ns */
-	__u64 table_secret[3];	/* what the place of a flow in its table depends on */
-	__u64 answer_secret[2]; /* and the bucket of a source; the second is odd */
+	__u64 table_factors[3]; /* odd; with table_keys the secret that a flow's set depends on */
+	__u32 table_keys[6];
+	__u64 answer_secret[2]; /* what the bucket of a source depends on; the second is odd */
 	__u32 table_kind;
 	__u32 table_bank;
 	__u32 sets;	     /* of kind SETS: in each CPU's table of either family */
@@ -481,7 +483,7 @@ _Static_assert(sizeof(struct interface) == 32, "abi");
 _Static_assert(sizeof(struct vip_count) == 32, "abi");
 _Static_assert(sizeof(struct vip_real) == 16, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");
-_Static_assert(sizeof(struct knobs) == 128, "abi");
+_Static_assert(sizeof(struct knobs) == 152, "abi");
 _Static_assert(sizeof(struct flow4_set) == 64, "abi");
 _Static_assert(sizeof(struct flow6_set) == 128, "abi");
 _Static_assert(sizeof(struct decap_owner) == 20, "abi");

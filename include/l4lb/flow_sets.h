@@ -47,20 +47,60 @@ static __always_inline void flow_words_of(const struct flow_key *key, int v6,
 	words->vip = key->vip;
 }
 
+/* A pair of words, each with a key added modulo 2^32, multiplied to 64 bits. */
+static __always_inline __u64 keyed_product(__u32 a, __u32 key_a, __u32 b, __u32 key_b)
+{
+	return (__u64)(__u32)(a + key_a) * (__u32)(b + key_b);
+}
+
 /*
- * Which of `sets` a flow belongs to. Multiplied by odd numbers that nobody knows, so that nobody
- * can aim at a set; the second multiplication spreads what the first has left of patterns.
+ * Which of `sets` a flow belongs to. src/tables/place.rs has the same.
+ *
+ * Clients choose their addresses and ports, and a set has room for four flows: whoever knew flows
+ * that share a set could push one out with a handful of packets, and numbered clients that happen
+ * to share one push each other out. So the place depends on a secret, in two layers:
+ *
+ * 1. The sum of keyed products is NH, of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC:
+ *    Fast and Secure Message Authentication, 1999; RFC 4418, 5.2.2). Every word of the flow is in
+ *    a pair. For any two flows and any difference of 64 bits, at most 2^-32 of all keys give that
+ *    difference: there are no two flows that share a set under every key, or under many.
+ *    (IPv4 has three words. The VIP's serial, which no client chooses, is multiplied by an odd
+ *    number, so that two flows of one client that differ in it alone never meet.)
+ * 2. NH is linear in each half of a pair, and numbered clients would lie in a row. The row is
+ *    broken by shifts and multiplications by odd numbers that are secret as well. Each step can be
+ *    undone: nothing that layer 1 told apart meets again before the last, which takes the high
+ *    bits of a product by a random odd number (Dietzfelbinger et al.: A Reliable Randomized
+ *    Algorithm for the Closest-Pair Problem, 1997): two numbers share a set with a probability of
+ *    at most about 2 / sets.
+ *
+ * So nobody can compute flows that aim at another: what collides is a matter of the secret, which
+ * is drawn anew for each instance that is set up, and known to who may read the instance's maps.
+ * Whoever could watch when a flow of theirs is forgotten, which takes a change of the VIP's reals
+ * between two packets of it, would have to try about as many flows as there are sets for each that
+ * shares a set with a given one; they would know it until `lbctl down`.
+ *
+ * The kernel's LRU hash mixes jhash with a random number of each map (kernel/bpf/hashtab.c), and
+ * its buckets are lists: it needs nothing of this.
  */
 static __always_inline __u32 set_of(const struct flow_words *words, int v6, __u32 sets)
 {
-	__u64 hash = words->ports * knobs.table_secret[0] + words->vip;
+	__u32 src = words->ports, ports = words->ports >> 32;
+	__u64 hash;
 
 	if (v6) {
-		hash += words->src_high * knobs.table_secret[1];
-		hash += words->src_low * knobs.table_secret[2];
+		hash = keyed_product(words->src_high, knobs.table_keys[0], words->src_high >> 32,
+				     knobs.table_keys[1]);
+		hash += keyed_product(words->src_low, knobs.table_keys[2], words->src_low >> 32,
+				      knobs.table_keys[3]);
+		hash += keyed_product(ports, knobs.table_keys[4], words->vip, knobs.table_keys[5]);
+	} else {
+		hash = keyed_product(src, knobs.table_keys[0], ports, knobs.table_keys[1]);
+		hash += words->vip * knobs.table_factors[0];
 	}
 	hash ^= hash >> 32;
-	hash *= knobs.table_secret[1];
+	hash *= knobs.table_factors[1];
+	hash ^= hash >> 32;
+	hash *= knobs.table_factors[2];
 	return (hash >> 32) * sets >> 32;
 }
 

@@ -23,13 +23,25 @@ static __always_inline __u64 addr_low(const struct lb_addr *addr)
 	return (__u64)addr->word[3] << 32 | addr->word[2];
 }
 
-/* The bucket of a key. src/vip_index.rs has the same: nobody has to guess VIPs, so no secret. */
+/*
+ * The bucket of a key; src/vip_index.rs has the same. VIPs are the operator's own, so it needs no
+ * secret. But they are numbered: by host, by network, by port. Between the words, the high half is
+ * brought down to the low one, or what one word adds another one takes away again: the last byte of
+ * a /64 and that of a host lie at the same place of their words. IPv4 has no high word: one
+ * multiplication less.
+ */
 static __always_inline __u32 vip_bucket(const struct lb_addr *addr, __be16 port, __u8 proto)
 {
-	__u64 sum = addr_low(addr) + addr_high(addr) * LB_VIP_HASH_HIGH;
+	__u64 hash = addr_high(addr) * LB_VIP_HASH_HIGH;
 
-	sum = (sum ^ ((__u32)proto << 16 | port)) * LB_VIP_HASH_SUM;
-	return sum >> (64 - LB_VIP_BUCKET_BITS);
+	hash ^= hash >> 32;
+	hash += addr_low(addr);
+	hash ^= hash >> 32;
+	hash *= LB_VIP_HASH_ADDR;
+	hash ^= hash >> 32;
+	hash ^= (__u32)proto << 16 | port;
+	hash *= LB_VIP_HASH_LAST;
+	return hash >> (64 - LB_VIP_BUCKET_BITS);
 }
 
 /* Compares as few words as there are. */

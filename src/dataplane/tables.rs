@@ -25,6 +25,7 @@ use crate::tables;
 use crate::tables::Family;
 use crate::tables::Flow;
 use crate::tables::LruTable;
+use crate::tables::Secret;
 use crate::tables::SetTable;
 use crate::tables::Tables;
 
@@ -95,7 +96,7 @@ impl Dataplane {
         &self,
         running: &Tables,
         new: &Tables,
-        secret: &[u64; 3],
+        secret: &Secret,
         nodes: &BTreeMap<u32, u32>,
     ) -> Result<()> {
         let prepared = self.fill_tables(running, new, secret, nodes);
@@ -109,7 +110,7 @@ impl Dataplane {
         &self,
         running: &Tables,
         new: &Tables,
-        secret: &[u64; 3],
+        secret: &Secret,
         nodes: &BTreeMap<u32, u32>,
     ) -> Result<()> {
         // Of a CPU that is offline, no node is known; the first that is there always exists.

@@ -20,6 +20,7 @@ use crate::maps::Map;
 use crate::sys;
 use crate::tables;
 use crate::tables::Family;
+use crate::tables::Secret;
 use crate::tables::SetTable;
 
 /// A flow, by what its packets to the VIP have in their headers.
@@ -64,7 +65,7 @@ impl Balancer {
         });
 
         let family = if client.is_ipv4() { Family::V4 } else { Family::V6 };
-        let secret = running_knobs(self.instance())?.unwrap_or_default().table_secret;
+        let secret = Secret::from(&running_knobs(self.instance())?.unwrap_or_default());
         let mut entries = Vec::new();
         for source in Source::all(&self.dataplane, &self.tables()?)? {
             if source.family.is_some_and(|other| other != family) {

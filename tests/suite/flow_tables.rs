@@ -1,8 +1,20 @@
 //! Flows and the tables that remember them: other kinds and sizes, floods, CPUs without a table.
 
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use l4lb::Balancer;
+use l4lb::Instance;
+use l4lb::Protocol;
+use l4lb::Vip;
+use l4lb::flows::FiveTuple;
+use l4lb::flows::FlowFilter;
+use l4lb::flows::GroupBy;
+
+use crate::common::Host;
 use crate::common::Rig;
 use crate::common::config;
 use crate::common::goes_on;
@@ -11,6 +23,8 @@ use crate::common::json;
 use crate::common::server;
 use crate::common::vip;
 use crate::common::wait_until;
+use crate::flows::inject::Injector;
+use crate::flows::inject::frame;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const UDP_VIP: &str = "udp://10.200.1.1:53";
@@ -127,4 +141,53 @@ fn a_cpu_without_a_table_shares_one() {
         event(&rig, "shared_table") >= 5 && event(&rig, "hit") >= 4
     };
     assert!(wait_until(SOON, shared), "{}", rig.lbctl().ok(&["stats"]));
+}
+
+/// Clients that are numbered by node and by pod, all from one port: the program remembers them, in sets where
+/// this library finds them.
+#[test]
+fn numbered_clients_are_remembered() {
+    const V4: &str = "udp://10.200.1.1:4500";
+    const V6: &str = "udp://[fc00:1::1]:4500";
+    let host = Host::new();
+    let vips = [V4, V6].map(|uri| vip(uri, &["10.0.0.1"])).concat();
+    let keys = "cpus = [0]\nnew_connections_per_second = 1000000\n";
+    let config = Host::config(&format!("{keys}{vips}"));
+    host.lbctl().apply(&config.replace("entries = 20000", "entries = 200000"));
+    let clients = || (0..50_u16).flat_map(|node| (1..=100).map(move |pod| (node, pod)));
+    let address = |v6: bool, (node, pod): (u16, u16)| -> IpAddr {
+        if v6 {
+            Ipv6Addr::new(0xfd00, 0x10, 0x244, node, 0, 0, 0, pod).into()
+        } else {
+            let [node, pod] = [node, pod].map(|part| part.to_le_bytes()[0]);
+            [10, 244, node, pod].into()
+        }
+    };
+    let vips = [V4, V6].map(|uri| uri.parse::<Vip>().expect("a VIP"));
+    Injector::new(&host).on(0, |send| {
+        for of in &vips {
+            for client in clients() {
+                let client = SocketAddr::new(address(of.address.is_ipv6(), client), 4500);
+                send(&frame(of, client, of.port)).expect("sent");
+            }
+        }
+    });
+    let instance = Instance::new(host.bpffs.path(), "default").expect("an instance");
+    let balancer = Balancer::open(&instance).expect("it runs");
+    let counts = balancer.count_flows(&FlowFilter::default(), GroupBy::Vip).expect("counted");
+    for group in &counts.groups {
+        // 5000 flows in 50,000 sets of four.
+        assert!(group.entries >= 4995, "{counts:?}");
+    }
+    assert_eq!(counts.groups.len(), 2, "{counts:?}");
+    for of in &vips {
+        let find = |client| {
+            let client = SocketAddr::new(address(of.address.is_ipv6(), client), 4500);
+            let destination = SocketAddr::new(of.address, of.port);
+            let tuple = FiveTuple { protocol: Protocol::Udp, client, destination };
+            balancer.find_flow(&tuple).expect("looked for").entries.len()
+        };
+        let found: usize = clients().step_by(25).map(find).sum();
+        assert!(found >= 199, "{found} of 200 flows of {of} lie where they are looked for");
+    }
 }
