@@ -32,6 +32,7 @@ use crate::memory::MemoryPlan;
 use crate::memory::plan_memory;
 use crate::outweighed;
 use crate::table::Table;
+use crate::tables;
 use crate::tables::Secret;
 use crate::tables::Tables;
 pub(crate) use interface::IPV6_MINIMUM_MTU;
@@ -229,11 +230,13 @@ pub(crate) fn knobs(
 ) -> abi::knobs {
     let table = &config.connection_table;
     let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
+    let (udp_timeout, udp_timeout_units) = tables::udp_timeout(table.udp_timeout_seconds);
     // Only the last word of an IPv6 source varies.
     let tail = u32::MAX.checked_shr(u32::from(v6.prefix_len()).saturating_sub(96)).unwrap_or(0);
     abi::knobs {
         build: consts::OBJECT_HASH,
-        udp_timeout: u64::from(table.udp_timeout_seconds) * 1_000_000_000,
+        udp_timeout,
+        udp_timeout_units,
         table_factors: secret.factors,
         table_keys: secret.keys,
         // Odd, so that multiplying by them loses nothing.
@@ -252,7 +255,6 @@ pub(crate) fn knobs(
         source4_prefix: config.packets.encap_source_v4.map_or(0, |net| net.0.prefix_len().into()),
         source6_prefix: config.packets.encap_source_v6.map_or(0, |net| net.0.prefix_len().into()),
         outer_df: config.packets.outer_df.into(),
-        pad: 0,
     }
 }
 

@@ -36,7 +36,20 @@ const ATTEMPTS: u32 = 8 * consts::SET_WAYS;
 pub(crate) const SETS_OF_PART: u32 = 1 << 16;
 
 /// Units of an entry's time that are taken for a time to come, rather than for one 19 hours ago.
-pub(crate) const FUTURE: u16 = 64;
+#[expect(clippy::cast_possible_truncation, reason = "64")]
+pub(crate) const FUTURE: u16 = consts::SEEN_FUTURE as u16;
+
+/// How late the coarse clock may be: two ticks of the slowest kernel, as it moves on after the tick is counted. Then
+/// a packet's time is before it came, and the flow looks idle for longer than it is.
+const CLOCK_LATE: u64 = 20_000_000;
+
+/// When UDP flows expire, so that none does before its time: above how many nanoseconds between two packets; and of
+/// tables of sets, above how many units between what the two times are rounded down to.
+pub(crate) fn udp_timeout(seconds: u32) -> (u64, u32) {
+    let nanoseconds = u64::from(seconds) * 1_000_000_000 + CLOCK_LATE;
+    let units = nanoseconds.div_ceil(1 << consts::SEEN_SHIFT);
+    (nanoseconds, u32::try_from(units).unwrap_or(u32::MAX))
+}
 
 /// Flags of a table of sets, as maps.h has them.
 const SET_FLAGS: u32 =
@@ -132,6 +145,8 @@ pub(crate) struct Flow {
     pub(crate) generation: u32,
     /// `CLOCK_MONOTONIC`, ns. Of a table of sets, in its units before the reading.
     pub(crate) last_seen: u64,
+    /// Of a table of sets: how many units ago that is.
+    pub(crate) units: Option<u16>,
 }
 
 impl Flow {
@@ -161,7 +176,7 @@ pub(crate) fn lru_flows(table: &LruTable) -> Result<Vec<Flow>> {
 impl From<(abi::flow_key, abi::flow)> for Flow {
     fn from((key, flow): (abi::flow_key, abi::flow)) -> Self {
         let abi::flow { real, generation, last_seen } = flow;
-        Self { key, real, generation, last_seen }
+        Self { key, real, generation, last_seen, units: None }
     }
 }
 
@@ -277,6 +292,7 @@ impl SetTable {
             real: abi::high_half(rest) & 0xffff,
             generation: abi::low_half(rest) & consts::MAX_GENERATION,
             last_seen: now.saturating_sub(age),
+            units: Some(units),
         })
     }
 
@@ -303,7 +319,7 @@ impl SetTable {
         key: &abi::flow_key,
         secret: &Secret,
     ) -> crate::error::Result<Option<Flow>> {
-        let wanted = Flow { key: *key, real: 0, generation: 0, last_seen: 0 };
+        let wanted = Flow { key: *key, real: 0, generation: 0, last_seen: 0, units: None };
         let words = entry_words(&wanted, self.family);
         let set = set_of(&words, key.vip, self.family, self.sets, secret);
         let same = |flow: &Flow| abi::bytes_of(&flow.key) == abi::bytes_of(key);
@@ -343,13 +359,8 @@ impl SetTable {
     }
 
     /// Forgets flows, and tells how many. Packets may use the table meanwhile, if this runs on its CPU: no
-    /// other flow is touched. Whoever gets a packet at the same time may stay, or come back. `is_udp` is
-    /// asked for the serial of a VIP.
-    pub(crate) fn forget(
-        &self,
-        unwanted: &dyn Fn(&Flow) -> bool,
-        is_udp: &dyn Fn(u32) -> bool,
-    ) -> crate::error::Result<u64> {
+    /// other flow is touched. Whoever gets a packet at the same time may stay, or come back.
+    pub(crate) fn forget(&self, unwanted: &dyn Fn(&Flow) -> bool) -> crate::error::Result<u64> {
         let mut forgotten = 0;
         for at in 0..self.sets {
             let set = self.set(at);
@@ -360,9 +371,8 @@ impl SetTable {
                 let flows = entries.iter().map(|words| self.flow(words, now));
                 let found =
                     (0..).zip(flows).find_map(|(way, flow)| Some((way, flow.filter(unwanted)?)));
-                let Some((way, flow)) = found else { break };
-                let (now, udp) = (now_units(now), is_udp(flow.key.vip));
-                let taken = set::take_out(set, self.family, way, &entries[way], now, udp);
+                let Some((way, _)) = found else { break };
+                let taken = set::take_out(set, self.family, way, &entries[way], now_units(now));
                 forgotten += u64::from(taken);
             }
         }

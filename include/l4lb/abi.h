@@ -198,7 +198,9 @@ struct flow6_set {
 };
 
 /* A unit of about a second. After 65536 of them, 19 hours, it starts over. */
-#define LB_SEEN_SHIFT		   30
+#define LB_SEEN_SHIFT 30
+/* Units that are taken for a time to come rather than for one 19 hours ago. */
+#define LB_SEEN_FUTURE		   64
 #define LB_MAX_UDP_TIMEOUT_SECONDS 28800
 
 /*
@@ -351,7 +353,7 @@ struct control {
 /* Fixed when the program is loaded; see config.h. */
 struct knobs {
 	__u64 build; /* which object and knobs this is: another value means "replace the program" */
-	__u64 udp_timeout;	/* ns */
+	__u64 udp_timeout;	/* ns, with what the coarse clock may be late */
 	__u64 table_factors[3]; /* odd; with table_keys the secret that a flow's set depends on */
 	__u32 table_keys[6];
 	__u64 answer_secret[2]; /* what the bucket of a source depends on; the second is odd */
@@ -368,8 +370,8 @@ struct knobs {
 	__be32 source6_spread; /* of the last word */
 	__u32 source4_prefix;  /* lengths, for user space; 0: not configured, the default */
 	__u32 source6_prefix;
-	__u32 outer_df; /* 1: outer IPv4 headers say "do not fragment" */
-	__u32 pad;
+	__u32 outer_df;		 /* 1: outer IPv4 headers say "do not fragment" */
+	__u32 udp_timeout_units; /* of 1 << LB_SEEN_SHIFT ns, which the timeout never exceeds */
 };
 
 /* Decapsulation, for user space: X(name, help). */

@@ -208,8 +208,10 @@ static __always_inline int sets_recall(const struct pkt *p, void *set,
 	flow->expired = 0;
 	/* What was read last is good enough for telling how long a TCP flow was idle. */
 	now = (p->proto == IPPROTO_UDP ? coarse_now(cpu) : cpu->now) >> LB_SEEN_SHIFT;
+	/* So many units apart are at least one less: each of the two times is rounded down. */
 	if (p->proto == IPPROTO_UDP)
-		flow->expired = (__u16)(now - entry->seen) > knobs.udp_timeout >> LB_SEEN_SHIFT;
+		flow->expired = (__u16)(now - entry->seen + LB_SEEN_FUTURE) >
+				knobs.udp_timeout_units + LB_SEEN_FUTURE;
 	if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR) && !tracing)
 		sets_touch(set, way, p->v6, words, flow, now);
 	return 1;

@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use libbpf_rs::MapCore;
-use rustc_hash::FxHashSet;
 
 use super::Dataplane;
 use crate::abi::consts;
-use crate::addr::Protocol;
 use crate::balancer::possible_cpus;
 use crate::config::TableKind;
 use crate::error::Error;
@@ -238,7 +236,6 @@ impl Dataplane {
 
     /// Forgets flows, in every table that there is. Packets may use them meanwhile.
     pub(super) fn forget_flows(&self, unwanted: &(dyn Fn(&Flow) -> bool + Sync)) -> Result<()> {
-        let udp = self.udp_serials()?;
         for place in 0..=consts::SHARED_TABLE {
             if let Some(table) = self.connections.at(place)? {
                 forget_in_lru(&Map::new(table)?, unwanted)?;
@@ -249,7 +246,7 @@ impl Dataplane {
             for family in Family::BOTH {
                 if let Some(table) = self.flows_of(family).at(place)? {
                     let table = SetTable::new(table, family)?;
-                    let forget = || table.forget(unwanted, &|serial| udp.contains(&serial));
+                    let forget = || table.forget(unwanted);
                     // Where this process may not run there: a real's id cannot wait, and it takes bad luck of
                     // some nanoseconds for another flow to be forgotten as well.
                     parallel::on_cpu(place % consts::MAX_CPUS, forget)
@@ -266,8 +263,6 @@ impl Dataplane {
         tables: &Tables,
         unwanted: &(dyn Fn(&Flow) -> bool + Sync),
     ) -> Result<u64> {
-        let udp = self.udp_serials()?;
-        let is_udp = |serial| udp.contains(&serial);
         let online = Files::host().online_cpus()?;
         let mut forgotten = 0;
         for cpu in tables.own.keys() {
@@ -277,7 +272,7 @@ impl Dataplane {
                     for family in Family::BOTH {
                         let Some(table) = self.flows_of(family).at(place)? else { continue };
                         let table = SetTable::new(table, family)?;
-                        let forget = || table.forget(unwanted, &is_udp);
+                        let forget = || table.forget(unwanted);
                         forgotten += if online.contains(cpu) {
                             parallel::on_cpu(*cpu, forget)
                                 .map_err(|source| Error::NotOnCpu { cpu: *cpu, source })??
@@ -298,13 +293,6 @@ impl Dataplane {
             forgotten += forget_in_lru(&Map::new(shared)?, unwanted)?;
         }
         Ok(forgotten)
-    }
-
-    /// Serials of the UDP VIPs.
-    fn udp_serials(&self) -> Result<FxHashSet<u32>> {
-        let vips = self.vips.entries()?.into_iter();
-        let udp = vips.filter(|(key, _)| key.proto == Protocol::Udp.number());
-        Ok(udp.map(|(_, vip)| vip.serial).collect())
     }
 }
 

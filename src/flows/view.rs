@@ -39,6 +39,7 @@ pub(super) struct View {
     /// By id.
     reals: Vec<Option<RunningReal>>,
     udp_timeout: Duration,
+    udp_timeout_units: u32,
 }
 
 impl View {
@@ -63,7 +64,8 @@ impl View {
             (running.serial, view)
         });
         let udp_timeout = Duration::from_nanos(knobs.map_or(u64::MAX, |knobs| knobs.udp_timeout));
-        Self { vips: vips.collect(), reals, udp_timeout }
+        let udp_timeout_units = knobs.map_or(u32::MAX, |knobs| knobs.udp_timeout_units);
+        Self { vips: vips.collect(), reals, udp_timeout, udp_timeout_units }
     }
 
     pub(super) fn vip(&self, vip: &Vip) -> Option<&ViewVip> {
@@ -79,6 +81,14 @@ impl View {
     pub(super) fn live_real(&self, id: u32) -> Option<IpAddr> {
         let real = self.reals.get(id as usize)?.as_ref()?;
         real.live.then_some(real.address)
+    }
+
+    /// Whether packets take a UDP flow of this age for expired: see `sets_recall` and `lru_recall`.
+    fn is_idle(&self, raw: &tables::Flow, age: Duration) -> bool {
+        match raw.units {
+            Some(units) => u32::from(units) > self.udp_timeout_units,
+            None => age > self.udp_timeout,
+        }
     }
 
     /// Puts an entry into words. `tcp_age` is what TCP's ages are of in its table, `now` of `CLOCK_MONOTONIC`, in
@@ -109,7 +119,7 @@ impl View {
             age_of: if udp { AgeOf::LastPacket } else { tcp_age },
             state: match view {
                 None => FlowState::VipRemoved,
-                Some(view) => view.state(raw, real, udp && age > self.udp_timeout),
+                Some(view) => view.state(raw, real, udp && self.is_idle(raw, age)),
             },
         }
     }

@@ -74,8 +74,7 @@ pub(super) fn read(set: &(impl Words + ?Sized), family: Family) -> [Entry; WAYS]
 }
 
 /// Takes out an entry that was read as `expected`; `false`: packets have moved or changed it meanwhile.
-/// To be called on the CPU that the set belongs to. `now` is the time in units of an entry, `udp` whether the
-/// entry is a UDP flow's.
+/// To be called on the CPU that the set belongs to. `now` is the time in units of an entry.
 ///
 /// The last word of an entry, which alone can be exchanged in one step, is the same for flows that go to the
 /// same real and had a packet within the same second. So the entry is marked first, by a time that no other
@@ -88,7 +87,6 @@ pub(super) fn take_out(
     way: usize,
     expected: &Entry,
     now: u16,
-    udp: bool,
 ) -> bool {
     let words = family.entry_words();
     let last = |way: usize| way * words + words - 1;
@@ -96,7 +94,7 @@ pub(super) fn take_out(
     let with_seen = |seen: u16| was << 16 >> 16 | u64::from(seen) << SEEN_BIT;
     // In this order: an entry moves from the front to the back, or is written as seen now.
     let others: [u64; WAYS] = std::array::from_fn(|way| set.load(last(way)));
-    let Some(marked) = marks(now, udp).map(with_seen).find(|mark| !others.contains(mark)) else {
+    let Some(marked) = marks(now).map(with_seen).find(|mark| !others.contains(mark)) else {
         return false;
     };
     if !set.exchange(last(way), was, marked) {
@@ -113,19 +111,11 @@ pub(super) fn take_out(
     set.exchange(last(way), marked, 0)
 }
 
-/// Times that no packet writes, more than a set has entries.
-fn marks(now: u16, udp: bool) -> impl Iterator<Item = u16> {
-    (2..).take(WAYS + 1).map(move |units: u16| {
-        if udp {
-            // Packets write the present, of a clock that may be a tick late. Shortly before, a flow is not
-            // taken for an idle one.
-            now.wrapping_sub(units)
-        } else {
-            // Packets write the time that was read last, which may be long ago. Nobody asks how long a TCP
-            // flow was idle.
-            now.wrapping_add(super::FUTURE / 2 + units)
-        }
-    })
+/// Times that no packet writes, more than a set has entries. They are to come: packets write the present, of a clock
+/// that may be a tick late, or of TCP the time that was read last, which may be long ago. Nobody takes a flow that
+/// was seen in the near future for an idle one.
+fn marks(now: u16) -> impl Iterator<Item = u16> {
+    (2..).take(WAYS + 1).map(move |units: u16| now.wrapping_add(super::FUTURE / 2 + units))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ fn secrets(count: usize) -> impl Iterator<Item = Secret> {
 }
 
 fn words(key: &abi::flow_key, family: Family) -> [u64; 4] {
-    entry_words(&Flow { key: *key, real: 1, generation: 1, last_seen: 0 }, family)
+    entry_words(&Flow { key: *key, real: 1, generation: 1, last_seen: 0, units: None }, family)
 }
 
 fn place(key: &abi::flow_key, family: Family, sets: u32, secret: &Secret) -> u32 {

@@ -116,12 +116,12 @@ fn busy(family: Family, one_in: u32, clock: u16, seed: u64) -> Busy {
 #[test]
 fn an_entry_of_a_quiet_set_goes() {
     for family in Family::BOTH {
-        for udp in [false, true] {
+        {
             let set = busy(family, 0, NOW, FLOWS - 1);
             let before = read(&set, family);
             let way = before.iter().position(|e| set.same_key(e, &entry_of(FLOWS - 1, 0, family)));
             let way = way.expect("the flow that came last is there");
-            assert!(take_out(&set, family, way, &before[way], NOW, udp));
+            assert!(take_out(&set, family, way, &before[way], NOW));
             assert_eq!(set.freed.get(), 1);
             let mut expected = before;
             expected[way][set.last()] = 0;
@@ -133,9 +133,7 @@ fn an_entry_of_a_quiet_set_goes() {
 /// The clock of packets is the present, or the tick before, or for TCP some time ago.
 #[test]
 fn packets_between_any_two_steps_lose_no_other_flow() {
-    for (udp, clock) in
-        [(true, NOW), (true, NOW - 1), (false, NOW), (false, NOW - 2), (false, NOW - 600)]
-    {
+    for clock in [NOW, NOW - 1, NOW - 2, NOW - 600] {
         for family in Family::BOTH {
             let mut freed = 0;
             for seed in 0..10_000 {
@@ -145,7 +143,7 @@ fn packets_between_any_two_steps_lose_no_other_flow() {
                 let entries = read(&set, family);
                 for (way, found) in entries.iter().enumerate() {
                     if set.same_key(found, &wanted) && !set.is_free(found) {
-                        take_out(&set, family, way, found, NOW, udp);
+                        take_out(&set, family, way, found, NOW);
                     }
                 }
                 freed += set.freed.get();

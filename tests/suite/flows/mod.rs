@@ -1,6 +1,7 @@
 //! `lbctl flows`: what it shows is what packets do, and what it deletes is what was meant.
 
 mod delete;
+mod expiry;
 pub(crate) mod inject;
 
 use std::collections::BTreeMap;
