@@ -8,6 +8,7 @@
 #include "l4lb/config.h"
 #include "l4lb/maps.h"
 #include "l4lb/pkt.h"
+#include "l4lb/ingress.h"
 #include "l4lb/parse.h"
 #include "l4lb/select.h"
 #include "l4lb/icmp.h"
@@ -17,24 +18,6 @@
 _Static_assert(L4LB_CHAIN_SLOTS == LB_CHAIN_SLOTS, "abi.h repeats chain.h");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-/* The interface the packet came in by, if this instance serves it. */
-static __always_inline struct interface *ingress(struct xdp_md *ctx)
-{
-	__u32 ifindex = ctx->ingress_ifindex;
-	struct interface *interface;
-	__u32 at;
-
-	/* Unrolled, as verifiers before Linux 6.2 refuse a loop that begins behind a call. */
-#pragma unroll
-	for (int i = 0; i < LB_INTERFACE_PROBES; i++) {
-		at = (ifindex + i) % LB_INTERFACE_PLACES;
-		interface = bpf_map_lookup_elem(&interfaces, &at);
-		if (interface && interface->ifindex == ifindex)
-			return interface;
-	}
-	return NULL;
-}
 
 /* A packet of a VIP that cannot be balanced, whatever real would serve it. */
 static __always_inline int unfit(const struct pkt *p)
@@ -85,6 +68,8 @@ static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
 		return rarely(has(p, LB_PKT_ICMP_ERROR) ? LB_PASS_other_icmp : LB_PASS_not_vip);
 	if (!interface)
 		return rarely(LB_PASS_other_interface);
+	if (p->plain ? !is_ours(interface, p->mac) : has(p, LB_PKT_OTHER_MAC))
+		return rarely(LB_PASS_other_mac);
 	return forward(ctx, p, interface, &vip, cpu);
 }
 
@@ -131,6 +116,9 @@ static __always_inline int balance_any(struct xdp_md *ctx, struct pkt *p, struct
 
 	if (!interface)
 		p->flags |= LB_PKT_FOREIGN;
+	else if (!is_ours(interface, p->mac))
+		p->flags |= LB_PKT_OTHER_MAC;
+	p->flags = forget_number(cpu, p->flags);
 	if (proto == bpf_htons(ETH_P_IP))
 		return balance(ctx, p, interface, cpu);
 	if (proto != bpf_htons(ETH_P_IPV6))

@@ -38,6 +38,7 @@ pub(crate) use crate::skel::decap::types::decap_owner;
 pub(crate) use crate::skel::decap::types::decap_state;
 pub(crate) use crate::skel::decap::types::lb_addr as decap_addr;
 
+use crate::addr::Mac;
 use crate::addr::Protocol;
 use crate::addr::Vip;
 
@@ -88,7 +89,7 @@ pod! {
     flow_entry, 16;
     flow6_entry, 32;
     flow_key, 24;
-    interface, 32;
+    interface, 128;
     knobs, 152;
     real, 32;
     trace, 60;
@@ -177,6 +178,21 @@ pub(crate) fn be32(address: Ipv4Addr) -> u32 {
 /// The IPv4 address of a `__be32`.
 pub(crate) fn from_be32(word: u32) -> Ipv4Addr {
     Ipv4Addr::from(word.to_ne_bytes())
+}
+
+/// A MAC as the packet path compares it: see `LB_MAC_SHIFT` in abi.h.
+pub(crate) fn mac_word(mac: Mac) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[2..].copy_from_slice(mac.0.as_bytes());
+    u64::from_le_bytes(bytes)
+}
+
+/// The MAC of such a word; `None` for [`consts::NO_MAC`].
+pub(crate) fn mac_of(word: u64) -> Option<Mac> {
+    match word.to_le_bytes() {
+        [0, 0, mac @ ..] => Some(Mac::from(mac)),
+        _ => None,
+    }
 }
 
 impl From<Vip> for vip_key {

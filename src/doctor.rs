@@ -129,7 +129,10 @@ pub(crate) fn of_interfaces(
     report.findings.retain(|finding| {
         !matches!(
             finding.id,
-            FindingId::InterfaceMissing | FindingId::InterfaceDown | FindingId::NotAttached
+            FindingId::InterfaceMissing
+                | FindingId::InterfaceDown
+                | FindingId::NotAttached
+                | FindingId::MacChanged
         )
     });
     report.sort();

@@ -23,6 +23,7 @@ use crate::status::Status;
 use crate::status::VipStatus;
 pub use window::Flood;
 pub use window::Misses;
+pub use window::OtherMac;
 pub(crate) use window::Recent;
 
 /// VIPs that a problem's text names; its JSON has all of them.
@@ -72,6 +73,8 @@ pub enum Problem {
     },
     /// A connection table is full, and packets within connections do not find theirs.
     TableTooSmall(Misses),
+    /// Packets for VIPs come in frames that are addressed to other MACs.
+    OtherMac(OtherMac),
 }
 
 impl fmt::Display for Problem {
@@ -108,6 +111,11 @@ impl fmt::Display for Problem {
                 "a connection table is full ({used} of {entries} flows), and {missed} TCP packets a second find no \
                  flow, beside {hits} that do"
             ),
+            Self::OtherMac(OtherMac { other, ours }) => write!(
+                f,
+                "{other} packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside \
+                 {ours} to this host's"
+            ),
         }
     }
 }
@@ -119,6 +127,11 @@ pub(crate) const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl 
 /// What to do about a table that is too small.
 pub(crate) const TABLE_MEND: &str = "raise connection_table.entries, and lbctl apply -f FILE: flows are taken along. Right \
     after a flood? nothing: its flows give way to those in use, or at once by 'lbctl flows delete'";
+
+/// What to do about frames to other MACs.
+pub(crate) const OTHER_MAC_MEND: &str = "'tcpdump -eni INTERFACE dst VIP' shows to which. A MAC that is this host's, too \
+    (VRRP, a bridge)? add it to macs of [[interfaces]], and lbctl apply -f FILE. Another host's? the switch floods: it does \
+    not learn that MAC, as nothing is ever sent from it";
 
 /// The first few.
 fn some(vips: &[Vip]) -> String {
@@ -162,6 +175,7 @@ impl Problem {
                     .to_owned()
             }
             Self::TableTooSmall(_) => TABLE_MEND.to_owned(),
+            Self::OtherMac(_) => OTHER_MAC_MEND.to_owned(),
         }
     }
 }
@@ -235,6 +249,7 @@ impl Health {
             match &finding.problem {
                 Problem::FloodGuardLimits(flood) => recent.flood = Some(flood.clone()),
                 Problem::TableTooSmall(misses) => recent.misses = Some(*misses),
+                Problem::OtherMac(frames) => recent.other_mac = Some(*frames),
                 _ => {}
             }
         }
@@ -283,6 +298,7 @@ fn counted(status: &Status, without_table: Vec<u32>, recent: Recent) -> Vec<Prob
         problems.push(Problem::CpusWithoutTable { cpus: without_table });
     }
     problems.extend(recent.misses.map(Problem::TableTooSmall));
+    problems.extend(recent.other_mac.map(Problem::OtherMac));
     problems
 }
 
@@ -325,7 +341,11 @@ mod tests {
         let health = Health::of(counted(
             &status,
             vec![1, 4, 5, 6],
-            Recent { flood: Some(Flood { cpus: vec![2], not_remembered: 700 }), misses: None },
+            Recent {
+                flood: Some(Flood { cpus: vec![2], not_remembered: 700 }),
+                other_mac: Some(OtherMac { other: 50, ours: 3 }),
+                ..Recent::default()
+            },
         ));
         assert!(!health.well);
         let what: Vec<_> = health.findings.iter().map(|finding| finding.what.as_str()).collect();
@@ -336,6 +356,7 @@ mod tests {
                 "no real takes new flows of tcp://10.200.1.1:80, tcp://10.200.1.2:80, tcp://10.200.1.3:80 and 2 more",
                 "CPU 2: 700 new flows a second are balanced but not remembered, as there are more than the limit",
                 "CPUs 1,4-6: packets, but no connection table",
+                "50 packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside 3 to this host's",
             ]
         );
         let json = serde_json::to_value(&health).expect("JSON");
@@ -371,6 +392,7 @@ mod tests {
             unready(Unready::InterfaceDown(name())),
             unready(Unready::NoCarrier(name())),
             unready(Unready::NotAttached(name())),
+            unready(Unready::MacChanged { interface: name(), mac, now: mac }),
             unready(Unready::GatewayMoved { interface: name(), mac, now: mac }),
             unready(Unready::NoDefaultRoute(name())),
             unready(Unready::GatewayUnresolved { interface: name(), mac }),
@@ -382,6 +404,7 @@ mod tests {
             Problem::FloodGuardLimits(Flood { cpus: Vec::new(), not_remembered: 0 }),
             Problem::CpusWithoutTable { cpus: Vec::new() },
             Problem::TableTooSmall(misses),
+            Problem::OtherMac(OtherMac { other: 0, ours: 0 }),
         ];
         for problem in problems {
             let json = serde_json::to_value(&problem).expect("JSON");

@@ -3,7 +3,8 @@
 //! The copy has maps of its own and is attached to nothing, so that a test never touches what runs.
 //!
 //! A file holds a configuration and cases, which run in order on one copy: later ones meet the flows of
-//! earlier ones. Its interfaces need a `gateway_mac`; all frames come in by the first of them.
+//! earlier ones. Its interfaces need a `gateway_mac`; all frames come in by the first of them. Frames to its
+//! `macs` are for this host; without `macs`, those to any MAC but broadcast and multicast are.
 //!
 //! ```json
 //! { "config": { "interfaces": [ { "name": "eth0", "gateway_mac": "02:00:00:00:00:fe" } ] },
@@ -356,6 +357,8 @@ impl Sandbox {
                 },
                 ifindex: LOOPBACK,
                 mtu: TEST_MTU,
+                // That of the loopback, which no frame is sent to, tells nothing.
+                mac: interface.macs.first().copied(),
                 gateway,
             };
             self.dataplane.set_interface(&entry.entry(), &interface.name)?;

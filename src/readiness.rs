@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::abi;
 use crate::abi::consts;
 use crate::addr::Mac;
 use crate::balancer::Balancer;
@@ -87,6 +88,13 @@ pub struct InterfaceState {
     pub mtu: u32,
     /// The same, as the interface has it now; `None`: it is gone.
     pub mtu_now: Option<u32>,
+    /// Its own MAC, as the packet path was told: frames to others are none of this host's. `None`: any of a
+    /// single host counts.
+    pub own_mac: Option<Mac>,
+    /// The same, as the interface has it now; `None`: it is gone, or has none.
+    pub own_mac_now: Option<Mac>,
+    /// Further MACs that are its own (`macs` of the configuration).
+    pub macs: Vec<Mac>,
     /// The MAC that frames to reals are sent to.
     pub mac: Mac,
     /// What is known of that MAC.
@@ -98,6 +106,13 @@ pub struct InterfaceState {
 }
 
 impl InterfaceState {
+    /// The MAC that the packet path was told, and the one that the interface has, if frames to that are not taken
+    /// for this host's.
+    fn readdressed(&self) -> Option<(Mac, Mac)> {
+        let (mac, now) = (self.own_mac?, self.own_mac_now?);
+        (mac != now && !self.macs.contains(&now)).then_some((mac, now))
+    }
+
     /// Why traffic does not pass by the interface, as far as that is known: what is nearest to it first.
     pub fn unready(&self) -> Option<Unready> {
         let Self { interface, link, mode, mac, gateway, moved_to, routed, .. } = self;
@@ -105,6 +120,9 @@ impl InterfaceState {
             return Some(unready);
         }
         let interface = interface.clone();
+        if let (Some(_), Some((mac, now))) = (mode, self.readdressed()) {
+            return Some(Unready::MacChanged { interface, mac, now });
+        }
         match (mode, moved_to, gateway) {
             (None, ..) => Some(Unready::NotAttached(interface)),
             (_, Some(now), _) => Some(Unready::GatewayMoved { interface, mac: *mac, now: *now }),
@@ -136,6 +154,15 @@ pub enum Unready {
     NoCarrier(String),
     /// The program was taken off an interface, or the interface was made anew.
     NotAttached(String),
+    /// An interface has another MAC than the packet path was told, and frames to it are not balanced.
+    MacChanged {
+        /// The interface.
+        interface: String,
+        /// The MAC that the packet path was told.
+        mac: Mac,
+        /// The interface's.
+        now: Mac,
+    },
     /// An interface's gateway has another MAC than the one that its frames are sent to.
     GatewayMoved {
         /// The interface.
@@ -173,6 +200,7 @@ impl Unready {
             | Self::InterfaceDown(interface)
             | Self::NoCarrier(interface)
             | Self::NotAttached(interface)
+            | Self::MacChanged { interface, .. }
             | Self::GatewayMoved { interface, .. }
             | Self::GatewayUnresolved { interface, .. }
             | Self::NoDefaultRoute(interface) => Some(interface),
@@ -192,6 +220,9 @@ impl Unready {
             Self::InterfaceDown(_) => "it is down".to_owned(),
             Self::NoCarrier(_) => "it is up, but has no carrier".to_owned(),
             Self::NotAttached(_) => "no program of this instance is attached".to_owned(),
+            Self::MacChanged { mac, now, .. } => {
+                format!("its MAC is {now} now, and frames to {mac} are balanced")
+            }
             Self::GatewayMoved { mac, now, .. } => {
                 format!("the gateway's MAC is {now} now, and packets are sent to {mac}")
             }
@@ -215,7 +246,7 @@ impl Unready {
             }
             Self::InterfaceDown(interface) => format!("ip link set {interface} up"),
             Self::NoCarrier(_) => "check the cable, or the other end".to_owned(),
-            Self::GatewayMoved { .. } => {
+            Self::MacChanged { .. } | Self::GatewayMoved { .. } => {
                 "lbctl apply -f FILE; lbctl serve follows by itself".to_owned()
             }
             Self::GatewayUnresolved { interface, .. } => format!(
@@ -283,7 +314,10 @@ impl Balancer {
                     link: LinkState::of(link.as_ref()),
                     mode: running.mode,
                     mtu: entry.mtu,
-                    mtu_now: link.map(|link| link.mtu),
+                    mtu_now: link.as_ref().map(|link| link.mtu),
+                    own_mac: abi::mac_of(entry.own),
+                    own_mac_now: link.and_then(|link| link.mac).map(Mac),
+                    macs: config.macs.clone(),
                     mac: entry.mac.into(),
                     gateway: match known {
                         Known::Confirmed(ago) => GatewayState::Confirmed(ago),

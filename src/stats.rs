@@ -118,6 +118,12 @@ pub(crate) fn by_name<V: Serialize, S: Serializer>(
 }
 
 impl Stats {
+    /// How many packets ended for the reason of this name, one of [`crate::reasons`]; 0 for other names.
+    pub fn reason(&self, name: &str) -> u64 {
+        let found = self.reasons.iter().find(|reason| reason.reason == name);
+        found.map_or(0, |reason| reason.count.packets)
+    }
+
     /// How often the event of this name, one of [`crate::table_events`], was counted; 0 for other names.
     pub fn event(&self, name: &str) -> u64 {
         self.table.iter().find(|(event, _)| *event == name).map_or(0, |(_, count)| *count)

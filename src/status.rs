@@ -55,6 +55,10 @@ pub struct InterfaceStatus {
     pub link: LinkState,
     /// How it is attached; `None`: its interface is gone, or the program was taken off it.
     pub mode: Option<XdpMode>,
+    /// Its own MAC, as the packet path was told; `None`: any of a single host counts.
+    pub own_mac: Option<Mac>,
+    /// The same, as the interface has it now; `None`: it is gone, or has none.
+    pub own_mac_now: Option<Mac>,
     /// The MAC that frames to reals are sent to.
     pub mac: Mac,
     /// Bytes of IP packet that it can send, as the packet path was told.
@@ -176,16 +180,20 @@ impl Balancer {
     /// Reads everything that `lbctl status` shows, with [`Self::table_status`].
     ///
     /// It takes about a second longer, for which the thread sleeps, where counters since the start leave open
-    /// whether all is well now: new flows were not remembered once, or a connection table is full and
-    /// flows were missed. Then the counters are read twice, and [`Health`] is about the time in between.
+    /// whether all is well now: new flows were not remembered once, a connection table is full and flows were
+    /// missed, or packets for VIPs came in frames to other hosts. Then the counters are read twice, and [`Health`] is about the time in between.
     pub fn status(&self) -> Result<Status> {
         let stats = self.stats()?;
         let observed = self.observed()?;
         let interfaces = observed.iter().map(|(config, state)| {
             let InterfaceState { interface, link, mode, mac, mtu, mtu_now, .. } = state;
+            let (own_mac, own_mac_now) = (state.own_mac, state.own_mac_now);
             let (config, link, mode) = (config.clone(), *link, *mode);
             let (mac, mtu, mtu_now) = (*mac, *mtu, *mtu_now);
-            (interface.clone(), InterfaceStatus { config, link, mode, mac, mtu, mtu_now })
+            (
+                interface.clone(),
+                InterfaceStatus { config, link, mode, own_mac, own_mac_now, mac, mtu, mtu_now },
+            )
         });
         let mut report = Status {
             instance: self.instance().name().to_owned(),

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::abi;
 use crate::abi::consts;
+use crate::addr::Mac;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
 use crate::balancer::possible_cpus;
@@ -122,6 +123,8 @@ impl Balancer {
     /// Where a frame would go that comes in by an interface, or by the first one that the balancer serves.
     /// Changes nothing, and packets do not notice.
     ///
+    /// Its destination MAC counts: see [`Self::trace_mac`].
+    ///
     /// The frame has at least 14 bytes, and at most what the kernel lays out in one piece for a program that is
     /// run so: some 3500 bytes on most kernels. [`Error::FrameTooShort`] or [`Error::FrameTooLong`] otherwise.
     ///
@@ -167,6 +170,15 @@ impl Balancer {
         let chain = crate::chain::list(self.instance())?.into_iter().map(|program| program.name);
         let in_front = chain.take_while(|name| name != crate::balancer::PROGRAM).collect();
         Ok(Trace { interface, frame: frame.to_owned(), in_front, outcomes })
+    }
+
+    /// The MAC to which routers send what comes in by an interface, or by the first one that the balancer serves;
+    /// `None`: any will do.
+    pub fn trace_mac(&self, interface: Option<&str>) -> Result<Option<Mac>> {
+        let (_, ifindex) = self.trace_interface(interface)?;
+        let entries = self.dataplane.read_interfaces()?;
+        let served = entries.iter().find(|entry| entry.ifindex == ifindex);
+        Ok(served.and_then(|entry| abi::mac_of(entry.own)))
     }
 
     fn trace_interface(&self, asked: Option<&str>) -> Result<(String, u32)> {

@@ -203,17 +203,33 @@ struct flow6_set {
 #define LB_SEEN_FUTURE		   64
 #define LB_MAX_UDP_TIMEOUT_SECONDS 28800
 
+/* Further MACs of an interface that are its own, beside the one it has. */
+#define LB_MAX_MACS 10
+
+/*
+ * A MAC as one word: what the first eight bytes of a frame to it are, shifted by the two of the
+ * sender's that are among them. LB_NO_MAC is no frame's.
+ */
+#define LB_MAC_SHIFT 16
+#define LB_MAC_GROUP (1 << LB_MAC_SHIFT) /* set in multicast and broadcast (IEEE 802, 8.2) */
+#define LB_NO_MAC    1
+
 /*
  * An interface that the balancer serves. An entry lies at index (ifindex + n) %
- * LB_INTERFACE_PLACES, n below LB_INTERFACE_PROBES. The packet path reads ifindex, mtu and mac; the
- * rest is what the operator asked for.
+ * LB_INTERFACE_PLACES, n below LB_INTERFACE_PROBES. The packet path reads what lies in front of
+ * `macs`, always in one cache line as an entry takes two; of frames that are not to `own`, more.
+ * The rest is what the operator asked for.
  */
 struct interface {
 	__u32 ifindex;
 	__u32 mtu;	   /* bytes of IP packet that the interface can send */
+	__u64 own;	   /* MAC word: its MAC */
 	__u8 mac[6];	   /* of the gateway */
 	__u8 gateway_kind; /* LB_GATEWAY_* */
 	__u8 mode;	   /* LB_MODE_* as asked for */
+	__u64 macs[LB_MAX_MACS];
+	__u32 any_unicast; /* 1: every MAC of a single host counts as its own */
+	__u32 pad;
 	struct lb_addr gateway;
 };
 
@@ -481,7 +497,7 @@ _Static_assert(sizeof(struct vip_bucket) == 64, "abi");
 _Static_assert(sizeof(struct real) == 32, "abi");
 _Static_assert(sizeof(struct flow_key) == 24, "abi");
 _Static_assert(sizeof(struct flow) == 16, "abi");
-_Static_assert(sizeof(struct interface) == 32, "abi");
+_Static_assert(sizeof(struct interface) == 128, "abi");
 _Static_assert(sizeof(struct vip_count) == 32, "abi");
 _Static_assert(sizeof(struct vip_real) == 16, "abi");
 _Static_assert(sizeof(struct control) == 24, "abi");

@@ -39,8 +39,9 @@ static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
 
 	if (!eth)
 		return 0;
+	p->mac = mac_word(eth);
 	p->l3_off = sizeof(*eth);
-	proto = eth->h_proto;
+	proto = ether_type(eth);
 	if (!is_vlan(proto))
 		return proto;
 #pragma unroll
@@ -236,10 +237,11 @@ static __always_inline int parse_plain_v4(struct xdp_md *ctx, struct pkt *p)
 
 	if ((void *)(ip + 1) + sizeof(struct tcphdr) > pkt_end(ctx))
 		return 0;
-	if (eth->h_proto != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
+	if (ether_type(eth) != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
 	    ip->frag_off & bpf_htons(LB_IP_FRAGMENT))
 		return 0;
 	p->v6 = 0;
+	p->mac = mac_word(eth);
 	p->l3_off = sizeof(*eth);
 	p->l4_off = sizeof(*eth) + sizeof(*ip);
 	addr_from_v4(&p->src, ip->saddr);
@@ -257,9 +259,10 @@ static __always_inline int parse_plain_v6(struct xdp_md *ctx, struct pkt *p)
 
 	if ((void *)(ip + 1) + sizeof(struct tcphdr) > pkt_end(ctx))
 		return 0;
-	if (eth->h_proto != bpf_htons(ETH_P_IPV6) || ip->version != 6)
+	if (ether_type(eth) != bpf_htons(ETH_P_IPV6) || ip->version != 6)
 		return 0;
 	p->v6 = 1;
+	p->mac = mac_word(eth);
 	p->l3_off = sizeof(*eth);
 	p->l4_off = sizeof(*eth) + sizeof(*ip);
 	addr_from_v6(&p->src, &ip->saddr);

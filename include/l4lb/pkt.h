@@ -23,8 +23,9 @@
 #define LB_PKT_EXT_HEADERS (1 << 5) /* what its extension headers lead to was not found */
 #define LB_PKT_SYN	   (1 << 6)
 #define LB_PKT_RST	   (1 << 7)
-#define LB_PKT_ICMP_ERROR  (1 << 8) /* src, ports and proto are the quoted flow's, swapped */
-#define LB_PKT_FOREIGN	   (1 << 9) /* came in by an interface that is not served */
+#define LB_PKT_ICMP_ERROR  (1 << 8)  /* src, ports and proto are the quoted flow's, swapped */
+#define LB_PKT_FOREIGN	   (1 << 9)  /* came in by an interface that is not served */
+#define LB_PKT_OTHER_MAC   (1 << 10) /* the frame is not for this host */
 
 /*
  * Never give a helper the address of a member: clang keeps a struct in registers, and knows what it
@@ -33,6 +34,7 @@
 struct pkt {
 	struct lb_addr src; /* the client, IPv4 as IPv4-mapped */
 	struct lb_addr dst;
+	__u64 mac; /* MAC word: the frame's destination */
 	__be16 sport;
 	__be16 dport;
 	__u32 flags;
@@ -84,6 +86,18 @@ static __always_inline void *pkt_data(struct xdp_md *ctx)
 static __always_inline void *pkt_end(struct xdp_md *ctx)
 {
 	return (void *)(long)ctx->data_end;
+}
+
+/* The destination MAC of a frame, as one word. */
+static __always_inline __u64 mac_word(const struct ethhdr *eth)
+{
+	return *(const __u64 *)eth << LB_MAC_SHIFT;
+}
+
+/* Its EtherType, in one piece: struct ethhdr is packed, and clang reads the member byte by byte. */
+static __always_inline __be16 ether_type(const struct ethhdr *eth)
+{
+	return *(const __be16 *)((const void *)eth + 2 * ETH_ALEN);
 }
 
 /* The len bytes at off, or NULL where the frame ends before. */

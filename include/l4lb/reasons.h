@@ -35,7 +35,10 @@
 	X(PASS, bad_ip_header, "no complete and valid IP header")                                  \
 	X(PASS, other_protocol, "IP, but neither TCP, UDP nor ICMP")                               \
 	X(PASS, other_icmp, "ICMP that is neither an echo request nor an error of a VIP's flow")   \
-	X(PASS, other_interface, "for a VIP, but on an interface that this instance does not serve")
+	X(PASS, other_interface,                                                                   \
+	  "for a VIP, but on an interface that this instance does not serve")                      \
+	X(PASS, other_mac,                                                                         \
+	  "for a VIP, but the frame is addressed to another host's MAC, broadcast or multicast")
 
 /* What happened at the connection table and the server ids: X(name, help). */
 #define LB_TABLE_EVENTS(X)                                                                         \

@@ -122,14 +122,16 @@ static __always_inline int is_vip_address(const struct pkt *p)
 }
 
 /*
- * How a packet ends that ends with `reason` if it is for a VIP address, and came in by an interface
- * on which this instance serves them.
+ * How a packet ends that ends with `reason` if it is for a VIP address, in a frame for this host,
+ * and came in by an interface on which this instance serves them.
  */
 static __always_inline int for_vip_address(const struct pkt *p, int reason)
 {
 	if (!is_vip_address(p))
 		return LB_PASS_not_vip;
-	return has(p, LB_PKT_FOREIGN) ? LB_PASS_other_interface : reason;
+	if (has(p, LB_PKT_FOREIGN))
+		return LB_PASS_other_interface;
+	return has(p, LB_PKT_OTHER_MAC) ? LB_PASS_other_mac : reason;
 }
 
 #endif

@@ -33,7 +33,7 @@ use crate::plan::Snapshot;
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Balancer {
-    /// Follows what became of the interfaces meanwhile: gateways, MTUs, an interface that was made anew.
+    /// Follows what became of the interfaces meanwhile: gateways, MTUs, MACs, an interface that was made anew.
     /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
     /// last known of an interface that cannot be followed stays, with a warning in the plan.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
@@ -182,6 +182,7 @@ pub(crate) fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
         config: config.clone(),
         ifindex: link.index,
         mtu: link.mtu,
+        mac: link.mac.map(Mac),
         gateway: Mac(resolved.mac),
     })
 }
@@ -210,6 +211,7 @@ pub(super) fn last_known(
         config: config.clone(),
         ifindex: entry.ifindex,
         mtu: entry.mtu,
+        mac: abi::mac_of(entry.own),
         gateway: entry.mac.into(),
     };
     let gateway = |entry: &abi::interface| {

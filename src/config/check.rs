@@ -38,7 +38,7 @@ impl Config {
         let mut names = FxHashSet::default();
         check_limit("interfaces", self.interfaces.len(), consts::MAX_INTERFACES)?;
         for (i, interface) in self.interfaces.iter().enumerate() {
-            let key = |field| format!("interfaces[{i}].{field}");
+            let key = |field: &str| format!("interfaces[{i}].{field}");
             let name = &interface.name;
             // IFNAMSIZ includes a terminating zero.
             let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace();
@@ -64,6 +64,21 @@ impl Config {
                     key("gateway_mac"),
                     format!("{mac} is not the address of one station"),
                 ));
+            }
+            check_limit(&key("macs"), interface.macs.len(), consts::MAX_MACS)?;
+            let mut macs = FxHashSet::default();
+            for (j, mac) in interface.macs.iter().enumerate() {
+                let error = |what: &str| {
+                    ConfigError::at(key(&format!("macs[{j}]")), format!("{mac} {what}"))
+                };
+                if !mac.is_station() {
+                    return Err(error(
+                        "is not the address of one station; broadcast and multicast are never balanced",
+                    ));
+                }
+                if !macs.insert(mac) {
+                    return Err(error("is listed twice"));
+                }
             }
             if let Some(GatewayAddress::Address(address)) = interface.gateway {
                 check_neighbour_address(address)

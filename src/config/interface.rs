@@ -23,6 +23,9 @@ pub struct InterfaceConfig {
     /// The next hop's MAC address, where it is not to be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_mac: Option<Mac>,
+    /// Destination MACs of frames that are for this host, beside the interface's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macs: Vec<Mac>,
 }
 
 /// Where the XDP program of an interface runs.

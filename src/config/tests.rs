@@ -80,7 +80,10 @@ fn the_reference_tells_the_defaults() {
     // Of tables in lists, those with the least that they need.
     let interface: InterfaceConfig = serde_json::from_value(json!({ "name": "eth0" })).unwrap();
     let gateway = interface.gateway.unwrap_or_default();
-    check("[[interfaces]]", &json!({ "xdp_mode": interface.xdp_mode, "gateway": gateway }));
+    check(
+        "[[interfaces]]",
+        &json!({ "xdp_mode": interface.xdp_mode, "gateway": gateway, "macs": interface.macs }),
+    );
     let least = json!({ "address": "10.200.1.1", "port": 80, "protocol": "tcp" });
     let vip: VipConfig = serde_json::from_value(least).unwrap();
     check(
@@ -297,6 +300,29 @@ fn addresses_that_nobody_can_have_are_refused() {
         ),
     ] {
         assert_refused(&text, place, what);
+    }
+}
+
+#[test]
+fn macs_are_those_of_stations() {
+    let config = |macs: &[&str]| {
+        Config::from_toml(&format!("[[interfaces]]\nname = \"eth0\"\nmacs = {macs:?}"))
+    };
+    let eleven: Vec<_> = (0..11).map(|n| format!("02:00:00:00:00:{n:02x}")).collect();
+    let eleven: Vec<_> = eleven.iter().map(String::as_str).collect();
+    assert!(config(&eleven[1..]).is_ok());
+    let own = "02:00:00:00:00:01";
+    for (macs, place, what) in [
+        (&[own, "x"][..], "line 3: interfaces[0].macs[1]", "MAC"),
+        (&[own, "ff:ff:ff:ff:ff:ff"], "interfaces[0].macs[1]", "one station"),
+        (&["01:00:5e:00:00:01"], "interfaces[0].macs[0]", "one station"),
+        (&["00:00:00:00:00:00"], "interfaces[0].macs[0]", "one station"),
+        (&[own, own], "interfaces[0].macs[1]", "twice"),
+        (&eleven, "interfaces[0].macs", "at most 10"),
+    ] {
+        let error = config(macs).expect_err(what).to_string();
+        assert!(error.starts_with(place) && error.contains(what), "{macs:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
 

@@ -65,9 +65,11 @@ impl Tree {
                 xdp_mode: mode,
                 gateway: None,
                 gateway_mac: None,
+                macs: Vec::new(),
             },
             ifindex: index,
             mtu: 1500,
+            mac: None,
             gateway: Mac::from([2, 0, 0, 0, 0, 1]),
         });
     }

@@ -88,6 +88,8 @@ finding_ids! {
     TableTooSmall = "table-too-small" [Warning],
     /// There are more new flows a second than are remembered, or were.
     NewFlowsLimited = "new-flows-limited" [Warning, Note],
+    /// Frames with packets for VIPs are addressed to other MACs.
+    OtherMac = "other-mac" [Warning],
     /// There is no such interface.
     InterfaceMissing = "interface-missing" [Error],
     /// The interface is down, or not connected.
@@ -122,6 +124,8 @@ finding_ids! {
     MtuNoRoom = "mtu-no-room" [Error, Warning],
     /// The interface's MTU is not what the packet path was told.
     MtuChanged = "mtu-changed" [Error, Warning],
+    /// The interface's MAC is not what the packet path was told.
+    MacChanged = "mac-changed" [Error],
     /// The gateway cannot be found.
     GatewayUnresolved = "gateway-unresolved" [Error],
     /// The gateway has another MAC than the packet path was told.

@@ -196,6 +196,7 @@ impl<'a> Look<'a> {
                     config: interface.clone(),
                     ifindex: link.link.index,
                     mtu: link.link.mtu,
+                    mac: link.link.mac.map(Mac),
                     gateway: facts.gateway.clone().unwrap_or(Mac(MacAddr6::nil())),
                 });
             }
@@ -282,7 +283,7 @@ impl<'a> Look<'a> {
                 Some(observed) => seen_gateway(observed, name),
                 None => gateway(config, link.as_ref()),
             },
-            told: served.map(|status| (status.mac, status.mtu)),
+            told: served.cloned(),
             longest: wanted.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
             balances_v6: wanted.vips.iter().any(|vip| vip.address.is_ipv6()),
             overhead: reals.map(|real| outer(real.address.is_ipv6())).max().unwrap_or(0),

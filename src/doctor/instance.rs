@@ -10,6 +10,7 @@ use crate::balancer::TableCpus;
 use crate::cpus::cpu_list;
 use crate::error::Result;
 use crate::health::FLOOD_MEND;
+use crate::health::OTHER_MAC_MEND;
 use crate::health::Problem;
 use crate::health::Recent;
 use crate::health::TABLE_MEND;
@@ -52,6 +53,7 @@ pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::IdleTables, |running| idle_tables(&running.cpus, &running.reapply)),
     (FindingId::TableTooSmall, table_too_small),
     (FindingId::NewFlowsLimited, new_flows_limited),
+    (FindingId::OtherMac, other_mac),
 ];
 
 fn program_not_in_place(running: &Running) -> Option<Answer> {
@@ -120,6 +122,16 @@ fn table_too_small(running: &Running) -> Option<Answer> {
     ))
 }
 
+fn other_mac(running: &Running) -> Option<Answer> {
+    let Some(frames) = running.recent.other_mac else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        Problem::OtherMac(frames).to_string(),
+        "they are left to the kernel, which drops what is not for its MACs: if they are for this host, their connections hang",
+        Mend::Advice(OTHER_MAC_MEND.to_owned()),
+    ))
+}
+
 fn new_flows_limited(running: &Running) -> Option<Answer> {
     let moves = "those that are not remembered move if the set of reals changes; in a flood that is what the limit is for";
     if let Some(flood) = &running.recent.flood {
@@ -159,7 +171,7 @@ mod tests {
     #[test]
     fn a_flood_that_is_over_is_history() {
         let severity = |flood, not_remembered| {
-            let recent = Recent { flood, misses: None };
+            let recent = Recent { flood, ..Recent::default() };
             match new_flows_limited(&Running { recent, not_remembered, ..Running::default() }) {
                 Some(Answer::Hurts { severity, .. }) => Some(severity),
                 _ => None,
@@ -169,6 +181,14 @@ mod tests {
         assert_eq!(severity(flood, 7), Some(Severity::Warning));
         assert_eq!(severity(None, 7), Some(Severity::Note));
         assert_eq!(severity(None, 0), None);
+    }
+
+    #[test]
+    fn frames_to_others_are_found() {
+        let other_mac = crate::health::OtherMac { other: 20, ours: 0 };
+        let recent = Recent { other_mac: Some(other_mac), ..Recent::default() };
+        assert!(found(super::other_mac(&Running { recent, ..Running::default() })));
+        assert_eq!(super::other_mac(&Running::default()), Some(Answer::Well));
     }
 
     #[test]

@@ -6,12 +6,14 @@ use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
 use super::report::Mend;
+use crate::addr::Mac;
 use crate::plan::IPV6_MINIMUM_MTU;
 use crate::readiness::Unready;
 
 pub(super) const CHECKS: &[Check<Nic>] = &[
     (FindingId::MtuNoRoom, no_room),
     (FindingId::MtuChanged, mtu_changed),
+    (FindingId::MacChanged, mac_changed),
     (FindingId::GatewayUnresolved, gateway_unresolved),
     (FindingId::GatewayMoved, gateway_moved),
 ];
@@ -46,7 +48,7 @@ fn no_room(nic: &Nic) -> Option<Answer> {
 }
 
 fn mtu_changed(nic: &Nic) -> Option<Answer> {
-    let (mtu, (_, told)) = (nic.link.as_ref()?.link.mtu, nic.told?);
+    let (mtu, told) = (nic.link.as_ref()?.link.mtu, nic.told.as_ref()?.mtu);
     if mtu == told {
         return Some(Answer::Well);
     }
@@ -59,6 +61,18 @@ fn mtu_changed(nic: &Nic) -> Option<Answer> {
         severity,
         format!("its MTU is {mtu} now, and the packet path was told {told}"),
         format!("{why}; 'lbctl serve' follows by itself"),
+        Mend::Command(nic.reapply.clone()),
+    ))
+}
+
+fn mac_changed(nic: &Nic) -> Option<Answer> {
+    let (now, told) = (nic.link.as_ref()?.link.mac.map(Mac)?, nic.told.as_ref()?);
+    let mac = told.own_mac.filter(|mac| *mac != now && !told.config.macs.contains(&now));
+    let Some(mac) = mac else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Error,
+        Unready::MacChanged { interface: nic.name.clone(), mac, now }.what(),
+        "routers send to the new one: nothing is balanced; 'lbctl serve' follows by itself",
         Mend::Command(nic.reapply.clone()),
     ))
 }
@@ -81,13 +95,13 @@ fn gateway_unresolved(nic: &Nic) -> Option<Answer> {
 }
 
 fn gateway_moved(nic: &Nic) -> Option<Answer> {
-    let (Ok(mac), Some((told, _))) = (&nic.gateway, nic.told) else { return None };
-    if *mac == told {
+    let (Ok(mac), Some(told)) = (&nic.gateway, &nic.told) else { return None };
+    if *mac == told.mac {
         return Some(Answer::Well);
     }
     Some(Answer::hurts(
         Severity::Error,
-        Unready::GatewayMoved { interface: nic.name.clone(), mac: told, now: *mac }.what(),
+        Unready::GatewayMoved { interface: nic.name.clone(), mac: told.mac, now: *mac }.what(),
         "nobody may be there who takes them; 'lbctl serve' follows by itself",
         Mend::Command(nic.reapply.clone()),
     ))

@@ -9,6 +9,7 @@ use crate::cpus::Interrupts;
 use crate::netlink::Channels;
 use crate::netlink::Features;
 use crate::netlink::LinkFacts;
+use crate::status::InterfaceStatus;
 
 /// Bytes of IP packet that fit a frame of native XDP in one page of 4096 bytes: less the 256 in front of it,
 /// the 320 behind it that the kernel keeps for itself, and the Ethernet header.
@@ -61,8 +62,8 @@ pub(super) struct Nic {
     pub(super) peer: Option<Result<Peer, Missing>>,
     /// The gateway's MAC.
     pub(super) gateway: Result<Mac, Missing>,
-    /// What the packet path was told: the gateway's MAC, and the MTU.
-    pub(super) told: Option<(Mac, u32)>,
+    /// What the packet path was told: the gateway's MAC, the MTU, and MACs of its own.
+    pub(super) told: Option<InterfaceStatus>,
     /// The longest IP packet that is balanced.
     pub(super) longest: u32,
     /// Bytes of the outer header that it takes to reach the reals; 0: there are none.

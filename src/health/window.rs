@@ -11,6 +11,8 @@ use crate::balancer::Balancer;
 use crate::error::Result;
 use crate::flood_guard::FloodGuard;
 use crate::rates::Rates;
+use crate::rates::ReasonRate;
+use crate::reason::Verdict;
 use crate::stats::Stats;
 use crate::status::TableStatus;
 
@@ -26,6 +28,12 @@ const MISSED_PERCENT: u32 = 1;
 
 /// … and more than so many a second: some are to be expected, of connections that another balancer had.
 const MISSED_PER_SECOND: u32 = 10;
+
+/// Frames to other MACs are too many if of so many packets for VIPs more than one in a hundred comes in one …
+const OTHER_MAC_PERCENT: u32 = 1;
+
+/// … and more than so many a second: a switch floods some whenever it has forgotten where their host is.
+const OTHER_MAC_PER_SECOND: u32 = 10;
 
 /// More new flows than are remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +57,15 @@ pub struct Misses {
     pub missed: u64,
 }
 
+/// Packets for VIPs in frames that are not addressed to this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OtherMac {
+    /// Packets a second in frames to other MACs, left to the kernel.
+    pub other: u64,
+    /// Packets a second for VIPs in frames to this host.
+    pub ours: u64,
+}
+
 /// The fullest table of a CPU, of its fullest family, if that is full. The one that the other CPUs share is a
 /// stopgap and does not count.
 fn full(tables: &[TableStatus]) -> Option<(u32, u32)> {
@@ -64,7 +81,8 @@ fn full(tables: &[TableStatus]) -> Option<(u32, u32)> {
 /// Whether it takes a second look: what is there may be of long ago, or go on.
 fn is_unclear(tables: &[TableStatus], guards: &[FloodGuard], stats: &Stats) -> bool {
     let flooded = guards.iter().any(|guard| guard.not_remembered != 0);
-    flooded || (full(tables).is_some() && stats.event("miss_tcp") != 0)
+    let other_mac = stats.reason("other_mac") != 0;
+    flooded || other_mac || (full(tables).is_some() && stats.event("miss_tcp") != 0)
 }
 
 /// What happened between two readings.
@@ -72,6 +90,7 @@ fn is_unclear(tables: &[TableStatus], guards: &[FloodGuard], stats: &Stats) -> b
 pub(crate) struct Recent {
     pub(crate) flood: Option<Flood>,
     pub(crate) misses: Option<Misses>,
+    pub(crate) other_mac: Option<OtherMac>,
 }
 
 impl Recent {
@@ -107,8 +126,19 @@ impl Recent {
             hits: whole(hits),
             missed: whole(missed),
         });
-        Self { flood, misses: found }
+        Self { flood, misses: found, other_mac: other_mac(rates) }
     }
+}
+
+fn other_mac(rates: &Rates) -> Option<OtherMac> {
+    let sum = |wanted: fn(&ReasonRate) -> bool| -> f64 {
+        rates.reasons.iter().filter(|rate| wanted(rate)).map(|rate| rate.rate.packets).sum()
+    };
+    let other = sum(|rate| rate.reason == "other_mac");
+    let ours = sum(|rate| rate.verdict != Verdict::Pass);
+    let hurts = other > f64::from(OTHER_MAC_PER_SECOND)
+        && other * 100.0 > (other + ours) * f64::from(OTHER_MAC_PERCENT);
+    hurts.then(|| OtherMac { other: whole(other), ours: whole(ours) })
 }
 
 fn flood(before: &[FloodGuard], after: &[FloodGuard], elapsed: Duration) -> Option<Flood> {
@@ -145,6 +175,7 @@ fn whole(rate: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::ReasonCount;
 
     const FULL: Option<(u32, u32)> = Some((900, 1000));
 
@@ -174,6 +205,10 @@ mod tests {
         assert!(!is_unclear(&[table(500, 0)], &[guard(0, 0)], &stats(7)), "missed, and room");
         assert!(is_unclear(&[table(1000, 0)], &[guard(0, 0)], &stats(1)));
         assert!(is_unclear(&[table(0, 0)], &[guard(0, 0), guard(1, 1)], &stats(0)));
+        let count = crate::stats::Count { packets: 1, bytes: 60 };
+        let reason = ReasonCount { reason: "other_mac", verdict: Verdict::Pass, count };
+        let stats = Stats { reasons: vec![reason], ..Stats::default() };
+        assert!(is_unclear(&[], &[], &stats), "not for this host");
     }
 
     #[test]
@@ -186,7 +221,27 @@ mod tests {
         assert_eq!(misses(None, 0.0, 1e6), None, "room is left");
         let flood = Some(Flood { cpus: vec![0], not_remembered: 1 });
         let flooded = Recent::of(FULL, &rates(0.0, 1e6), flood.clone());
-        assert_eq!(flooded, Recent { flood, misses: None });
+        assert_eq!(flooded, Recent { flood, ..Recent::default() });
+    }
+
+    #[test]
+    fn frames_to_others_count_by_a_share_and_a_rate() {
+        let rate = |reason, verdict, packets| {
+            let rate = crate::rates::Rate { packets, bits: 0.0 };
+            ReasonRate { reason, verdict, rate }
+        };
+        let found = |other: f64, ours: f64| {
+            let reasons = vec![
+                rate("ring", Verdict::Tx, ours / 2.0),
+                rate("no_real", Verdict::Drop, ours / 2.0),
+                rate("not_vip", Verdict::Pass, 1e6),
+                rate("other_mac", Verdict::Pass, other),
+            ];
+            other_mac(&Rates { reasons, ..Rates::default() })
+        };
+        assert_eq!(found(10.6, 1000.0), Some(OtherMac { other: 11, ours: 1000 }));
+        assert_eq!(found(10.0, 0.0), None, "a handful");
+        assert_eq!(found(1000.0, 99_000.0), None, "one in a hundred");
     }
 
     #[test]
@@ -198,6 +253,20 @@ mod tests {
         let found = of(&[guard(0, 7), guard(2, 5)], &[guard(0, 7), guard(1, 300), guard(2, 205)]);
         assert_eq!(found, Some(Flood { cpus: vec![1, 2], not_remembered: 400 }));
         assert_eq!(of(&[guard(0, 900)], &[guard(0, 1)]).map(|flood| flood.not_remembered), Some(1));
+    }
+
+    /// docs/alerts.yml means the same by too many frames to others.
+    #[test]
+    fn the_alert_of_other_macs_has_the_same_thresholds() {
+        let rules = include_str!("../../docs/alerts.yml");
+        let from = rules.find("alert: L4lbOtherMac").expect("the alert");
+        let rule = rules[from..].split("labels:").next().expect("its expression");
+        for threshold in [
+            format!("> {} *", f64::from(OTHER_MAC_PERCENT) / 100.0),
+            format!("> {OTHER_MAC_PER_SECOND}\n"),
+        ] {
+            assert!(rule.contains(&threshold), "'{threshold}' in {rule}");
+        }
     }
 
     /// docs/alerts.yml means the same by a table that is too small.

@@ -28,6 +28,8 @@ pub(crate) struct ResolvedInterface {
     pub(crate) config: InterfaceConfig,
     pub(crate) ifindex: u32,
     pub(crate) mtu: u32,
+    /// Its own MAC; `None`: any of a single host counts as its own.
+    pub(crate) mac: Option<Mac>,
     pub(crate) gateway: Mac,
 }
 
@@ -48,9 +50,17 @@ impl ResolvedInterface {
             XdpMode::Native => consts::MODE_NATIVE,
             XdpMode::Generic => consts::MODE_GENERIC,
         };
+        let mut macs = [u64::from(consts::NO_MAC); consts::MAX_MACS as usize];
+        for (place, mac) in macs.iter_mut().zip(&self.config.macs) {
+            *place = abi::mac_word(*mac);
+        }
         abi::interface {
             ifindex: self.ifindex,
             mtu: self.mtu,
+            own: self.mac.map_or(consts::NO_MAC.into(), abi::mac_word),
+            macs,
+            any_unicast: u32::from(self.mac.is_none()),
+            pad: 0,
             mac,
             gateway_kind: kind.to_le_bytes()[0],
             mode: mode.to_le_bytes()[0],
@@ -73,7 +83,8 @@ pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceC
         }
         _ => (Some(GatewayAddress::Auto), None),
     };
-    InterfaceConfig { name: name.to_owned(), xdp_mode, gateway, gateway_mac }
+    let macs = entry.macs.iter().filter_map(|word| abi::mac_of(*word)).collect();
+    InterfaceConfig { name: name.to_owned(), xdp_mode, gateway, gateway_mac, macs }
 }
 
 /// An interface as the instance has it.
@@ -100,7 +111,7 @@ pub enum InterfaceAction {
     /// It is detached and attached again in another mode: for some milliseconds its packets reach the
     /// kernel.
     Reattach,
-    /// Its gateway, its MTU or what was asked for changes, without a gap.
+    /// Its gateway, its MTU, its MAC or what was asked for changes, without a gap.
     Update,
     /// The balancer leaves it. The root program is detached from it, unless other programs of the chain need it.
     Detach,
@@ -224,6 +235,14 @@ fn describe_entry(
     }
     if old.mac != wanted.entry().mac {
         details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
+    }
+    if abi::mac_of(old.own) != wanted.mac {
+        let text = |mac: Option<Mac>| mac.map_or("any".to_owned(), |mac| mac.to_string());
+        details.push(format!("MAC {} → {}", text(abi::mac_of(old.own)), text(wanted.mac)));
+    }
+    if before.macs != after.macs {
+        let list = |macs: &[Mac]| macs.iter().map(Mac::to_string).collect::<Vec<_>>().join(", ");
+        details.push(format!("macs [{}] → [{}]", list(&before.macs), list(&after.macs)));
     }
     if old.mtu != wanted.mtu {
         details.push(format!("MTU {} → {}", old.mtu, wanted.mtu));

@@ -21,6 +21,7 @@ use pcap_parser::parse_pcap_header;
 use pcap_parser::parse_sectionheaderblock;
 use pcap_parser::traits::PcapReaderIterator;
 
+use crate::addr::Mac;
 use crate::addr::Protocol;
 use crate::error::Error;
 use crate::sys::test_run::check_frame;
@@ -79,10 +80,16 @@ pub enum TracePacketError {
 }
 
 impl TracePacket {
-    /// The packet in an Ethernet frame.
+    /// The packet in an Ethernet frame, to a host that does not look at MACs.
     pub fn frame(&self) -> Result<Vec<u8>, TracePacketError> {
+        self.frame_to(Mac::from([2, 0, 0, 0, 0, 2]))
+    }
+
+    /// The packet in an Ethernet frame to this MAC, which is that of [`Balancer::trace_mac`](crate::Balancer::trace_mac)
+    /// if a router sends it.
+    pub fn frame_to(&self, mac: Mac) -> Result<Vec<u8>, TracePacketError> {
         let Self { client, server, .. } = self;
-        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], mac.0.into_array());
         match (client.ip(), server.ip()) {
             (IpAddr::V4(client), IpAddr::V4(server)) => {
                 self.write(ethernet.ipv4(client.octets(), server.octets(), HOPS))

@@ -95,7 +95,7 @@ impl<'n> Lab<'n> {
         let queues = self.cpus.iter().max().map_or(1, |last| last + 1);
         let queues = format!("mtu {MTU} numrxqueues {queues} numtxqueues {queues}");
         self.ns.shell(&format!(
-            "ip link add name {near} {queues} type veth peer name {far} {queues}
+            "ip link add name {near} address 02:00:00:00:00:02 {queues} type veth peer name {far} {queues}
              ip link set {near} up
              ip link set {far} up"
         ));

@@ -113,6 +113,10 @@ fn what_save_prints_plans_to_nothing() {
             "[metrics]\nlisten = \"127.0.0.1:9999\"\n\n{}",
             Host::config("").replace("native", "generic")
         ),
+        Host::config("").replace(
+            "gateway_mac",
+            "macs = [\"00:00:5e:00:01:33\", \"00:00:5e:00:02:33\"]\ngateway_mac",
+        ),
         // No interface: nothing to attach to as yet.
         vip("tcp://10.200.1.1:80", &["10.0.0.1"]),
     ];

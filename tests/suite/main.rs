@@ -24,6 +24,7 @@ mod interfaces;
 mod kills;
 mod leftovers;
 mod locks;
+mod macs;
 mod many;
 mod metrics;
 mod model;

@@ -191,6 +191,57 @@ END",
     serve.stop();
 }
 
+/// Frames are the interface's own by its MAC: when that changes, serve follows, and without it status tells.
+#[test]
+fn its_own_mac_is_followed() {
+    let rig = Rig::new(1);
+    let Topology { router, balancer, .. } = &rig.topology;
+    let readdress = |mac: &str| {
+        balancer.ns.shell(&format!("ip link set {UPLINK} address {mac}"));
+        router.shell(&format!(
+            "ip neigh replace 172.31.0.2 lladdr {mac} dev to-balancer nud permanent"
+        ));
+    };
+    let mut serve = Serve::start(rig.lbctl(), &one_vip());
+    assert_eq!(serve.interface()["own_mac"], "02:00:00:00:00:b1");
+    let download = rig.download(VIP);
+    readdress("02:00:00:00:00:77");
+    serve.wait_for("MAC 02:00:00:00:00:b1 → 02:00:00:00:00:77", 1);
+    goes_on(&download, "another MAC");
+    assert_eq!(serve.interface()["own_mac"], "02:00:00:00:00:77");
+    // What is asked for lasts.
+    let listed = |mac: &str| {
+        let macs = format!("name = \"{UPLINK}\"\nmacs = [\"{mac}\"]");
+        one_vip().replace(&format!("name = \"{UPLINK}\""), &macs)
+    };
+    serve.reload(&listed("02:00:00:00:00:78"), "INFO reloaded");
+    let file = config_file(&listed("02:00:00:00:00:78"));
+    assert!(rig.lbctl().ok(&["save"]).stdout.contains("macs = [\"02:00:00:00:00:78\"]"));
+    serve.stop();
+
+    // A MAC of the list need not be told of.
+    readdress("02:00:00:00:00:78");
+    goes_on(&download, "a MAC of the list");
+    let text = rig.lbctl().ok(&["status"]).stdout;
+    assert!(text.contains("02:00:00:00:00:77 (now 02:00:00:00:00:78), and 1 more"), "{text}");
+    let health = || json(&rig.lbctl().ok(&["status", "--json"]))["health"].clone();
+    let told = |health: &Value| health["findings"].to_string().contains("\"mac-changed\"");
+    assert!(!told(&health()), "{}", health());
+
+    readdress("02:00:00:00:00:79");
+    assert!(told(&health()), "{}", health());
+    let missed = || rig.reason("other_mac") > 0;
+    assert!(
+        wait_until(SOON, missed),
+        "what comes is not for the MAC that the packet path was told"
+    );
+    let planned = rig.lbctl().exits(3, &["plan", "-f", path(&file)]);
+    assert!(planned.stdout.contains("MAC 02:00:00:00:00:77 → 02:00:00:00:00:79"), "{planned}");
+    rig.lbctl().ok(&["apply", "-f", path(&file)]);
+    goes_on(&download, "an apply");
+    assert!(!told(&health()), "{}", health());
+}
+
 #[test]
 fn a_gateway_that_falls_silent_keeps_its_mac() {
     const SILENT: &str = "gateway 172.31.0.254 of interface uplink did not answer";

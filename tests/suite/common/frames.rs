@@ -174,7 +174,7 @@ impl Drop for Steady {
 pub(crate) fn packet_from(client: u32) -> Vec<u8> {
     let [_, b, c, d] = client.to_be_bytes();
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [2, 0, 0, 0, 0, 1])
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [2, 0, 0, 0, 0, 2])
         .ipv4([10, 100 + b % 100, c, d], [10, 200, 1, 1], 64)
         .tcp(40_000, 80, 1, 1024)
         .ack(1)

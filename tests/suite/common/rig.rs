@@ -186,7 +186,7 @@ impl Host {
     pub(crate) fn new() -> Self {
         let ns = NetNs::new();
         ns.shell(
-            "ip link add uplink mtu 1600 type veth peer name nobody mtu 1600
+            "ip link add uplink mtu 1600 address 02:00:00:00:00:02 type veth peer name nobody mtu 1600
              ip addr add 172.31.0.2/24 dev uplink
              ip addr add fc00:31::2/64 dev uplink nodad
              sysctl -qw net.ipv6.conf.nobody.disable_ipv6=1

@@ -53,6 +53,20 @@ const REALS: [&str; 8] = [
 ];
 const SERVER_IDS: [u32; 8] = [1, 1022, 1023, 0xffff, 0x1_0000, 0xff_ffff, 0x100_0000, 0xffff_ffff];
 
+/// The last is the one that most frames are sent to; one differs from it in each byte, in one bit.
+const MACS: [&str; 10] = [
+    "02:00:00:00:00:10",
+    "00:00:5e:00:01:01",
+    "02:00:00:00:00:03",
+    "02:00:00:00:01:02",
+    "02:00:00:01:00:02",
+    "02:00:01:00:00:02",
+    "02:01:00:00:00:02",
+    "06:00:00:00:00:02",
+    "fe:ff:ff:ff:ff:ff",
+    "02:00:00:00:00:02",
+];
+
 fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.usize(..of.len())]
 }
@@ -121,7 +135,13 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
         .collect();
     let sources4 = ["172.16.0.0/16", "172.16.0.0/16", "10.0.0.0/8", "192.0.2.128/25", "192.0.2.1"];
     let sources6 = ["100::/64", "100::/64", "fd00::/8", "2001:db8:5::/112", "2001:db8:5::7"];
-    let interface = json!({ "name": "lo", "gateway_mac": "02:00:00:00:00:fe" });
+    // All that count as its own, or as many as there may be, or a few.
+    let macs: &[&str] = match rng.usize(..3) {
+        0 => &[],
+        1 => &MACS,
+        _ => &MACS[9..],
+    };
+    let interface = json!({ "name": "lo", "gateway_mac": "02:00:00:00:00:fe", "macs": macs });
     let interfaces = if served { vec![interface] } else { vec![] };
     let config = json!({
         "interfaces": interfaces,
@@ -186,8 +206,28 @@ impl<'a> Traffic<'a> {
         bytes
     }
 
+    /// To this host, mostly: to one of [`MACS`], a neighbour of one, a group, everybody or nobody.
+    fn destination(&mut self) -> [u8; 6] {
+        let own: l4lb::Mac = MACS[MACS.len() - 1].parse().expect("a MAC");
+        if !one_in(self.rng, 12) {
+            return own.0.into_array();
+        }
+        let mac: l4lb::Mac = pick(self.rng, &MACS).parse().expect("a MAC");
+        let mut mac = mac.0.into_array();
+        match self.rng.usize(..6) {
+            0 => [0xff; 6],
+            1 => [0; 6],
+            2 => pick(self.rng, &[[1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]]),
+            3 => {
+                mac[self.rng.usize(..6)] ^= 1 << self.rng.u8(..8);
+                mac
+            }
+            _ => mac,
+        }
+    }
+
     fn link(&mut self) -> Frame {
-        let frame = eth();
+        let frame = eth().macs([2, 0, 0, 0, 0, 1], self.destination());
         match self.rng.usize(..40) {
             0 | 1 => frame.vlan(self.rng.u16(..)),
             2 => frame.tag(0x88a8, self.rng.u16(..)).vlan(self.rng.u16(..)),

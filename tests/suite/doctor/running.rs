@@ -47,6 +47,12 @@ fn what_changed_since_the_apply() {
     neighbour("02:00:00:00:00:fd");
     let words = &["is 02:00:00:00:00:fd now, and packets are sent to 02:00:00:00:00:fe"];
     patient.is_mended("gateway-moved", PLACE, "error", words);
+    patient.is_well("mac-changed", PLACE);
+    host.ns.shell("ip link set uplink address 02:00:00:00:00:03");
+    // The kernel forgets its neighbours then.
+    neighbour("02:00:00:00:00:fd");
+    let words = &["its MAC is 02:00:00:00:00:03 now", "frames to 02:00:00:00:00:02 are balanced"];
+    patient.is_mended("mac-changed", PLACE, "error", words);
     host.ns.shell("ip link set uplink mtu 1550");
     patient.is_mended("mtu-changed", PLACE, "error", &["1550 now", "told 1600"]);
     host.ns.shell("ip link set uplink mtu 1590");
@@ -134,6 +140,30 @@ fn tables_and_limits_that_are_too_small() {
     // Whatever the limit is by now.
     host.lbctl().apply(&config("entries = 20000\nnew_connections_per_second = 125000"));
     patient.finds("new-flows-limited", INSTANCE, "note", &["none of them in the last second"]);
+}
+
+#[test]
+fn frames_to_other_macs() {
+    let host = Host::new();
+    let _pass = XdpLink::attach(&host.ns, "nobody", Verdict::Pass);
+    host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.1"])));
+    let patient = Patient::new(host.lbctl(), &host.ns, &[]);
+    patient.is_well("other-mac", INSTANCE);
+    let virtual_router = |number| {
+        let mut frame = packet_from(number % 8);
+        frame[..6].copy_from_slice(&[0, 0, 0x5e, 0, 1, 0x33]);
+        frame
+    };
+    let steady = Steady::start(&host.ns, "nobody", virtual_router);
+    patient.is_advised("other-mac", INSTANCE, "warning", "add it to macs of [[interfaces]]");
+    let status = || host.lbctl().ok(&["status"]).stdout;
+    assert!(status().contains("packets a second for VIPs are not balanced"), "{}", status());
+    // As advised.
+    let macs = "macs = [\"00:00:5e:00:01:33\"]\ngateway_mac";
+    let config = Host::config(&vip(VIP, &["10.0.0.1"])).replace("gateway_mac", macs);
+    host.lbctl().apply(&config);
+    patient.is_well("other-mac", INSTANCE);
+    drop(steady);
 }
 
 #[test]

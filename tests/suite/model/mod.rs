@@ -75,6 +75,8 @@ pub(crate) struct Model {
     server_ids: HashMap<u32, IpAddr>,
     flows: HashMap<Flow, IpAddr>,
     wire: Wire,
+    /// Of frames for this host; empty: any of one station.
+    macs: Vec<[u8; 6]>,
     too_big_replies: u32,
     /// Errors and echo replies, by source.
     answered: HashMap<IpAddr, (u32, u32)>,
@@ -162,6 +164,11 @@ impl Model {
             server_ids: config.server_ids.iter().map(|entry| (entry.id, entry.real)).collect(),
             flows: HashMap::new(),
             wire,
+            macs: config
+                .interfaces
+                .first()
+                .map(|interface| interface.macs.iter().map(|mac| mac.0.into_array()).collect())
+                .unwrap_or_default(),
             too_big_replies: 0,
             answered: HashMap::new(),
         }
@@ -217,7 +224,17 @@ impl Model {
         if !self.addresses.contains(&packet.destination) {
             return Err("not_vip");
         }
-        self.wire.gateway.map(|_| ()).ok_or("other_interface")
+        self.gateway(packet).map(|_| ())
+    }
+
+    /// Where the packet leaves for a real, if it came to this host at all.
+    fn gateway(&self, packet: &Packet<'_>) -> Result<[u8; 6], &'static str> {
+        let gateway = self.wire.gateway.ok_or("other_interface")?;
+        let ours = match self.macs.as_slice() {
+            [] => packet.link[0] & 1 == 0,
+            macs => macs.iter().any(|mac| packet.link.starts_with(mac)),
+        };
+        if ours { Ok(gateway) } else { Err("other_mac") }
     }
 
     fn judge_transport(&mut self, packet: &Packet<'_>, protocol: u8, body: &[u8]) -> End {
@@ -301,7 +318,7 @@ impl Model {
     }
 
     fn forward(&mut self, packet: &Packet<'_>, talk: Talk<'_>) -> End {
-        let gateway = self.wire.gateway.ok_or("other_interface")?;
+        let gateway = self.gateway(packet)?;
         packet.unfit(matches!(talk.kind, Kind::Runt))?;
         let flow = self.flow_of(&talk);
         let too_long = packet.ip.len() > self.wire.longest;
@@ -437,8 +454,15 @@ impl Model {
     }
 }
 
-const PASSES: [&str; 6] =
-    ["not_vip", "not_ip", "bad_ip_header", "other_protocol", "other_icmp", "other_interface"];
+const PASSES: [&str; 7] = [
+    "not_vip",
+    "not_ip",
+    "bad_ip_header",
+    "other_protocol",
+    "other_icmp",
+    "other_interface",
+    "other_mac",
+];
 
 fn name_of(config: &VipConfig) -> Vip {
     Vip { address: config.address, port: config.port, protocol: config.protocol }

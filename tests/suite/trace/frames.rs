@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::PEER;
 use super::VIP;
+use super::ask;
 use super::balancer;
 use super::packet;
 use super::quiet_host;
@@ -266,4 +267,26 @@ fn long_blocks_and_bad_captures() {
     let folder = captures.0.path();
     let output = ask(folder);
     assert!(output.stderr.contains(": Is a directory"), "{output}");
+}
+
+/// A packet that is made up is sent to the interface's MAC; one of a capture is what it is.
+#[test]
+fn destination_macs_count() {
+    let (host, _link) = quiet_host();
+    host.ns.shell("ip link set uplink address 02:00:00:00:00:77");
+    host.lbctl().apply(&balancer("set-associative", ""));
+    let packet = packet(VIP, "192.0.2.1:1024", true);
+    let outcome = &ask(&host, &packet)[0];
+    assert_eq!(outcome["reason"], "ring", "{outcome}");
+    let captures = Captures::new();
+    let reason_of = |mac: [u8; 6]| {
+        let mut frame = packet.frame().expect("a frame");
+        frame[..6].copy_from_slice(&mac);
+        let file = captures.pcap("one.pcap", &[frame]);
+        let trace = json(&host.lbctl().ok(&["trace", "--pcap", text(&file), "--json"]));
+        frame_and_reason(&trace).1
+    };
+    assert_eq!(reason_of([2, 0, 0, 0, 0, 0x77]), "ring");
+    assert_eq!(reason_of([2, 0, 0, 0, 0, 2]), "other_mac");
+    assert_eq!(reason_of([0xff; 6]), "other_mac");
 }

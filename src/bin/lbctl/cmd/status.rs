@@ -40,10 +40,10 @@ fn print(status: &Status, all: bool) -> Result<()> {
     output::text(verdict(&status.instance, &status.health))?;
     output::line("")?;
     output::table(
-        ["INTERFACE", "MODE", "GATEWAY", "MTU"],
-        &[3],
+        ["INTERFACE", "MODE", "MAC", "GATEWAY", "MTU"],
+        &[4],
         status.interfaces.iter().map(|(name, interface)| {
-            [name.clone(), mode(interface), gateway(interface), mtu(interface)]
+            [name.clone(), mode(interface), mac(interface), gateway(interface), mtu(interface)]
         }),
     )?;
     output::line("")?;
@@ -86,6 +86,18 @@ fn mode(interface: &InterfaceStatus) -> String {
         LinkState::Down => mode + ", DOWN",
         LinkState::NoCarrier => mode + ", NO CARRIER",
         LinkState::Up | LinkState::Missing => mode,
+    }
+}
+
+/// The MACs that frames for this host have: `02:00:5e:10:00:01 (now 02:00:5e:10:00:02), and 1 more`.
+fn mac(interface: &InterfaceStatus) -> String {
+    let InterfaceStatus { own_mac, own_mac_now, .. } = interface;
+    let text = own_mac.map_or_else(|| "any".to_owned(), |mac| mac.to_string());
+    let now = own_mac_now.filter(|now| own_mac.is_some_and(|told| told != *now));
+    let now = now.map_or_else(String::new, |now| format!(" (now {now})"));
+    match interface.config.macs.len() {
+        0 => text + &now,
+        more => format!("{text}{now}, and {more} more"),
     }
 }
 

@@ -20,10 +20,16 @@ use crate::args::TraceArgs;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, args: &TraceArgs, json: bool) -> Result {
+    let balancer = Balancer::open(instance)?;
+    let interface = args.interface.as_deref();
     let frame = match (args.protocol, args.client, args.server, args.pcap.as_deref()) {
         (Some(protocol), Some(client), Some(server), _) => {
             let (syn, payload) = (args.syn, args.payload);
-            TracePacket { protocol: protocol.into(), client, server, syn, payload }.frame()
+            let packet = TracePacket { protocol: protocol.into(), client, server, syn, payload };
+            match balancer.trace_mac(interface)? {
+                Some(mac) => packet.frame_to(mac),
+                None => packet.frame(),
+            }
         }
         (.., Some(file)) if file == Path::new("-") => {
             TracePacket::read_from(io::stdin(), "standard input", args.packet)
@@ -35,7 +41,7 @@ pub(crate) fn run(instance: &Instance, args: &TraceArgs, json: bool) -> Result {
         }
     };
     let frame = frame.map_err(l4lb::Error::from)?;
-    let trace = Balancer::open(instance)?.trace(args.interface.as_deref(), &frame)?;
+    let trace = balancer.trace(interface, &frame)?;
     if json {
         output::json(&trace)?;
     } else {

@@ -14,6 +14,7 @@ mod hash;
 mod icmp;
 mod icmp_errors;
 mod limits;
+mod macs;
 mod oversize;
 mod quic;
 mod states;
@@ -54,6 +55,7 @@ pub(crate) fn files() -> Vec<File> {
         limits::files(),
         answers::files(),
         unserved::files(),
+        macs::files(),
     ]
     .into_iter()
     .flatten()
