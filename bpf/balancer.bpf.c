@@ -130,7 +130,7 @@ static __always_inline int balance_any(struct xdp_md *ctx, struct pkt *p, struct
 SEC("xdp")
 int balancer(struct xdp_md *ctx)
 {
-	__u32 zero = 0, frame_len = ctx->data_end - ctx->data;
+	__u32 zero = 0, frame_len = frame_length(ctx);
 	struct pkt v4 = {.frame_len = frame_len}, v6 = {.frame_len = frame_len}, any = {};
 	struct pkt answered = {};
 	struct cpu_state *cpu;
@@ -151,7 +151,7 @@ int balancer(struct xdp_md *ctx)
 		/* Nothing is kept of what was read so far: the verifier follows the rest once, not
 		 * for each way that leads here. */
 		barrier();
-		any.frame_len = ctx->data_end - ctx->data;
+		any.frame_len = frame_length(ctx);
 		reason = balance_any(ctx, &any, cpu);
 		if (reason != LB_ANSWER)
 			return finish(ctx, &any, cpu, reason);

@@ -132,7 +132,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p)
 SEC("xdp")
 int decap(struct xdp_md *ctx)
 {
-	struct pkt p = {.frame_len = ctx->data_end - ctx->data};
+	struct pkt p = {.frame_len = frame_length(ctx)};
 	struct decap_state *state;
 	__u32 result, zero = 0;
 

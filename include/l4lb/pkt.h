@@ -100,6 +100,19 @@ static __always_inline __be16 ether_type(const struct ethhdr *eth)
 	return *(const __be16 *)((const void *)eth + 2 * ETH_ALEN);
 }
 
+/*
+ * Bytes of the frame. The difference is that of pointers to the end: clang subtracts the halves
+ * that are asked for, may have to keep one of them on the stack, and the verifier lets no part of a
+ * pointer go there.
+ */
+static __always_inline __u32 frame_length(struct xdp_md *ctx)
+{
+	__u64 length = pkt_end(ctx) - pkt_data(ctx);
+
+	asm volatile("" : "+r"(length));
+	return length;
+}
+
 /* The len bytes at off, or NULL where the frame ends before. */
 static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 {
