@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use super::error::NetlinkError;
+use super::local::is_local;
 use super::neighbour::Neighbour;
 use super::neighbour::neighbour_key;
 use super::route::is_default;
@@ -38,19 +39,23 @@ pub(super) const SEEN_NEIGHBOURS: usize = 16_384;
 pub(super) struct Seen(pub(super) HashMap<(u32, IpAddr), Option<MacAddr6>>);
 
 impl Seen {
-    /// Takes note of a message, and says whether it can alter a gateway: an interface or a default
-    /// route of the main table came, went or changed; a neighbour got another MAC, got one at all or
-    /// lost it. What was never seen counts as changed.
+    /// Takes note of a message, and says whether it can alter a gateway, or what the host has for its
+    /// own: an interface, an address, a route to the host itself or a default route of the main table
+    /// came, went or changed; a neighbour got another MAC, got one at all or lost it. What was never
+    /// seen counts as changed.
     pub(super) fn is_news(&mut self, message: &RouteNetlinkMessage) -> bool {
         match message {
-            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => true,
+            RouteNetlinkMessage::NewLink(_)
+            | RouteNetlinkMessage::DelLink(_)
+            | RouteNetlinkMessage::NewAddress(_)
+            | RouteNetlinkMessage::DelAddress(_) => true,
             RouteNetlinkMessage::NewNeighbour(message) => {
                 let mac = Neighbour::from_message(message).usable_mac();
                 self.is_new_mac(message, mac)
             }
             RouteNetlinkMessage::DelNeighbour(message) => self.is_new_mac(message, None),
             RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-                is_default(route)
+                is_default(route) || is_local(route)
             }
             _ => false,
         }
@@ -71,7 +76,8 @@ impl Seen {
 /// A netlink message and who sent it.
 type Received = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
 
-/// A subscription to everything that can alter a gateway: interfaces, neighbours and routes.
+/// A subscription to everything that can alter a gateway or the host's own addresses: interfaces,
+/// addresses, neighbours and routes.
 ///
 /// Subscribe first and resolve then, so that no change falls between. Nothing is read from the
 /// socket but in [`next`](Self::next): a caller that does not come back costs no memory, the kernel
@@ -103,6 +109,8 @@ impl Changes {
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
         ])
@@ -116,7 +124,7 @@ impl Changes {
         })
     }
 
-    /// Waits until something changed that can alter a gateway, and a moment longer, so that what
+    /// Waits until something changed that can alter a gateway or the host's own addresses, and a moment longer, so that what
     /// happens together is reported together. `None` when the subscription failed for good.
     ///
     /// Reports too much rather than too little: the first news of a neighbour always counts as a

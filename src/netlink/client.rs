@@ -20,6 +20,7 @@ use tokio::runtime;
 use tokio::time::timeout;
 
 use super::error::NetlinkError;
+use super::local::is_local;
 use super::route::is_default;
 
 /// How long the kernel may take for each message of an answer; it normally takes microseconds.
@@ -71,8 +72,8 @@ impl Netlink {
         }
     }
 
-    /// Sends a request and collects the answer, of a dump of routes only the default ones, and whether
-    /// it is of a table that changed meanwhile.
+    /// Sends a request and collects the answer, of a dump of routes only the default ones and those to
+    /// this host itself, and whether it is of a table that changed meanwhile.
     async fn exchange(
         &self,
         message: RouteNetlinkMessage,
@@ -93,7 +94,9 @@ impl Netlink {
             match answer.payload {
                 // A router's table can hold a million routes.
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))
-                    if flags & NLM_F_DUMP == NLM_F_DUMP && !is_default(&route) => {}
+                    if flags & NLM_F_DUMP == NLM_F_DUMP
+                        && !is_default(&route)
+                        && !is_local(&route) => {}
                 NetlinkPayload::InnerMessage(inner) => {
                     complete |= answer.header.flags & NLM_F_MULTIPART == 0;
                     answers.push(inner);

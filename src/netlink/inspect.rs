@@ -154,7 +154,7 @@ impl RouteFacts {
     }
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
         RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
@@ -171,7 +171,7 @@ fn links_in(answers: &[RouteNetlinkMessage]) -> Vec<LinkFacts> {
 }
 
 impl Netlink {
-    async fn links(&self) -> Result<Vec<LinkFacts>, NetlinkError> {
+    pub(super) async fn links(&self) -> Result<Vec<LinkFacts>, NetlinkError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         match self.request(RouteNetlinkMessage::GetLink(message), NLM_F_DUMP).await {
