@@ -2,10 +2,15 @@
 /*
  * The real's side, for hosts without tunnel devices: takes the balancer's outer header off packets
  * to the host's own addresses, and hands them on, in the end to the kernel, which has the VIP on
- * its loopback.
+ * its loopback. The network guards hosts by the outer header: what is inside gets past its filters,
+ * so it is looked at here.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+
+/* linux/socket.h has them for the kernel alone. */
+#define AF_INET	 2
+#define AF_INET6 10
 
 #include "l4lb/abi.h"
 #include "l4lb/chain.h"
@@ -16,26 +21,54 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /*
- * Outer destinations to decapsulate for: the addresses under which balancers know this host. Not by
- * interface: a packet for a bond comes in by the index of one of its members.
+ * Outer destinations to decapsulate for, the addresses under which balancers know this host; and
+ * the host's own addresses: LB_DECAP_OUTER, LB_DECAP_OWN. Not by interface: a packet for a bond
+ * comes in by the index of one of its members.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LB_DECAP_MAX_ADDRESSES);
 	__type(key, struct lb_addr);
 	__type(value, __u32);
 } decap_addresses SEC(".maps");
 
+/* Outer sources, if settings.check_source. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LB_DECAP_MAX_ADDRESSES);
+	__type(key, struct decap_prefix);
+	__type(value, __u32);
+} decap_from SEC(".maps");
+
+/* Destinations of the packets inside. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LB_DECAP_MAX_ADDRESSES);
+	__type(key, struct decap_prefix);
+	__type(value, __u32);
+} decap_to SEC(".maps");
+
 /*
- * The set of what was asked for: an address stays as long as any interface has it. For user space
+ * By interface what was asked for: what was asked for any of them holds for all. For user space
  * alone.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct decap_owner);
-	__type(value, __u32);
-} decap_owners SEC(".maps");
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LB_DECAP_MAX_INTERFACES);
+	__type(key, __u32);
+	__type(value, struct decap_request);
+} decap_requests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct decap_settings);
+} decap_settings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -74,59 +107,190 @@ static __always_inline void carry_congestion_mark(void *inner, int inner_v6)
 	ip->check = ~(sum + (sum >> 16));
 }
 
-/* Strips outer_len bytes of header between Ethernet and the inner packet. */
-static __always_inline int decapsulate(struct xdp_md *ctx, struct pkt *p, __u32 outer_len,
-				       int inner_v6)
-{
-	__u32 inner_len = inner_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-	struct l2_header l2;
-	__u8 *inner = pkt_at(ctx, p->l3_off + outer_len, sizeof(struct iphdr));
+/* The packet inside. */
+struct inner {
+	struct lb_addr src;
+	struct lb_addr dst;
+	__u32 off;
+	__u32 v6;
+};
 
-	if (!inner || inner[0] >> 4 != (inner_v6 ? 6 : 4) || read_l2(ctx, &l2))
+/* The whole packet inside must lie within the outer one, and that within the frame. */
+static __always_inline int read_inner(struct xdp_md *ctx, const struct pkt *p, struct inner *in)
+{
+	struct ipv6hdr *ip6;
+	struct iphdr *ip;
+	__u32 len, header;
+
+	if (p->ip_len > p->frame_len - p->l3_off)
 		return -1;
-	if (p->l3_off + outer_len + inner_len > p->frame_len || p->ip_len < outer_len + inner_len ||
-	    p->ip_len > p->frame_len - p->l3_off)
+	if (in->v6) {
+		ip6 = packet_at(ctx, p, in->off, sizeof(*ip6));
+		if (!ip6 || ip6->version != 6)
+			return -1;
+		addr_from_v6(&in->src, &ip6->saddr);
+		addr_from_v6(&in->dst, &ip6->daddr);
+		/* No addresses on the wire: they would be taken for IPv4 ones. */
+		if (addr_is_v4(&in->src) || addr_is_v4(&in->dst))
+			return -1;
+		header = sizeof(*ip6);
+		len = bpf_ntohs(ip6->payload_len) + sizeof(*ip6);
+	} else {
+		ip = packet_at(ctx, p, in->off, sizeof(*ip));
+		if (!ip || ip->version != 4 || ip->ihl < 5)
+			return -1;
+		addr_from_v4(&in->src, ip->saddr);
+		addr_from_v4(&in->dst, ip->daddr);
+		header = ip->ihl * 4;
+		len = bpf_ntohs(ip->tot_len);
+	}
+	return len < header || in->off + len > p->end ? -1 : 0;
+}
+
+static __always_inline int is_in(void *prefixes, const struct lb_addr *addr)
+{
+	struct decap_prefix key = {.length = 128, .addr = *addr};
+	__u32 *counts = bpf_map_lookup_elem(prefixes, &key);
+
+	/* A short IPv6 prefix covers IPv4, too: there an entry says that it does not count. */
+	return counts && *counts;
+}
+
+static __always_inline int has_flag(const struct lb_addr *addr, __u32 flag)
+{
+	struct lb_addr key = *addr;
+	__u32 *flags = bpf_map_lookup_elem(&decap_addresses, &key);
+
+	return flags && *flags & flag;
+}
+
+/*
+ * What no packet that came by a router has for its source: IPv4 of "this" network, loopback,
+ * multicast and broadcast (RFC 1122, section 3.2.1.3; RFC 6890); IPv6 unspecified, loopback and the
+ * rest of ::/96, multicast, and link-local (RFC 4291, sections 2.5 and 2.7), which routers keep on
+ * their link. IPv4 link-local addresses are no such: routers on numbered links send ICMP errors
+ * with them.
+ */
+static __always_inline int is_no_source(const struct inner *in)
+{
+	__u32 first = bpf_ntohl(in->v6 ? in->src.word[0] : in->src.word[3]);
+
+	if (in->v6)
+		return !(in->src.word[0] | in->src.word[1] | in->src.word[2]) ||
+		       first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
+	return first >> 24 == 0 || first >> 24 == 127 || first >> 28 == 14 || first == 0xffffffff;
+}
+
+/*
+ * Whether the kernel would send the packet on to somebody else. It is asked itself: what is local
+ * changes, and so does whether it forwards at all. Where it does not, it says so at once.
+ */
+static __always_inline int would_be_forwarded(struct xdp_md *ctx, const struct inner *in)
+{
+	struct bpf_fib_lookup route = {.ifindex = ctx->ingress_ifindex};
+	long answer;
+
+	if (in->v6) {
+		route.family = AF_INET6;
+		__builtin_memcpy(route.ipv6_src, &in->src, sizeof(in->src));
+		__builtin_memcpy(route.ipv6_dst, &in->dst, sizeof(in->dst));
+	} else {
+		route.family = AF_INET;
+		route.ipv4_src = in->src.word[3];
+		route.ipv4_dst = in->dst.word[3];
+	}
+	answer = bpf_fib_lookup(ctx, &route, sizeof(route), 0);
+	return answer != BPF_FIB_LKUP_RET_NOT_FWDED && answer != BPF_FIB_LKUP_RET_FWD_DISABLED;
+}
+
+/* Strips the outer header. */
+static __always_inline int decapsulate(struct xdp_md *ctx, struct pkt *p, const struct inner *in)
+{
+	struct l2_header l2;
+	void *inner;
+
+	if (read_l2(ctx, &l2) || bpf_xdp_adjust_head(ctx, in->off - p->l3_off))
 		return -1;
-	if (bpf_xdp_adjust_head(ctx, outer_len))
-		return -1;
-	inner = write_l2(ctx, p, &l2, inner_v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP),
+	inner = write_l2(ctx, p, &l2, in->v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP),
 			 sizeof(struct iphdr) - sizeof(l2.tags));
 	if (!inner)
 		return -1;
 	if ((p->tos & ECN_MASK) == ECN_CE)
-		carry_congestion_mark(inner, inner_v6);
+		carry_congestion_mark(inner, in->v6);
 	return 0;
 }
 
-static __always_inline int classify(struct xdp_md *ctx, struct pkt *p)
+/*
+ * An IPv6 header, and at most one of a fragment behind it: nothing between balancer and real adds
+ * others.
+ */
+static __always_inline int parse_outer_v6(struct xdp_md *ctx, struct pkt *p)
+{
+	struct {
+		__u8 next;
+		__u8 reserved;
+		__be16 offset;
+		__be32 id;
+	} *fragment;
+
+	if (parse_v6_header(ctx, p))
+		return -1;
+	if (p->proto != IPPROTO_FRAGMENT)
+		return 0;
+	fragment = packet_at(ctx, p, p->l4_off, sizeof(*fragment));
+	if (!fragment)
+		return -1;
+	p->proto = fragment->next;
+	p->l4_off += sizeof(*fragment);
+	if (fragment->offset & bpf_htons(LB_IPV6_OFFSET | LB_IPV6_MORE))
+		p->flags |= LB_PKT_FRAGMENT;
+	return 0;
+}
+
+static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct decap_state *state)
 {
 	__be16 proto = parse_l2(ctx, p);
-	__u32 outer_len;
-	int outer_v6, inner_v6;
+	__u32 zero = 0;
+	struct decap_settings *settings;
+	struct inner in;
 
 	if (proto == bpf_htons(ETH_P_IP)) {
-		if (parse_v4(ctx, p) || p->flags & (LB_PKT_FRAGMENT | LB_PKT_OPTIONS))
+		if (parse_v4(ctx, p) || has(p, LB_PKT_OPTIONS))
 			return LB_DECAP_not_encapsulated;
-		outer_len = sizeof(struct iphdr);
 	} else if (proto == bpf_htons(ETH_P_IPV6)) {
 		p->v6 = 1;
-		if (parse_v6(ctx, p) || p->l4_off != p->l3_off + sizeof(struct ipv6hdr))
+		if (parse_outer_v6(ctx, p))
 			return LB_DECAP_not_encapsulated;
-		outer_len = sizeof(struct ipv6hdr);
 	} else {
 		return LB_DECAP_not_encapsulated;
 	}
+	/* Of a fragment, too: every one says what its packet carries. */
 	if (p->proto != IPPROTO_IPIP && p->proto != IPPROTO_IPV6)
 		return LB_DECAP_not_encapsulated;
-	if (!bpf_map_lookup_elem(&decap_addresses, &p->dst))
+	forget_path_by(p, &state->parsed);
+	if (!has_flag(&p->dst, LB_DECAP_OUTER))
 		return LB_DECAP_other_destination;
-	outer_v6 = p->v6;
-	inner_v6 = p->proto == IPPROTO_IPV6;
-	if (decapsulate(ctx, p, outer_len, inner_v6))
+	settings = bpf_map_lookup_elem(&decap_settings, &zero);
+	if (!settings || (settings->check_source && !is_in(&decap_from, &p->src)))
+		return LB_DECAP_unknown_source;
+	/* All balancers' packets have id 0: pieces of several would be put together. */
+	if (has(p, LB_PKT_FRAGMENT))
+		return LB_DECAP_outer_fragment;
+	in.off = p->l4_off;
+	in.v6 = p->proto == IPPROTO_IPV6;
+	if (read_inner(ctx, p, &in))
 		return LB_DECAP_malformed;
-	if (outer_v6)
-		return inner_v6 ? LB_DECAP_ipv6_in_ipv6 : LB_DECAP_ipv4_in_ipv6;
-	return inner_v6 ? LB_DECAP_ipv6_in_ipv4 : LB_DECAP_ipv4_in_ipv4;
+	if (!is_in(&decap_to, &in.dst))
+		return LB_DECAP_unknown_inner_destination;
+	if (is_no_source(&in) || has_flag(&in.src, LB_DECAP_OWN))
+		return LB_DECAP_bad_inner_source;
+	if (would_be_forwarded(ctx, &in))
+		return LB_DECAP_would_be_forwarded;
+	if (decapsulate(ctx, p, &in))
+		return LB_DECAP_malformed;
+	if (p->v6)
+		return in.v6 ? LB_DECAP_ipv6_in_ipv6 : LB_DECAP_ipv4_in_ipv6;
+	return in.v6 ? LB_DECAP_ipv6_in_ipv4 : LB_DECAP_ipv4_in_ipv4;
 }
 
 SEC("xdp")
@@ -139,10 +303,12 @@ int decap(struct xdp_md *ctx)
 	state = bpf_map_lookup_elem(&decap_states, &zero);
 	if (!state)
 		return XDP_ABORTED;
-	result = classify(ctx, &p);
+	result = classify(ctx, &p, state);
 	if (result >= LB_DECAP_RESULT_COUNT)
 		return XDP_ABORTED;
 	state->results[result].packets++;
 	state->results[result].bytes += p.frame_len;
-	return result == LB_DECAP_malformed ? XDP_DROP : l4lb_hand_on(ctx);
+	if (result >= LB_DECAP_unknown_source && result <= LB_DECAP_malformed)
+		return XDP_DROP;
+	return l4lb_hand_on(ctx);
 }

@@ -23,6 +23,8 @@ readonly VIP4=10.200.1.1 VIP6=fc00:1::1
 readonly VIPS=("tcp://$VIP4:80" "tcp://[$VIP6]:80")
 readonly URLS=("http://$VIP4" "http://[$VIP6]")
 readonly REALS=(1 2 3)
+# Where a balancer's packets come from, unless its configuration says otherwise.
+readonly FROM=(--from 172.16.0.0/16 --from 100::/64)
 readonly REQUESTS=1000
 readonly DOWNLOAD_MB=200 DOWNLOAD_MB_PER_SECOND=32
 
@@ -172,8 +174,8 @@ step_start() {
 	step "The reals take off what the balancer puts around a packet; the balancer is set up"
 	local n
 	for n in "${REALS[@]}"; do
-		show_command "real$n" decap attach eth0
-		lbctl "real$n" decap attach eth0 >/dev/null || fail "lbctl decap attach: see above"
+		show_command "real$n" decap attach eth0 "${FROM[@]}"
+		lbctl "real$n" decap attach eth0 "${FROM[@]}" >/dev/null || fail "lbctl decap attach: see above"
 	done
 	# A veth takes no frame that its other end sends by XDP unless it runs an XDP program itself.
 	# This one finds nothing to take off, and hands everything on. Network cards need no such thing.

@@ -34,7 +34,9 @@ pub(crate) use crate::skel::capture::types::dump_count;
 pub(crate) use crate::skel::capture::types::dump_event;
 pub(crate) use crate::skel::capture::types::dump_options;
 pub(crate) use crate::skel::capture::types::dump_wanted;
-pub(crate) use crate::skel::decap::types::decap_owner;
+pub(crate) use crate::skel::decap::types::decap_prefix;
+pub(crate) use crate::skel::decap::types::decap_request;
+pub(crate) use crate::skel::decap::types::decap_settings;
 pub(crate) use crate::skel::decap::types::decap_state;
 pub(crate) use crate::skel::decap::types::lb_addr as decap_addr;
 
@@ -81,8 +83,10 @@ pod! {
     cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 40
         + size_of::<[u64; 2]>() * (consts::ANSWER_BUCKETS as usize);
     decap_addr, 16;
-    decap_owner, 20;
-    decap_state, 16 * (consts::DECAP_COUNTERS as usize);
+    decap_prefix, 20;
+    decap_request, 12 + 56 * consts::DECAP_MAX_ASKED as usize;
+    decap_settings, 8;
+    decap_state, 16 * (consts::DECAP_COUNTERS as usize) + 32;
     dump_count, 24;
     dump_event, 56;
     flow, 16;

@@ -443,7 +443,7 @@ fn copy(
     let place = chain.free_place(slot, name)?;
     let program = match name {
         balancer::PROGRAM => balancer::load_copy(instance, place)?,
-        decap::PROGRAM => Some(own::load_decap(Some(instance), place)?.program),
+        decap::PROGRAM => Some(decap::load_copy(instance, place)?),
         _ => match Objects::new(instance).read(name)? {
             Some(object) => Some(object.load(instance, name, place, Some(running.as_fd()))?.0),
             None => None,

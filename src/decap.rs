@@ -1,12 +1,20 @@
 //! The real's side: takes the balancer's outer header off, on hosts without tunnel devices.
 //!
-//! The program lives in the chain of an instance, as the balancer does, and may share it with one.
+//! The program lives in the chain of an instance, as the balancer does, and may share it with one. Which packets
+//! it takes the header off is a [`Request`]; what that leaves to the host, [`follow`] follows. docs/decap.md says
+//! what is dropped, and why.
+
+mod request;
+mod state;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::abi;
@@ -20,35 +28,39 @@ use crate::chain::refuse_foreign_programs;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
-use crate::host;
 use crate::instance::Instance;
-use crate::instance::remove_pin;
-use crate::maps::Map;
+use crate::instance::Lock;
 use crate::maps::PerCpuArray;
 use crate::netlink;
 use crate::object;
+use crate::readiness::LinkState;
+use crate::readiness::Unready;
 use crate::reason;
 use crate::stats::Count;
 
+pub use request::Request;
+use state::Facts;
+use state::InUse;
+use state::Layout;
+pub(crate) use state::MAPS;
+use state::Maps;
+
 /// Name of the decapsulation program's pin.
 pub(crate) const PROGRAM: &str = "decap";
-
-/// The pins of its maps.
-pub(crate) const MAPS: [&str; 3] = ["decap_addresses", "decap_owners", "decap_states"];
-
-/// Outer destinations, for the packet path. The value means nothing.
-type Addresses = Map<abi::decap_addr, u32>;
-
-/// Who asked for them. The value means nothing.
-type Owners = Map<abi::decap_owner, u32>;
 
 /// Which packets are decapsulated, and how many were.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecapStatus {
     /// The interfaces, and the mode that the program runs in.
     pub interfaces: BTreeMap<String, Option<XdpMode>>,
+    /// What was asked for, by interface.
+    pub requests: BTreeMap<String, Request>,
     /// Outer destinations that packets are decapsulated for.
     pub addresses: BTreeSet<IpAddr>,
+    /// Outer sources that may send; none: anybody.
+    pub from: BTreeSet<IpNet>,
+    /// Destinations that packets inside may have.
+    pub to: BTreeSet<IpNet>,
     /// Packets by what became of them, in the order of [`crate::decap_results`].
     pub results: BTreeMap<&'static str, Count>,
 }
@@ -63,44 +75,48 @@ fn has_chain(instance: &Instance) -> bool {
     instance.program(attach::ROOT).exists()
 }
 
-/// The indices of the interfaces that decapsulation needs.
+fn other(instance: &Instance) -> Error {
+    Error::DecapOther { instance: instance.name().to_owned() }
+}
+
+/// The indices of the interfaces that decapsulation needs; of all, where another build has set it up.
 pub(crate) fn interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
-    let pin = instance.map("decap_owners");
-    if !pin.exists() {
-        return Ok(BTreeSet::new());
+    match Layout::of(instance)? {
+        Layout::None => Ok(BTreeSet::new()),
+        Layout::Ours => Ok(Maps::open(instance)?.requests()?.into_keys().collect()),
+        Layout::Other => attached(instance),
     }
-    let owners: Owners = Map::open(&pin)?;
-    Ok(owners.entries()?.into_iter().map(|(owner, _)| owner.ifindex).collect())
 }
 
-/// The addresses of an interface that balancers could know this host by.
-fn addresses_of(interface: &str) -> Result<BTreeSet<IpAddr>> {
-    Ok(host::addresses()?
-        .into_iter()
-        .filter(|(name, address)| name == interface && !host::is_link_local(*address))
-        .map(|(_, address)| address)
-        .collect())
+/// The indices of the interfaces that the instance has links to.
+fn attached(instance: &Instance) -> Result<BTreeSet<u32>> {
+    Ok(attach::links(instance)?.into_values().filter_map(|link| link.ifindex).collect())
 }
 
-/// Decapsulates packets that come in by an interface for these outer destinations; none: for the
-/// interface's own addresses. Called again for an interface, it replaces what was asked for before.
+/// Loads the running program once more, for another place of the chain.
+pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
+    match Layout::of(instance)? {
+        Layout::Ours => Ok(object::load_decap(Some(instance), place)?.program),
+        Layout::None | Layout::Other => Err(other(instance)),
+    }
+}
+
+/// Decapsulates packets that come in by an interface. Called again for an interface, it replaces what was asked
+/// for before.
 ///
-/// A program that the interface has already is an error; with `adopt`, it goes into that slot of the chain.
+/// What is left to the host is that of now; [`follow`] follows. A program that the interface has already is an
+/// error; with `adopt`, it goes into that slot of the chain. Maps of another build are replaced.
 pub fn attach(
     instance: &Instance,
     interface: &str,
     mode: XdpMode,
-    addresses: &[IpAddr],
+    request: &Request,
     adopt: Option<u32>,
 ) -> Result<DecapStatus> {
+    request.check()?;
     instance.check_host()?;
     let link = netlink::link_blocking(interface)?;
-    let addresses = if addresses.is_empty() {
-        addresses_of(interface)?
-    } else {
-        addresses.iter().copied().collect()
-    };
-    if addresses.is_empty() {
+    if request.addresses.is_empty() && Facts::read()?.of_interface(interface).next().is_none() {
         return Err(Error::NoAddress { interface: interface.to_owned() });
     }
     if !instance.exists() {
@@ -112,7 +128,7 @@ pub fn attach(
     }
     let lock = instance.lock()?;
     let fresh = instance.is_empty(&lock);
-    let done = carry_out(instance, (interface, link.index, mode), &addresses, adopt);
+    let done = carry_out(instance, (interface, link.index, mode), request, adopt);
     if let Err(error) = done {
         if fresh {
             attach::remove_all(instance, lock)?;
@@ -125,7 +141,7 @@ pub fn attach(
 fn carry_out(
     instance: &Instance,
     (interface, ifindex, mode): (&str, u32, XdpMode),
-    addresses: &BTreeSet<IpAddr>,
+    request: &Request,
     adopt: Option<u32>,
 ) -> Result<()> {
     balancer::refuse_other_mode(instance, interface, ifindex, mode)?;
@@ -135,7 +151,7 @@ fn carry_out(
     let mut attaching = Attaching::default();
     let done = attaching
         .attach(instance, &chain, &[(interface, ifindex, mode)], adopt)
-        .and_then(|()| program(instance, &chain, ifindex, addresses));
+        .and_then(|()| program(instance, &chain, ifindex, request));
     if done.is_err() {
         attaching.undo(instance, &chain);
     }
@@ -143,16 +159,23 @@ fn carry_out(
 }
 
 /// Loads the program and writes its maps.
-fn program(
-    instance: &Instance,
-    chain: &Chain,
-    ifindex: u32,
-    addresses: &BTreeSet<IpAddr>,
-) -> Result<()> {
+fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) -> Result<()> {
     let (slot, place) = chain.home(PROGRAM, consts::SLOT_DECAP)?;
+    let attached = attached(instance)?;
+    let ours = Layout::of(instance)? == Layout::Ours;
+    let mut requests = if ours { Maps::open(instance)?.requests()? } else { BTreeMap::new() };
+    requests.retain(|ifindex, _| attached.contains(ifindex));
+    requests.insert(ifindex, request.clone());
+    // Before anything is written: there may be too much of it.
+    let in_use = InUse::of(&requests, &Facts::read()?)?;
+    if !ours {
+        // The program that runs goes on with the maps that it has.
+        state::remove(instance)?;
+    }
     let loaded = object::load_decap(Some(instance), place)?;
-    let attached = attach::links(instance)?.into_values().filter_map(|link| link.ifindex).collect();
-    set_owners(instance, &attached, ifindex, addresses)?;
+    let maps = Maps::open(instance)?;
+    maps.set_requests(&requests)?;
+    maps.set_in_use(&in_use)?;
     chain.put(slot, loaded.program.as_fd(), PROGRAM)
 }
 
@@ -166,74 +189,160 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
         .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
 
     let stays = !chain::others(instance).is_empty();
-    let kept = others.values().filter_map(|link| link.ifindex).collect();
-    let mut found = set_owners(instance, &kept, 0, &BTreeSet::new())?;
+    let layout = Layout::of(instance)?;
+    let kept: BTreeSet<u32> = others.values().filter_map(|link| link.ifindex).collect();
+    let (mut found, needed) = match layout {
+        Layout::Ours => forget_but(instance, &kept)?,
+        // Which of the interfaces it was for cannot be read.
+        Layout::Other if interface.is_some() && !kept.is_subset(&served) => {
+            return Err(other(instance));
+        }
+        Layout::None | Layout::Other => (false, false),
+    };
     for link in asked.into_values() {
         if !stays && !link.ifindex.is_some_and(|ifindex| served.contains(&ifindex)) {
             attach::remove_link(&instance.link(&link.pin))?;
             found = true;
         }
     }
-    if interfaces(instance)?.is_empty() {
+    if !needed {
+        found |= layout == Layout::Other;
         remove_program(instance, lock)?;
     }
     Ok(found)
 }
 
-/// Gives an interface these addresses, and takes all from those that are not among `kept`. Whether others had
-/// any.
-fn set_owners(
-    instance: &Instance,
-    kept: &BTreeSet<u32>,
-    ifindex: u32,
-    wanted: &BTreeSet<IpAddr>,
-) -> Result<bool> {
-    let pins = ["decap_owners", "decap_addresses"].map(|name| instance.map(name));
-    if !pins.iter().all(|pin| pin.exists()) {
-        return Ok(false);
-    }
-    let [owners, addresses] = pins;
-    let (owners, addresses): (Owners, Addresses) = (Map::open(&owners)?, Map::open(&addresses)?);
-    // An address has an owner for as long as packets are decapsulated for it, so that the next command knows
-    // what an interrupted one left.
-    for address in wanted {
-        owners.set(&abi::decap_owner { addr: (*address).into(), ifindex }, &0)?;
-        addresses.set(&(*address).into(), &0)?;
-    }
-    let (stay, go): (Vec<_>, Vec<_>) =
-        owners.entries()?.into_iter().map(|(owner, _)| owner).partition(|owner| {
-            if owner.ifindex == ifindex {
-                wanted.contains(&owner.addr.into())
-            } else {
-                kept.contains(&owner.ifindex)
-            }
-        });
-    let stay: BTreeSet<IpAddr> = stay.into_iter().map(|owner| owner.addr.into()).collect();
-    for (address, _) in addresses.entries()? {
-        if !stay.contains(&address.into()) {
-            addresses.remove(&address)?;
-        }
-    }
-    owners.remove_many(&go)?;
-    Ok(go.iter().any(|owner| owner.ifindex != ifindex))
+/// Forgets what was asked for other interfaces than these. Whether there was anything, and whether anything is
+/// left.
+fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)> {
+    let maps = Maps::open(instance)?;
+    let before = maps.requests()?;
+    let mut requests = before.clone();
+    requests.retain(|ifindex, _| kept.contains(ifindex));
+    // First what packets are looked at by: as long as an interface is known, the next command knows what an
+    // interrupted one left.
+    maps.set_in_use(&InUse::of(&requests, &Facts::read()?)?)?;
+    maps.set_requests(&requests)?;
+    Ok((requests.len() != before.len(), !requests.is_empty()))
 }
 
-fn remove_program(instance: &Instance, lock: crate::instance::Lock) -> Result<()> {
+fn remove_program(instance: &Instance, lock: Lock) -> Result<()> {
     if !chain::is_needed_without(instance, PROGRAM) {
         return attach::remove_all(instance, lock);
     }
     Chain::open(instance)?.remove_named(PROGRAM)?;
-    MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
+    state::remove(instance)
+}
+
+/// What [`follow`] has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Followed {
+    /// Outer destinations that packets are decapsulated for now.
+    pub added: BTreeSet<IpAddr>,
+    /// Those that they no longer are.
+    pub removed: BTreeSet<IpAddr>,
+    /// Destinations that packets inside may have now.
+    pub to_added: BTreeSet<IpNet>,
+    /// Those that they no longer may.
+    pub to_removed: BTreeSet<IpNet>,
+}
+
+impl Followed {
+    fn between(before: &InUse, after: &InUse) -> Self {
+        let (from, to) = (before.outer(), after.outer());
+        Self {
+            added: &to - &from,
+            removed: &from - &to,
+            to_added: &after.to - &before.to,
+            to_removed: &before.to - &after.to,
+        }
+    }
+
+    /// Whether nothing is to be told.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Followed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { added, removed, to_added, to_removed } = self;
+        for (sign, addresses) in [("+", added), ("-", removed)] {
+            for address in addresses {
+                writeln!(f, "{sign} decapsulated: packets to {address}")?;
+            }
+        }
+        for (sign, prefixes) in [("+", to_added), ("-", to_removed)] {
+            for prefix in prefixes {
+                writeln!(f, "{sign} inner destination {}", name(prefix))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A prefix as it is written: that of a single address without its length.
+pub fn name(prefix: &IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}
+
+/// What would change in what packets are looked at by, if the addresses of the host were followed now.
+pub(crate) fn outdated(instance: &Instance) -> Result<Followed> {
+    let maps = ours(instance)?;
+    let wanted = InUse::of(&maps.requests()?, &Facts::read()?)?;
+    Ok(Followed::between(&maps.in_use()?, &wanted))
+}
+
+/// Follows the addresses of the host, as far as requests leave to it what is decapsulated.
+///
+/// Addresses are those of the network namespace of the calling thread.
+pub fn follow(instance: &Instance) -> Result<Followed> {
+    instance.check_host()?;
+    let maps = ours(instance)?;
+    let differs = |maps: &Maps| -> Result<_> {
+        let wanted = InUse::of(&maps.requests()?, &Facts::read()?)?;
+        let running = maps.in_use()?;
+        Ok((running != wanted).then_some((running, wanted)))
+    };
+    if differs(&maps)?.is_none() {
+        return Ok(Followed::default());
+    }
+    let _lock = instance.lock_existing()?;
+    // Another command may have been faster, and may have replaced the maps.
+    let maps = ours(instance)?;
+    let Some((running, wanted)) = differs(&maps)? else { return Ok(Followed::default()) };
+    maps.set_in_use(&wanted)?;
+    Ok(Followed::between(&running, &wanted))
+}
+
+/// Whether an interface that decapsulated has lost the program: somebody took it off, or the interface was made
+/// anew. `false`, if it was detached.
+pub fn is_lost(instance: &Instance, interface: &str) -> Result<bool> {
+    let links = attach::links(instance)?;
+    let link = links.iter().find(|(name, link)| *name == interface || link.pin == interface);
+    Ok(is_attached(instance) && link.is_some_and(|(_, link)| link.mode.is_none()))
+}
+
+fn ours(instance: &Instance) -> Result<Maps> {
+    if !is_attached(instance) {
+        return Err(Error::NoDecap { instance: instance.name().to_owned() });
+    }
+    match Layout::of(instance)? {
+        Layout::Ours => Maps::open(instance),
+        Layout::None | Layout::Other => Err(other(instance)),
+    }
 }
 
 /// What is decapsulated.
 pub fn status(instance: &Instance) -> Result<DecapStatus> {
     instance.check_host()?;
-    if !is_attached(instance) {
-        return Err(Error::NoDecap { instance: instance.name().to_owned() });
-    }
-    let ours = interfaces(instance)?;
-    let addresses: Addresses = Map::open(&instance.map("decap_addresses"))?;
+    let maps = ours(instance)?;
+    let asked = maps.requests()?;
+    let in_use = maps.in_use()?;
     let states: PerCpuArray<abi::decap_state> = PerCpuArray::open(&instance.map("decap_states"))?;
     let mut results: BTreeMap<_, _> =
         reason::decap_results().iter().map(|result| (result.name, Count::default())).collect();
@@ -242,13 +351,43 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
             *results.entry(result.name).or_default() += Count::from_raw(count.packets, count.bytes);
         }
     }
-    let links = attach::links(instance)?.into_iter();
+    let (mut interfaces, mut requests) = (BTreeMap::new(), BTreeMap::new());
+    for (name, link) in attach::links(instance)? {
+        if let Some(request) = link.ifindex.and_then(|ifindex| asked.get(&ifindex)) {
+            requests.insert(name.clone(), request.clone());
+            interfaces.insert(name, link.mode);
+        }
+    }
     Ok(DecapStatus {
-        interfaces: links
-            .filter(|(_, link)| link.ifindex.is_some_and(|ifindex| ours.contains(&ifindex)))
-            .map(|(name, link)| (name, link.mode))
-            .collect(),
-        addresses: addresses.entries()?.into_iter().map(|(address, _)| address.into()).collect(),
+        interfaces,
+        requests,
+        addresses: in_use.outer(),
+        from: in_use.from,
+        to: in_use.to,
         results,
     })
+}
+
+/// Whether packets can be decapsulated: the first thing that is in the way is the error.
+pub fn readiness(instance: &Instance) -> Result<(), Unready> {
+    let status = status(instance).map_err(|error| Unready::NotRunning(error.to_string()))?;
+    for (interface, mode) in &status.interfaces {
+        let link = netlink::link_blocking(interface).ok();
+        if let Some(unready) = LinkState::of(link.as_ref()).unready(interface) {
+            return Err(unready);
+        }
+        if mode.is_none() {
+            return Err(Unready::NotAttached(interface.clone()));
+        }
+    }
+    if status.interfaces.is_empty() {
+        return Err(Unready::NoInterface);
+    }
+    if status.addresses.is_empty() {
+        return Err(Unready::NoOuterDestination);
+    }
+    if status.to.is_empty() {
+        return Err(Unready::NoInnerDestination);
+    }
+    Ok(())
 }

@@ -380,6 +380,38 @@ pub enum Error {
         interface: String,
     },
 
+    /// What is to be decapsulated makes no sense.
+    #[error("{option}: {why}")]
+    DecapRequest {
+        /// The option of `lbctl decap attach` that says it.
+        option: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+
+    /// There is more than the maps of decapsulation have room for.
+    #[error(
+        "{count} {what}: decapsulation has room for {most}; name fewer or shorter prefixes with --address, --from and --to"
+    )]
+    DecapLimit {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many are possible.
+        most: usize,
+    },
+
+    /// The maps of decapsulation are another build's.
+    #[error(
+        "instance '{instance}' decapsulates by maps of another build, or a command was interrupted; \
+         'lbctl decap attach' sets it up anew while packets go on, once for each of its interfaces"
+    )]
+    DecapOther {
+        /// The instance.
+        instance: String,
+    },
+
     /// Packet tests cannot ask a gateway for its MAC.
     #[error("config.interfaces[0] ({interface}): packet tests need gateway_mac")]
     PacketTestGateway {

@@ -150,6 +150,17 @@ impl<K: Pod, V: Pod> Map<K, V> {
             .collect())
     }
 
+    /// All entries of a trie, which the kernel reads in batches since Linux 5.13 only.
+    pub(crate) fn walk(&self) -> Result<Vec<(K, V)>> {
+        // Of one that is changed meanwhile, the kernel may begin anew.
+        let keys = self.handle.keys().take(self.handle.max_entries() as usize);
+        let mut entries = Vec::new();
+        for key in keys.filter_map(|key| from_bytes(&key)) {
+            entries.extend(self.get(&key)?.map(|value| (key, value)));
+        }
+        Ok(entries)
+    }
+
     /// The next entries of a hash table, some thousand; none: that were all. Of one that packets change
     /// meanwhile, what is there from the beginning to the end comes exactly once.
     pub(crate) fn next_entries(&self, walk: &mut Walk) -> Result<Vec<(K, V)>> {

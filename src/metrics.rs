@@ -65,6 +65,8 @@ pub fn families() -> &'static [Family] {
 #[derive(Debug)]
 pub struct Collector {
     instance: Instance,
+    /// Whether there ought to be a balancer.
+    balances: bool,
     descriptions: Vec<Desc>,
     rings: Background<Rings>,
     maps: Background<Maps>,
@@ -98,8 +100,19 @@ struct Memory {
 impl Collector {
     /// Collects from this instance, which need not run yet.
     pub fn new(instance: Instance) -> Self {
+        Self::with(instance, true)
+    }
+
+    /// Collects from an instance that decapsulates. As long as it has no balancer beside, there are no series
+    /// of one, and none that says so: `l4lb_running` is missing.
+    pub fn of_decap(instance: Instance) -> Self {
+        Self::with(instance, false)
+    }
+
+    fn with(instance: Instance, balances: bool) -> Self {
         Self {
             instance,
+            balances,
             descriptions: families().iter().map(description).collect(),
             rings: Background::new(),
             maps: Background::new(),
@@ -139,7 +152,9 @@ impl Collector {
         let balancer = match Balancer::open(&self.instance) {
             Ok(balancer) => balancer,
             Err(Error::NotRunning { .. }) => {
-                scrape.families.push(series::running(false));
+                if self.balances {
+                    scrape.families.push(series::running(false));
+                }
                 return;
             }
             Err(error) => {

@@ -181,6 +181,10 @@ pub enum Unready {
     },
     /// The same, and the default route is gone that the gateway was found by.
     NoDefaultRoute(String),
+    /// No interface has an address that packets are decapsulated for.
+    NoOuterDestination,
+    /// There is no address that the packets inside may be for.
+    NoInnerDestination,
 }
 
 impl fmt::Display for Unready {
@@ -195,7 +199,11 @@ impl fmt::Display for Unready {
 impl Unready {
     fn interface(&self) -> Option<&str> {
         match self {
-            Self::NotRunning(_) | Self::NotInChain | Self::NoInterface => None,
+            Self::NotRunning(_)
+            | Self::NotInChain
+            | Self::NoInterface
+            | Self::NoOuterDestination
+            | Self::NoInnerDestination => None,
             Self::InterfaceMissing(interface)
             | Self::InterfaceDown(interface)
             | Self::NoCarrier(interface)
@@ -230,6 +238,10 @@ impl Unready {
             Self::NoDefaultRoute(_) => {
                 "no default route leads to a gateway, and the last one does not answer".to_owned()
             }
+            Self::NoOuterDestination => "no address to decapsulate for".to_owned(),
+            Self::NoInnerDestination => {
+                "no address on a loopback device, and none of --to: every packet is dropped".to_owned()
+            }
         }
     }
 
@@ -238,6 +250,12 @@ impl Unready {
         match self {
             Self::NotRunning(_) | Self::NotInChain | Self::NotAttached(_) => {
                 "lbctl apply -f FILE".to_owned()
+            }
+            Self::NoOuterDestination => {
+                "ip address add ADDRESS dev INTERFACE; lbctl decap serve follows by itself".to_owned()
+            }
+            Self::NoInnerDestination => {
+                "ip address add VIP dev lo; lbctl decap serve follows by itself".to_owned()
             }
             Self::NoInterface => "name one as [[interfaces]], and lbctl apply -f FILE".to_owned(),
             Self::InterfaceMissing(_) => {

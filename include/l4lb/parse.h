@@ -181,7 +181,8 @@ static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
 	}
 }
 
-static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
+/* The header alone: p->l4_off and p->proto are those of what is next, be it an extension header. */
+static __always_inline int parse_v6_header(struct xdp_md *ctx, struct pkt *p)
 {
 	struct ipv6hdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip));
 
@@ -200,6 +201,15 @@ static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
 	p->ip_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 	set_end(p);
 	p->l4_off = p->l3_off + sizeof(*ip);
+	return LB_GO_ON;
+}
+
+static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
+{
+	int reason = parse_v6_header(ctx, p);
+
+	if (reason)
+		return reason;
 	walk_ext_headers(ctx, p);
 	return LB_GO_ON;
 }

@@ -169,9 +169,9 @@ static __always_inline int addr_equal(const struct lb_addr *a, const struct lb_a
  * Makes the verifier forget on which of many paths the packet was parsed, or it would follow each
  * of them to the end: what comes out of a map may be anything.
  */
-static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
+static __always_inline void forget_path_by(struct pkt *p, struct parsed *parsed)
 {
-	cpu->parsed = (struct parsed){
+	*parsed = (struct parsed){
 		.ports = (__u32)p->dport << 16 | p->sport,
 		.flags = p->flags,
 		.ip_len = p->ip_len,
@@ -182,15 +182,20 @@ static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
 		.tos = p->tos,
 	};
 	barrier();
-	p->sport = cpu->parsed.ports;
-	p->dport = cpu->parsed.ports >> 16;
-	p->flags = cpu->parsed.flags;
-	p->ip_len = cpu->parsed.ip_len;
-	p->end = cpu->parsed.end;
-	p->l3_off = cpu->parsed.l3_off;
-	p->l4_off = cpu->parsed.l4_off;
-	p->proto = cpu->parsed.proto;
-	p->tos = cpu->parsed.tos;
+	p->sport = parsed->ports;
+	p->dport = parsed->ports >> 16;
+	p->flags = parsed->flags;
+	p->ip_len = parsed->ip_len;
+	p->end = parsed->end;
+	p->l3_off = parsed->l3_off;
+	p->l4_off = parsed->l4_off;
+	p->proto = parsed->proto;
+	p->tos = parsed->tos;
+}
+
+static __always_inline void forget_path(struct pkt *p, struct cpu_state *cpu)
+{
+	forget_path_by(p, &cpu->parsed);
 }
 
 /* The same for a number. */

@@ -121,6 +121,14 @@ families! {
         "Packets by what decapsulation did with them.";
     DECAP_BYTES: Counter "l4lb_decap_bytes_total" ["result"]
         "Bytes of frames by what decapsulation did with them.";
+    DECAP_ATTACHED: Gauge "l4lb_decap_interface_attached" ["interface"]
+        "Whether decapsulation is attached to an interface: 1 or 0.";
+    DECAP_ADDRESSES: Gauge "l4lb_decap_outer_destinations" []
+        "Addresses that packets are decapsulated for.";
+    DECAP_TO: Gauge "l4lb_decap_inner_destination_prefixes" []
+        "Prefixes that the packets inside may be for.";
+    DECAP_FROM: Gauge "l4lb_decap_outer_source_prefixes" []
+        "Prefixes whose addresses may send encapsulated packets; 0: anybody may.";
 }
 
 impl Family {

@@ -265,5 +265,13 @@ pub(super) fn decap(status: &DecapStatus) -> Vec<MetricFamily> {
     let of = |family, value: fn(&crate::stats::Count) -> u64| {
         by(family, status.results.iter().map(|(result, count)| (result, number(value(count)))))
     };
-    vec![of(&f::DECAP_PACKETS, |count| count.packets), of(&f::DECAP_BYTES, |count| count.bytes)]
+    let interfaces = status.interfaces.iter();
+    vec![
+        of(&f::DECAP_PACKETS, |count| count.packets),
+        of(&f::DECAP_BYTES, |count| count.bytes),
+        by(&f::DECAP_ATTACHED, interfaces.map(|(name, mode)| (name, flag(mode.is_some())))),
+        single(&f::DECAP_ADDRESSES, number(status.addresses.len() as u64)),
+        single(&f::DECAP_TO, number(status.to.len() as u64)),
+        single(&f::DECAP_FROM, number(status.from.len() as u64)),
+    ]
 }

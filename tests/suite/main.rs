@@ -8,6 +8,7 @@ mod checksums;
 mod common;
 mod control;
 mod counters;
+mod decap;
 mod differential;
 mod doctor;
 mod dump;

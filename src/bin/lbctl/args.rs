@@ -1,6 +1,7 @@
 //! What can be typed. Only parsing: nothing here asks the system.
 
 mod addresses;
+mod decap;
 mod dump;
 mod flows;
 
@@ -27,6 +28,8 @@ use l4lb::chain::Which;
 
 use addresses::address;
 use addresses::endpoint;
+pub(crate) use decap::DecapCommand;
+pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
@@ -386,30 +389,6 @@ impl From<Transport> for Protocol {
             Transport::Udp => Self::Udp,
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DecapCommand {
-    /// Decapsulate what comes in by an interface
-    Attach {
-        /// The interface
-        interface: String,
-        /// Outer destinations to decapsulate for [default: the interface's own addresses]
-        #[arg(long = "address", value_name = "ADDRESS", value_parser = address)]
-        addresses: Vec<IpAddr>,
-        /// Where the program runs
-        #[arg(long = "xdp-mode", value_enum, default_value_t = Mode::Auto)]
-        mode: Mode,
-        #[command(flatten)]
-        adopt: Adopt,
-    },
-    /// Stop decapsulating
-    Detach {
-        /// The interface [default: all]
-        interface: Option<String>,
-    },
-    /// Show what is decapsulated, and how much
-    Status,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,4 +1,4 @@
-//! The endpoint of `lbctl serve`: metrics, liveness, readiness. Whoever asks, however much and whatever, is
+//! The endpoint of `lbctl serve` and `lbctl decap serve`: metrics, liveness, readiness. Whoever asks, however much and whatever, is
 //! bounded here.
 
 mod connections;
@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use l4lb::Instance;
 use l4lb::Unready;
+use l4lb::decap;
 use l4lb::metrics::Collector;
 use l4lb::readiness;
 use nix::errno::Errno;
@@ -59,14 +60,27 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Answers about an instance, with metrics of this process beside those of the instance.
-    pub(crate) fn new(
+    /// Answers about a balancer, with metrics of this process beside those of the instance.
+    pub(crate) fn of_balancer(
         instance: &Instance,
         own: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
     ) -> Self {
+        Self::new(instance, Collector::new(instance.clone()), own, readiness)
+    }
+
+    /// Answers about an instance that decapsulates, and need not have a balancer.
+    pub(crate) fn of_decap(instance: &Instance) -> Self {
+        Self::new(instance, Collector::of_decap(instance.clone()), [], decap::readiness)
+    }
+
+    fn new(
+        instance: &Instance,
+        collector: Collector,
+        own: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
+        readiness: fn(&Instance) -> Result<(), Unready>,
+    ) -> Self {
         let registry = Registry::new();
-        let instances: Box<dyn prometheus::core::Collector> =
-            Box::new(Collector::new(instance.clone()));
+        let instances: Box<dyn prometheus::core::Collector> = Box::new(collector);
         for collector in own.into_iter().chain([instances]) {
             if let Err(error) = registry.register(collector) {
                 tracing::warn!("metrics: {error}");

@@ -2,6 +2,7 @@
 
 mod args;
 mod cmd;
+mod daemon;
 mod http;
 mod numbers;
 mod output;

@@ -13,6 +13,10 @@ pub(super) fn endpoint(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write it like 192.0.2.1:31337 or [2001:db8::1]:31337")
 }
 
+pub(super) fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write it like 127.0.0.1:9848 or [::1]:9848")
+}
+
 pub(super) fn prefix(text: &str) -> Result<IpNet, &'static str> {
     text.parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))

@@ -1,8 +1,11 @@
 //! `lbctl decap`
 
+mod serve;
+
 use l4lb::Instance;
 use l4lb::decap;
 use l4lb::decap::DecapStatus;
+use l4lb::decap_results;
 
 use crate::Exit;
 use crate::Result;
@@ -11,10 +14,11 @@ use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Result {
     match command {
-        DecapCommand::Attach { interface, addresses, mode, adopt } => {
-            let mode = (*mode).into();
-            print(&decap::attach(instance, interface, mode, addresses, adopt.adopt)?, json)?;
+        DecapCommand::Attach { interface, asked, how } => {
+            let (request, mode) = (asked.request(), how.mode.into());
+            print(&decap::attach(instance, interface, mode, &request, how.adopt.adopt)?, json)?;
         }
+        DecapCommand::Serve(args) => return serve::serve(instance, args),
         DecapCommand::Detach { interface } => {
             if !decap::detach(instance, interface.as_deref())? {
                 output::line("nothing to detach")?;
@@ -35,11 +39,34 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
     });
     output::table(["INTERFACE", "MODE"], &[], interfaces)?;
     output::line("")?;
-    output::table(["ADDRESS"], &[], status.addresses.iter().map(|address| [address.to_string()]))?;
+    output::table(["CHECKED", "ALLOWED", "FOLLOWED"], &[], allowed(status))?;
     output::line("")?;
-    let results = status.results.iter().map(|(name, count)| {
-        [(*name).to_owned(), count.packets.to_string(), count.bytes.to_string()]
+    let results = decap_results().iter().map(|result| {
+        let count = status.results.get(result.name).copied().unwrap_or_default();
+        [result.name.to_owned(), count.packets.to_string(), count.bytes.to_string()]
     });
     output::table(["RESULT", "PACKETS", "BYTES"], &[1, 2], results)?;
     Ok(())
+}
+
+/// What packets may have, and whether that follows the host.
+fn allowed(status: &DecapStatus) -> Vec<[String; 3]> {
+    let mut rows = Vec::new();
+    let mut add = |checked: &str, allowed: Vec<(String, bool)>, none: &str| {
+        let none = allowed.is_empty().then(|| [checked, none, ""].map(str::to_owned));
+        let row = |(allowed, asked): (String, bool)| {
+            [checked.to_owned(), allowed, if asked { "no" } else { "yes" }.to_owned()]
+        };
+        rows.extend(allowed.into_iter().map(row).chain(none));
+    };
+    let requests = || status.requests.values();
+    let from = status.from.iter().map(|prefix| (decap::name(prefix), true));
+    add("outer source", from.collect(), "anybody");
+    let asked = |address| requests().any(|request| request.addresses.contains(address));
+    let addresses = status.addresses.iter().map(|address| (address.to_string(), asked(address)));
+    add("outer destination", addresses.collect(), "none");
+    let asked = |prefix| requests().any(|request| request.to.contains(prefix));
+    let to = status.to.iter().map(|prefix| (decap::name(prefix), asked(prefix)));
+    add("inner destination", to.collect(), "none: every packet is dropped");
+    rows
 }

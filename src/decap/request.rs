@@ -1,0 +1,222 @@
+//! What is asked for an interface that decapsulates.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+use ipnet::IpNet;
+use ipnet::Ipv4Net;
+use ipnet::Ipv6Net;
+use serde::Serialize;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::addr::check_service_address;
+use crate::error::Error;
+use crate::error::Result;
+
+/// Bits of an IPv4-mapped address in front of the IPv4 address (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
+
+/// Which packets are decapsulated. Each list has at most [`Request::MOST`] entries.
+///
+/// Packets are not told apart by interface: what is asked for one holds for all of the instance. So anybody may
+/// send as long as one interface was attached without `from`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Request {
+    /// Outer destinations; none: the addresses that the interface has, followed.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Outer sources; none: anybody may send.
+    pub from: BTreeSet<IpNet>,
+    /// Destinations of the packets inside; none: what the host has by its loopback devices, followed. Packets
+    /// for another host are dropped whatever is asked for.
+    pub to: BTreeSet<IpNet>,
+}
+
+impl Request {
+    /// The most entries of a list.
+    pub const MOST: usize = consts::DECAP_MAX_ASKED as usize;
+
+    /// Checks what the types cannot.
+    pub fn check(&self) -> Result<()> {
+        let invalid = |option, why: String| Err(Error::DecapRequest { option, why });
+        for (option, count) in [
+            ("--address", self.addresses.len()),
+            ("--from", self.from.len()),
+            ("--to", self.to.len()),
+        ] {
+            if count > Self::MOST {
+                return invalid(option, format!("{count} are given, {} is the most", Self::MOST));
+            }
+        }
+        for address in &self.addresses {
+            if let Err(why) = check_service_address(*address) {
+                return invalid("--address", format!("{address}: {why}"));
+            }
+        }
+        for (option, prefixes) in [("--from", &self.from), ("--to", &self.to)] {
+            for prefix in prefixes {
+                let net = prefix.trunc();
+                if net != *prefix {
+                    let why = format!("{prefix} has bits set behind the prefix; write {net}");
+                    return invalid(option, why);
+                }
+                if let Some(why) = misfit(net) {
+                    return invalid(option, format!("{net}: {why}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn to_raw(&self) -> abi::decap_request {
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let mut raw = abi::decap_request {
+            addresses: count(self.addresses.len()),
+            from: count(self.from.len()),
+            to: count(self.to.len()),
+            ..Default::default()
+        };
+        for (raw, address) in raw.address.iter_mut().zip(&self.addresses) {
+            *raw = (*address).into();
+        }
+        for (raw, prefix) in raw.from_prefix.iter_mut().zip(&self.from) {
+            *raw = raw_prefix(*prefix);
+        }
+        for (raw, prefix) in raw.to_prefix.iter_mut().zip(&self.to) {
+            *raw = raw_prefix(*prefix);
+        }
+        raw
+    }
+
+    pub(super) fn from_raw(raw: &abi::decap_request) -> Self {
+        let first = |count: u32| count as usize;
+        let prefixes = |raw: &[abi::decap_prefix], count| {
+            raw.iter().take(first(count)).map(prefix_of).collect()
+        };
+        Self {
+            addresses: raw
+                .address
+                .iter()
+                .take(first(raw.addresses))
+                .map(|address| (*address).into())
+                .collect(),
+            from: prefixes(&raw.from_prefix, raw.from),
+            to: prefixes(&raw.to_prefix, raw.to),
+        }
+    }
+}
+
+/// Says why no packet from or to a prefix can come by the network.
+fn misfit(net: IpNet) -> Option<&'static str> {
+    let within = |outer: &str| outer.parse::<IpNet>().is_ok_and(|outer| outer.contains(&net));
+    if within("127.0.0.0/8") || within("::1/128") {
+        return Some("loopback addresses do not come by the network");
+    }
+    if within("224.0.0.0/4") || within("ff00::/8") {
+        return Some("multicast addresses name no single host");
+    }
+    within("::ffff:0:0/96").then_some("IPv4-mapped addresses; write the IPv4 prefix itself")
+}
+
+/// A key of the kernel's tries, in which IPv4 lies within IPv6.
+pub(super) fn raw_prefix(prefix: IpNet) -> abi::decap_prefix {
+    let length = match prefix {
+        IpNet::V4(v4) => v4.prefix_len() + MAPPED_BITS,
+        IpNet::V6(v6) => v6.prefix_len(),
+    };
+    abi::decap_prefix { length: length.into(), addr: prefix.network().into() }
+}
+
+pub(super) fn prefix_of(raw: &abi::decap_prefix) -> IpNet {
+    let length = u8::try_from(raw.length).unwrap_or(u8::MAX);
+    match (raw.addr.into(), length.checked_sub(MAPPED_BITS)) {
+        (IpAddr::V4(v4), Some(length)) => {
+            Ipv4Net::new(v4, length).map_or_else(|_| IpNet::from(IpAddr::V4(v4)), IpNet::V4)
+        }
+        (address, _) => {
+            let v6 = match address {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                IpAddr::V6(v6) => v6,
+            };
+            Ipv6Net::new(v6, length).map_or_else(|_| IpNet::from(IpAddr::V6(v6)), IpNet::V6)
+        }
+    }
+}
+
+/// All of IPv4, which a short IPv6 prefix covers in the kernel's tries.
+pub(super) const ALL_IPV4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+
+/// Whether an IPv6 prefix covers the IPv4-mapped addresses.
+pub(super) fn covers_ipv4(prefix: &IpNet) -> bool {
+    let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+    matches!(prefix, IpNet::V6(v6) if v6.prefix_len() <= MAPPED_BITS && v6.contains::<&Ipv6Addr>(&mapped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(prefixes: &[&str]) -> BTreeSet<IpNet> {
+        prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_request_survives_the_maps() {
+        let request = Request {
+            addresses: ["10.0.0.1".parse().unwrap(), "fc00::1".parse().unwrap()].into(),
+            from: nets(&["172.16.0.0/16", "100::/64", "192.0.2.7/32", "0.0.0.0/0", "::/0"]),
+            to: nets(&["10.200.1.1/32", "fc00:1::/64"]),
+        };
+        assert_eq!(Request::from_raw(&request.to_raw()), request);
+        let most = (0..64).map(|n| IpNet::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
+        let full = Request { to: most.collect(), ..Request::default() };
+        full.check().unwrap();
+        assert_eq!(Request::from_raw(&full.to_raw()), full);
+        assert_eq!(Request::from_raw(&abi::decap_request::default()), Request::default());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let from = |prefix| Request { from: nets(&[prefix]), ..Request::default() };
+        let to = |prefix| Request { to: nets(&[prefix]), ..Request::default() };
+        let address = |address: &str| Request {
+            addresses: [address.parse().unwrap()].into(),
+            ..Request::default()
+        };
+        let many = (0..=64).map(|n| IpNet::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
+        for (request, words) in [
+            (
+                from("172.16.5.0/16"),
+                "--from: 172.16.5.0/16 has bits set behind the prefix; write 172.16.0.0/16",
+            ),
+            (from("127.1.0.0/16"), "--from: 127.1.0.0/16: loopback"),
+            (to("::1/128"), "--to: ::1/128: loopback"),
+            (to("224.0.0.0/8"), "multicast"),
+            (to("ff02::/16"), "multicast"),
+            (from("::ffff:10.0.0.0/104"), "IPv4-mapped"),
+            (address("127.0.0.1"), "--address: 127.0.0.1: a loopback address"),
+            (
+                Request { to: many.collect(), ..Request::default() },
+                "--to: 65 are given, 64 is the most",
+            ),
+        ] {
+            let error = request.check().unwrap_err().to_string();
+            assert!(error.contains(words), "'{words}' in {error}");
+        }
+        for fine in [to("0.0.0.0/0"), from("::/0"), to("10.200.1.1/32"), address("10.0.0.1")] {
+            fine.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn short_ipv6_prefixes_are_not_ipv4() {
+        for (prefix, covers) in
+            [("::/0", true), ("::/80", true), ("::/81", false), ("fc00::/7", false)]
+        {
+            assert_eq!(covers_ipv4(&prefix.parse().unwrap()), covers, "{prefix}");
+        }
+        assert!(!covers_ipv4(&ALL_IPV4));
+    }
+}

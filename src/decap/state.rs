@@ -1,0 +1,290 @@
+//! The pinned maps of decapsulation: what was asked for, and what packets are looked at by.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use ipnet::IpNet;
+
+use super::PROGRAM;
+use super::request::ALL_IPV4;
+use super::request::Request;
+use super::request::covers_ipv4;
+use super::request::prefix_of;
+use super::request::raw_prefix;
+use crate::abi;
+use crate::abi::consts;
+use crate::attach::interface_name;
+use crate::error::Error;
+use crate::error::Result;
+use crate::host;
+use crate::instance::Instance;
+use crate::instance::pin_error;
+use crate::instance::remove_pin;
+use crate::maps;
+use crate::maps::Map;
+use crate::netlink;
+use crate::sys;
+
+/// The pins. Without the first, the others are leftovers.
+pub(crate) const MAPS: [&str; 6] = [
+    "decap_settings",
+    "decap_addresses",
+    "decap_from",
+    "decap_to",
+    "decap_requests",
+    "decap_states",
+];
+
+/// Those that earlier builds had beside them.
+const FORMER_MAPS: [&str; 1] = ["decap_owners"];
+
+/// Whose maps are pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Nobody's, or what an interrupted command has left, which no packet is looked at by.
+    None,
+    /// This build's.
+    Ours,
+    /// Another build's, or not those of the program that runs.
+    Other,
+}
+
+impl Layout {
+    pub(super) fn of(instance: &Instance) -> Result<Self> {
+        let runs = instance.program(PROGRAM).exists();
+        let strange = if runs { Self::Other } else { Self::None };
+        let settings = instance.map("decap_settings");
+        if !settings.exists() {
+            return Ok(strange);
+        }
+        // The version is the first word, whatever another build has made of the rest.
+        if maps::first_word(&maps::open(&settings)?)? != consts::ABI_VERSION {
+            return Ok(strange);
+        }
+        if !runs {
+            return Ok(Self::Ours);
+        }
+        let id = Map::<u32, abi::decap_settings>::open(&settings)?.id()?;
+        let program = instance.program(PROGRAM);
+        let uses = sys::pinned(&program)
+            .and_then(|program| sys::program_info(program.as_fd()))
+            .map_err(|source| pin_error("open", &program, source))?;
+        Ok(if uses.maps.contains(&id) { Self::Ours } else { Self::Other })
+    }
+}
+
+/// Removes all maps. A program that runs keeps its own.
+pub(super) fn remove(instance: &Instance) -> Result<()> {
+    MAPS.iter().chain(&FORMER_MAPS).try_for_each(|name| remove_pin(&instance.map(name)))
+}
+
+/// What the host has that requests may leave to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Its addresses, by interface.
+    addresses: Vec<(String, IpAddr)>,
+    /// What it takes for its own by its loopback devices, apart from loopback addresses.
+    local: BTreeSet<IpNet>,
+}
+
+impl Facts {
+    pub(super) fn read() -> Result<Self> {
+        Ok(Self {
+            addresses: host::addresses()?,
+            local: netlink::local_prefixes_blocking()?.into_iter().collect(),
+        })
+    }
+
+    /// The addresses of an interface that balancers could know this host by.
+    pub(super) fn of_interface(&self, interface: &str) -> impl Iterator<Item = IpAddr> {
+        self.addresses
+            .iter()
+            .filter(move |(name, address)| name == interface && !host::is_link_local(*address))
+            .map(|(_, address)| *address)
+    }
+}
+
+/// What packets are looked at by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct InUse {
+    /// `DECAP_OUTER` and `DECAP_OWN`, by address.
+    addresses: BTreeMap<IpAddr, u32>,
+    /// Outer sources; none: anybody.
+    pub(super) from: BTreeSet<IpNet>,
+    /// Destinations of the packets inside.
+    pub(super) to: BTreeSet<IpNet>,
+}
+
+impl InUse {
+    /// What follows from requests, by the indices of their interfaces.
+    pub(super) fn of(requests: &BTreeMap<u32, Request>, facts: &Facts) -> Result<Self> {
+        let mut in_use = Self::default();
+        for (ifindex, request) in requests {
+            let own = || {
+                let name = interface_name(*ifindex);
+                name.map(|name| facts.of_interface(&name).collect()).unwrap_or_default()
+            };
+            let addresses =
+                if request.addresses.is_empty() { own() } else { request.addresses.clone() };
+            for address in addresses {
+                *in_use.addresses.entry(address).or_default() |= consts::DECAP_OUTER;
+            }
+            in_use.from.extend(&request.from);
+            let to = if request.to.is_empty() { &facts.local } else { &request.to };
+            in_use.to.extend(to);
+        }
+        if requests.values().any(|request| request.from.is_empty()) {
+            in_use.from.clear();
+        }
+        if !requests.is_empty() {
+            let elsewhere = |address: &IpAddr| !address.is_loopback() && !is_on_link(*address);
+            for address in facts.addresses.iter().map(|(_, address)| *address).filter(elsewhere) {
+                *in_use.addresses.entry(address).or_default() |= consts::DECAP_OWN;
+            }
+        }
+        for (what, count) in [
+            ("addresses of this host", in_use.addresses.len()),
+            ("outer sources", in_use.from.len()),
+            ("inner destinations", in_use.to.len()),
+        ] {
+            // A place of each trie may be for what it has not.
+            let most = consts::DECAP_MAX_ADDRESSES as usize - 1;
+            if count > most {
+                return Err(Error::DecapLimit { what, count, most });
+            }
+        }
+        Ok(in_use)
+    }
+
+    /// Outer destinations.
+    pub(super) fn outer(&self) -> BTreeSet<IpAddr> {
+        let outer = self.addresses.iter().filter(|(_, flags)| *flags & consts::DECAP_OUTER != 0);
+        outer.map(|(address, _)| *address).collect()
+    }
+}
+
+/// What no packet from elsewhere has for its source: the program refuses all of them.
+fn is_on_link(address: IpAddr) -> bool {
+    address.is_ipv6() && host::is_link_local(address)
+}
+
+/// Prefixes that a trie holds, and whether they count: what a short IPv6 prefix would cover of IPv4 does not.
+type Prefixes = Map<abi::decap_prefix, u32>;
+
+fn entries(prefixes: &BTreeSet<IpNet>) -> Vec<(IpNet, u32)> {
+    let mut entries: Vec<_> = prefixes.iter().map(|prefix| (*prefix, 1)).collect();
+    if prefixes.iter().any(covers_ipv4) && !prefixes.contains(&ALL_IPV4) {
+        entries.push((ALL_IPV4, 0));
+    }
+    entries
+}
+
+/// This build's maps.
+#[derive(Debug)]
+pub(super) struct Maps {
+    addresses: Map<abi::decap_addr, u32>,
+    from: Prefixes,
+    to: Prefixes,
+    requests: Map<u32, abi::decap_request>,
+    settings: Map<u32, abi::decap_settings>,
+}
+
+impl Maps {
+    pub(super) fn open(instance: &Instance) -> Result<Self> {
+        Ok(Self {
+            addresses: Map::open(&instance.map("decap_addresses"))?,
+            from: Map::open(&instance.map("decap_from"))?,
+            to: Map::open(&instance.map("decap_to"))?,
+            requests: Map::open(&instance.map("decap_requests"))?,
+            settings: Map::open(&instance.map("decap_settings"))?,
+        })
+    }
+
+    /// What was asked for, by the index of the interface.
+    pub(super) fn requests(&self) -> Result<BTreeMap<u32, Request>> {
+        let entries = self.requests.entries()?.into_iter();
+        Ok(entries.map(|(ifindex, raw)| (ifindex, Request::from_raw(&raw))).collect())
+    }
+
+    /// Replaces what was asked for.
+    pub(super) fn set_requests(&self, wanted: &BTreeMap<u32, Request>) -> Result<()> {
+        let running = self.requests()?;
+        for ifindex in running.keys().filter(|ifindex| !wanted.contains_key(ifindex)) {
+            self.requests.remove(ifindex)?;
+        }
+        for (ifindex, request) in wanted {
+            if running.get(ifindex) != Some(request) {
+                self.requests.set(ifindex, &request.to_raw())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn in_use(&self) -> Result<InUse> {
+        let prefixes = |map: &Prefixes| -> Result<BTreeSet<IpNet>> {
+            let counted = map.walk()?.into_iter().filter(|(_, counts)| *counts != 0);
+            Ok(counted.map(|(prefix, _)| prefix_of(&prefix)).collect())
+        };
+        let settings = self.settings.get(&0)?.unwrap_or_default();
+        Ok(InUse {
+            addresses: self
+                .addresses
+                .entries()?
+                .into_iter()
+                .map(|(address, flags)| (address.into(), flags))
+                .collect(),
+            from: if settings.check_source == 0 { BTreeSet::new() } else { prefixes(&self.from)? },
+            to: prefixes(&self.to)?,
+        })
+    }
+
+    /// Writes what packets are looked at by: what is new first, so that no packet is refused that may pass
+    /// before and after.
+    pub(super) fn set_in_use(&self, wanted: &InUse) -> Result<()> {
+        let (from, to) = (entries(&wanted.from), entries(&wanted.to));
+        let old_from = add(&self.from, &from)?;
+        let check_source = u32::from(!wanted.from.is_empty());
+        let settings = abi::decap_settings { abi: consts::ABI_VERSION, check_source };
+        let old_to = add(&self.to, &to)?;
+        let old_addresses: BTreeMap<IpAddr, _> = self
+            .addresses
+            .entries()?
+            .into_iter()
+            .map(|(address, flags)| (address.into(), (address, flags)))
+            .collect();
+        for (address, flags) in &wanted.addresses {
+            if old_addresses.get(address).is_none_or(|(_, old)| old != flags) {
+                self.addresses.set(&(*address).into(), flags)?;
+            }
+        }
+        let running = self.settings.get(&0)?.unwrap_or_default();
+        if (running.abi, running.check_source) != (settings.abi, settings.check_source) {
+            self.settings.set(&0, &settings)?;
+        }
+        for (address, (raw, _)) in &old_addresses {
+            if !wanted.addresses.contains_key(address) {
+                self.addresses.remove(raw)?;
+            }
+        }
+        self.to.remove_many(&old_to)?;
+        Ok(self.from.remove_many(&old_from)?)
+    }
+}
+
+/// Adds what is missing in a trie. Returns what it has beside.
+fn add(map: &Prefixes, wanted: &[(IpNet, u32)]) -> Result<Vec<abi::decap_prefix>> {
+    let running: BTreeMap<_, _> =
+        map.walk()?.into_iter().map(|(raw, counts)| (prefix_of(&raw), (raw, counts))).collect();
+    // What is not to count comes first: an IPv6 prefix must not cover IPv4 meanwhile.
+    for (prefix, counts) in wanted.iter().rev() {
+        if running.get(prefix).is_none_or(|(_, running)| running != counts) {
+            map.set(&raw_prefix(*prefix), counts)?;
+        }
+    }
+    let gone =
+        running.into_iter().filter(|(net, _)| !wanted.iter().any(|(prefix, _)| prefix == net));
+    // And goes last.
+    Ok(gone.rev().map(|(_, (raw, _))| raw).collect())
+}

@@ -1,0 +1,206 @@
+//! `lbctl decap serve`: it follows the host's addresses, and is never needed for decapsulation.
+
+use std::os::unix::net::UnixDatagram;
+
+use nix::sys::signal::Signal;
+
+use super::*;
+use crate::common::Bpffs;
+use crate::common::Rig;
+use crate::common::Running;
+use crate::common::config;
+use crate::common::config_file;
+use crate::common::http_get;
+use crate::common::server;
+use crate::common::vip;
+use crate::endpoint::get;
+
+const METRICS: &str = "127.0.0.1:9848";
+
+#[track_caller]
+fn serve(lbctl: &Lbctl<'_>, arguments: &[&str]) -> Running {
+    let mut serve = lbctl.spawn(&[&["decap", "serve"], arguments].concat());
+    serve.wait_for("decapsulating on");
+    serve
+}
+
+#[track_caller]
+fn becomes(lbctl: &Lbctl<'_>, key: &str, expected: &Value) {
+    let reached = wait_until(SOON, || status(lbctl)[key] == *expected);
+    assert!(reached, "not {expected}, but {}", status(lbctl)[key]);
+}
+
+/// An address and a VIP that come later, while requests pass.
+#[test]
+fn addresses_that_come_later() {
+    const SERVED: &str = "tcp://10.77.0.1:80";
+    let rig = Rig::new(1);
+    let real = &rig.topology.reals[0];
+    rig.lbctl().in_ns(&real.ns).ok(&["--instance", "real1", "decap", "detach"]);
+    // Where the real pins as instance default.
+    let bpffs = Bpffs::new();
+    let lbctl = Lbctl::new(&bpffs).in_ns(&real.ns);
+    let running = serve(&lbctl, &[&[UPLINK, "--metrics", METRICS][..], &FROM].concat());
+    rig.topology.router.shell(&format!(
+        "ip route add 10.77.0.1 via {}; ip route add 10.0.0.77 dev {}",
+        rig.topology.balancer.v4, real.router_interface
+    ));
+    rig.lbctl().apply(&config(
+        &[vip(SERVED, &["10.0.0.77"]), vip("tcp://10.200.1.1:80", &["10.0.0.1"])].concat(),
+    ));
+    let answers = |vip: &str| http_get(rig.client(), server(vip), "/").expect("an answer").real;
+    assert_eq!(answers("tcp://10.200.1.1:80"), "real1");
+
+    real.ns
+        .shell(&format!("ip addr add 10.0.0.77/32 dev {UPLINK}; ip addr add 10.77.0.1/32 dev lo"));
+    becomes(&lbctl, "addresses", &json!(["10.0.0.1", "10.0.0.77", "fc00::1"]));
+    becomes(&lbctl, "to", &json!(["10.77.0.1/32", "10.200.0.0/16", "fc00:1::/64"]));
+    for _ in 0..12 {
+        assert_eq!(answers(SERVED), "real1");
+    }
+    assert_eq!(answers("tcp://10.200.1.1:80"), "real1");
+    let log = running.stderr();
+    for line in ["+ decapsulated: packets to 10.0.0.77", "+ inner destination 10.77.0.1"] {
+        assert!(log.contains(line), "'{line}' in {log}");
+    }
+
+    let page = || get(&real.ns, METRICS, "/metrics").expect("an answer").1;
+    let metrics = page();
+    for result in l4lb::decap_results() {
+        let series = format!("l4lb_decap_packets_total{{result=\"{}\"}}", result.name);
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
+    for line in [
+        "l4lb_decap_interface_attached{interface=\"uplink\"} 1",
+        "l4lb_decap_outer_destinations 3",
+        "l4lb_decap_inner_destination_prefixes 3",
+        "l4lb_decap_outer_source_prefixes 2",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(
+        !metrics.contains("\nl4lb_running "),
+        "nobody says that there ought to be a balancer: {metrics}"
+    );
+    assert_eq!(get(&real.ns, METRICS, "/healthz").expect("an answer").0, 200);
+    assert_eq!(get(&real.ns, METRICS, "/readyz").expect("an answer"), (200, "ready\n".to_owned()));
+
+    real.ns
+        .shell(&format!("ip addr del 10.0.0.77/32 dev {UPLINK}; ip addr del 10.77.0.1/32 dev lo"));
+    becomes(&lbctl, "addresses", &json!(["10.0.0.1", "fc00::1"]));
+    becomes(&lbctl, "to", &json!(["10.200.0.0/16", "fc00:1::/64"]));
+    real.ns.shell(&format!("ip link set {UPLINK} down"));
+    let unready = wait_until(SOON, || {
+        get(&real.ns, METRICS, "/readyz").expect("an answer")
+            == (503, "interface uplink: it is down\n".to_owned())
+    });
+    assert!(unready, "{:?}", get(&real.ns, METRICS, "/readyz"));
+    assert_eq!(running.stop().code(), Some(0));
+}
+
+/// What was asked for is not left to the host.
+#[test]
+fn what_was_asked_for_stays() {
+    let host = real(&[]);
+    let lbctl = host.lbctl();
+    let running = serve(&lbctl, &[UPLINK, "--address", "10.9.9.9", "--to", VIP]);
+    host.ns.shell("ip addr add 172.31.0.7/32 dev uplink; ip addr add 10.200.1.7/32 dev lo");
+    // Its own addresses are known, whatever was asked for.
+    let own = wait_until(SOON, || {
+        result(&host, &ip(BALANCER, "10.9.9.9").around(&datagram("10.200.1.7", VIP)).bytes())
+            == "bad_inner_source"
+    });
+    assert!(own, "{}", running.stderr());
+    let status = status(&lbctl);
+    assert_eq!(
+        (&status["addresses"], &status["to"]),
+        (&json!(["10.9.9.9"]), &json!(["10.200.1.1/32"]))
+    );
+    // Another command decides for as long as it is the last one.
+    lbctl.ok(&["decap", "attach", UPLINK]);
+    host.ns.shell("ip addr add 172.31.0.8/32 dev uplink");
+    becomes(&lbctl, "addresses", &json!(["172.31.0.2", "172.31.0.7", "172.31.0.8", "fc00:31::2"]));
+    assert_eq!(running.stop().code(), Some(0));
+}
+
+#[test]
+fn it_leaves_and_decapsulation_goes_on() {
+    let host = real(&[]);
+    let lbctl = host.lbctl();
+    lbctl.ok(&["decap", "detach"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(SOON)).expect("set a timeout");
+    let hears = |state: &str| {
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).expect(state);
+        let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(message.lines().any(|line| line == state), "not {state}, but {message}");
+    };
+    let notified = host.lbctl().env("NOTIFY_SOCKET", path.to_str().expect("printable"));
+    let mut running = serve(&notified, &[UPLINK]);
+    hears("READY=1");
+    assert!(host.has_xdp(UPLINK));
+    running.signal(Signal::SIGHUP);
+    running.wait_for("addresses are read again");
+    hears("RELOADING=1");
+    hears("READY=1");
+    assert_eq!(running.stop().code(), Some(0));
+    hears("STOPPING=1");
+    assert_eq!(result(&host, &outer(&datagram(CLIENT, VIP)).bytes()), "ipv4_in_ipv4");
+    // Nobody follows; 'lbctl decap attach' reads once.
+    host.ns.shell("ip addr add 172.31.0.7/32 dev uplink");
+    assert_eq!(status(&lbctl)["addresses"], json!(["172.31.0.2", "fc00:31::2"]));
+    lbctl.ok(&["decap", "attach", UPLINK]);
+    assert_eq!(status(&lbctl)["addresses"], json!(["172.31.0.2", "172.31.0.7", "fc00:31::2"]));
+}
+
+#[test]
+fn an_interface_that_is_made_anew() {
+    let host = Host::new();
+    host.ns.shell(&format!("ip link set lo up; ip addr add {VIP}/32 dev lo"));
+    let make = "ip link add second type veth peer name other; ip addr add 10.8.0.1/24 dev second; ip link set second up; ip link set other up";
+    host.ns.shell(make);
+    let lbctl = host.lbctl();
+    let mut running = serve(&lbctl, &["second"]);
+    host.ns.shell("ip link del second");
+    host.ns.shell(make);
+    running.wait_for("interface second did not run the program: attached again");
+    becomes(&lbctl, "addresses", &json!(["10.8.0.1"]));
+    assert_eq!(status(&lbctl)["interfaces"], json!({ "second": "native" }));
+    // Who detaches means it.
+    lbctl.ok(&["decap", "detach"]);
+    host.ns.shell("ip addr add 10.8.0.2/24 dev second");
+    running.signal(Signal::SIGHUP);
+    running.wait_for("addresses are read again");
+    assert!(running.is_running() && !host.has_xdp("second") && !host.has_pins("default"));
+    assert_eq!(running.stop().code(), Some(0));
+}
+
+/// `lbctl serve` of an instance that decapsulates as well.
+#[test]
+fn the_balancer_follows_too() {
+    let host = real(&[]);
+    let lbctl = host.lbctl();
+    let file = config_file(&Host::config(""));
+    let mut running =
+        lbctl.spawn(&["serve", "-f", file.path().to_str().expect("a printable path")]);
+    running.wait_for("metrics at");
+    host.ns.shell("ip addr add 172.31.0.7/32 dev uplink; ip addr add 10.200.1.7/32 dev lo");
+    becomes(&lbctl, "addresses", &json!(["172.31.0.2", "172.31.0.7", "fc00:31::2"]));
+    becomes(&lbctl, "to", &json!(["10.200.1.1/32", "10.200.1.7/32", "fc00:1::1/128"]));
+    assert_eq!(running.stop().code(), Some(0));
+}
+
+/// If it cannot listen, it changes nothing.
+#[test]
+fn it_changes_nothing_if_it_cannot_listen() {
+    let host = Host::new();
+    host.ns.shell("ip link set lo up");
+    let _taken = host.ns.open(|| std::net::TcpListener::bind(METRICS)).expect("listen");
+    let output = host.lbctl().exits(1, &["decap", "serve", UPLINK, "--metrics", METRICS]);
+    assert!(output.stderr.starts_with("error: cannot listen for metrics: "), "{output}");
+    assert!(output.stderr.contains("--metrics = \"127.0.0.1:9848\""), "{output}");
+    assert!(!host.has_pins("default") && !host.has_xdp(UPLINK));
+}
