@@ -134,6 +134,16 @@ finding_ids! {
     NoDecap = "no-decap" [Error],
     /// Decapsulation is not on its interface any more.
     DecapDetached = "decap-detached" [Error],
+    /// Anybody may send encapsulated packets.
+    DecapOpen = "decap-open" [Warning],
+    /// What the host has for its own has changed since it was read.
+    DecapOutdated = "decap-outdated" [Error, Warning],
+    /// The packets inside are for VIPs that decapsulation does not let pass.
+    DecapVipRefused = "decap-vip-refused" [Error],
+    /// Packets are refused that were to be decapsulated.
+    DecapRefused = "decap-refused" [Note],
+    /// Encapsulated packets were fragmented on the way.
+    DecapFragments = "decap-fragments" [Warning],
     /// Encapsulated packets come for other addresses.
     DecapOtherDestination = "decap-other-destination" [Warning, Note],
     /// The host does not have the VIP.

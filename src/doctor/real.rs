@@ -16,6 +16,7 @@ use super::catalogue::FindingId;
 use super::report::Answer;
 use super::report::Report;
 use crate::decap::DecapStatus;
+use crate::decap::Followed;
 use crate::netlink::LinkFacts;
 use crate::netlink::RouteFacts;
 
@@ -26,6 +27,8 @@ pub(super) struct Real {
     pub(super) vips: Vec<Vip>,
     /// What the instance decapsulates; an error: why that is not known. `None`: nothing.
     pub(super) decap: Option<Result<DecapStatus, String>>,
+    /// What of the host's addresses decapsulation does not know yet, or no longer should.
+    pub(super) outdated: Followed,
     pub(super) links: Vec<LinkFacts>,
     /// Settings of the interfaces, by their names.
     pub(super) settings: Vec<(String, Settings)>,
@@ -159,13 +162,20 @@ const OF_FAMILIES: &[(FindingId, OfFamily)] = &[
 
 type OfVip = fn(&Real, &Vip) -> Option<Answer>;
 
-const OF_VIPS: &[(FindingId, OfVip)] =
-    &[(FindingId::VipMissing, vips::missing), (FindingId::VipOnWire, vips::on_wire)];
+const OF_VIPS: &[(FindingId, OfVip)] = &[
+    (FindingId::VipMissing, vips::missing),
+    (FindingId::VipOnWire, vips::on_wire),
+    (FindingId::DecapVipRefused, decap::vip_refused),
+];
 
 type OfHost = fn(&Real) -> Option<Answer>;
 
 const OF_HOST: &[(FindingId, OfHost)] = &[
     (FindingId::DecapDetached, decap::detached),
+    (FindingId::DecapOpen, decap::open),
+    (FindingId::DecapOutdated, decap::outdated),
+    (FindingId::DecapRefused, decap::refused),
+    (FindingId::DecapFragments, decap::fragments),
     (FindingId::DecapOtherDestination, decap::other_destination),
     (FindingId::NoVip, vips::none),
 ];

@@ -1,10 +1,18 @@
 //! What takes the balancer's outer header off.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::Family;
 use super::Real;
+use super::Vip;
+use crate::config::PacketsConfig;
+use crate::decap;
+use crate::decap::DecapStatus;
+use crate::decap::Followed;
+use crate::decap::Request;
 use crate::doctor::catalogue::Severity;
 use crate::doctor::report::Answer;
 use crate::doctor::report::Mend;
@@ -22,7 +30,7 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
         Some(Err(why)) => return Some(Answer::Unknown(why.clone())),
         None => {}
     }
-    let attach = attach(real, real.uplink(), &[]);
+    let attach = attach(real, real.uplink(), &from_balancers(Request::default()));
     let tunnel = real.tunnels(family).find(|tunnel| tunnel.remote.is_none());
     let (what, mend) = match (tunnel, real.tunnels(family).next()) {
         (Some(tunnel), _) => {
@@ -44,17 +52,54 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
     ))
 }
 
-/// Begins to decapsulate on an interface, for these addresses or for its own.
-fn attach(real: &Real, interface: Option<&str>, addresses: &[IpAddr]) -> Mend {
-    let mut command = format!("{} decap attach {}", real.lbctl, interface.unwrap_or("INTERFACE"));
-    for address in addresses {
-        // Writing to a String does not fail.
-        let _ = write!(command, " --address {address}");
-    }
+/// Where balancers send from, unless their configuration says otherwise.
+fn from_balancers(request: Request) -> Request {
+    let packets = PacketsConfig::default();
+    Request { from: [packets.source_v4().into(), packets.source_v6().into()].into(), ..request }
+}
+
+/// What was asked for an interface.
+fn asked(decap: &DecapStatus, interface: &str) -> Request {
+    decap.requests.get(interface).cloned().unwrap_or_default()
+}
+
+/// Begins to decapsulate on an interface.
+fn attach(real: &Real, interface: Option<&str>, request: &Request) -> Mend {
+    let command = command(real, interface.unwrap_or("INTERFACE"), request);
     match interface {
         Some(_) => Mend::Command(command),
         None => Mend::Advice(format!("'{command}', where the balancers' packets come in")),
     }
+}
+
+fn command(real: &Real, interface: &str, request: &Request) -> String {
+    let mut command = format!("{} decap attach {interface}", real.lbctl);
+    // Writing to a String does not fail.
+    for address in &request.addresses {
+        let _ = write!(command, " --address {address}");
+    }
+    for (option, prefixes) in [("--from", &request.from), ("--to", &request.to)] {
+        for prefix in prefixes {
+            let _ = write!(command, " {option} {}", decap::name(prefix));
+        }
+    }
+    command
+}
+
+/// One command for each of these interfaces, with what was asked for them.
+fn attach_all<'a>(
+    real: &Real,
+    decap: &DecapStatus,
+    interfaces: impl Iterator<Item = &'a String>,
+    change: impl Fn(Request) -> Request,
+) -> Mend {
+    let commands: Vec<_> =
+        interfaces.map(|name| command(real, name, &change(asked(decap, name)))).collect();
+    Mend::Command(commands.join("; "))
+}
+
+fn packets(decap: &DecapStatus, name: &str) -> u64 {
+    decap.results.get(name).map_or(0, |count| count.packets)
 }
 
 pub(super) fn detached(real: &Real) -> Option<Answer> {
@@ -64,7 +109,15 @@ pub(super) fn detached(real: &Real) -> Option<Answer> {
     if lost.is_none() && !decap.interfaces.is_empty() {
         return Some(Answer::Well);
     }
-    let addresses: Vec<_> = decap.addresses.iter().copied().collect();
+    let request = match lost {
+        Some(name) => asked(decap, name),
+        // What was asked for the one that is gone is what is in use.
+        None => Request {
+            addresses: decap.addresses.clone(),
+            from: decap.from.clone(),
+            ..Request::default()
+        },
+    };
     Some(Answer::hurts(
         Severity::Error,
         match lost {
@@ -72,21 +125,144 @@ pub(super) fn detached(real: &Real) -> Option<Answer> {
             None => "decapsulation is not on its interface any more".to_owned(),
         },
         "encapsulated packets reach the kernel as they are",
-        attach(real, lost.or_else(|| real.uplink()), &addresses),
+        attach(real, lost.or_else(|| real.uplink()), &request),
     ))
+}
+
+pub(super) fn open(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    let open = || decap.requests.iter().filter(|(_, request)| request.from.is_empty());
+    if open().next().is_none() {
+        return Some(Answer::Well);
+    }
+    let names: Vec<_> = open().map(|(name, _)| name.as_str()).collect();
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "decapsulation takes packets from any outer source: it was attached to {} without --from",
+            names.join(", ")
+        ),
+        "whoever can send to this host reaches the VIPs with any inner source, past filters that see the outer header \
+         only; the prefixes are packets.encap_source_v4 and _v6 of the balancers, here their defaults",
+        attach_all(real, decap, open().map(|(name, _)| name), from_balancers),
+    ))
+}
+
+pub(super) fn outdated(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    if real.outdated.is_empty() {
+        return Some(Answer::Well);
+    }
+    let Followed { added, removed, to_added, to_removed } = &real.outdated;
+    let changes = [
+        ("outer destinations that came", list(added.iter().map(ToString::to_string))),
+        ("inner ones that came", list(to_added.iter().map(decap::name))),
+        ("outer destinations that went", list(removed.iter().map(ToString::to_string))),
+        ("inner ones that went", list(to_removed.iter().map(decap::name))),
+    ];
+    let changes: Vec<_> = changes
+        .iter()
+        .filter(|(_, addresses)| !addresses.is_empty())
+        .map(|(what, addresses)| format!("{what}: {addresses}"))
+        .collect();
+    let loses = !added.is_empty() || !to_added.is_empty();
+    Some(Answer::hurts(
+        if loses { Severity::Error } else { Severity::Warning },
+        format!("the host's addresses have changed since they were read; {}", changes.join("; ")),
+        if loses {
+            "packets for addresses that came are dropped, or not decapsulated; 'lbctl decap serve' follows by itself"
+        } else {
+            "packets for addresses that went are still decapsulated; 'lbctl decap serve' follows by itself"
+        },
+        attach_all(real, decap, decap.requests.keys(), |request| request),
+    ))
+}
+
+pub(super) fn vip_refused(real: &Real, vip: &Vip) -> Option<Answer> {
+    let decap = real.xdp()?;
+    if decap.to.iter().any(|prefix| prefix.contains(&vip.address)) {
+        return Some(Answer::Well);
+    }
+    // Another finding says so.
+    if real.outdated.to_added.iter().any(|prefix| prefix.contains(&vip.address)) {
+        return None;
+    }
+    let add = |mut request: Request| {
+        // What is followed would not be with it.
+        let to = if request.to.is_empty() { &decap.to } else { &BTreeSet::new() };
+        request.to.extend(to);
+        request.to.insert(IpNet::from(vip.address));
+        request
+    };
+    Some(Answer::hurts(
+        Severity::Error,
+        "it is no inner destination of decapsulation: neither on a loopback device nor among --to",
+        "its packets are dropped once they came out of the outer header (unknown_inner_destination)",
+        attach_all(real, decap, decap.requests.keys().take(1), add),
+    ))
+}
+
+pub(super) fn refused(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    let refusals = [
+        "unknown_source",
+        "unknown_inner_destination",
+        "bad_inner_source",
+        "would_be_forwarded",
+        "malformed",
+    ];
+    let counts: Vec<_> = refusals
+        .iter()
+        .filter(|name| packets(decap, name) != 0)
+        .map(|name| format!("{} {name}", packets(decap, name)))
+        .collect();
+    if counts.is_empty() {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Note,
+        format!("encapsulated packets to this host were dropped: {}", counts.join(", ")),
+        "somebody else than the balancers sends them, or a balancer uses another source (unknown_source) or a VIP that this \
+         host does not have (unknown_inner_destination, would_be_forwarded)",
+        Mend::Advice(format!(
+            "'{} dump ip proto 4 or ip proto 41 or ip6 proto 4 or ip6 proto 41' shows who; docs/decap.md says what each means",
+            real.lbctl
+        )),
+    ))
+}
+
+pub(super) fn fragments(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    let fragments = packets(decap, "outer_fragment");
+    if fragments == 0 {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!("{fragments} pieces of encapsulated packets came: routers cut them on the way from the balancers"),
+        "they cannot be put together again, as all have the same id, and are dropped: large packets are lost, connections hang",
+        Mend::Advice(
+            "raise the MTU on the way from the balancers, or lower 'advmss' of the route to clients here (finding mss); \
+             'outer_df = true' in the balancers' [packets] has routers drop such packets instead of cutting them"
+                .to_owned(),
+        ),
+    ))
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn other_destination(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
-    let packets = |name| decap.results.get(name).map_or(0, |count| count.packets);
-    let other = packets("other_destination");
+    let other = packets(decap, "other_destination");
     if other == 0 {
         return Some(Answer::Well);
     }
     let taken: u64 = decap_results()
         .iter()
         .filter(|result| result.name.contains("_in_"))
-        .map(|result| packets(result.name))
+        .map(|result| packets(decap, result.name))
         .sum();
     let addresses: Vec<_> = decap.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");

@@ -73,6 +73,7 @@ pub(in crate::doctor) fn read(
             Err(Error::NoDecap { .. } | Error::NoBpffs { .. }) => None,
             Err(error) => Some(Err(error.to_string())),
         },
+        outdated: decap::outdated(instance).unwrap_or_default(),
         settings: links
             .iter()
             .filter(|link| link.link.up && !link.loopback)

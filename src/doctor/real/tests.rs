@@ -32,6 +32,7 @@ fn with_tunnel(kind: &str) -> Real {
             on: vec!["tunl0".to_owned()],
         }],
         decap: None,
+        outdated: Followed::default(),
         links: vec![link("eth0", None), tunnel],
         settings: ["eth0", "tunl0"].map(|name| (name.to_owned(), settings)).to_vec(),
         back: [Back { route: Some(Ok(route)) }, Back::default()],
@@ -65,13 +66,19 @@ fn tunnels_take_the_outer_header_off() {
     }
     let missing = |mend| vec![(FindingId::NoDecap, Severity::Error, mend)];
     // The other family inside.
-    assert_eq!(found(&with_tunnel("sit")), missing(command("lbctl decap attach eth0")));
+    assert_eq!(
+        found(&with_tunnel("sit")),
+        missing(command("lbctl decap attach eth0 --from 172.16.0.0/16 --from 100::/64"))
+    );
     let mut real = with_tunnel("ipip");
     real.links[1].link.up = false;
     assert_eq!(found(&real), missing(command("ip link set tunl0 up")));
     let mut real = with_tunnel("ipip");
     real.links[1].remote = Some([10, 0, 0, 9].into());
-    assert_eq!(found(&real), missing(command("lbctl decap attach eth0")));
+    assert_eq!(
+        found(&real),
+        missing(command("lbctl decap attach eth0 --from 172.16.0.0/16 --from 100::/64"))
+    );
     // What is not known may be in place.
     real.decap = Some(Err("not root".to_owned()));
     assert_eq!(found(&real), []);

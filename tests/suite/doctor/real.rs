@@ -4,13 +4,23 @@ use etherparse::IpNumber;
 use etherparse::PacketBuilder;
 use libbpf_rs::Link;
 
+use std::time::Duration;
+
 use super::Patient;
 use crate::common::Host;
 use crate::common::send_frame;
+use crate::common::wait_until;
+use crate::packets::frame::eth;
+
+/// Something that takes no longer than it has to.
+const SOON: Duration = Duration::from_secs(10);
 
 const PLACE: &str = "interface uplink";
 const VIP: &str = "10.200.1.1";
 const VIP6: &str = "fc00:1::1";
+
+/// Where balancers send from.
+const FROM: [&str; 4] = ["--from", "172.16.0.0/16", "--from", "100::/64"];
 
 /// A host with a way to clients, and all that a real of the VIPs needs.
 fn real() -> Host {
@@ -22,7 +32,7 @@ fn real() -> Host {
          ip addr add {VIP6}/128 dev lo
          sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
     ));
-    host.lbctl().ok(&["decap", "attach", "uplink"]);
+    host.lbctl().ok(&[&["decap", "attach", "uplink"][..], &FROM].concat());
     host
 }
 
@@ -48,7 +58,9 @@ fn nothing_hurts() {
 #[test]
 fn decapsulation() {
     let host = Host::new();
-    host.ns.shell("ip route add default via 172.31.0.254 mtu 1500");
+    host.ns.shell(&format!(
+        "ip route add default via 172.31.0.254 mtu 1500; ip link set lo up; ip addr add {VIP}/32 dev lo"
+    ));
     let patient = patient(&host);
     assert_eq!(patient.find("decap-detached", "host"), None);
     patient.is_mended("no-decap", "IPv4", "error", &["nothing takes an outer header off"]);
@@ -58,19 +70,23 @@ fn decapsulation() {
     Link::open(&link).and_then(|link| link.detach()).expect("detach");
     patient.is_mended("decap-detached", "host", "error", &["not on its interface any more"]);
 
+    patient.is_well("decap-open", "host");
     patient.is_well("decap-other-destination", "host");
-    let to = |address| {
-        let mut frame = Vec::new();
-        PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [0xff; 6])
-            .ipv4([172, 16, 0, 1], address, 64)
-            .write(&mut frame, IpNumber::IPV4, &inner())
-            .expect("a frame");
-        send_frame(&host.ns, "nobody", &frame);
-    };
+    let to = |address: [u8; 4]| send_to(&host, address);
     to([172, 31, 0, 99]);
     patient.is_advised("decap-other-destination", "host", "warning", "--address ADDRESS");
     to([172, 31, 0, 2]);
     patient.finds("decap-other-destination", "host", "note", &["than 172.31.0.2, fc00:31::2"]);
+}
+
+/// Sends an encapsulated datagram to an address, as the balancer does.
+fn send_to(host: &Host, address: [u8; 4]) {
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [0xff; 6])
+        .ipv4([172, 16, 0, 1], address, 64)
+        .write(&mut frame, IpNumber::IPV4, &inner())
+        .expect("a frame");
+    send_frame(&host.ns, "nobody", &frame);
 }
 
 /// A datagram from a client.
@@ -79,6 +95,56 @@ fn inner() -> Vec<u8> {
     let builder = PacketBuilder::ipv4([192, 0, 2, 7], [10, 200, 1, 1], 64).udp(40_000, 53);
     builder.write(&mut packet, b"?").expect("a packet");
     packet
+}
+
+/// Whoever may send, what is refused, and what has changed since it was attached.
+#[test]
+fn what_decapsulation_takes() {
+    let host = real();
+    let patient = patient(&host);
+    patient.is_well("decap-open", "host");
+    host.ns.shell("ip link add second type veth peer name other; ip link set second up");
+    host.lbctl().ok(&["decap", "attach", "uplink", "--to", "10.200.0.0/16", "--to", VIP6]);
+    host.lbctl().ok(&["decap", "attach", "second", "--address", "10.8.8.8"]);
+    let words = ["from any outer source", "second, uplink without --from"];
+    patient.is_mended("decap-open", "host", "warning", &words);
+    let status = crate::common::json(&host.lbctl().ok(&["decap", "status", "--json"]));
+    let own = serde_json::json!({ "addresses": [], "from": ["172.16.0.0/16", "100::/64"], "to": ["10.200.0.0/16", "fc00:1::1/128"] });
+    assert_eq!(status["requests"]["uplink"], own, "what else was asked for stays");
+    host.lbctl().ok(&["decap", "detach", "second"]);
+
+    patient.is_well("decap-vip-refused", &format!("VIP {VIP}"));
+    let asked = patient.with(&["--real", "--vip", "10.203.1.1"]);
+    host.ns.shell("ip addr add 10.203.1.1/32 dev other");
+    asked.is_mended(
+        "decap-vip-refused",
+        "VIP 10.203.1.1",
+        "error",
+        &["neither on a loopback device"],
+    );
+
+    host.lbctl().ok(&[&["decap", "attach", "uplink"][..], &FROM].concat());
+    patient.is_well("decap-outdated", "host");
+    host.ns.shell("ip addr add 10.200.1.9/32 dev lo; ip addr add 172.31.0.9/32 dev uplink");
+    let words = ["outer destinations that came: 172.31.0.9", "inner ones that came: 10.200.1.9"];
+    assert_eq!(patient.find("decap-vip-refused", "VIP 10.200.1.9"), None, "one finding is enough");
+    patient.is_mended("decap-outdated", "host", "error", &words);
+    host.ns.shell("ip addr del 10.200.1.9/32 dev lo");
+    patient.is_mended("decap-outdated", "host", "warning", &["inner ones that went: 10.200.1.9"]);
+
+    patient.is_well("decap-refused", "host");
+    patient.is_well("decap-fragments", "host");
+    host.lbctl().ok(&["decap", "attach", "uplink", "--from", "192.0.2.0/24"]);
+    send_to(&host, [172, 31, 0, 2]);
+    assert!(wait_until(SOON, || patient.find("decap-refused", "host").is_some()));
+    patient.is_advised("decap-refused", "host", "note", "docs/decap.md");
+    patient.finds("decap-refused", "host", "note", &["dropped: 1 unknown_source"]);
+    host.lbctl().ok(&[&["decap", "attach", "uplink"][..], &FROM].concat());
+    let piece = eth().ip4("172.16.0.1", "172.31.0.2").raw(4).data(&inner()).fragment(0, true);
+    send_frame(&host.ns, "nobody", &piece.bytes());
+    assert!(wait_until(SOON, || patient.find("decap-fragments", "host").is_some()));
+    patient.finds("decap-fragments", "host", "warning", &["1 pieces of encapsulated packets"]);
+    patient.is_advised("decap-fragments", "host", "warning", "outer_df = true");
 }
 
 #[test]
@@ -189,7 +255,8 @@ fn segments_that_fit() {
 
     // Known to balancers by an IPv4 address only.
     route("");
-    host.lbctl().ok(&["decap", "attach", "uplink", "--address", "172.31.0.2"]);
+    host.lbctl()
+        .ok(&[&["decap", "attach", "uplink", "--address", "172.31.0.2"][..], &FROM].concat());
     mended(&["outer header of 20"], "advmss 1440", "advmss 1420");
     route("advmss 1440");
     both.is_well("mss", "IPv4");
