@@ -54,8 +54,12 @@ struct Top {
 
 impl Top {
     fn start(host: &Host) -> Self {
-        let size =
-            Winsize { ws_row: ROWS.get(), ws_col: COLUMNS.get(), ws_xpixel: 0, ws_ypixel: 0 };
+        Self::on(host, ROWS.get(), COLUMNS.get())
+    }
+
+    /// On a terminal of this size.
+    fn on(host: &Host, ws_row: u16, ws_col: u16) -> Self {
+        let size = Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
         let end = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
         let child = host
@@ -235,4 +239,17 @@ fn without_a_terminal_it_says_so() {
     let output = host().0.lbctl().exits(2, &["top"]);
     assert!(output.stderr.starts_with("error: top needs a terminal"), "{output}");
     assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{output}");
+}
+
+/// There is no memory for what a terminal may say of its size.
+#[test]
+fn terminals_of_any_size() {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.1"])));
+    for (rows, columns) in [(u16::MAX, u16::MAX), (1, u16::MAX), (u16::MAX, 1), (1, 1)] {
+        let mut top = Top::on(&host, rows, columns);
+        top.wait_for(HIDES);
+        top.keys.write_all(b"q").expect("type");
+        top.ends_well();
+    }
 }

@@ -19,9 +19,15 @@ use std::time::Instant;
 use l4lb::Balancer;
 use l4lb::Instance;
 use ratatui::DefaultTerminal;
+use ratatui::TerminalOptions;
+use ratatui::Viewport;
 use ratatui::crossterm::event;
 use ratatui::crossterm::event::Event;
 use ratatui::crossterm::event::KeyEventKind;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal;
+use ratatui::crossterm::terminal::EnterAlternateScreen;
+use ratatui::layout::Rect;
 
 use self::app::App;
 use self::app::Sample;
@@ -30,6 +36,10 @@ use crate::Exit;
 use crate::Failure;
 use crate::Result;
 use crate::signals::interruption;
+
+/// The most of a terminal that is used.
+const MOST_COLUMNS: u16 = 1000;
+const MOST_ROWS: u16 = 500;
 
 /// How long a signal may have to wait.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -46,7 +56,9 @@ pub(crate) fn top(instance: &Instance, interval: Duration, json: bool) -> Result
     let interrupted = interruption()?;
     let mut health = Readings::start(instance)?;
     // Also restores the terminal should there be a panic.
-    let mut terminal = ratatui::try_init()?;
+    let viewport = Viewport::Fixed(area()?);
+    let mut terminal = ratatui::try_init_with_options(TerminalOptions { viewport })?;
+    execute!(io::stdout(), EnterAlternateScreen)?;
     let ended = run(&mut terminal, &mut app, instance, &mut health, interval, || {
         interrupted.load(Ordering::Relaxed)
     });
@@ -65,7 +77,7 @@ fn run(
 ) -> io::Result<()> {
     let events = events()?;
     let mut due = Instant::now() + interval;
-    terminal.draw(|frame| view::draw(frame, app))?;
+    draw(terminal, app)?;
     while !interrupted() {
         let reading = health.latest();
         let mut redraw = reading.is_some();
@@ -92,10 +104,25 @@ fn run(
             Err(_) => {}
         }
         if redraw {
-            terminal.draw(|frame| view::draw(frame, app))?;
+            draw(terminal, app)?;
         }
     }
     Ok(())
+}
+
+/// Draws what has changed; all, if the terminal has another size by now.
+fn draw(terminal: &mut DefaultTerminal, app: &mut App) -> io::Result<()> {
+    let area = area()?;
+    if terminal.get_frame().area() != area {
+        terminal.resize(area)?;
+    }
+    terminal.draw(|frame| view::draw(frame, app)).map(drop)
+}
+
+/// What is drawn on: no more than there is memory for, whatever the terminal says of itself.
+fn area() -> io::Result<Rect> {
+    let (columns, rows) = terminal::size()?;
+    Ok(Rect::new(0, 0, columns.min(MOST_COLUMNS), rows.min(MOST_ROWS)))
 }
 
 /// What the terminal tells, by a thread of its own: crossterm 0.29 never comes back from a terminal that is gone.
