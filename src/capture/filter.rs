@@ -36,6 +36,9 @@ use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 pub use classic::ClassicInsn;
 pub(crate) use exits::follow;
@@ -49,6 +52,7 @@ pub use insn::Reg;
 pub use insn::Size;
 pub use insn::Test;
 
+use crate::outside::quote;
 use crate::sys::pcap;
 use crate::sys::program;
 
@@ -171,13 +175,47 @@ const NAMELESS: &str = "in classic BPF";
 /// No more of an expression is shown in messages.
 const MOST_SHOWN: usize = 100;
 
+/// The longest expression, in bytes.
+const MOST_EXPRESSION: usize = 8192;
+
+/// How long libpcap may take.
+const TIME_TO_COMPILE: Duration = Duration::from_secs(10);
+
 /// An expression on one line, shortened if it is long.
 fn shown(expression: &str) -> String {
     let line = expression.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MOST_SHOWN) {
-        Some((end, _)) => format!("'{}…'", &line[..end]),
-        None => format!("'{line}'"),
+        Some((end, _)) => format!("'{}…'", quote(&line[..end])),
+        None => format!("'{}'", quote(&line)),
     }
+}
+
+/// Has libpcap compile, and waits for it no longer than is bearable. Nothing ends it when it takes longer; but that
+/// it does, as the expression's length is bounded, or the process's end.
+fn compile_in_time(
+    expression: &str,
+    linktype: i32,
+    netmask: Option<Ipv4Addr>,
+) -> Result<Vec<ClassicInsn>, String> {
+    if expression.len() > MOST_EXPRESSION {
+        return Err(format!(
+            "it has {} bytes; {MOST_EXPRESSION} are supported: use 'net' in place of many a 'host'",
+            expression.len()
+        ));
+    }
+    let (sender, receiver) = mpsc::channel();
+    let expression = expression.to_owned();
+    thread::Builder::new()
+        .name("l4lb-filter".to_owned())
+        .spawn(move || sender.send(pcap::compile(&expression, linktype, netmask)))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    receiver.recv_timeout(TIME_TO_COMPILE).unwrap_or_else(|_| {
+        Err(format!(
+            "libpcap does not compile it within {} s: use 'net' in place of many a 'host', 'portrange' in \
+             place of many a 'port', and addresses in place of names",
+            TIME_TO_COMPILE.as_secs()
+        ))
+    })
 }
 
 impl Filter {
@@ -185,7 +223,8 @@ impl Filter {
     ///
     /// `netmask` is that of the network on the interface, for `ip broadcast`; libpcap refuses that without.
     /// Names in the expression are looked up now, by whatever means the host has. For hundreds of hosts or
-    /// ports joined by `or`, libpcap's optimiser takes seconds, as it does for tcpdump.
+    /// ports joined by `or`, libpcap's optimiser takes seconds, as it does for tcpdump; after ten it is an error,
+    /// as is an expression of more than 8192 bytes.
     pub fn compile(
         expression: &str,
         scope: FilterScope,
@@ -196,7 +235,7 @@ impl Filter {
             FilterScope::Inner => pcap::DLT_RAW,
         };
         let name = shown(expression);
-        match pcap::compile(expression, linktype, netmask) {
+        match compile_in_time(expression, linktype, netmask) {
             Ok(program) => Self::new(name, program, scope),
             Err(message) => Err(FilterError::Expression { filter: name, message }),
         }

@@ -201,7 +201,7 @@ fn what_libpcap_refuses_is_said_in_one_line() {
             "ip broadcast",
             "filter 'ip broadcast': netmask not known, so 'ip broadcast' not supported",
         ),
-        ("tcp\0udp", "filter 'tcp\0udp': the expression holds a NUL byte"),
+        ("tcp\0udp", "filter 'tcp\\u{0}udp': the expression holds a NUL byte"),
     ] {
         let text = compile(expression).expect_err("refused").to_string();
         assert_eq!(text, error);
