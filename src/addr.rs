@@ -11,6 +11,8 @@ use macaddr::MacAddr6;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::outside::quote;
+
 /// The transport protocol a VIP balances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,7 +86,7 @@ impl FromStr for Vip {
     type Err = VipParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = |why| VipParseError { text: text.to_owned(), why };
+        let error = |why| VipParseError { text: quote(text), why };
         let (protocol, rest) = text.split_once("://").ok_or_else(|| error("no '://'"))?;
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
@@ -158,9 +160,9 @@ impl FromStr for Mac {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse()
-            .map(Self)
-            .map_err(|_| format!("'{text}' is not a MAC address; write it like 02:00:5e:10:00:01"))
+        text.parse().map(Self).map_err(|_| {
+            format!("'{}' is not a MAC address; write it like 02:00:5e:10:00:01", quote(text))
+        })
     }
 }
 

@@ -57,6 +57,7 @@ use crate::instance::Lock;
 use crate::instance::remove_pin;
 use crate::netlink;
 use crate::object as own;
+use crate::outside::quote;
 use crate::sys;
 
 /// The programs of this project, and the slots that they go to. Others do not get these places.
@@ -122,7 +123,7 @@ fn check_name(name: &str) -> Result<()> {
         || !name.starts_with(|c: char| c.is_ascii_alphabetic())
         || !name.chars().all(fits)
     {
-        return Err(ChainError::Name(name.to_owned()).into());
+        return Err(ChainError::Name(quote(name)).into());
     }
     // The folder of its maps would be where one of ours is pinned.
     let maps = [&balancer::MAPS[..], &decap::MAPS, &capture::MAPS, &["chain", "chain_next"]];
@@ -170,7 +171,7 @@ impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slot(slot) => write!(f, "in slot {slot}"),
-            Self::Name(name) => write!(f, "'{name}'"),
+            Self::Name(name) => write!(f, "'{}'", quote(name)),
         }
     }
 }

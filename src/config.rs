@@ -24,6 +24,8 @@ use serde::Serialize;
 
 use crate::addr::Protocol;
 use crate::addr::Vip;
+use crate::outside::quote;
+use crate::outside::read_text;
 pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
@@ -268,9 +270,9 @@ macro_rules! source_prefix {
                 }
                 let other = text.split('/').next().is_some_and(|a| a.parse::<$other>().is_ok());
                 Err(if other {
-                    format!("'{text}' is not {}", $family)
+                    format!("'{}' is not {}", quote(text), $family)
                 } else {
-                    format!("'{text}' is neither an address nor a prefix of {}", $family)
+                    format!("'{}' is neither an address nor a prefix of {}", quote(text), $family)
                 })
             }
         }
@@ -463,7 +465,7 @@ pub(crate) fn key_of(path: &serde_path_to_error::Path) -> String {
 impl Config {
     /// Reads a file: JSON if its name ends in `.json`, else TOML.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = read_text(path).map_err(|error| {
             ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
         })?;
         // A file that was truncated while it was written must not remove every VIP.

@@ -15,6 +15,7 @@ use crate::host::Files;
 use crate::host::entries;
 use crate::host::list;
 use crate::host::text;
+use crate::outside::MAX_TOLD_CPUS;
 use crate::plan::ResolvedInterface;
 use crate::plan::SHARED_TABLE_ENTRIES;
 
@@ -157,7 +158,8 @@ fn of_receive_queues(mut interrupts: Vec<Interrupt>, queues: usize) -> Vec<Inter
 
 /// The CPUs of a mask in hexadecimal digits, such as `00000000,0000000f`.
 fn mask(text: &str) -> BTreeSet<u32> {
-    let digits = text.chars().rev().filter_map(|c| c.to_digit(16));
+    let most = MAX_TOLD_CPUS as usize / 4;
+    let digits = text.chars().rev().filter_map(|c| c.to_digit(16)).take(most);
     (0..)
         .step_by(4)
         .zip(digits)

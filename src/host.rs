@@ -19,6 +19,9 @@ use crate::error::Result;
 use crate::memory::Available;
 use crate::memory::MapShape;
 use crate::object;
+use crate::outside::MAX_TOLD_CPUS;
+use crate::outside::cpu_list;
+use crate::outside::read_system;
 use crate::plan::ResolvedInterface;
 use crate::sys;
 use crate::tables::Secret;
@@ -75,9 +78,8 @@ impl Files {
         let path = self.sys.join("devices/system/cpu/online");
         let what = format!("{} is no list of CPUs", path.display());
         let strange = || io::Error::new(io::ErrorKind::InvalidData, what);
-        std::fs::read_to_string(&path)
-            .and_then(|text| cpulist::parse(text.trim()).map_err(|_| strange()))
-            .map(|cpus| cpus.into_iter().collect())
+        read_system(&path)
+            .and_then(|text| cpu_list(text.trim(), MAX_TOLD_CPUS).ok_or_else(strange))
             .map_err(|source| Error::Host { operation: "list the CPUs", source })
     }
 
@@ -127,12 +129,12 @@ pub(crate) fn networks() -> Result<Vec<(String, IpNet)>> {
 
 /// What a file of sysfs or procfs says, without the end of its line; `None`: it cannot be read.
 pub(crate) fn text(path: &Path) -> Option<String> {
-    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+    Some(read_system(path).ok()?.trim().to_owned())
 }
 
 /// A list such as `0-3,5`.
-pub(crate) fn list(path: &Path) -> Option<Vec<u32>> {
-    cpulist::parse(&text(path)?).ok()
+pub(crate) fn list(path: &Path) -> Option<BTreeSet<u32>> {
+    cpu_list(&text(path)?, MAX_TOLD_CPUS)
 }
 
 /// Names and paths of what is in a folder, which need not exist.

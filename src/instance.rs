@@ -25,6 +25,7 @@ use nix::sys::statfs::statfs;
 use crate::abi::consts::DUMP_CAPTURES;
 use crate::error::Error;
 use crate::error::Result;
+use crate::outside::quote;
 use crate::sys::write_point;
 
 pub use folders::UntrustedFolder;
@@ -78,7 +79,7 @@ impl Instance {
     pub fn new(bpffs: impl Into<PathBuf>, name: &str) -> Result<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
-            return Err(Error::InstanceName(name.to_owned()));
+            return Err(Error::InstanceName(quote(name)));
         }
         let patience = Patience::default();
         Ok(Self { bpffs: bpffs.into(), name: name.to_owned(), patience })

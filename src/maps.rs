@@ -17,6 +17,7 @@ use libbpf_rs::MapType;
 use crate::abi::Pod;
 use crate::abi::bytes_of;
 use crate::abi::from_bytes;
+use crate::outside::read_system;
 use crate::parallel;
 use crate::sys;
 use crate::sys::ArrayMemory;
@@ -534,7 +535,7 @@ pub(crate) fn first_word(array: &MapHandle) -> Result<u32> {
 /// Linux before 6.4 leaves out what is neither key nor value. libbpf-rs reads 32 bits of it.
 pub(crate) fn kernel_bytes(map: &impl AsFd) -> Result<u64> {
     let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
-    let info = std::fs::read_to_string(&path)
+    let info = read_system(path.as_ref())
         .map_err(|error| MapError::new("of the instance", "read its size", error))?;
     let memlock = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
     Ok(memlock.unwrap_or_default())

@@ -20,7 +20,7 @@
 //! | `output` | optional: the frame afterwards; not compared when it is dropped |
 //! | `reason` | optional: why it must end so, by the name of a [reason](crate::reasons) |
 //! | `metadata` | optional: bytes of driver metadata in front of the frame, which take headroom away: a multiple of 4 up to 216 (older kernels: up to 32) |
-//! | `repeat` | optional: how many times the frame is sent; the last time is judged |
+//! | `repeat` | optional: how many times the frame is sent, up to 1000000; the last time is judged |
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -49,6 +49,9 @@ use crate::error::Result;
 pub use crate::frame::difference;
 use crate::host::Files;
 use crate::object;
+use crate::outside::message;
+use crate::outside::quote;
+use crate::outside::read_text;
 use crate::plan::ResolvedInterface;
 use crate::plan::knobs;
 use crate::reason::Reason;
@@ -72,10 +75,15 @@ const MOST_METADATA: u32 = 216;
 
 /// So that the same sources share a limit of answers each time.
 const ANSWER_SECRET: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345];
+/// The most cases of a file.
+const MOST_CASES: usize = 100_000;
+
+/// How often a frame can be sent: some seconds.
+const MOST_REPEATED: u32 = 1_000_000;
 
 /// A packet-test file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {place}{what}")]
+#[error("{}: {place}{}", quote(file), message(what))]
 pub struct PacketTestError {
     file: String,
     place: String,
@@ -203,7 +211,7 @@ pub fn run_file(path: &Path) -> Result<FileResult> {
 fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
     let file = path.display().to_string();
     let error = |place: String, what: String| PacketTestError { file: file.clone(), place, what };
-    let text = std::fs::read_to_string(path)
+    let text = read_text(path)
         .map_err(|source| error(String::new(), format!("cannot be read: {source}")))?;
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let parsed: File = serde_path_to_error::deserialize(&mut deserializer).map_err(|wrong| {
@@ -214,6 +222,10 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
         )
     })?;
     deserializer.end().map_err(|wrong| error(String::new(), wrong.to_string()))?;
+    if parsed.cases.len() > MOST_CASES {
+        let what = format!("{} cases; at most {MOST_CASES} are supported", parsed.cases.len());
+        return Err(error("cases: ".to_owned(), what).into());
+    }
     parsed.config.check().map_err(|wrong: ConfigError| wrong.in_file(path))?;
     let cases = parsed.cases.iter().enumerate().map(|(i, case)| {
         let place = |key: &str| place(i, &case.name, key);
@@ -230,12 +242,13 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
         let action = ACTIONS.iter().find(|(_, name)| *name == case.action);
         let (action, _) = action.ok_or_else(|| {
             let known = ACTIONS.map(|(_, name)| name).join(", ");
-            error(place("action"), format!("'{}' is not one of {known}", case.action))
+            error(place("action"), format!("'{}' is not one of {known}", quote(&case.action)))
         })?;
         if let Some(reason) = &case.reason
             && !reasons().iter().any(|known| known.name == reason)
         {
-            return Err(error(place("reason"), format!("there is no reason '{reason}'")));
+            let what = format!("there is no reason '{}'", quote(reason));
+            return Err(error(place("reason"), what));
         }
         if case.metadata % 4 != 0 || case.metadata > MOST_METADATA {
             let what = format!("{} is not a multiple of 4 up to {MOST_METADATA}", case.metadata);
@@ -243,6 +256,10 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
         }
         if case.repeat == 0 {
             return Err(error(place("repeat"), "0 times leaves no packet to judge".to_owned()));
+        }
+        if case.repeat > MOST_REPEATED {
+            let what = format!("{} times; at most {MOST_REPEATED} are supported", case.repeat);
+            return Err(error(place("repeat"), what));
         }
         Ok(ParsedCase {
             name: case.name.clone(),
@@ -259,7 +276,7 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
 
 /// Where in its file a case's key is.
 fn place(case: usize, name: &str, key: &str) -> String {
-    format!("cases[{case}] ({name}): {key}: ")
+    format!("cases[{case}] ({}): {key}: ", quote(name))
 }
 
 /// Keeps the thread on one CPU: each CPU has a connection table of its own.
@@ -440,14 +457,15 @@ pub fn render(results: &[FileResult]) -> String {
     let mut text = String::new();
     for result in results {
         let _ = writeln!(text, "{}", result.file);
-        let width = result.cases.iter().map(|case| case.name.chars().count()).max().unwrap_or(0);
-        for (i, case) in result.cases.iter().enumerate() {
+        let names: Vec<_> = result.cases.iter().map(|case| quote(&case.name)).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        for (i, (case, name)) in result.cases.iter().zip(&names).enumerate() {
             let verdict = if case.failures.is_empty() { "passed" } else { "FAILED" };
             let _ = writeln!(
                 text,
                 "  {:>3}  {:<width$}  {:<11}  {:<18}  {verdict}",
                 i + 1,
-                case.name,
+                name,
                 case.action,
                 case.reason.unwrap_or("-"),
             );

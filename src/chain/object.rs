@@ -38,6 +38,7 @@ use crate::object::clone_fd;
 use crate::object::is_own_data;
 use crate::object::load_error;
 use crate::object::route_messages;
+use crate::outside::quote;
 use crate::sys;
 use crate::sys::write_point;
 
@@ -122,7 +123,7 @@ impl Object {
             )));
         }
         Err(self.error(match asked {
-            Some(asked) => format!("it has no program '{asked}' of SEC(\"xdp\")"),
+            Some(asked) => format!("it has no program '{}' of SEC(\"xdp\")", quote(asked)),
             None => "it has no program of SEC(\"xdp\")".to_owned(),
         }))
     }

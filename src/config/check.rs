@@ -21,6 +21,7 @@ use crate::addr::Protocol;
 use crate::addr::check_neighbour_address;
 use crate::addr::check_service_address;
 use crate::addr::check_source_prefix;
+use crate::outside::quote;
 
 impl Config {
     /// Checks what the types cannot: ranges, duplicates, limits, and what does not go together.
@@ -43,7 +44,10 @@ impl Config {
             // IFNAMSIZ includes a terminating zero.
             let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace();
             if name.is_empty() || name.len() > 15 || name.contains(strange) {
-                return Err(ConfigError::at(key("name"), format!("'{name}' is no interface name")));
+                return Err(ConfigError::at(
+                    key("name"),
+                    format!("'{}' is no interface name", quote(name)),
+                ));
             }
             if !names.insert(name) {
                 return Err(ConfigError::at(

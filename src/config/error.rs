@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::outside::message;
+use crate::outside::quote;
+
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -17,15 +20,15 @@ impl std::error::Error for ConfigError {}
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
-            (Some(file), None) => write!(f, "{file}: ")?,
+            (Some(file), Some(line)) => write!(f, "{}:{line}: ", quote(file))?,
+            (Some(file), None) => write!(f, "{}: ", quote(file))?,
             (None, Some(line)) => write!(f, "line {line}: ")?,
             (None, None) => {}
         }
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", quote(&self.key))?;
         }
-        f.write_str(&self.what)
+        f.write_str(&message(&self.what))
     }
 }
 

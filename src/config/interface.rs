@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::addr::Mac;
+use crate::outside::quote;
 
 /// `[[interfaces]]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -68,6 +69,7 @@ impl<'de> Deserialize<'de> for GatewayAddress {
             return Ok(Self::Auto);
         }
         text.parse().map(Self::Address).map_err(|_| {
+            let text = quote(&text);
             serde::de::Error::custom(format!("'{text}' is neither \"auto\" nor an IP address"))
         })
     }

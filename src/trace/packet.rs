@@ -1,6 +1,5 @@
 //! Packets to ask about: made from a 5-tuple, or read from a capture.
 
-use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::net::IpAddr;
@@ -24,6 +23,7 @@ use pcap_parser::traits::PcapReaderIterator;
 use crate::addr::Mac;
 use crate::addr::Protocol;
 use crate::error::Error;
+use crate::outside::Input;
 use crate::sys::test_run::check_frame;
 
 /// Hops that a client's packet begins with.
@@ -123,7 +123,7 @@ impl TracePacket {
     /// Reads a frame from a capture: pcap or pcapng, of Ethernet. The first is number 1, as in Wireshark.
     pub fn read(file: &Path, number: u64) -> Result<Vec<u8>, TracePacketError> {
         let name = file.display().to_string();
-        match File::open(file) {
+        match Input::open(file) {
             Ok(input) => Self::read_from(input, &name, number),
             Err(source) => Err(TracePacketError::Capture { file: name, why: source.to_string() }),
         }

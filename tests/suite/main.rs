@@ -21,6 +21,7 @@ mod flow_tables;
 mod flows;
 mod folders;
 mod gateway;
+mod hostile;
 mod interfaces;
 mod kills;
 mod leftovers;

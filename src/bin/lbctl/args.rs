@@ -182,6 +182,13 @@ pub(crate) struct StatsArgs {
     pub(crate) count: Option<u64>,
 }
 
+/// A time such as `90s`, `15m`, `2h 30m`.
+fn time(text: &str) -> Result<Duration, &'static str> {
+    const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+    let time = humantime::parse_duration(text).ok().filter(|time| *time <= LONGEST);
+    time.ok_or("write it like 90s, 15m or 2h; ten years at most")
+}
+
 /// Seconds from one reading of the counters to the next.
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=86400.0).contains(seconds));

@@ -34,7 +34,10 @@ pub(crate) fn block_on<T>(work: impl Future<Output = l4lb::Result<T>>) -> l4lb::
         .enable_all()
         .build()
         .map_err(host("start the event loop"))?;
-    runtime.block_on(work)
+    let done = runtime.block_on(work);
+    // Whatever still waits for something, as a file that does not come, is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// SIGHUP. From here on it does not end the process.
@@ -45,7 +48,7 @@ pub(crate) fn hangup() -> l4lb::Result<Signal> {
 /// SIGTERM and SIGINT, which are heard also while it waits for a command that is changing the instance.
 pub(crate) struct Stop {
     pub(crate) is_set: Arc<AtomicBool>,
-    pub(crate) told: Arc<Notify>,
+    told: Arc<Notify>,
 }
 
 impl Stop {
@@ -64,6 +67,13 @@ impl Stop {
             told.notify_one();
         });
         Ok(stop)
+    }
+
+    /// Waits for either.
+    pub(crate) async fn wait(&self) {
+        while !self.is_set.load(Ordering::Relaxed) {
+            self.told.notified().await;
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use clap::Parser;
 use l4lb::Instance;
+use l4lb::outside::message;
 
 use crate::args::Cli;
 use crate::args::Command;
@@ -80,11 +81,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::Usage(what)) => {
-            eprintln!("error: {what}; see '{} --help'", command_path());
+            eprintln!("error: {}; see '{} --help'", message(&what), command_path());
             ExitCode::from(2)
         }
         Err(Failure::Library(error)) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", message(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -97,11 +98,12 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let message = text.split("\n\n").next().unwrap_or_default();
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let first =
+        first.split([' ', '\n']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let help = format!("see '{} --help'", command_path());
-    if message.starts_with("error:") {
-        eprintln!("{message}; {help}");
+    if first.starts_with("error:") {
+        eprintln!("{}; {help}", message(&first));
     } else {
         eprintln!("error: a command is missing; {help}");
     }
@@ -125,7 +127,7 @@ fn init_logging() {
         .unwrap_or_else(|_| "warn,l4lb=info,lbctl=info,libbpf=error".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(output::Log)
         .with_ansi(false)
         .without_time()
         .with_target(false)

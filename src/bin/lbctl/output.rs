@@ -9,7 +9,11 @@ use bytesize::ByteSize;
 use comfy_table::CellAlignment;
 use comfy_table::Table;
 use comfy_table::presets;
+use l4lb::outside;
 use serde::Serialize;
+use tracing::Level;
+use tracing::Metadata;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Prints a line. An error is not a panic: the reader may have gone.
 pub(crate) fn line(text: impl Display) -> io::Result<()> {
@@ -21,6 +25,44 @@ pub(crate) fn text(text: impl Display) -> io::Result<()> {
     let mut out = buffered();
     write!(out, "{text}")?;
     out.flush()
+}
+
+/// Standard error, for the log: what others wrote cannot make a line longer, or other than a line. What is asked for
+/// to find a fault, as the verifier's log, is whole.
+pub(crate) struct Log;
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine { whole: false }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LogLine {
+        LogLine { whole: *event.level() > Level::INFO }
+    }
+}
+
+/// A line of the log, which comes in one piece.
+pub(crate) struct LogLine {
+    whole: bool,
+}
+
+impl io::Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.whole {
+            io::stderr().write_all(bytes)?;
+        } else {
+            let line = String::from_utf8_lossy(bytes);
+            let line = outside::message(line.trim_end_matches('\n')) + "\n";
+            io::stderr().write_all(line.as_bytes())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Prints a report as JSON.

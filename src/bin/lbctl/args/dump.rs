@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ArgAction;
@@ -15,9 +16,12 @@ use l4lb::Vip;
 use l4lb::capture::CaptureOptions;
 use l4lb::capture::DecisionFilter;
 use l4lb::capture::Points;
+use l4lb::outside;
+use l4lb::outside::MAX_CPUS;
 use l4lb::reasons;
 
 use super::addresses::address;
+use super::time;
 
 /// Where to capture, as the command line has it.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -93,8 +97,8 @@ pub(crate) struct Dump {
     #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) count: Option<u64>,
     /// End after so long: 10s, 5m
-    #[arg(long, value_name = "TIME")]
-    pub(crate) duration: Option<humantime::Duration>,
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) duration: Option<Duration>,
     /// Copy no more than so many bytes of each packet
     #[arg(short, long, value_name = "BYTES", default_value_t = CaptureOptions::MAX_SNAPLEN,
           hide_default_value = true,
@@ -153,10 +157,10 @@ fn sample(text: &str) -> Result<u32, String> {
 pub(crate) struct CpuList(BTreeSet<u32>);
 
 fn cpu_list(text: &str) -> Result<CpuList, String> {
-    match cpulist::parse(text) {
-        Ok(cpus) => Ok(CpuList(cpus.into_iter().collect())),
-        Err(_) => Err("it is a list of CPUs, such as 0-3,8".to_owned()),
-    }
+    let list = outside::cpu_list(text, MAX_CPUS).filter(|cpus| !cpus.is_empty());
+    list.map(CpuList).ok_or_else(|| {
+        format!("it is a list of CPUs, such as 0-3,8; the last can be {}", MAX_CPUS - 1)
+    })
 }
 
 fn buffer(text: &str) -> Result<ByteSize, String> {

@@ -17,6 +17,7 @@ use l4lb::flows::GroupBy;
 use super::addresses::address;
 use super::addresses::endpoint;
 use super::addresses::prefix;
+use super::time;
 
 const AGES: &str = "AGE is how long ago the last packet came (\"idle\"), or for TCP in tables of kind \
 \"lru\" and in the shared one how long ago the entry was made (\"old\"). Set-associative tables tell it to a \
@@ -90,10 +91,10 @@ pub(crate) struct Selectors {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     client_port: Option<u16>,
     /// Whose age is above this: 90s, 15m, 2h
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = time)]
     pub(crate) older_than: Option<Duration>,
     /// Whose age is below this
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = time)]
     younger_than: Option<Duration>,
     /// In this state
     #[arg(long, value_enum)]

@@ -26,6 +26,7 @@ use l4lb::capture::pcapng::PcapngFile;
 use l4lb::capture::pcapng::PcapngOptions;
 use l4lb::capture::pcapng::PcapngWriter;
 use l4lb::capture::pcapng::PointCounts;
+use l4lb::outside::message;
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
@@ -78,7 +79,7 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
     let CaptureCounts { dropped_by_buffer, left_out_by_sampling, .. } = counts;
     let end = match ended {
         Ended::Failed(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", message(&error.to_string()));
             Exit::Failed
         }
         Ended::Output(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -132,7 +133,7 @@ enum Ended {
 }
 
 fn run(capture: &mut Capture, output: &mut Output, args: &Dump, interrupted: &AtomicBool) -> Ended {
-    let end = args.duration.and_then(|duration| Instant::now().checked_add(duration.into()));
+    let end = args.duration.and_then(|duration| Instant::now().checked_add(duration));
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) || interrupted.load(Ordering::Relaxed) {

@@ -16,6 +16,7 @@ use l4lb::Plan;
 use l4lb::capture::remove_abandoned;
 use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
+use l4lb::outside::TIME_TO_READ;
 use prometheus::Gauge;
 use prometheus::IntGauge;
 use prometheus::core::Collector;
@@ -23,6 +24,7 @@ use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
+use tokio::time::timeout;
 
 use crate::Exit;
 use crate::Result;
@@ -81,10 +83,10 @@ async fn run(
     notify(&[NotifyState::Ready]);
     while !stop.is_set.load(Ordering::Relaxed) {
         tokio::select! {
-            () = stop.told.notified() => {}
+            () = stop.wait() => {}
             _ = hangup.recv() => {
                 notify_reloading();
-                let reloaded = server.reload(file).await;
+                let reloaded = server.reload(file, &stop).await;
                 if stop.is_set.load(Ordering::Relaxed) {
                     continue;
                 }
@@ -173,8 +175,22 @@ impl Server {
     }
 
     /// Applies the file again. If that fails, what was applied before is what is kept.
-    async fn reload(&mut self, file: &Path) -> l4lb::Result<()> {
-        self.change(Config::from_file(file)?).await.map_err(|error| error.in_file(file))
+    async fn reload(&mut self, file: &Path, stop: &Stop) -> l4lb::Result<()> {
+        // Beside the loop, which a mount that does not answer must not hold up.
+        let path = file.to_owned();
+        let read = spawn_blocking(move || Config::from_file(&path));
+        let failed = |kind, what: &str| {
+            let what = format!("{}: {what}", file.display());
+            host("read the file")(std::io::Error::new(kind, what))
+        };
+        let config = tokio::select! {
+            read = timeout(TIME_TO_READ * 2, read) => {
+                read.map_err(|_| failed(std::io::ErrorKind::TimedOut, "it does not come"))?
+            }
+            () = stop.wait() => return Err(failed(std::io::ErrorKind::Interrupted, "interrupted")),
+        };
+        let config = config.map_err(panicked)??;
+        self.change(config).await.map_err(|error| error.in_file(file))
     }
 
     async fn change(&mut self, config: Config) -> l4lb::Result<()> {

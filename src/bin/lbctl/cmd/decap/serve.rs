@@ -76,7 +76,7 @@ async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Ex
     notify(&[NotifyState::Ready]);
     while !stop.is_set.load(Ordering::Relaxed) {
         tokio::select! {
-            () = stop.told.notified() => {}
+            () = stop.wait() => {}
             _ = hangup.recv() => {
                 notify_reloading();
                 warnings.report(server.follow().await);
