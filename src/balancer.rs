@@ -466,7 +466,8 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
 }
 
 /// Writes the maps: first the interfaces, for which there may be no place. The program takes the packets
-/// over before rings change: flows that were not in its tables yet go where they went before.
+/// over before rings change, and all flows that are in use by then are in its tables: those that were not
+/// yet go where they went before.
 fn write(
     dataplane: &Dataplane,
     chain: &Chain,
@@ -479,9 +480,17 @@ fn write(
     }
     let running = &steps.running_tables;
     let tables = steps.tables.as_ref().unwrap_or(running);
-    dataplane.prepare_tables(running, tables, &Secret::from(&steps.knobs), &steps.nodes)?;
+    let secret = Secret::from(&steps.knobs);
+    if steps.stray_tables {
+        dataplane.release_claims(running)?;
+    }
+    let since = dataplane.prepare_tables(running, tables, &secret, &steps.nodes)?;
     if let Some((slot, loaded)) = loaded {
         chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
+        if steps.tables.is_some() && !running.own.is_empty() {
+            maps::wait_for_packets()?;
+            dataplane.copy_latest_flows(running, tables, &secret, since)?;
+        }
     }
     if steps.tables.is_some() || steps.stray_tables {
         dataplane.remove_tables_but(tables)?;

@@ -112,6 +112,15 @@ impl<K: Pod, V: Pod> Map<K, V> {
             .map_err(self.error("write"))
     }
 
+    /// Adds an entry, unless there is one; whether it was added.
+    pub(crate) fn add(&self, key: &K, value: &V) -> Result<bool> {
+        match self.handle.update(bytes_of(key), bytes_of(value), MapFlags::NO_EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(self.error("add to it")(error)),
+        }
+    }
+
     /// Removes an entry; whether there was one.
     pub(crate) fn remove(&self, key: &K) -> Result<bool> {
         write_point();

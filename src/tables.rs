@@ -6,6 +6,7 @@
 mod place;
 mod set;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -157,6 +158,11 @@ impl Flow {
     }
 }
 
+/// Sorts flows by their last use, the latest first. Of one set, those of the same time stay in its order.
+pub(crate) fn newest_first(flows: &mut [Flow]) {
+    flows.sort_by_key(|flow| Reverse(flow.last_seen));
+}
+
 /// A table of kind LRU.
 pub(crate) type LruTable = Map<abi::flow_key, abi::flow>;
 
@@ -296,11 +302,12 @@ impl SetTable {
         })
     }
 
-    /// Its flows, those first that were used last in their sets.
-    pub(crate) fn flows(&self, now: u64) -> impl Iterator<Item = Flow> + '_ {
-        let entries =
-            (0..consts::SET_WAYS).flat_map(|way| (0..self.sets).map(move |set| (set, way)));
-        entries.filter_map(move |(set, way)| self.flow(&self.words(set, way), now))
+    /// Appends its flows, set by set. Packets may use it meanwhile: what stays in it is among them, be it twice.
+    pub(crate) fn read_flows(&self, now: u64, into: &mut Vec<Flow>) {
+        for set in 0..self.sets {
+            let entries = set::read_all(self.set(set), self.family).into_iter();
+            into.extend(entries.filter_map(|words| self.flow(&words, now)));
+        }
     }
 
     /// The flows of one set, with the clock read afterwards: none was seen later.
@@ -354,6 +361,51 @@ impl SetTable {
             }
             if free || same {
                 return;
+            }
+        }
+    }
+
+    /// Puts a flow in while packets use the table, on its CPU; whether it is in now. Where its set is full, the entry
+    /// gives way that was used least, if that is longer ago than this one. An entry that the flow has already is
+    /// given the flow's real, if it was not used since.
+    pub(crate) fn insert(&self, flow: &Flow, secret: &Secret, now: u64) -> bool {
+        let words = entry_words(flow, self.family);
+        let at = set_of(&words, flow.key.vip, self.family, self.sets, secret);
+        let (set, units) = (self.set(at), now_units(now));
+        let seen = |entry: &[u64; 4]| self.flow(entry, now).map(|flow| flow.last_seen);
+        for _ in 0..ATTEMPTS {
+            match set::put_in(set, self.family, &words, units) {
+                set::Put::Done => return true,
+                set::Put::Known(way, there) => {
+                    let known = self.flow(&there, now);
+                    let leads = |flow: &Flow| (flow.real, flow.generation);
+                    let outdated = known.is_some_and(|known| {
+                        leads(&known) != leads(flow) && known.last_seen <= flow.last_seen
+                    });
+                    if !outdated || set::correct(set, self.family, way, &there, &words, units) {
+                        return true;
+                    }
+                }
+                set::Put::Full(least) => {
+                    let way = consts::SET_WAYS as usize - 1;
+                    if seen(&least).is_none_or(|seen| seen >= flow.last_seen) {
+                        return false;
+                    }
+                    set::take_out(set, self.family, way, &least, units);
+                }
+                set::Put::Busy => {}
+            }
+        }
+        false
+    }
+
+    /// Frees the entries that a command had claimed when it was killed.
+    pub(crate) fn release_claims(&self) {
+        let words = self.family.entry_words();
+        for last in self.memory.words().chunks_exact(words).filter_map(<[_]>::last) {
+            if last.load(Ordering::Relaxed) == u64::from(consts::SET_CLAIMED) {
+                let claimed = u64::from(consts::SET_CLAIMED);
+                let _ = last.compare_exchange(claimed, 0, Ordering::SeqCst, Ordering::SeqCst);
             }
         }
     }

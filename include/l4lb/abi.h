@@ -176,7 +176,7 @@ struct flow_entry {
 	__be32 src; /* IPv4; in an IPv6 entry 0 */
 	__be16 sport;
 	__be16 dport;
-	__u32 vip_generation; /* VIP serial << 8 | generation of the real; serial 0: free */
+	__u32 vip_generation; /* VIP serial << 8 | generation of the real; serial 0: no flow */
 	__u16 real;
 	__u16 seen; /* CLOCK_MONOTONIC >> LB_SEEN_SHIFT, the low 16 bits: of the last packet */
 };
@@ -185,6 +185,12 @@ struct flow6_entry {
 	struct lb_addr src;
 	struct flow_entry rest;
 };
+
+/*
+ * The last 64 bits of an entry that the control plane writes to: VIP 0, so that it is no flow, but
+ * not free.
+ */
+#define LB_SET_CLAIMED 1
 
 /* The longer ago an entry was used, the further behind. An IPv4 set is one cache line. */
 #define LB_SET_WAYS 4

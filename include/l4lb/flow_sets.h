@@ -233,9 +233,18 @@ static __always_inline void sets_put(const struct pkt *p, void *set, const struc
 		if (known_only)
 			return;
 #pragma unroll
-		for (int i = LB_SET_WAYS - 1; i >= 0; i--)
-			if (!(entry_at(set, i, p->v6)->vip_generation >> 8))
+		for (int i = LB_SET_WAYS - 1; i >= 0; i--) {
+			__u64 last = entry_words_at(set, i, p->v6)[p->v6 ? 3 : 1];
+
+			/*
+			 * The control plane writes to an entry of the set, just now, and it must
+			 * not move meanwhile: the next packet of the flow comes soon enough.
+			 */
+			if (last == LB_SET_CLAIMED)
+				return;
+			if (!last)
 				way = i;
+		}
 	}
 	if (way >= 0) {
 		way = forget_number(cpu, way) % LB_SET_WAYS;

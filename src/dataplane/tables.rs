@@ -1,4 +1,6 @@
-//! The connection tables of the programs: which there are, and moving flows from some to others.
+//! The connection tables of the programs: which there are, and forgetting flows in them.
+
+mod copy;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -27,11 +29,7 @@ use crate::tables::Secret;
 use crate::tables::SetTable;
 use crate::tables::Tables;
 
-/// A CPU's table that is to be filled.
-enum OwnTable {
-    Sets(SetTable, SetTable),
-    Lru(LruTable),
-}
+use copy::Move;
 
 impl Dataplane {
     /// The tables in a bank, and whether the maps hold others besides: leftovers of an interrupted command.
@@ -88,86 +86,45 @@ impl Dataplane {
     }
 
     /// Prepares the tables of the program that is to replace the one with the tables `running`, in the
-    /// other bank and on the CPUs' NUMA nodes, with the flows that those hold. Flows that begin from now on until the program is
-    /// replaced are found by the ring again.
+    /// other bank and on the CPUs' NUMA nodes, with the flows that those hold: see [`copy`]. Returns when it began,
+    /// for [`Self::copy_latest_flows`].
     pub(crate) fn prepare_tables(
         &self,
         running: &Tables,
         new: &Tables,
         secret: &Secret,
         nodes: &BTreeMap<u32, u32>,
-    ) -> Result<()> {
-        let prepared = self.fill_tables(running, new, secret, nodes);
+    ) -> Result<u64> {
+        let since = sys::monotonic_ns()?;
+        let shared = self.shared_table(nodes.values().min().copied().unwrap_or_default());
+        let prepared = shared.and_then(|shared| {
+            if running == new {
+                return Ok(());
+            }
+            self.fill_tables(Move { running, new, secret }, &shared, nodes)
+        });
         if prepared.is_err() {
             self.remove_tables_but(running)?;
         }
-        prepared
+        prepared.map(|()| since)
     }
 
-    fn fill_tables(
+    /// Once the new program has replaced the one before, whose packets are over: copies what was new in its tables since
+    /// they were copied.
+    pub(crate) fn copy_latest_flows(
         &self,
         running: &Tables,
         new: &Tables,
         secret: &Secret,
-        nodes: &BTreeMap<u32, u32>,
+        since: u64,
     ) -> Result<()> {
-        // Of a CPU that is offline, no node is known; the first that is there always exists.
-        let first = nodes.values().min().copied().unwrap_or_default();
-        let shared = self.shared_table(first)?;
-        if running == new {
-            return Ok(());
-        }
-        let same = |cpu, size| running.kind == new.kind && running.own.get(cpu) == Some(size);
-        let mut filled = Vec::new();
-        // The slow part first, memory: flows that begin after they were copied are left behind.
-        for (cpu, size) in &new.own {
-            if same(cpu, size) {
-                for (_, outer) in self.table_maps() {
-                    if let Some(table) = outer.at(running.place(*cpu))? {
-                        outer.set(new.place(*cpu), &table)?;
-                    }
-                }
-                continue;
+        match self.connections.at(consts::SHARED_TABLE)? {
+            Some(shared) if running != new => {
+                let tables = Move { running, new, secret };
+                self.copy_latest(tables, &Map::new(shared)?, since)
             }
-            let node = nodes.get(cpu).copied().unwrap_or(first);
-            match new.kind {
-                TableKind::SetAssociative => {
-                    let [v4, v6] = Family::BOTH.map(|family| SetTable::create(family, *size, node));
-                    filled.push((*cpu, OwnTable::Sets(v4?, v6?)));
-                }
-                TableKind::Lru => filled.push((*cpu, OwnTable::Lru(tables::new_lru(*size, node)?))),
-            }
+            _ => Ok(()),
         }
-        let v6_vips = self.v6_serials()?;
-        for (cpu, table) in filled {
-            let flows = if running.own.contains_key(&cpu) {
-                self.flows_on(running, cpu)?
-            } else {
-                tables::lru_flows(&shared)?
-            };
-            let place = new.place(cpu);
-            match table {
-                OwnTable::Sets(v4, v6) => {
-                    for flow in &flows {
-                        let table = if v6_vips.contains(&flow.key.vip) { &v6 } else { &v4 };
-                        table.add(flow, secret);
-                    }
-                    self.flows4.set(place, v4.map())?;
-                    self.flows6.set(place, v6.map())?;
-                }
-                OwnTable::Lru(table) => {
-                    let flows: Vec<_> = flows.iter().map(|flow| (flow.key, flow.into())).collect();
-                    table.set_many(&flows)?;
-                    self.connections.set(place, table.handle())?;
-                }
-            }
-        }
-        for cpu in running.own.keys().filter(|cpu| !new.own.contains_key(cpu)) {
-            let flows = self.flows_on(running, *cpu)?;
-            let flows: Vec<_> = flows.iter().map(|flow| (flow.key, flow.into())).collect();
-            shared.set_many(&flows)?;
-        }
-        Ok(())
     }
 
     /// Removes all tables but these and the shared one.
@@ -194,28 +151,6 @@ impl Dataplane {
         let vips = self.vips.entries()?.into_iter();
         let v6 = vips.filter(|(key, _)| IpAddr::from(key.addr).is_ipv6());
         Ok(v6.map(|(_, vip)| vip.serial).collect())
-    }
-
-    /// The flows in a CPU's own table.
-    pub(crate) fn flows_on(&self, tables: &Tables, cpu: u32) -> Result<Vec<Flow>> {
-        let place = tables.place(cpu);
-        let mut flows = Vec::new();
-        match tables.kind {
-            TableKind::SetAssociative => {
-                let now = sys::monotonic_ns()?;
-                for family in Family::BOTH {
-                    if let Some(table) = self.flows_of(family).at(place)? {
-                        flows.extend(SetTable::new(table, family)?.flows(now));
-                    }
-                }
-            }
-            TableKind::Lru => {
-                if let Some(table) = self.connections.at(place)? {
-                    flows.extend(tables::lru_flows(&Map::new(table)?)?);
-                }
-            }
-        }
-        Ok(flows)
     }
 
     /// How many flows are in a CPU's own table, IPv4 and IPv6.

@@ -3,6 +3,7 @@
 mod delete;
 mod expiry;
 pub(crate) mod inject;
+mod moving;
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
