@@ -274,7 +274,7 @@ impl fmt::Display for Followed {
         }
         for (sign, prefixes) in [("+", to_added), ("-", to_removed)] {
             for prefix in prefixes {
-                writeln!(f, "{sign} inner destination {}", name(prefix))?;
+                writeln!(f, "{sign} inner destination {}", prefix_name(prefix))?;
             }
         }
         Ok(())
@@ -282,7 +282,7 @@ impl fmt::Display for Followed {
 }
 
 /// A prefix as it is written: that of a single address without its length.
-pub fn name(prefix: &IpNet) -> String {
+pub fn prefix_name(prefix: &IpNet) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() {
         prefix.addr().to_string()
     } else {

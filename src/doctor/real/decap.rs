@@ -80,7 +80,7 @@ fn command(real: &Real, interface: &str, request: &Request) -> String {
     }
     for (option, prefixes) in [("--from", &request.from), ("--to", &request.to)] {
         for prefix in prefixes {
-            let _ = write!(command, " {option} {}", decap::name(prefix));
+            let _ = write!(command, " {option} {}", decap::prefix_name(prefix));
         }
     }
     command
@@ -156,9 +156,9 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
     let Followed { added, removed, to_added, to_removed } = &real.outdated;
     let changes = [
         ("outer destinations that came", list(added.iter().map(ToString::to_string))),
-        ("inner ones that came", list(to_added.iter().map(decap::name))),
+        ("inner ones that came", list(to_added.iter().map(decap::prefix_name))),
         ("outer destinations that went", list(removed.iter().map(ToString::to_string))),
-        ("inner ones that went", list(to_removed.iter().map(decap::name))),
+        ("inner ones that went", list(to_removed.iter().map(decap::prefix_name))),
     ];
     let changes: Vec<_> = changes
         .iter()

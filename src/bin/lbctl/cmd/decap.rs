@@ -60,13 +60,13 @@ fn allowed(status: &DecapStatus) -> Vec<[String; 3]> {
         rows.extend(allowed.into_iter().map(row).chain(none));
     };
     let requests = || status.requests.values();
-    let from = status.from.iter().map(|prefix| (decap::name(prefix), true));
+    let from = status.from.iter().map(|prefix| (decap::prefix_name(prefix), true));
     add("outer source", from.collect(), "anybody");
     let asked = |address| requests().any(|request| request.addresses.contains(address));
     let addresses = status.addresses.iter().map(|address| (address.to_string(), asked(address)));
     add("outer destination", addresses.collect(), "none");
     let asked = |prefix| requests().any(|request| request.to.contains(prefix));
-    let to = status.to.iter().map(|prefix| (decap::name(prefix), asked(prefix)));
+    let to = status.to.iter().map(|prefix| (decap::prefix_name(prefix), asked(prefix)));
     add("inner destination", to.collect(), "none: every packet is dropped");
     rows
 }
