@@ -28,6 +28,9 @@ use crate::config::Cpus;
 use crate::config::TableKind;
 use crate::dataplane::Dataplane;
 use crate::diff::diff;
+use crate::effects::Breaking;
+use crate::effects::Question;
+use crate::effects::effects;
 use crate::error::Error;
 use crate::error::Result;
 use crate::host::Host;
@@ -78,6 +81,9 @@ pub struct ApplyOptions {
     /// The slot of the chain for the XDP program that an interface of the configuration has already; `None`:
     /// that is an error.
     pub adopt: Option<u32>,
+    /// Whether established flows may break. Else a change that breaks some is [`Error::BreaksFlows`], and nothing is
+    /// changed.
+    pub allow_breaking: bool,
 }
 
 impl From<OnUnresolved> for ApplyOptions {
@@ -124,7 +130,8 @@ impl Balancer {
 
     /// Loads, attaches and programs until the kernel matches the configuration.
     ///
-    /// Traffic that is forwarded already goes on all along. If it fails before the first packet could be
+    /// Traffic that is forwarded already goes on all along. What would break established flows is refused, unless
+    /// [`ApplyOptions::allow_breaking`] says that it is meant. If it fails before the first packet could be
     /// forwarded, nothing remains.
     pub fn apply(instance: &Instance, config: &Config) -> Result<Plan> {
         Self::apply_with(instance, config, OnUnresolved::Fail)
@@ -147,7 +154,7 @@ impl Balancer {
         options: impl Into<ApplyOptions>,
         announce: impl FnOnce(&Plan),
     ) -> Result<Plan> {
-        let ApplyOptions { on_unresolved, adopt } = options.into();
+        let ApplyOptions { on_unresolved, adopt, allow_breaking } = options.into();
         config.check()?;
         instance.check_host()?;
         let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
@@ -166,6 +173,10 @@ impl Balancer {
         let fresh = instance.is_empty(&lock);
         let done = make_plan(instance, config).and_then(|plan| {
             refuse_foreign_programs(instance, &plan.steps.interfaces(), adopt)?;
+            let breaking: Vec<_> = plan.breaking().cloned().collect();
+            if !breaking.is_empty() && !allow_breaking {
+                return Err(Error::BreaksFlows(Breaking(breaking)));
+            }
             if !plan.is_empty() {
                 carry_out(instance, &plan, adopt, announce)?;
             }
@@ -177,7 +188,8 @@ impl Balancer {
         done
     }
 
-    /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same.
+    /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same, and whatever
+    /// becomes of established flows: [`Plan::flows`] tells.
     pub fn edit(&self, change: impl FnOnce(&mut Table) -> Result<()>) -> Result<Plan> {
         let _lock = self.instance.lock_existing()?;
         // The maps may have been replaced before the lock was free.
@@ -193,6 +205,13 @@ impl Balancer {
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &wanted))?;
         let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
+        let question = Question {
+            running: &running,
+            wanted: &wanted,
+            knobs: None,
+            dead_interfaces: [].into(),
+        };
+        plan.flows = effects(&current, &question, &plan)?;
         plan.warnings = outweighed::warnings(&wanted, |vip| changed.contains(vip));
         current.dataplane.write_all(&plan.steps.table)?;
         Ok(plan)
@@ -385,6 +404,17 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
     }
     let mut plan = plan_with(&snapshot, config, &interfaces)?;
     plan.warnings.extend(warnings);
+    if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
+        let (wanted, new) = (Table::from(config), plan.steps.knobs);
+        let dead = snapshot.interfaces.iter().filter(|(_, running)| running.attached.is_none());
+        let question = Question {
+            running: &snapshot.table,
+            wanted: &wanted,
+            knobs: Some((knobs, &new)),
+            dead_interfaces: dead.map(|(name, _)| name.clone()).collect(),
+        };
+        plan.flows = effects(&Balancer::open(instance)?, &question, &plan)?;
+    }
     Ok(plan)
 }
 

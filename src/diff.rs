@@ -517,6 +517,12 @@ impl Differ<'_> {
                 (false, _) => VipAction::Change,
             };
             let details = describe(&running.spec, spec);
+            let keys = |spec: &VipSpec| spec.flags(vip) & consts::VIP_REDUCED_KEY;
+            let moved = if keys(&running.spec) == keys(spec) {
+                moved
+            } else {
+                Rings::moved_anew(&running.spec.members(), &spec.members())
+            };
             self.diff.vips.push(VipChange { vip: *vip, action, details, moved });
         }
     }

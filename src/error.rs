@@ -227,6 +227,13 @@ pub enum Error {
     )]
     RealIds,
 
+    /// Established flows would break, and nobody has said that this is meant.
+    #[error(
+        "established flows would break: {0}; nothing was changed: 'lbctl plan' tells more, --yes applies it all the \
+         same, and reals that are drained first lose no flow"
+    )]
+    BreaksFlows(crate::effects::Breaking),
+
     /// A CPU that the host does not have.
     #[error("connection_table.cpus: this host has no CPU {cpu}; its CPUs are 0 to {last}")]
     NoSuchCpu {

@@ -26,6 +26,7 @@ mod count;
 mod filter;
 mod find;
 mod read;
+mod sample;
 mod view;
 
 use std::net::IpAddr;

@@ -18,6 +18,7 @@ mod dataplane;
 pub mod decap;
 mod diff;
 pub mod doctor;
+pub mod effects;
 mod error;
 mod flood_guard;
 pub mod flows;

@@ -190,6 +190,9 @@ impl<K: Pod, V: Pod> Map<K, V> {
                 keys.zip(values)
                     .filter_map(|(key, value)| Some((from_bytes(key)?, from_bytes(value)?))),
             );
+            // Where a walk has come to is the number of a bucket.
+            let from = walk.behind.unwrap_or(0);
+            walk.step = batch.last.unwrap_or(from).saturating_sub(from);
             walk.behind = batch.last;
             walk.done = batch.last.is_none();
         }
@@ -243,11 +246,22 @@ pub(crate) struct Walk {
     behind: Option<u32>,
     at_once: u32,
     done: bool,
+    /// The buckets of the last reading.
+    step: u32,
+}
+
+impl Walk {
+    /// Leaves out so many times as many buckets as were read last.
+    pub(crate) fn skip(&mut self, times: u32) {
+        if let Some(behind) = &mut self.behind {
+            *behind = behind.saturating_add(self.step.saturating_mul(times));
+        }
+    }
 }
 
 impl Default for Walk {
     fn default() -> Self {
-        Self { behind: None, at_once: 4096, done: false }
+        Self { behind: None, at_once: 4096, done: false, step: 0 }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What an apply would change: the difference between what runs and what is wanted. Pure.
 
+mod display;
 mod interface;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -22,9 +22,9 @@ use crate::cpus;
 use crate::diff::Running;
 use crate::diff::ServerIdChange;
 use crate::diff::TableDiff;
-use crate::diff::VipAction;
 use crate::diff::VipChange;
 use crate::diff::diff;
+use crate::effects::FlowEffect;
 use crate::error::Error;
 use crate::error::Result;
 use crate::host::Host;
@@ -96,6 +96,8 @@ pub struct Plan {
     pub server_ids: Vec<ServerIdChange>,
     /// Leftovers of an interrupted command that are cleaned up, though nothing else changes.
     pub clean_up: bool,
+    /// What the changes do to flows, where an instance runs that can have some.
+    pub flows: Vec<FlowEffect>,
     /// What works, but not well.
     pub warnings: Vec<String>,
     /// What the maps take, if connection tables or rings become more, fewer, larger or smaller.
@@ -147,6 +149,11 @@ impl Plan {
         Ok(())
     }
 
+    /// The changes that break established flows, or may.
+    pub fn breaking(&self) -> impl Iterator<Item = &FlowEffect> {
+        self.flows.iter().filter(|effect| effect.breaks())
+    }
+
     /// Whether what runs is what is wanted.
     pub fn is_empty(&self) -> bool {
         self.program.is_none()
@@ -155,69 +162,6 @@ impl Plan {
             && self.vips.is_empty()
             && self.server_ids.is_empty()
             && !self.clean_up
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.program {
-            None => {}
-            Some(ProgramChange::Load) => writeln!(f, "+ program balancer")?,
-            Some(ProgramChange::Replace { details }) => {
-                writeln!(f, "~ program balancer: {}", details.join(", "))?;
-            }
-        }
-        if !self.connection_table.is_empty() {
-            writeln!(f, "~ connection table: {}", self.connection_table.join(", "))?;
-        }
-        for change in &self.interfaces {
-            let sign = match change.action {
-                InterfaceAction::Attach => '+',
-                InterfaceAction::Detach => '-',
-                InterfaceAction::Update | InterfaceAction::Reattach => '~',
-            };
-            write!(f, "{sign} interface {}", change.name)?;
-            if !change.details.is_empty() {
-                write!(f, ": {}", change.details.join(", "))?;
-            }
-            writeln!(f)?;
-        }
-        for change in &self.vips {
-            let sign = match change.action {
-                VipAction::Add => '+',
-                VipAction::Remove => '-',
-                VipAction::Change | VipAction::Repair => '~',
-            };
-            write!(f, "{sign} vip {}", change.vip)?;
-            match change.action {
-                VipAction::Change => {
-                    write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?;
-                }
-                VipAction::Repair => write!(f, ": completed after an interrupted command")?,
-                VipAction::Add | VipAction::Remove => {}
-            }
-            writeln!(f)?;
-            for detail in &change.details {
-                writeln!(f, "    {detail}")?;
-            }
-        }
-        for change in &self.server_ids {
-            match (change.from, change.to) {
-                (None, Some(to)) => writeln!(f, "+ server id {}: {to}", change.id)?,
-                (Some(from), Some(to)) => writeln!(f, "~ server id {}: {from} → {to}", change.id)?,
-                (_, None) => writeln!(f, "- server id {}", change.id)?,
-            }
-        }
-        if self.clean_up {
-            writeln!(f, "~ leftovers of an interrupted command are removed")?;
-        }
-        if let Some(memory) = &self.memory {
-            memory.fmt(f)?;
-        }
-        if self.is_empty() {
-            writeln!(f, "nothing to change")?;
-        }
-        Ok(())
     }
 }
 

@@ -58,6 +58,22 @@ impl Rings {
         shares
     }
 
+    /// The share of flows that lead elsewhere once they are looked for by other keys: those that meet their real
+    /// again do so by chance.
+    pub(crate) fn moved_anew(old: &[Member], new: &[Member]) -> f64 {
+        if old.is_empty() && new.is_empty() {
+            return 0.0;
+        }
+        let after: HashMap<_, _> =
+            new.iter().map(|member| member.address).zip(Ring::shares(new)).collect();
+        let before = old.iter().map(|member| member.address).zip(Ring::shares(old));
+        let share = |slots: u32| f64::from(slots) / f64::from(RING_SIZE);
+        let same = before.map(|(real, slots)| {
+            share(slots) * after.get(&real).map_or(0.0, |slots| share(*slots))
+        });
+        1.0 - same.sum::<f64>()
+    }
+
     fn moved_between(&self, old: &[Member], new: &[Member]) -> f64 {
         if old == new {
             return 0.0;

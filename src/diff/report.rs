@@ -33,8 +33,8 @@ pub struct VipChange {
     pub action: VipAction,
     /// What changes, one short phrase each.
     pub details: Vec<String>,
-    /// Share of the VIP's hash space, 0 to 1, that goes to another real than before. Flows that the
-    /// connection table holds stay where they are, unless their real goes down or away.
+    /// Share of the VIP's hash space, 0 to 1, that goes to another real than before; with another hash mode, of its
+    /// new flows. What becomes of those that the connection table holds is in [`Plan::flows`](crate::Plan::flows).
     pub moved: f64,
 }
 

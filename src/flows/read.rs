@@ -129,7 +129,7 @@ impl Place {
 }
 
 /// Sets that are read before their flows are handed out.
-const SETS_AT_ONCE: u32 = 256;
+pub(super) const SETS_AT_ONCE: u32 = 256;
 const _: () = assert!(SETS_OF_PART.is_multiple_of(SETS_AT_ONCE));
 
 /// The flows in all tables of a balancer: see [`Balancer::flows`](crate::Balancer::flows). An error ends it.

@@ -93,7 +93,7 @@ fn modes_that_cannot_be() {
     host.ns.shell("ip link set uplink mtu 1600; ip link set nobody mtu 1600");
     let file = config_file(&Host::config("").replace("native", "generic"));
     let path = file.path().to_str().expect("a printable path");
-    lbctl.ok(&["apply", "-f", path]);
+    lbctl.ok(&["apply", "--yes", "-f", path]);
     let output = lbctl.exits(1, &attach("native"));
     let words = "error: interface uplink runs in generic mode for the balancer";
     assert!(output.stderr.starts_with(words), "{output}");
@@ -136,7 +136,7 @@ fn beside_the_balancer() {
     let lbctl = rig.lbctl();
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
     let path = file.path().to_str().expect("a printable path");
-    lbctl.ok(&["apply", "-f", path]);
+    lbctl.ok(&["apply", "--yes", "-f", path]);
     let download = rig.download(VIP);
     let chain = || {
         let status = json_of(&lbctl.ok(&["status", "--json"]));
@@ -169,7 +169,7 @@ fn beside_the_balancer() {
     lbctl.ok(&["down"]);
     assert_eq!(status(&lbctl)["interfaces"], json!({ "uplink": "native" }));
     lbctl.exits(1, &["save"]);
-    lbctl.ok(&["apply", "-f", path]);
+    lbctl.ok(&["apply", "--yes", "-f", path]);
     assert_eq!(chain(), ["balancer", "decap"]);
     goes_on(&download, "the balancer is back");
     lbctl.ok(&["down"]);

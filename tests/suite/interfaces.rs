@@ -69,7 +69,7 @@ fn gateways() {
             format!("[[interfaces]]\nname = \"{UPLINK}\"\nxdp_mode = \"native\"\n{gateway}\n");
         let file = config_file(&(interface + &vip(UDP_VIP, &["10.0.0.1"])));
         let path = file.path().to_str().expect("a printable path");
-        lbctl.ok(&["apply", "-f", path]);
+        lbctl.ok(&["apply", "--yes", "-f", path]);
         lbctl.ok(&["plan", "-f", path]);
     };
     for (gateway, mac) in [
@@ -176,7 +176,7 @@ fn several_instances_side_by_side() {
     };
 
     // An interface has one instance.
-    let output = run(1, &["apply", "-f"], &first);
+    let output = run(1, &["apply", "--yes", "-f"], &first);
     assert_eq!(
         output.stderr,
         "error: interface uplink belongs to instance 'default'; take it out of that instance first\n"
@@ -187,7 +187,7 @@ fn several_instances_side_by_side() {
 
     // Another interface, another instance, another VIP.
     let text = second_interface().to_owned() + &vip(UDP_VIP, &["10.0.0.1"]);
-    run(0, &["apply", "-f"], &text);
+    run(0, &["apply", "--yes", "-f"], &text);
     assert!(balanced_at_second(&edge, UDP_VIP));
     run(0, &["plan", "-f"], &text);
     let vips = |instance: &str| rig.lbctl().ok(&["--instance", instance, "vip", "list"]).stdout;
@@ -217,7 +217,7 @@ fn modes_change() {
     ] {
         let file = config_file(&config_in_mode(asked, &vips));
         let path = file.path().to_str().expect("a printable path");
-        rig.lbctl().ok(&["apply", "-f", path]);
+        rig.lbctl().ok(&["apply", "--yes", "-f", path]);
         rig.lbctl().ok(&["plan", "-f", path]);
         let status = json(&rig.lbctl().ok(&["status", "--json"]));
         assert_eq!(status["interfaces"][UPLINK]["mode"], runs, "asked for {asked}");
@@ -259,7 +259,7 @@ fn an_interface_that_is_renamed() {
         known
     };
     host.ns.shell("ip link add second type veth peer name other; ip link set second up");
-    lbctl.ok(&["apply", "-f", path_of(&two(UPLINK, "second"))]);
+    lbctl.ok(&["apply", "--yes", "-f", path_of(&two(UPLINK, "second"))]);
     lbctl.ok(&["decap", "attach", UPLINK]);
 
     let rename = |from: &str, to: &str| {
@@ -272,8 +272,8 @@ fn an_interface_that_is_renamed() {
     assert!(lbctl.ok(&["save"]).stdout.contains("name = \"wan0\""));
     let file = two("wan0", "second");
     let plan = lbctl.exits(3, &["plan", "-f", path_of(&file)]).stdout;
-    assert_eq!(plan, "~ interface wan0: was uplink\n");
-    lbctl.ok(&["apply", "-f", path_of(&file)]);
+    assert_eq!(plan, "~ interface wan0: was uplink\n    flows: no flow moves\n");
+    lbctl.ok(&["apply", "--yes", "-f", path_of(&file)]);
     lbctl.ok(&["plan", "-f", path_of(&file)]);
     assert_eq!(links(), ["second", "wan0"]);
 
@@ -289,7 +289,7 @@ fn an_interface_that_is_renamed() {
     while lbctl
         .clone()
         .env("LBCTL_KILL_AT_WRITE", &(killed + 1).to_string())
-        .run(&["apply", "-f", path_of(&file)])
+        .run(&["apply", "--yes", "-f", path_of(&file)])
         .code()
         .is_none()
     {
@@ -327,7 +327,7 @@ fn an_interface_that_was_made_anew() {
     let file = config_file(&Host::INTERFACE.replace(UPLINK, "up.100"));
     let path = file.path().to_str().expect("a printable path");
     make();
-    host.lbctl().ok(&["apply", "-f", path]);
+    host.lbctl().ok(&["apply", "--yes", "-f", path]);
     assert!(host.lbctl().ok(&["save"]).stdout.contains("name = \"up.100\""));
 
     host.ns.shell("ip link del up.100");
@@ -337,14 +337,14 @@ fn an_interface_that_was_made_anew() {
     let saved = host.lbctl().ok(&["save"]).stdout;
     assert!(!saved.contains("[[interfaces]]"), "{saved}");
     let plan = host.lbctl().exits(3, &["plan", "-f", path_of(&config_file(&saved))]).stdout;
-    assert_eq!(plan, "- interface up.100\n");
+    assert_eq!(plan, "- interface up.100\n    flows: nothing comes in by it any more\n");
     assert!(
         host.lbctl().exits(1, &["plan", "-f", path]).stderr.contains("no interface \"up.100\"")
     );
 
     make();
     host.lbctl().exits(3, &["plan", "-f", path]);
-    host.lbctl().ok(&["apply", "-f", path]);
+    host.lbctl().ok(&["apply", "--yes", "-f", path]);
     host.lbctl().ok(&["plan", "-f", path]);
     assert!(host.has_xdp("up.100"));
     let status = json(&host.lbctl().ok(&["status", "--json"]));

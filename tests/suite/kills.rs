@@ -114,7 +114,7 @@ fn first_apply() {
     let vips =
         [vip(VIP, &["10.0.0.1", "10.0.0.2"]), vip("udp://[fc00:1::1]:53", &["fc00::2"])].concat();
     let file = config_file(&config(&vips));
-    let apply = ["apply", "-f", path(&file)];
+    let apply = ["apply", "--yes", "-f", path(&file)];
     let writes = Scenario {
         lbctl: rig.lbctl(),
         command: &apply,
@@ -159,8 +159,8 @@ fn change() {
         server_id(8, "fc00::2"),
     ];
     let (old, new) = (config_file(&config(&old.concat())), config_file(&config(&new.concat())));
-    let apply_old = ["apply", "-f", path(&old)];
-    let apply_new = ["apply", "-f", path(&new)];
+    let apply_old = ["apply", "--yes", "-f", path(&old)];
+    let apply_new = ["apply", "--yes", "-f", path(&new)];
     rig.lbctl().ok(&apply_old);
     let download = stay_with(&rig, "real1");
     let writes = Scenario {
@@ -200,8 +200,8 @@ fn change_in_place() {
         vip("udp://10.200.1.3:53", &["10.0.0.2"]),
     ];
     let (old, new) = (config_file(&config(&old.concat())), config_file(&config(&new.concat())));
-    let apply_old = ["apply", "-f", path(&old)];
-    let apply_new = ["apply", "-f", path(&new)];
+    let apply_old = ["apply", "--yes", "-f", path(&old)];
+    let apply_new = ["apply", "--yes", "-f", path(&new)];
     rig.lbctl().ok(&apply_old);
     let download = stay_with(&rig, "real1");
     let writes = Scenario {
@@ -258,8 +258,8 @@ fn program_and_tables() {
     let more =
         format!("cpus = [0]\nudp_timeout_seconds = 20\n\n[packets]\nmax_frame = 1400\n{vips}");
     let new = config_file(&config(&more));
-    let apply_old = ["apply", "-f", path(&old)];
-    let apply_new = ["apply", "-f", path(&new)];
+    let apply_old = ["apply", "--yes", "-f", path(&old)];
+    let apply_new = ["apply", "--yes", "-f", path(&new)];
     rig.lbctl().ok(&apply_old);
     let download = rig.download(VIP);
     let writes = Scenario {
@@ -282,7 +282,7 @@ fn program_and_tables() {
 fn down() {
     let rig = Rig::new(1);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let apply = ["apply", "-f", path(&file)];
+    let apply = ["apply", "--yes", "-f", path(&file)];
     let writes = Scenario {
         lbctl: rig.lbctl(),
         command: &["down"],
@@ -362,7 +362,7 @@ fn decap() {
 fn decap_beside_the_balancer() {
     let rig = Rig::new(1);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let apply = ["apply", "-f", path(&file)];
+    let apply = ["apply", "--yes", "-f", path(&file)];
     let attach = ["decap", "attach", UPLINK];
     let detach = ["decap", "detach", UPLINK];
     rig.lbctl().ok(&apply);

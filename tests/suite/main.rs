@@ -17,6 +17,7 @@ mod endpoint;
 mod errors;
 mod file_errors;
 mod filter;
+mod flow_effects;
 mod flow_tables;
 mod flows;
 mod folders;

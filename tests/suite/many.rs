@@ -52,7 +52,7 @@ fn changes_of_many() {
     let apply = |vips: &str| {
         let file = config_file(&config(vips));
         let path = file.path().to_str().expect("a printable path");
-        rig.lbctl().ok(&["apply", "-f", path]);
+        rig.lbctl().ok(&["apply", "--yes", "-f", path]);
         let again = rig.lbctl().ok(&["plan", "-f", path]);
         assert_eq!(again.stdout, "nothing to change\n");
     };

@@ -97,14 +97,28 @@ pub(crate) struct Apply {
     pub(crate) adopt: Adopt,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ApplyOnce {
+    #[command(flatten)]
+    pub(crate) apply: Apply,
+
+    /// Also if established flows break, as plan tells
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show what apply would change; exit 0 when nothing, 3 when something
     Plan(ConfigFile),
     /// Load, attach and program until the kernel matches the file
-    Apply(Apply),
+    ///
+    /// What would break established flows is refused, exit code 1, unless --yes is given; plan tells beforehand.
+    Apply(ApplyOnce),
     /// Apply, then stay: follow gateways, answer Prometheus; SIGHUP reloads, SIGTERM leaves the data
     /// plane running
+    ///
+    /// Starting it and reloading it is consent to what the file says: what breaks established flows is logged.
     Serve(Apply),
     /// Take the balancer down: detach, unless other programs of the chain stay, and remove its pins
     Down,

@@ -24,7 +24,7 @@ fn at_every_write() {
     let lbctl = rig.lbctl();
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
     let path = file.path().to_str().expect("a printable path");
-    lbctl.ok(&["apply", "-f", path]);
+    lbctl.ok(&["apply", "--yes", "-f", path]);
     let download = rig.download(VIP);
     let mut leaks = Leaks::watch(&rig);
     let (a, b) = (Built::tracer("a", &[]), Built::tracer("b", &[]));

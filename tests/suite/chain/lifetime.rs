@@ -28,7 +28,7 @@ fn the_link_stays_to_the_last_program() {
     let text = config(&vip(VIP, &["10.0.0.1"]));
     let file = config_file(&text);
     let path = file.path().to_str().expect("a printable path");
-    lbctl.ok(&["apply", "-f", path]);
+    lbctl.ok(&["apply", "--yes", "-f", path]);
     let download = rig.download(VIP);
     // As a new build does.
     lbctl.apply(&text.replace("20000", "30000"));
@@ -41,7 +41,7 @@ fn the_link_stays_to_the_last_program() {
     lbctl.ok(&["decap", "detach"]);
     assert_eq!(chain(&rig), [(3, "other".to_owned())]);
     assert_eq!(lbctl.ok(&["down"]).stdout, "instance 'default' was not running\n");
-    lbctl.ok(&["apply", "-f", path]);
+    lbctl.ok(&["apply", "--yes", "-f", path]);
     lbctl.ok(&["plan", "-f", path]);
     rig.download(VIP);
     lbctl.ok(&["down"]);
@@ -64,12 +64,12 @@ fn interfaces_that_the_balancer_leaves() {
     let one = config_file(&Host::config(""));
     let [both, one] = [&both, &one].map(|file| file.path().to_str().expect("a printable path"));
     let built = Built::tracer("other", &[]);
-    lbctl.ok(&["apply", "-f", both]);
+    lbctl.ok(&["apply", "--yes", "-f", both]);
     lbctl.ok(&["chain", "insert", "3", &built.text()]);
     let plan = lbctl.exits(3, &["plan", "-f", one]);
     let says = "- interface second: stays attached, for other programs of the chain\n";
     assert!(plan.stdout.contains(says), "{plan}");
-    lbctl.ok(&["apply", "-f", one]);
+    lbctl.ok(&["apply", "--yes", "-f", one]);
     lbctl.ok(&["plan", "-f", one]);
     assert!(host.has_xdp("second") && host.has_xdp(UPLINK));
     lbctl.ok(&["chain", "remove", "other"]);

@@ -173,7 +173,7 @@ fn removal_in_any_order() {
     let orders =
         [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1], [2, 1, 0, 3], [0, 3, 1, 2]];
     for order in orders {
-        lbctl.ok(&["apply", "-f", &path]);
+        lbctl.ok(&["apply", "--yes", "-f", &path]);
         lbctl.ok(&["chain", "insert", "3", &built[0].text()]);
         lbctl.ok(&["chain", "insert", "13", &built[1].text()]);
         let default = Instance::new(rig.bpffs.path(), "default").expect("an instance");

@@ -98,12 +98,12 @@ impl<'a> Lbctl<'a> {
         output
     }
 
-    /// Applies a configuration, in TOML, and fails the test unless that works.
+    /// Applies a configuration, in TOML, whatever becomes of flows, and fails the test unless that works.
     #[track_caller]
     pub(crate) fn apply(&self, config: &str) -> Output {
         let file = config_file(config);
         let path = file.path().to_str().expect("a temporary file has a printable path");
-        self.ok(&["apply", "-f", path])
+        self.ok(&["apply", "--yes", "-f", path])
     }
 
     /// Starts it and lets it run: for `serve`, `dump` and the like.

@@ -9,6 +9,7 @@ use l4lb::Plan;
 use crate::Exit;
 use crate::Result;
 use crate::args::Apply;
+use crate::args::ApplyOnce;
 use crate::args::ConfigFile;
 use crate::output;
 
@@ -27,9 +28,11 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
 }
 
-pub(crate) fn apply(instance: &Instance, args: &Apply, json: bool) -> Result {
-    let config = Config::from_file(&args.file.file)?;
-    let options = ApplyOptions { adopt: args.adopt.adopt, ..ApplyOptions::default() };
+pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result {
+    let ApplyOnce { apply: Apply { file, adopt }, yes } = args;
+    let config = Config::from_file(&file.file)?;
+    let options =
+        ApplyOptions { adopt: adopt.adopt, allow_breaking: *yes, ..ApplyOptions::default() };
     let mut announced = Ok(());
     let announce = |plan: &Plan| {
         if let (Some(memory), false) = (&plan.memory, json) {
@@ -37,7 +40,7 @@ pub(crate) fn apply(instance: &Instance, args: &Apply, json: bool) -> Result {
         }
     };
     let mut plan = Balancer::apply_announced(instance, &config, options, announce)
-        .map_err(|error| error.in_file(&args.file.file))?;
+        .map_err(|error| error.in_file(&file.file))?;
     announced?;
     warn(&plan);
     if !json {

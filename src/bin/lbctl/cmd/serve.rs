@@ -50,7 +50,11 @@ const LISTEN: &str = "metrics.listen";
 pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
     let file = &args.file.file;
     let config = Config::from_file(file)?;
-    let options = ApplyOptions { on_unresolved: OnUnresolved::KeepLast, adopt: args.adopt.adopt };
+    let options = ApplyOptions {
+        on_unresolved: OnUnresolved::KeepLast,
+        adopt: args.adopt.adopt,
+        allow_breaking: true,
+    };
     Ok(block_on(run(instance, file, config, options))?)
 }
 
@@ -205,6 +209,13 @@ impl Server {
         plan.memory = None;
         self.config = config;
         report_changes(&plan);
+        for effect in plan.breaking() {
+            tracing::warn!(
+                "{} established flows broke: {}",
+                effect.moved.unwrap_or_default(),
+                effect.change
+            );
+        }
         self.warnings.report(plan.warnings);
         Ok(())
     }

@@ -1,0 +1,87 @@
+//! A plan for people.
+
+use std::fmt;
+
+use super::InterfaceAction;
+use super::Plan;
+use super::ProgramChange;
+use crate::diff::VipAction;
+use crate::effects::Changed;
+
+impl Plan {
+    /// The line about flows below a change.
+    fn flows_of(&self, f: &mut fmt::Formatter<'_>, change: &Changed) -> fmt::Result {
+        match self.flows.iter().find(|effect| effect.change == *change) {
+            Some(effect) => writeln!(f, "    flows: {}", effect.what),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.program {
+            None => {}
+            Some(ProgramChange::Load) => writeln!(f, "+ program balancer")?,
+            Some(ProgramChange::Replace { details }) => {
+                writeln!(f, "~ program balancer: {}", details.join(", "))?;
+            }
+        }
+        self.flows_of(f, &Changed::Program)?;
+        if !self.connection_table.is_empty() {
+            writeln!(f, "~ connection table: {}", self.connection_table.join(", "))?;
+        }
+        self.flows_of(f, &Changed::ConnectionTable)?;
+        for change in &self.interfaces {
+            let sign = match change.action {
+                InterfaceAction::Attach => '+',
+                InterfaceAction::Detach => '-',
+                InterfaceAction::Update | InterfaceAction::Reattach => '~',
+            };
+            write!(f, "{sign} interface {}", change.name)?;
+            if !change.details.is_empty() {
+                write!(f, ": {}", change.details.join(", "))?;
+            }
+            writeln!(f)?;
+            self.flows_of(f, &Changed::Interface(change.name.clone()))?;
+        }
+        for change in &self.vips {
+            let sign = match change.action {
+                VipAction::Add => '+',
+                VipAction::Remove => '-',
+                VipAction::Change | VipAction::Repair => '~',
+            };
+            write!(f, "{sign} vip {}", change.vip)?;
+            match change.action {
+                VipAction::Change => {
+                    write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?;
+                }
+                VipAction::Repair => write!(f, ": completed after an interrupted command")?,
+                VipAction::Add | VipAction::Remove => {}
+            }
+            writeln!(f)?;
+            for detail in &change.details {
+                writeln!(f, "    {detail}")?;
+            }
+            self.flows_of(f, &Changed::Vip(change.vip))?;
+        }
+        for change in &self.server_ids {
+            match (change.from, change.to) {
+                (None, Some(to)) => writeln!(f, "+ server id {}: {to}", change.id)?,
+                (Some(from), Some(to)) => writeln!(f, "~ server id {}: {from} → {to}", change.id)?,
+                (_, None) => writeln!(f, "- server id {}", change.id)?,
+            }
+            self.flows_of(f, &Changed::ServerId(change.id))?;
+        }
+        if self.clean_up {
+            writeln!(f, "~ leftovers of an interrupted command are removed")?;
+        }
+        if let Some(memory) = &self.memory {
+            memory.fmt(f)?;
+        }
+        if self.is_empty() {
+            writeln!(f, "nothing to change")?;
+        }
+        Ok(())
+    }
+}
