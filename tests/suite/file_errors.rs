@@ -253,12 +253,13 @@ fn long_packet_tests(host: &Host) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("packets.json");
     let config = r#"{ "interfaces": [ { "name": "lo", "gateway_mac": "02:00:00:00:00:fe" } ],
+        "packets": { "oversize": "drop" },
         "vips": [ { "address": "10.200.1.1", "port": 80, "protocol": "tcp", "reals": [] } ] }"#;
     let test = |length: usize, metadata: u32| {
         let frame = eth().ip4("192.0.2.1", "10.200.1.1").tcp(31337, 80).syn().filled_to(length);
         let input = BASE64_STANDARD.encode(frame.bytes());
         let case = format!(
-            r#"{{ "name": "long", "input": "{input}", "metadata": {metadata}, "action": "XDP_DROP", "reason": "no_real" }}"#
+            r#"{{ "name": "long", "input": "{input}", "metadata": {metadata}, "action": "XDP_DROP", "reason": "too_big" }}"#
         );
         fs::write(&path, format!(r#"{{ "config": {config}, "cases": [ {case} ] }}"#))
             .expect("write");
