@@ -23,6 +23,7 @@ use crate::status::Status;
 use crate::status::VipStatus;
 pub use window::Flood;
 pub use window::Misses;
+pub use window::MissesWithRoom;
 pub use window::OtherMac;
 pub(crate) use window::Recent;
 
@@ -75,6 +76,8 @@ pub enum Problem {
     TableTooSmall(Misses),
     /// Packets for VIPs come in frames that are addressed to other MACs.
     OtherMac(OtherMac),
+    /// Packets within connections do not find theirs, though no table is full.
+    MissesWithRoom(MissesWithRoom),
 }
 
 impl fmt::Display for Problem {
@@ -116,6 +119,16 @@ impl fmt::Display for Problem {
                 "{other} packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside \
                  {ours} to this host's"
             ),
+            Self::MissesWithRoom(MissesWithRoom { hits, missed, forgotten: 0 }) => write!(
+                f,
+                "{missed} TCP packets a second are of connections that no connection table knows, beside {hits} of known \
+                 ones, and no table is full"
+            ),
+            Self::MissesWithRoom(MissesWithRoom { hits, missed, forgotten }) => write!(
+                f,
+                "{forgotten} flows a second are forgotten though no connection table is full: {missed} TCP packets a \
+                 second find no flow, beside {hits} that do"
+            ),
         }
     }
 }
@@ -132,6 +145,20 @@ pub(crate) const TABLE_MEND: &str = "raise connection_table.entries, and lbctl a
 pub(crate) const OTHER_MAC_MEND: &str = "'tcpdump -eni INTERFACE dst VIP' shows to which. A MAC that is this host's, too \
     (VRRP, a bridge)? add it to macs of [[interfaces]], and lbctl apply -f FILE. Another host's? the switch floods: it does \
     not learn that MAC, as nothing is ever sent from it";
+
+/// What to do about connections that no table knows, though there is room.
+pub(crate) const STRANGE_MEND: &str = "after a start, other RSS or table CPUs, or if another balancer's flows come here? \
+    nothing, it ends within seconds. Else a flood of ACKs, see 'lbctl stats --watch'; or packets of one connection come \
+    to several CPUs: 'lbctl flows find' shows it with several entries; ethtool -N, ethtool -X";
+
+/// What to do about flows that are forgotten, though there is room.
+pub(crate) const FORGOTTEN_MEND: &str = "flows meet in few sets, which chance does not do: please report it with the \
+    clients' addresses; connection_table.kind = \"lru\", and lbctl apply -f FILE, takes the flows along";
+
+/// What to do about these.
+pub(crate) fn misses_mend(misses: &MissesWithRoom) -> &'static str {
+    if misses.forgotten == 0 { STRANGE_MEND } else { FORGOTTEN_MEND }
+}
 
 /// The first few.
 fn some(vips: &[Vip]) -> String {
@@ -176,6 +203,7 @@ impl Problem {
             }
             Self::TableTooSmall(_) => TABLE_MEND.to_owned(),
             Self::OtherMac(_) => OTHER_MAC_MEND.to_owned(),
+            Self::MissesWithRoom(misses) => misses_mend(misses).to_owned(),
         }
     }
 }
@@ -250,6 +278,7 @@ impl Health {
                 Problem::FloodGuardLimits(flood) => recent.flood = Some(flood.clone()),
                 Problem::TableTooSmall(misses) => recent.misses = Some(*misses),
                 Problem::OtherMac(frames) => recent.other_mac = Some(*frames),
+                Problem::MissesWithRoom(misses) => recent.misses_with_room = Some(*misses),
                 _ => {}
             }
         }
@@ -299,6 +328,7 @@ fn counted(status: &Status, without_table: Vec<u32>, recent: Recent) -> Vec<Prob
     }
     problems.extend(recent.misses.map(Problem::TableTooSmall));
     problems.extend(recent.other_mac.map(Problem::OtherMac));
+    problems.extend(recent.misses_with_room.map(Problem::MissesWithRoom));
     problems
 }
 
@@ -405,6 +435,7 @@ mod tests {
             Problem::CpusWithoutTable { cpus: Vec::new() },
             Problem::TableTooSmall(misses),
             Problem::OtherMac(OtherMac { other: 0, ours: 0 }),
+            Problem::MissesWithRoom(MissesWithRoom { hits: 0, missed: 0, forgotten: 0 }),
         ];
         for problem in problems {
             let json = serde_json::to_value(&problem).expect("JSON");

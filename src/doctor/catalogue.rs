@@ -86,6 +86,8 @@ finding_ids! {
     IdleTables = "idle-tables" [Note],
     /// The connection table forgets flows that are in use.
     TableTooSmall = "table-too-small" [Warning],
+    /// Packets within connections find no flow, though no connection table is full.
+    MissesWithRoom = "misses-with-room" [Warning],
     /// There are more new flows a second than are remembered, or were.
     NewFlowsLimited = "new-flows-limited" [Warning, Note],
     /// Frames with packets for VIPs are addressed to other MACs.

@@ -14,6 +14,7 @@ use crate::health::OTHER_MAC_MEND;
 use crate::health::Problem;
 use crate::health::Recent;
 use crate::health::TABLE_MEND;
+use crate::health::misses_mend;
 use crate::status::Status;
 
 /// Facts of a running balancer.
@@ -52,6 +53,7 @@ pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::CpusWithoutTable, |running| cpus_without_table(&running.cpus, &running.reapply)),
     (FindingId::IdleTables, |running| idle_tables(&running.cpus, &running.reapply)),
     (FindingId::TableTooSmall, table_too_small),
+    (FindingId::MissesWithRoom, misses_with_room),
     (FindingId::NewFlowsLimited, new_flows_limited),
     (FindingId::OtherMac, other_mac),
 ];
@@ -129,6 +131,16 @@ fn other_mac(running: &Running) -> Option<Answer> {
         Problem::OtherMac(frames).to_string(),
         "they are left to the kernel, which drops what is not for its MACs: if they are for this host, their connections hang",
         Mend::Advice(OTHER_MAC_MEND.to_owned()),
+    ))
+}
+
+fn misses_with_room(running: &Running) -> Option<Answer> {
+    let Some(misses) = running.recent.misses_with_room else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        Problem::MissesWithRoom(misses).to_string(),
+        "such packets go by the ring: connections break if the set of reals has changed since they began",
+        Mend::Advice(misses_mend(&misses).to_owned()),
     ))
 }
 

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::abi::consts;
 use crate::balancer::Balancer;
+use crate::config::TableKind;
 use crate::error::Result;
 use crate::flood_guard::FloodGuard;
 use crate::rates::Rates;
@@ -34,6 +36,13 @@ const OTHER_MAC_PERCENT: u32 = 1;
 
 /// … and more than so many a second: a switch floods some whenever it has forgotten where their host is.
 const OTHER_MAC_PER_SECOND: u32 = 10;
+
+/// Where no table is full, misses are of connections that began elsewhere. Some are at any time, and for some seconds all
+/// of those that another balancer had: so many percent of what is looked up are too many.
+const STRANGE_PERCENT: u32 = 10;
+
+/// How long a first look is.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// More new flows than are remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,16 +75,84 @@ pub struct OtherMac {
     pub ours: u64,
 }
 
-/// The fullest table of a CPU, of its fullest family, if that is full. The one that the other CPUs share is a
-/// stopgap and does not count.
+/// Packets within connections that no table has, though none is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MissesWithRoom {
+    /// Packets a second whose flow is in a table.
+    pub hits: u64,
+    /// TCP packets a second, within a connection, that no table has.
+    pub missed: u64,
+    /// Flows a second, at least, that were pushed out of sets while others had room; 0: what was missed was new to the
+    /// tables.
+    pub forgotten: u64,
+}
+
+/// The fullest table of a CPU, of its fullest family, if that is full.
 fn full(tables: &[TableStatus]) -> Option<(u32, u32)> {
+    fullest(tables)
+        .filter(|(used, room)| u64::from(*used) * 100 >= u64::from(*room) * u64::from(FULL_PERCENT))
+}
+
+/// The fullest table of a CPU, of its fullest family. The one that the other CPUs share is a stopgap and does not
+/// count.
+fn fullest(tables: &[TableStatus]) -> Option<(u32, u32)> {
     let own = tables.iter().filter(|table| table.cpu.is_some());
     let parts =
         own.flat_map(|table| [(table.used_ipv4, table.entries), (table.used_ipv6, table.entries)]);
-    let fullest =
-        parts.max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1));
-    fullest
-        .filter(|(used, room)| u64::from(*used) * 100 >= u64::from(*room) * u64::from(FULL_PERCENT))
+    parts.max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1))
+}
+
+/// What a second look compares.
+struct Reading {
+    at: Instant,
+    stats: Stats,
+    guards: Vec<FloodGuard>,
+    /// Only if none is full.
+    tables: Vec<TableStatus>,
+}
+
+impl Reading {
+    /// How many packets a second were looked up in vain and found, since another reading.
+    fn lookups_since(&self, stats: &Stats, at: Instant) -> (f64, f64) {
+        let rates = Rates::between(stats, &self.stats, self.at.duration_since(at));
+        (rates.event("hit"), rates.event("miss_tcp"))
+    }
+}
+
+/// Whether so many misses beside so many hits are more than is to be expected.
+fn hurts(hits: f64, missed: f64) -> bool {
+    missed > f64::from(MISSED_PER_SECOND)
+        && missed * 100.0 > (hits + missed) * f64::from(MISSED_PERCENT)
+}
+
+/// The share of sets of four that are full in a table that is filled at random to this share.
+fn full_sets(filled: f64) -> f64 {
+    let each = filled * f64::from(consts::SET_WAYS);
+    1.0 - (-each).exp() * (1.0 + each + each.powi(2) / 2.0 + each.powi(3) / 6.0)
+}
+
+/// How many flows were forgotten between two readings of tables of sets, at least, if that is more than chance does.
+///
+/// A packet of a flow that its table does not know puts it in, and there is one flow more then, unless its set is full: so
+/// flows that were missed and did not make the tables fuller have pushed out others. New flows, of whatever protocol, a
+/// flood of packets that are each alone, flows of another balancer and those that come to other CPUs than before
+/// make them fuller. Counted as put in, too, are SYNs of known flows, and flows that were stale or expired: those
+/// are taken off, as are packets that are missed and not put in (RST).
+fn forgotten(before: &Reading, after: &Reading) -> Option<u64> {
+    let since = |event| after.stats.event(event).saturating_sub(before.stats.event(event));
+    let used = |reading: &Reading| -> u64 {
+        let used = |table: &TableStatus| u64::from(table.used_ipv4) + u64::from(table.used_ipv6);
+        reading.tables.iter().map(used).sum()
+    };
+    let others = since("miss_syn") + since("stale") + since("expired");
+    let put_in = since("inserted").saturating_sub(others);
+    let grown = used(after).checked_sub(used(before))?;
+    let forgotten = put_in.min(since("miss_tcp") + since("miss_udp")).saturating_sub(grown);
+    let (used, room) = fullest(&after.tables)?;
+    let by_chance = full_sets(f64::from(used) / f64::from(room.max(1)));
+    let all = u32::try_from(since("inserted")).map_or(f64::from(u32::MAX), f64::from);
+    let found = u32::try_from(forgotten).map_or(f64::from(u32::MAX), f64::from);
+    (found > 2.0 * by_chance * all).then_some(forgotten)
 }
 
 /// Whether it takes a second look: what is there may be of long ago, or go on.
@@ -91,6 +168,7 @@ pub(crate) struct Recent {
     pub(crate) flood: Option<Flood>,
     pub(crate) misses: Option<Misses>,
     pub(crate) other_mac: Option<OtherMac>,
+    pub(crate) misses_with_room: Option<MissesWithRoom>,
 }
 
 impl Recent {
@@ -101,32 +179,53 @@ impl Recent {
         guards: &[FloodGuard],
         stats: &Stats,
     ) -> Result<Self> {
+        let full = full(tables);
+        let read = |tables| -> Result<_> {
+            let (at, stats, guards) = (Instant::now(), balancer.stats()?, balancer.flood_guards()?);
+            Ok(Reading { at, stats, guards, tables })
+        };
+        let count = || if full.is_none() { balancer.table_status() } else { Ok(Vec::new()) };
         if !is_unclear(tables, guards, stats) {
-            return Ok(Self::default());
+            if stats.event("miss_tcp") == 0 {
+                return Ok(Self::default());
+            }
+            let first = read(Vec::new())?;
+            sleep(GLANCE);
+            let (hits, missed) = read(Vec::new())?.lookups_since(&first.stats, first.at);
+            if !hurts(hits, missed) {
+                return Ok(Self::default());
+            }
         }
-        let read =
-            || -> Result<_> { Ok((Instant::now(), balancer.stats()?, balancer.flood_guards()?)) };
-        let (then, stats, guards) = read()?;
+        // Counted before and after the rest: what comes between makes tables fuller, not emptier.
+        let before = read(count()?)?;
         sleep(WINDOW);
-        let (now, later, guards_later) = read()?;
-        let elapsed = now.duration_since(then);
-        let rates = Rates::between(&stats, &later, elapsed);
-        Ok(Self::of(full(tables), &rates, flood(&guards, &guards_later, elapsed)))
+        let mut after = read(Vec::new())?;
+        after.tables = count()?;
+        let elapsed = after.at.duration_since(before.at);
+        let rates = Rates::between(&before.stats, &after.stats, elapsed);
+        let found = Self::of(full, &rates, flood(&before.guards, &after.guards, elapsed));
+        if full.is_some() || found.flood.is_some() {
+            return Ok(found);
+        }
+        // The kernel's LRU hash gives way to new flows before it is full.
+        let of_sets = balancer.tables()?.kind == TableKind::SetAssociative;
+        let forgotten = forgotten(&before, &after).filter(|_| of_sets).unwrap_or(0);
+        let forgotten = if forgotten == 0 { 0 } else { per_second(forgotten, elapsed) };
+        Ok(Self { misses_with_room: misses_with_room(&rates, forgotten), ..found })
     }
 
     fn of(full: Option<(u32, u32)>, rates: &Rates, flood: Option<Flood>) -> Self {
         let (hits, missed) = (rates.event("hit"), rates.event("miss_tcp"));
-        let hurts = missed > f64::from(MISSED_PER_SECOND)
-            && missed * 100.0 > (hits + missed) * f64::from(MISSED_PERCENT);
         // Flows that were kept out are missed as well, whatever there is room for, and a flood fills any table.
-        let full = full.filter(|_| hurts && flood.is_none());
+        let full = full.filter(|_| hurts(hits, missed) && flood.is_none());
         let found = full.map(|(used, entries)| Misses {
             used,
             entries,
             hits: whole(hits),
             missed: whole(missed),
         });
-        Self { flood, misses: found, other_mac: other_mac(rates) }
+        let other_mac = other_mac(rates);
+        Self { flood, misses: found, other_mac, misses_with_room: None }
     }
 }
 
@@ -139,6 +238,19 @@ fn other_mac(rates: &Rates) -> Option<OtherMac> {
     let hurts = other > f64::from(OTHER_MAC_PER_SECOND)
         && other * 100.0 > (other + ours) * f64::from(OTHER_MAC_PERCENT);
     hurts.then(|| OtherMac { other: whole(other), ours: whole(ours) })
+}
+
+/// Judges misses while no table is full and nothing is limited.
+fn misses_with_room(rates: &Rates, forgotten: u64) -> Option<MissesWithRoom> {
+    let (hits, missed) = (rates.event("hit"), rates.event("miss_tcp"));
+    let forgotten = if forgotten > u64::from(MISSED_PER_SECOND) { forgotten } else { 0 };
+    // Flows that are new to the tables are missed once each.
+    let strange = missed * 100.0 > (hits + missed) * f64::from(STRANGE_PERCENT);
+    (hurts(hits, missed) && (forgotten != 0 || strange)).then(|| MissesWithRoom {
+        hits: whole(hits),
+        missed: whole(missed),
+        forgotten,
+    })
 }
 
 fn flood(before: &[FloodGuard], after: &[FloodGuard], elapsed: Duration) -> Option<Flood> {
@@ -242,6 +354,48 @@ mod tests {
         assert_eq!(found(10.6, 1000.0), Some(OtherMac { other: 11, ours: 1000 }));
         assert_eq!(found(10.0, 0.0), None, "a handful");
         assert_eq!(found(1000.0, 99_000.0), None, "one in a hundred");
+    }
+
+    fn reading(used: u32, events: &[(&'static str, u64)]) -> Reading {
+        let stats = Stats { table: events.to_vec(), ..Stats::default() };
+        let tables = vec![TableStatus { entries: 1_000_000, ..table(used, 0) }];
+        Reading { at: Instant::now(), stats, guards: Vec::new(), tables }
+    }
+
+    #[test]
+    fn what_makes_tables_fuller_was_not_forgotten() {
+        let before = reading(1000, &[]);
+        let of = |used, events: &[_]| forgotten(&before, &reading(used, events));
+        let miss = |tcp, udp, inserted| {
+            [("miss_tcp", tcp), ("miss_udp", udp), ("inserted", inserted)].to_vec()
+        };
+        assert_eq!(of(1100, &miss(2000, 0, 2000)), Some(1900), "sets collide");
+        assert_eq!(
+            of(3000, &miss(2000, 0, 2000)),
+            None,
+            "ACKs, or connections of another balancer"
+        );
+        assert_eq!(of(3000, &miss(0, 2000, 2000)), None, "new flows of UDP");
+        assert_eq!(of(1000, &miss(2000, 0, 0)), None, "RSTs");
+        assert_eq!(of(900, &miss(2000, 0, 2000)), None, "flows were deleted");
+        let ports_again = [("miss_syn", 5000), ("inserted", 5000), ("miss_tcp", 20)];
+        assert_eq!(of(1000, &ports_again), None, "SYNs of flows that the table had");
+        let stale = [("stale", 500), ("expired", 500), ("inserted", 1000), ("miss_udp", 1000)];
+        assert_eq!(of(1000, &stale), None, "entries that were written anew");
+        // In a table that is nearly full, new flows push out others.
+        let before = reading(800_000, &[]);
+        assert_eq!(forgotten(&before, &reading(800_600, &miss(0, 1000, 1000))), None);
+        assert!((full_sets(0.5) - 0.143).abs() < 0.001);
+    }
+
+    #[test]
+    fn misses_with_room_are_many_or_repeat() {
+        let of = |hit, missed, forgotten| misses_with_room(&rates(hit, missed), forgotten);
+        let found = |hits, missed, forgotten| Some(MissesWithRoom { hits, missed, forgotten });
+        assert_eq!(of(1000.0, 20.4, 20), found(1000, 20, 20));
+        assert_eq!(of(1000.0, 20.4, 0), None, "some are to be expected");
+        assert_eq!(of(100.0, 20.0, 0), found(100, 20, 0));
+        assert_eq!(of(0.0, 10.0, 10), None, "a handful");
     }
 
     #[test]

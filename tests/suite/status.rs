@@ -275,6 +275,33 @@ fn a_table_is_too_small_for_what_goes_on() {
     drop(few);
 }
 
+/// Every packet is of another connection, which no table knows, and there is room for all of them; then few
+/// connections, which are known.
+#[test]
+fn connections_that_began_elsewhere_are_told() {
+    let (host, _pass) = host();
+    let config = Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"]));
+    host.lbctl().apply(&config.replace("entries = 20000", "entries = 8000000"));
+    let finding = || {
+        let status = json(&host.lbctl().ok(&["status", "--json"]));
+        status["health"]["findings"].as_array().expect("findings").first().cloned()
+    };
+    let strange = Steady::start(&host.ns, "nobody", packet_from);
+    let is_told = || {
+        finding().is_some_and(|finding| {
+            assert_eq!(finding["problem"], "misses-with-room", "{finding}");
+            assert_eq!(finding["forgotten"], 0, "they are new, not forgotten: {finding}");
+            let mend = finding["mend"].as_str().expect("text");
+            mend.contains("another balancer's flows")
+        })
+    };
+    assert!(wait_until(Duration::from_secs(10), is_told), "{:?}", finding());
+    drop(strange);
+    let known = Steady::start(&host.ns, "nobody", |number| packet_from(number % 64));
+    assert!(wait_until(Duration::from_secs(10), || finding().is_none()), "{:?}", finding());
+    drop(known);
+}
+
 /// What doctor calls an error, status does not call well, as far as it can be told without asking anybody.
 #[test]
 fn what_is_an_error_for_doctor() {
