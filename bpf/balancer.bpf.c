@@ -33,6 +33,36 @@ static __always_inline int unfit(const struct pkt *p)
 	return LB_GO_ON;
 }
 
+/* Ends a packet of a VIP without a real that could take it. */
+static __always_inline int no_real(const struct pkt *p, const struct vip *vip,
+				   struct cpu_state *cpu)
+{
+	if (!(vip->flags & LB_VIP_REJECTS_NO_REAL) || has(p, LB_PKT_ICMP_ERROR))
+		return rarely(LB_DROP_no_real);
+	return ask(p, cpu, LB_ANSWER_REFUSAL, 0, LB_DROP_no_real);
+}
+
+static __always_inline int is_other_mac(const struct pkt *p, const struct interface *interface)
+{
+	return p->plain ? !is_ours(interface, p->mac) : has(p, LB_PKT_OTHER_MAC);
+}
+
+/* Ends a packet that is for no VIP; `found` is what find_vip has left. */
+static __always_inline int not_vip(const struct pkt *p, const struct interface *interface,
+				   struct vip *found, struct cpu_state *cpu)
+{
+	__u32 rule;
+
+	if (has(p, LB_PKT_ICMP_ERROR))
+		return rarely(LB_PASS_other_icmp);
+	rule = other_ports(p, found);
+	if (rule <= LB_OTHER_PORTS_PASS || !interface || is_other_mac(p, interface))
+		return rarely(LB_PASS_not_vip);
+	if (rule == LB_OTHER_PORTS_DROP || unfit(p))
+		return rarely(LB_DROP_other_port);
+	return ask(p, cpu, LB_ANSWER_REFUSAL, 0, LB_DROP_other_port);
+}
+
 static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 				   const struct interface *interface, const struct vip *vip,
 				   struct cpu_state *cpu)
@@ -52,7 +82,7 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	if (ip_bytes(p) > mtu)
 		return too_big(p, mtu, cpu);
 	if (!real)
-		return rarely(why);
+		return no_real(p, vip, cpu);
 	reason = encapsulate(ctx, p, interface, real);
 	if (reason)
 		return rarely(reason);
@@ -65,10 +95,10 @@ static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
 	struct vip vip;
 
 	if (!find_vip(p, &vip))
-		return rarely(has(p, LB_PKT_ICMP_ERROR) ? LB_PASS_other_icmp : LB_PASS_not_vip);
+		return not_vip(p, interface, &vip, cpu);
 	if (!interface)
 		return rarely(LB_PASS_other_interface);
-	if (p->plain ? !is_ours(interface, p->mac) : has(p, LB_PKT_OTHER_MAC))
+	if (is_other_mac(p, interface))
 		return rarely(LB_PASS_other_mac);
 	return forward(ctx, p, interface, &vip, cpu);
 }
@@ -78,13 +108,14 @@ static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
 static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	int reason = p->v6 ? parse_v6(ctx, p) : parse_v4(ctx, p);
+	struct vip marker;
 
 	if (reason)
 		return reason;
 	forget_path(p, cpu);
 	if (has(p, LB_PKT_EXT_HEADERS))
-		return for_vip_address(p, has(p, LB_PKT_RUNT) ? LB_DROP_runt
-							      : LB_DROP_extension_headers);
+		return for_vip_address(
+			p, &marker, has(p, LB_PKT_RUNT) ? LB_DROP_runt : LB_DROP_extension_headers);
 	if (is_icmp(p))
 		return handle_icmp(ctx, p, cpu);
 	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
@@ -93,7 +124,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct cp
 	}
 	/* What it is a fragment of may hide behind further extension headers. */
 	if (has(p, LB_PKT_FRAGMENT) && p->v6)
-		return for_vip_address(p, LB_DROP_fragment);
+		return for_vip_address(p, &marker, LB_DROP_fragment);
 	return LB_PASS_other_protocol;
 }
 

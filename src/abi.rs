@@ -80,7 +80,7 @@ pod! {
     u64, 8;
     control, 24;
     count, 16;
-    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 40
+    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 72
         + size_of::<[u64; 2]>() * (consts::ANSWER_BUCKETS as usize);
     decap_addr, 16;
     decap_prefix, 20;
@@ -218,6 +218,11 @@ impl vip_key {
             port: u16::from_be(self.port),
             protocol: Protocol::from_number(self.proto)?,
         })
+    }
+
+    /// The address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.addr.into()
     }
 
     /// The keys of the markers that a VIP needs beside its own entry: see `struct vip_key` in abi.h.

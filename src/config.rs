@@ -2,6 +2,7 @@
 //!
 //! TOML, or JSON by file name. Every error names the file, the line or the key, and what to do.
 
+mod answers;
 mod check;
 mod error;
 mod interface;
@@ -26,6 +27,9 @@ use crate::addr::Protocol;
 use crate::addr::Vip;
 use crate::outside::quote;
 use crate::outside::read_text;
+pub use answers::Echo;
+pub use answers::NoReal;
+pub use answers::OtherPorts;
 pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
@@ -341,6 +345,16 @@ pub struct VipConfig {
     /// Whether the address may be one of the balancer's own host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_own_address: OwnAddress,
+    /// What becomes of packets to ports of the address that no VIP has. All VIPs of an address say the same, or
+    /// leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_ports: Option<OtherPorts>,
+    /// What becomes of packets while there is no usable real.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_real: NoReal,
+    /// When the address answers echo requests. All VIPs of an address say the same, or leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Echo>,
     /// The servers.
     #[serde(default)]
     pub reals: Vec<RealConfig>,

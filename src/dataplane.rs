@@ -161,7 +161,7 @@ impl Dataplane {
                 (Some(address), Some(place)) => {
                     *place = Some(FoundVip { address, vip, changing: false, reals: Vec::new() });
                 }
-                _ => drop(running.markers.insert(Key::from(key))),
+                _ => drop(running.markers.insert(Key::from(key), vip.flags)),
             }
         }
         for (id, vip) in (0..).zip(&vips) {

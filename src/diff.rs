@@ -8,8 +8,10 @@
 //! - a new VIP's entry is written last, a removed one's goes first;
 //! - a VIP that changes carries a mark, in the record of its reals, from before the first write to after the
 //!   last;
+//! - what an address does with packets that no VIP takes is written last;
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
+mod markers;
 mod report;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ use crate::table::Table;
 use crate::table::VipSpec;
 use crate::vip_reals::VipRealKey;
 
+use markers::MARKER;
 pub use report::ServerIdChange;
 pub use report::VipAction;
 pub use report::VipChange;
@@ -101,7 +104,8 @@ pub(crate) struct RunningReal {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running {
     pub(crate) vips: BTreeMap<Vip, RunningVip>,
-    pub(crate) markers: BTreeSet<Key>,
+    /// With their flags.
+    pub(crate) markers: BTreeMap<Key, u32>,
     /// Every id that was ever used.
     pub(crate) reals: BTreeMap<u32, RunningReal>,
     pub(crate) server_ids: BTreeMap<u32, u32>,
@@ -239,7 +243,9 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     differ.remove_markers();
     differ.remove_strays();
     differ.change_vips();
+    differ.add_markers();
     differ.add_vips();
+    differ.set_rules();
     differ.remove_reals();
     differ.diff
 }
@@ -528,14 +534,6 @@ impl Differ<'_> {
     }
 
     fn add_vips(&mut self) {
-        let runs = |key: &Key| {
-            self.running.markers.contains(key)
-                || key.0.vip().is_some_and(|vip| self.running.vips.contains_key(&vip))
-        };
-        let markers = self.wanted_keys.iter().filter(|(key, vip)| vip.is_none() && !runs(key));
-        let markers = markers.map(|(key, _)| (*key, MARKER)).collect();
-        self.write(Write::Vips(markers));
-
         let kept = self.running.vips.iter().filter(|(vip, _)| self.wanted.vips.contains_key(vip));
         let taken: BTreeSet<u32> = kept.map(|(_, running)| running.id).collect();
         let mut free = (0..consts::MAX_VIPS).filter(|id| !taken.contains(id));
@@ -597,14 +595,6 @@ impl Differ<'_> {
         serials
     }
 
-    fn remove_markers(&mut self) {
-        let gone = self.running.markers.iter();
-        let gone = gone.filter(|key| !self.wanted_keys.contains_key(key));
-        for key in gone.copied().collect::<Vec<_>>() {
-            self.write(Write::RemoveVip(key));
-        }
-    }
-
     fn remove_reals(&mut self) {
         for (id, real) in self.unwanted_reals() {
             // Not those that were removed as unused.
@@ -637,9 +627,6 @@ impl RunningReal {
         self.generation == if self.live { generation } else { next_generation(generation) }
     }
 }
-
-/// See `struct vip_key` in abi.h.
-const MARKER: abi::vip = abi::vip { id: 0, serial: 0, flags: consts::VIP_MARKER };
 
 #[cfg(test)]
 mod tests;

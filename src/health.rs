@@ -364,6 +364,9 @@ mod tests {
             vip: format!("tcp://10.200.1.{n}:80").parse().expect("a VIP"),
             sent: crate::stats::Count::default(),
             dropped: 0,
+            other_ports: crate::config::OtherPorts::default(),
+            no_real: crate::config::NoReal::default(),
+            echo: crate::config::Echo::default(),
             reals: reals.to_vec(),
         };
         status.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();

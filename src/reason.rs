@@ -39,6 +39,13 @@ pub struct Reason {
     pub help: &'static str,
 }
 
+impl Reason {
+    /// Whether the packet was sent to a real: the other ones that were sent are answers to their senders.
+    pub fn goes_to_real(&self) -> bool {
+        self.verdict == Verdict::Tx && !self.name.ends_with("_reply")
+    }
+}
+
 /// A counter that is no reason: its name and meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
@@ -96,4 +103,26 @@ pub(crate) fn event_count(state: &abi::cpu_state, name: &str) -> u64 {
     let event = table_events().iter().position(|event| event.name == name);
     debug_assert!(event.is_some(), "there is no table event {name}");
     event.and_then(|event| state.table.get(event)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_in_the_order_that_the_packet_path_relies_on() {
+        let group = |reason: &Reason| match reason.verdict {
+            Verdict::Tx => u8::from(!reason.goes_to_real()),
+            Verdict::Drop => 2,
+            Verdict::Pass => 3,
+        };
+        assert!(reasons().is_sorted_by_key(group));
+        let last = |of| reasons().iter().rfind(|reason| group(reason) == of).map(|last| last.name);
+        let first =
+            |of| reasons().iter().find(|reason| group(reason) == of).map(|first| first.name);
+        assert_eq!(
+            (last(0), first(2), first(3)),
+            (Some("icmp_error"), Some("too_big"), Some("not_vip"))
+        );
+    }
 }

@@ -17,7 +17,10 @@ use crate::balancer::MAPS;
 use crate::balancer::possible_cpus;
 use crate::chain;
 use crate::chain::SlotStatus;
+use crate::config::Echo;
 use crate::config::InterfaceConfig;
+use crate::config::NoReal;
+use crate::config::OtherPorts;
 use crate::config::RealState;
 use crate::config::XdpMode;
 use crate::error::Result;
@@ -107,6 +110,12 @@ pub struct VipStatus {
     pub sent: Count,
     /// Packets for it that no real got.
     pub dropped: u64,
+    /// What becomes of packets to ports of its address that no VIP has.
+    pub other_ports: OtherPorts,
+    /// What becomes of packets while it has no usable real.
+    pub no_real: NoReal,
+    /// When its address answers echo requests.
+    pub echo: Echo,
     /// Its reals.
     pub reals: Vec<VipRealStatus>,
 }
@@ -321,7 +330,15 @@ fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
                 / f64::from(RING_SIZE),
             sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
         });
-        VipStatus { vip: *vip, sent: count.sent, dropped: count.dropped, reals: reals.collect() }
+        VipStatus {
+            vip: *vip,
+            sent: count.sent,
+            dropped: count.dropped,
+            other_ports: table.other_ports(vip.address),
+            no_real: spec.no_real,
+            echo: table.echo(vip.address),
+            reals: reals.collect(),
+        }
     });
     vips.collect()
 }

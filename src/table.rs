@@ -12,7 +12,10 @@ use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
 use crate::config::Config;
+use crate::config::Echo;
 use crate::config::HashMode;
+use crate::config::NoReal;
+use crate::config::OtherPorts;
 use crate::config::OwnAddress;
 use crate::config::RealConfig;
 use crate::config::RealState;
@@ -49,6 +52,12 @@ pub struct VipSpec {
     pub routing: BTreeSet<Routing>,
     /// Whether the address may be one of the balancer's own host.
     pub allow_own_address: OwnAddress,
+    /// What becomes of packets to ports of the address that no VIP has. `None`: what its other VIPs say.
+    pub other_ports: Option<OtherPorts>,
+    /// What becomes of packets while there is no usable real.
+    pub no_real: NoReal,
+    /// When the address answers echo requests. `None`: what its other VIPs say.
+    pub echo: Option<Echo>,
     /// The servers.
     pub reals: BTreeMap<IpAddr, RealSpec>,
 }
@@ -77,7 +86,10 @@ impl VipSpec {
             OwnAddress::Allowed => consts::VIP_OWN_ADDRESS,
             OwnAddress::Forced => consts::VIP_OWN_ADDRESS_FORCED,
         };
-        flags
+        if self.no_real == NoReal::Reject {
+            flags |= consts::VIP_REJECTS_NO_REAL;
+        }
+        flags | OtherPorts::flags(self.other_ports) | Echo::flags(self.echo)
     }
 
     /// The properties that flags stand for; without reals.
@@ -105,6 +117,9 @@ impl VipSpec {
             stateless: has(consts::VIP_STATELESS),
             routing: quic.into_iter().collect(),
             allow_own_address,
+            other_ports: OtherPorts::from_flags(flags),
+            no_real: if has(consts::VIP_REJECTS_NO_REAL) { NoReal::Reject } else { NoReal::Drop },
+            echo: Echo::from_flags(flags),
             reals: BTreeMap::new(),
         }
     }
@@ -155,6 +170,9 @@ impl From<&Config> for Table {
                 stateless: !vip.connection_table,
                 routing: vip.routing.iter().copied().collect(),
                 allow_own_address: vip.allow_own_address,
+                other_ports: vip.other_ports,
+                no_real: vip.no_real,
+                echo: vip.echo,
                 reals,
             };
             (vip.vip(), spec)
@@ -178,6 +196,9 @@ impl Table {
                 connection_table: !spec.stateless,
                 routing: spec.routing.iter().copied().collect(),
                 allow_own_address: spec.allow_own_address,
+                other_ports: spec.other_ports,
+                no_real: spec.no_real,
+                echo: spec.echo,
                 reals: spec
                     .reals
                     .iter()
@@ -202,6 +223,34 @@ impl Table {
         let mut reals = FxHashSet::with_capacity_and_hasher(room, FxBuildHasher);
         reals.extend(of_vips.chain(self.server_ids.values()));
         reals
+    }
+
+    fn of_address(&self, address: IpAddr) -> impl Iterator<Item = &VipSpec> {
+        self.vips.iter().filter(move |(vip, _)| vip.address == address).map(|(_, spec)| spec)
+    }
+
+    /// What becomes of packets to ports of an address that no VIP has.
+    pub fn other_ports(&self, address: IpAddr) -> OtherPorts {
+        self.of_address(address).find_map(|spec| spec.other_ports).unwrap_or_default()
+    }
+
+    /// When an address answers echo requests.
+    pub fn echo(&self, address: IpAddr) -> Echo {
+        self.of_address(address).find_map(|spec| spec.echo).unwrap_or_default()
+    }
+
+    /// The flags of an address's markers, but for that which says that they are some.
+    pub(crate) fn rules(&self, address: IpAddr) -> u32 {
+        let other_ports = match self.other_ports(address) {
+            OtherPorts::Pass => None,
+            other_ports => Some(other_ports),
+        };
+        let answers = match self.echo(address) {
+            Echo::Always => true,
+            Echo::WhenUsable => self.of_address(address).any(|spec| !spec.members().is_empty()),
+            Echo::Never => false,
+        };
+        OtherPorts::flags(other_ports) | if answers { 0 } else { consts::VIP_NO_ECHO }
     }
 
     /// Every entry that `vips` must hold: VIPs, and markers where no VIP has the place.

@@ -206,8 +206,7 @@ impl Tracer<'_> {
         let reason = reason(found.reason).ok_or_else(|| MapError::layout(".data.trace"))?;
         let vips: BTreeMap<u32, Vip> =
             self.dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
-        let to_real = reason.verdict == Verdict::Tx
-            && !["echo_reply", "too_big_reply"].contains(&reason.name);
+        let to_real = reason.goes_to_real();
         let flow = (found.has_key != 0).then_some(found);
         Ok(TraceOutcome {
             cpus: Vec::new(),

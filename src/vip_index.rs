@@ -2,6 +2,7 @@
 
 use crate::abi;
 use crate::abi::consts;
+use crate::config::OtherPorts;
 
 /// The bucket of a key, as `vip_bucket` in vips.h has it.
 fn bucket_of(key: &abi::vip_key) -> usize {
@@ -28,6 +29,15 @@ pub(crate) fn build(entries: &[(abi::vip_key, abi::vip)]) -> Vec<abi::vip_bucket
                 *free = abi::vip_entry { key: *key, vip: *vip };
             }
             None => bucket.entry[0].vip.flags |= consts::VIP_BUCKET_FULL,
+        }
+    }
+    // A packet that finds nothing in its bucket learns there whether to look for a rule of its address.
+    let rules = |(_, vip): &(abi::vip_key, abi::vip)| {
+        vip.flags & consts::VIP_MARKER != 0 && OtherPorts::from_flags(vip.flags).is_some()
+    };
+    if entries.iter().any(rules) {
+        for bucket in &mut buckets {
+            bucket.entry[0].vip.flags |= consts::VIP_PORT_RULES;
         }
     }
     buckets

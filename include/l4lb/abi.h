@@ -92,10 +92,29 @@ struct vip_key {
 #define LB_VIP_RING_CHANGED (1 << 9)
 /* In the index: there are more keys of this bucket, in `vips` only. */
 #define LB_VIP_BUCKET_FULL (1 << 10)
+/* In the index, in every bucket: for some address, ports that no VIP has do not pass. */
+#define LB_VIP_PORT_RULES (1 << 11)
 /* For user space: the VIP may be on an address of the balancer itself; though sockets listen there.
  */
 #define LB_VIP_OWN_ADDRESS	  (1 << 16)
 #define LB_VIP_OWN_ADDRESS_FORCED (1 << 17)
+/*
+ * What the address does with ports that no VIP has, LB_OTHER_PORTS_*, in two bits. In markers it is
+ * in force; in VIPs for user space: how it was written.
+ */
+#define LB_VIP_OTHER_PORTS_SHIFT 18
+#define LB_OTHER_PORTS_UNSAID	 0
+#define LB_OTHER_PORTS_PASS	 1
+#define LB_OTHER_PORTS_DROP	 2
+#define LB_OTHER_PORTS_REJECT	 3
+/* For user space, in VIPs: when the address answers echo requests, in two bits. */
+#define LB_VIP_ECHO_SHIFT      20
+#define LB_ECHO_UNSAID	       0
+#define LB_ECHO_ALWAYS	       1
+#define LB_ECHO_WHEN_USABLE    2
+#define LB_ECHO_NEVER	       3
+#define LB_VIP_REJECTS_NO_REAL (1 << 22) /* without a usable real, packets are refused */
+#define LB_VIP_NO_ECHO	       (1 << 23) /* in markers: echo requests are dropped by now */
 
 struct vip {
 	__u32 id;     /* index of `rings` and `vip_counters` */
@@ -290,6 +309,8 @@ struct question {
 	__u8 v6;
 	__u8 proto;
 	__u8 pad;
+	struct lb_addr src;
+	struct lb_addr dst;
 };
 
 #define LB_ANSWER_ECHO	  0

@@ -189,22 +189,37 @@ static __always_inline __u32 pseudo_sum(const struct pkt *p, __u32 len)
 	return sum + bpf_htons(len) + bpf_htons(p->proto);
 }
 
-/* Whether the checksum of what the IP packet carries is right. */
-static __always_inline int transport_is_whole(struct xdp_md *ctx, const struct pkt *p)
+/*
+ * What is to be added to the sum over the `len` bytes at p->l4_off, so that it is all ones if the
+ * checksum of what the IP packet carries is right.
+ */
+static __always_inline __u32 sum_to_check(struct xdp_md *ctx, const struct pkt *p, __u32 kind,
+					  __u32 *len)
 {
-	__u32 len = p->end - p->l4_off;
-	__u32 sum = 0;
-	struct udphdr *udp;
+	struct udphdr *udp = pkt_at(ctx, p->l4_off, sizeof(*udp));
 
-	if (p->v6 || p->proto != IPPROTO_ICMP)
-		sum = pseudo_sum(p, len);
-	if (!p->v6 && p->proto == IPPROTO_UDP) {
-		udp = pkt_at(ctx, p->l4_off, sizeof(*udp));
-		/* The sender computed none (RFC 768). */
-		if (udp && !udp->check)
-			return 1;
+	*len = p->end - p->l4_off;
+	/* It is not looked at, or the sender computed none (RFC 768). */
+	if (kind == LB_ANSWER_TOO_BIG ||
+	    (!p->v6 && p->proto == IPPROTO_UDP && udp && !udp->check)) {
+		*len = 0;
+		return 0xffff;
 	}
-	return sum_bytes(ctx, p->l4_off, len, &sum) && !csum_fold(sum);
+	return p->v6 || p->proto != IPPROTO_ICMP ? pseudo_sum(p, *len) : 0;
+}
+
+/*
+ * Makes the verifier forget what kind of packet this is, as forget_path does: it follows the sum
+ * once for all of them.
+ */
+static __always_inline void forget_kind(struct pkt *p, struct cpu_state *cpu)
+{
+	cpu->question.src = p->src;
+	cpu->question.dst = p->dst;
+	barrier();
+	p->src = cpu->question.src;
+	p->dst = cpu->question.dst;
+	recall_question(cpu, p);
 }
 
 /*
@@ -242,9 +257,14 @@ static __always_inline int limit_answer(const struct pkt *p, struct cpu_state *c
 	if (bucket->errors >= LB_ERRORS_PER_SOURCE)
 		return LB_DROP_source_limited;
 	bucket->errors++;
-	if (!second_allows(&cpu->too_big_replies, now, knobs.too_big_replies_per_second))
-		return LB_DROP_too_big_limited;
-	return LB_GO_ON;
+	/* Limits of their own: a scan of ports does not take from those whose packets are too long.
+	 */
+	if (kind == LB_ANSWER_TOO_BIG)
+		return second_allows(&cpu->too_big_replies, now, knobs.too_big_replies_per_second)
+			       ? LB_GO_ON
+			       : LB_DROP_too_big_limited;
+	return second_allows(&cpu->refusals, now, LB_REFUSALS_PER_SECOND) ? LB_GO_ON
+									  : LB_DROP_refusal_limited;
 }
 
 /* An IPv4 header in place of whatever is there, back to the packet's source. */
@@ -283,17 +303,18 @@ static __always_inline int is_atomic_alone(struct xdp_md *ctx, const struct pkt 
 
 /*
  * Takes it off: the answer is not in pieces, and its header should not say that it could be (RFC
- * 8021). Addresses and hop limit are the answer's to write. Returns LB_GO_ON or the reason to drop
- * the packet.
+ * 8021). Returns LB_GO_ON or the reason to drop the packet.
  */
 static __always_inline int take_off_fragment_header(struct xdp_md *ctx, struct pkt *p)
 {
 	struct ipv6hdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip) + LB_FRAGMENT_HEADER);
 	struct ipv6hdr *moved;
 	struct l2_header l2;
+	__u8 hop_limit;
 
 	if (!ip || read_l2(ctx, &l2))
 		return LB_DROP_runt;
+	hop_limit = ip->hop_limit;
 	moved = (void *)ip + LB_FRAGMENT_HEADER;
 	*(__be32 *)moved = *(__be32 *)ip; /* version, traffic class, flow label */
 	p->ip_len -= LB_FRAGMENT_HEADER;
@@ -301,6 +322,9 @@ static __always_inline int take_off_fragment_header(struct xdp_md *ctx, struct p
 	p->l4_off -= LB_FRAGMENT_HEADER;
 	moved->payload_len = bpf_htons(p->ip_len - sizeof(*ip));
 	moved->nexthdr = p->proto;
+	moved->hop_limit = hop_limit;
+	__builtin_memcpy(&moved->saddr, &p->src, sizeof(moved->saddr));
+	__builtin_memcpy(&moved->daddr, &p->dst, sizeof(moved->daddr));
 	if (bpf_xdp_adjust_head(ctx, LB_FRAGMENT_HEADER) ||
 	    !write_l2(ctx, p, &l2, bpf_htons(ETH_P_IPV6), sizeof(*ip) - sizeof(l2.tags)))
 		return LB_DROP_no_headroom;
@@ -353,10 +377,11 @@ static __always_inline int icmp_error_v4(struct xdp_md *ctx, const struct pkt *p
 {
 	const int room = sizeof(struct iphdr) + sizeof(struct icmphdr);
 	const __u32 icmp_len = sizeof(struct icmphdr) + quote;
+	int frame_len = frame_length(ctx);
 	struct icmphdr *icmp;
 	struct iphdr *ip;
 
-	if (bpf_xdp_adjust_tail(ctx, (int)(p->l3_off + quote) - (int)p->frame_len) ||
+	if (bpf_xdp_adjust_tail(ctx, (int)(p->l3_off + quote) - frame_len) ||
 	    bpf_xdp_adjust_head(ctx, -room))
 		return LB_DROP_no_headroom;
 	ip = write_l2(ctx, p, l2, bpf_htons(ETH_P_IP), room);
@@ -380,11 +405,12 @@ static __always_inline int icmp_error_v6(struct xdp_md *ctx, const struct pkt *p
 {
 	const int room = sizeof(struct ipv6hdr) + sizeof(struct icmp6hdr);
 	const __u32 icmp_len = sizeof(struct icmp6hdr) + quote;
+	int frame_len = frame_length(ctx);
 	struct icmp6hdr *icmp;
 	struct ipv6hdr *ip;
 	__u32 sum;
 
-	if (bpf_xdp_adjust_tail(ctx, (int)(p->l3_off + quote) - (int)p->frame_len) ||
+	if (bpf_xdp_adjust_tail(ctx, (int)(p->l3_off + quote) - frame_len) ||
 	    bpf_xdp_adjust_head(ctx, -room))
 		return LB_DROP_no_headroom;
 	ip = write_l2(ctx, p, l2, bpf_htons(ETH_P_IPV6), room);
@@ -414,19 +440,104 @@ static __always_inline int too_big_reply(struct xdp_md *ctx, const struct pkt *p
 	return reason ? reason : LB_TX_too_big_reply;
 }
 
+/* Whether there is an answer that refuses the packet: none to a reset, nor to a header that is
+ * longer than the packet. */
+static __always_inline int is_refusable(struct xdp_md *ctx, const struct pkt *p)
+{
+	struct tcphdr *tcp;
+	__u32 header;
+
+	if (p->v6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr) && !is_atomic_alone(ctx, p))
+		return 0;
+	if (p->proto != IPPROTO_TCP)
+		return 1;
+	tcp = pkt_at(ctx, p->l4_off, sizeof(*tcp));
+	if (!tcp || tcp->rst)
+		return 0;
+	header = tcp->doff * 4;
+	return header >= sizeof(*tcp) && header <= p->end - p->l4_off;
+}
+
+/* What answers a TCP packet of a connection that does not exist (RFC 9293, 3.10.7.1). */
+static __always_inline void reset_of(const struct tcphdr *tcp, __u32 len, struct tcphdr *reset)
+{
+	__u32 next = bpf_ntohl(tcp->seq) + len - tcp->doff * 4 + tcp->syn + tcp->fin;
+
+	*reset = (struct tcphdr){.source = tcp->dest, .dest = tcp->source, .doff = 5, .rst = 1};
+	reset->seq = tcp->ack ? tcp->ack_seq : 0;
+	reset->ack_seq = tcp->ack ? 0 : bpf_htonl(next);
+	reset->ack = !tcp->ack;
+}
+
+/* Makes the frame a reset, no shorter than Ethernet has them if it is not already. */
+static __always_inline int reset_reply(struct xdp_md *ctx, const struct pkt *p)
+{
+	struct tcphdr reset;
+	__u32 frame_len = frame_length(ctx);
+	__u32 len =
+		p->l3_off + sizeof(reset) + (p->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	struct tcphdr *tcp;
+	struct ipv6hdr *ip6;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+	__u32 sum;
+
+	tcp = pkt_at(ctx, p->l4_off, sizeof(*tcp));
+	if (!tcp)
+		return LB_DROP_no_headroom;
+	reset_of(tcp, p->end - p->l4_off, &reset);
+	if (len < ETH_ZLEN)
+		len = frame_len < ETH_ZLEN ? frame_len : ETH_ZLEN;
+	if (bpf_xdp_adjust_tail(ctx, (int)len - (int)frame_len))
+		return LB_DROP_no_headroom;
+	eth = pkt_at(ctx, 0, sizeof(*eth));
+	if (!eth)
+		return LB_DROP_no_headroom;
+	/* The sum over addresses is the same in both directions. */
+	sum = pseudo_sum(p, sizeof(reset));
+	if (p->v6) {
+		ip6 = pkt_at(ctx, p->l3_off, sizeof(*ip6) + sizeof(*tcp));
+		if (!ip6)
+			return LB_DROP_no_headroom;
+		write_v6(ip6, p, IPPROTO_TCP, sizeof(*tcp));
+		tcp = (void *)(ip6 + 1);
+		*tcp = reset;
+		tcp->check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(*tcp), sum));
+	} else {
+		ip = pkt_at(ctx, p->l3_off, sizeof(*ip) + sizeof(*tcp));
+		if (!ip)
+			return LB_DROP_no_headroom;
+		write_v4(ip, p, IPPROTO_TCP, sizeof(*tcp));
+		tcp = (void *)(ip + 1);
+		*tcp = reset;
+		tcp->check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(*tcp), sum));
+	}
+	swap_macs(eth);
+	return LB_TX_reset_reply;
+}
+
+static __always_inline int unreachable_reply(struct xdp_md *ctx, const struct pkt *p,
+					     const struct l2_header *l2)
+{
+	int reason = p->v6 ? icmp_error_v6(ctx, p, l2, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0,
+					   LB_QUOTE_REFUSED_V6)
+			   : icmp_error_v4(ctx, p, l2, ICMP_PORT_UNREACH, 0, LB_QUOTE_REFUSED_V4);
+
+	return reason ? reason : LB_TX_unreachable_reply;
+}
+
 /* Answers a packet in the VIP's name. Returns the reason with which it ends. */
 static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
+	int reason;
 	struct l2_header l2;
 	struct ipv6hdr *ip6;
 	struct iphdr *ip;
 	struct mac mac;
-	__u32 kind, mtu;
-	int reason;
+	__u32 kind, sum, len;
 
 	recall_question(cpu, p);
 	kind = cpu->question.kind;
-	mtu = cpu->question.mtu;
 	if (p->v6) {
 		ip6 = pkt_at(ctx, p->l3_off, sizeof(*ip6));
 		if (!ip6)
@@ -442,9 +553,16 @@ static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_
 		if (csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0)))
 			return LB_DROP_bad_checksum;
 	}
+	if (kind == LB_ANSWER_REFUSAL && !is_refusable(ctx, p))
+		return cpu->question.otherwise;
 	if (!is_answerable(p))
 		return LB_DROP_unanswerable;
-	if (kind != LB_ANSWER_TOO_BIG && !transport_is_whole(ctx, p))
+	sum = sum_to_check(ctx, p, kind, &len);
+	forget_kind(p, cpu);
+	kind = cpu->question.kind;
+	sum = forget_number(cpu, sum);
+	len = forget_number(cpu, len);
+	if (!sum_bytes(ctx, p->l4_off, len, &sum) || csum_fold(sum))
 		return LB_DROP_bad_checksum;
 	reason = limit_answer(p, cpu, kind);
 	if (reason)
@@ -456,12 +574,15 @@ static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_
 	}
 	if (kind == LB_ANSWER_ECHO)
 		return echo_reply(ctx, p);
+	if (kind == LB_ANSWER_REFUSAL && p->proto == IPPROTO_TCP)
+		return reset_reply(ctx, p);
 	if (read_l2(ctx, &l2))
 		return LB_DROP_no_headroom;
 	mac = l2.dst;
 	l2.dst = l2.src;
 	l2.src = mac;
-	return too_big_reply(ctx, p, &l2, mtu);
+	return kind == LB_ANSWER_TOO_BIG ? too_big_reply(ctx, p, &l2, cpu->question.mtu)
+					 : unreachable_reply(ctx, p, &l2);
 }
 
 #endif

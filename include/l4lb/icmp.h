@@ -72,6 +72,7 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p, struct
 static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	__u8 *type = NULL;
+	struct vip marker;
 	int reason;
 
 	check_length(p);
@@ -81,7 +82,7 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct
 		return quoted_flow(ctx, p, cpu);
 	if (type && !is_echo_request(p, *type))
 		return LB_PASS_other_icmp;
-	reason = for_vip_address(p, LB_GO_ON);
+	reason = for_vip_address(p, &marker, LB_GO_ON);
 	if (reason)
 		return reason;
 	if (has(p, LB_PKT_FRAGMENT))
@@ -94,6 +95,8 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct
 		return LB_DROP_bad_length;
 	if (p->v6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr) && !is_atomic_alone(ctx, p))
 		return LB_DROP_extension_headers;
+	if (marker.flags & LB_VIP_NO_ECHO)
+		return LB_DROP_no_echo;
 	return ask(p, cpu, LB_ANSWER_ECHO, 0, LB_DROP_no_real);
 }
 

@@ -15,6 +15,8 @@
 	X(TX, icmp_error, "ICMP error sent to the real of the flow that it quotes")                \
 	X(TX, echo_reply, "ICMP echo request to a VIP address, answered")                          \
 	X(TX, too_big_reply, "packet too long to encapsulate, its sender told the right size")     \
+	X(TX, reset_reply, "TCP packet refused: answered with a reset")                            \
+	X(TX, unreachable_reply, "UDP packet refused: answered with \"port unreachable\"")         \
 	X(DROP, too_big, "packet too long to encapsulate")                                         \
 	X(DROP, too_big_limited, "packet too long to encapsulate, too many such answers already")  \
 	X(DROP, small_mtu,                                                                         \
@@ -22,6 +24,9 @@
 	X(DROP, source_limited, "not answered: its source had its share of the second's answers")  \
 	X(DROP, unanswerable, "not answered: its source is no single host, or a VIP's address")    \
 	X(DROP, bad_checksum, "not answered: a checksum is wrong, or too many bytes to check")     \
+	X(DROP, refusal_limited, "packet to be refused, too many such answers already")            \
+	X(DROP, no_echo, "ICMP echo request to a VIP address that answers none now (echo)")        \
+	X(DROP, other_port, "to a port of a VIP's address that no VIP has (other_ports)")          \
 	X(DROP, no_real, "the VIP has no real that can take the packet")                           \
 	X(DROP, ip_options, "IPv4 packet with options for a VIP")                                  \
 	X(DROP, fragment, "IP fragment for a VIP")                                                 \

@@ -57,7 +57,8 @@ static __always_inline int vip_entry_is(const struct vip_entry *entry, const str
 
 /*
  * Finds a key. The value is copied: the kernel gives the element of an entry that is written anew
- * to the next one at once, under the eyes of those who found it.
+ * to the next one at once, under the eyes of those who found it. If there is none, flags say
+ * whether other ports of VIP addresses have rules.
  */
 static __always_inline int lookup_vip(void *index, const struct lb_addr *addr, __be16 port,
 				      __u8 proto, struct vip *found)
@@ -89,6 +90,7 @@ static __always_inline int lookup_vip(void *index, const struct lb_addr *addr, _
 			return 1;
 		}
 	}
+	found->flags = bucket ? bucket->entry[0].vip.flags & LB_VIP_PORT_RULES : LB_VIP_PORT_RULES;
 	return 0;
 }
 
@@ -113,21 +115,28 @@ static __always_inline int find_vip(const struct pkt *p, struct vip *found)
 	return has(p, LB_PKT_NO_PORTS) || !(found->flags & LB_VIP_MARKER);
 }
 
-/* Whether some VIP has the packet's destination address. */
-static __always_inline int is_vip_address(const struct pkt *p)
+/*
+ * What becomes of a packet to a port that no VIP has, LB_OTHER_PORTS_*, with what find_vip has left
+ * in `found`: a marker of the address, which knows, or whether it is worth while to look for one.
+ */
+static __always_inline __u32 other_ports(const struct pkt *p, struct vip *found)
 {
-	struct vip marker;
-
-	return lookup_vip(vip_index_now(), &p->dst, 0, IPPROTO_ICMP, &marker);
+	if (!(found->flags & (LB_VIP_MARKER | LB_VIP_PORT_RULES)))
+		return LB_OTHER_PORTS_UNSAID;
+	if (!(found->flags & LB_VIP_MARKER) &&
+	    !lookup_vip(vip_index_now(), &p->dst, 0, IPPROTO_ICMP, found))
+		return LB_OTHER_PORTS_UNSAID;
+	return found->flags >> LB_VIP_OTHER_PORTS_SHIFT & 3;
 }
 
 /*
  * How a packet ends that ends with `reason` if it is for a VIP address, in a frame for this host,
- * and came in by an interface on which this instance serves them.
+ * and came in by an interface on which this instance serves them. Then `marker` is that of the
+ * address.
  */
-static __always_inline int for_vip_address(const struct pkt *p, int reason)
+static __always_inline int for_vip_address(const struct pkt *p, struct vip *marker, int reason)
 {
-	if (!is_vip_address(p))
+	if (!lookup_vip(vip_index_now(), &p->dst, 0, IPPROTO_ICMP, marker))
 		return LB_PASS_not_vip;
 	if (has(p, LB_PKT_FOREIGN))
 		return LB_PASS_other_interface;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use rustc_hash::FxBuildHasher;
+use rustc_hash::FxHashMap;
 use rustc_hash::FxHashSet;
+use serde::Serialize;
 
 use super::Config;
 use super::ConfigError;
@@ -16,12 +18,14 @@ use super::MAX_WEIGHT;
 use super::PacketsConfig;
 use super::Routing;
 use super::SourceV4;
+use super::VipConfig;
 use crate::abi::consts;
 use crate::addr::Protocol;
 use crate::addr::check_neighbour_address;
 use crate::addr::check_service_address;
 use crate::addr::check_source_prefix;
 use crate::outside::quote;
+use crate::table::config_name;
 
 impl Config {
     /// Checks what the types cannot: ranges, duplicates, limits, and what does not go together.
@@ -204,9 +208,37 @@ impl Config {
         Ok(())
     }
 
+    /// Checks what is one for all VIPs of an address: those that say it say the same.
+    fn check_of_address<T: Copy + PartialEq + Serialize>(
+        &self,
+        key: &str,
+        said: impl Fn(&VipConfig) -> Option<T>,
+    ) -> Result<(), ConfigError> {
+        let mut first = FxHashMap::default();
+        for (i, config) in self.vips.iter().enumerate() {
+            let Some(choice) = said(config) else { continue };
+            let (vip, before) = *first.entry(config.address).or_insert((config.vip(), choice));
+            if before != choice {
+                return Err(ConfigError::at(
+                    format!("vips[{i}].{key}"),
+                    format!(
+                        "{} says \"{}\" and {vip} \"{}\"; it is one for all VIPs of an address: say the same, or \
+                         leave it out",
+                        config.vip(),
+                        config_name(&choice),
+                        config_name(&before),
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn check_vips(&self) -> Result<(), ConfigError> {
         let addresses = self.vip_addresses();
         let mut vips = FxHashSet::default();
+        self.check_of_address("other_ports", |vip| vip.other_ports)?;
+        self.check_of_address("echo", |vip| vip.echo)?;
         for (i, config) in self.vips.iter().enumerate() {
             let vip = config.vip();
             let key = |field: &str| format!("vips[{i}].{field}");

@@ -93,6 +93,7 @@ fn the_reference_tells_the_defaults() {
             "connection_table": vip.connection_table,
             "routing": vip.routing,
             "allow_own_address": vip.allow_own_address,
+            "no_real": vip.no_real,
             "reals": vip.reals,
         }),
     );
@@ -121,6 +122,11 @@ fn limits_in_the_reference_are_those_of_the_code() {
             "| \"too big\" | {} | {} |",
             consts::ERRORS_PER_SOURCE,
             crate::plan::TOO_BIG_REPLIES_PER_SECOND
+        ),
+        format!(
+            "| refusal | of these {}, too | {} |",
+            consts::ERRORS_PER_SOURCE,
+            consts::REFUSALS_PER_SECOND
         ),
         format!("{} to {}", PacketsConfig::MAX_FRAME.start(), PacketsConfig::MAX_FRAME.end()),
     ] {
@@ -165,6 +171,9 @@ fn what_is_written_reads_back() {
         connection_table = false
         routing = ["quic-connection-id"]
         allow_own_address = "force"
+        other_ports = "reject"
+        no_real = "reject"
+        echo = "when-usable"
         reals = [ { address = "fc00::1", weight = 0, state = "drain" } ]
         [[server_ids]]
         id = 7
@@ -188,6 +197,33 @@ fn assert_refused(text: &str, place: &str, what: &str) {
     assert!(error.starts_with(place), "{text}\n{error}");
     assert!(error.contains(what), "{text}\n{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// What is one for all VIPs of an address may be left out, but not be said twice and differently.
+#[test]
+fn vips_of_an_address_agree() {
+    let udp = |rest: &str| a_vip(rest).replace("tcp", "udp");
+    let elsewhere = |rest: &str| a_vip(rest).replace("10.200.1.1", "10.200.1.2");
+    for (key, one, other) in [("other_ports", "pass", "drop"), ("echo", "always", "never")] {
+        let says = |choice: &str| format!("{key} = \"{choice}\"\n");
+        for fine in [
+            a_vip(&says(one)) + &udp(""),
+            a_vip("") + &udp(&says(other)),
+            a_vip(&says(one)) + &udp(&says(one)),
+            a_vip(&says(one)) + &elsewhere(&says(other)),
+        ] {
+            Config::from_toml(&fine).unwrap();
+        }
+        let what = format!(
+            "udp://10.200.1.1:80 says \"{other}\" and tcp://10.200.1.1:80 \"{one}\"; it is one for all VIPs of an \
+             address: say the same, or leave it out"
+        );
+        assert_refused(
+            &(a_vip(&says(one)) + &udp(&says(other))),
+            &format!("vips[1].{key}: "),
+            &what,
+        );
+    }
 }
 
 #[test]

@@ -69,8 +69,28 @@ pub(super) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
             details.push(format!("allow_own_address {old} → {new}"));
         }
     }
+    describe_choice(
+        &mut details,
+        "other_ports",
+        old.other_ports.as_ref(),
+        new.other_ports.as_ref(),
+    );
+    describe_choice(&mut details, "no_real", Some(&old.no_real), Some(&new.no_real));
+    describe_choice(&mut details, "echo", old.echo.as_ref(), new.echo.as_ref());
     describe_reals(&mut details, old, new);
     details
+}
+
+fn describe_choice<T: PartialEq + Serialize>(
+    details: &mut Vec<String>,
+    key: &str,
+    old: Option<&T>,
+    new: Option<&T>,
+) {
+    let name = |choice: Option<&T>| choice.map_or("unset".to_owned(), config_name);
+    if old != new {
+        details.push(format!("{key} {} → {}", name(old), name(new)));
+    }
 }
 
 /// As [`describe`], of the reals alone.

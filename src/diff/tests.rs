@@ -22,7 +22,10 @@ use crate::abi;
 use crate::abi::consts;
 use crate::addr::Protocol;
 use crate::addr::Vip;
+use crate::config::Echo;
 use crate::config::HashMode;
+use crate::config::NoReal;
+use crate::config::OtherPorts;
 use crate::config::RealState;
 use crate::config::Routing;
 use crate::table::RealSpec;
@@ -115,7 +118,7 @@ impl Maps {
         let mut ids = BTreeSet::new();
         for (key, entry) in &self.vips {
             let Some(vip) = key.0.vip().filter(|_| entry.flags & consts::VIP_MARKER == 0) else {
-                running.markers.insert(*key);
+                running.markers.insert(*key, entry.flags);
                 continue;
             };
             let mut spec = VipSpec::from_flags(entry.flags);
@@ -203,11 +206,18 @@ fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {
     let reals = collection::btree_map((1..6_u8).prop_map(real), real_spec(), 0..4);
     let hashes = [HashMode::FiveTuple, HashMode::DestinationPort];
     let hash = prop::sample::select(hashes.to_vec());
-    (any::<bool>(), any::<bool>(), hash, reals).prop_map(|(udp, quic, hash, reals)| {
-        let routing = (udp && quic).then_some(Routing::QuicConnectionId);
-        let routing = routing.into_iter().collect();
-        (udp, VipSpec { hash, routing, reals, ..VipSpec::default() })
-    })
+    let other_ports = [None, Some(OtherPorts::Pass), Some(OtherPorts::Reject)];
+    let other_ports = prop::sample::select(other_ports.to_vec());
+    let echo = prop::sample::select(vec![None, Some(Echo::WhenUsable), Some(Echo::Never)]);
+    let no_real = prop::sample::select(vec![NoReal::Drop, NoReal::Reject]);
+    (any::<bool>(), any::<bool>(), hash, (other_ports, no_real, echo), reals).prop_map(
+        |(udp, quic, hash, (other_ports, no_real, echo), reals)| {
+            let routing = (udp && quic).then_some(Routing::QuicConnectionId).into_iter().collect();
+            let spec =
+                VipSpec { hash, routing, other_ports, no_real, echo, reals, ..VipSpec::default() };
+            (udp, spec)
+        },
+    )
 }
 
 prop_compose! {
@@ -282,6 +292,11 @@ fn assert_reached(maps: &Maps, wanted: &Table) {
         let ring = maps.rings.get(&entry.id);
         let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
         assert_eq!(members, spec.members(), "{vip}: an old ring stayed");
+        for marker in abi::vip_key::markers(vip).map(Key::from) {
+            let flags = maps.vips[&marker].flags;
+            let wanted = consts::VIP_MARKER | wanted.rules(vip.address);
+            assert!(flags & consts::VIP_MARKER == 0 || flags == wanted, "{vip}: {flags:#x}");
+        }
     }
 }
 
@@ -487,4 +502,39 @@ fn flows_are_forgotten_before_a_generation_or_a_serial_comes_back() {
         place(|write| matches!(write, Write::ForgetVipsBut(kept) if kept.is_empty()))
             < place(|write| matches!(write, Write::Serials { next_serial: 2 }))
     );
+}
+
+/// A port is not refused while its VIP is on its way, and an echo not answered when the last real is gone.
+#[test]
+fn rules_come_behind_the_vips() {
+    let vip =
+        Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
+    let (key, [_, marker]) = (abi::vip_key::from(vip), abi::vip_key::markers(&vip));
+    let with = |state| {
+        let spec = VipSpec {
+            reals: [(real(1), RealSpec { weight: 1, state })].into(),
+            other_ports: Some(OtherPorts::Reject),
+            echo: Some(Echo::WhenUsable),
+            ..VipSpec::default()
+        };
+        Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() }
+    };
+    let mut maps = Maps::default();
+    let place = |writes: &[Write], key: abi::vip_key, flag: u32| {
+        writes.iter().rposition(|write| {
+            matches!(write, Write::Vips(of) if of.iter().any(|(k, vip)| *k == Key::from(key) && vip.flags & flag == flag))
+        })
+    };
+    let rejects = OtherPorts::flags(Some(OtherPorts::Reject));
+    let writes = diff(&maps.running(), &with(RealState::Up)).writes;
+    assert!(place(&writes, key, 0).unwrap() < place(&writes, marker, rejects).unwrap());
+    assert_eq!(place(&writes, marker, consts::VIP_NO_ECHO), None);
+    go(&mut maps, &with(RealState::Up), None);
+    let writes = diff(&maps.running(), &with(RealState::Drain)).writes;
+    let gone = writes.iter().position(|write| matches!(write, Write::RemoveRings(_))).unwrap();
+    assert!(gone < place(&writes, marker, consts::VIP_NO_ECHO).unwrap());
+    go(&mut maps, &with(RealState::Drain), None);
+    let writes = diff(&maps.running(), &with(RealState::Up)).writes;
+    assert_eq!(place(&writes, marker, consts::VIP_NO_ECHO), None);
+    assert!(place(&writes, marker, rejects).is_some(), "{writes:?}");
 }

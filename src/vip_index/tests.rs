@@ -21,6 +21,25 @@ fn entries(count: u32) -> Vec<(abi::vip_key, abi::vip)> {
 }
 
 #[test]
+fn every_bucket_says_whether_other_ports_have_rules() {
+    let rules = |buckets: &[abi::vip_bucket]| {
+        let has =
+            |bucket: &&abi::vip_bucket| bucket.entry[0].vip.flags & consts::VIP_PORT_RULES != 0;
+        buckets.iter().filter(has).count()
+    };
+    let mut entries: Vec<_> = ["tcp://10.200.1.1:80", "tcp://10.200.1.2:80"]
+        .map(|vip| (abi::vip_key::from(vip.parse::<Vip>().unwrap()), abi::vip::default()))
+        .to_vec();
+    let reject = OtherPorts::flags(Some(OtherPorts::Reject));
+    // In a VIP it is how the VIP was written.
+    entries[0].1.flags = reject;
+    entries[1].1.flags = consts::VIP_MARKER;
+    assert_eq!(rules(&build(&entries)), 0);
+    entries[1].1.flags |= reject;
+    assert_eq!(rules(&build(&entries)), consts::VIP_BUCKETS as usize);
+}
+
+#[test]
 fn every_key_is_in_its_bucket_or_the_bucket_says_that_there_are_more() {
     let entries = entries(4 * consts::MAX_VIPS);
     let buckets = build(&entries);

@@ -15,18 +15,20 @@ fn ip_of(frame: &[u8]) -> &[u8] {
     &frame[ETHERNET + 4 * tags.count()..]
 }
 
-/// The sum over an ICMP message, behind a header without options, or of an atomic fragment: 0xffff is
+/// The sum over an ICMP message or a TCP segment, behind a header without options and extensions: 0xffff is
 /// right.
-fn icmp_sum(ip: &[u8]) -> u16 {
+fn sum(ip: &[u8]) -> u16 {
     if ip[0] >> 4 == 4 {
-        let length = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-        return internet_sum(&[&ip[20..length]]);
+        let length = u16::from_be_bytes([ip[2], ip[3]]);
+        let body = &ip[20..usize::from(length)];
+        if ip[9] == 1 {
+            return internet_sum(&[body]);
+        }
+        return internet_sum(&[&ip[12..20], &[0, ip[9]], &(length - 20).to_be_bytes(), body]);
     }
-    let begin = if ip[6] == 44 { 48 } else { 40 };
-    let end = 40 + u16::from_be_bytes([ip[4], ip[5]]);
-    let length = (end - begin).to_be_bytes();
-    let message = &ip[usize::from(begin)..usize::from(end)];
-    internet_sum(&[&ip[8..40], &[0, 0], &length, &[0, 0, 0, 58], message])
+    let length = u16::from_be_bytes([ip[4], ip[5]]);
+    let body = &ip[40..40 + usize::from(length)];
+    internet_sum(&[&ip[8..40], &[0, 0], &ip[4..6], &[0, 0, 0, ip[6]], body])
 }
 
 /// Checks a frame that was sent for `reason`: checksums (RFC 791, 792, 4443), and
@@ -44,8 +46,8 @@ pub(crate) fn check_sent(reason: &str, output: &[u8], config: &Config) -> Result
             return Err(format!("the sender is told to send {told} bytes\n"));
         }
     }
-    if ["too_big_reply", "echo_reply"].contains(&reason) && icmp_sum(ip) != 0xffff {
-        return Err(format!("the ICMP checksum sums up to {:#06x}\n", icmp_sum(ip)));
+    if reason.ends_with("_reply") && sum(ip) != 0xffff {
+        return Err(format!("the checksum in the answer sums up to {:#06x}\n", sum(ip)));
     }
     Ok(())
 }

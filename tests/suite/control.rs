@@ -117,6 +117,16 @@ fn what_save_prints_plans_to_nothing() {
             "gateway_mac",
             "macs = [\"00:00:5e:00:01:33\", \"00:00:5e:00:02:33\"]\ngateway_mac",
         ),
+        Host::config(
+            &[
+                vip("tcp://10.200.1.1:80", &[])
+                    + "other_ports = \"drop\"\necho = \"when-usable\"\n",
+                vip("udp://10.200.1.1:80", &["10.0.0.1"]) + "no_real = \"reject\"\n",
+                vip("tcp://10.200.1.2:*", &[]) + "other_ports = \"pass\"\necho = \"always\"\n",
+                vip("tcp://10.200.1.3:1", &[]) + "other_ports = \"reject\"\necho = \"never\"\n",
+            ]
+            .concat(),
+        ),
         // No interface: nothing to attach to as yet.
         vip("tcp://10.200.1.1:80", &["10.0.0.1"]),
     ];

@@ -34,6 +34,7 @@ mod model;
 mod packets;
 mod prometheus;
 mod quickstart;
+mod refusals;
 mod selection;
 mod serve;
 mod serve_beside;

@@ -1,6 +1,7 @@
 //! What can be typed. Only parsing: nothing here asks the system.
 
 mod addresses;
+mod answers;
 mod decap;
 mod dump;
 mod flows;
@@ -28,6 +29,9 @@ use l4lb::chain::Which;
 
 use addresses::address;
 use addresses::endpoint;
+use answers::Echo;
+use answers::NoReal;
+use answers::OtherPorts;
 pub(crate) use decap::DecapCommand;
 pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
@@ -245,6 +249,15 @@ pub(crate) enum VipCommand {
         #[arg(long, value_name = "force", value_enum, num_args = 0..=1, require_equals = true,
               default_missing_value = "true")]
         allow_own_address: Option<Allow>,
+        /// What becomes of packets to ports of the address that no VIP has [default: what its VIPs say, or pass]
+        #[arg(long, value_enum)]
+        other_ports: Option<OtherPorts>,
+        /// What becomes of packets while there is no usable real
+        #[arg(long, value_enum, default_value_t = NoReal::Drop)]
+        no_real: NoReal,
+        /// When the address answers echo requests [default: what its VIPs say, or always]
+        #[arg(long, value_enum)]
+        echo: Option<Echo>,
     },
     /// Delete a VIP and its reals
     Delete {

@@ -24,8 +24,8 @@ const PACKETS: usize = 100_000;
 const CONFIGS: usize = 20;
 
 /// What the balancer answers, and that it did not because there were too many answers.
-const ANSWERS: [&str; 2] = ["echo_reply", "too_big_reply"];
-const LIMITED: [&str; 2] = ["too_big_limited", "source_limited"];
+const ANSWERS: [&str; 4] = ["echo_reply", "too_big_reply", "reset_reply", "unreachable_reply"];
+const LIMITED: [&str; 3] = ["too_big_limited", "source_limited", "refusal_limited"];
 
 pub(crate) fn setting<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;

@@ -97,6 +97,8 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
     let sets = real_sets(rng);
     let mut vips = Vec::new();
     for address in VIPS4.iter().chain(&VIPS6) {
+        let other_ports = pick(rng, &[None, None, Some("pass"), Some("drop"), Some("reject")]);
+        let echo = pick(rng, &[None, None, Some("always"), Some("when-usable"), Some("never")]);
         for protocol in ["tcp", "udp"] {
             for port in [0, 80, 443] {
                 if one_in(rng, 5) {
@@ -114,15 +116,23 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
                 };
                 let quic = protocol == "udp" && port == 443 && !one_in(rng, 4);
                 let routing: &[&str] = if quic { &["quic-connection-id"] } else { &[] };
-                vips.push(json!({
+                let mut vip = json!({
                     "address": address,
                     "port": port,
                     "protocol": protocol,
                     "hash": hash,
                     "connection_table": !one_in(rng, 4),
                     "routing": routing,
+                    "no_real": pick(rng, &["drop", "reject"]),
                     "reals": sets[set],
-                }));
+                });
+                // Not all VIPs of an address say what is one for all.
+                for (key, choice) in [("other_ports", other_ports), ("echo", echo)] {
+                    if let Some(choice) = choice.filter(|_| !one_in(rng, 3)) {
+                        vip[key] = json!(choice);
+                    }
+                }
+                vips.push(vip);
             }
         }
     }

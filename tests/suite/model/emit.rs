@@ -129,14 +129,74 @@ pub(crate) fn in_ipv6(
     [&link(packet, &gateway, true), outer.as_slice(), packet.ip].concat()
 }
 
-/// The frame, back to its sender as an answer of type `reply`, without the header of an atomic fragment.
-pub(crate) fn echo_reply(packet: &Packet<'_>, reply: u8) -> Vec<u8> {
+/// The packet without the header of an atomic fragment.
+fn whole(packet: &Packet<'_>, protocol: u8) -> Vec<u8> {
     let mut ip = packet.ip.to_vec();
     if packet.atomic {
         ip.drain(40..48);
         ip[4..6].copy_from_slice(&word(packet.length - 48));
-        ip[6] = 58;
+        ip[6] = protocol;
     }
+    ip
+}
+
+/// A reset, back to the sender of a TCP packet of no connection (RFC 9293, 3.10.7.1).
+pub(crate) fn reset(packet: &Packet<'_>, tcp: &[u8]) -> Vec<u8> {
+    let flags = tcp[13];
+    let mut reset = [&tcp[2..4], &tcp[..2], &[0; 8], &[0x50, 0x04], &[0; 6]].concat();
+    if flags & 0x10 == 0 {
+        let number = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+        let data = tcp.len() - usize::from(tcp[12] >> 4) * 4;
+        let (syn, fin) = (u32::from(flags >> 1 & 1), u32::from(flags & 1));
+        let data = u32::try_from(data).expect("packets are shorter");
+        let next = number.wrapping_add(data).wrapping_add(syn).wrapping_add(fin);
+        reset[8..12].copy_from_slice(&next.to_be_bytes());
+        reset[13] |= 0x10;
+    } else {
+        reset[4..8].copy_from_slice(&tcp[8..12]);
+    }
+    let frame = back(packet, 6, &mut reset, 16);
+    // As long as Ethernet has frames, with what was there before.
+    let before = [packet.link, &whole(packet, 6)].concat();
+    let padding = before.get(frame.len()..before.len().min(60)).unwrap_or_default();
+    [frame.as_slice(), padding].concat()
+}
+
+/// "Port unreachable", back to the sender of a UDP packet.
+pub(crate) fn port_unreachable(packet: &Packet<'_>) -> Vec<u8> {
+    let (kind, code, protocol, quoted) =
+        if packet.is_v6() { (1, 4, 58, 48) } else { (3, 3, 1, 28) };
+    let quote = &whole(packet, 17)[..quoted];
+    let mut icmp = [&[kind, code, 0, 0, 0, 0, 0, 0], quote].concat();
+    back(packet, protocol, &mut icmp, 2)
+}
+
+/// A packet to the sender of another, its checksum set.
+fn back(packet: &Packet<'_>, protocol: u8, body: &mut [u8], checksum_at: usize) -> Vec<u8> {
+    let sender = &packet.link[6..12];
+    let length = word(body.len());
+    let (ip, pseudo) = match (packet.destination, packet.source) {
+        (IpAddr::V4(vip), IpAddr::V4(client)) => {
+            let ip = header4(0, 20 + body.len(), false, protocol, vip, client).to_vec();
+            let pseudo = if protocol == 1 { Vec::new() } else { ip[12..20].to_vec() };
+            (ip, pseudo)
+        }
+        (IpAddr::V6(vip), IpAddr::V6(client)) => {
+            let ip = header6(0, body.len(), protocol, vip, client).to_vec();
+            let pseudo = ip[8..40].to_vec();
+            (ip, pseudo)
+        }
+        _ => unreachable!("a packet has one version"),
+    };
+    let rest = if pseudo.is_empty() { [0; 4] } else { [length[0], length[1], 0, protocol] };
+    let sum = checksum(&[&pseudo, &rest, body]);
+    body[checksum_at..checksum_at + 2].copy_from_slice(&sum);
+    [&link(packet, sender, packet.is_v6()), ip.as_slice(), body].concat()
+}
+
+/// The frame, back to its sender as an answer of type `reply`, without the header of an atomic fragment.
+pub(crate) fn echo_reply(packet: &Packet<'_>, reply: u8) -> Vec<u8> {
+    let mut ip = whole(packet, 58);
     let icmp = if packet.is_v6() {
         ip[7] = TTL;
         ip[8..24].copy_from_slice(&packet.ip[24..40]);

@@ -5,13 +5,13 @@
 //! are the library's, which have tests of their own. Time stands still: UDP flows do not expire, and a
 //! limit of events per second is one of events. The guard against floods is not modelled.
 
+mod answers;
 mod emit;
 mod parse;
 mod quic;
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -21,6 +21,7 @@ use ipnet::Ipv4Net;
 use ipnet::Ipv6Net;
 use l4lb::Config;
 use l4lb::HashMode;
+use l4lb::NoReal;
 use l4lb::Oversize;
 use l4lb::Protocol;
 use l4lb::RealState;
@@ -31,19 +32,12 @@ use l4lb::hash::flow_slot;
 use l4lb::ring::Member;
 use l4lb::ring::Ring;
 
+use answers::Rules;
 use parse::Fragment;
 use parse::Packet;
 use parse::Upper;
 
 pub(crate) use emit::internet_sum;
-
-/// "Too big" answers that one second allows.
-const TOO_BIG_REPLIES: u32 = 1000;
-/// Answers by source: errors, and to echo requests.
-const ERRORS_PER_SOURCE: u32 = 50;
-const ECHOES_PER_SOURCE: u32 = 500;
-/// The smallest MTU of IPv6.
-const IPV6_MTU: usize = 1280;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -71,13 +65,15 @@ pub(crate) struct Judgement {
 #[derive(Debug)]
 pub(crate) struct Model {
     services: HashMap<Vip, Service>,
-    addresses: HashSet<IpAddr>,
+    /// Of all VIP addresses.
+    rules: HashMap<IpAddr, Rules>,
     server_ids: HashMap<u32, IpAddr>,
     flows: HashMap<Flow, IpAddr>,
     wire: Wire,
     /// Of frames for this host; empty: any of one station.
     macs: Vec<[u8; 6]>,
     too_big_replies: u32,
+    refusals: u32,
     /// Errors and echo replies, by source.
     answered: HashMap<IpAddr, (u32, u32)>,
 }
@@ -100,6 +96,7 @@ struct Service {
     hash: HashMode,
     remembers: bool,
     quic: bool,
+    no_real: NoReal,
     members: Vec<IpAddr>,
     ring: Option<Rc<Ring>>,
     down: BTreeSet<IpAddr>,
@@ -159,7 +156,10 @@ impl Model {
             outer_df: packets.outer_df,
         };
         Self {
-            addresses: services.keys().map(|vip| vip.address).collect(),
+            rules: services
+                .keys()
+                .map(|vip| (vip.address, Rules::of(config, vip.address)))
+                .collect(),
             services,
             server_ids: config.server_ids.iter().map(|entry| (entry.id, entry.real)).collect(),
             flows: HashMap::new(),
@@ -170,6 +170,7 @@ impl Model {
                 .map(|interface| interface.macs.iter().map(|mac| mac.0.into_array()).collect())
                 .unwrap_or_default(),
             too_big_replies: 0,
+            refusals: 0,
             answered: HashMap::new(),
         }
     }
@@ -194,12 +195,6 @@ impl Model {
         }
     }
 
-    /// Whether a limit of answers may be reached: sources may share one.
-    pub(crate) fn near_a_limit(&self) -> bool {
-        let (errors, echoes) = self.answered.values().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        errors >= ERRORS_PER_SOURCE || echoes >= ECHOES_PER_SOURCE
-    }
-
     fn judge_packet(&mut self, packet: &Packet<'_>) -> End {
         let (protocol, body) = match packet.upper {
             Upper::Hidden(reason) => {
@@ -221,14 +216,14 @@ impl Model {
 
     /// Passes what is for no VIP address, or not this balancer's business.
     fn at_vip_address(&self, packet: &Packet<'_>) -> Result<(), &'static str> {
-        if !self.addresses.contains(&packet.destination) {
+        if !self.rules.contains_key(&packet.destination) {
             return Err("not_vip");
         }
         self.gateway(packet).map(|_| ())
     }
 
     /// Where the packet leaves for a real, if it came to this host at all.
-    fn gateway(&self, packet: &Packet<'_>) -> Result<[u8; 6], &'static str> {
+    pub(super) fn gateway(&self, packet: &Packet<'_>) -> Result<[u8; 6], &'static str> {
         let gateway = self.wire.gateway.ok_or("other_interface")?;
         let ours = match self.macs.as_slice() {
             [] => packet.link[0] & 1 == 0,
@@ -245,13 +240,17 @@ impl Model {
             // No ports: to be dropped if the address has VIPs of this protocol at all.
             let mut vips = self.services.keys();
             let any = vips.find(|vip| vip.address == address && vip.protocol == protocol);
-            let vip = *any.ok_or("not_vip")?;
+            let Some(vip) = any.copied() else {
+                return self.other_port(packet, protocol.number(), body);
+            };
             let client = packet.source;
             return self
                 .forward(packet, Talk { vip, client, client_port: 0, port: 0, kind: Kind::Runt });
         };
         let (client_port, port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-        let vip = self.vip_of(address, protocol, port).ok_or("not_vip")?;
+        let Some(vip) = self.vip_of(address, protocol, port) else {
+            return self.other_port(packet, protocol.number(), body);
+        };
         let kind = match protocol {
             Protocol::Tcp if body.len() >= TCP_HEADER => {
                 Kind::Tcp { syn: body[13] & 0x02 != 0, rst: body[13] & 0x04 != 0 }
@@ -271,10 +270,10 @@ impl Model {
     fn judge_icmp<'a>(&mut self, packet: &Packet<'a>, body: &'a [u8]) -> End {
         let header =
             body.first_chunk::<ICMP_HEADER>().filter(|_| packet.fragment != Fragment::Later);
-        let (icmp, request, reply, errors) = if packet.is_v6() {
-            (ICMP6, 128, 129, [1, 2, 3, 4].as_slice())
+        let (request, reply, errors) = if packet.is_v6() {
+            (128, 129, [1, 2, 3, 4].as_slice())
         } else {
-            (ICMP, 8, 0, [3, 11, 12].as_slice())
+            (8, 0, [3, 11, 12].as_slice())
         };
         match header {
             Some([kind, ..]) if errors.contains(kind) => {
@@ -288,16 +287,7 @@ impl Model {
                 if packet.has_extensions && !packet.atomic {
                     return Err("extension_headers");
                 }
-                self.answerable(packet)?;
-                if !packet.has_right_sum(icmp) {
-                    return Err("bad_checksum");
-                }
-                let (_, echoes) = self.answers_to(packet);
-                if *echoes == ECHOES_PER_SOURCE {
-                    return Err("source_limited");
-                }
-                *echoes += 1;
-                Ok(("echo_reply", Ipv4Addr::UNSPECIFIED.into(), emit::echo_reply(packet, reply)))
+                self.echo(packet, reply)
             }
         }
     }
@@ -326,7 +316,7 @@ impl Model {
         if too_long {
             return self.too_long(packet, &talk);
         }
-        let (reason, real) = selected?;
+        let Ok((reason, real)) = selected else { return self.without_real(packet, &talk) };
         // The synthetic source derives from the client as the VIP's hash mode leaves it, but with the
         // packet's own port.
         let port = match self.services[&talk.vip].hash {
@@ -406,52 +396,6 @@ impl Model {
         }
         Ok(("ring", real))
     }
-
-    /// Whether its source is one host that may be answered, as far as the IP header is right.
-    fn answerable(&self, packet: &Packet<'_>) -> Result<(), &'static str> {
-        if !packet.is_v6() && internet_sum(&[&packet.ip[..20]]) != 0xffff {
-            return Err("bad_checksum");
-        }
-        let one_host = match packet.source {
-            IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
-            IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
-        };
-        if one_host && !self.addresses.contains(&packet.source) {
-            Ok(())
-        } else {
-            Err("unanswerable")
-        }
-    }
-
-    /// Errors and echo replies that its source had.
-    fn answers_to(&mut self, packet: &Packet<'_>) -> &mut (u32, u32) {
-        let source = match packet.source {
-            IpAddr::V4(_) => packet.source,
-            IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
-        };
-        self.answered.entry(source).or_default()
-    }
-
-    fn too_long(&mut self, packet: &Packet<'_>, talk: &Talk<'_>) -> End {
-        if !self.wire.tell_sender || matches!(talk.kind, Kind::IcmpError) {
-            return Err("too_big");
-        }
-        if packet.is_v6() && self.wire.longest < IPV6_MTU {
-            return Err("small_mtu");
-        }
-        self.answerable(packet)?;
-        let (errors, _) = self.answers_to(packet);
-        if *errors == ERRORS_PER_SOURCE {
-            return Err("source_limited");
-        }
-        *errors += 1;
-        if self.too_big_replies == TOO_BIG_REPLIES {
-            return Err("too_big_limited");
-        }
-        self.too_big_replies += 1;
-        let mtu = u16::try_from(self.wire.longest).expect("frames are shorter");
-        Ok(("too_big_reply", Ipv4Addr::UNSPECIFIED.into(), emit::too_big_reply(packet, mtu)))
-    }
 }
 
 const PASSES: [&str; 7] = [
@@ -488,6 +432,7 @@ impl Service {
             hash: config.hash,
             remembers: config.connection_table,
             quic: config.routing.contains(&Routing::QuicConnectionId),
+            no_real: config.no_real,
             members: up.iter().map(|(address, _)| *address).collect(),
             ring: ring.clone(),
             down: down.map(|real| real.address).collect(),

@@ -153,4 +153,14 @@ impl Draft {
     pub(crate) fn told(self, mtu: u16) -> Case {
         self.end("XDP_TX", "too_big_reply", |frame| Some(frame.too_big_reply(mtu)))
     }
+
+    /// TCP that is refused by a reset with this sequence number, and what it acknowledges.
+    pub(crate) fn reset(self, sequence: u32, acknowledges: Option<u32>) -> Case {
+        self.end("XDP_TX", "reset_reply", |frame| Some(frame.reset(sequence, acknowledges)))
+    }
+
+    /// UDP that is refused.
+    pub(crate) fn unreachable(self) -> Case {
+        self.end("XDP_TX", "unreachable_reply", |frame| Some(frame.port_unreachable()))
+    }
 }

@@ -9,6 +9,9 @@
 //! setter made them wrong. Headers and checksums are etherparse's, so that frames that the balancer is
 //! expected to send share no code with it.
 
+#[path = "frame/answers.rs"]
+mod answers;
+
 use std::net::IpAddr;
 
 use etherparse::IpDscp;
@@ -572,31 +575,5 @@ impl Frame {
         let header = if real.is_ipv6() { 0 } else { Ipv4Header::MIN_LEN };
         outer = outer.ip_length(length(header + inner_length));
         outer.bytes()
-    }
-
-    /// The answer to an echo request, which this is.
-    pub(crate) fn echo_reply(&self) -> Self {
-        let mut reply = self.clone().turned_round().ttl(64);
-        let v6 = reply.is_v6();
-        let ip = reply.ip_mut();
-        (ip.source, ip.destination) = (ip.destination, ip.source);
-        if let Transport::Icmp { kind, .. } = &mut reply.transport {
-            *kind = if v6 { 129 } else { 0 };
-        }
-        reply
-    }
-
-    /// What tells the sender that its packet is too long.
-    pub(crate) fn too_big_reply(&self, mtu: u16) -> Vec<u8> {
-        let ip = self.ip.as_ref().expect("an IP packet");
-        let quoted = if self.is_v6() { 248 } else { 84 };
-        Frame { tags: self.tags.clone(), ..eth() }
-            .macs(self.destination, self.source)
-            .ip(ip.destination, ip.source)
-            .ttl(64)
-            .id(0)
-            .too_big(mtu)
-            .data(&self.packet()[..quoted])
-            .bytes()
     }
 }

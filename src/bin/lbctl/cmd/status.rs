@@ -9,6 +9,7 @@ use l4lb::Instance;
 use l4lb::InterfaceStatus;
 use l4lb::LinkState;
 use l4lb::MapsMemory;
+use l4lb::NoReal;
 use l4lb::RealState;
 use l4lb::Stats;
 use l4lb::Status;
@@ -156,7 +157,10 @@ fn usable(vip: &VipStatus) -> String {
     .into_iter()
     .flatten()
     .collect();
-    let usable = format!("{}/{}", vip.usable_reals(), vip.reals.len());
+    let mut usable = format!("{}/{}", vip.usable_reals(), vip.reals.len());
+    if vip.usable_reals() == 0 && vip.no_real == NoReal::Reject {
+        usable += ", clients are refused";
+    }
     if why.is_empty() { usable } else { format!("{usable} ({})", why.join(", ")) }
 }
 

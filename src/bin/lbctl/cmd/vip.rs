@@ -1,9 +1,14 @@
 //! `lbctl vip`
 
 use l4lb::Balancer;
+use l4lb::Echo;
 use l4lb::Error;
 use l4lb::Instance;
+use l4lb::NoReal;
+use l4lb::OtherPorts;
 use l4lb::Routing;
+use l4lb::Table;
+use l4lb::Vip;
 use l4lb::VipSpec;
 
 use crate::Exit;
@@ -24,6 +29,9 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
             no_connection_table,
             quic_connection_id,
             allow_own_address,
+            other_ports,
+            no_real,
+            echo,
         } => balancer.edit(|table| {
             if table.vips.contains_key(vip) {
                 return Err(Error::VipExists(*vip));
@@ -34,6 +42,9 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
                 stateless: *no_connection_table,
                 routing: routing.into_iter().collect(),
                 allow_own_address: allow_own_address.map(Into::into).unwrap_or_default(),
+                other_ports: other_ports.map(Into::into),
+                no_real: (*no_real).into(),
+                echo: echo.map(Into::into),
                 ..VipSpec::default()
             };
             table.vips.insert(*vip, spec);
@@ -61,9 +72,25 @@ fn list(balancer: &Balancer, json: bool) -> Result<()> {
             l4lb::config_name(&spec.hash),
             if spec.stateless { "no" } else { "yes" }.to_owned(),
             routing.join(" "),
+            answers(&table, vip, spec),
             spec.reals.len().to_string(),
         ]
     });
-    output::table(["VIP", "HASH", "CONNECTION TABLE", "ROUTING", "REALS"], &[4], rows)?;
+    output::table(["VIP", "HASH", "CONNECTION TABLE", "ROUTING", "ANSWERS", "REALS"], &[5], rows)?;
     Ok(())
+}
+
+/// What is not as by default, be it said by another VIP of the address.
+fn answers(table: &Table, vip: &Vip, spec: &VipSpec) -> String {
+    let (other_ports, echo) = (table.other_ports(vip.address), table.echo(vip.address));
+    let parts = [
+        (other_ports != OtherPorts::default()).then(|| said("other_ports", &other_ports)),
+        (spec.no_real != NoReal::default()).then(|| said("no_real", &spec.no_real)),
+        (echo != Echo::default()).then(|| said("echo", &echo)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn said<T: serde::Serialize>(key: &str, choice: &T) -> String {
+    format!("{key}={}", l4lb::config_name(choice))
 }

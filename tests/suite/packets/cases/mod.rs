@@ -17,6 +17,7 @@ mod limits;
 mod macs;
 mod oversize;
 mod quic;
+mod refusals;
 mod states;
 mod tcp;
 mod udp;
@@ -54,6 +55,7 @@ pub(crate) fn files() -> Vec<File> {
         encap::files(),
         limits::files(),
         answers::files(),
+        refusals::files(),
         unserved::files(),
         macs::files(),
     ]

@@ -36,6 +36,9 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
             vip,
             sent: count(n.into()),
             dropped: 0,
+            other_ports: l4lb::OtherPorts::default(),
+            no_real: l4lb::NoReal::default(),
+            echo: l4lb::Echo::default(),
             reals: reals()
                 .map(|(n, address, state)| VipRealStatus {
                     address,
