@@ -76,6 +76,8 @@ finding_ids! {
     OwnAddress = "own-address" [Error],
     /// A real has too little weight for a slot of the ring.
     RealOutweighed = "real-outweighed" [Warning],
+    /// Packets to other ports of a VIP's address go in circles.
+    OtherPortsForwarded = "other-ports-forwarded" [Warning],
     /// Another build's pins, or pins that cannot be read.
     InstanceUnreadable = "instance-unreadable" [Error],
     /// The chain does not lead to the balancer.

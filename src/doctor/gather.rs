@@ -112,6 +112,7 @@ impl<'a> Look<'a> {
         };
         config::own_addresses(report, wanted);
         config::weights(report, wanted);
+        config::forwarded_ports(report, wanted, self.files);
         let reapply = self.reapply(asked);
         let links = match netlink::links_blocking() {
             Ok(links) => links,

@@ -320,6 +320,7 @@ fn everything_is_looked_for() {
         FindingId::MemoryShort,
         FindingId::OwnAddress,
         FindingId::RealOutweighed,
+        FindingId::OtherPortsForwarded,
         FindingId::InstanceUnreadable,
     ]);
     assert_eq!(ids, FindingId::ALL.iter().copied().collect());

@@ -116,6 +116,11 @@ pub(crate) struct RouteFacts {
     pub(crate) advmss: Option<u32>,
 }
 
+/// Whether packets go on by a route of this kind.
+fn leads_on(kind: RouteType) -> bool {
+    !matches!(kind, RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit)
+}
+
 impl RouteFacts {
     fn from_message(route: &RouteMessage) -> Self {
         let length = route.header.destination_prefix_length;
@@ -211,7 +216,9 @@ impl Netlink {
         message.attributes.push(RouteAttribute::Destination(address));
         match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
             Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(route) => Some(RouteFacts::from_message(route)),
+                RouteNetlinkMessage::NewRoute(route) if leads_on(route.header.kind) => {
+                    Some(RouteFacts::from_message(route))
+                }
                 _ => None,
             })),
             Err(error)
@@ -222,6 +229,9 @@ impl Netlink {
                             | Errno::EHOSTUNREACH
                             | Errno::EAFNOSUPPORT
                             | Errno::EOPNOTSUPP
+                            // What "blackhole" and "prohibit" answer.
+                            | Errno::EINVAL
+                            | Errno::EACCES
                     )
                 ) =>
             {

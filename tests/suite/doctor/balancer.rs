@@ -95,6 +95,34 @@ fn room_for_the_outer_header() {
     assert_eq!(v4.with(&["-f", path(&none)]).find("mtu-no-room", PLACE), None);
 }
 
+/// What a router sends here for a port that no VIP has must not go back to it.
+#[test]
+fn other_ports_that_are_forwarded() {
+    let host = Host::new();
+    let two = vip("tcp://10.200.1.1:80", &["10.0.0.1"]) + &vip("tcp://[fc00:1::1]:80", &[]);
+    let file = config_file(&Host::config(&two));
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path(&file)]);
+    let id = "other-ports-forwarded";
+    patient.is_well(id, "host");
+    host.ns.shell(
+        "ip addr add 192.0.2.1/24 dev uplink; ip route add default via 192.0.2.254
+         ip -6 addr add 2001:db8::1/64 dev uplink nodad; ip -6 route add default via 2001:db8::fe
+         sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+    );
+    for place in ["VIP address 10.200.1.1", "VIP address fc00:1::1"] {
+        patient.is_mended(id, place, "warning", &["forwards packets to ports"]);
+    }
+    host.ns.shell("ip route del blackhole 10.200.1.1");
+    patient.finds(id, "VIP address 10.200.1.1", "warning", &[]);
+    for rest in ["other_ports = \"drop\"\n", "other_ports = \"reject\"\n"] {
+        let file = config_file(&Host::config(&(vip("tcp://10.200.1.1:80", &[]) + rest)));
+        patient.with(&["-f", path(&file)]).is_well(id, "host");
+    }
+    let every = vip("tcp://10.200.1.1:*", &[]) + &vip("udp://10.200.1.1:*", &[]);
+    let file = config_file(&Host::config(&every));
+    patient.with(&["-f", path(&file)]).is_well(id, "host");
+}
+
 /// Whether an apply that asks for native mode works; what it does is undone.
 #[track_caller]
 fn runs_natively(host: &Host, file: &NamedTempFile) -> bool {
