@@ -337,7 +337,7 @@ fn wrong_usage() {
     says(2, &["delete"], "--all deletes every one");
     says(2, &["delete", "--all", "--vip", TCP4], "'--all' cannot be used with '--vip");
     says(2, &["list", "--client", "192.0.2.0/33"], "write it like 192.0.2.0/24");
-    says(2, &["list", "--older-than", "90"], "time unit needed");
+    says(2, &["list", "--older-than", "90"], "write it like 90s, 15m or 2h");
     says(2, &["list", "--client-port", "0"], "0 is not in 1..=65535");
     says(2, &["count", "--by", "port"], "possible values: vip, real, cpu, state");
     says(2, &["find", "icmp", "192.0.2.1:1", "10.200.1.1:80"], "the protocol is tcp or udp");
