@@ -23,6 +23,7 @@ use crate::addr::Vip;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::GatewayAddress;
+use crate::config::OtherPorts;
 use crate::config::OwnAddress;
 use crate::config::VipConfig;
 use crate::error::Error;
@@ -184,7 +185,8 @@ pub(crate) fn refusals(config: &Config, own: &OwnHost) -> Vec<Refusal> {
         }
     }
     for (i, vip) in config.vips.iter().enumerate() {
-        refusals.extend(own.no_vip(format!("vips[{i}].address"), vip));
+        let closed = closes_other_ports(config, vip.address);
+        refusals.extend(own.no_vip(format!("vips[{i}].address"), vip, closed));
         for (j, real) in vip.reals.iter().enumerate() {
             let key = format!("vips[{i}].reals[{j}].address");
             refusals.extend(own.no_peer(key, format!("real {}", real.address), real.address));
@@ -197,8 +199,15 @@ pub(crate) fn refusals(config: &Config, own: &OwnHost) -> Vec<Refusal> {
     refusals
 }
 
+/// Whether packets to ports of an address that no VIP has end at the balancer.
+fn closes_other_ports(config: &Config, address: IpAddr) -> bool {
+    let vips = config.vips.iter().filter(|vip| vip.address == address);
+    vips.filter_map(|vip| vip.other_ports).any(|other_ports| other_ports != OtherPorts::Pass)
+}
+
 impl OwnHost {
-    fn no_vip(&self, key: String, config: &VipConfig) -> Option<Refusal> {
+    /// Why an address cannot be this VIP's. `closed`: packets to its other ports do not reach the host.
+    fn no_vip(&self, key: String, config: &VipConfig, closed: bool) -> Option<Refusal> {
         let (vip, address) = (config.vip(), config.address);
         let place = format!("VIP {vip}");
         if let Some(refusal) = self.broadcast(&key, &place, address) {
@@ -213,6 +222,20 @@ impl OwnHost {
                 why: "what is sent to the VIP does not reach this host's programs any more",
                 mend: "if that is meant, as on a real that is a balancer too and has the VIP on lo, set \
                        allow_own_address = true for the VIP (lbctl vip add --allow-own-address)",
+            });
+        }
+        if closed && config.allow_own_address == OwnAddress::Allowed {
+            return Some(Refusal {
+                key,
+                place,
+                what: format!(
+                    "{address} is this host's own address (interface {interface}), and other_ports lets nothing \
+                     else through to it"
+                ),
+                // Also without a program that listens: answers to what the host itself asks come to such ports.
+                why: "all that the host does by that address is cut off, SSH as well",
+                mend: "leave other_ports out, or set allow_own_address = \"force\" \
+                       (lbctl vip add --allow-own-address=force)",
             });
         }
         if !self.can_cut_off(config) {
@@ -333,6 +356,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_own_address_is_closed_by_force_only() {
+        let rules = |allow: &str, other_ports: &str| {
+            let allow = format!("allow_own_address = {allow}");
+            let first = vip("10.200.1.1", 80, "tcp", &allow);
+            // The rule is the address's, whichever VIP has it.
+            let second = format!("{allow}\nother_ports = \"{other_ports}\"");
+            refused(&format!("{first}{}", vip("10.200.1.1", 443, "tcp", &second)))
+        };
+        for other_ports in ["drop", "reject"] {
+            let found = rules("true", other_ports);
+            assert_eq!(found.len(), 2, "{found:?}");
+            assert!(
+                found.iter().all(|line| line.contains("other_ports") && line.contains("force"))
+            );
+            assert_eq!(rules("\"force\"", other_ports), [""; 0]);
+        }
+        assert_eq!(rules("true", "pass"), [""; 0]);
+        assert_eq!(refused(&vip("10.200.1.9", 80, "tcp", "other_ports = \"drop\"")), [""; 0]);
     }
 
     #[test]
