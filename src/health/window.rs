@@ -438,4 +438,20 @@ mod tests {
             assert!(rule.contains(&threshold), "'{threshold}' in {rule}");
         }
     }
+
+    /// So it does by misses while there is room.
+    #[test]
+    fn the_alert_of_misses_with_room_has_the_same_thresholds() {
+        let rules = include_str!("../../docs/alerts.yml");
+        let from = rules.find("alert: L4lbMissesWithRoom").expect("the alert");
+        let rule = rules[from..].split("labels:").next().expect("its expression");
+        for threshold in [
+            format!("> {} *", f64::from(STRANGE_PERCENT) / 100.0),
+            format!("> {MISSED_PER_SECOND}\n"),
+            format!(">= {} *", f64::from(FULL_PERCENT) / 100.0),
+            "unless on (job, instance)".to_owned(),
+        ] {
+            assert!(rule.contains(&threshold), "'{threshold}' in {rule}");
+        }
+    }
 }
