@@ -220,8 +220,9 @@ impl OwnHost {
                 place,
                 what: format!("{address} is this host's own address (interface {interface})"),
                 why: "what is sent to the VIP does not reach this host's programs any more",
-                mend: "if that is meant, as on a real that is a balancer too and has the VIP on lo, set \
-                       allow_own_address = true for the VIP (lbctl vip add --allow-own-address)",
+                mend: "if the VIP is on lo because a routing daemon (BIRD, FRR) announces it from there, or because \
+                       this host is one of its reals, too, set allow_own_address = true for the VIP (lbctl vip add \
+                       --allow-own-address)",
             });
         }
         if closed && config.allow_own_address == OwnAddress::Allowed {

@@ -185,8 +185,9 @@ fn an_own_address_wants_to_be_allowed() {
     let path = refused.path().to_str().expect("a printable path");
     let line = format!(
         "error: {path}: vips[1].address: {OWN} is this host's own address (interface uplink): what is sent to the VIP \
-         does not reach this host's programs any more; if that is meant, as on a real that is a balancer too and has \
-         the VIP on lo, set allow_own_address = true for the VIP (lbctl vip add --allow-own-address)\n"
+         does not reach this host's programs any more; if the VIP is on lo because a routing daemon (BIRD, FRR) \
+         announces it from there, or because this host is one of its reals, too, set allow_own_address = true for \
+         the VIP (lbctl vip add --allow-own-address)\n"
     );
     for command in ["plan", "apply", "serve"] {
         assert_eq!(host.lbctl().exits(1, &[command, "-f", path]).stderr, line, "{command}");
