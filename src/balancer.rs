@@ -9,6 +9,7 @@ mod table_cpus;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::abi;
 use crate::abi::consts;
@@ -27,6 +28,7 @@ use crate::config::ConfigError;
 use crate::config::Cpus;
 use crate::config::TableKind;
 use crate::dataplane::Dataplane;
+use crate::diff::Running;
 use crate::diff::diff;
 use crate::effects::Breaking;
 use crate::effects::Question;
@@ -51,6 +53,7 @@ use crate::tables::Secret;
 use crate::tables::Tables;
 
 use interfaces::last_known;
+use interfaces::resolve_all;
 use interfaces::running_interfaces;
 
 pub(crate) use interfaces::gateway_of;
@@ -62,6 +65,9 @@ pub(crate) use table_cpus::TableCpus;
 
 /// Name of the balancer program's pin.
 pub(crate) const PROGRAM: &str = "balancer";
+
+/// How long flows are counted for a command that does not ask for consent: it may be an emergency.
+const COUNT_AT_MOST: Duration = Duration::from_secs(2);
 
 /// What a gateway means that does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,8 +87,8 @@ pub struct ApplyOptions {
     /// The slot of the chain for the XDP program that an interface of the configuration has already; `None`:
     /// that is an error.
     pub adopt: Option<u32>,
-    /// Whether established flows may break. Else a change that breaks some is [`Error::BreaksFlows`], and nothing is
-    /// changed.
+    /// Whether established flows may break. Else a change that breaks some is [`Error::BreaksFlows`], one of which that
+    /// cannot be found out [`Error::FlowsUnknown`], and nothing is changed.
     pub allow_breaking: bool,
 }
 
@@ -174,8 +180,13 @@ impl Balancer {
         let done = make_plan(instance, config).and_then(|plan| {
             refuse_foreign_programs(instance, &plan.steps.interfaces(), adopt)?;
             let breaking: Vec<_> = plan.breaking().cloned().collect();
-            if !breaking.is_empty() && !allow_breaking {
-                return Err(Error::BreaksFlows(Breaking(breaking)));
+            if !allow_breaking {
+                if !breaking.is_empty() {
+                    return Err(Error::BreaksFlows(Breaking(breaking)));
+                }
+                if let Some(why) = &plan.flows_unknown {
+                    return Err(Error::FlowsUnknown { why: why.clone() });
+                }
             }
             if !plan.is_empty() {
                 carry_out(instance, &plan, adopt, announce)?;
@@ -190,13 +201,44 @@ impl Balancer {
 
     /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same, and whatever
     /// becomes of established flows: [`Plan::flows`] tells.
-    pub fn edit(&self, change: impl FnOnce(&mut Table) -> Result<()>) -> Result<Plan> {
+    ///
+    /// Flows are counted before the instance is locked, for two seconds at most. If they cannot be,
+    /// [`Plan::flows_unknown`] says why, and the change is made all the same. `change` is called twice, as another
+    /// command may change the instance meanwhile: what it makes of the table the second time is written.
+    pub fn edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
+        let seen = Self::open(&self.instance)?;
+        let (running, wanted, mut counted) = seen.edited(&change)?;
+        let question = Question {
+            running: &running,
+            wanted: &wanted,
+            knobs: None,
+            dead_interfaces: [].into(),
+        };
+        counted.set_flows(effects(&seen, &question, &counted, Some(COUNT_AT_MOST)));
+
         let _lock = self.instance.lock_existing()?;
         // The maps may have been replaced before the lock was free.
         let current = Self::open(&self.instance)?;
-        let running = current.dataplane.read_table(current.next_serial()?)?;
+        let (_, wanted, mut plan) = current.edited(&change)?;
+        current.dataplane.write_all(&plan.steps.table)?;
+        let same = plan.vips == counted.vips && plan.server_ids == counted.server_ids;
+        if same {
+            plan.flows = counted.flows;
+            plan.flows_unknown = counted.flows_unknown;
+        } else {
+            plan.flows_unknown = Some("another command changed the same VIP meanwhile".to_owned());
+        }
+        let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
+        plan.warnings = outweighed::warnings(&wanted, |vip| changed.contains(vip));
+        plan.warnings.extend(plan.unknown_flows());
+        Ok(plan)
+    }
+
+    /// What runs, what a change makes of it, and the plan from one to the other without what it does to flows.
+    fn edited(&self, change: &impl Fn(&mut Table) -> Result<()>) -> Result<(Running, Table, Plan)> {
+        let running = self.dataplane.read_table(self.next_serial()?)?;
         let mut wanted = running.table();
-        let before = current.save_with(&wanted)?;
+        let before = self.save_with(&wanted)?;
         change(&mut wanted)?;
         let mut config = before.clone();
         wanted.write_to(&mut config);
@@ -204,17 +246,7 @@ impl Balancer {
         own_host::check_change(&before, &config)?;
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &wanted))?;
-        let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
-        let question = Question {
-            running: &running,
-            wanted: &wanted,
-            knobs: None,
-            dead_interfaces: [].into(),
-        };
-        plan.flows = effects(&current, &question, &plan)?;
-        plan.warnings = outweighed::warnings(&wanted, |vip| changed.contains(vip));
-        current.dataplane.write_all(&plan.steps.table)?;
-        Ok(plan)
+        Ok((running, wanted, plan))
     }
 
     /// The tables of the program that runs.
@@ -391,8 +423,8 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
     own_host::check(config)?;
     let snapshot = read_snapshot(instance)?;
     let (mut interfaces, mut warnings) = (Vec::new(), Vec::new());
-    for interface in &config.interfaces {
-        match resolve(interface) {
+    for (interface, resolved) in config.interfaces.iter().zip(resolve_all(&config.interfaces)?) {
+        match resolved {
             Ok(resolved) => interfaces.push(resolved),
             Err(error) if on_unresolved == OnUnresolved::KeepLast => {
                 let (last, warning) = last_known(interface, &snapshot.interfaces, error)?;
@@ -413,7 +445,9 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
             knobs: Some((knobs, &new)),
             dead_interfaces: dead.map(|(name, _)| name.clone()).collect(),
         };
-        plan.flows = effects(&Balancer::open(instance)?, &question, &plan)?;
+        let balancer = Balancer::open(instance)?;
+        plan.set_flows(effects(&balancer, &question, &plan, None));
+        plan.warnings.extend(plan.unknown_flows());
     }
     Ok(plan)
 }

@@ -9,6 +9,8 @@ mod judge;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -181,19 +183,21 @@ fn concerns_flows(question: &Question<'_>, plan: &Plan) -> bool {
         || vips.into_iter().any(|change| change.action != VipAction::Add || takes_over(&change.vip))
 }
 
-/// Finds out what a plan does to the flows of a balancer that runs.
+/// Finds out what a plan does to the flows of a balancer that runs. If that takes longer than it may, it is an error.
 pub(crate) fn effects(
     balancer: &Balancer,
     question: &Question<'_>,
     plan: &Plan,
+    at_most: Option<Duration>,
 ) -> Result<Vec<FlowEffect>> {
     if !concerns_flows(question, plan) {
         return Ok(Vec::new());
     }
+    let until = at_most.and_then(|at_most| Instant::now().checked_add(at_most));
     let mut attempt = 1;
     loop {
         let mut judge = Judge::new(question, plan);
-        match balancer.sample_flows(&mut |flow, weight| judge.take(flow, weight)) {
+        match balancer.sample_flows(until, &mut |flow, weight| judge.take(flow, weight)) {
             Ok(exact) => return Ok(judge.effects(exact)),
             Err(Error::TablesReplaced) if attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),

@@ -234,6 +234,15 @@ pub enum Error {
     )]
     BreaksFlows(crate::effects::Breaking),
 
+    /// Established flows may break, as they could not be counted, and nobody has said that this is meant.
+    #[error(
+        "how many established flows would break is unknown ({why}); nothing was changed: --yes applies it all the same"
+    )]
+    FlowsUnknown {
+        /// Why they could not be counted.
+        why: String,
+    },
+
     /// A CPU that the host does not have.
     #[error("connection_table.cpus: this host has no CPU {cpu}; its CPUs are 0 to {last}")]
     NoSuchCpu {

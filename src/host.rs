@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 
+use crate::abi;
 pub(crate) use crate::addr::is_link_local;
 use crate::balancer::possible_cpus;
 use crate::cpus;
@@ -41,7 +43,7 @@ pub(crate) struct Host {
     /// Random, for an instance without a secret so far.
     pub(crate) secret: Secret,
     /// The same, for the limits of answers.
-    pub(crate) answer_secret: [u64; 2],
+    pub(crate) answer_secret: AnswerSecret,
 }
 
 impl Host {
@@ -55,8 +57,35 @@ impl Host {
             maps: object::balancer_maps()?,
             memory: Available::read(&files),
             secret: Secret::new()?,
-            answer_secret: sys::random()?,
+            answer_secret: AnswerSecret::of(sys::random()?),
         })
+    }
+}
+
+/// What the bucket of a source depends on that asks for answers. Never printed: whoever knows it silences others.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AnswerSecret([u64; 2]);
+
+impl AnswerSecret {
+    pub(crate) const fn of([first, second]: [u64; 2]) -> Self {
+        // Odd, so that multiplying by them loses nothing.
+        Self([first | 1, second | 1])
+    }
+
+    pub(crate) fn words(self) -> [u64; 2] {
+        self.0
+    }
+}
+
+impl From<&abi::knobs> for AnswerSecret {
+    fn from(knobs: &abi::knobs) -> Self {
+        Self(knobs.answer_secret)
+    }
+}
+
+impl fmt::Debug for AnswerSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerSecret")
     }
 }
 

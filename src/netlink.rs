@@ -35,6 +35,7 @@ pub(crate) use ethtool_features::channels_blocking;
 pub(crate) use ethtool_features::features_blocking;
 pub use gateway::Gateway;
 pub use gateway::ResolvedGateway;
+pub(crate) use gateway::resolve_all_blocking;
 pub use gateway::resolve_blocking;
 pub(crate) use inspect::LinkFacts;
 pub(crate) use inspect::RouteFacts;

@@ -47,6 +47,7 @@ use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 pub use crate::frame::difference;
+use crate::host::AnswerSecret;
 use crate::host::Files;
 use crate::object;
 use crate::outside::message;
@@ -341,7 +342,7 @@ impl Sandbox {
         let own = (0..cpus).map(|cpu| (cpu, size)).collect();
         let tables = Tables { kind: table.kind, bank: 0, own };
         let secret = Secret::new()?;
-        let knobs = knobs(config, &tables, secret, ANSWER_SECRET);
+        let knobs = knobs(config, &tables, secret, AnswerSecret::of(ANSWER_SECRET));
         let loaded = object::load_balancer(None, consts::SLOT_BALANCER, &knobs)?;
         let sandbox = Self {
             program: loaded.program,

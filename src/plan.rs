@@ -4,6 +4,7 @@ mod display;
 mod interface;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -27,6 +28,7 @@ use crate::diff::diff;
 use crate::effects::FlowEffect;
 use crate::error::Error;
 use crate::error::Result;
+use crate::host::AnswerSecret;
 use crate::host::Host;
 use crate::memory::MemoryPlan;
 use crate::memory::plan_memory;
@@ -52,7 +54,7 @@ pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
 pub(crate) const TOO_BIG_REPLIES_PER_SECOND: u32 = 1_000;
 
 /// What runs. `Default` is an instance that does not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Snapshot {
     /// Of the program in the chain.
     pub(crate) knobs: Option<abi::knobs>,
@@ -66,6 +68,20 @@ pub(crate) struct Snapshot {
     pub(crate) stray_tables: bool,
     pub(crate) interfaces: BTreeMap<String, RunningInterface>,
     pub(crate) table: Running,
+}
+
+/// Knobs hold secrets, and a [`Plan`] may be logged by whoever embeds the library.
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+/// As of [`Snapshot`].
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Steps").finish_non_exhaustive()
+    }
 }
 
 /// The balancer program's part in a plan.
@@ -98,6 +114,9 @@ pub struct Plan {
     pub clean_up: bool,
     /// What the changes do to flows, where an instance runs that can have some.
     pub flows: Vec<FlowEffect>,
+    /// Why that is not known, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows_unknown: Option<String>,
     /// What works, but not well.
     pub warnings: Vec<String>,
     /// What the maps take, if connection tables or rings become more, fewer, larger or smaller.
@@ -107,7 +126,7 @@ pub struct Plan {
 }
 
 /// The plan in the terms of those who carry it out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Steps {
     pub(crate) knobs: abi::knobs,
     pub(crate) replace_program: bool,
@@ -149,6 +168,20 @@ impl Plan {
         Ok(())
     }
 
+    /// Takes up what the changes do to flows. That it cannot be found out is no error: it is unknown.
+    pub(crate) fn set_flows(&mut self, effects: Result<Vec<FlowEffect>>) {
+        match effects {
+            Ok(flows) => self.flows = flows,
+            Err(error) => self.flows_unknown = Some(error.to_string()),
+        }
+    }
+
+    /// A warning, if it is not known what the changes do to flows.
+    pub(crate) fn unknown_flows(&self) -> Option<String> {
+        let why = self.flows_unknown.as_ref()?;
+        Some(format!("how many established flows move is unknown: {why}"))
+    }
+
     /// The changes that break established flows, or may.
     pub fn breaking(&self) -> impl Iterator<Item = &FlowEffect> {
         self.flows.iter().filter(|effect| effect.breaks())
@@ -170,7 +203,7 @@ pub(crate) fn knobs(
     config: &Config,
     tables: &Tables,
     secret: Secret,
-    answer_secret: [u64; 2],
+    answer_secret: AnswerSecret,
 ) -> abi::knobs {
     let table = &config.connection_table;
     let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
@@ -183,8 +216,7 @@ pub(crate) fn knobs(
         udp_timeout_units,
         table_factors: secret.factors,
         table_keys: secret.keys,
-        // Odd, so that multiplying by them loses nothing.
-        answer_secret: answer_secret.map(|word| word | 1),
+        answer_secret: answer_secret.words(),
         table_kind: tables.kind.raw(),
         table_bank: tables.bank,
         sets: tables.size(),
@@ -282,7 +314,8 @@ fn plan_program(
     host: &Host,
 ) {
     let secret = snapshot.knobs.map_or(host.secret, |running| Secret::from(&running));
-    let answer_secret = snapshot.knobs.map_or(host.answer_secret, |running| running.answer_secret);
+    let answer_secret =
+        snapshot.knobs.map_or(host.answer_secret, |running| AnswerSecret::from(&running));
     let wanted = knobs(config, tables, secret, answer_secret);
     plan.program = match &snapshot.knobs {
         Some(running) if snapshot.in_place => (abi::bytes_of(running) != abi::bytes_of(&wanted))
@@ -370,4 +403,34 @@ fn plan_tables(
     plan.clean_up |=
         snapshot.control.is_some() && (snapshot.stray_tables || !snapshot.shared_table);
     Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let of_steps = abi::knobs {
+            table_factors: [11_111_111; 3],
+            table_keys: [22_222_222; 6],
+            answer_secret: [33_333_333; 2],
+            ..abi::knobs::default()
+        };
+        let answer_secret = AnswerSecret::of([33_333_333; 2]);
+        let host = Host { answer_secret, ..Host::default() };
+        let steps = Steps { knobs: of_steps, ..Steps::default() };
+        let plan = Plan { steps, ..Plan::default() };
+        let snapshot = Snapshot { knobs: Some(of_steps), ..Snapshot::default() };
+        for text in [
+            format!("{plan:?}"),
+            format!("{plan:#?}"),
+            format!("{snapshot:?}"),
+            format!("{host:?}"),
+        ] {
+            for number in ["11111111", "22222222", "33333333"] {
+                assert!(!text.contains(number), "{text}");
+            }
+        }
+    }
 }

@@ -24,6 +24,7 @@ use crate::instance::Instance;
 use crate::netlink;
 use crate::netlink::Gateway;
 use crate::plan;
+use crate::plan::InterfaceChange;
 use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
@@ -35,11 +36,48 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
 impl Balancer {
     /// Follows what became of the interfaces meanwhile: gateways, MTUs, MACs, an interface that was made anew.
     /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
-    /// last known of an interface that cannot be followed stays, with a warning in the plan.
+    /// last known of a gateway that does not answer stays, with a warning in the plan; MACs and MTUs do not wait for
+    /// it.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
+        let mut links = Self::follow_links(instance, config)?;
+        let mut plan = Self::follow_gateways(instance, config)?;
+        links.append(&mut plan.interfaces);
+        plan.interfaces = links;
+        Ok(plan)
+    }
+
+    /// Writes what the kernel tells of the interfaces themselves, without asking anybody for a gateway: a new MAC
+    /// makes the kernel forget its neighbours.
+    fn follow_links(instance: &Instance, config: &Config) -> Result<Vec<InterfaceChange>> {
+        let read = || {
+            let balancer = Self::open(instance)?;
+            let interfaces = read_interfaces(instance, &balancer.dataplane)?;
+            let followed = followed(config, &interfaces);
+            let changed = followed.iter().filter_map(|wanted| {
+                let (entry, known) = known(wanted, &interfaces)?;
+                (abi::bytes_of(&known.entry()) != abi::bytes_of(&entry)).then_some(known)
+            });
+            let changed: Vec<_> = changed.collect();
+            Ok::<_, Error>((interfaces, changed))
+        };
+        if read()?.1.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _lock = instance.lock_existing()?;
+        let (interfaces, changed) = read()?;
+        let mut plan = Plan::default();
+        let snapshot = Snapshot { interfaces, ..Snapshot::default() };
+        plan::plan_interfaces(&mut plan, &snapshot, &changed, config);
+        if !plan.is_empty() {
+            carry_out(instance, &plan, None, |_| {})?;
+        }
+        Ok(plan.interfaces)
+    }
+
+    fn follow_gateways(instance: &Instance, config: &Config) -> Result<Plan> {
         let before = Self::open(instance)?;
         let followed = followed(config, &read_interfaces(instance, &before.dataplane)?);
-        let results: Vec<_> = followed.iter().map(resolve).collect();
+        let results = resolve_all(&followed)?;
         let _lock = instance.lock_existing()?;
         let current = Self::open(instance)?;
         let interfaces = read_interfaces(instance, &current.dataplane)?;
@@ -178,13 +216,33 @@ pub(crate) fn gateway_of(config: &InterfaceConfig) -> Gateway {
 pub(crate) fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
     let gateway = gateway_of(config);
     let (link, resolved) = netlink::resolve_blocking(&config.name, &gateway, GATEWAY_TIMEOUT)?;
-    Ok(ResolvedInterface {
+    Ok(resolved_interface(config, &link, Mac(resolved.mac)))
+}
+
+/// As [`resolve`], of all at once.
+pub(super) fn resolve_all(configs: &[InterfaceConfig]) -> Result<Vec<Result<ResolvedInterface>>> {
+    let wanted: Vec<_> =
+        configs.iter().map(|config| (config.name.as_str(), gateway_of(config))).collect();
+    let found = netlink::resolve_all_blocking(&wanted, GATEWAY_TIMEOUT)?;
+    let each = configs.iter().zip(found).map(|(config, found)| {
+        let (link, resolved) = found?;
+        Ok(resolved_interface(config, &link, Mac(resolved.mac)))
+    });
+    Ok(each.collect())
+}
+
+fn resolved_interface(
+    config: &InterfaceConfig,
+    link: &netlink::Link,
+    gateway: Mac,
+) -> ResolvedInterface {
+    ResolvedInterface {
         config: config.clone(),
         ifindex: link.index,
         mtu: link.mtu,
         mac: link.mac.map(Mac),
-        gateway: Mac(resolved.mac),
-    })
+        gateway,
+    }
 }
 
 /// What runs on the interface of this name, or the one that had it before it was renamed.
@@ -196,23 +254,37 @@ fn running<'a>(
     interfaces.get(name).or_else(had)
 }
 
-/// What is known of an interface that cannot be resolved for now, and a warning that says so; the error, if
+/// The entry of an interface that runs, and what is known of it without its gateway's answer: the MAC and MTU are
+/// what the kernel tells now, the gateway's MAC is the last one.
+fn known(
+    config: &InterfaceConfig,
+    running: &BTreeMap<String, RunningInterface>,
+) -> Option<(abi::interface, ResolvedInterface)> {
+    let running = self::running(&config.name, running).filter(|running| running.attached.is_some());
+    let entry = running.and_then(|running| running.entry)?;
+    let link = netlink::link_blocking(&config.name).ok();
+    let known = match link.filter(|link| link.index == entry.ifindex) {
+        Some(link) => resolved_interface(config, &link, entry.mac.into()),
+        None => ResolvedInterface {
+            config: config.clone(),
+            ifindex: entry.ifindex,
+            mtu: entry.mtu,
+            mac: abi::mac_of(entry.own),
+            gateway: entry.mac.into(),
+        },
+    };
+    Some((entry, known))
+}
+
+/// What is known of an interface whose gateway does not answer for now, and a warning that says so; the error, if
 /// nothing is, or only where another gateway was.
 pub(super) fn last_known(
     config: &InterfaceConfig,
     running: &BTreeMap<String, RunningInterface>,
     error: Error,
 ) -> Result<(ResolvedInterface, String)> {
-    let known = self::running(&config.name, running).filter(|running| running.attached.is_some());
-    let Some(entry) = known.and_then(|running| running.entry) else {
+    let Some((entry, last)) = known(config, running) else {
         return Err(error);
-    };
-    let last = ResolvedInterface {
-        config: config.clone(),
-        ifindex: entry.ifindex,
-        mtu: entry.mtu,
-        mac: abi::mac_of(entry.own),
-        gateway: entry.mac.into(),
     };
     let gateway = |entry: &abi::interface| {
         let config = plan::interface_config(&config.name, entry);

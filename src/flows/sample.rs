@@ -1,10 +1,14 @@
 //! All flows for those who count: in large tables, of a part that stands for the whole.
 
+use std::io;
+use std::time::Instant;
+
 use super::Flow;
 use super::read::Opened;
 use super::read::SETS_AT_ONCE;
 use super::read::Source;
 use crate::balancer::Balancer;
+use crate::error::Error;
 use crate::error::Result;
 use crate::sys;
 use crate::tables;
@@ -14,10 +18,21 @@ use crate::tables::SetTable;
 /// Places for flows that are looked at, in all tables of a balancer: that takes about a second.
 const PLACES: u64 = 1 << 22;
 
+fn in_time(until: Option<Instant>) -> Result<()> {
+    if until.is_none_or(|until| Instant::now() < until) {
+        return Ok(());
+    }
+    Err(Error::Host { operation: "count flows in time", source: io::ErrorKind::TimedOut.into() })
+}
+
 impl Balancer {
     /// Hands out flows, each with how many it stands for: flows lie in tables by hashes, so that every n-th part
-    /// of a table is like the others. Whether those were all.
-    pub(crate) fn sample_flows(&self, take: &mut dyn FnMut(&Flow, u64)) -> Result<bool> {
+    /// of a table is like the others. Whether those were all. Past `until`, it is an error.
+    pub(crate) fn sample_flows(
+        &self,
+        until: Option<Instant>,
+        take: &mut dyn FnMut(&Flow, u64),
+    ) -> Result<bool> {
         let view = self.flow_view()?;
         let tables = self.tables()?;
         let places: u64 =
@@ -34,6 +49,7 @@ impl Balancer {
                     let (mut next, sets) = (0, libbpf_rs::MapCore::max_entries(&map));
                     let mut part: Option<(u32, SetTable)> = None;
                     while next < sets {
+                        in_time(until)?;
                         let first = next - next % SETS_OF_PART;
                         if part.as_ref().is_none_or(|(at, _)| *at != first) {
                             // The one before goes first.
@@ -55,6 +71,7 @@ impl Balancer {
                     let step = if source.cpu.is_some() { step } else { 1 };
                     let mut walk = crate::maps::Walk::default();
                     loop {
+                        in_time(until)?;
                         let entries = table.next_entries(&mut walk)?;
                         if entries.is_empty() {
                             break;

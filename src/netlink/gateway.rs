@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use macaddr::MacAddr6;
 use tokio::time::Instant;
 use tokio::time::sleep;
@@ -42,6 +43,9 @@ pub struct ResolvedGateway {
     /// The destination MAC. Never zero, broadcast or multicast.
     pub mac: MacAddr6,
 }
+
+/// An interface and where its frames go.
+type Resolved = Result<(Link, ResolvedGateway), NetlinkError>;
 
 /// What an address is that no neighbour has; `None` for one that a gateway can have.
 fn address_problem(address: IpAddr) -> Option<&'static str> {
@@ -202,5 +206,21 @@ pub fn resolve_blocking(
         let link = netlink.link(interface).await?;
         let resolved = netlink.resolve(&link, gateway, timeout).await?;
         Ok((link, resolved))
+    })
+}
+
+/// As [`resolve_blocking`], of several interfaces at once: one whose gateway does not answer holds up no other.
+pub(crate) fn resolve_all_blocking(
+    wanted: &[(&str, Gateway)],
+    timeout: Duration,
+) -> Result<Vec<Resolved>, NetlinkError> {
+    blocking(async |netlink| {
+        let netlink = &netlink;
+        let each = wanted.iter().map(async |(interface, gateway)| {
+            let link = netlink.link(interface).await?;
+            let resolved = netlink.resolve(&link, gateway, timeout).await?;
+            Ok((link, resolved))
+        });
+        Ok(join_all(each).await)
     })
 }

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use l4lb::Vip;
+use libbpf_rs::MapCore;
+use libbpf_rs::MapFlags;
+use libbpf_rs::MapHandle;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use serde_json::json;
@@ -378,4 +381,44 @@ fn who_has_to_consent() {
     serve.wait_for(&format!("{} established flows broke: vip {TCP}", lab.of_real("10.0.0.3")));
     serve.wait_for("reloaded");
     serve.stop();
+}
+
+/// A table that nobody can map any more: flows cannot be counted.
+#[track_caller]
+fn freeze(host: &Host) {
+    let pin = host.bpffs.path().join("l4lb/default/map/flows4");
+    let outer = MapHandle::from_pinned_path(pin).expect("open the pin");
+    let ids = (0..outer.max_entries()).filter_map(|key| {
+        let id = outer.lookup(&key.to_ne_bytes(), MapFlags::ANY).expect("look it up")?;
+        Some(u32::from_ne_bytes(id.try_into().expect("an id")))
+    });
+    let frozen =
+        ids.map(|id| MapHandle::from_map_id(id).expect("a table").freeze().expect("freeze"));
+    assert_eq!(frozen.count(), 1);
+}
+
+/// A command that is needed now acts, whatever is wrong with counting; what asks for consent asks for it.
+#[test]
+fn what_cannot_be_counted_is_unknown() {
+    let lab = Lab::new(KINDS[0], &vip(TCP, &THREE)).establish(TCP);
+    freeze(&lab.host);
+    let lbctl = || lab.host.lbctl();
+    let unknown = "how many established flows move is unknown: ";
+    let down = lbctl().ok(&["real", "down", TCP, "10.0.0.3"]);
+    assert!(down.stderr.contains(unknown), "{down}");
+    assert!(lbctl().ok(&["save"]).stdout.contains("state = \"down\""));
+    let drain = json_of(&lbctl().ok(&["--json", "real", "drain", TCP, "10.0.0.2"]));
+    assert!(drain["flows_unknown"].is_string() && drain["flows"] == json!([]), "{drain:#}");
+
+    let file = config_file(&lab.config(&vip(TCP, &TWO)));
+    let path = file.path().to_str().expect("a printable path");
+    let plan = lbctl().exits(3, &["plan", "-f", path]);
+    assert!(plan.stderr.contains(unknown), "{plan}");
+    let saved = lbctl().ok(&["save"]).stdout;
+    let refused = lbctl().exits(1, &["apply", "-f", path]).stderr;
+    assert!(refused.starts_with("error: how many established flows would break is unknown ("));
+    assert!(refused.contains("--yes") && refused.lines().count() == 1, "{refused}");
+    assert_eq!(lbctl().ok(&["save"]).stdout, saved, "nothing was changed");
+    lbctl().ok(&["apply", "--yes", "-f", path]);
+    assert!(!lbctl().ok(&["save"]).stdout.contains("10.0.0.3"));
 }

@@ -290,6 +290,41 @@ fn a_gateway_that_falls_silent_keeps_its_mac() {
     serve.stop();
 }
 
+/// A new MAC makes the kernel forget its neighbours: while the gateway does not answer, packets come in frames to the new
+/// MAC all the same.
+#[test]
+fn its_own_mac_is_followed_while_the_gateway_is_silent() {
+    const SILENT: &str = "WARN gateway 172.31.0.254 of interface uplink did not answer";
+    const CHANGE: &str = "MAC 02:00:00:00:00:b1 → 02:00:00:00:00:77, MTU 1600 → 1590";
+    let rig = Rig::new(1);
+    let Topology { router, balancer, .. } = &rig.topology;
+    let serve = Serve::start(rig.lbctl(), &with_gateway("172.31.0.254", &one_vip()));
+    let before = serve.interface();
+    let download = rig.download(VIP);
+
+    router.shell(
+        "ip neigh replace 172.31.0.2 lladdr 02:00:00:00:00:77 dev to-balancer nud permanent
+         echo 8 >/proc/sys/net/ipv4/conf/to-balancer/arp_ignore",
+    );
+    balancer.ns.shell("ip link set uplink address 02:00:00:00:00:77 mtu 1590");
+    serve.wait_for(CHANGE, 1);
+    goes_on(&download, "another MAC beside a silent gateway");
+    serve.wait_for(SILENT, 1);
+    let now = serve.interface();
+    assert_eq!((&now["own_mac"], &now["mtu"]), (&"02:00:00:00:00:77".into(), &1590.into()));
+    assert_eq!(now["mac"], before["mac"], "the gateway's last MAC");
+    serve.stop();
+
+    // So it is where serve begins while the gateway is silent.
+    router.shell(
+        "ip neigh replace 172.31.0.2 lladdr 02:00:00:00:00:78 dev to-balancer nud permanent",
+    );
+    balancer.ns.shell("ip link set uplink address 02:00:00:00:00:78");
+    let serve = Serve::start(rig.lbctl(), &with_gateway("172.31.0.254", &one_vip()));
+    assert_eq!(serve.interface()["own_mac"], "02:00:00:00:00:78");
+    goes_on(&download, "started beside a silent gateway");
+}
+
 /// The balancer's link, made anew on both sides as [`Topology`] made it. Frames come through for as long as
 /// this lives.
 #[track_caller]

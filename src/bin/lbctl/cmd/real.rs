@@ -57,7 +57,7 @@ fn change(
     balancer: &Balancer,
     vip: Vip,
     real: IpAddr,
-    change: impl FnOnce(&mut RealSpec),
+    change: impl Fn(&mut RealSpec),
 ) -> Result<Plan> {
     let plan = balancer.edit(|table| {
         let spec = table.vips.get_mut(&vip).ok_or(Error::NoSuchVip(vip))?;
