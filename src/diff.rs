@@ -11,12 +11,12 @@
 //! - what an address does with packets that no VIP takes is written last;
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
+mod key;
 mod markers;
 mod report;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
@@ -33,51 +33,13 @@ use crate::table::Table;
 use crate::table::VipSpec;
 use crate::vip_reals::VipRealKey;
 
+pub(crate) use key::Key;
 use markers::MARKER;
 pub use report::ServerIdChange;
 pub use report::VipAction;
 pub use report::VipChange;
 use report::describe;
 use report::describe_reals;
-
-/// A key of `vips`, comparable.
-#[derive(Clone, Copy)]
-pub(crate) struct Key(pub(crate) abi::vip_key);
-
-impl From<abi::vip_key> for Key {
-    fn from(key: abi::vip_key) -> Self {
-        Self(key)
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.vip() {
-            Some(vip) => write!(f, "{vip}"),
-            None => write!(f, "{:?}", self.0),
-        }
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.sort_key() == other.0.sort_key()
-    }
-}
-
-impl Eq for Key {}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.sort_key().cmp(&other.0.sort_key())
-    }
-}
 
 /// A VIP as the maps hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
