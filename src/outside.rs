@@ -42,6 +42,9 @@ const LONGEST_LIST: usize = 32 << 10;
 /// The most of a file in sysfs or procfs that is read, in bytes.
 const MAX_SYSTEM_FILE: u64 = 4 << 20;
 
+/// The most of a table of sockets in procfs that is read, in bytes: some 400000 sockets.
+const MAX_SOCKETS: u64 = 64 << 20;
+
 /// Somebody else's text, fit for one line of a message: control characters, and those that turn the direction of
 /// writing, as `\u{1b}`; and no more than [`MOST_QUOTED`] characters.
 ///
@@ -147,6 +150,20 @@ pub fn read_text(path: &Path) -> io::Result<String> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
+/// Reads a table of sockets in procfs, which is long where there are many connections.
+pub(crate) fn read_sockets(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(&mut File::open(path)?, MAX_SOCKETS)
+}
+
+fn read_at_most(from: &mut impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is larger than {} MiB", most >> 20)));
+    }
+    Ok(bytes)
+}
+
 /// Reads a file of sysfs or procfs.
 pub(crate) fn read_system(path: &Path) -> io::Result<String> {
     let mut text = String::new();
@@ -212,6 +229,7 @@ mod tests {
             format!("| {} MiB, UTF-8;", MAX_FILE >> 20),
             format!("come within {} s", TIME_TO_READ.as_secs()),
             format!("| {} MiB |", MAX_SYSTEM_FILE >> 20),
+            format!("listens | {} MiB each", MAX_SOCKETS >> 20),
             format!("| CPUs to {}; those over {}", MAX_TOLD_CPUS - 1, consts::MAX_CPUS - 1),
             format!("| `--snaplen` | 1 to {} bytes |", consts::DUMP_MAX_SNAPLEN),
             format!("slots of `chain` | 1 to {} |", consts::CHAIN_SLOTS - 1),
@@ -254,6 +272,13 @@ mod tests {
         ] {
             assert_eq!(list(wrong), None, "{}", quote(wrong));
         }
+    }
+
+    #[test]
+    fn tables_of_sockets_are_bounded() {
+        let error = read_at_most(&mut io::repeat(b'x'), 1 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "it is larger than 1 MiB");
+        assert_eq!(read_at_most(&mut &b"abc"[..], 3).unwrap(), b"abc");
     }
 
     #[test]

@@ -29,6 +29,8 @@ use crate::config::VipConfig;
 use crate::error::Error;
 use crate::error::Result;
 use crate::host;
+use crate::netlink;
+use crate::outside;
 
 /// Sockets that a text names.
 const NAMED: usize = 4;
@@ -38,6 +40,8 @@ const NAMED: usize = 4;
 pub(crate) struct OwnHost {
     /// Address → the interface that has it.
     addresses: BTreeMap<IpAddr, String>,
+    /// What is routed to this host by its loopback devices (`ip route add local PREFIX dev lo`).
+    local: Vec<IpNet>,
     /// Broadcast address → the interface on whose network it is one.
     broadcasts: BTreeMap<IpAddr, String>,
     /// Sockets that wait for clients, as far as a configuration makes them matter.
@@ -51,6 +55,7 @@ impl OwnHost {
         for (interface, net) in host::networks()? {
             own.add(&interface, net);
         }
+        own.local = netlink::local_prefixes_blocking()?;
         let every_port = config.vips.iter().filter(|vip| own.can_cut_off(vip));
         let protocols: BTreeSet<_> = every_port.map(|vip| vip.protocol).collect();
         for protocol in protocols {
@@ -69,11 +74,20 @@ impl OwnHost {
         }
     }
 
+    /// Why an address is this host's own: what has it.
+    fn owner(&self, address: IpAddr) -> Option<String> {
+        if let Some(interface) = self.addresses.get(&address) {
+            return Some(format!("interface {interface}"));
+        }
+        let prefix = self.local.iter().find(|prefix| prefix.contains(&address))?;
+        Some(format!("local route {prefix}"))
+    }
+
     /// Whether it matters to a VIP who listens.
     fn can_cut_off(&self, vip: &VipConfig) -> bool {
         vip.port == 0
             && vip.allow_own_address == OwnAddress::Allowed
-            && self.addresses.contains_key(&vip.address)
+            && self.owner(vip.address).is_some()
     }
 
     /// Where packets for an address find a socket. One of `::` takes IPv4 too, unless it was told not to, which
@@ -104,21 +118,24 @@ fn listeners(protocol: Protocol) -> Result<BTreeSet<SocketAddr>> {
         if !Path::new(&path).exists() {
             continue;
         }
+        let unreadable =
+            |source| Error::Host { operation: "list the sockets that listen on this host", source };
+        let text = outside::read_sockets(Path::new(&path)).map_err(|error| {
+            unreadable(std::io::Error::new(error.kind(), format!("{path}: {error}")))
+        })?;
+        let text = &text[..];
         let sockets: Result<Vec<_>, _> = match protocol {
-            Protocol::Tcp => TcpNetEntries::from_file(&path, &system).map(|sockets| {
+            Protocol::Tcp => TcpNetEntries::from_read(text, &system).map(|sockets| {
                 let listening = sockets.0.into_iter().filter(|s| s.state == TcpState::Listen);
                 listening.map(|socket| socket.local_address).collect()
             }),
-            Protocol::Udp => UdpNetEntries::from_file(&path, &system).map(|sockets| {
+            Protocol::Udp => UdpNetEntries::from_read(text, &system).map(|sockets| {
                 // Those that are connected talk to one peer, and end soon.
                 let bound = sockets.0.into_iter().filter(|s| s.state == UdpState::Close);
                 bound.map(|socket| socket.local_address).collect()
             }),
         };
-        let sockets = sockets.map_err(|error| Error::Host {
-            operation: "list the sockets that listen on this host",
-            source: std::io::Error::other(error),
-        })?;
+        let sockets = sockets.map_err(|error| unreadable(std::io::Error::other(error)))?;
         let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
         found.extend(sockets.into_iter().map(canonical));
     }
@@ -213,12 +230,12 @@ impl OwnHost {
         if let Some(refusal) = self.broadcast(&key, &place, address) {
             return Some(refusal);
         }
-        let interface = self.addresses.get(&address)?;
+        let owner = self.owner(address)?;
         if config.allow_own_address == OwnAddress::Refused {
             return Some(Refusal {
                 key,
                 place,
-                what: format!("{address} is this host's own address (interface {interface})"),
+                what: format!("{address} is this host's own address ({owner})"),
                 why: "what is sent to the VIP does not reach this host's programs any more",
                 mend: "if the VIP is on lo because a routing daemon (BIRD, FRR) announces it from there, or because \
                        this host is one of its reals, too, set allow_own_address = true for the VIP (lbctl vip add \
@@ -230,7 +247,7 @@ impl OwnHost {
                 key,
                 place,
                 what: format!(
-                    "{address} is this host's own address (interface {interface}), and other_ports lets nothing \
+                    "{address} is this host's own address ({owner}), and other_ports lets nothing \
                      else through to it"
                 ),
                 // Also without a program that listens: answers to what the host itself asks come to such ports.
@@ -254,7 +271,7 @@ impl OwnHost {
             key,
             place,
             what: format!(
-                "{address} is this host's own address (interface {interface}), where programs listen ({} {})",
+                "{address} is this host's own address ({owner}), where programs listen ({} {})",
                 vip.protocol,
                 named.join(", ")
             ),
@@ -269,11 +286,11 @@ impl OwnHost {
         if let Some(refusal) = self.broadcast(&key, &place, address) {
             return Some(refusal);
         }
-        let interface = self.addresses.get(&address)?;
+        let owner = self.owner(address)?;
         Some(Refusal {
             key,
             place,
-            what: format!("{address} is this host's own address (interface {interface})"),
+            what: format!("{address} is this host's own address ({owner})"),
             why: "packets for it leave by the interface and come to nobody, as this version does not deliver to its \
                   own host",
             mend: "give the address of another host, or take it out",
@@ -301,6 +318,7 @@ mod tests {
         for net in ["192.0.2.7/24", "10.200.1.1/32", "fc00::7/64"] {
             own.add("eth0", net.parse().expect("a network"));
         }
+        own.local = vec!["10.201.0.0/16".parse().expect("a network")];
         let sockets = [
             (Protocol::Tcp, "[::]:22"),
             (Protocol::Tcp, "10.9.9.9:80"),
@@ -339,6 +357,9 @@ mod tests {
             ("10.200.1.1", 0, "udp", "true", Some("(udp 0.0.0.0:53)")),
             ("fc00::7", 0, "udp", "true", Some("(udp [fc00::7]:123)")),
             ("fc00::7", 0, "tcp", "true", Some(listen)),
+            ("10.201.7.7", 80, "tcp", "", Some("own address (local route 10.201.0.0/16)")),
+            ("10.201.7.7", 80, "tcp", "true", None),
+            ("10.201.7.7", 0, "tcp", "true", Some("(tcp [::]:22)")),
             ("192.0.2.7", 22, "tcp", "false", Some(mine)),
             ("192.0.2.255", 80, "tcp", "true", Some("broadcast address")),
         ] {
@@ -382,7 +403,7 @@ mod tests {
 
     #[test]
     fn nobody_sends_to_itself() {
-        let reals = "reals = [ { address = \"10.0.0.1\" }, { address = \"192.0.2.7\" } ]";
+        let reals = "reals = [ { address = \"10.0.0.1\" }, { address = \"192.0.2.7\" }, { address = \"10.201.0.1\" } ]";
         let text = format!(
             "{}\n[[server_ids]]\nid = 1\nreal = \"fc00::7\"\n[[interfaces]]\nname = \"eth0\"\n\
              gateway = \"192.0.2.255\"",
@@ -393,7 +414,12 @@ mod tests {
         let keys: Vec<_> = keys.into_iter().map(|(key, _)| key).collect();
         assert_eq!(
             keys,
-            ["interfaces[0].gateway", "vips[0].reals[1].address", "server_ids[0].real"],
+            [
+                "interfaces[0].gateway",
+                "vips[0].reals[1].address",
+                "vips[0].reals[2].address",
+                "server_ids[0].real"
+            ],
             "{found:?}"
         );
     }

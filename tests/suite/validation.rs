@@ -209,6 +209,12 @@ fn an_own_address_wants_to_be_allowed() {
     assert_eq!(saved["vips"][2]["allow_own_address"], json!(true), "{saved:#}");
     let saved = config_file(&host.lbctl().ok(&["save"]).stdout);
     host.lbctl().ok(&["plan", "-f", saved.path().to_str().expect("a printable path")]);
+    // What is routed to it is its own as well.
+    host.ns.shell("ip route add local 10.77.0.0/16 dev lo");
+    let output = host.lbctl().exits(1, &["vip", "add", "tcp://10.77.1.1:80"]);
+    assert!(output.stderr.contains("own address (local route 10.77.0.0/16)"), "{output}");
+    let output = host.lbctl().exits(1, &["real", "add", own, "10.77.1.1"]);
+    assert!(output.stderr.contains("own address (local route 10.77.0.0/16)"), "{output}");
     // What is taken back is refused.
     let output = host.lbctl().exits(1, &["apply", "-f", path]);
     assert_eq!(output.stderr, line);
