@@ -60,7 +60,9 @@ pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
 
 /// The name that an interface has now.
 pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+    let name = nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()?;
+    // Of an interface that is not there, nix returns an empty name.
+    (!name.is_empty()).then_some(name)
 }
 
 /// Gives pins the names that their interfaces have now.
