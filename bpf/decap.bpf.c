@@ -37,7 +37,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, LB_DECAP_MAX_ADDRESSES);
+	__uint(max_entries, LB_DECAP_MAX_PREFIXES);
 	__type(key, struct decap_prefix);
 	__type(value, __u32);
 } decap_from SEC(".maps");
@@ -46,7 +46,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, LB_DECAP_MAX_ADDRESSES);
+	__uint(max_entries, LB_DECAP_MAX_PREFIXES);
 	__type(key, struct decap_prefix);
 	__type(value, __u32);
 } decap_to SEC(".maps");

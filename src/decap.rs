@@ -49,7 +49,7 @@ use state::Maps;
 pub(crate) const PROGRAM: &str = "decap";
 
 /// Which packets are decapsulated, and how many were.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct DecapStatus {
     /// The interfaces, and the mode that the program runs in.
     pub interfaces: BTreeMap<String, Option<XdpMode>>,
@@ -61,6 +61,14 @@ pub struct DecapStatus {
     pub from: BTreeSet<IpNet>,
     /// Destinations that packets inside may have.
     pub to: BTreeSet<IpNet>,
+    /// What was asked for interfaces that are gone, or that somebody took the program off; by the name, if there
+    /// still is one, or else that of its pin, or the index. It is out of force once [`follow`] has seen it.
+    pub lost: BTreeMap<String, Request>,
+    /// Whether anybody may send, as `from` is empty.
+    pub anybody_may_send: bool,
+    /// Addresses of this host that there was no room for: packets inside that come from them are not refused as
+    /// `bad_inner_source`.
+    pub own_addresses_left_out: u32,
     /// Packets by what became of them, in the order of [`crate::decap_results`].
     pub results: BTreeMap<&'static str, Count>,
 }
@@ -114,11 +122,29 @@ pub fn attach(
     adopt: Option<u32>,
 ) -> Result<DecapStatus> {
     request.check()?;
-    instance.check_host()?;
-    let link = netlink::link_blocking(interface)?;
-    if request.addresses.is_empty() && Facts::read()?.of_interface(interface).next().is_none() {
+    if waits_for_address(interface, request)? {
         return Err(Error::NoAddress { interface: interface.to_owned() });
     }
+    attach_to_follow(instance, interface, mode, request, adopt)
+}
+
+/// Whether an interface that is there has no address yet that packets would be decapsulated for.
+pub fn waits_for_address(interface: &str, request: &Request) -> Result<bool> {
+    netlink::link_blocking(interface)?;
+    Ok(request.addresses.is_empty() && Facts::read()?.of_interface(interface).next().is_none())
+}
+
+/// As [`attach`], for who calls [`follow`] afterwards: the interface may have no address yet.
+pub fn attach_to_follow(
+    instance: &Instance,
+    interface: &str,
+    mode: XdpMode,
+    request: &Request,
+    adopt: Option<u32>,
+) -> Result<DecapStatus> {
+    request.check()?;
+    instance.check_host()?;
+    let link = netlink::link_blocking(interface)?;
     if !instance.exists() {
         // As in `Balancer::apply`.
         let fits = refuse_foreign_programs(instance, &[(interface, link.index, mode)], adopt);
@@ -136,6 +162,54 @@ pub fn attach(
         return Err(error);
     }
     status(instance)
+}
+
+/// As [`attach_to_follow`], if an interface that decapsulated has lost the program: somebody took it off, or the
+/// interface was made anew. `false`, if it was not lost, but detached, or still has it.
+pub fn attach_again(
+    instance: &Instance,
+    interface: &str,
+    mode: XdpMode,
+    request: &Request,
+    adopt: Option<u32>,
+) -> Result<bool> {
+    request.check()?;
+    instance.check_host()?;
+    if !is_lost(instance, interface)? {
+        return Ok(false);
+    }
+    let Some(_lock) = instance.lock_existing()? else { return Ok(false) };
+    // Another command may just have been detaching it.
+    if !is_lost(instance, interface)? {
+        return Ok(false);
+    }
+    let link = netlink::link_blocking(interface)?;
+    carry_out(instance, (interface, link.index, mode), request, adopt)?;
+    Ok(true)
+}
+
+fn is_lost(instance: &Instance, interface: &str) -> Result<bool> {
+    if !is_attached(instance) {
+        return Ok(false);
+    }
+    let links = attach::links(instance)?;
+    let link = links.iter().find(|(name, link)| *name == interface || link.pin == interface);
+    Ok(link.is_some_and(|(_, link)| link.mode.is_none()))
+}
+
+/// Those requests that are in force: of interfaces that the instance has links to.
+fn in_force(
+    instance: &Instance,
+    mut requests: BTreeMap<u32, Request>,
+) -> Result<BTreeMap<u32, Request>> {
+    let attached = attached(instance)?;
+    requests.retain(|ifindex, _| attached.contains(ifindex));
+    Ok(requests)
+}
+
+/// What packets are to be looked at by.
+fn wanted(instance: &Instance, maps: &Maps) -> Result<InUse> {
+    InUse::of(&in_force(instance, maps.requests()?)?, &Facts::read()?)
 }
 
 fn carry_out(
@@ -161,13 +235,14 @@ fn carry_out(
 /// Loads the program and writes its maps.
 fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) -> Result<()> {
     let (slot, place) = chain.home(PROGRAM, consts::SLOT_DECAP)?;
-    let attached = attached(instance)?;
     let ours = Layout::of(instance)? == Layout::Ours;
     let mut requests = if ours { Maps::open(instance)?.requests()? } else { BTreeMap::new() };
-    requests.retain(|ifindex, _| attached.contains(ifindex));
+    // That of an interface which somebody took the program off says how to attach it again.
+    requests.retain(|ifindex, _| attach::interface_name(*ifindex).is_some());
     requests.insert(ifindex, request.clone());
     // Before anything is written: there may be too much of it.
-    let in_use = InUse::of(&requests, &Facts::read()?)?;
+    let in_use = InUse::of(&in_force(instance, requests.clone())?, &Facts::read()?)?;
+    warn_of_left_out(&in_use);
     if !ours {
         // The program that runs goes on with the maps that it has.
         state::remove(instance)?;
@@ -177,6 +252,17 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     maps.set_requests(&requests)?;
     maps.set_in_use(&in_use)?;
     chain.put(slot, loaded.program.as_fd(), PROGRAM)
+}
+
+fn warn_of_left_out(in_use: &InUse) {
+    if in_use.own_left_out != 0 {
+        tracing::warn!(
+            "{} addresses of this host: decapsulation has room for {}; packets inside that come from one of them are \
+             not refused",
+            in_use.own_left_out,
+            consts::DECAP_MAX_ADDRESSES
+        );
+    }
 }
 
 /// Stops decapsulating on an interface, or on all. Whether there was anything to stop.
@@ -245,6 +331,12 @@ pub struct Followed {
     pub to_added: BTreeSet<IpNet>,
     /// Those that they no longer may.
     pub to_removed: BTreeSet<IpNet>,
+    /// Outer sources that may send now, as that of an interface is out of force which is gone.
+    pub from_added: BTreeSet<IpNet>,
+    /// Those that no longer may.
+    pub from_removed: BTreeSet<IpNet>,
+    /// Whether anybody may send now, if that has changed.
+    pub anybody: Option<bool>,
 }
 
 impl Followed {
@@ -255,6 +347,9 @@ impl Followed {
             removed: &from - &to,
             to_added: &after.to - &before.to,
             to_removed: &before.to - &after.to,
+            from_added: &after.from - &before.from,
+            from_removed: &before.from - &after.from,
+            anybody: (before.anybody() != after.anybody()).then_some(after.anybody()),
         }
     }
 
@@ -266,7 +361,7 @@ impl Followed {
 
 impl fmt::Display for Followed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { added, removed, to_added, to_removed } = self;
+        let Self { added, removed, to_added, to_removed, from_added, from_removed, anybody } = self;
         for (sign, addresses) in [("+", added), ("-", removed)] {
             for address in addresses {
                 writeln!(f, "{sign} decapsulated: packets to {address}")?;
@@ -276,6 +371,14 @@ impl fmt::Display for Followed {
             for prefix in prefixes {
                 writeln!(f, "{sign} inner destination {}", prefix_name(prefix))?;
             }
+        }
+        for (sign, prefixes) in [("+", from_added), ("-", from_removed)] {
+            for prefix in prefixes {
+                writeln!(f, "{sign} outer source {}", prefix_name(prefix))?;
+            }
+        }
+        if let Some(anybody) = anybody {
+            writeln!(f, "{} outer source: anybody", if *anybody { "+" } else { "-" })?;
         }
         Ok(())
     }
@@ -293,18 +396,18 @@ pub fn prefix_name(prefix: &IpNet) -> String {
 /// What would change in what packets are looked at by, if the addresses of the host were followed now.
 pub(crate) fn outdated(instance: &Instance) -> Result<Followed> {
     let maps = ours(instance)?;
-    let wanted = InUse::of(&maps.requests()?, &Facts::read()?)?;
-    Ok(Followed::between(&maps.in_use()?, &wanted))
+    Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?))
 }
 
-/// Follows the addresses of the host, as far as requests leave to it what is decapsulated.
+/// Follows the addresses of the host, as far as requests leave to it what is decapsulated; and puts out of force
+/// what was asked for an interface that is gone.
 ///
 /// Addresses are those of the network namespace of the calling thread.
 pub fn follow(instance: &Instance) -> Result<Followed> {
     instance.check_host()?;
     let maps = ours(instance)?;
     let differs = |maps: &Maps| -> Result<_> {
-        let wanted = InUse::of(&maps.requests()?, &Facts::read()?)?;
+        let wanted = wanted(instance, maps)?;
         let running = maps.in_use()?;
         Ok((running != wanted).then_some((running, wanted)))
     };
@@ -315,16 +418,11 @@ pub fn follow(instance: &Instance) -> Result<Followed> {
     // Another command may have been faster, and may have replaced the maps.
     let maps = ours(instance)?;
     let Some((running, wanted)) = differs(&maps)? else { return Ok(Followed::default()) };
+    if wanted.own_left_out != running.own_left_out {
+        warn_of_left_out(&wanted);
+    }
     maps.set_in_use(&wanted)?;
     Ok(Followed::between(&running, &wanted))
-}
-
-/// Whether an interface that decapsulated has lost the program: somebody took it off, or the interface was made
-/// anew. `false`, if it was detached.
-pub fn is_lost(instance: &Instance, interface: &str) -> Result<bool> {
-    let links = attach::links(instance)?;
-    let link = links.iter().find(|(name, link)| *name == interface || link.pin == interface);
-    Ok(is_attached(instance) && link.is_some_and(|(_, link)| link.mode.is_none()))
 }
 
 fn ours(instance: &Instance) -> Result<Maps> {
@@ -352,15 +450,30 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
         }
     }
     let (mut interfaces, mut requests) = (BTreeMap::new(), BTreeMap::new());
+    let mut lost = asked;
+    let mut gone = Vec::new();
     for (name, link) in attach::links(instance)? {
-        if let Some(request) = link.ifindex.and_then(|ifindex| asked.get(&ifindex)) {
-            requests.insert(name.clone(), request.clone());
+        if link.ifindex.is_none() {
+            gone.push(name.clone());
+        }
+        if let Some(request) = link.ifindex.and_then(|ifindex| lost.remove(&ifindex)) {
+            requests.insert(name.clone(), request);
             interfaces.insert(name, link.mode);
         }
     }
+    // Which pin was that of which index is certain for a single one only.
+    let single = gone.pop().filter(|_| gone.is_empty() && lost.len() == 1);
+    let name_of = |ifindex| {
+        let name = attach::interface_name(ifindex).or_else(|| single.clone());
+        name.unwrap_or_else(|| format!("index {ifindex}"))
+    };
+    let lost = lost.into_iter().map(|(ifindex, request)| (name_of(ifindex), request)).collect();
     Ok(DecapStatus {
         interfaces,
         requests,
+        lost,
+        anybody_may_send: in_use.anybody(),
+        own_addresses_left_out: in_use.own_left_out,
         addresses: in_use.outer(),
         from: in_use.from,
         to: in_use.to,

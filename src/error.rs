@@ -407,7 +407,7 @@ pub enum Error {
 
     /// There is more than the maps of decapsulation have room for.
     #[error(
-        "{count} {what}: decapsulation has room for {most}; name fewer or shorter prefixes with --address, --from and --to"
+        "{count} {what}: decapsulation has room for {most}; name fewer, or shorter prefixes, with {option}"
     )]
     DecapLimit {
         /// Of what.
@@ -416,6 +416,8 @@ pub enum Error {
         count: usize,
         /// How many are possible.
         most: usize,
+        /// The option that says which they are.
+        option: &'static str,
     },
 
     /// The maps of decapsulation are another build's.

@@ -115,6 +115,8 @@ pub(super) struct InUse {
     pub(super) from: BTreeSet<IpNet>,
     /// Destinations of the packets inside.
     pub(super) to: BTreeSet<IpNet>,
+    /// Addresses of the host that there was no room for: packets inside may come from them.
+    pub(super) own_left_out: u32,
 }
 
 impl InUse {
@@ -138,24 +140,38 @@ impl InUse {
         if requests.values().any(|request| request.from.is_empty()) {
             in_use.from.clear();
         }
+        let outer = in_use.addresses.len();
+        let room = consts::DECAP_MAX_ADDRESSES as usize;
+        // A place of each trie may be for what it has not.
+        let prefixes = consts::DECAP_MAX_PREFIXES as usize - 1;
+        for (what, count, most, option) in [
+            ("outer destinations", outer, room, "--address"),
+            ("outer sources", in_use.from.len(), prefixes, "--from"),
+            ("inner destinations", in_use.to.len(), prefixes, "--to"),
+        ] {
+            if count > most {
+                return Err(Error::DecapLimit { what, count, most, option });
+            }
+        }
         if !requests.is_empty() {
             let elsewhere = |address: &IpAddr| !address.is_loopback() && !is_on_link(*address);
             for address in facts.addresses.iter().map(|(_, address)| *address).filter(elsewhere) {
                 *in_use.addresses.entry(address).or_default() |= consts::DECAP_OWN;
             }
         }
-        for (what, count) in [
-            ("addresses of this host", in_use.addresses.len()),
-            ("outer sources", in_use.from.len()),
-            ("inner destinations", in_use.to.len()),
-        ] {
-            // A place of each trie may be for what it has not.
-            let most = consts::DECAP_MAX_ADDRESSES as usize - 1;
-            if count > most {
-                return Err(Error::DecapLimit { what, count, most });
-            }
+        // It is better to serve with one check less than not to serve.
+        let all = in_use.addresses.len();
+        if all > room {
+            in_use.addresses.retain(|_, flags| *flags & consts::DECAP_OUTER != 0);
+            in_use.own_left_out = u32::try_from(all - outer).unwrap_or(u32::MAX);
         }
         Ok(in_use)
+    }
+
+    /// Whether anybody may send.
+    pub(super) fn anybody(&self) -> bool {
+        self.from.is_empty()
+            && self.addresses.values().any(|flags| flags & consts::DECAP_OUTER != 0)
     }
 
     /// Outer destinations.
@@ -237,6 +253,7 @@ impl Maps {
                 .collect(),
             from: if settings.check_source == 0 { BTreeSet::new() } else { prefixes(&self.from)? },
             to: prefixes(&self.to)?,
+            own_left_out: settings.own_left_out,
         })
     }
 
@@ -246,7 +263,11 @@ impl Maps {
         let (from, to) = (entries(&wanted.from), entries(&wanted.to));
         let old_from = add(&self.from, &from)?;
         let check_source = u32::from(!wanted.from.is_empty());
-        let settings = abi::decap_settings { abi: consts::ABI_VERSION, check_source };
+        let settings = abi::decap_settings {
+            abi: consts::ABI_VERSION,
+            check_source,
+            own_left_out: wanted.own_left_out,
+        };
         let old_to = add(&self.to, &to)?;
         let old_addresses: BTreeMap<IpAddr, _> = self
             .addresses
@@ -254,19 +275,34 @@ impl Maps {
             .into_iter()
             .map(|(address, flags)| (address.into(), (address, flags)))
             .collect();
+        let of_settings = |settings: abi::decap_settings| {
+            (settings.abi, settings.check_source, settings.own_left_out)
+        };
+        // Where there would not be room for both, what is no longer comes first.
+        let both = wanted.addresses.keys().filter(|address| !old_addresses.contains_key(address));
+        let crowded = old_addresses.len() + both.count() > consts::DECAP_MAX_ADDRESSES as usize;
+        let remove_old = || -> Result<()> {
+            for (address, (raw, _)) in &old_addresses {
+                if !wanted.addresses.contains_key(address) {
+                    self.addresses.remove(raw)?;
+                }
+            }
+            Ok(())
+        };
+        if crowded {
+            remove_old()?;
+        }
         for (address, flags) in &wanted.addresses {
             if old_addresses.get(address).is_none_or(|(_, old)| old != flags) {
                 self.addresses.set(&(*address).into(), flags)?;
             }
         }
         let running = self.settings.get(&0)?.unwrap_or_default();
-        if (running.abi, running.check_source) != (settings.abi, settings.check_source) {
+        if of_settings(running) != of_settings(settings) {
             self.settings.set(&0, &settings)?;
         }
-        for (address, (raw, _)) in &old_addresses {
-            if !wanted.addresses.contains_key(address) {
-                self.addresses.remove(raw)?;
-            }
+        if !crowded {
+            remove_old()?;
         }
         self.to.remove_many(&old_to)?;
         Ok(self.from.remove_many(&old_from)?)
@@ -287,4 +323,37 @@ fn add(map: &Prefixes, wanted: &[(IpNet, u32)]) -> Result<Vec<abi::decap_prefix>
         running.into_iter().filter(|(net, _)| !wanted.iter().any(|(prefix, _)| prefix == net));
     // And goes last.
     Ok(gone.rev().map(|(_, (raw, _))| raw).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// Of a host with more addresses than there is room for, those are known that packets are decapsulated for.
+    #[test]
+    fn own_addresses_that_there_is_no_room_for() {
+        let room = consts::DECAP_MAX_ADDRESSES;
+        let address = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
+        let facts = |count: u32| Facts {
+            addresses: (0..count).map(|n| ("eth0".to_owned(), address(n))).collect(),
+            local: ["10.200.0.0/16".parse().unwrap()].into(),
+        };
+        let request = Request { addresses: [address(7)].into(), ..Request::default() };
+        let requests = [(1, request)].into();
+        let fits = InUse::of(&requests, &facts(room)).unwrap();
+        assert_eq!((fits.addresses.len(), fits.own_left_out), (room as usize, 0));
+        let in_use = InUse::of(&requests, &facts(room + 1)).unwrap();
+        assert_eq!(in_use.outer(), [address(7)].into());
+        assert_eq!((in_use.addresses.len(), in_use.own_left_out), (1, room));
+        // What is asked for wants room.
+        let many = (0..consts::DECAP_MAX_PREFIXES).map(|n| IpNet::from(address(n)));
+        let many = Request { to: many.collect(), ..Request::default() };
+        let error = InUse::of(&[(1, many)].into(), &facts(1)).unwrap_err().to_string();
+        assert!(
+            error.ends_with("has room for 4095; name fewer, or shorter prefixes, with --to"),
+            "{error}"
+        );
+    }
 }

@@ -140,6 +140,10 @@ finding_ids! {
     DecapDetached = "decap-detached" [Error],
     /// Anybody may send encapsulated packets.
     DecapOpen = "decap-open" [Warning],
+    /// The host forwards, and packets inside may be for others.
+    DecapWide = "decap-wide" [Warning],
+    /// Packets inside may come from addresses of the host, as there is no room for all.
+    DecapOwnLeftOut = "decap-own-left-out" [Warning],
     /// What the host has for its own has changed since it was read.
     DecapOutdated = "decap-outdated" [Error, Warning],
     /// The packets inside are for VIPs that decapsulation does not let pass.

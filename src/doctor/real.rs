@@ -10,6 +10,8 @@ mod vips;
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 pub(super) use gather::read;
 
 use super::catalogue::FindingId;
@@ -29,6 +31,8 @@ pub(super) struct Real {
     pub(super) decap: Option<Result<DecapStatus, String>>,
     /// What of the host's addresses decapsulation does not know yet, or no longer should.
     pub(super) outdated: Followed,
+    /// Its own addresses, and what is routed to it as local.
+    pub(super) own: Vec<IpNet>,
     pub(super) links: Vec<LinkFacts>,
     /// Settings of the interfaces, by their names.
     pub(super) settings: Vec<(String, Settings)>,
@@ -173,6 +177,8 @@ type OfHost = fn(&Real) -> Option<Answer>;
 const OF_HOST: &[(FindingId, OfHost)] = &[
     (FindingId::DecapDetached, decap::detached),
     (FindingId::DecapOpen, decap::open),
+    (FindingId::DecapWide, decap::wide),
+    (FindingId::DecapOwnLeftOut, decap::own_left_out),
     (FindingId::DecapOutdated, decap::outdated),
     (FindingId::DecapRefused, decap::refused),
     (FindingId::DecapFragments, decap::fragments),

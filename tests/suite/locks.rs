@@ -35,14 +35,14 @@ fn host() -> Host {
 }
 
 #[track_caller]
-fn lock(folder: &Path) -> Flock<File> {
+pub(crate) fn lock(folder: &Path) -> Flock<File> {
     let folder = File::open(folder).expect("the instance's folder");
     Flock::lock(folder, FlockArg::LockExclusiveNonblock).expect("nobody else has it")
 }
 
 /// Waits until a process has a folder open, as it has while it waits for its lock.
 #[track_caller]
-fn wait_for_waiting(running: &Running, folder: &Path) {
+pub(crate) fn wait_for_waiting(running: &Running, folder: &Path) {
     let fds = format!("/proc/{}/fd", running.pid());
     let has = || {
         let mut fds = fs::read_dir(&fds).into_iter().flatten().flatten();

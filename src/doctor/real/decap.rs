@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::Family;
 use super::Real;
 use super::Vip;
+use crate::abi::consts;
 use crate::config::PacketsConfig;
 use crate::decap;
 use crate::decap::DecapStatus;
@@ -60,7 +61,7 @@ fn from_balancers(request: Request) -> Request {
 
 /// What was asked for an interface.
 fn asked(decap: &DecapStatus, interface: &str) -> Request {
-    decap.requests.get(interface).cloned().unwrap_or_default()
+    decap.requests.get(interface).or_else(|| decap.lost.get(interface)).cloned().unwrap_or_default()
 }
 
 /// Begins to decapsulate on an interface.
@@ -106,17 +107,20 @@ pub(super) fn detached(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
     let lost =
         decap.interfaces.iter().find(|(_, mode)| mode.is_none()).map(|(name, _)| name.as_str());
+    // One that is gone is a fault only if it was the last one.
+    let there = |name: &&String| real.link(name).is_some();
+    let lost = lost.or_else(|| decap.lost.keys().find(there).map(String::as_str));
     if lost.is_none() && !decap.interfaces.is_empty() {
         return Some(Answer::Well);
     }
     let request = match lost {
         Some(name) => asked(decap, name),
-        // What was asked for the one that is gone is what is in use.
-        None => Request {
-            addresses: decap.addresses.clone(),
-            from: decap.from.clone(),
-            ..Request::default()
-        },
+        None => decap
+            .lost
+            .values()
+            .next()
+            .cloned()
+            .unwrap_or_else(|| from_balancers(Request::default())),
     };
     Some(Answer::hurts(
         Severity::Error,
@@ -132,19 +136,78 @@ pub(super) fn detached(real: &Real) -> Option<Answer> {
 pub(super) fn open(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
     let open = || decap.requests.iter().filter(|(_, request)| request.from.is_empty());
-    if open().next().is_none() {
+    // What is in force: that of an interface that is gone may still be.
+    if !decap.anybody_may_send && open().next().is_none() {
         return Some(Answer::Well);
     }
     let names: Vec<_> = open().map(|(name, _)| name.as_str()).collect();
+    let (names, mend) = if names.is_empty() {
+        let mend = match decap.requests.iter().next() {
+            // What is in force is written anew with it.
+            Some((name, request)) => Mend::Command(command(real, name, request)),
+            None => Mend::Command(format!("{} decap detach", real.lbctl)),
+        };
+        ("an interface that is gone".to_owned(), mend)
+    } else {
+        let mend = attach_all(real, decap, open().map(|(name, _)| name), from_balancers);
+        (names.join(", "), mend)
+    };
     Some(Answer::hurts(
         Severity::Warning,
         format!(
-            "decapsulation takes packets from any outer source: it was attached to {} without --from",
-            names.join(", ")
+            "decapsulation takes packets from any outer source: it was attached to {names} without --from"
         ),
         "whoever can send to this host reaches the VIPs with any inner source, past filters that see the outer header \
          only; the prefixes are packets.encap_source_v4 and _v6 of the balancers, here their defaults",
-        attach_all(real, decap, open().map(|(name, _)| name), from_balancers),
+        mend,
+    ))
+}
+
+/// The program asks the kernel by the interface that a packet came in by, which is not always the one that the
+/// kernel goes by itself.
+pub(super) fn wide(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    let family = |prefix: &IpNet| usize::from(prefix.addr().is_ipv6());
+    let own = |prefix: &IpNet| real.own.iter().any(|own| own.contains(prefix));
+    let wide: Vec<_> = decap
+        .to
+        .iter()
+        .filter(|prefix| real.forwarding[family(prefix)] && !own(prefix))
+        .map(decap::prefix_name)
+        .collect();
+    if wide.is_empty() {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "the host forwards, and packets inside may be for more than its own addresses: {}",
+            wide.join(", ")
+        ),
+        "where the kernel judges by another interface than the program can, as on members of a bond, this host is a relay \
+         past filters that see the outer header only (docs/decap.md)",
+        Mend::Advice(format!(
+            "'{} decap attach INTERFACE' without --to takes what the host has by its loopback devices; or name only \
+             addresses that it has; or turn forwarding off",
+            real.lbctl
+        )),
+    ))
+}
+
+pub(super) fn own_left_out(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    let left_out = decap.own_addresses_left_out;
+    if left_out == 0 {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!("decapsulation has no room for {left_out} addresses of this host"),
+        "packets inside that come from one of them are not refused: for IPv4 Linux does it, for IPv6 nobody",
+        Mend::Advice(format!(
+            "have fewer than {} addresses: one route for all of a prefix will do, 'ip route add local PREFIX dev lo'",
+            consts::DECAP_MAX_ADDRESSES
+        )),
     ))
 }
 
@@ -153,12 +216,21 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
     if real.outdated.is_empty() {
         return Some(Answer::Well);
     }
-    let Followed { added, removed, to_added, to_removed } = &real.outdated;
+    if decap.requests.is_empty() {
+        // Another finding says so.
+        return None;
+    }
+    let Followed { added, removed, to_added, to_removed, from_added, from_removed, anybody } =
+        &real.outdated;
+    let anybody = anybody.map(|may| if may { "anybody" } else { "no longer anybody" });
     let changes = [
         ("outer destinations that came", list(added.iter().map(ToString::to_string))),
         ("inner ones that came", list(to_added.iter().map(decap::prefix_name))),
         ("outer destinations that went", list(removed.iter().map(ToString::to_string))),
         ("inner ones that went", list(to_removed.iter().map(decap::prefix_name))),
+        ("outer sources that came", list(from_added.iter().map(decap::prefix_name))),
+        ("outer sources that went", list(from_removed.iter().map(decap::prefix_name))),
+        ("who may send", list(anybody.into_iter().map(str::to_owned))),
     ];
     let changes: Vec<_> = changes
         .iter()
@@ -168,11 +240,14 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
     let loses = !added.is_empty() || !to_added.is_empty();
     Some(Answer::hurts(
         if loses { Severity::Error } else { Severity::Warning },
-        format!("the host's addresses have changed since they were read; {}", changes.join("; ")),
+        format!(
+            "the host's addresses or interfaces have changed since they were read; {}",
+            changes.join("; ")
+        ),
         if loses {
             "packets for addresses that came are dropped, or not decapsulated; 'lbctl decap serve' follows by itself"
         } else {
-            "packets for addresses that went are still decapsulated; 'lbctl decap serve' follows by itself"
+            "packets that are no longer to be decapsulated still are; 'lbctl decap serve' follows by itself"
         },
         attach_all(real, decap, decap.requests.keys(), |request| request),
     ))

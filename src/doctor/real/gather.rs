@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
+use ipnet::IpNet;
+
 use super::Back;
 use super::Real;
 use super::Settings;
@@ -64,6 +66,8 @@ pub(in crate::doctor) fn read(
     let vips: BTreeSet<IpAddr> =
         asked.iter().copied().chain(on_loopback.map(|(_, address)| *address)).collect();
     let vips = vips.into_iter().map(|address| vip(address, &addresses)).collect::<Result<_>>()?;
+    let mut own = netlink::local_prefixes_blocking()?;
+    own.extend(addresses.iter().map(|(_, address)| IpNet::from(*address)));
     let setting = |path: &str| text(&files.proc.join("sys/net").join(path));
     let is_on = |path| setting(path).is_some_and(|value| value != "0");
     Ok(Real {
@@ -81,6 +85,7 @@ pub(in crate::doctor) fn read(
             .collect(),
         back: CLIENTS.map(back),
         forwarding: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(is_on),
+        own,
         links,
         lbctl: lbctl.to_owned(),
     })

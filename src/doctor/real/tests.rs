@@ -33,6 +33,7 @@ fn with_tunnel(kind: &str) -> Real {
         }],
         decap: None,
         outdated: Followed::default(),
+        own: Vec::new(),
         links: vec![link("eth0", None), tunnel],
         settings: ["eth0", "tunl0"].map(|name| (name.to_owned(), settings)).to_vec(),
         back: [Back { route: Some(Ok(route)) }, Back::default()],
@@ -138,4 +139,17 @@ fn reals_without_vips() {
     real.vips = vec![Vip { address: v6, local: true, on: Vec::new() }];
     let ids: Vec<_> = found(&real).into_iter().map(|(id, ..)| id).collect();
     assert_eq!(ids, [FindingId::NoDecap, FindingId::NoRouteBack]);
+}
+
+#[test]
+fn addresses_that_decapsulation_has_no_room_for() {
+    let mut real = with_tunnel("ipip");
+    let mut decap = DecapStatus { own_addresses_left_out: 70_000, ..DecapStatus::default() };
+    real.decap = Some(Ok(decap.clone()));
+    let left_out =
+        |real: &Real| found(real).iter().any(|(id, ..)| *id == FindingId::DecapOwnLeftOut);
+    assert!(left_out(&real));
+    decap.own_addresses_left_out = 0;
+    real.decap = Some(Ok(decap));
+    assert!(!left_out(&real));
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use libbpf_rs::Link;
 use nix::sys::signal::Signal;
 
 use super::*;
@@ -14,6 +15,8 @@ use crate::common::http_get;
 use crate::common::server;
 use crate::common::vip;
 use crate::endpoint::get;
+use crate::locks::lock;
+use crate::locks::wait_for_waiting;
 
 const METRICS: &str = "127.0.0.1:9848";
 
@@ -175,6 +178,79 @@ fn an_interface_that_is_made_anew() {
     running.signal(Signal::SIGHUP);
     running.wait_for("addresses are read again");
     assert!(running.is_running() && !host.has_xdp("second") && !host.has_pins("default"));
+    assert_eq!(running.stop().code(), Some(0));
+}
+
+/// What another command is about to detach, as it has the lock, is not attached again.
+#[test]
+fn an_interface_that_is_being_detached() {
+    let host = real(&[]);
+    let running = serve(&host.lbctl(), &[UPLINK]);
+    let folder = host.bpffs.path().join("l4lb/default");
+    let lock = lock(&folder);
+    let pin = folder.join("link").join(UPLINK);
+    Link::open(&pin).and_then(|link| link.detach()).expect("detach");
+    // Netlink says that the interface has changed.
+    host.ns.shell("ip addr add 172.31.0.7/32 dev uplink");
+    wait_for_waiting(&running, &folder);
+    std::fs::remove_file(&pin).expect("remove the pin");
+    drop(lock);
+    running.signal(Signal::SIGHUP);
+    let mut running = running;
+    running.wait_for("addresses are read again");
+    assert!(!host.has_xdp(UPLINK) && !pin.exists(), "{}", running.stderr());
+    assert_eq!(running.stop().code(), Some(0));
+}
+
+/// An interface whose address comes after the host has started.
+#[test]
+fn an_interface_without_an_address_yet() {
+    let host = Host::new();
+    host.ns.shell(&format!(
+        "ip link set lo up; ip addr add {VIP}/32 dev lo
+         ip link add second type veth peer name other; ip link set second up; ip link set other up"
+    ));
+    let lbctl = host.lbctl();
+    let output = lbctl.exits(1, &["decap", "attach", "second", "--from", "172.16.0.0/16"]);
+    assert!(output.stderr.contains("second has no address to decapsulate for"), "{output}");
+    host.ns.shell("sysctl -qw net.ipv6.conf.second.disable_ipv6=1");
+    let running = serve(&lbctl, &["second", "--from", "172.16.0.0/16", "--metrics", METRICS]);
+    let log = running.stderr();
+    assert!(log.contains("WARN interface second has no address to decapsulate for yet"), "{log}");
+    let ready = || get(&host.ns, METRICS, "/readyz").expect("an answer");
+    assert_eq!(ready(), (503, "no address to decapsulate for\n".to_owned()));
+    host.ns.shell("ip addr add 10.8.0.1/24 dev second");
+    becomes(&lbctl, "addresses", &json!(["10.8.0.1"]));
+    assert!(wait_until(SOON, || ready().0 == 200), "{:?}", ready());
+    let inner = datagram(CLIENT, VIP);
+    send_frame(&host.ns, "other", &ip(BALANCER, "10.8.0.1").around(&inner).bytes());
+    assert!(wait_until(SOON, || counts(&lbctl)["ipv4_in_ipv4"] == 1), "{:?}", counts(&lbctl));
+    assert_eq!(running.stop().code(), Some(0));
+}
+
+/// What was asked for an interface is not in force when that is gone.
+#[test]
+fn anybody_might_send_by_an_interface_that_is_gone() {
+    let host = real(&FROM);
+    host.ns.shell("ip link add second type veth peer name other; ip link set second up");
+    let lbctl = host.lbctl();
+    let open = ["decap", "attach", "second", "--address", "10.8.8.8"];
+    lbctl.ok(&open);
+    let running = serve(&lbctl, &[&[UPLINK][..], &FROM].concat());
+    assert_eq!(status(&lbctl)["anybody_may_send"], json!(true));
+    host.ns.shell("ip link del second");
+    becomes(&lbctl, "anybody_may_send", &json!(false));
+    becomes(&lbctl, "from", &json!(["172.16.0.0/16", "100::/64"]));
+    let lost = &status(&lbctl)["lost"];
+    assert_eq!(lost["second"]["addresses"], json!(["10.8.8.8"]), "{lost}");
+    assert_eq!(
+        result(&host, &ip(CLIENT, OWN).around(&datagram(CLIENT, VIP)).bytes()),
+        "unknown_source"
+    );
+    let log = running.stderr();
+    for line in ["- outer source: anybody", "+ outer source 100::/64"] {
+        assert!(log.contains(line), "'{line}' in {log}");
+    }
     assert_eq!(running.stop().code(), Some(0));
 }
 

@@ -17,7 +17,7 @@ fn maps_of_another_build() {
         match how {
             "its version" => {
                 let map = MapHandle::from_pinned_path(&settings).expect("a pin");
-                let old = [2_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat();
+                let old = [2_u32, 0, 0].map(u32::to_ne_bytes).concat();
                 map.update(&0_u32.to_ne_bytes(), &old, MapFlags::ANY).expect("write");
             }
             // As before there was one.
@@ -94,6 +94,25 @@ fn requests_that_make_no_sense() {
             assert!(!host.has_pins("default"));
         }
     }
+}
+
+/// A host with thousands of addresses.
+#[test]
+fn a_host_with_many_addresses() {
+    let host = real(&[]);
+    let lbctl = host.lbctl();
+    host.ns.shell(
+        "for i in $(seq 20); do for j in $(seq 0 255); do echo addr add 10.211.$i.$j/32 dev uplink; done; done | ip -batch -",
+    );
+    lbctl.ok(&["decap", "attach", UPLINK]);
+    let inner = datagram(CLIENT, VIP);
+    assert_eq!(
+        result(&host, &ip(BALANCER, "10.211.20.255").around(&inner).bytes()),
+        "ipv4_in_ipv4"
+    );
+    let forged = datagram("10.211.20.254", VIP);
+    assert_eq!(result(&host, &outer(&forged).bytes()), "bad_inner_source");
+    assert_eq!(status(&lbctl)["own_addresses_left_out"], json!(0));
 }
 
 /// More addresses than there is room for: one clear line, and what runs goes on.

@@ -68,7 +68,14 @@ fn decapsulation() {
 
     let link = host.bpffs.path().join("l4lb/default/link/uplink");
     Link::open(&link).and_then(|link| link.detach()).expect("detach");
-    patient.is_mended("decap-detached", "host", "error", &["not on its interface any more"]);
+    let before = status(&host);
+    patient.is_mended("decap-detached", "host", "error", &["not on interface uplink any more"]);
+    // All that was asked for is asked for again.
+    assert_eq!(status(&host)["requests"], before["lost"]);
+    host.lbctl().ok(&[&["decap", "attach", "uplink", "--to", "10.200.0.0/16"][..], &FROM].concat());
+    Link::open(&link).and_then(|link| link.detach()).expect("detach");
+    patient.is_mended("decap-detached", "host", "error", &["not on interface uplink any more"]);
+    assert_eq!(status(&host)["to"], serde_json::json!(["10.200.0.0/16"]));
 
     patient.is_well("decap-open", "host");
     patient.is_well("decap-other-destination", "host");
@@ -77,6 +84,10 @@ fn decapsulation() {
     patient.is_advised("decap-other-destination", "host", "warning", "--address ADDRESS");
     to([172, 31, 0, 2]);
     patient.finds("decap-other-destination", "host", "note", &["than 172.31.0.2, fc00:31::2"]);
+}
+
+fn status(host: &Host) -> serde_json::Value {
+    crate::common::json(&host.lbctl().ok(&["decap", "status", "--json"]))
 }
 
 /// Sends an encapsulated datagram to an address, as the balancer does.
@@ -112,6 +123,16 @@ fn what_decapsulation_takes() {
     let own = serde_json::json!({ "addresses": [], "from": ["172.16.0.0/16", "100::/64"], "to": ["10.200.0.0/16", "fc00:1::1/128"] });
     assert_eq!(status["requests"]["uplink"], own, "what else was asked for stays");
     host.lbctl().ok(&["decap", "detach", "second"]);
+
+    // What was asked for one that is gone is in force until somebody looks.
+    host.lbctl().ok(&[&["decap", "attach", "uplink"][..], &FROM].concat());
+    host.lbctl().ok(&["decap", "attach", "second", "--address", "10.8.8.8"]);
+    host.ns.shell("ip link del second");
+    patient.finds("decap-outdated", "host", "warning", &["who may send: no longer anybody"]);
+    patient.is_mended("decap-open", "host", "warning", &["attached to an interface that is gone"]);
+    patient.is_well("decap-outdated", "host");
+    host.ns.shell("ip link add second type veth peer name other; ip link set second up");
+    host.lbctl().ok(&["decap", "attach", "uplink", "--to", "10.200.0.0/16", "--to", VIP6]);
 
     patient.is_well("decap-vip-refused", &format!("VIP {VIP}"));
     let asked = patient.with(&["--real", "--vip", "10.203.1.1"]);
@@ -271,6 +292,12 @@ fn forwarding() {
     let host = real();
     host.ns.shell("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     let patient = patient(&host);
+    patient.is_well("decap-wide", "host");
+    host.lbctl().ok(&["decap", "attach", "uplink", "--to", "10.200.0.0/16", "--to", VIP6]);
+    patient.finds("decap-wide", "host", "warning", &["its own addresses: 10.200.0.0/16"]);
+    patient.is_advised("decap-wide", "host", "warning", "without --to");
+    host.ns.shell("ip route add local 10.200.0.0/16 dev lo");
+    patient.is_well("decap-wide", "host");
     patient.is_mended("forwarding", "IPv4", "note", &[]);
     patient.is_mended("forwarding", "IPv6", "note", &[]);
 }

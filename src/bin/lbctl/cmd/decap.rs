@@ -39,6 +39,18 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
     });
     output::table(["INTERFACE", "MODE"], &[], interfaces)?;
     output::line("")?;
+    for interface in status.lost.keys() {
+        output::line(format!(
+            "interface {interface} is gone, or somebody took the program off it: what was asked for it is not, or soon no \
+             longer, in force"
+        ))?;
+    }
+    if status.own_addresses_left_out != 0 {
+        output::line(format!(
+            "{} addresses of this host are more than there is room for: packets inside may come from them",
+            status.own_addresses_left_out
+        ))?;
+    }
     output::table(["CHECKED", "ALLOWED", "FOLLOWED"], &[], allowed(status))?;
     output::line("")?;
     let results = decap_results().iter().map(|result| {
@@ -61,7 +73,8 @@ fn allowed(status: &DecapStatus) -> Vec<[String; 3]> {
     };
     let requests = || status.requests.values();
     let from = status.from.iter().map(|prefix| (decap::prefix_name(prefix), true));
-    add("outer source", from.collect(), "anybody");
+    let none = if status.anybody_may_send { "anybody" } else { "none" };
+    add("outer source", from.collect(), none);
     let asked = |address| requests().any(|request| request.addresses.contains(address));
     let addresses = status.addresses.iter().map(|address| (address.to_string(), asked(address)));
     add("outer destination", addresses.collect(), "none");

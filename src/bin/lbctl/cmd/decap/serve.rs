@@ -107,36 +107,42 @@ struct Server {
 }
 
 impl Server {
+    /// Attaches. An interface without an address gets one later.
     async fn attach(&self, interface: &str) -> l4lb::Result<()> {
-        let (instance, interface) = (self.instance.clone(), interface.to_owned());
+        let (instance, name) = (self.instance.clone(), interface.to_owned());
         let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
-        let attached =
-            spawn_blocking(move || decap::attach(&instance, &interface, mode, &request, adopt));
-        attached.await.map_err(panicked)?.map(drop)
+        let attached = spawn_blocking(move || {
+            decap::attach_to_follow(&instance, &name, mode, &request, adopt)?;
+            decap::waits_for_address(&name, &request)
+        });
+        if attached.await.map_err(panicked)?? {
+            tracing::warn!(
+                "interface {interface} has no address to decapsulate for yet; it is followed, or give one with --address"
+            );
+        }
+        Ok(())
     }
 
-    /// Whether an interface has lost the program without being detached.
-    async fn is_lost(&self, interface: &str) -> l4lb::Result<bool> {
+    /// Attaches again, if an interface has lost the program without being detached.
+    async fn attach_again(&self, interface: &str) -> l4lb::Result<bool> {
         let (instance, interface) = (self.instance.clone(), interface.to_owned());
-        let lost = spawn_blocking(move || decap::is_lost(&instance, &interface));
-        lost.await.map_err(panicked)?
+        let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
+        let attached = spawn_blocking(move || {
+            decap::attach_again(&instance, &interface, mode, &request, adopt)
+        });
+        attached.await.map_err(panicked)?
     }
 
     /// Follows addresses, and attaches again to an interface that was made anew. What there is to warn of.
     async fn follow(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for interface in &self.interfaces {
-            match self.is_lost(interface).await {
+            match self.attach_again(interface).await {
                 Ok(false) => {}
-                Ok(true) => match self.attach(interface).await {
-                    Ok(()) => tracing::warn!(
-                        "interface {interface} did not run the program: attached again"
-                    ),
-                    Err(error @ l4lb::Error::LockInterrupted { .. }) => {
-                        tracing::debug!("{error}");
-                    }
-                    Err(error) => warnings.push(error.to_string()),
-                },
+                Ok(true) => {
+                    tracing::warn!("interface {interface} did not run the program: attached again");
+                }
+                Err(error @ l4lb::Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
                 Err(error) => warnings.push(error.to_string()),
             }
         }
