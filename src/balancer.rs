@@ -553,7 +553,13 @@ fn write(
         chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
         if steps.tables.is_some() && !running.own.is_empty() {
             maps::wait_for_packets()?;
-            dataplane.copy_latest_flows(running, tables, &secret, since)?;
+            // The new program has the packets: what is left of the change is better done than not.
+            if let Err(error) = dataplane.copy_latest_flows(running, tables, &secret, since) {
+                tracing::warn!(
+                    "flows that began while the connection tables were changed may move; all others were taken \
+                     along: {error}"
+                );
+            }
         }
     }
     if steps.tables.is_some() || steps.stray_tables {

@@ -230,7 +230,7 @@ pub enum Error {
     /// Established flows would break, and nobody has said that this is meant.
     #[error(
         "established flows would break: {0}; nothing was changed: 'lbctl plan' tells more, --yes applies it all the \
-         same, and reals that are drained first lose no flow"
+         same; of reals that are drained first, fewer break the longer you wait"
     )]
     BreaksFlows(crate::effects::Breaking),
 

@@ -53,6 +53,21 @@ pub(crate) fn write_point() {
 #[cfg(not(debug_assertions))]
 pub(crate) fn write_point() {}
 
+/// Fails where tests want it, so that they can see what becomes of the rest: `LBCTL_FAIL_AT=NAME`.
+#[cfg(debug_assertions)]
+pub(crate) fn fail_point(name: &str) -> Result<()> {
+    if std::env::var_os("LBCTL_FAIL_AT").is_some_and(|at| at == name) {
+        let source = io::Error::other("a test wants that");
+        return Err(Error::Host { operation: "go on", source });
+    }
+    Ok(())
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn fail_point(_: &str) -> Result<()> {
+    Ok(())
+}
+
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
 }
@@ -315,6 +330,13 @@ impl ArrayMemory {
             .offset(stride as u64 * u64::from(values.start))
             .len(bytes)
             .map_raw(map.as_fd().as_raw_fd())?;
+        Ok(Self { memory, words: bytes / size_of::<u64>() })
+    }
+
+    /// Memory of no map.
+    #[cfg(test)]
+    pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
+        let memory = MmapOptions::new().len(bytes).map_anon()?.into();
         Ok(Self { memory, words: bytes / size_of::<u64>() })
     }
 

@@ -3,11 +3,13 @@
 //! `include/l4lb/flow_sets.h` says how a table of sets is used; the same place for a flow is found here,
 //! so that flows can move to tables of another size or kind.
 
+mod fill;
 mod place;
 mod set;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +26,12 @@ use crate::maps::create_inner;
 use crate::sys;
 use crate::sys::ArrayMemory;
 
+pub(crate) use fill::Room;
+pub(crate) use fill::SetTables;
+pub(crate) use fill::fill_lru;
+pub(crate) use fill::insert_in_lru;
+pub(crate) use fill::lru_room;
+pub(crate) use fill::own_first;
 pub(crate) use place::Secret;
 use place::set_of;
 
@@ -150,17 +158,38 @@ pub(crate) struct Flow {
     pub(crate) units: Option<u16>,
 }
 
+/// What tells flows apart, to be looked up.
+pub(crate) type FlowId = ([u32; 4], u32, u16, u16);
+
 impl Flow {
-    /// Whether its packets are IPv6. Where the VIP's hash mode leaves out the source, nobody knows: no.
+    pub(crate) fn id(&self) -> FlowId {
+        let abi::flow_key { src, sport, dport, vip } = self.key;
+        (src.word, vip, sport, dport)
+    }
+
+    /// Whom its packets go to.
+    fn leads(&self) -> (u32, u32) {
+        (self.real, self.generation)
+    }
+
+    /// When it was last used in units of a table of sets, which do not depend on when they were read.
+    fn seen_units(&self) -> u64 {
+        self.last_seen >> consts::SEEN_SHIFT
+    }
+
+    /// Whether its packets packets are IPv6. Where the VIP's hash mode leaves out the source, nobody knows: no.
     pub(crate) fn is_v6(&self) -> bool {
         let [a, b, c, _] = self.key.src.word;
         [a, b] != [0, 0] || (c != 0 && c != 0xffff_u32.to_be())
     }
 }
 
-/// Sorts flows by their last use, the latest first. Of one set, those of the same time stay in its order.
-pub(crate) fn newest_first(flows: &mut [Flow]) {
+/// Sorts flows by their last use, the latest first, and leaves each once. Of one set, those of the same time stay in
+/// its order.
+pub(crate) fn newest_first(flows: &mut Vec<Flow>) {
     flows.sort_by_key(|flow| Reverse(flow.last_seen));
+    let mut met = HashSet::with_capacity(flows.len());
+    flows.retain(|flow| met.insert(flow.id()));
 }
 
 /// A table of kind LRU.
@@ -195,54 +224,68 @@ pub(crate) fn lru_used(table: &LruTable) -> Result<[u32; 2]> {
 
 impl From<&Flow> for abi::flow {
     fn from(flow: &Flow) -> Self {
-        Self { real: flow.real, generation: flow.generation, last_seen: flow.last_seen }
+        // A table of sets rounds down to units: whatever packet it was, it came by the end of its unit. A later
+        // reading of the same entry says no less.
+        let last_seen = match flow.units {
+            None | Some(0) => flow.last_seen,
+            Some(_) => (flow.seen_units() + 1) << consts::SEEN_SHIFT,
+        };
+        Self { real: flow.real, generation: flow.generation, last_seen }
     }
 }
 
 /// A table of sets of one family.
 #[derive(Debug)]
 pub(crate) struct SetTable {
-    map: MapHandle,
     memory: ArrayMemory,
     family: Family,
     sets: u32,
 }
 
 impl SetTable {
-    /// Creates an empty one.
-    pub(crate) fn create(family: Family, sets: u32, node: u32) -> Result<Self> {
+    /// Creates an empty one, and its map.
+    pub(crate) fn create(family: Family, sets: u32, node: u32) -> Result<(Self, MapHandle)> {
         let (key, value) = (size_of::<u32>(), family.set_size());
         let map =
             create_inner(family.map_name(), MapType::Array, key, value, sets, SET_FLAGS, node)?;
-        Self::new(map, family)
+        Ok((Self::new(&map, family)?, map))
     }
 
-    pub(crate) fn new(map: MapHandle, family: Family) -> Result<Self> {
+    /// An empty one that is no map's.
+    #[cfg(test)]
+    pub(crate) fn in_memory(family: Family, sets: u32) -> Self {
+        let bytes = family.set_size() * sets as usize;
+        let memory = ArrayMemory::anonymous(bytes).expect("memory");
+        Self { memory, family, sets }
+    }
+
+    /// That of a map, which lives as long as this does.
+    pub(crate) fn new(map: &MapHandle, family: Family) -> Result<Self> {
         if map.value_size() as usize != family.set_size() {
             return Err(MapError::layout(family.map_name()));
         }
         let sets = map.max_entries();
-        let memory = ArrayMemory::new(&map)
+        let memory = ArrayMemory::new(map)
             .map_err(|source| MapError::new(family.map_name(), "map it", source))?;
-        Ok(Self { map, memory, family, sets })
+        Ok(Self { memory, family, sets })
     }
 
     /// A part of one as if it were a table, for reading all flows of a large one in little memory: its sets from
     /// `first` on, of which there are to be at most [`SETS_OF_PART`]. `first` is a multiple of that.
     pub(crate) fn part(map: &MapHandle, family: Family, first: u32) -> Result<Self> {
-        let error = |source| MapError::new(family.map_name(), "map a part of it", source);
-        let map = MapHandle::try_from(map).map_err(error)?;
         if map.value_size() as usize != family.set_size() {
             return Err(MapError::layout(family.map_name()));
         }
         let sets = map.max_entries().saturating_sub(first).min(SETS_OF_PART);
-        let memory = ArrayMemory::part(&map, first..first + sets)
+        let memory = ArrayMemory::part(map, first..first + sets)
             .map_err(|source| MapError::new(family.map_name(), "map a part of it", source))?;
-        Ok(Self { map, memory, family, sets })
+        Ok(Self { memory, family, sets })
     }
 
-    pub(crate) fn map(&self) -> &MapHandle {
-        &self.map
+    /// How many sets it has.
+    #[cfg(test)]
+    pub(crate) fn sets(&self) -> u32 {
+        self.sets
     }
 
     /// The words of a set.
@@ -365,22 +408,22 @@ impl SetTable {
         }
     }
 
-    /// Puts a flow in while packets use the table, on its CPU; whether it is in now. Where its set is full, the entry
-    /// gives way that was used least, if that is longer ago than this one. An entry that the flow has already is
-    /// given the flow's real, if it was not used since.
-    pub(crate) fn insert(&self, flow: &Flow, secret: &Secret, now: u64) -> bool {
+    /// Puts a flow in while packets use the table, on its CPU; whether it is in now. Where its set is full and it may go
+    /// to [`Room::Taken`], the entry gives way that was used least, if that is longer ago than this one. An entry that
+    /// the flow has already is given the flow's real, if it was not used since.
+    pub(crate) fn insert(&self, flow: &Flow, secret: &Secret, now: u64, room: Room) -> bool {
         let words = entry_words(flow, self.family);
         let at = set_of(&words, flow.key.vip, self.family, self.sets, secret);
         let (set, units) = (self.set(at), now_units(now));
-        let seen = |entry: &[u64; 4]| self.flow(entry, now).map(|flow| flow.last_seen);
+        // What other readings say in nanoseconds, they say from then on.
+        let seen = |entry: &[u64; 4]| self.flow(entry, now).map(|flow| flow.seen_units());
         for _ in 0..ATTEMPTS {
             match set::put_in(set, self.family, &words, units) {
                 set::Put::Done => return true,
                 set::Put::Known(way, there) => {
                     let known = self.flow(&there, now);
-                    let leads = |flow: &Flow| (flow.real, flow.generation);
                     let outdated = known.is_some_and(|known| {
-                        leads(&known) != leads(flow) && known.last_seen <= flow.last_seen
+                        known.leads() != flow.leads() && known.seen_units() <= flow.seen_units()
                     });
                     if !outdated || set::correct(set, self.family, way, &there, &words, units) {
                         return true;
@@ -388,7 +431,8 @@ impl SetTable {
                 }
                 set::Put::Full(least) => {
                     let way = consts::SET_WAYS as usize - 1;
-                    if seen(&least).is_none_or(|seen| seen >= flow.last_seen) {
+                    let older = seen(&least).is_some_and(|seen| seen < flow.seen_units());
+                    if room == Room::Free || !older {
                         return false;
                     }
                     set::take_out(set, self.family, way, &least, units);
@@ -450,3 +494,6 @@ fn entry_words(flow: &Flow, family: Family) -> [u64; 4] {
         Family::V6 => [b << 32 | a, d << 32 | c, ports, rest],
     }
 }
+
+#[cfg(test)]
+mod tests;

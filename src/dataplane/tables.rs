@@ -163,7 +163,7 @@ impl Dataplane {
         let mut used = [0; 2];
         for (used, family) in used.iter_mut().zip(Family::BOTH) {
             if let Some(table) = self.flows_of(family).at(place)? {
-                *used = SetTable::new(table, family)?.used();
+                *used = SetTable::new(&table, family)?.used();
             }
         }
         Ok(used)
@@ -180,7 +180,7 @@ impl Dataplane {
             }
             for family in Family::BOTH {
                 if let Some(table) = self.flows_of(family).at(place)? {
-                    let table = SetTable::new(table, family)?;
+                    let table = SetTable::new(&table, family)?;
                     let forget = || table.forget(unwanted);
                     // Where this process may not run there: a real's id cannot wait, and it takes bad luck of
                     // some nanoseconds for another flow to be forgotten as well.
@@ -206,7 +206,7 @@ impl Dataplane {
                 TableKind::SetAssociative => {
                     for family in Family::BOTH {
                         let Some(table) = self.flows_of(family).at(place)? else { continue };
-                        let table = SetTable::new(table, family)?;
+                        let table = SetTable::new(&table, family)?;
                         let forget = || table.forget(unwanted);
                         forgotten += if online.contains(cpu) {
                             parallel::on_cpu(*cpu, forget)

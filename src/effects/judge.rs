@@ -386,9 +386,10 @@ impl<'a> Judge<'a> {
         let all = self.used.values().flatten().sum::<u64>();
         let left = fit::without_room(&self.plan.steps.running_tables, new, &self.used);
         // Less than one in expectation is none.
-        let left = if left < 0.5 { 0.0 } else { left.min(number(all)) };
+        let left = if left < 1.0 { 0.0 } else { left.min(number(all)) };
         let astray = number(self.astray.flows(exact).flows);
         let moved = left * astray / number(all.max(1));
+        let moved = if moved < 1.0 { 0.0 } else { moved };
         effect.established = Some(established);
         effect.moved = Some(Flows {
             flows: rounded(moved),

@@ -72,7 +72,7 @@ impl Balancer {
                 continue;
             }
             let raw = match source.open(&self.dataplane)? {
-                Opened::Sets(map, family) => SetTable::new(map, family)?.find(&key, &secret)?,
+                Opened::Sets(map, family) => SetTable::new(&map, family)?.find(&key, &secret)?,
                 Opened::Lru(table) => table.get(&key)?.map(|flow| tables::Flow::from((key, flow))),
             };
             let now = sys::monotonic_ns()?;

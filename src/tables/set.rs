@@ -85,22 +85,23 @@ pub(super) fn read(set: &(impl Words + ?Sized), family: Family) -> [Entry; WAYS]
     entries
 }
 
-/// The entries of a set for whoever must not miss one; some may be there twice, the latest reading first. A flow that a
-/// packet moves past a reading is in another one: read until two agree in which no flow is twice, as one that was
-/// moved past shows another, which it moved, a second time.
+/// The entries of a set for whoever must not miss one; where packets came between, some are there more than once, the
+/// latest reading first. A flow that a packet moves past a reading is in another one: read until two agree in which no
+/// flow is twice, as one that was moved past shows another, which it moved, a second time.
 pub(super) fn read_all(set: &(impl Words + ?Sized), family: Family) -> Vec<Entry> {
     let mut all = Vec::with_capacity(2 * WAYS);
     let mut before = None;
     for _ in 0..READINGS {
         let entries = read_once(set, family);
-        // The latest first.
-        all.splice(0..0, entries);
         let repeats = |(way, entry): (usize, &Entry)| {
             entries[..way].iter().any(|other| is_same_flow(entry, other, family))
         };
         if before == Some(entries) && !entries.iter().enumerate().any(repeats) {
+            // It is the latest already.
             break;
         }
+        // The latest first.
+        all.splice(0..0, entries);
         before = Some(entries);
     }
     all

@@ -328,6 +328,25 @@ fn tables_and_programs() {
     }
 }
 
+/// A larger table of the same kind has room for all that the smaller one had, and wants no consent.
+#[test]
+fn larger_tables() {
+    for kind in KINDS {
+        let lab = Lab::new(kind, &vip(TCP, &TWO)).establish(TCP);
+        let three = lab.config(&vip(TCP, &THREE));
+        let sized =
+            |entries: u32| three.replace("entries = 20000", &format!("entries = {entries}"));
+        lab.host.lbctl().apply(&sized(60));
+        let held = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]))["entries"].clone();
+        let larger = lab.planned(&sized(120), &json!("connection_table"));
+        assert_eq!(larger["what"], format!("{held} established flows are taken along"));
+        let file = config_file(&sized(120));
+        lab.host.lbctl().ok(&["apply", "-f", file.path().to_str().expect("a printable path")]);
+        let after = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]))["entries"].clone();
+        assert_eq!(after, held, "{kind}");
+    }
+}
+
 #[test]
 fn silent_udp_flows() {
     for kind in KINDS {

@@ -7,9 +7,14 @@
 //! | gets one, and had none | those of the shared one |
 //! | loses its table | nobody knows which CPUs its packets will come to: all tables get its flows, the shared one as well |
 //!
+//! A CPU's own flows come first; those of CPUs that lose their table get what is free then, and push out none. Only in
+//! the shared table, which the CPUs that lose theirs use from now on, they get half the room at least.
+//!
 //! This happens twice. First while the new tables are not in use but those that CPUs keep; then, when the new program
-//! is, for the flows that began or changed meanwhile. The latest come first: what finds no room is what was used longest
-//! ago. In a table that packets use, an entry that was used longer ago gives way; none that is newer does.
+//! is, for the flows that began or changed meanwhile. Of flows that have the same right to room, the latest come first:
+//! what finds none is what was used longest ago. But a table of kind LRU, and the shared one, tells of a TCP flow when it
+//! began, not when it was used: from there, the TCP flows that began last come first, and one that began long ago and
+//! is in use may find no room. A CPU's own flow that began meanwhile may push out an entry that is older by these times.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -29,16 +34,21 @@ use crate::tables;
 use crate::tables::Family;
 use crate::tables::Flow;
 use crate::tables::LruTable;
+use crate::tables::Room;
 use crate::tables::Secret;
 use crate::tables::SetTable;
+use crate::tables::SetTables;
 use crate::tables::Tables;
 
 /// How much earlier than it was made an entry may say that it was: times are rounded down to units.
 const ROUNDED: u64 = 2 << consts::SEEN_SHIFT;
 
+/// What the flows of CPUs that lose their table get of the shared one at least.
+const LEAVING_IN_SHARED: u64 = SHARED_TABLE_ENTRIES as u64 / 2;
+
 /// A CPU's table that is to be filled.
 enum OwnTable {
-    Sets(SetTable, SetTable),
+    Sets(SetTables, [MapHandle; 2]),
     Lru(LruTable),
 }
 
@@ -47,7 +57,8 @@ impl OwnTable {
         Ok(match kind {
             TableKind::SetAssociative => {
                 let [v4, v6] = Family::BOTH.map(|family| SetTable::create(family, size, node));
-                Self::Sets(v4?, v6?)
+                let ((v4, map4), (v6, map6)) = (v4?, v6?);
+                Self::Sets(SetTables { v4, v6 }, [map4, map6])
             }
             TableKind::Lru => Self::Lru(tables::new_lru(size, node)?),
         })
@@ -102,29 +113,21 @@ impl Dataplane {
         let v6_vips = self.v6_serials()?;
         let leaving = self.flows_of_leaving(tables, 0)?;
         for (cpu, table) in made {
-            let mut flows = if running.own.contains_key(&cpu) {
+            let own = if running.own.contains_key(&cpu) {
                 self.flows_on(running, cpu)?
             } else {
                 tables::lru_flows(shared)?
             };
-            flows.extend(&leaving);
-            tables::newest_first(&mut flows);
+            let (flows, own) = tables::own_first(own, &leaving);
             let place = new.place(cpu);
             match table {
-                OwnTable::Sets(v4, v6) => {
-                    for flow in &flows {
-                        let table = if v6_vips.contains(&flow.key.vip) { &v6 } else { &v4 };
-                        table.add(flow, secret);
-                    }
-                    self.flows4.set(place, v4.map())?;
-                    self.flows6.set(place, v6.map())?;
+                OwnTable::Sets(table, [map4, map6]) => {
+                    table.fill(&flows, &v6_vips, secret);
+                    self.flows4.set(place, &map4)?;
+                    self.flows6.set(place, &map6)?;
                 }
                 OwnTable::Lru(table) => {
-                    flows.truncate(table.max_entries() as usize);
-                    // The kernel forgets those first that came first.
-                    let flows: Vec<_> =
-                        flows.iter().rev().map(|flow| (flow.key, flow.into())).collect();
-                    table.set_many(&flows)?;
+                    tables::fill_lru(&table, &flows, own)?;
                     self.connections.set(place, table.handle())?;
                 }
             }
@@ -133,7 +136,7 @@ impl Dataplane {
             for cpu in new.own.keys().filter(|cpu| tables.keeps(**cpu)) {
                 self.insert_flows(tables, *cpu, &leaving, &v6_vips, Room::Free)?;
             }
-            add_to_shared(shared, &leaving)?;
+            tables::insert_in_lru(shared, &leaving, LEAVING_IN_SHARED)?;
         }
         Ok(())
     }
@@ -147,22 +150,27 @@ impl Dataplane {
         since: u64,
     ) -> Result<()> {
         let Move { running, new, .. } = tables;
+        sys::fail_point("copy-latest")?;
         let since = since.saturating_sub(ROUNDED);
         let v6_vips = self.v6_serials()?;
         let leaving = self.flows_of_leaving(tables, since)?;
         for cpu in new.own.keys() {
-            let mut flows = leaving.clone();
+            let mut own = Vec::new();
             if !running.own.contains_key(cpu) {
                 let shared = tables::lru_flows(shared)?.into_iter();
-                flows.extend(shared.filter(|flow| flow.last_seen >= since));
+                own.extend(shared.filter(|flow| flow.last_seen >= since));
             } else if !tables.keeps(*cpu) {
-                let own = self.flows_on(running, *cpu)?.into_iter();
-                flows.extend(own.filter(|flow| flow.last_seen >= since));
+                let before = self.flows_on(running, *cpu)?.into_iter();
+                own.extend(before.filter(|flow| flow.last_seen >= since));
             }
-            tables::newest_first(&mut flows);
-            self.insert_flows(tables, *cpu, &flows, &v6_vips, Room::Taken)?;
+            tables::newest_first(&mut own);
+            self.insert_flows(tables, *cpu, &own, &v6_vips, Room::Taken)?;
+            self.insert_flows(tables, *cpu, &leaving, &v6_vips, Room::Free)?;
         }
-        add_to_shared(shared, &leaving)
+        if !leaving.is_empty() {
+            tables::insert_in_lru(shared, &leaving, LEAVING_IN_SHARED)?;
+        }
+        Ok(())
     }
 
     /// The flows of the CPUs that lose their table, not longer ago than `since`, the latest first.
@@ -191,20 +199,16 @@ impl Dataplane {
         let place = tables.new.place(cpu);
         if tables.new.kind == TableKind::Lru {
             let Some(table) = self.connections.at(place)? else { return Ok(()) };
-            return insert_in_lru(&Map::new(table)?, flows, room);
+            let most = if room == Room::Taken { u64::MAX } else { 0 };
+            return Ok(tables::insert_in_lru(&Map::new(table)?, flows, most)?);
         }
         let open = |family: Family| -> Result<Option<SetTable>> {
             let map: Option<MapHandle> = self.flows_of(family).at(place)?;
-            Ok(map.map(|map| SetTable::new(map, family)).transpose()?)
+            Ok(map.map(|map| SetTable::new(&map, family)).transpose()?)
         };
         let (Some(v4), Some(v6)) = (open(Family::V4)?, open(Family::V6)?) else { return Ok(()) };
-        let insert = || -> Result<()> {
-            for flow in flows {
-                let table = if v6_vips.contains(&flow.key.vip) { &v6 } else { &v4 };
-                table.insert(flow, tables.secret, sys::monotonic_ns()?);
-            }
-            Ok(())
-        };
+        let table = SetTables { v4, v6 };
+        let insert = || table.insert(flows, v6_vips, tables.secret, room);
         match parallel::on_cpu(cpu, insert) {
             Ok(done) => done,
             // It is offline: no packet uses the table.
@@ -230,7 +234,7 @@ impl Dataplane {
             let (mut flows, now) = (Vec::new(), sys::monotonic_ns()?);
             for family in Family::BOTH {
                 if let Some(table) = self.flows_of(family).at(place)? {
-                    SetTable::new(table, family)?.read_flows(now, &mut flows);
+                    SetTable::new(&table, family)?.read_flows(now, &mut flows);
                 }
             }
             Ok(flows)
@@ -244,7 +248,7 @@ impl Dataplane {
         for cpu in tables.own.keys().filter(|_| tables.kind == TableKind::SetAssociative) {
             for family in Family::BOTH {
                 if let Some(table) = self.flows_of(family).at(tables.place(*cpu))? {
-                    SetTable::new(table, family)?.release_claims();
+                    SetTable::new(&table, family)?.release_claims();
                 }
             }
         }
@@ -254,48 +258,4 @@ impl Dataplane {
 
 fn is_online(cpu: u32) -> Result<bool> {
     Ok(crate::host::Files::host().online_cpus()?.contains(&cpu))
-}
-
-/// Where flows that are put into a table of kind LRU may go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// Where there is room.
-    Free,
-    /// Also where the kernel gives way to them.
-    Taken,
-}
-
-/// Puts flows into a table of kind LRU that packets use. What is there already stays, unless it leads elsewhere and is
-/// older.
-fn insert_in_lru(table: &LruTable, flows: &[Flow], room: Room) -> Result<()> {
-    let mut free = table.max_entries() as usize;
-    if room == Room::Free {
-        let used: u32 = tables::lru_used(table)?.iter().sum();
-        free = free.saturating_sub(used as usize);
-    }
-    sys::write_point();
-    // The latest last, as the kernel forgets those first that came first.
-    for flow in flows.iter().take(free).rev() {
-        if table.add(&flow.key, &flow.into())? {
-            continue;
-        }
-        let leads = |real: u32, generation: u32| (real, generation);
-        if let Some(there) = table.get(&flow.key)?
-            && leads(there.real, there.generation) != leads(flow.real, flow.generation)
-            && there.last_seen < flow.last_seen
-        {
-            table.set(&flow.key, &flow.into())?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts flows into the shared table, the latest first. What is there was put there by packets of CPUs that go on using
-/// it: that stays.
-fn add_to_shared(shared: &LruTable, flows: &[Flow]) -> Result<()> {
-    sys::write_point();
-    for flow in flows.iter().take(SHARED_TABLE_ENTRIES as usize).rev() {
-        shared.add(&flow.key, &flow.into())?;
-    }
-    Ok(())
 }

@@ -16,7 +16,9 @@ use super::inject::Injector;
 use super::inject::frame;
 use super::two_cpus;
 use crate::common::Host;
+use crate::common::json;
 use crate::common::vip;
+use crate::common::wait_until;
 use crate::packets::frame::eth;
 
 const TCP4: &str = "tcp://10.200.1.1:80";
@@ -159,6 +161,76 @@ fn a_leaving_cpus_flows_find_room() {
             assert!(moved <= 2, "{kind}, {entries}: {moved} flows moved");
         }
     }
+}
+
+/// Another kind has room for as many flows, which the table before had, however full it was.
+#[test]
+fn flows_of_a_full_table_change_its_kind() {
+    let host = Host::new();
+    let tables = |kind: &str| format!("kind = \"{kind}\"\nentries = 10000\ncpus = [0]");
+    apply(&host, &tables("set-associative"), &[OLD]);
+    // Of IPv4.
+    let flows: Vec<_> = frames(18_000)[0].iter().step_by(2).cloned().collect();
+    Injector::new(&host).on(0, |send| {
+        assert!(flows.iter().all(|frame| send(frame).is_some()));
+    });
+    let count = |selectors: &[&str]| {
+        let arguments = [&["flows", "count", "--json"], selectors].concat();
+        json(&host.lbctl().ok(&arguments))["entries"].as_u64().expect("a number")
+    };
+    let before = count(&[]);
+    // Later ones are copied twice.
+    let old = || count(&["--older-than", "5s"]) == before;
+    assert!(wait_until(Duration::from_secs(60), old));
+    assert!((6000..10_000).contains(&before), "more than half full: {before}");
+    for kind in ["lru", "set-associative"] {
+        apply(&host, &tables(kind), &[OLD]);
+        // Those that were in one set are again. Of a full table the kernel takes up to 127.
+        let left = before - count(&[]);
+        assert!(left <= 127, "{kind}: {left} of {before} flows got lost");
+    }
+}
+
+/// What the shared table says of a flow is corrected by what its CPU has known since.
+#[test]
+fn the_shared_table_is_corrected() {
+    if !two_cpus() {
+        return;
+    }
+    let of: Vip = TCP4.parse().expect("a VIP");
+    let client = SocketAddr::from(([192, 0, 2, 1], 5));
+    let plain = || eth().ip(client.ip(), of.address).tcp(client.port(), of.port);
+    let (syn, ack) = (plain().syn().bytes(), plain().ack().bytes());
+    let [old, new] = [OLD, NEW].map(|real| Some(real.parse::<IpAddr>().expect("an address")));
+    let drained = drained();
+    let reals = drained.each_ref().map(String::as_str);
+    for kind in ["set-associative", "lru"] {
+        let tables = |cpus: &str| format!("kind = \"{kind}\"\nentries = 10000\ncpus = {cpus}");
+        let host = Host::new();
+        apply(&host, &tables("[0]"), &[OLD]);
+        let injector = Injector::new(&host);
+        assert_eq!(injector.send(1, &syn), old, "remembered in the shared table");
+        apply(&host, &tables("[0, 1]"), &reals);
+        assert_eq!(injector.send(1, &ack), old);
+        assert_eq!(injector.send(1, &syn), new, "a new connection");
+        assert_eq!(injector.send(1, &ack), new);
+        apply(&host, &tables("[0]"), &reals);
+        assert_eq!(injector.send(1, &ack), new, "{kind}: the connection goes on");
+    }
+}
+
+/// The program is replaced already, and all of the change comes about.
+#[test]
+fn a_change_goes_on_without_the_latest_flows() {
+    let host = Host::new();
+    let config = |entries: u32, real: &str| {
+        let keys = format!("cpus = [0]\n{}", vip(TCP4, &[real]));
+        Host::config(&keys).replace("entries = 20000", &format!("entries = {entries}"))
+    };
+    host.lbctl().apply(&config(10_000, OLD));
+    let output = host.lbctl().env("LBCTL_FAIL_AT", "copy-latest").apply(&config(20_000, NEW));
+    assert!(output.stderr.contains("flows that began while"), "{output}");
+    assert_eq!(host.lbctl().apply(&config(20_000, NEW)).stdout, "nothing to change\n");
 }
 
 /// A connection begins while one command changes tables and reals, and goes on afterwards.
