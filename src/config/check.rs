@@ -191,16 +191,18 @@ impl Config {
         // other family would be dropped there too, in silence.
         let own_v4 = packets.encap_source_v4.is_some_and(|source| source != SourceV4::default());
         if own_v4 && packets.encap_source_v6.is_none() {
-            let v6 = self.vips.iter().enumerate().find_map(|(i, vip)| {
-                vip.reals.iter().position(|real| real.address.is_ipv6()).map(|j| (i, j))
+            let of_vips = self.vips.iter().enumerate().flat_map(|(i, vip)| {
+                let reals = vip.reals.iter().enumerate();
+                reals.map(move |(j, real)| (format!("vips[{i}].reals[{j}].address"), real.address))
             });
-            if let Some((i, j)) = v6 {
+            let of_ids = self.server_ids.iter().enumerate();
+            let of_ids = of_ids.map(|(i, entry)| (format!("server_ids[{i}].real"), entry.real));
+            if let Some((key, real)) = of_vips.chain(of_ids).find(|(_, real)| real.is_ipv6()) {
                 return Err(ConfigError::at(
-                    format!("vips[{i}].reals[{j}].address"),
+                    key,
                     format!(
-                        "{} is IPv6, but only packets.encap_source_v4 is set; set \
-                         packets.encap_source_v6 too",
-                        self.vips[i].reals[j].address
+                        "{real} is IPv6, but only packets.encap_source_v4 is set; set \
+                         packets.encap_source_v6 too"
                     ),
                 ));
             }

@@ -297,6 +297,11 @@ fn errors_name_the_place_in_one_line() {
             "vips[0].reals[0].address",
             "encap_source_v6",
         ),
+        (
+            "[packets]\nencap_source_v4 = \"192.0.2.1\"\n[[server_ids]]\nid = 5\nreal = \"fc00::1\"".to_owned(),
+            "server_ids[0].real",
+            "encap_source_v6",
+        ),
     ] {
         assert_refused(&text, place, what);
     }
