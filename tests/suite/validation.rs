@@ -80,9 +80,9 @@ fn changes() -> Vec<(Change, &'static str)> {
     let mut changes = Vec::new();
     for (at, why) in NOBODYS {
         changes.push((new_vip(at, 80, &plain), why));
-        changes.push((new_id(7, at), why));
-        // IPv6 reals have a refusal of their own here.
+        // IPv6 reals have a refusal of their own here, whoever names them.
         if address(at).is_ipv4() {
+            changes.push((new_id(7, at), why));
             changes.push((new_real(at), why));
         }
     }
@@ -96,6 +96,7 @@ fn changes() -> Vec<(Change, &'static str)> {
         (of_vip(|spec| spec.routing.extend([Routing::QuicConnectionId])), "QUIC runs over UDP"),
         (new_id(0, "10.0.0.1"), "no id"),
         (new_real("fc00::1"), "only packets.encap_source_v4 is set"),
+        (new_id(7, "fc00::1"), "only packets.encap_source_v4 is set"),
         (
             Box::new(|table| {
                 for n in 0..512_u16 {
