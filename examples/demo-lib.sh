@@ -72,7 +72,7 @@ add_ns() {
 	mkdir -p "$TMP/$node/bpf"
 	ip netns add "$PREFIX-$node"
 	NAMESPACES+=("$node")
-	mount -t bpf "$PREFIX" "$TMP/$node/bpf"
+	mount -t bpf -o mode=0700 "$PREFIX" "$TMP/$node/bpf"
 	# IPv6 addresses that can be used at once.
 	set_sysctl "$node" net/ipv6/conf/all/accept_dad 0
 	set_sysctl "$node" net/ipv6/conf/default/accept_dad 0

@@ -93,7 +93,9 @@ fn the_reference_tells_the_defaults() {
             "connection_table": vip.connection_table,
             "routing": vip.routing,
             "allow_own_address": vip.allow_own_address,
+            "other_ports": vip.other_ports.unwrap_or_default(),
             "no_real": vip.no_real,
+            "echo": vip.echo.unwrap_or_default(),
             "reals": vip.reals,
         }),
     );
@@ -124,7 +126,7 @@ fn limits_in_the_reference_are_those_of_the_code() {
             crate::plan::TOO_BIG_REPLIES_PER_SECOND
         ),
         format!(
-            "| refusal | of these {}, too | {} |",
+            "| refusal | shares the {} with \"too big\" | {} |",
             consts::ERRORS_PER_SOURCE,
             consts::REFUSALS_PER_SECOND
         ),

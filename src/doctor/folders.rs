@@ -28,7 +28,7 @@ pub(super) fn exposed_pins(instance: &Instance, checked: &Result<(), Error>) -> 
         Answer::hurts(
             Severity::Warning,
             format!("others than root can open {}", quoted(&open)),
-            "any user can hold the lock that every command waits for; the next one that changes anything closes them",
+            "any user can hold the lock that every command waits for; the next one that changes anything closes them, of a build of the same layout",
             Mend::Command(format!("chmod 0700 {}", quoted(&open))),
         )
     } else if everybodys {

@@ -41,7 +41,8 @@ fn no_room(nic: &Nic) -> Option<Answer> {
              do not hear of it hang"
         ),
         Mend::Command(format!(
-            "ip link set {} mtu {needed}   # the routers and reals behind it, too; where that cannot be: finding mss",
+            "ip link set {} mtu {needed}   # the routers and reals behind it, too; where that cannot be, on the reals: \
+             'lbctl doctor --real', finding mss",
             nic.name
         )),
     ))

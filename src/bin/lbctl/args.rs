@@ -106,7 +106,7 @@ pub(crate) struct ApplyOnce {
     #[command(flatten)]
     pub(crate) apply: Apply,
 
-    /// Also if established flows break, as plan tells
+    /// Apply even if established flows break
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -141,6 +141,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Real(RealCommand),
     /// Show the counters of the packet path
+    ///
+    /// What each reason means: docs/metrics.md of the project.
     Stats(StatsArgs),
     /// Watch health, VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
     ///
