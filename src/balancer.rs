@@ -49,7 +49,6 @@ use crate::plan::ResolvedInterface;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
 use crate::table::Table;
-use crate::tables::Secret;
 use crate::tables::Tables;
 
 use interfaces::last_known;
@@ -544,17 +543,16 @@ fn write(
     }
     let running = &steps.running_tables;
     let tables = steps.tables.as_ref().unwrap_or(running);
-    let secret = Secret::from(&steps.knobs);
     if steps.stray_tables {
         dataplane.release_claims(running)?;
     }
-    let since = dataplane.prepare_tables(running, tables, &secret, &steps.nodes)?;
+    let since = dataplane.prepare_tables(running, tables, &steps.knobs, &steps.nodes)?;
     if let Some((slot, loaded)) = loaded {
         chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
         if steps.tables.is_some() && !running.own.is_empty() {
             maps::wait_for_packets()?;
             // The new program has the packets: what is left of the change is better done than not.
-            if let Err(error) = dataplane.copy_latest_flows(running, tables, &secret, since) {
+            if let Err(error) = dataplane.copy_latest_flows(running, tables, &steps.knobs, since) {
                 tracing::warn!(
                     "flows that began while the connection tables were changed may move; all others were taken \
                      along: {error}"

@@ -51,7 +51,7 @@ pub use find::FiveTuple;
 pub use find::FoundFlow;
 pub use read::Flows;
 
-use view::View;
+pub(crate) use view::View;
 
 /// The greatest age that entries of set-associative tables tell, about 19 h 31 min: then it starts over at 0.
 pub const MAX_SET_AGE: Duration =

@@ -353,7 +353,7 @@ impl Sandbox {
         sandbox.dataplane.prepare_tables(
             &Tables::default(),
             &tables,
-            &secret,
+            &knobs,
             &Files::host().nodes(),
         )?;
         sandbox.program(config)?;

@@ -9,11 +9,13 @@ use std::net::IpAddr;
 use libbpf_rs::MapCore;
 
 use super::Dataplane;
+use crate::abi;
 use crate::abi::consts;
 use crate::balancer::possible_cpus;
 use crate::config::TableKind;
 use crate::error::Error;
 use crate::error::Result;
+use crate::flows::View;
 use crate::host::Files;
 use crate::maps::ArrayOfMaps;
 use crate::maps::Map;
@@ -86,13 +88,13 @@ impl Dataplane {
     }
 
     /// Prepares the tables of the program that is to replace the one with the tables `running`, in the
-    /// other bank and on the CPUs' NUMA nodes, with the flows that those hold: see [`copy`]. Returns when it began,
-    /// for [`Self::copy_latest_flows`].
+    /// other bank and on the CPUs' NUMA nodes, with the flows that those hold: see [`copy`]. `knobs` are of the new
+    /// program. Returns when it began, for [`Self::copy_latest_flows`].
     pub(crate) fn prepare_tables(
         &self,
         running: &Tables,
         new: &Tables,
-        secret: &Secret,
+        knobs: &abi::knobs,
         nodes: &BTreeMap<u32, u32>,
     ) -> Result<u64> {
         let since = sys::monotonic_ns()?;
@@ -101,7 +103,9 @@ impl Dataplane {
             if running == new {
                 return Ok(());
             }
-            self.fill_tables(Move { running, new, secret }, &shared, nodes)
+            let (secret, view) =
+                (&Secret::from(knobs), &View::new(self.read_table(0)?, Some(knobs)));
+            self.fill_tables(Move { running, new, secret, view }, &shared, nodes)
         });
         if prepared.is_err() {
             self.remove_tables_but(running)?;
@@ -115,12 +119,14 @@ impl Dataplane {
         &self,
         running: &Tables,
         new: &Tables,
-        secret: &Secret,
+        knobs: &abi::knobs,
         since: u64,
     ) -> Result<()> {
         match self.connections.at(consts::SHARED_TABLE)? {
             Some(shared) if running != new => {
-                let tables = Move { running, new, secret };
+                let (secret, view) =
+                    (&Secret::from(knobs), &View::new(self.read_table(0)?, Some(knobs)));
+                let tables = Move { running, new, secret, view };
                 self.copy_latest(tables, &Map::new(shared)?, since)
             }
             _ => Ok(()),

@@ -9,8 +9,17 @@ use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::tables::Tables;
 use crate::tables::lru_room;
 
-/// Flows of a CPU's tables, IPv4 and IPv6; of the shared one without a CPU.
-pub(super) type Used = BTreeMap<Option<u32>, [u64; 2]>;
+/// Entries of a CPU's tables, or of the shared one: IPv4 and IPv6.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Entries {
+    /// Those that are copied.
+    pub(super) live: [u64; 2],
+    /// With those that no packet would use: they take room in tables that stay.
+    pub(super) all: [u64; 2],
+}
+
+/// By CPU; the shared table is without one.
+pub(super) type Used = BTreeMap<Option<u32>, Entries>;
 
 const WAYS: usize = consts::SET_WAYS as usize;
 
@@ -21,21 +30,23 @@ const SETS_LOOKED_AT: u32 = 2048;
 /// in a set is chance. A CPU's own flows come first. Those of CPUs that lose their table are offered to all others, as
 /// nobody knows which of these their packets will come to: what counts is the mean.
 pub(super) fn without_room(running: &Tables, new: &Tables, used: &Used) -> f64 {
-    let of = |cpu: Option<u32>| used.get(&cpu).copied().unwrap_or_default();
+    let entries = |cpu: Option<u32>| used.get(&cpu).copied().unwrap_or_default();
+    let of = |cpu: Option<u32>| entries(cpu).live;
     let lost: Vec<u32> =
         running.own.keys().filter(|cpu| !new.own.contains_key(cpu)).copied().collect();
     let leaving =
         lost.iter().map(|cpu| of(Some(*cpu))).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
     if new.own.is_empty() {
-        let room = lru_room(SHARED_TABLE_ENTRIES, of(None).iter().sum());
+        let room = lru_room(SHARED_TABLE_ENTRIES, entries(None).all.iter().sum());
         let room = room.max(u64::from(SHARED_TABLE_ENTRIES) / 2);
         return number(leaving.iter().sum::<u64>().saturating_sub(room));
     }
     let (mut left, mut of_shared, mut newcomers, mut of_leaving) = (0.0, 0.0, 0, 0.0);
     for (cpu, size) in &new.own {
         let before = running.own.get(cpu);
-        let own = of(before.map(|_| *cpu));
         let same = running.kind == new.kind && before == Some(size);
+        let own = entries(before.map(|_| *cpu));
+        let own = if same { own.all } else { own.live };
         let (own_left, leaving_left) = match new.kind {
             TableKind::SetAssociative => {
                 let former = before.filter(|_| running.kind == TableKind::SetAssociative);

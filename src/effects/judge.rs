@@ -255,7 +255,8 @@ impl<'a> Judge<'a> {
     /// Judges an entry that stands for `weight` of them.
     pub(super) fn take(&mut self, flow: &Flow, weight: u64) {
         let v6 = flow.vip.map(|vip| vip.address).or(flow.client).is_some_and(|a| a.is_ipv6());
-        self.used.entry(flow.cpu).or_default()[usize::from(v6)] += weight;
+        let used = self.used.entry(flow.cpu).or_default();
+        used.all[usize::from(v6)] += weight;
         let (Some(vip), Some(real)) = (flow.vip, flow.real) else { return };
         let Some(case) = self.cases.get_mut(&vip) else { return };
         let rings = &self.plan.steps.table.rings;
@@ -271,6 +272,9 @@ impl<'a> Judge<'a> {
             }
             return;
         }
+        // The new program does not use it, nor is it copied.
+        let late = self.timeout.is_some_and(|t| vip.protocol == Protocol::Udp && flow.age > t);
+        used.live[usize::from(v6)] += if late { 0 } else { weight };
         self.established += weight;
         case.established += weight;
         let by_id = !case.gone && case.before.is_routed_by_id();
@@ -311,8 +315,7 @@ impl<'a> Judge<'a> {
         };
         if fate == Fate::Stays {
             if !case.gone && !case.anew {
-                let late = vip.protocol == Protocol::Udp && Some(flow.age) > self.timeout;
-                if self.timeout.is_some() && late {
+                if late {
                     self.expired.0 += weight;
                     self.expired.1.add(by_ring(), weight);
                 } else if self.plan.steps.tables.is_some() {
@@ -382,8 +385,8 @@ impl<'a> Judge<'a> {
     fn tables(&self, exact: bool) -> Option<FlowEffect> {
         let new = self.plan.steps.tables.as_ref()?;
         let mut effect = FlowEffect::new(Changed::ConnectionTable);
-        let established = Self::counted(self.established, exact);
-        let all = self.used.values().flatten().sum::<u64>();
+        let all = self.used.values().flat_map(|used| used.live).sum::<u64>();
+        let established = Self::counted(all, exact);
         let left = fit::without_room(&self.plan.steps.running_tables, new, &self.used);
         // Less than one in expectation is none.
         let left = if left < 1.0 { 0.0 } else { left.min(number(all)) };

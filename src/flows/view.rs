@@ -33,7 +33,7 @@ pub(super) struct ViewVip {
 
 /// VIPs, reals and limits at one moment.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     /// By serial.
     vips: FxHashMap<u32, ViewVip>,
     /// By id.
@@ -43,7 +43,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(running: Running, knobs: Option<&abi::knobs>) -> Self {
+    pub(crate) fn new(running: Running, knobs: Option<&abi::knobs>) -> Self {
         let mut reals = Vec::new();
         reals.resize_with(consts::REAL_IDS as usize, || None);
         for (id, real) in running.reals {
@@ -89,6 +89,12 @@ impl View {
             Some(units) => u32::from(units) > self.udp_timeout_units,
             None => age > self.udp_timeout,
         }
+    }
+
+    /// Whether the next packet of a flow would go to its entry's real, at `now` of `CLOCK_MONOTONIC`, in nanoseconds.
+    pub(crate) fn is_live(&self, raw: &tables::Flow, now: u64) -> bool {
+        // The state does not depend on whose table it is.
+        self.flow(raw, None, AgeOf::LastPacket, now).state == FlowState::Live
     }
 
     /// Puts an entry into words. `tcp_age` is what TCP's ages are of in its table, `now` of `CLOCK_MONOTONIC`, in
@@ -168,3 +174,6 @@ impl ViewVip {
         abi::bytes_of(&self.reduce(key)) == abi::bytes_of(key) && no_address == dport_only
     }
 }
+
+#[cfg(test)]
+mod tests;

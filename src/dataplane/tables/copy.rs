@@ -10,6 +10,9 @@
 //! A CPU's own flows come first; those of CPUs that lose their table get what is free then, and push out none. Only in
 //! the shared table, which the CPUs that lose theirs use from now on, they get half the room at least.
 //!
+//! Entries that no packet would use are left behind: of VIPs and reals that are gone, of reals that are barred, and UDP
+//! flows that have expired. They would take room from flows that live.
+//!
 //! This happens twice. First while the new tables are not in use but those that CPUs keep; then, when the new program
 //! is, for the flows that began or changed meanwhile. Of flows that have the same right to room, the latest come first:
 //! what finds none is what was used longest ago. But a table of kind LRU, and the shared one, tells of a TCP flow when it
@@ -26,6 +29,7 @@ use super::Dataplane;
 use crate::abi::consts;
 use crate::config::TableKind;
 use crate::error::Result;
+use crate::flows::View;
 use crate::maps::Map;
 use crate::parallel;
 use crate::plan::SHARED_TABLE_ENTRIES;
@@ -71,6 +75,8 @@ pub(super) struct Move<'a> {
     pub(super) running: &'a Tables,
     pub(super) new: &'a Tables,
     pub(super) secret: &'a Secret,
+    /// By what runs, and the new program's limits.
+    pub(super) view: &'a View,
 }
 
 impl Move<'_> {
@@ -83,6 +89,13 @@ impl Move<'_> {
     fn is_leaving(&self, cpu: u32) -> bool {
         !self.new.own.contains_key(&cpu)
     }
+
+    /// Those of some flows that packets would use.
+    fn live(&self, mut flows: Vec<Flow>) -> Result<Vec<Flow>> {
+        let now = sys::monotonic_ns()?;
+        flows.retain(|flow| self.view.is_live(flow, now));
+        Ok(flows)
+    }
 }
 
 impl Dataplane {
@@ -93,7 +106,7 @@ impl Dataplane {
         shared: &LruTable,
         nodes: &BTreeMap<u32, u32>,
     ) -> Result<()> {
-        let Move { running, new, secret } = tables;
+        let Move { running, new, secret, .. } = tables;
         // Of a CPU that is offline, no node is known; the first that is there always exists.
         let first = nodes.values().min().copied().unwrap_or_default();
         let mut made = Vec::new();
@@ -114,9 +127,9 @@ impl Dataplane {
         let leaving = self.flows_of_leaving(tables, 0)?;
         for (cpu, table) in made {
             let own = if running.own.contains_key(&cpu) {
-                self.flows_on(running, cpu)?
+                self.flows_on(tables, cpu)?
             } else {
-                tables::lru_flows(shared)?
+                tables.live(tables::lru_flows(shared)?)?
             };
             let (flows, own) = tables::own_first(own, &leaving);
             let place = new.place(cpu);
@@ -157,10 +170,10 @@ impl Dataplane {
         for cpu in new.own.keys() {
             let mut own = Vec::new();
             if !running.own.contains_key(cpu) {
-                let shared = tables::lru_flows(shared)?.into_iter();
+                let shared = tables.live(tables::lru_flows(shared)?)?.into_iter();
                 own.extend(shared.filter(|flow| flow.last_seen >= since));
             } else if !tables.keeps(*cpu) {
-                let before = self.flows_on(running, *cpu)?.into_iter();
+                let before = self.flows_on(tables, *cpu)?.into_iter();
                 own.extend(before.filter(|flow| flow.last_seen >= since));
             }
             tables::newest_first(&mut own);
@@ -177,7 +190,7 @@ impl Dataplane {
     fn flows_of_leaving(&self, tables: Move<'_>, since: u64) -> Result<Vec<Flow>> {
         let mut flows = Vec::new();
         for cpu in tables.running.own.keys().filter(|cpu| tables.is_leaving(**cpu)) {
-            let of_cpu = self.flows_on(tables.running, *cpu)?.into_iter();
+            let of_cpu = self.flows_on(tables, *cpu)?.into_iter();
             flows.extend(of_cpu.filter(|flow| flow.last_seen >= since));
         }
         tables::newest_first(&mut flows);
@@ -223,12 +236,15 @@ impl Dataplane {
         }
     }
 
-    /// The flows in a CPU's own table. Packets may use it meanwhile: those that stay are among them.
-    fn flows_on(&self, tables: &Tables, cpu: u32) -> Result<Vec<Flow>> {
-        let place = tables.place(cpu);
-        if tables.kind == TableKind::Lru {
-            let table = self.connections.at(place)?;
-            return table.map_or(Ok(Vec::new()), |table| Ok(tables::lru_flows(&Map::new(table)?)?));
+    /// The flows in a CPU's own table of the program that runs. Packets may use it meanwhile: those that stay are among
+    /// them.
+    fn flows_on(&self, tables: Move<'_>, cpu: u32) -> Result<Vec<Flow>> {
+        let place = tables.running.place(cpu);
+        if tables.running.kind == TableKind::Lru {
+            return match self.connections.at(place)? {
+                Some(table) => tables.live(tables::lru_flows(&Map::new(table)?)?),
+                None => Ok(Vec::new()),
+            };
         }
         let read = || -> Result<Vec<Flow>> {
             let (mut flows, now) = (Vec::new(), sys::monotonic_ns()?);
@@ -240,7 +256,7 @@ impl Dataplane {
             Ok(flows)
         };
         // There, no packet is half done. Elsewhere it takes bad luck of some nanoseconds for a flow to be missed.
-        parallel::on_cpu(cpu, read).unwrap_or_else(|_| read())
+        tables.live(parallel::on_cpu(cpu, read).unwrap_or_else(|_| read())?)
     }
 
     /// Frees what an interrupted command had claimed in the tables.

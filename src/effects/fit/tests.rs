@@ -16,9 +16,28 @@ fn tables(kind: TableKind, own: &[(u32, u32)]) -> Tables {
     Tables { kind, bank: 0, own: own.iter().copied().collect() }
 }
 
+fn live(entries: [u64; 2]) -> Entries {
+    Entries { live: entries, all: entries }
+}
+
+#[test]
+fn only_live_ones_need_room() {
+    let some = Entries { live: [500, 50], all: [1500, 100] };
+    let used: Used = [(Some(0), some), (Some(1), some), (None, live([0, 0]))].into();
+    let lru = |own: &[(u32, u32)]| tables(TableKind::Lru, own);
+    let old = lru(&[(0, 4000), (1, 4000)]);
+    assert!(without_room(&old, &lru(&[(0, 1000), (1, 1000)]), &used).abs() < 1e-9);
+    assert!(without_room(&old, &tables(SETS, &[(0, 1000), (1, 1000)]), &used) < 10.0);
+    // A table that stays keeps dead ones, too: those of the other CPU find what is left.
+    let room = u32::try_from(1700 - lru_room(1700, 0)).expect("small");
+    let old = lru(&[(0, 1700 + room), (1, 4000)]);
+    let left = without_room(&old, &lru(&[(0, 1700 + room)]), &used);
+    assert!((left - 450.0).abs() < 1e-9, "{left}");
+}
+
 #[test]
 fn what_fits_is_kept() {
-    let used: Used = [(Some(0), [1000, 0]), (Some(1), [1000, 100])].into();
+    let used: Used = [(Some(0), live([1000, 0])), (Some(1), live([1000, 100]))].into();
     let old = tables(SETS, &[(0, 5000), (1, 5000)]);
     assert!(without_room(&old, &old, &used).abs() < 1e-9);
     assert!(without_room(&old, &tables(SETS, &[(0, 9000), (1, 9000)]), &used) < 0.5);
@@ -33,7 +52,7 @@ fn what_fits_is_kept() {
     assert!((without_room(&old, &one(2100 + room), &used)).abs() < 1e-9);
     assert!((without_room(&old, &one(1600 + room), &used) - 500.0).abs() < 1e-9);
     // All of them are without a table of their own.
-    let many: Used = [(Some(0), [20_000, 0])].into();
+    let many: Used = [(Some(0), live([20_000, 0]))].into();
     let none = without_room(&tables(SETS, &[(0, 9000)]), &tables(SETS, &[]), &many);
     assert!((3616.0..5000.0).contains(&none), "{none}");
 }
@@ -41,7 +60,7 @@ fn what_fits_is_kept() {
 #[test]
 fn larger_tables_forget_none() {
     let to = |held: u64, before: u32, after: u32| {
-        let used: Used = [(Some(0), [held, held / 2])].into();
+        let used: Used = [(Some(0), live([held, held / 2]))].into();
         without_room(&tables(SETS, &[(0, before)]), &tables(SETS, &[(0, after)]), &used)
     };
     for held in [1, 10_000, 30_000, 39_999, 40_000] {
@@ -103,7 +122,7 @@ impl Simulation {
     fn lost(self, cpus: u32, sets: u32) -> (f64, f64) {
         let used: Used = (0..)
             .zip(&self.running)
-            .map(|(cpu, table)| (Some(cpu), [u64::from(table.v4.used()), 0]))
+            .map(|(cpu, table)| (Some(cpu), live([u64::from(table.v4.used()), 0])))
             .collect();
         let before = self.running[0].v4.sets();
         let of =

@@ -1,8 +1,10 @@
 use super::*;
+use crate::config::TableKind;
 use crate::diff::Running;
 use crate::diff::RunningVip;
 use crate::flows::AgeOf;
 use crate::table::Table;
+use crate::tables::Tables;
 
 fn table(text: &str) -> Table {
     Table::from(&Config::from_toml(text).expect("a configuration"))
@@ -58,6 +60,47 @@ fn a_real_that_only_an_id_names_goes_with_it() {
     let three = Flows { flows: 3, precision: Precision::Exact };
     assert_eq!((effects[0].moved, effects[0].established), (Some(three), Some(three)));
     assert!(effects[0].breaks());
+}
+
+/// Entries that no packet would use are neither established nor copied.
+#[test]
+fn dead_ones_get_not_lost() {
+    let runs = table(VIP);
+    let running = running(&runs);
+    let question =
+        Question { running: &running, wanted: &runs, knobs: None, dead_interfaces: [].into() };
+    let of = |kind| Tables { kind, bank: 0, own: [(0, 600)].into() };
+    let mut plan = Plan::default();
+    plan.steps.running_tables = of(TableKind::SetAssociative);
+    for (size, found) in [(600, 0), (100, 452)] {
+        plan.steps.tables = Some(Tables { own: [(0, size)].into(), ..of(TableKind::Lru) });
+        let mut judge = Judge::new(&question, &plan);
+        for (state, flows) in [
+            (FlowState::Live, 552),
+            (FlowState::VipRemoved, 500),
+            (FlowState::RealRemoved, 500),
+            (FlowState::Expired, 500),
+        ] {
+            let flow = Flow {
+                vip: runs.vips.keys().next().copied().filter(|_| state != FlowState::VipRemoved),
+                client: Some([192, 0, 2, 1].into()),
+                client_port: Some(1),
+                port: Some(443),
+                real: Some([10, 0, 0, 1].into()),
+                cpu: Some(0),
+                age: Duration::ZERO,
+                age_of: AgeOf::LastPacket,
+                state,
+            };
+            judge.take(&flow, flows);
+        }
+        let effects = judge.effects(true);
+        let [effect] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(effect.established.map(|flows| flows.flows), Some(552), "{effect:?}");
+        assert!(!effect.breaks(), "there is one real: {effect:?}");
+        let lost = effect.what.contains("about 452 find no room");
+        assert_eq!(lost, found != 0, "{effect:?}");
+    }
 }
 
 #[test]

@@ -16,12 +16,14 @@ use super::inject::Injector;
 use super::inject::frame;
 use super::two_cpus;
 use crate::common::Host;
+use crate::common::config_file;
 use crate::common::json;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::packets::frame::eth;
 
 const TCP4: &str = "tcp://10.200.1.1:80";
+const UDP4: &str = "udp://10.200.1.1:53";
 const TCP6: &str = "tcp://[fc00:1::1]:80";
 const OLD: &str = "10.0.0.1";
 const NEW: &str = "10.0.0.2";
@@ -188,6 +190,71 @@ fn flows_of_a_full_table_change_its_kind() {
         // Those that were in one set are again. Of a full table the kernel takes up to 127.
         let left = before - count(&[]);
         assert!(left <= 127, "{kind}: {left} of {before} flows got lost");
+    }
+}
+
+/// Entries of a VIP and of a real that are gone, later ones than those in use and far more of them.
+#[test]
+fn dead_flows_push_out_none() {
+    const LIVE: u16 = 600;
+    const DEAD: u16 = 6000;
+    const OTHER: &str = "tcp://10.200.1.2:80";
+    const GONE: &str = "10.0.0.3";
+    let of_flows = |uri: &str, net: u8, flows: u16| -> Vec<Vec<u8>> {
+        let of: Vip = uri.parse().expect("a VIP");
+        let one = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            frame(&of, SocketAddr::from(([198, net, high, low], 5)), of.port)
+        };
+        (0..flows).map(one).collect()
+    };
+    let (live, old) = (of_flows(TCP4, 18, LIVE), OLD.parse::<IpAddr>().expect("an address"));
+    let drained = drained();
+    let reals = drained.each_ref().map(String::as_str);
+    // The last has no table to begin with: its packets come to the shared one.
+    for (kind, other, cpus) in [
+        ("lru", "lru", "[0]"),
+        ("set-associative", "set-associative", "[0]"),
+        ("lru", "set-associative", "[0]"),
+        ("set-associative", "lru", "[0]"),
+        ("set-associative", "lru", "[1]"),
+    ] {
+        if cpus == "[1]" && !two_cpus() {
+            continue;
+        }
+        let what = format!("{kind} to {other} from {cpus}");
+        let host = Host::new();
+        let config = |kind: &str, entries: u32, cpus: &str, vips: &[String]| {
+            let keys = format!(
+                "kind = \"{kind}\"\nentries = {entries}\ncpus = {cpus}\n\
+                 new_connections_per_second = 100000000\n{}",
+                vips.concat()
+            );
+            Host::config(&keys).replace("entries = 20000\n", "")
+        };
+        let before = [vip(TCP4, &[OLD]), vip(UDP4, &[GONE]), vip(OTHER, &[OLD])];
+        host.lbctl().apply(&config(kind, 200_000, cpus, &before));
+        let injector = Injector::new(&host);
+        let dead = [of_flows(UDP4, 19, DEAD), of_flows(OTHER, 20, DEAD)].concat();
+        injector.on(0, |send| {
+            assert!(live.iter().chain(&dead).all(|frame| send(frame).is_some()), "{what}");
+        });
+        let after = [vip(TCP4, &reals), vip(UDP4, &[OLD])];
+        host.lbctl().apply(&config(kind, 200_000, cpus, &after));
+        // A set may be full, of 2000.
+        let entries = if other == "lru" { 1200 } else { 8000 };
+        let small = config_file(&config(other, entries, "[0]", &after));
+        let path = small.path().to_str().expect("a printable path");
+        let plan = json(&host.lbctl().exits(3, &["plan", "-f", path, "--json"]));
+        let effects = plan["flows"].as_array().expect("a list");
+        let tables = effects.iter().find(|effect| effect["change"] == "connection_table");
+        let tables = tables.unwrap_or_else(|| panic!("{what}: {plan:#}"));
+        assert_eq!(tables["established"]["flows"], LIVE, "{what}: {tables:#}");
+        assert_eq!(tables["moved"]["flows"], 0, "{what}: {tables:#}");
+        host.lbctl().ok(&["apply", "-f", path]);
+        let moved =
+            injector.on(0, |send| live.iter().filter(|frame| send(frame) != Some(old)).count());
+        assert!(moved <= 2, "{what}: {moved} flows moved");
     }
 }
 
