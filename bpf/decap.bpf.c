@@ -17,6 +17,7 @@
 #include "l4lb/pkt.h"
 #include "l4lb/parse.h"
 #include "l4lb/l2.h"
+#include "l4lb/csum.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -50,6 +51,15 @@ struct {
 	__type(key, struct decap_prefix);
 	__type(value, __u32);
 } decap_to SEC(".maps");
+
+/* What is routed to the host as its own, single addresses aside, if settings.own_prefixes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LB_DECAP_MAX_PREFIXES);
+	__type(key, struct decap_prefix);
+	__type(value, __u32);
+} decap_own SEC(".maps");
 
 /*
  * By interface what was asked for: what was asked for any of them holds for all. For user space
@@ -115,6 +125,23 @@ struct inner {
 	__u32 v6;
 };
 
+/*
+ * Its sum, with the checksum, is all ones (RFC 1071): a router that wrote the header wrote that,
+ * too. There are no options.
+ */
+static __always_inline int is_v4_header_right(struct xdp_md *ctx, const struct pkt *p)
+{
+	__be32 *words = pkt_at(ctx, p->l3_off, sizeof(struct iphdr));
+	__u32 sum = 0;
+
+	if (!words)
+		return 0;
+#pragma unroll
+	for (__u32 i = 0; i < sizeof(struct iphdr) / sizeof(*words); i++)
+		sum = csum_add32(sum, words[i]);
+	return !csum_fold(sum);
+}
+
 /* The whole packet inside must lie within the outer one, and that within the frame. */
 static __always_inline int read_inner(struct xdp_md *ctx, const struct pkt *p, struct inner *in)
 {
@@ -179,6 +206,21 @@ static __always_inline int is_no_source(const struct inner *in)
 		return !(in->src.word[0] | in->src.word[1] | in->src.word[2]) ||
 		       first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
 	return first >> 24 == 0 || first >> 24 == 127 || first >> 28 == 14 || first == 0xffffffff;
+}
+
+/*
+ * What no packet that came by a router is for, however wide --to is: the same, and link-local
+ * addresses of IPv4 (RFC 3927, section 2.7), which are no VIPs.
+ */
+static __always_inline int is_no_destination(const struct inner *in)
+{
+	__u32 first = bpf_ntohl(in->v6 ? in->dst.word[0] : in->dst.word[3]);
+
+	if (in->v6)
+		return !(in->dst.word[0] | in->dst.word[1] | in->dst.word[2]) ||
+		       first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
+	return first >> 24 == 0 || first >> 24 == 127 || first >> 28 == 14 || first == 0xffffffff ||
+	       first >> 16 == 0xa9fe;
 }
 
 /*
@@ -267,12 +309,17 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct de
 	/* Of a fragment, too: every one says what its packet carries. */
 	if (p->proto != IPPROTO_IPIP && p->proto != IPPROTO_IPV6)
 		return LB_DECAP_not_encapsulated;
+	/* Without the outer header, the kernel could not tell that it was sent to many. */
+	if (p->mac & LB_MAC_GROUP)
+		return LB_DECAP_not_encapsulated;
 	forget_path_by(p, &state->parsed);
 	if (!has_flag(&p->dst, LB_DECAP_OUTER))
 		return LB_DECAP_other_destination;
 	settings = bpf_map_lookup_elem(&decap_settings, &zero);
 	if (!settings || (settings->check_source && !is_in(&decap_from, &p->src)))
 		return LB_DECAP_unknown_source;
+	if (!p->v6 && !is_v4_header_right(ctx, p))
+		return LB_DECAP_malformed;
 	/* All balancers' packets have id 0: pieces of several would be put together. */
 	if (has(p, LB_PKT_FRAGMENT))
 		return LB_DECAP_outer_fragment;
@@ -280,9 +327,10 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct de
 	in.v6 = p->proto == IPPROTO_IPV6;
 	if (read_inner(ctx, p, &in))
 		return LB_DECAP_malformed;
-	if (!is_in(&decap_to, &in.dst))
+	if (is_no_destination(&in) || !is_in(&decap_to, &in.dst))
 		return LB_DECAP_unknown_inner_destination;
-	if (is_no_source(&in) || has_flag(&in.src, LB_DECAP_OWN))
+	if (is_no_source(&in) || has_flag(&in.src, LB_DECAP_OWN) ||
+	    (settings->own_prefixes && is_in(&decap_own, &in.src)))
 		return LB_DECAP_bad_inner_source;
 	if (would_be_forwarded(ctx, &in))
 		return LB_DECAP_would_be_forwarded;

@@ -85,7 +85,7 @@ pod! {
     decap_addr, 16;
     decap_prefix, 20;
     decap_request, 12 + 56 * consts::DECAP_MAX_ASKED as usize;
-    decap_settings, 12;
+    decap_settings, 16;
     decap_state, 16 * (consts::DECAP_COUNTERS as usize) + 32;
     dump_count, 24;
     dump_event, 56;

@@ -257,10 +257,11 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
 fn warn_of_left_out(in_use: &InUse) {
     if in_use.own_left_out != 0 {
         tracing::warn!(
-            "{} addresses of this host: decapsulation has room for {}; packets inside that come from one of them are \
-             not refused",
+            "{} addresses and prefixes of this host: decapsulation has room for {} and {}; packets inside that come \
+             from one of them are not refused",
             in_use.own_left_out,
-            consts::DECAP_MAX_ADDRESSES
+            consts::DECAP_MAX_ADDRESSES,
+            consts::DECAP_MAX_PREFIXES - 1
         );
     }
 }

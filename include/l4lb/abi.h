@@ -444,13 +444,14 @@ enum lb_decap_result { LB_DECAP_RESULTS(LB_DECAP_ENUM) LB_DECAP_RESULT_COUNT };
 #define LB_DECAP_MAX_INTERFACES 64
 #define LB_DECAP_MAX_ASKED	64    /* of each kind, for an interface */
 #define LB_DECAP_MAX_ADDRESSES	65536 /* of `decap_addresses`, with all of the host's own */
-#define LB_DECAP_MAX_PREFIXES	4096  /* of `decap_from` and `decap_to` each */
+#define LB_DECAP_MAX_PREFIXES	4096  /* of `decap_from`, `decap_to`, `decap_own` */
 
 /* Values of `decap_addresses`. */
 #define LB_DECAP_OUTER (1 << 0) /* packets to it are decapsulated */
 #define LB_DECAP_OWN   (1 << 1) /* an address of this host: no packet inside comes from it */
 
-/* Key of `decap_from` and `decap_to`, as the kernel's tries want it; IPv4 as IPv4-mapped. */
+/* Key of `decap_from`, `decap_to` and `decap_own`, as the kernel's tries want it; IPv4 as
+ * IPv4-mapped. */
 struct decap_prefix {
 	__u32 length; /* 0 to 128, for IPv4 96 to 128 */
 	struct lb_addr addr;
@@ -474,7 +475,8 @@ struct decap_request {
 struct decap_settings {
 	__u32 abi; /* written when all other maps are; 0: they are not */
 	__u32 check_source;
-	__u32 own_left_out; /* addresses of the host that `decap_addresses` had no room for */
+	__u32 own_left_out; /* addresses and prefixes of the host that there was no room for */
+	__u32 own_prefixes; /* 1: `decap_own` has some */
 };
 
 struct decap_state {
@@ -572,7 +574,7 @@ _Static_assert(sizeof(struct flow4_set) == 64, "abi");
 _Static_assert(sizeof(struct flow6_set) == 128, "abi");
 _Static_assert(sizeof(struct decap_prefix) == 20, "abi");
 _Static_assert(sizeof(struct decap_request) == 12 + 56 * LB_DECAP_MAX_ASKED, "abi");
-_Static_assert(sizeof(struct decap_settings) == 12, "abi");
+_Static_assert(sizeof(struct decap_settings) == 16, "abi");
 _Static_assert(sizeof(struct decision) == 20, "abi");
 _Static_assert(sizeof(struct dump_event) == 56, "abi");
 _Static_assert(sizeof(struct dump_options) == 160, "abi");

@@ -62,7 +62,8 @@ impl Request {
                     let why = format!("{prefix} has bits set behind the prefix; write {net}");
                     return invalid(option, why);
                 }
-                if let Some(why) = misfit(net) {
+                let why = misfit(net).or_else(|| (option == "--to").then(|| no_vip(net)).flatten());
+                if let Some(why) = why {
                     return invalid(option, format!("{net}: {why}"));
                 }
             }
@@ -108,9 +109,25 @@ impl Request {
     }
 }
 
+fn is_within(net: IpNet, outer: &str) -> bool {
+    outer.parse::<IpNet>().is_ok_and(|outer| outer.contains(&net))
+}
+
+/// Says why no packet to a prefix can come through routers, beside what [`misfit`] says.
+fn no_vip(net: IpNet) -> Option<&'static str> {
+    let link_local = is_within(net, "169.254.0.0/16") || is_within(net, "fe80::/10");
+    link_local.then_some("link-local addresses are not reachable through routers")
+}
+
 /// Says why no packet from or to a prefix can come by the network.
 fn misfit(net: IpNet) -> Option<&'static str> {
-    let within = |outer: &str| outer.parse::<IpNet>().is_ok_and(|outer| outer.contains(&net));
+    let within = |outer: &str| is_within(net, outer);
+    if within("0.0.0.0/8") || within("::/128") {
+        return Some("such addresses name no host");
+    }
+    if within("255.255.255.255/32") {
+        return Some("the broadcast address names no single host");
+    }
     if within("127.0.0.0/8") || within("::1/128") {
         return Some("loopback addresses do not come by the network");
     }
@@ -195,6 +212,11 @@ mod tests {
             (to("::1/128"), "--to: ::1/128: loopback"),
             (to("224.0.0.0/8"), "multicast"),
             (to("ff02::/16"), "multicast"),
+            (to("0.0.0.0/8"), "name no host"),
+            (to("::/128"), "name no host"),
+            (to("255.255.255.255/32"), "broadcast"),
+            (to("169.254.0.0/16"), "--to: 169.254.0.0/16: link-local"),
+            (to("fe80::/10"), "--to: fe80::/10: link-local"),
             (from("::ffff:10.0.0.0/104"), "IPv4-mapped"),
             (address("127.0.0.1"), "--address: 127.0.0.1: a loopback address"),
             (

@@ -28,11 +28,12 @@ use crate::netlink;
 use crate::sys;
 
 /// The pins. Without the first, the others are leftovers.
-pub(crate) const MAPS: [&str; 6] = [
+pub(crate) const MAPS: [&str; 7] = [
     "decap_settings",
     "decap_addresses",
     "decap_from",
     "decap_to",
+    "decap_own",
     "decap_requests",
     "decap_states",
 ];
@@ -115,7 +116,9 @@ pub(super) struct InUse {
     pub(super) from: BTreeSet<IpNet>,
     /// Destinations of the packets inside.
     pub(super) to: BTreeSet<IpNet>,
-    /// Addresses of the host that there was no room for: packets inside may come from them.
+    /// What is routed to the host as its own, single addresses aside: no packet inside comes from there.
+    own: BTreeSet<IpNet>,
+    /// Addresses and prefixes of the host that there was no room for: packets inside may come from them.
     pub(super) own_left_out: u32,
 }
 
@@ -158,12 +161,25 @@ impl InUse {
             for address in facts.addresses.iter().map(|(_, address)| *address).filter(elsewhere) {
                 *in_use.addresses.entry(address).or_default() |= consts::DECAP_OWN;
             }
+            for prefix in &facts.local {
+                if prefix.prefix_len() == prefix.max_prefix_len() {
+                    *in_use.addresses.entry(prefix.addr()).or_default() |= consts::DECAP_OWN;
+                } else if prefix.prefix_len() != 0 {
+                    // A host that takes everything for its own has clients all the same.
+                    in_use.own.insert(*prefix);
+                }
+            }
         }
         // It is better to serve with one check less than not to serve.
         let all = in_use.addresses.len();
         if all > room {
             in_use.addresses.retain(|_, flags| *flags & consts::DECAP_OUTER != 0);
             in_use.own_left_out = u32::try_from(all - outer).unwrap_or(u32::MAX);
+        }
+        if in_use.own.len() > prefixes {
+            let own = u32::try_from(in_use.own.len()).unwrap_or(u32::MAX);
+            in_use.own_left_out = in_use.own_left_out.saturating_add(own);
+            in_use.own.clear();
         }
         Ok(in_use)
     }
@@ -203,6 +219,7 @@ pub(super) struct Maps {
     addresses: Map<abi::decap_addr, u32>,
     from: Prefixes,
     to: Prefixes,
+    own: Prefixes,
     requests: Map<u32, abi::decap_request>,
     settings: Map<u32, abi::decap_settings>,
 }
@@ -213,6 +230,7 @@ impl Maps {
             addresses: Map::open(&instance.map("decap_addresses"))?,
             from: Map::open(&instance.map("decap_from"))?,
             to: Map::open(&instance.map("decap_to"))?,
+            own: Map::open(&instance.map("decap_own"))?,
             requests: Map::open(&instance.map("decap_requests"))?,
             settings: Map::open(&instance.map("decap_settings"))?,
         })
@@ -253,6 +271,7 @@ impl Maps {
                 .collect(),
             from: if settings.check_source == 0 { BTreeSet::new() } else { prefixes(&self.from)? },
             to: prefixes(&self.to)?,
+            own: if settings.own_prefixes == 0 { BTreeSet::new() } else { prefixes(&self.own)? },
             own_left_out: settings.own_left_out,
         })
     }
@@ -260,15 +279,17 @@ impl Maps {
     /// Writes what packets are looked at by: what is new first, so that no packet is refused that may pass
     /// before and after.
     pub(super) fn set_in_use(&self, wanted: &InUse) -> Result<()> {
-        let (from, to) = (entries(&wanted.from), entries(&wanted.to));
+        let (from, to, own) = (entries(&wanted.from), entries(&wanted.to), entries(&wanted.own));
         let old_from = add(&self.from, &from)?;
         let check_source = u32::from(!wanted.from.is_empty());
         let settings = abi::decap_settings {
             abi: consts::ABI_VERSION,
             check_source,
             own_left_out: wanted.own_left_out,
+            own_prefixes: u32::from(!wanted.own.is_empty()),
         };
         let old_to = add(&self.to, &to)?;
+        let old_own = add(&self.own, &own)?;
         let old_addresses: BTreeMap<IpAddr, _> = self
             .addresses
             .entries()?
@@ -276,7 +297,7 @@ impl Maps {
             .map(|(address, flags)| (address.into(), (address, flags)))
             .collect();
         let of_settings = |settings: abi::decap_settings| {
-            (settings.abi, settings.check_source, settings.own_left_out)
+            (settings.abi, settings.check_source, settings.own_left_out, settings.own_prefixes)
         };
         // Where there would not be room for both, what is no longer comes first.
         let both = wanted.addresses.keys().filter(|address| !old_addresses.contains_key(address));
@@ -305,6 +326,7 @@ impl Maps {
             remove_old()?;
         }
         self.to.remove_many(&old_to)?;
+        self.own.remove_many(&old_own)?;
         Ok(self.from.remove_many(&old_from)?)
     }
 }

@@ -17,7 +17,7 @@ fn maps_of_another_build() {
         match how {
             "its version" => {
                 let map = MapHandle::from_pinned_path(&settings).expect("a pin");
-                let old = [2_u32, 0, 0].map(u32::to_ne_bytes).concat();
+                let old = [2_u32, 0, 0, 0].map(u32::to_ne_bytes).concat();
                 map.update(&0_u32.to_ne_bytes(), &old, MapFlags::ANY).expect("write");
             }
             // As before there was one.

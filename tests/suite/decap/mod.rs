@@ -282,6 +282,22 @@ fn no_client_has_such_an_address() {
     ] {
         assert_eq!(tried(forged), "bad_inner_source", "{forged}");
     }
+    // Nor one that is only routed to the host as its own: with IPv6, no kernel would refuse it.
+    for fine in ["10.201.7.7", "10.202.0.1", "fc00:1:5::7"] {
+        assert!(tried(fine).contains("_in_ipv4"), "{fine}");
+    }
+    host.ns.shell("ip route add local 10.201.0.0/16 dev lo; ip route add local 10.202.0.1/32 dev lo; ip route add local fc00:1:5::/64 dev lo");
+    host.lbctl().ok(&[&["decap", "attach", UPLINK][..], &FROM].concat());
+    for forged in ["10.201.7.7", "10.202.0.1", "fc00:1:5::7"] {
+        assert_eq!(tried(forged), "bad_inner_source", "{forged}");
+    }
+    for fine in ["10.202.0.2", "fc00:1:4::7", "fc00:1:6::7"] {
+        assert!(tried(fine).contains("_in_ipv4"), "{fine}");
+    }
+    host.ns
+        .shell("ip route del local fc00:1:5::/64 dev lo; ip route del local 10.201.0.0/16 dev lo");
+    host.lbctl().ok(&[&["decap", "attach", UPLINK][..], &FROM].concat());
+    assert!(tried("fc00:1:5::7").contains("_in_ipv4"));
     // What looks like IPv4 there would be taken for it.
     let mapped = datagram(CLIENT6, VIP6).patch_ip(8, &ip_bytes("::ffff:192.0.2.1"));
     assert_eq!(result(&host, &outer(&mapped).bytes()), "malformed");
@@ -298,6 +314,56 @@ fn no_client_has_such_an_address() {
         "64:ff9b::1",
     ] {
         assert!(tried(fine).contains("_in_ipv4"), "{fine}");
+    }
+}
+
+/// However wide `--to` is, and although the host has all of these.
+#[test]
+fn what_no_router_brings_is_not_reached() {
+    let host = real(&["--to", "0.0.0.0/0", "--to", "::/0"]);
+    host.ns.shell("ip addr add 169.254.1.1/32 dev lo");
+    let mut kernel = Kernel::of(&host);
+    let tried = |destination: &str| {
+        let source = if destination.contains(':') { CLIENT6 } else { CLIENT };
+        result(&host, &outer(&datagram(source, destination)).bytes())
+    };
+    for nobody in [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "127.255.0.1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "239.1.2.3",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "febf::1",
+        "ff02::1",
+    ] {
+        assert_eq!(tried(nobody), "unknown_inner_destination", "{nobody}");
+    }
+    kernel.got(&host, None);
+    for vip in [VIP, VIP6] {
+        assert!(tried(vip).contains("_in_ipv4"), "{vip}");
+    }
+    let refused = host.lbctl().exits(1, &["decap", "attach", UPLINK, "--to", "fe80::/10"]);
+    assert!(refused.stderr.contains("--to: fe80::/10: link-local"), "{}", refused.stderr);
+}
+
+/// Out of the outer header, a packet to everybody on the link would be one to this host.
+#[test]
+fn frames_to_many_are_left_alone() {
+    let host = real(&FROM);
+    let inner = datagram(CLIENT, VIP);
+    let mut kernel = Kernel::of(&host);
+    for group in [[0xff; 6], [0x01, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]] {
+        for (source, own) in [(BALANCER, OWN), (BALANCER6, OWN6)] {
+            let frame = ip(source, own).around(&inner).macs([2, 0, 0, 0, 0, 9], group);
+            assert_eq!(result(&host, &frame.bytes()), "not_encapsulated", "{group:?}");
+            kernel.got(&host, Some(&frame.packet()));
+        }
     }
 }
 
@@ -333,7 +399,12 @@ fn what_is_inside_must_be_whole() {
     let inner = datagram(CLIENT, VIP);
     let inner6 = datagram(CLIENT6, VIP6);
     let length = u16::try_from(inner.packet().len()).expect("short");
+    let right = outer(&inner).bytes();
+    let wrong = u16::from_be_bytes([right[24], right[25]]) ^ 0x0100;
     let malformed = [
+        // The outer header is not what its sender wrote.
+        outer(&inner).patch_ip(10, &wrong.to_be_bytes()).bytes(),
+        outer(&inner6).patch_ip(8, &[1]).bytes(),
         // The packet inside says that it is longer than the outer one, or than its own header is long.
         outer(&inner.clone().ip_length(length + 1)).bytes(),
         outer(&inner.clone().ip_length(19)).bytes(),
