@@ -48,6 +48,7 @@ use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
+use crate::plan::address_changes;
 use crate::table::Table;
 use crate::tables::Tables;
 
@@ -181,7 +182,10 @@ impl Balancer {
             let breaking: Vec<_> = plan.breaking().cloned().collect();
             if !allow_breaking {
                 if !breaking.is_empty() {
-                    return Err(Error::BreaksFlows(Breaking(breaking)));
+                    return Err(Error::BreaksFlows {
+                        changes: Breaking(breaking),
+                        draining_helps: plan.draining_helps(),
+                    });
                 }
                 if let Some(why) = &plan.flows_unknown {
                     return Err(Error::FlowsUnknown { why: why.clone() });
@@ -245,6 +249,8 @@ impl Balancer {
         own_host::check_change(&before, &config)?;
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &wanted))?;
+        let now = running.vips.iter().map(|(vip, running)| (vip, &running.spec));
+        plan.addresses = address_changes(now, wanted.vips.iter());
         Ok((running, wanted, plan))
     }
 

@@ -229,10 +229,20 @@ pub enum Error {
 
     /// Established flows would break, and nobody has said that this is meant.
     #[error(
-        "established flows would break: {0}; nothing was changed: 'lbctl plan' tells more, --yes applies it all the \
-         same; of reals that are drained first, fewer break the longer you wait"
+        "established flows would break: {changes}; nothing was changed: 'lbctl plan -f FILE' tells more, --yes applies \
+         it all the same; {}",
+        if *.draining_helps {
+            "of reals that are drained first, fewer break the longer you wait"
+        } else {
+            "draining reals does not help here: apply it when few flows are in use"
+        }
     )]
-    BreaksFlows(crate::effects::Breaking),
+    BreaksFlows {
+        /// What breaks them.
+        changes: crate::effects::Breaking,
+        /// Whether some are of reals that leave a VIP.
+        draining_helps: bool,
+    },
 
     /// Established flows may break, as they could not be counted, and nobody has said that this is meant.
     #[error(

@@ -82,6 +82,7 @@ pub use memory::MemoryPlan;
 pub use memory::TableMemory;
 pub use nic::NicStatistics;
 pub use outweighed::OutweighedReal;
+pub use plan::AddressChange;
 pub use plan::InterfaceAction;
 pub use plan::InterfaceChange;
 pub use plan::Plan;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::addr::Vip;
+use crate::config::NoReal;
 use crate::ring::Member;
 use crate::ring::RING_SIZE;
 use crate::ring::Ring;
@@ -82,10 +83,17 @@ pub(crate) fn warnings(table: &Table, concerns: impl Fn(&Vip) -> bool) -> Vec<St
     for (vip, spec) in table.vips.iter().filter(|(vip, _)| concerns(vip)) {
         let members = spec.members();
         if members.is_empty() && !spec.reals.is_empty() {
+            let (all, them) = match spec.reals.len() {
+                1 => ("its only one is".to_owned(), "it"),
+                all => (format!("all {all} are"), "them"),
+            };
+            let fate = match spec.no_real {
+                NoReal::Drop => "dropped",
+                NoReal::Reject => "refused",
+            };
             warnings.push(format!(
-                "vip {vip}: no real takes new flows, as all {} are drained, down or of weight 0: new flows are \
-                 dropped; 'lbctl real list {vip}' shows them",
-                spec.reals.len()
+                "vip {vip}: no real takes new flows, as {all} drained, down or of weight 0: new flows are {fate}; \
+                 'lbctl real list {vip}' shows {them}"
             ));
         }
         let without = outweighed(*vip, &members);

@@ -237,8 +237,9 @@ impl OwnHost {
                 place,
                 what: format!("{address} is this host's own address ({owner})"),
                 why: "what is sent to the VIP does not reach this host's programs any more",
-                mend: "if the VIP is on lo because a routing daemon (BIRD, FRR) announces it from there, or because \
-                       this host is one of its reals, too, set allow_own_address = true for the VIP (lbctl vip add \
+                mend: "take the address off the host; or, if it is on lo because a routing daemon (BIRD, FRR) \
+                       announces it from there, or because this host is one of the VIP's reals, too, set \
+                       allow_own_address = true for the VIP in the file and apply that (a new VIP: lbctl vip add \
                        --allow-own-address)",
             });
         }
@@ -247,13 +248,13 @@ impl OwnHost {
                 key,
                 place,
                 what: format!(
-                    "{address} is this host's own address ({owner}), and other_ports lets nothing \
-                     else through to it"
+                    "{address} is this host's own address ({owner}), other_ports lets nothing else through to it, \
+                     and VIP {vip} does not say allow_own_address = \"force\""
                 ),
                 // Also without a program that listens: answers to what the host itself asks come to such ports.
                 why: "all that the host does by that address is cut off, SSH as well",
-                mend: "leave other_ports out, or set allow_own_address = \"force\" \
-                       (lbctl vip add --allow-own-address=force)",
+                mend: "leave other_ports out, or set allow_own_address = \"force\" for every VIP of the address in \
+                       the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
             });
         }
         if !self.can_cut_off(config) {
@@ -277,7 +278,7 @@ impl OwnHost {
             ),
             why: "a VIP of every port cuts all of them off, SSH as well",
             mend: "name the ports that are meant, a VIP each, or set allow_own_address = \"force\" \
-                   (lbctl vip add --allow-own-address=force)",
+                   in the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
         })
     }
 
@@ -395,6 +396,13 @@ mod tests {
             assert!(
                 found.iter().all(|line| line.contains("other_ports") && line.contains("force"))
             );
+            // Each names the VIP that has to say so: it may be another than the one that is added.
+            for (line, port) in found.iter().zip([80, 443]) {
+                assert!(
+                    line.contains(&format!("VIP tcp://10.200.1.1:{port} does not say")),
+                    "{line}"
+                );
+            }
             assert_eq!(rules("\"force\"", other_ports), [""; 0]);
         }
         assert_eq!(rules("true", "pass"), [""; 0]);

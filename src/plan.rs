@@ -1,5 +1,6 @@
 //! What an apply would change: the difference between what runs and what is wanted. Pure.
 
+mod addresses;
 mod display;
 mod interface;
 
@@ -25,6 +26,8 @@ use crate::diff::ServerIdChange;
 use crate::diff::TableDiff;
 use crate::diff::VipChange;
 use crate::diff::diff;
+use crate::effects::Breaking;
+use crate::effects::Changed;
 use crate::effects::FlowEffect;
 use crate::error::Error;
 use crate::error::Result;
@@ -37,6 +40,8 @@ use crate::table::Table;
 use crate::tables;
 use crate::tables::Secret;
 use crate::tables::Tables;
+pub use addresses::AddressChange;
+pub(crate) use addresses::address_changes;
 pub(crate) use interface::IPV6_MINIMUM_MTU;
 pub use interface::InterfaceAction;
 pub use interface::InterfaceChange;
@@ -108,6 +113,9 @@ pub struct Plan {
     pub interfaces: Vec<InterfaceChange>,
     /// The VIPs.
     pub vips: Vec<VipChange>,
+    /// The addresses of the VIPs: what changes for packets that no VIP takes. No change of its own, but what those of
+    /// VIPs come to.
+    pub addresses: Vec<AddressChange>,
     /// The server ids.
     pub server_ids: Vec<ServerIdChange>,
     /// Leftovers of an interrupted command that are cleaned up, though nothing else changes.
@@ -117,6 +125,11 @@ pub struct Plan {
     /// Why that is not known, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flows_unknown: Option<String>,
+    /// Whether `lbctl apply` wants `--yes` for it, the library's [`ApplyOptions::allow_breaking`]: established flows
+    /// break, or it is unknown how many do.
+    ///
+    /// [`ApplyOptions::allow_breaking`]: crate::ApplyOptions::allow_breaking
+    pub needs_yes: bool,
     /// What works, but not well.
     pub warnings: Vec<String>,
     /// What the maps take, if connection tables or rings become more, fewer, larger or smaller.
@@ -174,6 +187,32 @@ impl Plan {
             Ok(flows) => self.flows = flows,
             Err(error) => self.flows_unknown = Some(error.to_string()),
         }
+        self.needs_yes = self.breaking().next().is_some() || self.flows_unknown.is_some();
+    }
+
+    /// Why an apply without consent is refused, if it is: one line.
+    pub fn refusal(&self) -> Option<String> {
+        if !self.needs_yes {
+            return None;
+        }
+        let breaking: Vec<_> = self.breaking().cloned().collect();
+        Some(match (&breaking[..], &self.flows_unknown) {
+            ([FlowEffect { moved: Some(moved), established: Some(all), .. }], _) => {
+                format!("{moved} of {all} established flows break")
+            }
+            ([], Some(why)) => format!("how many established flows break is unknown ({why})"),
+            _ => format!("established flows break: {}", Breaking(breaking)),
+        })
+    }
+
+    /// Whether flows break of reals that leave a VIP: of those fewer do if they are drained first.
+    pub(crate) fn draining_helps(&self) -> bool {
+        self.breaking().any(|effect| match effect.change {
+            Changed::Vip(vip) => {
+                self.vips.iter().any(|change| change.vip == vip && change.is_about_reals())
+            }
+            _ => false,
+        })
     }
 
     /// A warning, if it is not known what the changes do to flows.
@@ -302,6 +341,8 @@ pub(crate) fn plan(
     let table = Table::from(config);
     plan.warnings.extend(outweighed::warnings(&table, |_| true));
     plan.set_table(diff(&snapshot.table, &table))?;
+    let running = snapshot.table.vips.iter().map(|(vip, running)| (vip, &running.spec));
+    plan.addresses = address_changes(running, table.vips.iter());
     plan_memory(&mut plan, snapshot, &table, host)?;
     Ok(plan)
 }

@@ -38,6 +38,16 @@ pub struct VipChange {
     pub moved: f64,
 }
 
+impl VipChange {
+    /// Whether what moves of its flows moves because reals leave, and by nothing else.
+    pub(crate) fn is_about_reals(&self) -> bool {
+        let others = ["hash ", "connection_table ", "routing "];
+        let moves_by_others =
+            self.details.iter().any(|detail| others.iter().any(|other| detail.starts_with(other)));
+        self.action == VipAction::Change && !moves_by_others
+    }
+}
+
 /// A server id's part in a plan: `None` stands for "no real".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerIdChange {

@@ -53,17 +53,21 @@ impl fmt::Display for Plan {
             };
             write!(f, "{sign} vip {}", change.vip)?;
             match change.action {
-                VipAction::Change => {
+                // Not where the ring stays as it is.
+                VipAction::Change if change.moved > 0.0 => {
                     write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?;
                 }
                 VipAction::Repair => write!(f, ": completed after an interrupted command")?,
-                VipAction::Add | VipAction::Remove => {}
+                VipAction::Change | VipAction::Add | VipAction::Remove => {}
             }
             writeln!(f)?;
             for detail in &change.details {
                 writeln!(f, "    {detail}")?;
             }
             self.flows_of(f, &Changed::Vip(change.vip))?;
+        }
+        for change in &self.addresses {
+            writeln!(f, "{change}")?;
         }
         for change in &self.server_ids {
             match (change.from, change.to) {

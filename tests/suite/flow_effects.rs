@@ -119,6 +119,13 @@ impl Lab {
             let saved = self.host.lbctl().ok(&["save"]).stdout;
             let output = self.host.lbctl().exits(1, &["apply", "-f", path]);
             let said = format!("error: established flows would break: {} of ", moved["flows"]);
+            let text = self.host.lbctl().exits(3, &["plan", "-f", path]).stdout;
+            let last = text.lines().last().unwrap_or_default();
+            let wants = format!("apply refuses this without --yes: {} of ", moved["flows"]);
+            assert!(
+                last.starts_with(&wants) && last.ends_with(" established flows break"),
+                "{text}"
+            );
             assert!(
                 output.stderr.starts_with(&said) && output.stderr.contains("--yes"),
                 "{output}"
@@ -381,8 +388,30 @@ fn who_has_to_consent() {
     };
     assert_eq!(apply(&TWO).code(), Some(0));
     assert_eq!(apply(&THREE).code(), Some(0));
+    let plan = |lab: &Lab, vips: &str| {
+        let file = config_file(&lab.config(vips));
+        let path = file.path().to_str().expect("a printable path");
+        let text = lab.host.lbctl().exits(3, &["plan", "-f", path]).stdout;
+        let json = json_of(&lab.host.lbctl().exits(3, &["plan", "-f", path, "--json"]));
+        (text, json["needs_yes"].clone())
+    };
+    let (text, needs_yes) = plan(&lab, &vip(TCP, &TWO));
+    assert!(!text.contains("--yes") && needs_yes == json!(false), "{text}");
     let lab = Lab::new(KINDS[0], &vip(TCP, &THREE)).establish(TCP);
     let [first, second] = ["10.0.0.1", "10.0.0.2"].map(|real| lab.of_real(real));
+    let (text, needs_yes) = plan(&lab, &vip(TCP, &["10.0.0.2", "10.0.0.3"]));
+    let last =
+        format!("\napply refuses this without --yes: {first} of 40 established flows break\n");
+    assert!(text.ends_with(&last) && needs_yes == json!(true), "{text}");
+    // What the refusal advises is of use for the change.
+    for (vips, drain) in [(vip(TCP, &["10.0.0.2", "10.0.0.3"]), true), (String::new(), false)] {
+        let file = config_file(&lab.config(&vips));
+        let path = file.path().to_str().expect("a printable path");
+        let refused = lab.host.lbctl().exits(1, &["apply", "-f", path]).stderr;
+        assert!(refused.contains("'lbctl plan -f FILE'"), "{refused}");
+        assert_eq!(refused.contains("drained first"), drain, "{refused}");
+        assert_eq!(refused.contains("draining reals does not help"), !drain, "{refused}");
+    }
     let down = json_of(&lab.host.lbctl().ok(&["real", "down", TCP, "10.0.0.1", "--json"]));
     assert_eq!(down["flows"][0]["moved"], established(first), "{down:#}");
     let gone = lab.host.lbctl().ok(&["real", "delete", TCP, "10.0.0.2"]).stdout;

@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::common::NetNs;
 use crate::common::Rig;
 use crate::common::config;
+use crate::common::config_file;
 use crate::common::json;
 use crate::common::server;
 use crate::common::udp_ask;
@@ -139,7 +140,19 @@ fn commands_say_it_too() {
     let to = server("tcp://10.200.1.4:22");
     let add =
         ["vip", "add", "tcp://10.200.1.4:80", "--other-ports", "reject", "--no-real", "reject"];
-    lbctl.ok(&[&add[..], &["--echo", "never"]].concat());
+    let added = lbctl.ok(&[&add[..], &["--echo", "never"]].concat()).stdout;
+    let rule = "~ address 10.200.1.4: other_ports pass → reject, echo always → never\n";
+    assert!(added.contains(rule), "{added}");
+    // Of what another VIP of the address says it is told, too; and nothing of a ring that stays.
+    let wanted = vip("tcp://10.200.1.5:80", &["10.0.0.1"]) + "no_real = \"reject\"\n";
+    let file = config_file(&config(&wanted));
+    let plan = lbctl.exits(3, &["plan", "-f", file.path().to_str().expect("a path")]).stdout;
+    for line in [
+        "~ vip tcp://10.200.1.5:80\n    no_real drop → reject\n",
+        "~ address 10.200.1.4: other_ports reject → pass, echo never → always\n",
+    ] {
+        assert!(plan.contains(line), "{line} in {plan}");
+    }
     assert_eq!(connect(rig.client(), to, REFUSED_WITHIN), ErrorKind::ConnectionRefused);
     assert!(!ping(rig.client(), "10.200.1.4"));
     let list = lbctl.ok(&["vip", "list"]).stdout;
@@ -153,7 +166,8 @@ fn commands_say_it_too() {
     assert!(status.contains("0/0, clients are refused"), "{status}");
     let refused = lbctl.exits(1, &["vip", "add", "udp://10.200.1.4:53", "--other-ports", "pass"]);
     assert!(refused.stderr.contains("it is one for all VIPs of an address"), "{refused}");
-    lbctl.ok(&["vip", "delete", "tcp://10.200.1.4:80"]);
+    let deleted = lbctl.ok(&["vip", "delete", "tcp://10.200.1.4:80"]).stdout;
+    assert!(deleted.contains("~ address 10.200.1.4: other_ports reject → pass"), "{deleted}");
     // The host's own again: it has no such address, and forwards it to nobody who answers at once.
     assert!(connect(rig.client(), to, DROPPED) != ErrorKind::ConnectionRefused);
 }

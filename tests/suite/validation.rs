@@ -186,9 +186,10 @@ fn an_own_address_wants_to_be_allowed() {
     let path = refused.path().to_str().expect("a printable path");
     let line = format!(
         "error: {path}: vips[1].address: {OWN} is this host's own address (interface uplink): what is sent to the VIP \
-         does not reach this host's programs any more; if the VIP is on lo because a routing daemon (BIRD, FRR) \
-         announces it from there, or because this host is one of its reals, too, set allow_own_address = true for \
-         the VIP (lbctl vip add --allow-own-address)\n"
+         does not reach this host's programs any more; take the address off the host; or, if it is on lo because a \
+         routing daemon (BIRD, FRR) announces it from there, or because this host is one of the VIP's reals, too, set \
+         allow_own_address = true for the VIP in the file and apply that (a new VIP: lbctl vip add \
+         --allow-own-address)\n"
     );
     for command in ["plan", "apply", "serve"] {
         assert_eq!(host.lbctl().exits(1, &[command, "-f", path]).stderr, line, "{command}");
@@ -300,4 +301,11 @@ fn a_real_without_a_slot_is_told() {
     }
     let output = host.lbctl().ok(&["real", "drain", VIP, "10.0.0.3"]);
     assert!(output.stderr.contains("no real takes new flows, as all 3 are drained"), "{output}");
+    assert!(output.stderr.contains("new flows are dropped"), "{output}");
+    let one = "tcp://10.200.1.7:80";
+    host.lbctl().ok(&["vip", "add", one, "--no-real", "reject"]);
+    host.lbctl().ok(&["real", "add", one, "10.0.0.1"]);
+    let output = host.lbctl().ok(&["real", "drain", one, "10.0.0.1"]);
+    let said = "as its only one is drained, down or of weight 0: new flows are refused;";
+    assert!(output.stderr.contains(said), "{output}");
 }

@@ -25,6 +25,9 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&file.file))?;
     warn(&plan);
     output::report(&plan, json)?;
+    if let (Some(why), false) = (plan.refusal(), json) {
+        output::text(format!("apply refuses this without --yes: {why}\n"))?;
+    }
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
 }
 

@@ -1,0 +1,75 @@
+//! What an address does with packets that are for none of its VIPs: the part of a plan that it has.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::addr::Vip;
+use crate::config::Echo;
+use crate::config::OtherPorts;
+use crate::table::VipSpec;
+use crate::table::config_name;
+
+/// What changes for an address, be it by one VIP of several that it has. Of an address without VIPs, both are as
+/// by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AddressChange {
+    /// The address.
+    pub address: IpAddr,
+    /// What becomes of packets to ports that no VIP has: before and after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_ports: Option<(OtherPorts, OtherPorts)>,
+    /// When echo requests are answered: before and after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub echo: Option<(Echo, Echo)>,
+}
+
+impl fmt::Display for AddressChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let other_ports = self
+            .other_ports
+            .map(|(old, new)| format!("other_ports {} → {}", config_name(&old), config_name(&new)));
+        let echo = self
+            .echo
+            .map(|(old, new)| format!("echo {} → {}", config_name(&old), config_name(&new)));
+        let parts: Vec<_> = other_ports.into_iter().chain(echo).collect();
+        write!(f, "~ address {}: {}", self.address, parts.join(", "))
+    }
+}
+
+type Rules = BTreeMap<IpAddr, (Option<OtherPorts>, Option<Echo>)>;
+
+fn rules<'a>(vips: impl Iterator<Item = (&'a Vip, &'a VipSpec)>) -> Rules {
+    let mut rules = Rules::new();
+    for (vip, spec) in vips {
+        let (other_ports, echo) = rules.entry(vip.address).or_default();
+        *other_ports = other_ports.or(spec.other_ports);
+        *echo = echo.or(spec.echo);
+    }
+    rules
+}
+
+/// Compares the addresses of two sets of VIPs.
+pub(crate) fn address_changes<'a>(
+    before: impl Iterator<Item = (&'a Vip, &'a VipSpec)>,
+    after: impl Iterator<Item = (&'a Vip, &'a VipSpec)>,
+) -> Vec<AddressChange> {
+    let (before, mut after) = (rules(before), rules(after));
+    for address in before.keys() {
+        after.entry(*address).or_default();
+    }
+    let each = after.into_iter().filter_map(|(address, (other_ports, echo))| {
+        let (old_ports, old_echo) = before.get(&address).copied().unwrap_or_default();
+        let ports = (old_ports.unwrap_or_default(), other_ports.unwrap_or_default());
+        let echo = (old_echo.unwrap_or_default(), echo.unwrap_or_default());
+        let change = AddressChange {
+            address,
+            other_ports: Some(ports).filter(|(old, new)| old != new),
+            echo: Some(echo).filter(|(old, new)| old != new),
+        };
+        (change.other_ports.is_some() || change.echo.is_some()).then_some(change)
+    });
+    each.collect()
+}
