@@ -236,7 +236,12 @@ fn carry_out(
 fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) -> Result<()> {
     let (slot, place) = chain.home(PROGRAM, consts::SLOT_DECAP)?;
     let ours = Layout::of(instance)? == Layout::Ours;
-    let mut requests = if ours { Maps::open(instance)?.requests()? } else { BTreeMap::new() };
+    let (mut requests, before) = if ours {
+        let maps = Maps::open(instance)?;
+        (maps.requests()?, maps.in_use()?.from)
+    } else {
+        Default::default()
+    };
     // That of an interface which somebody took the program off says how to attach it again.
     requests.retain(|ifindex, _| attach::interface_name(*ifindex).is_some());
     requests.insert(ifindex, request.clone());
@@ -251,7 +256,26 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     let maps = Maps::open(instance)?;
     maps.set_requests(&requests)?;
     maps.set_in_use(&in_use)?;
-    chain.put(slot, loaded.program.as_fd(), PROGRAM)
+    chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
+    if request.from.is_empty() {
+        warn_of_anybody(ifindex, &before);
+    }
+    Ok(())
+}
+
+/// `before`: the outer sources that might send so far; none: anybody, or nobody.
+fn warn_of_anybody(ifindex: u32, before: &BTreeSet<IpNet>) {
+    let interface = attach::interface_name(ifindex).unwrap_or_else(|| format!("index {ifindex}"));
+    let before: Vec<_> = before.iter().map(prefix_name).collect();
+    let before = if before.is_empty() {
+        String::new()
+    } else {
+        format!("; until now, only {} might", before.join(", "))
+    };
+    tracing::warn!(
+        "interface {interface} is attached without --from: anybody may send{before}; attach it again with --from \
+         PREFIX, the prefixes that balancers send from"
+    );
 }
 
 fn warn_of_left_out(in_use: &InUse) {
@@ -395,7 +419,9 @@ pub fn prefix_name(prefix: &IpNet) -> String {
 }
 
 /// What would change in what packets are looked at by, if the addresses of the host were followed now.
-pub(crate) fn outdated(instance: &Instance) -> Result<Followed> {
+///
+/// Addresses are those of the network namespace of the calling thread.
+pub fn outdated(instance: &Instance) -> Result<Followed> {
     let maps = ours(instance)?;
     Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?))
 }

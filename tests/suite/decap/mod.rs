@@ -184,7 +184,20 @@ fn only_balancers_may_send() {
     assert_eq!(result(&host, &ip(CLIENT6, OWN6).around(&inner).bytes()), "ipv4_in_ipv6");
     assert_eq!(status(&host.lbctl())["from"], json!(["::/0"]));
     // Anybody.
-    host.lbctl().ok(&["decap", "attach", UPLINK]);
+    let opened = |arguments: &[&str]| {
+        let output = host.lbctl().ok(&[&["decap", "attach", UPLINK], arguments].concat());
+        output.stderr.lines().find(|line| line.contains("anybody may send")).map(str::to_owned)
+    };
+    assert_eq!(opened(&FROM), None);
+    let warning = opened(&[]).expect("a warning");
+    assert!(
+        warning.contains("WARN")
+            && warning.contains("interface uplink is attached without --from")
+            && warning.contains("until now, only 172.16.0.0/16, 100::/64 might"),
+        "{warning}"
+    );
+    let again = opened(&[]).expect("a warning");
+    assert!(!again.contains("until now"), "{again}");
     for frame in [ip(CLIENT, OWN), ip(CLIENT6, OWN6)] {
         assert!(result(&host, &frame.around(&inner).bytes()).starts_with("ipv4_in"));
     }
@@ -227,6 +240,10 @@ fn only_vips_are_reached() {
     }
     // Routed to the host as its own came later: what was attached once does not know.
     assert_eq!(tried("10.201.7.7"), "unknown_inner_destination");
+    let table = host.lbctl().ok(&["decap", "status"]).stdout;
+    let outdated =
+        "nobody follows unless 'lbctl decap serve' runs:\n+ inner destination 10.201.0.0/16";
+    assert!(table.contains(outdated), "{table}");
     host.lbctl().ok(&[&["decap", "attach", UPLINK][..], &FROM].concat());
     assert_eq!(tried("10.201.7.7"), "ipv4_in_ipv4");
     assert_eq!(
@@ -243,8 +260,8 @@ fn only_vips_are_reached() {
     let table = host.lbctl().ok(&["decap", "status"]).stdout;
     for row in [
         "outer source       anybody",
-        "inner destination  10.201.7.0/24  no",
-        "outer destination  172.31.0.2     yes",
+        "inner destination  10.201.7.0/24  --to",
+        "outer destination  172.31.0.2     host's addresses",
     ] {
         assert!(table.contains(row), "'{row}' in {table}");
     }

@@ -18,7 +18,7 @@ use super::addresses::prefix;
 pub(crate) enum DecapCommand {
     /// Decapsulate what comes in by an interface
     ///
-    /// Once: addresses that the host gets or loses later are those of 'lbctl decap serve'.
+    /// Reads the host's addresses once; 'lbctl decap serve' follows later changes.
     Attach {
         /// The interface
         interface: String,

@@ -24,9 +24,27 @@ pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Re
                 output::line("nothing to detach")?;
             }
         }
-        DecapCommand::Status => print(&decap::status(instance)?, json)?,
+        DecapCommand::Status => {
+            print(&decap::status(instance)?, json)?;
+            if !json {
+                print_outdated(instance)?;
+            }
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Who follows cannot be seen: what was not followed can.
+fn print_outdated(instance: &Instance) -> Result<()> {
+    let outdated = decap::outdated(instance)?;
+    if !outdated.is_empty() {
+        output::line("")?;
+        output::line(
+            "the host has other addresses than those in force, which nobody follows unless 'lbctl decap serve' runs:",
+        )?;
+        output::line(outdated.to_string().trim_end())?;
+    }
+    Ok(())
 }
 
 fn print(status: &DecapStatus, json: bool) -> Result<()> {
@@ -51,7 +69,7 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
             status.own_addresses_left_out
         ))?;
     }
-    output::table(["CHECKED", "ALLOWED", "FOLLOWED"], &[], allowed(status))?;
+    output::table(["CHECKED", "ALLOWED", "TAKEN FROM"], &[], allowed(status))?;
     output::line("")?;
     let results = decap_results().iter().map(|result| {
         let count = status.results.get(result.name).copied().unwrap_or_default();
@@ -61,25 +79,29 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// What packets may have, and whether that follows the host.
+/// What packets may have, and what says so.
 fn allowed(status: &DecapStatus) -> Vec<[String; 3]> {
     let mut rows = Vec::new();
-    let mut add = |checked: &str, allowed: Vec<(String, bool)>, none: &str| {
+    let mut add = |(checked, option): (&str, &str), allowed: Vec<(String, bool)>, none: &str| {
         let none = allowed.is_empty().then(|| [checked, none, ""].map(str::to_owned));
         let row = |(allowed, asked): (String, bool)| {
-            [checked.to_owned(), allowed, if asked { "no" } else { "yes" }.to_owned()]
+            [
+                checked.to_owned(),
+                allowed,
+                if asked { option } else { "host's addresses" }.to_owned(),
+            ]
         };
         rows.extend(allowed.into_iter().map(row).chain(none));
     };
     let requests = || status.requests.values();
     let from = status.from.iter().map(|prefix| (decap::prefix_name(prefix), true));
     let none = if status.anybody_may_send { "anybody" } else { "none" };
-    add("outer source", from.collect(), none);
+    add(("outer source", "--from"), from.collect(), none);
     let asked = |address| requests().any(|request| request.addresses.contains(address));
     let addresses = status.addresses.iter().map(|address| (address.to_string(), asked(address)));
-    add("outer destination", addresses.collect(), "none");
+    add(("outer destination", "--address"), addresses.collect(), "none");
     let asked = |prefix| requests().any(|request| request.to.contains(prefix));
     let to = status.to.iter().map(|prefix| (decap::prefix_name(prefix), asked(prefix)));
-    add("inner destination", to.collect(), "none: every packet is dropped");
+    add(("inner destination", "--to"), to.collect(), "none: every packet is dropped");
     rows
 }
