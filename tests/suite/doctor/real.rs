@@ -93,7 +93,7 @@ fn status(host: &Host) -> serde_json::Value {
 /// Sends an encapsulated datagram to an address, as the balancer does.
 fn send_to(host: &Host, address: [u8; 4]) {
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [0xff; 6])
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0xfe], [2, 0, 0, 0, 0, 1])
         .ipv4([172, 16, 0, 1], address, 64)
         .write(&mut frame, IpNumber::IPV4, &inner())
         .expect("a frame");
