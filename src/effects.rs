@@ -1,7 +1,7 @@
 //! What a change does to flows: which share of new ones goes elsewhere, and how many established ones do.
 //!
 //! A plan is made without asking the tables; this is put into it afterwards. Every entry of the connection
-//! tables is judged by what runs and what is wanted ([`judge`], pure), in large tables a sample of them.
+//! tables is judged by what runs and what is wanted (`judge`, pure), in large tables a sample of them.
 
 mod fit;
 mod judge;
