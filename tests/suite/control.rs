@@ -258,7 +258,7 @@ fn reports_for_programs() {
         (vec!["real", "list", a], "/0/reals/0/state"),
         (vec!["real", "weight", a, "10.0.0.1", "3"], "/vips/0/moved"),
         (vec!["vip", "delete", a], "/vips/0/action"),
-        (vec!["decap", "attach", UPLINK], "/interfaces/uplink"),
+        (vec!["decap", "attach", UPLINK, "--from", "172.16.0.0/16"], "/interfaces/uplink"),
         (vec!["decap", "status"], "/results/malformed/bytes"),
     ] {
         let output = host.lbctl().ok(&[&["--json"], &command[..]].concat());
