@@ -532,7 +532,6 @@ static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_
 	int reason;
 	struct l2_header l2;
 	struct ipv6hdr *ip6;
-	struct ethhdr *eth;
 	struct iphdr *ip;
 	struct mac mac;
 	__u32 kind, sum, len;
@@ -556,10 +555,7 @@ static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_
 	}
 	if (kind == LB_ANSWER_REFUSAL && !is_refusable(ctx, p))
 		return cpu->question.otherwise;
-	/* No station has a group's MAC as its own: the answer would go to many (IEEE 802.3, 3.2.3).
-	 */
-	eth = pkt_at(ctx, 0, sizeof(*eth));
-	if (!eth || eth->h_source[0] & 1 || !is_answerable(p))
+	if (!is_answerable(p))
 		return LB_DROP_unanswerable;
 	sum = sum_to_check(ctx, p, kind, &len);
 	forget_kind(p, cpu);

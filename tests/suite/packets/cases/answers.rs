@@ -7,7 +7,6 @@ use crate::packets::case::Case;
 use crate::packets::case::Draft;
 use crate::packets::case::File;
 use crate::packets::case::case;
-use crate::packets::frame::BALANCER;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
@@ -114,16 +113,6 @@ fn sources() -> Vec<Case> {
     for (name, source) in beside6 {
         cases.push(case(name).send(ping6(source)).answered());
         cases.push(case(name).send(long6(source)).told(1500));
-    }
-    for (name, source) in [
-        ("to the broadcast MAC", [0xff; 6]),
-        ("to a multicast MAC", [0x01, 0x00, 0x5e, 0x00, 0x00, 0x01]),
-        ("to no more than a group bit", [0x03, 0x00, 0x00, 0x00, 0x00, 0x01]),
-    ] {
-        for frame in [ping4(C4), ping6(C6).vlan(5), long4(C4), long6(C6)] {
-            let frame = frame.macs(source, BALANCER);
-            cases.push(case(name).send(frame).dropped("unanswerable"));
-        }
     }
     cases
 }
