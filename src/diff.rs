@@ -8,12 +8,15 @@
 //! - a new VIP's entry is written last, a removed one's goes first;
 //! - a VIP that changes carries a mark, in the record of its reals, from before the first write to after the
 //!   last;
+//! - a VIP that looks for its flows otherwise than before gets a new serial in the same write: what was remembered is
+//!   never found again;
 //! - what an address does with packets that no VIP takes is written last;
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
 mod key;
 mod markers;
 mod report;
+mod serials;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -40,6 +43,7 @@ pub use report::VipAction;
 pub use report::VipChange;
 use report::describe;
 use report::describe_reals;
+use serials::forgets;
 
 /// A VIP as the maps hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +178,9 @@ struct Differ<'a> {
     wanted_ids: FxHashSet<u32>,
     /// The server ids that run.
     server_ids: BTreeMap<u32, IpAddr>,
+    /// From where on serials are handed out, and those that were.
+    next_serial: u32,
+    handed_out: BTreeSet<u32>,
     /// Address → id: of all reals that run or are wanted.
     ids: FxHashMap<IpAddr, u32>,
     diff: TableDiff,
@@ -188,6 +195,8 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
         wanted_reals: wanted.reals(),
         wanted_ids: FxHashSet::default(),
         server_ids: running.server_id_addresses(),
+        next_serial: running.next_serial,
+        handed_out: BTreeSet::new(),
         ids: running.live_ids(),
         diff: TableDiff::default(),
     };
@@ -424,6 +433,8 @@ impl Differ<'_> {
         let changing: Vec<_> =
             both.filter(|(_, running, spec)| self.differs(running, spec)).collect();
         let mut changes = Changes::default();
+        let anew = changing.iter().filter(|(vip, running, spec)| forgets(vip, running, spec));
+        let mut serials = self.new_serials(anew.count()).into_iter();
         for (vip, running, spec) in &changing {
             let barred = self.barred(Some(running), spec);
             let bar = if barred.is_empty() { 0 } else { consts::VIP_BARRED };
@@ -458,7 +469,12 @@ impl Differ<'_> {
             let gone = before.keys().filter(|real| !spec.reals.contains_key(real));
             changes.gone.extend(self.vip_real_keys(running.id, gone));
             let flags = spec.flags(vip) | bar | kept;
-            if flags != with_bar {
+            if forgets(vip, running, spec) {
+                // What it remembers from now on is by the ring that is there by then.
+                let flags = flags & !consts::VIP_RING_CHANGED;
+                let serial = serials.next().unwrap_or(running.serial);
+                changes.entries.push((key, abi::vip { id: running.id, serial, flags }));
+            } else if flags != with_bar {
                 changes.entries.push((key, value(flags)));
             }
             changes.unmark.push(mark(running.id).key());
@@ -537,24 +553,6 @@ impl Differ<'_> {
         self.write(Write::Rings(rings));
         self.write(Write::VipReals(reals));
         self.write(Write::Vips(entries));
-    }
-
-    /// Hands out serials.
-    fn new_serials(&mut self, count: usize) -> Vec<u32> {
-        let taken: BTreeSet<u32> = self.running.vips.values().map(|vip| vip.serial).collect();
-        let free = |from| {
-            let all = from..=consts::MAX_SERIAL;
-            all.filter(|serial| !taken.contains(serial)).take(count).collect::<Vec<u32>>()
-        };
-        // 0 stands for no VIP.
-        let mut serials = free(self.running.next_serial.max(1));
-        if serials.len() < count {
-            serials = free(1);
-            self.write(Write::ForgetVipsBut(taken.clone()));
-        }
-        let next_serial = serials.last().map_or(1, |last| last + 1);
-        self.write(Write::Serials { next_serial });
-        serials
     }
 
     fn remove_reals(&mut self) {

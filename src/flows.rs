@@ -60,8 +60,8 @@ pub const MAX_SET_AGE: Duration =
 /// An entry of a connection table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Flow {
-    /// The VIP; `None`: it was removed since, or removed and added again, and what is left of its flows is found
-    /// by no packet.
+    /// The VIP; `None`: it was removed since, or removed and added again, or its hash mode was changed, or its
+    /// connection table switched off and on: what is left of its flows is found by no packet.
     pub vip: Option<Vip>,
     /// The client's address; `None`: the VIP's hash mode leaves it out.
     pub client: Option<IpAddr>,
@@ -111,9 +111,9 @@ pub enum FlowState {
     RealRemoved,
     /// The real is down in this VIP.
     RealDown,
-    /// The VIP was removed.
+    /// The VIP was removed, or forgot its flows: its hash mode was changed, or its connection table switched off and on.
     VipRemoved,
-    /// The VIP's hash mode was changed, or its connection table switched off: no packet looks for the entry.
+    /// The VIP's connection table is switched off: no packet looks for the entry.
     Unused,
 }
 

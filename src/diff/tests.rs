@@ -32,6 +32,8 @@ use crate::table::RealSpec;
 use crate::table::Table;
 use crate::table::VipSpec;
 
+mod serials;
+
 /// The maps, without a kernel.
 #[derive(Clone, Debug)]
 struct Maps {
@@ -43,6 +45,8 @@ struct Maps {
     vip_reals: BTreeMap<(u32, u32), (u32, u32)>,
     /// Real ids that packets may have read in a ring that was written over.
     under_way: BTreeSet<u32>,
+    /// By serial: how packets looked for flows so far.
+    looked_for: BTreeMap<u32, u32>,
 }
 
 impl Default for Maps {
@@ -55,6 +59,7 @@ impl Default for Maps {
             server_ids: BTreeMap::new(),
             vip_reals: BTreeMap::new(),
             under_way: BTreeSet::new(),
+            looked_for: BTreeMap::new(),
         }
     }
 }
@@ -157,7 +162,7 @@ impl Maps {
     }
 
     /// What a packet could trip over.
-    fn check(&self) {
+    fn check(&mut self) {
         let mut ids = BTreeSet::new();
         let mut serials = BTreeSet::new();
         for (key, entry) in self.vips.iter().filter(|(_, vip)| vip.flags & consts::VIP_MARKER == 0)
@@ -165,6 +170,8 @@ impl Maps {
             assert!(ids.insert(entry.id), "{key:?} shares its id");
             assert!(serials.insert(entry.serial), "{key:?} shares its serial");
             assert!(entry.serial < self.next_serial, "{key:?} has a serial that may come again");
+            let before = self.looked_for.insert(entry.serial, entry.flags).unwrap_or(entry.flags);
+            assert!(!forgets_by(before, entry.flags), "{key:?} finds flows of another time");
             for marker in abi::vip_key::markers(&key.0.vip().unwrap()) {
                 assert!(self.vips.contains_key(&Key::from(marker)), "{key:?} has no marker");
             }
@@ -192,6 +199,13 @@ impl Maps {
     }
 }
 
+/// Whether flows that were remembered with some flags may not be found with others.
+fn forgets_by(before: u32, after: u32) -> bool {
+    let keys = |flags| flags & consts::VIP_REDUCED_KEY;
+    let remembers = |flags| flags & consts::VIP_STATELESS == 0;
+    keys(before) != keys(after) || (!remembers(before) && remembers(after))
+}
+
 fn real(n: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, n).into()
 }
@@ -205,16 +219,24 @@ fn real_spec() -> impl Strategy<Value = RealSpec> {
 fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {
     let reals = collection::btree_map((1..6_u8).prop_map(real), real_spec(), 0..4);
     let hashes = [HashMode::FiveTuple, HashMode::DestinationPort];
-    let hash = prop::sample::select(hashes.to_vec());
+    let hash = (prop::sample::select(hashes.to_vec()), any::<bool>());
     let other_ports = [None, Some(OtherPorts::Pass), Some(OtherPorts::Reject)];
     let other_ports = prop::sample::select(other_ports.to_vec());
     let echo = prop::sample::select(vec![None, Some(Echo::WhenUsable), Some(Echo::Never)]);
     let no_real = prop::sample::select(vec![NoReal::Drop, NoReal::Reject]);
     (any::<bool>(), any::<bool>(), hash, (other_ports, no_real, echo), reals).prop_map(
-        |(udp, quic, hash, (other_ports, no_real, echo), reals)| {
+        |(udp, quic, (hash, stateless), (other_ports, no_real, echo), reals)| {
             let routing = (udp && quic).then_some(Routing::QuicConnectionId).into_iter().collect();
-            let spec =
-                VipSpec { hash, routing, other_ports, no_real, echo, reals, ..VipSpec::default() };
+            let spec = VipSpec {
+                hash,
+                stateless,
+                routing,
+                other_ports,
+                no_real,
+                echo,
+                reals,
+                ..VipSpec::default()
+            };
             (udp, spec)
         },
     )
@@ -326,8 +348,16 @@ proptest! {
         let mut maps = Maps::default();
         let mut flows: BTreeSet<(Vip, u32, IpAddr, u32, u32)> = BTreeSet::new();
         for table in &tables {
+            let before = maps.running().vips;
             go(&mut maps, table, None);
             assert_reached(&maps, table);
+            for (vip, after) in maps.running().vips {
+                let Some(before) = before.get(&vip) else { continue };
+                let forgets = forgets_by(before.flags, after.flags);
+                prop_assert_eq!(after.serial != before.serial, forgets, "{}", vip);
+                let changed = after.flags & consts::VIP_RING_CHANGED != 0;
+                prop_assert!(!(forgets && changed), "{} has an empty table", vip);
+            }
             // A flow that exists from before keeps its real exactly if the VIP lasted, and the real too,
             // and may keep flows.
             flows.retain(|(vip, serial, address, id, generation)| {

@@ -159,8 +159,6 @@ fn slot(flow: &Flow, vip: &Vip, spec: &VipSpec) -> Option<u32> {
 /// A VIP that runs, and what becomes of it.
 struct Case<'a> {
     before: &'a VipSpec,
-    /// Of the ring that runs; built where it matters.
-    ring: OnceCell<RingOf>,
     /// Whom its flows may stay with.
     keepers: BTreeSet<IpAddr>,
     /// Who serves its packets from now on, by this VIP or by that of every port.
@@ -221,7 +219,6 @@ impl<'a> Judge<'a> {
             };
             let case = Case {
                 before: &running.spec,
-                ring: OnceCell::new(),
                 keepers: kept.map(|spec| spec.keepers(&wanted.server_ids)).unwrap_or_default(),
                 next: places.get(vip).copied().or(every_port),
                 taken_over,
@@ -261,15 +258,6 @@ impl<'a> Judge<'a> {
         let Some(case) = self.cases.get_mut(&vip) else { return };
         let rings = &self.plan.steps.table.rings;
         if flow.state != FlowState::Live {
-            // Of a time when the VIP had its flows remembered, which it will again.
-            let again = case.anew && case.before.stateless && flow.state == FlowState::Unused;
-            if again && case.keepers.contains(&real) {
-                let ring = case.ring.get_or_init(|| RingOf::new(rings, case.before));
-                let before = slot(flow, &vip, case.before).and_then(|slot| ring.real(slot));
-                if before != Some(real) {
-                    case.moved.add(Fate::MayMove, weight);
-                }
-            }
             return;
         }
         // The new program does not use it, nor is it copied.
@@ -488,10 +476,11 @@ impl<'a> Judge<'a> {
                 effect.moved = None;
                 "established flows move as new ones do, as the VIP has none remembered".to_owned()
             }
-            (true, false) if moved.flows != 0 => format!(
-                "flows are remembered from now on; of those that were when they last were, {moved} go elsewhere"
-            ),
             (true, false) => {
+                if change.moved > 0.0 {
+                    effect.established = None;
+                    effect.moved = None;
+                }
                 "flows are remembered from now on; established ones go by the ring once more".to_owned()
             }
             (false, true) => format!(

@@ -231,6 +231,19 @@ fn other_keys() {
                 "{effect:#}"
             );
         }
+        // There and back, with other reals meanwhile: what was long ago is not found.
+        let three = |hash: &str| vip(TCP, &THREE) + &format!("hash = \"{hash}\"\n");
+        let lab = Lab::new(kind, &hashed(TCP, "5-tuple")).establish(TCP);
+        lab.change(&three("5-tuple"), &of(TCP));
+        lab.change(&three("no-source-port"), &of(TCP));
+        lab.host.lbctl().apply(&lab.config(&three("5-tuple")));
+        let gone = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]));
+        assert_eq!(gone["live"], 0, "{kind}: {gone:#}");
+        let strayed = lab.strayed();
+        let by_ring = Lab::new(kind, &three("5-tuple")).establish(TCP);
+        let differ = lab.flows.iter().zip(&by_ring.flows).filter(|(a, b)| a.3 != b.3).count();
+        assert_eq!(strayed, differ as u64, "{kind}: all go by the ring");
+        assert!(strayed > 0, "{kind}: some would be where they were");
         // The same keys, by another name.
         let lab = Lab::new(kind, &hashed(TCP, "5-tuple")).establish(TCP);
         let effect = lab.change(&hashed(TCP, "source-and-destination-port"), &of(TCP));
@@ -267,10 +280,18 @@ fn remembered_or_not() {
             "{moves:#}"
         );
         assert!(moves["what"].as_str().expect("text").contains("move as new ones do"), "{moves:#}");
-        // What is in the table from before counts again.
-        let on = lab.planned(&lab.config(&vip(TCP, &THREE)), &of(TCP));
-        let again = json!({ "flows": off["moved"]["flows"], "precision": "at_most" });
-        assert_eq!(on["moved"], again, "{on:#}");
+        let moves = lab.planned(&lab.config(&vip(TCP, &TWO)), &of(TCP));
+        assert_eq!(moves["moved"], Value::Null, "the ring changes, too: {moves:#}");
+        // What was in the table stays forgotten: those that moved stay where they are by now.
+        let strayed = lab.strayed();
+        let config = lab.config(&vip(TCP, &THREE));
+        let on = lab.planned(&config, &of(TCP));
+        assert_eq!(on["moved"], established(0), "{on:#}");
+        lab.host.lbctl().apply(&config);
+        assert_eq!(
+            (json!(lab.strayed()), json!(strayed)),
+            (off["moved"]["flows"].clone(), off["moved"]["flows"].clone())
+        );
     }
 }
 
