@@ -192,35 +192,28 @@ static __always_inline int has_flag(const struct lb_addr *addr, __u32 flag)
 }
 
 /*
- * What no packet that came by a router has for its source: IPv4 of "this" network, loopback,
- * multicast and broadcast (RFC 1122, section 3.2.1.3; RFC 6890); IPv6 unspecified, loopback and the
- * rest of ::/96, multicast, and link-local (RFC 4291, sections 2.5 and 2.7), which routers keep on
- * their link. IPv4 link-local addresses are no such: routers on numbered links send ICMP errors
- * with them.
+ * What no packet that came by a router has for its source, nor is for, however wide --to is: IPv4
+ * of "this" network, loopback, multicast and broadcast (RFC 1122, section 3.2.1.3; RFC 6890); IPv6
+ * unspecified, loopback and the rest of ::/96, multicast, and link-local (RFC 4291, sections 2.5
+ * and 2.7), which routers keep on their link.
  */
-static __always_inline int is_no_source(const struct inner *in)
+static __always_inline int is_never_routed(const struct lb_addr *addr, __u32 v6)
 {
-	__u32 first = bpf_ntohl(in->v6 ? in->src.word[0] : in->src.word[3]);
+	__u32 first = bpf_ntohl(v6 ? addr->word[0] : addr->word[3]);
 
-	if (in->v6)
-		return !(in->src.word[0] | in->src.word[1] | in->src.word[2]) ||
-		       first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
+	if (v6)
+		return !(addr->word[0] | addr->word[1] | addr->word[2]) || first >> 24 == 0xff ||
+		       first >> 22 == 0xfe80 >> 6;
 	return first >> 24 == 0 || first >> 24 == 127 || first >> 28 == 14 || first == 0xffffffff;
 }
 
 /*
- * What no packet that came by a router is for, however wide --to is: the same, and link-local
- * addresses of IPv4 (RFC 3927, section 2.7), which are no VIPs.
+ * Of IPv4 (RFC 3927, section 2.7). No VIP is one, but routers on numbered links send ICMP errors
+ * from them.
  */
-static __always_inline int is_no_destination(const struct inner *in)
+static __always_inline int is_link_local_v4(const struct lb_addr *addr, __u32 v6)
 {
-	__u32 first = bpf_ntohl(in->v6 ? in->dst.word[0] : in->dst.word[3]);
-
-	if (in->v6)
-		return !(in->dst.word[0] | in->dst.word[1] | in->dst.word[2]) ||
-		       first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
-	return first >> 24 == 0 || first >> 24 == 127 || first >> 28 == 14 || first == 0xffffffff ||
-	       first >> 16 == 0xa9fe;
+	return !v6 && bpf_ntohl(addr->word[3]) >> 16 == 0xa9fe;
 }
 
 /*
@@ -327,9 +320,10 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct de
 	in.v6 = p->proto == IPPROTO_IPV6;
 	if (read_inner(ctx, p, &in))
 		return LB_DECAP_malformed;
-	if (is_no_destination(&in) || !is_in(&decap_to, &in.dst))
+	if (is_never_routed(&in.dst, in.v6) || is_link_local_v4(&in.dst, in.v6) ||
+	    !is_in(&decap_to, &in.dst))
 		return LB_DECAP_unknown_inner_destination;
-	if (is_no_source(&in) || has_flag(&in.src, LB_DECAP_OWN) ||
+	if (is_never_routed(&in.src, in.v6) || has_flag(&in.src, LB_DECAP_OWN) ||
 	    (settings->own_prefixes && is_in(&decap_own, &in.src)))
 		return LB_DECAP_bad_inner_source;
 	if (would_be_forwarded(ctx, &in))
