@@ -43,6 +43,7 @@ pub use report::VipAction;
 pub use report::VipChange;
 use report::describe;
 use report::describe_reals;
+use report::differs_by_reals;
 use serials::forgets;
 
 /// A VIP as the maps hold it.
@@ -341,6 +342,7 @@ impl Differ<'_> {
                 action: VipAction::Remove,
                 details: Vec::new(),
                 moved: 1.0,
+                moves_by_reals: false,
             });
         }
         self.write(Write::RemoveRings(rings));
@@ -507,7 +509,9 @@ impl Differ<'_> {
             } else {
                 Rings::moved_anew(&running.spec.members(), &spec.members())
             };
-            self.diff.vips.push(VipChange { vip: *vip, action, details, moved });
+            let moves_by_reals =
+                action == VipAction::Change && differs_by_reals(&running.spec, spec);
+            self.diff.vips.push(VipChange { vip: *vip, action, details, moved, moves_by_reals });
         }
     }
 
@@ -547,6 +551,7 @@ impl Differ<'_> {
                 action: VipAction::Add,
                 details,
                 moved: 1.0,
+                moves_by_reals: false,
             });
         }
         // All at once: nothing of it is in use before the entries are there.

@@ -209,7 +209,7 @@ impl Plan {
     pub(crate) fn draining_helps(&self) -> bool {
         self.breaking().any(|effect| match effect.change {
             Changed::Vip(vip) => {
-                self.vips.iter().any(|change| change.vip == vip && change.is_about_reals())
+                self.vips.iter().any(|change| change.vip == vip && change.moves_by_reals)
             }
             _ => false,
         })

@@ -36,16 +36,9 @@ pub struct VipChange {
     /// Share of the VIP's hash space, 0 to 1, that goes to another real than before; with another hash mode, of its
     /// new flows. What becomes of those that the connection table holds is in [`Plan::flows`](crate::Plan::flows).
     pub moved: f64,
-}
-
-impl VipChange {
     /// Whether what moves of its flows moves because reals leave, and by nothing else.
-    pub(crate) fn is_about_reals(&self) -> bool {
-        let others = ["hash ", "connection_table ", "routing "];
-        let moves_by_others =
-            self.details.iter().any(|detail| others.iter().any(|other| detail.starts_with(other)));
-        self.action == VipAction::Change && !moves_by_others
-    }
+    #[serde(skip)]
+    pub(crate) moves_by_reals: bool,
 }
 
 /// A server id's part in a plan: `None` stands for "no real".
@@ -57,6 +50,11 @@ pub struct ServerIdChange {
     pub from: Option<IpAddr>,
     /// Its real from now on.
     pub to: Option<IpAddr>,
+}
+
+/// Whether nothing but the reals decides what becomes of a VIP's flows.
+pub(super) fn differs_by_reals(old: &VipSpec, new: &VipSpec) -> bool {
+    old.hash == new.hash && old.stateless == new.stateless && old.routing == new.routing
 }
 
 /// What differs between two of one VIP, one short phrase each.
