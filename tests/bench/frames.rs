@@ -28,6 +28,8 @@ const ETHERNET: u32 = 14;
 const IP4: u32 = 20;
 const IP6: u32 = 40;
 const ICMP: u32 = 8;
+/// Where the padding of an echo request begins, at a word.
+const BEHIND_ECHO: u32 = (ETHERNET + IP4 + ICMP).next_multiple_of(8);
 
 /// What kind of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,10 @@ impl Kind {
             Self::Elsewhere4 => tcp4(ELSEWHERE4),
         };
         let mut bytes = frame.bytes();
-        if bytes.len() < WORDS * 8 {
+        if self == Self::Echo4 {
+            // Padding, which no checksum covers: what is written there changes none.
+            bytes.resize(WORDS * 8, 0);
+        } else if bytes.len() < WORDS * 8 {
             bytes = frame.filled_to(WORDS * 8).bytes();
         }
         let v6 = bytes[12..14] == [0x86, 0xdd];
@@ -86,8 +91,8 @@ impl Kind {
                 let quoted = ETHERNET + IP4 + ICMP;
                 (quoted + 16, quoted + IP4 + 2)
             }
-            // The request's id.
-            Self::Echo4 => (ETHERNET + 12, ETHERNET + IP4 + 4),
+            // All are of one source, and checksums are looked at: behind the packet.
+            Self::Echo4 => (BEHIND_ECHO, BEHIND_ECHO + 4),
             _ if v6 => (ETHERNET + 8 + 12, ETHERNET + IP6),
             _ => (ETHERNET + 12, ETHERNET + IP4),
         };

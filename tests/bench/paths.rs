@@ -4,6 +4,7 @@ use l4lb::capture::Points;
 
 use crate::args::Effort;
 use crate::frames::Kind;
+use crate::programs::DROP;
 use crate::programs::PASS;
 use crate::programs::TX;
 use crate::report::count;
@@ -142,7 +143,12 @@ impl Path {
             Self::hit("udp4", Kind::Udp4, "UDP", some),
             Self::hit("tcp6", Kind::Tcp6Ack, "TCP over IPv6", some),
             Self::flood("tcp6-syn-flood", Kind::Tcp6Syn, "SYNs over IPv6, each of a new flow"),
-            Self::without_table("icmp4-echo", Kind::Echo4, "echo_reply", "echo requests, answered"),
+            Self::without_table(
+                "icmp4-echo-flood",
+                Kind::Echo4,
+                "source_limited",
+                "echo requests of one source, of which few are answered",
+            ),
             Self {
                 yardstick: false,
                 known_by: Some(Kind::Tcp4Ack),
@@ -193,6 +199,10 @@ impl Path {
 
     /// The verdict about its packets, `XDP_*`.
     pub(crate) fn verdict(&self) -> u32 {
-        if self.packets == Kind::Elsewhere4 { PASS } else { TX }
+        match self.packets {
+            Kind::Elsewhere4 => PASS,
+            Kind::Echo4 => DROP,
+            _ => TX,
+        }
     }
 }

@@ -35,6 +35,8 @@ const HEADERS: &str = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");
 /// The sources, by the part of their name before `.bpf.c`.
 const NAMES: [&str; 4] = ["neighbour", "trace", "wrapper", "yardstick"];
 
+/// `XDP_DROP`
+pub(crate) const DROP: u32 = 1;
 /// `XDP_TX`
 pub(crate) const TX: u32 = 3;
 /// `XDP_PASS`
