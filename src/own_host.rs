@@ -198,20 +198,23 @@ pub(crate) fn refusals(config: &Config, own: &OwnHost) -> Vec<Refusal> {
     for (i, interface) in config.interfaces.iter().enumerate() {
         if let Some(GatewayAddress::Address(address)) = interface.gateway {
             let place = format!("interface {}", interface.name);
-            refusals.extend(own.no_peer(format!("interfaces[{i}].gateway"), place, address));
+            let key = format!("interfaces[{i}].gateway");
+            refusals.extend(own.no_peer(address, || (key, place)));
         }
     }
     for (i, vip) in config.vips.iter().enumerate() {
-        let closed = closes_other_ports(config, vip.address);
+        let closed = || closes_other_ports(config, vip.address);
         refusals.extend(own.no_vip(format!("vips[{i}].address"), vip, closed));
         for (j, real) in vip.reals.iter().enumerate() {
-            let key = format!("vips[{i}].reals[{j}].address");
-            refusals.extend(own.no_peer(key, format!("real {}", real.address), real.address));
+            refusals.extend(own.no_peer(real.address, || {
+                (format!("vips[{i}].reals[{j}].address"), format!("real {}", real.address))
+            }));
         }
     }
     for (i, entry) in config.server_ids.iter().enumerate() {
-        let key = format!("server_ids[{i}].real");
-        refusals.extend(own.no_peer(key, format!("real {}", entry.real), entry.real));
+        refusals.extend(own.no_peer(entry.real, || {
+            (format!("server_ids[{i}].real"), format!("real {}", entry.real))
+        }));
     }
     refusals
 }
@@ -224,11 +227,16 @@ fn closes_other_ports(config: &Config, address: IpAddr) -> bool {
 
 impl OwnHost {
     /// Why an address cannot be this VIP's. `closed`: packets to its other ports do not reach the host.
-    fn no_vip(&self, key: String, config: &VipConfig, closed: bool) -> Option<Refusal> {
+    fn no_vip(
+        &self,
+        key: String,
+        config: &VipConfig,
+        closed: impl FnOnce() -> bool,
+    ) -> Option<Refusal> {
         let (vip, address) = (config.vip(), config.address);
         let place = format!("VIP {vip}");
-        if let Some(refusal) = self.broadcast(&key, &place, address) {
-            return Some(refusal);
+        if let Some(interface) = self.broadcasts.get(&address) {
+            return Some(broadcast((key, place), address, interface));
         }
         let owner = self.owner(address)?;
         if config.allow_own_address == OwnAddress::Refused {
@@ -243,7 +251,7 @@ impl OwnHost {
                        --allow-own-address)",
             });
         }
-        if closed && config.allow_own_address == OwnAddress::Allowed {
+        if config.allow_own_address == OwnAddress::Allowed && closed() {
             return Some(Refusal {
                 key,
                 place,
@@ -283,11 +291,18 @@ impl OwnHost {
     }
 
     /// Why an address can be neither a real's nor a gateway's.
-    fn no_peer(&self, key: String, place: String, address: IpAddr) -> Option<Refusal> {
-        if let Some(refusal) = self.broadcast(&key, &place, address) {
-            return Some(refusal);
+    ///
+    /// `names` is asked for key and place of those that cannot: there may be tens of thousands that can.
+    fn no_peer(
+        &self,
+        address: IpAddr,
+        names: impl FnOnce() -> (String, String),
+    ) -> Option<Refusal> {
+        if let Some(interface) = self.broadcasts.get(&address) {
+            return Some(broadcast(names(), address, interface));
         }
         let owner = self.owner(address)?;
+        let (key, place) = names();
         Some(Refusal {
             key,
             place,
@@ -297,16 +312,15 @@ impl OwnHost {
             mend: "give the address of another host, or take it out",
         })
     }
+}
 
-    fn broadcast(&self, key: &str, place: &str, address: IpAddr) -> Option<Refusal> {
-        let interface = self.broadcasts.get(&address)?;
-        Some(Refusal {
-            key: key.to_owned(),
-            place: place.to_owned(),
-            what: format!("{address} is the broadcast address of interface {interface}'s network"),
-            why: "it names no single host",
-            mend: "give a host's address",
-        })
+fn broadcast((key, place): (String, String), address: IpAddr, interface: &str) -> Refusal {
+    Refusal {
+        key,
+        place,
+        what: format!("{address} is the broadcast address of interface {interface}'s network"),
+        why: "it names no single host",
+        mend: "give a host's address",
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::abi;
 use crate::abi::consts;
+use crate::addr::Protocol;
 use crate::addr::Vip;
 use crate::config::Config;
 use crate::config::Echo;
@@ -225,8 +226,11 @@ impl Table {
         reals
     }
 
+    /// The VIPs of an address, which lie side by side.
     fn of_address(&self, address: IpAddr) -> impl Iterator<Item = &VipSpec> {
-        self.vips.iter().filter(move |(vip, _)| vip.address == address).map(|(_, spec)| spec)
+        let first = Vip { address, port: 0, protocol: Protocol::Tcp };
+        let last = Vip { address, port: u16::MAX, protocol: Protocol::Udp };
+        self.vips.range(first..=last).map(|(_, spec)| spec)
     }
 
     /// What becomes of packets to ports of an address that no VIP has.
