@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Balancer;
-use super::carry_out;
+use super::carry_out::carry_out;
 use super::open_dataplane;
 use crate::abi;
 use crate::addr::Mac;
