@@ -32,6 +32,7 @@ mod many;
 mod metrics;
 mod model;
 mod packets;
+mod printing;
 mod prometheus;
 mod quickstart;
 mod refusals;

@@ -9,6 +9,7 @@ mod output;
 mod signals;
 
 use std::io;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -72,30 +73,38 @@ fn main() -> ExitCode {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Failed) => ExitCode::FAILURE,
         Ok(Exit::Differences) => ExitCode::from(3),
-        // Whoever reads our output has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
-        Err(Failure::Output(error)) => {
-            eprintln!("error: cannot write to standard output: {error}");
-            ExitCode::FAILURE
-        }
+        Err(Failure::Output(error)) => not_written(&error),
         Err(Failure::Usage(what)) => {
-            eprintln!("error: {}; see '{} --help'", message(&what), command_path());
+            output::complain(format_args!(
+                "error: {}; see '{} --help'",
+                message(&what),
+                command_path()
+            ));
             ExitCode::from(2)
         }
         Err(Failure::Library(error)) => {
-            eprintln!("error: {}", message(&error.to_string()));
+            output::complain(format_args!("error: {}", message(&error.to_string())));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Standard output could not be written.
+fn not_written(error: &io::Error) -> ExitCode {
+    // Whoever reads our output has seen enough.
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ExitCode::SUCCESS;
+    }
+    output::complain(format_args!("error: cannot write to standard output: {error}"));
+    ExitCode::FAILURE
+}
+
 /// One line, and exit code 2; but what was asked for with `--help` or `--version` goes to standard output.
 fn wrong_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        // What has no line end waits in the buffer, and at the end of the process nobody hears that it is lost.
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        return printed.map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS);
     }
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
@@ -103,9 +112,9 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         first.split([' ', '\n']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let help = format!("see '{} --help'", command_path());
     if first.starts_with("error:") {
-        eprintln!("{}; {help}", message(&first));
+        output::complain(format_args!("{}; {help}", message(&first)));
     } else {
-        eprintln!("error: a command is missing; {help}");
+        output::complain(format_args!("error: a command is missing; {help}"));
     }
     ExitCode::from(2)
 }

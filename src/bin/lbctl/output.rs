@@ -20,6 +20,12 @@ pub(crate) fn line(text: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
+/// Prints a line to standard error. Where that cannot be written, there is nobody left to tell: `eprintln!` would
+/// panic.
+pub(crate) fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Prints text that ends its own lines.
 pub(crate) fn text(text: impl Display) -> io::Result<()> {
     let mut out = buffered();
@@ -50,13 +56,14 @@ pub(crate) struct LogLine {
 
 impl io::Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.whole {
-            io::stderr().write_all(bytes)?;
+        // Where nobody reads the log, `serve` goes on without: told of an error, the logger would panic.
+        let _ = if self.whole {
+            io::stderr().write_all(bytes)
         } else {
             let line = String::from_utf8_lossy(bytes);
             let line = outside::message(line.trim_end_matches('\n')) + "\n";
-            io::stderr().write_all(line.as_bytes())?;
-        }
+            io::stderr().write_all(line.as_bytes())
+        };
         Ok(bytes.len())
     }
 

@@ -35,6 +35,7 @@ use crate::Exit;
 use crate::Failure;
 use crate::Result;
 use crate::args::Dump;
+use crate::output;
 use crate::signals::interruption;
 
 /// How long a signal, or a reader that has gone, may go unnoticed.
@@ -66,7 +67,11 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
         Ok(output) => output,
         Err(error) => return Ok(cannot_write(args, &error)),
     };
-    eprintln!("capturing {} in instance '{}'", point(options.at), instance.name());
+    output::complain(format_args!(
+        "capturing {} in instance '{}'",
+        point(options.at),
+        instance.name()
+    ));
 
     let mut ended = run(&mut capture, &mut output, args, &interrupted);
     let rest = capture.stop()?;
@@ -79,30 +84,28 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
     let CaptureCounts { dropped_by_buffer, left_out_by_sampling, .. } = counts;
     let end = match ended {
         Ended::Failed(error) => {
-            eprintln!("error: {}", message(&error.to_string()));
+            output::complain(format_args!("error: {}", message(&error.to_string())));
             Exit::Failed
         }
-        Ended::Output(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            cannot_write(args, &error)
-        }
-        Ended::Output(_) | Ended::Asked => Exit::Done,
+        Ended::Output(error) => cannot_write(args, &error),
+        Ended::Asked => Exit::Done,
     };
     if counts.matched == 0
         && options.at == Points::Exit
         && !options.filter.is_empty()
         && options.inner.is_none()
     {
-        eprintln!(
+        output::complain(
             "hint: nothing matched; of an encapsulated packet the expression sees the outer header, and --inner is \
-             about the packet inside"
+             about the packet inside",
         );
     }
-    eprintln!(
+    output::complain(format_args!(
         "{} packet{} captured, {dropped_by_buffer} dropped by the buffer, {left_out_by_sampling} left out by \
          sampling",
         output.written,
         if output.written == 1 { "" } else { "s" },
-    );
+    ));
     Ok(end)
 }
 
@@ -115,9 +118,16 @@ fn point(at: Points) -> &'static str {
 }
 
 fn cannot_write(args: &Dump, error: &io::Error) -> Exit {
+    // Whoever reads our output has seen enough.
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Exit::Done;
+    }
     match args.write.as_deref().filter(|_| !args.writes_to_stdout()) {
-        Some(path) => eprintln!("error: cannot write to {}: {error}", path.display()),
-        None => eprintln!("error: cannot write to standard output: {error}"),
+        Some(path) => {
+            let path = path.display();
+            output::complain(format_args!("error: cannot write to {path}: {error}"));
+        }
+        None => output::complain(format_args!("error: cannot write to standard output: {error}")),
     }
     Exit::Failed
 }

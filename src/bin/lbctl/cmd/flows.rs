@@ -105,10 +105,10 @@ fn find(instance: &Instance, tuple: &FiveTuple, json: bool) -> Result {
     let FiveTuple { protocol, client, destination } = tuple;
     if found.entries.is_empty() {
         let why = if found.remembered { "" } else { ", which has its flows not remembered" };
-        eprintln!(
+        output::complain(format_args!(
             "error: no connection table has {protocol} {client} {destination} of VIP {}{why}; {ring}",
             found.vip
-        );
+        ));
         return Ok(Exit::Failed);
     }
     if json {
