@@ -27,6 +27,7 @@ use crate::addr::Protocol;
 use crate::addr::Vip;
 use crate::outside::quote;
 use crate::outside::read_text;
+use crate::outside::without_mark;
 pub use answers::Echo;
 pub use answers::NoReal;
 pub use answers::OtherPorts;
@@ -494,6 +495,7 @@ impl Config {
 
     /// Parses and checks TOML.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let text = without_mark(text);
         let config = toml::from_str(text).or_else(|_| Self::trace_toml(text))?;
         Self::check(&config)?;
         Ok(config)
@@ -516,6 +518,7 @@ impl Config {
 
     /// Parses and checks JSON.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let text = without_mark(text);
         let config = serde_json::from_str(text).or_else(|_| Self::trace_json(text))?;
         Self::check(&config)?;
         Ok(config)

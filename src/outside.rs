@@ -146,8 +146,46 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     if text.len() as u64 > MAX_FILE {
         return Err(too_large());
     }
-    String::from_utf8(text)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    decode(text).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
+}
+
+/// The byte order marks of encodings other than UTF-8. UTF-32's begin with UTF-16's, or with zeros.
+const OTHER_MARKS: [(&[u8], &str); 4] = [
+    (&[0xff, 0xfe, 0, 0], "UTF-32LE"),
+    (&[0, 0, 0xfe, 0xff], "UTF-32BE"),
+    (&[0xff, 0xfe], "UTF-16LE"),
+    (&[0xfe, 0xff], "UTF-16BE"),
+];
+
+/// Text without the byte order mark that some editors put in front.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// UTF-8 text without its byte order mark; an error is what to say of it.
+fn decode(bytes: Vec<u8>) -> Result<String, String> {
+    let marked = OTHER_MARKS.iter().find(|(mark, _)| bytes.starts_with(mark));
+    // Without a mark: what such files begin with is ASCII, and half of UTF-16 is zeros then.
+    let unmarked = match (bytes.first(), bytes.get(1)) {
+        (Some(0), Some(1..)) => Some("UTF-16BE"),
+        (Some(1..), Some(0)) => Some("UTF-16LE"),
+        _ => None,
+    };
+    if let Some(encoding) = marked.map(|(_, encoding)| *encoding).or(unmarked) {
+        return Err(format!(
+            "it is {encoding} text; save it as UTF-8: iconv -f {encoding} -t UTF-8"
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|wrong| {
+        let at = wrong.utf8_error().valid_up_to();
+        let before = &wrong.as_bytes()[..at];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("it is not UTF-8 text: line {line} has a byte that no UTF-8 text has there")
+    })?;
+    Ok(match without_mark(&text) {
+        bare if bare.len() < text.len() => bare.to_owned(),
+        _ => text,
+    })
 }
 
 /// Reads a table of sockets in procfs, which is long where there are many connections.
@@ -292,8 +330,22 @@ mod tests {
         assert_eq!(read_text(Path::new("/dev/null")).unwrap(), "");
         assert!(read_text(Path::new("/")).is_err());
         file.as_file().set_len(0).unwrap();
-        std::fs::write(file.path(), b"\xff").unwrap();
-        assert!(read_text(file.path()).unwrap_err().to_string().contains("UTF-8"));
+        for (bytes, says) in [
+            (&b"\xff"[..], "not UTF-8 text: line 1 has"),
+            (b"[[vips]]\n# Stra\xdfe", "not UTF-8 text: line 2 has"),
+            (b"\xff\xfe[\0[\0", "UTF-16LE text; save it as UTF-8: iconv -f UTF-16LE -t"),
+            (b"\xfe\xff\0[\0[", "UTF-16BE text"),
+            (b"\xff\xfe\0\0[\0\0\0", "UTF-32LE text"),
+            (b"\0\0\xfe\xff\0\0\0[", "UTF-32BE text"),
+            (b"[\0[\0", "UTF-16LE text; save it as UTF-8"),
+            (b"\0[\0[", "UTF-16BE text; save it as UTF-8"),
+        ] {
+            std::fs::write(file.path(), bytes).unwrap();
+            let error = read_text(file.path()).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        std::fs::write(file.path(), b"\xef\xbb\xbf[[vips]]").unwrap();
+        assert_eq!(read_text(file.path()).unwrap(), "[[vips]]");
     }
 
     /// One that comes in pieces is waited for, and one that nobody writes is not waited for in opening it.

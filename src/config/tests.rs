@@ -43,6 +43,16 @@ fn documented(heading: &str) -> BTreeMap<String, Option<Value>> {
     .collect()
 }
 
+/// Some editors begin a file with one.
+#[test]
+fn byte_order_marks_are_left_out() {
+    let mark = '\u{feff}';
+    let toml = format!("{mark}[[interfaces]]\nname = \"eth0\"\n");
+    let json = format!("{mark}{{\"interfaces\": [{{\"name\": \"eth0\"}}]}}");
+    assert_eq!(Config::from_toml(&toml).unwrap(), Config::from_json(&json).unwrap());
+    assert!(Config::from_json(&format!("{mark}{json}")).is_err());
+}
+
 #[test]
 fn the_reference_lists_every_key() {
     for (heading, keys) in [
