@@ -179,7 +179,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|wrong| {
         let at = wrong.utf8_error().valid_up_to();
         let before = &wrong.as_bytes()[..at];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         format!("it is not UTF-8 text: line {line} has a byte that no UTF-8 text has there")
     })?;
     Ok(match without_mark(&text) {

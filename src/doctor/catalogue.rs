@@ -120,6 +120,8 @@ finding_ids! {
     Lro = "lro" [Warning],
     /// The card takes VLAN tags away before XDP sees them.
     VlanOffload = "vlan-offload" [Warning],
+    /// Who sends by the other end of a veth leaves checksums and segments unfinished.
+    SenderOffloads = "sender-offloads" [Warning, Note],
     /// Fewer receive queues than CPUs.
     FewQueues = "few-queues" [Warning, Note],
     /// Several receive queues are served by one CPU.
@@ -154,6 +156,8 @@ finding_ids! {
     DecapFragments = "decap-fragments" [Warning],
     /// Encapsulated packets come for other addresses.
     DecapOtherDestination = "decap-other-destination" [Warning, Note],
+    /// Packets come with wrong checksums.
+    WrongChecksums = "wrong-checksums" [Warning, Note],
     /// The host does not have the VIP.
     VipMissing = "vip-missing" [Error],
     /// The VIP is on an interface that answers for it on the wire.

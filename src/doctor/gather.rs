@@ -1,6 +1,7 @@
 //! Reads what the checks of a balancer look at, and runs them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use macaddr::MacAddr6;
 
@@ -37,6 +38,7 @@ use crate::host::entries;
 use crate::instance::Instance;
 use crate::instance::kernel_is_at_least;
 use crate::netlink;
+use crate::netlink::Features;
 use crate::netlink::LinkFacts;
 use crate::netlink::NetlinkError;
 use crate::plan::ResolvedInterface;
@@ -279,7 +281,7 @@ impl<'a> Look<'a> {
             interrupts: None,
             online: self.files.online_cpus().unwrap_or_default(),
             vlans: if known { self.vlans(name) } else { Vec::new() },
-            peer: link.as_ref().and_then(|link| peer(link, links)),
+            peer: link.as_ref().and_then(|link| peer(link, links, &self.files.proc)),
             gateway: match self.observed {
                 Some(observed) => seen_gateway(observed, name),
                 None => gateway(config, link.as_ref()),
@@ -379,7 +381,7 @@ fn seen_gateway(observed: &[InterfaceState], name: &str) -> Result<Mac, Missing>
 }
 
 /// The other end of a veth.
-fn peer(link: &LinkFacts, links: &[LinkFacts]) -> Option<Result<Peer, Missing>> {
+fn peer(link: &LinkFacts, links: &[LinkFacts], proc: &Path) -> Option<Result<Peer, Missing>> {
     if link.kind.as_deref() != Some("veth") {
         return None;
     }
@@ -397,8 +399,37 @@ fn peer(link: &LinkFacts, links: &[LinkFacts]) -> Option<Result<Peer, Missing>> 
         let channels = here
             .then(|| netlink::channels_blocking(&name).map_err(|error| Missing::because(&error)));
         let tx_queues = channels.transpose()?.map(|channels| channels.tx + channels.combined);
-        Ok(Peer { mtu: peer.link.mtu, native_xdp: peer.native_xdp, tx_queues, name })
+        let (features, shell) = peer_features(&name, link.lower_namespace, proc);
+        let (mtu, native_xdp) = (peer.link.mtu, peer.native_xdp);
+        Ok(Peer { name, mtu, native_xdp, tx_queues, features, shell })
     }))
+}
+
+/// The offloads of a veth's other end, and what to put before a command that changes them.
+fn peer_features(
+    name: &str,
+    namespace: Option<i32>,
+    proc: &Path,
+) -> (Result<Features, Missing>, Option<String>) {
+    let Some(number) = namespace else {
+        let features = netlink::features_blocking(name).map_err(|error| Missing::because(&error));
+        return (features, Some(String::new()));
+    };
+    if !is_root() {
+        return (Err(Missing::not_root()), None);
+    }
+    match netlink::namespace_blocking(number, proc) {
+        Ok(Some(namespace)) => {
+            let features = namespace.run(|| netlink::features_blocking(name));
+            let shell = format!("{} ", namespace.shell());
+            (features.map_err(|error| Missing::because(&error)), Some(shell))
+        }
+        Ok(None) => {
+            let why = "it has no name, and no process that is seen from here is in it";
+            (Err(Missing::new(why)), None)
+        }
+        Err(error) => (Err(Missing::because(&error)), None),
+    }
 }
 
 fn unreadable(error: &Error) -> Answer {

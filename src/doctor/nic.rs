@@ -35,6 +35,10 @@ pub(super) struct Peer {
     pub(super) native_xdp: bool,
     /// Queues that it sends by; `None`: it is in another network namespace.
     pub(super) tx_queues: Option<u32>,
+    /// The offloads of what sends by it.
+    pub(super) features: Result<Features, Missing>,
+    /// What to put before a command to run it where the other end is; `None`: that cannot be told.
+    pub(super) shell: Option<String>,
 }
 
 /// Facts of an interface that a balancer serves, or is to serve.

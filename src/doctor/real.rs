@@ -1,6 +1,7 @@
 //! The real's side: decapsulation, VIPs, and what the kernel does with both.
 
 mod arp;
+mod checksums;
 mod decap;
 mod gather;
 mod return_path;
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use checksums::Checksums;
 pub(super) use gather::read;
 
 use super::catalogue::FindingId;
@@ -40,6 +42,8 @@ pub(super) struct Real {
     pub(super) back: [Back; 2],
     /// Whether packets of either family that are not for this host are sent on.
     pub(super) forwarding: [bool; 2],
+    /// What came with wrong checksums, by protocol.
+    pub(super) checksums: Vec<Checksums>,
     /// How `lbctl` is called for this instance.
     pub(super) lbctl: String,
 }
@@ -183,6 +187,7 @@ const OF_HOST: &[(FindingId, OfHost)] = &[
     (FindingId::DecapRefused, decap::refused),
     (FindingId::DecapFragments, decap::fragments),
     (FindingId::DecapOtherDestination, decap::other_destination),
+    (FindingId::WrongChecksums, checksums::wrong),
     (FindingId::NoVip, vips::none),
 ];
 

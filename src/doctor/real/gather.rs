@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use ipnet::IpNet;
 
 use super::Back;
+use super::Checksums;
 use super::Real;
 use super::Settings;
 use super::Vip;
@@ -85,6 +86,7 @@ pub(in crate::doctor) fn read(
             .collect(),
         back: CLIENTS.map(back),
         forwarding: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(is_on),
+        checksums: Checksums::watch(&files.proc),
         own,
         links,
         lbctl: lbctl.to_owned(),

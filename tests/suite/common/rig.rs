@@ -192,7 +192,8 @@ impl Host {
              sysctl -qw net.ipv6.conf.nobody.disable_ipv6=1
              ip link set nobody arp off
              ip link set uplink up
-             ip link set nobody up",
+             ip link set nobody up
+             ethtool -K nobody tx off >/dev/null",
         );
         Self { bpffs: Bpffs::new(), ns }
     }

@@ -3,6 +3,7 @@
 mod balancer;
 mod harm;
 mod kernel;
+mod offloads;
 mod real;
 mod running;
 
