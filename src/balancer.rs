@@ -4,6 +4,7 @@
 //! needs none. Readers are free; whoever writes waits for the instance's lock.
 
 mod carry_out;
+mod check;
 mod interfaces;
 mod table_cpus;
 
@@ -25,6 +26,7 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Cpus;
 use crate::config::TableKind;
+use crate::dataplane::Check;
 use crate::dataplane::Dataplane;
 use crate::diff::Running;
 use crate::diff::diff;
@@ -53,6 +55,7 @@ use interfaces::last_known;
 use interfaces::resolve_all;
 use interfaces::running_interfaces;
 
+pub use check::Repair;
 pub(crate) use interfaces::gateway_of;
 pub(crate) use interfaces::read_interfaces;
 pub(crate) use interfaces::refuse_other_mode;
@@ -417,7 +420,7 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
         shared_table: dataplane.has_shared_table()?,
         stray_tables: others,
         interfaces: read_interfaces(instance, &dataplane)?,
-        table: dataplane.read_table(next_serial)?,
+        table: dataplane.read_checked(next_serial, Check::Checksums)?,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The balancer's maps: reading what runs, and carrying out the writes of a table's difference.
 
+mod check;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ use crate::table::VipSpec;
 use crate::vip_index;
 use crate::vip_reals;
 use crate::vip_reals::VipReals;
+
+pub(crate) use check::Check;
 
 /// Values of a ring map.
 pub(crate) const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
@@ -231,7 +234,9 @@ impl Dataplane {
         let mut leaving = Leaving { keys: leaving.collect(), gone: false };
         diff.writes
             .iter()
-            .try_for_each(|write| self.write(write, &diff.rings, &mut vip_reals, &mut leaving))
+            .try_for_each(|write| self.write(write, &diff.rings, &mut vip_reals, &mut leaving))?;
+        // Beside whatever else is changed: they are what they ought to be.
+        self.rewrite_rings(&diff.unsigned, &diff.rings)
     }
 
     /// What it takes to write the reals of those VIPs of which any change.
@@ -276,7 +281,7 @@ impl Dataplane {
                     reals.iter().map(|(id, real)| (*id, raw_real(real))).collect();
                 self.reals.set_many(&entries)?;
             }
-            Write::ClearReal { id, real } => self.reals.set(id, &raw_real(real))?,
+            Write::SetReal { id, real } => self.reals.set(id, &raw_real(real))?,
             Write::ServerIds(entries) => self.server_ids.set_many(entries)?,
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)?),
             Write::Vips(entries) => {
@@ -299,16 +304,19 @@ impl Dataplane {
                     self.rings.set_many(&with_rings(images, rings, new)?)?;
                 }
             }
-            Write::RewriteRings(images) => {
-                with_rings(images, rings, |vip, content| match self.rings.at(vip)? {
-                    Some(ring) => fill_ring(&ring, &content),
-                    None => Ok(self.rings.set(vip, &new_ring(&content)?)?),
-                })?;
-            }
+            Write::RewriteRings(images) => self.rewrite_rings(images, rings)?,
             Write::RemoveRings(vips) => self.rings.remove_many(vips)?,
             Write::VipReals(entries) => vip_reals.set(entries)?,
             Write::RemoveVipReals(keys) => vip_reals.remove(keys)?,
         }
+        Ok(())
+    }
+
+    fn rewrite_rings(&self, images: &[(u32, RingImage)], rings: &Rings) -> Result<()> {
+        with_rings(images, rings, |vip, content| match self.rings.at(vip)? {
+            Some(ring) => fill_ring(&ring, &content),
+            None => Ok(self.rings.set(vip, &new_ring(&content)?)?),
+        })?;
         Ok(())
     }
 
@@ -471,7 +479,7 @@ fn fill_ring(map: &MapHandle, content: &RingContent) -> Result<()> {
 /// The values of a ring map, as abi.h lays them out.
 type RingContent = Vec<u64>;
 
-/// Ids of 16 bits in slot order, four to a value, then the barred bitmap.
+/// Ids of 16 bits in slot order, four to a value, the checksum in what the last one has left; then the barred bitmap.
 fn content(ring: Option<&Ring>, image: &RingImage) -> RingContent {
     let per_value = consts::RING_IDS_PER_VALUE as usize;
     let id = |member: &u16| image.ids.get(usize::from(*member)).copied().unwrap_or_default();
@@ -487,5 +495,7 @@ fn content(ring: Option<&Ring>, image: &RingImage) -> RingContent {
             *word |= 1 << (id % 64);
         }
     }
+    let checksum = image.checksum(content.len(), |at| content[at]);
+    content[consts::RING_VALUES as usize - 1] |= checksum << consts::RING_CHECKSUM_SHIFT;
     content
 }

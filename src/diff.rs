@@ -15,7 +15,9 @@
 
 mod key;
 mod markers;
+mod repair;
 mod report;
+mod running;
 mod serials;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
 use crate::config::RealState;
+use crate::mismatch::Mismatch;
 use crate::rings::RingImage;
 use crate::rings::Rings;
 use crate::table::RealSpec;
@@ -44,64 +47,10 @@ pub use report::VipChange;
 use report::describe;
 use report::describe_reals;
 use report::differs_by_reals;
+pub(crate) use running::Running;
+pub(crate) use running::RunningReal;
+pub(crate) use running::RunningVip;
 use serials::forgets;
-
-/// A VIP as the maps hold it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RunningVip {
-    pub(crate) id: u32,
-    pub(crate) serial: u32,
-    pub(crate) flags: u32,
-    /// It has the mark.
-    pub(crate) changing: bool,
-    pub(crate) spec: VipSpec,
-    /// Real ids that no packet of the VIP may go to.
-    pub(crate) barred: BTreeSet<u32>,
-}
-
-/// An entry of `reals`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RunningReal {
-    pub(crate) address: IpAddr,
-    pub(crate) generation: u32,
-    pub(crate) live: bool,
-}
-
-/// What the maps hold.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Running {
-    pub(crate) vips: BTreeMap<Vip, RunningVip>,
-    /// With their flags.
-    pub(crate) markers: BTreeMap<Key, u32>,
-    /// Every id that was ever used.
-    pub(crate) reals: BTreeMap<u32, RunningReal>,
-    pub(crate) server_ids: BTreeMap<u32, u32>,
-    pub(crate) next_serial: u32,
-    /// Rings, reals and marks of ids that no VIP has: left over from an interrupted command.
-    pub(crate) stray_rings: BTreeSet<u32>,
-    pub(crate) stray_vip_reals: Vec<VipRealKey>,
-    /// The index of the VIPs is not what `vips` says: an interrupted command did not come to it.
-    pub(crate) stale_index: bool,
-}
-
-impl Running {
-    /// What runs, in the words of what is wanted.
-    pub(crate) fn table(&self) -> Table {
-        let vips = self.vips.iter().map(|(vip, running)| (*vip, running.spec.clone())).collect();
-        Table { vips, server_ids: self.server_id_addresses() }
-    }
-
-    fn server_id_addresses(&self) -> BTreeMap<u32, IpAddr> {
-        let address =
-            |real: &u32| self.reals.get(real).filter(|real| real.live).map(|real| real.address);
-        self.server_ids.iter().filter_map(|(id, real)| Some((*id, address(real)?))).collect()
-    }
-
-    fn live_ids(&self) -> FxHashMap<IpAddr, u32> {
-        let live = self.reals.iter().filter(|(_, real)| real.live);
-        live.map(|(id, real)| (real.address, *id)).collect()
-    }
-}
 
 /// One step. The packet path finds a consistent table after each, and after each part of one that has several.
 #[derive(Clone, Debug)]
@@ -115,7 +64,7 @@ pub(crate) enum Write {
         next_serial: u32,
     },
     Reals(Vec<(u32, RunningReal)>),
-    ClearReal {
+    SetReal {
         id: u32,
         real: RunningReal,
     },
@@ -150,7 +99,7 @@ impl Write {
             | Self::VipIndex
             | Self::ForgetReals(_)
             | Self::ForgetVipsBut(_)
-            | Self::ClearReal { .. }
+            | Self::SetReal { .. }
             | Self::RemoveServerId(_)
             | Self::RemoveVip(_)
             | Self::ClearVipCounts(_) => false,
@@ -164,6 +113,10 @@ pub(crate) struct TableDiff {
     pub(crate) vips: Vec<VipChange>,
     pub(crate) server_ids: Vec<ServerIdChange>,
     pub(crate) writes: Vec<Write>,
+    /// What the maps hold that does not match the rest of them, and is written anew.
+    pub(crate) repairs: Vec<Mismatch>,
+    /// Rings without a checksum, which an earlier build wrote: they get one with the next change.
+    pub(crate) unsigned: Vec<(u32, RingImage)>,
     /// Those that had to be built to see what moves.
     pub(crate) rings: Rings,
     /// There is no plan: interrupted commands left too many reals behind.
@@ -201,9 +154,7 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
         ids: running.live_ids(),
         diff: TableDiff::default(),
     };
-    if running.stale_index {
-        differ.write(Write::VipIndex);
-    }
+    differ.repair();
     // What goes makes room for what comes, wherever that is safe: the maps hold little more than what a
     // configuration may have.
     differ.remove_unused_reals();
@@ -255,7 +206,7 @@ impl Differ<'_> {
         let used: FxHashSet<_> = of_vips.chain(self.server_ids.values()).copied().collect();
         for (id, real) in unwanted.into_iter().filter(|(_, real)| !used.contains(&real.address)) {
             self.ids.remove(&real.address);
-            self.write(Write::ClearReal { id, real: cleared(&real) });
+            self.write(Write::SetReal { id, real: cleared(&real) });
         }
     }
 
@@ -375,6 +326,10 @@ impl Differ<'_> {
         let down = spec.reals.iter().filter(|(_, real)| real.state == RealState::Down);
         barred.extend(down.filter_map(|(address, _)| self.ids.get(address)));
 
+        if running.is_some_and(|running| self.lost_bars(running)) {
+            barred.extend(self.ids.values());
+        }
+
         if barred.is_empty() {
             return barred;
         }
@@ -387,12 +342,7 @@ impl Differ<'_> {
 
     /// A VIP's ring; `None`: there is nothing to say in one.
     fn ring(&self, spec: &VipSpec, barred: BTreeSet<u32>) -> Option<RingImage> {
-        let members = spec.members();
-        if members.is_empty() && barred.is_empty() {
-            return None;
-        }
-        let ids = members.iter().map(|member| self.ids[&member.address]).collect();
-        Some(RingImage { members, ids, barred })
+        RingImage::new(spec.members(), &self.ids, barred)
     }
 
     /// Whether all reals of a ring stay. Else it is replaced: before a real is cleared, no packet may be under
@@ -418,7 +368,7 @@ impl Differ<'_> {
 
     /// Whether what is wanted of a VIP differs from what runs, be it only in who may keep flows.
     fn differs(&self, running: &RunningVip, spec: &VipSpec) -> bool {
-        if running.changing || running.spec != *spec {
+        if self.has_wrong_ring(running) || running.spec != *spec {
             return true;
         }
         spec.is_routed_by_id()
@@ -447,14 +397,14 @@ impl Differ<'_> {
                 changes.marks.push(mark(running.id));
             }
             let mut kept = running.flags & consts::VIP_RING_CHANGED;
-            if running.changing || running.spec.members() != spec.members() {
+            if self.has_wrong_ring(running) || running.spec.members() != spec.members() {
                 kept = consts::VIP_RING_CHANGED;
             }
             let with_bar = running.flags | bar | kept;
             if with_bar != running.flags {
                 changes.bars.push((key, value(with_bar)));
             }
-            let before = (!running.changing)
+            let before = (!self.has_wrong_ring(running))
                 .then(|| self.ring(&running.spec, running.barred.clone()))
                 .flatten();
             match self.ring(spec, barred) {
@@ -564,7 +514,7 @@ impl Differ<'_> {
         for (id, real) in self.unwanted_reals() {
             // Not those that were removed as unused.
             if self.ids.get(&real.address) == Some(&id) {
-                self.write(Write::ClearReal { id, real: cleared(&real) });
+                self.write(Write::SetReal { id, real: cleared(&real) });
             }
         }
     }
@@ -583,14 +533,6 @@ fn cleared(real: &RunningReal) -> RunningReal {
 
 fn next_generation(generation: u32) -> u32 {
     generation % consts::MAX_GENERATION + 1
-}
-
-impl RunningReal {
-    /// Whether flows of a generation were given to this address: until the id has another owner, this is known
-    /// of a real that was cleared, too.
-    pub(crate) fn owns(&self, generation: u32) -> bool {
-        self.generation == if self.live { generation } else { next_generation(generation) }
-    }
 }
 
 #[cfg(test)]

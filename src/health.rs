@@ -15,6 +15,7 @@ use crate::doctor::FindingId;
 use crate::doctor::Mend;
 use crate::doctor::Severity;
 use crate::error::Result;
+use crate::mismatch::Mismatch;
 use crate::outweighed::OutweighedReal;
 use crate::outweighed::outweighed;
 use crate::readiness::InterfaceState;
@@ -39,6 +40,11 @@ pub enum Problem {
     Unready {
         /// Why.
         why: Unready,
+    },
+    /// What packets are handled by is not what the VIPs and reals give.
+    MapMismatch {
+        /// Where.
+        mismatches: Vec<Mismatch>,
     },
     /// Something about the host that loses packets or makes a command fail, as [`crate::doctor`] has it.
     Doctor {
@@ -84,6 +90,14 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unready { why } => why.fmt(f),
+            Self::MapMismatch { mismatches } => {
+                let Some(first) = mismatches.first() else { return Ok(()) };
+                write!(f, "{first}")?;
+                match mismatches.len() - 1 {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more such maps"),
+                }
+            }
             Self::Doctor { finding } if finding.what.starts_with(&finding.place) => {
                 f.write_str(&finding.what)
             }
@@ -132,6 +146,10 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+/// What to do about maps that do not match.
+pub(crate) const MISMATCH_MEND: &str = "lbctl apply -f FILE writes them anew, without an interruption; 'lbctl serve' does so \
+    within a minute. Who wrote to the maps? Nobody? please report it";
 
 /// What to do about more new flows than are remembered.
 pub(crate) const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl stats --watch' shows which VIP gets it. \
@@ -183,6 +201,7 @@ impl Problem {
             Self::Doctor { finding } => match &finding.mend {
                 Mend::Command(text) | Mend::Advice(text) => text.clone(),
             },
+            Self::MapMismatch { .. } => MISMATCH_MEND.to_owned(),
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")
             }
@@ -253,6 +272,10 @@ impl Health {
             unready(Unready::NoInterface);
         }
         interfaces.iter().filter_map(InterfaceState::unready).for_each(unready);
+        let mismatches = balancer.mismatches()?;
+        if !mismatches.is_empty() {
+            problems.push(Problem::MapMismatch { mismatches });
+        }
         let mut warnings = 0;
         for finding in doctor::of_interfaces(balancer, &status.interfaces, interfaces) {
             match (finding.severity, finding.id) {
@@ -429,6 +452,7 @@ mod tests {
             unready(Unready::GatewayMoved { interface: name(), mac, now: mac }),
             unready(Unready::NoDefaultRoute(name())),
             unready(Unready::GatewayUnresolved { interface: name(), mac }),
+            Problem::MapMismatch { mismatches: Vec::new() },
             Problem::Doctor { finding },
             Problem::NoReal { vips: Vec::new() },
             Problem::NoUsableReal { vips: Vec::new() },

@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::memory::MapMemory;
+use crate::mismatch::Mismatch;
 use crate::nic::NicStatistics;
 use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
@@ -77,7 +78,8 @@ pub struct Collector {
 #[derive(Debug)]
 struct Rings {
     table: Table,
-    rings: BTreeMap<Vip, RunningRing>,
+    by_vip: BTreeMap<Vip, RunningRing>,
+    mismatches: Vec<Mismatch>,
 }
 
 /// Entries and memory of the maps, and which maps.
@@ -199,7 +201,11 @@ impl Collector {
         let read = move || {
             let balancer = Balancer::open(&instance)?;
             // Before the rings: if it changes meanwhile, they are read again.
-            Ok(Rings { table: balancer.table()?, rings: balancer.running_rings()? })
+            Ok(Rings {
+                table: balancer.table()?,
+                by_vip: balancer.running_rings()?,
+                mismatches: balancer.mismatches()?,
+            })
         };
         self.rings.get(|rings| rings.table != *table, read)
     }

@@ -35,6 +35,7 @@ use crate::host::AnswerSecret;
 use crate::host::Host;
 use crate::memory::MemoryPlan;
 use crate::memory::plan_memory;
+use crate::mismatch::Mismatch;
 use crate::outweighed;
 use crate::table::Table;
 use crate::tables;
@@ -118,6 +119,9 @@ pub struct Plan {
     pub addresses: Vec<AddressChange>,
     /// The server ids.
     pub server_ids: Vec<ServerIdChange>,
+    /// What the maps hold that does not match the rest of them, and is written anew: nobody but root, or a fault of
+    /// l4lb, can have made it so.
+    pub repairs: Vec<Mismatch>,
     /// Leftovers of an interrupted command that are cleaned up, though nothing else changes.
     pub clean_up: bool,
     /// What the changes do to flows, where an instance runs that can have some.
@@ -173,7 +177,9 @@ impl Plan {
         if diff.ids_exhausted {
             return Err(Error::RealIds);
         }
-        let visible = !diff.vips.is_empty() || !diff.server_ids.is_empty();
+        self.repairs = std::mem::take(&mut diff.repairs);
+        let visible =
+            !diff.vips.is_empty() || !diff.server_ids.is_empty() || !self.repairs.is_empty();
         self.clean_up |= !diff.writes.is_empty() && !visible;
         self.vips = std::mem::take(&mut diff.vips);
         self.server_ids = std::mem::take(&mut diff.server_ids);
@@ -233,6 +239,7 @@ impl Plan {
             && self.interfaces.is_empty()
             && self.vips.is_empty()
             && self.server_ids.is_empty()
+            && self.repairs.is_empty()
             && !self.clean_up
     }
 }

@@ -3,8 +3,13 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
+use crate::abi::consts;
+use crate::hash::real_hash;
 use crate::parallel;
 use crate::ring::Member;
 use crate::ring::RING_SIZE;
@@ -21,6 +26,57 @@ pub(crate) struct RingImage {
     /// Real id of each member.
     pub(crate) ids: Vec<u32>,
     pub(crate) barred: BTreeSet<u32>,
+}
+
+impl RingImage {
+    /// `None`: there is nothing to say in one. `ids` has those of all members.
+    pub(crate) fn new(
+        members: Vec<Member>,
+        ids: &FxHashMap<IpAddr, u32>,
+        barred: BTreeSet<u32>,
+    ) -> Option<Self> {
+        if members.is_empty() && barred.is_empty() {
+            return None;
+        }
+        let ids = members.iter().map(|member| ids[&member.address]).collect();
+        Some(Self { members, ids, barred })
+    }
+
+    /// What [`consts::RING_CHECKSUM_SHIFT`] tells of, never 0: of all values of the ring map, and of the reals that
+    /// they were made from. That these are the same can so be told without building the ring, which takes a hundred
+    /// times longer.
+    pub(crate) fn checksum(&self, values: usize, value: impl Fn(usize) -> u64) -> u64 {
+        const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+        // Each is invertible in both: one value that differs makes another result.
+        let step = |sum: u64, value: u64| (sum.rotate_left(5) ^ value).wrapping_mul(MULTIPLIER);
+        let mut sum = self.members.len() as u64;
+        for (member, id) in self.members.iter().zip(&self.ids) {
+            sum = step(sum, real_hash(member.address));
+            sum = step(sum, u64::from(member.weight) << 32 | u64::from(*id));
+        }
+        // Several at a time: each multiplication waits for the one before.
+        let mut sums = [sum; 4];
+        let mut at = 0;
+        while at < values {
+            for sum in &mut sums {
+                if at < values {
+                    *sum = step(*sum, slots_of(at, value(at)));
+                }
+                at += 1;
+            }
+        }
+        let sum = sums.into_iter().fold(0, |all, sum| step(all, sum ^ sum >> 32));
+        ((sum ^ sum >> 32) & consts::RING_CHECKSUM_MASK).max(1)
+    }
+}
+
+/// A value of a ring map without the checksum.
+pub(crate) fn slots_of(at: usize, value: u64) -> u64 {
+    if at + 1 == consts::RING_VALUES as usize {
+        value & !(u64::MAX << consts::RING_CHECKSUM_SHIFT)
+    } else {
+        value
+    }
 }
 
 /// Rings that were built, by their members.

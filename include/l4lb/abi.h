@@ -150,6 +150,12 @@ struct vip_bucket {
 #define LB_RING_IDS_PER_VALUE 4
 #define LB_RING_VALUES	      ((LB_RING_SIZE + LB_RING_IDS_PER_VALUE - 1) / LB_RING_IDS_PER_VALUE)
 #define LB_BARRED_VALUES      (LB_REAL_IDS / 64)
+/*
+ * The last value of the ring has a single slot. Its other bits are for user space: a checksum of
+ * the whole map and of the reals that it was made from; 0: the build that wrote it had none.
+ */
+#define LB_RING_CHECKSUM_SHIFT 16
+#define LB_RING_CHECKSUM_MASK  0xffffffffffffULL
 
 /* real.flags */
 #define LB_REAL_LIVE (1 << 0)

@@ -69,7 +69,7 @@ impl Maps {
         match write {
             Write::Serials { next_serial } => self.next_serial = *next_serial,
             Write::Reals(reals) => self.reals.extend(reals.iter().copied()),
-            Write::ClearReal { id, real } => {
+            Write::SetReal { id, real } => {
                 assert!(!self.under_way.contains(id), "a packet would be dropped: {id}");
                 self.reals.insert(*id, *real);
             }

@@ -82,6 +82,8 @@ finding_ids! {
     InstanceUnreadable = "instance-unreadable" [Error],
     /// The chain does not lead to the balancer.
     ProgramNotInPlace = "program-not-in-place" [Error],
+    /// What packets are handled by is not what the VIPs and reals give.
+    MapMismatch = "map-mismatch" [Error, Warning],
     /// Packets come to CPUs without a connection table.
     CpusWithoutTable = "cpus-without-table" [Warning],
     /// Connection tables that no packet comes to.

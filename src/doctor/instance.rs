@@ -15,6 +15,7 @@ use crate::health::Problem;
 use crate::health::Recent;
 use crate::health::TABLE_MEND;
 use crate::health::misses_mend;
+use crate::mismatch::Mismatch;
 use crate::status::Status;
 
 /// Facts of a running balancer.
@@ -22,6 +23,7 @@ use crate::status::Status;
 pub(super) struct Running {
     /// Whether the chain leads to the program that is pinned.
     pub(super) in_place: bool,
+    pub(super) mismatches: Vec<Mismatch>,
     pub(super) cpus: TableCpus,
     /// What goes on by now.
     pub(super) recent: Recent,
@@ -40,6 +42,7 @@ impl Running {
     ) -> Result<Self> {
         Ok(Self {
             in_place: balancer.is_in_place()?,
+            mismatches: balancer.all_mismatches()?,
             cpus,
             recent: status.health.recent(),
             not_remembered: status.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
@@ -50,6 +53,7 @@ impl Running {
 
 pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::ProgramNotInPlace, program_not_in_place),
+    (FindingId::MapMismatch, map_mismatch),
     (FindingId::CpusWithoutTable, |running| cpus_without_table(&running.cpus, &running.reapply)),
     (FindingId::IdleTables, |running| idle_tables(&running.cpus, &running.reapply)),
     (FindingId::TableTooSmall, table_too_small),
@@ -66,6 +70,27 @@ fn program_not_in_place(running: &Running) -> Option<Answer> {
         Severity::Error,
         "the chain does not lead to the balancer that is pinned",
         "an interrupted command left it so: packets for the VIPs reach the kernel, or an older program",
+        Mend::Command(running.reapply.clone()),
+    ))
+}
+
+fn map_mismatch(running: &Running) -> Option<Answer> {
+    if running.mismatches.is_empty() {
+        return Some(Answer::Well);
+    }
+    let (severity, why) = if running.mismatches == [Mismatch::Leftovers] {
+        (Severity::Warning, "it takes room; or a command is at work just now")
+    } else {
+        (
+            Severity::Error,
+            "packets are dropped, or go to other reals than those of other balancers with the same file; somebody \
+             wrote to the maps, or it is a fault of l4lb: please report it",
+        )
+    };
+    Some(Answer::hurts(
+        severity,
+        Problem::MapMismatch { mismatches: running.mismatches.clone() }.to_string(),
+        why,
         Mend::Command(running.reapply.clone()),
     ))
 }
@@ -208,6 +233,23 @@ mod tests {
         assert!(found(program_not_in_place(&Running::default())));
         let running = Running { in_place: true, ..Running::default() };
         assert_eq!(program_not_in_place(&running), Some(Answer::Well));
+    }
+
+    #[test]
+    fn what_does_not_match_is_found() {
+        let severity = |mismatches: &[Mismatch]| match map_mismatch(&Running {
+            mismatches: mismatches.to_vec(),
+            ..Running::default()
+        }) {
+            Some(Answer::Hurts { severity, what, .. }) => Some((severity, what)),
+            _ => None,
+        };
+        assert_eq!(severity(&[]), None);
+        let (worst, what) = severity(&[Mismatch::VipIndex, Mismatch::Leftovers]).expect("found");
+        assert_eq!(worst, Severity::Error);
+        assert!(what.ends_with("; and 1 more such maps"), "{what}");
+        let (mild, _) = severity(&[Mismatch::Leftovers]).expect("found");
+        assert_eq!(mild, Severity::Warning);
     }
 
     #[test]

@@ -83,6 +83,10 @@ families! {
         "Share of a VIP's ring that a real has, 0 to 1.";
     VIP_RING_DIGEST: Gauge "l4lb_vip_ring_digest" ["vip"]
         "48 bits that are the same wherever a VIP's ring is the same; 0 without a ring.";
+    VIP_RING_WRONG: Gauge "l4lb_vip_ring_wrong_slots" ["vip"]
+        "Slots of a VIP's ring that do not lead where its reals give.";
+    MISMATCHES: Gauge "l4lb_map_mismatches" ["map"]
+        "Rings, entries of reals, and whether the index of the VIPs, that do not match the rest of the maps.";
     RING_AGE: Gauge "l4lb_ring_sample_age_seconds" []
         "How long ago the rings were read.";
     REAL_PACKETS: Counter "l4lb_real_packets_total" ["real"]

@@ -19,6 +19,7 @@ use crate::config::TableKind;
 use crate::config::XdpMode;
 use crate::decap::DecapStatus;
 use crate::flood_guard::FloodGuard;
+use crate::mismatch::Mismatch;
 use crate::nic::NicStatistics;
 use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
@@ -187,11 +188,27 @@ pub(super) fn vips(pairs: &Pairs<'_>) -> Vec<MetricFamily> {
 
 /// Of what is in the table now: the rings may have been read before.
 pub(super) fn rings(pairs: &Pairs<'_>, sample: &Sample<Rings>) -> Vec<MetricFamily> {
-    let Rings { table: before, rings } = &sample.value;
-    let (mut digests, mut shares) = (Vec::new(), Vec::new());
+    let Rings { table: before, by_vip: rings, mismatches } = &sample.value;
+    let (mut digests, mut shares, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    let mut counts = BTreeMap::from([("reals", 0_u32), ("rings", 0), ("vip_index", 0)]);
+    let mut of_vips = BTreeMap::new();
+    for mismatch in mismatches {
+        let map = match mismatch {
+            Mismatch::Ring { vip, slots } => {
+                of_vips.insert(*vip, *slots);
+                "rings"
+            }
+            Mismatch::VipIndex => "vip_index",
+            Mismatch::Real { .. } => "reals",
+            Mismatch::Leftovers => continue,
+        };
+        *counts.entry(map).or_default() += 1;
+    }
     for (label, vip, spec) in &pairs.vips {
         let (Some(ring), Some(before)) = (rings.get(vip), before.vips.get(vip)) else { continue };
         digests.push(f::VIP_RING_DIGEST.series([label], number(ring.digest)));
+        let slots = of_vips.get(vip).copied().unwrap_or_default();
+        wrong.push(f::VIP_RING_WRONG.series([label], slots.into()));
         let known = pairs.reals(spec).filter(|(_, real, _)| before.reals.contains_key(real));
         shares.extend(known.map(|(real, address, _)| {
             f::VIP_REAL_SHARE.series([label, real], ring.share(*address))
@@ -200,6 +217,8 @@ pub(super) fn rings(pairs: &Pairs<'_>, sample: &Sample<Rings>) -> Vec<MetricFami
     vec![
         f::VIP_RING_DIGEST.with(digests),
         f::VIP_REAL_SHARE.with(shares),
+        f::VIP_RING_WRONG.with(wrong),
+        by(&f::MISMATCHES, counts.into_iter().map(|(map, count)| (map, count.into()))),
         single(&f::RING_AGE, sample.age().as_secs_f64()),
     ]
 }

@@ -77,6 +77,9 @@ impl fmt::Display for Plan {
             }
             self.flows_of(f, &Changed::ServerId(change.id))?;
         }
+        for mismatch in &self.repairs {
+            writeln!(f, "~ {mismatch}: written anew")?;
+        }
         if self.clean_up {
             writeln!(f, "~ leftovers of an interrupted command are removed")?;
         }

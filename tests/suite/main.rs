@@ -30,6 +30,7 @@ mod locks;
 mod macs;
 mod many;
 mod metrics;
+mod mismatch;
 mod model;
 mod packets;
 mod printing;

@@ -85,8 +85,8 @@ fn of(samples: &Samples, family: &str) -> Samples {
 }
 
 /// The metrics of `lbctl serve` itself.
-pub(crate) const OF_SERVE: [&str; 2] =
-    ["l4lb_reload_success", "l4lb_reload_success_timestamp_seconds"];
+pub(crate) const OF_SERVE: [&str; 3] =
+    ["l4lb_map_repairs_total", "l4lb_reload_success", "l4lb_reload_success_timestamp_seconds"];
 
 /// What `lbctl stats` shows, and `lbctl status` of the flood guards, as the samples of a scrape.
 #[track_caller]

@@ -1,6 +1,8 @@
 //! `lbctl serve`: forwarding needs no process; this one follows the gateways, reloads and is asked for
 //! metrics.
 
+mod repair;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,6 +45,7 @@ use crate::daemon::notify;
 use crate::daemon::notify_reloading;
 use crate::daemon::panicked;
 use crate::http::Answers;
+use repair::Repairs;
 
 /// What says where the endpoint listens.
 const LISTEN: &str = "metrics.listen";
@@ -82,7 +85,9 @@ async fn run(
     };
     let reloads = Reloads::new()?;
     reloads.count(true);
-    let answers = Answers::of_balancer(instance, reloads.collectors());
+    let mut repairs = Repairs::new()?;
+    let collectors = reloads.collectors().into_iter().chain([repairs.collector()]);
+    let answers = Answers::of_balancer(instance, collectors);
     let mut endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
     notify(&[NotifyState::Ready]);
     while !stop.is_set.load(Ordering::Relaxed) {
@@ -105,6 +110,7 @@ async fn run(
                 notify(&[NotifyState::Ready]);
             }
             () = next_change(&mut changes) => server.follow().await,
+            () = repairs.are_due() => repairs.make(instance).await,
             _ = check.tick() => {
                 server.follow().await;
                 server.tidy().await;

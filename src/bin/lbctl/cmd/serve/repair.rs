@@ -1,0 +1,89 @@
+//! Looks once a minute whether the maps match each other, and writes anew what does not.
+
+use std::time::Duration;
+
+use l4lb::Balancer;
+use l4lb::Instance;
+use l4lb::Mismatch;
+use prometheus::IntCounter;
+use prometheus::core::Collector;
+use tokio::task::spawn_blocking;
+use tokio::time::Interval;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+
+use crate::daemon::host;
+use crate::daemon::panicked;
+
+/// How often it looks: that takes some ten microseconds for each VIP.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Mismatches that the log names one by one.
+const NAMED: usize = 10;
+
+/// [`INTERVAL`]; tests cannot wait for it, and set `LBCTL_REPAIR_MS`.
+fn every() -> Duration {
+    let asked = std::env::var("LBCTL_REPAIR_MS").ok().filter(|_| cfg!(debug_assertions));
+    let asked = asked.and_then(|asked| asked.parse().ok()).filter(|asked| *asked > 0);
+    asked.map_or(INTERVAL, Duration::from_millis)
+}
+
+/// What was written anew so far.
+pub(super) struct Repairs {
+    made: IntCounter,
+    due: Interval,
+    /// What was said last of what is left.
+    said: Option<String>,
+}
+
+impl Repairs {
+    pub(super) fn new() -> l4lb::Result<Self> {
+        let made = IntCounter::new(
+            "l4lb_map_repairs_total",
+            "Entries of maps that did not match the rest of the maps, and were written anew.",
+        );
+        let made = made.map_err(|error| host("make metrics")(std::io::Error::other(error)))?;
+        let mut due = interval(every());
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self { made, due, said: None })
+    }
+
+    pub(super) fn collector(&self) -> Box<dyn Collector> {
+        Box::new(self.made.clone())
+    }
+
+    pub(super) async fn are_due(&mut self) {
+        self.due.tick().await;
+    }
+
+    pub(super) async fn make(&mut self, instance: &Instance) {
+        let instance = instance.clone();
+        let repaired = spawn_blocking(move || Balancer::repair(&instance)).await;
+        match repaired.map_err(panicked).and_then(|repaired| repaired) {
+            Ok(repair) => {
+                self.made.inc_by(repair.done.len() as u64);
+                for mismatch in repair.done.iter().take(NAMED) {
+                    tracing::warn!("{mismatch}: written anew");
+                }
+                if let Some(more @ 1..) = repair.done.len().checked_sub(NAMED) {
+                    tracing::warn!("and {more} more such maps, written anew as well");
+                }
+                self.tell(repair.left.first().map(|left: &Mismatch| {
+                    format!("{left}: lbctl apply -f FILE writes it anew, and its VIPs' rings")
+                }));
+            }
+            Err(error @ l4lb::Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
+            Err(error) => {
+                self.tell(Some(format!("whether the maps match each other is unknown: {error}")));
+            }
+        }
+    }
+
+    /// Says it unless it was said last.
+    fn tell(&mut self, what: Option<String>) {
+        if let Some(text) = what.as_ref().filter(|_| what != self.said) {
+            tracing::warn!("{text}");
+        }
+        self.said = what;
+    }
+}
