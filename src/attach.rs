@@ -1,5 +1,10 @@
 //! What keeps the root program on interfaces: links, and their pins. The balancer and decapsulation
 //! share it, and neither is known here.
+//!
+//! An instance belongs to the network namespace that its interfaces are in. Indices and names mean something in one
+//! namespace only, and a link tells an index and no namespace. But as long as a link has an interface, that runs the
+//! link's program: if the interface of this index does not run it here, then the link's interface is in another
+//! namespace. Nothing that is done to interfaces may touch such a link, except to take the instance down.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -30,32 +35,119 @@ pub(crate) const ROOT: &str = "root";
 pub(crate) struct Link {
     /// The interface's name when it was pinned.
     pub(crate) pin: String,
-    /// What it is attached to; `None`: the interface is gone.
-    pub(crate) ifindex: Option<u32>,
-    /// How; `None`: its program is not what the interface runs.
+    /// The kernel's number of the link.
+    id: u32,
+    /// The index of what it is attached to, in whichever network namespace that is; `None`: the interface is gone,
+    /// or somebody has detached the link.
+    pub(crate) index: Option<u32>,
+    /// How; `None`: not to an interface of this network namespace.
     pub(crate) mode: Option<XdpMode>,
 }
 
-/// The links of an instance by the names that their interfaces have now; that of an interface which is gone
-/// by the name it had, unless another one has taken it.
-pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
-    let (mut links, mut gone) = (BTreeMap::new(), BTreeMap::new());
-    for pin in instance.links()? {
-        let path = instance.link(&pin);
-        let link = sys::pinned(&path)
-            .and_then(|link| sys::link_info(link.as_fd()))
-            .map_err(|source| pin_error("open", &path, source))?;
-        let ifindex = (link.ifindex != 0).then_some(link.ifindex);
-        let runs = ifindex.and_then(|ifindex| sys::attached(ifindex).ok().flatten());
-        let mode = runs.filter(|runs| runs.program == link.program).map(|runs| runs.mode);
-        // In another network namespace the index may be another interface's: there, the pin's name has to do.
-        let name = ifindex.filter(|_| mode.is_some()).and_then(interface_name);
-        let name = name.unwrap_or_else(|| pin.clone());
-        let links = if ifindex.is_some() { &mut links } else { &mut gone };
-        links.insert(name, Link { pin, ifindex, mode });
+impl Link {
+    /// The interface of this network namespace that it is attached to.
+    pub(crate) fn ifindex(&self) -> Option<u32> {
+        self.index.filter(|_| self.mode.is_some())
     }
-    gone.append(&mut links);
-    Ok(gone)
+
+    /// The index of the interface that it is attached to in another network namespace.
+    pub(crate) fn elsewhere(&self) -> Option<u32> {
+        self.index.filter(|_| self.mode.is_none())
+    }
+
+    fn read(instance: &Instance, pin: String) -> Result<Self> {
+        let path = instance.link(&pin);
+        let failed = |source| pin_error("open", &path, source);
+        let link = sys::pinned(&path).map_err(failed)?;
+        let mut found = sys::link_info(link.as_fd()).map_err(failed)?;
+        for _ in 0..LOOKS {
+            let runs = match found.ifindex {
+                0 => Ok(None),
+                index => sys::runs(index, found.program),
+            };
+            let mode = runs.map_err(|source| Error::Host {
+                operation: "ask for the XDP program of an interface",
+                source,
+            })?;
+            let before = found;
+            // The interface may have gone, or moved, between the two questions.
+            found = sys::link_info(link.as_fd()).map_err(failed)?;
+            if mode.is_some() || found == before {
+                let index = (before.ifindex != 0).then_some(before.ifindex);
+                return Ok(Self { pin, id: found.id, index, mode });
+            }
+        }
+        Err(failed(std::io::Error::other("its interface moves all the time")))
+    }
+}
+
+/// How often a link is looked at whose interface goes or moves meanwhile.
+const LOOKS: u32 = 8;
+
+/// The links of an instance by the names that their interfaces have now; that of an interface which is gone, or in
+/// another network namespace, by the name it had. If another interface has taken that name, one which is gone is left
+/// out, and one in another namespace is called by the number of its link.
+pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
+    let found = instance.links()?.into_iter().map(|pin| Link::read(instance, pin));
+    let mut found = found.collect::<Result<Vec<_>>>()?;
+    keep_one_each(&mut found);
+    let (here, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|link| link.ifindex().is_some());
+    let named = here.into_iter().map(|link| {
+        let name = link.ifindex().and_then(interface_name);
+        (name.unwrap_or_else(|| link.pin.clone()), link)
+    });
+    let mut links: BTreeMap<_, _> = named.collect();
+    for link in others {
+        let taken = links.contains_key(&link.pin);
+        if taken && link.elsewhere().is_some() {
+            links.insert(format!("link-{}", link.id), link);
+        } else if !taken {
+            links.insert(link.pin.clone(), link);
+        }
+    }
+    Ok(links)
+}
+
+/// An interface that was moved to another network namespace may have the index there that another one of the
+/// instance's has here, and both run the root program. An interface has one link: the one that is pinned by its name.
+fn keep_one_each(links: &mut [Link]) {
+    let mut kept: BTreeMap<u32, String> = BTreeMap::new();
+    for link in links.iter() {
+        let Some(ifindex) = link.ifindex() else { continue };
+        let by_name = || interface_name(ifindex).is_some_and(|name| name == link.pin);
+        if !kept.contains_key(&ifindex) || by_name() {
+            kept.insert(ifindex, link.pin.clone());
+        }
+    }
+    for link in links {
+        if link.ifindex().is_some_and(|ifindex| kept.get(&ifindex) != Some(&link.pin)) {
+            link.mode = None;
+        }
+    }
+}
+
+/// Refuses to work on the instance's interfaces in a network namespace that has none of them, while another one has;
+/// and to attach to interfaces by the names of those that are in another one.
+pub(crate) fn refuse_other_namespace(instance: &Instance, wanted: &[&str]) -> Result<()> {
+    let links = links(instance)?;
+    let is_here = links.values().any(|link| link.ifindex().is_some());
+    let mut elsewhere = links.iter().filter(|(_, link)| link.elsewhere().is_some());
+    match elsewhere.find(|(name, _)| !is_here || wanted.contains(&name.as_str())) {
+        Some((name, link)) => Err(other_namespace(instance, name, link)),
+        None => Ok(()),
+    }
+}
+
+fn other_namespace(instance: &Instance, interface: &str, link: &Link) -> Error {
+    let here = std::fs::read_link("/proc/thread-self/ns/net");
+    Error::OtherNamespace {
+        instance: instance.name().to_owned(),
+        interface: interface.to_owned(),
+        ifindex: link.index.unwrap_or_default(),
+        link: link.id,
+        here: here.map_or_else(|_| "this one".to_owned(), |here| here.display().to_string()),
+    }
 }
 
 /// The name that an interface has now.
@@ -78,7 +170,7 @@ pub(crate) fn follow_names(instance: &Instance) -> Result<()> {
     // Out of each other's way first: two interfaces may have swapped their names.
     let wanted: Vec<_> = renamed.keys().cloned().collect();
     for link in renamed.values_mut().filter(|link| wanted.contains(&link.pin)) {
-        let aside = format!("index-{}", link.ifindex.unwrap_or_default());
+        let aside = format!("aside-{}", link.id);
         rename(&link.pin, &aside)?;
         link.pin = aside;
     }
@@ -127,7 +219,7 @@ pub(crate) fn ensure_attached(
 ) -> Result<Option<Change>> {
     follow_names(instance)?;
     let links = links(instance)?;
-    let running = links.iter().find(|(_, link)| link.ifindex == Some(ifindex));
+    let running = links.iter().find(|(_, link)| link.ifindex() == Some(ifindex));
     // The name that its pin has, should the interface be renamed at this moment.
     let name = running.map_or(name, |(name, _)| name.as_str());
     let running = running.map(|(_, link)| link);
@@ -137,6 +229,8 @@ pub(crate) fn ensure_attached(
         Some(link) if mode == XdpMode::Auto || link.mode == Some(mode) => return Ok(None),
         Some(_) => {}
     }
+    // The pin of this name may be of an interface that another network namespace has.
+    refuse_other_namespace(instance, &[name])?;
     let before = running.and_then(|link| link.mode);
     let mut change = Change { name: name.to_owned(), ifindex, before, displaced: None };
     // Both modes at once the kernel refuses. Without a running one, it is the link of an interface that is gone.

@@ -45,6 +45,7 @@ use crate::own_host;
 use crate::plan;
 use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
+use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::address_changes;
 use crate::table::Table;
@@ -290,9 +291,16 @@ impl Balancer {
         if let Some(knobs) = running_knobs(&self.instance)? {
             plan::write_knobs(&knobs, &mut config);
         }
-        config.interfaces = read_interfaces(&self.instance, &self.dataplane)?
+        let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
+        // Asked in another network namespace, the instance is the same; but what has moved away from the others
+        // cannot be planned.
+        let all_elsewhere = interfaces.values().all(|interface| interface.attached.is_none());
+        let is_there = |interface: &RunningInterface| {
+            interface.attached.is_some() || (all_elsewhere && interface.elsewhere.is_some())
+        };
+        config.interfaces = interfaces
             .into_iter()
-            .filter(|(_, interface)| interface.attached.is_some())
+            .filter(|(_, interface)| is_there(interface))
             .filter_map(|(name, interface)| Some(plan::interface_config(&name, &interface.entry?)))
             .collect();
         Ok(config)
@@ -426,6 +434,7 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
 
 fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) -> Result<Plan> {
     own_host::check(config)?;
+    attach::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
     let (mut interfaces, mut warnings) = (Vec::new(), Vec::new());
     for (interface, resolved) in config.interfaces.iter().zip(resolve_all(&config.interfaces)?) {
@@ -439,11 +448,13 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
             Err(error) => return Err(error),
         }
     }
+    let here: Vec<_> = interfaces.iter().map(|found| found.config.name.as_str()).collect();
+    attach::refuse_other_namespace(instance, &here)?;
     let mut plan = plan_with(&snapshot, config, &interfaces)?;
     plan.warnings.extend(warnings);
     if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
         let (wanted, new) = (Table::from(config), plan.steps.knobs);
-        let dead = snapshot.interfaces.iter().filter(|(_, running)| running.attached.is_none());
+        let dead = snapshot.interfaces.iter().filter(|(_, running)| running.is_gone());
         let question = Question {
             running: &snapshot.table,
             wanted: &wanted,

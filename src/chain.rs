@@ -390,7 +390,7 @@ fn leave_interfaces(instance: &Instance, _lock: &Lock) -> Result<()> {
     let mut needed = balancer::served_interfaces(instance)?;
     needed.extend(decap::interfaces(instance)?);
     for link in attach::links(instance)?.into_values() {
-        if !link.ifindex.is_some_and(|ifindex| needed.contains(&ifindex)) {
+        if !link.index.is_some_and(|ifindex| needed.contains(&ifindex)) {
             attach::remove_link(&instance.link(&link.pin))?;
         }
     }

@@ -51,7 +51,7 @@ pub(crate) const PROGRAM: &str = "decap";
 /// Which packets are decapsulated, and how many were.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DecapStatus {
-    /// The interfaces, and the mode that the program runs in.
+    /// The interfaces, and the mode that the program runs in; `None`: on none of this network namespace.
     pub interfaces: BTreeMap<String, Option<XdpMode>>,
     /// What was asked for, by interface.
     pub requests: BTreeMap<String, Request>,
@@ -98,7 +98,7 @@ pub(crate) fn interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
 
 /// The indices of the interfaces that the instance has links to.
 fn attached(instance: &Instance) -> Result<BTreeSet<u32>> {
-    Ok(attach::links(instance)?.into_values().filter_map(|link| link.ifindex).collect())
+    Ok(attach::links(instance)?.into_values().filter_map(|link| link.index).collect())
 }
 
 /// Loads the running program once more, for another place of the chain.
@@ -175,6 +175,7 @@ pub fn attach_again(
 ) -> Result<bool> {
     request.check()?;
     instance.check_host()?;
+    attach::refuse_other_namespace(instance, &[interface])?;
     if !is_lost(instance, interface)? {
         return Ok(false);
     }
@@ -243,7 +244,10 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
         Default::default()
     };
     // That of an interface which somebody took the program off says how to attach it again.
-    requests.retain(|ifindex, _| attach::interface_name(*ifindex).is_some());
+    let attached = attached(instance)?;
+    requests.retain(|ifindex, _| {
+        attached.contains(ifindex) || attach::interface_name(*ifindex).is_some()
+    });
     requests.insert(ifindex, request.clone());
     // Before anything is written: there may be too much of it.
     let in_use = InUse::of(&in_force(instance, requests.clone())?, &Facts::read()?)?;
@@ -294,6 +298,9 @@ fn warn_of_left_out(in_use: &InUse) {
 pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     instance.check_host()?;
     let Some(lock) = instance.lock_existing()? else { return Ok(false) };
+    if let Some(interface) = interface {
+        attach::refuse_other_namespace(instance, &[interface])?;
+    }
     let served = balancer::served_interfaces(instance)?;
     let (asked, others): (BTreeMap<_, _>, BTreeMap<_, _>) = attach::links(instance)?
         .into_iter()
@@ -301,7 +308,7 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
 
     let stays = !chain::others(instance).is_empty();
     let layout = Layout::of(instance)?;
-    let kept: BTreeSet<u32> = others.values().filter_map(|link| link.ifindex).collect();
+    let kept: BTreeSet<u32> = others.values().filter_map(|link| link.index).collect();
     let (mut found, needed) = match layout {
         Layout::Ours => forget_but(instance, &kept)?,
         // Which of the interfaces it was for cannot be read.
@@ -311,7 +318,7 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
         Layout::None | Layout::Other => (false, false),
     };
     for link in asked.into_values() {
-        if !stays && !link.ifindex.is_some_and(|ifindex| served.contains(&ifindex)) {
+        if !stays && !link.index.is_some_and(|ifindex| served.contains(&ifindex)) {
             attach::remove_link(&instance.link(&link.pin))?;
             found = true;
         }
@@ -422,6 +429,7 @@ pub fn prefix_name(prefix: &IpNet) -> String {
 ///
 /// Addresses are those of the network namespace of the calling thread.
 pub fn outdated(instance: &Instance) -> Result<Followed> {
+    attach::refuse_other_namespace(instance, &[])?;
     let maps = ours(instance)?;
     Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?))
 }
@@ -432,6 +440,7 @@ pub fn outdated(instance: &Instance) -> Result<Followed> {
 /// Addresses are those of the network namespace of the calling thread.
 pub fn follow(instance: &Instance) -> Result<Followed> {
     instance.check_host()?;
+    attach::refuse_other_namespace(instance, &[])?;
     let maps = ours(instance)?;
     let differs = |maps: &Maps| -> Result<_> {
         let wanted = wanted(instance, maps)?;
@@ -480,10 +489,10 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
     let mut lost = asked;
     let mut gone = Vec::new();
     for (name, link) in attach::links(instance)? {
-        if link.ifindex.is_none() {
+        if link.index.is_none() {
             gone.push(name.clone());
         }
-        if let Some(request) = link.ifindex.and_then(|ifindex| lost.remove(&ifindex)) {
+        if let Some(request) = link.index.and_then(|ifindex| lost.remove(&ifindex)) {
             requests.insert(name.clone(), request);
             interfaces.insert(name, link.mode);
         }
@@ -511,6 +520,10 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
 /// Whether packets can be decapsulated: the first thing that is in the way is the error.
 pub fn readiness(instance: &Instance) -> Result<(), Unready> {
     let status = status(instance).map_err(|error| Unready::NotRunning(error.to_string()))?;
+    let other = attach::refuse_other_namespace(instance, &[]).err();
+    if let Some(Error::OtherNamespace { interface, .. }) = other {
+        return Err(Unready::OtherNamespace(interface));
+    }
     for (interface, mode) in &status.interfaces {
         let link = netlink::link_blocking(interface).ok();
         if let Some(unready) = LinkState::of(link.as_ref()).unready(interface) {

@@ -176,6 +176,26 @@ pub enum Error {
         owner: String,
     },
 
+    /// The instance has its interfaces in another network namespace.
+    #[error(
+        "instance '{instance}' runs on interface {interface} (index {ifindex}) of another network namespace, not of \
+         this one ({here}): run lbctl in that one ('ip netns exec NAME lbctl …', or 'nsenter --net=/proc/PID/ns/net \
+         lbctl …'); if the interface has moved there for good, 'bpftool link detach id {link}' ends that, and 'lbctl \
+         down' the whole instance"
+    )]
+    OtherNamespace {
+        /// The instance.
+        instance: String,
+        /// The interface: its name there when the instance was attached to it.
+        interface: String,
+        /// Its index there.
+        ifindex: u32,
+        /// The number of the link that holds the program there.
+        link: u32,
+        /// This namespace, as `readlink /proc/self/ns/net` prints it.
+        here: String,
+    },
+
     /// The driver cannot run XDP programs.
     #[error(
         "interface {interface} cannot run XDP in native mode ({source}); set xdp_mode = \"generic\" or \

@@ -448,6 +448,7 @@ mod tests {
             unready(Unready::InterfaceDown(name())),
             unready(Unready::NoCarrier(name())),
             unready(Unready::NotAttached(name())),
+            unready(Unready::OtherNamespace(name())),
             unready(Unready::MacChanged { interface: name(), mac, now: mac }),
             unready(Unready::GatewayMoved { interface: name(), mac, now: mac }),
             unready(Unready::NoDefaultRoute(name())),

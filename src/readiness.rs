@@ -51,6 +51,8 @@ pub enum LinkState {
     Down,
     /// There is no interface of that name in this network namespace.
     Missing,
+    /// The instance runs on it in another network namespace, where alone it can be looked at.
+    OtherNamespace,
 }
 
 impl LinkState {
@@ -71,6 +73,7 @@ impl LinkState {
             Self::NoCarrier => Some(Unready::NoCarrier(interface)),
             Self::Down => Some(Unready::InterfaceDown(interface)),
             Self::Missing => Some(Unready::InterfaceMissing(interface)),
+            Self::OtherNamespace => Some(Unready::OtherNamespace(interface)),
         }
     }
 }
@@ -82,7 +85,7 @@ pub struct InterfaceState {
     pub interface: String,
     /// Whether it can carry packets.
     pub link: LinkState,
-    /// How the chain is attached to it; `None`: it is not, or the interface is gone.
+    /// How the chain is attached to it; `None`: it is not, or the interface is gone, or in another network namespace.
     pub mode: Option<XdpMode>,
     /// Bytes of IP packet that it can send, as the packet path was told.
     pub mtu: u32,
@@ -154,6 +157,8 @@ pub enum Unready {
     NoCarrier(String),
     /// The program was taken off an interface, or the interface was made anew.
     NotAttached(String),
+    /// An interface that the instance runs on is in another network namespace than the one that is asked in.
+    OtherNamespace(String),
     /// An interface has another MAC than the packet path was told, and frames to it are not balanced.
     MacChanged {
         /// The interface.
@@ -208,6 +213,7 @@ impl Unready {
             | Self::InterfaceDown(interface)
             | Self::NoCarrier(interface)
             | Self::NotAttached(interface)
+            | Self::OtherNamespace(interface)
             | Self::MacChanged { interface, .. }
             | Self::GatewayMoved { interface, .. }
             | Self::GatewayUnresolved { interface, .. }
@@ -228,6 +234,9 @@ impl Unready {
             Self::InterfaceDown(_) => "it is down".to_owned(),
             Self::NoCarrier(_) => "it is up, but has no carrier".to_owned(),
             Self::NotAttached(_) => "no program of this instance is attached".to_owned(),
+            Self::OtherNamespace(_) => {
+                "the instance runs on it in another network namespace, where alone it can be looked at".to_owned()
+            }
             Self::MacChanged { mac, now, .. } => {
                 format!("its MAC is {now} now, and frames to {mac} are balanced")
             }
@@ -260,6 +269,10 @@ impl Unready {
             Self::NoInterface => "name one as [[interfaces]], and lbctl apply -f FILE".to_owned(),
             Self::InterfaceMissing(_) => {
                 "'ip link' lists those there are; make it, or correct [[interfaces]], then lbctl apply -f FILE"
+                    .to_owned()
+            }
+            Self::OtherNamespace(_) => {
+                "run lbctl in that namespace: 'ip netns exec NAME lbctl …', or 'nsenter --net=/proc/PID/ns/net lbctl …'"
                     .to_owned()
             }
             Self::InterfaceDown(interface) => format!("ip link set {interface} up"),
@@ -314,7 +327,9 @@ impl Balancer {
             .iter()
             .map(|(entry, config, interface)| InUse {
                 // What is not attached may have been made anew; what has no link has no name.
-                which: if interface.mode.is_none() && interface.pin.is_some() {
+                which: if interface.elsewhere.is_some() {
+                    Which::Elsewhere
+                } else if interface.mode.is_none() && interface.pin.is_some() {
                     Which::Name(config.name.clone())
                 } else {
                     Which::Index(entry.ifindex)
@@ -329,7 +344,10 @@ impl Balancer {
                 let Observed { link, known, routed, moved_to } = observed;
                 let state = InterfaceState {
                     interface: config.name.clone(),
-                    link: LinkState::of(link.as_ref()),
+                    link: match running.elsewhere {
+                        Some(_) => LinkState::OtherNamespace,
+                        None => LinkState::of(link.as_ref()),
+                    },
                     mode: running.mode,
                     mtu: entry.mtu,
                     mtu_now: link.as_ref().map(|link| link.mtu),

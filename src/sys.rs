@@ -131,7 +131,8 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// What a link is attached to; 0 once the interface is gone.
+/// What a link is attached to, in whichever network namespace that is; 0 once the interface is gone, or the link
+/// detached.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = sys::bpf_link_info::default();
     let mut len = size_u32::<sys::bpf_link_info>();
@@ -139,12 +140,13 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     check(unsafe { sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut len) })?;
     // SAFETY: for an XDP link the kernel fills the `xdp` member; any bit pattern is a valid u32.
     let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
-    Ok(LinkInfo { program: info.prog_id, ifindex })
+    Ok(LinkInfo { id: info.id, program: info.prog_id, ifindex })
 }
 
 /// See [`link_info`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkInfo {
+    pub(crate) id: u32,
     pub(crate) program: u32,
     pub(crate) ifindex: u32,
 }
@@ -213,6 +215,22 @@ pub(crate) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
         XdpMode::Native
     };
     Ok((opts.prog_id != 0).then_some(Attached { program: opts.prog_id, mode }))
+}
+
+/// How an interface of this network namespace runs a program; `None`: it does not, or there is no such interface.
+pub(crate) fn runs(ifindex: u32, program: u32) -> io::Result<Option<XdpMode>> {
+    let opts = match xdp_query(ifindex) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => return Ok(None),
+        found => found?,
+    };
+    // Beside one that the hardware runs, there may be another.
+    Ok(if opts.skb_prog_id == program {
+        Some(XdpMode::Generic)
+    } else if [opts.drv_prog_id, opts.hw_prog_id].contains(&program) {
+        Some(XdpMode::Native)
+    } else {
+        None
+    })
 }
 
 /// Reads values of a per-CPU array in one call: those of one index after the other, each CPU's in

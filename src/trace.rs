@@ -182,6 +182,8 @@ impl Balancer {
     }
 
     fn trace_interface(&self, asked: Option<&str>) -> Result<(String, u32)> {
+        // The kernel looks for the interface of the run in the namespace of who asks.
+        crate::attach::refuse_other_namespace(self.instance(), &[])?;
         if let Some(name) = asked {
             let link = crate::netlink::link_blocking(name)?;
             return Ok((link.name, link.index));

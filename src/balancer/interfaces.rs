@@ -11,6 +11,7 @@ use crate::abi;
 use crate::addr::Mac;
 use crate::attach::Link;
 use crate::attach::links;
+use crate::attach::refuse_other_namespace;
 use crate::chain;
 use crate::config::Config;
 use crate::config::GatewayAddress;
@@ -39,6 +40,7 @@ impl Balancer {
     /// last known of a gateway that does not answer stays, with a warning in the plan; MACs and MTUs do not wait for
     /// it.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
+        refuse_other_namespace(instance, &[])?;
         let mut links = Self::follow_links(instance, config)?;
         let mut plan = Self::follow_gateways(instance, config)?;
         links.append(&mut plan.interfaces);
@@ -86,6 +88,7 @@ impl Balancer {
             return Ok(Plan::default());
         }
 
+        refuse_other_namespace(instance, &[])?;
         let mut plan = Plan::default();
         let mut resolved = Vec::new();
         for (interface, result) in followed.iter().zip(results) {
@@ -101,7 +104,7 @@ impl Balancer {
         }
         if resolved.len() == followed.len() {
             // Of interfaces that are gone: those here have other numbers.
-            let lost = interfaces.values().filter(|running| running.attached.is_none());
+            let lost = interfaces.values().filter(|running| running.is_gone());
             let lost = lost.filter_map(|running| running.entry);
             let is_back =
                 |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
@@ -138,11 +141,12 @@ pub(super) fn running_interfaces(
     let decap = decap::interfaces(instance)?;
     let others = !chain::others(instance).is_empty();
     let running = |link: Link| RunningInterface {
-        pin: Some(link.pin),
-        attached: link.ifindex,
+        attached: link.ifindex(),
+        elsewhere: link.elsewhere(),
         mode: link.mode,
         entry: None,
-        needed_by_others: link.ifindex.is_some_and(|ifindex| others || decap.contains(&ifindex)),
+        needed_by_others: link.index.is_some_and(|ifindex| others || decap.contains(&ifindex)),
+        pin: Some(link.pin),
     };
     Ok(links(instance)?.into_iter().map(|(name, link)| (name, running(link))).collect())
 }
@@ -160,7 +164,7 @@ pub(crate) fn refuse_other_mode(
     ifindex: u32,
     mode: XdpMode,
 ) -> Result<()> {
-    let running = links(instance)?.into_values().find(|link| link.ifindex == Some(ifindex));
+    let running = links(instance)?.into_values().find(|link| link.ifindex() == Some(ifindex));
     let runs = running.and_then(|link| link.mode);
     match runs.filter(|runs| ![*runs, XdpMode::Auto].contains(&mode)) {
         Some(runs) if served_interfaces(instance)?.contains(&ifindex) => {
@@ -177,14 +181,19 @@ pub(crate) fn read_interfaces(
     let mut interfaces = running_interfaces(instance)?;
     let mut orphans = Vec::new();
     for entry in dataplane.read_interfaces()? {
-        match interfaces.values_mut().find(|link| link.attached == Some(entry.ifindex)) {
+        let index = Some(entry.ifindex);
+        let here = interfaces.iter().find(|(_, link)| link.attached == index);
+        // It may have moved away with its index.
+        let elsewhere = || interfaces.iter().find(|(_, link)| link.elsewhere == index);
+        let name = here.or_else(elsewhere).map(|(name, _)| name.clone());
+        match name.and_then(|name| interfaces.get_mut(&name)) {
             Some(link) => link.entry = Some(entry),
             None => orphans.push(entry),
         }
     }
     // Their interfaces are gone, or an interrupted command left them behind. The kernel does not tell which
     // interface a link had: the name is known if there is one of each.
-    let mut gone = interfaces.values_mut().filter(|link| link.attached.is_none());
+    let mut gone = interfaces.values_mut().filter(|link| link.is_gone());
     if let ([entry], Some(link), None) = (&orphans[..], gone.next(), gone.next()) {
         link.entry = Some(*entry);
         orphans.clear();
@@ -195,6 +204,7 @@ pub(crate) fn read_interfaces(
             RunningInterface {
                 pin: None,
                 attached: None,
+                elsewhere: None,
                 mode: None,
                 entry: Some(entry),
                 needed_by_others: true,

@@ -29,6 +29,7 @@ const CHANGE: Duration = Duration::from_secs(1);
 /// The names of an instance, as they were when they were read last.
 #[derive(Debug)]
 pub(super) struct Names {
+    instance: Instance,
     /// None at entry.
     dataplane: Option<Dataplane>,
     vips: HashMap<u32, Vip>,
@@ -45,8 +46,15 @@ impl Names {
         let dataplane = options.at.exit().then(|| Dataplane::open(instance)).transpose()?;
         let (vips, interfaces) = (HashMap::new(), HashMap::new());
         let now = Instant::now();
-        let mut names =
-            Self { dataplane, vips, interfaces, read: now, next_serial: None, changing: now };
+        let mut names = Self {
+            instance: instance.clone(),
+            dataplane,
+            vips,
+            interfaces,
+            read: now,
+            next_serial: None,
+            changing: now,
+        };
         names.follow()?;
         Ok(names)
     }
@@ -87,9 +95,20 @@ impl Names {
         Ok(self.vips.get(&id).copied())
     }
 
-    /// The interface of an index, as it is called now.
+    /// The interface of an index, as it is called now. In another network namespace than the instance's, its link
+    /// knows a name, and the index may be another interface's.
     pub(super) fn interface(&mut self, ifindex: u32) -> String {
-        let name = || attach::interface_name(ifindex).unwrap_or_else(|| format!("index {ifindex}"));
+        let instance = &self.instance;
+        let linked = || {
+            let links = attach::links(instance).ok()?;
+            let here = links.iter().find(|(_, link)| link.ifindex() == Some(ifindex));
+            let any = || links.iter().find(|(_, link)| link.index == Some(ifindex));
+            here.or_else(any).map(|(name, _)| name.clone())
+        };
+        let name = || {
+            let name = linked().or_else(|| attach::interface_name(ifindex));
+            name.unwrap_or_else(|| format!("index {ifindex}"))
+        };
         self.interfaces.entry(ifindex).or_insert_with(name).clone()
     }
 
@@ -120,7 +139,8 @@ impl Names {
             }
         };
         if let Some(name) = &options.interface {
-            let ifindex = nix::net::if_::if_nametoindex(name.as_str()).unwrap_or_default();
+            let links = attach::links(&self.instance).unwrap_or_default();
+            let ifindex = links.get(name).and_then(|link| link.index).unwrap_or_default();
             set(offset_of!(abi::dump_wanted, ifindex), &[ifindex.into()]);
         }
         let Some(dataplane) = &self.dataplane else { return Ok(()) };

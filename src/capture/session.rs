@@ -430,12 +430,22 @@ fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
 /// The netmask of the network that `ip broadcast` is about: that of the interface asked for, or of the only
 /// one.
 fn netmask(instance: &Instance, options: &CaptureOptions) -> Result<Option<Ipv4Addr>> {
-    let mut links = attach::links(instance)?.into_keys();
+    let links = attach::links(instance)?;
+    // The addresses here are not those there.
+    let elsewhere: Vec<_> = links
+        .iter()
+        .filter(|(_, link)| link.elsewhere().is_some())
+        .map(|(name, _)| name.clone())
+        .collect();
+    let mut links = links.into_keys();
     let name = match (&options.interface, links.next(), links.next()) {
         (Some(name), ..) => name.clone(),
         (None, Some(name), None) => name,
         _ => return Ok(None),
     };
+    if elsewhere.contains(&name) {
+        return Ok(None);
+    }
     let Ok(addresses) = nix::ifaddrs::getifaddrs() else { return Ok(None) };
     let mut netmasks = addresses
         .filter(|address| address.interface_name == name)

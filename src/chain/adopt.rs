@@ -37,8 +37,10 @@ fn find(
     interfaces: &[Interface<'_>],
     adopt: Option<u32>,
 ) -> Result<Option<Foreign>> {
+    let names: Vec<_> = interfaces.iter().map(|(name, ..)| *name).collect();
+    attach::refuse_other_namespace(instance, &names)?;
     let running = attach::links(instance)?;
-    let ours = |ifindex: u32| running.values().any(|link| link.ifindex == Some(ifindex));
+    let ours = |ifindex: u32| running.values().any(|link| link.ifindex() == Some(ifindex));
     let mut found: Option<Foreign> = None;
     for (name, ifindex, _) in interfaces.iter().filter(|(_, ifindex, _)| !ours(*ifindex)) {
         let Some(foreign) = Foreign::find(instance, name, *ifindex)? else { continue };

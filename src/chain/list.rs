@@ -94,7 +94,7 @@ pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
 }
 
 /// The interfaces that the chain is on, those that the balancer does not serve among them, and in which mode;
-/// `None`: the interface is gone, or runs another program.
+/// `None`: the interface is gone, or in another network namespace.
 pub fn interfaces(instance: &Instance) -> Result<BTreeMap<String, Option<XdpMode>>> {
     instance.check_host()?;
     Ok(attach::links(instance)?.into_iter().map(|(name, link)| (name, link.mode)).collect())

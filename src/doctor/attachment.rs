@@ -32,6 +32,9 @@ pub(super) fn lost(why: &Unready, command: &str) -> Answer {
 }
 
 fn missing(nic: &Nic) -> Option<Answer> {
+    if nic.attachment == Attachment::Elsewhere {
+        return None;
+    }
     Some(match LinkState::of(nic.link.as_ref().map(|facts| &facts.link)) {
         LinkState::Missing => lost(&Unready::InterfaceMissing(nic.name.clone()), &nic.reapply),
         _ => Answer::Well,
@@ -70,6 +73,9 @@ fn not_attached(nic: &Nic) -> Option<Answer> {
         Attachment::NotYet => None,
         Attachment::Runs(_) => Some(Answer::Well),
         Attachment::Lost => Some(lost(&Unready::NotAttached(nic.name.clone()), &nic.reapply)),
+        Attachment::Elsewhere => {
+            Some(lost(&Unready::OtherNamespace(nic.name.clone()), &nic.reapply))
+        }
     }
 }
 

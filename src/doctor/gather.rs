@@ -43,6 +43,7 @@ use crate::netlink::LinkFacts;
 use crate::netlink::NetlinkError;
 use crate::plan::ResolvedInterface;
 use crate::readiness::InterfaceState;
+use crate::readiness::LinkState;
 use crate::readiness::Unready;
 use crate::status::InterfaceStatus;
 use crate::status::Status;
@@ -134,7 +135,9 @@ impl<'a> Look<'a> {
             if status.mode.is_none() && !wanted.interfaces.iter().any(|i| i.name == *name) {
                 let place = format!("interface {name}");
                 let is_there = links.iter().any(|link| link.link.name == *name);
-                let (id, why) = if is_there {
+                let (id, why) = if status.link == LinkState::OtherNamespace {
+                    (FindingId::NotAttached, Unready::OtherNamespace(name.clone()))
+                } else if is_there {
                     (FindingId::NotAttached, Unready::NotAttached(name.clone()))
                 } else {
                     (FindingId::InterfaceMissing, Unready::InterfaceMissing(name.clone()))
@@ -264,7 +267,10 @@ impl<'a> Look<'a> {
         reapply: &str,
     ) -> Nic {
         let name = &config.name;
-        let link = links.iter().find(|link| link.link.name == *name).cloned();
+        let attachment = attachment_of(served);
+        // Here, another interface may have the name.
+        let is_here = attachment != Attachment::Elsewhere;
+        let link = links.iter().find(|link| is_here && link.link.name == *name).cloned();
         let index = link.as_ref().map(|link| link.link.index);
         let known = index.is_some_and(|index| self.files.knows_interface(name, index));
         let reals = wanted.vips.iter().flat_map(|vip| &vip.reals);
@@ -272,7 +278,7 @@ impl<'a> Look<'a> {
         let mut nic = Nic {
             name: name.clone(),
             asked: config.xdp_mode,
-            attachment: attachment_of(served),
+            attachment,
             foreign: index.and_then(|index| self.foreign(name, index)),
             driver: self.driver(name, link.as_ref(), known),
             native: native(index),
@@ -305,7 +311,7 @@ impl<'a> Look<'a> {
             return None;
         }
         let links = attach::links(self.instance).ok()?;
-        let ours = |link: &attach::Link| link.ifindex == Some(index) && link.mode.is_some();
+        let ours = |link: &attach::Link| link.ifindex() == Some(index);
         if links.values().any(ours) {
             return None;
         }
@@ -341,6 +347,7 @@ impl<'a> Look<'a> {
 fn attachment_of(served: Option<&InterfaceStatus>) -> Attachment {
     match served {
         None => Attachment::NotYet,
+        Some(InterfaceStatus { link: LinkState::OtherNamespace, .. }) => Attachment::Elsewhere,
         Some(InterfaceStatus { mode: None, .. }) => Attachment::Lost,
         Some(InterfaceStatus { mode: Some(mode), .. }) => Attachment::Runs(*mode),
     }

@@ -23,6 +23,8 @@ pub(super) enum Attachment {
     NotYet,
     /// It should, but its programs are not there.
     Lost,
+    /// The instance runs on it, in another network namespace.
+    Elsewhere,
     Runs(XdpMode),
 }
 
@@ -84,9 +86,10 @@ impl Nic {
     /// Whether it runs in native mode, or an apply would try to.
     pub(super) fn wants_native(&self) -> bool {
         match self.attachment {
-            Attachment::Runs(XdpMode::Generic) | Attachment::NotYet | Attachment::Lost => {
-                self.asked != XdpMode::Generic
-            }
+            Attachment::Runs(XdpMode::Generic)
+            | Attachment::NotYet
+            | Attachment::Lost
+            | Attachment::Elsewhere => self.asked != XdpMode::Generic,
             Attachment::Runs(_) => true,
         }
     }
@@ -95,7 +98,7 @@ impl Nic {
     pub(super) fn is_generic(&self) -> bool {
         match self.attachment {
             Attachment::Runs(mode) => mode == XdpMode::Generic,
-            Attachment::NotYet | Attachment::Lost => {
+            Attachment::NotYet | Attachment::Lost | Attachment::Elsewhere => {
                 self.asked == XdpMode::Generic
                     || (self.asked == XdpMode::Auto && self.native == Ok(false))
             }

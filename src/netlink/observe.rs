@@ -17,6 +17,8 @@ use super::neighbour::Neighbour;
 pub(crate) enum Which {
     Name(String),
     Index(u32),
+    /// Not at all: another network namespace has it.
+    Elsewhere,
 }
 
 /// An interface in use.
@@ -72,13 +74,14 @@ impl Observed {
 
 impl Netlink {
     async fn observe(&self, wanted: &InUse) -> Result<Observed, NetlinkError> {
-        let link = match &wanted.which {
-            Which::Name(name) => self.link(name).await,
-            Which::Index(index) => self.link_by_index(*index).await,
-        };
         let fixed = matches!(wanted.gateway, Gateway::Mac(_));
         let known = if fixed { Known::Fixed } else { Known::Not };
         let unseen = Observed { link: None, known, routed: true, moved_to: None };
+        let link = match &wanted.which {
+            Which::Name(name) => self.link(name).await,
+            Which::Index(index) => self.link_by_index(*index).await,
+            Which::Elsewhere => return Ok(unseen),
+        };
         let link = match link {
             Ok(link) => link,
             Err(NetlinkError::NoSuchInterface { .. } | NetlinkError::NoSuchIndex { .. }) => {

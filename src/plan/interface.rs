@@ -92,14 +92,24 @@ pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceC
 pub(crate) struct RunningInterface {
     /// The name that its link is pinned by, which may have been changed meanwhile; `None`: there is no link.
     pub(crate) pin: Option<String>,
-    /// What the link is attached to; `None`: there is no link, or its interface is gone.
+    /// The interface of this network namespace that the link is attached to; `None`: there is no link, or its
+    /// interface is gone, or elsewhere.
     pub(crate) attached: Option<u32>,
+    /// The index of the link's interface in another network namespace.
+    pub(crate) elsewhere: Option<u32>,
     /// How it is attached.
     pub(crate) mode: Option<XdpMode>,
     /// Its entry for the packet path; `None`: the balancer does not serve it.
     pub(crate) entry: Option<abi::interface>,
     /// Another program of the chain needs the link.
     pub(crate) needed_by_others: bool,
+}
+
+impl RunningInterface {
+    /// Whether there is no interface any more that the link, or the entry, is for.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.attached.is_none() && self.elsewhere.is_none()
+    }
 }
 
 /// What becomes of an interface.
@@ -203,6 +213,13 @@ pub(super) fn plan_detaching(
         // An entry that lost its link to an interrupted command may be wanted again.
         let wanted_again =
             |entry: abi::interface| interfaces.iter().any(|i| i.ifindex == entry.ifindex);
+        if running.elsewhere.is_some() {
+            plan.warnings.push(format!(
+                "interface {name} has moved to another network namespace, and the instance runs on it there: it stays \
+                 so until 'lbctl down', or until the interface comes back"
+            ));
+            continue;
+        }
         let attached = interfaces.iter().any(|i| Some(i.ifindex) == running.attached);
         if kept.contains(name) || attached || running.entry.is_some_and(wanted_again) {
             continue;

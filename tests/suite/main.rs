@@ -32,6 +32,7 @@ mod many;
 mod metrics;
 mod mismatch;
 mod model;
+mod namespaces;
 mod packets;
 mod printing;
 mod prometheus;

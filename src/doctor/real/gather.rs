@@ -12,6 +12,7 @@ use super::Checksums;
 use super::Real;
 use super::Settings;
 use super::Vip;
+use crate::attach;
 use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
@@ -58,6 +59,10 @@ pub(in crate::doctor) fn read(
     asked: &[IpAddr],
     lbctl: &str,
 ) -> Result<Real> {
+    if let Err(error @ Error::OtherNamespace { .. }) = attach::refuse_other_namespace(instance, &[])
+    {
+        return Err(error);
+    }
     let links = netlink::links_blocking()?;
     let addresses = addresses()?;
     let on_loopback = addresses.iter().filter(|(name, address)| {

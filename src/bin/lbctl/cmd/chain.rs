@@ -71,7 +71,7 @@ fn print_interfaces(instance: &Instance) -> Result<()> {
         .into_iter()
         .map(|(name, mode)| match mode {
             Some(mode) => format!("{name} ({mode})"),
-            None => format!("{name} (NOT ATTACHED)"),
+            None => format!("{name} (NOT ATTACHED, or in another network namespace)"),
         })
         .collect();
     if !interfaces.is_empty() {

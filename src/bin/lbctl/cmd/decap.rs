@@ -36,7 +36,13 @@ pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Re
 
 /// Who follows cannot be seen: what was not followed can.
 fn print_outdated(instance: &Instance) -> Result<()> {
-    let outdated = decap::outdated(instance)?;
+    let outdated = match decap::outdated(instance) {
+        Err(error @ l4lb::Error::OtherNamespace { .. }) => {
+            output::line("")?;
+            return Ok(output::line(error.to_string())?);
+        }
+        outdated => outdated?,
+    };
     if !outdated.is_empty() {
         output::line("")?;
         output::line(

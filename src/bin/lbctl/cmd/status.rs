@@ -86,6 +86,7 @@ fn mode(interface: &InterfaceStatus) -> String {
     match interface.link {
         LinkState::Down => mode + ", DOWN",
         LinkState::NoCarrier => mode + ", NO CARRIER",
+        LinkState::OtherNamespace => "OTHER NETNS".to_owned(),
         LinkState::Up | LinkState::Missing => mode,
     }
 }
