@@ -12,6 +12,8 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
 use libbpf_rs::query::LinkInfo;
 use libbpf_rs::query::LinkInfoIter;
 use libbpf_rs::query::LinkTypeInfo;
@@ -19,6 +21,7 @@ use libbpf_rs::query::LinkTypeInfo;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::detach_command;
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::PARTS;
@@ -26,9 +29,13 @@ use crate::instance::pin_error;
 use crate::instance::remove_folder;
 use crate::instance::remove_pin;
 use crate::sys;
+use crate::sys::ProgramInfo;
 
 /// Name of the root program's pin.
 pub(crate) const ROOT: &str = "root";
+
+/// What the kernel calls it.
+const ROOT_FUNCTION: &str = "l4lb_root";
 
 /// A link of an instance.
 #[derive(Clone, Debug)]
@@ -304,16 +311,26 @@ impl Foreign {
         if let Some(owner) = owner(instance, ifindex, attached.program) {
             return Err(Error::OtherInstance { interface: name.to_owned(), owner });
         }
-        let program = sys::program_by_id(attached.program)
+        let info = sys::program_by_id(attached.program)
             .and_then(|program| sys::program_info(program.as_fd()))
-            .map_or_else(|_| "unknown".to_owned(), |info| info.name);
+            .ok();
+        let link = link_of(ifindex, attached.program);
+        if let Some(info) = info.as_ref().filter(|info| is_root(info))
+            && !is_own_root(instance, info.id)
+        {
+            return Err(Error::OtherRoot {
+                interface: name.to_owned(),
+                id: info.id,
+                detach: detach_command(name, attached.mode, link),
+            });
+        }
         Ok(Some(Self {
             interface: name.to_owned(),
             ifindex,
             id: attached.program,
-            name: program,
+            name: info.map_or_else(|| "unknown".to_owned(), |info| info.name),
             mode: attached.mode,
-            link: link_of(ifindex, attached.program),
+            link,
         }))
     }
 
@@ -342,6 +359,21 @@ impl Foreign {
             None => sys::detach_without_link(program, self.ifindex, self.mode),
         }
     }
+}
+
+/// Whether this is the root program of an instance, of whichever build: no program of a chain, as it runs one.
+fn is_root(info: &ProgramInfo) -> bool {
+    let has = |map: &str| {
+        let named = |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|found| found.name() == map);
+        info.maps.iter().any(named)
+    };
+    info.name == ROOT_FUNCTION && has("chain") && has("chain_next")
+}
+
+fn is_own_root(instance: &Instance, id: u32) -> bool {
+    sys::pinned(&instance.program(ROOT))
+        .and_then(|program| sys::program_info(program.as_fd()))
+        .is_ok_and(|own| own.id == id)
 }
 
 /// The id of the link that holds a program on an interface; `None`: it was attached without.

@@ -176,6 +176,21 @@ pub enum Error {
         owner: String,
     },
 
+    /// The root program of an instance is on the interface whose pins are not beside this one's.
+    #[error(
+        "interface {interface} runs the root program (id {id}) of another instance of l4lb, whose pins are in another bpf \
+         filesystem ('findmnt -t bpf' lists them): take it down there ('lbctl --bpffs PATH --instance NAME down'), or, \
+         if nobody has its pins any more, '{detach}'"
+    )]
+    OtherRoot {
+        /// The interface.
+        interface: String,
+        /// The program's id.
+        id: u32,
+        /// The command that takes it off.
+        detach: String,
+    },
+
     /// The instance has its interfaces in another network namespace.
     #[error(
         "instance '{instance}' runs on interface {interface} (index {ifindex}) of another network namespace, not of \

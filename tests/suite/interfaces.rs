@@ -356,3 +356,31 @@ fn an_interface_that_was_made_anew() {
     host.lbctl().ok(&["down"]);
     assert!(!host.has_pins("default") && !host.has_xdp(UPLINK));
 }
+
+/// Which this bpf filesystem does not show: its root program is no program of somebody's to be taken over.
+#[test]
+fn an_instance_in_another_bpf_filesystem() {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(""));
+    let bpffs = Bpffs::new();
+    let beside = Lbctl::new(&bpffs).in_ns(&host.ns);
+    let file = config_file(&Host::config(""));
+    for command in [
+        &["apply", "-f", path_of(&file)][..],
+        &["apply", "--adopt", "4", "-f", path_of(&file)],
+        &["decap", "attach", UPLINK, "--adopt", "4", "--address", "172.31.0.2"],
+    ] {
+        let output = beside.exits(1, command);
+        for says in
+            ["of another instance of l4lb", "lbctl --bpffs PATH --instance NAME down", "findmnt"]
+        {
+            assert!(output.stderr.contains(says), "{output}");
+        }
+        assert!(!bpffs.path().join("l4lb/default").exists());
+    }
+    let doctor = beside.run(&["doctor", "-f", path_of(&file)]).stdout;
+    assert!(doctor.contains("of another instance of l4lb"), "{doctor}");
+    host.lbctl().ok(&["plan", "-f", path_of(&file)]);
+    host.lbctl().ok(&["down"]);
+    beside.ok(&["apply", "-f", path_of(&file)]);
+}
