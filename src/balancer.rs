@@ -28,6 +28,7 @@ use crate::config::Cpus;
 use crate::config::TableKind;
 use crate::dataplane::Check;
 use crate::dataplane::Dataplane;
+use crate::dataplane::InterfacePlaces;
 use crate::diff::Running;
 use crate::diff::diff;
 use crate::effects::Breaking;
@@ -58,6 +59,7 @@ use interfaces::running_interfaces;
 
 pub use check::Repair;
 pub(crate) use interfaces::gateway_of;
+pub(crate) use interfaces::own_names;
 pub(crate) use interfaces::read_interfaces;
 pub(crate) use interfaces::refuse_other_mode;
 pub(crate) use interfaces::resolve;
@@ -128,6 +130,7 @@ impl Balancer {
     pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
+        let config = &*own_names(config)?;
         let mut plan = make_plan(instance, config, OnUnresolved::Fail)?;
         if let Err(error) = refuse_foreign_programs(instance, &plan.steps.interfaces(), None) {
             plan.warnings.push(error.to_string());
@@ -164,6 +167,7 @@ impl Balancer {
         let ApplyOptions { on_unresolved, adopt, allow_breaking } = options.into();
         config.check()?;
         instance.check_host()?;
+        let config = &*own_names(config)?;
         let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
         if !instance.exists() {
             // What cannot work is found out before anything is created.
@@ -451,6 +455,12 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
     let here: Vec<_> = interfaces.iter().map(|found| found.config.name.as_str()).collect();
     attach::refuse_other_namespace(instance, &here)?;
     let mut plan = plan_with(&snapshot, config, &interfaces)?;
+    // Before anything is attached, or attached again.
+    let mut places = match open_dataplane(instance)? {
+        Some(dataplane) => dataplane.interface_places()?,
+        None => InterfacePlaces::default(),
+    };
+    plan.steps.entries.iter().try_for_each(|entry| places.put(entry.ifindex).map(drop))?;
     plan.warnings.extend(warnings);
     if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
         let (wanted, new) = (Table::from(config), plan.steps.knobs);

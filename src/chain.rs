@@ -214,8 +214,10 @@ pub fn insert(
     let interfaces: Vec<_> = options
         .interfaces
         .iter()
-        .map(|name| Ok((name.as_str(), netlink::link_blocking(name)?.index, options.mode)))
+        .map(|name| Ok(netlink::link_blocking(name)?))
         .collect::<Result<_>>()?;
+    let interfaces: Vec<_> =
+        interfaces.iter().map(|link| (link.name.as_str(), link.index, options.mode)).collect();
     if !instance.exists() {
         // As in `Balancer::apply`.
         let fits = refuse_foreign_programs(instance, &interfaces, options.adopt);

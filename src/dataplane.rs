@@ -1,6 +1,7 @@
 //! The balancer's maps: reading what runs, and carrying out the writes of a table's difference.
 
 mod check;
+mod interface_places;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,6 @@ use crate::diff::RunningReal;
 use crate::diff::RunningVip;
 use crate::diff::TableDiff;
 use crate::diff::Write;
-use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::ArrayOfMaps;
@@ -45,6 +45,7 @@ use crate::vip_reals;
 use crate::vip_reals::VipReals;
 
 pub(crate) use check::Check;
+pub(crate) use interface_places::InterfacePlaces;
 
 /// Values of a ring map.
 pub(crate) const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
@@ -363,27 +364,17 @@ impl Dataplane {
         Ok(entries.into_iter().map(|(_, entry)| entry).filter(|entry| entry.ifindex != 0).collect())
     }
 
-    /// Where an interface's entry lies or may go; `name` is for the error.
-    fn interface_place(&self, ifindex: u32, name: &str) -> Result<u32> {
-        let places =
-            || (0..consts::INTERFACE_PROBES).map(|n| (ifindex + n) % consts::INTERFACE_PLACES);
-        let mut free = None;
-        for place in places() {
-            let holder = self.interfaces.get(&place)?.unwrap_or_default().ifindex;
-            if holder == ifindex {
-                return Ok(place);
-            }
-            if holder == 0 && free.is_none() {
-                free = Some(place);
-            }
-        }
-        free.ok_or_else(|| Error::InterfaceTable { interface: name.to_owned(), ifindex })
+    /// Serves an interface, or changes how.
+    pub(crate) fn set_interface(&self, entry: &abi::interface) -> Result<()> {
+        let place = self.interface_places()?.put(entry.ifindex)?;
+        Ok(self.interfaces.set(&place, entry)?)
     }
 
-    /// Serves an interface, or changes how.
-    pub(crate) fn set_interface(&self, entry: &abi::interface, name: &str) -> Result<()> {
-        let place = self.interface_place(entry.ifindex, name)?;
-        Ok(self.interfaces.set(&place, entry)?)
+    /// Which places the interfaces have.
+    pub(crate) fn interface_places(&self) -> Result<InterfacePlaces> {
+        let entries = self.interfaces.entries()?.into_iter();
+        let held = entries.filter(|(_, entry)| entry.ifindex != 0);
+        Ok(InterfacePlaces(held.map(|(place, entry)| (place, entry.ifindex)).collect()))
     }
 
     /// Serves an interface no longer.

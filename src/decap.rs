@@ -130,7 +130,7 @@ pub fn attach(
 
 /// Whether an interface that is there has no address yet that packets would be decapsulated for.
 pub fn waits_for_address(interface: &str, request: &Request) -> Result<bool> {
-    netlink::link_blocking(interface)?;
+    let interface = &netlink::link_blocking(interface)?.name;
     Ok(request.addresses.is_empty() && Facts::read()?.of_interface(interface).next().is_none())
 }
 
@@ -145,6 +145,7 @@ pub fn attach_to_follow(
     request.check()?;
     instance.check_host()?;
     let link = netlink::link_blocking(interface)?;
+    let interface = link.name.as_str();
     if !instance.exists() {
         // As in `Balancer::apply`.
         let fits = refuse_foreign_programs(instance, &[(interface, link.index, mode)], adopt);
@@ -175,6 +176,7 @@ pub fn attach_again(
 ) -> Result<bool> {
     request.check()?;
     instance.check_host()?;
+    let interface = &*netlink::own_name(interface)?;
     attach::refuse_other_namespace(instance, &[interface])?;
     if !is_lost(instance, interface)? {
         return Ok(false);
@@ -298,6 +300,8 @@ fn warn_of_left_out(in_use: &InUse) {
 pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     instance.check_host()?;
     let Some(lock) = instance.lock_existing()? else { return Ok(false) };
+    let own_name = interface.map(netlink::own_name).transpose()?;
+    let interface = own_name.as_deref();
     if let Some(interface) = interface {
         attach::refuse_other_namespace(instance, &[interface])?;
     }

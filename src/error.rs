@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::abi::consts;
 use crate::config::ConfigError;
 use crate::config::PacketsConfig;
 use crate::config::XdpMode;
@@ -247,12 +248,19 @@ pub enum Error {
     },
 
     /// Too many interfaces share a place in the interface table.
-    #[error("interface {interface} (index {ifindex}) finds no place beside the other interfaces")]
+    #[error(
+        "interface {interface} (index {ifindex}) finds no place in the table of interfaces: {} have all {} that it may \
+         have, as indices that are alike modulo {} share theirs; nothing was changed: leave one of them out, or give \
+         one another index ('ip link set NAME netns OTHER index N' and back, or 'ip link add … index N')",
+        in_the_way.join(", "), consts::INTERFACE_PROBES, consts::INTERFACE_PLACES
+    )]
     InterfaceTable {
         /// The interface.
         interface: String,
         /// Its index.
         ifindex: u32,
+        /// Those that have the places, with their indices.
+        in_the_way: Vec<String>,
     },
 
     /// Interrupted commands left too many reals behind.

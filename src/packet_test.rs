@@ -379,7 +379,7 @@ impl Sandbox {
                 mac: interface.macs.first().copied(),
                 gateway,
             };
-            self.dataplane.set_interface(&entry.entry(), &interface.name)?;
+            self.dataplane.set_interface(&entry.entry())?;
         }
         Ok(())
     }

@@ -6,7 +6,6 @@ use super::PROGRAM;
 use super::open_dataplane;
 use super::remove_maps;
 use crate::abi::consts;
-use crate::attach;
 use crate::attach::follow_names;
 use crate::attach::remove_link;
 use crate::chain::Attaching;
@@ -64,7 +63,7 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
     if done.is_err() {
         for entry in &steps.entries {
             match before.iter().find(|before| before.ifindex == entry.ifindex) {
-                Some(before) => dataplane.set_interface(before, "")?,
+                Some(before) => dataplane.set_interface(before)?,
                 None => dataplane.remove_interface(entry.ifindex)?,
             }
         }
@@ -89,8 +88,7 @@ fn write(
     loaded: Option<(u32, &Loaded)>,
 ) -> Result<()> {
     for entry in &steps.entries {
-        let name = attach::interface_name(entry.ifindex).unwrap_or_default();
-        dataplane.set_interface(entry, &name)?;
+        dataplane.set_interface(entry)?;
     }
     let running = &steps.running_tables;
     let tables = steps.tables.as_ref().unwrap_or(running);

@@ -1,5 +1,6 @@
 //! The interfaces that an instance serves, and their gateways.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::attach::links;
 use crate::attach::refuse_other_namespace;
 use crate::chain;
 use crate::config::Config;
+use crate::config::ConfigError;
 use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
 use crate::config::XdpMode;
@@ -25,6 +27,7 @@ use crate::instance::Instance;
 use crate::netlink;
 use crate::netlink::Gateway;
 use crate::plan;
+use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
 use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
@@ -41,6 +44,7 @@ impl Balancer {
     /// it.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
         refuse_other_namespace(instance, &[])?;
+        let config = &*own_names(config)?;
         let mut links = Self::follow_links(instance, config)?;
         let mut plan = Self::follow_gateways(instance, config)?;
         links.append(&mut plan.interfaces);
@@ -104,12 +108,21 @@ impl Balancer {
         }
         if resolved.len() == followed.len() {
             // Of interfaces that are gone: those here have other numbers.
-            let lost = interfaces.values().filter(|running| running.is_gone());
-            let lost = lost.filter_map(|running| running.entry);
+            let lost = interfaces.iter().filter(|(_, running)| running.is_gone());
+            let lost = lost.filter_map(|(name, running)| Some((name, running.entry?)));
             let is_back =
                 |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
-            plan.steps.remove_entries.extend(lost.filter(|entry| !is_back(entry)));
-            plan.clean_up = !plan.steps.remove_entries.is_empty();
+            let lost: Vec<_> = lost.filter(|(_, entry)| !is_back(entry)).collect();
+            plan.steps.remove_entries.extend(lost.iter().map(|(_, entry)| *entry));
+            // What was made anew is told of as that.
+            let is_wanted = |name: &str| followed.iter().any(|wanted| wanted.name == name);
+            let forgotten = lost.iter().filter(|(name, _)| !is_wanted(name));
+            plan.interfaces.extend(forgotten.map(|(name, _)| InterfaceChange {
+                name: (*name).clone(),
+                action: InterfaceAction::Detach,
+                details: vec!["it is gone".to_owned()],
+                made_anew: false,
+            }));
             // What is known of only some interfaces tells nothing of all.
             plan.warnings.extend(current.cpu_warnings(&resolved)?);
         }
@@ -120,6 +133,30 @@ impl Balancer {
         }
         Ok(plan)
     }
+}
+
+/// The configuration with the interfaces' own names, where it has alternative ones: pins follow names, and an
+/// interface that is named twice is refused. What is not there keeps the name that it is given.
+pub(crate) fn own_names(config: &Config) -> Result<Cow<'_, Config>> {
+    let given: Vec<_> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+    let names = netlink::own_names_blocking(&given)?;
+    for (i, name) in names.iter().enumerate() {
+        if let Some(first) = names[..i].iter().position(|first| first == name) {
+            let what = format!(
+                "{} and interfaces[{first}] ({}) are one interface, {name}: keep one of them",
+                given[i], given[first]
+            );
+            return Err(ConfigError::at(format!("interfaces[{i}].name"), what).into());
+        }
+    }
+    if names.iter().map(String::as_str).eq(given) {
+        return Ok(Cow::Borrowed(config));
+    }
+    let mut config = config.clone();
+    for (interface, name) in config.interfaces.iter_mut().zip(names) {
+        interface.name = name;
+    }
+    Ok(Cow::Owned(config))
 }
 
 /// The interfaces of a configuration, as they are set up where they run.

@@ -42,6 +42,7 @@ use crate::maps;
 use crate::maps::MapError;
 use crate::maps::PerCpuArray;
 use crate::maps::ProgramArray;
+use crate::netlink;
 use crate::object;
 use crate::object::CaptureMaps;
 use crate::sys;
@@ -132,6 +133,11 @@ impl Capture {
         if !instance.program(attach::ROOT).exists() {
             return Err(not_running(instance));
         }
+        let mut options = options.clone();
+        if let Some(interface) = &mut options.interface {
+            *interface = netlink::own_name(interface)?;
+        }
+        let options = &options;
         // Before the lock is taken: libpcap may take its time.
         let (frame, inner) = options.filters(netmask(instance, options)?)?;
         let filters = Filters { frame, inner };

@@ -45,9 +45,9 @@ impl Config {
         for (i, interface) in self.interfaces.iter().enumerate() {
             let key = |field: &str| format!("interfaces[{i}].{field}");
             let name = &interface.name;
-            // IFNAMSIZ includes a terminating zero.
+            // ALTIFNAMSIZ, of alternative names, includes a terminating zero.
             let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace();
-            if name.is_empty() || name.len() > 15 || name.contains(strange) {
+            if name.is_empty() || name.len() > 127 || name.contains(strange) {
                 return Err(ConfigError::at(
                     key("name"),
                     format!("'{}' is no interface name", quote(name)),

@@ -113,6 +113,15 @@ impl<'a> Look<'a> {
             report.add(FindingId::NotAttached, &place, Some(self.nothing_runs()));
             return;
         };
+        let wanted = match balancer::own_names(wanted) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let why = Missing::because(&error).answer();
+                report.add(FindingId::InterfaceMissing, &place, Some(why));
+                return;
+            }
+        };
+        let wanted = &*wanted;
         config::own_addresses(report, wanted);
         config::weights(report, wanted);
         config::forwarded_ports(report, wanted, self.files);

@@ -7,6 +7,7 @@ use netlink_packet_route::link::LinkExtentMask;
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::link::LinkMessage;
 use nix::errno::Errno;
+use rtnetlink::packet_core::DefaultNla;
 
 use super::client::Netlink;
 use super::client::blocking;
@@ -15,6 +16,12 @@ use super::error::errno;
 
 /// The kernel's longest interface name without the closing NUL (`IFNAMSIZ - 1`).
 pub(super) const NAME_MAX: usize = 15;
+
+/// The longest alternative name (`ALTIFNAMSIZ - 1`).
+pub(super) const ALTERNATIVE_NAME_MAX: usize = 127;
+
+/// `IFLA_ALT_IFNAME`: the kernel takes longer names by this only.
+const ALTERNATIVE_NAME: u16 = 53;
 
 /// A network interface, as the kernel described it when it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,14 +84,19 @@ pub(super) fn mac_problem(mac: MacAddr6) -> Option<&'static str> {
 }
 
 impl Netlink {
-    /// The interface of a name.
+    /// The interface of a name, or of an alternative one (`ip link property add … altname`).
     pub(super) async fn link(&self, name: &str) -> Result<Link, NetlinkError> {
         let missing = || NetlinkError::NoSuchInterface { name: name.to_owned() };
-        if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') {
+        if name.is_empty() || name.len() > ALTERNATIVE_NAME_MAX || name.contains('\0') {
             return Err(missing());
         }
         let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(if name.len() > NAME_MAX {
+            let text = [name.as_bytes(), &[0]].concat();
+            LinkAttribute::Other(DefaultNla::new(ALTERNATIVE_NAME, text))
+        } else {
+            LinkAttribute::IfName(name.to_owned())
+        });
         self.read_link(message, &format!("{name:?}"), missing).await
     }
 
@@ -119,7 +131,30 @@ impl Netlink {
     }
 }
 
-/// Finds an interface.
+/// The interfaces' own names, of names that may be alternative ones; of one that is not there, the name that was given.
+pub(crate) fn own_names_blocking(names: &[&str]) -> Result<Vec<String>, NetlinkError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    blocking(async |netlink| {
+        let mut own = Vec::new();
+        for name in names {
+            own.push(match netlink.link(name).await {
+                Ok(link) => link.name,
+                Err(NetlinkError::NoSuchInterface { .. }) => (*name).to_owned(),
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(own)
+    })
+}
+
+/// As [`own_names_blocking`], of one.
+pub(crate) fn own_name(name: &str) -> Result<String, NetlinkError> {
+    Ok(own_names_blocking(&[name])?.pop().unwrap_or_else(|| name.to_owned()))
+}
+
+/// Finds an interface, by its name or an alternative one.
 pub fn link_blocking(name: &str) -> Result<Link, NetlinkError> {
     blocking(async |netlink| netlink.link(name).await)
 }

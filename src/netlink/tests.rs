@@ -37,6 +37,7 @@ use super::error::explain;
 use super::gateway::Gateway;
 use super::gateway::ResolvedGateway;
 use super::gateway::resolve_blocking;
+use super::link::ALTERNATIVE_NAME_MAX;
 use super::link::NAME_MAX;
 use super::link::link_blocking;
 use super::neighbour::Neighbour;
@@ -361,7 +362,9 @@ fn addresses_no_router_has_are_refused() {
 #[test]
 fn names_no_interface_has_are_not_found() {
     let long = "a".repeat(NAME_MAX + 1);
-    for name in ["", "lo\0", "no-such-if0", &long] {
+    let longest = "a".repeat(ALTERNATIVE_NAME_MAX);
+    let too_long = "a".repeat(ALTERNATIVE_NAME_MAX + 1);
+    for name in ["", "lo\0", "no-such-if0", &long, &longest, &too_long] {
         let found = link_blocking(name);
         assert!(
             matches!(&found, Err(NetlinkError::NoSuchInterface { name: n }) if n == name),

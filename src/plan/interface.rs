@@ -136,6 +136,9 @@ pub struct InterfaceChange {
     pub action: InterfaceAction,
     /// What changes, one short phrase each.
     pub details: Vec<String>,
+    /// Whether the interface was deleted and made again since it was attached to.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub made_anew: bool,
 }
 
 /// Plans what it takes to serve these interfaces; others stay as they are.
@@ -173,6 +176,7 @@ pub(crate) fn plan_interfaces(
             XdpMode::Auto => false,
             asked => mode != Some(asked),
         };
+        let mut made_anew = false;
         let action = match running {
             Some(running) if running.attached == Some(wanted.ifindex) => {
                 if mode_differs(running.mode) {
@@ -194,10 +198,15 @@ pub(crate) fn plan_interfaces(
                     format!("gateway {}", wanted.gateway),
                 ];
                 plan.steps.attach.push(wanted.clone());
+                if let Some(stale) = stale {
+                    made_anew = true;
+                    details
+                        .push(format!("made anew, index {} → {}", stale.ifindex, wanted.ifindex));
+                }
                 InterfaceAction::Attach
             }
         };
-        plan.interfaces.push(InterfaceChange { name: name.clone(), action, details });
+        plan.interfaces.push(InterfaceChange { name: name.clone(), action, details, made_anew });
     }
 }
 
@@ -235,6 +244,7 @@ pub(super) fn plan_detaching(
                 name: name.clone(),
                 action: InterfaceAction::Detach,
                 details: stays.then(|| why.to_owned()).into_iter().collect(),
+                made_anew: false,
             });
         }
     }

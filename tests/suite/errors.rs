@@ -313,7 +313,15 @@ fn an_apply_that_fails_changes_nothing() {
         ));
         interfaces += &interface(&format!("v{n}"), "generic", GATEWAY_MAC);
     }
-    refused(&apply(&interfaces, "10.0.0.2"), &["interface v9 (index 10216) finds no place"]);
+    let in_the_way = [
+        "interface v9 (index 10216) finds no place",
+        "v1 (2024), v2 (3048), v3 (4072), v4 (5096), v5 (6120), v6 (7144), v7 (8168), v8 (9192) have all 8",
+        "nothing was changed",
+        "'ip link set NAME netns OTHER index N' and back",
+    ];
+    refused(&apply(&interfaces, "10.0.0.2"), &in_the_way);
+    let file = config_file(&Host::config("").replace(Host::INTERFACE, &interfaces));
+    refused(&lbctl.run(&["plan", "-f", file.path().to_str().expect("a path")]), &in_the_way);
     assert_eq!(state(), before);
     assert!((1..=9).all(|n| !host.has_xdp(&format!("v{n}"))), "none stays attached");
 }

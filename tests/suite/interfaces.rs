@@ -357,6 +357,48 @@ fn an_interface_that_was_made_anew() {
     assert!(!host.has_pins("default") && !host.has_xdp(UPLINK));
 }
 
+/// The kernel finds an interface by either; it is attached and known by its own.
+#[test]
+fn an_interface_with_alternative_names() {
+    const LONG: &str = "rack-12-port-48-to-the-routers";
+    let host = Host::new();
+    let lbctl = host.lbctl();
+    host.ns.shell(&format!(
+        "ip link property add dev {UPLINK} altname wan; ip link property add dev {UPLINK} altname {LONG}"
+    ));
+    let named = |name: &str| config_file(&Host::config("").replace(UPLINK, name));
+    let pins = || {
+        let pins = std::fs::read_dir(host.bpffs.path().join("l4lb/default/link")).expect("links");
+        pins.map(|pin| pin.expect("a pin").file_name()).collect::<Vec<_>>()
+    };
+    for name in ["wan", LONG, UPLINK] {
+        lbctl.ok(&["apply", "--yes", "-f", path_of(&named(name))]);
+        assert_eq!(pins(), [UPLINK], "{name}");
+        for same in ["wan", LONG, UPLINK] {
+            lbctl.ok(&["plan", "-f", path_of(&named(same))]);
+        }
+        let status = json(&lbctl.ok(&["status", "--json"]));
+        assert_eq!(status["interfaces"][UPLINK]["mode"], "native", "{status}");
+        let doctor = lbctl.run(&["doctor", "-f", path_of(&named(name))]).stdout;
+        assert!(!doctor.contains("error interface-missing"), "{doctor}");
+        assert!(lbctl.ok(&["save"]).stdout.contains("name = \"uplink\""));
+        lbctl.ok(&["decap", "attach", name, "--address", "172.31.0.2"]);
+        lbctl.ok(&["down"]);
+        assert!(host.has_xdp(UPLINK));
+        lbctl.ok(&["decap", "detach", name]);
+        assert!(!host.has_pins("default"), "{name}");
+    }
+
+    let twice = Host::INTERFACE.to_owned() + &Host::INTERFACE.replace(UPLINK, "wan");
+    let file = config_file(&twice);
+    for command in ["plan", "apply"] {
+        let output = lbctl.exits(1, &[command, "-f", path_of(&file)]);
+        let says = "interfaces[1].name: wan and interfaces[0] (uplink) are one interface, uplink: keep one of them";
+        assert!(output.stderr.contains(says), "{output}");
+    }
+    assert!(!host.has_pins("default"));
+}
+
 /// Which this bpf filesystem does not show: its root program is no program of somebody's to be taken over.
 #[test]
 fn an_instance_in_another_bpf_filesystem() {

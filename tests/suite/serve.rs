@@ -370,7 +370,8 @@ fn an_interface_that_is_made_anew_is_attached_again() {
     let attached = wait_until(SOON, || serve.interface()["mode"] == "native");
     assert!(attached, "{}\n{}", serve.interface(), serve.running.stderr());
     answers(&rig, VIP);
-    serve.wait_for("WARN interface uplink did not run the program: attached again", 1);
+    serve.wait_for("WARN interface uplink was made anew: attached again", 1);
+    assert!(!serve.running.stderr().contains("interrupted"), "{}", serve.running.stderr());
     let status = json(&serve.lbctl.ok(&["status", "--json"]));
     let interfaces = status["interfaces"].as_object().expect("a map");
     assert_eq!(interfaces.keys().collect::<Vec<_>>(), [UPLINK], "nothing of the old one is left");

@@ -235,8 +235,12 @@ impl Server {
             Ok(plan) => {
                 for interface in &plan.interfaces {
                     if interface.action == InterfaceAction::Attach {
-                        let name = &interface.name;
-                        tracing::warn!("interface {name} did not run the program: attached again");
+                        let what = if interface.made_anew {
+                            "was made anew"
+                        } else {
+                            "did not run the program"
+                        };
+                        tracing::warn!("interface {} {what}: attached again", interface.name);
                     }
                 }
                 report_changes(&plan);

@@ -1,0 +1,64 @@
+//! Where the entries of interfaces lie in their map, which packets look for by the index, at a few places only.
+
+use std::collections::BTreeMap;
+
+use crate::abi::consts;
+use crate::attach::interface_name;
+use crate::error::Error;
+use crate::error::Result;
+
+/// The places that are taken, and the indices of the interfaces that have them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InterfacePlaces(pub(super) BTreeMap<u32, u32>);
+
+impl InterfacePlaces {
+    /// Gives an interface its place, unless it has one already.
+    pub(crate) fn put(&mut self, ifindex: u32) -> Result<u32> {
+        let mut free = None;
+        let mut in_the_way = Vec::new();
+        for n in 0..consts::INTERFACE_PROBES {
+            let place = ifindex.wrapping_add(n) % consts::INTERFACE_PLACES;
+            match self.0.get(&place) {
+                Some(holder) if *holder == ifindex => return Ok(place),
+                Some(holder) => in_the_way.push(*holder),
+                None => free = free.or(Some(place)),
+            }
+        }
+        let named = |ifindex: u32| match interface_name(ifindex) {
+            Some(name) => format!("{name} ({ifindex})"),
+            None => format!("index {ifindex}"),
+        };
+        let Some(place) = free else {
+            return Err(Error::InterfaceTable {
+                interface: interface_name(ifindex).unwrap_or_default(),
+                ifindex,
+                in_the_way: in_the_way.into_iter().map(named).collect(),
+            });
+        };
+        self.0.insert(place, ifindex);
+        Ok(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_share_their_places() {
+        let mut places = InterfacePlaces::default();
+        let index = |n: u32| 7 + n * consts::INTERFACE_PLACES;
+        for n in 0..consts::INTERFACE_PROBES {
+            assert_eq!(places.put(index(n)).unwrap(), 7 + n);
+            assert_eq!(places.put(index(n)).unwrap(), 7 + n, "it has it already");
+        }
+        let error = places.put(index(8)).unwrap_err();
+        let Error::InterfaceTable { in_the_way, .. } = error else { panic!("{error}") };
+        assert_eq!(in_the_way.len(), 8);
+        // Places are a ring.
+        let last = consts::INTERFACE_PLACES - 1;
+        assert_eq!(places.put(last).unwrap(), last);
+        assert_eq!(places.put(2 * consts::INTERFACE_PLACES - 1).unwrap(), 0);
+        assert!(places.put(u32::MAX).is_ok());
+    }
+}
