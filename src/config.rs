@@ -5,6 +5,7 @@
 mod answers;
 mod check;
 mod error;
+mod explain;
 mod interface;
 mod own_address;
 #[cfg(test)]
@@ -36,6 +37,8 @@ pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
 
 pub use error::ConfigError;
+use explain::Format;
+use explain::explain;
 pub use own_address::OwnAddress;
 
 /// Everything that `lbctl` can be told in a file.
@@ -477,6 +480,13 @@ pub(crate) fn key_of(path: &serde_path_to_error::Path) -> String {
     known.to_owned()
 }
 
+/// The error of a key, with what could be written there.
+fn explained(path: &serde_path_to_error::Path, what: &str, format: Format) -> ConfigError {
+    let key = key_of(path);
+    let what = explain(&key, &one_line(what), format);
+    ConfigError::at(key, what)
+}
+
 impl Config {
     /// Reads a file: JSON if its name ends in `.json`, else TOML.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
@@ -512,7 +522,7 @@ impl Config {
         })?;
         serde_path_to_error::deserialize(deserializer).map_err(|error| ConfigError {
             line: locate(error.inner()),
-            ..ConfigError::at(key_of(error.path()), one_line(error.inner().message()))
+            ..explained(error.path(), error.inner().message(), Format::Toml)
         })
     }
 
@@ -534,7 +544,7 @@ impl Config {
             let what = message.split(" at line ").next().unwrap_or_default();
             ConfigError {
                 line: (inner.line() != 0).then_some(inner.line()),
-                ..ConfigError::at(key_of(error.path()), one_line(what))
+                ..explained(error.path(), what, Format::Json)
             }
         })?;
         deserializer.end().map_err(|error| ConfigError::at("", one_line(&error.to_string())))?;

@@ -64,6 +64,8 @@ fn the_reference_lists_every_key() {
         ("vips.reals", keys::<RealConfig>()),
         ("[[server_ids]]", keys::<ServerIdConfig>()),
     ] {
+        let table = heading.trim_matches(['[', ']']);
+        assert_eq!(super::explain::tests::keys_of(table), keys, "{heading}");
         let documented: BTreeSet<_> = documented(heading).into_keys().collect();
         assert_eq!(documented, keys, "{heading}");
     }
@@ -245,7 +247,7 @@ fn errors_name_the_place_in_one_line() {
     for (text, place, what) in [
         ("[[vips]".to_owned(), "line 1", ""),
         ("colour = 1".to_owned(), "line 1: colour", "unknown field"),
-        ("[packets]\nmax_frame = \"big\"".to_owned(), "line 2: packets.max_frame", "expected u32"),
+        ("[packets]\nmax_frame = \"big\"".to_owned(), "line 2: packets.max_frame", "expected a whole number"),
         (vip("portt = 1"), "line 5: vips[0].portt", "unknown field"),
         (vip("").replace("80", "65536"), "line 3: vips[0].port", "65536"),
         (vip("").replace("10.200.1.1", "10.200.1"), "line 2: vips[0].address", "IP address"),
@@ -411,4 +413,33 @@ fn a_file_that_is_empty_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Config::from_file(file.path()).unwrap_err().to_string();
     assert!(error.ends_with("is empty; to stop balancing, use 'lbctl down'"), "{error}");
+}
+
+/// What an error says to write can be written.
+#[test]
+fn what_errors_say_to_write_is_right() {
+    let wrong = [
+        ("[[interfaces]]\nname = 5", ""),
+        ("[packets]\nouter_df = \"yes\"", ""),
+        ("[packets]\nmax_frame = \"1514\"", ""),
+        ("[metrics]\nlisten = 9847", ""),
+        ("[[vips]]\naddress = 5", "port = 80\nprotocol = \"tcp\""),
+        ("[[vips]]\naddress = \"10.0\"", "port = 80\nprotocol = \"tcp\""),
+        ("[[vips]]\nport = \"80\"", "address = \"10.0.0.1\"\nprotocol = \"tcp\""),
+        ("[[vips]]\nport = 70000", "address = \"10.0.0.1\"\nprotocol = \"tcp\""),
+        ("[[vips]]\nprotocol = 6", "address = \"10.0.0.1\"\nport = 80"),
+        (
+            "[[vips]]\nreals = [\"10.0.0.1\"]",
+            "address = \"10.0.0.1\"\nport = 80\nprotocol = \"tcp\"",
+        ),
+    ];
+    for (start, rest) in wrong {
+        let error = Config::from_toml(&format!("{start}\n{rest}")).unwrap_err().to_string();
+        let (_, example) = error.split_once(", such as ").unwrap_or_else(|| panic!("{error}"));
+        let (table, _) = start.split_once('\n').unwrap();
+        let text = format!("{table}\n{example}\n{rest}");
+        assert!(Config::from_toml(&text).is_ok(), "{error}: {text}");
+    }
+    let error = Config::from_json("{\"packets\": {\"outer_df\": 1}}").unwrap_err().to_string();
+    assert!(error.ends_with("without quotes, such as \"outer_df\": true"), "{error}");
 }
