@@ -363,10 +363,8 @@ fn remove_maps(instance: &Instance) -> Result<()> {
 }
 
 pub(crate) fn possible_cpus() -> Result<u32> {
-    let cpus = libbpf_rs::num_possible_cpus().map_err(|error| Error::Host {
-        operation: "count the CPUs",
-        source: std::io::Error::other(error.to_string()),
-    })?;
+    let cpus = crate::sys::possible_cpus()
+        .map_err(|source| Error::Host { operation: "count the CPUs", source })?;
     Ok(u32::try_from(cpus).unwrap_or(u32::MAX).min(consts::MAX_CPUS))
 }
 

@@ -56,6 +56,7 @@ use crate::instance::DEFAULT_INSTANCE;
 use crate::instance::Instance;
 use crate::instance::kernel_release;
 use crate::readiness::InterfaceState;
+use crate::rights;
 use crate::status::InterfaceStatus;
 use gather::Look;
 use kernel::Jit;
@@ -167,6 +168,7 @@ fn of_host(instance: &Instance, files: &Files) -> Report {
         (FindingId::NotRoot, not_root(&checked)),
         (FindingId::KernelTooOld, kernel_too_old(&checked)),
         (FindingId::NoBpffs, no_bpffs(&checked)),
+        (FindingId::NoSystemFiles, no_system_files(files)),
         (FindingId::ExposedPins, folders::exposed_pins(instance, &checked)),
     ] {
         report.add(id, "host", answer);
@@ -175,17 +177,22 @@ fn of_host(instance: &Instance, files: &Files) -> Report {
     report
 }
 
+/// Whether all can be looked at.
 fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
+    rights::missing().is_ok_and(|missing| missing.is_none())
 }
 
 fn not_root(checked: &Result<(), Error>) -> Option<Answer> {
     Some(match checked {
-        Err(error @ Error::NotRoot) => Answer::hurts(
+        Err(error @ Error::MissingRights(missing)) => Answer::hurts(
             Severity::Note,
             error.to_string(),
             "instances, gateways and what the kernel can do are not looked at",
-            Mend::Command("sudo lbctl doctor".to_owned()),
+            if missing.is_root {
+                Mend::Advice(missing.remedy())
+            } else {
+                Mend::Command("sudo lbctl doctor".to_owned())
+            },
         ),
         _ => Answer::Well,
     })
@@ -194,7 +201,7 @@ fn not_root(checked: &Result<(), Error>) -> Option<Answer> {
 fn kernel_too_old(checked: &Result<(), Error>) -> Option<Answer> {
     match checked {
         // It comes first, and ends the others.
-        Err(Error::NotRoot) => None,
+        Err(Error::MissingRights(_)) => None,
         Err(error @ Error::KernelTooOld { .. }) => Some(Answer::hurts(
             Severity::Error,
             error.to_string(),
@@ -207,7 +214,7 @@ fn kernel_too_old(checked: &Result<(), Error>) -> Option<Answer> {
 
 fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
     match checked {
-        Err(Error::NotRoot | Error::KernelTooOld { .. }) => None,
+        Err(Error::MissingRights(_) | Error::KernelTooOld { .. }) => None,
         Err(Error::NoBpffs { path }) => {
             let path = path.display();
             Some(Answer::hurts(
@@ -219,6 +226,25 @@ fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
         }
         _ => Some(Answer::Well),
     }
+}
+
+/// What is read there cannot be told then, and what is not there must not pass for well.
+fn no_system_files(files: &Files) -> Option<Answer> {
+    let (what, command) = match (files.has_sysfs(), files.has_procfs()) {
+        (true, true) => return Some(Answer::Well),
+        (false, true) => ("there is no sysfs at /sys", "mount -t sysfs sysfs /sys"),
+        (true, false) => ("there is no procfs at /proc", "mount -t proc proc /proc"),
+        (false, false) => (
+            "there is no sysfs at /sys, and no procfs at /proc",
+            "mount -t sysfs sysfs /sys && mount -t proc proc /proc",
+        ),
+    };
+    Some(Answer::hurts(
+        Severity::Error,
+        what,
+        "commands cannot count the CPUs and read the sizes of maps; the instance is not looked at, nor what else is read there",
+        Mend::Command(command.to_owned()),
+    ))
 }
 
 /// How `lbctl` is called for an instance.

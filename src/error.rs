@@ -12,6 +12,7 @@ use crate::config::XdpMode;
 use crate::instance::MINIMUM_KERNEL;
 use crate::maps::MapError;
 use crate::netlink::NetlinkError;
+use crate::rights::MissingRights;
 use crate::sys::test_run::SHORTEST_FRAME;
 
 /// An operation of this library that failed. Its text is one line.
@@ -34,9 +35,9 @@ pub enum Error {
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 
-    /// BPF and network administration need root.
-    #[error("not root: BPF programs and maps need root; run it with sudo")]
-    NotRoot,
+    /// BPF and network administration need capabilities that root has.
+    #[error("{0}")]
+    MissingRights(Box<MissingRights>),
 
     /// The kernel lacks what is needed.
     #[error(

@@ -102,12 +102,29 @@ impl Files {
         Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc") }
     }
 
+    /// Whether sysfs tells of CPUs, without which per-CPU maps cannot be read.
+    pub(crate) fn has_sysfs(&self) -> bool {
+        self.sys.join("devices/system/cpu/possible").exists()
+    }
+
+    /// Whether procfs tells what the kernel's network is set to.
+    pub(crate) fn has_procfs(&self) -> bool {
+        self.proc.join("sys/net").exists()
+    }
+
     /// The CPUs that are online.
     pub(crate) fn online_cpus(&self) -> Result<BTreeSet<u32>> {
         let path = self.sys.join("devices/system/cpu/online");
         let what = format!("{} is no list of CPUs", path.display());
         let strange = || io::Error::new(io::ErrorKind::InvalidData, what);
+        let missing = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                io::Error::other(format!("there is no {}; is sysfs mounted?", path.display()))
+            }
+            _ => error,
+        };
         read_system(&path)
+            .map_err(missing)
             .and_then(|text| cpu_list(text.trim(), MAX_TOLD_CPUS).ok_or_else(strange))
             .map_err(|source| Error::Host { operation: "list the CPUs", source })
     }

@@ -26,6 +26,7 @@ use crate::abi::consts::DUMP_CAPTURES;
 use crate::error::Error;
 use crate::error::Result;
 use crate::outside::quote;
+use crate::rights;
 use crate::sys::write_point;
 
 pub use folders::UntrustedFolder;
@@ -161,12 +162,10 @@ impl Instance {
         Error::Pins { operation, path: self.dir(), source }
     }
 
-    /// Checks what every command needs: root, the kernel, the bpf filesystem, and that nobody else can have had
+    /// Checks what every command needs: the capabilities that root has, the kernel, the bpf filesystem, and that nobody else can have had
     /// a hand in the folders of the instance.
     pub fn check_host(&self) -> Result<()> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err(Error::NotRoot);
-        }
+        rights::check()?;
         let release = kernel_release()?;
         if parse_release(&release).is_none_or(|version| version < MINIMUM_KERNEL) {
             return Err(Error::KernelTooOld { release });

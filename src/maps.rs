@@ -289,7 +289,7 @@ impl<V: Pod> PerCpuArray<V> {
         if handle.value_size() as usize != size_of::<V>() {
             return Err(MapError::layout(&name));
         }
-        let cpus = libbpf_rs::num_possible_cpus()
+        let cpus = crate::sys::possible_cpus()
             .map_err(|error| MapError::new(&name, "count CPUs for", error))?;
         Ok(Self { handle, name, cpus, value: PhantomData })
     }

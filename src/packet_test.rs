@@ -331,9 +331,7 @@ impl Sandbox {
     /// Loads and programs a copy. All frames come in by the first interface of the configuration; without
     /// one, they come in by an interface that the balancer does not serve.
     pub fn new(config: &Config) -> Result<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err(Error::NotRoot);
-        }
+        crate::rights::check()?;
         config.check()?;
         let pinned = PinnedToCpu::new()?;
         let cpus = crate::balancer::possible_cpus()?;

@@ -1,6 +1,7 @@
 //! The few kernel calls that libbpf-rs does not offer, or offers without the error number.
 #![expect(unsafe_code, reason = "calls of libbpf's C interface")]
 
+pub(crate) mod capabilities;
 pub(crate) mod ethtool;
 pub(crate) mod pcap;
 pub(crate) mod perf;
@@ -66,6 +67,18 @@ pub(crate) fn fail_point(name: &str) -> Result<()> {
 #[cfg(not(debug_assertions))]
 pub(crate) fn fail_point(_: &str) -> Result<()> {
     Ok(())
+}
+
+/// How many CPUs per-CPU maps have values for. libbpf has it from sysfs.
+pub(crate) fn possible_cpus() -> io::Result<usize> {
+    const FILE: &str = "/sys/devices/system/cpu/possible";
+    libbpf_rs::num_possible_cpus().map_err(|error| {
+        io::Error::other(if Path::new(FILE).exists() {
+            error.to_string()
+        } else {
+            format!("there is no {FILE}; mount sysfs: mount -t sysfs sysfs /sys")
+        })
+    })
 }
 
 fn check(result: i32) -> io::Result<i32> {
@@ -241,7 +254,7 @@ pub(crate) fn percpu_array_read(map: &MapHandle, indices: Range<u32>) -> io::Res
     }
     let Range { start, end } = indices;
     let count = end.saturating_sub(start);
-    let each = stride(map) * libbpf_rs::num_possible_cpus().map_err(io::Error::other)?;
+    let each = stride(map) * possible_cpus()?;
     let mut values = vec![0; each * count as usize];
     let mut keys = vec![0_u32; count as usize];
     let mut read = count;

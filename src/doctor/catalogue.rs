@@ -64,6 +64,8 @@ finding_ids! {
     KernelTooOld = "kernel-too-old" [Error],
     /// No bpf filesystem for the pins.
     NoBpffs = "no-bpffs" [Error],
+    /// No sysfs or procfs, which tell what the host has.
+    NoSystemFiles = "no-system-files" [Error],
     /// Others than root get at the folders of pins.
     ExposedPins = "exposed-pins" [Error, Warning],
     /// BPF programs are interpreted.

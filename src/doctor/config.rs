@@ -48,6 +48,11 @@ pub(super) fn forwarded_ports(report: &mut Report, wanted: &Config, files: &File
             .all(|protocol| table.vips.contains_key(&Vip { address, port: 0, protocol }))
     };
     let addresses: BTreeSet<IpAddr> = table.vips.keys().map(|vip| vip.address).collect();
+    if !files.has_procfs() {
+        let why = "it cannot be read without procfs".to_owned();
+        report.add(id, "host", Some(Answer::Unknown(why)));
+        return;
+    }
     let mut found = false;
     for address in addresses {
         let family = if address.is_ipv4() { "ipv4/ip_forward" } else { "ipv6/conf/all/forwarding" };

@@ -229,6 +229,9 @@ impl<'a> Look<'a> {
         if !is_root() {
             return Missing::not_root().answer();
         }
+        if !self.files.has_sysfs() || !self.files.has_procfs() {
+            return Answer::Unknown("it cannot be read without sysfs and procfs".to_owned());
+        }
         Answer::Unknown(if decap::is_attached(self.instance) {
             format!("it has no balancer, but decapsulates: '{lbctl} doctor --real' looks at that")
         } else {

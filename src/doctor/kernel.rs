@@ -103,7 +103,7 @@ const FACILITIES: &[Known] = &[
 
 /// Looks at all facilities. Trials need root.
 pub(super) fn facilities() -> Vec<Facility> {
-    let root = nix::unistd::geteuid().is_root();
+    let root = super::is_root();
     FACILITIES.iter().map(|known| facility(known, root, kernel_is_at_least)).collect()
 }
 

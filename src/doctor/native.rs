@@ -174,6 +174,9 @@ fn shared_transmit_queues(nic: &Nic) -> Option<Answer> {
         Ok(channels) => channels,
         Err(missing) => return Some(missing.answer()),
     };
+    if nic.online.is_empty() {
+        return Some(Nic::no_cpus());
+    }
     let cpus = u32::try_from(nic.online.len()).unwrap_or(u32::MAX);
     let (used, most) = (channels.combined, channels.combined_max);
     if used + cpus <= most {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Missing;
+use super::report::Answer;
 use crate::addr::Mac;
 use crate::config::XdpMode;
 use crate::cpus::Interrupts;
@@ -103,6 +104,11 @@ impl Nic {
                     || (self.asked == XdpMode::Auto && self.native == Ok(false))
             }
         }
+    }
+
+    /// What a check says that compares with the number of CPUs, where none are known.
+    pub(super) fn no_cpus() -> Answer {
+        Answer::Unknown("the CPUs cannot be listed without sysfs".to_owned())
     }
 
     /// How much it hurts if native mode is not possible: asked for it, an apply fails.

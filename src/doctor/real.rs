@@ -40,8 +40,8 @@ pub(super) struct Real {
     pub(super) settings: Vec<(String, Settings)>,
     /// The ways to clients, of both families.
     pub(super) back: [Back; 2],
-    /// Whether packets of either family that are not for this host are sent on.
-    pub(super) forwarding: [bool; 2],
+    /// Whether packets of either family that are not for this host are sent on; `None`: that cannot be read.
+    pub(super) forwarding: [Option<bool>; 2],
     /// What came with wrong checksums, by protocol.
     pub(super) checksums: Vec<Checksums>,
     /// How `lbctl` is called for this instance.

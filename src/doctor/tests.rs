@@ -248,7 +248,12 @@ fn hosts() {
     let found = |answer: Option<Answer>| matches!(answer, Some(Answer::Hurts { .. }));
     assert!(found(kernel_too_old(&old)) && !found(not_root(&old)) && !found(no_bpffs(&old)));
     assert!(found(no_bpffs(&bare)) && !found(kernel_too_old(&bare)));
-    assert!(found(not_root(&Err(Error::NotRoot))));
+    let missing = rights::MissingRights {
+        capabilities: vec!["CAP_SYS_ADMIN"],
+        is_root: true,
+        in_user_namespace: false,
+    };
+    assert!(found(not_root(&Err(Error::MissingRights(Box::new(missing))))));
     let other = Err(Error::Host { operation: "x", source: io::Error::other("y") });
     for checked in [Ok(()), other] {
         assert_eq!(kernel_too_old(&checked), Some(Answer::Well));
@@ -316,6 +321,7 @@ fn everything_is_looked_for() {
         FindingId::NotRoot,
         FindingId::KernelTooOld,
         FindingId::NoBpffs,
+        FindingId::NoSystemFiles,
         FindingId::ExposedPins,
         FindingId::MemoryShort,
         FindingId::OwnAddress,

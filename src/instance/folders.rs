@@ -2,7 +2,7 @@
 //! 1777), any user can be the first to make `l4lb`, and whoever owns a folder exchanges what is in it.
 //!
 //! From the mount downwards, each folder is opened without following a link, and the handle is looked at: its
-//! owner must be who runs this, and nobody else may write to it. What has passed stays in its place, as only its
+//! owner must be who runs this, or root, and nobody else may write to it. What has passed stays in its place, as only its
 //! owner, or that of the folder above, could rename it: so what is below can be found by its path.
 
 use std::fs;
@@ -78,11 +78,16 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
+/// Whether what a user owns can be trusted: who runs this, or root, who could do anything in any case. The former need
+/// not be root, if it has the capabilities.
+fn is_trusted(user: u32) -> bool {
+    user == 0 || user == nix::unistd::geteuid().as_raw()
+}
+
 /// Refuses what belongs to somebody else, or what others can write to.
 fn check(path: &Path, found: &Metadata) -> Result<()> {
-    let own = nix::unistd::geteuid().as_raw();
     let shown = path.display();
-    if found.uid() != own {
+    if !is_trusted(found.uid()) {
         let why = format!("belongs to user {}, who could exchange what is in it", found.uid());
         let remedy = format!(
             "look who that is and what it is for, remove it with 'rm -r {shown}', and keep others out of the bpf \
@@ -115,7 +120,7 @@ fn check_mount(path: &Path) -> Result<()> {
     let found = mount.metadata().map_err(|source| pin_error("look at", path, source))?;
     let sticky = Mode::S_ISVTX.bits();
     let shown = path.display();
-    if found.uid() != nix::unistd::geteuid().as_raw() {
+    if !is_trusted(found.uid()) {
         let why = format!("belongs to user {}, who could exchange what is in it", found.uid());
         let remedy = format!("'chown root {shown}', or mount a bpf filesystem without uid=");
         return Err(untrusted(path, why, remedy));

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_and_not_repeated_at_once() {
         let background = Background::<u32>::new();
-        let fail = || Err(crate::Error::NotRoot);
+        let fail = || Err(crate::Error::KernelTooOld { release: "2.6".to_owned() });
         let why = background.get(|_| false, fail).expect_err("it fails");
         assert_eq!(background.get(|_| false, || unreachable!()).expect_err("still"), why);
     }

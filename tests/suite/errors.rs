@@ -8,6 +8,7 @@ use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
 
+use crate::common::Bpffs;
 use crate::common::Host;
 use crate::common::Lbctl;
 use crate::common::NetNs;
@@ -85,6 +86,48 @@ fn not_root() {
     let host = Host::new();
     refused(&apply_by_way_of(&host, &NOBODY, host.bpffs.text()), &["not root", "sudo"]);
     assert!(!host.has_pins(""));
+}
+
+/// Whoever has the capabilities, and only so, whatever the user.
+#[test]
+fn capabilities() {
+    let host = Host::new();
+    for (sets, missing) in [
+        ("-all", &["root without CAP_NET_ADMIN and CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"][..]),
+        ("-all,+net_admin,+bpf,+perfmon", &["root without CAP_SYS_ADMIN,"]),
+        (
+            "-all,+sys_admin",
+            &["root without CAP_NET_ADMIN,", "CapabilityBoundingSet=CAP_NET_ADMIN)"],
+        ),
+    ] {
+        let bounded = format!("--bounding-set={sets}");
+        let output = apply_by_way_of(&host, &["setpriv", &bounded], host.bpffs.text());
+        refused(&output, missing);
+    }
+    let mapped = ["unshare", "--user", "--map-root-user"];
+    refused(&apply_by_way_of(&host, &mapped, host.bpffs.text()), &["user namespace do not count"]);
+    assert!(!host.has_pins(""));
+
+    let bpffs = Bpffs::in_mode("1777");
+    let sets = ["inh-caps", "ambient-caps", "bounding-set"];
+    let sets = sets.map(|set| format!("--{set}=-all,+net_admin,+sys_admin"));
+    let mut user = NOBODY.to_vec();
+    user.extend(sets.iter().map(String::as_str));
+    for arguments in [&["apply", "-f", "lb.toml"][..], &["status"], &["plan", "-f", "lb.toml"]] {
+        let output = by_way_of(&host, &user, bpffs.text(), arguments);
+        assert_eq!(output.code(), Some(0), "{arguments:?}: {output}");
+    }
+    // What another user could change is nothing that root trusts.
+    let output = host
+        .ns
+        .command(env!("CARGO_BIN_EXE_lbctl"))
+        .args(["--bpffs", bpffs.text(), "status"])
+        .output();
+    let stderr = String::from_utf8_lossy(&output.expect("run it").stderr).into_owned();
+    assert!(stderr.contains("belongs to user 65534"), "{stderr}");
+    let output = by_way_of(&host, &user, bpffs.text(), &["down"]);
+    assert_eq!(output.code(), Some(0), "{output}");
+    assert!(!host.has_xdp("uplink"));
 }
 
 #[test]

@@ -172,7 +172,7 @@ pub(super) fn wide(real: &Real) -> Option<Answer> {
     let wide: Vec<_> = decap
         .to
         .iter()
-        .filter(|prefix| real.forwarding[family(prefix)] && !own(prefix))
+        .filter(|prefix| real.forwarding[family(prefix)] == Some(true) && !own(prefix))
         .map(decap::prefix_name)
         .collect();
     if wide.is_empty() {

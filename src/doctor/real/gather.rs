@@ -75,7 +75,8 @@ pub(in crate::doctor) fn read(
     let mut own = netlink::local_prefixes_blocking()?;
     own.extend(addresses.iter().map(|(_, address)| IpNet::from(*address)));
     let setting = |path: &str| text(&files.proc.join("sys/net").join(path));
-    let is_on = |path| setting(path).is_some_and(|value| value != "0");
+    let settings_are_there = files.has_procfs();
+    let is_on = |path| settings_are_there.then(|| setting(path).is_some_and(|value| value != "0"));
     Ok(Real {
         vips,
         decap: match decap::status(instance) {
@@ -86,7 +87,7 @@ pub(in crate::doctor) fn read(
         outdated: decap::outdated(instance).unwrap_or_default(),
         settings: links
             .iter()
-            .filter(|link| link.link.up && !link.loopback)
+            .filter(|link| settings_are_there && link.link.up && !link.loopback)
             .map(|link| (link.link.name.clone(), settings(files, link)))
             .collect(),
         back: CLIENTS.map(back),

@@ -37,7 +37,7 @@ fn with_tunnel(kind: &str) -> Real {
         links: vec![link("eth0", None), tunnel],
         settings: ["eth0", "tunl0"].map(|name| (name.to_owned(), settings)).to_vec(),
         back: [Back { route: Some(Ok(route)) }, Back::default()],
-        forwarding: [false; 2],
+        forwarding: [Some(false); 2],
         checksums: Vec::new(),
         lbctl: "lbctl".to_owned(),
     }

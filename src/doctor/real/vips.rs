@@ -60,8 +60,10 @@ pub(super) fn forwarding(real: &Real, family: Family) -> Option<Answer> {
     if !real.serves(family) {
         return None;
     }
-    if !real.forwarding[family as usize] {
-        return Some(Answer::Well);
+    match real.forwarding[family as usize] {
+        Some(true) => {}
+        Some(false) => return Some(Answer::Well),
+        None => return Some(Answer::Unknown("it cannot be read without procfs".to_owned())),
     }
     let key = match family {
         Family::V4 => "net.ipv4.ip_forward",

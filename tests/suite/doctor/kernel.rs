@@ -60,3 +60,36 @@ fn not_root() {
     let checked = checked["checked"].as_array().expect("a list").iter().find(of_root).cloned();
     assert_eq!(checked.expect("it is looked for")["result"], "well");
 }
+
+/// As in a container that nobody mounted them for: what cannot be read is not known, neither well nor wrong.
+#[test]
+fn without_sysfs_or_procfs() {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(""));
+    let run = |hidden: &str, arguments: &[&str]| {
+        let script = format!("for f in {hidden}; do mount -t tmpfs none $f; done; exec \"$@\"");
+        let wrapper = ["unshare", "--mount", "sh", "-euc", &script, "sh"];
+        by_way_of(&host, &wrapper, host.bpffs.text(), arguments)
+    };
+    for (hidden, what) in [
+        ("/sys", "there is no sysfs at /sys"),
+        ("/proc", "there is no procfs at /proc"),
+        ("/sys /proc", "there is no sysfs at /sys, and no procfs at /proc"),
+    ] {
+        for kind in [&["doctor", "--json"][..], &["doctor", "--json", "-f", "lb.toml"]] {
+            let report = json(&run(hidden, kind));
+            let findings = report["findings"].as_array().expect("a list");
+            let found = |id: &str| findings.iter().find(|finding| finding["id"] == id);
+            let missing = found("no-system-files").expect("a finding");
+            assert_eq!((&missing["severity"], &missing["what"]), (&"error".into(), &what.into()));
+            assert_eq!(found("instance-unreadable"), None, "{hidden}");
+        }
+    }
+    for command in [&["status"][..], &["plan", "-f", "lb.toml"], &["apply", "-f", "lb.toml"]] {
+        let output = run("/sys", command);
+        assert_eq!(output.code(), Some(1), "{output}");
+        assert!(output.stderr.contains("mount -t sysfs sysfs /sys"), "{output}");
+    }
+    assert_eq!(run("/sys", &["down"]).code(), Some(0));
+    assert!(!host.has_xdp("uplink"));
+}
