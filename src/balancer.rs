@@ -40,6 +40,7 @@ use crate::host::Host;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
 use crate::maps;
+use crate::netlink::Choice;
 use crate::object;
 use crate::outweighed;
 use crate::own_host;
@@ -54,15 +55,15 @@ use crate::tables::Tables;
 
 use carry_out::carry_out;
 use interfaces::last_known;
-use interfaces::resolve_all;
 use interfaces::running_interfaces;
+use interfaces::with_next_hops;
 
 pub use check::Repair;
 pub(crate) use interfaces::gateway_of;
 pub(crate) use interfaces::own_names;
 pub(crate) use interfaces::read_interfaces;
 pub(crate) use interfaces::refuse_other_mode;
-pub(crate) use interfaces::resolve;
+pub(crate) use interfaces::resolve_all;
 pub(crate) use interfaces::served_interfaces;
 pub(crate) use table_cpus::TableCpus;
 
@@ -75,10 +76,11 @@ const COUNT_AT_MOST: Duration = Duration::from_secs(2);
 /// What a gateway means that does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnresolved {
-    /// An error.
+    /// An error, if no other default router answers where the gateway is found by these.
     #[default]
     Fail,
-    /// A warning, where it was known before: its MAC stays. Else an error.
+    /// A warning, where it was known before: its MAC stays, and no other default router is taken instead. Else an
+    /// error.
     KeepLast,
 }
 
@@ -439,7 +441,12 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
     attach::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
     let (mut interfaces, mut warnings) = (Vec::new(), Vec::new());
-    for (interface, resolved) in config.interfaces.iter().zip(resolve_all(&config.interfaces)?) {
+    let choice = match on_unresolved {
+        OnUnresolved::Fail => Choice::Anew,
+        OnUnresolved::KeepLast => Choice::Keep,
+    };
+    let wanted = with_next_hops(config, &snapshot.interfaces);
+    for (interface, resolved) in config.interfaces.iter().zip(resolve_all(&wanted, choice)?) {
         match resolved {
             Ok(resolved) => interfaces.push(resolved),
             Err(error) if on_unresolved == OnUnresolved::KeepLast => {

@@ -234,7 +234,7 @@ impl Collector {
             let at = match state.gateway {
                 GatewayState::Fixed => None,
                 GatewayState::Confirmed(ago) => now.checked_sub(ago),
-                GatewayState::Unresolved => {
+                GatewayState::Unresolved | GatewayState::Silent(_) => {
                     let before = memory.heard.get(&state.interface);
                     before.filter(|(mac, _)| *mac == state.mac).map(|(_, at)| *at)
                 }

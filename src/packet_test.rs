@@ -376,6 +376,8 @@ impl Sandbox {
                 // That of the loopback, which no frame is sent to, tells nothing.
                 mac: interface.macs.first().copied(),
                 gateway,
+                next_hop: None,
+                passed_over: Vec::new(),
             };
             self.dataplane.set_interface(&entry.entry())?;
         }

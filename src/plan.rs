@@ -49,6 +49,7 @@ pub use interface::InterfaceChange;
 pub(crate) use interface::ResolvedInterface;
 pub(crate) use interface::RunningInterface;
 pub(crate) use interface::interface_config;
+pub(crate) use interface::next_hop;
 use interface::plan_detaching;
 pub(crate) use interface::plan_interfaces;
 

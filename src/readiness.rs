@@ -1,6 +1,7 @@
 //! Whether an instance does its work: it runs, its interfaces are attached, their gateways are known.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,16 +23,21 @@ use crate::netlink;
 use crate::netlink::InUse;
 use crate::netlink::Known;
 use crate::netlink::Link;
+use crate::netlink::NextHop;
 use crate::netlink::Observed;
 use crate::netlink::Which;
+use crate::plan;
 use crate::plan::interface_config;
 
 /// What is known of the MAC that an interface's frames go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GatewayState {
-    /// The kernel has no neighbour on the interface with this MAC, or has asked it in vain.
+    /// The kernel has not the gateway among its neighbours, or by another MAC; where it is not known who the
+    /// gateway is, it has no neighbour with this MAC.
     Unresolved,
+    /// It asks the gateway for its MAC in vain. It heard it last so long ago, as far as it remembers.
+    Silent(Option<Duration>),
     /// The kernel heard so long ago that the MAC is right. It asks again when it needs the neighbour and has
     /// not heard of it for about half a minute.
     Confirmed(Duration),
@@ -104,6 +110,10 @@ pub struct InterfaceState {
     pub gateway: GatewayState,
     /// The gateway's MAC, if the kernel has another one for its address. `lbctl serve` follows.
     pub moved_to: Option<Mac>,
+    /// Whom that MAC was found by; `None`: it was configured, or that is not known.
+    pub next_hop: Option<NextHop>,
+    /// Another default router, to which nothing is sent, and of which it is not known whether it answers.
+    pub alternative: Option<IpAddr>,
     /// Whether the gateway can be found: `false`, if it is to be that of a default route, and none leads out here.
     pub routed: bool,
 }
@@ -118,7 +128,7 @@ impl InterfaceState {
 
     /// Why traffic does not pass by the interface, as far as that is known: what is nearest to it first.
     pub fn unready(&self) -> Option<Unready> {
-        let Self { interface, link, mode, mac, gateway, moved_to, routed, .. } = self;
+        let Self { interface, link, mode, mac, moved_to, routed, .. } = self;
         if let Some(unready) = link.unready(interface) {
             return Some(unready);
         }
@@ -126,14 +136,25 @@ impl InterfaceState {
         if let (Some(_), Some((mac, now))) = (mode, self.readdressed()) {
             return Some(Unready::MacChanged { interface, mac, now });
         }
-        match (mode, moved_to, gateway) {
+        match (mode, moved_to, self.gateway) {
             (None, ..) => Some(Unready::NotAttached(interface)),
             (_, Some(now), _) => Some(Unready::GatewayMoved { interface, mac: *mac, now: *now }),
-            (.., GatewayState::Unresolved) if *routed => {
-                Some(Unready::GatewayUnresolved { interface, mac: *mac })
+            (.., GatewayState::Confirmed(_) | GatewayState::Fixed) => None,
+            _ if !routed => Some(Unready::NoDefaultRoute(interface)),
+            (.., gateway) => {
+                let (silent, heard) = match gateway {
+                    GatewayState::Silent(heard) => (true, heard),
+                    _ => (false, None),
+                };
+                Some(Unready::GatewayUnresolved {
+                    interface,
+                    mac: *mac,
+                    next_hop: self.next_hop.map(|next_hop| next_hop.address),
+                    silent,
+                    heard_seconds_ago: heard.map(|heard| heard.as_secs()),
+                    alternative: self.alternative,
+                })
             }
-            (.., GatewayState::Unresolved) => Some(Unready::NoDefaultRoute(interface)),
-            _ => None,
         }
     }
 }
@@ -177,12 +198,20 @@ pub enum Unready {
         /// The gateway's.
         now: Mac,
     },
-    /// The kernel does not know who has the MAC that an interface's frames are sent to.
+    /// The kernel does not know whether the gateway has the MAC that an interface's frames are sent to.
     GatewayUnresolved {
         /// The interface.
         interface: String,
         /// The MAC.
         mac: Mac,
+        /// The gateway's address; `None`: it is not known.
+        next_hop: Option<IpAddr>,
+        /// Whether the kernel asks for it in vain; else it does not ask.
+        silent: bool,
+        /// When the kernel heard it last, as far as it remembers.
+        heard_seconds_ago: Option<u64>,
+        /// Another default router.
+        alternative: Option<IpAddr>,
     },
     /// The same, and the default route is gone that the gateway was found by.
     NoDefaultRoute(String),
@@ -243,7 +272,21 @@ impl Unready {
             Self::GatewayMoved { mac, now, .. } => {
                 format!("the gateway's MAC is {now} now, and packets are sent to {mac}")
             }
-            Self::GatewayUnresolved { mac, .. } => format!("gateway {mac} is not resolved"),
+            Self::GatewayUnresolved { mac, next_hop, silent, heard_seconds_ago, .. } => {
+                let who = match next_hop {
+                    Some(address) => format!("gateway {address} at {mac}"),
+                    None => format!("gateway {mac}"),
+                };
+                let heard = match heard_seconds_ago {
+                    Some(seconds) => format!(", and was heard {seconds} s ago"),
+                    None => String::new(),
+                };
+                match (silent, next_hop) {
+                    (true, Some(IpAddr::V4(_))) => format!("{who} does not answer ARP{heard}"),
+                    (true, _) => format!("{who} does not answer neighbour discovery{heard}"),
+                    (false, _) => format!("{who} is not resolved"),
+                }
+            }
             Self::NoDefaultRoute(_) => {
                 "no default route leads to a gateway, and the last one does not answer".to_owned()
             }
@@ -280,9 +323,17 @@ impl Unready {
             Self::MacChanged { .. } | Self::GatewayMoved { .. } => {
                 "lbctl apply -f FILE; lbctl serve follows by itself".to_owned()
             }
-            Self::GatewayUnresolved { interface, .. } => format!(
-                "lbctl apply -f FILE asks for it; is the gateway up? 'ip neigh show dev {interface}'"
-            ),
+            Self::GatewayUnresolved { interface, alternative, silent, .. } => {
+                let ask = format!("is the gateway up? 'ip neigh show dev {interface}'");
+                let last = "packets still go to its last MAC";
+                match (silent, alternative) {
+                    (true, Some(other)) => format!(
+                        "{ask}; {last}, and 'lbctl apply -f FILE' takes another default router that answers, as {other}"
+                    ),
+                    (true, None) => format!("{ask}; {last}"),
+                    (false, _) => format!("lbctl apply -f FILE asks for it; {ask}"),
+                }
+            }
             Self::NoDefaultRoute(interface) => format!(
                 "ip route add default via ROUTER dev {interface}, then lbctl apply -f FILE"
             ),
@@ -335,13 +386,14 @@ impl Balancer {
                     Which::Index(entry.ifindex)
                 },
                 gateway: gateway_of(config),
+                next_hop: plan::next_hop(entry),
                 mac: Mac::from(entry.mac).0,
             })
             .collect();
         let observed = netlink::observe_blocking(&wanted)?;
         let states =
             served.into_iter().zip(observed).map(|((entry, config, running), observed)| {
-                let Observed { link, known, routed, moved_to } = observed;
+                let Observed { link, known, routed, moved_to, alternative } = observed;
                 let state = InterfaceState {
                     interface: config.name.clone(),
                     link: match running.elsewhere {
@@ -358,8 +410,11 @@ impl Balancer {
                     gateway: match known {
                         Known::Confirmed(ago) => GatewayState::Confirmed(ago),
                         Known::Fixed => GatewayState::Fixed,
+                        Known::Silent(heard) => GatewayState::Silent(heard),
                         Known::Not => GatewayState::Unresolved,
                     },
+                    next_hop: plan::next_hop(&entry),
+                    alternative,
                     moved_to: moved_to.map(Mac),
                     routed,
                 };

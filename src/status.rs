@@ -35,6 +35,7 @@ use crate::memory::KERNEL_COUNTS_ALL;
 use crate::memory::MapMemory;
 use crate::memory::Usage;
 use crate::memory::computed;
+use crate::netlink::NextHop;
 use crate::object;
 use crate::readiness::InterfaceState;
 use crate::readiness::LinkState;
@@ -64,6 +65,8 @@ pub struct InterfaceStatus {
     pub own_mac_now: Option<Mac>,
     /// The MAC that frames to reals are sent to.
     pub mac: Mac,
+    /// Whom that MAC was found by; `None`: it was configured.
+    pub next_hop: Option<NextHop>,
     /// Bytes of IP packet that it can send, as the packet path was told.
     pub mtu: u32,
     /// The same, as the interface has it now; `None`: it is gone.
@@ -199,9 +202,20 @@ impl Balancer {
             let (own_mac, own_mac_now) = (state.own_mac, state.own_mac_now);
             let (config, link, mode) = (config.clone(), *link, *mode);
             let (mac, mtu, mtu_now) = (*mac, *mtu, *mtu_now);
+            let next_hop = state.next_hop;
             (
                 interface.clone(),
-                InterfaceStatus { config, link, mode, own_mac, own_mac_now, mac, mtu, mtu_now },
+                InterfaceStatus {
+                    config,
+                    link,
+                    mode,
+                    own_mac,
+                    own_mac_now,
+                    mac,
+                    next_hop,
+                    mtu,
+                    mtu_now,
+                },
             )
         });
         let mut report = Status {

@@ -249,7 +249,7 @@ struct flow6_set {
  * An interface that the balancer serves. An entry lies at index (ifindex + n) %
  * LB_INTERFACE_PLACES, n below LB_INTERFACE_PROBES. The packet path reads what lies in front of
  * `macs`, always in one cache line as an entry takes two; of frames that are not to `own`, more.
- * The rest is what the operator asked for.
+ * The rest is what the operator asked for, and whom the gateway was found by.
  */
 struct interface {
 	__u32 ifindex;
@@ -259,10 +259,14 @@ struct interface {
 	__u8 gateway_kind; /* LB_GATEWAY_* */
 	__u8 mode;	   /* LB_MODE_* as asked for */
 	__u64 macs[LB_MAX_MACS];
-	__u32 any_unicast; /* 1: every MAC of a single host counts as its own */
-	__u32 pad;
-	struct lb_addr gateway;
+	__u32 any_unicast;	/* 1: every MAC of a single host counts as its own */
+	__u32 gateway_route;	/* LB_ROUTE_*: the default route that `gateway` is of */
+	struct lb_addr gateway; /* as asked for; of LB_GATEWAY_AUTO, the next hop in use */
 };
+
+#define LB_ROUTE_NONE 0 /* or the next hop in use is not known */
+#define LB_ROUTE_V4   4
+#define LB_ROUTE_V6   6
 
 #define LB_GATEWAY_AUTO	   0
 #define LB_GATEWAY_ADDRESS 1

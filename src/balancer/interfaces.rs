@@ -25,7 +25,11 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::netlink;
+use crate::netlink::Choice;
 use crate::netlink::Gateway;
+use crate::netlink::NextHop;
+use crate::netlink::ResolvedGateway;
+use crate::netlink::Wanted;
 use crate::plan;
 use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
@@ -40,8 +44,9 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
 impl Balancer {
     /// Follows what became of the interfaces meanwhile: gateways, MTUs, MACs, an interface that was made anew.
     /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
-    /// last known of a gateway that does not answer stays, with a warning in the plan; MACs and MTUs do not wait for
-    /// it.
+    /// last known of a gateway that does not answer stays, with a warning in the plan, whoever else says that he is a
+    /// router: another one is taken when the route of the one in use is gone, or for a better route of the same IP
+    /// version. MACs and MTUs do not wait for it.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
         refuse_other_namespace(instance, &[])?;
         let config = &*own_names(config)?;
@@ -59,7 +64,7 @@ impl Balancer {
             let balancer = Self::open(instance)?;
             let interfaces = read_interfaces(instance, &balancer.dataplane)?;
             let followed = followed(config, &interfaces);
-            let changed = followed.iter().filter_map(|wanted| {
+            let changed = followed.iter().filter_map(|(wanted, _)| {
                 let (entry, known) = known(wanted, &interfaces)?;
                 (abi::bytes_of(&known.entry()) != abi::bytes_of(&entry)).then_some(known)
             });
@@ -83,7 +88,7 @@ impl Balancer {
     fn follow_gateways(instance: &Instance, config: &Config) -> Result<Plan> {
         let before = Self::open(instance)?;
         let followed = followed(config, &read_interfaces(instance, &before.dataplane)?);
-        let results = resolve_all(&followed)?;
+        let results = resolve_all(&followed, Choice::Keep)?;
         let _lock = instance.lock_existing()?;
         let current = Self::open(instance)?;
         let interfaces = read_interfaces(instance, &current.dataplane)?;
@@ -95,7 +100,7 @@ impl Balancer {
         refuse_other_namespace(instance, &[])?;
         let mut plan = Plan::default();
         let mut resolved = Vec::new();
-        for (interface, result) in followed.iter().zip(results) {
+        for ((interface, _), result) in followed.iter().zip(results) {
             let known = result.or_else(|error| {
                 let (last, warning) = last_known(interface, &interfaces, error)?;
                 plan.warnings.push(warning);
@@ -115,7 +120,7 @@ impl Balancer {
             let lost: Vec<_> = lost.filter(|(_, entry)| !is_back(entry)).collect();
             plan.steps.remove_entries.extend(lost.iter().map(|(_, entry)| *entry));
             // What was made anew is told of as that.
-            let is_wanted = |name: &str| followed.iter().any(|wanted| wanted.name == name);
+            let is_wanted = |name: &str| followed.iter().any(|(wanted, _)| wanted.name == name);
             let forgotten = lost.iter().filter(|(name, _)| !is_wanted(name));
             plan.interfaces.extend(forgotten.map(|(name, _)| InterfaceChange {
                 name: (*name).clone(),
@@ -159,16 +164,32 @@ pub(crate) fn own_names(config: &Config) -> Result<Cow<'_, Config>> {
     Ok(Cow::Owned(config))
 }
 
-/// The interfaces of a configuration, as they are set up where they run.
+/// The interfaces of a configuration, as they are set up where they run, and whom their gateways were found by.
 fn followed(
     config: &Config,
     interfaces: &BTreeMap<String, RunningInterface>,
-) -> Vec<InterfaceConfig> {
+) -> Vec<(InterfaceConfig, Option<NextHop>)> {
     let followed = config.interfaces.iter().map(|wanted| {
-        let runs = running(&wanted.name, interfaces).and_then(|running| running.entry);
-        runs.map_or_else(|| wanted.clone(), |entry| plan::interface_config(&wanted.name, &entry))
+        match running(&wanted.name, interfaces).and_then(|running| running.entry) {
+            Some(entry) => (plan::interface_config(&wanted.name, &entry), plan::next_hop(&entry)),
+            None => (wanted.clone(), None),
+        }
     });
     followed.collect()
+}
+
+/// The same, as they are asked for.
+pub(super) fn with_next_hops(
+    config: &Config,
+    interfaces: &BTreeMap<String, RunningInterface>,
+) -> Vec<(InterfaceConfig, Option<NextHop>)> {
+    let followed = followed(config, interfaces).into_iter();
+    let each = config.interfaces.iter().zip(followed).map(|(wanted, (runs, next_hop))| {
+        // One that was configured is none of a route.
+        let same = gateway_of(wanted) == gateway_of(&runs);
+        (wanted.clone(), next_hop.filter(|_| same))
+    });
+    each.collect()
 }
 
 /// The links of an instance, before entries are known.
@@ -260,20 +281,21 @@ pub(crate) fn gateway_of(config: &InterfaceConfig) -> Gateway {
     }
 }
 
-pub(crate) fn resolve(config: &InterfaceConfig) -> Result<ResolvedInterface> {
-    let gateway = gateway_of(config);
-    let (link, resolved) = netlink::resolve_blocking(&config.name, &gateway, GATEWAY_TIMEOUT)?;
-    Ok(resolved_interface(config, &link, Mac(resolved.mac)))
-}
-
-/// As [`resolve`], of all at once.
-pub(super) fn resolve_all(configs: &[InterfaceConfig]) -> Result<Vec<Result<ResolvedInterface>>> {
-    let wanted: Vec<_> =
-        configs.iter().map(|config| (config.name.as_str(), gateway_of(config))).collect();
-    let found = netlink::resolve_all_blocking(&wanted, GATEWAY_TIMEOUT)?;
-    let each = configs.iter().zip(found).map(|(config, found)| {
+/// Asks for the gateways of interfaces, all at once; beside each is whom its gateway was found by before.
+pub(crate) fn resolve_all(
+    interfaces: &[(InterfaceConfig, Option<NextHop>)],
+    choice: Choice,
+) -> Result<Vec<Result<ResolvedInterface>>> {
+    let wanted = interfaces.iter().map(|(config, in_use)| Wanted {
+        interface: &config.name,
+        gateway: gateway_of(config),
+        in_use: *in_use,
+        choice,
+    });
+    let found = netlink::resolve_all_blocking(&wanted.collect::<Vec<_>>(), GATEWAY_TIMEOUT)?;
+    let each = interfaces.iter().zip(found).map(|((config, _), found)| {
         let (link, resolved) = found?;
-        Ok(resolved_interface(config, &link, Mac(resolved.mac)))
+        Ok(resolved_interface(config, &link, resolved))
     });
     Ok(each.collect())
 }
@@ -281,14 +303,17 @@ pub(super) fn resolve_all(configs: &[InterfaceConfig]) -> Result<Vec<Result<Reso
 fn resolved_interface(
     config: &InterfaceConfig,
     link: &netlink::Link,
-    gateway: Mac,
+    gateway: ResolvedGateway,
 ) -> ResolvedInterface {
+    let ResolvedGateway { next_hop, mac, passed_over } = gateway;
     ResolvedInterface {
         config: config.clone(),
         ifindex: link.index,
         mtu: link.mtu,
         mac: link.mac.map(Mac),
-        gateway,
+        gateway: Mac(mac),
+        next_hop,
+        passed_over,
     }
 }
 
@@ -310,15 +335,15 @@ fn known(
     let running = self::running(&config.name, running).filter(|running| running.attached.is_some());
     let entry = running.and_then(|running| running.entry)?;
     let link = netlink::link_blocking(&config.name).ok();
-    let known = match link.filter(|link| link.index == entry.ifindex) {
-        Some(link) => resolved_interface(config, &link, entry.mac.into()),
-        None => ResolvedInterface {
-            config: config.clone(),
-            ifindex: entry.ifindex,
-            mtu: entry.mtu,
-            mac: abi::mac_of(entry.own),
-            gateway: entry.mac.into(),
-        },
+    let link = link.filter(|link| link.index == entry.ifindex);
+    let known = ResolvedInterface {
+        config: config.clone(),
+        ifindex: entry.ifindex,
+        mtu: link.as_ref().map_or(entry.mtu, |link| link.mtu),
+        mac: link.map_or(abi::mac_of(entry.own), |link| link.mac.map(Mac)),
+        gateway: entry.mac.into(),
+        next_hop: plan::next_hop(&entry),
+        passed_over: Vec::new(),
     };
     Some((entry, known))
 }

@@ -71,6 +71,8 @@ impl Tree {
             mtu: 1500,
             mac: None,
             gateway: Mac::from([2, 0, 0, 0, 0, 1]),
+            next_hop: None,
+            passed_over: Vec::new(),
         });
     }
 

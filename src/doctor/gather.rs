@@ -38,6 +38,7 @@ use crate::host::entries;
 use crate::instance::Instance;
 use crate::instance::kernel_is_at_least;
 use crate::netlink;
+use crate::netlink::Choice;
 use crate::netlink::Features;
 use crate::netlink::LinkFacts;
 use crate::netlink::NetlinkError;
@@ -213,6 +214,8 @@ impl<'a> Look<'a> {
                     mtu: link.link.mtu,
                     mac: link.link.mac.map(Mac),
                     gateway: facts.gateway.clone().unwrap_or(Mac(MacAddr6::nil())),
+                    next_hop: None,
+                    passed_over: Vec::new(),
                 });
             }
             let place = format!("interface {}", interface.name);
@@ -302,7 +305,7 @@ impl<'a> Look<'a> {
             peer: link.as_ref().and_then(|link| peer(link, links, &self.files.proc)),
             gateway: match self.observed {
                 Some(observed) => seen_gateway(observed, name),
-                None => gateway(config, link.as_ref()),
+                None => gateway(config, served, link.as_ref()),
             },
             told: served.cloned(),
             longest: wanted.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
@@ -374,7 +377,12 @@ fn native(index: Option<u32>) -> Result<bool, Missing> {
     Ok(features & NETDEV_XDP_ACT_BASIC != 0)
 }
 
-fn gateway(config: &InterfaceConfig, link: Option<&LinkFacts>) -> Result<Mac, Missing> {
+/// Asks for the gateway: where it is found as it was, for the one in use, and for no other one instead.
+fn gateway(
+    config: &InterfaceConfig,
+    served: Option<&InterfaceStatus>,
+    link: Option<&LinkFacts>,
+) -> Result<Mac, Missing> {
     if !link.is_some_and(|link| link.link.up && link.link.carrier) {
         let why = "the interface is down".to_owned();
         return Err(Missing { why, is_a_matter_of_rights: true });
@@ -382,9 +390,16 @@ fn gateway(config: &InterfaceConfig, link: Option<&LinkFacts>) -> Result<Mac, Mi
     if !is_root() {
         return Err(Missing::not_root());
     }
-    balancer::resolve(config)
-        .map(|resolved| resolved.gateway)
-        .map_err(|error| Missing::because(&error))
+    let same = |runs: &&InterfaceStatus| {
+        balancer::gateway_of(&runs.config) == balancer::gateway_of(config)
+    };
+    let next_hop = served.filter(same).and_then(|runs| runs.next_hop);
+    let found = balancer::resolve_all(&[(config.clone(), next_hop)], Choice::Keep);
+    let found = found.and_then(|found| found.into_iter().next().transpose());
+    match found.map_err(|error| Missing::because(&error))? {
+        Some(resolved) => Ok(resolved.gateway),
+        None => Err(Missing::new("it was not asked for".to_owned())),
+    }
 }
 
 /// What can be told of a gateway without asking for it: not more than that its MAC is not known to be wrong, and

@@ -86,7 +86,7 @@ fn gateway_unresolved(nic: &Nic) -> Option<Answer> {
         Err(missing) => Answer::hurts(
             Severity::Error,
             missing.why.clone(),
-            "all packets to the reals go to the gateway's MAC; without it an apply fails",
+            "all packets to the reals go to the gateway's MAC; without it an apply fails, or takes another default router",
             Mend::Advice(format!(
                 "'ip route show default dev {0}' and 'ip neigh show dev {0}' tell what the kernel knows",
                 nic.name

@@ -103,14 +103,14 @@ families! {
     TABLE_AGE: Gauge "l4lb_table_sample_age_seconds" []
         "How long ago entries and memory of the maps were counted.";
 
-    INTERFACE_INFO: Gauge "l4lb_interface_info" ["interface", "mac", "mode"]
-        "The MAC that an interface's frames go to, and how XDP runs on it; always 1.";
+    INTERFACE_INFO: Gauge "l4lb_interface_info" ["interface", "gateway", "mac", "mode"]
+        "The address of an interface's gateway (none: only its MAC is known), the MAC that frames go to, and how XDP runs; always 1.";
     INTERFACE_ATTACHED: Gauge "l4lb_interface_attached" ["interface"]
         "Whether the chain is attached to an interface: 1 or 0.";
     INTERFACE_MTU: Gauge "l4lb_interface_mtu_bytes" ["interface"]
         "The longest IP packet that is sent on an interface.";
     GATEWAY_RESOLVED: Gauge "l4lb_gateway_resolved" ["interface"]
-        "Whether the kernel knows the MAC that an interface's frames go to as a neighbour's: 1 or 0.";
+        "Whether the kernel knows an interface's gateway by the MAC that its frames go to: 1; or 0, as it does not answer or has another one.";
     GATEWAY_AGE: Gauge "l4lb_gateway_age_seconds" ["interface"]
         "How long ago an interface's gateway was last heard to have its MAC.";
     NIC_STATISTIC: Gauge "l4lb_nic_statistic" ["interface", "name"]

@@ -261,13 +261,17 @@ pub(super) fn interfaces(
             Some(XdpMode::Generic) => "generic",
             Some(XdpMode::Auto) | None => "none",
         };
-        f::INTERFACE_INFO.series([&state.interface, &state.mac.to_string(), mode], 1.0)
+        let gateway = state.next_hop.map(|next_hop| next_hop.address.to_string());
+        let gateway = gateway.as_deref().unwrap_or("none");
+        f::INTERFACE_INFO.series([&state.interface, gateway, &state.mac.to_string(), mode], 1.0)
     });
     vec![
         f::INTERFACE_INFO.with(info.collect()),
         of(&f::INTERFACE_ATTACHED, |state| flag(state.mode.is_some())),
         of(&f::INTERFACE_MTU, |state| state.mtu.into()),
-        of(&f::GATEWAY_RESOLVED, |state| flag(state.gateway != GatewayState::Unresolved)),
+        of(&f::GATEWAY_RESOLVED, |state| {
+            flag(matches!(state.gateway, GatewayState::Confirmed(_) | GatewayState::Fixed))
+        }),
         by(&f::GATEWAY_AGE, heard.iter().map(|(name, at)| (name, at.elapsed().as_secs_f64()))),
     ]
 }

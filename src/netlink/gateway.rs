@@ -13,6 +13,9 @@ use super::client::blocking;
 use super::error::NetlinkError;
 use super::link::Link;
 use super::link::mac_problem;
+use super::next_hop::Choice;
+use super::next_hop::NextHop;
+use super::next_hop::to_ask;
 
 /// The pauses between two looks at a neighbour that is being resolved: from this, doubling, …
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
@@ -36,12 +39,25 @@ pub enum Gateway {
 }
 
 /// Where an interface's frames go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedGateway {
-    /// The gateway's address; `None` for a fixed MAC.
-    pub address: Option<IpAddr>,
+    /// Whom it was found by; `None` for a fixed MAC.
+    pub next_hop: Option<NextHop>,
     /// The destination MAC. Never zero, broadcast or multicast.
     pub mac: MacAddr6,
+    /// Next hops of better default routes, which did not answer.
+    pub passed_over: Vec<IpAddr>,
+}
+
+/// What is asked for an interface's gateway, and what there is to know beforehand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) interface: &'a str,
+    pub(crate) gateway: Gateway,
+    /// What it goes by so far; `None`: nothing, or that is not known.
+    pub(crate) in_use: Option<NextHop>,
+    /// Whether that may be left, where [`Gateway::Auto`] says that it is found.
+    pub(crate) choice: Choice,
 }
 
 /// An interface and where its frames go.
@@ -70,13 +86,13 @@ impl Netlink {
     /// it had a packet to send: so it checks one that it has not heard of lately. An entry that
     /// somebody else answers for is never written to.
     ///
-    /// For [`Gateway::Auto`] every next hop of [`default_gateways`](Self::default_gateways) is
-    /// tried in order, each for an equal share of `timeout`; the first that answers wins, and if none
-    /// does, the error is the first one's.
+    /// For [`Gateway::Auto`] the next hops of [`default_gateways`](Self::default_gateways) are tried as
+    /// [`to_ask`] says, each for an equal share of `timeout`; the first that answers wins, and if none
+    /// does, the error is that of the one in use, or the first one's.
     pub(super) async fn resolve(
         &self,
         interface: &Link,
-        gateway: &Gateway,
+        wanted: &Wanted<'_>,
         timeout: Duration,
     ) -> Result<ResolvedGateway, NetlinkError> {
         let not_a_gateway = |gateway: String, why| NetlinkError::NotAGateway {
@@ -84,11 +100,11 @@ impl Netlink {
             gateway,
             why,
         };
-        let configured = match *gateway {
+        let configured = match wanted.gateway {
             Gateway::Mac(mac) => {
                 return match mac_problem(mac) {
                     Some(why) => Err(not_a_gateway(mac.to_string(), why)),
-                    None => Ok(ResolvedGateway { address: None, mac }),
+                    None => Ok(ResolvedGateway { next_hop: None, mac, passed_over: Vec::new() }),
                 };
             }
             Gateway::Address(address) => {
@@ -107,20 +123,28 @@ impl Netlink {
         if interface.mac.is_none() {
             return Err(NetlinkError::NotEthernet { interface: interface.name });
         }
-        let candidates = match configured {
-            Some(address) => vec![address],
-            None => self.default_gateways(&interface).await?,
+        let candidates = if let Some(address) = configured {
+            vec![NextHop { address, route: None }]
+        } else {
+            let hops = self.default_gateways(&interface).await?;
+            let hops = to_ask(&hops, wanted.in_use, wanted.choice);
+            hops.into_iter().map(NextHop::from).collect()
         };
         let mut failure = None;
+        let mut passed_over = Vec::new();
         let share = timeout / u32::try_from(candidates.len()).unwrap_or(u32::MAX).max(1);
-        for address in candidates {
+        for next_hop in candidates {
+            let address = next_hop.address;
             match self.resolve_address(&interface, address, share).await {
                 Ok(mac) => {
-                    return Ok(ResolvedGateway { address: Some(address), mac });
+                    return Ok(ResolvedGateway { next_hop: Some(next_hop), mac, passed_over });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "this gateway will not do");
-                    failure.get_or_insert(error);
+                    if failure.is_none() || wanted.in_use.is_some_and(|it| it.address == address) {
+                        failure = Some(error);
+                    }
+                    passed_over.push(address);
                 }
             }
         }
@@ -137,6 +161,13 @@ impl Netlink {
         } else {
             failure
         })
+    }
+
+    /// Finds an interface, and the MAC of its gateway.
+    async fn find(&self, wanted: &Wanted<'_>, timeout: Duration) -> Resolved {
+        let link = self.link(wanted.interface).await?;
+        let resolved = self.resolve(&link, wanted, timeout).await?;
+        Ok((link, resolved))
     }
 
     /// Waits for an address to have a usable entry.
@@ -202,25 +233,17 @@ pub fn resolve_blocking(
     gateway: &Gateway,
     timeout: Duration,
 ) -> Result<(Link, ResolvedGateway), NetlinkError> {
-    blocking(async |netlink| {
-        let link = netlink.link(interface).await?;
-        let resolved = netlink.resolve(&link, gateway, timeout).await?;
-        Ok((link, resolved))
-    })
+    let wanted = Wanted { interface, gateway: *gateway, in_use: None, choice: Choice::Anew };
+    blocking(async |netlink| netlink.find(&wanted, timeout).await)
 }
 
 /// As [`resolve_blocking`], of several interfaces at once: one whose gateway does not answer holds up no other.
 pub(crate) fn resolve_all_blocking(
-    wanted: &[(&str, Gateway)],
+    wanted: &[Wanted<'_>],
     timeout: Duration,
 ) -> Result<Vec<Resolved>, NetlinkError> {
     blocking(async |netlink| {
         let netlink = &netlink;
-        let each = wanted.iter().map(async |(interface, gateway)| {
-            let link = netlink.link(interface).await?;
-            let resolved = netlink.resolve(&link, gateway, timeout).await?;
-            Ok((link, resolved))
-        });
-        Ok(join_all(each).await)
+        Ok(join_all(wanted.iter().map(|wanted| netlink.find(wanted, timeout))).await)
     })
 }

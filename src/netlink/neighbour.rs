@@ -75,6 +75,11 @@ impl Neighbour {
         self.mac.filter(|mac| valid && mac_problem(*mac).is_none())
     }
 
+    /// Whether the kernel has asked for its MAC in vain, or does so now for the first time.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.state, NeighbourState::Incomplete | NeighbourState::Failed)
+    }
+
     /// Whether it needs no resolution, because somebody else answers for it: an operator
     /// (`PERMANENT`), the device (`NOARP`) or a control plane (`NTF_EXT_EXT_VALIDATED`).
     pub(super) fn is_fixed(&self) -> bool {
@@ -203,8 +208,10 @@ impl Netlink {
 /// What the kernel knows of neighbours with a MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// It would send to none of them now.
+    /// It would send to none of them now: it has none, or knows another MAC.
     Not,
+    /// Nor to the one in question: it asks for its MAC in vain, and heard of it last so long ago.
+    Silent(Option<Duration>),
     /// It would; somebody else than the kernel answers for the MAC.
     Fixed,
     /// It would; it heard so long ago that the MAC is right.

@@ -11,6 +11,9 @@ use super::gateway::Gateway;
 use super::link::Link;
 use super::neighbour::Known;
 use super::neighbour::Neighbour;
+use super::next_hop::Choice;
+use super::next_hop::NextHop;
+use super::next_hop::to_ask;
 
 /// How an interface is looked for.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct InUse {
     pub(crate) which: Which,
     /// Where it finds its gateway.
     pub(crate) gateway: Gateway,
+    /// Whom it was found by; `None`: a fixed MAC has nobody, or it is not known.
+    pub(crate) next_hop: Option<NextHop>,
     /// What its frames are sent to.
     pub(crate) mac: MacAddr6,
 }
@@ -42,41 +47,42 @@ pub(crate) struct Observed {
     pub(crate) routed: bool,
     /// The gateway's MAC, if that is another one than the MAC in use.
     pub(crate) moved_to: Option<MacAddr6>,
+    /// Another default router, which is to be asked for: nobody goes there by himself.
+    pub(crate) alternative: Option<IpAddr>,
 }
 
-impl Observed {
-    /// Judges the neighbours on an interface; `gateways` are the addresses that may be its gateway's.
-    fn new(
-        link: Link,
-        mac: MacAddr6,
-        gateways: &[IpAddr],
-        neighbours: &[(IpAddr, Neighbour)],
-    ) -> Self {
-        // One for each of its addresses.
-        let usable: Vec<_> =
-            neighbours.iter().filter(|(_, entry)| entry.usable_mac() == Some(mac)).collect();
-        let confirmed = usable.iter().filter(|(_, entry)| !entry.is_fixed());
-        let confirmed = confirmed.filter_map(|(_, entry)| entry.confirmed).min();
-        let known = match (confirmed, usable.is_empty()) {
-            (Some(ago), _) => Known::Confirmed(ago),
-            (None, true) => Known::Not,
-            (None, false) => Known::Fixed,
-        };
-        let mac_of = |address: &IpAddr| {
-            let found = neighbours.iter().find(|(other, _)| other == address);
-            found.and_then(|(_, entry)| entry.usable_mac())
-        };
-        // The first that is usable is the one that would be resolved to.
-        let moved_to = gateways.iter().find_map(mac_of).filter(|now| *now != mac);
-        Self { link: Some(link), known, routed: !gateways.is_empty(), moved_to }
+/// What is known of the MAC in use by the neighbours on an interface: by the one that it was found by, whatever others
+/// have that MAC or say that they are routers.
+fn known(mac: MacAddr6, next_hop: Option<NextHop>, neighbours: &[(IpAddr, Neighbour)]) -> Known {
+    let in_question: Vec<_> = neighbours
+        .iter()
+        .filter(|(address, _)| next_hop.is_none_or(|next_hop| next_hop.address == *address))
+        .map(|(_, entry)| entry)
+        .collect();
+    let usable: Vec<_> =
+        in_question.iter().filter(|entry| entry.usable_mac() == Some(mac)).collect();
+    let confirmed = usable.iter().filter(|entry| !entry.is_fixed());
+    match (confirmed.filter_map(|entry| entry.confirmed).min(), usable.is_empty()) {
+        (Some(ago), _) => Known::Confirmed(ago),
+        (None, false) => Known::Fixed,
+        (None, true) => match in_question[..] {
+            [entry] if next_hop.is_some() && entry.is_silent() => Known::Silent(entry.confirmed),
+            _ => Known::Not,
+        },
     }
 }
 
 impl Netlink {
     async fn observe(&self, wanted: &InUse) -> Result<Observed, NetlinkError> {
         let fixed = matches!(wanted.gateway, Gateway::Mac(_));
-        let known = if fixed { Known::Fixed } else { Known::Not };
-        let unseen = Observed { link: None, known, routed: true, moved_to: None };
+        let unasked = if fixed { Known::Fixed } else { Known::Not };
+        let unseen = Observed {
+            link: None,
+            known: unasked,
+            routed: true,
+            moved_to: None,
+            alternative: None,
+        };
         let link = match &wanted.which {
             Which::Name(name) => self.link(name).await,
             Which::Index(index) => self.link_by_index(*index).await,
@@ -89,13 +95,35 @@ impl Netlink {
             }
             Err(error) => return Err(error),
         };
-        let gateways = match wanted.gateway {
+        let (next_hop, routers, all) = match wanted.gateway {
             Gateway::Mac(_) => return Ok(Observed { link: Some(link), ..unseen }),
-            Gateway::Address(address) => vec![address.to_canonical()],
-            Gateway::Auto => self.default_gateways(&link).await?,
+            Gateway::Address(address) => {
+                let address = address.to_canonical();
+                (Some(NextHop { address, route: None }), vec![address], Vec::new())
+            }
+            Gateway::Auto => {
+                let hops = self.default_gateways(&link).await?;
+                let addresses = |choice| -> Vec<_> {
+                    let hops = to_ask(&hops, wanted.next_hop, choice).into_iter();
+                    hops.map(|hop| hop.address).collect()
+                };
+                (wanted.next_hop, addresses(Choice::Keep), addresses(Choice::Anew))
+            }
         };
         let neighbours = self.neighbours(link.index).await?;
-        Ok(Observed::new(link, wanted.mac, &gateways, &neighbours))
+        let mac_of = |address: &IpAddr| {
+            let found = neighbours.iter().find(|(other, _)| other == address);
+            found.and_then(|(_, entry)| entry.usable_mac())
+        };
+        Ok(Observed {
+            link: Some(link),
+            known: known(wanted.mac, next_hop, &neighbours),
+            routed: !routers.is_empty(),
+            // The first that is usable is the one that is followed to.
+            moved_to: routers.iter().find_map(mac_of).filter(|now| *now != wanted.mac),
+            alternative: next_hop
+                .and_then(|next_hop| all.into_iter().find(|other| *other != next_hop.address)),
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use netlink_packet_route::route::RouteHeader;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::route::RouteNextHopFlags;
 use netlink_packet_route::route::RoutePreference;
+use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::route::RouteType;
 use netlink_packet_route::route::RouteVia;
 use nix::errno::Errno;
@@ -20,6 +21,8 @@ use super::client::Netlink;
 use super::error::NetlinkError;
 use super::error::errno;
 use super::link::Link;
+use super::next_hop::DefaultHop;
+use super::next_hop::RouteFamily;
 
 /// A route's metric; less is better.
 pub(super) fn metric(route: &RouteMessage) -> u32 {
@@ -96,16 +99,34 @@ fn next_hops_on(route: &RouteMessage, index: u32) -> Vec<IpAddr> {
 }
 
 /// The next hops of the default routes through an interface, the best first.
-pub(super) fn default_next_hops(routes: &[RouteMessage], index: u32) -> Vec<IpAddr> {
+pub(super) fn default_next_hops(
+    routes: &[RouteMessage],
+    family: RouteFamily,
+    index: u32,
+) -> Vec<DefaultHop> {
     let mut routes: Vec<_> = routes.iter().filter(|route| is_default(route)).collect();
     routes.sort_by_key(|route| (metric(route), preference_rank(route)));
     let mut hops = Vec::new();
-    for hop in routes.into_iter().flat_map(|route| next_hops_on(route, index)) {
-        if !hops.contains(&hop) {
+    for route in routes {
+        let found = next_hops_on(route, index).into_iter().map(|address| DefaultHop {
+            address,
+            route: family,
+            metric: metric(route),
+            preference: preference_rank(route),
+            advertised: route.header.protocol == RouteProtocol::Ra,
+        });
+        add_new(&mut hops, found);
+    }
+    hops
+}
+
+/// Adds those whose address is not there already.
+fn add_new(hops: &mut Vec<DefaultHop>, more: impl IntoIterator<Item = DefaultHop>) {
+    for hop in more {
+        if hops.iter().all(|known| known.address != hop.address) {
             hops.push(hop);
         }
     }
-    hops
 }
 
 impl Netlink {
@@ -117,22 +138,22 @@ impl Netlink {
     pub(super) async fn default_gateways(
         &self,
         interface: &Link,
-    ) -> Result<Vec<IpAddr>, NetlinkError> {
-        let mut hops = self.default_gateways_of(interface, AddressFamily::Inet).await?;
-        for hop in self.default_gateways_of(interface, AddressFamily::Inet6).await? {
-            // An IPv4 route can have an IPv6 next hop.
-            if !hops.contains(&hop) {
-                hops.push(hop);
-            }
-        }
+    ) -> Result<Vec<DefaultHop>, NetlinkError> {
+        let mut hops = self.default_gateways_of(interface, RouteFamily::Ipv4).await?;
+        // An IPv4 route can have an IPv6 next hop.
+        add_new(&mut hops, self.default_gateways_of(interface, RouteFamily::Ipv6).await?);
         Ok(hops)
     }
 
     async fn default_gateways_of(
         &self,
         interface: &Link,
-        family: AddressFamily,
-    ) -> Result<Vec<IpAddr>, NetlinkError> {
+        route_family: RouteFamily,
+    ) -> Result<Vec<DefaultHop>, NetlinkError> {
+        let family = match route_family {
+            RouteFamily::Ipv4 => AddressFamily::Inet,
+            RouteFamily::Ipv6 => AddressFamily::Inet6,
+        };
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -149,7 +170,7 @@ impl Netlink {
                     // Asked for a family it does not have, the kernel can answer with all it has.
                     .filter(|route| route.header.address_family == family)
                     .collect();
-                Ok(default_next_hops(&routes, interface.index))
+                Ok(default_next_hops(&routes, route_family, interface.index))
             }
             // No route was ever added to the table, or the kernel has no IPv6.
             Err(error)

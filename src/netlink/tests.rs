@@ -42,7 +42,8 @@ use super::link::NAME_MAX;
 use super::link::link_blocking;
 use super::neighbour::Neighbour;
 use super::neighbour::use_flags;
-use super::route::default_next_hops;
+use super::next_hop::RouteFamily;
+use super::route;
 
 const ETH0: u32 = 2;
 const ETH1: u32 = 3;
@@ -55,6 +56,12 @@ fn v4(last: u8) -> Ipv4Addr {
 
 fn v6(last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last)
+}
+
+/// The addresses of the next hops.
+fn default_next_hops(routes: &[RouteMessage], index: u32) -> Vec<IpAddr> {
+    let hops = route::default_next_hops(routes, RouteFamily::Ipv4, index);
+    hops.into_iter().map(|hop| hop.address).collect()
 }
 
 fn default_route(metric: u32, index: u32, hop: impl Into<RouteAddress>) -> RouteMessage {
@@ -342,7 +349,7 @@ fn fixed_macs_are_checked_without_the_kernel() {
     let found = resolve_blocking("lo", &Gateway::Mac(MAC), Duration::ZERO);
     let (link, resolved) = found.expect("every namespace has lo");
     assert_eq!((link.index, link.name.as_str()), (1, "lo"));
-    assert_eq!(resolved, ResolvedGateway { address: None, mac: MAC });
+    assert_eq!(resolved, ResolvedGateway { next_hop: None, mac: MAC, passed_over: Vec::new() });
     let refused = resolve_blocking("lo", &Gateway::Mac(MacAddr6::broadcast()), Duration::ZERO);
     assert!(matches!(refused, Err(NetlinkError::NotAGateway { .. })), "{refused:?}");
 }

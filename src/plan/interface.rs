@@ -15,6 +15,8 @@ use crate::config::GatewayAddress;
 use crate::config::InterfaceConfig;
 use crate::config::PacketsConfig;
 use crate::config::XdpMode;
+use crate::netlink::NextHop;
+use crate::netlink::RouteFamily;
 
 /// An IPv6 path carries packets of this size (RFC 8200, section 5).
 pub(crate) const IPV6_MINIMUM_MTU: u32 = 1280;
@@ -31,6 +33,10 @@ pub(crate) struct ResolvedInterface {
     /// Its own MAC; `None`: any of a single host counts as its own.
     pub(crate) mac: Option<Mac>,
     pub(crate) gateway: Mac,
+    /// Whom the gateway was found by; `None`: nobody was asked, or it is not known.
+    pub(crate) next_hop: Option<NextHop>,
+    /// Next hops of better default routes, which did not answer.
+    pub(crate) passed_over: Vec<IpAddr>,
 }
 
 impl ResolvedInterface {
@@ -43,7 +49,12 @@ impl ResolvedInterface {
             (None, Some(GatewayAddress::Address(address))) => {
                 (consts::GATEWAY_ADDRESS, Some(address))
             }
-            (None, _) => (consts::GATEWAY_AUTO, None),
+            (None, _) => (consts::GATEWAY_AUTO, self.next_hop.map(|next_hop| next_hop.address)),
+        };
+        let route = match self.next_hop.filter(|_| kind == consts::GATEWAY_AUTO) {
+            Some(NextHop { route: Some(RouteFamily::Ipv4), .. }) => consts::ROUTE_V4,
+            Some(NextHop { route: Some(RouteFamily::Ipv6), .. }) => consts::ROUTE_V6,
+            _ => consts::ROUTE_NONE,
         };
         let mode = match self.config.xdp_mode {
             XdpMode::Auto => consts::MODE_AUTO,
@@ -60,7 +71,7 @@ impl ResolvedInterface {
             own: self.mac.map_or(consts::NO_MAC.into(), abi::mac_word),
             macs,
             any_unicast: u32::from(self.mac.is_none()),
-            pad: 0,
+            gateway_route: route,
             mac,
             gateway_kind: kind.to_le_bytes()[0],
             mode: mode.to_le_bytes()[0],
@@ -85,6 +96,18 @@ pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceC
     };
     let macs = entry.macs.iter().filter_map(|word| abi::mac_of(*word)).collect();
     InterfaceConfig { name: name.to_owned(), xdp_mode, gateway, gateway_mac, macs }
+}
+
+/// Whom the gateway of an interface entry was found by; `None`: nobody was asked, or it is not known.
+pub(crate) fn next_hop(entry: &abi::interface) -> Option<NextHop> {
+    let address = IpAddr::from(entry.gateway);
+    let route = match (u32::from(entry.gateway_kind), entry.gateway_route) {
+        (consts::GATEWAY_ADDRESS, _) => None,
+        (consts::GATEWAY_AUTO, consts::ROUTE_V4) => Some(RouteFamily::Ipv4),
+        (consts::GATEWAY_AUTO, consts::ROUTE_V6) => Some(RouteFamily::Ipv6),
+        _ => return None,
+    };
+    Some(NextHop { address, route })
 }
 
 /// An interface as the instance has it.
@@ -155,6 +178,7 @@ pub(crate) fn plan_interfaces(
         let running = running.or_else(|| snapshot.interfaces.get(name));
         let entry = wanted.entry();
         warn_of_mtu(plan, wanted, config);
+        warn_of_silence(plan, wanted);
 
         let mut details = Vec::new();
         let old = running.and_then(|running| running.entry);
@@ -263,6 +287,12 @@ fn describe_entry(
     if old.mac != wanted.entry().mac {
         details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
     }
+    let (hop_before, hop_now) = (next_hop(old), next_hop(&wanted.entry()));
+    // What was configured is told above.
+    if hop_before != hop_now && gateway_key(&before) == gateway_key(&after) {
+        let text = |hop: Option<NextHop>| hop.map_or("not known".to_owned(), |hop| hop.to_string());
+        details.push(format!("next hop {} → {}", text(hop_before), text(hop_now)));
+    }
     if abi::mac_of(old.own) != wanted.mac {
         let text = |mac: Option<Mac>| mac.map_or("any".to_owned(), |mac| mac.to_string());
         details.push(format!("MAC {} → {}", text(abi::mac_of(old.own)), text(wanted.mac)));
@@ -286,6 +316,20 @@ fn gateway_key(interface: &InterfaceConfig) -> String {
         (None, Some(GatewayAddress::Address(address))) => format!("gateway = \"{address}\""),
         (None, _) => "gateway = \"auto\"".to_owned(),
     }
+}
+
+/// Says that the gateway is not the one of the best route.
+fn warn_of_silence(plan: &mut Plan, interface: &ResolvedInterface) {
+    let Some(next_hop) = interface.next_hop.filter(|_| !interface.passed_over.is_empty()) else {
+        return;
+    };
+    let silent: Vec<_> = interface.passed_over.iter().map(IpAddr::to_string).collect();
+    plan.warnings.push(format!(
+        "interface {}: the default router {} does not answer: the gateway is {next_hop}, the next one; when it \
+         answers again, 'lbctl apply -f FILE' takes it",
+        interface.config.name,
+        silent.join(", ")
+    ));
 }
 
 fn warn_of_mtu(plan: &mut Plan, interface: &ResolvedInterface, config: &Config) {

@@ -229,7 +229,7 @@ fn readiness() {
         "ip neigh replace 172.31.0.2 lladdr 02:00:00:00:00:b1 dev to-balancer nud permanent
          echo 8 >/proc/sys/net/ipv4/conf/to-balancer/arp_ignore",
     );
-    becomes(503, "interface uplink: gateway 02:00:00:00:fe:b1 is not resolved");
+    becomes(503, "interface uplink: gateway 172.31.0.254 at 02:00:00:00:fe:b1 ");
     router.shell("echo 0 >/proc/sys/net/ipv4/conf/to-balancer/arp_ignore");
     becomes(200, "ready");
 

@@ -22,6 +22,7 @@ mod flow_tables;
 mod flows;
 mod folders;
 mod gateway;
+mod gateway_auto;
 mod hostile;
 mod interfaces;
 mod kills;

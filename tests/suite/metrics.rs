@@ -346,8 +346,7 @@ fn every_metric_is_there() {
     assert_eq!(uplink("l4lb_interface_mtu_bytes"), 1600.0);
     assert_eq!(uplink("l4lb_gateway_resolved"), 1.0);
     assert!(uplink("l4lb_gateway_age_seconds") < 120.0);
-    let info =
-        "l4lb_interface_info{interface=\"uplink\",mac=\"02:00:00:00:fe:b1\",mode=\"native\"}";
+    let info = "l4lb_interface_info{interface=\"uplink\",gateway=\"172.31.0.254\",mac=\"02:00:00:00:fe:b1\",mode=\"native\"}";
     assert_eq!(samples[info], 1.0);
     // As veth counts.
     let tx = "l4lb_nic_statistic{interface=\"uplink\",name=\"rx_queue_*_xdp_tx\"}";

@@ -36,7 +36,7 @@ const VIP: &str = "tcp://10.200.1.1:80";
 const OTHER_VIP: &str = "tcp://10.200.1.2:80";
 
 /// How long something may take that comes with an event, not with a timer.
-const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// `lbctl serve` with a file that can be changed.
 pub(crate) struct Serve<'a> {
@@ -57,13 +57,13 @@ impl<'a> Serve<'a> {
     }
 
     #[track_caller]
-    fn write(&self, config: &str) {
+    pub(crate) fn write(&self, config: &str) {
         std::fs::write(self.file.path(), config).expect("write the configuration");
     }
 
     /// Reloads and returns what it logs about that, up to `last`.
     #[track_caller]
-    fn reload(&mut self, config: &str, last: &str) -> String {
+    pub(crate) fn reload(&mut self, config: &str, last: &str) -> String {
         self.write(config);
         let before = self.running.stderr().len();
         self.running.signal(Signal::SIGHUP);
@@ -78,13 +78,13 @@ impl<'a> Serve<'a> {
     }
 
     /// How often it has said `text`.
-    fn count(&self, text: &str) -> usize {
+    pub(crate) fn count(&self, text: &str) -> usize {
         self.running.stderr().matches(text).count()
     }
 
     /// Waits until it has said `text` so many times.
     #[track_caller]
-    fn wait_for(&self, text: &str, times: usize) {
+    pub(crate) fn wait_for(&self, text: &str, times: usize) {
         let said = wait_until(SOON, || self.count(text) >= times);
         assert!(said, "not {times} times '{text}':\n{}", self.running.stderr());
     }
@@ -98,7 +98,7 @@ impl<'a> Serve<'a> {
 
     /// The status of the interface.
     #[track_caller]
-    fn interface(&self) -> Value {
+    pub(crate) fn interface(&self) -> Value {
         json(&self.lbctl.ok(&["status", "--json"]))["interfaces"][UPLINK].clone()
     }
 
@@ -141,7 +141,7 @@ fn answers(rig: &Rig, vip: &str) {
 }
 
 /// Makes the kernel that `serve` asks doubt its neighbours within seconds instead of a minute.
-fn doubt_soon(ns: &NetNs) {
+pub(crate) fn doubt_soon(ns: &NetNs) {
     ns.shell(
         "cd /proc/sys/net/ipv4/neigh/uplink
          echo 500 >base_reachable_time_ms

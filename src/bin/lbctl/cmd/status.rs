@@ -116,7 +116,10 @@ fn gateway(interface: &InterfaceStatus) -> String {
     match (interface.config.gateway_mac, interface.config.gateway) {
         (Some(_), _) => interface.mac.to_string(),
         (None, Some(GatewayAddress::Address(address))) => format!("{address} at {}", interface.mac),
-        (None, _) => format!("auto, at {}", interface.mac),
+        (None, _) => match interface.next_hop {
+            Some(next_hop) => format!("auto: {next_hop} at {}", interface.mac),
+            None => format!("auto, at {}", interface.mac),
+        },
     }
 }
 

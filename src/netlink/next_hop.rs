@@ -1,0 +1,180 @@
+//! Which default router is an interface's gateway: who is asked, and who may take over from whom. Pure.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+/// The IP version of a default route. Its next hop may have an address of the other one (RFC 8950).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteFamily {
+    /// A route of IPv4.
+    Ipv4,
+    /// A route of IPv6.
+    Ipv6,
+}
+
+/// Whom an interface's gateway was found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NextHop {
+    /// The address that was resolved to the gateway's MAC.
+    pub address: IpAddr,
+    /// The IP version of the default route that it is the next hop of; `None`: it was configured.
+    pub route: Option<RouteFamily>,
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.route, self.address) {
+            // As a rule.
+            (None, address)
+            | (Some(RouteFamily::Ipv4), address @ IpAddr::V4(_))
+            | (Some(RouteFamily::Ipv6), address @ IpAddr::V6(_)) => write!(f, "{address}"),
+            (Some(RouteFamily::Ipv4), address) => write!(f, "{address} (of the IPv4 route)"),
+            (Some(RouteFamily::Ipv6), address) => write!(f, "{address} (of the IPv6 route)"),
+        }
+    }
+}
+
+/// A next hop of a default route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DefaultHop {
+    pub(super) address: IpAddr,
+    pub(super) route: RouteFamily,
+    /// The route's metric; less is better.
+    pub(super) metric: u32,
+    /// The rank of its router preference among routes of one metric; less is better.
+    pub(super) preference: u8,
+    /// A router advertisement made the route: anybody on the link can send one.
+    pub(super) advertised: bool,
+}
+
+impl From<DefaultHop> for NextHop {
+    fn from(hop: DefaultHop) -> Self {
+        Self { address: hop.address, route: Some(hop.route) }
+    }
+}
+
+/// Whether the gateway in use may be left for one that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// A command wants the best default router that answers.
+    Anew,
+    /// Nobody asked for another one: only the routing table moves a gateway, not its silence.
+    Keep,
+}
+
+/// The next hops to be asked, in this order; the first that answers is the gateway.
+///
+/// [`Choice::Anew`]: IPv4's before IPv6's, each by metric and router preference; of equals, the one in use is the first.
+///
+/// [`Choice::Keep`], while a default route leads to the one in use: that one. Before it come only those of routes of
+/// the same IP version with a better metric, as the kernel would leave it for them too. An advertisement makes nobody
+/// come before it. When its route is gone, others of the same IP version, and those of the other if it has none.
+pub(super) fn to_ask(
+    hops: &[DefaultHop],
+    in_use: Option<NextHop>,
+    choice: Choice,
+) -> Vec<DefaultHop> {
+    let mut hops = hops.to_vec();
+    let is_in_use = |hop: &DefaultHop| in_use.is_some_and(|used| used.address == hop.address);
+    hops.sort_by_key(|hop| (hop.route, hop.metric, hop.preference, !is_in_use(hop)));
+    let Some(used) = in_use.filter(|_| choice == Choice::Keep) else { return hops };
+    if let Some(here) = hops.iter().copied().find(is_in_use) {
+        let is_better = |hop: &DefaultHop| {
+            hop.route == here.route && hop.metric < here.metric && !hop.advertised
+        };
+        hops.retain(|hop| *hop == here || is_better(hop));
+    } else if hops.iter().any(|hop| Some(hop.route) == used.route) {
+        hops.retain(|hop| Some(hop.route) == used.route);
+    }
+    hops
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Choice;
+    use super::DefaultHop;
+    use super::NextHop;
+    use super::RouteFamily;
+    use super::RouteFamily::Ipv4;
+    use super::RouteFamily::Ipv6;
+    use super::to_ask;
+
+    fn hop(address: &str, route: RouteFamily, metric: u32) -> DefaultHop {
+        let address = address.parse().expect("an address");
+        DefaultHop { address, route, metric, preference: 1, advertised: false }
+    }
+
+    fn advertised(address: &str, metric: u32, preference: u8) -> DefaultHop {
+        DefaultHop { preference, advertised: true, ..hop(address, Ipv6, metric) }
+    }
+
+    fn used(address: &str, route: RouteFamily) -> NextHop {
+        NextHop { address: address.parse().expect("an address"), route: Some(route) }
+    }
+
+    #[track_caller]
+    fn asks(
+        hops: &[DefaultHop],
+        in_use: impl Into<Option<NextHop>>,
+        choice: Choice,
+        wanted: &[&str],
+    ) {
+        let in_use = in_use.into();
+        let asked = to_ask(hops, in_use, choice);
+        let asked: Vec<_> = asked.iter().map(|hop| hop.address.to_string()).collect();
+        assert_eq!(asked, wanted, "{in_use:?}, {choice:?}");
+    }
+
+    #[test]
+    fn the_one_in_use_stays_while_its_route_is_there() {
+        let both = [hop("10.0.0.1", Ipv4, 0), advertised("fe80::1", 1024, 1)];
+        asks(&both, None, Choice::Keep, &["10.0.0.1", "fe80::1"]);
+        asks(&both, None, Choice::Anew, &["10.0.0.1", "fe80::1"]);
+        asks(&both, used("10.0.0.1", Ipv4), Choice::Keep, &["10.0.0.1"]);
+        asks(&both, used("10.0.0.1", Ipv4), Choice::Anew, &["10.0.0.1", "fe80::1"]);
+        // IPv4 takes nothing over from IPv6, either.
+        asks(&both, used("fe80::1", Ipv6), Choice::Keep, &["fe80::1"]);
+        asks(&both, used("fe80::1", Ipv6), Choice::Anew, &["10.0.0.1", "fe80::1"]);
+    }
+
+    #[test]
+    fn next_hops_of_one_route_do_not_stand_in_for_each_other() {
+        let several =
+            [hop("10.0.0.1", Ipv4, 0), hop("10.0.0.2", Ipv4, 0), hop("10.0.0.3", Ipv4, 9)];
+        asks(&several, used("10.0.0.2", Ipv4), Choice::Keep, &["10.0.0.2"]);
+        // Nor does an apply move what is as good as any.
+        let anew = ["10.0.0.2", "10.0.0.1", "10.0.0.3"];
+        asks(&several, used("10.0.0.2", Ipv4), Choice::Anew, &anew);
+    }
+
+    #[test]
+    fn a_better_route_of_the_same_family_is_followed() {
+        let routes = [hop("10.0.0.2", Ipv4, 50), hop("10.0.0.1", Ipv4, 100)];
+        asks(&routes, used("10.0.0.1", Ipv4), Choice::Keep, &["10.0.0.2", "10.0.0.1"]);
+        asks(&routes, used("10.0.0.2", Ipv4), Choice::Keep, &["10.0.0.2"]);
+    }
+
+    #[test]
+    fn no_advertisement_takes_over() {
+        let preferred = advertised("fe80::66", 1024, 0);
+        let rogue = [advertised("fe80::1", 1024, 1), preferred, advertised("fe80::67", 1, 1)];
+        asks(&rogue, used("fe80::1", Ipv6), Choice::Keep, &["fe80::1"]);
+        let by_hand = [advertised("fe80::1", 1024, 1), hop("fe80::2", Ipv6, 512)];
+        asks(&by_hand, used("fe80::1", Ipv6), Choice::Keep, &["fe80::2", "fe80::1"]);
+    }
+
+    #[test]
+    fn when_its_route_is_gone_the_same_family_comes_first() {
+        let both = [hop("10.0.0.2", Ipv4, 0), hop("fe80::1", Ipv6, 0)];
+        asks(&both, used("10.0.0.1", Ipv4), Choice::Keep, &["10.0.0.2"]);
+        asks(&both[1..], used("10.0.0.1", Ipv4), Choice::Keep, &["fe80::1"]);
+        asks(&both, used("fe80::9", Ipv6), Choice::Keep, &["fe80::1"]);
+        // An IPv4 route can have an IPv6 next hop: the route counts, not the address.
+        let unnumbered = [hop("fe80::2", Ipv4, 0), hop("fe80::1", Ipv6, 0)];
+        asks(&unnumbered, used("fe80::9", Ipv4), Choice::Keep, &["fe80::2"]);
+        asks(&[], used("10.0.0.1", Ipv4), Choice::Keep, &[]);
+    }
+}
