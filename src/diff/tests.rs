@@ -28,6 +28,7 @@ use crate::config::NoReal;
 use crate::config::OtherPorts;
 use crate::config::RealState;
 use crate::config::Routing;
+use crate::ring::Member;
 use crate::table::RealSpec;
 use crate::table::Table;
 use crate::table::VipSpec;
@@ -47,6 +48,8 @@ struct Maps {
     under_way: BTreeSet<u32>,
     /// By serial: how packets looked for flows so far.
     looked_for: BTreeMap<u32, u32>,
+    /// By serial: the ring that flows were remembered by at first.
+    first_rings: BTreeMap<u32, Vec<Member>>,
 }
 
 impl Default for Maps {
@@ -60,6 +63,7 @@ impl Default for Maps {
             vip_reals: BTreeMap::new(),
             under_way: BTreeSet::new(),
             looked_for: BTreeMap::new(),
+            first_rings: BTreeMap::new(),
         }
     }
 }
@@ -175,7 +179,18 @@ impl Maps {
             for marker in abi::vip_key::markers(&key.0.vip().unwrap()) {
                 assert!(self.vips.contains_key(&Key::from(marker)), "{key:?} has no marker");
             }
-            let Some(ring) = self.rings.get(&entry.id) else { continue };
+            let ring = self.rings.get(&entry.id);
+            let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
+            let changed = entry.flags & consts::VIP_RING_CHANGED != 0;
+            let first = self.first_rings.entry(entry.serial).or_insert_with(|| members.clone());
+            // Else a SYN in a flood would leave the table alone, and lead elsewhere than what comes behind it.
+            // While it is written over it has the members of both.
+            let same = members.iter().all(|member| first.contains(member))
+                && first.iter().all(|member| members.contains(member));
+            assert!(changed || same, "{key:?}: its ring changed before it said so");
+            let Some(ring) = ring else { continue };
+            let bars = entry.flags & consts::VIP_BARRED != 0;
+            assert!(bars || ring.barred.is_empty(), "{key:?} does not look at its bars");
             for (member, id) in ring.members.iter().zip(&ring.ids) {
                 let real = self.reals[id];
                 assert!(real.live && real.address == member.address, "{key:?}: ring names {id}");

@@ -7,3 +7,4 @@ mod many;
 mod order;
 pub(crate) mod programs;
 mod refusals;
+mod slots;

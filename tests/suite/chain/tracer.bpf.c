@@ -38,6 +38,59 @@ struct {
 	__type(value, __u32);
 } verdict SEC(".maps");
 
+#ifdef HOLDS
+/* What user space asks for, and the answer: 0: nothing; 1: hold a packet; 2: one is held. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} hold SEC(".maps");
+
+#define HOLD_AT_MOST 5000000000ULL /* nanoseconds */
+#define LOOKS	     8000000 /* in a loop, of which the verifier allows eight million at most */
+#define LOOPS	     1000
+
+struct held {
+	volatile __u32 *until_0;
+	__u64 end;
+	int over;
+};
+
+static long look(__u32 n, struct held *held)
+{
+	held->over = !*held->until_0 || bpf_ktime_get_ns() > held->end;
+	return held->over;
+}
+
+static long look_on(__u32 n, struct held *held)
+{
+	bpf_loop(LOOKS, look, held, 0);
+	return held->over;
+}
+
+/* Comes between the two steps of l4lb_hand_on. */
+static int hold_and_hand_on(struct xdp_md *ctx)
+{
+	__u32 zero = 0, at = l4lb_slot + 1, next = L4LB_CHAIN_END;
+	__u32 *found = bpf_map_lookup_elem(&chain_next, &at);
+	__u32 *wanted = bpf_map_lookup_elem(&hold, &zero);
+
+	if (found)
+		next = *found;
+	if (wanted && *wanted == 1) {
+		struct held held = {.until_0 = wanted, .end = bpf_ktime_get_ns() + HOLD_AT_MOST};
+
+		*wanted = 2;
+		bpf_loop(LOOPS, look_on, &held, 0);
+		*wanted = 0;
+	}
+	if (next < L4LB_CHAIN_END)
+		bpf_tail_call(ctx, &chain, next);
+	return XDP_PASS;
+}
+#endif
+
 /* Its own data, which goes along when it is moved. */
 __u64 all;
 
@@ -62,6 +115,9 @@ int tracer(struct xdp_md *ctx)
 	what = bpf_map_lookup_elem(&verdict, &zero);
 	if (what && *what)
 		return *what;
+#ifdef HOLDS
+	return hold_and_hand_on(ctx);
+#endif
 	return l4lb_hand_on(ctx);
 }
 

@@ -31,7 +31,7 @@ const LATE: u64 = 20_000_000;
 /// What reading all flows may take.
 const SLOW: u64 = 500_000_000;
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the time"));
     u64::try_from(now.as_nanos()).expect("since the machine started")
 }
@@ -42,7 +42,7 @@ fn balancer(host: &Host) -> Balancer {
 }
 
 /// The table of CPU 0 below a pin.
-fn table(host: &Host, pin: &str) -> MapHandle {
+pub(super) fn table(host: &Host, pin: &str) -> MapHandle {
     let outer = host.bpffs.path().join("l4lb/default/map").join(pin);
     let outer = MapHandle::from_pinned_path(outer).expect("the pin");
     let id = (0..2_u32).find_map(|bank| {
@@ -53,7 +53,7 @@ fn table(host: &Host, pin: &str) -> MapHandle {
 }
 
 /// Writes when the one flow of a table was seen: its entry ends with that, in units or nanoseconds.
-fn see_at(table: &MapHandle, at: u64, entry: Option<usize>) {
+pub(super) fn see_at(table: &MapHandle, at: u64, entry: Option<usize>) {
     let mut written = 0;
     for key in table.keys() {
         let mut value = table.lookup(&key, MapFlags::ANY).expect("read").expect("a value");

@@ -4,6 +4,7 @@ mod delete;
 mod expiry;
 pub(crate) mod inject;
 mod moving;
+mod remembered;
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
