@@ -41,6 +41,8 @@ use crate::table::Table;
 use crate::tables;
 use crate::tables::Secret;
 use crate::tables::Tables;
+use crate::tied;
+use crate::tied::Ties;
 pub use addresses::AddressChange;
 pub(crate) use addresses::address_changes;
 pub(crate) use interface::IPV6_MINIMUM_MTU;
@@ -137,6 +139,10 @@ pub struct Plan {
     pub needs_yes: bool,
     /// What works, but not well.
     pub warnings: Vec<String>,
+    /// Reals of the wanted VIPs whose addresses hash alike, whether anything of them changes or not: machines with
+    /// Katran may send their flows the other way round. Not in the plan's `Display`.
+    #[serde(skip_serializing_if = "Ties::is_empty")]
+    pub tied_reals: Ties,
     /// What the maps take, if connection tables or rings become more, fewer, larger or smaller.
     pub memory: Option<MemoryPlan>,
     #[serde(skip)]
@@ -348,6 +354,7 @@ pub(crate) fn plan(
     }
     let table = Table::from(config);
     plan.warnings.extend(outweighed::warnings(&table, |_| true));
+    plan.tied_reals = tied::ties(&table);
     plan.set_table(diff(&snapshot.table, &table))?;
     let running = snapshot.table.vips.iter().map(|(vip, running)| (vip, &running.spec));
     plan.addresses = address_changes(running, table.vips.iter());

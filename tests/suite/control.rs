@@ -98,6 +98,30 @@ fn plan_tells_and_changes_nothing() {
     assert!((0.5..0.7).contains(&moved), "{moved}");
 }
 
+/// Whether anything changes or not; whoever applies has seen it.
+#[test]
+fn a_plan_names_reals_that_hash_alike() {
+    const NOTE: &str = "note: reals 10.0.0.1 and 10.0.254.255 hash alike in tcp://10.200.1.1:80\n";
+    let host = Host::new();
+    let vip = |reals: &[&str]| config_file(&Host::config(&vip("tcp://10.200.1.1:80", reals)));
+    let file = vip(&["10.0.254.255", "10.0.0.2", "10.0.0.1"]);
+    let plan = host.lbctl().exits(3, &["plan", "-f", path(&file)]);
+    assert!(plan.stdout.contains(NOTE) && plan.stdout.contains("docs/katran.md"), "{plan}");
+    let apply = host.lbctl().ok(&["apply", "-f", path(&file)]);
+    assert!(!apply.stdout.contains("hash alike") && apply.stderr.is_empty(), "{apply}");
+    let plan = host.lbctl().ok(&["plan", "-f", path(&file)]);
+    assert!(plan.stdout.contains(NOTE), "{plan}");
+    let plan = json_of(&host.lbctl().ok(&["plan", "--json", "-f", path(&file)]));
+    assert_eq!(plan["tied_reals"]["count"], 1, "{plan}");
+    let reals = &plan["tied_reals"]["first"][0]["reals"];
+    assert_eq!(*reals, serde_json::json!(["10.0.0.1", "10.0.254.255"]), "{plan}");
+    let without = vip(&["10.0.254.255", "10.0.0.2"]);
+    let plan = host.lbctl().exits(3, &["plan", "-f", path(&without)]);
+    assert!(!plan.stdout.contains("note:"), "{plan}");
+    let plan = json_of(&host.lbctl().exits(3, &["plan", "--json", "-f", path(&without)]));
+    assert!(plan.get("tied_reals").is_none(), "{plan}");
+}
+
 #[test]
 fn what_save_prints_plans_to_nothing() {
     let configs = [

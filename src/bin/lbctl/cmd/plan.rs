@@ -25,6 +25,10 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&file.file))?;
     warn(&plan);
     output::report(&plan, json)?;
+    // Whoever applies has seen the plan, or does not care.
+    if !json && !plan.tied_reals.is_empty() {
+        output::text(&plan.tied_reals)?;
+    }
     if let (Some(why), false) = (plan.refusal(), json) {
         output::text(format!("apply refuses this without --yes: {why}\n"))?;
     }
