@@ -93,6 +93,35 @@ fn the_balancer_passes_them() {
     assert!(failed.is_empty(), "{}", l4lb::packet_test::render(&failed));
 }
 
+/// Each row of docs/katran.md says what shows it: a packet test, several, or none.
+#[test]
+fn the_page_on_katran_names_tests_that_exist() {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/katran.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let files = cases::files();
+    let cases: BTreeSet<_> = files
+        .iter()
+        .flat_map(|file| file.cases.iter().map(|case| (file.name, case.name)))
+        .collect();
+    let named = |test: &str| {
+        let (file, rest) = test.strip_prefix('[')?.split_once("](../tests/packets/")?;
+        let (path, case) = rest.split_once("): ")?;
+        let right = path.strip_suffix(".json") == Some(file);
+        (right && cases.contains(&(file, case))).then_some(())
+    };
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
+    let mut tests = 0;
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, _, shown] = cells[..] else { panic!("not three cells: {row}") };
+        for test in shown.split("<br>").filter(|test| !["", "packet test"].contains(test)) {
+            assert!(named(test).is_some(), "docs/katran.md names a test that is none: {test}");
+            tests += 1;
+        }
+    }
+    assert!(tests > 40, "{tests} tests");
+}
+
 /// A second opinion on the expectations: they were written by hand, or taken from the model and then
 /// read by hand.
 #[test]

@@ -158,6 +158,9 @@ fn v4() -> Vec<Case> {
         case("no VIP has this address")
             .send(eth().ip4(C4, "10.200.1.3").tcp(PORT, 80))
             .passed("not_vip"),
+        case("an IPv6 address that is the VIP's four bytes and zeros")
+            .send(eth().ip6(C6, "ac8:101::").tcp(PORT, 80))
+            .passed("not_vip"),
         case("no VIP has this protocol")
             .send(eth().ip4(C4, "10.200.1.1").udp(PORT, 80))
             .passed("not_vip"),
