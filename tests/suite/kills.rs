@@ -3,10 +3,14 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use libbpf_rs::MapCore as _;
+use libbpf_rs::MapFlags;
+use libbpf_rs::MapHandle;
 use nix::sys::signal::Signal;
 use tempfile::NamedTempFile;
 
 use crate::common::Download;
+use crate::common::Host;
 use crate::common::Lbctl;
 use crate::common::Leaks;
 use crate::common::Rig;
@@ -276,6 +280,42 @@ fn program_and_tables() {
     assert!(writes > 8, "{writes} writes");
     goes_on(&download, "in the end");
     none_dropped(&rig);
+}
+
+/// One command changes the connection tables, and with them the program, and the reals. The ring leads elsewhere only
+/// once the new program has the packets: its tables know the flows that began by then, or they would move.
+#[test]
+fn a_ring_changes_after_the_program() {
+    let host = Host::new();
+    let file = |entries: u32, real: &str| {
+        let config = Host::config(&format!("cpus = [0]\n{}", vip(VIP, &[real])));
+        config_file(&config.replace("entries = 20000", &format!("entries = {entries}")))
+    };
+    let (old, new) = (file(1000, "10.0.0.1"), file(2000, "10.0.0.2"));
+    // What a map of maps or programs has at a place: the kernel's id of it.
+    let id = |map: &str, at: u32| {
+        let pin = host.bpffs.path().join("l4lb/default/map").join(map);
+        let map = MapHandle::from_pinned_path(pin).expect("the pin");
+        map.lookup(&at.to_ne_bytes(), MapFlags::ANY).expect("read it").expect("something is there")
+    };
+    let program_and_ring = || (id("chain", 8), id("rings", 0));
+    let mut both_changed = false;
+    for n in 1..ENOUGH {
+        host.lbctl().ok(&["apply", "--yes", "-f", path(&old)]);
+        let before = program_and_ring();
+        let killing = host.lbctl().env("LBCTL_KILL_AT_WRITE", &n.to_string());
+        let output = killing.run(&["apply", "--yes", "-f", path(&new)]);
+        let (program, ring) = program_and_ring();
+        let new_program = program != before.0;
+        assert!(ring == before.1 || new_program, "killed at write {n}, between ring and program");
+        if output.code() == Some(0) {
+            assert!(ring != before.1 && new_program, "{output}");
+            both_changed = true;
+            break;
+        }
+        assert_eq!(output.status.signal(), Some(Signal::SIGKILL as i32), "write {n}: {output}");
+    }
+    assert!(both_changed, "{ENOUGH} writes are not enough");
 }
 
 #[test]

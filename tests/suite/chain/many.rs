@@ -1,10 +1,11 @@
-//! Thousands of random changes of the chains on both sides of a balanced connection.
+//! Hundreds or thousands of random changes of the chains on both sides of a balanced connection.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use l4lb::Instance;
 use l4lb::capture::Capture;
@@ -28,6 +29,11 @@ use crate::common::server;
 use crate::common::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
+
+/// Changes on each side: so many, or as many as there is time for, but some.
+const MOST: usize = 5_000;
+const LEAST: usize = 100;
+const TIME: Duration = Duration::from_secs(60);
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -113,11 +119,12 @@ fn capture_all(rig: &Rig, works: &AtomicBool) -> [usize; 2] {
 }
 
 /// Connections through the balancer and decapsulation go on, new ones are made, and no packet misses the
-/// balancer, while somebody captures on both its sides. `LB_CHAIN_OPERATIONS` sets how many changes there are, `LB_TEST_SEED` which.
+/// balancer, while somebody captures on both its sides. `LB_CHAIN_OPERATIONS` sets how many changes there are, however
+/// long they take, `LB_TEST_SEED` which.
 #[test]
 fn random_changes_lose_no_connection() {
     let setting = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let operations = setting("LB_CHAIN_OPERATIONS").unwrap_or(10_000);
+    let asked = setting("LB_CHAIN_OPERATIONS").and_then(|n| usize::try_from(n).ok());
     let seed = setting("LB_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("LB_TEST_SEED={seed}");
     let rig = Rig::new(1);
@@ -136,6 +143,11 @@ fn random_changes_lose_no_connection() {
         side(&rig.topology.reals[0].ns, "real1", "decap", 12),
     ];
     let links = sides.each_ref().map(|side| on_interface(side.ns, UPLINK));
+    let since = Instant::now();
+    let enough = |n: usize| match asked {
+        Some(asked) => n > asked / 2,
+        None => n > MOST || (n > LEAST && since.elapsed() > TIME),
+    };
     // Both at the same time: changes of one chain do not wait for those of the other.
     let at_work = AtomicBool::new(true);
     let captured = std::thread::scope(|scope| {
@@ -145,9 +157,10 @@ fn random_changes_lose_no_connection() {
             .zip(seed..)
             .map(|(side, seed)| {
                 let (built, downloads, rig) = (&built, &downloads, &rig);
+                let enough = &enough;
                 scope.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(seed);
-                    for n in 1..=operations / 2 {
+                    for n in (1..).take_while(|n| !enough(*n)) {
                         let what = side.step(&mut random, built);
                         if n % 50 == 0 {
                             let when = format!("beside {}, operation {n}, {what}", side.own);
@@ -159,6 +172,7 @@ fn random_changes_lose_no_connection() {
                             }
                         }
                     }
+                    side.is_as_known();
                 })
             })
             .collect();

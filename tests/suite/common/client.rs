@@ -42,6 +42,9 @@ use super::wait_until;
 /// How long the server may be silent before a client gives up, connecting included.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same of a download, which goes on beside all that a test does to the machine.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// A web server's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
@@ -135,6 +138,7 @@ impl HttpClient {
             )));
         }
         let stream = self.stream().try_clone()?;
+        stream.set_read_timeout(Some(SILENCE))?;
         let progress = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&progress);
         let thread = thread::spawn(move || self.receive(length, &counter));
@@ -213,8 +217,8 @@ impl Download {
         self.progress.load(Ordering::SeqCst)
     }
 
-    /// Waits for the end: all bytes, and the right ones, or what went wrong. Five seconds without
-    /// a byte are wrong.
+    /// Waits for the end: all bytes, and the right ones, or what went wrong. A minute without a byte
+    /// is wrong.
     pub(crate) fn wait(mut self) -> io::Result<()> {
         let thread = self.thread.take().expect("only this takes it");
         thread.join().expect("the download's thread does not panic")
