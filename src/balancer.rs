@@ -50,6 +50,7 @@ use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::address_changes;
+use crate::serving;
 use crate::table::Table;
 use crate::tables::Tables;
 
@@ -203,6 +204,9 @@ impl Balancer {
             }
             Ok(plan)
         });
+        if done.is_ok() {
+            serving::applied(instance);
+        }
         if fresh && done.is_err() {
             remove_all(instance, lock)?;
         }

@@ -27,6 +27,10 @@ pub enum Error {
     #[error(transparent)]
     Chain(#[from] crate::chain::ChainError),
 
+    /// Another process serves the instance, or none that could reload.
+    #[error(transparent)]
+    Serving(#[from] crate::serving::ServingError),
+
     /// A map could not be read or written.
     #[error(transparent)]
     Map(#[from] MapError),

@@ -20,6 +20,7 @@ use crate::outweighed::OutweighedReal;
 use crate::outweighed::outweighed;
 use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
+use crate::serving::rfc3339;
 use crate::status::Status;
 use crate::status::VipStatus;
 pub use window::Flood;
@@ -45,6 +46,13 @@ pub enum Problem {
     MapMismatch {
         /// Where.
         mismatches: Vec<Mismatch>,
+    },
+    /// `lbctl serve` was told to reload and could not: what runs is not what its file says.
+    ReloadFailed {
+        /// When, in seconds since 1970.
+        at: u64,
+        /// Why, in one line.
+        message: String,
     },
     /// Something about the host that loses packets or makes a command fail, as [`crate::doctor`] has it.
     Doctor {
@@ -97,6 +105,9 @@ impl fmt::Display for Problem {
                     0 => Ok(()),
                     more => write!(f, "; and {more} more such maps"),
                 }
+            }
+            Self::ReloadFailed { at, message } => {
+                write!(f, "the last reload failed ({}): {message}", rfc3339(*at))
             }
             Self::Doctor { finding } if finding.what.starts_with(&finding.place) => {
                 f.write_str(&finding.what)
@@ -198,6 +209,10 @@ impl Problem {
     pub fn mend(&self) -> String {
         match self {
             Self::Unready { why } => why.mend(),
+            Self::ReloadFailed { .. } => {
+                "what ran before goes on; correct the file ('lbctl plan -f FILE' checks it), then lbctl reload"
+                    .to_owned()
+            }
             Self::Doctor { finding } => match &finding.mend {
                 Mend::Command(text) | Mend::Advice(text) => text.clone(),
             },
@@ -276,6 +291,10 @@ impl Health {
         if !mismatches.is_empty() {
             problems.push(Problem::MapMismatch { mismatches });
         }
+        let reload = status.serve.as_ref().and_then(|server| server.reload.as_ref());
+        problems.extend(reload.filter(|reload| !reload.applied).map(|reload| {
+            Problem::ReloadFailed { at: reload.at, message: reload.message.clone() }
+        }));
         let mut warnings = 0;
         for finding in doctor::of_interfaces(balancer, &status.interfaces, interfaces) {
             match (finding.severity, finding.id) {
@@ -363,6 +382,7 @@ mod tests {
         Status {
             instance: "default".to_owned(),
             health: Health::default(),
+            serve: None,
             interfaces: [].into(),
             chain: Vec::new(),
             vips: Vec::new(),
@@ -461,6 +481,7 @@ mod tests {
                 alternative: None,
             }),
             Problem::MapMismatch { mismatches: Vec::new() },
+            Problem::ReloadFailed { at: 0, message: name() },
             Problem::Doctor { finding },
             Problem::NoReal { vips: Vec::new() },
             Problem::NoUsableReal { vips: Vec::new() },

@@ -7,10 +7,13 @@
 //!                         map/<name>/<map>    maps of others' programs
 //!                         link/<interface>    what keeps the root program attached
 //!                         dump/<capture>      empty folders that captures have locked
+//! <bpffs>/l4lb/<instance>:serve               folders that `lbctl serve` and `lbctl decap serve` have locked,
+//!              <instance>:decap:<interface>   see [`claim`]
 //! ```
 //!
 //! The folders are root's alone. No command trusts what is in them unless they are, see [`folders`].
 
+pub(crate) mod claim;
 pub(crate) mod folders;
 mod lock;
 
@@ -33,6 +36,7 @@ pub use folders::UntrustedFolder;
 pub use lock::DEFAULT_LOCK_TIMEOUT;
 pub(crate) use lock::Lock;
 use lock::Patience;
+pub(crate) use lock::named;
 
 /// Where the bpf filesystem is mounted, unless said otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -214,6 +218,7 @@ impl Instance {
                 _ => {}
             }
         }
+        claim::remove_abandoned(self);
         Ok(())
     }
 }

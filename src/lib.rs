@@ -47,6 +47,7 @@ mod rights;
 pub mod ring;
 mod rings;
 mod running_rings;
+pub mod serving;
 mod skel;
 mod stats;
 mod status;

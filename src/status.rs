@@ -42,6 +42,9 @@ use crate::readiness::LinkState;
 use crate::ring::Member;
 use crate::ring::RING_SIZE;
 use crate::ring::Ring;
+use crate::serving;
+use crate::serving::Part;
+use crate::serving::Server;
 use crate::stats::Count;
 use crate::stats::Stats;
 use crate::table::RealSpec;
@@ -172,6 +175,8 @@ pub struct Status {
     pub instance: String,
     /// Whether all is well.
     pub health: Health,
+    /// The process that serves the balancer (`lbctl serve`); `None`: nobody follows its gateways.
+    pub serve: Option<Server>,
     /// The interfaces.
     pub interfaces: BTreeMap<String, InterfaceStatus>,
     /// The programs on them.
@@ -221,6 +226,7 @@ impl Balancer {
         let mut report = Status {
             instance: self.instance().name().to_owned(),
             health: Health::default(),
+            serve: serving::server(self.instance(), &Part::Balancer)?,
             interfaces: interfaces.collect(),
             chain: chain::list(self.instance())?,
             vips: vips(&self.table()?, &stats),

@@ -36,6 +36,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// From when on whoever waits says so.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
+/// How often `/proc/locks` is read before a process counts as one that cannot be seen.
+const LOOKS: u32 = 3;
+
 /// The most of `/proc/locks` that is read.
 const MOST_LOCKS: u64 = 4 << 20;
 
@@ -59,7 +62,11 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn is_interrupted(&self) -> bool {
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
         self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed))
     }
 }
@@ -169,25 +176,35 @@ impl Instance {
     }
 }
 
-fn inode(meta: io::Result<fs::Metadata>) -> Option<u64> {
+pub(super) fn inode(meta: io::Result<fs::Metadata>) -> Option<u64> {
     meta.map(|meta| meta.ino()).ok()
 }
 
 /// Who has locked a file, in words.
 fn holder(file: &File) -> String {
-    let unseen = "a process that cannot be seen from here, as of another container".to_owned();
-    let (Ok(found), Ok(locks)) = (file.metadata(), File::open("/proc/locks")) else {
-        return unseen;
-    };
-    let mut text = Vec::new();
-    let _ = locks.take(MOST_LOCKS).read_to_end(&mut text);
-    let text = String::from_utf8_lossy(&text);
+    named(holder_id(file))
+}
+
+/// The process that has locked a file; `None`: it cannot be seen from here.
+pub(super) fn holder_id(file: &File) -> Option<u32> {
+    let found = file.metadata().ok()?;
     let inode = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());
-    let pids: Vec<_> = text.lines().filter_map(|line| locked_by(line, &inode)).collect();
-    match pids.first() {
-        None | Some(0) => unseen,
-        Some(pid) => process(*pid),
-    }
+    let look = || {
+        let mut text = Vec::new();
+        let _ = File::open("/proc/locks").ok()?.take(MOST_LOCKS).read_to_end(&mut text);
+        let text = String::from_utf8_lossy(&text);
+        text.lines().find_map(|line| locked_by(line, &inode)).filter(|pid| *pid != 0)
+    };
+    // The kernel hands the list out in pieces, and leaves out some of it where others lock and unlock meanwhile.
+    (0..LOOKS).find_map(|_| look())
+}
+
+/// The holder of a lock, in words.
+pub(crate) fn named(holder: Option<u32>) -> String {
+    holder.map_or_else(
+        || "a process that cannot be seen from here, as of another container".to_owned(),
+        process,
+    )
 }
 
 /// The process of a line of `/proc/locks` (`proc_locks(5)`), if it holds a lock of this kind on this inode:

@@ -124,6 +124,10 @@ pub(crate) enum Command {
     ///
     /// Starting it and reloading it is consent to what the file says: what breaks established flows is logged.
     Serve(Apply),
+    /// Have lbctl serve read its file again, and tell what became of it; exit 1 if the file was not applied
+    ///
+    /// For `ExecReload=` of systemd, which SIGHUP tells nothing of a reload that failed.
+    Reload(ReloadArgs),
     /// Take the balancer down: detach, unless other programs of the chain stay, and remove its pins
     Down,
     /// Print the running state as a config file
@@ -176,6 +180,14 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// How long to wait for the outcome
+    #[arg(long, value_name = "SECONDS", default_value_t = 80,
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..=86400))]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]

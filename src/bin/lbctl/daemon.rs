@@ -11,6 +11,9 @@ use std::time::Duration;
 use l4lb::Instance;
 use l4lb::decap;
 use l4lb::netlink::Changes;
+use l4lb::outside::message;
+use l4lb::serving::Part;
+use l4lb::serving::Serving;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -77,6 +80,23 @@ impl Stop {
     }
 }
 
+/// Claims what this process is to serve; `None`: it was told to stop while somebody else had it.
+pub(crate) async fn claim(
+    instance: &Instance,
+    parts: Vec<Part>,
+    stop: &Stop,
+) -> l4lb::Result<Option<Serving>> {
+    let instance = instance.clone();
+    let claimed = spawn_blocking(move || Serving::begin(&instance, &parts));
+    match claimed.await.map_err(panicked)? {
+        Err(error @ l4lb::Error::Serving(_)) if stop.is_set.load(Ordering::Relaxed) => {
+            tracing::info!("{error}");
+            Ok(None)
+        }
+        claimed => claimed.map(Some),
+    }
+}
+
 pub(crate) fn host(operation: &'static str) -> impl Fn(std::io::Error) -> l4lb::Error {
     move |source| l4lb::Error::Host { operation, source }
 }
@@ -111,9 +131,14 @@ pub(crate) fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Ready: after the start, and after each reload, whatever became of it. `status` is for `systemctl status`.
+pub(crate) fn notify_ready(status: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(&message(status))]);
+}
+
 pub(crate) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
         Err(error) => tracing::debug!("cannot tell the time: {error}"),
     }
 }

@@ -7,6 +7,7 @@ mod shared;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -50,6 +51,9 @@ const MAX_HEAD: usize = 16 * 1024;
 
 const INDEX: &str = "l4lb: /metrics for Prometheus, /healthz for liveness, /readyz for readiness\n";
 
+/// What makes `/readyz` be about the file, too: `/readyz?strict`.
+const STRICT: &str = "strict";
+
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What is asked for. Clones answer from the same reading.
@@ -57,6 +61,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(crate) struct Answers {
     metrics: Shared<Result<Bytes, String>>,
     readiness: Shared<Result<(), Unready>>,
+    /// What to say beside readiness.
+    note: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 impl Answers {
@@ -91,7 +97,28 @@ impl Answers {
             text.map(Bytes::from).map_err(|error| error.to_string())
         };
         let instance = instance.clone();
-        Self { metrics: Shared::new(text), readiness: Shared::new(move || readiness(&instance)) }
+        Self {
+            metrics: Shared::new(text),
+            readiness: Shared::new(move || readiness(&instance)),
+            note: Arc::new(|| None),
+        }
+    }
+
+    /// The same, with what `/readyz` says beside that traffic is handled. It must not take long.
+    pub(crate) fn with_note(
+        self,
+        note: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { note: Arc::new(note), ..self }
+    }
+
+    /// Ready for traffic: also with a note, unless who asks is strict.
+    fn ready(&self, strict: bool) -> (StatusCode, String) {
+        match (self.note)() {
+            None => (StatusCode::OK, "ready\n".to_owned()),
+            Some(note) if strict => (StatusCode::SERVICE_UNAVAILABLE, note + "\n"),
+            Some(note) => (StatusCode::OK, format!("ready\n{note}\n")),
+        }
     }
 }
 
@@ -149,7 +176,10 @@ async fn answer(
         },
         (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET | &Method::HEAD, "/readyz") => match answers.readiness.get().await {
-            Ok(Ok(())) => text(StatusCode::OK, "ready\n"),
+            Ok(Ok(())) => {
+                let (status, body) = answers.ready(request.uri().query() == Some(STRICT));
+                (status, TEXT, Bytes::from(body))
+            }
             Ok(Err(unready)) => failed(StatusCode::SERVICE_UNAVAILABLE, unready.to_string()),
             Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
         },

@@ -17,6 +17,7 @@ use clap::CommandFactory;
 use clap::Parser;
 use l4lb::Instance;
 use l4lb::outside::message;
+use l4lb::serving::Part;
 
 use crate::args::Cli;
 use crate::args::Command;
@@ -166,6 +167,7 @@ fn run(cli: &Cli) -> Result {
         Command::Plan(file) => cmd::plan::plan(&instance, file, global.json),
         Command::Apply(file) => cmd::plan::apply(&instance, file, global.json),
         Command::Serve(file) => cmd::serve::serve(&instance, file),
+        Command::Reload(args) => cmd::reload::reload(&instance, &Part::Balancer, args, global.json),
         Command::Down => cmd::state::down(&instance),
         Command::Save => cmd::state::save(&instance, global.json),
         Command::Status(args) => cmd::status::status(&instance, args, global.json),

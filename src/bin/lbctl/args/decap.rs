@@ -10,6 +10,7 @@ use l4lb::decap::Request;
 
 use super::Adopt;
 use super::Mode;
+use super::ReloadArgs;
 use super::addresses::address;
 use super::addresses::listen;
 use super::addresses::prefix;
@@ -30,6 +31,13 @@ pub(crate) enum DecapCommand {
     /// Attach, then stay: follow the host's addresses, answer Prometheus; SIGHUP reads them at once, SIGTERM
     /// leaves the program attached
     Serve(Serve),
+    /// Have lbctl decap serve read the host's addresses at once, and tell what became of it; exit 1 if it failed
+    Reload {
+        /// One of its interfaces
+        interface: String,
+        #[command(flatten)]
+        reload: ReloadArgs,
+    },
     /// Stop decapsulating
     Detach {
         /// The interface [default: all]

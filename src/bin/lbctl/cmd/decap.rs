@@ -6,6 +6,7 @@ use l4lb::Instance;
 use l4lb::decap;
 use l4lb::decap::DecapStatus;
 use l4lb::decap_results;
+use l4lb::serving::Part;
 
 use crate::Exit;
 use crate::Result;
@@ -19,6 +20,10 @@ pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Re
             print(&decap::attach(instance, interface, mode, &request, how.adopt.adopt)?, json)?;
         }
         DecapCommand::Serve(args) => return serve::serve(instance, args),
+        DecapCommand::Reload { interface, reload } => {
+            let part = Part::Decap(interface.clone());
+            return super::reload::reload(instance, &part, reload, json);
+        }
         DecapCommand::Detach { interface } => {
             if !decap::detach(instance, interface.as_deref())? {
                 output::line("nothing to detach")?;

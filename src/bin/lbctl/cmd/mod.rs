@@ -7,6 +7,7 @@ pub(crate) mod dump;
 pub(crate) mod flows;
 pub(crate) mod plan;
 pub(crate) mod real;
+pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod state;
 pub(crate) mod stats;

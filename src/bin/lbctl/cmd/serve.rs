@@ -1,12 +1,12 @@
 //! `lbctl serve`: forwarding needs no process; this one follows the gateways, reloads and is asked for
 //! metrics.
 
+mod reloads;
 mod repair;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use l4lb::ApplyOptions;
 use l4lb::Balancer;
@@ -19,9 +19,7 @@ use l4lb::capture::remove_abandoned;
 use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
 use l4lb::outside::TIME_TO_READ;
-use prometheus::Gauge;
-use prometheus::IntGauge;
-use prometheus::core::Collector;
+use l4lb::serving::Part;
 use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
@@ -35,6 +33,7 @@ use crate::daemon::Endpoint;
 use crate::daemon::Stop;
 use crate::daemon::Warnings;
 use crate::daemon::block_on;
+use crate::daemon::claim;
 use crate::daemon::follow_decap;
 use crate::daemon::hangup;
 use crate::daemon::host;
@@ -42,9 +41,11 @@ use crate::daemon::listen;
 use crate::daemon::log_lines;
 use crate::daemon::next_change;
 use crate::daemon::notify;
-use crate::daemon::notify_reloading;
+use crate::daemon::notify_ready;
 use crate::daemon::panicked;
 use crate::http::Answers;
+use reloads::Outcome;
+use reloads::Reloads;
 use repair::Repairs;
 
 /// What says where the endpoint listens.
@@ -74,6 +75,9 @@ async fn run(
     let mut changes = Some(Changes::subscribe()?);
     let mut check = interval(CHECK_INTERVAL);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let Some(serving) = claim(instance, vec![Part::Balancer], &stop).await? else {
+        return Ok(Exit::Done);
+    };
     // If it cannot listen, it changes nothing.
     let listener = listen(config.metrics.listen, LISTEN).await?;
     let mut server = match Server::apply(instance, config, options).await {
@@ -83,31 +87,30 @@ async fn run(
         }
         applied => applied.map_err(|error| error.in_file(file))?,
     };
-    let reloads = Reloads::new()?;
-    reloads.count(true);
+    let reloads = Reloads::new(serving)?;
     let mut repairs = Repairs::new()?;
-    let collectors = reloads.collectors().into_iter().chain([repairs.collector()]);
-    let answers = Answers::of_balancer(instance, collectors);
+    let failed = reloads.clone();
+    let collectors = [Box::new(reloads.clone()) as _, repairs.collector()];
+    let answers = Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
     let mut endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
-    notify(&[NotifyState::Ready]);
+    notify_ready("serving");
     while !stop.is_set.load(Ordering::Relaxed) {
         tokio::select! {
             () = stop.wait() => {}
             _ = hangup.recv() => {
-                notify_reloading();
+                reloads.begin();
                 let reloaded = server.reload(file, &stop).await;
                 if stop.is_set.load(Ordering::Relaxed) {
                     continue;
                 }
-                reloads.count(reloaded.is_ok());
-                if let Err(error) = reloaded {
-                    tracing::error!("not reloaded: {error}");
-                } else if let Err(error) = endpoint.move_to(server.config.metrics.listen).await {
-                    tracing::error!("reloaded, but for the metrics: {error}");
-                } else {
-                    tracing::info!("reloaded");
-                }
-                notify(&[NotifyState::Ready]);
+                let outcome = match reloaded {
+                    Err(error) => Outcome::Failed(error),
+                    Ok(()) => match endpoint.move_to(server.config.metrics.listen).await {
+                        Err(error) => Outcome::MetricsElsewhere(error),
+                        Ok(()) => Outcome::Done,
+                    },
+                };
+                reloads.end(&outcome);
             }
             () = next_change(&mut changes) => server.follow().await,
             () = repairs.are_due() => repairs.make(instance).await,
@@ -121,42 +124,6 @@ async fn run(
     notify(&[NotifyState::Stopping]);
     tracing::info!("leaving; forwarding needs no process");
     Ok(Exit::Done)
-}
-
-/// Whether the file is what runs.
-struct Reloads {
-    success: IntGauge,
-    timestamp: Gauge,
-}
-
-impl Reloads {
-    fn new() -> l4lb::Result<Self> {
-        let make = || -> prometheus::Result<Self> {
-            Ok(Self {
-                success: IntGauge::new(
-                    "l4lb_reload_success",
-                    "Whether the file was applied when it was last read: 1 or 0.",
-                )?,
-                timestamp: Gauge::new(
-                    "l4lb_reload_success_timestamp_seconds",
-                    "When the file was last applied, in seconds since 1970.",
-                )?,
-            })
-        };
-        make().map_err(|error| host("make metrics")(std::io::Error::other(error)))
-    }
-
-    fn count(&self, success: bool) {
-        self.success.set(success.into());
-        if success {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            self.timestamp.set(now.unwrap_or_default().as_secs_f64());
-        }
-    }
-
-    fn collectors(&self) -> [Box<dyn Collector>; 2] {
-        [Box::new(self.success.clone()), Box::new(self.timestamp.clone())]
-    }
 }
 
 /// What is kept as the file says.

@@ -17,6 +17,7 @@ use l4lb::TableStatus;
 use l4lb::Verdict;
 use l4lb::VipStatus;
 use l4lb::health::Problem;
+use l4lb::serving::Server;
 
 use crate::Exit;
 use crate::Result;
@@ -52,6 +53,7 @@ fn print(status: &Status, all: bool) -> Result<()> {
     output::line("")?;
     print_vips(&status.vips, if all { usize::MAX } else { BUSIEST })?;
     output::line("")?;
+    output::line(serve(status.serve.as_ref()))?;
     output::line(total(&status.stats))?;
     if all {
         print_all(status)?;
@@ -171,6 +173,22 @@ fn usable(vip: &VipStatus) -> String {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
+}
+
+/// Who follows the gateways and answers Prometheus, and what became of the last reload.
+fn serve(server: Option<&Server>) -> String {
+    let Some(Server { process, reload, .. }) = server else {
+        return "serve        nobody: gateways are not followed".to_owned();
+    };
+    let reload = reload.as_ref().map_or_else(String::new, |reload| {
+        let outcome = match (reload.success, reload.applied) {
+            (true, _) => "reloaded",
+            (false, true) => "reloaded, but for the metrics,",
+            (false, false) => "RELOAD FAILED",
+        };
+        format!(", {outcome} {}", reload.time())
+    });
+    format!("serve        {process}{reload}")
 }
 
 fn total(stats: &Stats) -> String {

@@ -11,6 +11,7 @@ use l4lb::decap;
 use l4lb::decap::Request;
 use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
+use l4lb::serving::Part;
 use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
@@ -23,11 +24,13 @@ use crate::daemon::Endpoint;
 use crate::daemon::Stop;
 use crate::daemon::Warnings;
 use crate::daemon::block_on;
+use crate::daemon::claim;
 use crate::daemon::follow_decap;
 use crate::daemon::hangup;
 use crate::daemon::listen;
 use crate::daemon::next_change;
 use crate::daemon::notify;
+use crate::daemon::notify_ready;
 use crate::daemon::notify_reloading;
 use crate::daemon::panicked;
 use crate::http::Answers;
@@ -54,6 +57,10 @@ async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Ex
     let mut changes = Some(Changes::subscribe()?);
     let mut check = interval(CHECK_INTERVAL);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let parts = server.interfaces.iter().cloned().map(Part::Decap).collect();
+    let Some(serving) = claim(&server.instance, parts, &stop).await? else {
+        return Ok(Exit::Done);
+    };
     // If it cannot listen, it changes nothing.
     let listener = match metrics {
         Some(address) => Some((address, listen(address, LISTEN).await?)),
@@ -73,15 +80,27 @@ async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Ex
     });
     let mut warnings = Warnings::default();
     tracing::info!("decapsulating on {}", server.interfaces.join(", "));
-    notify(&[NotifyState::Ready]);
+    notify_ready("serving");
     while !stop.is_set.load(Ordering::Relaxed) {
         tokio::select! {
             () = stop.wait() => {}
             _ = hangup.recv() => {
+                serving.reload_begins();
                 notify_reloading();
-                warnings.report(server.follow().await);
-                tracing::info!("addresses are read again");
-                notify(&[NotifyState::Ready]);
+                let failures = server.follow().await;
+                if stop.is_set.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let failure = failures.join("; ");
+                warnings.report(failures);
+                if failure.is_empty() {
+                    tracing::info!("addresses are read again");
+                    notify_ready("serving");
+                    serving.reload_ended(Ok(()), true);
+                } else {
+                    notify_ready(&format!("not reloaded: {failure}"));
+                    serving.reload_ended(Err(&failure), false);
+                }
             }
             () = next_change(&mut changes) => warnings.report(server.follow().await),
             _ = check.tick() => {

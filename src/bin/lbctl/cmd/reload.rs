@@ -1,0 +1,27 @@
+//! `lbctl reload`, `lbctl decap reload`: a reload whose outcome whoever asks for it hears.
+
+use std::time::Duration;
+
+use l4lb::Instance;
+use l4lb::outside::message;
+use l4lb::serving;
+use l4lb::serving::Part;
+
+use crate::Exit;
+use crate::Result;
+use crate::args::ReloadArgs;
+use crate::output;
+
+pub(crate) fn reload(instance: &Instance, part: &Part, args: &ReloadArgs, json: bool) -> Result {
+    let outcome = serving::reload(instance, part, Duration::from_secs(args.timeout))?;
+    if json {
+        output::json(&outcome)?;
+    } else if outcome.success {
+        output::line("reloaded")?;
+    } else {
+        let what = if outcome.applied { "reloaded, but for the metrics" } else { "not reloaded" };
+        let error = format!("error: {what}: {}", outcome.message);
+        output::complain(message(&error));
+    }
+    Ok(if outcome.success { Exit::Done } else { Exit::Failed })
+}

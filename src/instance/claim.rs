@@ -1,0 +1,188 @@
+//! Who follows an instance: one `lbctl serve`, and one `lbctl decap serve` for each interface.
+//!
+//! Whoever does has locked a folder of its own beside that of the instance, which `down` removes with all pins while
+//! the process goes on. The kernel lets go of the lock when the process ends, however that may be; the folder that
+//! one has left which was killed is the next one's, or goes with `down`.
+
+use std::fmt;
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
+
+use super::Instance;
+use super::folders;
+use super::lock::holder_id;
+use super::lock::inode;
+use super::lock::named;
+use super::pin_error;
+use super::remove_folder;
+use crate::error::Result;
+
+/// How long a process that has been told to end is waited for, if a lock is waited for so long.
+const TIME_TO_TAKE_OVER: Duration = Duration::from_secs(10);
+
+/// How long a process is waited for that only looks who is there.
+const TIME_TO_LOOK: Duration = Duration::from_millis(500);
+
+/// From when on whoever waits says so.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
+/// How often it is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a process follows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Part {
+    /// The balancer: `lbctl serve`.
+    Balancer,
+    /// Decapsulation on this interface: `lbctl decap serve`.
+    Decap(String),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Balancer => f.write_str("the balancer"),
+            Self::Decap(interface) => write!(f, "decapsulation on {interface}"),
+        }
+    }
+}
+
+impl Part {
+    /// Its folder; `None`: there can be no interface of this name.
+    pub(crate) fn folder(&self, instance: &Instance) -> Option<PathBuf> {
+        let name = match self {
+            Self::Balancer => "serve".to_owned(),
+            Self::Decap(interface) => {
+                let strange = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+                if interface.is_empty() || interface.len() > 128 || interface.contains(strange) {
+                    return None;
+                }
+                // As the pins of links.
+                format!("decap:{}", interface.replace('.', ":"))
+            }
+        };
+        Some(instance.parent().join(format!("{}:{name}", instance.name())))
+    }
+}
+
+/// By whom a part of an instance is claimed; `None`: a process that cannot be seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder(pub(crate) Option<u32>);
+
+/// A part of an instance that this process follows. Others cannot as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    path: PathBuf,
+    dir: Flock<File>,
+}
+
+impl Claim {
+    /// Takes it, if nobody has it; waits for a moment for who is about to end.
+    pub(crate) fn take(instance: &Instance, path: &Path) -> Result<Result<Self, Holder>> {
+        let since = Instant::now();
+        let patience = instance.patience.timeout().clamp(TIME_TO_LOOK, TIME_TO_TAKE_OVER);
+        let mut told = false;
+        folders::check_all(instance)?;
+        loop {
+            folders::make(&instance.parent())?;
+            folders::make(path)?;
+            let Some(dir) = folders::open_own(path)? else { continue };
+            match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+                Ok(dir) => {
+                    // Whoever had it may have removed it before.
+                    if inode(dir.metadata()) == inode(fs::metadata(path)) {
+                        return Ok(Ok(Self { path: path.to_owned(), dir }));
+                    }
+                }
+                Err((dir, Errno::EWOULDBLOCK)) => {
+                    let waited = since.elapsed();
+                    if waited >= patience || instance.patience.is_interrupted() {
+                        return Ok(Err(Holder(holder_id(&dir))));
+                    }
+                    if !told && waited >= TELL_AFTER {
+                        told = true;
+                        let holder = named(holder_id(&dir));
+                        tracing::info!("waiting for {holder}, which serves the same, to end");
+                    }
+                }
+                Err((_, errno)) => return Err(pin_error("lock", path, errno.into())),
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Where something of this process can be pinned. It goes with the claim.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Not another one that somebody has put there instead.
+        if inode(self.dir.metadata()) == inode(fs::metadata(&self.path))
+            && let Err(error) = remove_folder(&self.path)
+        {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+/// Who has claimed a folder.
+pub(crate) fn holder(path: &Path) -> Result<Option<Holder>> {
+    let Some(dir) = folders::open_own(path)? else { return Ok(None) };
+    // Shared: two that look at the same time do not take each other for somebody who serves.
+    match Flock::lock(dir, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(None),
+        Err((dir, Errno::EWOULDBLOCK)) => Ok(Some(Holder(holder_id(&dir)))),
+        Err((_, errno)) => Err(pin_error("lock", path, errno.into())),
+    }
+}
+
+/// Removes the folders of processes that were killed.
+pub(super) fn remove_abandoned(instance: &Instance) {
+    let prefix = format!("{}:", instance.name());
+    for entry in fs::read_dir(instance.parent()).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+            continue;
+        }
+        let path = entry.path();
+        if let Ok(Some(dir)) = folders::open_own(&path)
+            && let Ok(dir) = Flock::lock(dir, FlockArg::LockExclusiveNonblock)
+        {
+            drop(Claim { path, dir });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Instance;
+    use super::Part;
+
+    #[test]
+    fn folders_are_beside_that_of_the_instance() {
+        let instance = Instance::new("/sys/fs/bpf", "edge").unwrap();
+        let name = |part: Part| {
+            let path = part.folder(&instance)?;
+            assert_eq!(path.parent(), instance.dir().parent());
+            Some(path.file_name()?.to_str()?.to_owned())
+        };
+        assert_eq!(name(Part::Balancer).as_deref(), Some("edge:serve"));
+        let decap = |interface: &str| name(Part::Decap(interface.to_owned()));
+        assert_eq!(decap("bond0.7").as_deref(), Some("edge:decap:bond0:7"));
+        for strange in ["", "a/b", "..//", "a:b", "a b", "\n", &"x".repeat(129)] {
+            assert_eq!(decap(strange), None, "{strange}");
+        }
+    }
+}
