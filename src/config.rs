@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod interface;
 mod own_address;
+mod sources;
 #[cfg(test)]
 mod tests;
 

@@ -22,7 +22,9 @@ mod local;
 mod namespace;
 mod neighbour;
 mod next_hop;
+mod nexthop;
 mod observe;
+mod on_link;
 mod route;
 #[cfg(test)]
 mod tests;

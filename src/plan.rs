@@ -352,6 +352,7 @@ pub(crate) fn plan(
     if config.interfaces.is_empty() && !config.vips.is_empty() {
         plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
     }
+    plan.warnings.extend(config.shared_sources());
     let table = Table::from(config);
     plan.warnings.extend(outweighed::warnings(&table, |_| true));
     plan.tied_reals = tied::ties(&table);

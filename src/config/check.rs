@@ -87,6 +87,12 @@ impl Config {
                 if !macs.insert(mac) {
                     return Err(error("is listed twice"));
                 }
+                if interface.gateway_mac == Some(*mac) {
+                    return Err(error(
+                        "is gateway_mac too, and macs are this host's own: packets would come back; give the \
+                         router's as gateway_mac",
+                    ));
+                }
             }
             if let Some(GatewayAddress::Address(address)) = interface.gateway {
                 check_neighbour_address(address)
@@ -187,6 +193,7 @@ impl Config {
             let prefix = packets.source_v4();
             ConfigError::at("packets.encap_source_v4", format!("{prefix} {why}"))
         })?;
+        self.check_single_sources()?;
         // Who replaced the synthetic IPv4 source has a network that drops such sources: the default of the
         // other family would be dropped there too, in silence.
         let own_v4 = packets.encap_source_v4.is_some_and(|source| source != SourceV4::default());

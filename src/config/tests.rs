@@ -115,6 +115,79 @@ fn the_reference_tells_the_defaults() {
     check("vips.reals", &json!({ "weight": real.weight, "state": real.state }));
 }
 
+/// A server drops what comes from its own address, or from a VIP's, which it has as well.
+#[test]
+fn outer_sources_are_nobodys() {
+    let config = |packets: &str, interface: &str| {
+        Config::from_toml(&format!(
+            r#"
+            [packets]
+            {packets}
+            [[interfaces]]
+            name = "eth0"
+            {interface}
+            [[vips]]
+            address = "10.200.1.1"
+            port = 80
+            protocol = "udp"
+            routing = ["quic-connection-id"]
+            reals = [ {{ address = "172.16.5.7" }}, {{ address = "10.0.0.1" }} ]
+            [[vips]]
+            address = "2001:db8::1"
+            port = 80
+            protocol = "tcp"
+            [[server_ids]]
+            id = 1
+            real = "10.0.0.9"
+            "#
+        ))
+    };
+    for (source, key) in [
+        (
+            "encap_source_v4 = \"10.200.1.1\"",
+            "packets.encap_source_v4: 10.200.1.1 is vips[0].address",
+        ),
+        ("encap_source_v4 = \"10.0.0.1\"", "10.0.0.1 is vips[0].reals[1].address"),
+        ("encap_source_v4 = \"10.0.0.1/32\"", "10.0.0.1 is vips[0].reals[1].address"),
+        ("encap_source_v4 = \"10.0.0.9\"", "10.0.0.9 is server_ids[0].real"),
+        (
+            "encap_source_v6 = \"2001:db8::1\"",
+            "packets.encap_source_v6: 2001:db8::1 is vips[1].address",
+        ),
+    ] {
+        let error = config(source, "").expect_err(source).to_string();
+        assert!(error.contains(key) && error.contains("give one that"), "{error}");
+    }
+    // Of a prefix only some flows are hurt, and the default must not refuse what worked.
+    let warnings = |source: &str| config(source, "").expect(source).shared_sources();
+    let default = warnings("");
+    assert_eq!(default.len(), 1, "{default:?}");
+    for part in [
+        "encap_source_v4: 172.16.0.0/16 has 172.16.5.7 (vips[0].reals[0].address),",
+        "one flow in 65536",
+    ] {
+        assert!(default[0].contains(part), "{part}: {default:?}");
+    }
+    let several =
+        warnings("encap_source_v4 = \"10.0.0.0/28\"\nencap_source_v6 = \"2001:db8::/64\"");
+    assert!(several[0].contains("10.0.0.1 (vips[0].reals[1].address) and 1 more,"), "{several:?}");
+    assert!(several[0].contains("one flow in 16 "), "{several:?}");
+    assert!(several[1].contains("2001:db8::/96 has 2001:db8::1 (vips[1].address),"), "{several:?}");
+    // The last 32 bits of IPv6 vary, the others do not.
+    assert_eq!(
+        warnings("encap_source_v4 = \"192.0.2.1\"\nencap_source_v6 = \"2001:db8:0:0:0:1::/96\"")
+            .len(),
+        0
+    );
+
+    let own = "macs = [\"02:00:00:00:00:07\"]\ngateway_mac = \"02:00:00:00:00:07\"";
+    let error = config("", own).expect_err("its own MAC").to_string();
+    assert!(
+        error.contains("interfaces[0].macs[0]: 02:00:00:00:00:07 is gateway_mac too"),
+        "{error}"
+    );
+}
+
 #[test]
 fn limits_in_the_reference_are_those_of_the_code() {
     use crate::abi::consts;

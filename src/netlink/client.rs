@@ -13,14 +13,20 @@ use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_core::NLM_F_DUMP_INTR;
 use rtnetlink::packet_core::NLM_F_MULTIPART;
 use rtnetlink::packet_core::NLM_F_REQUEST;
+use rtnetlink::packet_core::NetlinkHeader;
 use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::proto;
+use rtnetlink::proto::ConnectionHandle;
 use rtnetlink::sys::AsyncSocket;
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use tokio::runtime;
 use tokio::time::timeout;
 
 use super::error::NetlinkError;
 use super::local::is_local;
+use super::nexthop::Message;
 use super::route::is_default;
 
 /// How long the kernel may take for each message of an answer; it normally takes microseconds.
@@ -32,21 +38,22 @@ const DUMP_ATTEMPTS: usize = 5;
 /// A client of the kernel's link, route and neighbour tables in one network namespace.
 #[derive(Debug)]
 pub(super) struct Netlink {
-    handle: rtnetlink::Handle,
+    handle: ConnectionHandle<Message>,
 }
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace, and serves it on the current runtime.
     pub(super) fn connect() -> Result<Self, NetlinkError> {
         let failed = NetlinkError::system("open a netlink socket");
-        // The strict check makes the kernel filter what it dumps by table and interface.
         let (mut connection, handle, unsolicited) =
-            rtnetlink::new_connection_with_strict_check().map_err(&failed)?;
+            proto::new_connection::<Message>(NETLINK_ROUTE).map_err(&failed)?;
         // Without these an error that ends a dump, and a connection that died before it answered,
         // both look like success.
         connection.set_forward_done(true);
         connection.set_forward_ack(true);
         let socket = connection.socket_mut().socket_mut();
+        // It makes the kernel filter what it dumps by table and interface.
+        socket.set_netlink_get_strict_chk(true).map_err(&failed)?;
         socket.set_ext_ack(true).map_err(&failed)?;
         socket.set_cap_ack(true).map_err(&failed)?;
         // The connection ends when nobody listens to either of its channels.
@@ -61,6 +68,20 @@ impl Netlink {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, rtnetlink::Error> {
+        let answers = self.ask(Message::Route(message), flags).await?.into_iter();
+        let routes = answers.filter_map(|answer| match answer {
+            Message::Route(message) => Some(message),
+            Message::Nexthop(_) => None,
+        });
+        Ok(routes.collect())
+    }
+
+    /// The same, of anything.
+    pub(super) async fn ask(
+        &self,
+        message: Message,
+        flags: u16,
+    ) -> Result<Vec<Message>, rtnetlink::Error> {
         let mut attempt = 1;
         loop {
             let (answers, interrupted) = self.exchange(message.clone(), flags).await?;
@@ -76,12 +97,16 @@ impl Netlink {
     /// this host itself, and whether it is of a table that changed meanwhile.
     async fn exchange(
         &self,
-        message: RouteNetlinkMessage,
+        message: Message,
         flags: u16,
-    ) -> Result<(Vec<RouteNetlinkMessage>, bool), rtnetlink::Error> {
-        let mut request = NetlinkMessage::from(message);
+    ) -> Result<(Vec<Message>, bool), rtnetlink::Error> {
+        let mut request =
+            NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+        request.finalize();
         request.header.flags = NLM_F_REQUEST | flags;
-        let mut stream = pin!(self.handle.clone().request(request)?);
+        let kernel = SocketAddr::new(0, 0);
+        let answers = self.handle.request(request, kernel);
+        let mut stream = pin!(answers.map_err(|_| rtnetlink::Error::RequestFailed)?);
         let mut answers = Vec::new();
         let mut interrupted = false;
         let mut complete = false;
@@ -93,10 +118,11 @@ impl Netlink {
             interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
             match answer.payload {
                 // A router's table can hold a million routes.
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))
-                    if flags & NLM_F_DUMP == NLM_F_DUMP
-                        && !is_default(&route)
-                        && !is_local(&route) => {}
+                NetlinkPayload::InnerMessage(Message::Route(RouteNetlinkMessage::NewRoute(
+                    route,
+                ))) if flags & NLM_F_DUMP == NLM_F_DUMP
+                    && !is_default(&route)
+                    && !is_local(&route) => {}
                 NetlinkPayload::InnerMessage(inner) => {
                     complete |= answer.header.flags & NLM_F_MULTIPART == 0;
                     answers.push(inner);

@@ -69,6 +69,22 @@ pub enum NetlinkError {
         /// What it is instead.
         why: &'static str,
     },
+    /// The configured gateway is not a neighbour on the interface.
+    #[error(
+        "gateway {address} is not on the network of interface {interface}: {}; give the address of a \
+         router there, or, if it is one, say so: `ip route add {address} dev {interface}`",
+        behind.map_or("no route leads there by it".to_owned(), |router| {
+            format!("the way to it leads by the router {router}")
+        })
+    )]
+    NotOnLink {
+        /// The interface's name.
+        interface: String,
+        /// The gateway's address.
+        address: IpAddr,
+        /// The router that packets to it are sent to.
+        behind: Option<IpAddr>,
+    },
     /// The gateway did not answer ARP or neighbour discovery in time.
     #[error(
         "gateway {address} of interface {interface} did not answer {} within {timeout:?}; \

@@ -16,6 +16,7 @@ use super::link::mac_problem;
 use super::next_hop::Choice;
 use super::next_hop::NextHop;
 use super::next_hop::to_ask;
+use super::on_link::Reach;
 
 /// The pauses between two looks at a neighbour that is being resolved: from this, doubling, …
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
@@ -102,7 +103,9 @@ impl Netlink {
         };
         let configured = match wanted.gateway {
             Gateway::Mac(mac) => {
-                return match mac_problem(mac) {
+                let own = interface.mac.filter(|own| *own == mac);
+                let own = own.map(|_| "the interface's own MAC, and frames would come back");
+                return match mac_problem(mac).or(own) {
                     Some(why) => Err(not_a_gateway(mac.to_string(), why)),
                     None => Ok(ResolvedGateway { next_hop: None, mac, passed_over: Vec::new() }),
                 };
@@ -124,6 +127,26 @@ impl Netlink {
             return Err(NetlinkError::NotEthernet { interface: interface.name });
         }
         let candidates = if let Some(address) = configured {
+            match self.whether_neighbour(&interface, address).await? {
+                Reach::Neighbour => {}
+                Reach::Own => {
+                    return Err(not_a_gateway(address.to_string(), "an address of this host"));
+                }
+                Reach::Broadcast => {
+                    return Err(not_a_gateway(address.to_string(), "the broadcast address there"));
+                }
+                behind @ (Reach::Behind(_) | Reach::Nowhere) => {
+                    let behind = match behind {
+                        Reach::Behind(router) => Some(router),
+                        _ => None,
+                    };
+                    return Err(NetlinkError::NotOnLink {
+                        interface: interface.name,
+                        address,
+                        behind,
+                    });
+                }
+            }
             vec![NextHop { address, route: None }]
         } else {
             let hops = self.default_gateways(&interface).await?;
@@ -161,6 +184,20 @@ impl Netlink {
         } else {
             failure
         })
+    }
+
+    /// Finds out whether there is a point in asking for an address on an interface.
+    async fn whether_neighbour(
+        &self,
+        interface: &Link,
+        address: IpAddr,
+    ) -> Result<Reach, NetlinkError> {
+        let entry = self.neighbour(interface, address).await?;
+        // Whoever is a neighbour needs no route; without a carrier, there may be none for now.
+        if !interface.carrier || entry.is_some_and(|entry| entry.usable_mac().is_some()) {
+            return Ok(Reach::Neighbour);
+        }
+        self.reach(interface, address).await
     }
 
     /// Finds an interface, and the MAC of its gateway.

@@ -215,12 +215,17 @@ impl Netlink {
         message.header.flags = RouteFlags::FibMatch;
         message.attributes.push(RouteAttribute::Destination(address));
         match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
-            Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(route) if leads_on(route.header.kind) => {
-                    Some(RouteFacts::from_message(route))
-                }
-                _ => None,
-            })),
+            Ok(answers) => {
+                let route = answers.into_iter().find_map(|answer| match answer {
+                    RouteNetlinkMessage::NewRoute(route) if leads_on(route.header.kind) => {
+                        Some(route)
+                    }
+                    _ => None,
+                });
+                let Some(mut route) = route else { return Ok(None) };
+                self.expand(&mut route).await?;
+                Ok(Some(RouteFacts::from_message(&route)))
+            }
             Err(error)
                 if matches!(
                     errno(&error),

@@ -132,9 +132,6 @@ fn add_new(hops: &mut Vec<DefaultHop>, more: impl IntoIterator<Item = DefaultHop
 impl Netlink {
     /// The next hops of all default routes through an interface in the main table, the best first:
     /// IPv4's before IPv6's, each by metric, router preference and the kernel's order.
-    ///
-    /// With the sysctl `net.ipv4.nexthop_compat_mode` off, routes that use nexthop objects have no
-    /// next hop here.
     pub(super) async fn default_gateways(
         &self,
         interface: &Link,
@@ -161,7 +158,7 @@ impl Netlink {
         message.attributes.push(RouteAttribute::Oif(interface.index));
         match self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).await {
             Ok(answers) => {
-                let routes: Vec<_> = answers
+                let mut routes: Vec<_> = answers
                     .into_iter()
                     .filter_map(|answer| match answer {
                         RouteNetlinkMessage::NewRoute(route) => Some(route),
@@ -170,6 +167,9 @@ impl Netlink {
                     // Asked for a family it does not have, the kernel can answer with all it has.
                     .filter(|route| route.header.address_family == family)
                     .collect();
+                for route in routes.iter_mut().filter(|route| is_default(route)) {
+                    self.expand(route).await?;
+                }
                 Ok(default_next_hops(&routes, route_family, interface.index))
             }
             // No route was ever added to the table, or the kernel has no IPv6.

@@ -43,6 +43,9 @@ use super::link::link_blocking;
 use super::neighbour::Neighbour;
 use super::neighbour::use_flags;
 use super::next_hop::RouteFamily;
+use super::nexthop::Nexthop;
+use super::nexthop::NexthopMessage;
+use super::on_link::Reach;
 use super::route;
 
 const ETH0: u32 = 2;
@@ -163,6 +166,56 @@ fn an_ipv4_route_can_have_an_ipv6_next_hop() {
     assert_eq!(default_next_hops(&[route], ETH0), [IpAddr::V6(v6(1))]);
 }
 
+#[test]
+fn a_neighbour_is_told_from_who_is_behind_a_router() {
+    let reach = |route: &RouteMessage| Reach::of(route, ETH0, v4(1).into());
+    let mut link = default_route(0, ETH0, v4(1));
+    assert_eq!(reach(&link), Reach::Neighbour, "onlink");
+    link.attributes.truncate(2);
+    assert_eq!(reach(&link), Reach::Neighbour, "a route to the link");
+    assert_eq!(reach(&default_route(0, ETH0, v4(2))), Reach::Behind(v4(2).into()));
+    let paths = |hops: Vec<RouteNextHop>| {
+        let mut route = default_route(0, ETH0, v4(1));
+        route.attributes = vec![RouteAttribute::MultiPath(hops)];
+        route
+    };
+    let other = hop(ETH1, v4(1), RouteNextHopFlags::empty());
+    let behind = hop(ETH0, v4(2), RouteNextHopFlags::empty());
+    let mut direct = behind.clone();
+    direct.attributes.clear();
+    assert_eq!(reach(&paths(vec![other.clone()])), Reach::Nowhere);
+    assert_eq!(reach(&paths(vec![other, behind.clone()])), Reach::Behind(v4(2).into()));
+    assert_eq!(reach(&paths(vec![behind, direct])), Reach::Neighbour);
+    for (kind, is) in [
+        (RouteType::Local, Reach::Own),
+        (RouteType::Broadcast, Reach::Broadcast),
+        (RouteType::BlackHole, Reach::Nowhere),
+    ] {
+        let mut route = default_route(0, ETH0, v4(1));
+        route.header.kind = kind;
+        assert_eq!(reach(&route), is);
+    }
+}
+
+#[test]
+fn a_nexthop_that_is_written_again_is_no_news() {
+    let mut seen = Seen::default();
+    let nexthop = |id, group| {
+        let mut nexthop = Nexthop::default();
+        (nexthop.id, nexthop.group) = (id, group);
+        nexthop
+    };
+    let mut news = |nexthop| seen.is_new_nexthop(NexthopMessage::New(nexthop));
+    assert!(news(nexthop(1, vec![2])));
+    assert!(!news(nexthop(1, vec![2])));
+    assert!(news(nexthop(1, vec![3])));
+    assert!(news(nexthop(2, vec![3])));
+    let gone = || NexthopMessage::Removed(nexthop(1, Vec::new()));
+    assert!(seen.is_new_nexthop(gone()));
+    assert!(!seen.is_new_nexthop(gone()));
+    assert!(seen.is_new_nexthop(NexthopMessage::New(nexthop(1, vec![3]))));
+}
+
 fn entry(state: NeighbourState, mac: Option<MacAddr6>) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -252,7 +305,7 @@ fn the_memory_of_neighbours_is_bounded() {
         message.header.ifindex = index;
         assert!(seen.is_news(&RouteNetlinkMessage::NewNeighbour(message)));
     }
-    assert_eq!(seen.0.len(), 1);
+    assert_eq!(seen.neighbours.len(), 1);
 }
 
 #[test]
@@ -322,6 +375,12 @@ fn every_error_is_one_line_that_names_its_object() {
             gateway: v4(1).to_string(),
             why: "a multicast address",
         },
+        NetlinkError::NotOnLink {
+            interface: interface(),
+            address: v4(1).into(),
+            behind: Some(v4(2).into()),
+        },
+        NetlinkError::NotOnLink { interface: interface(), address: v4(1).into(), behind: None },
         NetlinkError::GatewayNotResolved {
             interface: interface(),
             address: v4(1).into(),

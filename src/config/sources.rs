@@ -1,0 +1,93 @@
+//! Outer sources that servers have for their own: their kernels drop such packets as spoofed.
+
+use std::fmt;
+use std::iter;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use ipnet::Ipv6Net;
+
+use super::Config;
+use super::ConfigError;
+
+/// Only the last 32 bits of an outer IPv6 source vary.
+const FIXED_BITS_V6: u8 = 96;
+
+/// Where a configuration has an address that servers have.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Vip(usize),
+    Real(usize, usize),
+    ServerId(usize),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vip(vip) => write!(f, "vips[{vip}].address"),
+            Self::Real(vip, real) => write!(f, "vips[{vip}].reals[{real}].address"),
+            Self::ServerId(entry) => write!(f, "server_ids[{entry}].real"),
+        }
+    }
+}
+
+impl Config {
+    /// Checks that no outer source is a single address that a server or a VIP has: all packets to that server, or to all
+    /// of the VIP's, would be dropped there.
+    pub(super) fn check_single_sources(&self) -> Result<(), ConfigError> {
+        for (key, source) in self.outer_sources() {
+            let is_single = source.prefix_len() == source.max_prefix_len();
+            if let Some((owner, address)) = self.owners_in(source).next().filter(|_| is_single) {
+                return Err(ConfigError::at(
+                    key,
+                    format!(
+                        "{address} is {owner} too, and servers drop packets that come from an address of their \
+                         own; give one that no server and no VIP has"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The warnings about prefixes of outer sources that have such addresses: that hurts the flows which get one.
+    pub(crate) fn shared_sources(&self) -> Vec<String> {
+        let warnings = self.outer_sources().into_iter().filter_map(|(key, source)| {
+            let mut owners = self.owners_in(source);
+            let (owner, address) = owners.next()?;
+            let more = match owners.count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let addresses = 1_u64 << (source.max_prefix_len() - source.prefix_len());
+            Some(format!(
+                "{key}: {source} has {address} ({owner}){more}, and servers drop packets that come from an address of \
+                 their own, or a VIP's: one flow in {addresses} to them gets it; give a prefix that no server and no \
+                 VIP is in"
+            ))
+        });
+        warnings.collect()
+    }
+
+    /// The addresses that outer sources are taken from.
+    fn outer_sources(&self) -> [(&'static str, IpNet); 2] {
+        let (v4, v6) = (self.packets.source_v4(), self.packets.source_v6());
+        let length = v6.prefix_len().max(FIXED_BITS_V6);
+        [
+            ("packets.encap_source_v4", v4.into()),
+            ("packets.encap_source_v6", Ipv6Net::new(v6.network(), length).unwrap_or(v6).into()),
+        ]
+    }
+
+    /// What servers have of a prefix: their own addresses, and VIPs.
+    fn owners_in(&self, prefix: IpNet) -> impl Iterator<Item = (Owner, IpAddr)> {
+        let of_vips = self.vips.iter().enumerate().flat_map(|(i, vip)| {
+            let reals = vip.reals.iter().enumerate();
+            let reals = reals.map(move |(j, real)| (Owner::Real(i, j), real.address));
+            iter::once((Owner::Vip(i), vip.address)).chain(reals)
+        });
+        let of_ids = self.server_ids.iter().enumerate();
+        let of_ids = of_ids.map(|(i, entry)| (Owner::ServerId(i), entry.real));
+        of_vips.chain(of_ids).filter(move |(_, address)| prefix.contains(address))
+    }
+}
