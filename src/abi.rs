@@ -102,6 +102,25 @@ pod! {
     vip_count, 32;
     vip_key, 20;
     vip_real, 16;
+    [u8; 16], 16;
+    Unserved, 512;
+}
+
+/// What is recorded of an interface that is not served. Only the control plane has it: abi.h does not.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Unserved {
+    /// What is asked for, as an entry of an interface without an index.
+    pub(crate) asked: interface,
+    pub(crate) as_before: u32,
+    /// UTF-8, zeros behind it.
+    pub(crate) why: [u8; 380],
+}
+
+impl Default for Unserved {
+    fn default() -> Self {
+        Self { asked: interface::default(), as_before: 0, why: [0; 380] }
+    }
 }
 
 /// The bytes of a value.

@@ -195,6 +195,10 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    pub(crate) fn is_of(&self, ifindex: u32) -> bool {
+        self.ifindex == ifindex
+    }
+
     /// Attaches as before. What goes wrong is a warning: that there is something to undo is the error.
     pub(crate) fn undo(&self, instance: &Instance, root: BorrowedFd<'_>) {
         let Self { name, ifindex, before, displaced } = self;

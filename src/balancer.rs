@@ -7,7 +7,9 @@ mod carry_out;
 mod check;
 mod interfaces;
 mod table_cpus;
+mod unserved;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -21,7 +23,6 @@ use crate::capture;
 use crate::chain;
 use crate::chain::Chain;
 use crate::chain::place;
-use crate::chain::refuse_foreign_programs;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Cpus;
@@ -40,7 +41,6 @@ use crate::host::Host;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
 use crate::maps;
-use crate::netlink::Choice;
 use crate::object;
 use crate::outweighed;
 use crate::own_host;
@@ -49,15 +49,17 @@ use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
+use crate::plan::Unserved;
 use crate::plan::address_changes;
 use crate::serving;
 use crate::table::Table;
 use crate::tables::Tables;
 
 use carry_out::carry_out;
-use interfaces::last_known;
+use interfaces::Already;
+use interfaces::Found;
+use interfaces::find_all;
 use interfaces::running_interfaces;
-use interfaces::with_next_hops;
 
 pub use check::Repair;
 pub(crate) use interfaces::gateway_of;
@@ -74,22 +76,28 @@ pub(crate) const PROGRAM: &str = "balancer";
 /// How long flows are counted for a command that does not ask for consent: it may be an emergency.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);
 
-/// What a gateway means that does not answer.
+/// What it means that an interface cannot be served: it is missing or down, its gateway is not found, it has another
+/// program.
+///
+/// Of an interface that is served already, what was last known stays while its gateway does not answer, with a warning;
+/// unless it is [`Self::Fail`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnUnresolved {
-    /// An error, if no other default router answers where the gateway is found by these.
+pub enum OnUnserved {
+    /// The rest is done: [`Plan::unserved`] has those that are left out. An error, if the instance does not run and none
+    /// of its interfaces can be served.
     #[default]
+    LeaveOut,
+    /// The same, also if none can be served: VIPs, program and maps are set up. For who calls [`Balancer::follow`].
+    Wait,
+    /// An error: all or nothing.
     Fail,
-    /// A warning, where it was known before: its MAC stays, and no other default router is taken instead. Else an
-    /// error.
-    KeepLast,
 }
 
 /// How a configuration is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ApplyOptions {
-    /// What a gateway means that does not answer.
-    pub on_unresolved: OnUnresolved,
+    /// What it means that an interface cannot be served.
+    pub on_unserved: OnUnserved,
     /// The slot of the chain for the XDP program that an interface of the configuration has already; `None`:
     /// that is an error.
     pub adopt: Option<u32>,
@@ -98,9 +106,9 @@ pub struct ApplyOptions {
     pub allow_breaking: bool,
 }
 
-impl From<OnUnresolved> for ApplyOptions {
-    fn from(on_unresolved: OnUnresolved) -> Self {
-        Self { on_unresolved, ..Self::default() }
+impl From<OnUnserved> for ApplyOptions {
+    fn from(on_unserved: OnUnserved) -> Self {
+        Self { on_unserved, ..Self::default() }
     }
 }
 
@@ -134,23 +142,19 @@ impl Balancer {
         config.check()?;
         instance.check_host()?;
         let config = &*own_names(config)?;
-        let mut plan = make_plan(instance, config, OnUnresolved::Fail)?;
-        if let Err(error) = refuse_foreign_programs(instance, &plan.steps.interfaces(), None) {
-            plan.warnings.push(error.to_string());
-        }
-        Ok(plan)
+        make_plan(instance, config, OnUnserved::LeaveOut, Already::Warn)
     }
 
     /// Loads, attaches and programs until the kernel matches the configuration.
     ///
     /// Traffic that is forwarded already goes on all along. What would break established flows is refused, unless
-    /// [`ApplyOptions::allow_breaking`] says that it is meant. If it fails before the first packet could be
-    /// forwarded, nothing remains.
+    /// [`ApplyOptions::allow_breaking`] says that it is meant. Interfaces that cannot be served hold up no others:
+    /// look at [`Plan::unserved`]. If it fails before the first packet could be forwarded, nothing remains.
     pub fn apply(instance: &Instance, config: &Config) -> Result<Plan> {
-        Self::apply_with(instance, config, OnUnresolved::Fail)
+        Self::apply_with(instance, config, OnUnserved::LeaveOut)
     }
 
-    /// As [`Balancer::apply`], with options, or only a choice of what a gateway that does not answer means.
+    /// As [`Balancer::apply`], with options, or only a choice of what an interface that cannot be served means.
     pub fn apply_with(
         instance: &Instance,
         config: &Config,
@@ -167,17 +171,15 @@ impl Balancer {
         options: impl Into<ApplyOptions>,
         announce: impl FnOnce(&Plan),
     ) -> Result<Plan> {
-        let ApplyOptions { on_unresolved, adopt, allow_breaking } = options.into();
+        let ApplyOptions { on_unserved, adopt, allow_breaking } = options.into();
         config.check()?;
         instance.check_host()?;
         let config = &*own_names(config)?;
-        let make_plan = |instance, config| make_plan(instance, config, on_unresolved);
+        let make_plan =
+            |instance, config| make_plan(instance, config, on_unserved, Already::Adopt(adopt));
         if !instance.exists() {
             // What cannot work is found out before anything is created.
-            let plan = make_plan(instance, config);
-            let fits = plan.and_then(|plan| {
-                refuse_foreign_programs(instance, &plan.steps.interfaces(), adopt)
-            });
+            let fits = make_plan(instance, config).map(drop);
             // Unless another command has begun to create it: what is in the way may be its work.
             if fits.is_err() && !instance.exists() {
                 fits?;
@@ -185,8 +187,7 @@ impl Balancer {
         }
         let lock = instance.lock()?;
         let fresh = instance.is_empty(&lock);
-        let done = make_plan(instance, config).and_then(|plan| {
-            refuse_foreign_programs(instance, &plan.steps.interfaces(), adopt)?;
+        let done = make_plan(instance, config).and_then(|mut plan| {
             let breaking: Vec<_> = plan.breaking().cloned().collect();
             if !allow_breaking {
                 if !breaking.is_empty() {
@@ -199,8 +200,9 @@ impl Balancer {
                     return Err(Error::FlowsUnknown { why: why.clone() });
                 }
             }
-            if !plan.is_empty() {
-                carry_out(instance, &plan, adopt, announce)?;
+            let recorded = unserved::read(instance)?;
+            if !plan.is_empty() || !unserved::are_same(&recorded, &plan.records()) {
+                carry_out(instance, &mut plan, adopt, on_unserved, announce)?;
             }
             Ok(plan)
         });
@@ -280,9 +282,8 @@ impl Balancer {
         Ok(self.dataplane.read_table(self.next_serial()?)?.table())
     }
 
-    /// The running state as a configuration: planning it changes nothing, unless an interface was renamed or
-    /// is gone: then it plans to forget the old one. The metrics endpoint belongs to
-    /// `lbctl serve` and is not part of it.
+    /// The running state as a configuration, with the interfaces that are asked for and not served: planning it changes
+    /// nothing, unless an interface was renamed. The metrics endpoint belongs to `lbctl serve` and is not part of it.
     pub fn save(&self) -> Result<Config> {
         self.save_with(&self.table()?)
     }
@@ -305,15 +306,25 @@ impl Balancer {
         // Asked in another network namespace, the instance is the same; but what has moved away from the others
         // cannot be planned.
         let all_elsewhere = interfaces.values().all(|interface| interface.attached.is_none());
-        let is_there = |interface: &RunningInterface| {
-            interface.attached.is_some() || (all_elsewhere && interface.elsewhere.is_some())
+        let is_asked_for = |interface: &RunningInterface| {
+            // Without a link, the name is not known.
+            interface.pin.is_some() && (interface.elsewhere.is_none() || all_elsewhere)
         };
-        config.interfaces = interfaces
+        let mut interfaces: BTreeMap<_, _> = interfaces
             .into_iter()
-            .filter(|(_, interface)| is_there(interface))
-            .filter_map(|(name, interface)| Some(plan::interface_config(&name, &interface.entry?)))
+            .filter(|(_, interface)| is_asked_for(interface))
+            .filter_map(|(name, interface)| Some((name, interface.entry?)))
+            .map(|(name, entry)| (name.clone(), plan::interface_config(&name, &entry)))
             .collect();
+        let waiting = unserved::read(&self.instance)?.into_iter();
+        interfaces.extend(waiting.map(|(name, unserved)| (name, unserved.config)));
+        config.interfaces = interfaces.into_values().collect();
         Ok(config)
+    }
+
+    /// Interfaces that are asked for and were not served, or not as they are asked for, when that was last tried, and why.
+    pub fn unserved(&self) -> Result<Vec<Unserved>> {
+        Ok(unserved::read(&self.instance)?.into_values().collect())
     }
 
     /// Whether the chain leads to the balancer that is pinned.
@@ -365,7 +376,7 @@ pub(crate) const MAPS: [&str; 14] = [
 ];
 
 fn remove_maps(instance: &Instance) -> Result<()> {
-    MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))
+    MAPS.iter().chain([&unserved::MAP]).try_for_each(|name| remove_pin(&instance.map(name)))
 }
 
 pub(crate) fn possible_cpus() -> Result<u32> {
@@ -437,48 +448,56 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
         stray_tables: others,
         interfaces: read_interfaces(instance, &dataplane)?,
         table: dataplane.read_checked(next_serial, Check::Checksums)?,
+        unserved: unserved::read(instance)?,
     })
 }
 
-fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) -> Result<Plan> {
+fn make_plan(
+    instance: &Instance,
+    config: &Config,
+    on_unserved: OnUnserved,
+    already: Already,
+) -> Result<Plan> {
     own_host::check(config)?;
     attach::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
-    let (mut interfaces, mut warnings) = (Vec::new(), Vec::new());
-    let choice = match on_unresolved {
-        OnUnresolved::Fail => Choice::Anew,
-        OnUnresolved::KeepLast => Choice::Keep,
-    };
-    let wanted = with_next_hops(config, &snapshot.interfaces);
-    for (interface, resolved) in config.interfaces.iter().zip(resolve_all(&wanted, choice)?) {
-        match resolved {
-            Ok(resolved) => interfaces.push(resolved),
-            Err(error) if on_unresolved == OnUnresolved::KeepLast => {
-                let (last, warning) = last_known(interface, &snapshot.interfaces, error)?;
-                interfaces.push(last);
-                warnings.push(warning);
-            }
-            Err(error) => return Err(error),
-        }
+    let found = find_all(instance, config, &snapshot.interfaces, on_unserved, already)?;
+    let mut host = Host::read(&found.current)?;
+    if found.current.len() < config.interfaces.len() {
+        host.receiving_cpus = expected_cpus(&snapshot, config, &found, &host);
     }
-    let here: Vec<_> = interfaces.iter().map(|found| found.config.name.as_str()).collect();
+    let here: Vec<_> = found.current.iter().map(|found| found.config.name.as_str()).collect();
     attach::refuse_other_namespace(instance, &here)?;
-    let mut plan = plan_with(&snapshot, config, &interfaces)?;
+    let mut plan = plan::plan(&snapshot, config, &found.served, &host)?;
+    plan.warnings.extend(found.warnings);
+    plan.unserved = found.unserved;
     // Before anything is attached, or attached again.
     let mut places = match open_dataplane(instance)? {
         Some(dataplane) => dataplane.interface_places()?,
         None => InterfacePlaces::default(),
     };
-    plan.steps.entries.iter().try_for_each(|entry| places.put(entry.ifindex).map(drop))?;
-    plan.warnings.extend(warnings);
+    for entry in plan.steps.entries.clone() {
+        match places.put(entry.ifindex) {
+            Err(error) if on_unserved != OnUnserved::Fail => plan.leave_out(entry.ifindex, &error),
+            done => drop(done?),
+        }
+    }
+    if let Some(error) = found.error
+        && on_unserved == OnUnserved::LeaveOut
+        && plan.serves_nothing()
+    {
+        return Err(error);
+    }
+    plan.forget_records(&snapshot.unserved, config);
     if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
         let (wanted, new) = (Table::from(config), plan.steps.knobs);
         let dead = snapshot.interfaces.iter().filter(|(_, running)| running.is_gone());
+        let dead = dead.map(|(name, _)| name).chain(snapshot.unserved.keys());
         let question = Question {
             running: &snapshot.table,
             wanted: &wanted,
             knobs: Some((knobs, &new)),
-            dead_interfaces: dead.map(|(name, _)| name.clone()).collect(),
+            dead_interfaces: dead.cloned().collect(),
         };
         let balancer = Balancer::open(instance)?;
         plan.set_flows(effects(&balancer, &question, &plan, None));
@@ -487,12 +506,23 @@ fn make_plan(instance: &Instance, config: &Config, on_unresolved: OnUnresolved) 
     Ok(plan)
 }
 
-fn plan_with(
+/// The CPUs that are to have connection tables, where it cannot be seen now which ones all interfaces need: those that
+/// have them, so that an interface that fails moves no flow; for new tables, all that are online.
+fn expected_cpus(
     snapshot: &Snapshot,
     config: &Config,
-    interfaces: &[ResolvedInterface],
-) -> Result<Plan> {
-    plan::plan(snapshot, config, interfaces, &Host::read(interfaces)?)
+    found: &Found,
+    host: &Host,
+) -> BTreeSet<u32> {
+    let known = (!found.current.is_empty()).then(|| host.receiving_cpus.clone());
+    match &config.connection_table.cpus {
+        Cpus::List(list) => known.unwrap_or_else(|| list.iter().copied().collect()),
+        Cpus::Auto if snapshot.control.is_some_and(|control| control.cpus_auto != 0) => {
+            let tables = snapshot.tables.own.keys().copied();
+            tables.chain(known.unwrap_or_default()).collect()
+        }
+        Cpus::Auto => host.online_cpus.clone(),
+    }
 }
 
 /// Finds out whether a configuration fits the host, its memory above all, with what is known of the
@@ -502,5 +532,6 @@ pub(crate) fn check_fit(
     config: &Config,
     interfaces: &[ResolvedInterface],
 ) -> Result<()> {
-    plan_with(&read_snapshot(instance)?, config, interfaces).map(drop)
+    let snapshot = read_snapshot(instance)?;
+    plan::plan(&snapshot, config, interfaces, &Host::read(interfaces)?).map(drop)
 }

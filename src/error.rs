@@ -255,7 +255,7 @@ pub enum Error {
     /// Too many interfaces share a place in the interface table.
     #[error(
         "interface {interface} (index {ifindex}) finds no place in the table of interfaces: {} have all {} that it may \
-         have, as indices that are alike modulo {} share theirs; nothing was changed: leave one of them out, or give \
+         have, as indices that are alike modulo {} share theirs; leave one of them out, or give \
          one another index ('ip link set NAME netns OTHER index N' and back, or 'ip link add … index N')",
         in_the_way.join(", "), consts::INTERFACE_PROBES, consts::INTERFACE_PLACES
     )]
@@ -509,6 +509,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is about one interface, so that others can be served all the same.
+    pub(crate) fn is_of_interface(&self) -> bool {
+        match self {
+            Self::Netlink(error) => error.is_of_interface(),
+            Self::ForeignProgram { .. }
+            | Self::OtherInstance { .. }
+            | Self::NativeMode { .. }
+            | Self::Attach { .. }
+            | Self::InterfaceTable { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The error; of a configuration, with the file that it is in.
     #[must_use]
     pub fn in_file(self, path: &Path) -> Self {

@@ -18,8 +18,10 @@ use crate::error::Result;
 use crate::mismatch::Mismatch;
 use crate::outweighed::OutweighedReal;
 use crate::outweighed::outweighed;
+use crate::plan::Unserved;
 use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
+use crate::readiness::unready_interfaces;
 use crate::serving::rfc3339;
 use crate::status::Status;
 use crate::status::VipStatus;
@@ -69,6 +71,13 @@ pub enum Problem {
         /// The interface.
         interface: String,
     },
+    /// An interface is served as it was asked for before, as it cannot be as it is asked for now.
+    ServedAsBefore {
+        /// The interface.
+        interface: String,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
     /// VIPs have no real at all.
     NoReal {
         /// The VIPs.
@@ -116,6 +125,11 @@ impl fmt::Display for Problem {
             Self::GenericMode { interface } => {
                 write!(f, "interface {interface}: generic mode, slower than native")
             }
+            Self::ServedAsBefore { interface, reason } => write!(
+                f,
+                "interface {interface}: served as before, not as asked for: {}",
+                Unserved::reason(reason)
+            ),
             Self::NoReal { vips } => write!(f, "no reals: {}", some(vips)),
             Self::NoUsableReal { vips } => write!(f, "no real takes new flows of {}", some(vips)),
             Self::OutweighedReals { reals } => {
@@ -220,6 +234,7 @@ impl Problem {
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")
             }
+            Self::ServedAsBefore { reason, .. } => Unserved::remedy(reason),
             Self::NoReal { vips } => format!(
                 "lbctl real add {} ADDRESS, or in the file, and lbctl apply -f FILE",
                 one(vips)
@@ -283,10 +298,12 @@ impl Health {
         if !balancer.is_in_place()? {
             unready(Unready::NotInChain);
         }
-        if interfaces.is_empty() {
-            unready(Unready::NoInterface);
-        }
-        interfaces.iter().filter_map(InterfaceState::unready).for_each(unready);
+        unready_interfaces(interfaces, &status.unserved).into_iter().for_each(unready);
+        let as_before = status.unserved.iter().filter(|unserved| unserved.as_before);
+        problems.extend(as_before.map(|unserved| Problem::ServedAsBefore {
+            interface: unserved.name.clone(),
+            reason: unserved.why.clone(),
+        }));
         let mismatches = balancer.mismatches()?;
         if !mismatches.is_empty() {
             problems.push(Problem::MapMismatch { mismatches });
@@ -384,6 +401,7 @@ mod tests {
             health: Health::default(),
             serve: None,
             interfaces: [].into(),
+            unserved: Vec::new(),
             chain: Vec::new(),
             vips: Vec::new(),
             tables: Vec::new(),
@@ -480,6 +498,8 @@ mod tests {
                 heard_seconds_ago: None,
                 alternative: None,
             }),
+            unready(Unready::NotServed { interface: name(), why: name() }),
+            Problem::ServedAsBefore { interface: name(), reason: name() },
             Problem::MapMismatch { mismatches: Vec::new() },
             Problem::ReloadFailed { at: 0, message: name() },
             Problem::Doctor { finding },

@@ -35,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) possible_cpus: u32,
     /// The CPUs that may receive packets by way of the interfaces.
     pub(crate) receiving_cpus: BTreeSet<u32>,
+    /// The CPUs that are online.
+    pub(crate) online_cpus: BTreeSet<u32>,
     /// CPU → its NUMA node. A kernel without NUMA has none.
     pub(crate) nodes: BTreeMap<u32, u32>,
     /// The maps that every balancer has.
@@ -53,6 +55,7 @@ impl Host {
         Ok(Self {
             possible_cpus: possible_cpus()?,
             receiving_cpus: cpus::receiving(&files, interfaces)?,
+            online_cpus: files.online_cpus()?,
             nodes: files.nodes(),
             maps: object::balancer_maps()?,
             memory: Available::read(&files),

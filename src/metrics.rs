@@ -185,9 +185,12 @@ impl Collector {
         if let Some(Some(maps)) = scrape.part("maps", self.maps(&balancer)) {
             scrape.families.extend(series::maps(&maps));
         }
-        if let Some(interfaces) = scrape.part("interfaces", balancer.interface_states()) {
+        let interfaces = balancer.interface_states();
+        let interfaces = interfaces.and_then(|states| Ok((states, balancer.unserved()?)));
+        if let Some((interfaces, unserved)) = scrape.part("interfaces", interfaces) {
             let heard = self.heard(&interfaces);
             scrape.families.extend(series::interfaces(&interfaces, &heard));
+            scrape.families.push(series::served(&interfaces, &unserved));
             let attached = interfaces.iter().filter(|state| state.mode.is_some());
             let nics: Vec<_> = attached
                 .map(|state| (state.interface.as_str(), NicStatistics::read(&state.interface)))

@@ -3,6 +3,7 @@
 mod addresses;
 mod display;
 mod interface;
+mod unserved;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,6 +55,7 @@ pub(crate) use interface::interface_config;
 pub(crate) use interface::next_hop;
 use interface::plan_detaching;
 pub(crate) use interface::plan_interfaces;
+pub use unserved::Unserved;
 
 /// Flows in the table that CPUs without one of their own share.
 pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
@@ -77,6 +79,8 @@ pub(crate) struct Snapshot {
     pub(crate) stray_tables: bool,
     pub(crate) interfaces: BTreeMap<String, RunningInterface>,
     pub(crate) table: Running,
+    /// What is recorded of interfaces that are not served.
+    pub(crate) unserved: BTreeMap<String, Unserved>,
 }
 
 /// Knobs hold secrets, and a [`Plan`] may be logged by whoever embeds the library.
@@ -115,6 +119,9 @@ pub struct Plan {
     pub connection_table: Vec<String>,
     /// The interfaces.
     pub interfaces: Vec<InterfaceChange>,
+    /// Interfaces of the configuration that are not served, or not as it says, and why. After an apply these are
+    /// recorded in the instance, and [`Balancer::follow`](crate::Balancer::follow) tries them again.
+    pub unserved: Vec<Unserved>,
     /// The VIPs.
     pub vips: Vec<VipChange>,
     /// The addresses of the VIPs: what changes for packets that no VIP takes. No change of its own, but what those of
@@ -167,14 +174,19 @@ pub(crate) struct Steps {
     pub(crate) entries: Vec<abi::interface>,
     pub(crate) detach: Vec<String>,
     pub(crate) remove_entries: Vec<abi::interface>,
+    /// The instance does not run so far.
+    pub(crate) starts: bool,
+    /// The interfaces that are served afterwards.
+    pub(crate) served: Vec<ResolvedInterface>,
+    /// What is recorded of interfaces that this plan is not about.
+    pub(crate) kept_records: BTreeMap<String, Unserved>,
     pub(crate) table: TableDiff,
 }
 
 impl Steps {
     /// The interfaces to attach to: name, index and mode.
     pub(crate) fn interfaces(&self) -> Vec<(&str, u32, XdpMode)> {
-        let each = self.attach.iter();
-        each.map(|to| (to.config.name.as_str(), to.ifindex, to.config.xdp_mode)).collect()
+        self.attach.iter().map(ResolvedInterface::target).collect()
     }
 }
 
@@ -239,7 +251,7 @@ impl Plan {
         self.flows.iter().filter(|effect| effect.breaks())
     }
 
-    /// Whether what runs is what is wanted.
+    /// Whether nothing is to change: what runs is what is wanted, but for [`Self::unserved`].
     pub fn is_empty(&self) -> bool {
         self.program.is_none()
             && self.connection_table.is_empty()
@@ -349,6 +361,8 @@ pub(crate) fn plan(
     plan_program(&mut plan, snapshot, config, &tables, host);
     plan_interfaces(&mut plan, snapshot, interfaces, config);
     plan_detaching(&mut plan, snapshot, interfaces, config);
+    plan.steps.served = interfaces.to_vec();
+    plan.steps.starts = snapshot.control.is_none();
     if config.interfaces.is_empty() && !config.vips.is_empty() {
         plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
     }

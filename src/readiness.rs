@@ -27,6 +27,7 @@ use crate::netlink::NextHop;
 use crate::netlink::Observed;
 use crate::netlink::Which;
 use crate::plan;
+use crate::plan::Unserved;
 use crate::plan::interface_config;
 
 /// What is known of the MAC that an interface's frames go to.
@@ -215,6 +216,13 @@ pub enum Unready {
     },
     /// The same, and the default route is gone that the gateway was found by.
     NoDefaultRoute(String),
+    /// An interface is asked for, and could not be served when that was last tried.
+    NotServed {
+        /// The interface.
+        interface: String,
+        /// Why not, and what to do about it.
+        why: String,
+    },
     /// No interface has an address that packets are decapsulated for.
     NoOuterDestination,
     /// There is no address that the packets inside may be for.
@@ -246,7 +254,8 @@ impl Unready {
             | Self::MacChanged { interface, .. }
             | Self::GatewayMoved { interface, .. }
             | Self::GatewayUnresolved { interface, .. }
-            | Self::NoDefaultRoute(interface) => Some(interface),
+            | Self::NoDefaultRoute(interface)
+            | Self::NotServed { interface, .. } => Some(interface),
         }
     }
 
@@ -290,6 +299,7 @@ impl Unready {
             Self::NoDefaultRoute(_) => {
                 "no default route leads to a gateway, and the last one does not answer".to_owned()
             }
+            Self::NotServed { why, .. } => format!("not served: {}", Unserved::reason(why)),
             Self::NoOuterDestination => "no address to decapsulate for".to_owned(),
             Self::NoInnerDestination => {
                 "no address on a loopback device, and none of --to: every packet is dropped".to_owned()
@@ -309,6 +319,7 @@ impl Unready {
             Self::NoInnerDestination => {
                 "ip address add VIP dev lo; lbctl decap serve follows by itself".to_owned()
             }
+            Self::NotServed { why, .. } => Unserved::remedy(why),
             Self::NoInterface => "name one as [[interfaces]], and lbctl apply -f FILE".to_owned(),
             Self::InterfaceMissing(_) => {
                 "'ip link' lists those there are; make it, or correct [[interfaces]], then lbctl apply -f FILE"
@@ -341,6 +352,22 @@ impl Unready {
     }
 }
 
+/// Why traffic does not pass by interfaces, those that are served first. Of an interface that is served as before,
+/// though something else is asked for, it passes.
+pub(crate) fn unready_interfaces(states: &[InterfaceState], unserved: &[Unserved]) -> Vec<Unready> {
+    let mut unready: Vec<_> = states.iter().filter_map(InterfaceState::unready).collect();
+    // Of one that is gone, both tell.
+    let known = |name: &str| states.iter().any(|state| state.interface == name);
+    let waiting = unserved.iter().filter(|one| !one.as_before && !known(&one.name));
+    unready.extend(
+        waiting.map(|one| Unready::NotServed { interface: one.name.clone(), why: one.why.clone() }),
+    );
+    if states.is_empty() && unready.is_empty() {
+        unready.push(Unready::NoInterface);
+    }
+    unready
+}
+
 /// Whether an instance is ready for traffic: the first thing that is in the way is the error.
 pub fn readiness(instance: &Instance) -> Result<(), Unready> {
     let unreadable = |error: Error| Unready::NotRunning(error.to_string());
@@ -352,10 +379,8 @@ pub fn readiness(instance: &Instance) -> Result<(), Unready> {
         return Err(Unready::NotInChain);
     }
     let interfaces = balancer.interface_states().map_err(unreadable)?;
-    if interfaces.is_empty() {
-        return Err(Unready::NoInterface);
-    }
-    interfaces.iter().find_map(InterfaceState::unready).map_or(Ok(()), Err)
+    let unserved = balancer.unserved().map_err(unreadable)?;
+    unready_interfaces(&interfaces, &unserved).into_iter().next().map_or(Ok(()), Err)
 }
 
 impl Balancer {

@@ -37,6 +37,7 @@ use crate::memory::Usage;
 use crate::memory::computed;
 use crate::netlink::NextHop;
 use crate::object;
+use crate::plan::Unserved;
 use crate::readiness::InterfaceState;
 use crate::readiness::LinkState;
 use crate::ring::Member;
@@ -179,6 +180,8 @@ pub struct Status {
     pub serve: Option<Server>,
     /// The interfaces.
     pub interfaces: BTreeMap<String, InterfaceStatus>,
+    /// Interfaces that are asked for and are not served, or not as they are asked for.
+    pub unserved: Vec<Unserved>,
     /// The programs on them.
     pub chain: Vec<SlotStatus>,
     /// The VIPs.
@@ -228,6 +231,7 @@ impl Balancer {
             health: Health::default(),
             serve: serving::server(self.instance(), &Part::Balancer)?,
             interfaces: interfaces.collect(),
+            unserved: self.unserved()?,
             chain: chain::list(self.instance())?,
             vips: vips(&self.table()?, &stats),
             tables: self.table_status()?,

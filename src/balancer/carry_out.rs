@@ -2,9 +2,11 @@
 
 use std::os::fd::AsFd;
 
+use super::OnUnserved;
 use super::PROGRAM;
 use super::open_dataplane;
 use super::remove_maps;
+use super::unserved;
 use crate::abi::consts;
 use crate::attach::follow_names;
 use crate::attach::remove_link;
@@ -19,13 +21,15 @@ use crate::object::Loaded;
 use crate::plan::Plan;
 use crate::plan::Steps;
 
+/// Carries a plan out. Interfaces that turn out not to be servable are left out, and the plan says so, unless that is
+/// to be an error.
 pub(super) fn carry_out(
     instance: &Instance,
-    plan: &Plan,
+    plan: &mut Plan,
     adopt: Option<u32>,
+    on_unserved: OnUnserved,
     announce: impl FnOnce(&Plan),
 ) -> Result<()> {
-    let steps = &plan.steps;
     let chain = Chain::open_or_create(instance)?;
     if adopt.is_some() {
         chain.settle()?;
@@ -33,9 +37,10 @@ pub(super) fn carry_out(
     follow_names(instance)?;
     // First what is most likely to fail: an interface without an entry passes its packets on.
     let mut attaching = Attaching::default();
-    let done = attaching.attach(instance, &chain, &steps.interfaces(), adopt).and_then(|()| {
+    let done = attach_all(instance, &chain, &mut attaching, plan, adopt, on_unserved);
+    let done = done.and_then(|()| {
         announce(plan);
-        program(instance, &chain, steps)
+        program(instance, &chain, &mut attaching, plan, on_unserved)
     });
     if done.is_err() {
         attaching.undo(instance, &chain);
@@ -46,8 +51,64 @@ pub(super) fn carry_out(
     })
 }
 
+/// Attaches to the interfaces of a plan, to as many as that is possible with.
+fn attach_all(
+    instance: &Instance,
+    chain: &Chain,
+    attaching: &mut Attaching,
+    plan: &mut Plan,
+    adopt: Option<u32>,
+    on_unserved: OnUnserved,
+) -> Result<()> {
+    if on_unserved == OnUnserved::Fail {
+        return attaching.attach(instance, chain, &plan.steps.interfaces(), adopt);
+    }
+    let mut first = None;
+    for to in plan.steps.attach.clone() {
+        match attaching.attach(instance, chain, &[to.target()], adopt) {
+            Err(error) if error.is_of_interface() => {
+                plan.leave_out(to.ifindex, &error);
+                first.get_or_insert(error);
+            }
+            done => done?,
+        }
+    }
+    match first {
+        Some(error) if on_unserved == OnUnserved::LeaveOut && plan.serves_nothing() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the entries of the interfaces, for which there may be no place.
+fn set_entries(
+    instance: &Instance,
+    chain: &Chain,
+    attaching: &mut Attaching,
+    plan: &mut Plan,
+    dataplane: &Dataplane,
+    on_unserved: OnUnserved,
+) -> Result<()> {
+    for entry in plan.steps.entries.clone() {
+        match dataplane.set_interface(&entry) {
+            Err(error) if on_unserved != OnUnserved::Fail && error.is_of_interface() => {
+                attaching.undo_of(instance, chain, entry.ifindex);
+                plan.leave_out(entry.ifindex, &error);
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
 /// Loads the program and writes the maps.
-fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
+fn program(
+    instance: &Instance,
+    chain: &Chain,
+    attaching: &mut Attaching,
+    plan: &mut Plan,
+    on_unserved: OnUnserved,
+) -> Result<()> {
+    let steps = &plan.steps;
     if open_dataplane(instance)?.is_none() {
         remove_maps(instance)?;
     }
@@ -59,9 +120,11 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
     let dataplane = Dataplane::open(instance)?;
     let before = dataplane.read_interfaces()?;
     let loaded = loaded.as_ref().map(|loaded| (slot, loaded));
-    let done = write(&dataplane, chain, steps, loaded);
+    let entries = steps.entries.clone();
+    let done = set_entries(instance, chain, attaching, plan, &dataplane, on_unserved)
+        .and_then(|()| write(&dataplane, chain, &plan.steps, loaded));
     if done.is_err() {
-        for entry in &steps.entries {
+        for entry in &entries {
             match before.iter().find(|before| before.ifindex == entry.ifindex) {
                 Some(before) => dataplane.set_interface(before)?,
                 None => dataplane.remove_interface(entry.ifindex)?,
@@ -69,16 +132,22 @@ fn program(instance: &Instance, chain: &Chain, steps: &Steps) -> Result<()> {
         }
     }
     done?;
-    for name in &steps.detach {
+    // Behind the entries: who is killed before leaves a record of an interface that is served, which says too little,
+    // but none is forgotten.
+    let records = plan.records();
+    if !unserved::are_same(&unserved::read(instance)?, &records) {
+        unserved::write(instance, &records)?;
+    }
+    for name in &plan.steps.detach {
         remove_link(&instance.link(name))?;
     }
-    for entry in &steps.remove_entries {
+    for entry in &plan.steps.remove_entries {
         dataplane.remove_interface(entry.ifindex)?;
     }
     Ok(())
 }
 
-/// Writes the maps: first the interfaces, for which there may be no place. The program takes the packets
+/// Writes the maps, but for the interfaces, which are there already. The program takes the packets
 /// over before rings change, and all flows that are in use by then are in its tables: those that were not
 /// yet go where they went before.
 fn write(
@@ -87,9 +156,6 @@ fn write(
     steps: &Steps,
     loaded: Option<(u32, &Loaded)>,
 ) -> Result<()> {
-    for entry in &steps.entries {
-        dataplane.set_interface(entry)?;
-    }
     let running = &steps.running_tables;
     let tables = steps.tables.as_ref().unwrap_or(running);
     if steps.stray_tables {

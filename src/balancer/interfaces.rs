@@ -6,14 +6,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Balancer;
+use super::OnUnserved;
 use super::carry_out::carry_out;
 use super::open_dataplane;
+use super::unserved;
+use super::unserved::Records;
 use crate::abi;
 use crate::addr::Mac;
 use crate::attach::Link;
 use crate::attach::links;
 use crate::attach::refuse_other_namespace;
 use crate::chain;
+use crate::chain::refuse_foreign_programs;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::GatewayAddress;
@@ -37,6 +41,7 @@ use crate::plan::Plan;
 use crate::plan::ResolvedInterface;
 use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
+use crate::plan::Unserved;
 
 /// How long a gateway may take to answer.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,7 +51,8 @@ impl Balancer {
     /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
     /// last known of a gateway that does not answer stays, with a warning in the plan, whoever else says that he is a
     /// router: another one is taken when the route of the one in use is gone, or for a better route of the same IP
-    /// version. MACs and MTUs do not wait for it.
+    /// version. MACs and MTUs do not wait for it. Interfaces that could not be
+    /// served so far are tried again: [`Plan::unserved`] has those that still cannot.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
         refuse_other_namespace(instance, &[])?;
         let config = &*own_names(config)?;
@@ -63,7 +69,7 @@ impl Balancer {
         let read = || {
             let balancer = Self::open(instance)?;
             let interfaces = read_interfaces(instance, &balancer.dataplane)?;
-            let followed = followed(config, &interfaces);
+            let followed = followed(config, &interfaces, &Records::new());
             let changed = followed.iter().filter_map(|(wanted, _)| {
                 let (entry, known) = known(wanted, &interfaces)?;
                 (abi::bytes_of(&known.entry()) != abi::bytes_of(&entry)).then_some(known)
@@ -79,38 +85,44 @@ impl Balancer {
         let mut plan = Plan::default();
         let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &changed, config);
+        plan.steps.served = changed;
+        plan.steps.kept_records = unserved::read(instance)?;
         if !plan.is_empty() {
-            carry_out(instance, &plan, None, |_| {})?;
+            carry_out(instance, &mut plan, None, OnUnserved::Wait, |_| {})?;
         }
         Ok(plan.interfaces)
     }
 
     fn follow_gateways(instance: &Instance, config: &Config) -> Result<Plan> {
         let before = Self::open(instance)?;
-        let followed = followed(config, &read_interfaces(instance, &before.dataplane)?);
+        let records = unserved::read(instance)?;
+        let interfaces = read_interfaces(instance, &before.dataplane)?;
+        let followed = followed(config, &interfaces, &records);
         let results = resolve_all(&followed, Choice::Keep)?;
         let _lock = instance.lock_existing()?;
         let current = Self::open(instance)?;
         let interfaces = read_interfaces(instance, &current.dataplane)?;
-        if self::followed(config, &interfaces) != followed {
+        let records = unserved::read(instance)?;
+        if self::followed(config, &interfaces, &records) != followed {
             // Another command was faster, and knows better.
             return Ok(Plan::default());
         }
 
         refuse_other_namespace(instance, &[])?;
         let mut plan = Plan::default();
-        let mut resolved = Vec::new();
+        let mut found = Found::default();
         for ((interface, _), result) in followed.iter().zip(results) {
-            let known = result.or_else(|error| {
-                let (last, warning) = last_known(interface, &interfaces, error)?;
-                plan.warnings.push(warning);
-                Ok(last)
+            let result = result.and_then(|resolved| {
+                refuse_foreign_programs(instance, &[resolved.target()], None)?;
+                Ok(resolved)
             });
-            match known {
-                Ok(known) => resolved.push(known),
-                Err::<_, Error>(error) => plan.warnings.push(error.to_string()),
-            }
+            found.add(interface, result, &interfaces);
         }
+        plan.warnings = found.warnings;
+        plan.unserved = found.unserved;
+        plan.steps.kept_records = records.clone();
+        plan.steps.kept_records.retain(|name, _| followed.iter().all(|(i, _)| i.name != *name));
+        let resolved = found.served;
         if resolved.len() == followed.len() {
             // Of interfaces that are gone: those here have other numbers.
             let lost = interfaces.iter().filter(|(_, running)| running.is_gone());
@@ -133,8 +145,9 @@ impl Balancer {
         }
         let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
-        if !plan.is_empty() {
-            carry_out(instance, &plan, None, |_| {})?;
+        plan.steps.served = resolved;
+        if !plan.is_empty() || !unserved::are_same(&records, &plan.records()) {
+            carry_out(instance, &mut plan, None, OnUnserved::Wait, |_| {})?;
         }
         Ok(plan)
     }
@@ -164,12 +177,17 @@ pub(crate) fn own_names(config: &Config) -> Result<Cow<'_, Config>> {
     Ok(Cow::Owned(config))
 }
 
-/// The interfaces of a configuration, as they are set up where they run, and whom their gateways were found by.
+/// The interfaces of a configuration, as they are set up where they run, and asked for where they wait; and whom their
+/// gateways were found by.
 fn followed(
     config: &Config,
     interfaces: &BTreeMap<String, RunningInterface>,
+    records: &Records,
 ) -> Vec<(InterfaceConfig, Option<NextHop>)> {
     let followed = config.interfaces.iter().map(|wanted| {
+        if let Some(record) = records.get(&wanted.name) {
+            return (record.config.clone(), None);
+        }
         match running(&wanted.name, interfaces).and_then(|running| running.entry) {
             Some(entry) => (plan::interface_config(&wanted.name, &entry), plan::next_hop(&entry)),
             None => (wanted.clone(), None),
@@ -179,17 +197,106 @@ fn followed(
 }
 
 /// The same, as they are asked for.
-pub(super) fn with_next_hops(
+fn with_next_hops(
     config: &Config,
     interfaces: &BTreeMap<String, RunningInterface>,
 ) -> Vec<(InterfaceConfig, Option<NextHop>)> {
-    let followed = followed(config, interfaces).into_iter();
+    let followed = followed(config, interfaces, &Records::new()).into_iter();
     let each = config.interfaces.iter().zip(followed).map(|(wanted, (runs, next_hop))| {
         // One that was configured is none of a route.
         let same = gateway_of(wanted) == gateway_of(&runs);
         (wanted.clone(), next_hop.filter(|_| same))
     });
     each.collect()
+}
+
+/// What was found of the interfaces that are asked for.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Those that can be served: as they are now, or as they were last known.
+    pub(super) served: Vec<ResolvedInterface>,
+    /// Those of them that are as they are now.
+    pub(super) current: Vec<ResolvedInterface>,
+    /// Those that cannot, or not as they are asked for.
+    pub(super) unserved: Vec<Unserved>,
+    /// The first reason.
+    pub(super) error: Option<Error>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Found {
+    /// Takes up what was found of an interface. Of one that is served already, what was last known stays.
+    fn add(
+        &mut self,
+        config: &InterfaceConfig,
+        found: Result<ResolvedInterface>,
+        running: &BTreeMap<String, RunningInterface>,
+    ) {
+        let error = match found {
+            Ok(resolved) => {
+                self.current.push(resolved.clone());
+                self.served.push(resolved);
+                return;
+            }
+            Err(error) => error,
+        };
+        match last_known(config, running, error) {
+            Ok((last, warning)) => {
+                self.served.push(last);
+                self.warnings.push(warning);
+            }
+            Err(error) => {
+                let as_before = as_before(config, running);
+                let mut unserved = Unserved::new(config, &error);
+                unserved.as_before = as_before.is_some();
+                self.unserved.push(unserved);
+                self.served.extend(as_before);
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// What is to become of a program that an interface has already.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Already {
+    /// A warning: who applies may give it a slot of the chain.
+    Warn,
+    /// It goes into this slot; `None`: the interface cannot be served.
+    Adopt(Option<u32>),
+}
+
+/// Finds out which interfaces of a configuration can be served.
+pub(super) fn find_all(
+    instance: &Instance,
+    config: &Config,
+    running: &BTreeMap<String, RunningInterface>,
+    on_unserved: OnUnserved,
+    already: Already,
+) -> Result<Found> {
+    // Who follows keeps the router that it has; who applies once may find another.
+    let choice = if on_unserved == OnUnserved::Wait { Choice::Keep } else { Choice::Anew };
+    let wanted = with_next_hops(config, running);
+    let mut found = Found::default();
+    for (interface, result) in config.interfaces.iter().zip(resolve_all(&wanted, choice)?) {
+        let result = result.and_then(|resolved| {
+            let refused = |adopt| refuse_foreign_programs(instance, &[resolved.target()], adopt);
+            match already {
+                Already::Adopt(slot) => refused(slot)?,
+                Already::Warn => {
+                    found.warnings.extend(refused(None).err().map(|error| error.to_string()));
+                }
+            }
+            Ok(resolved)
+        });
+        match result {
+            Err(error) if on_unserved == OnUnserved::Fail || !error.is_of_interface() => {
+                return Err(error);
+            }
+            result => found.add(interface, result, running),
+        }
+    }
+    Ok(found)
 }
 
 /// The links of an instance, before entries are known.
@@ -348,9 +455,19 @@ fn known(
     Some((entry, known))
 }
 
+/// An interface as it is served, if that is by another gateway than the one that is asked for and not found.
+fn as_before(
+    config: &InterfaceConfig,
+    interfaces: &BTreeMap<String, RunningInterface>,
+) -> Option<ResolvedInterface> {
+    let entry = running(&config.name, interfaces)?.entry?;
+    let before = plan::interface_config(&config.name, &entry);
+    known(&before, interfaces).map(|(_, known)| known)
+}
+
 /// What is known of an interface whose gateway does not answer for now, and a warning that says so; the error, if
 /// nothing is, or only where another gateway was.
-pub(super) fn last_known(
+fn last_known(
     config: &InterfaceConfig,
     running: &BTreeMap<String, RunningInterface>,
     error: Error,

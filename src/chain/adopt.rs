@@ -123,6 +123,13 @@ impl Attaching {
         Ok(())
     }
 
+    /// One interface as before, as it cannot be served after all.
+    pub(crate) fn undo_of(&mut self, instance: &Instance, chain: &Chain, ifindex: u32) {
+        if let Some(at) = self.changes.iter().position(|change| change.is_of(ifindex)) {
+            self.changes.swap_remove(at).undo(instance, chain.root());
+        }
+    }
+
     /// All as before. What goes wrong is a warning: that there is something to undo is the error.
     pub(crate) fn undo(&self, instance: &Instance, chain: &Chain) {
         for change in &self.changes {

@@ -107,6 +107,8 @@ families! {
         "The address of an interface's gateway (none: only its MAC is known), the MAC that frames go to, and how XDP runs; always 1.";
     INTERFACE_ATTACHED: Gauge "l4lb_interface_attached" ["interface"]
         "Whether the chain is attached to an interface: 1 or 0.";
+    INTERFACE_SERVED: Gauge "l4lb_interface_served" ["interface"]
+        "Whether an interface that is asked for is served, be it as it was asked for before: 1 or 0; status says why not.";
     INTERFACE_MTU: Gauge "l4lb_interface_mtu_bytes" ["interface"]
         "The longest IP packet that is sent on an interface.";
     GATEWAY_RESOLVED: Gauge "l4lb_gateway_resolved" ["interface"]

@@ -21,6 +21,7 @@ use crate::decap::DecapStatus;
 use crate::flood_guard::FloodGuard;
 use crate::mismatch::Mismatch;
 use crate::nic::NicStatistics;
+use crate::plan::Unserved;
 use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
 use crate::ring::Ring;
@@ -274,6 +275,16 @@ pub(super) fn interfaces(
         }),
         by(&f::GATEWAY_AGE, heard.iter().map(|(name, at)| (name, at.elapsed().as_secs_f64()))),
     ]
+}
+
+/// `unserved`: what is recorded of interfaces, of which some may be served as before.
+pub(super) fn served(states: &[InterfaceState], unserved: &[Unserved]) -> MetricFamily {
+    let attached = states.iter().map(|state| (state.interface.as_str(), state.mode.is_some()));
+    let waiting = unserved.iter().map(|unserved| (unserved.name.as_str(), false));
+    // Of one that is gone, both tell.
+    let mut served: BTreeMap<_, _> = waiting.collect();
+    served.extend(attached);
+    by(&f::INTERFACE_SERVED, served.into_iter().map(|(name, served)| (name, flag(served))))
 }
 
 pub(super) fn nics(nics: &[(&str, NicStatistics)]) -> MetricFamily {

@@ -133,6 +133,11 @@ pub enum NetlinkError {
 }
 
 impl NetlinkError {
+    /// Whether it is about one interface as it is now: not the system, nor what was asked for.
+    pub(crate) fn is_of_interface(&self) -> bool {
+        !matches!(self, Self::System { .. } | Self::NotAGateway { .. })
+    }
+
     /// Makes the error of a failed system call.
     pub(super) fn system(operation: &'static str) -> impl Fn(io::Error) -> Self {
         move |cause| Self::System { operation, cause }

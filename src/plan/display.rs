@@ -45,6 +45,9 @@ impl fmt::Display for Plan {
             writeln!(f)?;
             self.flows_of(f, &Changed::Interface(change.name.clone()))?;
         }
+        for unserved in &self.unserved {
+            writeln!(f, "! {unserved}")?;
+        }
         for change in &self.vips {
             let sign = match change.action {
                 VipAction::Add => '+',

@@ -40,6 +40,11 @@ pub(crate) struct ResolvedInterface {
 }
 
 impl ResolvedInterface {
+    /// What it takes to attach to it: name, index and mode.
+    pub(crate) fn target(&self) -> (&str, u32, XdpMode) {
+        (&self.config.name, self.ifindex, self.config.xdp_mode)
+    }
+
     /// The entry that the packet path needs.
     pub(crate) fn entry(&self) -> abi::interface {
         let mut mac = [0; 6];

@@ -231,7 +231,7 @@ fn a_program_that_no_link_holds() {
     let file = config_file(
         &(interface(UPLINK, "auto", GATEWAY_MAC) + &interface("second", "auto", GATEWAY_MAC)),
     );
-    let apply = ["apply", "-f", file.path().to_str().expect("a printable path")];
+    let apply = ["apply", "--strict", "-f", file.path().to_str().expect("a printable path")];
     refused(
         &host.lbctl().run(&apply),
         &["second already runs XDP program 'l4lb_root'", "(ip link set dev second xdp off)"],
@@ -256,7 +256,12 @@ fn one_interface_of_two_cannot_be_used() {
     ];
     let apply = |interfaces: &str, vips: &str| {
         let file = config_file(&format!("{interfaces}{vips}"));
-        host.lbctl().run(&["apply", "-f", file.path().to_str().expect("a printable path")])
+        host.lbctl().run(&[
+            "apply",
+            "--strict",
+            "-f",
+            file.path().to_str().expect("a printable path"),
+        ])
     };
     for (second, words) in &bad {
         refused(&apply(&(first.clone() + second), &vip(VIP, &["10.0.0.1"])), &[words]);
@@ -283,7 +288,12 @@ fn a_mode_that_cannot_be_changed_to() {
         let interfaces =
             interface("uplink", first, GATEWAY_MAC) + &interface("plain", plain, GATEWAY_MAC);
         let file = config_file(&(interfaces + vips));
-        host.lbctl().run(&["apply", "-f", file.path().to_str().expect("a printable path")])
+        host.lbctl().run(&[
+            "apply",
+            "--strict",
+            "-f",
+            file.path().to_str().expect("a printable path"),
+        ])
     };
     let runs = || {
         let status = crate::common::json(&host.lbctl().ok(&["status", "--json"]));
@@ -324,7 +334,7 @@ fn an_apply_that_fails_changes_nothing() {
     let first = |mode| interface(UPLINK, mode, GATEWAY_MAC);
     let apply = |interfaces: &str, real: &str| {
         let file = config_file(&format!("{interfaces}{}", vip(VIP, &[real])));
-        lbctl.run(&["apply", "-f", file.path().to_str().expect("a printable path")])
+        lbctl.run(&["apply", "--strict", "-f", file.path().to_str().expect("a printable path")])
     };
     let state = || {
         let status = crate::common::json(&lbctl.ok(&["status", "--json"]));
@@ -359,7 +369,6 @@ fn an_apply_that_fails_changes_nothing() {
     let in_the_way = [
         "interface v9 (index 10216) finds no place",
         "v1 (2024), v2 (3048), v3 (4072), v4 (5096), v5 (6120), v6 (7144), v7 (8168), v8 (9192) have all 8",
-        "nothing was changed",
         "'ip link set NAME netns OTHER index N' and back",
     ];
     refused(&apply(&interfaces, "10.0.0.2"), &in_the_way);
@@ -367,6 +376,13 @@ fn an_apply_that_fails_changes_nothing() {
     refused(&lbctl.run(&["plan", "-f", file.path().to_str().expect("a path")]), &in_the_way);
     assert_eq!(state(), before);
     assert!((1..=9).all(|n| !host.has_xdp(&format!("v{n}"))), "none stays attached");
+    // Unless it may be left out.
+    let file = config_file(&format!("{interfaces}{}", vip(VIP, &["10.0.0.2"])));
+    let output =
+        lbctl.exits(1, &["apply", "--yes", "-f", file.path().to_str().expect("printable")]);
+    assert!(output.stderr.contains("interface v9: not served: interface v9 (index"), "{output}");
+    assert!((1..=8).all(|n| host.has_xdp(&format!("v{n}"))) && !host.has_xdp("v9"));
+    assert!(lbctl.ok(&["real", "list", VIP]).stdout.contains("10.0.0.2"));
 }
 
 /// Pins of a build with other structs: refused with what to do, and that works.
@@ -431,7 +447,7 @@ fn nothing_runs() {
     assert!(!host.has_pins(""), "asking creates nothing");
 }
 
-/// No gateway answers any more: an error, and the last one goes on serving.
+/// No gateway answers any more: with --strict an error, and the last one goes on serving.
 #[test]
 fn a_gateway_that_falls_silent() {
     let topology = Topology::new(0);
@@ -444,7 +460,8 @@ fn a_gateway_that_falls_silent() {
     );
     topology.balancer.ns.shell("ip neigh flush all");
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let output = lbctl.run(&["apply", "-f", file.path().to_str().expect("a printable path")]);
+    let output =
+        lbctl.run(&["apply", "--strict", "-f", file.path().to_str().expect("a printable path")]);
     refused(&output, &["gateway 172.31.0.254 of interface uplink did not answer"]);
     assert_eq!(lbctl.ok(&["save"]).stdout, saved);
 }

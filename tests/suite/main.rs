@@ -35,6 +35,7 @@ mod mismatch;
 mod model;
 mod namespaces;
 mod packets;
+mod partial;
 mod printing;
 mod prometheus;
 mod quickstart;

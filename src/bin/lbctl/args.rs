@@ -99,6 +99,10 @@ pub(crate) struct Apply {
     pub(crate) file: ConfigFile,
     #[command(flatten)]
     pub(crate) adopt: Adopt,
+
+    /// All or nothing: change nothing if an interface cannot be served, or its gateway does not answer
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -113,16 +117,21 @@ pub(crate) struct ApplyOnce {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what apply would change; exit 0 when nothing, 3 when something
+    /// Show what apply would change; exit 0 when nothing, 3 when something or when an interface cannot be served
     Plan(ConfigFile),
     /// Load, attach and program until the kernel matches the file
     ///
     /// What would break established flows is refused, exit code 1, unless --yes is given; plan tells beforehand.
+    ///
+    /// An interface that cannot be served, as it is down or its gateway does not answer, holds up nothing else: the rest
+    /// is done, and the exit code is 1. With --strict nothing is.
     Apply(ApplyOnce),
     /// Apply, then stay: follow gateways, answer Prometheus; SIGHUP reloads, SIGTERM leaves the data
     /// plane running
     ///
     /// Starting it and reloading it is consent to what the file says: what breaks established flows is logged.
+    ///
+    /// Interfaces that cannot be served, and a metrics endpoint that is taken, are tried again every few seconds.
     Serve(Apply),
     /// Have lbctl serve read its file again, and tell what became of it; exit 1 if the file was not applied
     ///

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use l4lb::Instance;
 use l4lb::decap;
+use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
 use l4lb::outside::message;
 use l4lb::serving::Part;
@@ -192,12 +193,21 @@ pub(crate) async fn listen(address: SocketAddr, option: &str) -> l4lb::Result<Tc
     })
 }
 
+/// The same; that it cannot is a warning, as an [`Endpoint`] tries again.
+pub(crate) async fn listen_or_warn(address: SocketAddr, option: &str) -> Option<TcpListener> {
+    let listener = listen(address, option).await;
+    let every = CHECK_INTERVAL.as_secs();
+    listener
+        .inspect_err(|error| tracing::warn!("no metrics: {error}; tried again every {every} s"))
+        .ok()
+}
+
 /// The metrics endpoint.
 pub(crate) struct Endpoint {
     answers: Answers,
     /// What says where it listens.
     option: &'static str,
-    /// Where it listens; `None`: nowhere, as neither the address of the file nor the one before can be had.
+    /// Where it listens; `None`: nowhere, as the address cannot be had, nor one that there was before.
     listening: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
@@ -205,11 +215,13 @@ impl Endpoint {
     pub(crate) fn new(
         address: SocketAddr,
         option: &'static str,
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         answers: Answers,
     ) -> Self {
         let mut endpoint = Self { answers, option, listening: None };
-        endpoint.begin(address, listener);
+        if let Some(listener) = listener {
+            endpoint.begin(address, listener);
+        }
         endpoint
     }
 

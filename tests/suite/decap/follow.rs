@@ -269,14 +269,17 @@ fn the_balancer_follows_too() {
     assert_eq!(running.stop().code(), Some(0));
 }
 
-/// If it cannot listen, it changes nothing.
+/// What is decapsulated needs no metrics: they come when the port is free.
 #[test]
-fn it_changes_nothing_if_it_cannot_listen() {
+fn it_waits_for_its_port() {
     let host = Host::new();
     host.ns.shell("ip link set lo up");
-    let _taken = host.ns.open(|| std::net::TcpListener::bind(METRICS)).expect("listen");
-    let output = host.lbctl().exits(1, &["decap", "serve", UPLINK, "--metrics", METRICS]);
-    assert!(output.stderr.starts_with("error: cannot listen for metrics: "), "{output}");
-    assert!(output.stderr.contains("--metrics = \"127.0.0.1:9848\""), "{output}");
-    assert!(!host.has_pins("default") && !host.has_xdp(UPLINK));
+    let taken = host.ns.open(|| std::net::TcpListener::bind(METRICS)).expect("listen");
+    let mut running = host.lbctl().spawn(&["decap", "serve", UPLINK, "--metrics", METRICS]);
+    running.wait_for("WARN no metrics: cannot listen for metrics: ");
+    running.wait_for("INFO decapsulating on uplink");
+    assert!(host.has_xdp(UPLINK) && !running.stderr().contains("metrics at"));
+    drop(taken);
+    running.wait_for("INFO metrics at http://127.0.0.1:9848/metrics");
+    assert_eq!(running.stop().code(), Some(0));
 }

@@ -4,6 +4,7 @@ use l4lb::ApplyOptions;
 use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
+use l4lb::OnUnserved;
 use l4lb::Plan;
 
 use crate::Exit;
@@ -32,14 +33,15 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     if let (Some(why), false) = (plan.refusal(), json) {
         output::text(format!("apply refuses this without --yes: {why}\n"))?;
     }
-    Ok(if plan.is_empty() { Exit::Done } else { Exit::Differences })
+    let done = plan.is_empty() && plan.unserved.is_empty();
+    Ok(if done { Exit::Done } else { Exit::Differences })
 }
 
 pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result {
-    let ApplyOnce { apply: Apply { file, adopt }, yes } = args;
+    let ApplyOnce { apply: Apply { file, adopt, strict }, yes } = args;
     let config = Config::from_file(&file.file)?;
-    let options =
-        ApplyOptions { adopt: adopt.adopt, allow_breaking: *yes, ..ApplyOptions::default() };
+    let on_unserved = if *strict { OnUnserved::Fail } else { OnUnserved::LeaveOut };
+    let options = ApplyOptions { on_unserved, adopt: adopt.adopt, allow_breaking: *yes };
     let mut announced = Ok(());
     let announce = |plan: &Plan| {
         if let (Some(memory), false) = (&plan.memory, json) {
@@ -50,10 +52,16 @@ pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result
         .map_err(|error| error.in_file(&file.file))?;
     announced?;
     warn(&plan);
+    let unserved = plan.unserved.clone();
     if !json {
         // It was printed before it was taken.
         plan.memory = None;
+        // Standard error has them.
+        plan.unserved.clear();
     }
     output::report(&plan, json)?;
-    Ok(Exit::Done)
+    for unserved in &unserved {
+        tracing::error!("{unserved}");
+    }
+    Ok(if unserved.is_empty() { Exit::Done } else { Exit::Failed })
 }

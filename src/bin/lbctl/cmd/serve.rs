@@ -4,6 +4,7 @@
 mod reloads;
 mod repair;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
 use l4lb::InterfaceAction;
-use l4lb::OnUnresolved;
+use l4lb::OnUnserved;
 use l4lb::Plan;
 use l4lb::capture::remove_abandoned;
 use l4lb::netlink::CHECK_INTERVAL;
@@ -38,6 +39,7 @@ use crate::daemon::follow_decap;
 use crate::daemon::hangup;
 use crate::daemon::host;
 use crate::daemon::listen;
+use crate::daemon::listen_or_warn;
 use crate::daemon::log_lines;
 use crate::daemon::next_change;
 use crate::daemon::notify;
@@ -55,7 +57,7 @@ pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
     let file = &args.file.file;
     let config = Config::from_file(file)?;
     let options = ApplyOptions {
-        on_unresolved: OnUnresolved::KeepLast,
+        on_unserved: if args.strict { OnUnserved::Fail } else { OnUnserved::Wait },
         adopt: args.adopt.adopt,
         allow_breaking: true,
     };
@@ -78,8 +80,11 @@ async fn run(
     let Some(serving) = claim(instance, vec![Part::Balancer], &stop).await? else {
         return Ok(Exit::Done);
     };
-    // If it cannot listen, it changes nothing.
-    let listener = listen(config.metrics.listen, LISTEN).await?;
+    let listener = if options.on_unserved == OnUnserved::Fail {
+        Some(listen(config.metrics.listen, LISTEN).await?)
+    } else {
+        listen_or_warn(config.metrics.listen, LISTEN).await
+    };
     let mut server = match Server::apply(instance, config, options).await {
         Err(error @ l4lb::Error::LockInterrupted { .. }) => {
             tracing::info!("{error}");
@@ -132,6 +137,8 @@ struct Server {
     options: ApplyOptions,
     config: Config,
     warnings: Warnings,
+    /// The interfaces that could not be served the last time.
+    unserved: BTreeSet<String>,
 }
 
 impl Server {
@@ -146,6 +153,7 @@ impl Server {
             options,
             config: Config::default(),
             warnings: Warnings::default(),
+            unserved: BTreeSet::new(),
         };
         server.change(config).await?;
         Ok(server)
@@ -189,7 +197,8 @@ impl Server {
                 effect.change
             );
         }
-        self.warnings.report(plan.warnings);
+        let warnings = self.not_served(&mut plan);
+        self.warnings.report(warnings);
         Ok(())
     }
 
@@ -199,24 +208,36 @@ impl Server {
         let followed = spawn_blocking(move || Balancer::follow(&instance, &config));
         let mut warnings = follow_decap(&self.instance).await;
         match followed.await.map_err(panicked).and_then(|plan| plan) {
-            Ok(plan) => {
+            Ok(mut plan) => {
                 for interface in &plan.interfaces {
-                    if interface.action == InterfaceAction::Attach {
+                    let name = &interface.name;
+                    let waits = plan.unserved.iter().any(|unserved| unserved.name == *name);
+                    if self.unserved.contains(name) && !waits && !interface.made_anew {
+                        tracing::info!("interface {name} is served now");
+                    } else if interface.action == InterfaceAction::Attach {
                         let what = if interface.made_anew {
                             "was made anew"
                         } else {
                             "did not run the program"
                         };
-                        tracing::warn!("interface {} {what}: attached again", interface.name);
+                        tracing::warn!("interface {name} {what}: attached again");
                     }
                 }
                 report_changes(&plan);
-                warnings.extend(plan.warnings);
+                warnings.extend(self.not_served(&mut plan));
             }
             Err(error @ l4lb::Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
             Err(error) => warnings.push(error.to_string()),
         }
         self.warnings.report(warnings);
+    }
+
+    /// What there is to warn of in a plan that was carried out, and of interfaces above all.
+    fn not_served(&mut self, plan: &mut Plan) -> Vec<String> {
+        self.unserved = plan.unserved.iter().map(|unserved| unserved.name.clone()).collect();
+        let mut warnings: Vec<_> = plan.unserved.iter().map(ToString::to_string).collect();
+        warnings.append(&mut plan.warnings);
+        warnings
     }
 
     /// Takes away what captures have left that were killed.
@@ -231,8 +252,11 @@ impl Server {
     }
 }
 
+/// Logs what changed; what did not, `Warnings` has.
 fn report_changes(plan: &Plan) {
     if !plan.is_empty() {
-        log_lines(plan);
+        let mut changes = plan.clone();
+        changes.unserved.clear();
+        log_lines(&changes);
     }
 }

@@ -41,13 +41,16 @@ pub(crate) fn status(instance: &Instance, args: &StatusArgs, json: bool) -> Resu
 fn print(status: &Status, all: bool) -> Result<()> {
     output::text(verdict(&status.instance, &status.health))?;
     output::line("")?;
-    output::table(
-        ["INTERFACE", "MODE", "MAC", "GATEWAY", "MTU"],
-        &[4],
-        status.interfaces.iter().map(|(name, interface)| {
-            [name.clone(), mode(interface), mac(interface), gateway(interface), mtu(interface)]
-        }),
-    )?;
+    let served = status.interfaces.iter().map(|(name, interface)| {
+        [name.clone(), mode(interface), mac(interface), gateway(interface), mtu(interface)]
+    });
+    let known = |name: &String| status.interfaces.contains_key(name);
+    let waiting = status.unserved.iter().filter(|unserved| !known(&unserved.name));
+    let waiting = waiting.map(|unserved| {
+        let nothing = || "-".to_owned();
+        [unserved.name.clone(), "NOT SERVED".to_owned(), nothing(), nothing(), nothing()]
+    });
+    output::table(["INTERFACE", "MODE", "MAC", "GATEWAY", "MTU"], &[4], served.chain(waiting))?;
     output::line("")?;
     chain::print(&status.chain)?;
     output::line("")?;

@@ -27,7 +27,7 @@ use crate::daemon::block_on;
 use crate::daemon::claim;
 use crate::daemon::follow_decap;
 use crate::daemon::hangup;
-use crate::daemon::listen;
+use crate::daemon::listen_or_warn;
 use crate::daemon::next_change;
 use crate::daemon::notify;
 use crate::daemon::notify_ready;
@@ -61,9 +61,8 @@ async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Ex
     let Some(serving) = claim(&server.instance, parts, &stop).await? else {
         return Ok(Exit::Done);
     };
-    // If it cannot listen, it changes nothing.
     let listener = match metrics {
-        Some(address) => Some((address, listen(address, LISTEN).await?)),
+        Some(address) => Some((address, listen_or_warn(address, LISTEN).await)),
         None => None,
     };
     for interface in &server.interfaces {

@@ -1,0 +1,160 @@
+//! The record of interfaces that are asked for and not served, or not as they are asked for: what `status`, metrics and
+//! `save` know of them, whoever asked. It is a map of the control plane's own, made when there is something to record.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+use libbpf_rs::MapType;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::addr::Mac;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::pin_error;
+use crate::instance::remove_pin;
+use crate::maps::Map;
+use crate::maps::create_inner;
+use crate::plan::ResolvedInterface;
+use crate::plan::Unserved;
+use crate::plan::interface_config;
+use crate::sys;
+
+/// The pin. An instance that an earlier build has made has none: nothing is recorded.
+pub(crate) const MAP: &str = "unserved";
+
+/// More interfaces than files may name, as each command has its own.
+const MOST: u32 = consts::INTERFACE_PLACES;
+
+type Name = [u8; 16];
+
+/// By name, what is recorded.
+pub(crate) type Records = BTreeMap<String, Unserved>;
+
+fn open(instance: &Instance) -> Result<Option<Map<Name, abi::Unserved>>> {
+    let pin = instance.map(MAP);
+    // Another command may just be removing it.
+    match Map::open(&pin) {
+        Ok(map) => Ok(Some(map)),
+        Err(_) if !pin.exists() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is recorded.
+pub(crate) fn read(instance: &Instance) -> Result<Records> {
+    let Some(map) = open(instance)? else { return Ok(Records::new()) };
+    let mut records = Records::new();
+    for (name, raw) in map.entries()? {
+        let name = text(&name);
+        let config = interface_config(&name, &raw.asked);
+        let (why, as_before) = (text(&raw.why), raw.as_before != 0);
+        records.insert(name.clone(), Unserved { name, why, as_before, config });
+    }
+    Ok(records)
+}
+
+/// Records this instead.
+pub(super) fn write(instance: &Instance, records: &Records) -> Result<()> {
+    if records.is_empty() {
+        return remove_pin(&instance.map(MAP));
+    }
+    let before = read(instance)?;
+    let map = match open(instance)? {
+        Some(map) => map,
+        None => create(instance)?,
+    };
+    for gone in before.keys().filter(|name| !records.contains_key(*name)) {
+        map.remove(&bytes(gone))?;
+    }
+    for (name, unserved) in records {
+        if before.get(name).is_none_or(|before| !is_same(before, unserved)) {
+            map.set(&bytes(name), &raw(unserved))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing is to be written to get from one to the other.
+pub(super) fn are_same(one: &Records, other: &Records) -> bool {
+    one.keys().eq(other.keys()) && one.values().zip(other.values()).all(|(a, b)| is_same(a, b))
+}
+
+fn is_same(one: &Unserved, other: &Unserved) -> bool {
+    abi::bytes_of(&raw(one)) == abi::bytes_of(&raw(other))
+}
+
+fn create(instance: &Instance) -> Result<Map<Name, abi::Unserved>> {
+    let (key, value) = (size_of::<Name>(), size_of::<abi::Unserved>());
+    let flags = libbpf_sys::BPF_F_NO_PREALLOC;
+    let map = create_inner(MAP, MapType::Hash, key, value, MOST, flags, 0)?;
+    let pin = instance.map(MAP);
+    sys::pin(map.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
+    Ok(Map::new(map)?)
+}
+
+fn raw(unserved: &Unserved) -> abi::Unserved {
+    // As an entry of the packet path, of an interface without an index.
+    let asked = ResolvedInterface {
+        config: unserved.config.clone(),
+        ifindex: 0,
+        mtu: 0,
+        mac: None,
+        gateway: unserved.config.gateway_mac.unwrap_or(Mac::from([0; 6])),
+        next_hop: None,
+        passed_over: Vec::new(),
+    };
+    abi::Unserved {
+        asked: asked.entry(),
+        as_before: unserved.as_before.into(),
+        why: bytes(&unserved.why),
+    }
+}
+
+/// A text with zeros behind it; of one that is too long, the beginning.
+fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= N);
+    let end = fits.last().unwrap_or(0);
+    bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+    bytes
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::InterfaceConfig;
+    use crate::config::XdpMode;
+
+    #[test]
+    fn a_record_survives_the_map() {
+        let long = "ä".repeat(1000);
+        for (gateway, gateway_mac, why) in [
+            (Some("172.31.0.254"), None, "no carrier; check the cable"),
+            (Some("fc00::1"), None, long.as_str()),
+            (Some("auto"), None, ""),
+            (None, Some("02:00:00:00:00:fe"), "why"),
+        ] {
+            let config = InterfaceConfig {
+                name: "eth0.4094".to_owned(),
+                xdp_mode: XdpMode::Native,
+                gateway: gateway.map(|text| serde_json::from_value(text.into()).unwrap()),
+                gateway_mac: gateway_mac.map(|text| text.parse().unwrap()),
+                macs: vec!["02:00:00:00:00:01".parse().unwrap()],
+            };
+            let name = config.name.clone();
+            let record = Unserved { name, why: why.to_owned(), as_before: true, config };
+            let raw = raw(&record);
+            assert_eq!(interface_config("eth0.4094", &raw.asked), record.config);
+            let read = text(&raw.why);
+            assert!(why.starts_with(&read) && (read == why || read.len() >= raw.why.len() - 1));
+            assert_eq!(text(&bytes::<16>(&record.name)), record.name);
+        }
+        assert_eq!(text(&bytes::<16>("fifteen-letters")), "fifteen-letters");
+    }
+}
