@@ -14,9 +14,6 @@ use std::path::Path;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
-use libbpf_rs::query::LinkInfo;
-use libbpf_rs::query::LinkInfoIter;
-use libbpf_rs::query::LinkTypeInfo;
 
 use crate::config::XdpMode;
 use crate::error::Error;
@@ -382,11 +379,10 @@ fn is_own_root(instance: &Instance, id: u32) -> bool {
 
 /// The id of the link that holds a program on an interface; `None`: it was attached without.
 fn link_of(ifindex: u32, program: u32) -> Option<u32> {
-    let holds = |link: &LinkInfo| match &link.info {
-        LinkTypeInfo::Xdp(xdp) => xdp.ifindex == ifindex && link.prog_id == program,
-        _ => false,
-    };
-    LinkInfoIter::default().find(holds).map(|link| link.id)
+    sys::link_ids().find(|id| {
+        let info = sys::link_by_id(*id).and_then(|link| sys::link_info(link.as_fd()));
+        info.is_ok_and(|info| info.is_xdp && info.ifindex == ifindex && info.program == program)
+    })
 }
 
 /// The other instance that has a program on the interface. In another network namespace, the index may be another

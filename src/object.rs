@@ -1,17 +1,14 @@
 //! Loads the BPF objects. Skeletons live no longer than a call: what leaves are owned descriptors.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use std::sync::Once;
-use std::sync::PoisonError;
 
 use libbpf_rs::MapHandle;
 use libbpf_rs::OpenMapMut;
 use libbpf_rs::OpenObject;
-use libbpf_rs::PrintLevel;
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
@@ -25,53 +22,55 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::pin_error;
 use crate::memory::MapShape;
+use crate::outside::lines;
+use crate::outside::quote;
 use crate::skel::balancer::BalancerSkelBuilder;
 use crate::skel::capture::CaptureSkelBuilder;
 use crate::skel::decap::DecapSkelBuilder;
 use crate::skel::root::RootSkelBuilder;
 use crate::skel::xdpdump::XdpdumpSkelBuilder;
 use crate::sys;
+use crate::sys::print::Level;
+use crate::sys::print::Messages;
 use crate::sys::write_point;
 
 /// How libbpf introduces the verifier's log.
 const LOG_BEGINS: &str = "BEGIN PROG LOAD LOG";
 
-/// Libbpf's last complaint: its errors themselves do not say why.
-static LAST_WARNING: Mutex<String> = Mutex::new(String::new());
+thread_local! {
+    /// Libbpf's last complaint to this thread: its errors themselves do not say why.
+    static LAST_WARNING: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
-/// Sends libbpf's messages to `tracing`, and keeps the last warning for the error.
-pub(crate) fn route_messages() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        libbpf_rs::set_print(Some((PrintLevel::Debug, |level, message| {
-            let message = message.trim_end();
-            match level {
-                PrintLevel::Warn => {
-                    tracing::info!(target: "libbpf", "{message}");
-                    let mut last = LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
+/// Sends libbpf's messages to `tracing` as long as what it returns lives, and keeps the last warning for the error.
+#[must_use]
+pub(crate) fn route_messages() -> Messages {
+    Messages::to(|level, message| {
+        let message = message.trim_end();
+        match level {
+            Level::Warning => {
+                tracing::info!(target: "libbpf", "{}", lines(message));
+                LAST_WARNING.with_borrow_mut(|last| {
                     // What follows the verifier's log only repeats that loading failed.
                     if !last.contains(LOG_BEGINS) {
-                        message.clone_into(&mut last);
+                        message.clone_into(last);
                     }
-                }
-                PrintLevel::Info | PrintLevel::Debug => {
-                    tracing::debug!(target: "libbpf", "{message}");
-                }
+                });
             }
-        })));
-    });
+            Level::Other => tracing::debug!(target: "libbpf", "{}", lines(message)),
+        }
+    })
 }
 
 pub(crate) fn load_error(program: &str) -> impl Fn(libbpf_rs::Error) -> Error {
     move |error| {
-        let warning =
-            std::mem::take(&mut *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner));
+        let warning = LAST_WARNING.take();
         let noise = ["--", "processed ", "verification time", "stack depth"];
         let last = warning.lines().rev().find(|line| {
             !line.trim().is_empty() && !noise.iter().any(|start| line.starts_with(start))
         });
         let why = match last {
-            Some(line) => format!("{error}: {line}"),
+            Some(line) => format!("{error}: {}", quote(line)),
             None => format!("{error:#}"),
         };
         Error::Load {
@@ -111,7 +110,7 @@ fn pin_maps(object: &mut OpenObject, instance: &Instance) -> Result<(), libbpf_r
 
 /// The maps that every balancer has, without those that are put into others later.
 pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
-    route_messages();
+    let _messages = route_messages();
     let error = load_error("balancer");
     let mut storage = MaybeUninit::uninit();
     let open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
@@ -130,7 +129,7 @@ pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
 
 /// Loads the root program, its maps pinned.
 pub(crate) fn load_root(instance: &Instance) -> Result<OwnedFd> {
-    route_messages();
+    let _messages = route_messages();
     write_point();
     let error = load_error("root");
     let mut storage = MaybeUninit::uninit();
@@ -154,7 +153,7 @@ pub(crate) fn load_balancer(
     place: u32,
     knobs: &abi::knobs,
 ) -> Result<Loaded> {
-    route_messages();
+    let _messages = route_messages();
     write_point();
     let error = load_error("balancer");
     let mut storage = MaybeUninit::uninit();
@@ -186,7 +185,7 @@ const TRACE_OWN_MAPS: [&str; 8] = [
 /// Loads a copy of the balancer that only looks (`trace.h`), with the maps of the running one apart from
 /// [`TRACE_OWN_MAPS`].
 pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Loaded> {
-    route_messages();
+    let _messages = route_messages();
     let error = load_error("balancer");
     let mut storage = MaybeUninit::uninit();
     let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
@@ -210,7 +209,7 @@ pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Load
 /// Loads the decapsulation program for a place in the chain; its maps pinned, or its own if there is no
 /// instance.
 pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Loaded> {
-    route_messages();
+    let _messages = route_messages();
     write_point();
     let error = load_error("decap");
     let mut storage = MaybeUninit::uninit();
@@ -236,7 +235,7 @@ pub(crate) struct Xdpdump {
 
 /// Loads what runs in front of captures and behind them, its maps pinned.
 pub(crate) fn load_xdpdump(instance: &Instance) -> Result<Xdpdump> {
-    route_messages();
+    let _messages = route_messages();
     write_point();
     let error = load_error("xdpdump");
     let mut storage = MaybeUninit::uninit();
@@ -275,7 +274,7 @@ pub(crate) fn load_capture(
     points: Points,
     maps: Option<&CaptureMaps>,
 ) -> Result<(CapturePrograms, CaptureMaps)> {
-    route_messages();
+    let _messages = route_messages();
     write_point();
     let error = load_error("capture");
     let mut storage = MaybeUninit::uninit();

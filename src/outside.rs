@@ -62,6 +62,15 @@ pub fn message(text: &str) -> String {
     cut(text, MOST_OF_MESSAGE * 2 / 3, MOST_OF_MESSAGE / 3)
 }
 
+/// Text of several lines, fit for a log: as [`quote`], but whole, and ends of lines and tabs stay.
+pub(crate) fn lines(text: &str) -> String {
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| line.split('\t').map(printable).collect::<Vec<_>>().join("\t"))
+        .collect();
+    lines.join("\n")
+}
+
 /// The first and the last characters of a text, or all, if it has no more.
 fn cut(text: &str, first: usize, last: usize) -> String {
     let begun = text.char_indices().nth(first);
@@ -254,6 +263,11 @@ mod tests {
         let fits = "ü".repeat(MOST_OF_MESSAGE);
         assert_eq!(message(&fits), fits);
         assert_eq!(message(&format!("{fits}ü")).chars().count(), MOST_OF_MESSAGE + 1);
+    }
+
+    #[test]
+    fn logs_keep_their_lines() {
+        assert_eq!(lines("a\tb\n\u{1b}[2J\0"), "a\tb\n\\u{1b}[2J\\u{0}");
     }
 
     /// What docs/limits.md says is so.

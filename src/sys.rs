@@ -5,6 +5,7 @@ pub(crate) mod capabilities;
 pub(crate) mod ethtool;
 pub(crate) mod pcap;
 pub(crate) mod perf;
+pub(crate) mod print;
 pub(crate) mod probe;
 pub(crate) mod program;
 pub(crate) mod test_run;
@@ -153,13 +154,27 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     check(unsafe { sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut len) })?;
     // SAFETY: for an XDP link the kernel fills the `xdp` member; any bit pattern is a valid u32.
     let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
-    Ok(LinkInfo { id: info.id, program: info.prog_id, ifindex })
+    let is_xdp = info.type_ == sys::BPF_LINK_TYPE_XDP;
+    Ok(LinkInfo { id: info.id, is_xdp, program: info.prog_id, ifindex })
+}
+
+/// The ids of all links there are. libbpf-rs's iterator asks for all that can be known of each, and ends at one that it
+/// does not know.
+pub(crate) fn link_ids() -> impl Iterator<Item = u32> {
+    let mut id = 0;
+    std::iter::from_fn(move || {
+        let before = id;
+        // SAFETY: `id` is writable.
+        check(unsafe { sys::bpf_link_get_next_id(before, &raw mut id) }).ok().map(|_| id)
+    })
 }
 
 /// See [`link_info`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkInfo {
     pub(crate) id: u32,
+    /// Else `ifindex` means something else.
+    pub(crate) is_xdp: bool,
     pub(crate) program: u32,
     pub(crate) ifindex: u32,
 }

@@ -45,6 +45,9 @@ use crate::sys::write_point;
 /// The most that a value of a map may take (`KMALLOC_MAX_SIZE` before Linux 6.1).
 const MAX_OBJECT: usize = 4 << 20;
 
+/// The most characters that the name of a file has.
+const LONGEST_NAME: usize = 200;
+
 /// The maps that programs of the chain share.
 const SHARED: [&str; 2] = ["chain", "chain_next"];
 
@@ -82,7 +85,7 @@ impl Object {
     }
 
     fn open(&self, name: &str) -> Result<OpenObject> {
-        route_messages();
+        let _messages = route_messages();
         let error = load_error(name);
         let mut builder = ObjectBuilder::default();
         builder.name(name).and_then(|builder| builder.open_memory(&self.bytes)).map_err(|why| {
@@ -93,9 +96,30 @@ impl Object {
         })
     }
 
+    /// Names become those of pins, and the kernel takes no others.
+    fn check_name(&self, kind: &str, name: &OsStr) -> Result<()> {
+        let bytes = name.as_encoded_bytes();
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+        if !bytes.is_empty() && bytes.len() <= LONGEST_NAME && bytes.iter().all(is_plain) {
+            return Ok(());
+        }
+        let name = name.to_string_lossy();
+        Err(self.error(format!(
+            "its {kind} '{}' has a name of other characters than letters, digits, '_' and '.', or of more than \
+             {LONGEST_NAME}",
+            quote(&name)
+        )))
+    }
+
     /// Finds the program.
     fn pick(&self, asked: Option<&str>) -> Result<String> {
         let open = self.open("object")?;
+        for map in open.maps() {
+            self.check_name("map", map.name())?;
+        }
+        for program in open.progs() {
+            self.check_name("program", program.name())?;
+        }
         let programs: Vec<_> = open
             .progs()
             .map(|program| {
@@ -138,6 +162,7 @@ impl Object {
         running: Option<BorrowedFd<'_>>,
     ) -> Result<(OwnedFd, BTreeSet<String>)> {
         write_point();
+        let _messages = route_messages();
         let error = load_error(name);
         let mut open = self.open(name)?;
         for mut program in open.progs_mut() {

@@ -70,6 +70,8 @@ fn main() -> ExitCode {
         Err(error) => return wrong_usage(&error),
     };
     init_logging();
+    // The library logs what libbpf says where it matters.
+    libbpf_rs::set_print(None);
     match run(&cli) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Failed) => ExitCode::FAILURE,

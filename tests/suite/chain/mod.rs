@@ -1,6 +1,7 @@
 //! The chain: programs of others beside the balancer.
 
 mod adopt;
+mod bent;
 mod kills;
 mod lifetime;
 mod many;
