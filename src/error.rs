@@ -141,6 +141,18 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The process may not open as many files as it takes.
+    #[error(
+        "cannot {what}: too many open files, of which the process may have {limit} (RLIMIT_NOFILE): raise that to 1024, \
+         by 'ulimit -n 1024' or LimitNOFILE=1024 of the service"
+    )]
+    OpenFiles {
+        /// What it takes them for.
+        what: String,
+        /// How many it may have.
+        limit: u64,
+    },
+
     /// The kernel refused a program or its maps.
     #[error("the kernel refused program {program}: {why} (the whole log: RUST_LOG=libbpf=debug)")]
     Load {

@@ -42,6 +42,11 @@ pub(crate) const KERNEL_COUNTS_ALL: (u32, u32) = (6, 4);
 
 const PAGE: u64 = 4096;
 
+/// What loading the balancer's program takes beside the maps, and gives back: the verifier keeps states of the program at each
+/// branch, and libbpf and this process need some. Measured as the peak of a control group (Linux 6.18, x86-64). It
+/// depends on the kernel's version.
+const LOADING: u64 = 36_000_000;
+
 /// Of a hash table: what the kernel keeps with every element beside its key and value, and for every bucket.
 const HASH_ELEMENT: u64 = 48;
 const HASH_BUCKET: u64 = 16;
@@ -275,6 +280,9 @@ pub struct MemoryPlan {
     pub total: u64,
     /// What is taken at most, meanwhile, beside what runs before: what is replaced goes only afterwards.
     pub additional: u64,
+    /// What is taken at most while the program is loaded, which the verifier looks through: some of it is of maps, the rest
+    /// is given back. About so much: it depends on the kernel's version. 0: the program stays.
+    pub loading: u64,
     #[serde(skip)]
     additional_on: BTreeMap<u32, u64>,
 }
@@ -289,6 +297,12 @@ impl MemoryPlan {
     ) -> Option<Self> {
         let fixed = Usage::of_fixed(&host.maps, host.possible_cpus);
         let fresh = running.control.is_none();
+        let loading = match (steps.replace_program, fresh) {
+            (false, _) => 0,
+            (true, false) => LOADING,
+            // Its maps are made before.
+            (true, true) => LOADING + fixed.total(),
+        };
         let mut level = Level::default();
         let mut on_node: BTreeMap<u32, Level> = BTreeMap::new();
         if fresh {
@@ -358,8 +372,14 @@ impl MemoryPlan {
             other: usage.other,
             total: usage.total(),
             additional: level.peak(),
+            loading,
             additional_on: on_node.into_iter().map(|(node, level)| (node, level.peak())).collect(),
         })
+    }
+
+    /// What must be there.
+    fn needed(&self) -> u64 {
+        self.additional.max(self.loading)
     }
 
     /// The tables by the node that they are put on: its CPUs, and their tables' bytes.
@@ -401,6 +421,13 @@ impl fmt::Display for MemoryPlan {
             let taken = Bytes(self.additional);
             writeln!(f, "memory: {taken} more than now, until what is replaced is gone")?;
         }
+        if self.loading > self.additional {
+            let most = Bytes(self.loading);
+            writeln!(
+                f,
+                "memory: about {most} for a moment, while the kernel verifies the program"
+            )?;
+        }
         let nodes = self.by_node();
         if nodes.len() > 1 {
             for (node, (cpus, bytes)) in nodes {
@@ -420,6 +447,9 @@ pub(crate) fn plan_memory(
     host: &Host,
 ) -> Result<()> {
     plan.memory = MemoryPlan::new(snapshot, &plan.steps, wanted, host);
+    if plan.memory.is_none() && plan.steps.replace_program {
+        host.memory.check(&MemoryPlan { loading: LOADING, ..MemoryPlan::default() })?;
+    }
     if let Some(memory) = &plan.memory {
         host.memory.check(memory)?;
         plan.warnings.extend(host.memory.warnings(memory));

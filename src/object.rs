@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::pin_error;
 use crate::memory::MapShape;
+use crate::open_files;
 use crate::outside::lines;
 use crate::outside::quote;
 use crate::skel::balancer::BalancerSkelBuilder;
@@ -73,6 +74,10 @@ pub(crate) fn load_error(program: &str) -> impl Fn(libbpf_rs::Error) -> Error {
             Some(line) => format!("{error}: {}", quote(line)),
             None => format!("{error:#}"),
         };
+        if open_files::are_too_many(&why) || open_files::are_too_many(&warning) {
+            let what = format!("load program {program}");
+            return Error::OpenFiles { what, limit: open_files::limit() };
+        }
         Error::Load {
             program: program.to_owned(),
             why: why.split_whitespace().collect::<Vec<_>>().join(" "),

@@ -65,13 +65,19 @@ impl Available {
             })
         };
         let lower = plan.keys_to_lower();
-        if let Some(host) = self.host.filter(|host| *host < plan.additional) {
-            return short(plan.additional, host, "on this host".to_owned(), lower);
+        let needed = plan.needed();
+        let lower = if plan.loading > plan.additional {
+            "most of it is for a moment, while the kernel verifies the program: give it more"
+        } else {
+            lower
+        };
+        if let Some(host) = self.host.filter(|host| *host < needed) {
+            return short(needed, host, "on this host".to_owned(), lower);
         }
         for (group, available) in &self.groups {
-            if *available < plan.additional {
+            if *available < needed {
                 let place = format!("in the control group {group}");
-                return short(plan.additional, *available, place, lower);
+                return short(needed, *available, place, lower);
             }
         }
         if self.nodes.len() > 1 {

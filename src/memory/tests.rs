@@ -172,6 +172,21 @@ fn rings_are_replaced_in_groups() {
     assert_eq!(plan.rings, 400 * ring());
 }
 
+/// An apply was killed in a group of 24 MB that had room for its maps.
+#[test]
+fn loading_the_program_takes_more_than_the_maps() {
+    let steps = Steps { replace_program: true, ..steps(Some(&[1000, 1000]), vec![]) };
+    let plan = plan(&Snapshot::default(), &steps).unwrap();
+    assert!(plan.additional < 10_000_000 && plan.loading >= 30_000_000, "{plan:?}");
+    assert!(plan.to_string().contains("while the kernel verifies the program"), "{plan}");
+    let group =
+        |left| Available { groups: [("/small".to_owned(), left)].into(), ..Available::default() };
+    let error = group(24 << 20).check(&plan).unwrap_err().to_string();
+    assert!(error.contains("in the control group /small"), "{error}");
+    assert!(error.contains("while the kernel verifies the program"), "{error}");
+    assert!(group(64 << 20).check(&plan).is_ok());
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let plan = plan(&runs(&[], Running::default()), &steps(Some(&[1 << 20; 4]), vec![])).unwrap();

@@ -153,6 +153,7 @@ where
     F: AsyncFnOnce(Netlink) -> Result<T, NetlinkError> + Send,
 {
     let run = || {
+        room_for_runtime().map_err(NetlinkError::system("start a runtime for netlink"))?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -169,4 +170,10 @@ where
             .join()
             .unwrap_or_else(|payload| panic::resume_unwind(payload))
     })
+}
+
+/// Tokio panics where it finds no room for the descriptors of its signal handler.
+fn room_for_runtime() -> std::io::Result<()> {
+    let pair = std::os::unix::net::UnixStream::pair;
+    (0..4).map(|_| pair()).collect::<std::io::Result<Vec<_>>>().map(drop)
 }

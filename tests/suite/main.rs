@@ -34,6 +34,7 @@ mod metrics;
 mod mismatch;
 mod model;
 mod namespaces;
+mod open_files;
 mod packets;
 mod partial;
 mod printing;

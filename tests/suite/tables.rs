@@ -143,7 +143,8 @@ fn memory_is_what_was_planned() {
         before_all.starts_with("memory: connection tables ") && before_all.contains(", total "),
         "the first line is the memory: {output}"
     );
-    assert_eq!(output.stdout.matches("memory:").count(), 1, "{output}");
+    assert_eq!(output.stdout.matches("memory:").count(), 2, "{output}");
+    assert!(output.stdout.contains("while the kernel verifies the program"), "{output}");
     agree(&host, &fresh);
     // What runs costs nothing more, and a change of a weight is not worth a word.
     assert_eq!(host.lbctl().ok(&["apply", "-f", path(&first)]).stdout, "nothing to change\n");

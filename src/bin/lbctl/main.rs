@@ -72,7 +72,8 @@ fn main() -> ExitCode {
     init_logging();
     // The library logs what libbpf says where it matters.
     libbpf_rs::set_print(None);
-    match run(&cli) {
+    let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
+    match files.and_then(|()| run(&cli)) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Failed) => ExitCode::FAILURE,
         Ok(Exit::Differences) => ExitCode::from(3),
