@@ -7,10 +7,13 @@
 //! namespace. Nothing that is done to interfaces may touch such a link, except to take the instance down.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
@@ -27,6 +30,8 @@ use crate::instance::remove_folder;
 use crate::instance::remove_pin;
 use crate::sys;
 use crate::sys::ProgramInfo;
+use crate::sys::pins::Kind;
+use crate::sys::pins::kind;
 
 /// Name of the root program's pin.
 pub(crate) const ROOT: &str = "root";
@@ -92,7 +97,10 @@ const LOOKS: u32 = 8;
 /// another network namespace, by the name it had. If another interface has taken that name, one which is gone is left
 /// out, and one in another namespace is called by the number of its link.
 pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
-    let found = instance.links()?.into_iter().map(|pin| Link::read(instance, pin));
+    // What somebody else has put there holds no program of ours.
+    let is_link = |pin: &String| !matches!(pinned_link(&instance.link(pin)), Ok(None));
+    let pins = instance.links()?.into_iter().filter(is_link);
+    let found = pins.map(|pin| Link::read(instance, pin));
     let mut found = found.collect::<Result<Vec<_>>>()?;
     keep_one_each(&mut found);
     let (here, others): (Vec<_>, Vec<_>) =
@@ -151,6 +159,18 @@ fn other_namespace(instance: &Instance, interface: &str, link: &Link) -> Error {
         ifindex: link.index.unwrap_or_default(),
         link: link.id,
         here: here.map_or_else(|_| "this one".to_owned(), |here| here.display().to_string()),
+    }
+}
+
+/// Opens the pin of a link; `None`: it is gone, or of something else.
+pub(crate) fn pinned_link(path: &Path) -> io::Result<Option<OwnedFd>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    match sys::pinned(path) {
+        Ok(link) => Ok((kind(link.as_fd())? == Kind::XdpLink).then_some(link)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -363,7 +383,7 @@ impl Foreign {
 }
 
 /// Whether this is the root program of an instance, of whichever build: no program of a chain, as it runs one.
-fn is_root(info: &ProgramInfo) -> bool {
+pub(crate) fn is_root(info: &ProgramInfo) -> bool {
     let has = |map: &str| {
         let named = |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|found| found.name() == map);
         info.maps.iter().any(named)
@@ -379,10 +399,8 @@ fn is_own_root(instance: &Instance, id: u32) -> bool {
 
 /// The id of the link that holds a program on an interface; `None`: it was attached without.
 fn link_of(ifindex: u32, program: u32) -> Option<u32> {
-    sys::link_ids().find(|id| {
-        let info = sys::link_by_id(*id).and_then(|link| sys::link_info(link.as_fd()));
-        info.is_ok_and(|info| info.is_xdp && info.ifindex == ifindex && info.program == program)
-    })
+    let mut links = sys::xdp_links().map(|(_, info)| info);
+    links.find(|info| (info.ifindex, info.program) == (ifindex, program)).map(|info| info.id)
 }
 
 /// The other instance that has a program on the interface. In another network namespace, the index may be another
@@ -403,22 +421,63 @@ fn owner(instance: &Instance, ifindex: u32, program: u32) -> Option<String> {
 
 /// Detaches a link and removes its pin.
 pub(crate) fn remove_link(path: &Path) -> Result<()> {
-    if let Ok(link) = sys::pinned(path) {
+    if let Ok(Some(link)) = pinned_link(path) {
         // If it fails, the interface is gone; and else the link detaches itself when its pin is gone.
         let _ = sys::link_detach(link.as_fd());
     }
     remove_pin(path)
 }
 
+/// The root program that is pinned; `None`: none is, whatever else may be there.
+pub(crate) fn pinned_root(instance: &Instance) -> Option<ProgramInfo> {
+    let root = sys::pinned(&instance.program(ROOT)).ok()?;
+    matches!(kind(root.as_fd()), Ok(Kind::Program(_))).then_some(())?;
+    sys::program_info(root.as_fd()).ok().filter(is_root)
+}
+
+/// The program of each link that is pinned.
+pub(crate) fn linked_programs(instance: &Instance) -> BTreeSet<u32> {
+    let pins = instance.links().unwrap_or_default().into_iter();
+    let links = pins.filter_map(|pin| pinned_link(&instance.link(&pin)).ok()?);
+    links.filter_map(|link| Some(sys::link_info(link.as_fd()).ok()?.program)).collect()
+}
+
+/// The root programs of an instance, also where neither they nor links of them are pinned.
+fn roots(instance: &Instance) -> BTreeSet<u32> {
+    let mut roots = linked_programs(instance);
+    roots.extend(pinned_root(instance).map(|root| root.id));
+    if roots.is_empty()
+        && let Ok(chain) = sys::pinned(&instance.map("chain"))
+        && let Ok(Kind::Map(chain)) = kind(chain.as_fd())
+    {
+        let ours = sys::programs().filter(|info| is_root(info) && info.maps.contains(&chain));
+        roots.extend(ours.map(|root| root.id));
+    }
+    roots
+}
+
+/// Detaches what holds one of these programs on an interface without a pin: somebody has removed it, and has the
+/// link open.
+fn detach_unpinned(roots: &BTreeSet<u32>) {
+    let ours = |info: &sys::LinkInfo| info.ifindex != 0 && roots.contains(&info.program);
+    for (link, _) in sys::xdp_links().filter(|(_, info)| ours(info)).collect::<Vec<_>>() {
+        // If it fails, the interface is gone.
+        let _ = sys::link_detach(link.as_fd());
+    }
+}
+
 /// Removes every pin: links first, so that no packet meets half a balancer; then the root program, without
 /// which everything else is a leftover.
+///
+/// Whichever pins are missing or something else: what is on interfaces is detached, and nothing stays.
 pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
+    let roots = roots(instance);
     for part in PARTS {
         if part == "prog" {
+            detach_unpinned(&roots);
             remove_pin(&instance.program(ROOT))?;
         }
-        let Ok(entries) = std::fs::read_dir(instance.dir().join(part)) else { continue };
-        for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        for path in entries(&instance.dir().join(part)) {
             match part {
                 "link" => remove_link(&path)?,
                 _ if path.is_dir() => remove_folder(&path)?,
@@ -426,7 +485,15 @@ pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
             }
         }
     }
-    Ok(())
+    // What somebody has put beside.
+    let beside = entries(&instance.dir()).filter(|path| !instance.is_folder(path));
+    let in_captures = entries(&instance.captures()).filter(|path| path.is_file());
+    beside.chain(in_captures).try_for_each(|path| remove_pin(&path))
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
 }
 
 /// Removes every pin, and the instance's folders.

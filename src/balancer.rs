@@ -6,6 +6,7 @@
 mod carry_out;
 mod check;
 mod interfaces;
+mod pins;
 mod table_cpus;
 mod unserved;
 
@@ -18,9 +19,6 @@ use crate::abi;
 use crate::abi::consts;
 use crate::attach;
 use crate::attach::remove_all;
-use crate::attach::remove_link;
-use crate::capture;
-use crate::chain;
 use crate::chain::Chain;
 use crate::chain::place;
 use crate::config::Config;
@@ -51,6 +49,7 @@ use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Unserved;
 use crate::plan::address_changes;
+use crate::repair::refuse_lost;
 use crate::serving;
 use crate::table::Table;
 use crate::tables::Tables;
@@ -104,6 +103,9 @@ pub struct ApplyOptions {
     /// Whether established flows may break. Else a change that breaks some is [`Error::BreaksFlows`], one of which that
     /// cannot be found out [`Error::FlowsUnknown`], and nothing is changed.
     pub allow_breaking: bool,
+    /// Whether the balancer may be taken down and set up anew, where somebody removed pins of what nothing holds any
+    /// more. Else that is [`Error::LostPins`].
+    pub repair: bool,
 }
 
 impl From<OnUnserved> for ApplyOptions {
@@ -123,6 +125,7 @@ impl Balancer {
     /// Opens the balancer of an instance.
     pub fn open(instance: &Instance) -> Result<Self> {
         instance.check_host()?;
+        refuse_lost(instance)?;
         match open_dataplane(instance)? {
             Some(dataplane) => Ok(Self { instance: instance.clone(), dataplane }),
             None => Err(Error::NotRunning {
@@ -141,6 +144,9 @@ impl Balancer {
     pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
+        if let Some(plan) = pins::plan(instance)? {
+            return Ok(plan);
+        }
         let config = &*own_names(config)?;
         make_plan(instance, config, OnUnserved::LeaveOut, Already::Warn)
     }
@@ -171,7 +177,7 @@ impl Balancer {
         options: impl Into<ApplyOptions>,
         announce: impl FnOnce(&Plan),
     ) -> Result<Plan> {
-        let ApplyOptions { on_unserved, adopt, allow_breaking } = options.into();
+        let ApplyOptions { on_unserved, adopt, allow_breaking, repair } = options.into();
         config.check()?;
         instance.check_host()?;
         let config = &*own_names(config)?;
@@ -187,6 +193,8 @@ impl Balancer {
         }
         let lock = instance.lock()?;
         let fresh = instance.is_empty(&lock);
+        // What is planned is planned of what the maps say when all of them are there.
+        let lost = pins::recover(instance, repair)?;
         let done = make_plan(instance, config).and_then(|mut plan| {
             let breaking: Vec<_> = plan.breaking().cloned().collect();
             if !allow_breaking {
@@ -212,7 +220,7 @@ impl Balancer {
         if fresh && done.is_err() {
             remove_all(instance, lock)?;
         }
-        done
+        done.map(|plan| Plan { lost, ..plan })
     }
 
     /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same, and whatever
@@ -330,30 +338,6 @@ impl Balancer {
     /// Whether the chain leads to the balancer that is pinned.
     pub(crate) fn is_in_place(&self) -> Result<bool> {
         Chain::open(&self.instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)
-    }
-
-    /// Takes the balancer out of the chain and removes every pin of it. If no other program needs the chain, the
-    /// root program leaves the interfaces, and nothing stays. Whether there was anything to remove.
-    pub fn down(instance: &Instance) -> Result<bool> {
-        instance.check_host()?;
-        let Some(lock) = instance.lock_existing()? else { return Ok(false) };
-        if !chain::is_needed_without(instance, PROGRAM) {
-            remove_all(instance, lock)?;
-            return Ok(true);
-        }
-        let found = MAPS.iter().any(|name| instance.map(name).exists());
-        Chain::open(instance)?.remove_named(PROGRAM)?;
-        for interface in running_interfaces(instance)?.into_values() {
-            if let Some(pin) = interface.pin.filter(|_| !interface.needed_by_others) {
-                remove_link(&instance.link(&pin))?;
-            }
-        }
-        remove_maps(instance)?;
-        // Captures of what other programs get to see go on.
-        if !capture::any(instance) {
-            capture::MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))?;
-        }
-        Ok(found)
     }
 }
 

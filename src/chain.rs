@@ -18,12 +18,12 @@
 //! # }
 //! ```
 
-mod adopt;
+pub(crate) mod adopt;
 mod error;
 mod list;
-mod object;
+pub(crate) mod object;
 pub(crate) mod place;
-mod slots;
+pub(crate) mod slots;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -58,6 +58,7 @@ use crate::instance::remove_pin;
 use crate::netlink;
 use crate::object as own;
 use crate::outside::quote;
+use crate::repair;
 use crate::sys;
 
 /// The programs of this project, and the slots that they go to. Others do not get these places.
@@ -254,6 +255,7 @@ fn insert_locked(
     for (interface, ifindex, mode) in interfaces {
         balancer::refuse_other_mode(instance, interface, *ifindex, *mode)?;
     }
+    repair::recover(instance)?;
     let chain = Chain::open_or_create(instance)?;
     chain.settle()?;
     chain.refuse_taken(slot, name)?;
@@ -344,6 +346,7 @@ fn check_pinned(chain: &Chain, name: &str, program: &OwnedFd) -> Result<()> {
 /// Opens the chain of an instance to change it; and the program that is meant, with its slot.
 fn open(instance: &Instance, which: &Which) -> Result<(Chain, String, u32)> {
     let missing = || ChainError::NoSuchProgram(which.to_string());
+    repair::recover(instance)?;
     let chain = Chain::open_existing(instance)?.ok_or_else(missing)?;
     chain.settle()?;
     let found = match which {

@@ -36,6 +36,7 @@ use crate::object;
 use crate::readiness::LinkState;
 use crate::readiness::Unready;
 use crate::reason;
+use crate::repair;
 use crate::stats::Count;
 
 pub use request::Request;
@@ -221,6 +222,11 @@ fn carry_out(
     request: &Request,
     adopt: Option<u32>,
 ) -> Result<()> {
+    let (_, left) = repair::recover(instance)?;
+    if left.needs_repair() && MAPS.iter().any(|map| left.has(&format!("map/{map}"))) {
+        // What was asked for other interfaces is gone. The program that runs goes on with the maps that it has.
+        state::remove(instance)?;
+    }
     balancer::refuse_other_mode(instance, interface, ifindex, mode)?;
     let chain = Chain::open_or_create(instance)?;
     chain.settle()?;
@@ -305,6 +311,7 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     if let Some(interface) = interface {
         attach::refuse_other_namespace(instance, &[interface])?;
     }
+    repair::recover(instance)?;
     let served = balancer::served_interfaces(instance)?;
     let (asked, others): (BTreeMap<_, _>, BTreeMap<_, _>) = attach::links(instance)?
         .into_iter()
@@ -466,6 +473,7 @@ pub fn follow(instance: &Instance) -> Result<Followed> {
 }
 
 fn ours(instance: &Instance) -> Result<Maps> {
+    repair::refuse_lost(instance)?;
     if !is_attached(instance) {
         return Err(Error::NoDecap { instance: instance.name().to_owned() });
     }

@@ -75,6 +75,10 @@ pub enum Error {
     #[error(transparent)]
     UntrustedFolder(Box<crate::instance::UntrustedFolder>),
 
+    /// Somebody removed pins of an instance that runs.
+    #[error(transparent)]
+    LostPins(Box<crate::repair::LostPins>),
+
     /// Another process is changing the instance, for longer than is waited for.
     #[error(
         "instance '{instance}' is being changed by {holder}, and {}; wait for that (--lock-timeout SECONDS), \

@@ -143,6 +143,11 @@ impl Instance {
         self.dir().join("link").join(interface.replace('.', ":"))
     }
 
+    /// Whether this is one of the folders in the instance's own.
+    pub(crate) fn is_folder(&self, path: &Path) -> bool {
+        PARTS.iter().any(|part| path == self.dir().join(part)) || path == self.captures()
+    }
+
     /// Whether the instance has any pins.
     pub fn exists(&self) -> bool {
         self.dir().exists()
@@ -248,11 +253,11 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 
 /// Removes a pin; whether there was one.
 fn unpin(path: &Path) -> io::Result<bool> {
-    if !path.exists() {
-        return Ok(false);
-    }
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(false) };
     write_point();
-    match fs::remove_file(path) {
+    // No command makes a folder where a pin belongs, but somebody else may have.
+    let removed = if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
+use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
 use libbpf_rs::OpenMapMut;
 use libbpf_rs::OpenObject;
@@ -94,7 +96,7 @@ pub(crate) fn is_own_data(map: &OsStr) -> bool {
 const SHARED_DATA: &str = ".data.capture";
 
 /// The name of a map's pin; none: it is the program's own data, not shared with the program that replaces it.
-fn pin_name(map: &OsStr) -> Option<String> {
+pub(crate) fn pin_name(map: &OsStr) -> Option<String> {
     let name = map.to_string_lossy();
     // The bpf filesystem takes no dots.
     if name == SHARED_DATA {
@@ -316,15 +318,33 @@ pub(crate) fn load_capture(
 }
 
 fn loaded(
-    program: std::os::fd::BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
     object: &libbpf_rs::Object,
     error: &impl Fn(libbpf_rs::Error) -> Error,
 ) -> Result<Loaded> {
-    let maps: Result<_, _> = object.maps().map(|map| MapHandle::try_from(&map)).collect();
-    Ok(Loaded { program: clone_fd(program)?, maps: maps.map_err(error)? })
+    let maps: Result<Vec<_>, _> = object.maps().map(|map| MapHandle::try_from(&map)).collect();
+    let maps = maps.map_err(error)?;
+    let pinned = maps.iter().filter(|map| pin_name(map.name()).is_some());
+    bind(program, pinned.filter_map(|map| MapHandle::try_from(map).ok()));
+    Ok(Loaded { program: clone_fd(program)?, maps })
 }
 
-pub(crate) fn clone_fd(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
+/// Has a program hold maps that no instruction of it names. So what only the control plane needs lives as long as
+/// the program does, and is found by it if somebody removes its pin.
+///
+/// Without that, all works but finding them.
+pub(crate) fn bind(program: BorrowedFd<'_>, maps: impl IntoIterator<Item = MapHandle>) {
+    for map in maps {
+        if let Err(error) = sys::pins::bind(program, map.as_fd()) {
+            tracing::debug!(
+                "map {} is not bound to its program: {error}",
+                map.name().to_string_lossy()
+            );
+        }
+    }
+}
+
+pub(crate) fn clone_fd(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned()
         .map_err(|source| Error::Host { operation: "duplicate a descriptor", source })
 }

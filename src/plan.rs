@@ -38,6 +38,7 @@ use crate::memory::MemoryPlan;
 use crate::memory::plan_memory;
 use crate::mismatch::Mismatch;
 use crate::outweighed;
+use crate::repair::LostPins;
 use crate::table::Table;
 use crate::tables;
 use crate::tables::Secret;
@@ -113,6 +114,9 @@ pub enum ProgramChange {
 /// What an apply would change. Its `Display` is what `lbctl plan` prints.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
+    /// Pins that somebody removed, or put something else in the place of. Where there are any, what else differs is
+    /// known when they are back.
+    pub lost: LostPins,
     /// The program.
     pub program: Option<ProgramChange>,
     /// The connection tables: what changes, one short phrase each.
@@ -253,7 +257,8 @@ impl Plan {
 
     /// Whether nothing is to change: what runs is what is wanted, but for [`Self::unserved`].
     pub fn is_empty(&self) -> bool {
-        self.program.is_none()
+        self.lost.is_empty()
+            && self.program.is_none()
             && self.connection_table.is_empty()
             && self.interfaces.is_empty()
             && self.vips.is_empty()

@@ -5,6 +5,7 @@ pub(crate) mod capabilities;
 pub(crate) mod ethtool;
 pub(crate) mod pcap;
 pub(crate) mod perf;
+pub(crate) mod pins;
 pub(crate) mod print;
 pub(crate) mod probe;
 pub(crate) mod program;
@@ -158,15 +159,28 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(LinkInfo { id: info.id, is_xdp, program: info.prog_id, ifindex })
 }
 
-/// The ids of all links there are. libbpf-rs's iterator asks for all that can be known of each, and ends at one that it
-/// does not know.
-pub(crate) fn link_ids() -> impl Iterator<Item = u32> {
-    let mut id = 0;
-    std::iter::from_fn(move || {
-        let before = id;
-        // SAFETY: `id` is writable.
-        check(unsafe { sys::bpf_link_get_next_id(before, &raw mut id) }).ok().map(|_| id)
+/// The links of XDP programs there are, with what holds each. libbpf-rs's iterator asks for all that can be known of
+/// each link, and ends at one that it does not know.
+pub(crate) fn xdp_links() -> impl Iterator<Item = (OwnedFd, LinkInfo)> {
+    // SAFETY: `next` is writable.
+    let ids = ids(|before, next| unsafe { sys::bpf_link_get_next_id(before, next) });
+    ids.filter_map(|id| {
+        let link = link_by_id(id).ok()?;
+        let info = link_info(link.as_fd()).ok().filter(|info| info.is_xdp)?;
+        Some((link, info))
     })
+}
+
+/// The programs there are.
+pub(crate) fn programs() -> impl Iterator<Item = ProgramInfo> {
+    // SAFETY: `next` is writable.
+    let ids = ids(|before, next| unsafe { sys::bpf_prog_get_next_id(before, next) });
+    ids.filter_map(|id| program_info(program_by_id(id).ok()?.as_fd()).ok())
+}
+
+fn ids(next: impl Fn(u32, *mut u32) -> i32) -> impl Iterator<Item = u32> {
+    let mut id = 0;
+    std::iter::from_fn(move || check(next(id, &raw mut id)).ok().map(|_| id))
 }
 
 /// See [`link_info`].
@@ -405,6 +419,8 @@ pub(crate) struct ProgramInfo {
     pub(crate) id: u32,
     pub(crate) is_xdp: bool,
     pub(crate) name: String,
+    /// Of its instructions: copies of a program have the same.
+    pub(crate) tag: [u8; 8],
     pub(crate) maps: Vec<u32>,
     /// When it was loaded: `CLOCK_BOOTTIME`, ns.
     pub(crate) loaded: u64,
@@ -435,6 +451,7 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
         id: info.id,
         is_xdp,
         name,
+        tag: info.tag,
         maps,
         loaded: info.load_time,
         runs: info.run_cnt,

@@ -45,6 +45,7 @@ use crate::maps::ProgramArray;
 use crate::netlink;
 use crate::object;
 use crate::object::CaptureMaps;
+use crate::repair::refuse_lost;
 use crate::sys;
 use crate::sys::ArrayMemory;
 use crate::sys::perf::PerfReader;
@@ -130,6 +131,7 @@ impl Capture {
     pub fn start(instance: &Instance, options: &CaptureOptions) -> Result<Self> {
         options.check()?;
         instance.check_host()?;
+        refuse_lost(instance)?;
         if !instance.program(attach::ROOT).exists() {
             return Err(not_running(instance));
         }
@@ -275,6 +277,7 @@ impl Capture {
     fn install_again(&mut self) -> Result<()> {
         let instance = &self.instance;
         let lock = instance.lock_existing()?.ok_or_else(|| taken_down(instance))?;
+        refuse_lost(instance)?;
         // Another capture may have been about to come or go.
         if self.is_in_place() {
             return Ok(());

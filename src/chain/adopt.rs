@@ -144,7 +144,7 @@ impl Attaching {
 }
 
 /// A name for a program that is called like this elsewhere.
-fn free_name(instance: &Instance, program: &str) -> String {
+pub(crate) fn free_name(instance: &Instance, program: &str) -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let mut name: String = program.chars().map(fits).collect();
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {

@@ -21,6 +21,7 @@ use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::repair::refuse_lost;
 use crate::sys;
 
 /// Where a program of the chain comes from.
@@ -65,6 +66,7 @@ fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S:
 /// The programs of an instance's chain, in their order; none, if the instance is not there.
 pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
     instance.check_host()?;
+    refuse_lost(instance)?;
     let Some(chain) = Chain::open_existing(instance)? else { return Ok(Vec::new()) };
     let names = chain.names()?;
     let mut list = Vec::new();

@@ -34,6 +34,7 @@ use crate::instance::remove_folder;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::maps::MapError;
+use crate::object::bind;
 use crate::object::clone_fd;
 use crate::object::is_own_data;
 use crate::object::load_error;
@@ -47,6 +48,9 @@ const MAX_OBJECT: usize = 4 << 20;
 
 /// The most characters that the name of a file has.
 const LONGEST_NAME: usize = 200;
+
+/// The kernel's name of a map that keeps an object.
+pub(crate) const KEPT: &str = "l4lb_object";
 
 /// The maps that programs of the chain share.
 const SHARED: [&str; 2] = ["chain", "chain_next"];
@@ -78,6 +82,11 @@ impl Object {
         }
         object.program = object.pick(program)?;
         Ok(object)
+    }
+
+    /// The C function of its program.
+    pub(crate) fn program(&self) -> &str {
+        &self.program
     }
 
     fn error(&self, why: impl Into<String>) -> Error {
@@ -206,6 +215,7 @@ impl Object {
         let loaded = open.load().map_err(&error)?;
         let program = loaded.progs().find(|program| program.name() == self.program.as_str());
         let program = program.ok_or_else(|| self.error("its program is gone"))?;
+        Objects::new(instance).bind(name, program.as_fd(), &names);
         Ok((clone_fd(program.as_fd())?, names))
     }
 
@@ -259,15 +269,14 @@ impl<'i> Objects<'i> {
 
     /// Keeps an object for the program that is to be what `name` is.
     pub(crate) fn keep(&self, name: &str, object: &Object) -> Result<()> {
-        const MAP: &str = "l4lb_object";
         // The first line is the program's name: it says which of several is meant.
         let value = [object.program.as_bytes(), b"\n", &object.bytes].concat();
         let pin = self.0.object(&format!("{name}{NEXT}"));
         remove_pin(&pin)?;
-        let map = maps::create_inner(MAP, MapType::Array, size_of::<u32>(), value.len(), 1, 0, 0)?;
+        let map = maps::create_inner(KEPT, MapType::Array, size_of::<u32>(), value.len(), 1, 0, 0)?;
         map.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY)
             .and_then(|()| map.freeze())
-            .map_err(|error| MapError::new(MAP, "write", error))?;
+            .map_err(|error| MapError::new(KEPT, "write", error))?;
         sys::pin(map.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))
     }
 
@@ -277,14 +286,36 @@ impl<'i> Objects<'i> {
         if !path.exists() {
             return Ok(None);
         }
-        let value = maps::open(&path)?
-            .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|error| MapError::new(name, "read", error))?
-            .unwrap_or_default();
-        let end = value.iter().position(|byte| *byte == b'\n').unwrap_or_default();
-        let program = String::from_utf8_lossy(&value[..end]).into_owned();
-        let bytes = value.get(end + 1..).unwrap_or_default().to_vec();
-        Ok(Some(Object { path, bytes, program }))
+        read_kept(&maps::open(&path)?, path).map(Some)
+    }
+
+    /// The programs that an object is kept for.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names = entries(&self.0.dir().join("object"));
+        names.retain(|name| base(name) == name);
+        names
+    }
+
+    /// The names of the maps of a program, from its object: that of this id, if it is known. None, if there is no
+    /// object that can be read.
+    pub(crate) fn map_names(&self, name: &str, kept: Option<u32>) -> Vec<String> {
+        let kept = kept.and_then(|id| MapHandle::from_map_id(id).ok());
+        let object = match kept {
+            Some(kept) => read_kept(&kept, self.0.object(name)).ok(),
+            None => self.read(name).ok().flatten(),
+        };
+        let Some(open) = object.and_then(|object| object.open(name).ok()) else {
+            return Vec::new();
+        };
+        open.maps().map(|map| map.name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Has a program hold what is kept of it, so that it is found if its pins are gone.
+    fn bind(&self, name: &str, program: BorrowedFd<'_>, maps: &BTreeSet<String>) {
+        let kept = [format!("{name}{NEXT}"), name.to_owned()];
+        let object = kept.iter().map(|name| self.0.object(name)).find(|path| path.exists());
+        let maps = maps.iter().map(|map| self.0.maps_of(name).join(map));
+        bind(program, object.into_iter().chain(maps).filter_map(|path| maps::open(&path).ok()));
     }
 
     /// What was kept for the program that is to be what `name` is belongs to it from now on. One without an
@@ -330,6 +361,18 @@ impl<'i> Objects<'i> {
         }
         Ok(())
     }
+}
+
+/// An object, from the map that keeps it.
+fn read_kept(map: &MapHandle, path: PathBuf) -> Result<Object> {
+    let value = map
+        .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|error| MapError::new(KEPT, "read", error))?
+        .unwrap_or_default();
+    let end = value.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+    let program = String::from_utf8_lossy(&value[..end]).into_owned();
+    let bytes = value.get(end + 1..).unwrap_or_default().to_vec();
+    Ok(Object { path, bytes, program })
 }
 
 fn entries(dir: &Path) -> Vec<String> {

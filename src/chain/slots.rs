@@ -32,11 +32,13 @@ use crate::maps;
 use crate::maps::Map;
 use crate::maps::ProgramArray;
 use crate::object;
+use crate::repair::refuse_lost;
+use crate::repair::refuse_lost_programs;
 use crate::sys;
 
 /// What is said of a program by its pin's name. Names have no colons, and the bpf filesystem takes no dots.
 pub(crate) const NEXT: &str = ":next";
-const GONE: &str = ":gone";
+pub(crate) const GONE: &str = ":gone";
 
 /// A filled slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,11 @@ impl Chain {
 
     /// Opens the chain of an instance that has one.
     pub(crate) fn open(instance: &Instance) -> Result<Self> {
+        // If it cannot be opened, that is likely why.
+        Self::open_pins(instance).or_else(|error| refuse_lost(instance).and(Err(error)))
+    }
+
+    fn open_pins(instance: &Instance) -> Result<Self> {
         let pin = instance.program(ROOT);
         Ok(Self {
             instance: instance.clone(),
@@ -96,7 +103,11 @@ impl Chain {
 
     /// As [`Self::open`]; `None` if the instance has none.
     pub(crate) fn open_existing(instance: &Instance) -> Result<Option<Self>> {
-        instance.program(ROOT).exists().then(|| Self::open(instance)).transpose()
+        if !instance.program(ROOT).exists() {
+            refuse_lost(instance)?;
+            return Ok(None);
+        }
+        Self::open(instance).map(Some)
     }
 
     /// The program that is attached to interfaces.
@@ -341,12 +352,14 @@ impl Chain {
             }
         }
         let names = self.names()?;
-        for (slot, id) in (0..).zip(self.slots()?) {
-            // It was replaced, moved or removed.
-            if id.is_some_and(|id| !names.contains_key(&id)) {
-                self.empty(slot)?;
-            }
+        let has_no_name = |id: Option<u32>| id.is_some_and(|id| !names.contains_key(&id));
+        let slots = (0..).zip(self.slots()?).filter(|(_, id)| has_no_name(*id));
+        let nameless: Vec<_> = slots.map(|(slot, _)| slot).collect();
+        if !nameless.is_empty() {
+            // Unless somebody removed its pin, a program was replaced, moved or removed.
+            refuse_lost_programs(&self.instance)?;
         }
+        nameless.into_iter().try_for_each(|slot| self.empty(slot))?;
         for pin in pins(&self.instance).iter().filter(|pin| pin.ends_with(GONE)) {
             remove_pin(&self.instance.program(pin))?;
         }

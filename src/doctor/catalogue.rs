@@ -80,6 +80,8 @@ finding_ids! {
     RealOutweighed = "real-outweighed" [Warning],
     /// Packets to other ports of a VIP's address go in circles.
     OtherPortsForwarded = "other-ports-forwarded" [Warning],
+    /// Somebody removed pins of what runs, or put something else in their place.
+    LostPins = "lost-pins" [Error],
     /// Another build's pins, or pins that cannot be read.
     InstanceUnreadable = "instance-unreadable" [Error],
     /// The chain does not lead to the balancer.

@@ -46,6 +46,7 @@ use crate::plan::ResolvedInterface;
 use crate::readiness::InterfaceState;
 use crate::readiness::LinkState;
 use crate::readiness::Unready;
+use crate::repair::LostPins;
 use crate::status::InterfaceStatus;
 use crate::status::Status;
 use crate::sys::probe;
@@ -98,7 +99,7 @@ impl<'a> Look<'a> {
 
     pub(super) fn run(&self, report: &mut Report, asked: Option<&Config>) {
         let place = format!("instance {}", self.instance.name());
-        let opened = if self.closed { Ok(None) } else { self.open() };
+        let opened = self.open_with_pins(report, &place);
         let (balancer, readable) = match opened {
             Ok(opened) => (opened, Answer::Well),
             Err(error) => (None, unreadable(&error)),
@@ -240,6 +241,21 @@ impl<'a> Look<'a> {
         } else {
             format!("it does not run: '{lbctl} doctor -f FILE' looks at what it will need")
         })
+    }
+
+    /// As [`Self::open`], where it can be read and no pins are lost.
+    fn open_with_pins(
+        &self,
+        report: &mut Report,
+        place: &str,
+    ) -> crate::error::Result<Option<(Balancer, Status)>> {
+        let opened = if self.closed { Ok(None) } else { self.open() };
+        let (answer, opened) = match opened {
+            Err(Error::LostPins(lost)) => (Some(lost_pins(&lost, &self.lbctl)), Ok(None)),
+            opened => ((!self.closed).then_some(Answer::Well), opened),
+        };
+        report.add(FindingId::LostPins, place, answer);
+        opened
     }
 
     /// The balancer, if it runs.
@@ -464,6 +480,15 @@ fn peer_features(
         }
         Err(error) => (Err(Missing::because(&error)), None),
     }
+}
+
+pub(super) fn lost_pins(lost: &LostPins, lbctl: &str) -> Answer {
+    Answer::hurts(
+        Severity::Error,
+        lost.what(),
+        "no command can read or change the instance; traffic goes on, but for programs that it passes by",
+        Mend::Advice(lost.remedy(lbctl)),
+    )
 }
 
 fn unreadable(error: &Error) -> Answer {

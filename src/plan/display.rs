@@ -20,6 +20,7 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lost.plan(f)?;
         match &self.program {
             None => {}
             Some(ProgramChange::Load) => writeln!(f, "+ program balancer")?,

@@ -28,6 +28,7 @@ mod interfaces;
 mod kills;
 mod leftovers;
 mod locks;
+mod lost_pins;
 mod macs;
 mod many;
 mod metrics;

@@ -113,6 +113,13 @@ pub(crate) struct ApplyOnce {
     /// Apply even if established flows break
     #[arg(long)]
     pub(crate) yes: bool,
+
+    /// Take the balancer down and set it up anew, if somebody removed pins of what nothing holds any more
+    ///
+    /// For about a second, no packet is balanced; flows are forgotten. What runs and has only lost its pins is
+    /// pinned again without this, and without an interruption.
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use l4lb::Balancer;
 use l4lb::Instance;
 use l4lb::decap;
 use l4lb::netlink::CHECK_INTERVAL;
@@ -170,6 +171,18 @@ pub(crate) fn log_lines(report: &impl Display) {
 
 pub(crate) fn panicked(error: JoinError) -> l4lb::Error {
     host("finish a change")(std::io::Error::other(error))
+}
+
+/// Pins again what somebody removed the pins of. What that does not bring back, whoever follows finds, too, and warns
+/// of.
+pub(crate) async fn mend(instance: &Instance) {
+    let instance = instance.clone();
+    let mended = spawn_blocking(move || Balancer::mend(&instance));
+    match mended.await.map_err(panicked).and_then(|mended| mended) {
+        Ok(lost) if lost.is_empty() => {}
+        Ok(lost) => tracing::warn!("{}: mended", lost.what()),
+        Err(error) => tracing::debug!("{error}"),
+    }
 }
 
 /// Follows the addresses of the host where the instance decapsulates. What there is to warn of.

@@ -41,6 +41,7 @@ use crate::daemon::host;
 use crate::daemon::listen;
 use crate::daemon::listen_or_warn;
 use crate::daemon::log_lines;
+use crate::daemon::mend;
 use crate::daemon::next_change;
 use crate::daemon::notify;
 use crate::daemon::notify_ready;
@@ -60,6 +61,7 @@ pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
         on_unserved: if args.strict { OnUnserved::Fail } else { OnUnserved::Wait },
         adopt: args.adopt.adopt,
         allow_breaking: true,
+        repair: true,
     };
     Ok(block_on(run(instance, file, config, options))?)
 }
@@ -120,6 +122,7 @@ async fn run(
             () = next_change(&mut changes) => server.follow().await,
             () = repairs.are_due() => repairs.make(instance).await,
             _ = check.tick() => {
+                mend(&server.instance).await;
                 server.follow().await;
                 server.tidy().await;
                 endpoint.retry(server.config.metrics.listen).await;

@@ -28,6 +28,7 @@ use crate::daemon::claim;
 use crate::daemon::follow_decap;
 use crate::daemon::hangup;
 use crate::daemon::listen_or_warn;
+use crate::daemon::mend;
 use crate::daemon::next_change;
 use crate::daemon::notify;
 use crate::daemon::notify_ready;
@@ -103,6 +104,7 @@ async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Ex
             }
             () = next_change(&mut changes) => warnings.report(server.follow().await),
             _ = check.tick() => {
+                mend(&server.instance).await;
                 warnings.report(server.follow().await);
                 if let Some((address, endpoint)) = &mut endpoint {
                     endpoint.retry(*address).await;

@@ -1,0 +1,189 @@
+//! Pins that somebody removed, or put something else in the place of.
+//!
+//! Forwarding needs no pin but those of links and of arrays of programs, which the kernel empties when nobody
+//! outside of programs holds them. So an instance may run on while commands cannot read it. Each object that runs
+//! is found by what holds it: the link holds the root program, the root program holds the chain, the chain its
+//! programs, and these their maps; maps that no instruction names are bound to their program when it is loaded.
+//! [`look`] follows that and compares it with the pins; [`recover`] pins again what it finds.
+//!
+//! What an interrupted command leaves is none of this: [`crate::chain::Chain::settle`] and the plan see to that.
+
+mod look;
+mod mend;
+
+use std::fmt;
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub(crate) use look::look;
+pub(crate) use mend::recover;
+
+use crate::balancer;
+use crate::decap;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+
+/// How often it is looked again, and after how long: a command that is at work renames pins.
+const LOOKS: u32 = 4;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
+
+/// A pin that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LostPin {
+    /// Its place in the folder of the instance: `map/vips`.
+    pub pin: String,
+    /// Whether something else is pinned there. Else nothing is.
+    pub replaced: bool,
+    /// Whether what runs still holds the object, so that it can be pinned again without an interruption.
+    pub held: bool,
+    #[serde(skip)]
+    object: Option<Object>,
+}
+
+/// An object of the kernel, by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Object {
+    Program(u32),
+    Map(u32),
+}
+
+/// What of an instance is not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, thiserror::Error)]
+pub struct LostPins {
+    /// The instance's name.
+    #[serde(skip)]
+    pub instance: String,
+    /// The pins.
+    pub pins: Vec<LostPin>,
+    /// Programs that are not in the chain any more, as the kernel has emptied it: packets pass by them.
+    pub passed_by: Vec<String>,
+    /// The slots that these belong into, and their names.
+    #[serde(skip)]
+    slots: Vec<(u32, String)>,
+    #[serde(skip)]
+    has_balancer: bool,
+    #[serde(skip)]
+    has_decap: bool,
+}
+
+impl LostPins {
+    /// Whether everything is as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.pins.is_empty() && self.slots.is_empty()
+    }
+
+    /// Whether a pin is lost.
+    pub(crate) fn has(&self, pin: &str) -> bool {
+        self.pins.iter().any(|lost| lost.pin == pin)
+    }
+
+    /// Whether it takes setting up anew: something is lost that nothing holds any more.
+    pub fn needs_repair(&self) -> bool {
+        self.pins.iter().any(|lost| !lost.held)
+    }
+
+    /// What becomes of it, a line each.
+    pub(crate) fn plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for LostPin { pin, replaced, held, .. } in &self.pins {
+            let what =
+                if *replaced { "something else is pinned there" } else { "somebody removed it" };
+            let then = if *held {
+                "pinned again, without an interruption"
+            } else {
+                "nothing holds it any more: the balancer is set up anew, which apply does with --repair only"
+            };
+            writeln!(f, "~ pin {pin}: {what}; {then}")?;
+        }
+        for program in &self.passed_by {
+            writeln!(f, "~ chain: packets pass by {program}; put back into its slot")?;
+        }
+        Ok(())
+    }
+
+    /// What is so, without what to do about it.
+    pub fn what(&self) -> String {
+        let names = |replaced| {
+            let pins = self.pins.iter().filter(|lost| lost.replaced == replaced);
+            pins.map(|lost| lost.pin.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let (gone, replaced) = (names(false), names(true));
+        let mut parts = Vec::new();
+        if !gone.is_empty() {
+            parts.push(format!("somebody removed {gone}"));
+        }
+        if !replaced.is_empty() {
+            parts.push(format!("something else is pinned as {replaced}"));
+        }
+        if !self.passed_by.is_empty() {
+            parts.push(format!(
+                "packets pass by {}, as the chain was emptied",
+                self.passed_by.join(", ")
+            ));
+        }
+        parts.join("; ")
+    }
+
+    /// What to do about it; with a path or word in front of each command, such as `lbctl`.
+    pub fn remedy(&self, lbctl: &str) -> String {
+        let lost: Vec<_> =
+            self.pins.iter().filter(|lost| !lost.held).map(|lost| lost.pin.as_str()).collect();
+        if !lost.is_empty() {
+            let lost = lost.join(", ");
+            return format!(
+                "nothing holds {lost} any more: '{lbctl} apply --repair -f FILE' takes the balancer down and sets it \
+                 up anew, for about a second without it, and forgets flows"
+            );
+        }
+        let command = match self {
+            Self { has_balancer: true, .. } => format!("'{lbctl} apply -f FILE'"),
+            Self { has_decap: true, .. } => format!("'{lbctl} decap attach', as before,"),
+            _ => format!("'{lbctl} chain insert', as before,"),
+        };
+        if self.passed_by.is_empty() {
+            format!("what runs goes on; {command} pins it again, without an interruption")
+        } else {
+            format!("{command} puts them back")
+        }
+    }
+}
+
+impl fmt::Display for LostPins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "instance '{}': {}; {}", self.instance, self.what(), self.remedy("lbctl"))
+    }
+}
+
+/// What is lost, apart from what a command that is at work just changes.
+pub(crate) fn lost(instance: &Instance) -> Result<LostPins> {
+    let mut lost = look(instance)?;
+    for _ in 1..LOOKS {
+        if lost.is_empty() {
+            break;
+        }
+        thread::sleep(BETWEEN_LOOKS);
+        lost = look(instance)?;
+    }
+    Ok(lost)
+}
+
+/// Refuses an instance of which pins are lost.
+pub(crate) fn refuse_lost(instance: &Instance) -> Result<()> {
+    let lost = lost(instance)?;
+    if lost.is_empty() { Ok(()) } else { Err(Error::LostPins(Box::new(lost))) }
+}
+
+/// As [`refuse_lost`], for who has the lock and is about to take programs without a name out of the chain.
+pub(crate) fn refuse_lost_programs(instance: &Instance) -> Result<()> {
+    let lost = look(instance)?;
+    let is_program = |lost: &LostPin| matches!(lost.object, Some(Object::Program(_)));
+    if lost.pins.iter().any(is_program) { Err(Error::LostPins(Box::new(lost))) } else { Ok(()) }
+}
+
+/// Own programs of which all maps are pinned, and the pins of these maps.
+const OWN_MAPS: [(&str, &[&str], &str); 2] = [
+    (balancer::PROGRAM, &balancer::MAPS, "control"),
+    (decap::PROGRAM, &decap::MAPS, "decap_settings"),
+];

@@ -1,0 +1,71 @@
+//! `kill -9` of `apply` at each of its writes while it mends: what runs goes on, and the next one completes it.
+
+use std::os::unix::process::ExitStatusExt;
+
+use nix::sys::signal::Signal;
+
+use super::VIP;
+use super::answers;
+use super::folder;
+use super::pins;
+use super::reals;
+use super::remove;
+use crate::common::Rig;
+use crate::common::config_file;
+use crate::common::goes_on;
+
+/// More writes than it takes.
+const ENOUGH: u32 = 300;
+
+/// Removes pins, and kills the command at its first write, its second, and so on until it has no more; each time,
+/// once more without. Returns how many writes it has.
+fn at_every_write(rig: &Rig, lost: &[&str], command: &[&str], meanwhile: impl Fn(&str)) -> u32 {
+    let (lbctl, all) = (rig.lbctl(), pins(&folder(rig)));
+    for n in 1..ENOUGH {
+        for pin in lost {
+            remove(rig, pin);
+        }
+        let output = lbctl.clone().env("LBCTL_KILL_AT_WRITE", &n.to_string()).run(command);
+        let when = format!("without {lost:?}, killed at write {n}");
+        if output.code() == Some(0) {
+            return n - 1;
+        }
+        assert_eq!(output.status.signal(), Some(Signal::SIGKILL as i32), "{when}: {output}");
+        meanwhile(&when);
+        let output = lbctl.run(command);
+        assert_eq!(output.code(), Some(0), "{when}: {output}");
+        answers(rig, &when);
+        assert_eq!(pins(&folder(rig)), all, "{when}");
+        let planned = lbctl.run(&["plan", command[command.len() - 2], command[command.len() - 1]]);
+        assert_eq!(planned.code(), Some(0), "{when}: {planned}");
+    }
+    panic!("without {lost:?}, it still writes after {ENOUGH} writes");
+}
+
+#[test]
+fn while_it_mends() {
+    let rig = Rig::new(2);
+    let file = config_file(&reals());
+    let path = file.path().to_str().expect("a printable path");
+    rig.lbctl().ok(&["apply", "-f", path]);
+    let download = rig.download(VIP);
+    let apply = ["apply", "-f", path];
+    let all = ["prog/root", "prog/balancer", "map/control", "map/vips", "map/vip_reals"];
+    let writes = at_every_write(&rig, &all, &apply, |when| goes_on(&download, when));
+    assert!(writes >= 5, "{writes} writes");
+    // The kernel has emptied the chain.
+    let writes = at_every_write(&rig, &["map/chain", "map/chain_next"], &apply, |_| {});
+    assert!(writes >= 3, "{writes} writes");
+    goes_on(&download, "in the end");
+}
+
+#[test]
+fn while_it_sets_up_anew() {
+    let rig = Rig::new(2);
+    let file = config_file(&reals());
+    let path = file.path().to_str().expect("a printable path");
+    rig.lbctl().ok(&["apply", "-f", path]);
+    let apply = ["apply", "--yes", "--repair", "-f", path];
+    let writes = at_every_write(&rig, &["map/chain", "prog/balancer"], &apply, |_| {});
+    assert!(writes > 30, "{writes} writes");
+}
