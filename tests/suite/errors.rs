@@ -373,7 +373,10 @@ fn an_apply_that_fails_changes_nothing() {
     ];
     refused(&apply(&interfaces, "10.0.0.2"), &in_the_way);
     let file = config_file(&Host::config("").replace(Host::INTERFACE, &interfaces));
-    refused(&lbctl.run(&["plan", "-f", file.path().to_str().expect("a path")]), &in_the_way);
+    let planned = lbctl.exits(3, &["plan", "-f", file.path().to_str().expect("a path")]).stdout;
+    assert!(planned.contains("! interface v9: not served: "), "{planned}");
+    assert!(in_the_way.iter().all(|words| planned.contains(words)), "{planned}");
+    assert!(!planned.contains("+ interface v9"), "{planned}");
     assert_eq!(state(), before);
     assert!((1..=9).all(|n| !host.has_xdp(&format!("v{n}"))), "none stays attached");
     // Unless it may be left out.
