@@ -106,20 +106,27 @@ pod! {
     Unserved, 512;
 }
 
+/// It is served as it was asked for before.
+pub(crate) const UNSERVED_AS_BEFORE: u32 = 1;
+
+/// Interfaces that are no longer asked for stay until it is served.
+pub(crate) const UNSERVED_REPLACES: u32 = 2;
+
 /// What is recorded of an interface that is not served. Only the control plane has it: abi.h does not.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Unserved {
     /// What is asked for, as an entry of an interface without an index.
     pub(crate) asked: interface,
-    pub(crate) as_before: u32,
+    /// [`UNSERVED_AS_BEFORE`], [`UNSERVED_REPLACES`].
+    pub(crate) flags: u32,
     /// UTF-8, zeros behind it.
     pub(crate) why: [u8; 380],
 }
 
 impl Default for Unserved {
     fn default() -> Self {
-        Self { asked: interface::default(), as_before: 0, why: [0; 380] }
+        Self { asked: interface::default(), flags: 0, why: [0; 380] }
     }
 }
 

@@ -39,6 +39,7 @@ use crate::host::Host;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
 use crate::maps;
+use crate::netlink::Choice;
 use crate::object;
 use crate::outweighed;
 use crate::own_host;
@@ -106,11 +107,15 @@ pub struct ApplyOptions {
     /// Whether the balancer may be taken down and set up anew, where somebody removed pins of what nothing holds any
     /// more. Else that is [`Error::LostPins`].
     pub repair: bool,
+    /// Whether the default router that is in use stays while its route is there, also if it does not answer, as
+    /// [`Balancer::follow`] has it. Else whoever answers is taken, and may be of the other IP version. For who calls
+    /// [`Balancer::follow`].
+    pub keep_gateways: bool,
 }
 
 impl From<OnUnserved> for ApplyOptions {
     fn from(on_unserved: OnUnserved) -> Self {
-        Self { on_unserved, ..Self::default() }
+        Self { on_unserved, keep_gateways: on_unserved == OnUnserved::Wait, ..Self::default() }
     }
 }
 
@@ -148,7 +153,7 @@ impl Balancer {
             return Ok(plan);
         }
         let config = &*own_names(config)?;
-        make_plan(instance, config, OnUnserved::LeaveOut, Already::Warn)
+        make_plan(instance, config, OnUnserved::LeaveOut, Choice::Anew, Already::Warn)
     }
 
     /// Loads, attaches and programs until the kernel matches the configuration.
@@ -177,12 +182,15 @@ impl Balancer {
         options: impl Into<ApplyOptions>,
         announce: impl FnOnce(&Plan),
     ) -> Result<Plan> {
-        let ApplyOptions { on_unserved, adopt, allow_breaking, repair } = options.into();
+        let options = options.into();
+        let ApplyOptions { on_unserved, adopt, allow_breaking, repair, .. } = options;
         config.check()?;
         instance.check_host()?;
         let config = &*own_names(config)?;
-        let make_plan =
-            |instance, config| make_plan(instance, config, on_unserved, Already::Adopt(adopt));
+        let choice = if options.keep_gateways { Choice::Keep } else { Choice::Anew };
+        let make_plan = |instance, config| {
+            make_plan(instance, config, on_unserved, choice, Already::Adopt(adopt))
+        };
         if !instance.exists() {
             // What cannot work is found out before anything is created.
             let fits = make_plan(instance, config).map(drop);
@@ -440,12 +448,13 @@ fn make_plan(
     instance: &Instance,
     config: &Config,
     on_unserved: OnUnserved,
+    choice: Choice,
     already: Already,
 ) -> Result<Plan> {
     own_host::check(config)?;
     attach::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
-    let found = find_all(instance, config, &snapshot.interfaces, on_unserved, already)?;
+    let found = find_all(instance, config, &snapshot.interfaces, on_unserved, choice, already)?;
     let mut host = Host::read(&found.current)?;
     if found.current.len() < config.interfaces.len() {
         host.receiving_cpus = expected_cpus(&snapshot, config, &found, &host);
@@ -466,6 +475,7 @@ fn make_plan(
             done => drop(done?),
         }
     }
+    plan.keep_leaving();
     if let Some(error) = found.error
         && on_unserved == OnUnserved::LeaveOut
         && plan.serves_nothing()

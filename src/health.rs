@@ -234,7 +234,7 @@ impl Problem {
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")
             }
-            Self::ServedAsBefore { reason, .. } => Unserved::remedy(reason),
+            Self::ServedAsBefore { reason, .. } => Unserved::remedy_as_before(reason),
             Self::NoReal { vips } => format!(
                 "lbctl real add {} ADDRESS, or in the file, and lbctl apply -f FILE",
                 one(vips)

@@ -54,7 +54,7 @@ pub(crate) use interface::ResolvedInterface;
 pub(crate) use interface::RunningInterface;
 pub(crate) use interface::interface_config;
 pub(crate) use interface::next_hop;
-use interface::plan_detaching;
+pub(crate) use interface::plan_detaching;
 pub(crate) use interface::plan_interfaces;
 pub use unserved::Unserved;
 
@@ -178,6 +178,10 @@ pub(crate) struct Steps {
     pub(crate) entries: Vec<abi::interface>,
     pub(crate) detach: Vec<String>,
     pub(crate) remove_entries: Vec<abi::interface>,
+    /// Of the interfaces that are no longer asked for, those that are served so far: index by name.
+    pub(crate) leaving: BTreeMap<String, u32>,
+    /// Those of them that stay, as none is served yet that is asked for in their place.
+    pub(crate) kept: Vec<String>,
     /// The instance does not run so far.
     pub(crate) starts: bool,
     /// The interfaces that are served afterwards.

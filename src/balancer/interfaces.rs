@@ -117,6 +117,9 @@ impl Balancer {
                 Ok(resolved)
             });
             found.add(interface, result, &interfaces);
+            if let Some(record) = records.get(&interface.name) {
+                found.keep_mode(record, interface, &interfaces);
+            }
         }
         plan.warnings = found.warnings;
         plan.unserved = found.unserved;
@@ -145,6 +148,16 @@ impl Balancer {
         }
         let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
+        if followed.iter().any(|(i, _)| records.get(&i.name).is_some_and(|record| record.replaces))
+        {
+            // What stayed until these are served leaves then, as the file says.
+            let mut leaving = snapshot;
+            leaving.interfaces.retain(|_, running| {
+                running.entry.is_some() && !running.is_gone() && running.elsewhere.is_none()
+            });
+            plan::plan_detaching(&mut plan, &leaving, &resolved, config);
+            plan.keep_leaving();
+        }
         plan.steps.served = resolved;
         if !plan.is_empty() || !unserved::are_same(&records, &plan.records()) {
             carry_out(instance, &mut plan, None, OnUnserved::Wait, |_| {})?;
@@ -185,15 +198,37 @@ fn followed(
     records: &Records,
 ) -> Vec<(InterfaceConfig, Option<NextHop>)> {
     let followed = config.interfaces.iter().map(|wanted| {
+        let running = running(&wanted.name, interfaces);
+        let entry = running.and_then(|running| running.entry);
         if let Some(record) = records.get(&wanted.name) {
-            return (record.config.clone(), None);
+            let mut asked = record.config.clone();
+            let running = running.filter(|_| record.as_before);
+            if let Some(mode) = running.and_then(|running| mode_to_keep(&asked, running)) {
+                asked.xdp_mode = mode;
+            }
+            let same = |entry: &abi::interface| has_gateway(&asked, entry);
+            let next_hop = entry.filter(same).and_then(|entry| plan::next_hop(&entry));
+            return (asked, next_hop);
         }
-        match running(&wanted.name, interfaces).and_then(|running| running.entry) {
+        match entry {
             Some(entry) => (plan::interface_config(&wanted.name, &entry), plan::next_hop(&entry)),
             None => (wanted.clone(), None),
         }
     });
     followed.collect()
+}
+
+/// The mode that an interface goes on in while it is followed, if it is asked for in another one: to try that takes the
+/// program off for a moment, which only `apply` and a reload do.
+fn mode_to_keep(asked: &InterfaceConfig, running: &RunningInterface) -> Option<XdpMode> {
+    let mode = running.mode.filter(|mode| ![XdpMode::Auto, *mode].contains(&asked.xdp_mode))?;
+    let before = plan::interface_config(&asked.name, &running.entry?).xdp_mode;
+    Some(if before == XdpMode::Auto { before } else { mode })
+}
+
+/// Whether an entry's gateway is found as this asks for.
+fn has_gateway(asked: &InterfaceConfig, entry: &abi::interface) -> bool {
+    gateway_of(asked) == gateway_of(&plan::interface_config(&asked.name, entry))
 }
 
 /// The same, as they are asked for.
@@ -255,6 +290,32 @@ impl Found {
             }
         }
     }
+
+    /// Keeps it recorded that an interface is asked for in another mode than the one that it is followed in.
+    fn keep_mode(
+        &mut self,
+        record: &Unserved,
+        followed: &InterfaceConfig,
+        running: &BTreeMap<String, RunningInterface>,
+    ) {
+        if record.config.xdp_mode == followed.xdp_mode {
+            return;
+        }
+        if let Some(unserved) = self.unserved.iter_mut().find(|one| one.name == record.name) {
+            unserved.config = record.config.clone();
+            return;
+        }
+        let mut unserved = record.clone();
+        let entry = self::running(&record.name, running).and_then(|running| running.entry);
+        if !entry.is_some_and(|entry| has_gateway(&record.config, &entry)) {
+            // What was in the way is not any more; the mode has not been tried.
+            let mode = record.config.xdp_mode;
+            unserved.why = format!(
+                "xdp_mode = \"{mode}\" is tried by an apply or a reload only: it takes the program off for a moment"
+            );
+        }
+        self.unserved.push(unserved);
+    }
 }
 
 /// What is to become of a program that an interface has already.
@@ -272,10 +333,9 @@ pub(super) fn find_all(
     config: &Config,
     running: &BTreeMap<String, RunningInterface>,
     on_unserved: OnUnserved,
+    choice: Choice,
     already: Already,
 ) -> Result<Found> {
-    // Who follows keeps the router that it has; who applies once may find another.
-    let choice = if on_unserved == OnUnserved::Wait { Choice::Keep } else { Choice::Anew };
     let wanted = with_next_hops(config, running);
     let mut found = Found::default();
     for (interface, result) in config.interfaces.iter().zip(resolve_all(&wanted, choice)?) {
@@ -295,6 +355,11 @@ pub(super) fn find_all(
             }
             result => found.add(interface, result, running),
         }
+    }
+    if let Already::Adopt(Some(slot)) = already {
+        // One slot, one program: that is known before the first of several leaves its interface.
+        let targets: Vec<_> = found.current.iter().map(ResolvedInterface::target).collect();
+        refuse_foreign_programs(instance, &targets, Some(slot))?;
     }
     Ok(found)
 }

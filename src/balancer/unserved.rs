@@ -48,8 +48,15 @@ pub(crate) fn read(instance: &Instance) -> Result<Records> {
     for (name, raw) in map.entries()? {
         let name = text(&name);
         let config = interface_config(&name, &raw.asked);
-        let (why, as_before) = (text(&raw.why), raw.as_before != 0);
-        records.insert(name.clone(), Unserved { name, why, as_before, config });
+        let has = |flag: u32| raw.flags & flag != 0;
+        let unserved = Unserved {
+            name: name.clone(),
+            why: text(&raw.why),
+            as_before: has(abi::UNSERVED_AS_BEFORE),
+            replaces: has(abi::UNSERVED_REPLACES),
+            config,
+        };
+        records.insert(name, unserved);
     }
     Ok(records)
 }
@@ -106,7 +113,8 @@ fn raw(unserved: &Unserved) -> abi::Unserved {
     };
     abi::Unserved {
         asked: asked.entry(),
-        as_before: unserved.as_before.into(),
+        flags: if unserved.as_before { abi::UNSERVED_AS_BEFORE } else { 0 }
+            | if unserved.replaces { abi::UNSERVED_REPLACES } else { 0 },
         why: bytes(&unserved.why),
     }
 }
@@ -148,7 +156,8 @@ mod tests {
                 macs: vec!["02:00:00:00:00:01".parse().unwrap()],
             };
             let name = config.name.clone();
-            let record = Unserved { name, why: why.to_owned(), as_before: true, config };
+            let record =
+                Unserved { name, why: why.to_owned(), as_before: true, replaces: false, config };
             let raw = raw(&record);
             assert_eq!(interface_config("eth0.4094", &raw.asked), record.config);
             let read = text(&raw.why);

@@ -240,7 +240,7 @@ pub(crate) fn plan_interfaces(
 }
 
 /// Plans to leave the interfaces that the configuration does not name.
-pub(super) fn plan_detaching(
+pub(crate) fn plan_detaching(
     plan: &mut Plan,
     snapshot: &Snapshot,
     interfaces: &[ResolvedInterface],
@@ -263,6 +263,9 @@ pub(super) fn plan_detaching(
             continue;
         }
         plan.steps.remove_entries.extend(running.entry);
+        if let Some(entry) = running.entry.filter(|_| !running.is_gone()) {
+            plan.steps.leaving.insert(name.clone(), entry.ifindex);
+        }
         if !running.needed_by_others {
             plan.steps.detach.push(name.clone());
         }

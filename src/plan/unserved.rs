@@ -14,6 +14,9 @@ use crate::effects::Changed;
 use crate::error::Error;
 use crate::outside::message;
 
+/// How many interfaces a reason names: the record has room for one line.
+const MOST_NAMED: usize = 3;
+
 /// An interface that is asked for and is not served, or not as it is asked for. Its text is one line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unserved {
@@ -23,6 +26,9 @@ pub struct Unserved {
     pub why: String,
     /// It is served as it was asked for before.
     pub as_before: bool,
+    /// Interfaces that are no longer asked for stay until it is served.
+    #[serde(skip)]
+    pub(crate) replaces: bool,
     /// What is asked for.
     #[serde(skip)]
     pub(crate) config: InterfaceConfig,
@@ -34,8 +40,24 @@ impl Unserved {
             name: config.name.clone(),
             why: message(&error.to_string()),
             as_before: false,
+            replaces: false,
             config: config.clone(),
         }
+    }
+
+    /// Says which interfaces stay until it is served.
+    fn replace(&mut self, stay: &[String]) {
+        let names = stay.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = match stay.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let reason = Self::reason(&self.why);
+        let remedy = self.why.get(reason.len()..).unwrap_or_default();
+        self.why = format!(
+            "{reason} (until it is served, the balancer stays on {names}{more}, though no longer asked for){remedy}"
+        );
+        self.replaces = true;
     }
 
     /// The reason, without what to do about it.
@@ -45,7 +67,18 @@ impl Unserved {
 
     /// What to do about it.
     pub(crate) fn remedy(why: &str) -> String {
-        let again = "'lbctl serve' tries again by itself, else lbctl apply -f FILE";
+        Self::remedy_and(why, "'lbctl serve' tries again by itself, else lbctl apply -f FILE")
+    }
+
+    /// The same, of an interface that is served as before.
+    pub(crate) fn remedy_as_before(why: &str) -> String {
+        // To try a mode takes the program off for a moment.
+        let again = "'lbctl serve' tries another gateway again by itself, another mode when it reloads; else lbctl \
+                     apply -f FILE";
+        Self::remedy_and(why, again)
+    }
+
+    fn remedy_and(why: &str, again: &str) -> String {
         match why.split_once("; ") {
             Some((_, remedy)) => format!("{remedy}; {again}"),
             None => again.to_owned(),
@@ -77,6 +110,31 @@ impl Plan {
         });
         self.flows.retain(|effect| effect.change != Changed::Interface(unserved.name.clone()));
         self.unserved.push(unserved);
+        self.keep_leaving();
+    }
+
+    /// While an interface that is asked for cannot be served, those stay that are served and no longer asked for: a
+    /// name that was mistyped, or a new uplink without carrier, must not end all traffic.
+    pub(crate) fn keep_leaving(&mut self) {
+        if self.unserved.iter().all(|one| one.as_before) {
+            return;
+        }
+        let steps = &mut self.steps;
+        for (name, ifindex) in std::mem::take(&mut steps.leaving) {
+            steps.detach.retain(|detached| *detached != name);
+            steps.remove_entries.retain(|entry| entry.ifindex != ifindex);
+            let detaches = |change: &InterfaceChange| {
+                change.name == name && change.action == InterfaceAction::Detach
+            };
+            self.interfaces.retain(|change| !detaches(change));
+            self.flows.retain(|effect| effect.change != Changed::Interface(name.clone()));
+            steps.kept.push(name);
+        }
+        let stay = &steps.kept;
+        if !stay.is_empty() {
+            let waiting = self.unserved.iter_mut().filter(|one| !one.as_before && !one.replaces);
+            waiting.for_each(|one| one.replace(stay));
+        }
     }
 
     /// Whether it starts an instance that would serve none of the interfaces that it is asked for.

@@ -134,6 +134,29 @@ fn a_silent_gateway_is_not_replaced_by_who_advertises() {
     serve.stop();
 }
 
+/// All or nothing is no wish for another router.
+#[test]
+fn a_strict_serve_keeps_its_gateway() {
+    let rig = Rig::new(0);
+    let lbctl = rig.lbctl();
+    doubt_soon(&rig.topology.balancer.ns);
+    let file = config_file(&config(""));
+    let command = ["serve", "--strict", "-f", file.path().to_str().expect("printable")];
+    let mut serve = lbctl.spawn(&command);
+    serve.wait_for("metrics at http");
+    let mac = || json(&lbctl.ok(&["status", "--json"]))["interfaces"]["uplink"]["mac"].clone();
+    assert_eq!(mac(), ROUTER);
+    advertise_rogue(&rig.topology);
+    fall_silent(&rig.topology);
+    let failed = lbctl.exits(1, &["reload"]);
+    assert!(failed.stderr.contains("172.31.0.254"), "{failed}");
+    assert_eq!(mac(), ROUTER);
+    assert_eq!(serve.stop().code(), Some(0));
+    let started = lbctl.exits(1, &command);
+    assert!(started.stderr.contains(SILENT), "{started}");
+    assert_eq!(mac(), ROUTER);
+}
+
 #[test]
 fn a_gateway_is_left_for_its_route_not_for_another_family() {
     let rig = Rig::new(0);

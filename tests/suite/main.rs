@@ -38,6 +38,7 @@ mod namespaces;
 mod open_files;
 mod packets;
 mod partial;
+mod partial_stays;
 mod printing;
 mod prometheus;
 mod quickstart;

@@ -172,6 +172,36 @@ fn what_cannot_be_adopted() {
     drop(generic);
 }
 
+/// Two interfaces run a program each, and there is one slot: neither leaves its interface.
+#[test]
+fn two_programs_for_one_slot() {
+    let (one, other) =
+        (Built::tracer("one", &["-DFOREIGN"]), Built::tracer("other", &["-DFOREIGN"]));
+    let host = Host::new();
+    let lbctl = host.lbctl();
+    host.ns.shell(
+        "ip link add second type veth peer name end; ip link set second up; ip link set end up",
+    );
+    let _one = Attached::new(&host.ns, UPLINK, one.load(0, None));
+    let _other = Attached::new(&host.ns, "second", other.load(0, None));
+    let on = || (on_interface(&host.ns, UPLINK), on_interface(&host.ns, "second"));
+    let before = on();
+    let text = Host::config("") + &Host::INTERFACE.replace(UPLINK, "second");
+    let file = config_file(&text);
+    let path = file.path().to_str().expect("a printable path");
+    let refused = lbctl.exits(1, &["apply", "-f", path, "--adopt", "10"]);
+    assert!(refused.stderr.contains("add one interface at a time"), "{refused}");
+    assert_eq!(on(), before);
+    assert!(!host.has_pins("default"));
+    // One at a time, they are both taken over.
+    let first = config_file(&Host::config(""));
+    let first = first.path().to_str().expect("a printable path");
+    lbctl.ok(&["apply", "-f", first, "--adopt", "10"]);
+    let refused = lbctl.exits(1, &["apply", "-f", path, "--adopt", "10"]);
+    assert!(refused.stderr.contains("slot 10 of the chain holds"), "{refused}");
+    lbctl.ok(&["apply", "-f", path, "--adopt", "11"]);
+}
+
 /// Attaches somebody else's program in generic mode.
 fn attach_generic(host: &Host, built: &Built) -> libbpf_rs::Object {
     use std::os::fd::AsFd as _;

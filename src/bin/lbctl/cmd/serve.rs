@@ -62,6 +62,8 @@ pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
         adopt: args.adopt.adopt,
         allow_breaking: true,
         repair: true,
+        // With `--strict`, too: who starts or reloads has not asked for another router.
+        keep_gateways: true,
     };
     Ok(block_on(run(instance, file, config, options))?)
 }
