@@ -7,6 +7,7 @@ use super::Available;
 use super::MapShape;
 use super::MemoryPlan;
 use super::own_table;
+use super::plan_memory;
 use super::ring;
 use super::vip_index;
 use crate::config::TableKind;
@@ -17,6 +18,7 @@ use crate::diff::Write;
 use crate::host::Files;
 use crate::host::Host;
 use crate::memory::available::NodeMemory;
+use crate::plan::Plan;
 use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
@@ -185,6 +187,25 @@ fn loading_the_program_takes_more_than_the_maps() {
     assert!(error.contains("in the control group /small"), "{error}");
     assert!(error.contains("while the kernel verifies the program"), "{error}");
     assert!(group(64 << 20).check(&plan).is_ok());
+}
+
+/// Where no map is made: another program for the same tables.
+#[test]
+fn loading_another_program_takes_as_much() {
+    let refused = |left| {
+        let groups = [("/small".to_owned(), left)].into();
+        let memory = Available { groups, ..Available::default() };
+        let load = Steps { replace_program: true, ..steps(None, vec![]) };
+        let mut plan = Plan { steps: load, ..Plan::default() };
+        let host = Host { possible_cpus: 4, memory, ..Host::default() };
+        let running = runs(&[1000], Running::default());
+        let planned = plan_memory(&mut plan, &running, &Table::default(), &host);
+        assert!(plan.memory.is_none(), "maps stay as they are");
+        planned.map_err(|error| error.to_string())
+    };
+    let error = refused(24 << 20).unwrap_err();
+    assert!(error.contains("while the kernel verifies the program"), "{error}");
+    assert_eq!(refused(64 << 20), Ok(()));
 }
 
 #[test]

@@ -307,13 +307,24 @@ mod tests {
             Nexthop { gateway: None, ..member(4) },
             member(5),
         ];
-        let mut route = RouteMessage::default();
-        route.header.kind = netlink_packet_route::route::RouteType::Unicast;
-        route.header.table = netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN;
+        let default_route = || {
+            let mut route = RouteMessage::default();
+            route.header.kind = netlink_packet_route::route::RouteType::Unicast;
+            route.header.table = netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN;
+            route
+        };
+        let mut route = default_route();
         let group = Nexthop { group: vec![1, 2, 3, 4, 5], ..Nexthop::default() };
         write_hops(&mut route, &group, &members);
         let hops = default_next_hops(&[route], RouteFamily::Ipv4, 2);
         let hops: Vec<_> = hops.iter().map(|hop| hop.address.to_string()).collect();
         assert_eq!(hops, ["10.0.0.5"]);
+
+        for (dead, hops) in [(false, 1), (true, 0)] {
+            let mut route = default_route();
+            write_hops(&mut route, &Nexthop { dead, ..member(1) }, &[]);
+            let found = default_next_hops(&[route], RouteFamily::Ipv4, 2);
+            assert_eq!(found.len(), hops, "one that leads out alone, dead: {dead}");
+        }
     }
 }

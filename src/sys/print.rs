@@ -155,6 +155,7 @@ mod tests {
 
     static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
     static OTHERS: AtomicUsize = AtomicUsize::new(0);
+    static LATER: AtomicUsize = AtomicUsize::new(0);
 
     unsafe extern "C" fn others(
         _: sys::libbpf_print_level,
@@ -162,6 +163,15 @@ mod tests {
         _: *mut c_void,
     ) -> c_int {
         OTHERS.fetch_add(1, Ordering::Relaxed);
+        0
+    }
+
+    unsafe extern "C" fn later(
+        _: sys::libbpf_print_level,
+        _: *const c_char,
+        _: *mut c_void,
+    ) -> c_int {
+        LATER.fetch_add(1, Ordering::Relaxed);
         0
     }
 
@@ -205,6 +215,13 @@ mod tests {
         let before = OTHERS.load(Ordering::Relaxed);
         complain();
         assert!(OTHERS.load(Ordering::Relaxed) > before, "it is back");
+        // Whoever sets one meanwhile keeps it.
+        let ours = Messages::to(|_, _| {});
+        set(Some(later));
+        drop(ours);
+        let before = LATER.load(Ordering::Relaxed);
+        complain();
+        assert!(LATER.load(Ordering::Relaxed) > before, "the one that was set last");
         set(real);
     }
 }

@@ -196,6 +196,36 @@ fn the_index_and_entries_of_reals() {
     assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
 }
 
+/// Where the address of a real is wrong, only the file knows the right one: `serve` says so and writes nothing.
+#[test]
+fn serve_does_not_take_a_wrong_address_for_a_right_one() {
+    let (host, file) = host();
+    let lbctl = host.lbctl().env("LBCTL_REPAIR_MS", "200");
+    let mut serve = lbctl.spawn(&["serve", "-f", path(&file)]);
+    serve.wait_for("metrics at");
+    let entry = || {
+        let reals = map(&host.bpffs, "reals");
+        reals.lookup(&1_u32.to_ne_bytes(), MapFlags::ANY).expect("read").expect("a real")
+    };
+    let mut wrong = entry();
+    wrong[15] ^= 0x40;
+    set(&map(&host.bpffs, "reals"), 1, &wrong);
+    let told = "does not match its address: lbctl apply -f FILE writes it anew";
+    let says = || serve.stderr().contains(told);
+    assert!(wait_until(PATIENCE, says), "{}", serve.stderr());
+    // Nor does it at the next look.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(entry(), wrong, "{}", serve.stderr());
+    assert!(!serve.stderr().contains("written anew"), "{}", serve.stderr());
+    host.lbctl().ok(&["apply", "--yes", "-f", path(&file)]);
+    assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
+    let patient = Patient::new(host.lbctl(), &host.ns, &[]);
+    patient.is_well("map-mismatch", INSTANCE);
+    let listed = host.lbctl().ok(&["real", "list"]).stdout;
+    assert!(listed.contains("10.0.0.1") && !listed.contains("10.0.0.65"), "{listed}");
+    assert_eq!(serve.stop().code(), Some(0));
+}
+
 /// `serve` finds it by itself, and connections go on.
 #[test]
 fn serve_mends_it() {
@@ -211,9 +241,14 @@ fn serve_mends_it() {
     assert!(wait_until(PATIENCE, || rig.lbctl().run(&["status", "--check"]).code() == Some(0)));
     goes_on(&download, "a ring was written anew");
     let metrics = SocketAddr::from(([127, 0, 0, 1], 9847));
-    let page = http_get(&rig.topology.balancer.ns, metrics, "/metrics").expect("it answers").body;
-    assert!(page.contains("\nl4lb_map_repairs_total 1\n"), "{page}");
-    assert!(page.contains(&format!("l4lb_vip_ring_wrong_slots{{vip=\"{VIP}\"}}")), "{page}");
+    let page = || {
+        let answer = http_get(&rig.topology.balancer.ns, metrics, "/metrics");
+        answer.expect("it answers").body
+    };
+    // The first pages may come before the first sample of the rings.
+    let series = format!("l4lb_vip_ring_wrong_slots{{vip=\"{VIP}\"}}");
+    assert!(wait_until(PATIENCE, || page().contains(&series)), "{}", page());
+    assert!(page().contains("\nl4lb_map_repairs_total 1\n"), "{}", page());
     for _ in 0..20 {
         HttpClient::connect(rig.client(), server(VIP)).expect("connect");
     }

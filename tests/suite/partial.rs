@@ -149,6 +149,9 @@ fn programs_and_modes_hold_up_no_other() {
         config_file(&(second + &Host::config(&vip(VIP, &["10.0.0.1"]))))
     };
     let file = second("native");
+    let strict = lbctl.exits(1, &["apply", "--strict", "-f", path(&file)]);
+    assert!(strict.stderr.contains("interface second cannot run XDP in native mode"), "{strict}");
+    assert!(!host.has_xdp(UPLINK) && !host.has_pins("default"), "all or nothing: {strict}");
     let applied = lbctl.exits(1, &["apply", "-f", path(&file)]);
     assert!(applied.stderr.contains("interface second cannot run XDP in native mode"), "{applied}");
     assert!(!applied.stdout.contains("interface second"), "{applied}");
@@ -273,6 +276,9 @@ fn serve_waits_for_interfaces() {
     serve.wait_for("INFO interface uplink is served now");
     serve.wait_for("INFO no longer: interface uplink: not served");
     assert_eq!(served(ns, UPLINK).as_deref(), Some("1"));
+    let waiting = status(&lbctl)["unserved"].clone();
+    let waits = |n: usize| waiting[n]["name"].as_str();
+    assert_eq!((waits(0), waits(1)), (Some("second"), None), "the other one still: {waiting}");
     let download = rig.download(VIP);
 
     // Something changed meanwhile: the reasons follow, and nothing is said twice.
