@@ -162,13 +162,19 @@ fn other_namespace(instance: &Instance, interface: &str, link: &Link) -> Error {
     }
 }
 
-/// Opens the pin of a link; `None`: it is gone, or of something else.
+/// Opens the pin of a link of a root program; `None`: it is gone, or of something else, such as somebody else's link.
 pub(crate) fn pinned_link(path: &Path) -> io::Result<Option<OwnedFd>> {
     if !path.is_file() {
         return Ok(None);
     }
     match sys::pinned(path) {
-        Ok(link) => Ok((kind(link.as_fd())? == Kind::XdpLink).then_some(link)),
+        Ok(link) => {
+            let is_ours = kind(link.as_fd())? == Kind::XdpLink && {
+                let program = sys::program_by_id(sys::link_info(link.as_fd())?.program)?;
+                is_root(&sys::program_info(program.as_fd())?)
+            };
+            Ok(is_ours.then_some(link))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 use libbpf_sys::BPF_PROG_TYPE_XDP;
@@ -13,6 +15,7 @@ use libbpf_sys::XDP_FLAGS_SKB_MODE;
 use libbpf_sys::bpf_insn;
 use libbpf_sys::bpf_link_create;
 use libbpf_sys::bpf_link_detach;
+use libbpf_sys::bpf_obj_pin;
 use libbpf_sys::bpf_prog_load;
 use libbpf_sys::bpf_xdp_attach;
 use nix::net::if_::if_nametoindex;
@@ -50,6 +53,16 @@ impl XdpLink {
         let program = load(verdict)?;
         let fd = ns.open(|| link(&program, interface))?;
         Ok(Self { fd })
+    }
+
+    /// Pins the link.
+    #[track_caller]
+    #[expect(unsafe_code, reason = "libbpf's safe wrapper has only links of object files")]
+    pub(crate) fn pin(&self, path: &Path) {
+        let text = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+        // SAFETY: the descriptor is open as long as `self` is, and the path ends with NUL.
+        let done = unsafe { bpf_obj_pin(self.fd.as_raw_fd(), text.as_ptr()) };
+        assert_eq!(done, 0, "pin a link as {}", path.display());
     }
 }
 

@@ -10,6 +10,8 @@ use super::pins;
 use super::reals;
 use crate::common::Rig;
 use crate::common::UPLINK;
+use crate::common::Verdict;
+use crate::common::XdpLink;
 use crate::common::config_file;
 use crate::common::goes_on;
 
@@ -112,4 +114,27 @@ fn down_always_works() {
         assert_eq!(down.code(), Some(0), "{when}: {down}");
         nothing_left(&rig, &when);
     }
+}
+
+/// Somebody else's link among ours: its pin goes, and what it holds stays on its interface.
+#[test]
+fn somebody_elses_link() {
+    let rig = Rig::new(1);
+    let (lbctl, folder, ns) = (rig.lbctl(), folder(&rig), &rig.topology.balancer.ns);
+    ns.shell("ip link add foreign type veth peer name peer; ip link set foreign up");
+    let foreign = XdpLink::attach(ns, "foreign", Verdict::Pass);
+    let has_xdp = || ns.shell("ip link show foreign").contains("xdp");
+    let file = config_file(&reals());
+    let apply = ["apply", "-f", file.path().to_str().expect("a printable path")];
+    lbctl.ok(&apply);
+    let all = pins(&folder);
+    let pin = folder.join("link/foreign");
+    foreign.pin(&pin);
+    lbctl.ok(&apply);
+    assert_eq!(pins(&folder), all);
+    assert!(has_xdp(), "after an apply");
+    foreign.pin(&pin);
+    lbctl.ok(&["down"]);
+    nothing_left(&rig, "with somebody else's link");
+    assert!(has_xdp(), "after 'down'");
 }
