@@ -50,7 +50,7 @@ use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Unserved;
 use crate::plan::address_changes;
-use crate::repair::refuse_lost;
+use crate::repair::refuse_lost_of_balancer;
 use crate::serving;
 use crate::table::Table;
 use crate::tables::Tables;
@@ -61,7 +61,7 @@ use interfaces::Found;
 use interfaces::find_all;
 use interfaces::running_interfaces;
 
-pub use check::Repair;
+pub use check::Rewritten;
 pub(crate) use interfaces::gateway_of;
 pub(crate) use interfaces::own_names;
 pub(crate) use interfaces::read_interfaces;
@@ -104,8 +104,9 @@ pub struct ApplyOptions {
     /// Whether established flows may break. Else a change that breaks some is [`Error::BreaksFlows`], one of which that
     /// cannot be found out [`Error::FlowsUnknown`], and nothing is changed.
     pub allow_breaking: bool,
-    /// Whether the balancer may be taken down and set up anew, where somebody removed pins of what nothing holds any
-    /// more. Else that is [`Error::LostPins`].
+    /// `--repair`: whether the balancer may be taken down and set up anew, where somebody removed pins and the kernel
+    /// has freed what they were of. For about a second no packet is balanced, and flows are forgotten. Without it,
+    /// that is [`Error::LostPins`]. What is still held is pinned again in any case, without an interruption.
     pub repair: bool,
     /// Whether the default router that is in use stays while its route is there, also if it does not answer, as
     /// [`Balancer::follow`] has it. Else whoever answers is taken, and may be of the other IP version. For who calls
@@ -130,7 +131,7 @@ impl Balancer {
     /// Opens the balancer of an instance.
     pub fn open(instance: &Instance) -> Result<Self> {
         instance.check_host()?;
-        refuse_lost(instance)?;
+        refuse_lost_of_balancer(instance)?;
         match open_dataplane(instance)? {
             Some(dataplane) => Ok(Self { instance: instance.clone(), dataplane }),
             None => Err(Error::NotRunning {
@@ -201,8 +202,12 @@ impl Balancer {
         }
         let lock = instance.lock()?;
         let fresh = instance.is_empty(&lock);
+        // Before links are pinned again, or taken away.
+        attach::refuse_other_namespace(instance, &[])?;
         // What is planned is planned of what the maps say when all of them are there.
-        let lost = pins::recover(instance, repair)?;
+        let lost = pins::recover(instance, repair, || {
+            pins::can_be_set_up(instance, config, on_unserved, choice, Already::Adopt(adopt))
+        })?;
         let done = make_plan(instance, config).and_then(|mut plan| {
             let breaking: Vec<_> = plan.breaking().cloned().collect();
             if !allow_breaking {
@@ -454,19 +459,46 @@ fn make_plan(
     own_host::check(config)?;
     attach::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
+    let mut plan = plan_without_flows(instance, config, &snapshot, on_unserved, choice, already)?;
+    if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
+        let (wanted, new) = (Table::from(config), plan.steps.knobs);
+        let dead = snapshot.interfaces.iter().filter(|(_, running)| running.is_gone());
+        let dead = dead.map(|(name, _)| name).chain(snapshot.unserved.keys());
+        let question = Question {
+            running: &snapshot.table,
+            wanted: &wanted,
+            knobs: Some((knobs, &new)),
+            dead_interfaces: dead.cloned().collect(),
+        };
+        let balancer = Balancer::open(instance)?;
+        plan.set_flows(effects(&balancer, &question, &plan, None));
+        plan.warnings.extend(plan.unknown_flows());
+    }
+    Ok(plan)
+}
+
+/// The plan, but for what becomes of flows.
+fn plan_without_flows(
+    instance: &Instance,
+    config: &Config,
+    snapshot: &Snapshot,
+    on_unserved: OnUnserved,
+    choice: Choice,
+    already: Already,
+) -> Result<Plan> {
     let found = find_all(instance, config, &snapshot.interfaces, on_unserved, choice, already)?;
     let mut host = Host::read(&found.current)?;
     if found.current.len() < config.interfaces.len() {
-        host.receiving_cpus = expected_cpus(&snapshot, config, &found, &host);
+        host.receiving_cpus = expected_cpus(snapshot, config, &found, &host);
     }
     let here: Vec<_> = found.current.iter().map(|found| found.config.name.as_str()).collect();
     attach::refuse_other_namespace(instance, &here)?;
-    let mut plan = plan::plan(&snapshot, config, &found.served, &host)?;
+    let mut plan = plan::plan(snapshot, config, &found.served, &host)?;
     plan.warnings.extend(found.warnings);
     plan.unserved = found.unserved;
     // Before anything is attached, or attached again.
-    let mut places = match open_dataplane(instance)? {
-        Some(dataplane) => dataplane.interface_places()?,
+    let mut places = match snapshot.control {
+        Some(_) => Dataplane::open(instance)?.interface_places()?,
         None => InterfacePlaces::default(),
     };
     for entry in plan.steps.entries.clone() {
@@ -483,20 +515,6 @@ fn make_plan(
         return Err(error);
     }
     plan.forget_records(&snapshot.unserved, config);
-    if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
-        let (wanted, new) = (Table::from(config), plan.steps.knobs);
-        let dead = snapshot.interfaces.iter().filter(|(_, running)| running.is_gone());
-        let dead = dead.map(|(name, _)| name).chain(snapshot.unserved.keys());
-        let question = Question {
-            running: &snapshot.table,
-            wanted: &wanted,
-            knobs: Some((knobs, &new)),
-            dead_interfaces: dead.cloned().collect(),
-        };
-        let balancer = Balancer::open(instance)?;
-        plan.set_flows(effects(&balancer, &question, &plan, None));
-        plan.warnings.extend(plan.unknown_flows());
-    }
     Ok(plan)
 }
 

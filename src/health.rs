@@ -174,7 +174,7 @@ impl fmt::Display for Problem {
 
 /// What to do about maps that do not match.
 pub(crate) const MISMATCH_MEND: &str = "lbctl apply -f FILE writes them anew, without an interruption; 'lbctl serve' does so \
-    within a minute. Who wrote to the maps? Nobody? please report it";
+    within a minute. If no other program wrote to the maps, it is a fault of l4lb: please report it";
 
 /// What to do about more new flows than are remembered.
 pub(crate) const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl stats --watch' shows which VIP gets it. \

@@ -68,7 +68,7 @@ pub use addr::VipParseError;
 pub use balancer::ApplyOptions;
 pub use balancer::Balancer;
 pub use balancer::OnUnserved;
-pub use balancer::Repair;
+pub use balancer::Rewritten;
 pub use config::*;
 pub use diff::ServerIdChange;
 pub use diff::VipAction;

@@ -9,7 +9,7 @@
 //! What an interrupted command leaves is none of this: [`crate::chain::Chain::settle`] and the plan see to that.
 
 mod look;
-mod mend;
+mod recover;
 
 use std::fmt;
 use std::thread;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub(crate) use look::look;
-pub(crate) use mend::recover;
+pub(crate) use recover::recover;
 
 use crate::balancer;
 use crate::decap;
@@ -41,6 +41,13 @@ pub struct LostPin {
     pub held: bool,
     #[serde(skip)]
     object: Option<Object>,
+}
+
+impl LostPin {
+    /// Whether it is of a map that decapsulation alone has.
+    fn is_of_decap(&self) -> bool {
+        decap::MAPS.iter().any(|map| self.pin.strip_prefix("map/") == Some(map))
+    }
 }
 
 /// An object of the kernel, by its id.
@@ -67,6 +74,8 @@ pub struct LostPins {
     has_balancer: bool,
     #[serde(skip)]
     has_decap: bool,
+    #[serde(skip)]
+    has_others: bool,
 }
 
 impl LostPins {
@@ -80,9 +89,25 @@ impl LostPins {
         self.pins.iter().any(|lost| lost.pin == pin)
     }
 
-    /// Whether it takes setting up anew: something is lost that nothing holds any more.
+    /// Whether it takes setting up anew: the kernel has freed something, as nothing held it any more.
     pub fn needs_repair(&self) -> bool {
         self.pins.iter().any(|lost| !lost.held)
+    }
+
+    /// Whether what runs goes on as if nothing was lost: only pins are missing.
+    pub fn goes_on(&self) -> bool {
+        self.passed_by.is_empty() && !self.needs_repair()
+    }
+
+    /// Whether the balancer has to be set up anew. Maps of decapsulation are no concern of its.
+    pub(crate) fn balancer_needs_repair(&self) -> bool {
+        self.pins.iter().any(|lost| !lost.held && !lost.is_of_decap())
+    }
+
+    /// What the balancer misses. What the kernel has freed of decapsulation, only `decap attach` brings back.
+    fn of_balancer(mut self) -> Self {
+        self.pins.retain(|lost| lost.held || !lost.is_of_decap());
+        self
     }
 
     /// What becomes of it, a line each.
@@ -93,7 +118,7 @@ impl LostPins {
             let then = if *held {
                 "pinned again, without an interruption"
             } else {
-                "nothing holds it any more: the balancer is set up anew, which apply does with --repair only"
+                "the kernel has freed it: the balancer is set up anew, which apply does with --repair only"
             };
             writeln!(f, "~ pin {pin}: {what}; {then}")?;
         }
@@ -128,13 +153,22 @@ impl LostPins {
 
     /// What to do about it; with a path or word in front of each command, such as `lbctl`.
     pub fn remedy(&self, lbctl: &str) -> String {
-        let lost: Vec<_> =
-            self.pins.iter().filter(|lost| !lost.held).map(|lost| lost.pin.as_str()).collect();
-        if !lost.is_empty() {
-            let lost = lost.join(", ");
+        let freed = |of_decap| {
+            let freed =
+                self.pins.iter().filter(|lost| !lost.held && lost.is_of_decap() == of_decap);
+            freed.map(|lost| lost.pin.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let (freed, freed_of_decap) = (freed(false), freed(true));
+        if !freed.is_empty() {
             return format!(
-                "nothing holds {lost} any more: '{lbctl} apply --repair -f FILE' takes the balancer down and sets it \
+                "the kernel has freed {freed}: '{lbctl} apply --repair -f FILE' takes the balancer down and sets it \
                  up anew, for about a second without it, and forgets flows"
+            );
+        }
+        if !freed_of_decap.is_empty() {
+            return format!(
+                "the kernel has freed {freed_of_decap}: '{lbctl} decap attach', as before, for each interface, sets \
+                 decapsulation up anew"
             );
         }
         let command = match self {
@@ -169,6 +203,22 @@ pub(crate) fn lost(instance: &Instance) -> Result<LostPins> {
     Ok(lost)
 }
 
+/// The same, of what the balancer needs.
+pub(crate) fn lost_of_balancer(instance: &Instance) -> Result<LostPins> {
+    lost(instance).map(LostPins::of_balancer)
+}
+
+/// Whether programs besides the balancer and captures run, with or without a pin.
+pub(crate) fn others_run(instance: &Instance) -> bool {
+    look(instance).is_ok_and(|found| found.has_decap || found.has_others)
+}
+
+/// Refuses an instance of which the balancer misses pins.
+pub(crate) fn refuse_lost_of_balancer(instance: &Instance) -> Result<()> {
+    let lost = lost_of_balancer(instance)?;
+    if lost.is_empty() { Ok(()) } else { Err(Error::LostPins(Box::new(lost))) }
+}
+
 /// Refuses an instance of which pins are lost.
 pub(crate) fn refuse_lost(instance: &Instance) -> Result<()> {
     let lost = lost(instance)?;
@@ -187,3 +237,37 @@ const OWN_MAPS: [(&str, &[&str], &str); 2] = [
     (balancer::PROGRAM, &balancer::MAPS, "control"),
     (decap::PROGRAM, &decap::MAPS, "decap_settings"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::LostPin;
+    use super::LostPins;
+
+    fn freed(pins: &[&str]) -> LostPins {
+        let freed = |pin: &&str| LostPin {
+            pin: (*pin).to_owned(),
+            replaced: false,
+            held: false,
+            object: None,
+        };
+        let pins = pins.iter().map(freed).collect();
+        LostPins { pins, has_balancer: true, has_decap: true, ..LostPins::default() }
+    }
+
+    /// What an apply cannot bring back does not hold it up, and is not what it is told for.
+    #[test]
+    fn maps_of_decapsulation_are_brought_back_by_decap_attach() {
+        let decap = freed(&["map/decap_settings"]);
+        assert!(!decap.balancer_needs_repair());
+        let remedy = decap.remedy("lbctl");
+        assert!(remedy.contains("'lbctl decap attach'") && !remedy.contains("apply"), "{remedy}");
+        assert!(decap.of_balancer().is_empty());
+
+        let both = freed(&["map/decap_settings", "prog/balancer"]);
+        assert!(both.balancer_needs_repair());
+        let remedy = both.remedy("lbctl");
+        assert!(remedy.starts_with("the kernel has freed prog/balancer: 'lbctl apply --repair"));
+        let left: Vec<_> = both.of_balancer().pins.into_iter().map(|lost| lost.pin).collect();
+        assert_eq!(left, ["prog/balancer"]);
+    }
+}

@@ -11,7 +11,7 @@ use crate::mismatch::Mismatch;
 
 impl Balancer {
     /// Where what packets are handled by is not what the control plane's own records give: nobody but root can have
-    /// written there, or a fault of l4lb. [`Self::repair`] mends it, and so does the next apply.
+    /// written there, or a fault of l4lb. [`Self::rewrite_mismatches`] puts it right, and so does the next apply.
     ///
     /// Rings are compared by their checksums, which takes some ten microseconds for each.
     pub fn mismatches(&self) -> Result<Vec<Mismatch>> {
@@ -42,36 +42,36 @@ impl Balancer {
     ///
     /// Where the entry of a real is wrong, its address may be, which the rings are made from: then nothing is written,
     /// and an apply, which knows the address, has to.
-    pub fn repair(instance: &Instance) -> Result<Repair> {
+    pub fn rewrite_mismatches(instance: &Instance) -> Result<Rewritten> {
         let open = || match Self::open(instance) {
             Err(Error::NotRunning { .. }) => Ok(None),
             opened => opened.map(Some),
         };
-        let Some(balancer) = open()? else { return Ok(Repair::default()) };
+        let Some(balancer) = open()? else { return Ok(Rewritten::default()) };
         if balancer.mismatches()?.is_empty() {
-            return Ok(Repair::default());
+            return Ok(Rewritten::default());
         }
-        // Another command may have been at it, and have mended it by now.
-        let Some(_lock) = instance.lock_existing()? else { return Ok(Repair::default()) };
-        let Some(balancer) = open()? else { return Ok(Repair::default()) };
+        // Another command may have been at it, and have put it right by now.
+        let Some(_lock) = instance.lock_existing()? else { return Ok(Rewritten::default()) };
+        let Some(balancer) = open()? else { return Ok(Rewritten::default()) };
         let running = balancer.dataplane.read_checked(balancer.next_serial()?, Check::Checksums)?;
         let diff = diff(&running, &running.table());
         if !running.wrong_reals.is_empty() {
-            return Ok(Repair { left: diff.repairs, ..Repair::default() });
+            return Ok(Rewritten { left: diff.repairs, ..Rewritten::default() });
         }
         if !diff.repairs.is_empty() {
             balancer.dataplane.write_all(&diff)?;
         }
-        Ok(Repair { done: diff.repairs, ..Repair::default() })
+        Ok(Rewritten { done: diff.repairs, ..Rewritten::default() })
     }
 }
 
-/// What [`Balancer::repair`] has done.
+/// What [`Balancer::rewrite_mismatches`] has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Repair {
+pub struct Rewritten {
     /// What was written anew.
     pub done: Vec<Mismatch>,
-    /// What only an apply can mend.
+    /// What only an apply can put right.
     pub left: Vec<Mismatch>,
 }
 

@@ -1,8 +1,12 @@
 //! Pins of the balancer that somebody removed, and removing all of them.
 
+use super::Already;
 use super::Balancer;
 use super::MAPS;
+use super::OnUnserved;
 use super::PROGRAM;
+use super::plan_without_flows;
+use super::read_snapshot;
 use super::remove_maps;
 use super::running_interfaces;
 use crate::abi;
@@ -12,13 +16,17 @@ use crate::attach::remove_pins;
 use crate::capture;
 use crate::chain;
 use crate::chain::Chain;
-use crate::decap;
+use crate::config::Config;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::claim::remove_abandoned;
 use crate::instance::remove_pin;
 use crate::maps::Map;
+use crate::netlink::Choice;
+use crate::own_host;
 use crate::plan::Plan;
+use crate::plan::Snapshot;
 use crate::repair;
 use crate::repair::LostPins;
 
@@ -26,29 +34,35 @@ impl Balancer {
     /// Pins again what somebody removed the pins of, as far as what runs still holds it; traffic goes on. Returns what
     /// was lost.
     ///
-    /// What nothing holds any more is [`Error::LostPins`]: [`ApplyOptions::repair`](crate::ApplyOptions::repair) sets
+    /// What the kernel has freed is [`Error::LostPins`]: [`ApplyOptions::repair`](crate::ApplyOptions::repair) sets
     /// the balancer up anew.
-    pub fn mend(instance: &Instance) -> Result<LostPins> {
+    pub fn pin_again(instance: &Instance) -> Result<LostPins> {
         instance.check_host()?;
         let lost = repair::lost(instance)?;
         if lost.is_empty() {
             return Ok(lost);
         }
         let Some(_lock) = instance.lock_existing()? else { return Ok(LostPins::default()) };
-        recover(instance, false)
+        recover(instance, false, || Ok(()))
     }
 
     /// Takes the balancer out of the chain and removes every pin of it. If no other program needs the chain, the
     /// root program leaves the interfaces, and nothing stays. Whether there was anything to remove.
     ///
-    /// It works whichever pins are there. Where what other programs need cannot be found any more, they go as well.
+    /// It works whichever pins are there. Other programs in the chain stay: if they need it and it cannot be opened,
+    /// that is an error, and nothing is removed.
     pub fn down(instance: &Instance) -> Result<bool> {
         instance.check_host()?;
-        let Some(lock) = instance.lock_existing()? else { return Ok(false) };
+        let Some(lock) = instance.lock_existing()? else {
+            // A process that was killed leaves its folder, also where the instance was gone by then.
+            remove_abandoned(instance);
+            return Ok(false);
+        };
         let found = MAPS.iter().any(|name| instance.map(name).exists());
-        match stays(instance) {
+        match stays(instance)? {
             Some(chain) => {
                 take_out(instance, &chain)?;
+                remove_abandoned(instance);
                 Ok(found)
             }
             None => remove_all(instance, lock).map(|()| true),
@@ -56,15 +70,28 @@ impl Balancer {
     }
 }
 
-/// The chain, if programs besides the balancer need it.
-fn stays(instance: &Instance) -> Option<Chain> {
+/// The chain, if programs besides the balancer need it. An error, if they do and it cannot be opened: to remove all of it
+/// would end what others run.
+fn stays(instance: &Instance) -> Result<Option<Chain>> {
     // Else a program without a pin would not be known to need it.
-    let chain = repair::recover(instance).and_then(|_| Chain::open_existing(instance));
-    let chain = chain.unwrap_or_else(|error| {
-        tracing::warn!("the chain cannot be read, and goes with all of its programs: {error}");
-        None
-    });
-    chain.filter(|_| chain::is_needed_without(instance, PROGRAM))
+    let recovered = repair::recover(instance).err();
+    let opened = Chain::open_existing(instance);
+    let is_needed = chain::is_needed_without(instance, PROGRAM) || repair::others_run(instance);
+    match (opened, recovered) {
+        (opened, recovered) if !is_needed => {
+            if let Some(error) = recovered.or(opened.err()) {
+                tracing::warn!("not all pins could be opened, and all are removed: {error}");
+            }
+            Ok(None)
+        }
+        (Ok(chain), recovered) => {
+            if let Some(error) = recovered {
+                tracing::warn!("not everything that other programs need is pinned: {error}");
+            }
+            Ok(chain)
+        }
+        (Err(error), recovered) => Err(recovered.unwrap_or(error)),
+    }
 }
 
 /// Takes the balancer out of a chain that others need.
@@ -87,26 +114,50 @@ fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
     Ok(())
 }
 
-/// Pins again what runs. What nothing holds any more is an error; with `anew`, the balancer is taken down, to be set
-/// up from its file. Returns what was lost. The caller has the lock.
-pub(super) fn recover(instance: &Instance, anew: bool) -> Result<LostPins> {
+/// Pins again what runs. What the kernel has freed is an error; with `anew`, the balancer is taken down, to be set up
+/// from its file, if `possible` says that this can succeed. Returns what was lost. The caller has the lock.
+pub(super) fn recover(
+    instance: &Instance,
+    anew: bool,
+    possible: impl FnOnce() -> Result<()>,
+) -> Result<LostPins> {
     let (lost, left) = repair::recover(instance)?;
-    let of_decap = |pin: &str| decap::MAPS.iter().any(|map| pin == format!("map/{map}"));
-    if !left.pins.iter().any(|lost| !lost.held && !of_decap(&lost.pin)) {
+    if !left.balancer_needs_repair() {
         return Ok(lost);
     }
     if !anew {
         return Err(Error::LostPins(Box::new(left)));
     }
-    match stays(instance) {
+    possible()?;
+    match stays(instance)? {
         Some(chain) => take_out(instance, &chain)?,
         None => remove_pins(instance)?,
     }
     Ok(lost)
 }
 
+/// Finds out, before the balancer is taken down, whether it can be set up anew.
+pub(super) fn can_be_set_up(
+    instance: &Instance,
+    config: &Config,
+    on_unserved: OnUnserved,
+    choice: Choice,
+    already: Already,
+) -> Result<()> {
+    own_host::check(config)?;
+    let fresh = Snapshot { interfaces: running_interfaces(instance)?, ..Snapshot::default() };
+    match plan_without_flows(instance, config, &fresh, on_unserved, choice, already) {
+        // The maps that run give theirs back.
+        Err(error @ Error::Memory { .. }) => {
+            let Ok(running) = read_snapshot(instance) else { return Err(error) };
+            plan_without_flows(instance, config, &running, on_unserved, choice, already).map(drop)
+        }
+        planned => planned.map(drop),
+    }
+}
+
 /// The plan where pins are lost: what is in the maps besides can be read when they are back.
 pub(super) fn plan(instance: &Instance) -> Result<Option<Plan>> {
-    let lost = repair::lost(instance)?;
+    let lost = repair::lost_of_balancer(instance)?;
     Ok((!lost.is_empty()).then(|| Plan { lost, ..Plan::default() }))
 }

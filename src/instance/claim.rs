@@ -150,7 +150,7 @@ pub(crate) fn holder(path: &Path) -> Result<Option<Holder>> {
 }
 
 /// Removes the folders of processes that were killed.
-pub(super) fn remove_abandoned(instance: &Instance) {
+pub(crate) fn remove_abandoned(instance: &Instance) {
     let prefix = format!("{}:", instance.name());
     for entry in fs::read_dir(instance.parent()).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(&prefix) {

@@ -145,6 +145,7 @@ impl Look<'_> {
             if own_slot(&program.name).is_some() {
                 self.own_maps(program);
             } else {
+                self.found.has_others = true;
                 self.maps_of_others(program);
             }
         }

@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 use crate::common::Host;
 use crate::common::Output;
 use crate::common::Running;
+use crate::common::UPLINK;
 use crate::common::config_file;
 use crate::common::vip;
 use crate::errors::by_way_of;
@@ -101,6 +102,21 @@ fn a_second_one_is_refused() {
     again.wait(SOON);
     host.lbctl().ok(&["down"]);
     assert_eq!(left(&host), [""; 0]);
+
+    // Also where there is nothing else to take down, or where others stay.
+    let killed = serve(&host, &file);
+    host.lbctl().ok(&["down"]);
+    killed.signal(Signal::SIGKILL);
+    killed.wait(SOON);
+    assert_eq!(left(&host), ["default:serve"]);
+    host.lbctl().run(&["down"]);
+    assert_eq!(left(&host), [""; 0]);
+    let killed = serve(&host, &file);
+    host.lbctl().ok(&["decap", "attach", UPLINK, "--address", "172.31.0.2"]);
+    killed.signal(Signal::SIGKILL);
+    killed.wait(SOON);
+    host.lbctl().ok(&["down"]);
+    assert_eq!(left(&host), ["default"]);
 }
 
 #[test]

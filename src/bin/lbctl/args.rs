@@ -114,7 +114,7 @@ pub(crate) struct ApplyOnce {
     #[arg(long)]
     pub(crate) yes: bool,
 
-    /// Take the balancer down and set it up anew, if somebody removed pins of what nothing holds any more
+    /// Take the balancer down and set it up anew, if somebody removed pins and the kernel has freed what they were of
     ///
     /// For about a second, no packet is balanced; flows are forgotten. What runs and has only lost its pins is
     /// pinned again without this, and without an interruption.

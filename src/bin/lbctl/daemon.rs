@@ -175,12 +175,12 @@ pub(crate) fn panicked(error: JoinError) -> l4lb::Error {
 
 /// Pins again what somebody removed the pins of. What that does not bring back, whoever follows finds, too, and warns
 /// of.
-pub(crate) async fn mend(instance: &Instance) {
+pub(crate) async fn pin_again(instance: &Instance) {
     let instance = instance.clone();
-    let mended = spawn_blocking(move || Balancer::mend(&instance));
-    match mended.await.map_err(panicked).and_then(|mended| mended) {
+    let pinned = spawn_blocking(move || Balancer::pin_again(&instance));
+    match pinned.await.map_err(panicked).and_then(|pinned| pinned) {
         Ok(lost) if lost.is_empty() => {}
-        Ok(lost) => tracing::warn!("{}: mended", lost.what()),
+        Ok(lost) => tracing::warn!("{}: pinned again", lost.what()),
         Err(error) => tracing::debug!("{error}"),
     }
 }

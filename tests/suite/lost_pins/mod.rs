@@ -1,6 +1,7 @@
 //! Pins that somebody removed, or put something else in the place of: what runs goes on, `status` says what is
 //! missing, `apply` pins it again, and `down` always works.
 
+mod anew;
 mod killed;
 mod replaced;
 
@@ -91,8 +92,10 @@ fn each_is_pinned_again() {
     let requested = requests();
     assert!(all.len() > 30, "{all:?}");
     let mut leaks = Leaks::watch(&rig);
-    for pin in &all {
+    for (n, pin) in all.iter().enumerate() {
         remove(&rig, pin);
+        // What every command does with every pin takes minutes: some pins stand for the others.
+        let in_detail = n % 6 == 0 || !pin.starts_with("map/");
         let status = lbctl.run(&["status"]);
         if pin.starts_with("link/") {
             assert!(status.stdout.contains("NOT ATTACHED"), "{pin}: {status}");
@@ -101,13 +104,16 @@ fn each_is_pinned_again() {
             assert!(status.stderr.contains(&format!("somebody removed {pin};")), "{pin}: {status}");
             assert!(status.stderr.contains("'lbctl apply -f FILE'"), "{pin}: {status}");
             // Those that could make it worse leave it alone.
-            for command in [&["dump", "--duration", "1ms"][..], &["chain", "list"], &["stats"]] {
+            let others = [&["dump", "--duration", "1ms"][..], &["chain", "list"], &["stats"]];
+            for command in others.iter().filter(|_| in_detail) {
                 let output = lbctl.run(command);
                 assert_eq!(output.code(), Some(1), "{pin}, {command:?}: {output}");
                 assert!(output.stderr.contains(pin), "{pin}, {command:?}: {output}");
             }
-            let planned = lbctl.exits(3, &plan);
-            assert!(planned.stdout.contains(&format!("~ pin {pin}: ")), "{pin}: {planned}");
+            if in_detail {
+                let planned = lbctl.exits(3, &plan);
+                assert!(planned.stdout.contains(&format!("~ pin {pin}: ")), "{pin}: {planned}");
+            }
         }
         if !ends_at_once(pin) {
             goes_on(&download, pin);
@@ -118,8 +124,10 @@ fn each_is_pinned_again() {
         assert_eq!(pins(&folder), all, "{pin}");
         let planned = lbctl.run(&plan);
         assert_eq!(planned.code(), Some(0), "{pin}: {planned}");
-        assert_eq!(lbctl.ok(&["save"]).stdout, saved, "{pin}");
-        assert_eq!(requests(), requested, "{pin}");
+        if in_detail {
+            assert_eq!(lbctl.ok(&["save"]).stdout, saved, "{pin}");
+            assert_eq!(requests(), requested, "{pin}");
+        }
         answers(&rig, pin);
         let new = leaks.count();
         if ends_at_once(pin) {
@@ -264,7 +272,7 @@ fn serve_mends() {
         all.iter().all(|pin| pin.exists())
     });
     assert!(mended, "{}", serve.stderr());
-    serve.wait_for("somebody removed map/vip_reals, prog/balancer, prog/root: mended");
+    serve.wait_for("somebody removed map/vip_reals, prog/balancer, prog/root: pinned again");
     goes_on(&download, "mended");
     rig.lbctl().ok(&["plan", "-f", path]);
     serve.stop();

@@ -41,11 +41,11 @@ use crate::daemon::host;
 use crate::daemon::listen;
 use crate::daemon::listen_or_warn;
 use crate::daemon::log_lines;
-use crate::daemon::mend;
 use crate::daemon::next_change;
 use crate::daemon::notify;
 use crate::daemon::notify_ready;
 use crate::daemon::panicked;
+use crate::daemon::pin_again;
 use crate::http::Answers;
 use reloads::Outcome;
 use reloads::Reloads;
@@ -124,7 +124,7 @@ async fn run(
             () = next_change(&mut changes) => server.follow().await,
             () = repairs.are_due() => repairs.make(instance).await,
             _ = check.tick() => {
-                mend(&server.instance).await;
+                pin_again(&server.instance).await;
                 server.follow().await;
                 server.tidy().await;
                 endpoint.retry(server.config.metrics.listen).await;

@@ -28,12 +28,12 @@ use crate::daemon::claim;
 use crate::daemon::follow_decap;
 use crate::daemon::hangup;
 use crate::daemon::listen_or_warn;
-use crate::daemon::mend;
 use crate::daemon::next_change;
 use crate::daemon::notify;
 use crate::daemon::notify_ready;
 use crate::daemon::notify_reloading;
 use crate::daemon::panicked;
+use crate::daemon::pin_again;
 use crate::http::Answers;
 
 /// What says where the endpoint listens.
@@ -104,7 +104,7 @@ async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Ex
             }
             () = next_change(&mut changes) => warnings.report(server.follow().await),
             _ = check.tick() => {
-                mend(&server.instance).await;
+                pin_again(&server.instance).await;
                 warnings.report(server.follow().await);
                 if let Some((address, endpoint)) = &mut endpoint {
                     endpoint.retry(*address).await;

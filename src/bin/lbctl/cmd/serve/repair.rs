@@ -58,7 +58,7 @@ impl Repairs {
 
     pub(super) async fn make(&mut self, instance: &Instance) {
         let instance = instance.clone();
-        let repaired = spawn_blocking(move || Balancer::repair(&instance)).await;
+        let repaired = spawn_blocking(move || Balancer::rewrite_mismatches(&instance)).await;
         match repaired.map_err(panicked).and_then(|repaired| repaired) {
             Ok(repair) => {
                 self.made.inc_by(repair.done.len() as u64);

@@ -33,7 +33,7 @@ const MOST_LOOKS: u32 = 200;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Pins again what runs, and puts programs back into the chain. Returns what was lost, and what still is: what
-/// nothing holds any more.
+/// the kernel has freed.
 ///
 /// The caller has the lock of the instance. Interrupted at any point, the next look finds the rest.
 pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
@@ -44,16 +44,19 @@ pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
         remove_pin(&instance.program(attach::ROOT))?;
     }
     let lost = look(instance)?;
+    // What cannot be pinned holds up nothing else.
+    let mut failed = Ok(());
     for pin in &lost.pins {
-        pin_again(instance, pin)?;
+        failed = failed.and(pin_again(instance, pin));
     }
     if !lost.is_empty() {
-        remove_other_names(instance)?;
+        failed = failed.and(remove_other_names(instance));
     }
     put_back(instance, &lost)?;
     if lost.has(CHAIN) {
         outlast_emptying(instance)?;
     }
+    failed?;
     let left = if lost.is_empty() { LostPins::default() } else { look(instance)? };
     Ok((lost, left))
 }
