@@ -35,8 +35,10 @@ use crate::netlink;
 use crate::object;
 use crate::readiness::LinkState;
 use crate::readiness::Unready;
+use crate::readiness::ready_without_pins;
 use crate::reason;
 use crate::repair;
+use crate::repair::LostPins;
 use crate::stats::Count;
 
 pub use request::Request;
@@ -530,8 +532,13 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
 }
 
 /// Whether packets can be decapsulated: the first thing that is in the way is the error.
-pub fn readiness(instance: &Instance) -> Result<(), Unready> {
-    let status = status(instance).map_err(|error| Unready::NotRunning(error.to_string()))?;
+///
+/// Returns the pins that somebody removed, if traffic goes on without them.
+pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
+    let status = match status(instance) {
+        Err(Error::LostPins(lost)) => return ready_without_pins(instance, *lost),
+        status => status.map_err(|error| Unready::NotRunning(error.to_string()))?,
+    };
     let other = attach::refuse_other_namespace(instance, &[]).err();
     if let Some(Error::OtherNamespace { interface, .. }) = other {
         return Err(Unready::OtherNamespace(interface));
@@ -554,5 +561,5 @@ pub fn readiness(instance: &Instance) -> Result<(), Unready> {
     if status.to.is_empty() {
         return Err(Unready::NoInnerDestination);
     }
-    Ok(())
+    Ok(LostPins::default())
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Mac;
+use crate::attach;
 use crate::balancer::Balancer;
 use crate::balancer::PROGRAM;
 use crate::balancer::gateway_of;
@@ -29,6 +30,7 @@ use crate::netlink::Which;
 use crate::plan;
 use crate::plan::Unserved;
 use crate::plan::interface_config;
+use crate::repair::LostPins;
 
 /// What is known of the MAC that an interface's frames go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -368,19 +370,49 @@ pub(crate) fn unready_interfaces(states: &[InterfaceState], unserved: &[Unserved
     unready
 }
 
+fn unreadable(error: &Error) -> Unready {
+    Unready::NotRunning(error.to_string())
+}
+
 /// Whether an instance is ready for traffic: the first thing that is in the way is the error.
-pub fn readiness(instance: &Instance) -> Result<(), Unready> {
-    let unreadable = |error: Error| Unready::NotRunning(error.to_string());
-    let balancer = Balancer::open(instance).map_err(unreadable)?;
+///
+/// Returns the pins that somebody removed, if traffic goes on without them: see [`LostPins::goes_on`].
+pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
+    let balancer = match Balancer::open(instance) {
+        Err(Error::LostPins(lost)) => return ready_without_pins(instance, *lost),
+        opened => opened.map_err(|error| unreadable(&error))?,
+    };
     let in_place = Chain::open(instance)
         .and_then(|chain| chain.in_place(consts::SLOT_BALANCER, PROGRAM))
-        .map_err(unreadable)?;
+        .map_err(|error| unreadable(&error))?;
     if !in_place {
         return Err(Unready::NotInChain);
     }
-    let interfaces = balancer.interface_states().map_err(unreadable)?;
-    let unserved = balancer.unserved().map_err(unreadable)?;
-    unready_interfaces(&interfaces, &unserved).into_iter().next().map_or(Ok(()), Err)
+    let interfaces = balancer.interface_states().map_err(|error| unreadable(&error))?;
+    let unserved = balancer.unserved().map_err(|error| unreadable(&error))?;
+    let unready = unready_interfaces(&interfaces, &unserved).into_iter().next();
+    unready.map_or_else(|| Ok(LostPins::default()), Err)
+}
+
+/// The same, where pins are lost and maps cannot be read: whether the program runs on the interfaces.
+pub(crate) fn ready_without_pins(instance: &Instance, lost: LostPins) -> Result<LostPins, Unready> {
+    if !lost.goes_on() {
+        return Err(Unready::NotRunning(lost.to_string()));
+    }
+    let links = attach::links(instance).map_err(|error| unreadable(&error))?;
+    for (name, running) in &links {
+        if running.elsewhere().is_some() {
+            return Err(Unready::OtherNamespace(name.clone()));
+        }
+        let link = netlink::link_blocking(name).ok();
+        if let Some(unready) = LinkState::of(link.as_ref()).unready(name) {
+            return Err(unready);
+        }
+        if running.ifindex().is_none() {
+            return Err(Unready::NotAttached(name.clone()));
+        }
+    }
+    if links.is_empty() { Err(Unready::NoInterface) } else { Ok(lost) }
 }
 
 impl Balancer {

@@ -24,6 +24,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use l4lb::Instance;
+use l4lb::LostPins;
 use l4lb::Unready;
 use l4lb::decap;
 use l4lb::metrics::Collector;
@@ -60,7 +61,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Clone)]
 pub(crate) struct Answers {
     metrics: Shared<Result<Bytes, String>>,
-    readiness: Shared<Result<(), Unready>>,
+    readiness: Shared<Result<LostPins, Unready>>,
     /// What to say beside readiness.
     note: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -83,7 +84,7 @@ impl Answers {
         instance: &Instance,
         collector: Collector,
         own: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
-        readiness: fn(&Instance) -> Result<(), Unready>,
+        readiness: fn(&Instance) -> Result<LostPins, Unready>,
     ) -> Self {
         let registry = Registry::new();
         let instances: Box<dyn prometheus::core::Collector> = Box::new(collector);
@@ -112,12 +113,15 @@ impl Answers {
         Self { note: Arc::new(note), ..self }
     }
 
-    /// Ready for traffic: also with a note, unless who asks is strict.
-    fn ready(&self, strict: bool) -> (StatusCode, String) {
-        match (self.note)() {
-            None => (StatusCode::OK, "ready\n".to_owned()),
-            Some(note) if strict => (StatusCode::SERVICE_UNAVAILABLE, note + "\n"),
-            Some(note) => (StatusCode::OK, format!("ready\n{note}\n")),
+    /// Ready for traffic: also with notes, unless who asks is strict.
+    fn ready(&self, lost: &LostPins, strict: bool) -> (StatusCode, String) {
+        let lost = (!lost.is_empty()).then(|| lost.to_string());
+        let notes: Vec<_> = lost.into_iter().chain((self.note)()).collect();
+        let notes = notes.join("\n");
+        match notes.as_str() {
+            "" => (StatusCode::OK, "ready\n".to_owned()),
+            notes if strict => (StatusCode::SERVICE_UNAVAILABLE, format!("{notes}\n")),
+            notes => (StatusCode::OK, format!("ready\n{notes}\n")),
         }
     }
 }
@@ -176,8 +180,8 @@ async fn answer(
         },
         (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET | &Method::HEAD, "/readyz") => match answers.readiness.get().await {
-            Ok(Ok(())) => {
-                let (status, body) = answers.ready(request.uri().query() == Some(STRICT));
+            Ok(Ok(lost)) => {
+                let (status, body) = answers.ready(&lost, request.uri().query() == Some(STRICT));
                 (status, TEXT, Bytes::from(body))
             }
             Ok(Err(unready)) => failed(StatusCode::SERVICE_UNAVAILABLE, unready.to_string()),

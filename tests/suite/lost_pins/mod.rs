@@ -3,6 +3,7 @@
 
 mod anew;
 mod killed;
+mod ready;
 mod replaced;
 
 use std::fs;

@@ -1,0 +1,38 @@
+//! `/readyz` where pins are missing.
+
+use std::fs;
+use std::time::Duration;
+
+use super::VIP;
+use super::folder;
+use crate::common::Rig;
+use crate::common::config;
+use crate::common::config_file;
+use crate::common::vip;
+use crate::common::wait_until;
+use crate::endpoint::METRICS;
+use crate::endpoint::get;
+
+/// Traffic goes on, so the host is to stay in the routing.
+#[test]
+fn is_ready_while_only_pins_are_missing() {
+    let rig = Rig::new(1);
+    let (lbctl, ns) = (rig.lbctl(), &rig.topology.balancer.ns);
+    let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
+    let path = file.path().to_str().expect("a printable path");
+    let mut serve = lbctl.spawn(&["serve", "-f", path]);
+    serve.wait_for("metrics at http");
+    let says = |query: &str, status: u16, text: &str| {
+        let mut last = None;
+        let does = wait_until(Duration::from_secs(60), || {
+            // It pins again every few seconds.
+            let _ = fs::remove_file(folder(&rig).join("map/vips"));
+            last = get(ns, METRICS, query).ok();
+            last.as_ref().is_some_and(|(now, body)| *now == status && body.contains(text))
+        });
+        assert!(does, "{query}: {last:?}");
+    };
+    says("/readyz", 200, "ready\ninstance 'default': somebody removed map/vips; what runs goes on");
+    says("/readyz?strict", 503, "somebody removed map/vips");
+    serve.stop();
+}
