@@ -327,6 +327,7 @@ fn everything_is_looked_for() {
         FindingId::OwnAddress,
         FindingId::RealOutweighed,
         FindingId::OtherPortsForwarded,
+        FindingId::LostPins,
         FindingId::InstanceUnreadable,
     ]);
     assert_eq!(ids, FindingId::ALL.iter().copied().collect());
