@@ -49,7 +49,7 @@ pub(crate) use inspect::peer_blocking;
 pub(crate) use inspect::route_blocking;
 pub use link::Link;
 pub use link::link_blocking;
-pub(crate) use link::own_name;
+pub use link::own_name;
 pub(crate) use link::own_names_blocking;
 pub(crate) use local::local_prefixes_blocking;
 pub(crate) use namespace::namespace_blocking;

@@ -149,8 +149,9 @@ pub(crate) fn own_names_blocking(names: &[&str]) -> Result<Vec<String>, NetlinkE
     })
 }
 
-/// As [`own_names_blocking`], of one.
-pub(crate) fn own_name(name: &str) -> Result<String, NetlinkError> {
+/// The own name of an interface that is given by it or by an alternative name; of one that is not there, the name that was
+/// given.
+pub fn own_name(name: &str) -> Result<String, NetlinkError> {
     Ok(own_names_blocking(&[name])?.pop().unwrap_or_else(|| name.to_owned()))
 }
 

@@ -19,6 +19,7 @@ use nix::sys::socket::sendto;
 use nix::sys::socket::socket;
 use serde_json::Value;
 
+use crate::common::Host;
 use crate::common::NetNs;
 use crate::common::Rig;
 use crate::common::config;
@@ -28,6 +29,8 @@ use crate::common::server;
 use crate::common::udp_ask;
 use crate::common::vip;
 use crate::common::wait_until;
+use crate::flows::inject::Injector;
+use crate::packets::frame::eth;
 
 /// Long enough for a refusal; what is dropped takes all of it.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
@@ -170,4 +173,26 @@ fn commands_say_it_too() {
     assert!(deleted.contains("~ address 10.200.1.4: other_ports reject → pass"), "{deleted}");
     // The host's own again: it has no such address, and forwards it to nobody who answers at once.
     assert!(connect(rig.client(), to, DROPPED) != ErrorKind::ConnectionRefused);
+}
+
+/// Who had his share of answers in a second gets more in the next.
+#[test]
+fn limits_are_by_the_second() {
+    let host = Host::new();
+    let refusing = vip("tcp://10.200.1.1:80", &["10.0.0.1"]) + "other_ports = \"reject\"\n";
+    host.lbctl().apply(&Host::config(&format!("cpus = [0]\n{refusing}")));
+    let injector = Injector::new(&host);
+    let plain = || eth().ip4("192.0.2.1", "10.200.1.1");
+    for (what, frame) in [
+        ("echo requests", plain().ping(1, 1)),
+        ("other ports", plain().tcp(1000, 81).syn()),
+        ("too long", plain().tcp(1000, 80).filled_to(1515)),
+    ] {
+        let frame = frame.bytes();
+        injector.on(0, |send| {
+            assert!((0..100_000).any(|_| send(&frame).is_none()), "{what}: there is no limit");
+            let again = wait_until(Duration::from_secs(30), || send(&frame).is_some());
+            assert!(again, "{what}: never answered again");
+        });
+    }
 }

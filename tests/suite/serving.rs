@@ -179,6 +179,10 @@ fn decapsulation_is_served_by_interface() {
         refused(&host.lbctl().run(&second), &part("uplink"), &first);
     }
     // As the units for systemd do it: one for each interface, and a balancer in the same instance.
+    host.ns.shell("ip link property add dev uplink altname north");
+    let second = host.lbctl().run(&["--lock-timeout", "0", "decap", "serve", "north"]);
+    refused(&second, &part("uplink"), &first);
+    host.lbctl().ok(&["decap", "reload", "north"]);
     let beside = decap(&["nobody"]);
     let balancer = serve(&host, &file);
     let second =

@@ -73,7 +73,8 @@ fn main() -> ExitCode {
     // The library logs what libbpf says where it matters.
     libbpf_rs::set_print(None);
     let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
-    match files.and_then(|()| run(&cli)) {
+    let enough = if needs_files(&cli.command) { files } else { Ok(()) };
+    match enough.and_then(|()| run(&cli)) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Failed) => ExitCode::FAILURE,
         Ok(Exit::Differences) => ExitCode::from(3),
@@ -145,6 +146,12 @@ fn init_logging() {
         .without_time()
         .with_target(false)
         .init();
+}
+
+/// Whether a command is refused where it may open few files only. Forwarding can always be ended: `down` opens a few at a
+/// time, and a second one goes on where the first has stopped.
+fn needs_files(command: &Command) -> bool {
+    !matches!(command, Command::Down | Command::Reload(_))
 }
 
 /// Whether a command promises to change nothing, also not what others left behind.

@@ -6,7 +6,7 @@ use libbpf_rs::MapHandle;
 
 use super::*;
 
-/// The program of another build goes on, until this one replaces it and its maps.
+/// The program of another build goes on, until this one replaces it and its maps. So does one whose pins are not its own.
 #[test]
 fn maps_of_another_build() {
     let host = real(&FROM);
@@ -20,9 +20,8 @@ fn maps_of_another_build() {
                 let old = [2_u32, 0, 0, 0].map(u32::to_ne_bytes).concat();
                 map.update(&0_u32.to_ne_bytes(), &old, MapFlags::ANY).expect("write");
             }
-            // As before there was one.
-            "no version" => std::fs::remove_file(&settings).expect("remove"),
-            // What an interrupted command leaves: maps that the program does not use.
+            "no pin" => std::fs::remove_file(&settings).expect("remove"),
+            // Maps that the program does not use.
             _ => {
                 lbctl.ok(&[
                     "--instance",
@@ -41,11 +40,16 @@ fn maps_of_another_build() {
             }
         }
     };
-    for how in ["its version", "no version", "not those of the program"] {
+    let pinned = "'lbctl decap attach', as before, pins it again";
+    for (how, remedy) in [
+        ("its version", "'lbctl decap attach' sets it up anew"),
+        ("no pin", pinned),
+        ("not those of the program", pinned),
+    ] {
         age(how);
         let output = lbctl.exits(1, &["decap", "status"]);
         assert_eq!(output.stderr.lines().count(), 1, "{how}: {output}");
-        assert!(output.stderr.contains("'lbctl decap attach' sets it up anew"), "{how}: {output}");
+        assert!(output.stderr.contains(remedy), "{how}: {output}");
         let mut kernel = Kernel::of(&host);
         let frame = outer(&datagram(CLIENT, VIP));
         send_frame(&host.ns, "nobody", &frame.bytes());
@@ -60,7 +64,7 @@ fn maps_of_another_build() {
         );
     }
     // It can be left as it is, too, and a balancer beside it does not mind.
-    age("no version");
+    age("its version");
     lbctl.apply(&Host::config(""));
     lbctl.ok(&["down"]);
     assert!(host.has_xdp(UPLINK), "decapsulation needs it");

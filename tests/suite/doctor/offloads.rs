@@ -54,7 +54,7 @@ fn hurts_and_is_mended(mode: &str, words: &[&str]) {
     upload(&rig).expect("an upload");
     let [real] = &rig.topology.reals[..] else { panic!("one real") };
     let lbctl = rig.lbctl().in_ns(&real.ns);
-    let served = Patient::new(lbctl, &real.ns, &["--real"]);
+    let served = Patient::new(lbctl, &real.ns, &["--instance", &real.name, "--real"]);
     served.is_well("wrong-checksums", "host");
 
     rig.client().shell(&format!("ethtool -K {UPLINK} tx on tso on gso on"));

@@ -6,6 +6,7 @@ use l4lb::Instance;
 use l4lb::decap;
 use l4lb::decap::DecapStatus;
 use l4lb::decap_results;
+use l4lb::netlink::own_name;
 use l4lb::serving::Part;
 
 use crate::Exit;
@@ -21,7 +22,7 @@ pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Re
         }
         DecapCommand::Serve(args) => return serve::serve(instance, args),
         DecapCommand::Reload { interface, reload } => {
-            let part = Part::Decap(interface.clone());
+            let part = Part::Decap(own_name(interface).map_err(l4lb::Error::from)?);
             return super::reload::reload(instance, &part, reload, json);
         }
         DecapCommand::Detach { interface } => {

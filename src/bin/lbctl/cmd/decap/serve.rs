@@ -1,6 +1,7 @@
 //! `lbctl decap serve`: decapsulation needs no process; this one follows the host's addresses, and is asked for
 //! metrics.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use l4lb::decap;
 use l4lb::decap::Request;
 use l4lb::netlink::CHECK_INTERVAL;
 use l4lb::netlink::Changes;
+use l4lb::netlink::own_name;
 use l4lb::serving::Part;
 use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
@@ -40,9 +42,13 @@ use crate::http::Answers;
 const LISTEN: &str = "--metrics";
 
 pub(super) fn serve(instance: &Instance, args: &DecapServe) -> Result {
+    // Else one that is given by an alternative name would be served twice.
+    let names = args.interfaces.iter().map(|name| own_name(name));
+    let interfaces: BTreeSet<_> =
+        names.collect::<std::result::Result<_, _>>().map_err(l4lb::Error::from)?;
     let server = Server {
         instance: instance.clone(),
-        interfaces: args.interfaces.clone(),
+        interfaces: interfaces.into_iter().collect(),
         mode: args.how.mode.into(),
         request: args.asked.request(),
         adopt: args.how.adopt.adopt,
