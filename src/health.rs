@@ -15,6 +15,7 @@ use crate::doctor::FindingId;
 use crate::doctor::Mend;
 use crate::doctor::Severity;
 use crate::error::Result;
+use crate::mismatch;
 use crate::mismatch::Mismatch;
 use crate::outweighed::OutweighedReal;
 use crate::outweighed::outweighed;
@@ -230,6 +231,9 @@ impl Problem {
             Self::Doctor { finding } => match &finding.mend {
                 Mend::Command(text) | Mend::Advice(text) => text.clone(),
             },
+            Self::MapMismatch { mismatches } if mismatches.iter().any(Mismatch::is_of_real) => {
+                mismatch::REAL_REMEDY.to_owned()
+            }
             Self::MapMismatch { .. } => MISMATCH_MEND.to_owned(),
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")

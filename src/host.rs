@@ -105,6 +105,14 @@ impl Files {
         Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc") }
     }
 
+    /// Where control groups are mounted. `ip netns exec` mounts a sysfs of its own, without them: then as the first process
+    /// sees them.
+    pub(crate) fn control_groups(&self) -> PathBuf {
+        let own = self.sys.join("fs/cgroup");
+        let is_empty = std::fs::read_dir(&own).map_or(true, |mut entries| entries.next().is_none());
+        if is_empty { self.proc.join("1/root/sys/fs/cgroup") } else { own }
+    }
+
     /// Whether sysfs tells of CPUs, without which per-CPU maps cannot be read.
     pub(crate) fn has_sysfs(&self) -> bool {
         self.sys.join("devices/system/cpu/possible").exists()

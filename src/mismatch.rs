@@ -8,8 +8,13 @@ use serde::Serialize;
 use crate::addr::Vip;
 use crate::ring::RING_SIZE;
 
+/// What to do where the entry of a real is wrong. Its address may be, and then the maps do not tell which is right:
+/// neither 'lbctl serve' nor what 'lbctl save' prints knows.
+pub(crate) const REAL_REMEDY: &str = "apply the file that you have, not what 'lbctl save' prints: lbctl apply --yes -f FILE, \
+    or lbctl reload; --yes, as flows that already go to a wrong address count as established";
+
 /// Something that packets are handled by and that is not what the control plane's own records give. Its text says what
-/// is wrong; the next apply, and `lbctl serve` within a minute, write it anew.
+/// is wrong. The next apply of a file writes it anew; `lbctl serve` does so within a minute, but for [`Self::Real`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "map", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -31,6 +36,13 @@ pub enum Mismatch {
     },
     /// The maps hold what no VIP needs, or lack what one does: an interrupted command left it so.
     Leftovers,
+}
+
+impl Mismatch {
+    /// Whether the address of a real may be wrong, which only the file knows.
+    pub(crate) fn is_of_real(&self) -> bool {
+        matches!(self, Self::Real { .. })
+    }
 }
 
 impl fmt::Display for Mismatch {

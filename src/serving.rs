@@ -44,11 +44,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MAP: &str = "l4lb_serve";
 
 /// The layout of the map's memory, in words of 64 bits: this number; reloads begun; reloads done; how many were done
-/// when another command last applied a file; then the outcomes.
+/// when another command last applied a file; whether the metrics are not where they should be; then the outcomes.
 const LAYOUT: u64 = 1;
 const BEGUN: usize = 1;
 const DONE: usize = 2;
 const APPLIED: usize = 3;
+const NO_METRICS: usize = 4;
 const OUTCOMES: usize = 8;
 
 /// Outcomes that are kept, so that each of several who reload at once finds its own.
@@ -192,6 +193,9 @@ pub struct Server {
     pub process: String,
     /// What became of its last reload; `None`: there was none, or another command has applied a file since then.
     pub reload: Option<Reload>,
+    /// Whether its metrics are where its file or its options say, if these say so at all. Else somebody has the port, and
+    /// it tries again every five seconds.
+    pub metrics: bool,
 }
 
 /// Memory that is shared with who asks.
@@ -341,6 +345,13 @@ impl Serving {
         self.records.iter().for_each(|record| record.end(&outcome));
     }
 
+    /// Notes whether the metrics are where they should be.
+    pub fn set_metrics(&self, listening: bool) {
+        for record in &self.records {
+            record.word(NO_METRICS).store((!listening).into(), Ordering::Release);
+        }
+    }
+
     /// The last reload, if its file was not applied, and no other command has applied one since then.
     pub fn failed_reload(&self) -> Option<Reload> {
         self.records.first()?.last().filter(|reload| !reload.applied)
@@ -351,8 +362,10 @@ impl Serving {
 pub fn server(instance: &Instance, part: &Part) -> Result<Option<Server>> {
     let Some(folder) = part.folder(instance) else { return Ok(None) };
     let Some(Holder(pid)) = holder(&folder)? else { return Ok(None) };
-    let reload = Record::open(&folder).and_then(|record| record.last());
-    Ok(Some(Server { pid, process: named(pid), reload }))
+    let record = Record::open(&folder);
+    let metrics = record.as_ref().is_none_or(|record| record.get(NO_METRICS) == 0);
+    let reload = record.and_then(|record| record.last());
+    Ok(Some(Server { pid, process: named(pid), reload, metrics }))
 }
 
 /// Notes that a file was applied: what serves the balancer has no failed reload any more.

@@ -46,7 +46,7 @@ impl Config {
             let key = |field: &str| format!("interfaces[{i}].{field}");
             let name = &interface.name;
             // ALTIFNAMSIZ, of alternative names, includes a terminating zero.
-            let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace();
+            let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
             if name.is_empty() || name.len() > 127 || name.contains(strange) {
                 return Err(ConfigError::at(
                     key("name"),

@@ -355,6 +355,11 @@ fn errors_name_the_place_in_one_line() {
         ),
         ("[[interfaces]]\nname = \"a/b\"".to_owned(), "interfaces[0].name", "no interface name"),
         (
+            "[[interfaces]]\nname = \"a\\u0000\\u001b[31m\"".to_owned(),
+            "interfaces[0].name",
+            "no interface name",
+        ),
+        (
             "[[interfaces]]\nname = \"a\"\n[[interfaces]]\nname = \"a\"".to_owned(),
             "interfaces[1].name",
             "twice",

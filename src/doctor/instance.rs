@@ -15,6 +15,7 @@ use crate::health::Problem;
 use crate::health::Recent;
 use crate::health::TABLE_MEND;
 use crate::health::misses_mend;
+use crate::mismatch;
 use crate::mismatch::Mismatch;
 use crate::status::Status;
 
@@ -91,7 +92,12 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
         severity,
         Problem::MapMismatch { mismatches: running.mismatches.clone() }.to_string(),
         why,
-        Mend::Command(running.reapply.clone()),
+        // What is saved of it has the address that may be wrong.
+        if running.mismatches.iter().any(Mismatch::is_of_real) {
+            Mend::Advice(mismatch::REAL_REMEDY.to_owned())
+        } else {
+            Mend::Command(running.reapply.clone())
+        },
     ))
 }
 

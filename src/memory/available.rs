@@ -175,7 +175,7 @@ fn groups(files: &Files) -> BTreeMap<String, u64> {
             if !controllers.split(',').any(|name| name == controller) {
                 continue;
             }
-            let root = files.sys.join("fs/cgroup").join(place);
+            let root = files.control_groups().join(place);
             for group in std::path::Path::new(path).ancestors() {
                 let dir = root.join(group.strip_prefix("/").unwrap_or(group));
                 let number = |file: &str| text(&dir.join(file))?.parse::<u64>().ok();

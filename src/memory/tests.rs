@@ -315,4 +315,10 @@ fn what_a_host_has() {
     file("sys/fs/cgroup/memory/memory.usage_in_bytes", "900\n");
     file("sys/fs/cgroup/memory/memory.stat", "total_inactive_file 100\ninactive_file 1\n");
     assert_eq!(Available::read(&files).groups, groups("/", 200));
+
+    // 'ip netns exec' mounts a sysfs without any.
+    let (sys, aside) = (dir.path().join("sys"), dir.path().join("proc/1/root/sys"));
+    fs::create_dir_all(aside.parent().expect("a folder")).expect("make folders");
+    fs::rename(sys, aside).expect("move it");
+    assert_eq!(Available::read(&files).groups, groups("/", 200));
 }

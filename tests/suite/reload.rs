@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -270,7 +271,7 @@ fn one_that_cannot_be_reached() {
 fn metrics_that_cannot_move() {
     let host = Host::new();
     let serve = Serve::start(&host, &[]);
-    let _taken = host.ns.open(|| TcpListener::bind("127.0.0.1:9850")).expect("listen");
+    let taken = host.ns.open(|| TcpListener::bind("127.0.0.1:9850")).expect("listen");
     let listen = "[metrics]\nlisten = \"127.0.0.1:9850\"\n";
     let output = serve.reload(&format!("{}{listen}", Host::config(&vip(VIP, &["10.0.0.2"]))));
     assert_eq!(output.code(), Some(1), "{output}");
@@ -278,7 +279,13 @@ fn metrics_that_cannot_move() {
     assert!(output.stderr.contains("127.0.0.1:9850"), "{output}");
     assert!(host.lbctl().ok(&["real", "list"]).stdout.contains("10.0.0.2"));
     serve.told(None);
-    assert!(host.lbctl().ok(&["status"]).stdout.contains("reloaded, but for the metrics"));
+    let status = || host.lbctl().ok(&["status"]).stdout;
+    assert!(status().contains("reloaded, but for the metrics"));
+    assert!(status().contains("NO METRICS where its file says"));
+    drop(taken);
+    let listens = || host.ns.open(|| TcpStream::connect("127.0.0.1:9850")).is_ok();
+    assert!(wait_until(Duration::from_secs(30), listens), "it is tried again");
+    assert!(wait_until(Duration::from_secs(30), || !status().contains("NO METRICS")));
 }
 
 /// The messages that systemd gets, until whoever reloads has the outcome.

@@ -271,13 +271,28 @@ impl Endpoint {
         Err(error)
     }
 
-    /// Listens, if it does nowhere and now can: an address may have come back.
-    pub(crate) async fn retry(&mut self, address: SocketAddr) {
-        if self.listening.is_none() {
-            match listen(address, self.option).await {
-                Ok(listener) => self.begin(address, listener),
-                Err(error) => tracing::debug!("{error}"),
+    /// Listens there, if it does not and now can: a port may be free, or an address back. Whether it does.
+    pub(crate) async fn retry(&mut self, address: SocketAddr) -> bool {
+        if self.listens_at(address) {
+            return true;
+        }
+        match listen(address, self.option).await {
+            Ok(listener) => {
+                if let Some((_, task)) = self.listening.take() {
+                    task.abort();
+                }
+                self.begin(address, listener);
+                true
+            }
+            Err(error) => {
+                tracing::debug!("{error}");
+                false
             }
         }
+    }
+
+    /// Whether it listens there.
+    pub(crate) fn listens_at(&self, address: SocketAddr) -> bool {
+        self.listening.as_ref().is_some_and(|(listening, _)| *listening == address)
     }
 }

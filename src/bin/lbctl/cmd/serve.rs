@@ -102,6 +102,7 @@ async fn run(
     let collectors = [Box::new(reloads.clone()) as _, repairs.collector()];
     let answers = Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
     let mut endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
+    reloads.set_metrics(endpoint.listens_at(server.config.metrics.listen));
     notify_ready("serving");
     while !stop.is_set.load(Ordering::Relaxed) {
         tokio::select! {
@@ -119,6 +120,7 @@ async fn run(
                         Ok(()) => Outcome::Done,
                     },
                 };
+                reloads.set_metrics(endpoint.listens_at(server.config.metrics.listen));
                 reloads.end(&outcome);
             }
             () = next_change(&mut changes) => server.follow().await,
@@ -127,7 +129,7 @@ async fn run(
                 pin_again(&server.instance).await;
                 server.follow().await;
                 server.tidy().await;
-                endpoint.retry(server.config.metrics.listen).await;
+                reloads.set_metrics(endpoint.retry(server.config.metrics.listen).await);
             }
         }
     }

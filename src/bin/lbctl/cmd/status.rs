@@ -180,7 +180,7 @@ fn share(part: u64, whole: u64) -> f64 {
 
 /// Who follows the gateways and answers Prometheus, and what became of the last reload.
 fn serve(server: Option<&Server>) -> String {
-    let Some(Server { process, reload, .. }) = server else {
+    let Some(Server { process, reload, metrics, .. }) = server else {
         return "serve        nobody: gateways are not followed".to_owned();
     };
     let reload = reload.as_ref().map_or_else(String::new, |reload| {
@@ -191,7 +191,8 @@ fn serve(server: Option<&Server>) -> String {
         };
         format!(", {outcome} {}", reload.time())
     });
-    format!("serve        {process}{reload}")
+    let metrics = if *metrics { "" } else { ", NO METRICS where its file says: the port is taken" };
+    format!("serve        {process}{reload}{metrics}")
 }
 
 fn total(stats: &Stats) -> String {

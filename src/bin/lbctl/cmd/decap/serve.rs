@@ -113,7 +113,7 @@ async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Ex
                 pin_again(&server.instance).await;
                 warnings.report(server.follow().await);
                 if let Some((address, endpoint)) = &mut endpoint {
-                    endpoint.retry(*address).await;
+                    serving.set_metrics(endpoint.retry(*address).await);
                 }
             }
         }

@@ -91,6 +91,11 @@ impl Reloads {
         self.serving.reload_ended(ended.as_ref().copied().map_err(String::as_str), applied);
     }
 
+    /// Notes whether the metrics are where the file says.
+    pub(super) fn set_metrics(&self, listening: bool) {
+        self.serving.set_metrics(listening);
+    }
+
     /// What to say of the last reload, if it failed.
     pub(super) fn failure(&self) -> Option<String> {
         let reload = self.serving.failed_reload()?;
