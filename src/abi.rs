@@ -104,6 +104,18 @@ pod! {
     vip_real, 16;
     [u8; 16], 16;
     Unserved, 512;
+    UnservedName, 128;
+}
+
+/// The name of an interface that is not served, zeros behind it: it may be an alternative one (`ALTIFNAMSIZ`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct UnservedName(pub(crate) [u8; 128]);
+
+impl Default for UnservedName {
+    fn default() -> Self {
+        Self([0; 128])
+    }
 }
 
 /// It is served as it was asked for before.

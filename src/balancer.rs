@@ -221,6 +221,7 @@ impl Balancer {
                     return Err(Error::FlowsUnknown { why: why.clone() });
                 }
             }
+            unserved::remove_misfit(instance)?;
             let recorded = unserved::read(instance)?;
             if !plan.is_empty() || !unserved::are_same(&recorded, &plan.records()) {
                 carry_out(instance, &mut plan, adopt, on_unserved, announce)?;
@@ -491,8 +492,6 @@ fn plan_without_flows(
     if found.current.len() < config.interfaces.len() {
         host.receiving_cpus = expected_cpus(snapshot, config, &found, &host);
     }
-    let here: Vec<_> = found.current.iter().map(|found| found.config.name.as_str()).collect();
-    attach::refuse_other_namespace(instance, &here)?;
     let mut plan = plan::plan(snapshot, config, &found.served, &host)?;
     plan.warnings.extend(found.warnings);
     plan.unserved = found.unserved;

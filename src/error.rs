@@ -531,6 +531,8 @@ impl Error {
             Self::Netlink(error) => error.is_of_interface(),
             Self::ForeignProgram { .. }
             | Self::OtherInstance { .. }
+            | Self::OtherRoot { .. }
+            | Self::OtherNamespace { .. }
             | Self::NativeMode { .. }
             | Self::Attach { .. }
             | Self::InterfaceTable { .. } => true,

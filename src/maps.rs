@@ -50,6 +50,10 @@ impl MapError {
         self.source.kind() == libbpf_rs::ErrorKind::NotFound
     }
 
+    pub(crate) fn is_layout(&self) -> bool {
+        self.source.kind() == libbpf_rs::ErrorKind::InvalidData
+    }
+
     pub(crate) fn layout(map: &str) -> Self {
         let what = "its keys or values have another size than this build expects";
         Self::new(map, "use it", std::io::Error::new(std::io::ErrorKind::InvalidData, what))

@@ -114,6 +114,10 @@ pub enum ProgramChange {
 /// What an apply would change. Its `Display` is what `lbctl plan` prints.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
+    /// Of [`Balancer::follow`](crate::Balancer::follow): another command changed the interfaces meanwhile. Nothing was
+    /// done, and nothing is known of what there was to warn of: follow again.
+    #[serde(skip)]
+    pub overtaken: bool,
     /// Pins that somebody removed, or put something else in the place of. Where there are any, what else differs is
     /// known when they are back.
     pub lost: LostPins,

@@ -135,8 +135,15 @@ fn program(
     // Behind the entries: who is killed before leaves a record of an interface that is served, which says too little,
     // but none is forgotten.
     let records = plan.records();
-    if !unserved::are_same(&unserved::read(instance)?, &records) {
-        unserved::write(instance, &records)?;
+    let recorded = unserved::read(instance).and_then(|recorded| {
+        if unserved::are_same(&recorded, &records) {
+            return Ok(());
+        }
+        unserved::write(instance, &records)
+    });
+    if let Err(error) = recorded {
+        // Everything else is in force, which is not to be undone.
+        tracing::warn!("status does not know which interfaces are not served: {error}");
     }
     for name in &plan.steps.detach {
         remove_link(&instance.link(name))?;

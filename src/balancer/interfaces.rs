@@ -55,9 +55,10 @@ impl Balancer {
     /// served so far are tried again: [`Plan::unserved`] has those that still cannot.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
         refuse_other_namespace(instance, &[])?;
+        let given: Vec<_> = config.interfaces.iter().map(|interface| &*interface.name).collect();
         let config = &*own_names(config)?;
         let mut links = Self::follow_links(instance, config)?;
-        let mut plan = Self::follow_gateways(instance, config)?;
+        let mut plan = Self::follow_gateways(instance, config, &given)?;
         links.append(&mut plan.interfaces);
         plan.interfaces = links;
         Ok(plan)
@@ -93,7 +94,8 @@ impl Balancer {
         Ok(plan.interfaces)
     }
 
-    fn follow_gateways(instance: &Instance, config: &Config) -> Result<Plan> {
+    /// `given` are the names that the file has, some of which may be alternative ones.
+    fn follow_gateways(instance: &Instance, config: &Config, given: &[&str]) -> Result<Plan> {
         let before = Self::open(instance)?;
         let records = unserved::read(instance)?;
         let interfaces = read_interfaces(instance, &before.dataplane)?;
@@ -105,7 +107,7 @@ impl Balancer {
         let records = unserved::read(instance)?;
         if self::followed(config, &interfaces, &records) != followed {
             // Another command was faster, and knows better.
-            return Ok(Plan::default());
+            return Ok(Plan { overtaken: true, ..Plan::default() });
         }
 
         refuse_other_namespace(instance, &[])?;
@@ -124,7 +126,11 @@ impl Balancer {
         plan.warnings = found.warnings;
         plan.unserved = found.unserved;
         plan.steps.kept_records = records.clone();
-        plan.steps.kept_records.retain(|name, _| followed.iter().all(|(i, _)| i.name != *name));
+        // One that was missing is recorded by the name that the file has; it has its own when it is there.
+        let is_followed = |name: &String| {
+            given.contains(&&**name) || followed.iter().any(|(i, _)| i.name == *name)
+        };
+        plan.steps.kept_records.retain(|name, _| !is_followed(name));
         let resolved = found.served;
         if resolved.len() == followed.len() {
             // Of interfaces that are gone: those here have other numbers.
@@ -207,11 +213,11 @@ fn followed(
                 asked.xdp_mode = mode;
             }
             let same = |entry: &abi::interface| has_gateway(&asked, entry);
-            let next_hop = entry.filter(same).and_then(|entry| plan::next_hop(&entry));
+            let next_hop = entry.filter(same).and_then(|entry| next_hop_of(&entry));
             return (asked, next_hop);
         }
         match entry {
-            Some(entry) => (plan::interface_config(&wanted.name, &entry), plan::next_hop(&entry)),
+            Some(entry) => (plan::interface_config(&wanted.name, &entry), next_hop_of(&entry)),
             None => (wanted.clone(), None),
         }
     });
@@ -224,6 +230,12 @@ fn mode_to_keep(asked: &InterfaceConfig, running: &RunningInterface) -> Option<X
     let mode = running.mode.filter(|mode| ![XdpMode::Auto, *mode].contains(&asked.xdp_mode))?;
     let before = plan::interface_config(&asked.name, &running.entry?).xdp_mode;
     Some(if before == XdpMode::Auto { before } else { mode })
+}
+
+/// Whom an entry's gateway was found by; `None`: it is configured by its MAC.
+fn next_hop_of(entry: &abi::interface) -> Option<NextHop> {
+    let is_auto = u32::from(entry.gateway_kind) == abi::consts::GATEWAY_AUTO;
+    plan::next_hop(entry).or_else(|| is_auto.then_some(NextHop::UNKNOWN))
 }
 
 /// Whether an entry's gateway is found as this asks for.
@@ -340,12 +352,17 @@ pub(super) fn find_all(
     let mut found = Found::default();
     for (interface, result) in config.interfaces.iter().zip(resolve_all(&wanted, choice)?) {
         let result = result.and_then(|resolved| {
+            // That the whole instance is in another one has been found out before.
+            refuse_other_namespace(instance, &[&interface.name])?;
             let refused = |adopt| refuse_foreign_programs(instance, &[resolved.target()], adopt);
             match already {
                 Already::Adopt(slot) => refused(slot)?,
-                Already::Warn => {
-                    found.warnings.extend(refused(None).err().map(|error| error.to_string()));
-                }
+                Already::Warn => match refused(None) {
+                    Err(error @ Error::ForeignProgram { .. }) => {
+                        found.warnings.push(error.to_string());
+                    }
+                    other => other?,
+                },
             }
             Ok(resolved)
         });

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use libbpf_rs::MapType;
 
@@ -19,6 +20,8 @@ use crate::plan::ResolvedInterface;
 use crate::plan::Unserved;
 use crate::plan::interface_config;
 use crate::sys;
+use crate::sys::pins::Kind;
+use crate::sys::pins::kind;
 
 /// The pin. An instance that an earlier build has made has none: nothing is recorded.
 pub(crate) const MAP: &str = "unserved";
@@ -26,7 +29,7 @@ pub(crate) const MAP: &str = "unserved";
 /// More interfaces than files may name, as each command has its own.
 const MOST: u32 = consts::INTERFACE_PLACES;
 
-type Name = [u8; 16];
+type Name = abi::UnservedName;
 
 /// By name, what is recorded.
 pub(crate) type Records = BTreeMap<String, Unserved>;
@@ -37,8 +40,25 @@ fn open(instance: &Instance) -> Result<Option<Map<Name, abi::Unserved>>> {
     match Map::open(&pin) {
         Ok(map) => Ok(Some(map)),
         Err(_) if !pin.exists() => Ok(None),
+        Err(error) if error.is_layout() || is_no_map(&pin) => {
+            tracing::debug!(%error, "somebody else's pin: nothing is recorded");
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+fn is_no_map(pin: &Path) -> bool {
+    let found = sys::pinned(pin).and_then(|found| kind(found.as_fd()));
+    found.is_ok_and(|kind| !matches!(kind, Kind::Map(_)))
+}
+
+/// Takes away what is pinned in the place of the record and is none. The caller has the lock.
+pub(super) fn remove_misfit(instance: &Instance) -> Result<()> {
+    if open(instance)?.is_none() {
+        remove_pin(&instance.map(MAP))?;
+    }
+    Ok(())
 }
 
 /// What is recorded.
@@ -46,7 +66,7 @@ pub(crate) fn read(instance: &Instance) -> Result<Records> {
     let Some(map) = open(instance)? else { return Ok(Records::new()) };
     let mut records = Records::new();
     for (name, raw) in map.entries()? {
-        let name = text(&name);
+        let name = text(&name.0);
         let config = interface_config(&name, &raw.asked);
         let has = |flag: u32| raw.flags & flag != 0;
         let unserved = Unserved {
@@ -66,17 +86,18 @@ pub(super) fn write(instance: &Instance, records: &Records) -> Result<()> {
     if records.is_empty() {
         return remove_pin(&instance.map(MAP));
     }
+    remove_misfit(instance)?;
     let before = read(instance)?;
     let map = match open(instance)? {
         Some(map) => map,
         None => create(instance)?,
     };
     for gone in before.keys().filter(|name| !records.contains_key(*name)) {
-        map.remove(&bytes(gone))?;
+        map.remove(&abi::UnservedName(bytes(gone)))?;
     }
     for (name, unserved) in records {
         if before.get(name).is_none_or(|before| !is_same(before, unserved)) {
-            map.set(&bytes(name), &raw(unserved))?;
+            map.set(&abi::UnservedName(bytes(name)), &raw(unserved))?;
         }
     }
     Ok(())

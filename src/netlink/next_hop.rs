@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
@@ -22,6 +23,12 @@ pub struct NextHop {
     pub address: IpAddr,
     /// The IP version of the default route that it is the next hop of; `None`: it was configured.
     pub route: Option<RouteFamily>,
+}
+
+impl NextHop {
+    /// The gateway's MAC is known, but not whom it was found by: an earlier build did not record it.
+    pub(crate) const UNKNOWN: Self =
+        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), route: None };
 }
 
 impl fmt::Display for NextHop {
@@ -88,6 +95,9 @@ pub(super) fn to_ask(
         hops.retain(|hop| *hop == here || is_better(hop));
     } else if hops.iter().any(|hop| Some(hop.route) == used.route) {
         hops.retain(|hop| Some(hop.route) == used.route);
+    } else if used == NextHop::UNKNOWN {
+        // Whoever is silent may be the one in use.
+        hops.truncate(1);
     }
     hops
 }
@@ -133,6 +143,8 @@ mod tests {
         let both = [hop("10.0.0.1", Ipv4, 0), advertised("fe80::1", 1024, 1)];
         asks(&both, None, Choice::Keep, &["10.0.0.1", "fe80::1"]);
         asks(&both, None, Choice::Anew, &["10.0.0.1", "fe80::1"]);
+        asks(&both, NextHop::UNKNOWN, Choice::Keep, &["10.0.0.1"]);
+        asks(&both, NextHop::UNKNOWN, Choice::Anew, &["10.0.0.1", "fe80::1"]);
         asks(&both, used("10.0.0.1", Ipv4), Choice::Keep, &["10.0.0.1"]);
         asks(&both, used("10.0.0.1", Ipv4), Choice::Anew, &["10.0.0.1", "fe80::1"]);
         // IPv4 takes nothing over from IPv6, either.

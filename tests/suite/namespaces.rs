@@ -157,13 +157,21 @@ fn an_interface_that_moves_to_another_one() {
     make("other-end");
     let file = config_file(&both);
     let path = file.path().to_str().expect("a printable path");
-    refused(&lbctl.run(&["plan", "-f", path]), "second");
-    refused(&lbctl.run(&["apply", "--yes", "-f", path]), "second");
+    let says = "interface second: not served: instance 'default' runs on interface second (index ";
+    let planned = lbctl.exits(3, &["plan", "-f", path]).stdout;
+    assert!(planned.contains(&format!("! {says}")), "{planned}");
+    // The others are served, and a real can be taken out.
+    let reals = || json(&lbctl.ok(&["real", "list", VIP, "--json"])).to_string();
+    assert!(reals().contains("10.0.0.2"));
+    let applied = lbctl.exits(1, &["apply", "--yes", "-f", path]);
+    assert!(applied.stderr.contains(says), "{applied}");
+    assert!(reals().contains("10.0.0.1") && !reals().contains("10.0.0.2"));
+    let strict = lbctl.exits(1, &["apply", "--yes", "--strict", "-f", path]);
+    assert!(strict.stderr.contains("runs on interface second (index "), "{strict}");
     refused(&lbctl.run(&["decap", "attach", "second", "--address", "10.9.9.9"]), "second");
     assert!(!host.has_xdp("second") && has_xdp(&other, "second"));
     // As the message says: it is ended where it is.
-    let output = lbctl.run(&["plan", "-f", path]).stderr;
-    let (_, id) = output.split_once("bpftool link detach id ").expect("a command");
+    let (_, id) = planned.split_once("bpftool link detach id ").expect("a command");
     let id: String = id.chars().take_while(char::is_ascii_digit).collect();
     detach_link(id.parse().expect("a number"));
     assert!(wait_until(Duration::from_secs(10), || !has_xdp(&other, "second")));

@@ -113,6 +113,63 @@ fn serve_leaves_the_old_interface_when_the_new_one_is_served() {
     serve.stop();
 }
 
+/// An interface is missing that the file has an alternative name for, longer than a name of an interface can be.
+#[test]
+fn an_alternative_name_that_is_missing() {
+    let host = Host::new();
+    let lbctl = host.lbctl();
+    let name = "provider-uplink-number-one";
+    let text = Host::INTERFACE.replace(UPLINK, name) + &Host::config("");
+    let file = config_file(&text);
+    let path = file.path().to_str().expect("a printable path");
+    lbctl.exits(1, &["apply", "-f", path]);
+    let planned = lbctl.exits(3, &["plan", "-f", path]).stdout;
+    assert!(planned.ends_with("\nnothing to change\n") && !planned.contains("- "), "{planned}");
+    let unserved = || json(&lbctl.ok(&["status", "--json"]))["unserved"].clone();
+    assert_eq!(unserved()[0]["name"], name);
+    assert!(lbctl.ok(&["save"]).stdout.contains(&format!("name = \"{name}\"")));
+
+    let serve = Serve::start(host.lbctl(), &text);
+    host.ns.shell(&format!(
+        "ip link add second mtu 1600 type veth peer name edge mtu 1600
+         ip link property add dev second altname {name}
+         ip link set edge up; ip link set second up"
+    ));
+    let is_served = || unserved() == serde_json::json!([]);
+    assert!(wait_until(PATIENCE, is_served), "{}\n{}", unserved(), serve.running.stderr());
+    assert!(host.has_xdp("second"));
+    serve.stop();
+    lbctl.ok(&["plan", "-f", path]);
+}
+
+/// Something else is pinned in the place of the record.
+#[test]
+fn a_record_that_is_none() {
+    let host = Host::new();
+    let lbctl = host.lbctl();
+    let one = config_file(&Host::config(""));
+    let two = config_file(&(second_interface().to_owned() + &Host::config("")));
+    let (one, two) =
+        (one.path().to_str().expect("printable"), two.path().to_str().expect("printable"));
+    let dir = host.bpffs.path().join("l4lb/default");
+    let pin = dir.join("map/unserved");
+    lbctl.ok(&["apply", "-f", one]);
+    for other in ["map/reals", "prog/root"] {
+        std::fs::hard_link(dir.join(other), &pin).expect("a pin");
+        lbctl.ok(&["plan", "-f", one]);
+        lbctl.ok(&["status"]);
+        lbctl.ok(&["save"]);
+        lbctl.ok(&["apply", "-f", one]);
+        assert!(!pin.exists(), "{other}");
+        std::fs::hard_link(dir.join(other), &pin).expect("a pin");
+        lbctl.exits(1, &["apply", "-f", two]);
+        let status = json(&lbctl.ok(&["status", "--json"]));
+        assert_eq!(status["unserved"][0]["name"], "second", "{other}: {status}");
+        lbctl.ok(&["apply", "-f", one]);
+        assert!(!pin.exists(), "{other}");
+    }
+}
+
 /// A mode that cannot be had is not tried at each look: that takes the program off for a moment.
 #[test]
 fn serve_tries_a_mode_only_when_asked() {

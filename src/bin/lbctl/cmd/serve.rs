@@ -215,6 +215,11 @@ impl Server {
         let followed = spawn_blocking(move || Balancer::follow(&instance, &config));
         let mut warnings = follow_decap(&self.instance).await;
         match followed.await.map_err(panicked).and_then(|plan| plan) {
+            Ok(plan) if plan.overtaken => {
+                // What there was to warn of is not over; the next look tells.
+                report_changes(&plan);
+                return;
+            }
             Ok(mut plan) => {
                 for interface in &plan.interfaces {
                     let name = &interface.name;
