@@ -1,6 +1,7 @@
 //! `kill -9` of `apply` at each of its writes while it mends: what runs goes on, and the next one completes it.
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -13,17 +14,29 @@ use super::remove;
 use crate::common::Rig;
 use crate::common::config_file;
 use crate::common::goes_on;
+use crate::common::wait_until;
 
 /// More writes than it takes.
 const ENOUGH: u32 = 300;
 
-/// Removes pins, and kills the command at its first write, its second, and so on until it has no more; each time,
-/// once more without. Returns how many writes it has.
-fn at_every_write(rig: &Rig, lost: &[&str], command: &[&str], meanwhile: impl Fn(&str)) -> u32 {
+/// Removes pins, and kills the command at its first write, its second, and so on until it has no more, or at each of
+/// so many; each time, once more without. Returns how many writes it has, about.
+fn at_every_write(
+    rig: &Rig,
+    lost: &[&str],
+    command: &[&str],
+    each: usize,
+    meanwhile: impl Fn(&str),
+) -> u32 {
     let (lbctl, all) = (rig.lbctl(), pins(&folder(rig)));
-    for n in 1..ENOUGH {
+    for n in (1..ENOUGH).step_by(each) {
         for pin in lost {
             remove(rig, pin);
+        }
+        // The kernel frees what nobody holds some time later, and until then it can be pinned again.
+        let is_freed = || lbctl.run(&["status"]).stderr.contains("apply --repair");
+        if command.contains(&"--repair") {
+            assert!(wait_until(Duration::from_secs(30), is_freed), "without {lost:?}");
         }
         let output = lbctl.clone().env("LBCTL_KILL_AT_WRITE", &n.to_string()).run(command);
         let when = format!("without {lost:?}, killed at write {n}");
@@ -51,10 +64,10 @@ fn while_it_mends() {
     let download = rig.download(VIP);
     let apply = ["apply", "-f", path];
     let all = ["prog/root", "prog/balancer", "map/control", "map/vips", "map/vip_reals"];
-    let writes = at_every_write(&rig, &all, &apply, |when| goes_on(&download, when));
+    let writes = at_every_write(&rig, &all, &apply, 1, |when| goes_on(&download, when));
     assert!(writes >= 5, "{writes} writes");
     // The kernel has emptied the chain.
-    let writes = at_every_write(&rig, &["map/chain", "map/chain_next"], &apply, |_| {});
+    let writes = at_every_write(&rig, &["map/chain", "map/chain_next"], &apply, 1, |_| {});
     assert!(writes >= 3, "{writes} writes");
     goes_on(&download, "in the end");
 }
@@ -66,6 +79,6 @@ fn while_it_sets_up_anew() {
     let path = file.path().to_str().expect("a printable path");
     rig.lbctl().ok(&["apply", "-f", path]);
     let apply = ["apply", "--yes", "--repair", "-f", path];
-    let writes = at_every_write(&rig, &["map/chain", "prog/balancer"], &apply, |_| {});
+    let writes = at_every_write(&rig, &["map/chain", "prog/balancer"], &apply, 3, |_| {});
     assert!(writes > 30, "{writes} writes");
 }
