@@ -141,21 +141,21 @@ fn of_several_that_start_at_once_one_serves() {
 /// Whoever restarts it by hand need not wait for the end of the old one.
 #[test]
 fn one_that_ends_is_waited_for() {
+    const WAITS: &str = "which serves the same, to end";
     let host = Host::new();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let folder = folder(&host, "default:serve");
     let mut serving = serve(&host, &file);
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let mut next = host.lbctl().spawn(&["serve", "-f", path(&file)]);
-        wait_for_waiting(&next, &folder);
+        next.wait_for(WAITS);
         serving.signal(signal);
         serving.wait(SOON);
         next.wait_for("metrics at http");
         serving = next;
     }
     // While it waits, it hears that it is to end.
-    let next = host.lbctl().spawn(&["serve", "-f", path(&file)]);
-    wait_for_waiting(&next, &folder);
+    let mut next = host.lbctl().spawn(&["serve", "-f", path(&file)]);
+    next.wait_for(WAITS);
     next.signal(Signal::SIGTERM);
     let output = next.wait(SOON);
     assert_eq!(output.code(), Some(0), "{output}");
