@@ -253,8 +253,13 @@ impl<'l> Site<'l> {
         let chain = MapHandle::from_pinned_path(self.map("chain"))?;
         let next = MapHandle::from_pinned_path(self.map("chain_next"))?;
         let before = values(&next)?;
-        let neighbours = self.load_neighbours(&chain, slots)?;
-        for (slot, object) in &neighbours {
+        let mut neighbours = self.load_neighbours(&chain, slots)?;
+        // As those of a chain are: one that is not counts as one whose pin somebody removed.
+        let pin = |slot: u32| self.instance.dir().join("prog").join(format!("neighbour{slot}"));
+        for (slot, object) in &mut neighbours {
+            for mut program in object.progs_mut() {
+                program.pin(pin(*slot))?;
+            }
             set_program(&chain, *slot, &program(object, "neighbour")?)?;
         }
         // Behind each comes the next that is there: here, places are slots.
@@ -272,6 +277,7 @@ impl<'l> Site<'l> {
         }
         for (slot, _) in neighbours {
             chain.delete(&slot.to_ne_bytes())?;
+            std::fs::remove_file(pin(slot))?;
         }
         done
     }
