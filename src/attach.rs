@@ -142,7 +142,15 @@ fn keep_one_each(links: &mut [Link]) {
 /// Refuses to work on the instance's interfaces in a network namespace that has none of them, while another one has;
 /// and to attach to interfaces by the names of those that are in another one.
 pub(crate) fn refuse_other_namespace(instance: &Instance, wanted: &[&str]) -> Result<()> {
-    let links = links(instance)?;
+    refuse_links_elsewhere(instance, &links(instance)?, wanted)
+}
+
+/// The same, of links that were read.
+pub(crate) fn refuse_links_elsewhere(
+    instance: &Instance,
+    links: &BTreeMap<String, Link>,
+    wanted: &[&str],
+) -> Result<()> {
     let is_here = links.values().any(|link| link.ifindex().is_some());
     let mut elsewhere = links.iter().filter(|(_, link)| link.elsewhere().is_some());
     match elsewhere.find(|(name, _)| !is_here || wanted.contains(&name.as_str())) {
@@ -388,13 +396,15 @@ impl Foreign {
     }
 }
 
+/// Whether a program has a map that the kernel calls so.
+pub(crate) fn has_map(info: &ProgramInfo, map: &str) -> bool {
+    let is_it = |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|found| found.name() == map);
+    info.maps.iter().any(is_it)
+}
+
 /// Whether this is the root program of an instance, of whichever build: no program of a chain, as it runs one.
 pub(crate) fn is_root(info: &ProgramInfo) -> bool {
-    let has = |map: &str| {
-        let named = |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|found| found.name() == map);
-        info.maps.iter().any(named)
-    };
-    info.name == ROOT_FUNCTION && has("chain") && has("chain_next")
+    info.name == ROOT_FUNCTION && has_map(info, "chain") && has_map(info, "chain_next")
 }
 
 fn is_own_root(instance: &Instance, id: u32) -> bool {

@@ -33,6 +33,7 @@ use crate::outside::without_mark;
 pub use answers::Echo;
 pub use answers::NoReal;
 pub use answers::OtherPorts;
+pub(crate) use check::is_interface_name;
 pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;

@@ -15,7 +15,6 @@ use crate::doctor::FindingId;
 use crate::doctor::Mend;
 use crate::doctor::Severity;
 use crate::error::Result;
-use crate::mismatch;
 use crate::mismatch::Mismatch;
 use crate::outweighed::OutweighedReal;
 use crate::outweighed::outweighed;
@@ -173,10 +172,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What to do about maps that do not match.
-pub(crate) const MISMATCH_MEND: &str = "lbctl apply -f FILE writes them anew, without an interruption; 'lbctl serve' does so \
-    within a minute. If no other program wrote to the maps, it is a fault of l4lb: please report it";
-
 /// What to do about more new flows than are remembered.
 pub(crate) const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl stats --watch' shows which VIP gets it. \
     No flood? raise connection_table.new_connections_per_second, and lbctl apply -f FILE";
@@ -231,10 +226,7 @@ impl Problem {
             Self::Doctor { finding } => match &finding.mend {
                 Mend::Command(text) | Mend::Advice(text) => text.clone(),
             },
-            Self::MapMismatch { mismatches } if mismatches.iter().any(Mismatch::is_of_real) => {
-                mismatch::REAL_REMEDY.to_owned()
-            }
-            Self::MapMismatch { .. } => MISMATCH_MEND.to_owned(),
+            Self::MapMismatch { mismatches } => Mismatch::remedy(mismatches).to_owned(),
             Self::GenericMode { interface } => {
                 format!("why not native: lbctl doctor, interface {interface}")
             }

@@ -8,9 +8,13 @@ use serde::Serialize;
 use crate::addr::Vip;
 use crate::ring::RING_SIZE;
 
+/// What to do about maps that do not match.
+const REMEDY: &str = "lbctl apply -f FILE writes them anew, without an interruption; 'lbctl serve' does so within a minute. If \
+    no other program wrote to the maps, it is a fault of l4lb: please report it";
+
 /// What to do where the entry of a real is wrong. Its address may be, and then the maps do not tell which is right:
 /// neither 'lbctl serve' nor what 'lbctl save' prints knows.
-pub(crate) const REAL_REMEDY: &str = "apply the file that you have, not what 'lbctl save' prints: lbctl apply --yes -f FILE, \
+const REAL_REMEDY: &str = "apply the file that you have, not what 'lbctl save' prints: lbctl apply --yes -f FILE, \
     or lbctl reload; --yes, as flows that already go to a wrong address count as established";
 
 /// Something that packets are handled by and that is not what the control plane's own records give. Its text says what
@@ -39,6 +43,11 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
+    /// What to do about all of them.
+    pub(crate) fn remedy(mismatches: &[Self]) -> &'static str {
+        if mismatches.iter().any(Self::is_of_real) { REAL_REMEDY } else { REMEDY }
+    }
+
     /// Whether the address of a real may be wrong, which only the file knows.
     pub(crate) fn is_of_real(&self) -> bool {
         matches!(self, Self::Real { .. })

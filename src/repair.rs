@@ -215,13 +215,15 @@ pub(crate) fn others_run(instance: &Instance) -> bool {
 
 /// Refuses an instance of which the balancer misses pins.
 pub(crate) fn refuse_lost_of_balancer(instance: &Instance) -> Result<()> {
-    let lost = lost_of_balancer(instance)?;
-    if lost.is_empty() { Ok(()) } else { Err(Error::LostPins(Box::new(lost))) }
+    refuse(lost_of_balancer(instance)?)
 }
 
 /// Refuses an instance of which pins are lost.
 pub(crate) fn refuse_lost(instance: &Instance) -> Result<()> {
-    let lost = lost(instance)?;
+    refuse(lost(instance)?)
+}
+
+fn refuse(lost: LostPins) -> Result<()> {
     if lost.is_empty() { Ok(()) } else { Err(Error::LostPins(Box::new(lost))) }
 }
 

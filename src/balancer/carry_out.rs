@@ -134,14 +134,7 @@ fn program(
     done?;
     // Behind the entries: who is killed before leaves a record of an interface that is served, which says too little,
     // but none is forgotten.
-    let records = plan.records();
-    let recorded = unserved::read(instance).and_then(|recorded| {
-        if unserved::are_same(&recorded, &records) {
-            return Ok(());
-        }
-        unserved::write(instance, &records)
-    });
-    if let Err(error) = recorded {
+    if let Err(error) = unserved::write(instance, &plan.records()) {
         // Everything else is in force, which is not to be undone.
         tracing::warn!("status does not know which interfaces are not served: {error}");
     }

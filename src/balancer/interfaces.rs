@@ -352,8 +352,6 @@ pub(super) fn find_all(
     let mut found = Found::default();
     for (interface, result) in config.interfaces.iter().zip(resolve_all(&wanted, choice)?) {
         let result = result.and_then(|resolved| {
-            // That the whole instance is in another one has been found out before.
-            refuse_other_namespace(instance, &[&interface.name])?;
             let refused = |adopt| refuse_foreign_programs(instance, &[resolved.target()], adopt);
             match already {
                 Already::Adopt(slot) => refused(slot)?,

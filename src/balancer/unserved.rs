@@ -81,13 +81,16 @@ pub(crate) fn read(instance: &Instance) -> Result<Records> {
     Ok(records)
 }
 
-/// Records this instead.
+/// Records this instead, if anything else is recorded.
 pub(super) fn write(instance: &Instance, records: &Records) -> Result<()> {
+    let before = read(instance)?;
+    if are_same(&before, records) {
+        return Ok(());
+    }
     if records.is_empty() {
         return remove_pin(&instance.map(MAP));
     }
     remove_misfit(instance)?;
-    let before = read(instance)?;
     let map = match open(instance)? {
         Some(map) => map,
         None => create(instance)?,

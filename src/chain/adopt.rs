@@ -38,8 +38,8 @@ fn find(
     adopt: Option<u32>,
 ) -> Result<Option<Foreign>> {
     let names: Vec<_> = interfaces.iter().map(|(name, ..)| *name).collect();
-    attach::refuse_other_namespace(instance, &names)?;
     let running = attach::links(instance)?;
+    attach::refuse_links_elsewhere(instance, &running, &names)?;
     let ours = |ifindex: u32| running.values().any(|link| link.ifindex() == Some(ifindex));
     let mut found: Option<Foreign> = None;
     for (name, ifindex, _) in interfaces.iter().filter(|(_, ifindex, _)| !ours(*ifindex)) {

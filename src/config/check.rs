@@ -45,9 +45,7 @@ impl Config {
         for (i, interface) in self.interfaces.iter().enumerate() {
             let key = |field: &str| format!("interfaces[{i}].{field}");
             let name = &interface.name;
-            // ALTIFNAMSIZ, of alternative names, includes a terminating zero.
-            let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
-            if name.is_empty() || name.len() > 127 || name.contains(strange) {
+            if !is_interface_name(name) {
                 return Err(ConfigError::at(
                     key("name"),
                     format!("'{}' is no interface name", quote(name)),
@@ -362,4 +360,11 @@ fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {
         return Err(ConfigError::at(key, format!("{count} entries; at most {most} are supported")));
     }
     Ok(())
+}
+
+/// Whether an interface can have this name, be it an alternative one.
+pub(crate) fn is_interface_name(name: &str) -> bool {
+    let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
+    // ALTIFNAMSIZ includes a terminating zero.
+    !name.is_empty() && name.len() < 128 && !name.contains(strange)
 }

@@ -15,7 +15,6 @@ use crate::health::Problem;
 use crate::health::Recent;
 use crate::health::TABLE_MEND;
 use crate::health::misses_mend;
-use crate::mismatch;
 use crate::mismatch::Mismatch;
 use crate::status::Status;
 
@@ -94,7 +93,7 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
         why,
         // What is saved of it has the address that may be wrong.
         if running.mismatches.iter().any(Mismatch::is_of_real) {
-            Mend::Advice(mismatch::REAL_REMEDY.to_owned())
+            Mend::Advice(Mismatch::remedy(&running.mismatches).to_owned())
         } else {
             Mend::Command(running.reapply.clone())
         },

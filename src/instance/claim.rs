@@ -9,7 +9,6 @@ use std::fs;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -21,9 +20,9 @@ use super::Instance;
 use super::folders;
 use super::lock::holder_id;
 use super::lock::inode;
-use super::lock::named;
 use super::pin_error;
 use super::remove_folder;
+use crate::config::is_interface_name;
 use crate::error::Result;
 
 /// How long a process that has been told to end is waited for, if a lock is waited for so long.
@@ -31,12 +30,6 @@ const TIME_TO_TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// How long a process is waited for that only looks who is there.
 const TIME_TO_LOOK: Duration = Duration::from_millis(500);
-
-/// From when on whoever waits says so.
-const TELL_AFTER: Duration = Duration::from_secs(1);
-
-/// How often it is tried again.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a process follows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,14 +55,9 @@ impl Part {
     pub(crate) fn folder(&self, instance: &Instance) -> Option<PathBuf> {
         let name = match self {
             Self::Balancer => "serve".to_owned(),
-            Self::Decap(interface) => {
-                let strange = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-                if interface.is_empty() || interface.len() > 128 || interface.contains(strange) {
-                    return None;
-                }
-                // As the pins of links.
-                format!("decap:{}", interface.replace('.', ":"))
-            }
+            Self::Decap(interface) if !is_interface_name(interface) => return None,
+            // As the pins of links.
+            Self::Decap(interface) => format!("decap:{}", interface.replace('.', ":")),
         };
         Some(instance.parent().join(format!("{}:{name}", instance.name())))
     }
@@ -90,34 +78,18 @@ impl Claim {
     /// Takes it, if nobody has it; waits for a moment for who is about to end.
     pub(crate) fn take(instance: &Instance, path: &Path) -> Result<Result<Self, Holder>> {
         let since = Instant::now();
-        let patience = instance.patience.timeout().clamp(TIME_TO_LOOK, TIME_TO_TAKE_OVER);
-        let mut told = false;
+        let patience = instance.patience.clamped(TIME_TO_LOOK, TIME_TO_TAKE_OVER);
         folders::check_all(instance)?;
         loop {
             folders::make(&instance.parent())?;
             folders::make(path)?;
             let Some(dir) = folders::open_own(path)? else { continue };
-            match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-                Ok(dir) => {
-                    // Whoever had it may have removed it before.
-                    if inode(dir.metadata()) == inode(fs::metadata(path)) {
-                        return Ok(Ok(Self { path: path.to_owned(), dir }));
-                    }
-                }
-                Err((dir, Errno::EWOULDBLOCK)) => {
-                    let waited = since.elapsed();
-                    if waited >= patience || instance.patience.is_interrupted() {
-                        return Ok(Err(Holder(holder_id(&dir))));
-                    }
-                    if !told && waited >= TELL_AFTER {
-                        told = true;
-                        let holder = named(holder_id(&dir));
-                        tracing::info!("waiting for {holder}, which serves the same, to end");
-                    }
-                }
-                Err((_, errno)) => return Err(pin_error("lock", path, errno.into())),
+            match patience.flock(dir, path, since, "serves the same, to end")? {
+                // Whoever had it may have removed it before.
+                Ok(dir) if inode(dir.metadata()) != inode(fs::metadata(path)) => {}
+                Ok(dir) => return Ok(Ok(Self { path: path.to_owned(), dir })),
+                Err(dir) => return Ok(Err(Holder(holder_id(&dir)))),
             }
-            thread::sleep(PAUSE);
         }
     }
 

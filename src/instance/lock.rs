@@ -2,6 +2,7 @@
 //!
 //! It ends with the process that holds it, however that ends. Nobody waits for it without an end.
 
+use std::fmt::Display;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -62,12 +63,43 @@ impl Default for Patience {
 }
 
 impl Patience {
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
+    /// The same, but between these bounds.
+    pub(super) fn clamped(&self, least: Duration, most: Duration) -> Self {
+        Self { timeout: self.timeout.clamp(least, most), ..self.clone() }
     }
 
-    pub(super) fn is_interrupted(&self) -> bool {
+    fn is_interrupted(&self) -> bool {
         self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed))
+    }
+
+    /// Locks a folder, in what is left of the time since then; `does` is what to say of who has it. The folder again:
+    /// somebody still has it, or the wait was interrupted.
+    pub(super) fn flock(
+        &self,
+        mut dir: File,
+        path: &Path,
+        since: Instant,
+        does: impl Display,
+    ) -> Result<Result<Flock<File>, File>> {
+        let mut pause = Duration::from_millis(1);
+        let mut told = false;
+        loop {
+            dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Ok(Ok(locked)),
+                Err((dir, Errno::EWOULDBLOCK)) => dir,
+                Err((_, errno)) => return Err(pin_error("lock", path, errno.into())),
+            };
+            let left = self.timeout.saturating_sub(since.elapsed());
+            if self.is_interrupted() || left.is_zero() {
+                return Ok(Err(dir));
+            }
+            if !told && since.elapsed() >= TELL_AFTER {
+                told = true;
+                tracing::info!("waiting for {}, which {does}", holder(&dir));
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE);
+        }
     }
 }
 
@@ -148,30 +180,19 @@ impl Instance {
     }
 
     /// Locks a folder, in the time that is left.
-    pub(crate) fn flock(&self, mut dir: File, path: &Path, since: Instant) -> Result<Flock<File>> {
-        let mut pause = Duration::from_millis(1);
-        let mut told = false;
-        loop {
-            dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-                Ok(locked) => return Ok(locked),
-                Err((dir, Errno::EWOULDBLOCK)) => dir,
-                Err((_, errno)) => return Err(pin_error("lock", path, errno.into())),
-            };
-            let (instance, timeout) = (self.name().to_owned(), self.patience.timeout);
-            let left = timeout.saturating_sub(since.elapsed());
-            if self.patience.is_interrupted() {
-                return Err(Error::LockInterrupted { instance, holder: holder(&dir) });
-            }
-            if left.is_zero() {
-                return Err(Error::Locked { instance, holder: holder(&dir), timeout });
-            }
-            if !told && since.elapsed() >= TELL_AFTER {
-                told = true;
+    pub(crate) fn flock(&self, dir: File, path: &Path, since: Instant) -> Result<Flock<File>> {
+        let (instance, timeout) = (self.name().to_owned(), self.patience.timeout);
+        let does = format_args!("is changing instance '{instance}'");
+        match self.patience.flock(dir, path, since, does)? {
+            Ok(locked) => Ok(locked),
+            Err(dir) => {
                 let holder = holder(&dir);
-                tracing::info!("waiting for {holder}, which is changing instance '{instance}'");
+                Err(if self.patience.is_interrupted() {
+                    Error::LockInterrupted { instance, holder }
+                } else {
+                    Error::Locked { instance, holder, timeout }
+                })
             }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSE);
         }
     }
 }

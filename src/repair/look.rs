@@ -101,7 +101,7 @@ pub(super) fn own_name(program: &ProgramInfo) -> Option<&str> {
         capture::PROGRAM => "dump",
         _ => return None,
     };
-    maps_of(program).iter().any(|(_, map)| map.name() == mark).then_some(&program.name)
+    attach::has_map(program, mark).then_some(&program.name)
 }
 
 struct Look<'i> {

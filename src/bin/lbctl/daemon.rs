@@ -103,6 +103,11 @@ pub(crate) fn host(operation: &'static str) -> impl Fn(std::io::Error) -> l4lb::
     move |source| l4lb::Error::Host { operation, source }
 }
 
+/// A metric that was made.
+pub(crate) fn made<T>(metric: prometheus::Result<T>) -> l4lb::Result<T> {
+    metric.map_err(|error| host("make metrics")(std::io::Error::other(error)))
+}
+
 /// Waits for what may alter a gateway or the host's own addresses. A subscription that ended is made anew, but not at once: meanwhile
 /// the timer does.
 pub(crate) async fn next_change(changes: &mut Option<Changes>) {
@@ -246,10 +251,10 @@ impl Endpoint {
 
     /// Listens elsewhere; where it did, if that fails. Answers that are under way are finished.
     pub(crate) async fn move_to(&mut self, address: SocketAddr) -> l4lb::Result<()> {
-        let before = self.listening.as_ref().map(|(before, _)| *before);
-        if before == Some(address) {
+        if self.listens_at(address) {
             return Ok(());
         }
+        let before = self.listening.as_ref().map(|(before, _)| *before);
         // First, as a port of one address cannot be listened at when it is that of all.
         if let Some((_, task)) = self.listening.take() {
             task.abort();

@@ -10,7 +10,7 @@ use prometheus::core::Collector;
 use prometheus::core::Desc;
 use prometheus::proto::MetricFamily;
 
-use crate::daemon::host;
+use crate::daemon::made;
 use crate::daemon::notify_ready;
 use crate::daemon::notify_reloading;
 
@@ -35,19 +35,14 @@ pub(super) struct Reloads {
 impl Reloads {
     /// Of a process that has just applied its file.
     pub(super) fn new(serving: Serving) -> l4lb::Result<Self> {
-        let make = || -> prometheus::Result<_> {
-            let success = IntGauge::new(
-                "l4lb_reload_success",
-                "Whether the file was applied when it was last read, or by another command since then: 1 or 0.",
-            )?;
-            let timestamp = Gauge::new(
-                "l4lb_reload_success_timestamp_seconds",
-                "When the file was last applied, in seconds since 1970.",
-            )?;
-            Ok((success, timestamp))
-        };
-        let (success, timestamp) =
-            make().map_err(|error| host("make metrics")(std::io::Error::other(error)))?;
+        let success = made(IntGauge::new(
+            "l4lb_reload_success",
+            "Whether the file was applied when it was last read, or by another command since then: 1 or 0.",
+        ))?;
+        let timestamp = made(Gauge::new(
+            "l4lb_reload_success_timestamp_seconds",
+            "When the file was last applied, in seconds since 1970.",
+        ))?;
         let reloads = Self { serving: Arc::new(serving), success, timestamp };
         reloads.applied();
         Ok(reloads)

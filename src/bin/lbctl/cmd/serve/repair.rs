@@ -12,7 +12,7 @@ use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
-use crate::daemon::host;
+use crate::daemon;
 use crate::daemon::panicked;
 
 /// How often it looks: that takes some ten microseconds for each VIP.
@@ -38,11 +38,10 @@ pub(super) struct Repairs {
 
 impl Repairs {
     pub(super) fn new() -> l4lb::Result<Self> {
-        let made = IntCounter::new(
+        let made = daemon::made(IntCounter::new(
             "l4lb_map_repairs_total",
             "Entries of maps that did not match the rest of the maps, and were written anew.",
-        );
-        let made = made.map_err(|error| host("make metrics")(std::io::Error::other(error)))?;
+        ))?;
         let mut due = interval(every());
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self { made, due, said: None })
