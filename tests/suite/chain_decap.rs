@@ -12,6 +12,7 @@ use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::http_get;
 use crate::common::json as json_of;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::udp_ask;
 use crate::common::vip;
@@ -92,7 +93,7 @@ fn modes_that_cannot_be() {
     // The balancer's configuration says how it runs.
     host.ns.shell("ip link set uplink mtu 1600; ip link set nobody mtu 1600");
     let file = config_file(&Host::config("").replace("native", "generic"));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     lbctl.ok(&["apply", "--yes", "-f", path]);
     let output = lbctl.exits(1, &attach("native"));
     let words = "error: interface uplink runs in generic mode for the balancer";
@@ -135,7 +136,7 @@ fn beside_the_balancer() {
     let rig = Rig::new(1);
     let lbctl = rig.lbctl();
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     lbctl.ok(&["apply", "--yes", "-f", path]);
     let download = rig.download(VIP);
     let chain = || {

@@ -12,18 +12,15 @@ use crate::common::Lbctl;
 use crate::common::UPLINK;
 use crate::common::config_file;
 use crate::common::json as json_of;
+use crate::common::path_of;
 use crate::common::vip;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
-
 /// The exit code of `plan`: 0 nothing to change, 3 something.
 #[track_caller]
 fn plans(lbctl: &Lbctl<'_>, file: &NamedTempFile) -> i32 {
-    let output = lbctl.run(&["plan", "-f", path(file)]);
+    let output = lbctl.run(&["plan", "-f", path_of(file)]);
     output.code().filter(|code| [0, 3].contains(code)).unwrap_or_else(|| panic!("plan: {output}"))
 }
 
@@ -47,7 +44,7 @@ fn rich_vips() -> String {
 fn a_second_apply_changes_nothing() {
     let host = Host::new();
     let file = config_file(&Host::config(&rich_vips()));
-    let apply = ["apply", "-f", path(&file)];
+    let apply = ["apply", "-f", path_of(&file)];
     let state = || {
         let status = json_of(&host.lbctl().ok(&["status", "--json"]));
         (status["chain"].clone(), status["interfaces"].clone(), host.lbctl().ok(&["save"]).stdout)
@@ -69,7 +66,7 @@ fn plan_tells_and_changes_nothing() {
     assert_eq!(plans(&host.lbctl(), &old), 3, "nothing runs as yet");
     assert!(!host.has_pins(""), "plan pins nothing");
 
-    host.lbctl().ok(&["apply", "-f", path(&old)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&old)]);
     assert_eq!(plans(&host.lbctl(), &old), 0);
     let saved = host.lbctl().ok(&["save"]).stdout;
 
@@ -79,7 +76,8 @@ fn plan_tells_and_changes_nothing() {
         vip("udp://10.200.1.1:80", &["10.0.0.1"]),
     ];
     let new = config_file(&Host::config(&more.concat()));
-    let output = host.lbctl().env("LBCTL_KILL_AT_WRITE", "1").exits(3, &["plan", "-f", path(&new)]);
+    let output =
+        host.lbctl().env("LBCTL_KILL_AT_WRITE", "1").exits(3, &["plan", "-f", path_of(&new)]);
     for line in [
         "udp_timeout_seconds 30 → 31",
         "~ vip tcp://10.200.1.1:80",
@@ -91,7 +89,7 @@ fn plan_tells_and_changes_nothing() {
     assert_eq!(host.lbctl().ok(&["save"]).stdout, saved);
 
     // One of two reals is another one: its half of the hash space moves, and what Maglev adds to that.
-    let plan = json_of(&host.lbctl().exits(3, &["plan", "--json", "-f", path(&new)]));
+    let plan = json_of(&host.lbctl().exits(3, &["plan", "--json", "-f", path_of(&new)]));
     let vips = plan["vips"].as_array().expect("a list");
     let change = vips.iter().find(|vip| vip["action"] == "change").expect("a VIP that changes");
     let moved = change["moved"].as_f64().expect("a number");
@@ -105,20 +103,20 @@ fn a_plan_names_reals_that_hash_alike() {
     let host = Host::new();
     let vip = |reals: &[&str]| config_file(&Host::config(&vip("tcp://10.200.1.1:80", reals)));
     let file = vip(&["10.0.254.255", "10.0.0.2", "10.0.0.1"]);
-    let plan = host.lbctl().exits(3, &["plan", "-f", path(&file)]);
+    let plan = host.lbctl().exits(3, &["plan", "-f", path_of(&file)]);
     assert!(plan.stdout.contains(NOTE) && plan.stdout.contains("docs/katran.md"), "{plan}");
-    let apply = host.lbctl().ok(&["apply", "-f", path(&file)]);
+    let apply = host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     assert!(!apply.stdout.contains("hash alike") && apply.stderr.is_empty(), "{apply}");
-    let plan = host.lbctl().ok(&["plan", "-f", path(&file)]);
+    let plan = host.lbctl().ok(&["plan", "-f", path_of(&file)]);
     assert!(plan.stdout.contains(NOTE), "{plan}");
-    let plan = json_of(&host.lbctl().ok(&["plan", "--json", "-f", path(&file)]));
+    let plan = json_of(&host.lbctl().ok(&["plan", "--json", "-f", path_of(&file)]));
     assert_eq!(plan["tied_reals"]["count"], 1, "{plan}");
     let reals = &plan["tied_reals"]["first"][0]["reals"];
     assert_eq!(*reals, serde_json::json!(["10.0.0.1", "10.0.254.255"]), "{plan}");
     let without = vip(&["10.0.254.255", "10.0.0.2"]);
-    let plan = host.lbctl().exits(3, &["plan", "-f", path(&without)]);
+    let plan = host.lbctl().exits(3, &["plan", "-f", path_of(&without)]);
     assert!(!plan.stdout.contains("note:"), "{plan}");
-    let plan = json_of(&host.lbctl().exits(3, &["plan", "--json", "-f", path(&without)]));
+    let plan = json_of(&host.lbctl().exits(3, &["plan", "--json", "-f", path_of(&without)]));
     assert!(plan.get("tied_reals").is_none(), "{plan}");
 }
 
@@ -157,7 +155,7 @@ fn what_save_prints_plans_to_nothing() {
     let host = Host::new();
     for config in configs {
         let original = config_file(&config);
-        host.lbctl().ok(&["apply", "-f", path(&original)]);
+        host.lbctl().ok(&["apply", "-f", path_of(&original)]);
         let saved = host.lbctl().ok(&["save"]).stdout;
         let as_json = host.lbctl().ok(&["save", "--json"]).stdout;
         let mut json_file = tempfile::Builder::new().suffix(".json").tempfile().expect("a file");
@@ -268,8 +266,8 @@ fn reports_for_programs() {
     let a = "tcp://10.200.1.1:80";
     let file = config_file(&Host::config(&vip(a, &["10.0.0.1", "10.0.0.2"])));
     for (command, key) in [
-        (vec!["apply", "-f", path(&file)], "/memory/tables/0/bytes"),
-        (vec!["plan", "-f", path(&file)], "/warnings"),
+        (vec!["apply", "-f", path_of(&file)], "/memory/tables/0/bytes"),
+        (vec!["plan", "-f", path_of(&file)], "/warnings"),
         (vec!["save"], "/vips/0/reals/1/address"),
         (vec!["status"], "/interfaces/uplink/mode"),
         (vec!["status"], "/vips/0/reals/0/share"),
@@ -300,7 +298,7 @@ fn two_writers() {
     let b = vip("tcp://10.200.1.1:80", &["10.0.0.2", "10.0.0.3"])
         + &vip("udp://10.200.1.2:53", &["fc00::1"]);
     let b = config_file(&Host::config(&format!("udp_timeout_seconds = 10\n{b}")));
-    let (apply_a, apply_b) = (vec!["apply", "-f", path(&a)], vec!["apply", "-f", path(&b)]);
+    let (apply_a, apply_b) = (vec!["apply", "-f", path_of(&a)], vec!["apply", "-f", path_of(&b)]);
     let at_once = |commands: &[&Vec<&str>]| {
         let running: Vec<_> = commands.iter().map(|command| host.lbctl().spawn(command)).collect();
         running.into_iter().map(|running| running.wait(PATIENCE)).collect::<Vec<_>>()

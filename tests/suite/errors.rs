@@ -19,6 +19,7 @@ use crate::common::Verdict;
 use crate::common::XdpLink;
 use crate::common::config;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
@@ -142,7 +143,7 @@ fn kernel_too_old() {
 fn no_bpf_filesystem() {
     let host = Host::new();
     let folder = tempfile::tempdir().expect("make a folder");
-    let plain = folder.path().to_str().expect("a printable path");
+    let plain = path_of(&folder);
     let missing = format!("{plain}/missing");
     for path in [plain, &missing] {
         let mount = format!("mount -t bpf -o mode=0700 bpf {path}");
@@ -200,7 +201,7 @@ fn interfaces_that_cannot_be_used() {
         ),
     ] {
         let file = config_file(&interface(name, mode, gateway));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         refused(&host.lbctl().run(&["apply", "-f", path]), words);
         assert!(!host.has_pins("default"), "{name}: nothing is pinned");
     }
@@ -231,7 +232,7 @@ fn a_program_that_no_link_holds() {
     let file = config_file(
         &(interface(UPLINK, "auto", GATEWAY_MAC) + &interface("second", "auto", GATEWAY_MAC)),
     );
-    let apply = ["apply", "--strict", "-f", file.path().to_str().expect("a printable path")];
+    let apply = ["apply", "--strict", "-f", path_of(&file)];
     refused(
         &host.lbctl().run(&apply),
         &["second already runs XDP program 'l4lb_root'", "(ip link set dev second xdp off)"],
@@ -256,12 +257,7 @@ fn one_interface_of_two_cannot_be_used() {
     ];
     let apply = |interfaces: &str, vips: &str| {
         let file = config_file(&format!("{interfaces}{vips}"));
-        host.lbctl().run(&[
-            "apply",
-            "--strict",
-            "-f",
-            file.path().to_str().expect("a printable path"),
-        ])
+        host.lbctl().run(&["apply", "--strict", "-f", path_of(&file)])
     };
     for (second, words) in &bad {
         refused(&apply(&(first.clone() + second), &vip(VIP, &["10.0.0.1"])), &[words]);
@@ -288,12 +284,7 @@ fn a_mode_that_cannot_be_changed_to() {
         let interfaces =
             interface("uplink", first, GATEWAY_MAC) + &interface("plain", plain, GATEWAY_MAC);
         let file = config_file(&(interfaces + vips));
-        host.lbctl().run(&[
-            "apply",
-            "--strict",
-            "-f",
-            file.path().to_str().expect("a printable path"),
-        ])
+        host.lbctl().run(&["apply", "--strict", "-f", path_of(&file)])
     };
     let runs = || {
         let status = crate::common::json(&host.lbctl().ok(&["status", "--json"]));
@@ -334,7 +325,7 @@ fn an_apply_that_fails_changes_nothing() {
     let first = |mode| interface(UPLINK, mode, GATEWAY_MAC);
     let apply = |interfaces: &str, real: &str| {
         let file = config_file(&format!("{interfaces}{}", vip(VIP, &[real])));
-        lbctl.run(&["apply", "--strict", "-f", file.path().to_str().expect("a printable path")])
+        lbctl.run(&["apply", "--strict", "-f", path_of(&file)])
     };
     let state = || {
         let status = crate::common::json(&lbctl.ok(&["status", "--json"]));
@@ -393,7 +384,7 @@ fn an_apply_that_fails_changes_nothing() {
 fn another_abi_version() {
     let host = Host::new();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     host.lbctl().ok(&["apply", "-f", path]);
 
     let pins = host.bpffs.path().join("l4lb/default/map");
@@ -463,8 +454,7 @@ fn a_gateway_that_falls_silent() {
     );
     topology.balancer.ns.shell("ip neigh flush all");
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let output =
-        lbctl.run(&["apply", "--strict", "-f", file.path().to_str().expect("a printable path")]);
+    let output = lbctl.run(&["apply", "--strict", "-f", path_of(&file)]);
     refused(&output, &["gateway 172.31.0.254 of interface uplink did not answer"]);
     assert_eq!(lbctl.ok(&["save"]).stdout, saved);
 }

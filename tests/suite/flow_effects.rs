@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::common::Host;
 use crate::common::config_file;
 use crate::common::json as json_of;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::flows::inject::Injector;
@@ -95,7 +96,7 @@ impl Lab {
     #[track_caller]
     fn planned(&self, config: &str, change: &Value) -> Value {
         let file = config_file(config);
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         let plan = json_of(&self.host.lbctl().exits(3, &["plan", "-f", path, "--json"]));
         let flows = plan["flows"].as_array().expect("a list");
         let found = flows.iter().find(|effect| effect["change"] == *change);
@@ -114,7 +115,7 @@ impl Lab {
         let moved = &effect["moved"];
         assert_eq!(moved["precision"], "exact", "{effect:#}");
         let file = config_file(&config);
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         if moved["flows"] != 0 {
             let saved = self.host.lbctl().ok(&["save"]).stdout;
             let output = self.host.lbctl().exits(1, &["apply", "-f", path]);
@@ -369,7 +370,7 @@ fn larger_tables() {
         let larger = lab.planned(&sized(120), &json!("connection_table"));
         assert_eq!(larger["what"], format!("{held} established flows are taken along"));
         let file = config_file(&sized(120));
-        lab.host.lbctl().ok(&["apply", "-f", file.path().to_str().expect("a printable path")]);
+        lab.host.lbctl().ok(&["apply", "-f", path_of(&file)]);
         let after = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]))["entries"].clone();
         assert_eq!(after, held, "{kind}");
     }
@@ -405,13 +406,13 @@ fn who_has_to_consent() {
     let lab = Lab::new(KINDS[0], &vip(TCP, &THREE));
     let apply = |reals: &[&str]| {
         let file = config_file(&lab.config(&vip(TCP, reals)));
-        lab.host.lbctl().run(&["apply", "-f", file.path().to_str().expect("a printable path")])
+        lab.host.lbctl().run(&["apply", "-f", path_of(&file)])
     };
     assert_eq!(apply(&TWO).code(), Some(0));
     assert_eq!(apply(&THREE).code(), Some(0));
     let plan = |lab: &Lab, vips: &str| {
         let file = config_file(&lab.config(vips));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         let text = lab.host.lbctl().exits(3, &["plan", "-f", path]).stdout;
         let json = json_of(&lab.host.lbctl().exits(3, &["plan", "-f", path, "--json"]));
         (text, json["needs_yes"].clone())
@@ -427,7 +428,7 @@ fn who_has_to_consent() {
     // What the refusal advises is of use for the change.
     for (vips, drain) in [(vip(TCP, &["10.0.0.2", "10.0.0.3"]), true), (String::new(), false)] {
         let file = config_file(&lab.config(&vips));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         let refused = lab.host.lbctl().exits(1, &["apply", "-f", path]).stderr;
         assert!(refused.contains("'lbctl plan -f FILE'"), "{refused}");
         assert_eq!(refused.contains("drained first"), drain, "{refused}");
@@ -442,7 +443,7 @@ fn who_has_to_consent() {
 
     let lab = Lab::new(KINDS[0], &vip(TCP, &THREE)).establish(TCP);
     let file = config_file(&lab.config(&vip(TCP, &THREE)));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let mut serve = lab.host.lbctl().spawn(&["serve", "-f", path]);
     serve.wait_for("metrics at");
     std::fs::write(file.path(), lab.config(&vip(TCP, &TWO))).expect("write");
@@ -480,7 +481,7 @@ fn what_cannot_be_counted_is_unknown() {
     assert!(drain["flows_unknown"].is_string() && drain["flows"] == json!([]), "{drain:#}");
 
     let file = config_file(&lab.config(&vip(TCP, &TWO)));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let plan = lbctl().exits(3, &["plan", "-f", path]);
     assert!(plan.stderr.contains(unknown), "{plan}");
     let saved = lbctl().ok(&["save"]).stdout;

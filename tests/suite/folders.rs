@@ -11,6 +11,7 @@ use crate::common::Host;
 use crate::common::Output;
 use crate::common::config_file;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::errors::NOBODY;
 use crate::errors::by_way_of;
@@ -86,7 +87,7 @@ fn commands(file: &str) -> Vec<Vec<&str>> {
 #[track_caller]
 fn all_refuse(host: &Host, words: &[&str]) {
     let file = config_file(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"])));
-    let file = file.path().to_str().expect("a printable path");
+    let file = path_of(&file);
     let before = folders(host.bpffs.path());
     for command in commands(file) {
         let output: Output = host.lbctl().run(&command);
@@ -235,7 +236,7 @@ fn a_bpf_filesystem_in_which_others_rename_is_refused() {
 fn doctor_finds_a_bpf_filesystem_that_is_everybodys() {
     let host = host("1777");
     let file = config_file(&Host::config(""));
-    let file = file.path().to_str().expect("a printable path");
+    let file = path_of(&file);
     let output = host.lbctl().run(&["doctor", "-f", file]);
     assert!(
         output.stdout.contains("warning exposed-pins: host: others than root can make"),

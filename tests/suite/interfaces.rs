@@ -5,7 +5,6 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use tempfile::NamedTempFile;
 
 use crate::common::Bpffs;
 use crate::common::Capture;
@@ -26,6 +25,7 @@ use crate::common::config_in_mode;
 use crate::common::goes_on;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::send_frame;
 use crate::common::server;
 use crate::common::vip;
@@ -33,10 +33,6 @@ use crate::common::wait_until;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const UDP_VIP: &str = "udp://10.200.1.1:53";
-
-fn path_of(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
 
 /// Whether a frame holds an IPv4 packet in an IPv4 packet to 10.0.0.1.
 fn is_encapsulated(frame: &Frame) -> bool {
@@ -68,7 +64,7 @@ fn gateways() {
         let interface =
             format!("[[interfaces]]\nname = \"{UPLINK}\"\nxdp_mode = \"native\"\n{gateway}\n");
         let file = config_file(&(interface + &vip(UDP_VIP, &["10.0.0.1"])));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         lbctl.ok(&["apply", "--yes", "-f", path]);
         lbctl.ok(&["plan", "-f", path]);
     };
@@ -171,7 +167,7 @@ fn several_instances_side_by_side() {
     let download = rig.download(VIP);
     let run = |code: i32, command: &[&str], text: &str| {
         let file = config_file(text);
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         rig.lbctl().exits(code, &[&["--instance", "second"], command, &[path]].concat())
     };
 
@@ -216,7 +212,7 @@ fn modes_change() {
         ("native", "native"),
     ] {
         let file = config_file(&config_in_mode(asked, &vips));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         rig.lbctl().ok(&["apply", "--yes", "-f", path]);
         rig.lbctl().ok(&["plan", "-f", path]);
         let status = json(&rig.lbctl().ok(&["status", "--json"]));
@@ -325,7 +321,7 @@ fn an_interface_that_was_made_anew() {
         host.ns.shell("ip link add up.100 type veth peer name other; ip link set up.100 up; ip link set other up")
     };
     let file = config_file(&Host::INTERFACE.replace(UPLINK, "up.100"));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     make();
     host.lbctl().ok(&["apply", "--yes", "-f", path]);
     assert!(host.lbctl().ok(&["save"]).stdout.contains("name = \"up.100\""));

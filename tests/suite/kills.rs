@@ -20,6 +20,7 @@ use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 
@@ -73,13 +74,9 @@ impl Scenario<'_> {
     }
 }
 
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
-
 /// Fails unless the kernel is what the file says.
 fn plans_nothing(rig: &Rig, file: &NamedTempFile, when: &str) {
-    let output = rig.lbctl().run(&["plan", "-f", path(file)]);
+    let output = rig.lbctl().run(&["plan", "-f", path_of(file)]);
     assert_eq!(output.code(), Some(0), "{when}: the plan is not empty: {output}");
 }
 
@@ -118,7 +115,7 @@ fn first_apply() {
     let vips =
         [vip(VIP, &["10.0.0.1", "10.0.0.2"]), vip("udp://[fc00:1::1]:53", &["fc00::2"])].concat();
     let file = config_file(&config(&vips));
-    let apply = ["apply", "--yes", "-f", path(&file)];
+    let apply = ["apply", "--yes", "-f", path_of(&file)];
     let writes = Scenario {
         lbctl: rig.lbctl(),
         command: &apply,
@@ -163,8 +160,8 @@ fn change() {
         server_id(8, "fc00::2"),
     ];
     let (old, new) = (config_file(&config(&old.concat())), config_file(&config(&new.concat())));
-    let apply_old = ["apply", "--yes", "-f", path(&old)];
-    let apply_new = ["apply", "--yes", "-f", path(&new)];
+    let apply_old = ["apply", "--yes", "-f", path_of(&old)];
+    let apply_new = ["apply", "--yes", "-f", path_of(&new)];
     rig.lbctl().ok(&apply_old);
     let download = stay_with(&rig, "real1");
     let writes = Scenario {
@@ -204,8 +201,8 @@ fn change_in_place() {
         vip("udp://10.200.1.3:53", &["10.0.0.2"]),
     ];
     let (old, new) = (config_file(&config(&old.concat())), config_file(&config(&new.concat())));
-    let apply_old = ["apply", "--yes", "-f", path(&old)];
-    let apply_new = ["apply", "--yes", "-f", path(&new)];
+    let apply_old = ["apply", "--yes", "-f", path_of(&old)];
+    let apply_new = ["apply", "--yes", "-f", path_of(&new)];
     rig.lbctl().ok(&apply_old);
     let download = stay_with(&rig, "real1");
     let writes = Scenario {
@@ -262,8 +259,8 @@ fn program_and_tables() {
     let more =
         format!("cpus = [0]\nudp_timeout_seconds = 20\n\n[packets]\nmax_frame = 1400\n{vips}");
     let new = config_file(&config(&more));
-    let apply_old = ["apply", "--yes", "-f", path(&old)];
-    let apply_new = ["apply", "--yes", "-f", path(&new)];
+    let apply_old = ["apply", "--yes", "-f", path_of(&old)];
+    let apply_new = ["apply", "--yes", "-f", path_of(&new)];
     rig.lbctl().ok(&apply_old);
     let download = rig.download(VIP);
     let writes = Scenario {
@@ -301,10 +298,10 @@ fn a_ring_changes_after_the_program() {
     let program_and_ring = || (id("chain", 8), id("rings", 0));
     let mut both_changed = false;
     for n in 1..ENOUGH {
-        host.lbctl().ok(&["apply", "--yes", "-f", path(&old)]);
+        host.lbctl().ok(&["apply", "--yes", "-f", path_of(&old)]);
         let before = program_and_ring();
         let killing = host.lbctl().env("LBCTL_KILL_AT_WRITE", &n.to_string());
-        let output = killing.run(&["apply", "--yes", "-f", path(&new)]);
+        let output = killing.run(&["apply", "--yes", "-f", path_of(&new)]);
         let (program, ring) = program_and_ring();
         let new_program = program != before.0;
         assert!(ring == before.1 || new_program, "killed at write {n}, between ring and program");
@@ -322,7 +319,7 @@ fn a_ring_changes_after_the_program() {
 fn down() {
     let rig = Rig::new(1);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let apply = ["apply", "--yes", "-f", path(&file)];
+    let apply = ["apply", "--yes", "-f", path_of(&file)];
     let writes = Scenario {
         lbctl: rig.lbctl(),
         command: &["down"],
@@ -402,7 +399,7 @@ fn decap() {
 fn decap_beside_the_balancer() {
     let rig = Rig::new(1);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let apply = ["apply", "--yes", "-f", path(&file)];
+    let apply = ["apply", "--yes", "-f", path_of(&file)];
     let attach = ["decap", "attach", UPLINK];
     let detach = ["decap", "detach", UPLINK];
     rig.lbctl().ok(&apply);

@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 use crate::common::Host;
 use crate::common::Running;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::endpoint::METRICS;
@@ -34,10 +35,17 @@ fn host() -> Host {
     host
 }
 
+/// Takes the lock of an instance. A `serve` beside the test takes it every few seconds, so this waits for its turn.
 #[track_caller]
 pub(crate) fn lock(folder: &Path) -> Flock<File> {
-    let folder = File::open(folder).expect("the instance's folder");
-    Flock::lock(folder, FlockArg::LockExclusiveNonblock).expect("nobody else has it")
+    let mut lock = None;
+    let locked = || {
+        let folder = File::open(folder).expect("the instance's folder");
+        lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock).ok();
+        lock.is_some()
+    };
+    assert!(wait_until(SOON, locked), "somebody else keeps the lock of {}", folder.display());
+    lock.expect("it is locked")
 }
 
 /// Waits until a process has a folder open, as it has while it waits for its lock.
@@ -55,7 +63,7 @@ pub(crate) fn wait_for_waiting(running: &Running, folder: &Path) {
 fn who_waits_in_vain_says_for_whom() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.2"])));
-    let file = file.path().to_str().expect("a printable path");
+    let file = path_of(&file);
     let folder = host.bpffs.path().join("l4lb/default");
     let holder = format!("is being changed by process {} (", process::id());
     let before = host.lbctl().ok(&["save"]).stdout;
@@ -142,7 +150,7 @@ fn the_lock_is_of_the_folder_that_is_there() {
 fn a_signal_ends_who_waits() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.2"])));
-    let file = file.path().to_str().expect("a printable path");
+    let file = path_of(&file);
     let folder = host.bpffs.path().join("l4lb/default");
     let lock = lock(&folder);
     let patient = ["--lock-timeout", "600"];
@@ -173,7 +181,7 @@ fn a_signal_ends_who_waits() {
 fn serve_answers_while_it_waits() {
     let host = Host::new();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let folder = host.bpffs.path().join("l4lb/default");
     let mut serve = host.lbctl().spawn(&["--lock-timeout", "600", "serve", "-f", path]);
     serve.wait_for("metrics at http");

@@ -7,6 +7,7 @@ use crate::common::config;
 use crate::common::config_file;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 
@@ -51,7 +52,7 @@ fn changes_of_many() {
     let all = |reals: &[&str]| (0..300).map(|n| vip(&name(n), reals)).collect::<String>();
     let apply = |vips: &str| {
         let file = config_file(&config(vips));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         rig.lbctl().ok(&["apply", "--yes", "-f", path]);
         let again = rig.lbctl().ok(&["plan", "-f", path]);
         assert_eq!(again.stdout, "nothing to change\n");

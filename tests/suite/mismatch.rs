@@ -18,6 +18,7 @@ use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 use crate::common::wait_until;
@@ -30,10 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Values of a ring that hold slots, of four each but the last.
 const RING_VALUES: u32 = 65537_u32.div_ceil(4);
-
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
 
 /// A map of the instance.
 #[track_caller]
@@ -67,7 +64,7 @@ fn zero(bpffs: &Bpffs, vip: u32, slots: u32) {
 }
 
 fn plan(lbctl: &Lbctl<'_>, file: &NamedTempFile) -> String {
-    lbctl.run(&["plan", "-f", path(file)]).stdout
+    lbctl.run(&["plan", "-f", path_of(file)]).stdout
 }
 
 /// A host with two VIPs, one of which bars a real.
@@ -78,7 +75,7 @@ fn host() -> (Host, NamedTempFile) {
         vip(OTHER, &["10.0.0.1", "10.0.0.2, state = \"down\"", "fc00::3"]),
     ];
     let file = config_file(&Host::config(&vips.concat()));
-    host.lbctl().ok(&["apply", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
     (host, file)
 }
@@ -114,7 +111,7 @@ fn a_ring_that_lost_slots() {
     // There is none at all.
     map(&host.bpffs, "rings").delete(&0_u32.to_ne_bytes()).expect("take the ring out");
     assert!(plan(&host.lbctl(), &file).contains("(65537 of 65537 slots differ)"));
-    let applied = host.lbctl().ok(&["apply", "-f", path(&file)]).stdout;
+    let applied = host.lbctl().ok(&["apply", "-f", path_of(&file)]).stdout;
     assert!(applied.contains("(65537 of 65537 slots differ)"), "{applied}");
     assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
 }
@@ -137,7 +134,7 @@ fn a_single_slot_and_the_bars() {
     set(&before, bars, &[0; 8]);
     let told = plan(&host.lbctl(), &file);
     assert!(told.contains(&format!("ring of {OTHER} does not bar the reals")), "{told}");
-    host.lbctl().ok(&["apply", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     assert_ne!(word(&inner(&host.bpffs, "rings", 1), bars), 0, "it is barred again");
     assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
     let patient = Patient::new(host.lbctl(), &host.ns, &[]);
@@ -158,14 +155,14 @@ fn rings_without_a_checksum() {
     assert!(!status.contains("does not match"), "{status}");
     zero(&host.bpffs, 0, 8);
     assert!(plan(&host.lbctl(), &file).contains("(8 of 65537 slots differ)"));
-    host.lbctl().ok(&["apply", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     assert_eq!(word(&inner(&host.bpffs, "rings", 0), last), signed);
 
     let ring = &inner(&host.bpffs, "rings", 0);
     set(ring, last, &(signed & 0xffff).to_ne_bytes());
     let text = std::fs::read_to_string(file.path()).expect("read the file");
     std::fs::write(file.path(), text + &vip("udp://10.200.1.9:53", &["10.0.0.1"])).expect("write");
-    host.lbctl().ok(&["apply", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     assert_eq!(word(&inner(&host.bpffs, "rings", 0), last), signed, "signed with another change");
 }
 
@@ -192,7 +189,7 @@ fn the_index_and_entries_of_reals() {
     // What would be saved has the address that may be wrong.
     patient.is_advised("map-mismatch", INSTANCE, "error", "lbctl apply --yes -f FILE");
     assert!(plan(&host.lbctl(), &file).contains(words[0]));
-    host.lbctl().ok(&["apply", "--yes", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "--yes", "-f", path_of(&file)]);
     patient.is_well("map-mismatch", INSTANCE);
     assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
 }
@@ -202,7 +199,7 @@ fn the_index_and_entries_of_reals() {
 fn serve_does_not_take_a_wrong_address_for_a_right_one() {
     let (host, file) = host();
     let lbctl = host.lbctl().env("LBCTL_REPAIR_MS", "200");
-    let mut serve = lbctl.spawn(&["serve", "-f", path(&file)]);
+    let mut serve = lbctl.spawn(&["serve", "-f", path_of(&file)]);
     serve.wait_for("metrics at");
     let entry = || {
         let reals = map(&host.bpffs, "reals");
@@ -218,7 +215,7 @@ fn serve_does_not_take_a_wrong_address_for_a_right_one() {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(entry(), wrong, "{}", serve.stderr());
     assert!(!serve.stderr().contains("written anew"), "{}", serve.stderr());
-    host.lbctl().ok(&["apply", "--yes", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "--yes", "-f", path_of(&file)]);
     assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
     let patient = Patient::new(host.lbctl(), &host.ns, &[]);
     patient.is_well("map-mismatch", INSTANCE);
@@ -233,7 +230,7 @@ fn serve_mends_it() {
     let rig = Rig::new(2);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1", "10.0.0.2"])));
     let lbctl = rig.lbctl().env("LBCTL_REPAIR_MS", "200");
-    let mut serve = lbctl.spawn(&["serve", "-f", path(&file)]);
+    let mut serve = lbctl.spawn(&["serve", "-f", path_of(&file)]);
     serve.wait_for("metrics at");
     let download = rig.download(VIP);
     zero(&rig.bpffs, 0, 4_000);

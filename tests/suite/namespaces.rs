@@ -7,6 +7,7 @@ use crate::common::Output;
 use crate::common::UPLINK;
 use crate::common::config_file;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 
@@ -64,7 +65,7 @@ fn a_command_from_another_one_leaves_the_interfaces_alone() {
     let file = config_file(&text.replace("10.0.0.1", "10.0.0.2"));
     let none = config_file(&text.replace(Host::INTERFACE, ""));
     let with = |command: &[&str], file: &tempfile::NamedTempFile| {
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         elsewhere.run(&[command, &["-f", path]].concat())
     };
     for file in [&file, &none] {
@@ -108,7 +109,7 @@ fn a_command_from_another_one_leaves_the_interfaces_alone() {
     // Then the other one can have it.
     elsewhere.apply(&text);
     assert!(has_xdp(&other, UPLINK));
-    refused(&lbctl.run(&["plan", "-f", file.path().to_str().expect("a printable path")]), UPLINK);
+    refused(&lbctl.run(&["plan", "-f", path_of(&file)]), UPLINK);
     // An interface that is gone is in no namespace.
     other.shell(&format!("ip link del {UPLINK}"));
     lbctl.apply(&text);
@@ -149,14 +150,14 @@ fn an_interface_that_moves_to_another_one() {
     assert!(output.stderr.contains("interface second has moved to another"), "{output}");
     assert!(host.has_xdp(UPLINK) && has_xdp(&other, "second"));
     let file = config_file(&one);
-    lbctl.ok(&["plan", "-f", file.path().to_str().expect("a printable path")]);
+    lbctl.ok(&["plan", "-f", path_of(&file)]);
     let saved = lbctl.ok(&["save"]).stdout;
     assert!(saved.contains("\"uplink\"") && !saved.contains("\"second\""), "{saved}");
 
     // One that is made here by its name is not taken for it.
     make("other-end");
     let file = config_file(&both);
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let says = "interface second: not served: instance 'default' runs on interface second (index ";
     let planned = lbctl.exits(3, &["plan", "-f", path]).stdout;
     assert!(planned.contains(&format!("! {says}")), "{planned}");

@@ -3,6 +3,7 @@
 use crate::common::Host;
 use crate::common::Output;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 
 /// `lbctl` in the host, with so many open files.
@@ -28,7 +29,7 @@ fn run(host: &Host, files: u32, arguments: &[&str]) -> Output {
 fn few_open_files() {
     let host = Host::new();
     let file = config_file(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let refused = |files: u32, arguments: &[&str]| {
         let output = run(&host, files, arguments);
         assert_eq!(output.code(), Some(1), "{files}: {output}");

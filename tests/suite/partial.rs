@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use crate::common::Host;
 use crate::common::Lbctl;
@@ -16,6 +15,7 @@ use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 use crate::common::wait_until;
@@ -28,10 +28,6 @@ const VIP: &str = "tcp://10.200.1.1:80";
 
 /// Several checks of the timer, each with a gateway that does not answer for three seconds, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
 
 /// The uplink, an interface `second`, and reals of [`VIP`].
 fn two_interfaces(reals: &[&str]) -> String {
@@ -87,14 +83,14 @@ fn one_dead_interface_holds_up_no_other() {
         ns.shell(&make);
         let file = config_file(&(interface.to_owned() + &config(&vip(VIP, &["10.0.0.1"]))));
 
-        let strict = lbctl.exits(1, &["apply", "--strict", "-f", path(&file)]);
+        let strict = lbctl.exits(1, &["apply", "--strict", "-f", path_of(&file)]);
         assert!(strict.stderr.contains(why) && strict.stdout.is_empty(), "{how}: {strict}");
         assert!(!rig.bpffs.path().join("l4lb/default").exists(), "{how}: something is pinned");
 
-        let planned = lbctl.exits(3, &["plan", "-f", path(&file)]).stdout;
+        let planned = lbctl.exits(3, &["plan", "-f", path_of(&file)]).stdout;
         let line = format!("! interface second: not served: {why}");
         assert!(planned.contains(&line), "{how}: {planned}");
-        let applied = lbctl.exits(1, &["apply", "-f", path(&file)]);
+        let applied = lbctl.exits(1, &["apply", "-f", path_of(&file)]);
         let told = format!("ERROR interface second: not served: {why}");
         assert_eq!(applied.stderr.lines().count(), 1, "{how}: {applied}");
         assert!(applied.stderr.contains(&told), "{how}: {applied}");
@@ -114,24 +110,24 @@ fn one_dead_interface_holds_up_no_other() {
         // And it is not forgotten.
         let saved = config_file(&lbctl.ok(&["save"]).stdout);
         for file in [&saved, &file] {
-            let planned = lbctl.exits(3, &["plan", "-f", path(file)]).stdout;
+            let planned = lbctl.exits(3, &["plan", "-f", path_of(file)]).stdout;
             assert!(
                 planned.starts_with(&line) && planned.ends_with("\nnothing to change\n"),
                 "{planned}"
             );
-            let applied = lbctl.exits(1, &["apply", "-f", path(file)]);
+            let applied = lbctl.exits(1, &["apply", "-f", path_of(file)]);
             assert_eq!(applied.stdout, "nothing to change\n", "{how}: {applied}");
             assert!(applied.stderr.contains(&told), "{how}: {applied}");
         }
-        let strict = lbctl.exits(1, &["apply", "--strict", "-f", path(&file)]);
+        let strict = lbctl.exits(1, &["apply", "--strict", "-f", path_of(&file)]);
         assert!(strict.stderr.contains(why), "{how}: {strict}");
 
         // Until nobody asks for it any more.
         let without = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-        let planned = lbctl.exits(3, &["plan", "-f", path(&without)]).stdout;
+        let planned = lbctl.exits(3, &["plan", "-f", path_of(&without)]).stdout;
         assert!(planned.starts_with("- interface second: was not served\n"), "{how}: {planned}");
-        lbctl.ok(&["apply", "-f", path(&without)]);
-        lbctl.ok(&["plan", "-f", path(&without)]);
+        lbctl.ok(&["apply", "-f", path_of(&without)]);
+        lbctl.ok(&["plan", "-f", path_of(&without)]);
         lbctl.ok(&["status", "--check"]);
         lbctl.ok(&["down"]);
         ns.shell("ip link del second 2>/dev/null || true");
@@ -149,38 +145,38 @@ fn programs_and_modes_hold_up_no_other() {
         config_file(&(second + &Host::config(&vip(VIP, &["10.0.0.1"]))))
     };
     let file = second("native");
-    let strict = lbctl.exits(1, &["apply", "--strict", "-f", path(&file)]);
+    let strict = lbctl.exits(1, &["apply", "--strict", "-f", path_of(&file)]);
     assert!(strict.stderr.contains("interface second cannot run XDP in native mode"), "{strict}");
     assert!(!host.has_xdp(UPLINK) && !host.has_pins("default"), "all or nothing: {strict}");
-    let applied = lbctl.exits(1, &["apply", "-f", path(&file)]);
+    let applied = lbctl.exits(1, &["apply", "-f", path_of(&file)]);
     assert!(applied.stderr.contains("interface second cannot run XDP in native mode"), "{applied}");
     assert!(!applied.stdout.contains("interface second"), "{applied}");
     assert!(host.has_xdp(UPLINK) && !host.has_xdp("second"));
     assert_eq!(status(&lbctl)["interfaces"].as_object().map(serde_json::Map::len), Some(1));
-    lbctl.exits(1, &["apply", "--strict", "-f", path(&file)]);
+    lbctl.exits(1, &["apply", "--strict", "-f", path_of(&file)]);
 
     // One that runs goes on in the mode that it has.
-    lbctl.ok(&["apply", "-f", path(&second("generic"))]);
+    lbctl.ok(&["apply", "-f", path_of(&second("generic"))]);
     let findings = || status(&lbctl)["health"]["findings"].to_string();
     let is_told = || findings().contains("not-served") || findings().contains("served-as-before");
     assert!(!is_told(), "{}", findings());
-    let applied = lbctl.exits(1, &["apply", "-f", path(&file)]);
+    let applied = lbctl.exits(1, &["apply", "-f", path_of(&file)]);
     assert!(applied.stderr.contains("second: served as before, not as asked for"), "{applied}");
     assert!(host.has_xdp("second"));
     let told = status(&lbctl);
     assert_eq!(told["interfaces"]["second"]["mode"], "generic", "{told}");
     assert!(is_told(), "{told}");
     assert!(lbctl.ok(&["save"]).stdout.matches("xdp_mode = \"native\"").count() == 2);
-    lbctl.ok(&["apply", "-f", path(&second("generic"))]);
+    lbctl.ok(&["apply", "-f", path_of(&second("generic"))]);
     assert!(!is_told(), "{}", findings());
-    lbctl.ok(&["plan", "-f", path(&second("generic"))]);
+    lbctl.ok(&["plan", "-f", path_of(&second("generic"))]);
 
     // Another instance has it.
     let other =
         config_file(&Host::config("").replace(UPLINK, "second").replace("native", "generic"));
     lbctl.ok(&["down"]);
-    lbctl.ok(&["--instance", "other", "apply", "-f", path(&other)]);
-    let applied = lbctl.exits(1, &["apply", "-f", path(&file)]);
+    lbctl.ok(&["--instance", "other", "apply", "-f", path_of(&other)]);
+    let applied = lbctl.exits(1, &["apply", "-f", path_of(&file)]);
     assert!(applied.stderr.contains("second belongs to instance 'other'"), "{applied}");
     assert!(host.has_xdp(UPLINK));
 }
@@ -203,11 +199,11 @@ fn reals_change_while_an_interface_is_dead() {
 
     edge.shell("echo 8 >/proc/sys/net/ipv4/conf/edge/arp_ignore");
     rig.topology.balancer.ns.shell("ip neigh flush dev second");
-    let applied = lbctl.ok(&["apply", "--yes", "-f", path(&file(&two_interfaces(&one)))]);
+    let applied = lbctl.ok(&["apply", "--yes", "-f", path_of(&file(&two_interfaces(&one)))]);
     assert!(applied.stderr.contains("did not answer"), "{applied}");
     assert!(applied.stderr.contains("what was last known stays"), "{applied}");
     assert_eq!(reals(), 1);
-    let strict = ["apply", "--yes", "--strict", "-f", path(&file(&two_interfaces(&both)))]
+    let strict = ["apply", "--yes", "--strict", "-f", path_of(&file(&two_interfaces(&both)))]
         .map(str::to_owned);
     let strict: Vec<_> = strict.iter().map(String::as_str).collect();
     lbctl.exits(1, &strict);
@@ -216,7 +212,7 @@ fn reals_change_while_an_interface_is_dead() {
     let other =
         |reals: &[&str]| file(&two_interfaces(reals).replace("172.32.0.254", "172.32.0.99"));
     let asked = other(&both);
-    let applied = lbctl.exits(1, &["apply", "--yes", "-f", path(&asked)]);
+    let applied = lbctl.exits(1, &["apply", "--yes", "-f", path_of(&asked)]);
     assert!(applied.stderr.contains("second: served as before, not as asked for"), "{applied}");
     assert_eq!(reals(), 2);
     let interface = || status(&lbctl)["interfaces"]["second"].clone();
@@ -229,13 +225,13 @@ fn reals_change_while_an_interface_is_dead() {
     edge.shell(
         "ip addr add 172.32.0.99/24 dev edge; echo 0 >/proc/sys/net/ipv4/conf/edge/arp_ignore",
     );
-    lbctl.ok(&["apply", "--yes", "-f", path(&asked)]);
+    lbctl.ok(&["apply", "--yes", "-f", path_of(&asked)]);
     assert_eq!(interface()["gateway"], "172.32.0.99");
-    lbctl.ok(&["plan", "-f", path(&asked)]);
+    lbctl.ok(&["plan", "-f", path_of(&asked)]);
 
     rig.topology.balancer.ns.shell("ip link del second");
     let file = file(&two_interfaces(&one));
-    let applied = lbctl.exits(1, &["apply", "--yes", "-f", path(&file)]);
+    let applied = lbctl.exits(1, &["apply", "--yes", "-f", path_of(&file)]);
     assert!(applied.stderr.contains("there is no interface \"second\""), "{applied}");
     assert_eq!(reals(), 1);
     assert!(http_get(rig.client(), server(VIP), "/").is_ok());
@@ -253,7 +249,7 @@ fn serve_waits_for_interfaces() {
     let lbctl = rig.lbctl();
     ns.shell(&format!("ip link set {UPLINK} down"));
     let file = config_file(&two_interfaces(&["10.0.0.1"]));
-    let mut serve = lbctl.spawn(&["serve", "-f", path(&file)]);
+    let mut serve = lbctl.spawn(&["serve", "-f", path_of(&file)]);
     serve.wait_for("metrics at http");
     for why in
         ["interface uplink: not served", "interface second: not served: there is no interface"]
@@ -292,7 +288,7 @@ fn serve_waits_for_interfaces() {
     assert!(wait_until(PATIENCE, is_served), "{}", serve.stderr());
     assert_eq!(serve.stderr().matches("interface second is served now").count(), 1);
     assert_eq!(get(ns, METRICS, "/readyz").expect("it answers").0, 200);
-    lbctl.ok(&["plan", "-f", path(&file)]);
+    lbctl.ok(&["plan", "-f", path_of(&file)]);
     lbctl.ok(&["status", "--check"]);
     goes_on(&download, "a second interface");
     assert_eq!(serve.stop().code(), Some(0));
@@ -304,13 +300,13 @@ fn strict_serve_starts_with_all_or_nothing() {
     let host = Host::new();
     let lbctl = host.lbctl();
     let two = config_file(&(second_interface().to_owned() + &Host::config("")));
-    let output = lbctl.exits(1, &["serve", "--strict", "-f", path(&two)]);
+    let output = lbctl.exits(1, &["serve", "--strict", "-f", path_of(&two)]);
     assert!(output.stderr.contains("there is no interface \"second\""), "{output}");
     assert!(!host.has_pins("default"));
 
     let _taken = host.ns.open(|| TcpListener::bind(METRICS)).expect("listen");
     let one = config_file(&Host::config(""));
-    let output = lbctl.exits(1, &["serve", "--strict", "-f", path(&one)]);
+    let output = lbctl.exits(1, &["serve", "--strict", "-f", path_of(&one)]);
     assert!(output.stderr.contains("metrics.listen = \"127.0.0.1:9847\""), "{output}");
     assert!(!host.has_pins("default"));
 }
@@ -321,7 +317,7 @@ fn serve_waits_for_its_port() {
     let host = Host::new();
     let taken = host.ns.open(|| TcpListener::bind(METRICS)).expect("listen");
     let file = config_file(&Host::config(""));
-    let mut serve = host.lbctl().spawn(&["serve", "-f", path(&file)]);
+    let mut serve = host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
     serve.wait_for("WARN no metrics:");
     let attached = || host.has_xdp(UPLINK);
     assert!(wait_until(PATIENCE, attached), "{}", serve.stderr());
@@ -343,7 +339,7 @@ fn killed_with_a_dead_interface() {
     let rig = Rig::new(1);
     let lbctl = rig.lbctl();
     let file = config_file(&two_interfaces(&["10.0.0.1"]));
-    let apply = ["apply", "--yes", "-f", path(&file)];
+    let apply = ["apply", "--yes", "-f", path_of(&file)];
     let kill_at_every_write = |start: &dyn Fn(), ends: i32, check: &dyn Fn(u32)| {
         for n in 1..400 {
             start();
@@ -360,7 +356,7 @@ fn killed_with_a_dead_interface() {
         panic!("it still writes");
     };
     let without = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let forget = || drop(lbctl.ok(&["apply", "--yes", "-f", path(&without)]));
+    let forget = || drop(lbctl.ok(&["apply", "--yes", "-f", path_of(&without)]));
     let waits = |n: u32| {
         let told = status(&lbctl);
         assert_eq!(told["unserved"][0]["name"], "second", "write {n}: {told}");
@@ -379,7 +375,7 @@ fn killed_with_a_dead_interface() {
     let serves = |n: u32| {
         let told = status(&lbctl);
         assert_eq!(told["unserved"], serde_json::json!([]), "write {n}: {told}");
-        lbctl.ok(&["plan", "-f", path(&file)]);
+        lbctl.ok(&["plan", "-f", path_of(&file)]);
         assert!(http_get(rig.client(), server(VIP), "/").is_ok(), "write {n}");
     };
     assert!(kill_at_every_write(&dead, 0, &serves) >= 3);
@@ -393,14 +389,14 @@ fn without_a_record() {
     let host = Host::new();
     let lbctl = host.lbctl();
     let file = config_file(&(second_interface().to_owned() + &Host::config("")));
-    lbctl.exits(1, &["apply", "-f", path(&file)]);
+    lbctl.exits(1, &["apply", "-f", path_of(&file)]);
     let pin = host.bpffs.path().join("l4lb/default/map/unserved");
     std::fs::remove_file(&pin).expect("a pin");
     assert_eq!(status(&lbctl)["unserved"], serde_json::json!([]));
     assert!(!lbctl.ok(&["save"]).stdout.contains("name = \"second\""));
-    lbctl.exits(1, &["apply", "-f", path(&file)]);
+    lbctl.exits(1, &["apply", "-f", path_of(&file)]);
     assert!(pin.exists());
-    lbctl.ok(&["apply", "-f", path(&config_file(&Host::config("")))]);
+    lbctl.ok(&["apply", "-f", path_of(&config_file(&Host::config("")))]);
     assert!(!pin.exists(), "nothing waits");
     lbctl.ok(&["down"]);
     assert!(!host.has_pins("default"));

@@ -10,6 +10,7 @@ use crate::common::config;
 use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::interfaces::second_interface;
@@ -39,7 +40,7 @@ fn the_old_interface_stays_until_the_new_one_is_served() {
     lbctl.apply(&text);
     let download = rig.download(VIP);
     let file = config_file(&second_only(&text));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let stays = "(until it is served, the balancer stays on uplink, though no longer asked for)";
 
     for (make, why) in [
@@ -107,7 +108,7 @@ fn serve_leaves_the_old_interface_when_the_new_one_is_served() {
     assert!(wait_until(PATIENCE, moved), "{}", serve.running.stderr());
     let lbctl = rig.lbctl();
     let file = config_file(&second_only(&text));
-    lbctl.ok(&["plan", "-f", file.path().to_str().expect("a printable path")]);
+    lbctl.ok(&["plan", "-f", path_of(&file)]);
     let status = json(&lbctl.ok(&["status", "--json"]));
     assert_eq!(status["interfaces"].as_object().map(serde_json::Map::len), Some(1), "{status}");
     serve.stop();
@@ -121,7 +122,7 @@ fn an_alternative_name_that_is_missing() {
     let name = "provider-uplink-number-one";
     let text = Host::INTERFACE.replace(UPLINK, name) + &Host::config("");
     let file = config_file(&text);
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     lbctl.exits(1, &["apply", "-f", path]);
     let planned = lbctl.exits(3, &["plan", "-f", path]).stdout;
     assert!(planned.ends_with("\nnothing to change\n") && !planned.contains("- "), "{planned}");

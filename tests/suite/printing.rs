@@ -10,6 +10,7 @@ use nix::unistd::pipe;
 
 use crate::common::Host;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::endpoint::METRICS;
@@ -87,7 +88,7 @@ fn run(host: &Host, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> Output 
 fn what_cannot_be_printed_is_an_error() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let file = file.path().to_str().expect("a printable path");
+    let file = path_of(&file);
     for arguments in printing(file) {
         let output = run(&host, &arguments, full(), Stdio::piped());
         let complained = String::from_utf8_lossy(&output.stderr);
@@ -103,7 +104,7 @@ fn what_cannot_be_printed_is_an_error() {
 fn who_has_seen_enough_is_no_error() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let file = file.path().to_str().expect("a printable path");
+    let file = path_of(&file);
     for arguments in printing(file) {
         let output = run(&host, &arguments, closed().expect("a pipe"), Stdio::piped());
         let complained = String::from_utf8_lossy(&output.stderr);

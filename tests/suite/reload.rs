@@ -21,6 +21,7 @@ use crate::common::Output;
 use crate::common::Running;
 use crate::common::config_file;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::endpoint::METRICS;
@@ -50,7 +51,7 @@ impl<'h> Serve<'h> {
         for (key, value) in environment {
             lbctl = lbctl.env(key, value);
         }
-        let path = file.path().to_str().expect("a printable path").to_owned();
+        let path = path_of(&file).to_owned();
         let mut running = lbctl.spawn(&["--lock-timeout", "600", "serve", "-f", &path]);
         running.wait_for("metrics at http");
         Self { host, file, running }

@@ -26,6 +26,7 @@ use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 use crate::common::wait_until;
@@ -50,7 +51,7 @@ impl<'a> Serve<'a> {
     #[track_caller]
     pub(crate) fn start(lbctl: Lbctl<'a>, config: &str) -> Self {
         let file = config_file(config);
-        let running = lbctl.spawn(&["serve", "-f", path(&file)]);
+        let running = lbctl.spawn(&["serve", "-f", path_of(&file)]);
         let mut serve = Self { lbctl, file, running };
         serve.running.wait_for("metrics at http");
         serve
@@ -108,10 +109,6 @@ impl<'a> Serve<'a> {
         let follows = wait_until(patience, || self.interface()["mac"] == mac);
         assert!(follows, "not {mac}: {}\n{}", self.interface(), self.running.stderr());
     }
-}
-
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
 }
 
 fn one_vip() -> String {
@@ -235,9 +232,9 @@ fn its_own_mac_is_followed() {
         wait_until(SOON, missed),
         "what comes is not for the MAC that the packet path was told"
     );
-    let planned = rig.lbctl().exits(3, &["plan", "-f", path(&file)]);
+    let planned = rig.lbctl().exits(3, &["plan", "-f", path_of(&file)]);
     assert!(planned.stdout.contains("MAC 02:00:00:00:00:77 → 02:00:00:00:00:79"), "{planned}");
-    rig.lbctl().ok(&["apply", "-f", path(&file)]);
+    rig.lbctl().ok(&["apply", "-f", path_of(&file)]);
     goes_on(&download, "an apply");
     assert!(!told(&health()), "{}", health());
 }
@@ -432,9 +429,9 @@ fn what_another_command_has_set_up_stays() {
     let fixed = one_vip().replace(mode, &format!("{mode}gateway_mac = \"{mac}\"\n"));
     let file = config_file(&fixed);
 
-    let planned = lbctl.exits(3, &["plan", "-f", path(&file)]);
+    let planned = lbctl.exits(3, &["plan", "-f", path_of(&file)]);
     assert!(planned.stdout.contains("gateway = \"auto\" → gateway_mac"), "{planned}");
-    lbctl.ok(&["apply", "-f", path(&file)]);
+    lbctl.ok(&["apply", "-f", path_of(&file)]);
     ns.shell(&format!("ip link set {UPLINK} mtu 1590"));
     serve.wait_for("MTU 1600 → 1590", 1);
     assert!(lbctl.ok(&["save"]).stdout.contains("gateway_mac"), "{}", serve.running.stderr());
@@ -444,7 +441,7 @@ fn what_another_command_has_set_up_stays() {
 
     // And what differs is told, whatever else does.
     ns.shell(&format!("ip link set {UPLINK} mtu 1580"));
-    let planned = lbctl.exits(3, &["plan", "-f", path(&file)]);
+    let planned = lbctl.exits(3, &["plan", "-f", path_of(&file)]);
     for change in ["gateway = \"auto\" → gateway_mac", "MTU 1590 → 1580"] {
         assert!(planned.stdout.contains(change), "{planned}");
     }

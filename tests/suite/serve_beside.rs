@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use crate::common::Host;
 use crate::common::config_file;
 use crate::common::http_get;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn other_commands_beside_it() {
     let host = Host::new();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let mut serve = host.lbctl().spawn(&["serve", "-f", path]);
     serve.wait_for("metrics at");
     host.lbctl().ok(&["real", "add", VIP, "10.0.0.2"]);

@@ -16,6 +16,7 @@ use crate::common::Output;
 use crate::common::Running;
 use crate::common::UPLINK;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::errors::by_way_of;
 use crate::locks::lock;
@@ -24,13 +25,9 @@ use crate::locks::wait_for_waiting;
 const VIP: &str = "tcp://10.200.1.1:80";
 const SOON: Duration = Duration::from_secs(20);
 
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
-
 #[track_caller]
 fn serve(host: &Host, file: &NamedTempFile) -> Running {
-    let mut running = host.lbctl().spawn(&["serve", "-f", path(file)]);
+    let mut running = host.lbctl().spawn(&["serve", "-f", path_of(file)]);
     running.wait_for("metrics at http");
     running
 }
@@ -65,7 +62,7 @@ fn a_second_one_is_refused() {
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
     let other = config_file(&Host::config(&vip(VIP, &["10.0.0.2"])));
     let mut first = serve(&host, &file);
-    let second = || host.lbctl().run(&["--lock-timeout", "0", "serve", "-f", path(&other)]);
+    let second = || host.lbctl().run(&["--lock-timeout", "0", "serve", "-f", path_of(&other)]);
     refused(&second(), PART, &first);
     assert!(host.lbctl().ok(&["real", "list"]).stdout.contains("10.0.0.1"), "nothing has changed");
     // One that is stopped is there all the same.
@@ -75,7 +72,7 @@ fn a_second_one_is_refused() {
     // The pins of the instance go and come again; who serves it stays.
     host.lbctl().ok(&["down"]);
     refused(&second(), PART, &first);
-    host.lbctl().ok(&["apply", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     refused(&second(), PART, &first);
     // Of another pid namespace, nothing is to be seen.
     let unshared = ["unshare", "--pid", "--fork", "--mount-proc"];
@@ -123,7 +120,7 @@ fn a_second_one_is_refused() {
 fn of_several_that_start_at_once_one_serves() {
     let host = Host::new();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let start = |_| host.lbctl().spawn(&["serve", "-f", path(&file)]);
+    let start = |_| host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
     let mut all: Vec<_> = (0..4).map(start).collect();
     let serves = crate::common::wait_until(SOON * 2, || {
         all.iter_mut().map(Running::is_running).filter(|runs| *runs).count() == 1
@@ -146,7 +143,7 @@ fn one_that_ends_is_waited_for() {
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
     let mut serving = serve(&host, &file);
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let mut next = host.lbctl().spawn(&["serve", "-f", path(&file)]);
+        let mut next = host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
         next.wait_for(WAITS);
         serving.signal(signal);
         serving.wait(SOON);
@@ -154,7 +151,7 @@ fn one_that_ends_is_waited_for() {
         serving = next;
     }
     // While it waits, it hears that it is to end.
-    let mut next = host.lbctl().spawn(&["serve", "-f", path(&file)]);
+    let mut next = host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
     next.wait_for(WAITS);
     next.signal(Signal::SIGTERM);
     let output = next.wait(SOON);
@@ -209,7 +206,7 @@ fn a_file_that_does_not_come() {
     fs::remove_file(file.path()).expect("remove the file");
     mkfifo(file.path(), Mode::S_IRWXU).expect("put a pipe there");
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let waiting = host.lbctl().spawn(&["serve", "-f", path(&file)]);
+        let waiting = host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
         wait_for_waiting(&waiting, file.path());
         waiting.signal(signal);
         let output = waiting.wait(SOON);

@@ -13,6 +13,7 @@ use crate::common::config;
 use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::udp_ask_from;
 use crate::common::vip;
@@ -128,7 +129,7 @@ fn connections_stay_when_their_slot_moves() {
 
     let moves = |weights| {
         let file = config_file(&config(&reals(weights)));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         let plan = json(&rig.lbctl().exits(3, &["plan", "--json", "-f", path]));
         plan["vips"][0]["moved"].as_f64().expect("a number")
     };

@@ -13,6 +13,7 @@ use crate::common::Rig;
 use crate::common::config;
 use crate::common::config_file;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 use crate::common::wait_until;
@@ -24,10 +25,6 @@ const UDP_VIP: &str = "udp://10.200.1.1:53";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
 const SOON: Duration = Duration::from_secs(20);
-
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
 
 /// Whether the machine has the two CPUs that a test needs; else it says so.
 fn two_cpus() -> bool {
@@ -56,7 +53,7 @@ fn a_cpu_without_a_table_is_warned_of() {
     let lbctl = host.lbctl().finds(ONLINE, only.path());
     let listed = config_file(&Host::config(&format!("cpus = [0]\n{}", vip(VIP, &["10.0.0.1"]))));
     for command in ["plan", "apply", "plan"] {
-        let output = lbctl.run(&[command, "-f", path(&listed)]);
+        let output = lbctl.run(&[command, "-f", path_of(&listed)]);
         let warnings: Vec<_> = output.stderr.lines().collect();
         let [warning] = warnings[..] else { panic!("one warning, not {output}") };
         for words in ["CPU 1 may receive packets", "add it to connection_table.cpus", "\"auto\""] {
@@ -64,11 +61,11 @@ fn a_cpu_without_a_table_is_warned_of() {
         }
     }
     let auto = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let output = lbctl.exits(3, &["plan", "-f", path(&auto)]);
+    let output = lbctl.exits(3, &["plan", "-f", path_of(&auto)]);
     assert!(output.stdout.contains("cpus [0] → \"auto\" (0, 1)"), "{output}");
     assert_eq!(output.stderr, "", "{output}");
-    lbctl.ok(&["apply", "-f", path(&auto)]);
-    assert_eq!(lbctl.ok(&["apply", "-f", path(&auto)]).stdout, "nothing to change\n");
+    lbctl.ok(&["apply", "-f", path_of(&auto)]);
+    assert_eq!(lbctl.ok(&["apply", "-f", path_of(&auto)]).stdout, "nothing to change\n");
 }
 
 #[test]
@@ -76,14 +73,14 @@ fn auto_follows_the_cpus() {
     let host = Host::new();
     let one = file("0\n");
     let config = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
-    let output = host.lbctl().finds(ONLINE, one.path()).ok(&["apply", "-f", path(&config)]);
+    let output = host.lbctl().finds(ONLINE, one.path()).ok(&["apply", "-f", path_of(&config)]);
     assert!(output.stdout.contains("1 table of 20000 entries, cpus \"auto\" (0)"), "{output}");
     if !two_cpus() {
         return;
     }
     std::fs::write(one.path(), "0-1\n").expect("write a file");
     let lbctl = host.lbctl().finds(ONLINE, one.path());
-    let output = lbctl.exits(3, &["plan", "-f", path(&config)]);
+    let output = lbctl.exits(3, &["plan", "-f", path_of(&config)]);
     assert!(output.stdout.contains("cpus \"auto\" (0) → \"auto\" (0, 1)"), "{output}");
     assert_eq!(output.stderr, "", "what an apply mends is no warning");
 }
@@ -99,7 +96,7 @@ fn serve_notices_other_cpus() {
     let online = file("0\n");
     let config = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
     let lbctl = host.lbctl().finds(ONLINE, online.path());
-    let mut serve = lbctl.spawn(&["serve", "-f", path(&config)]);
+    let mut serve = lbctl.spawn(&["serve", "-f", path_of(&config)]);
     serve.wait_for("metrics at http");
     assert!(!serve.stderr().contains("WARN"), "{}", serve.stderr());
     let tables = || json(&host.lbctl().ok(&["status", "--json"]))["tables"].clone();
@@ -134,10 +131,10 @@ fn memory_is_what_was_planned() {
     let with = |entries: &str| config_file(&Host::config(&vips).replace(small, entries));
     let (first, second) = (with(small), with(large));
 
-    let fresh = host.lbctl().exits(3, &["plan", "--json", "-f", path(&first)]);
+    let fresh = host.lbctl().exits(3, &["plan", "--json", "-f", path_of(&first)]);
     let fresh = json(&fresh)["memory"].clone();
     assert_eq!(fresh["total"], fresh["additional"], "{fresh}");
-    let output = host.lbctl().ok(&["apply", "-f", path(&first)]);
+    let output = host.lbctl().ok(&["apply", "-f", path_of(&first)]);
     let before_all = output.stdout.lines().next().expect("a line");
     assert!(
         before_all.starts_with("memory: connection tables ") && before_all.contains(", total "),
@@ -147,13 +144,13 @@ fn memory_is_what_was_planned() {
     assert!(output.stdout.contains("while the kernel verifies the program"), "{output}");
     agree(&host, &fresh);
     // What runs costs nothing more, and a change of a weight is not worth a word.
-    assert_eq!(host.lbctl().ok(&["apply", "-f", path(&first)]).stdout, "nothing to change\n");
+    assert_eq!(host.lbctl().ok(&["apply", "-f", path_of(&first)]).stdout, "nothing to change\n");
     let weight = host.lbctl().ok(&["real", "weight", "tcp://10.200.1.1:80", "10.0.0.1", "7"]);
     assert!(!weight.stdout.contains("memory"), "{weight}");
-    host.lbctl().ok(&["apply", "-f", path(&first)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&first)]);
 
     let larger =
-        json(&host.lbctl().exits(3, &["plan", "--json", "-f", path(&second)]))["memory"].clone();
+        json(&host.lbctl().exits(3, &["plan", "--json", "-f", path_of(&second)]))["memory"].clone();
     let bytes = |memory: &Value, key: &str| memory[key].as_u64().expect("bytes");
     let tables = |memory: &Value| -> u64 {
         let tables = memory["tables"].as_array().expect("tables");
@@ -162,7 +159,7 @@ fn memory_is_what_was_planned() {
     let additional = bytes(&larger, "additional");
     let grown = tables(&larger) - tables(&fresh);
     assert!(grown < additional && additional <= tables(&larger), "{larger} after {fresh}");
-    host.lbctl().ok(&["apply", "-f", path(&second)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&second)]);
     agree(&host, &larger);
 }
 
@@ -206,7 +203,7 @@ fn memory_that_is_not_there_is_refused() {
     let huge = config_file(&fits.replace("entries = 20000", "entries = 2000000"));
     let fits = config_file(&fits);
     let refused = |command: &str| {
-        let output = lbctl.exits(1, &[command, "-f", path(&huge)]);
+        let output = lbctl.exits(1, &[command, "-f", path_of(&huge)]);
         assert_eq!(output.stdout, "", "{output}");
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
         for words in [
@@ -222,14 +219,14 @@ fn memory_that_is_not_there_is_refused() {
     assert!(!host.has_pins(""), "nothing is left");
 
     // Where something runs, it goes on.
-    lbctl.ok(&["apply", "-f", path(&fits)]);
+    lbctl.ok(&["apply", "-f", path_of(&fits)]);
     let before = host.lbctl().ok(&["save"]).stdout;
     refused("apply");
     assert_eq!(host.lbctl().ok(&["save"]).stdout, before);
     // What runs is not counted again.
     let less = available(1000);
     let lbctl = host.lbctl().finds("/proc/meminfo", less.path());
-    assert_eq!(lbctl.ok(&["apply", "-f", path(&fits)]).stdout, "nothing to change\n");
+    assert_eq!(lbctl.ok(&["apply", "-f", path_of(&fits)]).stdout, "nothing to change\n");
 }
 
 /// Whether the flood guard limits on some CPU right now, and how many flows it kept out on all.

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::common::Host;
 use crate::common::config_file;
 use crate::common::json as json_of;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::doctor::Patient;
 
@@ -183,7 +184,7 @@ fn an_own_address_wants_to_be_allowed() {
     let every = "tcp://172.31.0.2:*";
     let with = |more: &str| config_file(&format!("{config}{more}"));
     let refused = with(&vip(own, &["10.0.0.1"]));
-    let path = refused.path().to_str().expect("a printable path");
+    let path = path_of(&refused);
     let line = format!(
         "error: {path}: vips[1].address: {OWN} is this host's own address (interface uplink): what is sent to the VIP \
          does not reach this host's programs any more; take the address off the host; or, if it is on lo because a \
@@ -210,7 +211,7 @@ fn an_own_address_wants_to_be_allowed() {
     assert_eq!(saved["vips"][1]["allow_own_address"], json!("force"), "{saved:#}");
     assert_eq!(saved["vips"][2]["allow_own_address"], json!(true), "{saved:#}");
     let saved = config_file(&host.lbctl().ok(&["save"]).stdout);
-    host.lbctl().ok(&["plan", "-f", saved.path().to_str().expect("a printable path")]);
+    host.lbctl().ok(&["plan", "-f", path_of(&saved)]);
     // What is routed to it is its own as well.
     host.ns.shell("ip route add local 10.77.0.0/16 dev lo");
     let output = host.lbctl().exits(1, &["vip", "add", "tcp://10.77.1.1:80"]);
@@ -228,7 +229,7 @@ fn an_address_that_became_the_hosts() {
     let (host, config, _listener) = host_and_config();
     host.lbctl().apply(&config);
     let file = config_file(&config);
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let running = Patient::new(host.lbctl(), &host.ns, &[]);
     let planned = running.with(&["-f", path]);
     running.is_well("own-address", "host");
@@ -268,7 +269,7 @@ fn a_real_without_a_slot_is_told() {
     let host = Host::new();
     let reals = ["10.0.0.1, weight = 65535", "10.0.0.2, weight = 1", "10.0.0.3, weight = 65535"];
     let file = config_file(&Host::config(&vip(VIP, &reals)));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let what = format!(
         "real 10.0.0.2 of {VIP} gets 0.00 % of new flows: beside the other weights, its 1 is too little for one of the \
          65537 slots of the ring"

@@ -16,6 +16,7 @@ use crate::common::XdpLink;
 use crate::common::config;
 use crate::common::config_file;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
@@ -34,7 +35,7 @@ fn by_link_and_without() {
         let before = on_interface(ns, UPLINK);
         assert!(before.0.is_some());
         let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         let refused = lbctl.exits(1, &["apply", "-f", path]);
         assert!(refused.stderr.contains("already runs XDP program 'tracer'"), "{refused}");
         assert!(refused.stderr.contains("--adopt SLOT"), "{refused}");
@@ -109,7 +110,7 @@ fn what_cannot_be_adopted() {
     let host = Host::new();
     let lbctl = host.lbctl();
     let file = config_file(&Host::config(""));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let refused = |slot: &str, words: &[&str]| {
         let before = on_interface(&host.ns, UPLINK);
         let output = lbctl.exits(1, &["apply", "-f", path, "--adopt", slot]);
@@ -188,14 +189,14 @@ fn two_programs_for_one_slot() {
     let before = on();
     let text = Host::config("") + &Host::INTERFACE.replace(UPLINK, "second");
     let file = config_file(&text);
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let refused = lbctl.exits(1, &["apply", "-f", path, "--adopt", "10"]);
     assert!(refused.stderr.contains("add one interface at a time"), "{refused}");
     assert_eq!(on(), before);
     assert!(!host.has_pins("default"));
     // One at a time, they are both taken over.
     let first = config_file(&Host::config(""));
-    let first = first.path().to_str().expect("a printable path");
+    let first = path_of(&first);
     lbctl.ok(&["apply", "-f", first, "--adopt", "10"]);
     let refused = lbctl.exits(1, &["apply", "-f", path, "--adopt", "10"]);
     assert!(refused.stderr.contains("slot 10 of the chain holds"), "{refused}");

@@ -11,6 +11,7 @@ use super::programs::Built;
 use crate::common::Host;
 use crate::common::Output;
 use crate::common::UPLINK;
+use crate::common::path_of;
 
 /// Fails the test unless the command ended as commands do, with no byte in its output that a terminal obeys.
 #[track_caller]
@@ -43,7 +44,7 @@ fn objects_that_are_bent() {
     let lbctl = host.lbctl();
     let good = fs::read(Built::tracer("good", &[]).path()).expect("read the object");
     let file = tempfile::NamedTempFile::with_suffix(".bpf.o").expect("a file");
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let try_it = |bytes: &[u8], what: &str| {
         fs::write(file.path(), bytes).expect("write the object");
         let insert = ["chain", "insert", "4", path, "--name", "bent", "--interface", UPLINK];

@@ -13,6 +13,7 @@ use crate::common::config;
 use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::http_get;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 
@@ -23,7 +24,7 @@ fn at_every_write() {
     let rig = Rig::new(1);
     let lbctl = rig.lbctl();
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     lbctl.ok(&["apply", "--yes", "-f", path]);
     let download = rig.download(VIP);
     let mut leaks = Leaks::watch(&rig);

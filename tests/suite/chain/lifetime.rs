@@ -10,6 +10,7 @@ use crate::common::config;
 use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
@@ -27,7 +28,7 @@ fn the_link_stays_to_the_last_program() {
     assert!(link.1.is_some(), "{link:?}");
     let text = config(&vip(VIP, &["10.0.0.1"]));
     let file = config_file(&text);
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     lbctl.ok(&["apply", "--yes", "-f", path]);
     let download = rig.download(VIP);
     // As a new build does.
@@ -62,7 +63,7 @@ fn interfaces_that_the_balancer_leaves() {
     let second = "[[interfaces]]\nname = \"second\"\ngateway_mac = \"02:00:00:00:00:fd\"\n";
     let both = config_file(&format!("{second}\n{}", Host::config("")));
     let one = config_file(&Host::config(""));
-    let [both, one] = [&both, &one].map(|file| file.path().to_str().expect("a printable path"));
+    let [both, one] = [&both, &one].map(path_of);
     let built = Built::tracer("other", &[]);
     lbctl.ok(&["apply", "--yes", "-f", both]);
     lbctl.ok(&["chain", "insert", "3", &built.text()]);

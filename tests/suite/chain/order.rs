@@ -27,6 +27,7 @@ use crate::common::config;
 use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::udp_ask;
 use crate::common::vip;
@@ -100,7 +101,7 @@ fn order_and_verdicts() {
     ask().expect("the VIP answers");
     assert_eq!(seen_by(["first", "second"]), [5, 6]);
     let file = config_file(&both_vips());
-    lbctl.ok(&["plan", "-f", file.path().to_str().expect("a printable path")]);
+    lbctl.ok(&["plan", "-f", path_of(&file)]);
     lbctl.apply(&both_vips().replace("20000", "30000"));
     assert_eq!(chain(&rig)[2], (15, "balancer".to_owned()), "its new program is where it was");
 
@@ -162,7 +163,7 @@ fn removal_in_any_order() {
     let (rig, _echo, instance) = rig();
     let lbctl = rig.lbctl();
     let file = config_file(&both_vips());
-    let path = file.path().to_str().expect("a printable path").to_owned();
+    let path = path_of(&file).to_owned();
     let options = CaptureOptions {
         filter: "udp and src host 192.168.1.2".to_owned(),
         ..CaptureOptions::default()

@@ -5,6 +5,7 @@ use crate::common::Host;
 use crate::common::Output;
 use crate::common::UPLINK;
 use crate::common::json;
+use crate::common::path_of;
 
 #[track_caller]
 fn refused(output: &Output, words: &[&str]) {
@@ -28,7 +29,7 @@ fn objects_and_slots() {
     let foreign = Built::tracer("foreign", &["-DFOREIGN"]);
     let larger = Built::tracer("good", &["-DENTRIES=2"]);
     let files = tempfile::TempDir::with_prefix("objects-").expect("a folder");
-    let folder = files.path().to_str().expect("a printable path");
+    let folder = path_of(&files);
     let [pipe, exactly, large] =
         ["pipe", "exactly", "large"].map(|name| format!("{folder}/{name}"));
     nix::unistd::mkfifo(&*pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
@@ -94,7 +95,7 @@ fn objects_and_slots() {
     // What our own programs need is said before anything changes.
     lbctl.ok(&["chain", "move", "good", "8"]);
     let file = crate::common::config_file(&Host::config(""));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     for command in ["plan", "apply"] {
         let output = lbctl.run(&[command, "-f", path]);
         refused(&output, &["slot 8 of the chain holds 'good'", "lbctl chain move good SLOT"]);

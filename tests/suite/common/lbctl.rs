@@ -141,6 +141,11 @@ pub(crate) fn config_file(config: &str) -> NamedTempFile {
     file
 }
 
+/// The path of a file, as arguments have it.
+pub(crate) fn path_of(file: &impl AsRef<Path>) -> &str {
+    file.as_ref().to_str().expect("a printable path")
+}
+
 /// What a run of `lbctl` left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {

@@ -53,6 +53,7 @@ pub(crate) use lbctl::Lbctl;
 pub(crate) use lbctl::Output;
 pub(crate) use lbctl::Running;
 pub(crate) use lbctl::config_file;
+pub(crate) use lbctl::path_of;
 pub(crate) use netns::NetNs;
 pub(crate) use rig::Host;
 pub(crate) use rig::Leaks;

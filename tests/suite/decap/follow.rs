@@ -12,6 +12,7 @@ use crate::common::Running;
 use crate::common::config;
 use crate::common::config_file;
 use crate::common::http_get;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 use crate::endpoint::get;
@@ -260,8 +261,7 @@ fn the_balancer_follows_too() {
     let host = real(&[]);
     let lbctl = host.lbctl();
     let file = config_file(&Host::config(""));
-    let mut running =
-        lbctl.spawn(&["serve", "-f", file.path().to_str().expect("a printable path")]);
+    let mut running = lbctl.spawn(&["serve", "-f", path_of(&file)]);
     running.wait_for("metrics at");
     host.ns.shell("ip addr add 172.31.0.7/32 dev uplink; ip addr add 10.200.1.7/32 dev lo");
     becomes(&lbctl, "addresses", &json!(["172.31.0.2", "172.31.0.7", "fc00:31::2"]));

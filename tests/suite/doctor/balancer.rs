@@ -11,15 +11,12 @@ use crate::common::Verdict;
 use crate::common::XdpLink;
 use crate::common::attach_without_link;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 
 const PLACE: &str = "interface uplink";
 const VIP: &str = "tcp://10.200.1.1:80";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
-
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
 
 /// A file that says so much, in place of one of the host's.
 fn says(text: &str) -> NamedTempFile {
@@ -39,7 +36,7 @@ fn nothing_hurts() {
     let one = says("0\n");
     let file = with_real("10.0.0.1");
     let lbctl = host.lbctl().finds(ONLINE, one.path());
-    let output = lbctl.ok(&["doctor", "-f", path(&file)]);
+    let output = lbctl.ok(&["doctor", "-f", path_of(&file)]);
     assert!(output.stdout.starts_with("looked for, and not found:\n"), "{output}");
     assert!(output.stdout.ends_with("\n0 errors, 0 warnings, 0 notes\n"), "{output}");
     assert!(!host.has_pins("default") && !host.has_xdp(UPLINK), "it changes nothing");
@@ -58,11 +55,11 @@ fn nothing_hurts() {
 fn interfaces_that_are_missing_or_down() {
     let host = Host::new();
     let file = config_file(&Host::config("").replace("\"uplink\"", "\"eth7\""));
-    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path(&file)]);
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&file)]);
     patient.is_advised("interface-missing", "interface eth7", "error", "ip link");
 
     let file = with_real("10.0.0.1");
-    let patient = patient.with(&["-f", path(&file)]);
+    let patient = patient.with(&["-f", path_of(&file)]);
     patient.is_well("interface-missing", PLACE);
     patient.is_well("interface-down", PLACE);
     host.ns.shell("ip link set nobody down");
@@ -75,15 +72,15 @@ fn interfaces_that_are_missing_or_down() {
 fn room_for_the_outer_header() {
     let host = Host::new();
     let (v4, v6) = (with_real("10.0.0.1"), with_real("fc00::1"));
-    let v4 = Patient::new(host.lbctl(), &host.ns, &["-f", path(&v4)]);
-    let v6 = v4.with(&["-f", path(&v6)]);
+    let v4 = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&v4)]);
+    let v6 = v4.with(&["-f", path_of(&v6)]);
     host.ns.shell("ip link set uplink mtu 1520");
     v4.is_well("mtu-no-room", PLACE);
     host.ns.shell("ip link set uplink mtu 1519");
     v4.is_mended("mtu-no-room", PLACE, "warning", &["1519", "1500 bytes take 1520"]);
     v6.is_mended("mtu-no-room", PLACE, "warning", &["1500 bytes take 1540"]);
     let vip6 = config_file(&Host::config(&vip("tcp://[fc00:1::1]:80", &["10.0.0.1"])));
-    let vip6 = v4.with(&["-f", path(&vip6)]);
+    let vip6 = v4.with(&["-f", path_of(&vip6)]);
     host.ns.shell("ip link set uplink mtu 1300");
     vip6.finds("mtu-no-room", PLACE, "warning", &["1300"]);
     host.ns.shell("ip link set uplink mtu 1299");
@@ -92,7 +89,7 @@ fn room_for_the_outer_header() {
 
     // Without reals, there is no outer header.
     let none = config_file(&Host::config(""));
-    assert_eq!(v4.with(&["-f", path(&none)]).find("mtu-no-room", PLACE), None);
+    assert_eq!(v4.with(&["-f", path_of(&none)]).find("mtu-no-room", PLACE), None);
 }
 
 /// What a router sends here for a port that no VIP has must not go back to it.
@@ -101,7 +98,7 @@ fn other_ports_that_are_forwarded() {
     let host = Host::new();
     let two = vip("tcp://10.200.1.1:80", &["10.0.0.1"]) + &vip("tcp://[fc00:1::1]:80", &[]);
     let file = config_file(&Host::config(&two));
-    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path(&file)]);
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&file)]);
     let id = "other-ports-forwarded";
     patient.is_well(id, "host");
     host.ns.shell(
@@ -116,17 +113,17 @@ fn other_ports_that_are_forwarded() {
     patient.finds(id, "VIP address 10.200.1.1", "warning", &[]);
     for rest in ["other_ports = \"drop\"\n", "other_ports = \"reject\"\n"] {
         let file = config_file(&Host::config(&(vip("tcp://10.200.1.1:80", &[]) + rest)));
-        patient.with(&["-f", path(&file)]).is_well(id, "host");
+        patient.with(&["-f", path_of(&file)]).is_well(id, "host");
     }
     let every = vip("tcp://10.200.1.1:*", &[]) + &vip("udp://10.200.1.1:*", &[]);
     let file = config_file(&Host::config(&every));
-    patient.with(&["-f", path(&file)]).is_well(id, "host");
+    patient.with(&["-f", path_of(&file)]).is_well(id, "host");
 }
 
 /// Whether an apply that asks for native mode works; what it does is undone.
 #[track_caller]
 fn runs_natively(host: &Host, file: &NamedTempFile) -> bool {
-    let output = host.lbctl().run(&["apply", "-f", path(file)]);
+    let output = host.lbctl().run(&["apply", "-f", path_of(file)]);
     let done = output.code() == Some(0);
     assert!(done || output.stderr.contains("cannot run XDP in native mode"), "{output}");
     host.lbctl().ok(&["down"]);
@@ -139,8 +136,8 @@ fn native_mode_is_refused() {
     let host = Host::new();
     let native = with_real("10.0.0.1");
     let auto = config_file(&Host::config("").replace("\"native\"", "\"auto\""));
-    let auto = Patient::new(host.lbctl(), &host.ns, &["-f", path(&auto)]);
-    let patient = auto.with(&["-f", path(&native)]);
+    let auto = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&auto)]);
+    let patient = auto.with(&["-f", path_of(&native)]);
 
     host.ns.shell("ip link set nobody mtu 3506");
     patient.is_well("native-mtu", PLACE);
@@ -173,16 +170,16 @@ fn a_driver_without_native_mode() {
         config_file(&Host::config("").replace("uplink", "br0").replace("native", mode))
     };
     let (native, auto, generic) = (on_bridge("native"), on_bridge("auto"), on_bridge("generic"));
-    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path(&native)]);
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&native)]);
     let place = "interface br0";
     patient.finds("native-unsupported", place, "error", &["its driver (bridge) has no native XDP"]);
     assert!(!runs_natively(&host, &native));
 
-    let patient = patient.with(&["-f", path(&auto)]);
+    let patient = patient.with(&["-f", path_of(&auto)]);
     patient.finds("native-unsupported", place, "warning", &[]);
     patient.finds("generic-mode", place, "warning", &["will run in generic mode"]);
 
-    let patient = patient.with(&["-f", path(&generic)]);
+    let patient = patient.with(&["-f", path_of(&generic)]);
     patient.finds("generic-mode", place, "note", &["as it was asked for"]);
     assert_eq!(patient.find("native-unsupported", place), None);
 }
@@ -192,7 +189,7 @@ fn the_other_end_of_a_veth() {
     let host = Host::new();
     let file = with_real("10.0.0.1");
     // What mends it brings up a neighbour of the instance that is looked at.
-    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path(&file)]);
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&file)]);
     patient.is_mended("veth-peer", PLACE, "error", &["nobody, runs no XDP program"]);
 
     // In generic mode, a program there is none.
@@ -214,7 +211,7 @@ fn the_other_end_of_a_veth() {
 fn programs_of_others() {
     let host = Host::new();
     let file = with_real("10.0.0.1");
-    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path(&file)]);
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&file)]);
     patient.is_well("foreign-program", PLACE);
     attach_without_link(&host.ns, UPLINK, Verdict::Pass);
     patient.is_mended("foreign-program", PLACE, "error", &["'test_Pass'"]);
@@ -226,9 +223,9 @@ fn programs_of_others() {
     drop(link);
 
     let other = config_file(&Host::config(""));
-    host.lbctl().ok(&["--instance", "other", "apply", "-f", path(&other)]);
+    host.lbctl().ok(&["--instance", "other", "apply", "-f", path_of(&other)]);
     patient.is_advised("foreign-program", PLACE, "error", "other instance");
-    patient.with(&["-f", path(&file), "--instance", "other"]).is_well("foreign-program", PLACE);
+    patient.with(&["-f", path_of(&file), "--instance", "other"]).is_well("foreign-program", PLACE);
 }
 
 #[test]
@@ -239,7 +236,7 @@ fn a_gateway_that_does_not_answer() {
         config_file(&Host::config("").replace("gateway_mac = \"02:00:00:00:00:fe\"", &asked))
     };
     let silent = gateway("172.31.0.254");
-    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path(&silent)]);
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&silent)]);
     let words = &["172.31.0.254 of interface uplink did not answer ARP"];
     patient.finds("gateway-unresolved", PLACE, "error", words);
     host.ns.shell("ip neigh replace 172.31.0.254 lladdr 02:00:00:00:00:fe dev uplink");
@@ -258,28 +255,31 @@ fn cpus_queues_and_memory() {
     let two = says("0-1\n");
     let lbctl = host.lbctl().finds(ONLINE, two.path());
     let file = with_real("10.0.0.1");
-    let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path(&file)]);
+    let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path_of(&file)]);
     patient.is_mended("few-queues", PLACE, "warning", &["1 receive queue for 2 CPUs"]);
     let three = says("0-2\n");
     let patient =
-        Patient::new(host.lbctl().finds(ONLINE, three.path()), &host.ns, &["-f", path(&file)]);
+        Patient::new(host.lbctl().finds(ONLINE, three.path()), &host.ns, &["-f", path_of(&file)]);
     patient.is_advised("few-queues", PLACE, "note", "it has no more");
 
     let one = config_file(&Host::config("cpus = [0]"));
-    let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path(&one)]);
+    let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path_of(&one)]);
     patient.is_advised("cpus-without-table", "host", "warning", "add it to connection_table.cpus");
     let both = config_file(&Host::config("cpus = [0, 1]"));
-    patient.with(&["-f", path(&both)]).is_well("cpus-without-table", "host");
-    patient.with(&["-f", path(&both)]).is_well("idle-tables", "host");
+    patient.with(&["-f", path_of(&both)]).is_well("cpus-without-table", "host");
+    patient.with(&["-f", path_of(&both)]).is_well("idle-tables", "host");
     let single = says("0\n");
     let lbctl = lbctl.finds(ONLINE, single.path());
-    let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path(&both)]);
+    let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path_of(&both)]);
     patient.is_advised("idle-tables", "host", "note", "take it out of connection_table.cpus");
 
     patient.is_well("memory-short", "host");
     let little = says("MemAvailable: 1000 kB\n");
-    let patient =
-        Patient::new(lbctl.finds("/proc/meminfo", little.path()), &host.ns, &["-f", path(&file)]);
+    let patient = Patient::new(
+        lbctl.finds("/proc/meminfo", little.path()),
+        &host.ns,
+        &["-f", path_of(&file)],
+    );
     patient.finds("memory-short", "host", "error", &["not enough memory", "on this host"]);
 }
 

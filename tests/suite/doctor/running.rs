@@ -14,16 +14,13 @@ use crate::common::Verdict;
 use crate::common::XdpLink;
 use crate::common::config_file;
 use crate::common::packet_from;
+use crate::common::path_of;
 use crate::common::send_frame;
 use crate::common::vip;
 
 const PLACE: &str = "interface uplink";
 const INSTANCE: &str = "instance default";
 const VIP: &str = "tcp://10.200.1.1:80";
-
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().expect("a printable path")
-}
 
 #[test]
 fn what_changed_since_the_apply() {
@@ -63,7 +60,7 @@ fn what_changed_since_the_apply() {
 fn programs_that_are_not_in_their_place() {
     let host = Host::new();
     let file = config_file(&Host::config(""));
-    host.lbctl().ok(&["apply", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     let patient = Patient::new(host.lbctl(), &host.ns, &[]);
     let pins = host.bpffs.path().join("l4lb/default");
 
@@ -71,11 +68,11 @@ fn programs_that_are_not_in_their_place() {
     Link::open(pins.join("link/uplink")).and_then(|link| link.detach()).expect("detach");
     patient.finds("not-attached", PLACE, "error", &["no program of this instance"]);
     let link = XdpLink::attach(&host.ns, "uplink", Verdict::Pass);
-    let patient = patient.with(&["-f", path(&file)]);
+    let patient = patient.with(&["-f", path_of(&file)]);
     patient.finds("not-attached", PLACE, "error", &[]);
     patient.finds("foreign-program", PLACE, "error", &["'test_Pass'"]);
     drop(link);
-    host.lbctl().ok(&["apply", "-f", path(&file)]);
+    host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     let patient = patient.with(&[]);
     patient.is_well("not-attached", PLACE);
 
@@ -177,7 +174,7 @@ fn cpus_that_come_up() {
     let online = NamedTempFile::new().expect("make a file");
     std::fs::write(online.path(), "0\n").expect("write a file");
     let file = config_file(&Host::config(""));
-    host.lbctl().finds(ONLINE, online.path()).ok(&["apply", "-f", path(&file)]);
+    host.lbctl().finds(ONLINE, online.path()).ok(&["apply", "-f", path_of(&file)]);
     let patient = Patient::new(host.lbctl().finds(ONLINE, online.path()), &host.ns, &[]);
     patient.is_well("cpus-without-table", INSTANCE);
     std::fs::write(online.path(), "0-1\n").expect("write a file");

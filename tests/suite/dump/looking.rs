@@ -1,10 +1,7 @@
 //! Commands that only look, beside a capture that was killed.
 
-use std::fs::File;
 use std::time::Duration;
 
-use nix::fcntl::Flock;
-use nix::fcntl::FlockArg;
 use nix::sys::signal::Signal;
 
 use super::dump;
@@ -13,6 +10,8 @@ use super::rig;
 use super::vips;
 use crate::common::config;
 use crate::common::config_file;
+use crate::common::path_of;
+use crate::locks::lock;
 
 /// None of them waits for a command that is at work, such as an apply that takes its time; and what promises to
 /// change nothing leaves even that where it is.
@@ -29,7 +28,7 @@ fn nobody_waits_and_who_only_looks_changes_nothing() {
     };
     assert_eq!(left(), (1, true));
     let file = config_file(&config(&vips()));
-    let file = file.path().to_str().expect("a printable path");
+    let file = path_of(&file);
     let only_look = [
         &["plan", "-f", file][..],
         &["trace", "tcp", "192.0.2.1:1024", "10.200.1.1:80"],
@@ -37,8 +36,7 @@ fn nobody_waits_and_who_only_looks_changes_nothing() {
     ];
     let read = [&["status"][..], &["stats"], &["chain", "list"], &["flows", "list"]];
 
-    let folder = File::open(&instance).expect("the instance's folder");
-    let writer = Flock::lock(folder, FlockArg::LockExclusiveNonblock).expect("nobody else writes");
+    let writer = lock(&instance);
     for arguments in only_look.iter().chain(&read) {
         let output = rig.lbctl().spawn(arguments).wait(Duration::from_secs(20));
         assert!(output.code().is_some(), "{arguments:?}: {output}");

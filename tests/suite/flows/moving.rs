@@ -18,6 +18,7 @@ use super::two_cpus;
 use crate::common::Host;
 use crate::common::config_file;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::packets::frame::eth;
@@ -244,7 +245,7 @@ fn dead_flows_push_out_none() {
         // A set may be full, of 2000.
         let entries = if other == "lru" { 1200 } else { 8000 };
         let small = config_file(&config(other, entries, "[0]", &after));
-        let path = small.path().to_str().expect("a printable path");
+        let path = path_of(&small);
         let plan = json(&host.lbctl().exits(3, &["plan", "-f", path, "--json"]));
         let effects = plan["flows"].as_array().expect("a list");
         let tables = effects.iter().find(|effect| effect["change"] == "connection_table");

@@ -15,6 +15,7 @@ use crate::common::Rig;
 use crate::common::UPLINK;
 use crate::common::config;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 
 /// Nothing is taken down before it is known that it can be set up.
@@ -24,7 +25,7 @@ fn what_cannot_be_set_up_stays() {
     let (lbctl, folder) = (rig.lbctl(), folder(&rig));
     let text = config(&vip(VIP, &["10.0.0.1"]));
     let file = config_file(&text);
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let apply = ["apply", "-f", path];
     lbctl.ok(&apply);
     let all = pins(&folder);
@@ -41,7 +42,7 @@ fn what_cannot_be_set_up_stays() {
         (&missing, &[&["apply", "--repair"][..]][..]),
         (&own, &[&["apply", "--repair"], &["serve"]]),
     ] {
-        let path = file.path().to_str().expect("a printable path");
+        let path = path_of(&file);
         for command in commands {
             let output = lbctl.exits(1, &[command, &["-f", path][..]].concat());
             assert_eq!(pins(&folder), left, "{command:?}: {output}");
@@ -91,7 +92,7 @@ fn others_stay_where_pins_cannot_be_put_right() {
     let rig = Rig::new(1);
     let (lbctl, folder) = (rig.lbctl(), folder(&rig));
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    lbctl.ok(&["apply", "-f", file.path().to_str().expect("a printable path")]);
+    lbctl.ok(&["apply", "-f", path_of(&file)]);
     lbctl.ok(&["decap", "attach", UPLINK, "--address", "172.31.0.2"]);
     remove(&rig, "map/vips");
     // Neither does it matter in which order they are tried.

@@ -7,13 +7,13 @@ use nix::sys::signal::Signal;
 
 use super::VIP;
 use super::answers;
+use super::applied;
 use super::folder;
 use super::pins;
-use super::reals;
 use super::remove;
 use crate::common::Rig;
-use crate::common::config_file;
 use crate::common::goes_on;
+use crate::common::path_of;
 use crate::common::wait_until;
 
 /// More writes than it takes.
@@ -57,10 +57,8 @@ fn at_every_write(
 
 #[test]
 fn while_it_mends() {
-    let rig = Rig::new(2);
-    let file = config_file(&reals());
-    let path = file.path().to_str().expect("a printable path");
-    rig.lbctl().ok(&["apply", "-f", path]);
+    let (rig, file) = applied();
+    let path = path_of(&file);
     let download = rig.download(VIP);
     let apply = ["apply", "-f", path];
     let all = ["prog/root", "prog/balancer", "map/control", "map/vips", "map/vip_reals"];
@@ -74,10 +72,8 @@ fn while_it_mends() {
 
 #[test]
 fn while_it_sets_up_anew() {
-    let rig = Rig::new(2);
-    let file = config_file(&reals());
-    let path = file.path().to_str().expect("a printable path");
-    rig.lbctl().ok(&["apply", "-f", path]);
+    let (rig, file) = applied();
+    let path = path_of(&file);
     let apply = ["apply", "--yes", "--repair", "-f", path];
     let writes = at_every_write(&rig, &["map/chain", "prog/balancer"], &apply, 3, |_| {});
     assert!(writes > 30, "{writes} writes");

@@ -10,6 +10,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use tempfile::NamedTempFile;
+
 use crate::chain::programs::Built;
 use crate::common::Leaks;
 use crate::common::Rig;
@@ -19,6 +21,7 @@ use crate::common::config_file;
 use crate::common::goes_on;
 use crate::common::http_get;
 use crate::common::json;
+use crate::common::path_of;
 use crate::common::server;
 use crate::common::vip;
 
@@ -70,6 +73,13 @@ fn reals() -> String {
     config(&vip(VIP, &["10.0.0.1, weight = 3", "10.0.0.2, state = \"drain\", weight = 2"]))
 }
 
+/// A balancer that was set up with these, and the file.
+fn applied() -> (Rig, NamedTempFile) {
+    let (rig, file) = (Rig::new(2), config_file(&reals()));
+    rig.lbctl().ok(&["apply", "-f", path_of(&file)]);
+    (rig, file)
+}
+
 /// The pins with which the kernel ends what runs: of a link, and of an array of programs.
 fn ends_at_once(pin: &str) -> bool {
     pin.starts_with("link/") || pin == "map/chain"
@@ -78,12 +88,9 @@ fn ends_at_once(pin: &str) -> bool {
 /// Whatever is removed, `status` names it, what runs goes on, and `apply` pins it again.
 #[test]
 fn each_is_pinned_again() {
-    let rig = Rig::new(2);
-    let (lbctl, folder) = (rig.lbctl(), folder(&rig));
-    let file = config_file(&reals());
-    let path = file.path().to_str().expect("a printable path");
+    let (rig, file) = applied();
+    let (lbctl, folder, path) = (rig.lbctl(), folder(&rig), path_of(&file));
     let (apply, plan) = (["apply", "-f", path], ["plan", "-f", path]);
-    lbctl.ok(&apply);
     lbctl.ok(&["decap", "attach", UPLINK, "--from", "10.0.0.0/8"]);
     lbctl.ok(&["chain", "insert", "3", &Built::tracer("other", &[]).text()]);
     lbctl.ok(&plan);
@@ -179,7 +186,7 @@ fn down_always_works() {
     let rig = Rig::new(1);
     let lbctl = rig.lbctl();
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let apply = ["apply", "-f", file.path().to_str().expect("a printable path")];
+    let apply = ["apply", "-f", path_of(&file)];
     lbctl.ok(&apply);
     let all = pins(&folder(&rig));
     for pin in &all {
@@ -216,7 +223,7 @@ fn two_at_a_time() {
     let rig = Rig::new(1);
     let (lbctl, folder) = (rig.lbctl(), folder(&rig));
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let (apply, plan) = (["apply", "-f", path], ["plan", "-f", path]);
     lbctl.ok(&apply);
     let all = pins(&folder);
@@ -261,7 +268,7 @@ fn two_at_a_time() {
 fn serve_mends() {
     let rig = Rig::new(1);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let mut serve = rig.lbctl().spawn(&["serve", "-f", path]);
     serve.wait_for("metrics at http");
     let download = rig.download(VIP);

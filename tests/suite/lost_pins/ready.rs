@@ -8,6 +8,7 @@ use super::folder;
 use crate::common::Rig;
 use crate::common::config;
 use crate::common::config_file;
+use crate::common::path_of;
 use crate::common::vip;
 use crate::common::wait_until;
 use crate::endpoint::METRICS;
@@ -19,7 +20,7 @@ fn is_ready_while_only_pins_are_missing() {
     let rig = Rig::new(1);
     let (lbctl, ns) = (rig.lbctl(), &rig.topology.balancer.ns);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
-    let path = file.path().to_str().expect("a printable path");
+    let path = path_of(&file);
     let mut serve = lbctl.spawn(&["serve", "-f", path]);
     serve.wait_for("metrics at http");
     let says = |query: &str, status: u16, text: &str| {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::VIP;
+use super::applied;
 use super::folder;
 use super::nothing_left;
 use super::pins;
@@ -14,6 +15,7 @@ use crate::common::Verdict;
 use crate::common::XdpLink;
 use crate::common::config_file;
 use crate::common::goes_on;
+use crate::common::path_of;
 
 /// What somebody does to the pins of an instance.
 type Harm = (&'static str, fn(&Path));
@@ -46,12 +48,9 @@ const HARM: [Harm; 13] = [
 /// `status` says so, and `apply` puts right what it is without an interruption.
 #[test]
 fn is_put_right() {
-    let rig = Rig::new(2);
-    let (lbctl, folder) = (rig.lbctl(), folder(&rig));
-    let file = config_file(&reals());
-    let path = file.path().to_str().expect("a printable path");
+    let (rig, file) = applied();
+    let (lbctl, folder, path) = (rig.lbctl(), folder(&rig), path_of(&file));
     let apply = ["apply", "-f", path];
-    lbctl.ok(&apply);
     let download = rig.download(VIP);
     let all = pins(&folder);
     for (pin, harm) in HARM {
@@ -74,12 +73,9 @@ fn is_put_right() {
 /// A link that was pinned elsewhere, and one whose place another pin has.
 #[test]
 fn links() {
-    let rig = Rig::new(2);
-    let (lbctl, folder) = (rig.lbctl(), folder(&rig));
-    let file = config_file(&reals());
-    let path = file.path().to_str().expect("a printable path");
+    let (rig, file) = applied();
+    let (lbctl, folder, path) = (rig.lbctl(), folder(&rig), path_of(&file));
     let apply = ["apply", "-f", path];
-    lbctl.ok(&apply);
     let download = rig.download(VIP);
     let (all, link) = (pins(&folder), format!("link/{UPLINK}"));
     rename(&folder, &link, "elsewhere");
@@ -100,7 +96,7 @@ fn down_always_works() {
     let rig = Rig::new(2);
     let (lbctl, folder) = (rig.lbctl(), folder(&rig));
     let file = config_file(&reals());
-    let apply = ["apply", "-f", file.path().to_str().expect("a printable path")];
+    let apply = ["apply", "-f", path_of(&file)];
     let links: [Harm; 3] = [
         ("link", |folder| make_folder(folder, &format!("link/{UPLINK}"))),
         ("link", |folder| rename(folder, &format!("link/{UPLINK}"), "elsewhere")),
@@ -125,7 +121,7 @@ fn somebody_elses_link() {
     let foreign = XdpLink::attach(ns, "foreign", Verdict::Pass);
     let has_xdp = || ns.shell("ip link show foreign").contains("xdp");
     let file = config_file(&reals());
-    let apply = ["apply", "-f", file.path().to_str().expect("a printable path")];
+    let apply = ["apply", "-f", path_of(&file)];
     lbctl.ok(&apply);
     let all = pins(&folder);
     let pin = folder.join("link/foreign");
