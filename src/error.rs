@@ -303,7 +303,7 @@ pub enum Error {
     )]
     BreaksFlows {
         /// What breaks them.
-        changes: crate::effects::Breaking,
+        changes: crate::model::flow_effect::Breaking,
         /// Whether some are of reals that leave a VIP.
         draining_helps: bool,
     },

@@ -31,6 +31,7 @@ mod maps;
 mod memory;
 pub mod metrics;
 mod mismatch;
+mod model;
 pub mod netlink;
 mod nic;
 mod object;

@@ -6,7 +6,7 @@ use super::InterfaceAction;
 use super::Plan;
 use super::ProgramChange;
 use crate::diff::VipAction;
-use crate::effects::Changed;
+use crate::model::flow_effect::Changed;
 
 impl Plan {
     /// The line about flows below a change.

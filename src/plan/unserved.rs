@@ -10,8 +10,8 @@ use super::InterfaceChange;
 use super::Plan;
 use crate::config::Config;
 use crate::config::InterfaceConfig;
-use crate::effects::Changed;
 use crate::error::Error;
+use crate::model::flow_effect::Changed;
 use crate::outside::message;
 
 /// How many interfaces a reason names: the record has room for one line.
