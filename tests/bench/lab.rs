@@ -28,11 +28,11 @@ use libbpf_rs::Object;
 use nix::net::if_::if_nametoindex;
 
 use crate::Result;
-use crate::common::Bpffs;
-use crate::common::NetNs;
-use crate::common::Verdict;
-use crate::common::XdpLink;
-use crate::common::vip;
+use crate::fixtures::Bpffs;
+use crate::fixtures::NetNs;
+use crate::fixtures::Verdict;
+use crate::fixtures::XdpLink;
+use crate::fixtures::vip;
 use crate::frames::PORT;
 use crate::frames::STATELESS_VIP4;
 use crate::frames::VIP4;

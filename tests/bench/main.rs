@@ -7,13 +7,13 @@
 #![expect(clippy::cast_precision_loss, reason = "counts become figures")]
 
 mod args;
-#[path = "../suite/common/mod.rs"]
-mod common;
 mod control;
 mod endtoend;
+#[path = "../suite/fixtures/mod.rs"]
+mod fixtures;
 mod flows;
 #[allow(dead_code, reason = "shared with the tests")]
-#[path = "../suite/packets/frame.rs"]
+#[path = "../suite/packets/frame/mod.rs"]
 mod frame;
 mod frames;
 mod hit_ratio;
@@ -33,7 +33,7 @@ use clap::Parser;
 use serde_json::json;
 
 use crate::args::Args;
-use crate::common::NetNs;
+use crate::fixtures::NetNs;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::report::Section;

@@ -5,13 +5,16 @@
 //! balancer. After a change of a table:
 //!
 //! ```text
-//! LB_WRITE_PACKET_TESTS=1 cargo test --test suite packets
+//! LB_WRITE_PACKET_TESTS=1 cargo test --test suite packets::the_files
 //! ```
 
 mod case;
 mod cases;
+mod checksums;
+pub(crate) mod differential;
 mod format;
 pub(crate) mod frame;
+mod reference;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,8 +24,8 @@ use l4lb::Config;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::checksums::check_sent;
-use crate::model::Model;
+use crate::packets::checksums::check_sent;
+use crate::packets::reference::Model;
 use case::File;
 
 /// As many as there must be at least.

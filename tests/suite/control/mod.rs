@@ -1,0 +1,15 @@
+//! What changes an instance: apply and what else writes, gateways, decapsulation, chains, flows.
+
+pub(crate) mod chain;
+pub(crate) mod chain_decap;
+pub(crate) mod commands;
+pub(crate) mod decap;
+pub(crate) mod flow_effects;
+pub(crate) mod flows;
+pub(crate) mod gateway;
+pub(crate) mod gateway_auto;
+pub(crate) mod interfaces;
+pub(crate) mod kills;
+pub(crate) mod partial;
+pub(crate) mod partial_stays;
+pub(crate) mod quickstart;

@@ -1,0 +1,14 @@
+//! The command itself: what it takes and refuses, what it prints, and `lbctl serve`.
+
+pub(crate) mod endpoint;
+pub(crate) mod errors;
+pub(crate) mod file_errors;
+pub(crate) mod hostile;
+pub(crate) mod open_files;
+pub(crate) mod printing;
+pub(crate) mod reload;
+pub(crate) mod serve;
+pub(crate) mod serve_beside;
+pub(crate) mod serving;
+pub(crate) mod top;
+pub(crate) mod validation;
