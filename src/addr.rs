@@ -11,7 +11,7 @@ use macaddr::MacAddr6;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::outside::quote;
+use crate::model::text::quote;
 
 /// The transport protocol a VIP balances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -55,9 +55,9 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::remove_pin;
+use crate::model::text::quote;
 use crate::netlink;
 use crate::object as own;
-use crate::outside::quote;
 use crate::repair;
 use crate::sys;
 

@@ -27,9 +27,8 @@ use serde::Serialize;
 
 use crate::addr::Protocol;
 use crate::addr::Vip;
-use crate::outside::quote;
-use crate::outside::read_text;
-use crate::outside::without_mark;
+use crate::model::text::quote;
+use crate::model::text::without_mark;
 pub use answers::Echo;
 pub use answers::NoReal;
 pub use answers::OtherPorts;
@@ -490,18 +489,15 @@ fn explained(path: &serde_path_to_error::Path, what: &str, format: Format) -> Co
 }
 
 impl Config {
-    /// Reads a file: JSON if its name ends in `.json`, else TOML.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_text(path).map_err(|error| {
-            ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
-        })?;
+    /// Parses and checks the text of a file: JSON if its name ends in `.json`, else TOML.
+    pub(crate) fn from_text_of(path: &Path, text: &str) -> Result<Self, ConfigError> {
         // A file that was truncated while it was written must not remove every VIP.
         if text.trim().is_empty() {
             let what = "is empty; to stop balancing, use 'lbctl down'";
             return Err(ConfigError::at("", what).in_file(path));
         }
         let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        let config = if json { Self::from_json(&text) } else { Self::from_toml(&text) };
+        let config = if json { Self::from_json(text) } else { Self::from_toml(text) };
         config.map_err(|error| error.in_file(path))
     }
 

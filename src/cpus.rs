@@ -15,7 +15,7 @@ use crate::host::Files;
 use crate::host::entries;
 use crate::host::list;
 use crate::host::text;
-use crate::outside::MAX_TOLD_CPUS;
+use crate::model::cpu_list::MAX_TOLD_CPUS;
 use crate::plan::ResolvedInterface;
 use crate::plan::SHARED_TABLE_ENTRIES;
 

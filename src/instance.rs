@@ -28,7 +28,7 @@ use nix::sys::statfs::statfs;
 use crate::abi::consts::DUMP_CAPTURES;
 use crate::error::Error;
 use crate::error::Result;
-use crate::outside::quote;
+use crate::model::text::quote;
 use crate::rights;
 use crate::sys::write_point;
 

@@ -1,7 +1,7 @@
-//! What comes from outside is bounded: how large a file is read, how long it may take to come, how many numbers a
-//! list stands for, and how much of a text a message repeats. docs/limits.md has all bounds.
+//! What comes from outside is bounded: how large a file is read, and how long it may take to come. How much of a text a
+//! message repeats is in `model::text`, how many numbers a list stands for in `model::cpu_list`; docs/limits.md has
+//! all bounds.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::io::Read;
@@ -16,13 +16,15 @@ use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
 
-use crate::abi::consts;
-
-/// The most characters of somebody else's text that a message repeats.
-pub const MOST_QUOTED: usize = 200;
-
-/// The most characters of a message.
-pub const MOST_OF_MESSAGE: usize = 1200;
+use crate::config::Config;
+use crate::config::ConfigError;
+pub use crate::model::cpu_list::MAX_CPUS;
+pub use crate::model::cpu_list::cpu_list;
+pub use crate::model::text::MOST_OF_MESSAGE;
+pub use crate::model::text::MOST_QUOTED;
+use crate::model::text::decode;
+pub use crate::model::text::message;
+pub use crate::model::text::quote;
 
 /// The largest file of a configuration or of packet tests, in bytes: ten times what the limits of its lists take.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -30,70 +32,11 @@ pub const MAX_FILE: u64 = 64 << 20;
 /// How long such a file may take to come, where it is a pipe or a terminal.
 pub const TIME_TO_READ: Duration = Duration::from_secs(60);
 
-/// CPUs that are asked for are numbered below this.
-pub const MAX_CPUS: u32 = consts::MAX_CPUS;
-
-/// CPUs that the kernel tells of are numbered below this, which is eight times what it can be built for.
-pub(crate) const MAX_TOLD_CPUS: u32 = 1 << 16;
-
-/// The longest list of CPUs, in bytes: every second one of those that the kernel can be built for.
-const LONGEST_LIST: usize = 32 << 10;
-
 /// The most of a file in sysfs or procfs that is read, in bytes.
 const MAX_SYSTEM_FILE: u64 = 4 << 20;
 
 /// The most of a table of sockets in procfs that is read, in bytes: some 400000 sockets.
 const MAX_SOCKETS: u64 = 64 << 20;
-
-/// Somebody else's text, fit for one line of a message: control characters, and those that turn the direction of
-/// writing, as `\u{1b}`; and no more than [`MOST_QUOTED`] characters.
-///
-/// ```
-/// assert_eq!(l4lb::outside::quote("eth0\n\u{1b}[2J"), "eth0\\n\\u{1b}[2J");
-/// assert!(l4lb::outside::quote(&"x".repeat(100_000)).len() < 250);
-/// ```
-pub fn quote(text: &str) -> String {
-    cut(text, MOST_QUOTED, 0)
-}
-
-/// A message that may repeat what others wrote: as [`quote`], with more room. Of one that is too long, the end
-/// stays as well, which says what to do.
-pub fn message(text: &str) -> String {
-    cut(text, MOST_OF_MESSAGE * 2 / 3, MOST_OF_MESSAGE / 3)
-}
-
-/// Text of several lines, fit for a log: as [`quote`], but whole, and ends of lines and tabs stay.
-pub(crate) fn lines(text: &str) -> String {
-    let lines: Vec<_> = text
-        .lines()
-        .map(|line| line.split('\t').map(printable).collect::<Vec<_>>().join("\t"))
-        .collect();
-    lines.join("\n")
-}
-
-/// The first and the last characters of a text, or all, if it has no more.
-fn cut(text: &str, first: usize, last: usize) -> String {
-    let begun = text.char_indices().nth(first);
-    let Some((end, _)) = begun.filter(|_| text.chars().nth(first + last).is_some()) else {
-        return printable(text);
-    };
-    let rest = text.char_indices().rev().take(last).last().map_or("", |(at, _)| &text[at..]);
-    format!("{}…{}", printable(&text[..end]), printable(rest))
-}
-
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        // Characters that show nothing, or turn what is around them.
-        let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c.is_control() || turns {
-            printable.extend(c.escape_default());
-        } else {
-            printable.push(c);
-        }
-    }
-    printable
-}
 
 /// A file, a pipe or a device, of which nothing is waited for beyond a time.
 #[derive(Debug)]
@@ -158,43 +101,14 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     decode(text).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
-/// The byte order marks of encodings other than UTF-8. UTF-32's begin with UTF-16's, or with zeros.
-const OTHER_MARKS: [(&[u8], &str); 4] = [
-    (&[0xff, 0xfe, 0, 0], "UTF-32LE"),
-    (&[0, 0, 0xfe, 0xff], "UTF-32BE"),
-    (&[0xff, 0xfe], "UTF-16LE"),
-    (&[0xfe, 0xff], "UTF-16BE"),
-];
-
-/// Text without the byte order mark that some editors put in front.
-pub(crate) fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
-/// UTF-8 text without its byte order mark; an error is what to say of it.
-fn decode(bytes: Vec<u8>) -> Result<String, String> {
-    let marked = OTHER_MARKS.iter().find(|(mark, _)| bytes.starts_with(mark));
-    // Without a mark: what such files begin with is ASCII, and half of UTF-16 is zeros then.
-    let unmarked = match (bytes.first(), bytes.get(1)) {
-        (Some(0), Some(1..)) => Some("UTF-16BE"),
-        (Some(1..), Some(0)) => Some("UTF-16LE"),
-        _ => None,
-    };
-    if let Some(encoding) = marked.map(|(_, encoding)| *encoding).or(unmarked) {
-        return Err(format!(
-            "it is {encoding} text; save it as UTF-8: iconv -f {encoding} -t UTF-8"
-        ));
+impl Config {
+    /// Reads a file: JSON if its name ends in `.json`, else TOML.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = read_text(path).map_err(|error| {
+            ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
+        })?;
+        Self::from_text_of(path, &text)
     }
-    let text = String::from_utf8(bytes).map_err(|wrong| {
-        let at = wrong.utf8_error().valid_up_to();
-        let before = &wrong.as_bytes()[..at];
-        let line = before.split(|byte| *byte == b'\n').count();
-        format!("it is not UTF-8 text: line {line} has a byte that no UTF-8 text has there")
-    })?;
-    Ok(match without_mark(&text) {
-        bare if bare.len() < text.len() => bare.to_owned(),
-        _ => text,
-    })
 }
 
 /// Reads a table of sockets in procfs, which is long where there are many connections.
@@ -218,57 +132,14 @@ pub(crate) fn read_system(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// A list such as `0-3,8` or `0-14:2`, of numbers below `bound`, which is what it takes of memory at most; `None`:
-/// it is none.
-///
-/// ```
-/// use l4lb::outside::cpu_list;
-///
-/// assert_eq!(cpu_list("0-2,8", 1024), Some([0, 1, 2, 8].into()));
-/// assert_eq!(cpu_list("0-4294967295", 1024), None);
-/// ```
-pub fn cpu_list(text: &str, bound: u32) -> Option<BTreeSet<u32>> {
-    if text.len() > LONGEST_LIST {
-        return None;
-    }
-    let mut listed = vec![false; usize::try_from(bound).ok()?];
-    for item in text.split(',').filter(|_| !text.is_empty()) {
-        let (range, _stride) = item.split_once(':').unwrap_or((item, ""));
-        // Before a range is written out.
-        if !range.split('-').all(|number| number.parse::<u32>().is_ok_and(|n| n < bound)) {
-            return None;
-        }
-        for cpu in cpulist::parse(item).ok()? {
-            *listed.get_mut(usize::try_from(cpu).ok()?)? = true;
-        }
-    }
-    Some((0..bound).zip(listed).filter(|(_, is_listed)| *is_listed).map(|(cpu, _)| cpu).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
 
     use super::*;
-
-    #[test]
-    fn messages_are_short_and_printable() {
-        assert_eq!(quote("tcp://10.200.1.1:80 – ä"), "tcp://10.200.1.1:80 – ä");
-        assert_eq!(quote("a\0b\r\u{202e}"), "a\\u{0}b\\r\\u{202e}");
-        let long = format!("'{}' is wrong; do this", "\u{1b}".repeat(100_000));
-        for text in [quote(&long), message(&long)] {
-            assert!(text.len() < 10_000 && !text.contains('\u{1b}'));
-        }
-        assert!(message(&long).ends_with("' is wrong; do this"));
-        let fits = "ü".repeat(MOST_OF_MESSAGE);
-        assert_eq!(message(&fits), fits);
-        assert_eq!(message(&format!("{fits}ü")).chars().count(), MOST_OF_MESSAGE + 1);
-    }
-
-    #[test]
-    fn logs_keep_their_lines() {
-        assert_eq!(lines("a\tb\n\u{1b}[2J\0"), "a\tb\n\\u{1b}[2J\\u{0}");
-    }
+    use crate::abi::consts;
+    use crate::config;
+    use crate::model::cpu_list;
 
     /// What docs/limits.md says is so.
     #[test]
@@ -277,52 +148,22 @@ mod tests {
         for said in [
             format!("no more than {MOST_QUOTED} characters"),
             format!("no more than {MOST_OF_MESSAGE} itself"),
-            format!("of numbers to {}, {} KiB", MAX_CPUS - 1, LONGEST_LIST >> 10),
+            format!("of numbers to {}, {} KiB", MAX_CPUS - 1, cpu_list::LONGEST_LIST >> 10),
             format!("| {} MiB, UTF-8;", MAX_FILE >> 20),
             format!("come within {} s", TIME_TO_READ.as_secs()),
             format!("| {} MiB |", MAX_SYSTEM_FILE >> 20),
             format!("listens | {} MiB each", MAX_SOCKETS >> 20),
-            format!("| CPUs to {}; those over {}", MAX_TOLD_CPUS - 1, consts::MAX_CPUS - 1),
+            format!(
+                "| CPUs to {}; those over {}",
+                cpu_list::MAX_TOLD_CPUS - 1,
+                consts::MAX_CPUS - 1
+            ),
             format!("| `--snaplen` | 1 to {} bytes |", consts::DUMP_MAX_SNAPLEN),
             format!("slots of `chain` | 1 to {} |", consts::CHAIN_SLOTS - 1),
-            format!("| `--weight` | 0 to {} |", crate::config::MAX_WEIGHT),
-            format!("(default {})", crate::instance::DEFAULT_LOCK_TIMEOUT.as_secs()),
-            format!("`connection_table.entries` | 1 to {} |", crate::config::MAX_TABLE_ENTRIES),
+            format!("| `--weight` | 0 to {} |", config::MAX_WEIGHT),
+            format!("`connection_table.entries` | 1 to {} |", config::MAX_TABLE_ENTRIES),
         ] {
             assert!(text.contains(&said), "{said}");
-        }
-    }
-
-    #[test]
-    fn lists_are_bounded() {
-        let list = |text| cpu_list(text, 1024).map(|cpus| cpus.into_iter().collect::<Vec<_>>());
-        assert_eq!(list("0-3,8"), Some(vec![0, 1, 2, 3, 8]));
-        assert_eq!(list("8,0-4:2,8"), Some(vec![0, 2, 4, 8]));
-        assert_eq!(list("1023"), Some(vec![1023]));
-        assert_eq!(list("0-1023").map(|cpus| cpus.len()), Some(1024));
-        assert_eq!(list(""), Some(Vec::new()), "as the kernel has it");
-        let many = "0-1023,".repeat(10_000);
-        for wrong in [
-            "0-4294967295",
-            "4294967295",
-            "0-1024",
-            "1024",
-            "0-4294967295:4294967295",
-            "0-1:0",
-            "-1",
-            "3-",
-            "3-1",
-            "0-3-5",
-            "a",
-            "0x1",
-            "1,,2",
-            ",",
-            " 1",
-            "0--1",
-            "99999999999999999999",
-            &many,
-        ] {
-            assert_eq!(list(wrong), None, "{}", quote(wrong));
         }
     }
 

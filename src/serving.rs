@@ -31,7 +31,7 @@ use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::maps::MapError;
-use crate::outside::message;
+use crate::model::text::message;
 use crate::sys;
 use crate::sys::ArrayMemory;
 

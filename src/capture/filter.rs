@@ -52,7 +52,7 @@ pub use insn::Reg;
 pub use insn::Size;
 pub use insn::Test;
 
-use crate::outside::quote;
+use crate::model::text::quote;
 use crate::sys::pcap;
 use crate::sys::program;
 

@@ -34,12 +34,12 @@ use crate::instance::remove_folder;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::maps::MapError;
+use crate::model::text::quote;
 use crate::object::bind;
 use crate::object::clone_fd;
 use crate::object::is_own_data;
 use crate::object::load_error;
 use crate::object::route_messages;
-use crate::outside::quote;
 use crate::sys;
 use crate::sys::write_point;
 

@@ -24,7 +24,7 @@ use crate::addr::Protocol;
 use crate::addr::check_neighbour_address;
 use crate::addr::check_service_address;
 use crate::addr::check_source_prefix;
-use crate::outside::quote;
+use crate::model::text::quote;
 use crate::table::config_name;
 
 impl Config {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::outside::message;
-use crate::outside::quote;
+use crate::model::text::message;
+use crate::model::text::quote;
 
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

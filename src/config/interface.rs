@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::addr::Mac;
-use crate::outside::quote;
+use crate::model::text::quote;
 
 /// `[[interfaces]]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

@@ -247,7 +247,7 @@ fn process(pid: u32) -> String {
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     };
     match read("cmdline").or_else(|| read("comm")) {
-        Some(command) => format!("process {pid} ({})", crate::outside::quote(&command)),
+        Some(command) => format!("process {pid} ({})", crate::model::text::quote(&command)),
         // The lock belongs to the open file, which a child may have inherited.
         None => format!("process {pid}, which has ended, but what it started has not"),
     }
@@ -255,7 +255,15 @@ fn process(pid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::DEFAULT_LOCK_TIMEOUT;
     use super::locked_by;
+
+    /// What docs/limits.md says is so.
+    #[test]
+    fn documentation_tells_how_long_is_waited() {
+        let text = include_str!("../../docs/limits.md").replace('\n', " ");
+        assert!(text.contains(&format!("(default {})", DEFAULT_LOCK_TIMEOUT.as_secs())));
+    }
 
     #[test]
     fn holders_are_found_in_the_kernels_list() {

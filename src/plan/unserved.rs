@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::InterfaceConfig;
 use crate::error::Error;
 use crate::model::flow_effect::Changed;
-use crate::outside::message;
+use crate::model::text::message;
 
 /// How many interfaces a reason names: the record has room for one line.
 const MOST_NAMED: usize = 3;
