@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use etherparse::Ipv4Header;
 use serde::Serialize;
 
+use super::config::ConfigText;
 use super::frame::Frame;
 
 /// The next hop in every configuration: what goes to a real carries its MAC address.
@@ -15,8 +16,7 @@ pub(crate) const GATEWAY: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
 pub(crate) struct File {
     /// Without `.json`.
     pub(crate) name: &'static str,
-    /// In TOML.
-    pub(crate) config: &'static str,
+    pub(crate) config: ConfigText,
     pub(crate) cases: Vec<Case>,
 }
 

@@ -11,6 +11,7 @@
 mod case;
 mod cases;
 mod checksums;
+mod config;
 pub(crate) mod differential;
 mod format;
 pub(crate) mod frame;
@@ -40,11 +41,11 @@ fn path(file: &File) -> PathBuf {
 }
 
 fn config(file: &File) -> Config {
-    Config::from_toml(file.config).unwrap_or_else(|error| panic!("{}: {error}", file.name))
+    Config::from_toml(file.config.as_str()).unwrap_or_else(|error| panic!("{}: {error}", file.name))
 }
 
 fn text(file: &File) -> String {
-    let config: Value = toml::from_str(file.config).expect("the configuration is TOML");
+    let config: Value = toml::from_str(file.config.as_str()).expect("the configuration is TOML");
     // Behind one another: the order is part of a case.
     let cases: Vec<_> = file
         .cases

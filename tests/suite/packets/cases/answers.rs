@@ -7,41 +7,25 @@ use crate::packets::case::Case;
 use crate::packets::case::Draft;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::ONE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.2"
-port = 53
-protocol = "udp"
-reals = []
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-
-[[vips]]
-address = "fc00:1::2"
-port = 53
-protocol = "udp"
-reals = []
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        .vip("tcp://10.200.1.1:80", ONE4)
+        .vip("udp://10.200.1.2:53", &[])
+        .vip("tcp://[fc00:1::1]:80", ONE6)
+        .vip("udp://[fc00:1::2]:53", &[])
+}
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "answers_sources", config: CONFIG, cases: sources() },
-        File { name: "answers_checksums", config: CONFIG, cases: checksums() },
+        File { name: "answers_sources", config: config(), cases: sources() },
+        File { name: "answers_checksums", config: config(), cases: checksums() },
     ]
 }
 

@@ -10,67 +10,38 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::on_lo;
 use crate::packets::frame::eth;
 
-macro_rules! config {
-    ($packets:literal) => {
-        concat!(
-            "packets = ",
-            $packets,
-            r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 4
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 6
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 4
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 6
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-"#
-        )
-    };
+/// With these sources of the outer headers.
+fn config(v4: &str, v6: &str) -> ConfigText {
+    on_lo().set("packets.encap_source_v4", v4).set("packets.encap_source_v6", v6).each_to_each()
 }
 
 pub(crate) fn files() -> Vec<File> {
     vec![
         File {
             name: "encap_address",
-            config: config!(
-                r#"{ encap_source_v4 = "192.0.2.1", encap_source_v6 = "2001:db8:5::7" }"#
-            ),
+            config: config("192.0.2.1", "2001:db8:5::7"),
             cases: cases(["192.0.2.1", "2001:db8:5::7", "192.0.2.1", "2001:db8:5::7"]),
         },
         File {
             name: "encap_wide",
-            config: config!(r#"{ encap_source_v4 = "10.0.0.0/8", encap_source_v6 = "fd00::/8" }"#),
+            config: config("10.0.0.0/8", "fd00::/8"),
             // Of IPv6, no more than the last four bytes vary.
             cases: cases(["10.168.104.123", "fd00::bac1:101", "10.0.105.121", "fd00::7a69:1"]),
         },
         File {
             name: "encap_narrow",
-            config: config!(
-                r#"{ encap_source_v4 = "192.0.2.128/25", encap_source_v6 = "2001:db8:5::/112" }"#
-            ),
+            config: config("192.0.2.128/25", "2001:db8:5::/112"),
             cases: cases(["192.0.2.251", "2001:db8:5::101", "192.0.2.249", "2001:db8:5::1"]),
         },
-        File { name: "encap_df", config: config!(r#"{ outer_df = true }"#), cases: whole_cases() },
+        File {
+            name: "encap_df",
+            config: on_lo().set("packets.outer_df", true).each_to_each(),
+            cases: whole_cases(),
+        },
     ]
 }
 

@@ -6,6 +6,10 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE6;
+use crate::packets::config::THREE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::AUTHENTICATION;
 use crate::packets::frame::DESTINATION_OPTIONS;
 use crate::packets::frame::Frame;
@@ -13,26 +17,14 @@ use crate::packets::frame::HOP_BY_HOP;
 use crate::packets::frame::ROUTING;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 443
-protocol = "udp"
-reals = [ { address = "fc00::1" } ]
-"#;
+fn config() -> ConfigText {
+    on_lo().vip("tcp://[fc00:1::1]:80", THREE6).vip("udp://[fc00:1::1]:443", ONE6)
+}
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "extensions", config: CONFIG, cases: cases() },
-        File { name: "atomic_fragments", config: CONFIG, cases: atomic_fragments() },
+        File { name: "extensions", config: config(), cases: cases() },
+        File { name: "atomic_fragments", config: config(), cases: atomic_fragments() },
     ]
 }
 

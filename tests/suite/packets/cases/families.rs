@@ -10,59 +10,30 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::ONE6;
+use crate::packets::config::THREE4;
+use crate::packets::config::THREE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-# To one real each.
-[[vips]]
-address = "10.200.1.1"
-port = 4
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 6
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 4
-protocol = "udp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 6
-protocol = "udp"
-reals = [ { address = "fc00::1" } ]
-
-# To reals of the other version.
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-# To reals of both.
-[[vips]]
-address = "10.200.1.1"
-port = 81
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" }, { address = "fc00::1" } ]
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        // To one real each.
+        .vip("tcp://10.200.1.1:4", ONE4)
+        .vip("tcp://10.200.1.1:6", ONE6)
+        .vip("udp://[fc00:1::1]:4", ONE4)
+        .vip("udp://[fc00:1::1]:6", ONE6)
+        // To reals of the other version.
+        .vip("tcp://10.200.1.1:80", THREE6)
+        .vip("tcp://[fc00:1::1]:80", THREE4)
+        // To reals of both.
+        .vip("tcp://10.200.1.1:81", &["10.0.0.1", "fc00::1"])
+}
 
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "families", config: CONFIG, cases: cases() }]
+    vec![File { name: "families", config: config(), cases: cases() }]
 }
 
 fn cases() -> Vec<Case> {

@@ -7,57 +7,31 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::THREE4;
+use crate::packets::config::THREE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-hash = "no-source-port"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 0
-protocol = "tcp"
-hash = "no-source-port"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.2"
-port = 0
-protocol = "tcp"
-hash = "destination-port"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.3"
-port = 0
-protocol = "tcp"
-hash = "source-and-destination-port"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "udp"
-hash = "no-source-port"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-
-[[vips]]
-address = "fc00:1::2"
-port = 0
-protocol = "udp"
-hash = "destination-port"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        .vip("tcp://10.200.1.1:80", THREE4)
+        .set("hash", "no-source-port")
+        .vip("tcp://10.200.1.1:*", THREE4)
+        .set("hash", "no-source-port")
+        .vip("tcp://10.200.1.2:*", THREE4)
+        .set("hash", "destination-port")
+        .vip("tcp://10.200.1.3:*", THREE4)
+        .set("hash", "source-and-destination-port")
+        .vip("udp://[fc00:1::1]:80", THREE6)
+        .set("hash", "no-source-port")
+        .vip("udp://[fc00:1::2]:*", THREE6)
+        .set("hash", "destination-port")
+}
 
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "hash", config: CONFIG, cases: cases() }]
+    vec![File { name: "hash", config: config(), cases: cases() }]
 }
 
 fn tcp(client: &str, client_port: u16, vip: &str, port: u16) -> Frame {

@@ -5,28 +5,19 @@ use super::C6;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::on_lo;
 use crate::packets::frame::DESTINATION_OPTIONS;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 53
-protocol = "udp"
-reals = []
-"#;
+fn config() -> ConfigText {
+    on_lo().vip("tcp://10.200.1.1:80", ONE4).vip("udp://[fc00:1::1]:53", &[])
+}
 
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "icmp", config: CONFIG, cases: cases() }]
+    vec![File { name: "icmp", config: config(), cases: cases() }]
 }
 
 fn v4() -> Frame {

@@ -8,51 +8,27 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::THREE4;
+use crate::packets::config::THREE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::DESTINATION_OPTIONS;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 443
-protocol = "udp"
-routing = [ "quic-connection-id" ]
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.2"
-port = 0
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.3"
-port = 80
-protocol = "tcp"
-reals = []
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-
-[[server_ids]]
-id = 1
-real = "10.0.0.9"
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        .vip("tcp://10.200.1.1:80", THREE4)
+        .vip("udp://10.200.1.1:443", THREE4)
+        .set("routing", vec!["quic-connection-id"])
+        .vip("tcp://10.200.1.2:*", THREE4)
+        .vip("tcp://10.200.1.3:80", &[])
+        .vip("tcp://[fc00:1::1]:80", THREE6)
+        .server_id(1, "10.0.0.9")
+}
 
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "icmp_errors", config: CONFIG, cases: cases() }]
+    vec![File { name: "icmp_errors", config: config(), cases: cases() }]
 }
 
 const VIP4: &str = "10.200.1.1";

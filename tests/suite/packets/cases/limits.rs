@@ -8,60 +8,33 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const PLAIN: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+fn limited() -> ConfigText {
+    on_lo().set("connection_table.new_connections_per_second", 2).one_of_each()
+}
 
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-"#;
-
-const FLOOD: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-connection_table = { new_connections_per_second = 2 }
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-"#;
-
-const FLOOD_OF_SHARED: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-connection_table = { new_connections_per_second = 2 }
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-hash = "no-source-port"
-reals = [ { address = "10.0.0.1" } ]
-"#;
+fn limited_and_shared() -> ConfigText {
+    on_lo()
+        .set("connection_table.new_connections_per_second", 2)
+        .vip("tcp://10.200.1.1:80", ONE4)
+        .set("hash", "no-source-port")
+}
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "too_big_limit", config: PLAIN, cases: too_big() },
-        File { name: "flood", config: FLOOD, cases: flood() },
-        File { name: "flood_of_shared_entries", config: FLOOD_OF_SHARED, cases: flood_of_shared() },
-        File { name: "headroom", config: PLAIN, cases: headroom() },
+        File { name: "too_big_limit", config: on_lo().one_of_each(), cases: too_big() },
+        File { name: "flood", config: limited(), cases: flood() },
+        File {
+            name: "flood_of_shared_entries",
+            config: limited_and_shared(),
+            cases: flood_of_shared(),
+        },
+        File { name: "headroom", config: on_lo().one_of_each(), cases: headroom() },
     ]
 }
 

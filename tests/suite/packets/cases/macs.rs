@@ -8,33 +8,11 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::interfaces;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::ROUTER;
 use crate::packets::frame::eth;
-
-macro_rules! config {
-    ($macs:literal) => {
-        concat!(
-            "interfaces = [ { name = \"lo\", gateway_mac = \"02:00:00:00:00:fe\"",
-            $macs,
-            " } ]",
-            r#"
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-"#
-        )
-    };
-}
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_HOSTS: [u8; 6] = [0x01, 0x00, 0x5e, 0x00, 0x00, 0x01];
@@ -46,14 +24,16 @@ const LAST: [u8; 6] = [0x00, 0x00, 0x5e, 0x00, 0x01, 0x0a];
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "macs_any", config: config!(""), cases: any() },
+        File { name: "macs_any", config: on_lo().one_of_each(), cases: any() },
         File {
             name: "macs",
-            config: config!(
-                r#", macs = [ "02:00:00:00:00:02", "00:00:5e:00:01:02", "00:00:5e:00:01:03",
-  "00:00:5e:00:01:04", "00:00:5e:00:01:05", "00:00:5e:00:01:06", "00:00:5e:00:01:07",
-  "00:00:5e:00:01:08", "00:00:5e:00:01:09", "00:00:5e:00:01:0a" ]"#
-            ),
+            config: interfaces(
+                r#"{ name = "lo", gateway_mac = "02:00:00:00:00:fe", macs = [
+                  "02:00:00:00:00:02", "00:00:5e:00:01:02", "00:00:5e:00:01:03", "00:00:5e:00:01:04",
+                  "00:00:5e:00:01:05", "00:00:5e:00:01:06", "00:00:5e:00:01:07", "00:00:5e:00:01:08",
+                  "00:00:5e:00:01:09", "00:00:5e:00:01:0a" ] }"#,
+            )
+            .one_of_each(),
             cases: listed(),
         },
     ]

@@ -10,73 +10,41 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::ONE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-macro_rules! config {
-    ($packets:literal) => {
-        concat!(
-            $packets,
-            r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 4
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 6
-protocol = "udp"
-reals = [ { address = "fc00::1" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 8
-protocol = "tcp"
-hash = "destination-port"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 9
-protocol = "tcp"
-reals = []
-
-[[vips]]
-address = "fc00:1::1"
-port = 4
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 6
-protocol = "udp"
-reals = [ { address = "fc00::1" } ]
-"#
-        )
-    };
+/// With VIPs of each version that have reals of each.
+fn with_vips(config: ConfigText) -> ConfigText {
+    config
+        .vip("tcp://10.200.1.1:4", ONE4)
+        .vip("udp://10.200.1.1:6", ONE6)
+        .vip("tcp://10.200.1.1:8", ONE4)
+        .set("hash", "destination-port")
+        .vip("tcp://10.200.1.1:9", &[])
+        .vip("tcp://[fc00:1::1]:4", ONE4)
+        .vip("udp://[fc00:1::1]:6", ONE6)
 }
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "oversize_icmp", config: config!(""), cases: icmp() },
+        File { name: "oversize_icmp", config: with_vips(on_lo()), cases: icmp() },
         File {
             name: "oversize_drop",
-            config: config!("packets = { oversize = \"drop\" }\n"),
+            config: with_vips(on_lo().set("packets.oversize", "drop")),
             cases: dropped(),
         },
         File {
             name: "max_frame_least",
-            config: config!("packets = { max_frame = 1294 }\n"),
+            config: with_vips(on_lo().set("packets.max_frame", 1294)),
             cases: least(),
         },
         File {
             name: "max_frame_most",
-            config: config!("packets = { max_frame = 3514 }\n"),
+            config: with_vips(on_lo().set("packets.max_frame", 3514)),
             cases: most(),
         },
     ]

@@ -10,100 +10,53 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::THREE4;
+use crate::packets::config::THREE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 443
-protocol = "udp"
-routing = [ "quic-connection-id" ]
-reals = [
-  { address = "10.0.0.1" },
-  { address = "10.0.0.2" },
-  { address = "10.0.0.3" },
-  { address = "10.0.0.4", state = "down" },
-  { address = "10.0.0.5", state = "drain" },
-]
-
-[[vips]]
-address = "fc00:1::1"
-port = 443
-protocol = "udp"
-routing = [ "quic-connection-id" ]
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-
-# Flows are not remembered.
-[[vips]]
-address = "10.200.1.2"
-port = 443
-protocol = "udp"
-connection_table = false
-routing = [ "quic-connection-id" ]
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-# Ids do not matter.
-[[vips]]
-address = "10.200.1.3"
-port = 443
-protocol = "udp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.4"
-port = 443
-protocol = "udp"
-routing = [ "quic-connection-id" ]
-reals = []
-
-[[server_ids]]
-id = 1
-real = "10.0.0.1"
-
-[[server_ids]]
-id = 2
-real = "10.0.0.2"
-
-[[server_ids]]
-id = 4
-real = "10.0.0.4"
-
-[[server_ids]]
-id = 5
-real = "10.0.0.5"
-
-[[server_ids]]
-id = 9
-real = "10.0.0.9"
-
-[[server_ids]]
-id = 65535
-real = "10.0.0.3"
-
-[[server_ids]]
-id = 65536
-real = "fc00::2"
-
-[[server_ids]]
-id = 16777215
-real = "10.0.0.1"
-
-[[server_ids]]
-id = 16777216
-real = "10.0.0.2"
-
-[[server_ids]]
-id = 4294967295
-real = "fc00::1"
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        .vip(
+            "udp://10.200.1.1:443",
+            &[
+                "10.0.0.1",
+                "10.0.0.2",
+                "10.0.0.3",
+                r#"10.0.0.4, state = "down""#,
+                r#"10.0.0.5, state = "drain""#,
+            ],
+        )
+        .set("routing", vec!["quic-connection-id"])
+        .vip("udp://[fc00:1::1]:443", THREE6)
+        .set("routing", vec!["quic-connection-id"])
+        // Flows are not remembered.
+        .vip("udp://10.200.1.2:443", THREE4)
+        .set("connection_table", false)
+        .set("routing", vec!["quic-connection-id"])
+        // Ids do not matter.
+        .vip("udp://10.200.1.3:443", ONE4)
+        .vip("udp://10.200.1.4:443", &[])
+        .set("routing", vec!["quic-connection-id"])
+        .server_id(1, "10.0.0.1")
+        .server_id(2, "10.0.0.2")
+        .server_id(4, "10.0.0.4")
+        .server_id(5, "10.0.0.5")
+        .server_id(9, "10.0.0.9")
+        .server_id(0xffff, "10.0.0.3")
+        .server_id(0x1_0000, "fc00::2")
+        .server_id(0xff_ffff, "10.0.0.1")
+        .server_id(0x100_0000, "10.0.0.2")
+        .server_id(u32::MAX, "fc00::1")
+}
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "quic", config: CONFIG, cases: cases() },
-        File { name: "quic_versions", config: CONFIG, cases: versions() },
+        File { name: "quic", config: config(), cases: cases() },
+        File { name: "quic_versions", config: config(), cases: versions() },
     ]
 }
 

@@ -7,93 +7,52 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::ONE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::DESTINATION_OPTIONS;
 use crate::packets::frame::Frame;
 use crate::packets::frame::ROUTER;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-# Refuses, whichever of its VIPs says so.
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-other_ports = "reject"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 53
-protocol = "udp"
-no_real = "reject"
-reals = []
-
-# Drops, and has no VIP of UDP.
-[[vips]]
-address = "10.200.1.2"
-port = 80
-protocol = "tcp"
-other_ports = "drop"
-echo = "never"
-reals = [ { address = "10.0.0.1" } ]
-
-# Usable by one of its VIPs.
-[[vips]]
-address = "10.200.1.3"
-port = 80
-protocol = "tcp"
-no_real = "reject"
-echo = "when-usable"
-reals = [ { address = "10.0.0.1", state = "drain" }, { address = "10.0.0.2", weight = 0 } ]
-
-[[vips]]
-address = "10.200.1.3"
-port = 81
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-# Not usable.
-[[vips]]
-address = "10.200.1.4"
-port = 0
-protocol = "tcp"
-other_ports = "reject"
-echo = "when-usable"
-reals = [ { address = "10.0.0.1", state = "drain" } ]
-
-# As by default, in so many words.
-[[vips]]
-address = "10.200.1.5"
-port = 80
-protocol = "tcp"
-other_ports = "pass"
-no_real = "drop"
-echo = "always"
-reals = []
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-other_ports = "reject"
-reals = [ { address = "fc00::1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 53
-protocol = "udp"
-no_real = "reject"
-reals = []
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        // Refuses, whichever of its VIPs says so.
+        .vip("tcp://10.200.1.1:80", ONE4)
+        .set("other_ports", "reject")
+        .vip("udp://10.200.1.1:53", &[])
+        .set("no_real", "reject")
+        // Drops, and has no VIP of UDP.
+        .vip("tcp://10.200.1.2:80", ONE4)
+        .set("other_ports", "drop")
+        .set("echo", "never")
+        // Usable by one of its VIPs.
+        .vip("tcp://10.200.1.3:80", &[r#"10.0.0.1, state = "drain""#, "10.0.0.2, weight = 0"])
+        .set("no_real", "reject")
+        .set("echo", "when-usable")
+        .vip("tcp://10.200.1.3:81", ONE4)
+        // Not usable.
+        .vip("tcp://10.200.1.4:*", &[r#"10.0.0.1, state = "drain""#])
+        .set("other_ports", "reject")
+        .set("echo", "when-usable")
+        // As by default, in so many words.
+        .vip("tcp://10.200.1.5:80", &[])
+        .set("other_ports", "pass")
+        .set("no_real", "drop")
+        .set("echo", "always")
+        .vip("tcp://[fc00:1::1]:80", ONE6)
+        .set("other_ports", "reject")
+        .vip("udp://[fc00:1::1]:53", &[])
+        .set("no_real", "reject")
+}
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "refusals_tcp", config: CONFIG, cases: tcp() },
-        File { name: "refusals_udp", config: CONFIG, cases: udp() },
-        File { name: "refusals_rules", config: CONFIG, cases: rules() },
-        File { name: "refusals_limit", config: CONFIG, cases: limit() },
+        File { name: "refusals_tcp", config: config(), cases: tcp() },
+        File { name: "refusals_udp", config: config(), cases: udp() },
+        File { name: "refusals_rules", config: config(), cases: rules() },
+        File { name: "refusals_limit", config: config(), cases: limit() },
     ]
 }
 

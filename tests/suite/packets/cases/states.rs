@@ -8,101 +8,56 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-# One that takes flows.
-[[vips]]
-address = "10.200.1.1"
-port = 1
-protocol = "tcp"
-reals = [
-  { address = "10.0.0.1", state = "down" },
-  { address = "10.0.0.2", state = "drain" },
-  { address = "10.0.0.3", weight = 0 },
-  { address = "10.0.0.4", weight = 5 },
-]
-
-# None.
-[[vips]]
-address = "10.200.1.1"
-port = 2
-protocol = "tcp"
-reals = []
-
-[[vips]]
-address = "10.200.1.1"
-port = 3
-protocol = "tcp"
-reals = [ { address = "10.0.0.1", state = "down" }, { address = "10.0.0.2", state = "down" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 4
-protocol = "udp"
-reals = [ { address = "10.0.0.1", state = "drain" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 5
-protocol = "udp"
-reals = [ { address = "10.0.0.1", weight = 0 } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 6
-protocol = "tcp"
-connection_table = false
-reals = []
-
-# Two, of which one has nearly everything.
-[[vips]]
-address = "10.200.1.1"
-port = 7
-protocol = "tcp"
-reals = [ { address = "10.0.0.1", weight = 1 }, { address = "10.0.0.2", weight = 65535 } ]
-
-# Three by weight.
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [
-  { address = "10.0.0.1", weight = 1 },
-  { address = "10.0.0.2", weight = 2 },
-  { address = "10.0.0.3", weight = 3 },
-]
-
-# Those that are left are Maglev's as if there were no others.
-[[vips]]
-address = "10.200.1.2"
-port = 80
-protocol = "tcp"
-reals = [
-  { address = "10.0.0.1", weight = 7 },
-  { address = "10.0.0.2", weight = 7 },
-  { address = "10.0.0.3", weight = 7 },
-  { address = "10.0.0.4", weight = 7, state = "drain" },
-  { address = "10.0.0.5", weight = 0 },
-]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [
-  { address = "fc00::1" },
-  { address = "fc00::2" },
-  { address = "fc00::3" },
-  { address = "fc00::4", state = "down" },
-]
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        // One that takes flows.
+        .vip(
+            "tcp://10.200.1.1:1",
+            &[
+                r#"10.0.0.1, state = "down""#,
+                r#"10.0.0.2, state = "drain""#,
+                "10.0.0.3, weight = 0",
+                "10.0.0.4, weight = 5",
+            ],
+        )
+        // None.
+        .vip("tcp://10.200.1.1:2", &[])
+        .vip("tcp://10.200.1.1:3", &[r#"10.0.0.1, state = "down""#, r#"10.0.0.2, state = "down""#])
+        .vip("udp://10.200.1.1:4", &[r#"10.0.0.1, state = "drain""#])
+        .vip("udp://10.200.1.1:5", &["10.0.0.1, weight = 0"])
+        .vip("tcp://[fc00:1::1]:6", &[])
+        .set("connection_table", false)
+        // Two, of which one has nearly everything.
+        .vip("tcp://10.200.1.1:7", &["10.0.0.1, weight = 1", "10.0.0.2, weight = 65535"])
+        // Three by weight.
+        .vip(
+            "tcp://10.200.1.1:80",
+            &["10.0.0.1, weight = 1", "10.0.0.2, weight = 2", "10.0.0.3, weight = 3"],
+        )
+        // Those that are left are Maglev's as if there were no others.
+        .vip(
+            "tcp://10.200.1.2:80",
+            &[
+                "10.0.0.1, weight = 7",
+                "10.0.0.2, weight = 7",
+                "10.0.0.3, weight = 7",
+                r#"10.0.0.4, weight = 7, state = "drain""#,
+                "10.0.0.5, weight = 0",
+            ],
+        )
+        .vip(
+            "tcp://[fc00:1::1]:80",
+            &["fc00::1", "fc00::2", "fc00::3", r#"fc00::4, state = "down""#],
+        )
+}
 
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "states", config: CONFIG, cases: cases() }]
+    vec![File { name: "states", config: config(), cases: cases() }]
 }
 
 fn cases() -> Vec<Case> {

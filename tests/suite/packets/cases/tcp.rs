@@ -8,46 +8,23 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::THREE4;
+use crate::packets::config::THREE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG_V4: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+fn config_v4() -> ConfigText {
+    on_lo()
+        .vip("tcp://10.200.1.1:80", THREE4)
+        .vip("tcp://10.200.1.2:*", THREE4)
+        .vip("tcp://10.200.1.2:443", &["10.0.0.9"])
+}
 
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.2"
-port = 0
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.2"
-port = 443
-protocol = "tcp"
-reals = [ { address = "10.0.0.9" } ]
-"#;
-
-const CONFIG_V6: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-
-[[vips]]
-address = "fc00:1::2"
-port = 0
-protocol = "tcp"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-"#;
+fn config_v6() -> ConfigText {
+    on_lo().vip("tcp://[fc00:1::1]:80", THREE6).vip("tcp://[fc00:1::2]:*", THREE6)
+}
 
 /// To a VIP with a port.
 fn to_80(client: &str) -> Frame {
@@ -65,8 +42,8 @@ fn to_80_v6(client: &str) -> Frame {
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "tcp4", config: CONFIG_V4, cases: v4() },
-        File { name: "tcp6", config: CONFIG_V6, cases: v6() },
+        File { name: "tcp4", config: config_v4(), cases: v4() },
+        File { name: "tcp6", config: config_v6(), cases: v6() },
     ]
 }
 

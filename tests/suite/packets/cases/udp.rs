@@ -8,54 +8,28 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::THREE4;
+use crate::packets::config::THREE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
+fn config() -> ConfigText {
+    on_lo()
+        .vip("udp://10.200.1.1:80", THREE4)
+        .vip("tcp://10.200.1.1:80", &["10.0.0.9"])
+        .vip("udp://10.200.1.2:*", THREE4)
+        .vip("udp://[fc00:1::1]:80", THREE6)
+}
 
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "udp"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.9" } ]
-
-[[vips]]
-address = "10.200.1.2"
-port = 0
-protocol = "udp"
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "udp"
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-"#;
-
-const STATELESS: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-connection_table = false
-reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2" }, { address = "10.0.0.3" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "udp"
-connection_table = false
-reals = [ { address = "fc00::1" }, { address = "fc00::2" }, { address = "fc00::3" } ]
-"#;
+fn stateless_config() -> ConfigText {
+    on_lo()
+        .vip("tcp://10.200.1.1:80", THREE4)
+        .set("connection_table", false)
+        .vip("udp://[fc00:1::1]:80", THREE6)
+        .set("connection_table", false)
+}
 
 fn to_80() -> Frame {
     eth().ip4(C4, "10.200.1.1").udp(PORT, 80)
@@ -63,8 +37,8 @@ fn to_80() -> Frame {
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "udp", config: CONFIG, cases: udp() },
-        File { name: "stateless", config: STATELESS, cases: stateless() },
+        File { name: "udp", config: config(), cases: udp() },
+        File { name: "stateless", config: stateless_config(), cases: stateless() },
     ]
 }
 

@@ -6,45 +6,29 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::ONE6;
+use crate::packets::config::on_lo;
 use crate::packets::frame::DESTINATION_OPTIONS;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
 /// TCP has a VIP at the first address and of every port at the second, UDP at the third.
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.2"
-port = 0
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.3"
-port = 53
-protocol = "udp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-"#;
+fn config() -> ConfigText {
+    on_lo()
+        .vip("tcp://10.200.1.1:80", ONE4)
+        .vip("tcp://10.200.1.2:*", ONE4)
+        .vip("udp://10.200.1.3:53", ONE4)
+        .vip("tcp://[fc00:1::1]:80", ONE6)
+}
 
 pub(crate) fn files() -> Vec<File> {
     vec![
-        File { name: "fragments", config: CONFIG, cases: fragments() },
-        File { name: "options", config: CONFIG, cases: options() },
-        File { name: "runts", config: CONFIG, cases: runts() },
-        File { name: "lengths", config: CONFIG, cases: lengths() },
+        File { name: "fragments", config: config(), cases: fragments() },
+        File { name: "options", config: config(), cases: options() },
+        File { name: "runts", config: config(), cases: runts() },
+        File { name: "lengths", config: config(), cases: lengths() },
     ]
 }
 

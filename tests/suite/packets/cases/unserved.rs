@@ -6,28 +6,20 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::ConfigText;
+use crate::packets::config::ONE4;
+use crate::packets::config::ONE6;
+use crate::packets::config::interfaces;
 use crate::packets::frame::DESTINATION_OPTIONS;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = []
-
-[[vips]]
-address = "10.200.1.1"
-port = 80
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 443
-protocol = "udp"
-reals = [ { address = "fc00::1" } ]
-"#;
+fn config() -> ConfigText {
+    interfaces("").vip("tcp://10.200.1.1:80", ONE4).vip("udp://[fc00:1::1]:443", ONE6)
+}
 
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "unserved", config: CONFIG, cases: cases() }]
+    vec![File { name: "unserved", config: config(), cases: cases() }]
 }
 
 fn cases() -> Vec<Case> {

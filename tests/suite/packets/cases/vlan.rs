@@ -10,39 +10,12 @@ use super::PORT;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
+use crate::packets::config::on_lo;
 use crate::packets::frame::Frame;
 use crate::packets::frame::eth;
 
-const CONFIG: &str = r#"
-interfaces = [ { name = "lo", gateway_mac = "02:00:00:00:00:fe" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 4
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "10.200.1.1"
-port = 6
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 4
-protocol = "tcp"
-reals = [ { address = "10.0.0.1" } ]
-
-[[vips]]
-address = "fc00:1::1"
-port = 6
-protocol = "tcp"
-reals = [ { address = "fc00::1" } ]
-"#;
-
 pub(crate) fn files() -> Vec<File> {
-    vec![File { name: "vlan", config: CONFIG, cases: cases() }]
+    vec![File { name: "vlan", config: on_lo().each_to_each(), cases: cases() }]
 }
 
 fn v4(link: Frame, port: u16) -> Frame {
