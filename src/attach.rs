@@ -25,6 +25,8 @@ use crate::error::detach_command;
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::PARTS;
+use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::pin_error;
 use crate::instance::remove_folder;
 use crate::instance::remove_pin;
@@ -404,7 +406,7 @@ pub(crate) fn has_map(info: &ProgramInfo, map: &str) -> bool {
 
 /// Whether this is the root program of an instance, of whichever build: no program of a chain, as it runs one.
 pub(crate) fn is_root(info: &ProgramInfo) -> bool {
-    info.name == ROOT_FUNCTION && has_map(info, "chain") && has_map(info, "chain_next")
+    info.name == ROOT_FUNCTION && CHAIN_MAPS.iter().all(|map| has_map(info, map))
 }
 
 fn is_own_root(instance: &Instance, id: u32) -> bool {
@@ -463,7 +465,7 @@ fn roots(instance: &Instance) -> BTreeSet<u32> {
     let mut roots = linked_programs(instance);
     roots.extend(pinned_root(instance).map(|root| root.id));
     if roots.is_empty()
-        && let Ok(chain) = sys::pinned(&instance.map("chain"))
+        && let Ok(chain) = sys::pinned(&instance.map(CHAIN))
         && let Ok(Kind::Map(chain)) = kind(chain.as_fd())
     {
         let ours = sys::programs().filter(|info| is_root(info) && info.maps.contains(&chain));

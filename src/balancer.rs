@@ -19,8 +19,8 @@ use crate::abi;
 use crate::abi::consts;
 use crate::attach;
 use crate::attach::remove_all;
-use crate::chain::Chain;
 use crate::chain::place;
+use crate::chain::slots::Chain;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Cpus;
@@ -36,6 +36,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::host::Host;
 use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::model::flow_effect::Breaking;
@@ -69,9 +70,6 @@ pub(crate) use interfaces::refuse_other_mode;
 pub(crate) use interfaces::resolve_all;
 pub(crate) use interfaces::served_interfaces;
 pub(crate) use table_cpus::TableCpus;
-
-/// Name of the balancer program's pin.
-pub(crate) const PROGRAM: &str = "balancer";
 
 /// How long flows are counted for a command that does not ask for consent: it may be an emergency.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);
@@ -351,30 +349,14 @@ impl Balancer {
 
     /// Whether the chain leads to the balancer that is pinned.
     pub(crate) fn is_in_place(&self) -> Result<bool> {
-        Chain::open(&self.instance)?.in_place(consts::SLOT_BALANCER, PROGRAM)
+        let own = OwnProgram::Balancer;
+        Chain::open(&self.instance)?.in_place(own.slot(), own.name())
     }
 }
 
-/// The pins of the balancer's own maps. Without the first, the others are leftovers.
-pub(crate) const MAPS: [&str; 14] = [
-    "control",
-    "vips",
-    "vip_index",
-    "rings",
-    "reals",
-    "flows4",
-    "flows6",
-    "connections",
-    "server_ids",
-    "interfaces",
-    "cpu_states",
-    "vip_counts",
-    "real_counts",
-    "vip_reals",
-];
-
 fn remove_maps(instance: &Instance) -> Result<()> {
-    MAPS.iter().chain([&unserved::MAP]).try_for_each(|name| remove_pin(&instance.map(name)))
+    let mut maps = OwnProgram::Balancer.maps().iter().chain([&unserved::MAP]);
+    maps.try_for_each(|name| remove_pin(&instance.map(name)))
 }
 
 pub(crate) fn possible_cpus() -> Result<u32> {
@@ -404,7 +386,7 @@ fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
 /// The knobs of the program in the chain.
 pub(crate) fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
     let chain = Chain::open(instance)?;
-    let Some(slot) = chain.slot_of(PROGRAM)? else { return Ok(None) };
+    let Some(slot) = chain.slot_of(OwnProgram::Balancer.name())? else { return Ok(None) };
     let Some(Some(id)) = chain.slots()?.get(slot as usize).copied() else { return Ok(None) };
     let offset = std::mem::offset_of!(abi::balancer_rodata, knobs);
     let rodata = place::rodata(id)?;
@@ -427,8 +409,9 @@ fn read_tables(dataplane: &Dataplane, knobs: Option<&abi::knobs>) -> Result<(Tab
 
 fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     let chain = Chain::open_existing(instance)?;
-    let home = chain.as_ref().map(|chain| chain.home(PROGRAM, consts::SLOT_BALANCER));
-    let slot = home.transpose()?.map_or(consts::SLOT_BALANCER, |(slot, _)| slot);
+    let own = OwnProgram::Balancer;
+    let home = chain.as_ref().map(|chain| chain.home(own));
+    let slot = home.transpose()?.map_or(own.slot(), |(slot, _)| slot);
     let (Some(dataplane), Some(chain)) = (open_dataplane(instance)?, chain) else {
         let interfaces = running_interfaces(instance)?;
         return Ok(Snapshot { interfaces, ..Snapshot::default() });
@@ -439,7 +422,7 @@ fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     let (tables, others) = read_tables(&dataplane, knobs.as_ref())?;
     Ok(Snapshot {
         knobs,
-        in_place: chain.in_place(slot, PROGRAM)? && chain.is_settled()?,
+        in_place: chain.in_place(slot, own.name())? && chain.is_settled()?,
         control,
         tables,
         shared_table: dataplane.has_shared_table()?,

@@ -52,7 +52,4 @@ pub use session::Capture;
 pub use session::CaptureCounts;
 pub use sink::Sink;
 
-pub(crate) use places::DUMP_NEXT;
-pub(crate) use places::MAPS;
-pub(crate) use places::PROGRAM;
 pub(crate) use places::any;

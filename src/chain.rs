@@ -19,7 +19,7 @@
 //! ```
 
 pub(crate) mod adopt;
-mod error;
+pub(crate) mod error;
 mod list;
 pub(crate) mod object;
 pub(crate) mod place;
@@ -38,9 +38,8 @@ use nix::sys::statfs::statfs;
 use crate::abi::consts;
 use crate::attach;
 use crate::balancer;
-use crate::capture;
-pub(crate) use crate::chain::adopt::Attaching;
-pub(crate) use crate::chain::adopt::refuse_foreign_programs;
+use crate::chain::adopt::Attaching;
+use crate::chain::adopt::refuse_foreign_programs;
 pub use crate::chain::error::ChainError;
 pub use crate::chain::list::Origin;
 pub use crate::chain::list::SlotStatus;
@@ -48,91 +47,25 @@ pub use crate::chain::list::interfaces;
 pub use crate::chain::list::list;
 use crate::chain::object::Object;
 use crate::chain::object::Objects;
-pub(crate) use crate::chain::slots::Chain;
+use crate::chain::slots::Chain;
 use crate::config::XdpMode;
 use crate::decap;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::chain::check_slot;
+use crate::instance::chain::is_needed_without;
+use crate::instance::chain::names::check_name;
+use crate::instance::chain::others;
+use crate::instance::chain::refuse_behind_end;
+use crate::instance::chain::refuse_end_before_own;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::remove_pin;
 use crate::model::text::quote;
 use crate::netlink;
 use crate::object as own;
 use crate::repair;
 use crate::sys;
-
-/// The programs of this project, and the slots that they go to. Others do not get these places.
-pub(crate) const OWN: [(&str, u32); 3] = [
-    (capture::PROGRAM, consts::SLOT_XDPDUMP),
-    (balancer::PROGRAM, consts::SLOT_BALANCER),
-    (decap::PROGRAM, consts::SLOT_DECAP),
-];
-
-/// The slot that one of our programs goes to.
-pub(crate) fn own_slot(name: &str) -> Option<u32> {
-    OWN.iter().find(|(own, _)| *own == name).map(|(_, slot)| *slot)
-}
-
-/// The programs of others that are in the chain.
-pub(crate) fn others(instance: &Instance) -> BTreeSet<String> {
-    let mut names = slots::programs(instance);
-    names.retain(|name| own_slot(name).is_none());
-    names
-}
-
-/// Whether programs besides this one need the chain. A capture by itself does not.
-pub(crate) fn is_needed_without(instance: &Instance, name: &str) -> bool {
-    slots::programs(instance).iter().any(|other| other != name && other != capture::PROGRAM)
-}
-
-/// Slots that programs other than captures may have.
-fn check_slot(slot: u32, what: &'static str) -> Result<()> {
-    if (1..consts::CHAIN_SLOTS).contains(&slot) {
-        return Ok(());
-    }
-    Err(ChainError::NoSlot { slot, what }.into())
-}
-
-/// A program that never hands on must not be in front of the balancer, be that there or still to come, or of
-/// decapsulation.
-fn refuse_end_before_own(chain: Option<&Chain>, name: &str, slot: u32) -> Result<()> {
-    for (own, home) in [(balancer::PROGRAM, Some(consts::SLOT_BALANCER)), (decap::PROGRAM, None)] {
-        let running = chain.map(|chain| chain.slot_of(own)).transpose()?.flatten();
-        if let Some(own_slot) = running.or(home).filter(|own_slot| slot < *own_slot) {
-            let (name, own) = (name.to_owned(), own.to_owned());
-            return Err(ChainError::EndsBefore { name, slot, own, own_slot }.into());
-        }
-    }
-    Ok(())
-}
-
-/// One of our programs must not be behind a program that never hands on.
-fn refuse_behind_end(chain: &Chain, own: &str, own_slot: u32) -> Result<()> {
-    let mut names = chain.names()?;
-    for (slot, filled) in (0..own_slot).zip(chain.filled()?) {
-        if let Some(filled) = filled.filter(|filled| filled.place.is_none()) {
-            let name = names.remove(&filled.id).unwrap_or_else(|| "a program".to_owned());
-            return Err(ChainError::EndsBefore { name, slot, own: own.to_owned(), own_slot }.into());
-        }
-    }
-    Ok(())
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if name.len() > 64
-        || !name.starts_with(|c: char| c.is_ascii_alphabetic())
-        || !name.chars().all(fits)
-    {
-        return Err(ChainError::Name(quote(name)).into());
-    }
-    // The folder of its maps would be where one of ours is pinned.
-    let maps = [&balancer::MAPS[..], &decap::MAPS, &capture::MAPS, &["chain", "chain_next"]];
-    if name == attach::ROOT || own_slot(name).is_some() || maps.concat().contains(&name) {
-        return Err(ChainError::OwnName(name.to_owned()).into());
-    }
-    Ok(())
-}
 
 /// How a program is put into the chain. The default is by the name of its file, on the interfaces that the
 /// instance has.
@@ -336,8 +269,8 @@ fn check_pinned(chain: &Chain, name: &str, program: &OwnedFd) -> Result<()> {
         );
         return Err(misfit(why).into());
     };
-    if let Some((own, _)) = OWN.iter().find(|(_, slot)| *slot == place) {
-        let (name, holder) = (name.to_owned(), (*own).to_owned());
+    if let Some(own) = OwnProgram::of_slot(place) {
+        let (name, holder) = (name.to_owned(), own.name().to_owned());
         return Err(ChainError::PlaceTaken { name, place, holder }.into());
     }
     chain.refuse_taken_place(place, name)
@@ -369,14 +302,12 @@ pub fn remove(instance: &Instance, which: &Which) -> Result<String> {
         return Err(ChainError::NoSuchProgram(which.to_string()).into());
     };
     let (chain, name, slot) = open(instance, which)?;
-    let command = match name.as_str() {
-        balancer::PROGRAM => Some("lbctl down"),
-        decap::PROGRAM => Some("lbctl decap detach"),
-        capture::PROGRAM => return Err(ChainError::Capture(name).into()),
-        _ => None,
-    };
-    if let Some(command) = command {
-        return Err(ChainError::OwnProgram { name, command }.into());
+    if let Some(own) = OwnProgram::named(&name) {
+        return Err(match own.removed_by() {
+            Some(command) => ChainError::OwnProgram { name, command },
+            None => ChainError::Capture(name),
+        }
+        .into());
     }
     if !is_needed_without(instance, &name) {
         attach::remove_all(instance, lock)?;
@@ -414,12 +345,13 @@ pub fn relocate(instance: &Instance, which: &Which, slot: u32) -> Result<SlotSta
         return Err(ChainError::NoSuchProgram(which.to_string()).into());
     };
     let (chain, name, from) = open(instance, which)?;
-    if name == capture::PROGRAM {
+    let own = OwnProgram::named(&name);
+    if own == Some(OwnProgram::Captures) {
         return Err(ChainError::Capture(name).into());
     }
     if from != slot {
         chain.refuse_taken(slot, &name)?;
-        if own_slot(&name).is_some() {
+        if own.is_some() {
             refuse_behind_end(&chain, &name, slot)?;
         } else if chain.place_in(from)?.is_none() {
             refuse_end_before_own(Some(&chain), &name, slot)?;
@@ -447,10 +379,10 @@ fn copy(
     running: &OwnedFd,
 ) -> Result<Option<OwnedFd>> {
     let place = chain.free_place(slot, name)?;
-    let program = match name {
-        balancer::PROGRAM => balancer::load_copy(instance, place)?,
-        decap::PROGRAM => Some(decap::load_copy(instance, place)?),
-        _ => match Objects::new(instance).read(name)? {
+    let program = match OwnProgram::named(name) {
+        Some(OwnProgram::Balancer) => balancer::load_copy(instance, place)?,
+        Some(OwnProgram::Decap) => Some(decap::load_copy(instance, place)?),
+        Some(OwnProgram::Captures) | None => match Objects::new(instance).read(name)? {
             Some(object) => Some(object.load(instance, name, place, Some(running.as_fd()))?.0),
             None => None,
         },

@@ -21,15 +21,17 @@ use crate::abi;
 use crate::abi::consts;
 use crate::attach;
 use crate::balancer;
-use crate::chain;
-use crate::chain::Attaching;
-use crate::chain::Chain;
-use crate::chain::refuse_foreign_programs;
+use crate::chain::adopt::Attaching;
+use crate::chain::adopt::refuse_foreign_programs;
+use crate::chain::slots::Chain;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::chain::is_needed_without;
+use crate::instance::chain::others;
+use crate::instance::own_programs::OwnProgram;
 use crate::maps::PerCpuArray;
 use crate::netlink;
 use crate::object;
@@ -45,11 +47,7 @@ pub use request::Request;
 use state::Facts;
 use state::InUse;
 use state::Layout;
-pub(crate) use state::MAPS;
 use state::Maps;
-
-/// Name of the decapsulation program's pin.
-pub(crate) const PROGRAM: &str = "decap";
 
 /// Which packets are decapsulated, and how many were.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -78,7 +76,7 @@ pub struct DecapStatus {
 
 /// Whether the instance decapsulates.
 pub(crate) fn is_attached(instance: &Instance) -> bool {
-    has_chain(instance) && instance.program(PROGRAM).exists()
+    has_chain(instance) && instance.program(OwnProgram::Decap.name()).exists()
 }
 
 /// Whether what is pinned can run: without the root program it is left over.
@@ -225,14 +223,16 @@ fn carry_out(
     adopt: Option<u32>,
 ) -> Result<()> {
     let (_, left) = repair::recover(instance)?;
-    if left.needs_repair() && MAPS.iter().any(|map| left.has(&format!("map/{map}"))) {
+    if left.needs_repair()
+        && OwnProgram::Decap.maps().iter().any(|map| left.has(&format!("map/{map}")))
+    {
         // What was asked for other interfaces is gone. The program that runs goes on with the maps that it has.
         state::remove(instance)?;
     }
     balancer::refuse_other_mode(instance, interface, ifindex, mode)?;
     let chain = Chain::open_or_create(instance)?;
     chain.settle()?;
-    chain.home(PROGRAM, consts::SLOT_DECAP)?;
+    chain.home(OwnProgram::Decap)?;
     let mut attaching = Attaching::default();
     let done = attaching
         .attach(instance, &chain, &[(interface, ifindex, mode)], adopt)
@@ -245,7 +245,7 @@ fn carry_out(
 
 /// Loads the program and writes its maps.
 fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) -> Result<()> {
-    let (slot, place) = chain.home(PROGRAM, consts::SLOT_DECAP)?;
+    let (slot, place) = chain.home(OwnProgram::Decap)?;
     let ours = Layout::of(instance)? == Layout::Ours;
     let (mut requests, before) = if ours {
         let maps = Maps::open(instance)?;
@@ -270,7 +270,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     let maps = Maps::open(instance)?;
     maps.set_requests(&requests)?;
     maps.set_in_use(&in_use)?;
-    chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
+    chain.put(slot, loaded.program.as_fd(), OwnProgram::Decap.name())?;
     if request.from.is_empty() {
         warn_of_anybody(ifindex, &before);
     }
@@ -315,13 +315,13 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     }
     repair::recover(instance)?;
     let served = balancer::served_interfaces(instance)?;
-    let (asked, others): (BTreeMap<_, _>, BTreeMap<_, _>) = attach::links(instance)?
+    let (asked, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = attach::links(instance)?
         .into_iter()
         .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
 
-    let stays = !chain::others(instance).is_empty();
+    let stays = !others(instance).is_empty();
     let layout = Layout::of(instance)?;
-    let kept: BTreeSet<u32> = others.values().filter_map(|link| link.index).collect();
+    let kept: BTreeSet<u32> = rest.values().filter_map(|link| link.index).collect();
     let (mut found, needed) = match layout {
         Layout::Ours => forget_but(instance, &kept)?,
         // Which of the interfaces it was for cannot be read.
@@ -358,10 +358,10 @@ fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)>
 }
 
 fn remove_program(instance: &Instance, lock: Lock) -> Result<()> {
-    if !chain::is_needed_without(instance, PROGRAM) {
+    if !is_needed_without(instance, OwnProgram::Decap.name()) {
         return attach::remove_all(instance, lock);
     }
-    Chain::open(instance)?.remove_named(PROGRAM)?;
+    Chain::open(instance)?.remove_named(OwnProgram::Decap.name())?;
     state::remove(instance)
 }
 

@@ -16,12 +16,16 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
 
 use crate::abi;
-use crate::abi::consts;
-use crate::capture::DUMP_NEXT;
 use crate::capture::Points;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_NEXT;
+use crate::instance::own_programs::DUMP;
+use crate::instance::own_programs::DUMP_DECISION;
+use crate::instance::own_programs::DUMP_NEXT;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::memory::MapShape;
 use crate::model::text::lines;
@@ -118,7 +122,7 @@ fn pin_maps(object: &mut OpenObject, instance: &Instance) -> Result<(), libbpf_r
 /// The maps that every balancer has, without those that are put into others later.
 pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
     let _messages = route_messages();
-    let error = load_error("balancer");
+    let error = load_error(OwnProgram::Balancer.name());
     let mut storage = MaybeUninit::uninit();
     let open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
     let shapes =
@@ -162,7 +166,7 @@ pub(crate) fn load_balancer(
 ) -> Result<Loaded> {
     let _messages = route_messages();
     write_point();
-    let error = load_error("balancer");
+    let error = load_error(OwnProgram::Balancer.name());
     let mut storage = MaybeUninit::uninit();
     let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
@@ -179,21 +183,21 @@ pub(crate) fn load_balancer(
 /// What the copy of the balancer that only looks has for itself: what it counts in, the chain that packets
 /// would be handed on to, and tables of kind LRU, which a look-up by a program changes.
 const TRACE_OWN_MAPS: [&str; 8] = [
-    "chain",
-    "chain_next",
+    CHAIN,
+    CHAIN_NEXT,
     "cpu_states",
     "vip_counts",
     "real_counts",
     "connections",
-    "dump",
-    "dump_decision",
+    DUMP,
+    DUMP_DECISION,
 ];
 
 /// Loads a copy of the balancer that only looks (`trace.h`), with the maps of the running one apart from
 /// [`TRACE_OWN_MAPS`].
 pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Loaded> {
     let _messages = route_messages();
-    let error = load_error("balancer");
+    let error = load_error(OwnProgram::Balancer.name());
     let mut storage = MaybeUninit::uninit();
     let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
@@ -218,7 +222,7 @@ pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Load
 pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Loaded> {
     let _messages = route_messages();
     write_point();
-    let error = load_error("decap");
+    let error = load_error(OwnProgram::Decap.name());
     let mut storage = MaybeUninit::uninit();
     let mut open = DecapSkelBuilder::default().open(&mut storage).map_err(&error)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
@@ -244,11 +248,11 @@ pub(crate) struct Xdpdump {
 pub(crate) fn load_xdpdump(instance: &Instance) -> Result<Xdpdump> {
     let _messages = route_messages();
     write_point();
-    let error = load_error("xdpdump");
+    let error = load_error(OwnProgram::Captures.name());
     let mut storage = MaybeUninit::uninit();
     let mut open = XdpdumpSkelBuilder::default().open(&mut storage).map_err(&error)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-        rodata.l4lb_slot = consts::SLOT_XDPDUMP;
+        rodata.l4lb_slot = OwnProgram::Captures.slot();
     }
     pin_maps(open.open_object_mut(), instance).map_err(&error)?;
     let skel = open.load().map_err(&error)?;
@@ -292,10 +296,10 @@ pub(crate) fn load_capture(
     open.progs.capture_entry.set_autoload(points.entry());
     open.progs.capture_exit.set_autoload(points.exit());
     let pin = |map: &mut OpenMapMut<'_>, name| map.set_pin_path(instance.map(name));
-    pin(&mut open.maps.dump, "dump").map_err(&error)?;
+    pin(&mut open.maps.dump, DUMP).map_err(&error)?;
     pin(&mut open.maps.data_capture, DUMP_NEXT).map_err(&error)?;
     if points.exit() {
-        pin(&mut open.maps.dump_decision, "dump_decision").map_err(&error)?;
+        pin(&mut open.maps.dump_decision, DUMP_DECISION).map_err(&error)?;
         pin(&mut open.maps.reals, "reals").map_err(&error)?;
     } else {
         open.maps.dump_decision.set_autocreate(false).map_err(&error)?;

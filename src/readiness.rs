@@ -7,19 +7,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::abi;
-use crate::abi::consts;
 use crate::addr::Mac;
 use crate::attach;
 use crate::balancer::Balancer;
-use crate::balancer::PROGRAM;
 use crate::balancer::gateway_of;
 use crate::balancer::read_interfaces;
-use crate::chain::Chain;
+use crate::chain::slots::Chain;
 use crate::config::InterfaceConfig;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
 use crate::netlink;
 use crate::netlink::InUse;
 use crate::netlink::Known;
@@ -383,7 +382,7 @@ pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
         opened => opened.map_err(|error| unreadable(&error))?,
     };
     let in_place = Chain::open(instance)
-        .and_then(|chain| chain.in_place(consts::SLOT_BALANCER, PROGRAM))
+        .and_then(|chain| chain.in_place(OwnProgram::Balancer.slot(), OwnProgram::Balancer.name()))
         .map_err(|error| unreadable(&error))?;
     if !in_place {
         return Err(Unready::NotInChain);

@@ -20,11 +20,10 @@ use serde::Serialize;
 pub(crate) use look::look;
 pub(crate) use recover::recover;
 
-use crate::balancer;
-use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
 
 /// How often it is looked again, and after how long: a command that is at work renames pins.
 const LOOKS: u32 = 4;
@@ -46,7 +45,7 @@ pub struct LostPin {
 impl LostPin {
     /// Whether it is of a map that decapsulation alone has.
     fn is_of_decap(&self) -> bool {
-        decap::MAPS.iter().any(|map| self.pin.strip_prefix("map/") == Some(map))
+        OwnProgram::Decap.maps().iter().any(|map| self.pin.strip_prefix("map/") == Some(map))
     }
 }
 
@@ -233,12 +232,6 @@ pub(crate) fn refuse_lost_programs(instance: &Instance) -> Result<()> {
     let is_program = |lost: &LostPin| matches!(lost.object, Some(Object::Program(_)));
     if lost.pins.iter().any(is_program) { Err(Error::LostPins(Box::new(lost))) } else { Ok(()) }
 }
-
-/// Own programs of which all maps are pinned, and the pins of these maps.
-const OWN_MAPS: [(&str, &[&str], &str); 2] = [
-    (balancer::PROGRAM, &balancer::MAPS, "control"),
-    (decap::PROGRAM, &decap::MAPS, "decap_settings"),
-];
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use serde::Serializer;
 use crate::abi;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
-use crate::chain::Chain;
+use crate::chain::slots::Chain;
 use crate::error::Error;
 use crate::error::Result;
 use crate::host;

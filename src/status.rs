@@ -13,7 +13,6 @@ use crate::abi::consts;
 use crate::addr::Mac;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
-use crate::balancer::MAPS;
 use crate::balancer::possible_cpus;
 use crate::chain;
 use crate::chain::SlotStatus;
@@ -27,6 +26,7 @@ use crate::error::Result;
 use crate::flood_guard::FloodGuard;
 use crate::health::Health;
 use crate::instance::kernel_is_at_least;
+use crate::instance::own_programs::OwnProgram;
 use crate::maps;
 use crate::maps::ArrayOfMaps;
 use crate::maps::Map;
@@ -276,7 +276,7 @@ impl Balancer {
         let bytes =
             |map: &MapHandle| if tells { Ok(kernel_bytes(map)?) } else { computed(map, cpus) };
         let mut all = Vec::new();
-        for map in MAPS {
+        for map in OwnProgram::Balancer.maps() {
             let outer = maps::open(&self.instance().map(map))?;
             let mut sum = bytes(&outer)?;
             if outer.map_type() == MapType::ArrayOfMaps {
@@ -303,7 +303,7 @@ impl Balancer {
         }
         let rings = sum_inner(&self.dataplane.rings, 0..consts::MAX_VIPS)?;
         let (mut counters, mut other) = (0, sum_inner(&self.dataplane.vip_index, [0])?);
-        for name in MAPS {
+        for name in OwnProgram::Balancer.maps() {
             let map = maps::open(&self.instance().map(name))?;
             let sum = if map.map_type().is_percpu() { &mut counters } else { &mut other };
             *sum += kernel_bytes(&map)?;

@@ -27,6 +27,7 @@ use crate::balancer::running_knobs;
 use crate::dataplane::Dataplane;
 use crate::error::Error;
 use crate::error::Result;
+use crate::instance::own_programs::OwnProgram;
 use crate::maps::Map;
 use crate::maps::MapError;
 use crate::object;
@@ -168,7 +169,7 @@ impl Balancer {
         }
         outcomes.sort_by_key(|outcome| !outcome.table.contains(&"hit"));
         let chain = crate::chain::list(self.instance())?.into_iter().map(|program| program.name);
-        let in_front = chain.take_while(|name| name != crate::balancer::PROGRAM).collect();
+        let in_front = chain.take_while(|name| name != OwnProgram::Balancer.name()).collect();
         Ok(Trace { interface, frame: frame.to_owned(), in_front, outcomes })
     }
 

@@ -3,18 +3,17 @@
 use std::os::fd::AsFd;
 
 use super::OnUnserved;
-use super::PROGRAM;
 use super::open_dataplane;
 use super::remove_maps;
 use super::unserved;
-use crate::abi::consts;
 use crate::attach::follow_names;
 use crate::attach::remove_link;
-use crate::chain::Attaching;
-use crate::chain::Chain;
+use crate::chain::adopt::Attaching;
+use crate::chain::slots::Chain;
 use crate::dataplane::Dataplane;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
 use crate::maps;
 use crate::object;
 use crate::object::Loaded;
@@ -112,7 +111,7 @@ fn program(
     if open_dataplane(instance)?.is_none() {
         remove_maps(instance)?;
     }
-    let (slot, place) = chain.home(PROGRAM, consts::SLOT_BALANCER)?;
+    let (slot, place) = chain.home(OwnProgram::Balancer)?;
     let loaded = steps
         .replace_program
         .then(|| object::load_balancer(Some(instance), place, &steps.knobs))
@@ -163,7 +162,7 @@ fn write(
     }
     let since = dataplane.prepare_tables(running, tables, &steps.knobs, &steps.nodes)?;
     if let Some((slot, loaded)) = loaded {
-        chain.put(slot, loaded.program.as_fd(), PROGRAM)?;
+        chain.put(slot, loaded.program.as_fd(), OwnProgram::Balancer.name())?;
         if steps.tables.is_some() && !running.own.is_empty() {
             maps::wait_for_packets()?;
             // The new program has the packets: what is left of the change is better done than not.

@@ -16,8 +16,7 @@ use crate::addr::Mac;
 use crate::attach::Link;
 use crate::attach::links;
 use crate::attach::refuse_other_namespace;
-use crate::chain;
-use crate::chain::refuse_foreign_programs;
+use crate::chain::adopt::refuse_foreign_programs;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::GatewayAddress;
@@ -28,6 +27,7 @@ use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::others;
 use crate::netlink;
 use crate::netlink::Choice;
 use crate::netlink::Gateway;
@@ -384,7 +384,7 @@ pub(super) fn running_interfaces(
     instance: &Instance,
 ) -> Result<BTreeMap<String, RunningInterface>> {
     let decap = decap::interfaces(instance)?;
-    let others = !chain::others(instance).is_empty();
+    let others = !self::others(instance).is_empty();
     let running = |link: Link| RunningInterface {
         attached: link.ifindex(),
         elsewhere: link.elsewhere(),

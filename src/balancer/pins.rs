@@ -2,9 +2,7 @@
 
 use super::Already;
 use super::Balancer;
-use super::MAPS;
 use super::OnUnserved;
-use super::PROGRAM;
 use super::plan_without_flows;
 use super::read_snapshot;
 use super::remove_maps;
@@ -14,13 +12,14 @@ use crate::attach::remove_all;
 use crate::attach::remove_link;
 use crate::attach::remove_pins;
 use crate::capture;
-use crate::chain;
-use crate::chain::Chain;
+use crate::chain::slots::Chain;
 use crate::config::Config;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::is_needed_without;
 use crate::instance::claim::remove_abandoned;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::remove_pin;
 use crate::maps::Map;
 use crate::netlink::Choice;
@@ -58,7 +57,7 @@ impl Balancer {
             remove_abandoned(instance);
             return Ok(false);
         };
-        let found = MAPS.iter().any(|name| instance.map(name).exists());
+        let found = OwnProgram::Balancer.maps().iter().any(|name| instance.map(name).exists());
         match stays(instance)? {
             Some(chain) => {
                 take_out(instance, &chain)?;
@@ -76,7 +75,8 @@ fn stays(instance: &Instance) -> Result<Option<Chain>> {
     // Else a program without a pin would not be known to need it.
     let recovered = repair::recover(instance).err();
     let opened = Chain::open_existing(instance);
-    let is_needed = chain::is_needed_without(instance, PROGRAM) || repair::others_run(instance);
+    let is_needed =
+        is_needed_without(instance, OwnProgram::Balancer.name()) || repair::others_run(instance);
     match (opened, recovered) {
         (opened, recovered) if !is_needed => {
             if let Some(error) = recovered.or(opened.err()) {
@@ -100,7 +100,7 @@ fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
     if let Ok(control) = Map::<u32, abi::control>::open(&instance.map("control")) {
         control.set(&0, &abi::control::default())?;
     }
-    chain.remove_named(PROGRAM)?;
+    chain.remove_named(OwnProgram::Balancer.name())?;
     for interface in running_interfaces(instance)?.into_values() {
         if let Some(pin) = interface.pin.filter(|_| !interface.needed_by_others) {
             remove_link(&instance.link(&pin))?;
@@ -109,7 +109,7 @@ fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
     remove_maps(instance)?;
     // Captures of what other programs get to see go on.
     if !capture::any(instance) {
-        capture::MAPS.iter().try_for_each(|name| remove_pin(&instance.map(name)))?;
+        OwnProgram::Captures.maps().iter().try_for_each(|name| remove_pin(&instance.map(name)))?;
     }
     Ok(())
 }

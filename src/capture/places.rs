@@ -21,12 +21,15 @@ use nix::fcntl::FlockArg;
 use super::error::CaptureError;
 use crate::abi::consts;
 use crate::attach::ROOT;
-use crate::chain::Chain;
+use crate::chain::slots::Chain;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::folders;
+use crate::instance::own_programs::DUMP;
+use crate::instance::own_programs::DUMP_NEXT;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::maps;
 use crate::maps::MapError;
@@ -35,15 +38,6 @@ use crate::object;
 use crate::object::Xdpdump;
 use crate::sys::ArrayMemory;
 use crate::sys::write_point;
-
-/// Name of the pin of the program that runs captures at entry.
-pub(crate) const PROGRAM: &str = "xdpdump";
-
-/// Name of the pin of `dump_next`.
-pub(crate) const DUMP_NEXT: &str = "dump_next";
-
-/// The pins of the maps that captures share.
-pub(crate) const MAPS: [&str; 3] = ["dump", DUMP_NEXT, "dump_decision"];
 
 /// How many tail calls the kernel follows for a packet (`MAX_TAIL_CALL_CNT`).
 const MOST_TAIL_CALLS: u32 = 33;
@@ -70,7 +64,7 @@ pub(super) struct Places {
 impl Places {
     /// Those of an instance in which there was a capture before.
     pub(super) fn open(instance: &Instance) -> Result<Self> {
-        let programs = ProgramArray::open(&instance.map("dump"))?;
+        let programs = ProgramArray::open(&instance.map(DUMP))?;
         let next = maps::open(&instance.map(DUMP_NEXT))?;
         let memory = ArrayMemory::new(&next)
             .map_err(|source| MapError::new(DUMP_NEXT, "map its memory", source))?;
@@ -288,7 +282,7 @@ fn abandoned(instance: &Instance) -> Vec<u32> {
 }
 
 fn remove_capture(instance: &Instance, capture: u32) -> Result<()> {
-    if instance.map("dump").exists() && instance.map(DUMP_NEXT).exists() {
+    if instance.map(DUMP).exists() && instance.map(DUMP_NEXT).exists() {
         Places::open(instance)?.remove(capture)?;
     }
     let path = instance.capture(capture);
@@ -303,11 +297,11 @@ fn remove_capture(instance: &Instance, capture: u32) -> Result<()> {
 
 /// Takes away what is there for captures only, where there are none any more.
 fn settle(instance: &Instance, _lock: &Lock) -> Result<()> {
-    let at_entry = instance.map("dump").exists()
+    let at_entry = instance.map(DUMP).exists()
         && instance.map(DUMP_NEXT).exists()
         && Places::open(instance)?.any_at_entry()?;
     if !at_entry && instance.program(ROOT).exists() {
-        Chain::open(instance)?.remove_named(PROGRAM)?;
+        Chain::open(instance)?.remove_named(OwnProgram::Captures.name())?;
     }
     if !any(instance) {
         // Another may come at any time: that it is empty is all that matters.
@@ -318,10 +312,11 @@ fn settle(instance: &Instance, _lock: &Lock) -> Result<()> {
 
 /// Puts the program that runs captures at entry into the chain, unless it is there.
 pub(super) fn enter_chain(instance: &Instance, program: BorrowedFd<'_>) -> Result<()> {
+    let (slot, name) = (OwnProgram::Captures.slot(), OwnProgram::Captures.name());
     let chain = Chain::open(instance)?;
-    if chain.in_place(consts::SLOT_XDPDUMP, PROGRAM)? {
+    if chain.in_place(slot, name)? {
         return Ok(());
     }
-    chain.refuse_taken(consts::SLOT_XDPDUMP, PROGRAM)?;
-    chain.put(consts::SLOT_XDPDUMP, program, PROGRAM)
+    chain.refuse_taken(slot, name)?;
+    chain.put(slot, program, name)
 }

@@ -30,13 +30,14 @@ use super::places::Places;
 use crate::abi;
 use crate::abi::consts;
 use crate::attach;
-use crate::balancer;
-use crate::chain::Chain;
+use crate::chain::slots::Chain;
 use crate::error::Error;
 use crate::error::Result;
 use crate::host::Files;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::own_programs::DUMP;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::maps;
 use crate::maps::MapError;
@@ -256,7 +257,7 @@ impl Capture {
         let Some(installed) = &self.installed else { return false };
         let check = || -> Result<bool> {
             let Installed { place, places, array, filters, .. } = installed;
-            if !place.is_there() || maps::id(&maps::open(&self.instance.map("dump"))?)? != *array {
+            if !place.is_there() || maps::id(&maps::open(&self.instance.map(DUMP))?)? != *array {
                 return Ok(false);
             }
             for (at, filter) in filters {
@@ -265,11 +266,14 @@ impl Capture {
                 }
             }
             // It may have gone without those that share the chain with it.
-            if self.options.at.exit() && !self.instance.program(balancer::PROGRAM).exists() {
+            if self.options.at.exit()
+                && !self.instance.program(OwnProgram::Balancer.name()).exists()
+            {
                 return Ok(false);
             }
             let chain = Chain::open(&self.instance)?;
-            Ok(!self.options.at.entry() || chain.in_place(consts::SLOT_XDPDUMP, places::PROGRAM)?)
+            let own = OwnProgram::Captures;
+            Ok(!self.options.at.entry() || chain.in_place(own.slot(), own.name())?)
         };
         check().unwrap_or(false)
     }
@@ -422,11 +426,11 @@ fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
         return Ok(());
     }
     let name = || instance.name().to_owned();
-    let pin = instance.program(balancer::PROGRAM);
+    let pin = instance.program(OwnProgram::Balancer.name());
     if !pin.exists() {
         return Err(CaptureError::NoBalancer { instance: name() }.into());
     }
-    let array = instance.map("dump");
+    let array = instance.map(DUMP);
     let info = sys::pinned(&pin)
         .and_then(|program| sys::program_info(program.as_fd()))
         .map_err(|source| pin_error("open", &pin, source))?;

@@ -1,22 +1,21 @@
 //! Interfaces that get the root program, and the programs that they run already.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 
 use crate::attach;
 use crate::attach::Change;
 use crate::attach::Foreign;
 use crate::attach::ensure_attached;
-use crate::chain::Chain;
-use crate::chain::ChainError;
-use crate::chain::OWN;
-use crate::chain::check_slot;
+use crate::chain::error::ChainError;
 use crate::chain::place;
-use crate::chain::refuse_end_before_own;
-use crate::chain::slots;
+use crate::chain::slots::Chain;
 use crate::config::XdpMode;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::check_slot;
+use crate::instance::chain::names::free_name;
+use crate::instance::chain::refuse_end_before_own;
+use crate::instance::own_programs::OwnProgram;
 
 /// An interface: its name, its index, and how the root program is to be attached.
 type Interface<'a> = (&'a str, u32, XdpMode);
@@ -70,7 +69,7 @@ fn find(
                 chain.refuse_taken(slot, "")?;
             }
         }
-        if OWN.iter().any(|(_, own)| *own == slot) {
+        if OwnProgram::of_slot(slot).is_some() {
             return Err(refused(format!("slot {slot} is kept for a program of l4lb")).into());
         }
         refuse_end_before_own(chain.as_ref(), &foreign.name, slot)?;
@@ -141,17 +140,4 @@ impl Attaching {
             tracing::warn!("slot {slot} of the chain is not as before: {error}");
         }
     }
-}
-
-/// A name for a program that is called like this elsewhere.
-pub(crate) fn free_name(instance: &Instance, program: &str) -> String {
-    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    let mut name: String = program.chars().map(fits).collect();
-    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        name = format!("x{name}");
-    }
-    let taken: BTreeSet<_> = slots::programs(instance);
-    let is_free = |name: &String| super::check_name(name).is_ok() && !taken.contains(name);
-    let numbered = (2..).map(|n: u32| format!("{name}-{n}"));
-    std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
 }

@@ -11,16 +11,15 @@ use serde::Serialize;
 use serde::Serializer;
 
 use crate::attach;
-use crate::balancer;
 use crate::balancer::Balancer;
-use crate::chain::Chain;
-use crate::chain::ChainError;
-use crate::chain::own_slot;
+use crate::chain::error::ChainError;
+use crate::chain::slots::Chain;
 use crate::config::XdpMode;
 use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
 use crate::repair::refuse_lost;
 use crate::sys;
 
@@ -77,7 +76,7 @@ pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
             .unwrap_or_default();
         // What has no name is a leftover of an interrupted command.
         let name = names.get(&filled.id).cloned().unwrap_or(info.name);
-        let origin = match own_slot(&name) {
+        let origin = match OwnProgram::named(&name) {
             Some(_) => Origin::Own,
             None if instance.object(&name).exists() => Origin::Object,
             None => Origin::Foreign,
@@ -126,13 +125,13 @@ fn so_long_ago(now: SystemTime, age: Duration) -> Option<SystemTime> {
 /// What our own programs count. Not even the kernel's statistics have the runs of programs that are reached
 /// by a tail call, as all of a chain are.
 fn packets(instance: &Instance, name: &str) -> Option<u64> {
-    match name {
-        balancer::PROGRAM => Some(Balancer::open(instance).ok()?.stats().ok()?.total.packets),
-        decap::PROGRAM => {
+    match OwnProgram::named(name)? {
+        OwnProgram::Balancer => Some(Balancer::open(instance).ok()?.stats().ok()?.total.packets),
+        OwnProgram::Decap => {
             let results = decap::status(instance).ok()?.results;
             Some(results.values().map(|count| count.packets).sum())
         }
-        _ => None,
+        OwnProgram::Captures => None,
     }
 }
 

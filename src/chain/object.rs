@@ -22,13 +22,14 @@ use libbpf_rs::OpenObject;
 use libbpf_rs::btf::Btf;
 use nix::fcntl::OFlag;
 
-use crate::chain::ChainError;
+use crate::chain::error::ChainError;
 use crate::chain::place;
-use crate::chain::slots::NEXT;
-use crate::chain::slots::base;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::pins::NEXT;
+use crate::instance::chain::pins::base;
+use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::pin_error;
 use crate::instance::remove_folder;
 use crate::instance::remove_pin;
@@ -51,9 +52,6 @@ const LONGEST_NAME: usize = 200;
 
 /// The kernel's name of a map that keeps an object.
 pub(crate) const KEPT: &str = "l4lb_object";
-
-/// The maps that programs of the chain share.
-const SHARED: [&str; 2] = ["chain", "chain_next"];
 
 /// An object, of whose programs one goes into the chain.
 #[derive(Clone, Debug)]
@@ -182,7 +180,7 @@ impl Object {
             .flatten()
             .and_then(|btf| place::offset(&btf))
             .ok_or_else(|| self.no_contract("variable 'l4lb_slot'"))?;
-        for shared in SHARED {
+        for shared in CHAIN_MAPS {
             if !open.maps().any(|map| map.name() == shared) {
                 return Err(self.no_contract(&format!("map '{shared}'")));
             }
@@ -200,7 +198,7 @@ impl Object {
                 if let Some(old) = data.iter().find(is_it) {
                     map.reuse_fd(old.as_fd()).map_err(&error)?;
                 }
-            } else if SHARED.contains(&map_name.as_str()) {
+            } else if CHAIN_MAPS.contains(&map_name.as_str()) {
                 map.set_pin_path(instance.map(&map_name)).map_err(&error)?;
             } else {
                 let pin = instance.maps_of(name).join(&map_name);

@@ -18,14 +18,20 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
 use crate::abi::consts::CHAIN_SLOTS;
-use crate::abi::consts::SLOT_XDPDUMP;
 use crate::attach::ROOT;
 use crate::attach::remove_pins;
-use crate::chain::ChainError;
+use crate::chain::error::ChainError;
 use crate::chain::object::Objects;
 use crate::chain::place;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::pins::GONE;
+use crate::instance::chain::pins::NEXT;
+use crate::instance::chain::pins::base;
+use crate::instance::chain::pins::pins;
+use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_NEXT;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::maps;
@@ -35,10 +41,6 @@ use crate::object;
 use crate::repair::refuse_lost;
 use crate::repair::refuse_lost_programs;
 use crate::sys;
-
-/// What is said of a program by its pin's name. Names have no colons, and the bpf filesystem takes no dots.
-pub(crate) const NEXT: &str = ":next";
-pub(crate) const GONE: &str = ":gone";
 
 /// A filled slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +77,8 @@ impl Chain {
         let chain = Self {
             instance: instance.clone(),
             root,
-            programs: ProgramArray::open(&instance.map("chain"))?,
-            next: Map::open(&instance.map("chain_next"))?,
+            programs: ProgramArray::open(&instance.map(CHAIN))?,
+            next: Map::open(&instance.map(CHAIN_NEXT))?,
             places: RefCell::default(),
         };
         chain.relink(&[])?;
@@ -95,8 +97,8 @@ impl Chain {
         Ok(Self {
             instance: instance.clone(),
             root: sys::pinned(&pin).map_err(|source| pin_error("open", &pin, source))?,
-            programs: ProgramArray::open(&instance.map("chain"))?,
-            next: Map::open(&instance.map("chain_next"))?,
+            programs: ProgramArray::open(&instance.map(CHAIN))?,
+            next: Map::open(&instance.map(CHAIN_NEXT))?,
             places: RefCell::default(),
         })
     }
@@ -132,8 +134,8 @@ impl Chain {
     /// The place of a program that is in this slot or will be; `None`: it never hands on.
     fn place_of(&self, slot: u32, id: u32) -> Result<Option<u32>> {
         // Captures have this one, whatever they are made of.
-        if slot == SLOT_XDPDUMP {
-            return Ok(Some(SLOT_XDPDUMP));
+        if slot == OwnProgram::Captures.slot() {
+            return Ok(Some(slot));
         }
         if let Some(place) = self.places.borrow().get(&id) {
             return Ok(*place);
@@ -157,14 +159,14 @@ impl Chain {
         Ok(None)
     }
 
-    /// Slot and place of the program of this name, which is one of ours: those that it has, or will have.
-    pub(crate) fn home(&self, name: &str, own: u32) -> Result<(u32, u32)> {
-        if let Some(slot) = self.slot_of(name)? {
+    /// Slot and place of one of our programs: those that it has, or will have.
+    pub(crate) fn home(&self, own: OwnProgram) -> Result<(u32, u32)> {
+        if let Some(slot) = self.slot_of(own.name())? {
             let filled = self.filled()?.get(slot as usize).copied().flatten();
-            return Ok((slot, filled.and_then(|filled| filled.place).unwrap_or(own)));
+            return Ok((slot, filled.and_then(|filled| filled.place).unwrap_or(own.slot())));
         }
-        self.refuse_taken(own, name)?;
-        Ok((own, own))
+        self.refuse_taken(own.slot(), own.name())?;
+        Ok((own.slot(), own.slot()))
     }
 
     /// Finds out whether the slot is free for this program, or holds it.
@@ -422,10 +424,9 @@ impl Chain {
     pub(crate) fn free_place(&self, slot: u32, name: &str) -> Result<u32> {
         let taken: BTreeSet<_> =
             self.filled()?.iter().flatten().filter_map(|filled| filled.place).collect();
-        let own = super::own_slot(name);
-        let kept =
-            |place: &u32| own != Some(*place) && super::OWN.iter().any(|(_, slot)| slot == place);
-        let others = SLOT_XDPDUMP + 1..CHAIN_SLOTS;
+        let own = OwnProgram::named(name).map(OwnProgram::slot);
+        let kept = |place: &u32| own != Some(*place) && OwnProgram::of_slot(*place).is_some();
+        let others = OwnProgram::Captures.slot() + 1..CHAIN_SLOTS;
         // Those of our own programs are taken by others only if there is no other left.
         let (last, first): (Vec<_>, Vec<_>) =
             [slot].into_iter().chain(own).chain(others).partition(kept);
@@ -457,31 +458,6 @@ impl Chain {
     }
 }
 
-/// Pins of programs, without the root.
-pub(crate) fn pins(instance: &Instance) -> Vec<String> {
-    let entries = std::fs::read_dir(instance.dir().join("prog")).into_iter().flatten().flatten();
-    let mut pins: Vec<_> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|pin| pin != ROOT)
-        .collect();
-    pins.sort();
-    pins
-}
-
-/// The name of a program, by that of its pin.
-pub(crate) fn base(pin: &str) -> &str {
-    pin.trim_end_matches(NEXT).trim_end_matches(GONE)
-}
-
-/// The names of the programs that the instance has, without those that leave.
-pub(crate) fn programs(instance: &Instance) -> BTreeSet<String> {
-    if !instance.program(ROOT).exists() {
-        return BTreeSet::new();
-    }
-    let staying = pins(instance).into_iter().filter(|pin| !pin.ends_with(GONE));
-    staying.map(|pin| base(&pin).to_owned()).collect()
-}
-
 /// The first filled slot behind one.
 fn behind(slots: &Slots, slot: u32) -> u32 {
     let mut filled = (0..).zip(slots).filter(|(at, filled)| *at > slot && filled.is_some());
@@ -506,7 +482,6 @@ fn entries(slots: &Slots) -> Vec<(u32, u32)> {
 mod tests {
     use super::CHAIN_SLOTS;
     use super::Filled;
-    use super::base;
     use super::entries;
 
     #[test]
@@ -517,10 +492,5 @@ mod tests {
         slots[9] = Some(Filled { id: 8, place: Some(20) });
         slots[15] = Some(Filled { id: 9, place: None });
         assert_eq!(entries(&slots), [(21, 15), (4, 9), (0, 3)]);
-    }
-
-    #[test]
-    fn pins_have_names() {
-        assert_eq!(["a", "a:next", "a:gone"].map(base), ["a"; 3]);
     }
 }

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 
 use ipnet::IpNet;
 
-use super::PROGRAM;
 use super::request::ALL_IPV4;
 use super::request::Request;
 use super::request::covers_ipv4;
@@ -20,26 +19,13 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::host;
 use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::maps::Map;
 use crate::netlink;
 use crate::sys;
-
-/// The pins. Without the first, the others are leftovers.
-pub(crate) const MAPS: [&str; 7] = [
-    "decap_settings",
-    "decap_addresses",
-    "decap_from",
-    "decap_to",
-    "decap_own",
-    "decap_requests",
-    "decap_states",
-];
-
-/// Those that earlier builds had beside them.
-const FORMER_MAPS: [&str; 1] = ["decap_owners"];
 
 /// Whose maps are pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +40,7 @@ pub(super) enum Layout {
 
 impl Layout {
     pub(super) fn of(instance: &Instance) -> Result<Self> {
-        let runs = instance.program(PROGRAM).exists();
+        let runs = instance.program(OwnProgram::Decap.name()).exists();
         let strange = if runs { Self::Other } else { Self::None };
         let settings = instance.map("decap_settings");
         if !settings.exists() {
@@ -68,7 +54,7 @@ impl Layout {
             return Ok(Self::Ours);
         }
         let id = Map::<u32, abi::decap_settings>::open(&settings)?.id()?;
-        let program = instance.program(PROGRAM);
+        let program = instance.program(OwnProgram::Decap.name());
         let uses = sys::pinned(&program)
             .and_then(|program| sys::program_info(program.as_fd()))
             .map_err(|source| pin_error("open", &program, source))?;
@@ -78,7 +64,9 @@ impl Layout {
 
 /// Removes all maps. A program that runs keeps its own.
 pub(super) fn remove(instance: &Instance) -> Result<()> {
-    MAPS.iter().chain(&FORMER_MAPS).try_for_each(|name| remove_pin(&instance.map(name)))
+    let own = OwnProgram::Decap;
+    let mut maps = own.maps().iter().chain(own.former_maps());
+    maps.try_for_each(|name| remove_pin(&instance.map(name)))
 }
 
 /// What the host has that requests may leave to it.

@@ -11,26 +11,24 @@ use libbpf_rs::MapHandle;
 
 use super::LostPin;
 use super::LostPins;
-use super::OWN_MAPS;
 use super::Object;
 use crate::abi::consts;
 use crate::attach;
 use crate::attach::ROOT;
-use crate::balancer;
-use crate::capture;
-use crate::chain::OWN;
-use crate::chain::adopt::free_name;
 use crate::chain::object::KEPT;
 use crate::chain::object::Objects;
-use crate::chain::own_slot;
 use crate::chain::place;
-use crate::chain::slots::GONE;
-use crate::chain::slots::NEXT;
-use crate::chain::slots::base;
-use crate::chain::slots::pins;
-use crate::decap;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::names::free_name;
+use crate::instance::chain::pins::GONE;
+use crate::instance::chain::pins::NEXT;
+use crate::instance::chain::pins::base;
+use crate::instance::chain::pins::pins;
+use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_MAPS;
+use crate::instance::own_programs::CHAIN_NEXT;
+use crate::instance::own_programs::OwnProgram;
 use crate::maps;
 use crate::maps::Map;
 use crate::maps::ProgramArray;
@@ -40,10 +38,6 @@ use crate::sys;
 use crate::sys::ProgramInfo;
 use crate::sys::pins::Kind;
 use crate::sys::pins::kind;
-
-/// The maps of the chain, which its programs share.
-const CHAIN: &str = "chain";
-const CHAIN_NEXT: &str = "chain_next";
 
 /// How much of a name the kernel keeps.
 const KERNEL_NAME: usize = 15;
@@ -95,13 +89,8 @@ fn maps_of(program: &ProgramInfo) -> Vec<(u32, MapHandle)> {
 
 /// The name of a program, if it is one of ours. Others may have functions that are called so.
 pub(super) fn own_name(program: &ProgramInfo) -> Option<&str> {
-    let mark = match program.name.as_str() {
-        balancer::PROGRAM => "vip_index",
-        decap::PROGRAM => "decap_settings",
-        capture::PROGRAM => "dump",
-        _ => return None,
-    };
-    attach::has_map(program, mark).then_some(&program.name)
+    let own = OwnProgram::named(&program.name)?;
+    attach::has_map(program, own.mark()).then_some(&program.name)
 }
 
 struct Look<'i> {
@@ -140,10 +129,10 @@ impl Look<'_> {
         let running = self.programs(&slots);
         self.passed_by(&slots, &running, &next)?;
         for program in &running {
-            self.found.has_balancer |= program.name == balancer::PROGRAM;
-            self.found.has_decap |= program.name == decap::PROGRAM;
-            if own_slot(&program.name).is_some() {
-                self.own_maps(program);
+            if let Some(own) = OwnProgram::named(&program.name) {
+                self.found.has_balancer |= own == OwnProgram::Balancer;
+                self.found.has_decap |= own == OwnProgram::Decap;
+                self.own_maps(own, program);
             } else {
                 self.found.has_others = true;
                 self.maps_of_others(program);
@@ -191,7 +180,7 @@ impl Look<'_> {
             // Else somebody has pinned another program in the place of ours, or ours by another name.
             let fits = match own_name(&info) {
                 Some(name) => name == base(&pin),
-                None => own_slot(base(&pin)).is_none(),
+                None => OwnProgram::named(base(&pin)).is_none(),
             };
             if fits {
                 named.insert(pin, info);
@@ -278,7 +267,7 @@ impl Look<'_> {
             let is_free = |slot: u32| slots.get(slot as usize).is_some_and(Option::is_none);
             // Where another program is missing, the order is not that of slots.
             let is_anothers =
-                |slot: u32| OWN.iter().any(|(own, home)| *home == slot && *own != program.name);
+                |slot: u32| OwnProgram::of_slot(slot).is_some_and(|own| own.name() != program.name);
             let slot = Some(by_order).filter(|slot| is_free(*slot) && !is_anothers(*slot));
             if let Some(slot) = slot.or(place.filter(|place| is_free(*place))) {
                 self.found.passed_by.push(program.name.clone());
@@ -289,14 +278,12 @@ impl Look<'_> {
     }
 
     /// The maps of one of our programs: those that it holds, and those that it should.
-    fn own_maps(&mut self, program: &Running) {
-        let Some((_, all, version)) = OWN_MAPS.iter().find(|(own, ..)| *own == program.name) else {
-            return;
-        };
+    fn own_maps(&mut self, own: OwnProgram, program: &Running) {
+        let Some(version) = own.version() else { return };
         let mut held = BTreeSet::new();
         for (id, map) in maps_of(&program.info) {
             let Some(name) = pin_name(map.name()) else { continue };
-            if ![CHAIN, CHAIN_NEXT].contains(&name.as_str()) {
+            if !CHAIN_MAPS.contains(&name.as_str()) {
                 self.expect(format!("map/{name}"), Some(Object::Map(id)));
                 held.insert(name);
             }
@@ -306,7 +293,7 @@ impl Look<'_> {
         {
             return;
         }
-        for name in all.iter().filter(|name| !held.contains(**name)) {
+        for name in own.maps().iter().filter(|name| !held.contains(**name)) {
             self.expect(format!("map/{name}"), None);
         }
     }
@@ -338,7 +325,8 @@ impl Look<'_> {
         };
         for (id, map) in maps {
             let kernels = map.name().to_string_lossy().into_owned();
-            if is_own_data(map.name()) || [CHAIN, CHAIN_NEXT, KEPT].contains(&kernels.as_str()) {
+            if is_own_data(map.name()) || kernels == KEPT || CHAIN_MAPS.contains(&kernels.as_str())
+            {
                 continue;
             }
             let full = names.iter().find(|full| is_kernel_name(&kernels, full));
@@ -349,10 +337,13 @@ impl Look<'_> {
 
     /// Notes that the balancer's maps are there, and no program that uses them.
     fn balancer_without_program(&mut self, running: &[Running]) {
-        let is_set_up = self.version("control") == Some(consts::ABI_VERSION);
-        if is_set_up && !running.iter().any(|program| program.name == balancer::PROGRAM) {
+        let balancer = OwnProgram::Balancer;
+        let version = balancer.version().and_then(|map| self.version(map));
+        if version == Some(consts::ABI_VERSION)
+            && !running.iter().any(|program| program.name == balancer.name())
+        {
             self.found.has_balancer = true;
-            self.expect(format!("prog/{}", balancer::PROGRAM), None);
+            self.expect(format!("prog/{}", balancer.name()), None);
         }
     }
 }

@@ -11,21 +11,19 @@ use super::look;
 use super::look::own_name;
 use crate::attach;
 use crate::attach::pinned_link;
-use crate::chain::slots::base;
-use crate::chain::slots::pins;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::PARTS;
+use crate::instance::chain::pins::base;
+use crate::instance::chain::pins::pins;
 use crate::instance::folders;
+use crate::instance::own_programs::CHAIN;
 use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::maps::ProgramArray;
 use crate::sys;
 use crate::sys::pins::Kind;
 use crate::sys::pins::kind;
-
-/// The pin of the array of the chain's programs.
-const CHAIN: &str = "map/chain";
 
 /// How often the chain must be found whole, at most how often it is looked at, and after how long.
 const QUIET_LOOKS: u32 = 30;
@@ -53,7 +51,7 @@ pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
         failed = failed.and(remove_other_names(instance));
     }
     put_back(instance, &lost)?;
-    if lost.has(CHAIN) {
+    if lost.has(&format!("map/{CHAIN}")) {
         outlast_emptying(instance)?;
     }
     failed?;
@@ -116,7 +114,7 @@ fn put_back(instance: &Instance, lost: &LostPins) -> Result<()> {
     if lost.slots.is_empty() {
         return Ok(());
     }
-    let chain = ProgramArray::open(&instance.map("chain"))?;
+    let chain = ProgramArray::open(&instance.map(CHAIN))?;
     let mut slots = lost.slots.clone();
     slots.sort_by_key(|(slot, _)| std::cmp::Reverse(*slot));
     for (slot, name) in slots {

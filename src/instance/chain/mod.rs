@@ -1,0 +1,61 @@
+//! Who is in the chain of an instance, and who may be in which slot.
+
+pub(crate) mod names;
+pub(crate) mod pins;
+
+use std::collections::BTreeSet;
+
+use crate::abi::consts;
+use crate::chain::error::ChainError;
+use crate::chain::slots::Chain;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
+
+/// The programs of others that are in the chain.
+pub(crate) fn others(instance: &Instance) -> BTreeSet<String> {
+    let mut names = pins::programs(instance);
+    names.retain(|name| OwnProgram::named(name).is_none());
+    names
+}
+
+/// Whether programs besides this one need the chain. A capture by itself does not.
+pub(crate) fn is_needed_without(instance: &Instance, name: &str) -> bool {
+    let needs = |other: &str| OwnProgram::named(other).is_none_or(OwnProgram::needs_chain);
+    pins::programs(instance).iter().any(|other| other != name && needs(other))
+}
+
+/// Slots that programs other than captures may have.
+pub(crate) fn check_slot(slot: u32, what: &'static str) -> Result<()> {
+    if (1..consts::CHAIN_SLOTS).contains(&slot) {
+        return Ok(());
+    }
+    Err(ChainError::NoSlot { slot, what }.into())
+}
+
+/// A program that never hands on must not be in front of the balancer, be that there or still to come, or of
+/// decapsulation.
+pub(crate) fn refuse_end_before_own(chain: Option<&Chain>, name: &str, slot: u32) -> Result<()> {
+    let to_come = Some(OwnProgram::Balancer.slot());
+    for (own, home) in [(OwnProgram::Balancer, to_come), (OwnProgram::Decap, None)] {
+        let own = own.name();
+        let running = chain.map(|chain| chain.slot_of(own)).transpose()?.flatten();
+        if let Some(own_slot) = running.or(home).filter(|own_slot| slot < *own_slot) {
+            let (name, own) = (name.to_owned(), own.to_owned());
+            return Err(ChainError::EndsBefore { name, slot, own, own_slot }.into());
+        }
+    }
+    Ok(())
+}
+
+/// One of our programs must not be behind a program that never hands on.
+pub(crate) fn refuse_behind_end(chain: &Chain, own: &str, own_slot: u32) -> Result<()> {
+    let mut names = chain.names()?;
+    for (slot, filled) in (0..own_slot).zip(chain.filled()?) {
+        if let Some(filled) = filled.filter(|filled| filled.place.is_none()) {
+            let name = names.remove(&filled.id).unwrap_or_else(|| "a program".to_owned());
+            return Err(ChainError::EndsBefore { name, slot, own: own.to_owned(), own_slot }.into());
+        }
+    }
+    Ok(())
+}

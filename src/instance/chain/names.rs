@@ -1,0 +1,40 @@
+//! What programs of others may be called in a chain.
+
+use super::pins::programs;
+use crate::attach::ROOT;
+use crate::chain::error::ChainError;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::own_programs::CHAIN_MAPS;
+use crate::instance::own_programs::OwnProgram;
+use crate::outside::quote;
+
+/// Refuses a name that cannot be a pin's, or is ours.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.len() > 64
+        || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+        || !name.chars().all(fits)
+    {
+        return Err(ChainError::Name(quote(name)).into());
+    }
+    // The folder of its maps would be where one of ours is pinned.
+    let mut maps = OwnProgram::ALL.iter().flat_map(|own| own.maps()).chain(&CHAIN_MAPS);
+    if name == ROOT || OwnProgram::named(name).is_some() || maps.any(|map| *map == name) {
+        return Err(ChainError::OwnName(name.to_owned()).into());
+    }
+    Ok(())
+}
+
+/// A name for a program that is called like this elsewhere.
+pub(crate) fn free_name(instance: &Instance, program: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let mut name: String = program.chars().map(fits).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name = format!("x{name}");
+    }
+    let taken = programs(instance);
+    let is_free = |name: &String| check_name(name).is_ok() && !taken.contains(name);
+    let numbered = (2..).map(|n: u32| format!("{name}-{n}"));
+    std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
+}

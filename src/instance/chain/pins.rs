@@ -1,0 +1,45 @@
+//! The pins of the programs of a chain. What a pin is called says what a command was about to do with the program.
+
+use std::collections::BTreeSet;
+
+use crate::attach::ROOT;
+use crate::instance::Instance;
+
+/// What is said of a program by its pin's name. Names have no colons, and the bpf filesystem takes no dots.
+pub(crate) const NEXT: &str = ":next";
+pub(crate) const GONE: &str = ":gone";
+
+/// Pins of programs, without the root.
+pub(crate) fn pins(instance: &Instance) -> Vec<String> {
+    let entries = std::fs::read_dir(instance.dir().join("prog")).into_iter().flatten().flatten();
+    let mut pins: Vec<_> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|pin| pin != ROOT)
+        .collect();
+    pins.sort();
+    pins
+}
+
+/// The name of a program, by that of its pin.
+pub(crate) fn base(pin: &str) -> &str {
+    pin.trim_end_matches(NEXT).trim_end_matches(GONE)
+}
+
+/// The names of the programs that the instance has, without those that leave.
+pub(crate) fn programs(instance: &Instance) -> BTreeSet<String> {
+    if !instance.program(ROOT).exists() {
+        return BTreeSet::new();
+    }
+    let staying = pins(instance).into_iter().filter(|pin| !pin.ends_with(GONE));
+    staying.map(|pin| base(&pin).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base;
+
+    #[test]
+    fn pins_have_names() {
+        assert_eq!(["a", "a:next", "a:gone"].map(base), ["a"; 3]);
+    }
+}

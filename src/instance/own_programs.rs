@@ -1,0 +1,181 @@
+//! The programs of l4lb that go into a chain: their names, slots and maps, and which command removes them.
+//!
+//! Whoever tells one of ours from another, or from somebody else's, asks this table. The root program is none of
+//! these: it starts the chain.
+
+use crate::abi::consts;
+
+/// The maps of the chain, which its programs share.
+pub(crate) const CHAIN: &str = "chain";
+pub(crate) const CHAIN_NEXT: &str = "chain_next";
+pub(crate) const CHAIN_MAPS: [&str; 2] = [CHAIN, CHAIN_NEXT];
+
+/// The maps that captures share, `DUMP_NEXT` being data that programs share as a map.
+pub(crate) const DUMP: &str = "dump";
+pub(crate) const DUMP_NEXT: &str = "dump_next";
+pub(crate) const DUMP_DECISION: &str = "dump_decision";
+
+/// One of our programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnProgram {
+    /// Runs captures of what comes in.
+    Captures,
+    /// The balancer.
+    Balancer,
+    /// Takes outer headers off, on a real.
+    Decap,
+}
+
+/// A line of the table.
+struct Facts {
+    name: &'static str,
+    slot: u32,
+    maps: &'static [&'static str],
+    former_maps: &'static [&'static str],
+    mark: &'static str,
+    version: Option<&'static str>,
+    removed_by: Option<&'static str>,
+}
+
+const CAPTURES: Facts = Facts {
+    name: "xdpdump",
+    slot: consts::SLOT_XDPDUMP,
+    maps: &[DUMP, DUMP_NEXT, DUMP_DECISION],
+    former_maps: &[],
+    mark: DUMP,
+    version: None,
+    removed_by: None,
+};
+
+const BALANCER: Facts = Facts {
+    name: "balancer",
+    slot: consts::SLOT_BALANCER,
+    maps: &[
+        "control",
+        "vips",
+        "vip_index",
+        "rings",
+        "reals",
+        "flows4",
+        "flows6",
+        "connections",
+        "server_ids",
+        "interfaces",
+        "cpu_states",
+        "vip_counts",
+        "real_counts",
+        "vip_reals",
+    ],
+    former_maps: &[],
+    mark: "vip_index",
+    version: Some("control"),
+    removed_by: Some("lbctl down"),
+};
+
+const DECAP: Facts = Facts {
+    name: "decap",
+    slot: consts::SLOT_DECAP,
+    maps: &[
+        "decap_settings",
+        "decap_addresses",
+        "decap_from",
+        "decap_to",
+        "decap_own",
+        "decap_requests",
+        "decap_states",
+    ],
+    former_maps: &["decap_owners"],
+    mark: "decap_settings",
+    version: Some("decap_settings"),
+    removed_by: Some("lbctl decap detach"),
+};
+
+impl OwnProgram {
+    /// All of them, in the order of their slots.
+    pub(crate) const ALL: [Self; 3] = [Self::Captures, Self::Balancer, Self::Decap];
+
+    const fn facts(self) -> &'static Facts {
+        match self {
+            Self::Captures => &CAPTURES,
+            Self::Balancer => &BALANCER,
+            Self::Decap => &DECAP,
+        }
+    }
+
+    /// The one that is pinned under this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|own| own.name() == name)
+    }
+
+    /// The one that this slot is kept for.
+    pub(crate) fn of_slot(slot: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|own| own.slot() == slot)
+    }
+
+    /// The name of its pin, which is that of its C function, too.
+    pub(crate) const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// The slot that it goes to, and the place that is kept for it.
+    pub(crate) const fn slot(self) -> u32 {
+        self.facts().slot
+    }
+
+    /// The pins of its own maps. Without the first, the others are leftovers.
+    pub(crate) const fn maps(self) -> &'static [&'static str] {
+        self.facts().maps
+    }
+
+    /// The pins of maps that it had in earlier builds.
+    pub(crate) const fn former_maps(self) -> &'static [&'static str] {
+        self.facts().former_maps
+    }
+
+    /// A map that tells it from a program of somebody else's with a function of the same name.
+    pub(crate) const fn mark(self) -> &'static str {
+        self.facts().mark
+    }
+
+    /// The map whose first word is the ABI version of the build that has set it up; `None`: it may run without some
+    /// of its maps.
+    pub(crate) const fn version(self) -> Option<&'static str> {
+        self.facts().version
+    }
+
+    /// The command that takes it out of the chain; `None`: it leaves with the last capture.
+    pub(crate) const fn removed_by(self) -> Option<&'static str> {
+        self.facts().removed_by
+    }
+
+    /// Whether the chain is there for it. Captures only look at what others are there for.
+    pub(crate) fn needs_chain(self) -> bool {
+        self != Self::Captures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_is_found_by_name_and_slot() {
+        for own in OwnProgram::ALL {
+            assert_eq!(OwnProgram::named(own.name()), Some(own));
+            assert_eq!(OwnProgram::of_slot(own.slot()), Some(own));
+            assert!(own.maps().contains(&own.mark()));
+            assert!(own.version().is_none_or(|version| own.maps().first() == Some(&version)));
+        }
+        assert_eq!(OwnProgram::named("root"), None);
+        assert_eq!(OwnProgram::of_slot(consts::CHAIN_SLOTS - 1), None);
+    }
+
+    #[test]
+    fn no_two_have_a_map_in_common() {
+        let all = OwnProgram::ALL.iter().flat_map(|own| own.maps()).chain(&CHAIN_MAPS);
+        let all: Vec<_> = all.collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+    }
+}
