@@ -114,7 +114,7 @@ fn clang_args() -> Result<Vec<String>> {
     .to_vec())
 }
 
-/// Runs the preprocessor over `source` behind abi.h.
+/// Runs the preprocessor over `source` behind abi/abi.h.
 fn preprocess(clang: &str, flags: &[&str], source: &str) -> Result<String> {
     let mut child = Command::new(clang)
         .args(["-E", "-P", "-xc", "-target", "bpf"])
@@ -125,11 +125,11 @@ fn preprocess(clang: &str, flags: &[&str], source: &str) -> Result<String> {
         .stdout(Stdio::piped())
         .spawn()?;
     let mut stdin = child.stdin.take().ok_or("no stdin")?;
-    write!(stdin, "#include \"l4lb/abi.h\"\n{source}")?;
+    write!(stdin, "#include \"l4lb/abi/abi.h\"\n{source}")?;
     drop(stdin);
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        return Err(format!("{clang} cannot preprocess include/l4lb/abi.h").into());
+        return Err(format!("{clang} cannot preprocess include/l4lb/abi/abi.h").into());
     }
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -7,9 +7,9 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "l4lb/abi.h"
-#include "l4lb/dump.h"
-#include "l4lb/reals.h"
+#include "l4lb/abi/abi.h"
+#include "l4lb/watch/captures.h"
+#include "l4lb/state/reals.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

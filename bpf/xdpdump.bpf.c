@@ -5,9 +5,9 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "l4lb/abi.h"
+#include "l4lb/abi/abi.h"
 #include "l4lb/chain.h"
-#include "l4lb/dump.h"
+#include "l4lb/watch/captures.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

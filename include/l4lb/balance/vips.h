@@ -7,11 +7,11 @@
  * whole; a key that found no room in its bucket, and every key while there is no index, is looked
  * up in `vips`.
  */
-#ifndef L4LB_VIPS_H
-#define L4LB_VIPS_H
+#ifndef L4LB_BALANCE_VIPS_H
+#define L4LB_BALANCE_VIPS_H
 
-#include "maps.h"
-#include "pkt.h"
+#include "l4lb/state/maps.h"
+#include "l4lb/packet/pkt.h"
 
 static __always_inline __u64 addr_high(const struct lb_addr *addr)
 {

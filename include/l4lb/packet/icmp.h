@@ -3,12 +3,12 @@
  * ICMP and ICMPv6: echo requests to VIP addresses are answered, errors follow the flow they quote.
  * And what becomes of a packet that is too long.
  */
-#ifndef L4LB_ICMP_H
-#define L4LB_ICMP_H
+#ifndef L4LB_PACKET_ICMP_H
+#define L4LB_PACKET_ICMP_H
 
-#include "answer.h"
-#include "parse.h"
-#include "vips.h"
+#include "l4lb/balance/answer.h"
+#include "l4lb/packet/parse.h"
+#include "l4lb/balance/vips.h"
 
 static __always_inline int is_icmp(const struct pkt *p)
 {

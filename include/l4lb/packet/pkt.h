@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The packet on its way: what parsing found out, by offsets, which survive bpf_xdp_adjust_head. */
-#ifndef L4LB_PKT_H
-#define L4LB_PKT_H
+#ifndef L4LB_PACKET_PKT_H
+#define L4LB_PACKET_PKT_H
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -13,7 +13,7 @@
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-#include "abi.h"
+#include "l4lb/abi/abi.h"
 
 #define LB_PKT_OPTIONS	   (1 << 0) /* IPv4 header longer than 20 bytes */
 #define LB_PKT_FRAGMENT	   (1 << 1)

@@ -4,12 +4,12 @@
  * are: `lbctl trace` runs it over the maps of the one that forwards. In every other copy the
  * verifier removes what is here.
  */
-#ifndef L4LB_TRACE_H
-#define L4LB_TRACE_H
+#ifndef L4LB_WATCH_TRACE_H
+#define L4LB_WATCH_TRACE_H
 
 #include <bpf/bpf_helpers.h>
-#include "abi.h"
-#include "pkt.h"
+#include "l4lb/abi/abi.h"
+#include "l4lb/packet/pkt.h"
 
 const volatile __u32 tracing = 0;
 

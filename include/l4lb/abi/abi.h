@@ -7,11 +7,11 @@
  * No implicit padding, ever: a padded hash key misses at random. Addresses are in network order,
  * IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
  */
-#ifndef L4LB_ABI_H
-#define L4LB_ABI_H
+#ifndef L4LB_ABI_ABI_H
+#define L4LB_ABI_ABI_H
 
 #include <linux/types.h>
-#include "reasons.h"
+#include "l4lb/abi/reasons.h"
 
 #define LB_ABI_VERSION 3
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The one exit: counts the packet by its reason and turns the reason into a verdict. */
-#ifndef L4LB_VERDICT_H
-#define L4LB_VERDICT_H
+#ifndef L4LB_BALANCE_VERDICT_H
+#define L4LB_BALANCE_VERDICT_H
 
-#include "chain.h"
-#include "dump.h"
-#include "maps.h"
-#include "pkt.h"
-#include "trace.h"
+#include "l4lb/chain.h"
+#include "l4lb/watch/captures.h"
+#include "l4lb/state/maps.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/watch/trace.h"
 
 static __always_inline void count(struct count *count, const struct pkt *p)
 {

@@ -22,10 +22,10 @@
  * Those go by table and ring. A Retry is never a client's, and its id counts, as it does in Katran.
  * The bit 0x40 is not looked at: clients may clear it (RFC 9287).
  */
-#ifndef L4LB_QUIC_H
-#define L4LB_QUIC_H
+#ifndef L4LB_PACKET_QUIC_H
+#define L4LB_PACKET_QUIC_H
 
-#include "pkt.h"
+#include "l4lb/packet/pkt.h"
 
 #define QUIC_LONG_HEADER 0x80
 #define QUIC_CID_LEN	 8 /* bytes of a connection id that must be there */

@@ -4,12 +4,12 @@
  * goes on, on a match by way of the program that copies the packet, at the next place that has a
  * program. Behind the last capture, xdpdump.bpf.c does what would have been done without.
  */
-#ifndef L4LB_DUMP_H
-#define L4LB_DUMP_H
+#ifndef L4LB_WATCH_CAPTURES_H
+#define L4LB_WATCH_CAPTURES_H
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "abi.h"
+#include "l4lb/abi/abi.h"
 
 /* Place → program. */
 struct {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* Which interface a packet came in by, and whether the frame is for this host. */
-#ifndef L4LB_INGRESS_H
-#define L4LB_INGRESS_H
+#ifndef L4LB_BALANCE_INGRESS_H
+#define L4LB_BALANCE_INGRESS_H
 
-#include "maps.h"
-#include "pkt.h"
+#include "l4lb/state/maps.h"
+#include "l4lb/packet/pkt.h"
 
 /* The interface the packet came in by, if this instance serves it. */
 static __always_inline struct interface *ingress(struct xdp_md *ctx)

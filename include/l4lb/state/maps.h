@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The balancer's maps. The control plane writes all but the counters and the connection tables. */
-#ifndef L4LB_MAPS_H
-#define L4LB_MAPS_H
+#ifndef L4LB_STATE_MAPS_H
+#define L4LB_STATE_MAPS_H
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "abi.h"
-#include "reals.h"
+#include "l4lb/abi/abi.h"
+#include "l4lb/state/reals.h"
 
 /* VIPs and markers. At most three markers an address. */
 struct {

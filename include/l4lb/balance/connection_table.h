@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The connection table: which real a flow went to before. */
-#ifndef L4LB_FLOW_H
-#define L4LB_FLOW_H
+#ifndef L4LB_BALANCE_CONNECTION_TABLE_H
+#define L4LB_BALANCE_CONNECTION_TABLE_H
 
-#include "config.h"
-#include "flow_sets.h"
-#include "maps.h"
-#include "pkt.h"
+#include "l4lb/state/knobs.h"
+#include "l4lb/balance/table_sets.h"
+#include "l4lb/state/maps.h"
+#include "l4lb/packet/pkt.h"
 
 #define LB_SECOND 1000000000ULL
 

@@ -10,14 +10,14 @@
  * The kernel's LRU hash costs three to four cache lines a packet and up to a microsecond an insert;
  * here it is one line (IPv6: two), and a sixth of the memory (docs/performance.md).
  */
-#ifndef L4LB_FLOW_SETS_H
-#define L4LB_FLOW_SETS_H
+#ifndef L4LB_BALANCE_TABLE_SETS_H
+#define L4LB_BALANCE_TABLE_SETS_H
 
-#include "config.h"
-#include "maps.h"
-#include "pkt.h"
-#include "trace.h"
-#include "vips.h"
+#include "l4lb/state/knobs.h"
+#include "l4lb/state/maps.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/watch/trace.h"
+#include "l4lb/balance/vips.h"
 
 #define LB_SET_MIDDLE (LB_SET_WAYS / 2)
 

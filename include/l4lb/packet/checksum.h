@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The Internet checksum (RFC 1071). Sums are of 16-bit words as they lie in memory. */
-#ifndef L4LB_CSUM_H
-#define L4LB_CSUM_H
+#ifndef L4LB_PACKET_CHECKSUM_H
+#define L4LB_PACKET_CHECKSUM_H
 
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The map of reals, which captures read, too. */
-#ifndef L4LB_REALS_H
-#define L4LB_REALS_H
+#ifndef L4LB_STATE_REALS_H
+#define L4LB_STATE_REALS_H
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "abi.h"
+#include "l4lb/abi/abi.h"
 
 /* Real id → where it is. BPF_F_MMAPABLE: the control plane reads all of them at every change. */
 struct {

@@ -4,8 +4,8 @@
  * reasons, and the reason implies the verdict. build.rs derives the Rust table from these lists,
  * and with it metric labels, `lbctl stats` and the reference in docs/.
  */
-#ifndef L4LB_REASONS_H
-#define L4LB_REASONS_H
+#ifndef L4LB_ABI_REASONS_H
+#define L4LB_ABI_REASONS_H
 
 /* X(verdict, name, help). Ordered by verdict: TX, DROP, PASS (verdict.h relies on it). */
 #define LB_REASONS(X)                                                                              \

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* Which real a packet of a VIP goes to: an id it carries, the connection table, the ring. */
-#ifndef L4LB_SELECT_H
-#define L4LB_SELECT_H
+#ifndef L4LB_BALANCE_SELECT_H
+#define L4LB_BALANCE_SELECT_H
 
-#include "encap.h"
-#include "flow.h"
-#include "hash.h"
-#include "quic.h"
-#include "trace.h"
-#include "vips.h"
+#include "l4lb/packet/encap.h"
+#include "l4lb/balance/connection_table.h"
+#include "l4lb/balance/ring_hash.h"
+#include "l4lb/packet/quic.h"
+#include "l4lb/watch/trace.h"
+#include "l4lb/balance/vips.h"
 
 /* Seeds of the flow hash. Part of the agreement with Katran. */
 #define LB_FLOW_SEED	33554944

@@ -8,16 +8,16 @@
  * way that leads there. Nobody is answered whose address does not name one host, nor a packet that
  * was damaged, nor more often than the limits say.
  */
-#ifndef L4LB_ANSWER_H
-#define L4LB_ANSWER_H
+#ifndef L4LB_BALANCE_ANSWER_H
+#define L4LB_BALANCE_ANSWER_H
 
-#include "config.h"
-#include "csum.h"
-#include "flow.h"
-#include "l2.h"
-#include "parse.h"
-#include "pkt.h"
-#include "vips.h"
+#include "l4lb/state/knobs.h"
+#include "l4lb/packet/checksum.h"
+#include "l4lb/balance/connection_table.h"
+#include "l4lb/packet/l2.h"
+#include "l4lb/packet/parse.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/balance/vips.h"
 
 /* In place of a reason: the packet is to be answered. */
 #define LB_ANSWER (-1)

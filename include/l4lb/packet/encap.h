@@ -9,13 +9,13 @@
  * The outer source is synthetic: it spreads the flows of one balancer over the real's receive
  * queues.
  */
-#ifndef L4LB_ENCAP_H
-#define L4LB_ENCAP_H
+#ifndef L4LB_PACKET_ENCAP_H
+#define L4LB_PACKET_ENCAP_H
 
-#include "config.h"
-#include "csum.h"
-#include "l2.h"
-#include "pkt.h"
+#include "l4lb/state/knobs.h"
+#include "l4lb/packet/checksum.h"
+#include "l4lb/packet/l2.h"
+#include "l4lb/packet/pkt.h"
 
 #define LB_OUTER_TTL 64
 #define LB_OUTER_DF  0x4000

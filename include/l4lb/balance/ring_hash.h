@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The Linux kernel's jhash (include/linux/jhash.h, after Bob Jenkins' lookup3), for the lengths
  * needed. */
-#ifndef L4LB_HASH_H
-#define L4LB_HASH_H
+#ifndef L4LB_BALANCE_RING_HASH_H
+#define L4LB_BALANCE_RING_HASH_H
 
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>

@@ -4,10 +4,10 @@
  * none of the balancer's business. What only matters once the packet turns out to be for a VIP is
  * left as a flag: the host's own traffic passes whatever it looks like.
  */
-#ifndef L4LB_PARSE_H
-#define L4LB_PARSE_H
+#ifndef L4LB_PACKET_PARSE_H
+#define L4LB_PACKET_PARSE_H
 
-#include "pkt.h"
+#include "l4lb/packet/pkt.h"
 
 struct vlan_tag {
 	__be16 tci;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The Ethernet header and its VLAN tags, taken off before the frame's head moves and put back
  * after. */
-#ifndef L4LB_L2_H
-#define L4LB_L2_H
+#ifndef L4LB_PACKET_L2_H
+#define L4LB_PACKET_L2_H
 
-#include "pkt.h"
+#include "l4lb/packet/pkt.h"
 
 /* As halfwords: clang copies bytes one by one. */
 struct mac {
