@@ -62,4 +62,17 @@
 	X(server_id_unknown,                                                                       \
 	  "packet with a server id that is zero, unknown or of a real that is down")
 
+#define LB_REASON_ENUM(verdict, name, help) LB_##verdict##_##name,
+enum lb_reason { LB_GO_ON = 0, LB_REASONS(LB_REASON_ENUM) LB_REASON_COUNT };
+#undef LB_REASON_ENUM
+
+#define LB_EVENT_ENUM(name, help) LB_TABLE_##name,
+enum lb_table_event { LB_TABLE_EVENTS(LB_EVENT_ENUM) LB_TABLE_EVENT_COUNT };
+#undef LB_EVENT_ENUM
+
+/* The same as constants of the preprocessor, for user space to check its tables against. */
+#define LB_PLUS_ONE(...)   +1
+#define LB_REASON_COUNTERS (1 LB_REASONS(LB_PLUS_ONE)) /* the first is LB_GO_ON's, and stays 0 */
+#define LB_EVENT_COUNTERS  (0 LB_TABLE_EVENTS(LB_PLUS_ONE))
+
 #endif

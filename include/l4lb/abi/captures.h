@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Captures. */
+#ifndef L4LB_ABI_CAPTURES_H
+#define L4LB_ABI_CAPTURES_H
+
+#include <linux/types.h>
+#include "l4lb/abi/addr.h"
+#include "l4lb/abi/limits.h"
+#include "l4lb/abi/reasons.h"
+
+/*
+ * Captures (dump.h). Places in `dump`: those of captures at entry, then what goes on behind the
+ * last of them; and the same at exit, as packets leave the balancer. There is nothing at place 0.
+ */
+#define LB_DUMP_CAPTURES  4
+#define LB_DUMP_ENTRY	  1
+#define LB_DUMP_ENTRY_END (LB_DUMP_ENTRY + LB_DUMP_CAPTURES)
+#define LB_DUMP_EXIT	  (LB_DUMP_ENTRY_END + 1)
+#define LB_DUMP_EXIT_END  (LB_DUMP_EXIT + LB_DUMP_CAPTURES)
+#define LB_DUMP_PLACES	  (LB_DUMP_EXIT_END + 1)
+
+/*
+ * Place → the first one from it on that has a program. At LB_DUMP_EXIT 0 as long as nobody captures
+ * there.
+ */
+struct dump_next {
+	__u64 place[LB_DUMP_PLACES];
+};
+
+/* What the balancer decided about the packet that this CPU is at. */
+struct decision {
+	__u32 reason;
+	__u32 verdict; /* XDP_*; XDP_PASS: to be handed on */
+	__u32 vip;     /* id, or LB_DUMP_NO_VIP */
+	__u32 real;    /* id, or 0 */
+	__u32 slot;    /* of the balancer */
+};
+
+#define LB_DUMP_NO_VIP 0xffffffff
+
+/* In front of the bytes of a captured packet. */
+struct dump_event {
+	__u64 time;  /* CLOCK_MONOTONIC, ns */
+	__u32 point; /* LB_DUMP_ENTRY, LB_DUMP_EXIT */
+	__u32 ifindex;
+	__u32 queue;
+	__u32 length;	/* of the frame */
+	__u32 captured; /* bytes of it that follow */
+	/* At exit: the decision. */
+	__u32 reason;
+	__u32 vip;
+	__u32 real;
+	struct lb_addr real_addr;
+};
+
+/* An event with its bytes fits the 16 bits that the kernel has for its size. */
+#define LB_DUMP_MAX_SNAPLEN 65400
+
+/* What a capture was asked for, fixed when its program is loaded. */
+struct dump_options {
+	__u32 capture;	     /* 0 to LB_DUMP_CAPTURES - 1 */
+	__u32 snaplen;	     /* bytes */
+	__u32 sample_below;  /* a random number below this lets a packet through; 0: all */
+	__u32 match_ifindex; /* whether dump_wanted.ifindex counts */
+	__u32 match_vip;
+	__u32 match_real;
+	__u64 reasons; /* bitmap */
+	__u64 cpus[LB_MAX_CPUS / 64];
+};
+
+/* What it was asked for, too, by ids that may change meanwhile. */
+struct dump_wanted {
+	__u64 ifindex;
+	__u64 vips[LB_MAX_VIPS / 64];
+	__u64 reals[LB_REAL_IDS / 64];
+};
+
+/* Packets that a capture matched, by what became of them. */
+struct dump_count {
+	__u64 captured;
+	__u64 sampled_out;
+	__u64 buffer_full;
+};
+
+_Static_assert(LB_REASON_COUNTERS <= 64, "dump_options.reasons has a bit for each");
+
+_Static_assert(sizeof(struct decision) == 20, "abi");
+_Static_assert(sizeof(struct dump_event) == 56, "abi");
+_Static_assert(sizeof(struct dump_options) == 160, "abi");
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* What the packet path counts and limits. */
+#ifndef L4LB_ABI_COUNTERS_H
+#define L4LB_ABI_COUNTERS_H
+
+#include <linux/types.h>
+#include "l4lb/abi/reasons.h"
+#include "l4lb/abi/scratch.h"
+
+struct count {
+	__u64 packets;
+	__u64 bytes; /* of the frames as received */
+};
+
+struct vip_count {
+	struct count sent;
+	__u64 dropped;
+	__u64 new_flows;
+};
+
+/* At most `limit` events within one second, on one CPU. */
+struct second {
+	__u64 start; /* CLOCK_MONOTONIC, ns */
+	__u64 events;
+};
+
+/*
+ * Limits of answers by source: per second, CPU and bucket. Echo requests come from who watches the
+ * balancer; ICMP errors and resets a client needs one or two of.
+ */
+#define LB_ANSWER_BUCKET_BITS 8
+#define LB_ANSWER_BUCKETS     (1 << LB_ANSWER_BUCKET_BITS)
+#define LB_ECHOES_PER_SOURCE  500
+#define LB_ERRORS_PER_SOURCE  50
+/* And of refusals in all, per second and CPU. */
+#define LB_REFUSALS_PER_SECOND 1000
+
+/* The answers to sources that share a bucket, within the second from `start` on. */
+struct answer_bucket {
+	__u64 start; /* CLOCK_MONOTONIC, ns */
+	__u32 errors;
+	__u32 echoes;
+};
+
+/* What one CPU counts and limits, in one map value: one look-up a packet. */
+struct cpu_state {
+	struct count reasons[LB_REASON_COUNT];
+	__u64 table[LB_TABLE_EVENT_COUNT];
+	struct second new_flows;
+	struct second too_big_replies;
+	struct second refusals;
+	__u64 now;  /* CLOCK_MONOTONIC, ns, when a packet last had to know */
+	__u64 tick; /* jiffies, then */
+	struct parsed parsed;
+	struct question question;
+	__u32 pad;
+	struct answer_bucket answer_buckets[LB_ANSWER_BUCKETS];
+};
+
+_Static_assert(sizeof(struct vip_count) == 32, "abi");
+
+#endif

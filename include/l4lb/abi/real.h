@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Reals: the map `reals`. */
+#ifndef L4LB_ABI_REAL_H
+#define L4LB_ABI_REAL_H
+
+#include <linux/types.h>
+#include "l4lb/abi/addr.h"
+
+/* real.flags */
+#define LB_REAL_LIVE (1 << 0)
+#define LB_REAL_V6   (1 << 1)
+
+struct real {
+	struct lb_addr addr;
+	__u32 flags;
+	__u32 generation; /* 1 to LB_MAX_GENERATION, another one for each owner of the id */
+	__u32 csum;	  /* IPv4: sum of the outer header's 16-bit words that are the same in every
+			     packet */
+	__u32 pad;
+};
+
+_Static_assert(sizeof(struct real) == 32, "abi");
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* What the program keeps of a packet for a while, in a map: user space has no use for it. */
+#ifndef L4LB_ABI_SCRATCH_H
+#define L4LB_ABI_SCRATCH_H
+
+#include <linux/types.h>
+#include "l4lb/abi/addr.h"
+
+/* What parsing found out about a packet: only for the program itself (forget_path). */
+struct parsed {
+	__u32 ports;
+	__u32 flags;
+	__u32 ip_len;
+	__u32 end;
+	__u32 l3_off;
+	__u32 l4_off;
+	__u32 proto;
+	__u32 tos;
+};
+
+/* A packet that is to be answered: only for the program itself (answer.h). */
+struct question {
+	__u32 kind;	 /* LB_ANSWER_* */
+	__u32 otherwise; /* reason, if a refusal is not sent */
+	__u32 mtu;
+	__u32 frame_len;
+	__u32 ip_len;
+	__u32 l3_off;
+	__u32 l4_off;
+	__u32 vip;
+	__u8 has_vip;
+	__u8 v6;
+	__u8 proto;
+	__u8 pad;
+	struct lb_addr src;
+	struct lb_addr dst;
+};
+
+#define LB_ANSWER_ECHO	  0
+#define LB_ANSWER_TOO_BIG 1
+#define LB_ANSWER_REFUSAL 2
+
+#endif
