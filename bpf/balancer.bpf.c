@@ -3,17 +3,21 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "l4lb/abi/abi.h"
 #include "l4lb/chain.h"
+#include "l4lb/abi/abi.h"
 #include "l4lb/state/knobs.h"
 #include "l4lb/state/maps.h"
-#include "l4lb/packet/pkt.h"
-#include "l4lb/balance/ingress.h"
-#include "l4lb/packet/parse.h"
-#include "l4lb/balance/select.h"
-#include "l4lb/packet/icmp.h"
 #include "l4lb/packet/encap.h"
+#include "l4lb/packet/icmp.h"
+#include "l4lb/packet/parse.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/packet/verifier.h"
+#include "l4lb/balance/answer.h"
+#include "l4lb/balance/ask.h"
+#include "l4lb/balance/ingress.h"
+#include "l4lb/balance/select.h"
 #include "l4lb/balance/verdict.h"
+#include "l4lb/balance/vips.h"
 
 _Static_assert(L4LB_CHAIN_SLOTS == LB_CHAIN_SLOTS, "abi.h repeats chain.h");
 

@@ -8,8 +8,8 @@
 #include <bpf/bpf_helpers.h>
 
 #include "l4lb/abi/abi.h"
-#include "l4lb/watch/captures.h"
 #include "l4lb/state/reals.h"
+#include "l4lb/watch/captures.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

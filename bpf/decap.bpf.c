@@ -12,12 +12,15 @@
 #define AF_INET	 2
 #define AF_INET6 10
 
-#include "l4lb/abi/abi.h"
 #include "l4lb/chain.h"
-#include "l4lb/packet/pkt.h"
-#include "l4lb/packet/parse.h"
-#include "l4lb/packet/l2.h"
+#include "l4lb/abi/abi.h"
+#include "l4lb/packet/addr.h"
+#include "l4lb/packet/bytes.h"
 #include "l4lb/packet/checksum.h"
+#include "l4lb/packet/l2.h"
+#include "l4lb/packet/parse.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/packet/verifier.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

@@ -5,8 +5,8 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "l4lb/abi/abi.h"
 #include "l4lb/chain.h"
+#include "l4lb/abi/abi.h"
 #include "l4lb/watch/captures.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

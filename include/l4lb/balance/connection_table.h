@@ -4,27 +4,13 @@
 #define L4LB_BALANCE_CONNECTION_TABLE_H
 
 #include "l4lb/state/knobs.h"
-#include "l4lb/balance/table_sets.h"
 #include "l4lb/state/maps.h"
 #include "l4lb/packet/pkt.h"
-
-#define LB_SECOND 1000000000ULL
-
-/*
- * Counts an event; false when there were `limit` of them within the second that began with the
- * first. A second that the limit was not reached in ends as well: the window does not slide.
- */
-static __always_inline int second_allows(struct second *second, __u64 now, __u32 limit)
-{
-	if (now - second->start >= LB_SECOND) {
-		second->start = now;
-		second->events = 0;
-	}
-	if (second->events >= limit)
-		return 0;
-	second->events++;
-	return 1;
-}
+#include "l4lb/balance/limits.h"
+#include "l4lb/balance/remembered.h"
+#include "l4lb/balance/ring.h"
+#include "l4lb/balance/table_lru.h"
+#include "l4lb/balance/table_sets.h"
 
 /* Where a flow is remembered: a set, or a table of the kernel's kind. One of them, or none. */
 struct flow_place {
@@ -64,71 +50,6 @@ static __always_inline int find_place(const struct pkt *p, const struct flow_key
 		return 1;
 	cpu->table[LB_TABLE_no_table]++;
 	return 0;
-}
-
-/* The real with this id, if it is live. */
-static __always_inline struct real *live_real(__u32 id)
-{
-	struct real *real = bpf_map_lookup_elem(&reals, &id);
-
-	return real && real->flags & LB_REAL_LIVE ? real : NULL;
-}
-
-static __always_inline void *vip_ring(const struct vip *vip)
-{
-	__u32 id = vip->id;
-
-	return bpf_map_lookup_elem(&rings, &id);
-}
-
-/* Whether the VIP may not use the real: it is down there, or no longer one of its reals. */
-static __always_inline int is_barred(const struct vip *vip, __u32 real)
-{
-	__u32 at = LB_RING_VALUES + real / 64;
-	__u64 *bits;
-	void *ring;
-
-	if (!(vip->flags & LB_VIP_BARRED))
-		return 0;
-	ring = vip_ring(vip);
-	if (!ring)
-		return 0;
-	bits = bpf_map_lookup_elem(ring, &at);
-	return !bits || *bits >> (real % 64) & 1;
-}
-
-/* sets_recall for a table of kind LRU. */
-static __always_inline int lru_recall(const struct pkt *p, void *lru, const struct flow_key *key,
-				      struct cpu_state *cpu, struct remembered *flow)
-{
-	struct flow_key on_stack = *key;
-	struct flow *found = bpf_map_lookup_elem(lru, &on_stack);
-	__u64 now;
-
-	if (!found)
-		return 0;
-	/* Both at once: the kernel may give the element of a shared table to another flow. */
-	flow->real = found->real;
-	flow->generation = found->generation;
-	flow->expired = 0;
-	if (p->proto == IPPROTO_UDP) {
-		now = coarse_now(cpu);
-		/* Signed: another CPU may have seen the flow of a shared table after `now`. */
-		flow->expired = (__s64)(now - found->last_seen) > (__s64)knobs.udp_timeout;
-		if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR))
-			found->last_seen = now;
-	}
-	return 1;
-}
-
-/* sets_put for a table of kind LRU. */
-static __always_inline void lru_put(void *lru, const struct flow_key *key,
-				    const struct remembered *flow, __u64 now, int known_only)
-{
-	struct flow value = {.real = flow->real, .generation = flow->generation, .last_seen = now};
-	struct flow_key on_stack = *key;
-
-	bpf_map_update_elem(lru, &on_stack, &value, known_only ? BPF_EXIST : BPF_ANY);
 }
 
 static __always_inline int recall(const struct pkt *p, const struct flow_place *place,

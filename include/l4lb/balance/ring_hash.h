@@ -6,6 +6,7 @@
 
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
+#include "l4lb/packet/pkt.h"
 
 #define JHASH_INITVAL 0xdeadbeef
 
@@ -70,6 +71,28 @@ static __always_inline __u32 jhash_16bytes(const __u32 word[4], __u32 initval)
 
 	a += word[3];
 	return jhash_final(a, b, c);
+}
+
+/* Seeds of the flow hash. Part of the agreement with Katran. */
+#define LB_FLOW_SEED	33554944
+#define LB_FLOW_SEED_V6 512
+
+/* A division costs as much as all of jhash. 65537 is 2^16 + 1: what 2^16 stands for is -1. */
+static __always_inline __u32 mod_65537(__u32 hash)
+{
+	__s32 rest = (__s32)(hash & 0xffff) - (__s32)(hash >> 16);
+
+	return rest < 0 ? rest + 65537 : rest;
+}
+
+static __always_inline __u32 ring_slot(const struct pkt *p, const struct flow_key *key)
+{
+	__u32 ports, src = key->src.word[3];
+
+	__builtin_memcpy(&ports, &key->sport, sizeof(ports));
+	if (p->v6)
+		src = jhash_16bytes(key->src.word, LB_FLOW_SEED_V6);
+	return mod_65537(jhash_2words(src, ports, LB_FLOW_SEED));
 }
 
 #endif

@@ -4,15 +4,12 @@
 #define L4LB_BALANCE_SELECT_H
 
 #include "l4lb/packet/encap.h"
-#include "l4lb/balance/connection_table.h"
-#include "l4lb/balance/ring_hash.h"
-#include "l4lb/packet/quic.h"
+#include "l4lb/packet/pkt.h"
 #include "l4lb/watch/trace.h"
-#include "l4lb/balance/vips.h"
-
-/* Seeds of the flow hash. Part of the agreement with Katran. */
-#define LB_FLOW_SEED	33554944
-#define LB_FLOW_SEED_V6 512
+#include "l4lb/balance/connection_table.h"
+#include "l4lb/balance/ids.h"
+#include "l4lb/balance/ring.h"
+#include "l4lb/balance/ring_hash.h"
 
 /*
  * What the VIP's hash mode leaves of the 5-tuple. The packet's own client address and port follow
@@ -34,72 +31,6 @@ static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, st
 	key->dport = p->dport;
 	key->src = p->src;
 	key->vip = vip->serial;
-}
-
-/* A division costs as much as all of jhash. 65537 is 2^16 + 1: what 2^16 stands for is -1. */
-static __always_inline __u32 mod_65537(__u32 hash)
-{
-	__s32 rest = (__s32)(hash & 0xffff) - (__s32)(hash >> 16);
-
-	return rest < 0 ? rest + 65537 : rest;
-}
-
-static __always_inline __u32 ring_slot(const struct pkt *p, const struct flow_key *key)
-{
-	__u32 ports, src = key->src.word[3];
-
-	__builtin_memcpy(&ports, &key->sport, sizeof(ports));
-	if (p->v6)
-		src = jhash_16bytes(key->src.word, LB_FLOW_SEED_V6);
-	return mod_65537(jhash_2words(src, ports, LB_FLOW_SEED));
-}
-
-static __always_inline struct real *ring_select(struct pkt *p, const struct vip *vip,
-						const struct flow_key *key)
-{
-	void *ring = vip_ring(vip);
-	__u32 slot, at;
-	__u64 *ids;
-
-	if (!ring)
-		return NULL;
-	slot = ring_slot(p, key);
-	at = slot / LB_RING_IDS_PER_VALUE;
-	ids = bpf_map_lookup_elem(ring, &at);
-	if (!ids)
-		return NULL;
-	p->real = *ids >> (slot % LB_RING_IDS_PER_VALUE * 16) & 0xffff;
-	return live_real(p->real);
-}
-
-/*
- * The real named by an id in the packet. Other kinds of ids belong here.
- */
-static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct pkt *p,
-						     const struct vip *vip, struct cpu_state *cpu)
-{
-	struct real *real = NULL;
-	__s64 found;
-	__u32 id, *known;
-
-	/* An ICMP error quotes too little of the packet. */
-	if (has(p, LB_PKT_ICMP_ERROR))
-		return NULL;
-	found = quic_server_id(ctx, p);
-	if (found == QUIC_NO_SERVER_ID)
-		return NULL;
-	id = found;
-	if (tracing)
-		trace_server_id(id);
-	known = bpf_map_lookup_elem(&server_ids, &id);
-	if (known) {
-		p->real = *known;
-		real = live_real(p->real);
-		if (real && is_barred(vip, p->real))
-			real = NULL;
-	}
-	cpu->table[real ? LB_TABLE_server_id_known : LB_TABLE_server_id_unknown]++;
-	return real;
 }
 
 /*

@@ -14,19 +14,14 @@
 #define L4LB_BALANCE_TABLE_SETS_H
 
 #include "l4lb/state/knobs.h"
-#include "l4lb/state/maps.h"
+#include "l4lb/packet/addr.h"
 #include "l4lb/packet/pkt.h"
+#include "l4lb/packet/verifier.h"
 #include "l4lb/watch/trace.h"
-#include "l4lb/balance/vips.h"
+#include "l4lb/balance/limits.h"
+#include "l4lb/balance/remembered.h"
 
 #define LB_SET_MIDDLE (LB_SET_WAYS / 2)
-
-/* What a table says of a flow, whatever its kind. */
-struct remembered {
-	__u32 real;
-	__u32 generation; /* of the real when the flow was given to it */
-	int expired;
-};
 
 /* An entry without what changes: compared, and copied, as words. */
 struct flow_words {

@@ -4,9 +4,9 @@
 #define L4LB_BALANCE_VERDICT_H
 
 #include "l4lb/chain.h"
-#include "l4lb/watch/captures.h"
 #include "l4lb/state/maps.h"
 #include "l4lb/packet/pkt.h"
+#include "l4lb/watch/captures.h"
 #include "l4lb/watch/trace.h"
 
 static __always_inline void count(struct count *count, const struct pkt *p)

@@ -11,17 +11,8 @@
 #define L4LB_BALANCE_VIPS_H
 
 #include "l4lb/state/maps.h"
+#include "l4lb/packet/addr.h"
 #include "l4lb/packet/pkt.h"
-
-static __always_inline __u64 addr_high(const struct lb_addr *addr)
-{
-	return (__u64)addr->word[1] << 32 | addr->word[0];
-}
-
-static __always_inline __u64 addr_low(const struct lb_addr *addr)
-{
-	return (__u64)addr->word[3] << 32 | addr->word[2];
-}
 
 /*
  * The bucket of a key; src/vip_index.rs has the same. VIPs are the operator's own, so it needs no

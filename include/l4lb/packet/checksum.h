@@ -5,6 +5,8 @@
 
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
+#include "l4lb/packet/bytes.h"
+#include "l4lb/packet/pkt.h"
 
 static __always_inline __u16 csum_fold(__u32 sum)
 {
@@ -24,6 +26,80 @@ static __always_inline __u16 csum_add16(__u16 check, __u16 word)
 	__u32 sum = (__u32)check + word;
 
 	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* Offsets of what is summed reach further than those of headers. */
+#define LB_SUM_MASK 0x3fff
+
+/* For bpf_csum_diff: the most that it takes, so often, and what is left by powers of two. */
+#define LB_SUM_BITS   9
+#define LB_SUM_BLOCK  (1 << LB_SUM_BITS)
+#define LB_SUM_BLOCKS 19
+
+static __always_inline int sum_block(struct xdp_md *ctx, __u32 off, __u32 len, __u32 *sum)
+{
+	void *at = pkt_data(ctx);
+
+	/* As in pkt_at. */
+	asm volatile("" : "+r"(off));
+	at += off & LB_SUM_MASK;
+	asm volatile("" : "+r"(at));
+	if (at + len > pkt_end(ctx))
+		return 0;
+	if (len == 2)
+		*sum += *(__u16 *)at;
+	else if (len == 1)
+		*sum += bpf_htons(*(__u8 *)at << 8);
+	else
+		*sum = bpf_csum_diff(NULL, 0, at, len, *sum);
+	return 1;
+}
+
+/*
+ * Adds `len` bytes of the frame to a sum. False if the frame ends before, or they are too many.
+ * Unrolled, and what is known of offset and length is the same on each way to the next step:
+ * verifiers follow one.
+ */
+static __always_inline int sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len, __u32 *sum)
+{
+#pragma unroll
+	for (int i = 0; i < LB_SUM_BLOCKS; i++) {
+		if (len < LB_SUM_BLOCK)
+			continue;
+		if (!sum_block(ctx, off, LB_SUM_BLOCK, sum))
+			return 0;
+		off += LB_SUM_BLOCK;
+		len -= LB_SUM_BLOCK;
+	}
+	if (len >= LB_SUM_BLOCK)
+		return 0;
+#pragma unroll
+	for (int bit = LB_SUM_BITS - 1; bit >= 0; bit--) {
+		/* The bytes that bpf_csum_diff does not sum must not overflow. */
+		if (bit == 1)
+			*sum = (*sum & 0xffff) + (*sum >> 16);
+		if (!(len & 1 << bit))
+			continue;
+		if (!sum_block(ctx, off, 1 << bit, sum))
+			return 0;
+		off += 1 << bit;
+	}
+	return 1;
+}
+
+/* The sum over the pseudo-header of what goes from src to dst (RFC 8200, 8.1; RFC 9293, 3.1). */
+static __always_inline __u32 pseudo_sum(const struct pkt *p, __u32 len)
+{
+	__u32 sum = 0;
+
+	/* IPv4 as it is mapped: the constant words are left out. */
+	if (p->v6) {
+		sum = csum_add32(csum_add32(sum, p->src.word[0]), p->src.word[1]);
+		sum = csum_add32(csum_add32(sum, p->src.word[2]), p->dst.word[0]);
+		sum = csum_add32(csum_add32(sum, p->dst.word[1]), p->dst.word[2]);
+	}
+	sum = csum_add32(csum_add32(sum, p->src.word[3]), p->dst.word[3]);
+	return sum + bpf_htons(len) + bpf_htons(p->proto);
 }
 
 #endif

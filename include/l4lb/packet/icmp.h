@@ -1,14 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/*
- * ICMP and ICMPv6: echo requests to VIP addresses are answered, errors follow the flow they quote.
- * And what becomes of a packet that is too long.
- */
+/* ICMP and ICMPv6 as they come in. */
 #ifndef L4LB_PACKET_ICMP_H
 #define L4LB_PACKET_ICMP_H
 
-#include "l4lb/balance/answer.h"
+#include "l4lb/packet/addr.h"
+#include "l4lb/packet/bytes.h"
 #include "l4lb/packet/parse.h"
-#include "l4lb/balance/vips.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/packet/verifier.h"
+
+/* <linux/icmp.h> draws in the C library's headers, which have no BPF flavour. */
+struct icmphdr {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be16 unused; /* of an error */
+	__be16 mtu;    /* of "fragmentation needed" */
+};
+
+#define ICMP_ECHOREPLY	   0
+#define ICMP_DEST_UNREACH  3
+#define ICMP_PORT_UNREACH  3
+#define ICMP_FRAG_NEEDED   4
+#define ICMP_ECHO	   8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
 
 static __always_inline int is_icmp(const struct pkt *p)
 {
@@ -65,51 +81,6 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p, struct
 	p->proto = quoted.proto;
 	p->flags |= LB_PKT_ICMP_ERROR;
 	return LB_GO_ON;
-}
-
-/* Returns LB_GO_ON for an error, with p turned into its flow; or the reason with which the packet
- * ends. */
-static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
-{
-	__u8 *type = NULL;
-	struct vip marker;
-	int reason;
-
-	check_length(p);
-	if (!has(p, LB_PKT_NO_PORTS))
-		type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
-	if (type && is_error(p, *type))
-		return quoted_flow(ctx, p, cpu);
-	if (type && !is_echo_request(p, *type))
-		return LB_PASS_other_icmp;
-	reason = for_vip_address(p, &marker, LB_GO_ON);
-	if (reason)
-		return reason;
-	if (has(p, LB_PKT_FRAGMENT))
-		return LB_DROP_fragment;
-	if (has(p, LB_PKT_OPTIONS))
-		return LB_DROP_ip_options;
-	if (!type)
-		return LB_DROP_runt;
-	if (has(p, LB_PKT_BAD_LENGTH))
-		return LB_DROP_bad_length;
-	if (p->v6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr) && !is_atomic_alone(ctx, p))
-		return LB_DROP_extension_headers;
-	if (marker.flags & LB_VIP_NO_ECHO)
-		return LB_DROP_no_echo;
-	return ask(p, cpu, LB_ANSWER_ECHO, 0, LB_DROP_no_real);
-}
-
-/* Ends a packet of which `mtu` bytes could be forwarded at the most. */
-static __always_inline int too_big(const struct pkt *p, __u32 mtu, struct cpu_state *cpu)
-{
-	/* Never an ICMP error about an ICMP error (RFC 1122, 3.2.2). */
-	if (!knobs.oversize_reply || has(p, LB_PKT_ICMP_ERROR))
-		return rarely(LB_DROP_too_big);
-	/* No answer may name less; the sender would go on with packets of this size. */
-	if (p->v6 && mtu < LB_MIN_MTU_V6)
-		return rarely(LB_DROP_small_mtu);
-	return ask(p, cpu, LB_ANSWER_TOO_BIG, mtu, LB_DROP_too_big);
 }
 
 #endif

@@ -4,7 +4,20 @@
 #ifndef L4LB_PACKET_L2_H
 #define L4LB_PACKET_L2_H
 
+#include "l4lb/packet/bytes.h"
 #include "l4lb/packet/pkt.h"
+
+/* The destination MAC of a frame, as one word. */
+static __always_inline __u64 mac_word(const struct ethhdr *eth)
+{
+	return *(const __u64 *)eth << LB_MAC_SHIFT;
+}
+
+/* Its EtherType, in one piece: struct ethhdr is packed, and clang reads the member byte by byte. */
+static __always_inline __be16 ether_type(const struct ethhdr *eth)
+{
+	return *(const __be16 *)((const void *)eth + 2 * ETH_ALEN);
+}
 
 /* As halfwords: clang copies bytes one by one. */
 struct mac {

@@ -7,6 +7,9 @@
 #ifndef L4LB_PACKET_PARSE_H
 #define L4LB_PACKET_PARSE_H
 
+#include "l4lb/packet/addr.h"
+#include "l4lb/packet/bytes.h"
+#include "l4lb/packet/l2.h"
 #include "l4lb/packet/pkt.h"
 
 struct vlan_tag {

@@ -25,6 +25,7 @@
 #ifndef L4LB_PACKET_QUIC_H
 #define L4LB_PACKET_QUIC_H
 
+#include "l4lb/packet/bytes.h"
 #include "l4lb/packet/pkt.h"
 
 #define QUIC_LONG_HEADER 0x80

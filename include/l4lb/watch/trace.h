@@ -7,6 +7,7 @@
 #ifndef L4LB_WATCH_TRACE_H
 #define L4LB_WATCH_TRACE_H
 
+#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "l4lb/abi/abi.h"
 #include "l4lb/packet/pkt.h"

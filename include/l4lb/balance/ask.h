@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Which packets are to be answered. */
+#ifndef L4LB_BALANCE_ASK_H
+#define L4LB_BALANCE_ASK_H
+
+#include "l4lb/state/knobs.h"
+#include "l4lb/packet/atomic_fragment.h"
+#include "l4lb/packet/bytes.h"
+#include "l4lb/packet/icmp.h"
+#include "l4lb/packet/parse.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/packet/verifier.h"
+#include "l4lb/balance/vips.h"
+
+/* In place of a reason: the packet is to be answered. */
+#define LB_ANSWER (-1)
+
+/* An IPv6 path carries packets of this size (RFC 8200, section 5). */
+#define LB_MIN_MTU_V6 1280
+
+/* Notes that the packet is to be answered; `otherwise` is the reason if a refusal is not sent. */
+static __always_inline int ask(const struct pkt *p, struct cpu_state *cpu, __u32 kind, __u32 mtu,
+			       int otherwise)
+{
+	cpu->question = (struct question){
+		.kind = kind,
+		.otherwise = otherwise,
+		.mtu = mtu,
+		.frame_len = p->frame_len,
+		.ip_len = p->ip_len,
+		.l3_off = p->l3_off,
+		.l4_off = p->l4_off,
+		.proto = p->proto,
+		.v6 = p->v6,
+		.has_vip = p->has_vip,
+		.vip = p->vip,
+	};
+	return rarely(LB_ANSWER);
+}
+
+/* Returns LB_GO_ON for an error, with p turned into its flow; or the reason with which the packet
+ * ends. */
+static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
+{
+	__u8 *type = NULL;
+	struct vip marker;
+	int reason;
+
+	check_length(p);
+	if (!has(p, LB_PKT_NO_PORTS))
+		type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
+	if (type && is_error(p, *type))
+		return quoted_flow(ctx, p, cpu);
+	if (type && !is_echo_request(p, *type))
+		return LB_PASS_other_icmp;
+	reason = for_vip_address(p, &marker, LB_GO_ON);
+	if (reason)
+		return reason;
+	if (has(p, LB_PKT_FRAGMENT))
+		return LB_DROP_fragment;
+	if (has(p, LB_PKT_OPTIONS))
+		return LB_DROP_ip_options;
+	if (!type)
+		return LB_DROP_runt;
+	if (has(p, LB_PKT_BAD_LENGTH))
+		return LB_DROP_bad_length;
+	if (p->v6 && p->l4_off != p->l3_off + sizeof(struct ipv6hdr) && !is_atomic_alone(ctx, p))
+		return LB_DROP_extension_headers;
+	if (marker.flags & LB_VIP_NO_ECHO)
+		return LB_DROP_no_echo;
+	return ask(p, cpu, LB_ANSWER_ECHO, 0, LB_DROP_no_real);
+}
+
+/* Ends a packet of which `mtu` bytes could be forwarded at the most. */
+static __always_inline int too_big(const struct pkt *p, __u32 mtu, struct cpu_state *cpu)
+{
+	/* Never an ICMP error about an ICMP error (RFC 1122, 3.2.2). */
+	if (!knobs.oversize_reply || has(p, LB_PKT_ICMP_ERROR))
+		return rarely(LB_DROP_too_big);
+	/* No answer may name less; the sender would go on with packets of this size. */
+	if (p->v6 && mtu < LB_MIN_MTU_V6)
+		return rarely(LB_DROP_small_mtu);
+	return ask(p, cpu, LB_ANSWER_TOO_BIG, mtu, LB_DROP_too_big);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Addresses: IPv4 as IPv4-mapped IPv6. */
+#ifndef L4LB_PACKET_ADDR_H
+#define L4LB_PACKET_ADDR_H
+
+#include <linux/ipv6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "l4lb/abi/abi.h"
+
+static __always_inline void addr_from_v4(struct lb_addr *addr, __be32 v4)
+{
+	addr->word[0] = 0;
+	addr->word[1] = 0;
+	addr->word[2] = bpf_htonl(0xffff);
+	addr->word[3] = v4;
+}
+
+static __always_inline void addr_from_v6(struct lb_addr *addr, const struct in6_addr *v6)
+{
+	__builtin_memcpy(addr, v6, sizeof(*addr));
+}
+
+/* Whether it stands for an IPv4 address. */
+static __always_inline int addr_is_v4(const struct lb_addr *addr)
+{
+	return !(addr->word[0] | addr->word[1]) && addr->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline int addr_equal(const struct lb_addr *a, const struct lb_addr *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+static __always_inline __u64 addr_high(const struct lb_addr *addr)
+{
+	return (__u64)addr->word[1] << 32 | addr->word[0];
+}
+
+static __always_inline __u64 addr_low(const struct lb_addr *addr)
+{
+	return (__u64)addr->word[3] << 32 | addr->word[2];
+}
+
+#endif
