@@ -48,7 +48,7 @@ static __always_inline int is_ours(const struct interface *interface, __u64 mac)
 	for (int i = 0; i < LB_MAX_MACS; i++) {
 		bits = mac ^ interface->macs[i];
 		minus = -bits;
-		asm volatile("" : "+r"(minus));
+		barrier_var(minus);
 		differs &= bits | minus;
 	}
 	return differs >= 0;

@@ -15,22 +15,19 @@ static __always_inline __u32 rol32(__u32 word, __u32 shift)
 	return word << shift | word >> (32 - shift);
 }
 
+/* The steps of lookup3's mix() and final(), which turn in the order of their arguments. */
+#define JHASH_MIX_STEP(a, b, c, shift) (a -= c, a ^= rol32(c, shift), c += b)
+#define JHASH_FINAL_STEP(a, b, shift)  (a ^= b, a -= rol32(b, shift))
+
 static __always_inline __u32 jhash_final(__u32 a, __u32 b, __u32 c)
 {
-	c ^= b;
-	c -= rol32(b, 14);
-	a ^= c;
-	a -= rol32(c, 11);
-	b ^= a;
-	b -= rol32(a, 25);
-	c ^= b;
-	c -= rol32(b, 16);
-	a ^= c;
-	a -= rol32(c, 4);
-	b ^= a;
-	b -= rol32(a, 14);
-	c ^= b;
-	c -= rol32(b, 24);
+	JHASH_FINAL_STEP(c, b, 14);
+	JHASH_FINAL_STEP(a, c, 11);
+	JHASH_FINAL_STEP(b, a, 25);
+	JHASH_FINAL_STEP(c, b, 16);
+	JHASH_FINAL_STEP(a, c, 4);
+	JHASH_FINAL_STEP(b, a, 14);
+	JHASH_FINAL_STEP(c, b, 24);
 	return c;
 }
 
@@ -50,24 +47,12 @@ static __always_inline __u32 jhash_16bytes(const __u32 word[4], __u32 initval)
 	b += word[1];
 	c += word[2];
 
-	a -= c;
-	a ^= rol32(c, 4);
-	c += b;
-	b -= a;
-	b ^= rol32(a, 6);
-	a += c;
-	c -= b;
-	c ^= rol32(b, 8);
-	b += a;
-	a -= c;
-	a ^= rol32(c, 16);
-	c += b;
-	b -= a;
-	b ^= rol32(a, 19);
-	a += c;
-	c -= b;
-	c ^= rol32(b, 4);
-	b += a;
+	JHASH_MIX_STEP(a, b, c, 4);
+	JHASH_MIX_STEP(b, c, a, 6);
+	JHASH_MIX_STEP(c, a, b, 8);
+	JHASH_MIX_STEP(a, b, c, 16);
+	JHASH_MIX_STEP(b, c, a, 19);
+	JHASH_MIX_STEP(c, a, b, 4);
 
 	a += word[3];
 	return jhash_final(a, b, c);

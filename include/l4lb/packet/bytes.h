@@ -33,7 +33,7 @@ static __always_inline __u32 frame_length(struct xdp_md *ctx)
 {
 	__u64 length = pkt_end(ctx) - pkt_data(ctx);
 
-	asm volatile("" : "+r"(length));
+	barrier_var(length);
 	return length;
 }
 
@@ -49,10 +49,10 @@ static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 		 * Clang must know nothing of the offset, or it leaves out the mask as needless:
 		 * what it knows by a comparison, the verifier may have lost.
 		 */
-		asm volatile("" : "+r"(off));
+		barrier_var(off);
 		at += off & LB_OFF_MASK;
 		/* Nor that one check covers a later one at a smaller offset. */
-		asm volatile("" : "+r"(at));
+		barrier_var(at);
 	}
 	return at + len > pkt_end(ctx) ? NULL : at;
 }

@@ -41,9 +41,9 @@ static __always_inline int sum_block(struct xdp_md *ctx, __u32 off, __u32 len, _
 	void *at = pkt_data(ctx);
 
 	/* As in pkt_at. */
-	asm volatile("" : "+r"(off));
+	barrier_var(off);
 	at += off & LB_SUM_MASK;
-	asm volatile("" : "+r"(at));
+	barrier_var(at);
 	if (at + len > pkt_end(ctx))
 		return 0;
 	if (len == 2)

@@ -40,6 +40,25 @@ static __always_inline int read_l2(struct xdp_md *ctx, struct l2_header *l2)
 	return 0;
 }
 
+/*
+ * Writes the VLAN tags of the packet and the EtherType behind the MACs. Returns the place of the
+ * network header.
+ */
+static __always_inline void *put_ether_type(void *at, const struct pkt *p, const __be32 tags[2],
+					    __be16 proto)
+{
+	if (p->l3_off >= ETH_HLEN + 4) {
+		*(__be32 *)at = tags[0];
+		at += 4;
+	}
+	if (p->l3_off >= ETH_HLEN + 8) {
+		*(__be32 *)at = tags[1];
+		at += 4;
+	}
+	*(__be16 *)at = proto;
+	return at + 2;
+}
+
 /* Returns the place of the network header, l3_len bytes of which are in the frame, or NULL. */
 static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
 				      const struct l2_header *l2, __be16 proto, __u32 l3_len)
@@ -50,17 +69,7 @@ static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
 		return NULL;
 	((struct mac *)at)[0] = l2->dst;
 	((struct mac *)at)[1] = l2->src;
-	at += 2 * ETH_ALEN;
-	if (p->l3_off >= ETH_HLEN + 4) {
-		*(__be32 *)at = l2->tags[0];
-		at += 4;
-	}
-	if (p->l3_off >= ETH_HLEN + 8) {
-		*(__be32 *)at = l2->tags[1];
-		at += 4;
-	}
-	*(__be16 *)at = proto;
-	return at + 2;
+	return put_ether_type(at + 2 * ETH_ALEN, p, l2->tags, proto);
 }
 
 /*
@@ -83,17 +92,7 @@ static __always_inline void *move_l2(struct xdp_md *ctx, const struct pkt *p, __
 	tags[1] = old->tags[1];
 	new->dst = *gateway;
 	new->src = us;
-	at += 2 * ETH_ALEN;
-	if (p->l3_off >= ETH_HLEN + 4) {
-		*(__be32 *)at = tags[0];
-		at += 4;
-	}
-	if (p->l3_off >= ETH_HLEN + 8) {
-		*(__be32 *)at = tags[1];
-		at += 4;
-	}
-	*(__be16 *)at = proto;
-	return at + 2;
+	return put_ether_type(at + 2 * ETH_ALEN, p, tags, proto);
 }
 
 static __always_inline void swap_macs(struct ethhdr *eth)

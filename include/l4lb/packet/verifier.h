@@ -14,7 +14,7 @@
  */
 static __always_inline int rarely(int reason)
 {
-	asm volatile("" : "+r"(reason));
+	barrier_var(reason);
 	return reason;
 }
 
