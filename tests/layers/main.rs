@@ -1,0 +1,3 @@
+//! The plan of the house, as a test: a room uses only rooms below it.
+
+mod headers;
