@@ -3,6 +3,7 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod ethtool;
+pub(crate) mod insn;
 pub(crate) mod pcap;
 pub(crate) mod perf;
 pub(crate) mod pins;

@@ -24,11 +24,12 @@
 //!   expression has it several times. Libpcap's interpreter follows a chain that was forged to lead back to
 //!   itself for ever.
 
+mod assembler;
 mod classic;
 mod exits;
 mod flow;
 mod inner;
-mod insn;
+mod registers;
 mod translate;
 mod unroll;
 
@@ -40,20 +41,21 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-pub use classic::ClassicInsn;
+use assembler::TooFar;
 pub(crate) use exits::follow;
 pub(crate) use exits::program as whole_program;
 pub use exits::tail_call;
 pub use exits::verdict;
-pub use insn::Alu;
-pub use insn::Insn;
-pub use insn::Operand;
-pub use insn::Reg;
-pub use insn::Size;
-pub use insn::Test;
 
 use crate::model::text::quote;
+pub use crate::sys::insn::Alu;
+pub use crate::sys::insn::Insn;
+pub use crate::sys::insn::Operand;
+pub use crate::sys::insn::Reg;
+pub use crate::sys::insn::Size;
+pub use crate::sys::insn::Test;
 use crate::sys::pcap;
+pub use crate::sys::pcap::ClassicInsn;
 use crate::sys::program;
 
 /// What a filter looks at.
@@ -272,8 +274,9 @@ impl Filter {
 
     /// The XDP program, in eBPF: it decides about a packet, then goes on with one of the `exits`.
     pub fn translate(&self, exits: &Exits) -> Result<Vec<Insn>, FilterError> {
-        translate::translate(&self.ops, self.scope, exits).map_err(|insn::TooFar| {
-            FilterError::TooLong { filter: self.name.clone(), instructions: self.classic.len() }
+        translate::translate(&self.ops, self.scope, exits).map_err(|TooFar| FilterError::TooLong {
+            filter: self.name.clone(),
+            instructions: self.classic.len(),
         })
     }
 

@@ -13,8 +13,6 @@ use std::ptr;
 use std::ptr::NonNull;
 use std::slice;
 
-use crate::capture::filter::ClassicInsn;
-
 /// Frames that begin with an Ethernet header.
 pub(crate) const DLT_EN10MB: c_int = 1;
 /// Packets that begin with an IPv4 or IPv6 header. Linux's number; those of some other systems differ.
@@ -30,6 +28,21 @@ const NETMASK_UNKNOWN: u32 = 0xffff_ffff;
 #[repr(C)]
 struct PcapT {
     opaque: [u8; 0],
+}
+
+/// An instruction of classic BPF: the kernel's `struct sock_filter`, libpcap's `struct bpf_insn`, a line of
+/// `tcpdump -ddd`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ClassicInsn {
+    /// The opcode.
+    pub code: u16,
+    /// How many instructions a conditional jump skips if its test holds.
+    pub jt: u8,
+    /// How many if it does not.
+    pub jf: u8,
+    /// The constant or offset.
+    pub k: u32,
 }
 
 /// `struct bpf_program`.

@@ -10,7 +10,7 @@ use std::ptr;
 
 use libbpf_sys as sys;
 
-use crate::capture::filter::Insn;
+use super::insn::Insn;
 
 /// The licence that the kernel sees: some helpers are there for GPL programs only.
 const LICENSE: &CStr = c"Dual BSD/GPL";

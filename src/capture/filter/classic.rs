@@ -1,25 +1,10 @@
 //! Classic BPF as libpcap emits it, taken apart and checked.
 
+use crate::sys::insn::Alu;
+use crate::sys::insn::Size;
+use crate::sys::insn::Test;
+use crate::sys::pcap::ClassicInsn;
 use nix::libc;
-
-use super::insn::Alu;
-use super::insn::Size;
-use super::insn::Test;
-
-/// An instruction of classic BPF: the kernel's `struct sock_filter`, libpcap's `struct bpf_insn`, a line of
-/// `tcpdump -ddd`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct ClassicInsn {
-    /// The opcode.
-    pub code: u16,
-    /// How many instructions a conditional jump skips if its test holds.
-    pub jt: u8,
-    /// How many if it does not.
-    pub jf: u8,
-    /// The constant or offset.
-    pub k: u32,
-}
 
 /// Words of scratch memory.
 pub(super) const MEMORY_WORDS: u32 = libc::BPF_MEMWORDS.cast_unsigned();

@@ -7,13 +7,13 @@ use std::os::fd::BorrowedFd;
 
 use libbpf_sys as sys;
 
-use super::insn::Alu;
-use super::insn::Insn;
-use super::insn::Operand;
-use super::insn::Operand::Imm;
-use super::insn::Reg;
-use super::insn::Size;
-use super::translate::CONTEXT;
+use super::registers::CONTEXT;
+use crate::sys::insn::Alu;
+use crate::sys::insn::Insn;
+use crate::sys::insn::Operand;
+use crate::sys::insn::Operand::Imm;
+use crate::sys::insn::Reg;
+use crate::sys::insn::Size;
 
 /// Ends the program with this value, such as `XDP_PASS`.
 pub fn verdict(value: u32) -> Vec<Insn> {

@@ -2,17 +2,17 @@
 
 use nix::libc;
 
-use super::insn::Alu;
-use super::insn::Assembler;
-use super::insn::Insn;
-use super::insn::Label;
-use super::insn::Operand;
-use super::insn::Operand::Imm;
-use super::insn::Reg;
-use super::insn::Size;
-use super::insn::Test;
-use super::translate::END;
-use super::translate::PACKET;
+use super::assembler::Assembler;
+use super::assembler::Label;
+use super::registers::END;
+use super::registers::PACKET;
+use crate::sys::insn::Alu;
+use crate::sys::insn::Insn;
+use crate::sys::insn::Operand;
+use crate::sys::insn::Operand::Imm;
+use crate::sys::insn::Reg;
+use crate::sys::insn::Size;
+use crate::sys::insn::Test;
 
 const ETHERNET: u32 = 14;
 const ETHER_TYPE: i16 = 12;

@@ -8,10 +8,10 @@ use super::FilterScope;
 use super::classic;
 use super::classic::Op;
 use super::flow::analyse;
-use super::insn::Insn;
 use super::unroll::MOST_TURNS;
 use super::unroll::unroll;
 use super::verdict;
+use crate::sys::insn::Insn;
 
 fn insn(code: u16, jt: u8, jf: u8, k: u32) -> ClassicInsn {
     ClassicInsn { code, jt, jf, k }

@@ -1,15 +1,4 @@
-//! From classic BPF to eBPF.
-//!
-//! | register | holds |
-//! | --- | --- |
-//! | R0, R1 | A and X, the upper halves 0 |
-//! | R2 | nothing for long |
-//! | R4 | packet + X, once something was loaded from there |
-//! | R6 | the context |
-//! | R7, R8 | the packet's first byte, and the byte behind its last |
-//! | R10 − 4 × (n + 1) | word n of scratch memory |
-//!
-//! Offsets stay in registers: before Linux 5.18, the verifier forgets the bounds of what is put on the stack.
+//! From classic BPF to eBPF. `registers` says what is where.
 
 use std::mem::offset_of;
 
@@ -17,6 +6,10 @@ use libbpf_sys::xdp_md;
 
 use super::Exits;
 use super::FilterScope;
+use super::assembler::Assembler;
+use super::assembler::Label;
+use super::assembler::TooFar;
+use super::assembler::falls_through;
 use super::classic::MEMORY_WORDS;
 use super::classic::Op;
 use super::classic::Source;
@@ -26,25 +19,20 @@ use super::flow::Known;
 use super::flow::Need;
 use super::flow::Slot;
 use super::inner;
-use super::insn::Alu;
-use super::insn::Assembler;
-use super::insn::Insn;
-use super::insn::Label;
-use super::insn::Operand;
-use super::insn::Operand::Imm;
-use super::insn::Reg;
-use super::insn::Size;
-use super::insn::Test;
-use super::insn::TooFar;
-use super::insn::falls_through;
-
-const A: Reg = Reg::R0;
-const X: Reg = Reg::R1;
-const BEHIND_X: Reg = Reg::R4;
-pub(super) const CONTEXT: Reg = Reg::R6;
-pub(super) const PACKET: Reg = Reg::R7;
-pub(super) const END: Reg = Reg::R8;
-const STACK: Reg = Reg::R10;
+use super::registers::A;
+use super::registers::BEHIND_X;
+use super::registers::CONTEXT;
+use super::registers::END;
+use super::registers::PACKET;
+use super::registers::STACK;
+use super::registers::X;
+use crate::sys::insn::Alu;
+use crate::sys::insn::Insn;
+use crate::sys::insn::Operand;
+use crate::sys::insn::Operand::Imm;
+use crate::sys::insn::Reg;
+use crate::sys::insn::Size;
+use crate::sys::insn::Test;
 
 /// As instructions have it.
 const fn displacement(offset: usize) -> i16 {
