@@ -11,7 +11,8 @@
 
 use std::net::IpAddr;
 
-use crate::ring::RING_SIZE;
+/// Slots in a ring: a prime, the same for every VIP.
+pub const RING_SIZE: u32 = 65537;
 
 /// What the state starts from, with length and `initval` added: `JHASH_INITVAL` of `jhash.h`.
 const JHASH_START: u32 = 0xdead_beef;

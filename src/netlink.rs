@@ -19,6 +19,7 @@ mod gateway;
 mod inspect;
 mod link;
 mod local;
+mod message;
 mod namespace;
 mod neighbour;
 mod next_hop;

@@ -28,11 +28,9 @@ use std::iter;
 use std::mem;
 use std::net::IpAddr;
 
+pub use crate::hash::RING_SIZE;
 use crate::hash::murmur;
 use crate::hash::real_hash;
-
-/// Slots in a ring: a prime, the same for every VIP.
-pub const RING_SIZE: u32 = 65537;
 
 /// What is hashed, with the hash of its address, into the slot that a member prefers.
 const OFFSET_KEY: u64 = 42;

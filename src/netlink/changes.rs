@@ -27,13 +27,13 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use super::error::NetlinkError;
-use super::local::is_local;
+use super::message::Message;
+use super::message::Nexthop;
+use super::message::NexthopMessage;
+use super::message::is_default;
+use super::message::is_local;
 use super::neighbour::Neighbour;
 use super::neighbour::neighbour_key;
-use super::nexthop::Message;
-use super::nexthop::Nexthop;
-use super::nexthop::NexthopMessage;
-use super::route::is_default;
 
 /// How long [`Changes::next`] collects what else changes before it reports.
 const SETTLE: Duration = Duration::from_millis(50);

@@ -25,9 +25,9 @@ use tokio::runtime;
 use tokio::time::timeout;
 
 use super::error::NetlinkError;
-use super::local::is_local;
-use super::nexthop::Message;
-use super::route::is_default;
+use super::message::Message;
+use super::message::is_default;
+use super::message::is_local;
 
 /// How long the kernel may take for each message of an answer; it normally takes microseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,11 +14,7 @@ use super::client::blocking;
 use super::error::NetlinkError;
 use super::error::errno;
 use super::inspect::ip;
-
-/// Whether a route says that its destinations are this host's own.
-pub(super) fn is_local(route: &RouteMessage) -> bool {
-    route.header.kind == RouteType::Local
-}
+use super::message::is_local;
 
 /// The destinations of a local route by one of these interfaces, unless they are loopback addresses or mean
 /// something on a link only.

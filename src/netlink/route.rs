@@ -21,6 +21,7 @@ use super::client::Netlink;
 use super::error::NetlinkError;
 use super::error::errno;
 use super::link::Link;
+use super::message::is_default;
 use super::next_hop::DefaultHop;
 use super::next_hop::RouteFamily;
 
@@ -44,22 +45,6 @@ fn preference_rank(route: &RouteMessage) -> u8 {
         Some(RoutePreference::Low) => 2,
         _ => 1,
     }
-}
-
-/// Whether a route is a default route that every packet can take: in the main table, for every
-/// source and type of service, and forwarding rather than discarding.
-pub(super) fn is_default(route: &RouteMessage) -> bool {
-    let header = &route.header;
-    let table = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    header.destination_prefix_length == 0
-        && header.source_prefix_length == 0
-        && header.tos == 0
-        && header.kind == RouteType::Unicast
-        && !header.flags.contains(RouteFlags::Cloned)
-        && table.unwrap_or(header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN)
 }
 
 /// The next hop's address in the attributes of a route or of one hop of a multipath route.

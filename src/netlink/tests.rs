@@ -40,11 +40,11 @@ use super::gateway::resolve_blocking;
 use super::link::ALTERNATIVE_NAME_MAX;
 use super::link::NAME_MAX;
 use super::link::link_blocking;
+use super::message::Nexthop;
+use super::message::NexthopMessage;
 use super::neighbour::Neighbour;
 use super::neighbour::use_flags;
 use super::next_hop::RouteFamily;
-use super::nexthop::Nexthop;
-use super::nexthop::NexthopMessage;
 use super::on_link::Reach;
 use super::route;
 
