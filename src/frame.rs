@@ -165,24 +165,21 @@ fn show(bytes: &[u8], how: Show) -> String {
     let number = bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     match how {
         Show::Number => number.to_string(),
-        Show::Mac => {
-            bytes.try_into().map_or_else(|_| hex(bytes), |mac: [u8; 6]| Mac::from(mac).to_string())
-        }
+        Show::Mac => bytes
+            .try_into()
+            .map_or_else(|_| hexadecimal(bytes), |mac: [u8; 6]| Mac::from(mac).to_string()),
         Show::V4 => bytes
             .try_into()
-            .map_or_else(|_| hex(bytes), |v4: [u8; 4]| Ipv4Addr::from(v4).to_string()),
+            .map_or_else(|_| hexadecimal(bytes), |v4: [u8; 4]| Ipv4Addr::from(v4).to_string()),
         Show::V6 => bytes
             .try_into()
-            .map_or_else(|_| hex(bytes), |v6: [u8; 16]| Ipv6Addr::from(v6).to_string()),
-        Show::Hex => hex(bytes),
+            .map_or_else(|_| hexadecimal(bytes), |v6: [u8; 16]| Ipv6Addr::from(v6).to_string()),
+        Show::Hex => hexadecimal(bytes),
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::from("0x"), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+fn hexadecimal(bytes: &[u8]) -> String {
+    format!("0x{}", hex::encode(bytes))
 }
 
 /// How `got` differs from `expected`: a line for each field that does, named after `expected`'s headers.
@@ -210,8 +207,9 @@ pub fn difference(expected: &[u8], got: &[u8]) -> String {
         let at = format!("bytes {}-{}", field.bytes.start, field.bytes.end - 1);
         if matches!(field.show, Show::Hex) && want.len() > 8 {
             let first = want.iter().zip(&have).take_while(|(a, b)| a == b).count();
-            let part =
-                |bytes: &[u8]| hex(&bytes[first.min(bytes.len())..(first + 8).min(bytes.len())]);
+            let part = |bytes: &[u8]| {
+                hexadecimal(&bytes[first.min(bytes.len())..(first + 8).min(bytes.len())])
+            };
             let from = field.bytes.start + first;
             let _ = writeln!(
                 text,

@@ -27,6 +27,7 @@
 //!
 //! A line never holds anything but printable characters, whatever the packet does.
 
+mod ends;
 mod icmp;
 mod ip;
 mod link;
@@ -238,9 +239,4 @@ impl Telling {
     fn inside(self) -> Option<Self> {
         (self.depth < NESTING).then_some(Self { depth: self.depth + 1, ..self })
     }
-}
-
-/// Writes bytes as hexadecimal digits.
-fn write_hex(line: &mut String, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(line, "{byte:02x}"))
 }

@@ -11,19 +11,21 @@ use etherparse::Ipv4HeaderSlice;
 use etherparse::Ipv6HeaderSlice;
 
 use super::Part;
-use super::Telling;
-use super::ip;
 
 const HEADER: usize = 8;
 
 /// Where the second half of the header is: an identifier, an MTU, a pointer, a gateway.
 const REST_OF_HEADER: usize = 4;
 
-pub(super) fn icmp(line: &mut String, message: Part<'_>, telling: Telling) -> fmt::Result {
+/// Writes a message of ICMP: what it quotes, if it is an error and quotes something.
+pub(super) fn icmp<'a>(
+    line: &mut String,
+    message: Part<'a>,
+) -> Result<Option<Part<'a>>, fmt::Error> {
     let (Some([kind, code]), Some(identifier), Some(sequence)) =
         (message.bytes(0), message.u16(REST_OF_HEADER), message.u16(REST_OF_HEADER + 2))
     else {
-        return line.write_str("[|icmp]");
+        return line.write_str("[|icmp]").map(|()| None);
     };
     let quoted = message.skip(HEADER);
     line.write_str("ICMP ")?;
@@ -31,12 +33,16 @@ pub(super) fn icmp(line: &mut String, message: Part<'_>, telling: Telling) -> fm
         (0, _) => write!(line, "echo reply, id {identifier}, seq {sequence}")?,
         (8, _) => write!(line, "echo request, id {identifier}, seq {sequence}")?,
         (3, _) => {
-            let Some(quoted) = QuotedTarget::ipv4(quoted) else { return line.write_str("[|icmp]") };
+            let Some(quoted) = QuotedTarget::ipv4(quoted) else {
+                return line.write_str("[|icmp]").map(|()| None);
+            };
             unreachable(line, code, &quoted, sequence)?;
         }
         (4, _) => line.write_str("source quench")?,
         (5, 0..=3) => {
-            let Some(quoted) = QuotedTarget::ipv4(quoted) else { return line.write_str("[|icmp]") };
+            let Some(quoted) = QuotedTarget::ipv4(quoted) else {
+                return line.write_str("[|icmp]").map(|()| None);
+            };
             let tos = if code < 2 { "" } else { "-tos" };
             let what = if code % 2 == 0 { "net" } else { "host" };
             let gateway =
@@ -56,8 +62,8 @@ pub(super) fn icmp(line: &mut String, message: Part<'_>, telling: Telling) -> fm
     }
     write!(line, ", length {}", message.length)?;
     match kind {
-        3 | 4 | 5 | 11 | 12 => write_quoted(line, quoted, telling),
-        _ => Ok(()),
+        3 | 4 | 5 | 11 | 12 => Ok(present(quoted)),
+        _ => Ok(None),
     }
 }
 
@@ -94,9 +100,13 @@ fn unreachable(line: &mut String, code: u8, quoted: &QuotedTarget, mtu: u16) -> 
     }
 }
 
-pub(super) fn icmp6(line: &mut String, message: Part<'_>, telling: Telling) -> fmt::Result {
+/// The same of `ICMPv6`.
+pub(super) fn icmp6<'a>(
+    line: &mut String,
+    message: Part<'a>,
+) -> Result<Option<Part<'a>>, fmt::Error> {
     let (Some([kind, code]), Some(rest)) = (message.bytes(0), message.u32(REST_OF_HEADER)) else {
-        return line.write_str("[|icmp6]");
+        return line.write_str("[|icmp6]").map(|()| None);
     };
     let quoted = message.skip(HEADER);
     let address = |offset| message.bytes::<16>(offset).map(Ipv6Addr::from);
@@ -160,12 +170,12 @@ pub(super) fn icmp6(line: &mut String, message: Part<'_>, telling: Telling) -> f
         _ => write!(line, "unknown icmp6 type ({kind})").map(|()| false)?,
     };
     if cut {
-        return line.write_str(" [|icmp6]");
+        return line.write_str(" [|icmp6]").map(|()| None);
     }
     write!(line, ", length {}", message.length)?;
     match kind {
-        1..=4 => write_quoted(line, quoted, telling),
-        _ => Ok(()),
+        1..=4 => Ok(present(quoted)),
+        _ => Ok(None),
     }
 }
 
@@ -198,6 +208,11 @@ fn unreachable6(
     Ok(false)
 }
 
+/// What is quoted, unless the error ends before it.
+fn present(quoted: Part<'_>) -> Option<Part<'_>> {
+    (quoted.length != 0).then_some(quoted)
+}
+
 /// Where the packet that an error quotes was going.
 struct QuotedTarget {
     source: IpAddr,
@@ -227,13 +242,4 @@ impl QuotedTarget {
             port: packet.skip(header.slice().len()).u16(2),
         })
     }
-}
-
-fn write_quoted(line: &mut String, quoted: Part<'_>, telling: Telling) -> fmt::Result {
-    let Some(telling) = telling.inside() else { return Ok(()) };
-    if quoted.length == 0 {
-        return Ok(());
-    }
-    line.write_str(", quoting ")?;
-    ip::either(line, quoted, Telling { quoted: true, ..telling })
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use etherparse::IpAuthHeaderSlice;
 use etherparse::IpNumber;
@@ -14,6 +13,7 @@ use etherparse::Ipv6RawExtHeaderSlice;
 use super::NESTING;
 use super::Part;
 use super::Telling;
+use super::ends::Ends;
 use super::icmp;
 use super::tcp;
 use super::udp;
@@ -22,57 +22,8 @@ const IPV4_HEADER: usize = 20;
 const IPV4_LONGEST_HEADER: usize = 60;
 const IPV6_HEADER: usize = 40;
 
-/// Who a packet is from and for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    source: IpAddr,
-    destination: IpAddr,
-    /// The line has them already: extension headers are written behind the addresses, the ports behind those.
-    written: bool,
-    /// Whether there are more fragments of the packet, so that its length tells nothing.
-    pub(super) fragment: bool,
-}
-
-impl Ends {
-    fn new(source: impl Into<IpAddr>, destination: impl Into<IpAddr>) -> Self {
-        Self {
-            source: source.into(),
-            destination: destination.into(),
-            written: false,
-            fragment: false,
-        }
-    }
-
-    /// Writes the addresses, unless they are there.
-    pub(super) fn write(&mut self, line: &mut String) -> fmt::Result {
-        if self.written {
-            return Ok(());
-        }
-        self.written = true;
-        write!(line, "{} > {}: ", self.source, self.destination)
-    }
-
-    /// Writes ports, with the addresses unless those are there. `None`: the ports were not captured.
-    pub(super) fn write_ports(
-        &mut self,
-        line: &mut String,
-        ports: Option<(u16, u16)>,
-    ) -> fmt::Result {
-        match ports {
-            Some((source, destination)) if self.written => {
-                write!(line, "{source} > {destination}: ")
-            }
-            Some((source, destination)) => {
-                self.written = true;
-                write!(line, "{}.{source} > {}.{destination}: ", self.source, self.destination)
-            }
-            None => self.write(line),
-        }
-    }
-}
-
 /// A packet of either family, as its first byte says.
-pub(super) fn either(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt::Result {
+fn either(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt::Result {
     match packet.captured.first().map(|byte| byte >> 4) {
         Some(4) => ipv4(line, packet, telling),
         Some(6) => ipv6(line, packet, telling),
@@ -234,8 +185,14 @@ fn not_ports(
         },
         IpNumber::ICMP if telling.quoted => line.write_str("icmp"),
         IpNumber::IPV6_ICMP if telling.quoted => line.write_str("icmp6"),
-        IpNumber::ICMP => icmp::icmp(line, payload, telling),
-        IpNumber::IPV6_ICMP => icmp::icmp6(line, payload, telling),
+        IpNumber::ICMP => {
+            let quoted = icmp::icmp(line, payload)?;
+            quote(line, quoted, telling)
+        }
+        IpNumber::IPV6_ICMP => {
+            let quoted = icmp::icmp6(line, payload)?;
+            quote(line, quoted, telling)
+        }
         IpNumber::IPV6_NO_NEXT_HEADER => line.write_str("no next header"),
         IpNumber::ENCAPSULATING_SECURITY_PAYLOAD => match (payload.u32(0), payload.u32(4)) {
             (Some(spi), Some(sequence)) => {
@@ -248,6 +205,13 @@ fn not_ports(
             None => write!(line, "ip-proto-{} {}", other.0, payload.length),
         },
     }
+}
+
+/// Writes the packet that an ICMP error quotes.
+fn quote(line: &mut String, quoted: Option<Part<'_>>, telling: Telling) -> fmt::Result {
+    let (Some(quoted), Some(telling)) = (quoted, telling.inside()) else { return Ok(()) };
+    line.write_str(", quoting ")?;
+    either(line, quoted, Telling { quoted: true, ..telling })
 }
 
 /// Whether another header follows that says more. AH is one in IPv4 too.

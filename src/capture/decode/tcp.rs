@@ -7,8 +7,7 @@ use etherparse::TcpHeaderSlice;
 
 use super::Part;
 use super::Telling;
-use super::ip::Ends;
-use super::write_hex;
+use super::ends::Ends;
 
 const HEADER: usize = 20;
 const LONGEST_HEADER: usize = 60;
@@ -164,13 +163,13 @@ fn write_option_value(line: &mut String, kind: u8, value: &[u8]) -> fmt::Result 
         (34, []) => line.write_str("  cookiereq"),
         (34, cookie) => {
             line.write_str("  cookie ")?;
-            write_hex(line, cookie)
+            line.write_str(&hex::encode(cookie))
         }
         (2 | 3 | 4 | 5 | 8, _) => write!(line, "[len {}]", value.len() + 2),
         (_, []) => Ok(()),
         _ => {
             line.write_str(" 0x")?;
-            write_hex(line, value)
+            line.write_str(&hex::encode(value))
         }
     }
 }

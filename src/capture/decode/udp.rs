@@ -7,8 +7,7 @@ use etherparse::UdpHeaderSlice;
 
 use super::Part;
 use super::Telling;
-use super::ip::Ends;
-use super::write_hex;
+use super::ends::Ends;
 
 const HEADER: usize = 8;
 
@@ -63,7 +62,7 @@ fn quic(line: &mut String, payload: &[u8], quic_port: bool) -> fmt::Result {
     if first & LONG == 0 {
         if quic_port && first & FIXED != 0 && rest.len() >= SHORT_ID {
             line.write_str(", quic short dcid ")?;
-            return write_hex(line, &rest[..SHORT_ID]);
+            return line.write_str(&hex::encode(&rest[..SHORT_ID]));
         }
         return Ok(());
     }
@@ -94,7 +93,7 @@ fn quic(line: &mut String, payload: &[u8], quic_port: bool) -> fmt::Result {
         match id {
             Some(id) if !id.is_empty() => {
                 write!(line, " {name} ")?;
-                write_hex(line, &id)?;
+                line.write_str(&hex::encode(&id))?;
             }
             Some(_) => {}
             None => return line.write_str(" [|quic]"),
