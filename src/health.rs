@@ -1,7 +1,5 @@
 //! Whether an instance does well, and what to do where it does not.
 
-mod window;
-
 use std::fmt;
 
 use serde::Serialize;
@@ -16,20 +14,19 @@ use crate::doctor::Mend;
 use crate::doctor::Severity;
 use crate::error::Result;
 use crate::mismatch::Mismatch;
+pub use crate::observe::recent::Flood;
+pub use crate::observe::recent::Misses;
+pub use crate::observe::recent::MissesWithRoom;
+pub use crate::observe::recent::OtherMac;
+use crate::observe::recent::Recent;
+use crate::observe::vips::VipStatus;
 use crate::outweighed::OutweighedReal;
 use crate::outweighed::outweighed;
 use crate::plan::Unserved;
-use crate::readiness::InterfaceState;
 use crate::readiness::Unready;
 use crate::readiness::unready_interfaces;
+use crate::report::readings::Readings;
 use crate::serving::rfc3339;
-use crate::status::Status;
-use crate::status::VipStatus;
-pub use window::Flood;
-pub use window::Misses;
-pub use window::MissesWithRoom;
-pub use window::OtherMac;
-pub(crate) use window::Recent;
 
 /// VIPs that a problem's text names; its JSON has all of them.
 const NAMED: usize = 3;
@@ -107,14 +104,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unready { why } => why.fmt(f),
-            Self::MapMismatch { mismatches } => {
-                let Some(first) = mismatches.first() else { return Ok(()) };
-                write!(f, "{first}")?;
-                match mismatches.len() - 1 {
-                    0 => Ok(()),
-                    more => write!(f, "; and {more} more such maps"),
-                }
-            }
+            Self::MapMismatch { mismatches } => f.write_str(&Mismatch::summary(mismatches)),
             Self::ReloadFailed { at, message } => {
                 write!(f, "the last reload failed ({}): {message}", rfc3339(*at))
             }
@@ -140,63 +130,15 @@ impl fmt::Display for Problem {
                     more => write!(f, "; and {more} more such reals"),
                 }
             }
-            Self::FloodGuardLimits(Flood { cpus, not_remembered }) => write!(
-                f,
-                "{}: {not_remembered} new flows a second are balanced but not remembered, as there are more than the limit",
-                cpu_list(cpus)
-            ),
+            Self::FloodGuardLimits(flood) => flood.fmt(f),
             Self::CpusWithoutTable { cpus } => {
                 write!(f, "{}: packets, but no connection table", cpu_list(cpus))
             }
-            Self::TableTooSmall(Misses { used, entries, hits, missed }) => write!(
-                f,
-                "a connection table is full ({used} of {entries} flows), and {missed} TCP packets a second find no \
-                 flow, beside {hits} that do"
-            ),
-            Self::OtherMac(OtherMac { other, ours }) => write!(
-                f,
-                "{other} packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside \
-                 {ours} to this host's"
-            ),
-            Self::MissesWithRoom(MissesWithRoom { hits, missed, forgotten: 0 }) => write!(
-                f,
-                "{missed} TCP packets a second are of connections that no connection table knows, beside {hits} of known \
-                 ones, and no table is full"
-            ),
-            Self::MissesWithRoom(MissesWithRoom { hits, missed, forgotten }) => write!(
-                f,
-                "{forgotten} flows a second are forgotten though no connection table is full: {missed} TCP packets a \
-                 second find no flow, beside {hits} that do"
-            ),
+            Self::TableTooSmall(misses) => misses.fmt(f),
+            Self::OtherMac(frames) => frames.fmt(f),
+            Self::MissesWithRoom(misses) => misses.fmt(f),
         }
     }
-}
-
-/// What to do about more new flows than are remembered.
-pub(crate) const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl stats --watch' shows which VIP gets it. \
-    No flood? raise connection_table.new_connections_per_second, and lbctl apply -f FILE";
-
-/// What to do about a table that is too small.
-pub(crate) const TABLE_MEND: &str = "raise connection_table.entries, and lbctl apply -f FILE: flows are taken along. Right \
-    after a flood? nothing: its flows give way to those in use, or at once by 'lbctl flows delete'";
-
-/// What to do about frames to other MACs.
-pub(crate) const OTHER_MAC_MEND: &str = "'tcpdump -eni INTERFACE dst VIP' shows to which. A MAC that is this host's, too \
-    (VRRP, a bridge)? add it to macs of [[interfaces]], and lbctl apply -f FILE. Another host's? the switch floods: it does \
-    not learn that MAC, as nothing is ever sent from it";
-
-/// What to do about connections that no table knows, though there is room.
-pub(crate) const STRANGE_MEND: &str = "after a start, other RSS or table CPUs, or if another balancer's flows come here? \
-    nothing, it ends within seconds. Else a flood of ACKs, see 'lbctl stats --watch'; or packets of one connection come \
-    to several CPUs: 'lbctl flows find' shows it with several entries; ethtool -N, ethtool -X";
-
-/// What to do about flows that are forgotten, though there is room.
-pub(crate) const FORGOTTEN_MEND: &str = "flows meet in few sets, which chance does not do: please report it with the \
-    clients' addresses; connection_table.kind = \"lru\", and lbctl apply -f FILE, takes the flows along";
-
-/// What to do about these.
-pub(crate) fn misses_mend(misses: &MissesWithRoom) -> &'static str {
-    if misses.forgotten == 0 { STRANGE_MEND } else { FORGOTTEN_MEND }
 }
 
 /// The first few.
@@ -241,14 +183,14 @@ impl Problem {
             Self::OutweighedReals { reals } => {
                 reals.first().map(OutweighedReal::mend).unwrap_or_default()
             }
-            Self::FloodGuardLimits(_) => FLOOD_MEND.to_owned(),
+            Self::FloodGuardLimits(_) => Flood::mend().to_owned(),
             Self::CpusWithoutTable { .. } => {
                 "connection_table.cpus = \"auto\" or with these CPUs, and lbctl apply -f FILE"
                     .to_owned()
             }
-            Self::TableTooSmall(_) => TABLE_MEND.to_owned(),
-            Self::OtherMac(_) => OTHER_MAC_MEND.to_owned(),
-            Self::MissesWithRoom(misses) => misses_mend(misses).to_owned(),
+            Self::TableTooSmall(_) => Misses::mend().to_owned(),
+            Self::OtherMac(_) => OtherMac::mend().to_owned(),
+            Self::MissesWithRoom(misses) => misses.mend().to_owned(),
         }
     }
 }
@@ -284,18 +226,15 @@ pub struct Health {
 }
 
 impl Health {
-    pub(crate) fn read(
-        balancer: &Balancer,
-        status: &Status,
-        interfaces: &[InterfaceState],
-    ) -> Result<Self> {
+    /// Judges what was read, and watches what goes on where that leaves it open.
+    pub(crate) fn judge(balancer: &Balancer, readings: &Readings) -> Result<Self> {
         let mut problems = Vec::new();
         let mut unready = |why| problems.push(Problem::Unready { why });
         if !balancer.is_in_place()? {
             unready(Unready::NotInChain);
         }
-        unready_interfaces(interfaces, &status.unserved).into_iter().for_each(unready);
-        let as_before = status.unserved.iter().filter(|unserved| unserved.as_before);
+        unready_interfaces(&readings.observed, &readings.unserved).into_iter().for_each(unready);
+        let as_before = readings.unserved.iter().filter(|unserved| unserved.as_before);
         problems.extend(as_before.map(|unserved| Problem::ServedAsBefore {
             interface: unserved.name.clone(),
             reason: unserved.why.clone(),
@@ -304,12 +243,12 @@ impl Health {
         if !mismatches.is_empty() {
             problems.push(Problem::MapMismatch { mismatches });
         }
-        let reload = status.serve.as_ref().and_then(|server| server.reload.as_ref());
+        let reload = readings.serve.as_ref().and_then(|server| server.reload.as_ref());
         problems.extend(reload.filter(|reload| !reload.applied).map(|reload| {
             Problem::ReloadFailed { at: reload.at, message: reload.message.clone() }
         }));
         let mut warnings = 0;
-        for finding in doctor::of_interfaces(balancer, &status.interfaces, interfaces) {
+        for finding in doctor::of_interfaces(balancer, &readings.interfaces, &readings.observed) {
             match (finding.severity, finding.id) {
                 (Severity::Error, _) => problems.push(Problem::Doctor { finding }),
                 // It is one of ours.
@@ -320,24 +259,8 @@ impl Health {
         // Whatever the interrupts of the interfaces say: what counts here is where packets were.
         let cpus = balancer.table_cpus([].into())?;
         let without_table = cpus.receiving.difference(&cpus.tables).copied().collect();
-        let recent = Recent::watch(balancer, &status.tables, &status.flood_guards, &status.stats)?;
-        problems.extend(counted(status, without_table, recent));
+        problems.extend(counted(readings, without_table, readings.watch(balancer)?));
         Ok(Self { warnings, ..Self::of(problems) })
-    }
-
-    /// What goes on by now, of what counters tell.
-    pub(crate) fn recent(&self) -> Recent {
-        let mut recent = Recent::default();
-        for finding in &self.findings {
-            match &finding.problem {
-                Problem::FloodGuardLimits(flood) => recent.flood = Some(flood.clone()),
-                Problem::TableTooSmall(misses) => recent.misses = Some(*misses),
-                Problem::OtherMac(frames) => recent.other_mac = Some(*frames),
-                Problem::MissesWithRoom(misses) => recent.misses_with_room = Some(*misses),
-                _ => {}
-            }
-        }
-        recent
     }
 
     fn of(problems: Vec<Problem>) -> Self {
@@ -350,8 +273,8 @@ impl Health {
 }
 
 /// What configuration and counters tell.
-fn counted(status: &Status, without_table: Vec<u32>, recent: Recent) -> Vec<Problem> {
-    let idle = status.vips.iter().filter(|vip| vip.usable_reals() == 0);
+fn counted(readings: &Readings, without_table: Vec<u32>, recent: Recent) -> Vec<Problem> {
+    let idle = readings.vips.iter().filter(|vip| vip.usable_reals() == 0);
     let (bare, idle): (Vec<_>, Vec<_>) = idle.partition(|vip| vip.reals.is_empty());
 
     let mut problems = Vec::new();
@@ -363,12 +286,12 @@ fn counted(status: &Status, without_table: Vec<u32>, recent: Recent) -> Vec<Prob
         problems.push(Problem::NoUsableReal { vips: names(idle) });
     }
     let outweighed: Vec<_> =
-        status.vips.iter().flat_map(|vip| outweighed(vip.vip, &vip.members())).collect();
+        readings.vips.iter().flat_map(|vip| outweighed(vip.vip, &vip.members())).collect();
     if !outweighed.is_empty() {
         problems.push(Problem::OutweighedReals { reals: outweighed });
     }
     problems.extend(
-        status
+        readings
             .interfaces
             .iter()
             .filter(|(_, interface)| {
@@ -391,26 +314,10 @@ fn counted(status: &Status, without_table: Vec<u32>, recent: Recent) -> Vec<Prob
 mod tests {
     use super::*;
 
-    fn status() -> Status {
-        Status {
-            instance: "default".to_owned(),
-            health: Health::default(),
-            serve: None,
-            interfaces: [].into(),
-            unserved: Vec::new(),
-            chain: Vec::new(),
-            vips: Vec::new(),
-            tables: Vec::new(),
-            flood_guards: Vec::new(),
-            memory: Vec::new(),
-            stats: crate::stats::Stats::default(),
-        }
-    }
-
     #[test]
     fn cpus_and_vips_are_grouped() {
-        let mut status = status();
-        let down = crate::status::VipRealStatus {
+        let mut readings = Readings::default();
+        let down = crate::observe::vips::VipRealStatus {
             address: [10, 0, 0, 1].into(),
             weight: 1,
             state: crate::config::RealState::Down,
@@ -426,10 +333,10 @@ mod tests {
             echo: crate::config::Echo::default(),
             reals: reals.to_vec(),
         };
-        status.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();
-        status.vips.push(vip(6, &[]));
+        readings.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();
+        readings.vips.push(vip(6, &[]));
         let health = Health::of(counted(
-            &status,
+            &readings,
             vec![1, 4, 5, 6],
             Recent {
                 flood: Some(Flood { cpus: vec![2], not_remembered: 700 }),

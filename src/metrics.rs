@@ -29,10 +29,10 @@ use crate::instance::Instance;
 use crate::memory::MapMemory;
 use crate::mismatch::Mismatch;
 use crate::nic::NicStatistics;
+use crate::observe::tables::TableStatus;
 use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
 use crate::running_rings::RunningRing;
-use crate::status::TableStatus;
 use crate::table::Table;
 use crate::tables::Tables;
 

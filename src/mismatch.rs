@@ -48,6 +48,15 @@ impl Mismatch {
         if mismatches.iter().any(Self::is_of_real) { REAL_REMEDY } else { REMEDY }
     }
 
+    /// The first of them, and how many more there are; empty: there are none.
+    pub(crate) fn summary(mismatches: &[Self]) -> String {
+        let Some((first, more)) = mismatches.split_first() else { return String::new() };
+        match more.len() {
+            0 => first.to_string(),
+            more => format!("{first}; and {more} more such maps"),
+        }
+    }
+
     /// Whether the address of a real may be wrong, which only the file knows.
     pub(crate) fn is_of_real(&self) -> bool {
         matches!(self, Self::Real { .. })

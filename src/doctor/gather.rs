@@ -42,13 +42,13 @@ use crate::netlink::Choice;
 use crate::netlink::Features;
 use crate::netlink::LinkFacts;
 use crate::netlink::NetlinkError;
+use crate::observe::interfaces::InterfaceStatus;
 use crate::plan::ResolvedInterface;
 use crate::readiness::InterfaceState;
 use crate::readiness::LinkState;
 use crate::readiness::Unready;
 use crate::repair::LostPins;
-use crate::status::InterfaceStatus;
-use crate::status::Status;
+use crate::report::readings::Readings;
 use crate::sys::probe;
 
 /// The version of Linux whose drivers tell what XDP they have.
@@ -248,7 +248,7 @@ impl<'a> Look<'a> {
         &self,
         report: &mut Report,
         place: &str,
-    ) -> crate::error::Result<Option<(Balancer, Status)>> {
+    ) -> crate::error::Result<Option<(Balancer, Readings)>> {
         let opened = if self.closed { Ok(None) } else { self.open() };
         let (answer, opened) = match opened {
             Err(Error::LostPins(lost)) => (Some(lost_pins(&lost, &self.lbctl)), Ok(None)),
@@ -259,11 +259,11 @@ impl<'a> Look<'a> {
     }
 
     /// The balancer, if it runs.
-    fn open(&self) -> crate::error::Result<Option<(Balancer, Status)>> {
+    fn open(&self) -> crate::error::Result<Option<(Balancer, Readings)>> {
         match Balancer::open(self.instance) {
             Ok(balancer) => {
-                let status = balancer.status()?;
-                Ok(Some((balancer, status)))
+                let readings = Readings::take(&balancer)?;
+                Ok(Some((balancer, readings)))
             }
             Err(Error::NotRunning { .. }) => Ok(None),
             Err(error) => Err(error),

@@ -9,14 +9,12 @@ use crate::balancer::Balancer;
 use crate::balancer::TableCpus;
 use crate::cpus::cpu_list;
 use crate::error::Result;
-use crate::health::FLOOD_MEND;
-use crate::health::OTHER_MAC_MEND;
-use crate::health::Problem;
-use crate::health::Recent;
-use crate::health::TABLE_MEND;
-use crate::health::misses_mend;
 use crate::mismatch::Mismatch;
-use crate::status::Status;
+use crate::observe::recent::Flood;
+use crate::observe::recent::Misses;
+use crate::observe::recent::OtherMac;
+use crate::observe::recent::Recent;
+use crate::report::readings::Readings;
 
 /// Facts of a running balancer.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +34,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn read(
         balancer: &Balancer,
-        status: &Status,
+        readings: &Readings,
         cpus: TableCpus,
         reapply: &str,
     ) -> Result<Self> {
@@ -44,8 +42,8 @@ impl Running {
             in_place: balancer.is_in_place()?,
             mismatches: balancer.all_mismatches()?,
             cpus,
-            recent: status.health.recent(),
-            not_remembered: status.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
+            recent: readings.watch(balancer)?,
+            not_remembered: readings.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
             reapply: reapply.to_owned(),
         })
     }
@@ -89,7 +87,7 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
     };
     Some(Answer::hurts(
         severity,
-        Problem::MapMismatch { mismatches: running.mismatches.clone() }.to_string(),
+        Mismatch::summary(&running.mismatches),
         why,
         // What is saved of it has the address that may be wrong.
         if running.mismatches.iter().any(Mismatch::is_of_real) {
@@ -148,9 +146,9 @@ fn table_too_small(running: &Running) -> Option<Answer> {
     let Some(misses) = running.recent.misses else { return Some(Answer::Well) };
     Some(Answer::hurts(
         Severity::Warning,
-        Problem::TableTooSmall(misses).to_string(),
+        misses.to_string(),
         "flows in use are forgotten; when the set of reals changes, they move and break",
-        Mend::Advice(TABLE_MEND.to_owned()),
+        Mend::Advice(Misses::mend().to_owned()),
     ))
 }
 
@@ -158,9 +156,9 @@ fn other_mac(running: &Running) -> Option<Answer> {
     let Some(frames) = running.recent.other_mac else { return Some(Answer::Well) };
     Some(Answer::hurts(
         Severity::Warning,
-        Problem::OtherMac(frames).to_string(),
+        frames.to_string(),
         "they are left to the kernel, which drops what is not for its MACs: if they are for this host, their connections hang",
-        Mend::Advice(OTHER_MAC_MEND.to_owned()),
+        Mend::Advice(OtherMac::mend().to_owned()),
     ))
 }
 
@@ -168,21 +166,20 @@ fn misses_with_room(running: &Running) -> Option<Answer> {
     let Some(misses) = running.recent.misses_with_room else { return Some(Answer::Well) };
     Some(Answer::hurts(
         Severity::Warning,
-        Problem::MissesWithRoom(misses).to_string(),
+        misses.to_string(),
         "such packets go by the ring: connections break if the set of reals has changed since they began",
-        Mend::Advice(misses_mend(&misses).to_owned()),
+        Mend::Advice(misses.mend().to_owned()),
     ))
 }
 
 fn new_flows_limited(running: &Running) -> Option<Answer> {
     let moves = "those that are not remembered move if the set of reals changes; in a flood that is what the limit is for";
     if let Some(flood) = &running.recent.flood {
-        let what = Problem::FloodGuardLimits(flood.clone()).to_string();
         return Some(Answer::hurts(
             Severity::Warning,
-            what,
+            flood.to_string(),
             moves,
-            Mend::Advice(FLOOD_MEND.to_owned()),
+            Mend::Advice(Flood::mend().to_owned()),
         ));
     }
     if running.not_remembered == 0 {
@@ -204,7 +201,6 @@ fn new_flows_limited(running: &Running) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Flood;
 
     fn found(answer: impl Into<Option<Answer>>) -> bool {
         matches!(answer.into(), Some(Answer::Hurts { .. }))
@@ -227,7 +223,7 @@ mod tests {
 
     #[test]
     fn frames_to_others_are_found() {
-        let other_mac = crate::health::OtherMac { other: 20, ours: 0 };
+        let other_mac = OtherMac { other: 20, ours: 0 };
         let recent = Recent { other_mac: Some(other_mac), ..Recent::default() };
         assert!(found(super::other_mac(&Running { recent, ..Running::default() })));
         assert_eq!(super::other_mac(&Running::default()), Some(Answer::Well));

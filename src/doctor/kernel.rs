@@ -1,50 +1,18 @@
 //! The kernel: what later versions brought and whether it is there, and how it runs BPF programs.
 
-use std::fmt;
 use std::io;
-
-use serde::Serialize;
 
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
 use super::report::Answer;
 use super::report::Check;
+use super::report::Facility;
 use super::report::Mend;
 use crate::host::Files;
 use crate::host::text;
 use crate::instance::kernel_is_at_least;
 use crate::memory::KERNEL_COUNTS_ALL;
 use crate::sys::probe;
-
-/// Something that not all kernels from the floor on have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Facility {
-    /// What it is.
-    pub name: &'static str,
-    /// Whether the kernel has it; `None`: only root can try.
-    pub present: Option<bool>,
-    /// The version of Linux that brought it, such as `5.19`. Distributions take some into older ones.
-    pub since: String,
-    /// Whether it was tried; else the kernel's version is what tells.
-    pub tried: bool,
-    /// What it is good for in l4lb.
-    pub good_for: &'static str,
-}
-
-impl fmt::Display for Facility {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = match self.present {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "?",
-        };
-        write!(f, "{present:<3} {} (Linux {}", self.name, self.since)?;
-        if !self.tried {
-            write!(f, ", by its version")?;
-        }
-        write!(f, "): {}", self.good_for)
-    }
-}
 
 /// How to find out whether a kernel has something.
 enum Proof {

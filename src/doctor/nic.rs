@@ -10,7 +10,7 @@ use crate::cpus::Interrupts;
 use crate::netlink::Channels;
 use crate::netlink::Features;
 use crate::netlink::LinkFacts;
-use crate::status::InterfaceStatus;
+use crate::observe::interfaces::InterfaceStatus;
 
 /// Bytes of IP packet that fit a frame of native XDP in one page of 4096 bytes: less the 256 in front of it,
 /// the 320 behind it that the kernel keeps for itself, and the Ethernet header.

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
-use super::kernel::Facility;
 
 /// What mends a finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,6 +57,36 @@ pub enum CheckResult {
     Found,
     /// That cannot be told, for this reason.
     Unknown(String),
+}
+
+/// Something that not all kernels from the floor on have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Facility {
+    /// What it is.
+    pub name: &'static str,
+    /// Whether the kernel has it; `None`: only root can try.
+    pub present: Option<bool>,
+    /// The version of Linux that brought it, such as `5.19`. Distributions take some into older ones.
+    pub since: String,
+    /// Whether it was tried; else the kernel's version is what tells.
+    pub tried: bool,
+    /// What it is good for in l4lb.
+    pub good_for: &'static str,
+}
+
+impl fmt::Display for Facility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let present = match self.present {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "?",
+        };
+        write!(f, "{present:<3} {} (Linux {}", self.name, self.since)?;
+        if !self.tried {
+            write!(f, ", by its version")?;
+        }
+        write!(f, "): {}", self.good_for)
+    }
 }
 
 /// What `lbctl doctor` tells. Its `Display` is what is printed.

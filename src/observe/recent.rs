@@ -1,6 +1,7 @@
 //! What counters since the start cannot tell: whether it goes on. They are read twice, a second apart.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
@@ -10,13 +11,14 @@ use serde::Serialize;
 use crate::abi::consts;
 use crate::balancer::Balancer;
 use crate::config::TableKind;
+use crate::cpus::cpu_list;
 use crate::error::Result;
 use crate::flood_guard::FloodGuard;
+use crate::observe::tables::TableStatus;
 use crate::rates::Rates;
 use crate::rates::ReasonRate;
 use crate::reason::Verdict;
 use crate::stats::Stats;
-use crate::status::TableStatus;
 
 /// How long to look: the flood guard lets flows in again with each second, so that a shorter look would fall
 /// between two floods of one.
@@ -43,6 +45,28 @@ const STRANGE_PERCENT: u32 = 10;
 
 /// How long a first look is.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// What to do about more new flows than are remembered.
+const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl stats --watch' shows which VIP gets it. \
+    No flood? raise connection_table.new_connections_per_second, and lbctl apply -f FILE";
+
+/// What to do about a table that is too small.
+const TABLE_MEND: &str = "raise connection_table.entries, and lbctl apply -f FILE: flows are taken along. Right \
+    after a flood? nothing: its flows give way to those in use, or at once by 'lbctl flows delete'";
+
+/// What to do about frames to other MACs.
+const OTHER_MAC_MEND: &str = "'tcpdump -eni INTERFACE dst VIP' shows to which. A MAC that is this host's, too \
+    (VRRP, a bridge)? add it to macs of [[interfaces]], and lbctl apply -f FILE. Another host's? the switch floods: it does \
+    not learn that MAC, as nothing is ever sent from it";
+
+/// What to do about connections that no table knows, though there is room.
+const STRANGE_MEND: &str = "after a start, other RSS or table CPUs, or if another balancer's flows come here? \
+    nothing, it ends within seconds. Else a flood of ACKs, see 'lbctl stats --watch'; or packets of one connection come \
+    to several CPUs: 'lbctl flows find' shows it with several entries; ethtool -N, ethtool -X";
+
+/// What to do about flows that are forgotten, though there is room.
+const FORGOTTEN_MEND: &str = "flows meet in few sets, which chance does not do: please report it with the \
+    clients' addresses; connection_table.kind = \"lru\", and lbctl apply -f FILE, takes the flows along";
 
 /// More new flows than are remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,6 +109,84 @@ pub struct MissesWithRoom {
     /// Flows a second, at least, that were pushed out of sets while others had room; 0: what was missed was new to the
     /// tables.
     pub forgotten: u64,
+}
+
+impl fmt::Display for Flood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpus, not_remembered } = self;
+        write!(
+            f,
+            "{}: {not_remembered} new flows a second are balanced but not remembered, as there are more than the limit",
+            cpu_list(cpus)
+        )
+    }
+}
+
+impl fmt::Display for Misses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { used, entries, hits, missed } = self;
+        write!(
+            f,
+            "a connection table is full ({used} of {entries} flows), and {missed} TCP packets a second find no \
+             flow, beside {hits} that do"
+        )
+    }
+}
+
+impl fmt::Display for OtherMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { other, ours } = self;
+        write!(
+            f,
+            "{other} packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside \
+             {ours} to this host's"
+        )
+    }
+}
+
+impl fmt::Display for MissesWithRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { hits, missed, forgotten: 0 } => write!(
+                f,
+                "{missed} TCP packets a second are of connections that no connection table knows, beside {hits} of known \
+                 ones, and no table is full"
+            ),
+            Self { hits, missed, forgotten } => write!(
+                f,
+                "{forgotten} flows a second are forgotten though no connection table is full: {missed} TCP packets a \
+                 second find no flow, beside {hits} that do"
+            ),
+        }
+    }
+}
+
+impl Flood {
+    /// What to do about it.
+    pub(crate) fn mend() -> &'static str {
+        FLOOD_MEND
+    }
+}
+
+impl Misses {
+    /// What to do about them.
+    pub(crate) fn mend() -> &'static str {
+        TABLE_MEND
+    }
+}
+
+impl OtherMac {
+    /// What to do about them.
+    pub(crate) fn mend() -> &'static str {
+        OTHER_MAC_MEND
+    }
+}
+
+impl MissesWithRoom {
+    /// What to do about them.
+    pub(crate) fn mend(&self) -> &'static str {
+        if self.forgotten == 0 { STRANGE_MEND } else { FORGOTTEN_MEND }
+    }
 }
 
 /// The fullest table of a CPU, of its fullest family, if that is full.

@@ -1,0 +1,51 @@
+//! The interfaces that a balancer serves, as they are now.
+
+use serde::Serialize;
+
+use crate::addr::Mac;
+use crate::config::InterfaceConfig;
+use crate::config::XdpMode;
+use crate::netlink::NextHop;
+use crate::readiness::InterfaceState;
+use crate::readiness::LinkState;
+
+/// An interface that the balancer serves.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterfaceStatus {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub config: InterfaceConfig,
+    /// Whether it can carry packets.
+    pub link: LinkState,
+    /// How it is attached; `None`: its interface is gone, or the program was taken off it.
+    pub mode: Option<XdpMode>,
+    /// Its own MAC, as the packet path was told; `None`: any of a single host counts.
+    pub own_mac: Option<Mac>,
+    /// The same, as the interface has it now; `None`: it is gone, or has none.
+    pub own_mac_now: Option<Mac>,
+    /// The MAC that frames to reals are sent to.
+    pub mac: Mac,
+    /// Whom that MAC was found by; `None`: it was configured.
+    pub next_hop: Option<NextHop>,
+    /// Bytes of IP packet that it can send, as the packet path was told.
+    pub mtu: u32,
+    /// The same, as the interface has it now; `None`: it is gone.
+    pub mtu_now: Option<u32>,
+}
+
+impl InterfaceStatus {
+    /// Of what was asked for, and what became of it.
+    pub(crate) fn new(config: InterfaceConfig, state: &InterfaceState) -> Self {
+        Self {
+            config,
+            link: state.link,
+            mode: state.mode,
+            own_mac: state.own_mac,
+            own_mac_now: state.own_mac_now,
+            mac: state.mac,
+            next_hop: state.next_hop,
+            mtu: state.mtu,
+            mtu_now: state.mtu_now,
+        }
+    }
+}

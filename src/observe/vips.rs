@@ -1,0 +1,128 @@
+//! The VIPs and their reals, and what these get.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::addr::Vip;
+use crate::balancer::Balancer;
+use crate::config::Echo;
+use crate::config::NoReal;
+use crate::config::OtherPorts;
+use crate::config::RealState;
+use crate::error::Result;
+use crate::ring::Member;
+use crate::ring::RING_SIZE;
+use crate::ring::Ring;
+use crate::stats::Count;
+use crate::stats::Stats;
+use crate::table::RealSpec;
+use crate::table::Table;
+
+/// A real of a VIP.
+#[derive(Clone, Debug, Serialize)]
+pub struct VipRealStatus {
+    /// Where it is.
+    pub address: IpAddr,
+    /// Its weight.
+    pub weight: u32,
+    /// Its state in this VIP.
+    pub state: RealState,
+    /// Its share of new flows, 0 to 1, as the ring has it.
+    pub share: f64,
+    /// What was sent to it, for this VIP and others: the packet path counts reals, not pairs.
+    pub sent_for_all_vips: Count,
+}
+
+impl VipRealStatus {
+    /// Whether it takes new flows: it is up, has a weight, and got a slot of the ring for it.
+    pub fn is_usable(&self) -> bool {
+        self.wants_flows() && self.share > 0.0
+    }
+
+    /// Whether its weight is so far below those of the VIP's other reals that it takes no new flows, though it is up.
+    pub fn is_outweighed(&self) -> bool {
+        self.wants_flows() && !self.is_usable()
+    }
+
+    fn wants_flows(&self) -> bool {
+        RealSpec { weight: self.weight, state: self.state }.is_usable()
+    }
+}
+
+/// A VIP.
+#[derive(Clone, Debug, Serialize)]
+pub struct VipStatus {
+    /// Which one.
+    pub vip: Vip,
+    /// What was sent to its reals.
+    pub sent: Count,
+    /// Packets for it that no real got.
+    pub dropped: u64,
+    /// What becomes of packets to ports of its address that no VIP has.
+    pub other_ports: OtherPorts,
+    /// What becomes of packets while it has no usable real.
+    pub no_real: NoReal,
+    /// When its address answers echo requests.
+    pub echo: Echo,
+    /// Its reals.
+    pub reals: Vec<VipRealStatus>,
+}
+
+impl VipStatus {
+    /// How many of its reals take new flows.
+    pub fn usable_reals(&self) -> usize {
+        self.reals.iter().filter(|real| real.is_usable()).count()
+    }
+
+    /// What its ring is made of.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let wanting = self.reals.iter().filter(|real| real.wants_flows());
+        wanting.map(|real| Member { address: real.address, weight: real.weight }).collect()
+    }
+
+    /// Packets that came in for it.
+    pub fn packets(&self) -> u64 {
+        self.sent.packets + self.dropped
+    }
+}
+
+impl Balancer {
+    /// The VIPs, their reals, and what these get.
+    pub fn vips(&self) -> Result<Vec<VipStatus>> {
+        self.vips_with(&self.stats()?)
+    }
+
+    /// The same, with counters that have been read already.
+    pub fn vips_with(&self, stats: &Stats) -> Result<Vec<VipStatus>> {
+        Ok(vips(&self.table()?, stats))
+    }
+}
+
+fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
+    let vips = table.vips.iter().map(|(vip, spec)| {
+        let members = spec.members();
+        let shares: HashMap<_, _> =
+            members.iter().map(|member| member.address).zip(Ring::shares(&members)).collect();
+        let count = stats.vips.get(vip).copied().unwrap_or_default();
+        let reals = spec.reals.iter().map(|(address, real)| VipRealStatus {
+            address: *address,
+            weight: real.weight,
+            state: real.state,
+            share: f64::from(shares.get(address).copied().unwrap_or_default())
+                / f64::from(RING_SIZE),
+            sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
+        });
+        VipStatus {
+            vip: *vip,
+            sent: count.sent,
+            dropped: count.dropped,
+            other_ports: table.other_ports(vip.address),
+            no_real: spec.no_real,
+            echo: table.echo(vip.address),
+            reals: reals.collect(),
+        }
+    });
+    vips.collect()
+}

@@ -1,0 +1,3 @@
+//! Judgements of what was read.
+
+pub(crate) mod readings;

@@ -1,0 +1,67 @@
+//! What runs, as it was read: what judgements are made of.
+
+use std::collections::BTreeMap;
+
+use crate::balancer::Balancer;
+use crate::chain;
+use crate::chain::SlotStatus;
+use crate::error::Result;
+use crate::flood_guard::FloodGuard;
+use crate::observe::interfaces::InterfaceStatus;
+use crate::observe::memory::MapsMemory;
+use crate::observe::recent::Recent;
+use crate::observe::tables::TableStatus;
+use crate::observe::vips::VipStatus;
+use crate::plan::Unserved;
+use crate::readiness::InterfaceState;
+use crate::serving;
+use crate::serving::Part;
+use crate::serving::Server;
+use crate::stats::Stats;
+
+/// What [`Status`](crate::Status) has, but for the judgement.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Readings {
+    pub(crate) instance: String,
+    pub(crate) serve: Option<Server>,
+    pub(crate) interfaces: BTreeMap<String, InterfaceStatus>,
+    /// Of the same interfaces, and of their gateways.
+    pub(crate) observed: Vec<InterfaceState>,
+    pub(crate) unserved: Vec<Unserved>,
+    pub(crate) chain: Vec<SlotStatus>,
+    pub(crate) vips: Vec<VipStatus>,
+    pub(crate) tables: Vec<TableStatus>,
+    pub(crate) flood_guards: Vec<FloodGuard>,
+    pub(crate) memory: Vec<MapsMemory>,
+    pub(crate) stats: Stats,
+}
+
+impl Readings {
+    /// Reads it all. Asks no gateway.
+    pub(crate) fn take(balancer: &Balancer) -> Result<Self> {
+        let stats = balancer.stats()?;
+        let (mut interfaces, mut observed) = (BTreeMap::new(), Vec::new());
+        for (config, state) in balancer.observed()? {
+            interfaces.insert(state.interface.clone(), InterfaceStatus::new(config, &state));
+            observed.push(state);
+        }
+        Ok(Self {
+            instance: balancer.instance().name().to_owned(),
+            serve: serving::server(balancer.instance(), &Part::Balancer)?,
+            interfaces,
+            observed,
+            unserved: balancer.unserved()?,
+            chain: chain::list(balancer.instance())?,
+            vips: balancer.vips_with(&stats)?,
+            tables: balancer.table_status()?,
+            flood_guards: balancer.flood_guards()?,
+            memory: balancer.maps_memory()?,
+            stats,
+        })
+    }
+
+    /// Looks at what goes on by now, where counters since the start leave that open: for about a second.
+    pub(crate) fn watch(&self, balancer: &Balancer) -> Result<Recent> {
+        Recent::watch(balancer, &self.tables, &self.flood_guards, &self.stats)
+    }
+}
