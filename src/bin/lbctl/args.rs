@@ -337,6 +337,16 @@ fn weight() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(0..=MAX_WEIGHT.into())
 }
 
+/// One of a VIP's reals.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RealOfVip {
+    /// Such as <tcp://10.200.1.1:80>
+    pub(crate) vip: Vip,
+    /// The server's address
+    #[arg(value_parser = address)]
+    pub(crate) real: IpAddr,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum RealCommand {
     /// List the reals of a VIP, or of all
@@ -346,58 +356,28 @@ pub(crate) enum RealCommand {
     },
     /// Add a real to a VIP
     Add {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
-        /// The server's address
-        #[arg(value_parser = address)]
-        real: IpAddr,
+        #[command(flatten)]
+        which: RealOfVip,
         /// Its share, relative to the VIP's other reals
         #[arg(long, default_value_t = 1, value_parser = weight())]
         weight: u32,
     },
     /// Delete a real from a VIP: its flows move at once
-    Delete {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
-        /// The server's address
-        #[arg(value_parser = address)]
-        real: IpAddr,
-    },
+    Delete(RealOfVip),
     /// Change a real's weight
     Weight {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
-        /// The server's address
-        #[arg(value_parser = address)]
-        real: IpAddr,
+        #[command(flatten)]
+        which: RealOfVip,
         /// Its share, relative to the VIP's other reals; 0: no new flows
         #[arg(value_parser = weight())]
         weight: u32,
     },
     /// Give a real no new flows; existing ones stay
-    Drain {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
-        /// The server's address
-        #[arg(value_parser = address)]
-        real: IpAddr,
-    },
+    Drain(RealOfVip),
     /// Take a real down: its flows move at once
-    Down {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
-        /// The server's address
-        #[arg(value_parser = address)]
-        real: IpAddr,
-    },
+    Down(RealOfVip),
     /// Let a real that was drained or down take flows again
-    Up {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
-        /// The server's address
-        #[arg(value_parser = address)]
-        real: IpAddr,
-    },
+    Up(RealOfVip),
 }
 
 #[derive(Debug, Args)]

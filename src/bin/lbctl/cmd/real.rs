@@ -1,7 +1,5 @@
 //! `lbctl real`
 
-use std::net::IpAddr;
-
 use l4lb::Balancer;
 use l4lb::Error;
 use l4lb::Instance;
@@ -13,6 +11,7 @@ use l4lb::Vip;
 use crate::Exit;
 use crate::Result;
 use crate::args::RealCommand;
+use crate::args::RealOfVip;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Result {
@@ -22,7 +21,7 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
             list(&balancer, *vip, json)?;
             return Ok(Exit::Done);
         }
-        RealCommand::Add { vip, real, weight } => balancer.edit(|table| {
+        RealCommand::Add { which: RealOfVip { vip, real }, weight } => balancer.edit(|table| {
             let spec = table.vips.get_mut(vip).ok_or(Error::NoSuchVip(*vip))?;
             if spec.reals.contains_key(real) {
                 return Err(Error::RealExists { vip: *vip, real: *real });
@@ -30,23 +29,19 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
             spec.reals.insert(*real, RealSpec { weight: *weight, state: RealState::Up });
             Ok(())
         })?,
-        RealCommand::Delete { vip, real } => balancer.edit(|table| {
+        RealCommand::Delete(RealOfVip { vip, real }) => balancer.edit(|table| {
             let spec = table.vips.get_mut(vip).ok_or(Error::NoSuchVip(*vip))?;
             let missing = Error::NoSuchReal { vip: *vip, real: *real };
             spec.reals.remove(real).map(drop).ok_or(missing)
         })?,
-        RealCommand::Weight { vip, real, weight } => {
-            change(&balancer, *vip, *real, |spec| spec.weight = *weight)?
+        RealCommand::Weight { which, weight } => {
+            change(&balancer, *which, |spec| spec.weight = *weight)?
         }
-        RealCommand::Drain { vip, real } => {
-            change(&balancer, *vip, *real, |spec| spec.state = RealState::Drain)?
+        RealCommand::Drain(which) => {
+            change(&balancer, *which, |spec| spec.state = RealState::Drain)?
         }
-        RealCommand::Down { vip, real } => {
-            change(&balancer, *vip, *real, |spec| spec.state = RealState::Down)?
-        }
-        RealCommand::Up { vip, real } => {
-            change(&balancer, *vip, *real, |spec| spec.state = RealState::Up)?
-        }
+        RealCommand::Down(which) => change(&balancer, *which, |spec| spec.state = RealState::Down)?,
+        RealCommand::Up(which) => change(&balancer, *which, |spec| spec.state = RealState::Up)?,
     };
     super::plan::warn(&plan);
     output::report(&plan, json)?;
@@ -55,8 +50,7 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
 
 fn change(
     balancer: &Balancer,
-    vip: Vip,
-    real: IpAddr,
+    RealOfVip { vip, real }: RealOfVip,
     change: impl Fn(&mut RealSpec),
 ) -> Result<Plan> {
     let plan = balancer.edit(|table| {
