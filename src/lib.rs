@@ -8,6 +8,7 @@ struct Readme;
 
 mod abi;
 mod addr;
+pub mod agent;
 mod attach;
 mod balancer;
 pub mod capture;

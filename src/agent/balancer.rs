@@ -1,141 +1,203 @@
-//! `lbctl serve`: forwarding needs no process; this one follows the gateways, reloads and is asked for
-//! metrics.
-
-mod reloads;
-mod repair;
+//! The agent of a balancer.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
 
-use l4lb::ApplyOptions;
-use l4lb::Balancer;
-use l4lb::Config;
-use l4lb::Instance;
-use l4lb::InterfaceAction;
-use l4lb::OnUnserved;
-use l4lb::Plan;
-use l4lb::capture::remove_abandoned;
-use l4lb::netlink::CHECK_INTERVAL;
-use l4lb::netlink::Changes;
-use l4lb::outside::TIME_TO_READ;
-use l4lb::serving::Part;
-use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
+use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use tokio::time::timeout;
 
-use crate::Exit;
-use crate::Result;
-use crate::args::Apply;
-use crate::daemon::Endpoint;
-use crate::daemon::Stop;
-use crate::daemon::Warnings;
-use crate::daemon::block_on;
-use crate::daemon::claim;
-use crate::daemon::follow_decap;
-use crate::daemon::hangup;
-use crate::daemon::host;
-use crate::daemon::listen;
-use crate::daemon::listen_or_warn;
-use crate::daemon::log_lines;
-use crate::daemon::next_change;
-use crate::daemon::notify;
-use crate::daemon::notify_ready;
-use crate::daemon::panicked;
-use crate::daemon::pin_again;
-use crate::http::Answers;
-use reloads::Outcome;
-use reloads::Reloads;
-use repair::Repairs;
+use super::control::Control;
+use super::endpoint::Endpoint;
+use super::endpoint::listen;
+use super::endpoint::listen_or_warn;
+use super::event::Event;
+use super::event::Outcome;
+use super::http::Answers;
+use super::process::claim;
+use super::process::follow_decap;
+use super::process::host;
+use super::process::next_change;
+use super::process::panicked;
+use super::process::pin_again;
+use super::reloads::Reloads;
+use super::repairs::Repairs;
+use super::warnings::Warnings;
+use super::warnings::log_lines;
+use crate::balancer::ApplyOptions;
+use crate::balancer::Balancer;
+use crate::balancer::OnUnserved;
+use crate::capture::remove_abandoned;
+use crate::config::Config;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::netlink::CHECK_INTERVAL;
+use crate::netlink::Changes;
+use crate::outside::TIME_TO_READ;
+use crate::plan::InterfaceAction;
+use crate::plan::Plan;
+use crate::serving::Part;
 
 /// What says where the endpoint listens.
 const LISTEN: &str = "metrics.listen";
 
-pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
-    let file = &args.file.file;
-    let config = Config::from_file(file)?;
-    let options = ApplyOptions {
-        on_unserved: if args.strict { OnUnserved::Fail } else { OnUnserved::Wait },
-        adopt: args.adopt.adopt,
-        allow_breaking: true,
-        repair: true,
-        // With `--strict`, too: who starts or reloads has not asked for another router.
-        keep_gateways: true,
-    };
-    Ok(block_on(run(instance, file, config, options))?)
+/// How an [`Agent`] applies its file.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// All or nothing: it does not start, or not reload, if an interface cannot be served. Else that one is tried again
+    /// every few seconds. The same holds at the start for the address of the metrics.
+    pub strict: bool,
+    /// Takes the XDP program that an interface has already into this slot of the chain.
+    pub adopt: Option<u32>,
 }
 
-async fn run(
-    instance: &Instance,
-    file: &Path,
-    config: Config,
-    options: ApplyOptions,
-) -> l4lb::Result<Exit> {
-    let mut hangup = hangup()?;
-    let stop = Stop::listen()?;
-    // Nor is it heard only when another command is done.
-    let instance = &instance.clone().with_interrupt(Arc::clone(&stop.is_set));
-    let mut changes = Some(Changes::subscribe()?);
-    let mut check = interval(CHECK_INTERVAL);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let Some(serving) = claim(instance, vec![Part::Balancer], &stop).await? else {
-        return Ok(Exit::Done);
-    };
-    let listener = if options.on_unserved == OnUnserved::Fail {
-        Some(listen(config.metrics.listen, LISTEN).await?)
-    } else {
-        listen_or_warn(config.metrics.listen, LISTEN).await
-    };
-    let mut server = match Server::apply(instance, config, options).await {
-        Err(error @ l4lb::Error::LockInterrupted { .. }) => {
-            tracing::info!("{error}");
-            return Ok(Exit::Done);
+impl Options {
+    fn apply(self) -> ApplyOptions {
+        ApplyOptions {
+            on_unserved: if self.strict { OnUnserved::Fail } else { OnUnserved::Wait },
+            adopt: self.adopt,
+            allow_breaking: true,
+            repair: true,
+            // With `strict`, too: who starts or reloads has not asked for another router.
+            keep_gateways: true,
         }
-        applied => applied.map_err(|error| error.in_file(file))?,
-    };
-    let reloads = Reloads::new(serving)?;
-    let mut repairs = Repairs::new()?;
-    let failed = reloads.clone();
-    let collectors = [Box::new(reloads.clone()) as _, repairs.collector()];
-    let answers = Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
-    let mut endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
-    reloads.set_metrics(endpoint.listens_at(server.config.metrics.listen));
-    notify_ready("serving");
-    while !stop.is_set.load(Ordering::Relaxed) {
-        tokio::select! {
-            () = stop.wait() => {}
-            _ = hangup.recv() => {
-                reloads.begin();
-                let reloaded = server.reload(file, &stop).await;
-                if stop.is_set.load(Ordering::Relaxed) {
-                    continue;
-                }
-                let outcome = match reloaded {
-                    Err(error) => Outcome::Failed(error),
-                    Ok(()) => match endpoint.move_to(server.config.metrics.listen).await {
-                        Err(error) => Outcome::MetricsElsewhere(error),
-                        Ok(()) => Outcome::Done,
-                    },
-                };
-                reloads.set_metrics(endpoint.listens_at(server.config.metrics.listen));
-                reloads.end(&outcome);
+    }
+}
+
+/// Keeps a balancer as its configuration file says: see [the module](super).
+#[derive(Debug)]
+pub struct Agent {
+    instance: Instance,
+    file: PathBuf,
+    config: Config,
+    options: Options,
+}
+
+impl Agent {
+    /// Reads the file. Nothing is changed before [`Self::run`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::from_file`].
+    pub fn from_file(
+        instance: &Instance,
+        file: impl Into<PathBuf>,
+        options: Options,
+    ) -> Result<Self> {
+        let file = file.into();
+        let config = Config::from_file(&file)?;
+        Ok(Self { instance: instance.clone(), file, config, options })
+    }
+
+    /// Applies the file, then stays until it is told to stop: follows gateways and interfaces, serves those that come,
+    /// reloads the file, pins again what lost its pins, writes maps anew that do not match, and answers at
+    /// `metrics.listen`. Starting and reloading is consent to what the file says: what breaks established flows is
+    /// logged.
+    ///
+    /// `tell` hears what it comes to. It is called within the future, and must not block.
+    ///
+    /// # Errors
+    ///
+    /// Only of the start: those of [`Balancer::apply`], and [`Error::Serving`] where another process serves the
+    /// balancer. What fails later is logged and tried again.
+    pub async fn run(self, control: &Control, mut tell: impl FnMut(Event<'_>)) -> Result<()> {
+        let options = self.options.apply();
+        // Nor is it heard only when another command is done.
+        let instance = &self.instance.with_interrupt(control.interrupt());
+        let changes = Some(Changes::subscribe()?);
+        let mut check = interval(CHECK_INTERVAL);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Some(serving) = claim(instance, vec![Part::Balancer], control).await? else {
+            return Ok(());
+        };
+        let listener = if self.options.strict {
+            Some(listen(self.config.metrics.listen, LISTEN).await?)
+        } else {
+            listen_or_warn(self.config.metrics.listen, LISTEN).await
+        };
+        let server = match Server::apply(instance, self.config, options).await {
+            Err(error @ Error::LockInterrupted { .. }) => {
+                tracing::info!("{error}");
+                return Ok(());
             }
-            () = next_change(&mut changes) => server.follow().await,
-            () = repairs.are_due() => repairs.make(instance).await,
-            _ = check.tick() => {
-                pin_again(&server.instance).await;
-                server.follow().await;
-                server.tidy().await;
-                reloads.set_metrics(endpoint.retry(server.config.metrics.listen).await);
+            applied => applied.map_err(|error| error.in_file(&self.file))?,
+        };
+        let reloads = Reloads::new(serving)?;
+        let repairs = Repairs::new()?;
+        let failed = reloads.clone();
+        let collectors = [Box::new(reloads.clone()) as _, repairs.collector()];
+        let answers =
+            Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
+        let endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
+        let running = Running { file: self.file, server, reloads, repairs, endpoint };
+        running.stay(control, changes, check, &mut tell).await;
+        tell(Event::Stopping);
+        tracing::info!("leaving; forwarding needs no process");
+        Ok(())
+    }
+}
+
+/// An agent whose file is in force.
+struct Running {
+    file: PathBuf,
+    server: Server,
+    reloads: Reloads,
+    repairs: Repairs,
+    endpoint: Endpoint,
+}
+
+impl Running {
+    /// Stays until it is told to stop.
+    async fn stay(
+        mut self,
+        control: &Control,
+        mut changes: Option<Changes>,
+        mut check: Interval,
+        tell: &mut impl FnMut(Event<'_>),
+    ) {
+        self.reloads.set_metrics(self.endpoint.listens_at(self.server.config.metrics.listen));
+        tell(Event::Ready);
+        while !control.is_stopped() {
+            tokio::select! {
+                () = control.wait_for_stop() => {}
+                () = control.wait_for_reload() => self.reload(control, tell).await,
+                () = next_change(&mut changes) => self.server.follow().await,
+                () = self.repairs.are_due() => self.repairs.make(&self.server.instance).await,
+                _ = check.tick() => {
+                    pin_again(&self.server.instance).await;
+                    self.server.follow().await;
+                    self.server.tidy().await;
+                    let listens = self.endpoint.retry(self.server.config.metrics.listen).await;
+                    self.reloads.set_metrics(listens);
+                }
             }
         }
     }
-    notify(&[NotifyState::Stopping]);
-    tracing::info!("leaving; forwarding needs no process");
-    Ok(Exit::Done)
+
+    /// Reads the file again, and tells of the outcome, unless it is told to stop meanwhile.
+    async fn reload(&mut self, control: &Control, tell: &mut impl FnMut(Event<'_>)) {
+        self.reloads.begin(&mut *tell);
+        let reloaded = self.server.reload(&self.file, control).await;
+        if control.is_stopped() {
+            return;
+        }
+        let listen = self.server.config.metrics.listen;
+        let outcome = match reloaded {
+            Err(error) => Outcome::Failed(error),
+            Ok(()) => match self.endpoint.move_to(listen).await {
+                Err(error) => Outcome::MetricsElsewhere(error),
+                Ok(()) => Outcome::Done,
+            },
+        };
+        self.reloads.set_metrics(self.endpoint.listens_at(listen));
+        self.reloads.end(&outcome, tell);
+    }
 }
 
 /// What is kept as the file says.
@@ -150,11 +212,7 @@ struct Server {
 
 impl Server {
     /// Applies a configuration.
-    async fn apply(
-        instance: &Instance,
-        config: Config,
-        options: ApplyOptions,
-    ) -> l4lb::Result<Self> {
+    async fn apply(instance: &Instance, config: Config, options: ApplyOptions) -> Result<Self> {
         let mut server = Self {
             instance: instance.clone(),
             options,
@@ -167,25 +225,25 @@ impl Server {
     }
 
     /// Applies the file again. If that fails, what was applied before is what is kept.
-    async fn reload(&mut self, file: &Path, stop: &Stop) -> l4lb::Result<()> {
+    async fn reload(&mut self, file: &Path, control: &Control) -> Result<()> {
         // Beside the loop, which a mount that does not answer must not hold up.
         let path = file.to_owned();
         let read = spawn_blocking(move || Config::from_file(&path));
         let failed = |kind, what: &str| {
             let what = format!("{}: {what}", file.display());
-            host("read the file")(std::io::Error::new(kind, what))
+            host("read the file")(io::Error::new(kind, what))
         };
         let config = tokio::select! {
             read = timeout(TIME_TO_READ * 2, read) => {
-                read.map_err(|_| failed(std::io::ErrorKind::TimedOut, "it does not come"))?
+                read.map_err(|_| failed(io::ErrorKind::TimedOut, "it does not come"))?
             }
-            () = stop.wait() => return Err(failed(std::io::ErrorKind::Interrupted, "interrupted")),
+            () = control.wait_for_stop() => return Err(failed(io::ErrorKind::Interrupted, "interrupted")),
         };
         let config = config.map_err(panicked)??;
         self.change(config).await.map_err(|error| error.in_file(file))
     }
 
-    async fn change(&mut self, config: Config) -> l4lb::Result<()> {
+    async fn change(&mut self, config: Config) -> Result<()> {
         let (instance, wanted, options) = (self.instance.clone(), config.clone(), self.options);
         let applied = spawn_blocking(move || {
             Balancer::apply_announced(&instance, &wanted, options, |plan| {
@@ -238,7 +296,7 @@ impl Server {
                 report_changes(&plan);
                 warnings.extend(self.not_served(&mut plan));
             }
-            Err(error @ l4lb::Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
+            Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
             Err(error) => warnings.push(error.to_string()),
         }
         self.warnings.report(warnings);

@@ -1,129 +1,185 @@
-//! `lbctl decap serve`: decapsulation needs no process; this one follows the host's addresses, and is asked for
-//! metrics.
+//! The agent of a host that decapsulates.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use l4lb::Instance;
-use l4lb::XdpMode;
-use l4lb::decap;
-use l4lb::decap::Request;
-use l4lb::netlink::CHECK_INTERVAL;
-use l4lb::netlink::Changes;
-use l4lb::netlink::own_name;
-use l4lb::serving::Part;
-use sd_notify::NotifyState;
 use tokio::task::spawn_blocking;
+use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
-use crate::Exit;
-use crate::Result;
-use crate::args::DecapServe;
-use crate::daemon::Endpoint;
-use crate::daemon::Stop;
-use crate::daemon::Warnings;
-use crate::daemon::block_on;
-use crate::daemon::claim;
-use crate::daemon::follow_decap;
-use crate::daemon::hangup;
-use crate::daemon::listen_or_warn;
-use crate::daemon::next_change;
-use crate::daemon::notify;
-use crate::daemon::notify_ready;
-use crate::daemon::notify_reloading;
-use crate::daemon::panicked;
-use crate::daemon::pin_again;
-use crate::http::Answers;
+use super::control::Control;
+use super::endpoint::Endpoint;
+use super::endpoint::listen_or_warn;
+use super::event::Event;
+use super::event::Outcome;
+use super::http::Answers;
+use super::process::claim;
+use super::process::follow_decap;
+use super::process::next_change;
+use super::process::panicked;
+use super::process::pin_again;
+use super::warnings::Warnings;
+use crate::config::XdpMode;
+use crate::decap;
+use crate::decap::Request;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::netlink::CHECK_INTERVAL;
+use crate::netlink::Changes;
+use crate::netlink::own_name;
+use crate::serving::Part;
+use crate::serving::Serving;
 
 /// What says where the endpoint listens.
 const LISTEN: &str = "--metrics";
 
-pub(super) fn serve(instance: &Instance, args: &DecapServe) -> Result {
-    // Else one that is given by an alternative name would be served twice.
-    let names = args.interfaces.iter().map(|name| own_name(name));
-    let interfaces: BTreeSet<_> =
-        names.collect::<std::result::Result<_, _>>().map_err(l4lb::Error::from)?;
-    let server = Server {
-        instance: instance.clone(),
-        interfaces: interfaces.into_iter().collect(),
-        mode: args.how.mode.into(),
-        request: args.asked.request(),
-        adopt: args.how.adopt.adopt,
-    };
-    Ok(block_on(run(server, args.metrics))?)
+/// What a [`DecapAgent`] does.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DecapOptions {
+    /// The interfaces, by their names or alternative names.
+    pub interfaces: Vec<String>,
+    /// Where the program runs.
+    pub mode: XdpMode,
+    /// Which packets are decapsulated.
+    pub request: Request,
+    /// Takes the XDP program that an interface has already into this slot of the chain.
+    pub adopt: Option<u32>,
+    /// Where Prometheus is answered; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
-async fn run(mut server: Server, metrics: Option<SocketAddr>) -> l4lb::Result<Exit> {
-    let mut hangup = hangup()?;
-    let stop = Stop::listen()?;
-    // Nor is it heard only when another command is done.
-    server.instance = server.instance.with_interrupt(Arc::clone(&stop.is_set));
-    let mut changes = Some(Changes::subscribe()?);
-    let mut check = interval(CHECK_INTERVAL);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let parts = server.interfaces.iter().cloned().map(Part::Decap).collect();
-    let Some(serving) = claim(&server.instance, parts, &stop).await? else {
-        return Ok(Exit::Done);
-    };
-    let listener = match metrics {
-        Some(address) => Some((address, listen_or_warn(address, LISTEN).await)),
-        None => None,
-    };
-    for interface in &server.interfaces {
-        match server.attach(interface).await {
-            Err(error @ l4lb::Error::LockInterrupted { .. }) => {
-                tracing::info!("{error}");
-                return Ok(Exit::Done);
-            }
-            attached => attached?,
-        }
+/// Keeps a host decapsulating for the addresses that it has: see [the module](super).
+#[derive(Debug)]
+pub struct DecapAgent {
+    server: Server,
+    metrics: Option<SocketAddr>,
+}
+
+impl DecapAgent {
+    /// Finds the interfaces' own names. Nothing is changed before [`Self::run`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`own_name`].
+    pub fn new(instance: &Instance, options: DecapOptions) -> Result<Self> {
+        let DecapOptions { interfaces, mode, request, adopt, metrics } = options;
+        // Else one that is given by an alternative name would be served twice.
+        let names = interfaces.iter().map(|name| own_name(name));
+        let interfaces: BTreeSet<_> =
+            names.collect::<std::result::Result<_, _>>().map_err(Error::from)?;
+        let interfaces = interfaces.into_iter().collect();
+        let server = Server { instance: instance.clone(), interfaces, mode, request, adopt };
+        Ok(Self { server, metrics })
     }
-    let mut endpoint = listener.map(|(address, listener)| {
-        (address, Endpoint::new(address, LISTEN, listener, Answers::of_decap(&server.instance)))
-    });
-    let mut warnings = Warnings::default();
-    tracing::info!("decapsulating on {}", server.interfaces.join(", "));
-    notify_ready("serving");
-    while !stop.is_set.load(Ordering::Relaxed) {
-        tokio::select! {
-            () = stop.wait() => {}
-            _ = hangup.recv() => {
-                serving.reload_begins();
-                notify_reloading();
-                let failures = server.follow().await;
-                if stop.is_set.load(Ordering::Relaxed) {
-                    continue;
+
+    /// Attaches, then stays until it is told to stop: follows the host's addresses, attaches again to interfaces that are
+    /// made anew, pins again what lost its pins, and answers Prometheus.
+    ///
+    /// `tell` hears what it comes to. It is called within the future, and must not block.
+    ///
+    /// # Errors
+    ///
+    /// Only of the start: those of [`decap::attach`], and [`Error::Serving`] where another process serves one of the
+    /// interfaces. What fails later is logged and tried again.
+    pub async fn run(self, control: &Control, mut tell: impl FnMut(Event<'_>)) -> Result<()> {
+        let Self { mut server, metrics } = self;
+        // Nor is it heard only when another command is done.
+        server.instance = server.instance.with_interrupt(control.interrupt());
+        let changes = Some(Changes::subscribe()?);
+        let mut check = interval(CHECK_INTERVAL);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let parts = server.interfaces.iter().cloned().map(Part::Decap).collect();
+        let Some(serving) = claim(&server.instance, parts, control).await? else {
+            return Ok(());
+        };
+        let listener = match metrics {
+            Some(address) => Some((address, listen_or_warn(address, LISTEN).await)),
+            None => None,
+        };
+        for interface in &server.interfaces {
+            match server.attach(interface).await {
+                Err(error @ Error::LockInterrupted { .. }) => {
+                    tracing::info!("{error}");
+                    return Ok(());
                 }
-                let failure = failures.join("; ");
-                warnings.report(failures);
-                if failure.is_empty() {
-                    tracing::info!("addresses are read again");
-                    notify_ready("serving");
-                    serving.reload_ended(Ok(()), true);
-                } else {
-                    notify_ready(&format!("not reloaded: {failure}"));
-                    serving.reload_ended(Err(&failure), false);
-                }
-            }
-            () = next_change(&mut changes) => warnings.report(server.follow().await),
-            _ = check.tick() => {
-                pin_again(&server.instance).await;
-                warnings.report(server.follow().await);
-                if let Some((address, endpoint)) = &mut endpoint {
-                    serving.set_metrics(endpoint.retry(*address).await);
-                }
+                attached => attached?,
             }
         }
+        let endpoint = listener.map(|(address, listener)| {
+            let answers = Answers::of_decap(&server.instance);
+            (address, Endpoint::new(address, LISTEN, listener, answers))
+        });
+        tracing::info!("decapsulating on {}", server.interfaces.join(", "));
+        let running = Running { server, serving, endpoint, warnings: Warnings::default() };
+        running.stay(control, changes, check, &mut tell).await;
+        tell(Event::Stopping);
+        tracing::info!("leaving; decapsulation needs no process, but nobody follows addresses");
+        Ok(())
     }
-    notify(&[NotifyState::Stopping]);
-    tracing::info!("leaving; decapsulation needs no process, but nobody follows addresses");
-    Ok(Exit::Done)
+}
+
+/// An agent whose interfaces are attached.
+struct Running {
+    server: Server,
+    serving: Serving,
+    endpoint: Option<(SocketAddr, Endpoint)>,
+    warnings: Warnings,
+}
+
+impl Running {
+    /// Stays until it is told to stop.
+    async fn stay(
+        mut self,
+        control: &Control,
+        mut changes: Option<Changes>,
+        mut check: Interval,
+        tell: &mut impl FnMut(Event<'_>),
+    ) {
+        tell(Event::Ready);
+        while !control.is_stopped() {
+            tokio::select! {
+                () = control.wait_for_stop() => {}
+                () = control.wait_for_reload() => self.reload(control, tell).await,
+                () = next_change(&mut changes) => self.warnings.report(self.server.follow().await),
+                _ = check.tick() => {
+                    pin_again(&self.server.instance).await;
+                    self.warnings.report(self.server.follow().await);
+                    if let Some((address, endpoint)) = &mut self.endpoint {
+                        self.serving.set_metrics(endpoint.retry(*address).await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the addresses again, and tells of the outcome, unless it is told to stop meanwhile.
+    async fn reload(&mut self, control: &Control, tell: &mut impl FnMut(Event<'_>)) {
+        self.serving.reload_begins();
+        tell(Event::Reloading);
+        let failures = self.server.follow().await;
+        if control.is_stopped() {
+            return;
+        }
+        let why = failures.join("; ");
+        self.warnings.report(failures);
+        let outcome = if why.is_empty() {
+            tracing::info!("addresses are read again");
+            Outcome::Done
+        } else {
+            Outcome::NotFollowed { why }
+        };
+        tell(Event::Reloaded(&outcome));
+        let failure = outcome.failure();
+        let ended = failure.as_deref().map_or(Ok(()), Err);
+        self.serving.reload_ended(ended, outcome.is_applied());
+    }
 }
 
 /// What was asked for.
+#[derive(Debug)]
 struct Server {
     instance: Instance,
     interfaces: Vec<String>,
@@ -134,7 +190,7 @@ struct Server {
 
 impl Server {
     /// Attaches. An interface without an address gets one later.
-    async fn attach(&self, interface: &str) -> l4lb::Result<()> {
+    async fn attach(&self, interface: &str) -> Result<()> {
         let (instance, name) = (self.instance.clone(), interface.to_owned());
         let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
         let attached = spawn_blocking(move || {
@@ -150,7 +206,7 @@ impl Server {
     }
 
     /// Attaches again, if an interface has lost the program without being detached.
-    async fn attach_again(&self, interface: &str) -> l4lb::Result<bool> {
+    async fn attach_again(&self, interface: &str) -> Result<bool> {
         let (instance, interface) = (self.instance.clone(), interface.to_owned());
         let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
         let attached = spawn_blocking(move || {
@@ -168,7 +224,7 @@ impl Server {
                 Ok(true) => {
                     tracing::warn!("interface {interface} did not run the program: attached again");
                 }
-                Err(error @ l4lb::Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
+                Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
                 Err(error) => warnings.push(error.to_string()),
             }
         }

@@ -1,28 +1,19 @@
-//! What `lbctl serve` tells of its reloads: to systemd, to Prometheus, to `lbctl reload` and `lbctl status`.
+//! What an agent tells of its reloads: to Prometheus, to `lbctl reload` and `lbctl status`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use l4lb::serving::Serving;
 use prometheus::Gauge;
 use prometheus::IntGauge;
 use prometheus::core::Collector;
 use prometheus::core::Desc;
 use prometheus::proto::MetricFamily;
 
-use crate::daemon::made;
-use crate::daemon::notify_ready;
-use crate::daemon::notify_reloading;
-
-/// How a reload ended.
-pub(super) enum Outcome {
-    /// The file is in force.
-    Done,
-    /// So it is, but metrics are not where it says.
-    MetricsElsewhere(l4lb::Error),
-    /// What was applied before is in force.
-    Failed(l4lb::Error),
-}
+use super::event::Event;
+use super::event::Outcome;
+use super::process::made;
+use crate::error::Result;
+use crate::serving::Serving;
 
 /// Whether the file is what runs.
 #[derive(Clone)]
@@ -34,7 +25,7 @@ pub(super) struct Reloads {
 
 impl Reloads {
     /// Of a process that has just applied its file.
-    pub(super) fn new(serving: Serving) -> l4lb::Result<Self> {
+    pub(super) fn new(serving: Serving) -> Result<Self> {
         let success = made(IntGauge::new(
             "l4lb_reload_success",
             "Whether the file was applied when it was last read, or by another command since then: 1 or 0.",
@@ -54,36 +45,26 @@ impl Reloads {
     }
 
     /// A reload begins. Whoever asks for one from here on gets another.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin(&self, mut tell: impl FnMut(Event<'_>)) {
         self.serving.reload_begins();
-        notify_reloading();
+        tell(Event::Reloading);
     }
 
     /// It has ended.
-    pub(super) fn end(&self, outcome: &Outcome) {
-        let (text, applied) = match outcome {
-            Outcome::Done => ("reloaded".to_owned(), true),
-            Outcome::MetricsElsewhere(error) => {
-                (format!("reloaded, but for the metrics: {error}"), true)
-            }
-            Outcome::Failed(error) => (format!("not reloaded: {error}"), false),
-        };
-        if applied {
+    pub(super) fn end(&self, outcome: &Outcome, mut tell: impl FnMut(Event<'_>)) {
+        if outcome.is_applied() {
             self.applied();
         }
-        let ended = match outcome {
-            Outcome::Done => {
-                tracing::info!("{text}");
-                Ok(())
-            }
-            Outcome::MetricsElsewhere(error) | Outcome::Failed(error) => {
-                tracing::error!("{text}");
-                Err(error.to_string())
-            }
-        };
+        if outcome.is_done() {
+            tracing::info!("{outcome}");
+        } else {
+            tracing::error!("{outcome}");
+        }
         // Before who has asked for it hears the outcome: then systemd has no reload under way any more.
-        notify_ready(if ended.is_ok() { "serving" } else { &text });
-        self.serving.reload_ended(ended.as_ref().copied().map_err(String::as_str), applied);
+        tell(Event::Reloaded(outcome));
+        let failure = outcome.failure();
+        let ended = failure.as_deref().map_or(Ok(()), Err);
+        self.serving.reload_ended(ended, outcome.is_applied());
     }
 
     /// Notes whether the metrics are where the file says.

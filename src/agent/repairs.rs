@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use l4lb::Balancer;
-use l4lb::Instance;
-use l4lb::Mismatch;
 use prometheus::IntCounter;
 use prometheus::core::Collector;
 use tokio::task::spawn_blocking;
@@ -12,8 +9,13 @@ use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
-use crate::daemon;
-use crate::daemon::panicked;
+use super::process;
+use super::process::panicked;
+use crate::balancer::Balancer;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::mismatch::Mismatch;
 
 /// How often it looks: that takes some ten microseconds for each VIP.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -37,8 +39,8 @@ pub(super) struct Repairs {
 }
 
 impl Repairs {
-    pub(super) fn new() -> l4lb::Result<Self> {
-        let made = daemon::made(IntCounter::new(
+    pub(super) fn new() -> Result<Self> {
+        let made = process::made(IntCounter::new(
             "l4lb_map_repairs_total",
             "Entries of maps that did not match the rest of the maps, and were written anew.",
         ))?;
@@ -71,7 +73,7 @@ impl Repairs {
                     format!("{left}: lbctl apply -f FILE writes it anew, and its VIPs' rings")
                 }));
             }
-            Err(error @ l4lb::Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
+            Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
             Err(error) => {
                 self.tell(Some(format!("whether the maps match each other is unknown: {error}")));
             }

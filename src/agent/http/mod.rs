@@ -1,4 +1,4 @@
-//! The endpoint of `lbctl serve` and `lbctl decap serve`: metrics, liveness, readiness. Whoever asks, however much and whatever, is
+//! The endpoint of agents: metrics, liveness, readiness. Whoever asks, however much and whatever, is
 //! bounded here.
 
 mod connections;
@@ -23,12 +23,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
-use l4lb::Instance;
-use l4lb::LostPins;
-use l4lb::Unready;
-use l4lb::decap;
-use l4lb::metrics::Collector;
-use l4lb::readiness;
 use nix::errno::Errno;
 use prometheus::Registry;
 use prometheus::TextEncoder;
@@ -40,6 +34,12 @@ use tokio::time::timeout;
 use self::connections::Connection;
 use self::connections::Connections;
 use self::shared::Shared;
+use crate::decap;
+use crate::instance::Instance;
+use crate::metrics::Collector;
+use crate::readiness::Unready;
+use crate::readiness::readiness;
+use crate::repair::LostPins;
 
 /// How long a client may take to ask.
 const TIME_TO_ASK: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What is asked for. Clones answer from the same reading.
 #[derive(Clone)]
-pub(crate) struct Answers {
+pub(super) struct Answers {
     metrics: Shared<Result<Bytes, String>>,
     readiness: Shared<Result<LostPins, Unready>>,
     /// What to say beside readiness.
@@ -68,7 +68,7 @@ pub(crate) struct Answers {
 
 impl Answers {
     /// Answers about a balancer, with metrics of this process beside those of the instance.
-    pub(crate) fn of_balancer(
+    pub(super) fn of_balancer(
         instance: &Instance,
         own: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
     ) -> Self {
@@ -76,7 +76,7 @@ impl Answers {
     }
 
     /// Answers about an instance that decapsulates, and need not have a balancer.
-    pub(crate) fn of_decap(instance: &Instance) -> Self {
+    pub(super) fn of_decap(instance: &Instance) -> Self {
         Self::new(instance, Collector::of_decap(instance.clone()), [], decap::readiness)
     }
 
@@ -106,7 +106,7 @@ impl Answers {
     }
 
     /// The same, with what `/readyz` says beside that traffic is handled. It must not take long.
-    pub(crate) fn with_note(
+    pub(super) fn with_note(
         self,
         note: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Self {
@@ -127,7 +127,7 @@ impl Answers {
 }
 
 /// Answers requests until the task is aborted.
-pub(crate) async fn serve(listener: TcpListener, answers: Answers) {
+pub(super) async fn serve(listener: TcpListener, answers: Answers) {
     let mut connections = Connections::default();
     loop {
         match listener.accept().await {

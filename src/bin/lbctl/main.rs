@@ -3,7 +3,6 @@
 mod args;
 mod cmd;
 mod daemon;
-mod http;
 mod numbers;
 mod output;
 mod signals;

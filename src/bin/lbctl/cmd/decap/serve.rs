@@ -1,0 +1,25 @@
+//! `lbctl decap serve`: decapsulation needs no process; this one follows the host's addresses, and is asked for
+//! metrics.
+
+use l4lb::Instance;
+use l4lb::agent::DecapAgent;
+use l4lb::agent::DecapOptions;
+
+use crate::Exit;
+use crate::Result;
+use crate::args::DecapServe;
+use crate::daemon::block_on;
+use crate::daemon::control;
+use crate::daemon::tell_systemd;
+
+pub(super) fn serve(instance: &Instance, args: &DecapServe) -> Result {
+    let mut options = DecapOptions::default();
+    options.interfaces.clone_from(&args.interfaces);
+    options.mode = args.how.mode.into();
+    options.request = args.asked.request();
+    options.adopt = args.how.adopt.adopt;
+    options.metrics = args.metrics;
+    let agent = DecapAgent::new(instance, options)?;
+    block_on(async { agent.run(&control()?, tell_systemd).await })?;
+    Ok(Exit::Done)
+}

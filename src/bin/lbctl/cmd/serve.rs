@@ -1,0 +1,22 @@
+//! `lbctl serve`: forwarding needs no process; this one follows the gateways, reloads and is asked for
+//! metrics.
+
+use l4lb::Instance;
+use l4lb::agent::Agent;
+use l4lb::agent::Options;
+
+use crate::Exit;
+use crate::Result;
+use crate::args::Apply;
+use crate::daemon::block_on;
+use crate::daemon::control;
+use crate::daemon::tell_systemd;
+
+pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
+    let mut options = Options::default();
+    options.strict = args.strict;
+    options.adopt = args.adopt.adopt;
+    let agent = Agent::from_file(instance, &args.file.file, options)?;
+    block_on(async { agent.run(&control()?, tell_systemd).await })?;
+    Ok(Exit::Done)
+}
