@@ -1,10 +1,14 @@
 //! An XDP layer-4 load balancer that agrees with Katran about every flow: the library that `lbctl` is a
 //! thin shell around, and that other services embed.
 
-/// The Rust in the README compiles.
+/// The Rust in the README and in docs/library.md compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
+}
 
 mod abi;
 mod addr;

@@ -4,6 +4,7 @@
 mod capture;
 mod control;
 mod dataplane;
+mod docs;
 mod fixtures;
 mod instance;
 mod lbctl;

@@ -3,6 +3,8 @@
 mod addresses;
 mod answers;
 mod decap;
+#[cfg(test)]
+mod documented;
 mod dump;
 mod flows;
 
