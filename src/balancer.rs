@@ -40,14 +40,15 @@ use crate::instance::own_programs::OwnProgram;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::model::flow_effect::Breaking;
+use crate::model::interface::ResolvedInterface;
+use crate::model::interface::RunningInterface;
+use crate::model::interface::interface_config;
 use crate::netlink::Choice;
 use crate::object;
 use crate::outweighed;
 use crate::own_host;
 use crate::plan;
 use crate::plan::Plan;
-use crate::plan::ResolvedInterface;
-use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Unserved;
 use crate::plan::address_changes;
@@ -334,7 +335,7 @@ impl Balancer {
             .into_iter()
             .filter(|(_, interface)| is_asked_for(interface))
             .filter_map(|(name, interface)| Some((name, interface.entry?)))
-            .map(|(name, entry)| (name.clone(), plan::interface_config(&name, &entry)))
+            .map(|(name, entry)| (name.clone(), interface_config(&name, &entry)))
             .collect();
         let waiting = unserved::read(&self.instance)?.into_iter();
         interfaces.extend(waiting.map(|(name, unserved)| (name, unserved.config)));

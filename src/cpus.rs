@@ -16,7 +16,7 @@ use crate::host::entries;
 use crate::host::list;
 use crate::host::text;
 use crate::model::cpu_list::MAX_TOLD_CPUS;
-use crate::plan::ResolvedInterface;
+use crate::model::interface::ResolvedInterface;
 use crate::plan::SHARED_TABLE_ENTRIES;
 
 /// The CPUs that may receive packets by way of the interfaces: all that are online, if one of the interfaces

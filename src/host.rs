@@ -22,9 +22,9 @@ use crate::memory::Available;
 use crate::memory::MapShape;
 use crate::model::cpu_list::MAX_TOLD_CPUS;
 use crate::model::cpu_list::cpu_list;
+use crate::model::interface::ResolvedInterface;
 use crate::object;
 use crate::outside::read_system;
-use crate::plan::ResolvedInterface;
 use crate::sys;
 use crate::tables::Secret;
 

@@ -32,6 +32,8 @@ mod tests;
 
 use std::time::Duration;
 
+pub use crate::model::next_hop::NextHop;
+pub use crate::model::next_hop::RouteFamily;
 pub use changes::Changes;
 pub use error::NetlinkError;
 pub(crate) use ethtool_features::Channels;
@@ -56,8 +58,6 @@ pub(crate) use local::local_prefixes_blocking;
 pub(crate) use namespace::namespace_blocking;
 pub(crate) use neighbour::Known;
 pub(crate) use next_hop::Choice;
-pub use next_hop::NextHop;
-pub use next_hop::RouteFamily;
 pub(crate) use observe::InUse;
 pub(crate) use observe::Observed;
 pub(crate) use observe::Which;

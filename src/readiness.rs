@@ -19,6 +19,8 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::own_programs::OwnProgram;
+use crate::model::interface::interface_config;
+use crate::model::interface::next_hop;
 use crate::netlink;
 use crate::netlink::InUse;
 use crate::netlink::Known;
@@ -26,9 +28,7 @@ use crate::netlink::Link;
 use crate::netlink::NextHop;
 use crate::netlink::Observed;
 use crate::netlink::Which;
-use crate::plan;
 use crate::plan::Unserved;
-use crate::plan::interface_config;
 use crate::repair::LostPins;
 
 /// What is known of the MAC that an interface's frames go to.
@@ -442,7 +442,7 @@ impl Balancer {
                     Which::Index(entry.ifindex)
                 },
                 gateway: gateway_of(config),
-                next_hop: plan::next_hop(entry),
+                next_hop: next_hop(entry),
                 mac: Mac::from(entry.mac).0,
             })
             .collect();
@@ -469,7 +469,7 @@ impl Balancer {
                         Known::Silent(heard) => GatewayState::Silent(heard),
                         Known::Not => GatewayState::Unresolved,
                     },
-                    next_hop: plan::next_hop(&entry),
+                    next_hop: next_hop(&entry),
                     alternative,
                     moved_to: moved_to.map(Mac),
                     routed,

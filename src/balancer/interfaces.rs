@@ -28,6 +28,10 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::chain::others;
+use crate::model::interface::ResolvedInterface;
+use crate::model::interface::RunningInterface;
+use crate::model::interface::interface_config;
+use crate::model::interface::next_hop;
 use crate::netlink;
 use crate::netlink::Choice;
 use crate::netlink::Gateway;
@@ -38,8 +42,6 @@ use crate::plan;
 use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
 use crate::plan::Plan;
-use crate::plan::ResolvedInterface;
-use crate::plan::RunningInterface;
 use crate::plan::Snapshot;
 use crate::plan::Unserved;
 
@@ -217,7 +219,7 @@ fn followed(
             return (asked, next_hop);
         }
         match entry {
-            Some(entry) => (plan::interface_config(&wanted.name, &entry), next_hop_of(&entry)),
+            Some(entry) => (interface_config(&wanted.name, &entry), next_hop_of(&entry)),
             None => (wanted.clone(), None),
         }
     });
@@ -228,19 +230,19 @@ fn followed(
 /// program off for a moment, which only `apply` and a reload do.
 fn mode_to_keep(asked: &InterfaceConfig, running: &RunningInterface) -> Option<XdpMode> {
     let mode = running.mode.filter(|mode| ![XdpMode::Auto, *mode].contains(&asked.xdp_mode))?;
-    let before = plan::interface_config(&asked.name, &running.entry?).xdp_mode;
+    let before = interface_config(&asked.name, &running.entry?).xdp_mode;
     Some(if before == XdpMode::Auto { before } else { mode })
 }
 
 /// Whom an entry's gateway was found by; `None`: it is configured by its MAC.
 fn next_hop_of(entry: &abi::interface) -> Option<NextHop> {
     let is_auto = u32::from(entry.gateway_kind) == abi::consts::GATEWAY_AUTO;
-    plan::next_hop(entry).or_else(|| is_auto.then_some(NextHop::UNKNOWN))
+    next_hop(entry).or_else(|| is_auto.then_some(NextHop::UNKNOWN))
 }
 
 /// Whether an entry's gateway is found as this asks for.
 fn has_gateway(asked: &InterfaceConfig, entry: &abi::interface) -> bool {
-    gateway_of(asked) == gateway_of(&plan::interface_config(&asked.name, entry))
+    gateway_of(asked) == gateway_of(&interface_config(&asked.name, entry))
 }
 
 /// The same, as they are asked for.
@@ -529,7 +531,7 @@ fn known(
         mtu: link.as_ref().map_or(entry.mtu, |link| link.mtu),
         mac: link.map_or(abi::mac_of(entry.own), |link| link.mac.map(Mac)),
         gateway: entry.mac.into(),
-        next_hop: plan::next_hop(&entry),
+        next_hop: next_hop(&entry),
         passed_over: Vec::new(),
     };
     Some((entry, known))
@@ -541,7 +543,7 @@ fn as_before(
     interfaces: &BTreeMap<String, RunningInterface>,
 ) -> Option<ResolvedInterface> {
     let entry = running(&config.name, interfaces)?.entry?;
-    let before = plan::interface_config(&config.name, &entry);
+    let before = interface_config(&config.name, &entry);
     known(&before, interfaces).map(|(_, known)| known)
 }
 
@@ -556,7 +558,7 @@ fn last_known(
         return Err(error);
     };
     let gateway = |entry: &abi::interface| {
-        let config = plan::interface_config(&config.name, entry);
+        let config = interface_config(&config.name, entry);
         (config.gateway, config.gateway_mac)
     };
     if gateway(&last.entry()) != gateway(&entry) {

@@ -6,7 +6,7 @@ use super::Balancer;
 use crate::cpus;
 use crate::error::Result;
 use crate::host::Files;
-use crate::plan::ResolvedInterface;
+use crate::model::interface::ResolvedInterface;
 use crate::reason::event_count;
 
 /// Which CPUs have connection tables, and which should.

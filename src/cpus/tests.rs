@@ -13,7 +13,7 @@ use crate::addr::Mac;
 use crate::config::InterfaceConfig;
 use crate::config::XdpMode;
 use crate::host::Files;
-use crate::plan::ResolvedInterface;
+use crate::model::interface::ResolvedInterface;
 
 const EIGHT: [u32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 

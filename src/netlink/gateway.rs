@@ -14,9 +14,9 @@ use super::error::NetlinkError;
 use super::link::Link;
 use super::link::mac_problem;
 use super::next_hop::Choice;
-use super::next_hop::NextHop;
 use super::next_hop::to_ask;
 use super::on_link::Reach;
+use crate::model::next_hop::NextHop;
 
 /// The pauses between two looks at a neighbour that is being resolved: from this, doubling, …
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);

@@ -1,48 +1,9 @@
 //! Which default router is an interface's gateway: who is asked, and who may take over from whom. Pure.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::net::Ipv4Addr;
 
-use serde::Serialize;
-
-/// The IP version of a default route. Its next hop may have an address of the other one (RFC 8950).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RouteFamily {
-    /// A route of IPv4.
-    Ipv4,
-    /// A route of IPv6.
-    Ipv6,
-}
-
-/// Whom an interface's gateway was found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct NextHop {
-    /// The address that was resolved to the gateway's MAC.
-    pub address: IpAddr,
-    /// The IP version of the default route that it is the next hop of; `None`: it was configured.
-    pub route: Option<RouteFamily>,
-}
-
-impl NextHop {
-    /// The gateway's MAC is known, but not whom it was found by: an earlier build did not record it.
-    pub(crate) const UNKNOWN: Self =
-        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), route: None };
-}
-
-impl fmt::Display for NextHop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.route, self.address) {
-            // As a rule.
-            (None, address)
-            | (Some(RouteFamily::Ipv4), address @ IpAddr::V4(_))
-            | (Some(RouteFamily::Ipv6), address @ IpAddr::V6(_)) => write!(f, "{address}"),
-            (Some(RouteFamily::Ipv4), address) => write!(f, "{address} (of the IPv4 route)"),
-            (Some(RouteFamily::Ipv6), address) => write!(f, "{address} (of the IPv6 route)"),
-        }
-    }
-}
+use crate::model::next_hop::NextHop;
+use crate::model::next_hop::RouteFamily;
 
 /// A next hop of a default route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,7 +93,7 @@ mod tests {
 
     use super::Nexthop;
     use super::write_hops;
-    use crate::netlink::next_hop::RouteFamily;
+    use crate::model::next_hop::RouteFamily;
     use crate::netlink::route::default_next_hops;
 
     #[test]

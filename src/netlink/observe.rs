@@ -12,8 +12,8 @@ use super::link::Link;
 use super::neighbour::Known;
 use super::neighbour::Neighbour;
 use super::next_hop::Choice;
-use super::next_hop::NextHop;
 use super::next_hop::to_ask;
+use crate::model::next_hop::NextHop;
 
 /// How an interface is looked for.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ use super::error::errno;
 use super::link::Link;
 use super::message::is_default;
 use super::next_hop::DefaultHop;
-use super::next_hop::RouteFamily;
+use crate::model::next_hop::RouteFamily;
 
 /// A route's metric; less is better.
 pub(super) fn metric(route: &RouteMessage) -> u32 {

@@ -44,9 +44,10 @@ use super::message::Nexthop;
 use super::message::NexthopMessage;
 use super::neighbour::Neighbour;
 use super::neighbour::use_flags;
-use super::next_hop::RouteFamily;
+
 use super::on_link::Reach;
 use super::route;
+use crate::model::next_hop::RouteFamily;
 
 const ETH0: u32 = 2;
 const ETH1: u32 = 3;
