@@ -34,12 +34,14 @@ use crate::effects::Question;
 use crate::effects::effects;
 use crate::error::Error;
 use crate::error::Result;
-use crate::host::Host;
+use crate::host::possible_cpus;
 use crate::instance::Instance;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::remove_pin;
 use crate::maps;
+use crate::model::connection_tables::Tables;
 use crate::model::flow_effect::Breaking;
+use crate::model::host::Host;
 use crate::model::interface::ResolvedInterface;
 use crate::model::interface::RunningInterface;
 use crate::model::interface::interface_config;
@@ -55,7 +57,6 @@ use crate::plan::address_changes;
 use crate::repair::refuse_lost_of_balancer;
 use crate::serving;
 use crate::table::Table;
-use crate::tables::Tables;
 
 use carry_out::carry_out;
 use interfaces::Already;
@@ -70,7 +71,6 @@ pub(crate) use interfaces::read_interfaces;
 pub(crate) use interfaces::refuse_other_mode;
 pub(crate) use interfaces::resolve_all;
 pub(crate) use interfaces::served_interfaces;
-pub(crate) use table_cpus::TableCpus;
 
 /// How long flows are counted for a command that does not ask for consent: it may be an emergency.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);
@@ -358,12 +358,6 @@ impl Balancer {
 fn remove_maps(instance: &Instance) -> Result<()> {
     let mut maps = OwnProgram::Balancer.maps().iter().chain([&unserved::MAP]);
     maps.try_for_each(|name| remove_pin(&instance.map(name)))
-}
-
-pub(crate) fn possible_cpus() -> Result<u32> {
-    let cpus = crate::sys::possible_cpus()
-        .map_err(|source| Error::Host { operation: "count the CPUs", source })?;
-    Ok(u32::try_from(cpus).unwrap_or(u32::MAX).min(consts::MAX_CPUS))
 }
 
 fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {

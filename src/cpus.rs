@@ -16,17 +16,19 @@ use crate::host::entries;
 use crate::host::list;
 use crate::host::text;
 use crate::model::cpu_list::MAX_TOLD_CPUS;
-use crate::model::interface::ResolvedInterface;
-use crate::plan::SHARED_TABLE_ENTRIES;
 
 /// The CPUs that may receive packets by way of the interfaces: all that are online, if one of the interfaces
 /// has no interrupts of its own, as virtual ones, or there is none.
-pub(crate) fn receiving(files: &Files, interfaces: &[ResolvedInterface]) -> Result<BTreeSet<u32>> {
+///
+/// Each interface is a name, an index and the mode of XDP.
+pub(crate) fn receiving<'a>(
+    files: &Files,
+    interfaces: impl IntoIterator<Item = (&'a str, u32, XdpMode)>,
+) -> Result<BTreeSet<u32>> {
     let online = files.online_cpus()?;
     let mut cpus = BTreeSet::new();
-    for interface in interfaces {
-        let (name, mode) = (&interface.config.name, interface.config.xdp_mode);
-        let known = files.knows_interface(name, interface.ifindex);
+    for (name, ifindex, mode) in interfaces {
+        let known = files.knows_interface(name, ifindex);
         match files.queue_cpus(name, mode != XdpMode::Native).filter(|_| known) {
             Some(served) => cpus.extend(served),
             None => return Ok(online),
@@ -34,46 +36,6 @@ pub(crate) fn receiving(files: &Files, interfaces: &[ResolvedInterface]) -> Resu
     }
     cpus.retain(|cpu| online.contains(cpu));
     Ok(if cpus.is_empty() { online } else { cpus })
-}
-
-const SHARE_OUT: &str = "'lbctl apply', or a reload of 'lbctl serve', shares the tables out again";
-
-/// Warns of packets that find no table of their own, and of tables that no packet finds.
-pub(crate) fn warnings(
-    cpus_auto: bool,
-    tables: &BTreeSet<u32>,
-    receiving: &BTreeSet<u32>,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let missing: Vec<u32> = receiving.difference(tables).copied().collect();
-    if !missing.is_empty() {
-        let (verb, remedy) = if missing.len() == 1 { ("has", "it") } else { ("have", "them") };
-        let remedy = if cpus_auto {
-            SHARE_OUT.to_owned()
-        } else {
-            format!("add {remedy} to connection_table.cpus, or write \"auto\" there")
-        };
-        warnings.push(format!(
-            "{} may receive packets, but {verb} no connection table: flows there share one of \
-             {SHARED_TABLE_ENTRIES}; {remedy}",
-            cpu_list(&missing)
-        ));
-    }
-    let idle: Vec<u32> = tables.difference(receiving).copied().collect();
-    // Whoever names CPUs may have reasons.
-    if cpus_auto && !idle.is_empty() {
-        warnings.push(format!(
-            "the connection tables of {} lie idle, as no receive queue is served there any more; {SHARE_OUT}",
-            cpu_list(&idle)
-        ));
-    }
-    warnings
-}
-
-/// `CPU 3`, `CPUs 0-2,7`.
-pub(crate) fn cpu_list(cpus: &[u32]) -> String {
-    let noun = if cpus.len() == 1 { "CPU" } else { "CPUs" };
-    format!("{noun} {}", cpulist::emit(cpus.iter().copied()))
 }
 
 /// What an interrupt of an interface is for, as far as its name tells.

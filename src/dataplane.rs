@@ -19,7 +19,6 @@ use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
 use crate::config::RealState;
-use crate::diff::Key;
 use crate::diff::Running;
 use crate::diff::RunningReal;
 use crate::diff::RunningVip;
@@ -32,8 +31,11 @@ use crate::maps::Map;
 use crate::maps::MapError;
 use crate::maps::PerCpuArray;
 use crate::maps::create_inner;
+use crate::model::vip_key::VipKey;
 use crate::parallel;
 use crate::ring::Ring;
+use crate::rings::RING_MAP_VALUES;
+use crate::rings::RINGS_AT_ONCE;
 use crate::rings::RingImage;
 use crate::rings::Rings;
 use crate::sys::ArrayMemory;
@@ -46,12 +48,6 @@ use crate::vip_reals::VipReals;
 
 pub(crate) use check::Check;
 pub(crate) use interface_places::InterfacePlaces;
-
-/// Values of a ring map.
-pub(crate) const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
-
-/// Ring maps that are open at a time, each beside the one that it replaces.
-pub(crate) const RINGS_AT_ONCE: usize = 256;
 
 /// A ring is some writes to the kernel for those that kill the command at each, not one and not thousands.
 const RING_VALUES_PER_POINT: usize = 8192;
@@ -165,7 +161,7 @@ impl Dataplane {
                 (Some(address), Some(place)) => {
                     *place = Some(FoundVip { address, vip, changing: false, reals: Vec::new() });
                 }
-                _ => drop(running.markers.insert(Key::from(key), vip.flags)),
+                _ => drop(running.markers.insert(VipKey::from(key), vip.flags)),
             }
         }
         for (id, vip) in (0..).zip(&vips) {
@@ -324,7 +320,7 @@ impl Dataplane {
     /// Brings the index that packets use in line with `vips`, but for those keys.
     fn sync_index(&self, but: &mut Leaving) -> Result<()> {
         let mut entries = self.vips.entries()?;
-        entries.retain(|(key, _)| !but.keys.contains(&Key::from(*key)));
+        entries.retain(|(key, _)| !but.keys.contains(&VipKey::from(*key)));
         but.gone = true;
         let buckets = vip_index::build(&entries);
         if self.is_index(&buckets)? {
@@ -403,7 +399,7 @@ fn raw_real(real: &RunningReal) -> abi::real {
 /// The keys that the writes still to come take out of `vips`. The index loses them all at once, as the kernel
 /// waits for running programs at every swap.
 struct Leaving {
-    keys: BTreeSet<Key>,
+    keys: BTreeSet<VipKey>,
     /// The index is without them.
     gone: bool,
 }

@@ -13,7 +13,6 @@
 //! - what an address does with packets that no VIP takes is written last;
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
-mod key;
 mod markers;
 mod repair;
 mod report;
@@ -32,14 +31,14 @@ use crate::abi::consts;
 use crate::addr::Vip;
 use crate::config::RealState;
 use crate::mismatch::Mismatch;
+use crate::model::vip_key::VipKey;
+use crate::model::vip_real::VipRealKey;
 use crate::rings::RingImage;
 use crate::rings::Rings;
 use crate::table::RealSpec;
 use crate::table::Table;
 use crate::table::VipSpec;
-use crate::vip_reals::VipRealKey;
 
-pub(crate) use key::Key;
 use markers::MARKER;
 pub use report::ServerIdChange;
 pub use report::VipAction;
@@ -72,8 +71,8 @@ pub(crate) enum Write {
     RemoveServerId(u32),
     /// Brings the index in line with `vips`. [`Write::Vips`] and [`Write::RemoveVip`] do so too.
     VipIndex,
-    Vips(Vec<(Key, abi::vip)>),
-    RemoveVip(Key),
+    Vips(Vec<(VipKey, abi::vip)>),
+    RemoveVip(VipKey),
     /// Sets a VIP's counters to zero: its id had another owner.
     ClearVipCounts(u32),
     /// Each replaces a ring in one step, and then waits until no packet is under way by the old one.
@@ -126,7 +125,7 @@ pub(crate) struct TableDiff {
 struct Differ<'a> {
     running: &'a Running,
     wanted: &'a Table,
-    wanted_keys: BTreeMap<Key, Option<Vip>>,
+    wanted_keys: BTreeMap<VipKey, Option<Vip>>,
     wanted_reals: FxHashSet<IpAddr>,
     /// Their ids, as soon as all have one.
     wanted_ids: FxHashSet<u32>,
@@ -178,13 +177,13 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
 #[derive(Default)]
 struct Changes {
     marks: Vec<abi::vip_real>,
-    bars: Vec<(Key, abi::vip)>,
+    bars: Vec<(VipKey, abi::vip)>,
     rewritten: Vec<(u32, RingImage)>,
     rings: Vec<(u32, RingImage)>,
     no_rings: Vec<u32>,
     reals: Vec<abi::vip_real>,
     gone: Vec<VipRealKey>,
-    entries: Vec<(Key, abi::vip)>,
+    entries: Vec<(VipKey, abi::vip)>,
     unmark: Vec<VipRealKey>,
 }
 
@@ -278,7 +277,7 @@ impl Differ<'_> {
         let (any_port, one_port): (Vec<_>, Vec<_>) = gone.partition(|(vip, _)| vip.port == 0);
         let (mut rings, mut reals) = (Vec::new(), Vec::new());
         for (vip, running) in one_port.into_iter().chain(any_port) {
-            let key = Key::from(abi::vip_key::from(*vip));
+            let key = VipKey::from(abi::vip_key::from(*vip));
             // Another VIP of the address may need a marker where this one was.
             if self.wanted_keys.contains_key(&key) {
                 self.write(Write::Vips(vec![(key, MARKER)]));
@@ -390,7 +389,7 @@ impl Differ<'_> {
         for (vip, running, spec) in &changing {
             let barred = self.barred(Some(running), spec);
             let bar = if barred.is_empty() { 0 } else { consts::VIP_BARRED };
-            let key = Key::from(abi::vip_key::from(**vip));
+            let key = VipKey::from(abi::vip_key::from(**vip));
             let value = |flags| abi::vip { id: running.id, serial: running.serial, flags };
 
             if !running.changing {
@@ -492,7 +491,7 @@ impl Differ<'_> {
             }
             rings.extend(self.ring(spec, barred).map(|image| (id, image)));
             reals.extend(self.vip_reals(id, spec.reals.iter()));
-            let key = Key::from(abi::vip_key::from(*vip));
+            let key = VipKey::from(abi::vip_key::from(*vip));
             entries.push((key, abi::vip { id, serial, flags: spec.flags(vip) | bar }));
             let mut details = Vec::new();
             describe_reals(&mut details, &nothing, spec);

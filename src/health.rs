@@ -7,13 +7,13 @@ use serde::Serialize;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
 use crate::config::XdpMode;
-use crate::cpus::cpu_list;
 use crate::doctor;
 use crate::doctor::FindingId;
 use crate::doctor::Mend;
 use crate::doctor::Severity;
 use crate::error::Result;
 use crate::mismatch::Mismatch;
+use crate::model::host::cpu_list;
 pub use crate::observe::recent::Flood;
 pub use crate::observe::recent::Misses;
 pub use crate::observe::recent::MissesWithRoom;
@@ -258,7 +258,7 @@ impl Health {
         }
         // Whatever the interrupts of the interfaces say: what counts here is where packets were.
         let cpus = balancer.table_cpus([].into())?;
-        let without_table = cpus.receiving.difference(&cpus.tables).copied().collect();
+        let without_table = cpus.without_table().map_or_else(Vec::new, |cpus| cpus.0);
         problems.extend(counted(readings, without_table, readings.watch(balancer)?));
         Ok(Self { warnings, ..Self::of(problems) })
     }

@@ -1,9 +1,7 @@
-//! What a plan depends on beside the configuration: the host's CPUs, NUMA nodes and memory, as sysfs and
-//! procfs tell them.
+//! The host's CPUs, NUMA nodes and addresses, as sysfs, procfs and the C library tell them.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,85 +10,13 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 
-use crate::abi;
+use crate::abi::consts;
 pub(crate) use crate::addr::is_link_local;
-use crate::balancer::possible_cpus;
-use crate::cpus;
 use crate::error::Error;
 use crate::error::Result;
-use crate::memory::Available;
-use crate::memory::MapShape;
 use crate::model::cpu_list::MAX_TOLD_CPUS;
 use crate::model::cpu_list::cpu_list;
-use crate::model::interface::ResolvedInterface;
-use crate::object;
 use crate::outside::read_system;
-use crate::sys;
-use crate::tables::Secret;
-
-/// Facts of the host that a plan depends on.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Host {
-    /// CPUs are numbered below this.
-    pub(crate) possible_cpus: u32,
-    /// The CPUs that may receive packets by way of the interfaces.
-    pub(crate) receiving_cpus: BTreeSet<u32>,
-    /// The CPUs that are online.
-    pub(crate) online_cpus: BTreeSet<u32>,
-    /// CPU → its NUMA node. A kernel without NUMA has none.
-    pub(crate) nodes: BTreeMap<u32, u32>,
-    /// The maps that every balancer has.
-    pub(crate) maps: Vec<MapShape>,
-    pub(crate) memory: Available,
-    /// Random, for an instance without a secret so far.
-    pub(crate) secret: Secret,
-    /// The same, for the limits of answers.
-    pub(crate) answer_secret: AnswerSecret,
-}
-
-impl Host {
-    /// Reads what matters to a balancer on these interfaces.
-    pub(crate) fn read(interfaces: &[ResolvedInterface]) -> Result<Self> {
-        let files = Files::host();
-        Ok(Self {
-            possible_cpus: possible_cpus()?,
-            receiving_cpus: cpus::receiving(&files, interfaces)?,
-            online_cpus: files.online_cpus()?,
-            nodes: files.nodes(),
-            maps: object::balancer_maps()?,
-            memory: Available::read(&files),
-            secret: Secret::new()?,
-            answer_secret: AnswerSecret::of(sys::random()?),
-        })
-    }
-}
-
-/// What the bucket of a source depends on that asks for answers. Never printed: whoever knows it silences others.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct AnswerSecret([u64; 2]);
-
-impl AnswerSecret {
-    pub(crate) const fn of([first, second]: [u64; 2]) -> Self {
-        // Odd, so that multiplying by them loses nothing.
-        Self([first | 1, second | 1])
-    }
-
-    pub(crate) fn words(self) -> [u64; 2] {
-        self.0
-    }
-}
-
-impl From<&abi::knobs> for AnswerSecret {
-    fn from(knobs: &abi::knobs) -> Self {
-        Self(knobs.answer_secret)
-    }
-}
-
-impl fmt::Debug for AnswerSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnswerSecret")
-    }
-}
 
 /// Where sysfs and procfs are mounted: tests have trees of their own.
 #[derive(Clone, Debug)]
@@ -156,6 +82,13 @@ impl Files {
         dirs.filter_map(|(name, path)| Some((name.strip_prefix("node")?.parse().ok()?, path)))
             .collect()
     }
+}
+
+/// How many CPUs there can be, online or not.
+pub(crate) fn possible_cpus() -> Result<u32> {
+    let cpus = crate::sys::possible_cpus()
+        .map_err(|source| Error::Host { operation: "count the CPUs", source })?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX).min(consts::MAX_CPUS))
 }
 
 /// Every address of this host, and the interface that has it.

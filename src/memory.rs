@@ -3,7 +3,7 @@
 //! The figures are those that Linux 6.4 and later show as `memlock` in a map's fdinfo, but for some hundred
 //! bytes a map. Older kernels show less than what they take: of hash tables, keys and values only.
 
-mod available;
+mod shortage;
 #[cfg(test)]
 mod tests;
 
@@ -11,31 +11,27 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use bytesize::ByteSize;
-use libbpf_rs::MapCore;
-use libbpf_rs::MapHandle;
 use libbpf_rs::MapType;
 use serde::Serialize;
-
-pub(crate) use available::Available;
 
 use crate::abi;
 use crate::abi::consts;
 use crate::config::TableKind;
-use crate::cpus::cpu_list;
-use crate::dataplane::RING_MAP_VALUES;
-use crate::dataplane::RINGS_AT_ONCE;
 use crate::diff::Running;
 use crate::diff::Write;
 use crate::error::Result;
-use crate::host::Host;
-use crate::maps::MapError;
+use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
+use crate::model::connection_tables::Tables;
+use crate::model::host::Bytes;
+use crate::model::host::Host;
+use crate::model::host::MapShape;
+use crate::model::host::cpu_list;
 use crate::plan::Plan;
-use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
+use crate::rings::RING_MAP_VALUES;
+use crate::rings::RINGS_AT_ONCE;
 use crate::table::Table;
-use crate::tables::Tables;
 
 /// From this version on the kernel counts all that a map takes.
 pub(crate) const KERNEL_COUNTS_ALL: (u32, u32) = (6, 4);
@@ -105,19 +101,9 @@ fn element<K, V>() -> u64 {
     HASH_ELEMENT + stored::<K>() + stored::<V>() + ALLOCATED_ELEMENT
 }
 
-/// A map that every balancer has, as the object describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct MapShape {
-    pub(crate) kind: MapType,
-    pub(crate) flags: u32,
-    pub(crate) key_size: u32,
-    pub(crate) value_size: u32,
-    pub(crate) max_entries: u32,
-}
-
 impl MapShape {
     /// What it costs before it has elements.
-    fn bytes(&self, cpus: u32) -> u64 {
+    pub(crate) fn bytes(&self, cpus: u32) -> u64 {
         let (entries, cpus) = (u64::from(self.max_entries), u64::from(cpus));
         let key = u64::from(self.key_size).next_multiple_of(8);
         let value = u64::from(self.value_size).next_multiple_of(8);
@@ -141,30 +127,6 @@ impl MapShape {
             _ => entries * value,
         }
     }
-}
-
-/// What the maps below a pin take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct MapMemory {
-    /// The pin's name: `rings`, for example, are all of them and the map that holds them.
-    pub map: &'static str,
-    /// Bytes: as the kernel counts them; before Linux 6.4, which leaves out a good part, as computed.
-    pub bytes: u64,
-}
-
-/// What a map takes, computed from its shape.
-pub(crate) fn computed(map: &MapHandle, cpus: u32) -> Result<u64> {
-    let info = map
-        .info()
-        .map_err(|error| MapError::new(&map.name().to_string_lossy(), "ask about", error))?;
-    let shape = MapShape {
-        kind: map.map_type(),
-        flags: info.info.map_flags,
-        key_size: map.key_size(),
-        value_size: map.value_size(),
-        max_entries: map.max_entries(),
-    };
-    Ok(shape.bytes(cpus))
 }
 
 /// What the balancer's maps take, by what they are for.
@@ -455,13 +417,4 @@ pub(crate) fn plan_memory(
         plan.warnings.extend(host.memory.warnings(memory));
     }
     Ok(())
-}
-
-/// A number of bytes for people: `61.2 MB`.
-pub(crate) struct Bytes(pub(crate) u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1}", ByteSize::b(self.0).display().si())
-    }
 }

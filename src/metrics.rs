@@ -26,15 +26,15 @@ use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::memory::MapMemory;
 use crate::mismatch::Mismatch;
+use crate::model::connection_tables::Tables;
 use crate::nic::NicStatistics;
+use crate::observe::memory::MapMemory;
 use crate::observe::tables::TableStatus;
 use crate::readiness::GatewayState;
 use crate::readiness::InterfaceState;
 use crate::running_rings::RunningRing;
 use crate::table::Table;
-use crate::tables::Tables;
 
 use self::background::Background;
 use self::background::Sample;

@@ -27,7 +27,7 @@ use crate::instance::own_programs::DUMP_DECISION;
 use crate::instance::own_programs::DUMP_NEXT;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
-use crate::memory::MapShape;
+use crate::model::host::MapShape;
 use crate::model::text::lines;
 use crate::model::text::quote;
 use crate::open_files;

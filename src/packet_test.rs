@@ -47,11 +47,13 @@ use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
 pub use crate::frame::difference;
-use crate::host::AnswerSecret;
 use crate::host::Files;
+use crate::model::connection_tables::Tables;
+use crate::model::interface::ResolvedInterface;
+use crate::model::secret::AnswerSecret;
+use crate::model::secret::Secret;
 use crate::model::text::message;
 use crate::model::text::quote;
-use crate::model::interface::ResolvedInterface;
 use crate::object;
 use crate::outside::read_text;
 use crate::plan::knobs;
@@ -59,13 +61,12 @@ use crate::reason::Reason;
 use crate::reason::Verdict;
 use crate::reason::reasons;
 use crate::stats::sum_states;
+use crate::sys::random;
 use crate::sys::test_run::LOOPBACK;
 use crate::sys::test_run::SHORTEST_FRAME;
 use crate::sys::test_run::check_frame;
 use crate::sys::test_run::test_run;
 use crate::table::Table;
-use crate::tables::Secret;
-use crate::tables::Tables;
 
 /// The MTU of the loopback, which the frames come in by.
 const TEST_MTU: u32 = 65_536;
@@ -334,12 +335,12 @@ impl Sandbox {
         crate::rights::check()?;
         config.check()?;
         let pinned = PinnedToCpu::new()?;
-        let cpus = crate::balancer::possible_cpus()?;
+        let cpus = crate::host::possible_cpus()?;
         let table = &config.connection_table;
         let size = table.kind.size(table.entries.div_ceil(cpus.max(1)));
         let own = (0..cpus).map(|cpu| (cpu, size)).collect();
         let tables = Tables { kind: table.kind, bank: 0, own };
-        let secret = Secret::new()?;
+        let secret = Secret::of(random()?);
         let knobs = knobs(config, &tables, secret, AnswerSecret::of(ANSWER_SECRET));
         let loaded = object::load_balancer(None, consts::SLOT_BALANCER, &knobs)?;
         let sandbox = Self {

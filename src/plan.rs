@@ -1,6 +1,7 @@
 //! What an apply would change: the difference between what runs and what is wanted. Pure.
 
 mod addresses;
+pub(crate) mod cpus;
 mod display;
 mod interface;
 mod unserved;
@@ -21,7 +22,6 @@ use crate::config::SourceV4;
 use crate::config::SourceV6;
 use crate::config::TableKind;
 use crate::config::XdpMode;
-use crate::cpus;
 use crate::diff::Running;
 use crate::diff::ServerIdChange;
 use crate::diff::TableDiff;
@@ -29,22 +29,23 @@ use crate::diff::VipChange;
 use crate::diff::diff;
 use crate::error::Error;
 use crate::error::Result;
-use crate::host::AnswerSecret;
-use crate::host::Host;
 use crate::memory::MemoryPlan;
 use crate::memory::plan_memory;
 use crate::mismatch::Mismatch;
+use crate::model::connection_tables::Tables;
+use crate::model::connection_tables::udp_timeout;
 use crate::model::flow_effect::Breaking;
 use crate::model::flow_effect::Changed;
 use crate::model::flow_effect::FlowEffect;
+use crate::model::host::Host;
 use crate::model::interface::ResolvedInterface;
 use crate::model::interface::RunningInterface;
+use crate::model::secret::AnswerSecret;
+use crate::model::secret::Secret;
+use crate::model::table_cpus::TableCpus;
 use crate::outweighed;
 use crate::repair::LostPins;
 use crate::table::Table;
-use crate::tables;
-use crate::tables::Secret;
-use crate::tables::Tables;
 use crate::tied;
 use crate::tied::Ties;
 pub use addresses::AddressChange;
@@ -55,9 +56,6 @@ pub use interface::InterfaceChange;
 pub(crate) use interface::plan_detaching;
 pub(crate) use interface::plan_interfaces;
 pub use unserved::Unserved;
-
-/// Flows in the table that CPUs without one of their own share.
-pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
 
 /// "Too big" answers per second and CPU, to all senders together. Linux limits its own ICMP errors to as many per
 /// host.
@@ -283,7 +281,7 @@ pub(crate) fn knobs(
 ) -> abi::knobs {
     let table = &config.connection_table;
     let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
-    let (udp_timeout, udp_timeout_units) = tables::udp_timeout(table.udp_timeout_seconds);
+    let (udp_timeout, udp_timeout_units) = udp_timeout(table.udp_timeout_seconds);
     // Only the last word of an IPv6 source varies.
     let tail = u32::MAX.checked_shr(u32::from(v6.prefix_len()).saturating_sub(96)).unwrap_or(0);
     abi::knobs {
@@ -426,7 +424,8 @@ fn plan_tables(
                 });
             }
             let tables = list.iter().copied().collect();
-            plan.warnings.extend(cpus::warnings(false, &tables, &host.receiving_cpus));
+            let receiving = host.receiving_cpus.clone();
+            plan.warnings.extend(cpus::warnings(&TableCpus { auto: false, tables, receiving }));
             list.clone()
         }
     };

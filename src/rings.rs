@@ -18,6 +18,12 @@ use crate::ring::Ring;
 /// How many changes are compared at a time: each has two rings, of 131 KB each.
 const CHANGES_AT_ONCE: usize = 64;
 
+/// Values of a ring map.
+pub(crate) const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
+
+/// Ring maps that are open at a time, each beside the one that it replaces.
+pub(crate) const RINGS_AT_ONCE: usize = 256;
+
 /// Content of a ring map: what its slots hold, and whom it bars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RingImage {

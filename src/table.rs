@@ -23,7 +23,7 @@ use crate::config::RealState;
 use crate::config::Routing;
 use crate::config::ServerIdConfig;
 use crate::config::VipConfig;
-use crate::diff::Key;
+use crate::model::vip_key::VipKey;
 use crate::ring::Member;
 
 /// A real as one VIP has it.
@@ -258,10 +258,12 @@ impl Table {
     }
 
     /// Every entry that `vips` must hold: VIPs, and markers where no VIP has the place.
-    pub(crate) fn keys(&self) -> BTreeMap<Key, Option<Vip>> {
+    pub(crate) fn keys(&self) -> BTreeMap<VipKey, Option<Vip>> {
         let markers = self.vips.keys().flat_map(abi::vip_key::markers);
-        let mut keys: BTreeMap<_, _> = markers.map(|marker| (Key::from(marker), None)).collect();
-        keys.extend(self.vips.keys().map(|vip| (Key::from(abi::vip_key::from(*vip)), Some(*vip))));
+        let mut keys: BTreeMap<_, _> = markers.map(|marker| (VipKey::from(marker), None)).collect();
+        keys.extend(
+            self.vips.keys().map(|vip| (VipKey::from(abi::vip_key::from(*vip)), Some(*vip))),
+        );
         keys
     }
 }

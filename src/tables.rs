@@ -8,7 +8,6 @@ mod place;
 mod set;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -19,10 +18,11 @@ use libbpf_rs::MapType;
 
 use crate::abi;
 use crate::abi::consts;
-use crate::config::TableKind;
 use crate::maps::Map;
 use crate::maps::MapError;
 use crate::maps::create_inner;
+use crate::model::connection_tables::Family;
+use crate::model::secret::Secret;
 use crate::sys;
 use crate::sys::ArrayMemory;
 
@@ -30,9 +30,7 @@ pub(crate) use fill::Room;
 pub(crate) use fill::SetTables;
 pub(crate) use fill::fill_lru;
 pub(crate) use fill::insert_in_lru;
-pub(crate) use fill::lru_room;
 pub(crate) use fill::own_first;
-pub(crate) use place::Secret;
 use place::set_of;
 
 type Result<T> = std::result::Result<T, MapError>;
@@ -48,103 +46,9 @@ pub(crate) const SETS_OF_PART: u32 = 1 << 16;
 #[expect(clippy::cast_possible_truncation, reason = "64")]
 pub(crate) const FUTURE: u16 = consts::SEEN_FUTURE as u16;
 
-/// How late the coarse clock may be: two ticks of the slowest kernel, as it moves on after the tick is counted. Then
-/// a packet's time is before it came, and the flow looks idle for longer than it is.
-const CLOCK_LATE: u64 = 20_000_000;
-
-/// When UDP flows expire, so that none does before its time: above how many nanoseconds between two packets; and of
-/// tables of sets, above how many units between what the two times are rounded down to.
-pub(crate) fn udp_timeout(seconds: u32) -> (u64, u32) {
-    let nanoseconds = u64::from(seconds) * 1_000_000_000 + CLOCK_LATE;
-    let units = nanoseconds.div_ceil(1 << consts::SEEN_SHIFT);
-    (nanoseconds, u32::try_from(units).unwrap_or(u32::MAX))
-}
-
 /// Flags of a table of sets, as maps.h has them.
 const SET_FLAGS: u32 =
     libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP | libbpf_sys::BPF_F_NUMA_NODE;
-
-/// The IP version of packets: each has tables of its own in the kind of sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    fn entry_size(self) -> usize {
-        match self {
-            Self::V4 => size_of::<abi::flow_entry>(),
-            Self::V6 => size_of::<abi::flow6_entry>(),
-        }
-    }
-
-    fn set_size(self) -> usize {
-        self.entry_size() * consts::SET_WAYS as usize
-    }
-
-    fn map_name(self) -> &'static str {
-        match self {
-            Self::V4 => "flows4",
-            Self::V6 => "flows6",
-        }
-    }
-}
-
-impl TableKind {
-    /// Size of a table that is to have room for so many flows: elements of a table of kind LRU, sets of
-    /// either family.
-    pub(crate) fn size(self, entries: u32) -> u32 {
-        match self {
-            Self::SetAssociative => entries.div_ceil(consts::SET_WAYS),
-            Self::Lru => entries,
-        }
-    }
-
-    /// Flows for which a table of a size has room.
-    pub(crate) fn entries(self, size: u32) -> u32 {
-        match self {
-            Self::SetAssociative => size.saturating_mul(consts::SET_WAYS),
-            Self::Lru => size,
-        }
-    }
-
-    /// As the program has it.
-    pub(crate) fn raw(self) -> u32 {
-        match self {
-            Self::SetAssociative => consts::TABLE_KIND_SETS,
-            Self::Lru => consts::TABLE_KIND_LRU,
-        }
-    }
-
-    pub(crate) fn from_raw(raw: u32) -> Self {
-        if raw == consts::TABLE_KIND_LRU { Self::Lru } else { Self::SetAssociative }
-    }
-}
-
-/// The tables of a program.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tables {
-    pub(crate) kind: TableKind,
-    /// Which half of the outer maps holds them.
-    pub(crate) bank: u32,
-    /// CPU → size of its own table, the same for all. CPUs that are missing use the shared one.
-    pub(crate) own: BTreeMap<u32, u32>,
-}
-
-impl Tables {
-    /// The index of a CPU's table in the outer maps.
-    pub(crate) fn place(&self, cpu: u32) -> u32 {
-        self.bank * consts::MAX_CPUS + cpu
-    }
-
-    /// Size of every own table.
-    pub(crate) fn size(&self) -> u32 {
-        self.own.values().copied().max().unwrap_or_default()
-    }
-}
 
 /// A flow as a table holds it.
 #[derive(Clone, Copy, Debug)]

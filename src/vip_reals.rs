@@ -10,23 +10,9 @@ use rustc_hash::FxHashSet;
 use crate::abi;
 use crate::maps::Map;
 use crate::maps::MapError;
+use crate::model::vip_real::VipRealKey;
 
 type Result<T> = std::result::Result<T, MapError>;
-
-/// VIP and real, by their ids; real 0 is the mark of a VIP that changes.
-pub(crate) type VipRealKey = (u32, u32);
-
-impl abi::vip_real {
-    /// What it is about. An array holds no two with the same.
-    pub(crate) fn key(&self) -> VipRealKey {
-        (self.vip, self.real)
-    }
-
-    /// Whether the place is free.
-    fn is_none(&self) -> bool {
-        self.real == 0 && self.state == 0
-    }
-}
 
 /// See `vip_reals` in maps.h.
 #[derive(Debug)]

@@ -7,28 +7,21 @@ use crate::cpus;
 use crate::error::Result;
 use crate::host::Files;
 use crate::model::interface::ResolvedInterface;
+use crate::model::table_cpus::TableCpus;
+use crate::plan;
 use crate::reason::event_count;
-
-/// Which CPUs have connection tables, and which should.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TableCpus {
-    /// `connection_table.cpus` is `"auto"`.
-    pub(crate) auto: bool,
-    pub(crate) tables: BTreeSet<u32>,
-    pub(crate) receiving: BTreeSet<u32>,
-}
 
 impl Balancer {
     /// Warns of CPUs that may receive packets by these interfaces without a connection table, and the other
     /// way round.
     pub(super) fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
-        let receiving = match cpus::receiving(&Files::host(), interfaces) {
+        let targets = interfaces.iter().map(ResolvedInterface::target);
+        let receiving = match cpus::receiving(&Files::host(), targets) {
             Ok(receiving) => receiving,
             // Gateways can be followed all the same.
             Err(error) => return Ok(vec![error.to_string()]),
         };
-        let cpus = self.table_cpus(receiving)?;
-        Ok(cpus::warnings(cpus.auto, &cpus.tables, &cpus.receiving))
+        Ok(plan::cpus::warnings(&self.table_cpus(receiving)?))
     }
 
     /// The CPUs that have connection tables, and those that need them: those that may receive packets, and

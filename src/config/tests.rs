@@ -199,7 +199,7 @@ fn limits_in_the_reference_are_those_of_the_code() {
         format!("At most {}. The format", consts::MAX_SERVER_IDS),
         format!("up to {}.", super::MAX_WEIGHT),
         format!("up to {}, shared", super::MAX_TABLE_ENTRIES),
-        format!("a table of {} flows", crate::plan::SHARED_TABLE_ENTRIES),
+        format!("a table of {} flows", crate::model::connection_tables::SHARED_TABLE_ENTRIES),
         format!(
             "| echo reply | {0} | {1} × {0} |",
             consts::ECHOES_PER_SOURCE,

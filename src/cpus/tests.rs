@@ -1,26 +1,21 @@
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use super::Interrupts;
-use super::cpu_list;
 use super::mask;
 use super::receiving;
-use super::warnings;
-use crate::addr::Mac;
-use crate::config::InterfaceConfig;
 use crate::config::XdpMode;
 use crate::host::Files;
-use crate::model::interface::ResolvedInterface;
 
 const EIGHT: [u32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 /// The files of a host with eight CPUs, as far as they matter.
 struct Tree {
     dir: TempDir,
-    interfaces: Vec<ResolvedInterface>,
+    /// Name, index and mode.
+    interfaces: Vec<(String, u32, XdpMode)>,
 }
 
 impl Tree {
@@ -59,21 +54,7 @@ impl Tree {
             self.file(&format!("{dir}/queues/tx-{queue}/xps_cpus"), "ff");
         }
         self.link(&format!("sys/class/net/{name}"), &dir);
-        self.interfaces.push(ResolvedInterface {
-            config: InterfaceConfig {
-                name: name.to_owned(),
-                xdp_mode: mode,
-                gateway: None,
-                gateway_mac: None,
-                macs: Vec::new(),
-            },
-            ifindex: index,
-            mtu: 1500,
-            mac: None,
-            gateway: Mac::from([2, 0, 0, 0, 0, 1]),
-            next_hop: None,
-            passed_over: Vec::new(),
-        });
+        self.interfaces.push((name.to_owned(), index, mode));
     }
 
     /// An interrupt that is served by a CPU.
@@ -114,10 +95,10 @@ impl Tree {
 
     /// The CPUs that these interfaces' packets come by.
     fn cpus_of(&self, names: &[&str]) -> Vec<u32> {
-        let asked = |i: &&ResolvedInterface| names.contains(&i.config.name.as_str());
-        let interfaces: Vec<_> = self.interfaces.iter().filter(asked).cloned().collect();
+        let all = self.interfaces.iter().map(|(name, index, mode)| (name.as_str(), *index, *mode));
+        let interfaces = all.filter(|(name, ..)| names.contains(name));
         let files = Files { sys: self.path("sys"), proc: self.path("proc") };
-        receiving(&files, &interfaces).unwrap().into_iter().collect()
+        receiving(&files, interfaces).unwrap().into_iter().collect()
     }
 }
 
@@ -325,7 +306,7 @@ fn steering() {
         let mut tree = Tree::new();
         tree.card("eth0", "0000:03:00.0", 1, &[("eth0-TxRx-0", "1")]);
         tree.file("sys/class/net/eth0/queues/rx-0/rps_cpus", "00000000,00000030");
-        tree.interfaces[0].config.xdp_mode = mode;
+        tree.interfaces[0].2 = mode;
         assert_eq!(tree.cpus_of(&["eth0"]), cpus, "{mode}");
     }
 }
@@ -348,7 +329,7 @@ fn no_list_of_cpus_is_an_error() {
     let tree = Tree::new();
     let files = Files { sys: tree.path("sys"), proc: tree.path("proc") };
     tree.file("sys/devices/system/cpu/online", "0-x");
-    let error = receiving(&files, &[]).unwrap_err().to_string();
+    let error = receiving(&files, []).unwrap_err().to_string();
     assert!(error.contains("cpu/online") && error.contains("no list"), "{error}");
 }
 
@@ -363,30 +344,6 @@ fn nodes_of_cpus() {
     tree.file("sys/devices/system/node/online", "0,2-3");
     let nodes: Vec<_> = files.nodes().into_iter().collect();
     assert_eq!(nodes, [(0, 0), (1, 0), (2, 2), (3, 2), (4, 0)]);
-}
-
-#[test]
-fn warnings_say_what_to_do() {
-    let set = |cpus: &[u32]| cpus.iter().copied().collect::<BTreeSet<_>>();
-    let warn =
-        |auto, tables: &[u32], receiving: &[u32]| warnings(auto, &set(tables), &set(receiving));
-
-    assert!(warn(true, &[0, 1], &[0, 1]).is_empty());
-    assert!(warn(false, &[0, 1, 2], &[0]).is_empty(), "whoever names CPUs may have reasons");
-    let one = warn(false, &[0], &[0, 1]).join("\n");
-    assert!(one.starts_with("CPU 1 may receive packets, but has no connection table"), "{one}");
-    assert!(one.contains("add it to connection_table.cpus, or write \"auto\""), "{one}");
-    let several = warn(true, &[0], &[0, 1, 2, 5]).join("\n");
-    assert!(several.starts_with("CPUs 1,2,5 may receive packets, but have no"), "{several}");
-    assert!(several.contains("'lbctl apply'"), "{several}");
-    let idle = warn(true, &[0, 1, 2], &[0]).join("\n");
-    assert!(idle.contains("of CPUs 1,2 lie idle") && idle.contains("'lbctl apply'"), "{idle}");
-}
-
-#[test]
-fn lists_for_people() {
-    assert_eq!(cpu_list(&[3]), "CPU 3");
-    assert_eq!(cpu_list(&[0, 1, 2, 7]), "CPUs 0-2,7");
 }
 
 /// What it takes to spread them.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Differ;
-use super::Key;
 use super::Write;
 use crate::abi;
 use crate::abi::consts;
+use crate::model::vip_key::VipKey;
 
 /// See `struct vip_key` in abi.h.
 pub(super) const MARKER: abi::vip = marker(consts::VIP_MARKER);
@@ -18,7 +18,7 @@ const fn marker(flags: u32) -> abi::vip {
 impl Differ<'_> {
     /// New markers have no rules as yet: those are for packets that no VIP takes, and the VIPs come first.
     pub(super) fn add_markers(&mut self) {
-        let runs = |key: &Key| {
+        let runs = |key: &VipKey| {
             self.running.markers.contains_key(key)
                 || key.0.vip().is_some_and(|vip| self.running.vips.contains_key(&vip))
         };
@@ -36,7 +36,7 @@ impl Differ<'_> {
             let flags = *rules.entry(address).or_insert_with(|| self.wanted.rules(address));
             (*key, consts::VIP_MARKER | flags)
         });
-        let now = |key: &Key| self.running.markers.get(key).copied().unwrap_or(MARKER.flags);
+        let now = |key: &VipKey| self.running.markers.get(key).copied().unwrap_or(MARKER.flags);
         let changed = wanted.filter(|(key, flags)| now(key) != *flags);
         let changed = changed.map(|(key, flags)| (key, marker(flags))).collect();
         self.write(Write::Vips(changed));

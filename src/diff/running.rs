@@ -6,13 +6,13 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use super::Key;
 use super::next_generation;
 use crate::addr::Vip;
+use crate::model::vip_key::VipKey;
+use crate::model::vip_real::VipRealKey;
 use crate::rings::RingImage;
 use crate::table::Table;
 use crate::table::VipSpec;
-use crate::vip_reals::VipRealKey;
 
 /// A VIP as the maps hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) struct RunningReal {
 pub(crate) struct Running {
     pub(crate) vips: BTreeMap<Vip, RunningVip>,
     /// With their flags.
-    pub(crate) markers: BTreeMap<Key, u32>,
+    pub(crate) markers: BTreeMap<VipKey, u32>,
     /// Every id that was ever used.
     pub(crate) reals: BTreeMap<u32, RunningReal>,
     pub(crate) server_ids: BTreeMap<u32, u32>,

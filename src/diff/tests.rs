@@ -9,7 +9,6 @@ use std::net::Ipv4Addr;
 use proptest::collection;
 use proptest::prelude::*;
 
-use super::Key;
 use super::RingImage;
 use super::Running;
 use super::RunningReal;
@@ -28,6 +27,7 @@ use crate::config::NoReal;
 use crate::config::OtherPorts;
 use crate::config::RealState;
 use crate::config::Routing;
+use crate::model::vip_key::VipKey;
 use crate::ring::Member;
 use crate::table::RealSpec;
 use crate::table::Table;
@@ -39,7 +39,7 @@ mod serials;
 #[derive(Clone, Debug)]
 struct Maps {
     next_serial: u32,
-    vips: BTreeMap<Key, abi::vip>,
+    vips: BTreeMap<VipKey, abi::vip>,
     rings: BTreeMap<u32, RingImage>,
     reals: BTreeMap<u32, RunningReal>,
     server_ids: BTreeMap<u32, u32>,
@@ -177,7 +177,7 @@ impl Maps {
             let before = self.looked_for.insert(entry.serial, entry.flags).unwrap_or(entry.flags);
             assert!(!forgets_by(before, entry.flags), "{key:?} finds flows of another time");
             for marker in abi::vip_key::markers(&key.0.vip().unwrap()) {
-                assert!(self.vips.contains_key(&Key::from(marker)), "{key:?} has no marker");
+                assert!(self.vips.contains_key(&VipKey::from(marker)), "{key:?} has no marker");
             }
             let ring = self.rings.get(&entry.id);
             let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
@@ -206,7 +206,7 @@ impl Maps {
 
     /// Whether a flow that the table holds for a real may go on to it: what `flow_lookup` asks.
     fn may_keep(&self, vip: &Vip, id: u32, generation: u32) -> bool {
-        let entry = self.vips[&Key::from(abi::vip_key::from(*vip))];
+        let entry = self.vips[&VipKey::from(abi::vip_key::from(*vip))];
         let real = self.reals[&id];
         let barred = entry.flags & consts::VIP_BARRED != 0
             && self.rings.get(&entry.id).is_some_and(|ring| ring.barred.contains(&id));
@@ -325,11 +325,11 @@ fn assert_reached(maps: &Maps, wanted: &Table) {
     let live = maps.reals.values().filter(|real| real.live);
     assert!(live.clone().all(|real| needed.contains(&real.address)), "a real was left behind");
     for (vip, spec) in &wanted.vips {
-        let entry = maps.vips[&Key::from(abi::vip_key::from(*vip))];
+        let entry = maps.vips[&VipKey::from(abi::vip_key::from(*vip))];
         let ring = maps.rings.get(&entry.id);
         let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
         assert_eq!(members, spec.members(), "{vip}: an old ring stayed");
-        for marker in abi::vip_key::markers(vip).map(Key::from) {
+        for marker in abi::vip_key::markers(vip).map(VipKey::from) {
             let flags = maps.vips[&marker].flags;
             let wanted = consts::VIP_MARKER | wanted.rules(vip.address);
             assert!(flags & consts::VIP_MARKER == 0 || flags == wanted, "{vip}: {flags:#x}");
@@ -377,7 +377,7 @@ proptest! {
             // and may keep flows.
             flows.retain(|(vip, serial, address, id, generation)| {
                 let Some(spec) = table.vips.get(vip) else { return false };
-                let entry = maps.vips[&Key::from(abi::vip_key::from(*vip))];
+                let entry = maps.vips[&VipKey::from(abi::vip_key::from(*vip))];
                 if entry.serial != *serial {
                     return false;
                 }
@@ -389,7 +389,7 @@ proptest! {
                 may
             });
             for (vip, spec) in &table.vips {
-                let serial = maps.vips[&Key::from(abi::vip_key::from(*vip))].serial;
+                let serial = maps.vips[&VipKey::from(abi::vip_key::from(*vip))].serial;
                 for address in spec.keepers(&table.server_ids) {
                     let (id, real) = maps
                         .reals
@@ -567,7 +567,7 @@ fn rules_come_behind_the_vips() {
     let mut maps = Maps::default();
     let place = |writes: &[Write], key: abi::vip_key, flag: u32| {
         writes.iter().rposition(|write| {
-            matches!(write, Write::Vips(of) if of.iter().any(|(k, vip)| *k == Key::from(key) && vip.flags & flag == flag))
+            matches!(write, Write::Vips(of) if of.iter().any(|(k, vip)| *k == VipKey::from(key) && vip.flags & flag == flag))
         })
     };
     let rejects = OtherPorts::flags(Some(OtherPorts::Reject));

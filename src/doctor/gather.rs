@@ -24,7 +24,6 @@ use crate::addr::Mac;
 use crate::attach;
 use crate::balancer;
 use crate::balancer::Balancer;
-use crate::balancer::TableCpus;
 use crate::config::Config;
 use crate::config::Cpus;
 use crate::config::InterfaceConfig;
@@ -38,6 +37,7 @@ use crate::host::entries;
 use crate::instance::Instance;
 use crate::instance::kernel_is_at_least;
 use crate::model::interface::ResolvedInterface;
+use crate::model::table_cpus::TableCpus;
 use crate::netlink;
 use crate::netlink::Choice;
 use crate::netlink::Features;
@@ -157,7 +157,7 @@ impl<'a> Look<'a> {
                 report.add(id, &place, Some(attachment::lost(&why, &command)));
             }
         }
-        let receiving = cpus::receiving(self.files, &resolved);
+        let receiving = cpus::receiving(self.files, resolved.iter().map(ResolvedInterface::target));
         match (balancer.as_ref(), asked, receiving) {
             (Some((balancer, status)), None, Ok(receiving)) => {
                 let facts = balancer

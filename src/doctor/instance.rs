@@ -6,10 +6,10 @@ use super::report::Answer;
 use super::report::Check;
 use super::report::Mend;
 use crate::balancer::Balancer;
-use crate::balancer::TableCpus;
-use crate::cpus::cpu_list;
 use crate::error::Result;
 use crate::mismatch::Mismatch;
+use crate::model::host::cpu_list;
+use crate::model::table_cpus::TableCpus;
 use crate::observe::recent::Flood;
 use crate::observe::recent::Misses;
 use crate::observe::recent::OtherMac;
@@ -99,27 +99,21 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
 }
 
 pub(super) fn cpus_without_table(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
-    let missing: Vec<u32> = cpus.receiving.difference(&cpus.tables).copied().collect();
-    if missing.is_empty() {
-        return Some(Answer::Well);
-    }
-    let (verb, what) = if missing.len() == 1 { ("has", "it") } else { ("have", "them") };
+    let Some(missing) = cpus.without_table() else { return Some(Answer::Well) };
     Some(Answer::hurts(
         Severity::Warning,
-        format!("{} may receive packets, and {verb} no connection table", cpu_list(&missing)),
+        missing.to_string(),
         "all flows there share one small table, under locks",
         if cpus.auto {
             Mend::Command(reapply.to_owned())
         } else {
-            Mend::Advice(format!(
-                "add {what} to connection_table.cpus, or write \"auto\" there, and apply"
-            ))
+            Mend::Advice(format!("{}, and apply", missing.remedy()))
         },
     ))
 }
 
 pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
-    let idle: Vec<u32> = cpus.tables.difference(&cpus.receiving).copied().collect();
+    let idle = cpus.idle();
     if idle.is_empty() {
         return Some(Answer::Well);
     }
@@ -265,7 +259,7 @@ mod tests {
         else {
             panic!("not found")
         };
-        assert_eq!(what, "CPUs 2,3 may receive packets, and have no connection table");
+        assert_eq!(what, "CPUs 2,3 may receive packets, but have no connection table");
         assert_eq!(mend, Mend::Command("again".to_owned()));
         assert!(found(idle_tables(&cpus(&[0, 1], &[1]), "again")));
         assert_eq!(idle_tables(&cpus(&[1], &[1, 2]), "again"), Some(Answer::Well));

@@ -5,9 +5,9 @@ use std::iter;
 
 use crate::abi::consts;
 use crate::config::TableKind;
-use crate::plan::SHARED_TABLE_ENTRIES;
-use crate::tables::Tables;
-use crate::tables::lru_room;
+use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
+use crate::model::connection_tables::Tables;
+use crate::model::connection_tables::lru_room;
 
 /// Entries of a CPU's tables, or of the shared one: IPv4 and IPv6.
 #[derive(Clone, Copy, Debug, Default)]

@@ -17,10 +17,10 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::hash::flow_slot;
 use crate::maps::Map;
+use crate::model::connection_tables::Family;
+use crate::model::secret::Secret;
 use crate::sys;
 use crate::tables;
-use crate::tables::Family;
-use crate::tables::Secret;
 use crate::tables::SetTable;
 
 /// A flow, by what its packets to the VIP have in their headers.

@@ -16,13 +16,13 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::maps::Map;
 use crate::maps::Walk;
+use crate::model::connection_tables::Family;
+use crate::model::connection_tables::Tables;
 use crate::sys;
 use crate::tables;
-use crate::tables::Family;
 use crate::tables::LruTable;
 use crate::tables::SETS_OF_PART;
 use crate::tables::SetTable;
-use crate::tables::Tables;
 
 /// A table of the running program.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,7 @@
 use std::collections::BTreeMap;
-use std::fs;
 
 use libbpf_rs::MapType;
 
-use super::Available;
-use super::MapShape;
 use super::MemoryPlan;
 use super::own_table;
 use super::plan_memory;
@@ -15,18 +12,19 @@ use crate::diff::Running;
 use crate::diff::RunningVip;
 use crate::diff::TableDiff;
 use crate::diff::Write;
-use crate::host::Files;
-use crate::host::Host;
-use crate::memory::available::NodeMemory;
+use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
+use crate::model::connection_tables::Tables;
+use crate::model::host::Available;
+use crate::model::host::Host;
+use crate::model::host::MapShape;
+use crate::model::host::NodeMemory;
 use crate::plan::Plan;
-use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
 use crate::rings::RingImage;
 use crate::table::RealSpec;
 use crate::table::Table;
 use crate::table::VipSpec;
-use crate::tables::Tables;
 
 /// Four CPUs on two nodes.
 fn nodes() -> BTreeMap<u32, u32> {
@@ -263,62 +261,4 @@ fn many_rings_are_what_to_lower() {
     let plan = plan(&runs(&[100], Running::default()), &steps(None, writes)).unwrap();
     let error = Available { host: Some(1), ..Available::default() }.check(&plan).unwrap_err();
     assert!(error.to_string().contains("lower the number of [[vips]]"), "{error}");
-}
-
-#[test]
-fn what_a_host_has() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = |path: &str, text: &str| {
-        let path = dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
-    let files = Files { sys: dir.path().join("sys"), proc: dir.path().join("proc") };
-    assert_eq!(Available::read(&files), Available::default());
-
-    file("proc/meminfo", "MemTotal:  100 kB\nMemFree:  10 kB\nMemAvailable:  20 kB\n");
-    for (node, free) in [(0, 1000), (1, 500)] {
-        file(
-            &format!("sys/devices/system/node/node{node}/meminfo"),
-            &format!(
-                "Node {node} MemTotal:  9999 kB\nNode {node} MemFree:  {free} kB\n\
-                 Node {node} Active(file):  10 kB\nNode {node} Inactive(file):  20 kB\n\
-                 Node {node} SReclaimable:  5 kB\n"
-            ),
-        );
-    }
-    file(
-        "sys/devices/system/node/node2/meminfo",
-        "Node 2 MemTotal:  0 kB\nNode 2 MemFree:  0 kB\n",
-    );
-    let node = |free: u64| NodeMemory { free: free * 1024, available: (free + 35) * 1024 };
-    let read = Available::read(&files);
-    assert_eq!(read.host, Some(20 * 1024));
-    assert_eq!(read.nodes, [(0, node(1000)), (1, node(500))].into(), "node 2 has no memory");
-
-    // Version 2: a group without a limit in one that has one.
-    file("proc/self/cgroup", "0::/system.slice/l4lb.service\n");
-    file("sys/fs/cgroup/system.slice/l4lb.service/memory.max", "max\n");
-    file("sys/fs/cgroup/system.slice/l4lb.service/memory.current", "5\n");
-    file("sys/fs/cgroup/system.slice/memory.max", "1000\n");
-    file("sys/fs/cgroup/system.slice/memory.current", "600\n");
-    file(
-        "sys/fs/cgroup/system.slice/memory.stat",
-        "anon 1\nactive_file 30\ninactive_file 20\nslab_reclaimable 5\n",
-    );
-    let groups = |path: &str, left: u64| BTreeMap::from([(path.to_owned(), left)]);
-    assert_eq!(Available::read(&files).groups, groups("/system.slice", 455));
-
-    // Version 1: the limit is that of the container, whose path outside of it means nothing inside.
-    file("proc/self/cgroup", "9:cpu,cpuacct:/\n4:memory:/docker/0815\n1:name=systemd:/\n");
-    file("sys/fs/cgroup/memory/memory.limit_in_bytes", "1000\n");
-    file("sys/fs/cgroup/memory/memory.usage_in_bytes", "900\n");
-    file("sys/fs/cgroup/memory/memory.stat", "total_inactive_file 100\ninactive_file 1\n");
-    assert_eq!(Available::read(&files).groups, groups("/", 200));
-
-    // 'ip netns exec' mounts a sysfs without any.
-    let (sys, aside) = (dir.path().join("sys"), dir.path().join("proc/1/root/sys"));
-    fs::create_dir_all(aside.parent().expect("a folder")).expect("make folders");
-    fs::rename(sys, aside).expect("move it");
-    assert_eq!(Available::read(&files).groups, groups("/", 200));
 }

@@ -7,17 +7,17 @@ use serde::Serialize;
 
 use crate::abi::consts;
 use crate::balancer::Balancer;
-use crate::balancer::possible_cpus;
 use crate::error::Result;
+use crate::host::possible_cpus;
 use crate::instance::kernel_is_at_least;
 use crate::instance::own_programs::OwnProgram;
 use crate::maps;
 use crate::maps::ArrayOfMaps;
+use crate::maps::MapError;
 use crate::maps::kernel_bytes;
 use crate::memory::KERNEL_COUNTS_ALL;
-use crate::memory::MapMemory;
 use crate::memory::Usage;
-use crate::memory::computed;
+use crate::model::host::MapShape;
 use crate::object;
 
 /// What maps of one purpose take, in bytes.
@@ -94,4 +94,28 @@ fn sum_inner(outer: &ArrayOfMaps, places: impl IntoIterator<Item = u32>) -> Resu
         }
     }
     Ok(sum)
+}
+
+/// What the maps below a pin take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MapMemory {
+    /// The pin's name: `rings`, for example, are all of them and the map that holds them.
+    pub map: &'static str,
+    /// Bytes: as the kernel counts them; before Linux 6.4, which leaves out a good part, as computed.
+    pub bytes: u64,
+}
+
+/// What a map takes, computed from its shape.
+pub(crate) fn computed(map: &MapHandle, cpus: u32) -> Result<u64> {
+    let info = map
+        .info()
+        .map_err(|error| MapError::new(&map.name().to_string_lossy(), "ask about", error))?;
+    let shape = MapShape {
+        kind: map.map_type(),
+        flags: info.info.map_flags,
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries: map.max_entries(),
+    };
+    Ok(shape.bytes(cpus))
 }

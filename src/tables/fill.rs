@@ -8,11 +8,12 @@ use super::Flow;
 use super::FlowId;
 use super::LruTable;
 use super::Result;
-use super::Secret;
 use super::SetTable;
 use super::lru_used;
 use super::newest_first;
 use crate::abi;
+use crate::model::connection_tables::lru_room;
+use crate::model::secret::Secret;
 use crate::sys;
 
 /// Where flows may go that are put into a table that packets use.
@@ -22,15 +23,6 @@ pub(crate) enum Room {
     Free,
     /// Also where something gives way to them that was used longer ago.
     Taken,
-}
-
-/// What is left free in a table of kind LRU: the kernel hands out free entries to a CPU by 128, and takes used ones
-/// where so many are no longer there. Some CPUs hold some that are free.
-const LRU_SPARE: u64 = 4 * 128;
-
-/// How many flows find room in a table of kind LRU without that others give way.
-pub(crate) fn lru_room(size: u32, used: u64) -> u64 {
-    u64::from(size).saturating_sub(used).saturating_sub(LRU_SPARE)
 }
 
 /// The flows for a CPU's table in the order in which they find room: its own, the latest first, then those of CPUs that

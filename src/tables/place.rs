@@ -1,44 +1,8 @@
 //! Which set of a table a flow belongs to: `set_of` in `flow_sets.h`, which says why nobody can aim at one.
 
-use std::fmt;
-
-use super::Family;
 use crate::abi;
-use crate::error::Result;
-use crate::sys;
-
-/// What the place of a flow in its table depends on, and nobody but the instance knows.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Secret {
-    pub(crate) keys: [u32; 6],
-    pub(crate) factors: [u64; 3],
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl Secret {
-    /// Draws one.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self::of(sys::random()?))
-    }
-
-    fn of([first, second, third, factors @ ..]: [u64; 6]) -> Self {
-        let words = [first, second, third];
-        let half = |n: usize| [abi::low_half(words[n / 2]), abi::high_half(words[n / 2])][n % 2];
-        // Odd, so that multiplying by them loses nothing.
-        Self { keys: std::array::from_fn(half), factors: factors.map(|factor| factor | 1) }
-    }
-}
-
-impl From<&abi::knobs> for Secret {
-    fn from(knobs: &abi::knobs) -> Self {
-        Self { keys: knobs.table_keys, factors: knobs.table_factors }
-    }
-}
+use crate::model::connection_tables::Family;
+use crate::model::secret::Secret;
 
 fn keyed_product(pair: [u32; 2], keys: &[u32]) -> u64 {
     let [a, b] = [0, 1].map(|n| u64::from(pair[n].wrapping_add(keys[n])));

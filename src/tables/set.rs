@@ -7,8 +7,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-use super::Family;
 use crate::abi::consts;
+use crate::model::connection_tables::Family;
 
 /// Entries of a set.
 const WAYS: usize = consts::SET_WAYS as usize;

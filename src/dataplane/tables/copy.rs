@@ -31,18 +31,18 @@ use crate::config::TableKind;
 use crate::error::Result;
 use crate::flows::View;
 use crate::maps::Map;
+use crate::model::connection_tables::Family;
+use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
+use crate::model::connection_tables::Tables;
+use crate::model::secret::Secret;
 use crate::parallel;
-use crate::plan::SHARED_TABLE_ENTRIES;
 use crate::sys;
 use crate::tables;
-use crate::tables::Family;
 use crate::tables::Flow;
 use crate::tables::LruTable;
 use crate::tables::Room;
-use crate::tables::Secret;
 use crate::tables::SetTable;
 use crate::tables::SetTables;
-use crate::tables::Tables;
 
 /// How much earlier than it was made an entry may say that it was: times are rounded down to units.
 const ROUNDED: u64 = 2 << consts::SEEN_SHIFT;

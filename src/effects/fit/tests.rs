@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::abi;
-use crate::tables::Family;
+use crate::model::connection_tables::Family;
+use crate::model::secret::Secret;
 use crate::tables::Flow;
 use crate::tables::Room;
-use crate::tables::Secret;
 use crate::tables::SetTable;
 use crate::tables::SetTables;
 use crate::tables::own_first;

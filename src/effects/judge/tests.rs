@@ -3,8 +3,8 @@ use crate::config::TableKind;
 use crate::diff::Running;
 use crate::diff::RunningVip;
 use crate::flows::AgeOf;
+use crate::model::connection_tables::Tables;
 use crate::table::Table;
-use crate::tables::Tables;
 
 fn table(text: &str) -> Table {
     Table::from(&Config::from_toml(text).expect("a configuration"))

@@ -1,4 +1,4 @@
-//! Keys of `vips`, as the planning of writes compares them. Pure.
+//! Keys of `vips` in an order, so that they can be compared and kept in sets.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use crate::abi;
 
 /// A key of `vips`, comparable.
 #[derive(Clone, Copy)]
-pub(crate) struct Key(pub(crate) abi::vip_key);
+pub(crate) struct VipKey(pub(crate) abi::vip_key);
 
-impl From<abi::vip_key> for Key {
+impl From<abi::vip_key> for VipKey {
     fn from(key: abi::vip_key) -> Self {
         Self(key)
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for VipKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.vip() {
             Some(vip) => write!(f, "{vip}"),
@@ -23,21 +23,21 @@ impl fmt::Debug for Key {
     }
 }
 
-impl PartialEq for Key {
+impl PartialEq for VipKey {
     fn eq(&self, other: &Self) -> bool {
         self.0.sort_key() == other.0.sort_key()
     }
 }
 
-impl Eq for Key {}
+impl Eq for VipKey {}
 
-impl PartialOrd for Key {
+impl PartialOrd for VipKey {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Key {
+impl Ord for VipKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.sort_key().cmp(&other.0.sort_key())
     }

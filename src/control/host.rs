@@ -1,0 +1,33 @@
+//! What a plan depends on beside the configuration, read from the host.
+
+use crate::cpus;
+use crate::error::Result;
+use crate::host::Files;
+use crate::host::possible_cpus;
+use crate::kernel::memory;
+use crate::model::host::Host;
+use crate::model::interface::ResolvedInterface;
+use crate::model::secret::AnswerSecret;
+use crate::model::secret::Secret;
+use crate::object;
+use crate::sys::random;
+
+impl Host {
+    /// Reads what matters to a balancer on these interfaces.
+    pub(crate) fn read(interfaces: &[ResolvedInterface]) -> Result<Self> {
+        let files = Files::host();
+        Ok(Self {
+            possible_cpus: possible_cpus()?,
+            receiving_cpus: cpus::receiving(
+                &files,
+                interfaces.iter().map(ResolvedInterface::target),
+            )?,
+            online_cpus: files.online_cpus()?,
+            nodes: files.nodes(),
+            maps: object::balancer_maps()?,
+            memory: memory::available(&files),
+            secret: Secret::of(random()?),
+            answer_secret: AnswerSecret::of(random()?),
+        })
+    }
+}

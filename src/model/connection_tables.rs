@@ -1,0 +1,113 @@
+//! Which connection tables a program has: kinds, sizes, and what has room in them.
+
+use std::collections::BTreeMap;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::config::TableKind;
+
+/// Flows in the table that CPUs without one of their own share.
+pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
+
+/// How late the coarse clock may be: two ticks of the slowest kernel, as it moves on after the tick is counted. Then
+/// a packet's time is before it came, and the flow looks idle for longer than it is.
+const CLOCK_LATE: u64 = 20_000_000;
+
+/// When UDP flows expire, so that none does before its time: above how many nanoseconds between two packets; and of
+/// tables of sets, above how many units between what the two times are rounded down to.
+pub(crate) fn udp_timeout(seconds: u32) -> (u64, u32) {
+    let nanoseconds = u64::from(seconds) * 1_000_000_000 + CLOCK_LATE;
+    let units = nanoseconds.div_ceil(1 << consts::SEEN_SHIFT);
+    (nanoseconds, u32::try_from(units).unwrap_or(u32::MAX))
+}
+
+/// The IP version of packets: each has tables of its own in the kind of sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(crate) fn entry_size(self) -> usize {
+        match self {
+            Self::V4 => size_of::<abi::flow_entry>(),
+            Self::V6 => size_of::<abi::flow6_entry>(),
+        }
+    }
+
+    pub(crate) fn set_size(self) -> usize {
+        self.entry_size() * consts::SET_WAYS as usize
+    }
+
+    pub(crate) fn map_name(self) -> &'static str {
+        match self {
+            Self::V4 => "flows4",
+            Self::V6 => "flows6",
+        }
+    }
+}
+
+impl TableKind {
+    /// Size of a table that is to have room for so many flows: elements of a table of kind LRU, sets of
+    /// either family.
+    pub(crate) fn size(self, entries: u32) -> u32 {
+        match self {
+            Self::SetAssociative => entries.div_ceil(consts::SET_WAYS),
+            Self::Lru => entries,
+        }
+    }
+
+    /// Flows for which a table of a size has room.
+    pub(crate) fn entries(self, size: u32) -> u32 {
+        match self {
+            Self::SetAssociative => size.saturating_mul(consts::SET_WAYS),
+            Self::Lru => size,
+        }
+    }
+
+    /// As the program has it.
+    pub(crate) fn raw(self) -> u32 {
+        match self {
+            Self::SetAssociative => consts::TABLE_KIND_SETS,
+            Self::Lru => consts::TABLE_KIND_LRU,
+        }
+    }
+
+    pub(crate) fn from_raw(raw: u32) -> Self {
+        if raw == consts::TABLE_KIND_LRU { Self::Lru } else { Self::SetAssociative }
+    }
+}
+
+/// The tables of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tables {
+    pub(crate) kind: TableKind,
+    /// Which half of the outer maps holds them.
+    pub(crate) bank: u32,
+    /// CPU → size of its own table, the same for all. CPUs that are missing use the shared one.
+    pub(crate) own: BTreeMap<u32, u32>,
+}
+
+impl Tables {
+    /// The index of a CPU's table in the outer maps.
+    pub(crate) fn place(&self, cpu: u32) -> u32 {
+        self.bank * consts::MAX_CPUS + cpu
+    }
+
+    /// Size of every own table.
+    pub(crate) fn size(&self) -> u32 {
+        self.own.values().copied().max().unwrap_or_default()
+    }
+}
+
+/// What is left free in a table of kind LRU: the kernel hands out free entries to a CPU by 128, and takes used ones
+/// where so many are no longer there. Some CPUs hold some that are free.
+const LRU_SPARE: u64 = 4 * 128;
+
+/// How many flows find room in a table of kind LRU without that others give way.
+pub(crate) fn lru_room(size: u32, used: u64) -> u64 {
+    u64::from(size).saturating_sub(used).saturating_sub(LRU_SPARE)
+}

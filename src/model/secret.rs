@@ -1,0 +1,61 @@
+//! Random words of an instance: whoever knows them can aim at a place in its tables.
+
+use std::fmt;
+
+use crate::abi;
+
+/// What the place of a flow in its table depends on, and nobody but the instance knows.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Secret {
+    pub(crate) keys: [u32; 6],
+    pub(crate) factors: [u64; 3],
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// That of random words.
+    pub(crate) fn of([first, second, third, factors @ ..]: [u64; 6]) -> Self {
+        let words = [first, second, third];
+        let half = |n: usize| [abi::low_half(words[n / 2]), abi::high_half(words[n / 2])][n % 2];
+        // Odd, so that multiplying by them loses nothing.
+        Self { keys: std::array::from_fn(half), factors: factors.map(|factor| factor | 1) }
+    }
+}
+
+impl From<&abi::knobs> for Secret {
+    fn from(knobs: &abi::knobs) -> Self {
+        Self { keys: knobs.table_keys, factors: knobs.table_factors }
+    }
+}
+
+/// What the bucket of a source depends on that asks for answers. Never printed: whoever knows it silences others.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AnswerSecret([u64; 2]);
+
+impl AnswerSecret {
+    pub(crate) const fn of([first, second]: [u64; 2]) -> Self {
+        // Odd, so that multiplying by them loses nothing.
+        Self([first | 1, second | 1])
+    }
+
+    pub(crate) fn words(self) -> [u64; 2] {
+        self.0
+    }
+}
+
+impl From<&abi::knobs> for AnswerSecret {
+    fn from(knobs: &abi::knobs) -> Self {
+        Self(knobs.answer_secret)
+    }
+}
+
+impl fmt::Debug for AnswerSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerSecret")
+    }
+}
