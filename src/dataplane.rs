@@ -1,6 +1,7 @@
 //! The balancer's maps: reading what runs, and carrying out the writes of a table's difference.
 
 mod check;
+mod flow_view;
 mod interface_places;
 mod tables;
 
@@ -47,6 +48,9 @@ use crate::vip_reals;
 use crate::vip_reals::VipReals;
 
 pub(crate) use check::Check;
+pub use flow_view::FlowState;
+pub(crate) use flow_view::View;
+pub(crate) use flow_view::ViewVip;
 pub(crate) use interface_places::InterfacePlaces;
 
 /// A ring is some writes to the kernel for those that kill the command at each, not one and not thousands.

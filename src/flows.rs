@@ -40,6 +40,7 @@ use crate::addr::Vip;
 use crate::balancer::Balancer;
 use crate::balancer::running_knobs;
 use crate::config::TableKind;
+use crate::dataplane::View;
 use crate::error::Result;
 
 pub use count::FlowCount;
@@ -51,7 +52,7 @@ pub use find::FiveTuple;
 pub use find::FoundFlow;
 pub use read::Flows;
 
-pub(crate) use view::View;
+pub use crate::dataplane::FlowState;
 
 /// The greatest age that entries of set-associative tables tell, about 19 h 31 min: then it starts over at 0.
 pub const MAX_SET_AGE: Duration =
@@ -97,43 +98,6 @@ pub enum AgeOf {
     Insert,
 }
 
-/// What the next packet of a flow does with its entry. It is stale in all states but the first: the ring
-/// decides anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum FlowState {
-    /// The packet goes to the entry's real.
-    Live,
-    /// A UDP flow had no packet for longer than `udp_timeout_seconds`.
-    Expired,
-    /// The real was removed, from this VIP or from all.
-    RealRemoved,
-    /// The real is down in this VIP.
-    RealDown,
-    /// The VIP was removed, or forgot its flows: its hash mode was changed, or its connection table switched off and on.
-    VipRemoved,
-    /// The VIP's connection table is switched off: no packet looks for the entry.
-    Unused,
-}
-
-impl FlowState {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Live,
-        Self::Expired,
-        Self::RealRemoved,
-        Self::RealDown,
-        Self::VipRemoved,
-        Self::Unused,
-    ];
-
-    /// Whether the entry decides nothing any more.
-    pub fn is_stale(self) -> bool {
-        self != Self::Live
-    }
-}
-
 impl Balancer {
     /// Reads the flows that a filter lets through, table by table, as the iterator asks for them. VIPs and reals
     /// are those of this moment.
@@ -165,7 +129,7 @@ impl Balancer {
         let unwanted = |raw: &crate::tables::Flow| {
             filter.may_match(raw) && {
                 let now = crate::sys::monotonic_ns().unwrap_or_default();
-                filter.matches(&view.flow(raw, None, AgeOf::LastPacket, now))
+                filter.matches(&Flow::new(raw, &view, None, AgeOf::LastPacket, now))
             }
         };
         current.dataplane.forget_flows_in(&tables, &unwanted)

@@ -9,12 +9,12 @@ use std::net::IpAddr;
 use libbpf_rs::MapCore;
 
 use super::Dataplane;
+use super::flow_view::View;
 use crate::abi;
 use crate::abi::consts;
 use crate::config::TableKind;
 use crate::error::Error;
 use crate::error::Result;
-use crate::flows::View;
 use crate::host::Files;
 use crate::host::possible_cpus;
 use crate::maps::ArrayOfMaps;

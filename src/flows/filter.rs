@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::Flow;
 use super::FlowState;
-use super::view::View;
 use crate::addr::Vip;
+use crate::dataplane::View;
 use crate::error::Error;
 use crate::error::Result;
 use crate::tables;

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use super::Flow;
 use super::read::Opened;
 use super::read::Source;
-use super::view::ViewVip;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Protocol;
 use crate::addr::Vip;
 use crate::balancer::Balancer;
 use crate::balancer::running_knobs;
+use crate::dataplane::ViewVip;
 use crate::error::Error;
 use crate::error::Result;
 use crate::hash::flow_slot;
@@ -76,7 +76,7 @@ impl Balancer {
                 Opened::Lru(table) => table.get(&key)?.map(|flow| tables::Flow::from((key, flow))),
             };
             let now = sys::monotonic_ns()?;
-            let flow = raw.map(|raw| view.flow(&raw, source.cpu, source.tcp_age(), now));
+            let flow = raw.map(|raw| Flow::new(&raw, &view, source.cpu, source.tcp_age(), now));
             entries.extend(flow);
         }
         Ok(FoundFlow {

@@ -8,10 +8,10 @@ use libbpf_rs::MapHandle;
 use super::AgeOf;
 use super::Flow;
 use super::filter::Resolved;
-use super::view::View;
 use crate::abi::consts;
 use crate::config::TableKind;
 use crate::dataplane::Dataplane;
+use crate::dataplane::View;
 use crate::error::Error;
 use crate::error::Result;
 use crate::maps::Map;
@@ -190,7 +190,7 @@ impl Iterator for Flows<'_> {
                 self.done += 1;
                 let Some((source, _)) = &self.current else { break };
                 if self.filter.may_match(raw) {
-                    let flow = self.view.flow(raw, source.cpu, source.tcp_age(), self.now);
+                    let flow = Flow::new(raw, &self.view, source.cpu, source.tcp_age(), self.now);
                     if self.filter.matches(&flow) {
                         return Some(Ok(flow));
                     }

@@ -42,7 +42,7 @@ impl Balancer {
         for source in Source::all(&self.dataplane, &tables)? {
             let age_of = source.tcp_age();
             let mut hand_out = |raw: &tables::Flow, now, weight| {
-                take(&view.flow(raw, source.cpu, age_of, now), weight);
+                take(&Flow::new(raw, &view, source.cpu, age_of, now), weight);
             };
             match source.open(&self.dataplane)? {
                 Opened::Sets(map, family) => {

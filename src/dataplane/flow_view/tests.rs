@@ -49,7 +49,7 @@ fn only_what_packets_use_is_live() {
     let flow = |vip: u32, real: u32, generation: u32, age: u64, units: Option<u16>| {
         let mut key = abi::flow_key { sport: 5, dport: 6, vip, ..<_>::default() };
         key.src.word = [0, 0, 0xffff_u32.to_be(), 0x0100_0a0a];
-        tables::Flow { key, real, generation, last_seen: now - age * SECOND, units }
+        Flow { key, real, generation, last_seen: now - age * SECOND, units }
     };
     assert!(view.is_live(&flow(1, 1, 5, 30, None), now));
     assert!(view.is_live(&flow(1, 1, 5, 31, Some(29)), now), "its units count");
