@@ -1,7 +1,4 @@
 //! What the maps of a configuration cost, before they are made. Pure.
-//!
-//! The figures are those that Linux 6.4 and later show as `memlock` in a map's fdinfo, but for some hundred
-//! bytes a map. Older kernels show less than what they take: of hash tables, keys and values only.
 
 mod shortage;
 #[cfg(test)]
@@ -14,13 +11,9 @@ use std::fmt;
 use libbpf_rs::MapType;
 use serde::Serialize;
 
-use crate::abi;
-use crate::abi::consts;
-use crate::config::TableKind;
 use crate::diff::Running;
 use crate::diff::Write;
 use crate::error::Result;
-use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
 use crate::model::connection_tables::Tables;
 use crate::model::host::Bytes;
 use crate::model::host::Host;
@@ -29,105 +22,18 @@ use crate::model::host::cpu_list;
 use crate::plan::Plan;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
-use crate::rings::RING_MAP_VALUES;
+use crate::plan::map_cost::element;
+use crate::plan::map_cost::own_table;
+use crate::plan::map_cost::ring;
+use crate::plan::map_cost::shared_table;
+use crate::plan::map_cost::vip_index;
 use crate::rings::RINGS_AT_ONCE;
 use crate::table::Table;
-
-/// From this version on the kernel counts all that a map takes.
-pub(crate) const KERNEL_COUNTS_ALL: (u32, u32) = (6, 4);
-
-const PAGE: u64 = 4096;
 
 /// What loading the balancer's program takes beside the maps, and gives back: the verifier keeps states of the program at each
 /// branch, and libbpf and this process need some. Measured as the peak of a control group (Linux 6.18, x86-64). It
 /// depends on the kernel's version.
 const LOADING: u64 = 36_000_000;
-
-/// Of a hash table: what the kernel keeps with every element beside its key and value, and for every bucket.
-const HASH_ELEMENT: u64 = 48;
-const HASH_BUCKET: u64 = 16;
-
-/// What an element that is allocated when it is needed costs more.
-const ALLOCATED_ELEMENT: u64 = 8;
-
-/// Bytes of a value or key of this type in a map.
-fn stored<T>() -> u64 {
-    (size_of::<T>() as u64).next_multiple_of(8)
-}
-
-fn hash_buckets(max_entries: u32) -> u64 {
-    u64::from(max_entries).next_power_of_two() * HASH_BUCKET
-}
-
-/// An LRU hash, which holds all its elements from the start.
-fn lru_hash<K, V>(max_entries: u32) -> u64 {
-    hash_buckets(max_entries)
-        + u64::from(max_entries) * (HASH_ELEMENT + stored::<K>() + stored::<V>())
-}
-
-/// An array that can be mapped: header and values have pages of their own.
-fn mmapable_array(value: u64, entries: u32) -> u64 {
-    PAGE + (value * u64::from(entries)).next_multiple_of(PAGE)
-}
-
-/// The table that CPUs without one of their own share.
-pub(crate) fn shared_table() -> u64 {
-    own_table(TableKind::Lru, SHARED_TABLE_ENTRIES)
-}
-
-/// A CPU's own table of a size: see [`TableKind::size`].
-pub(crate) fn own_table(kind: TableKind, size: u32) -> u64 {
-    match kind {
-        TableKind::SetAssociative => {
-            mmapable_array(stored::<abi::flow4_set>(), size)
-                + mmapable_array(stored::<abi::flow6_set>(), size)
-        }
-        TableKind::Lru => lru_hash::<abi::flow_key, abi::flow>(size),
-    }
-}
-
-/// The index of the VIPs.
-fn vip_index() -> u64 {
-    mmapable_array(stored::<abi::vip_bucket>(), consts::VIP_BUCKETS)
-}
-
-/// A VIP's ring.
-fn ring() -> u64 {
-    mmapable_array(stored::<u64>(), RING_MAP_VALUES)
-}
-
-/// An element of a hash table that is allocated when it is needed.
-fn element<K, V>() -> u64 {
-    HASH_ELEMENT + stored::<K>() + stored::<V>() + ALLOCATED_ELEMENT
-}
-
-impl MapShape {
-    /// What it costs before it has elements.
-    pub(crate) fn bytes(&self, cpus: u32) -> u64 {
-        let (entries, cpus) = (u64::from(self.max_entries), u64::from(cpus));
-        let key = u64::from(self.key_size).next_multiple_of(8);
-        let value = u64::from(self.value_size).next_multiple_of(8);
-        match self.kind {
-            MapType::PercpuArray => entries * (8 + value * cpus),
-            MapType::Hash if self.flags & libbpf_sys::BPF_F_NO_PREALLOC != 0 => {
-                hash_buckets(self.max_entries)
-            }
-            // Every CPU has an element aside, so that one can be replaced in a full table.
-            MapType::Hash => {
-                hash_buckets(self.max_entries)
-                    + (entries + cpus) * (HASH_ELEMENT + key + value)
-                    + 8 * cpus
-            }
-            MapType::LruHash => {
-                hash_buckets(self.max_entries) + entries * (HASH_ELEMENT + key + value)
-            }
-            _ if self.flags & libbpf_sys::BPF_F_MMAPABLE != 0 => {
-                mmapable_array(value, self.max_entries)
-            }
-            _ => entries * value,
-        }
-    }
-}
 
 /// What the balancer's maps take, by what they are for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,7 +72,7 @@ impl Usage {
 
     fn with_table(mut self, rings: usize, server_ids: usize) -> Self {
         self.rings = rings as u64 * ring();
-        self.other += server_ids as u64 * element::<u32, u32>();
+        self.other += self::server_ids(server_ids);
         self
     }
 
@@ -177,6 +83,11 @@ impl Usage {
     pub(crate) fn total(&self) -> u64 {
         self.tables() + self.rings + self.counters + self.other
     }
+}
+
+/// What so many server ids take.
+fn server_ids(count: usize) -> u64 {
+    count as u64 * element::<u32, u32>()
 }
 
 fn table_bytes(tables: &Tables) -> BTreeMap<u32, u64> {
@@ -211,6 +122,52 @@ impl Level {
 
     fn peak(self) -> u64 {
         self.peak.cast_unsigned()
+    }
+}
+
+/// How much memory is taken while the steps of a plan are carried out: of the host, and of it on each NUMA node.
+#[derive(Debug, Default)]
+struct Course {
+    host: Level,
+    nodes: BTreeMap<u32, Level>,
+}
+
+impl Course {
+    /// All tables that are new are there before any of the old ones goes.
+    fn replace_tables(&mut self, before: &Tables, after: &Tables, nodes: &BTreeMap<u32, u32>) {
+        let kept =
+            |cpu: &u32| before.kind == after.kind && before.own.get(cpu) == after.own.get(cpu);
+        let (old, new) = (table_bytes(before), table_bytes(after));
+        let taken = new.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, *bytes, 0));
+        let given = old.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, 0, *bytes));
+        for (cpu, taken, given_back) in taken.chain(given) {
+            let node = nodes.get(cpu).map(|node| self.nodes.entry(*node).or_default());
+            for level in [Some(&mut self.host), node].into_iter().flatten() {
+                level.take(taken);
+                level.give_back(given_back);
+            }
+        }
+    }
+
+    /// Writes and removes rings, of which these VIPs have some so far. Returns those that have one afterwards.
+    fn write_rings(&mut self, writes: &[Write], mut vips: BTreeSet<u32>) -> BTreeSet<u32> {
+        for write in writes {
+            match write {
+                Write::Rings(images) => {
+                    for images in images.chunks(RINGS_AT_ONCE) {
+                        self.host.take(images.len() as u64 * ring());
+                        let replaced = images.iter().filter(|(vip, _)| !vips.insert(*vip)).count();
+                        self.host.give_back(replaced as u64 * ring());
+                    }
+                }
+                Write::RemoveRings(gone) => {
+                    let gone = gone.iter().filter(|vip| vips.remove(vip)).count();
+                    self.host.give_back(gone as u64 * ring());
+                }
+                _ => {}
+            }
+        }
+        vips
     }
 }
 
@@ -265,78 +222,48 @@ impl MemoryPlan {
             // Its maps are made before.
             (true, true) => LOADING + fixed.total(),
         };
-        let mut level = Level::default();
-        let mut on_node: BTreeMap<u32, Level> = BTreeMap::new();
+        let tables = steps.tables.as_ref().unwrap_or(&running.tables);
+        let rings_before = rings(&running.table);
+        let (ids_before, ids) = (running.table.server_ids.len(), wanted.server_ids.len());
+
+        let mut course = Course::default();
         if fresh {
-            level.take(fixed.total());
+            course.host.take(fixed.total());
         }
         if !running.shared_table {
-            level.take(shared_table());
+            course.host.take(shared_table());
         }
-        let tables = steps.tables.as_ref().unwrap_or(&running.tables);
-        let (before, after) = (table_bytes(&running.tables), table_bytes(tables));
-        let kept = |cpu: &u32| {
-            running.tables.kind == tables.kind && running.tables.own.get(cpu) == tables.own.get(cpu)
-        };
-        // All that are new are there before any of the old ones goes.
-        let taken = after.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, *bytes, 0));
-        let given =
-            before.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, 0, *bytes));
-        for (cpu, taken, given_back) in taken.chain(given) {
-            let node = host.nodes.get(cpu).copied();
-            let mut levels = [Some(&mut level), node.map(|node| on_node.entry(node).or_default())];
-            for level in levels.iter_mut().flatten() {
-                level.take(taken);
-                level.give_back(given_back);
-            }
-        }
-        let mut now = rings(&running.table);
-        for write in &steps.table.writes {
-            match write {
-                Write::Rings(images) => {
-                    for images in images.chunks(RINGS_AT_ONCE) {
-                        level.take(images.len() as u64 * ring());
-                        let replaced = images.iter().filter(|(vip, _)| !now.insert(*vip)).count();
-                        level.give_back(replaced as u64 * ring());
-                    }
-                }
-                Write::RemoveRings(vips) => {
-                    let gone = vips.iter().filter(|vip| now.remove(vip)).count();
-                    level.give_back(gone as u64 * ring());
-                }
-                _ => {}
-            }
-        }
-        let elements = |ids: usize| Usage::default().with_table(0, ids).other;
-        let ids = wanted.server_ids.len();
-        level.take(elements(ids).saturating_sub(elements(running.table.server_ids.len())));
-
-        let usage = Usage { tables: after, shared_table: shared_table(), ..fixed };
-        let usage = usage.with_table(now.len(), ids);
+        course.replace_tables(&running.tables, tables, &host.nodes);
+        let rings = course.write_rings(&steps.table.writes, rings_before.clone());
+        course.host.take(server_ids(ids).saturating_sub(server_ids(ids_before)));
 
         let unchanged = !fresh
             && running.shared_table
             && steps.tables.is_none()
-            && now.len() == rings(&running.table).len();
-        (!unchanged).then(|| Self {
-            tables: usage
-                .tables
-                .iter()
-                .map(|(cpu, bytes)| TableMemory {
-                    cpu: *cpu,
-                    node: host.nodes.get(cpu).copied(),
-                    bytes: *bytes,
-                })
-                .collect(),
+            && rings.len() == rings_before.len();
+        let usage = Usage { tables: table_bytes(tables), shared_table: shared_table(), ..fixed };
+        let usage = usage.with_table(rings.len(), ids);
+        (!unchanged).then(|| Self { loading, ..Self::of(&usage, &course, &host.nodes) })
+    }
+
+    /// What is there in the end, and what was taken on the way.
+    fn of(usage: &Usage, course: &Course, nodes: &BTreeMap<u32, u32>) -> Self {
+        let table = |(cpu, bytes): (&u32, &u64)| TableMemory {
+            cpu: *cpu,
+            node: nodes.get(cpu).copied(),
+            bytes: *bytes,
+        };
+        Self {
+            tables: usage.tables.iter().map(table).collect(),
             shared_table: usage.shared_table,
             rings: usage.rings,
             counters: usage.counters,
             other: usage.other,
             total: usage.total(),
-            additional: level.peak(),
-            loading,
-            additional_on: on_node.into_iter().map(|(node, level)| (node, level.peak())).collect(),
-        })
+            additional: course.host.peak(),
+            loading: 0,
+            additional_on: course.nodes.iter().map(|(node, level)| (*node, level.peak())).collect(),
+        }
     }
 
     /// What must be there.

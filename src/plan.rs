@@ -4,6 +4,7 @@ mod addresses;
 pub(crate) mod cpus;
 mod display;
 mod interface;
+pub(crate) mod map_cost;
 mod unserved;
 
 use std::collections::BTreeMap;

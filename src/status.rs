@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::balancer::Balancer;
-
 use crate::chain::SlotStatus;
 use crate::error::Result;
 use crate::flood_guard::FloodGuard;
 use crate::health::Health;
-use crate::host::possible_cpus;
 use crate::observe::interfaces::InterfaceStatus;
 use crate::observe::memory::MapsMemory;
 use crate::observe::tables::TableStatus;

@@ -11,7 +11,7 @@ use super::report::Mend;
 use crate::host::Files;
 use crate::host::text;
 use crate::instance::kernel_is_at_least;
-use crate::memory::KERNEL_COUNTS_ALL;
+use crate::plan::map_cost::KERNEL_COUNTS_ALL;
 use crate::sys::probe;
 
 /// How to find out whether a kernel has something.

@@ -15,10 +15,10 @@ use crate::maps;
 use crate::maps::ArrayOfMaps;
 use crate::maps::MapError;
 use crate::maps::kernel_bytes;
-use crate::memory::KERNEL_COUNTS_ALL;
 use crate::memory::Usage;
 use crate::model::host::MapShape;
 use crate::object;
+use crate::plan::map_cost::KERNEL_COUNTS_ALL;
 
 /// What maps of one purpose take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
