@@ -13,13 +13,11 @@ use serde::Serialize;
 
 use crate::diff::Running;
 use crate::diff::Write;
-use crate::error::Result;
 use crate::model::connection_tables::Tables;
 use crate::model::host::Bytes;
 use crate::model::host::Host;
 use crate::model::host::MapShape;
 use crate::model::host::cpu_list;
-use crate::plan::Plan;
 use crate::plan::Snapshot;
 use crate::plan::Steps;
 use crate::plan::map_cost::element;
@@ -246,6 +244,11 @@ impl MemoryPlan {
         (!unchanged).then(|| Self { loading, ..Self::of(&usage, &course, &host.nodes) })
     }
 
+    /// That of a program which is loaded again, while tables and rings stay.
+    pub(crate) fn of_loading() -> Self {
+        Self { loading: LOADING, ..Self::default() }
+    }
+
     /// What is there in the end, and what was taken on the way.
     fn of(usage: &Usage, course: &Course, nodes: &BTreeMap<u32, u32>) -> Self {
         let table = |(cpu, bytes): (&u32, &u64)| TableMemory {
@@ -326,22 +329,4 @@ impl fmt::Display for MemoryPlan {
         }
         Ok(())
     }
-}
-
-/// Plans the memory of what is planned so far, and refuses what there is not enough of.
-pub(crate) fn plan_memory(
-    plan: &mut Plan,
-    snapshot: &Snapshot,
-    wanted: &Table,
-    host: &Host,
-) -> Result<()> {
-    plan.memory = MemoryPlan::new(snapshot, &plan.steps, wanted, host);
-    if plan.memory.is_none() && plan.steps.replace_program {
-        host.memory.check(&MemoryPlan { loading: LOADING, ..MemoryPlan::default() })?;
-    }
-    if let Some(memory) = &plan.memory {
-        host.memory.check(memory)?;
-        plan.warnings.extend(host.memory.warnings(memory));
-    }
-    Ok(())
 }

@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use libbpf_rs::MapType;
 
 use super::MemoryPlan;
-use super::plan_memory;
 use crate::config::TableKind;
 use crate::diff::Running;
 use crate::diff::RunningVip;
@@ -21,6 +20,7 @@ use crate::plan::Steps;
 use crate::plan::map_cost::own_table;
 use crate::plan::map_cost::ring;
 use crate::plan::map_cost::vip_index;
+use crate::plan::plan_memory;
 use crate::rings::RingImage;
 use crate::table::RealSpec;
 use crate::table::Table;

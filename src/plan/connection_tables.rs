@@ -1,0 +1,109 @@
+//! The part of a plan that connection tables have.
+
+use std::collections::BTreeMap;
+
+use super::Plan;
+use super::Snapshot;
+use super::cpus;
+use crate::abi;
+use crate::abi::consts;
+use crate::config::Config;
+use crate::config::Cpus;
+use crate::error::Error;
+use crate::error::Result;
+use crate::model::connection_tables::Tables;
+use crate::model::host::Host;
+use crate::model::table_cpus::TableCpus;
+
+/// Plans the connection tables, and returns those that the program is to use.
+pub(super) fn plan_tables(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    config: &Config,
+    host: &Host,
+) -> Result<Tables> {
+    let table = &config.connection_table;
+    let cpus = table_cpus(plan, config, host)?;
+    let count = u32::try_from(cpus.len()).unwrap_or(u32::MAX).max(1);
+    let each = table.entries.div_ceil(count);
+    let own = cpus.into_iter().map(|cpu| (cpu, table.kind.size(each))).collect();
+    let mut tables = Tables { kind: table.kind, bank: snapshot.tables.bank, own };
+    plan.steps.running_tables = snapshot.tables.clone();
+    if tables != snapshot.tables {
+        // A running program must find its own as long as it runs.
+        if snapshot.knobs.is_some() {
+            tables.bank = 1 - tables.bank;
+        }
+        plan.steps.tables = Some(tables.clone());
+    }
+    plan.steps.nodes.clone_from(&host.nodes);
+    plan_control(plan, snapshot, config, &tables, (count, each));
+    plan.steps.stray_tables = snapshot.stray_tables;
+    plan.clean_up |=
+        snapshot.control.is_some() && (snapshot.stray_tables || !snapshot.shared_table);
+    Ok(tables)
+}
+
+/// The CPUs that are to have a table of their own, in the order in which the configuration names them.
+fn table_cpus(plan: &mut Plan, config: &Config, host: &Host) -> Result<Vec<u32>> {
+    let list = match &config.connection_table.cpus {
+        Cpus::Auto => return Ok(host.receiving_cpus.iter().copied().collect()),
+        Cpus::List(list) => list,
+    };
+    if let Some(cpu) = list.iter().find(|cpu| **cpu >= host.possible_cpus) {
+        return Err(Error::NoSuchCpu { cpu: *cpu, last: host.possible_cpus.saturating_sub(1) });
+    }
+    plan.warnings.extend(cpus::warnings(&TableCpus {
+        auto: false,
+        tables: list.iter().copied().collect(),
+        receiving: host.receiving_cpus.clone(),
+    }));
+    Ok(list.clone())
+}
+
+/// Plans the control record, which says what the configuration asks of the tables. There are
+/// `count` tables, each with room for `each` flows.
+fn plan_control(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    config: &Config,
+    tables: &Tables,
+    (count, each): (u32, u32),
+) {
+    let table = &config.connection_table;
+    let wanted = abi::control {
+        abi: consts::ABI_VERSION,
+        next_serial: snapshot.table.next_serial,
+        table_entries: table.entries.into(),
+        cpus_auto: u32::from(table.cpus == Cpus::Auto),
+        pad: 0,
+    };
+    let list = |auto: u32, tables: &BTreeMap<u32, u32>| {
+        let cpus = tables.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        if auto == 0 { format!("[{cpus}]") } else { format!("\"auto\" ({cpus})") }
+    };
+    let Some(running) = &snapshot.control else {
+        let noun = if count == 1 { "table" } else { "tables" };
+        plan.connection_table.push(format!(
+            "{count} {noun} of {each} entries, cpus {}",
+            list(wanted.cpus_auto, &tables.own)
+        ));
+        // Serial 0 stands for no VIP.
+        plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
+        return;
+    };
+    if running.table_entries != wanted.table_entries {
+        plan.connection_table
+            .push(format!("entries {} → {}", running.table_entries, wanted.table_entries));
+    }
+    if running.cpus_auto != wanted.cpus_auto || !snapshot.tables.own.keys().eq(tables.own.keys()) {
+        plan.connection_table.push(format!(
+            "cpus {} → {}",
+            list(running.cpus_auto, &snapshot.tables.own),
+            list(wanted.cpus_auto, &tables.own)
+        ));
+    }
+    if abi::bytes_of(running) != abi::bytes_of(&wanted) {
+        plan.steps.control = Some(wanted);
+    }
+}

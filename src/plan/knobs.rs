@@ -1,0 +1,107 @@
+//! The knobs of the balancer's program: from a configuration, back into one, and what differs.
+
+use std::net::IpAddr;
+
+use crate::abi;
+use crate::abi::consts;
+use crate::config::Config;
+use crate::config::Oversize;
+use crate::config::PacketsConfig;
+use crate::config::SourceV4;
+use crate::config::SourceV6;
+use crate::config::TableKind;
+use crate::model::connection_tables::Tables;
+use crate::model::connection_tables::udp_timeout;
+use crate::model::secret::AnswerSecret;
+use crate::model::secret::Secret;
+
+/// "Too big" answers per second and CPU, to all senders together. Linux limits its own ICMP errors to as many per
+/// host.
+pub(crate) const TOO_BIG_REPLIES_PER_SECOND: u32 = 1_000;
+
+/// The program's knobs for a configuration.
+pub(crate) fn knobs(
+    config: &Config,
+    tables: &Tables,
+    secret: Secret,
+    answer_secret: AnswerSecret,
+) -> abi::knobs {
+    let table = &config.connection_table;
+    let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
+    let (udp_timeout, udp_timeout_units) = udp_timeout(table.udp_timeout_seconds);
+    // Only the last word of an IPv6 source varies.
+    let tail = u32::MAX.checked_shr(u32::from(v6.prefix_len()).saturating_sub(96)).unwrap_or(0);
+    abi::knobs {
+        build: consts::OBJECT_HASH,
+        udp_timeout,
+        udp_timeout_units,
+        table_factors: secret.factors,
+        table_keys: secret.keys,
+        answer_secret: answer_secret.words(),
+        table_kind: tables.kind.raw(),
+        table_bank: tables.bank,
+        sets: tables.size(),
+        max_ip_packet: config.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
+        new_flows_per_second: table.new_connections_per_second,
+        too_big_replies_per_second: TOO_BIG_REPLIES_PER_SECOND,
+        oversize_reply: u32::from(config.packets.oversize == Oversize::Icmp),
+        source4: abi::be32(v4.network()),
+        source4_spread: abi::be32(v4.hostmask()),
+        source6: IpAddr::V6(v6.network()).into(),
+        source6_spread: tail.to_be(),
+        source4_prefix: config.packets.encap_source_v4.map_or(0, |net| net.0.prefix_len().into()),
+        source6_prefix: config.packets.encap_source_v6.map_or(0, |net| net.0.prefix_len().into()),
+        outer_df: config.packets.outer_df.into(),
+    }
+}
+
+/// Puts what the knobs say into a configuration.
+pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
+    let seconds = knobs.udp_timeout / 1_000_000_000;
+    config.connection_table.kind = TableKind::from_raw(knobs.table_kind);
+    config.connection_table.udp_timeout_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    config.connection_table.new_connections_per_second = knobs.new_flows_per_second;
+    let packets = &mut config.packets;
+    packets.max_frame = knobs.max_ip_packet + PacketsConfig::ETHERNET_HEADER;
+    packets.oversize = if knobs.oversize_reply == 0 { Oversize::Drop } else { Oversize::Icmp };
+    let length = |prefix: u32| u8::try_from(prefix).unwrap_or(u8::MAX);
+    let v4 = ipnet::Ipv4Net::new(abi::from_be32(knobs.source4), length(knobs.source4_prefix));
+    let v6 = match IpAddr::from(knobs.source6) {
+        IpAddr::V6(v6) => ipnet::Ipv6Net::new(v6, length(knobs.source6_prefix)),
+        IpAddr::V4(v4) => ipnet::Ipv6Net::new(v4.to_ipv6_mapped(), length(knobs.source6_prefix)),
+    };
+    packets.outer_df = knobs.outer_df != 0;
+    // No source has a prefix of length 0, as that begins with the unspecified address.
+    packets.encap_source_v4 = v4.ok().filter(|_| knobs.source4_prefix != 0).map(SourceV4);
+    packets.encap_source_v6 = v6.ok().filter(|_| knobs.source6_prefix != 0).map(SourceV6);
+}
+
+/// What differs between two programs, one short phrase each.
+pub(super) fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
+    let mut details = Vec::new();
+    if old.build != new.build {
+        details.push("new build".to_owned());
+    }
+    let (mut before, mut after) = (Config::default(), Config::default());
+    write_knobs(old, &mut before);
+    write_knobs(new, &mut after);
+    let sections = |config: &Config| {
+        [
+            ("connection_table", serde_json::to_value(&config.connection_table)),
+            ("packets", serde_json::to_value(&config.packets)),
+        ]
+    };
+    for ((section, before), (_, after)) in sections(&before).into_iter().zip(sections(&after)) {
+        let (Ok(before), Ok(after)) = (before, after) else { continue };
+        for (key, value) in after.as_object().into_iter().flatten() {
+            let old = before.get(key).unwrap_or(&serde_json::Value::Null);
+            if old != value {
+                details.push(format!("{section}.{key} {old} → {value}"));
+            }
+        }
+    }
+    if details.is_empty() {
+        details.push("for other connection tables".to_owned());
+    }
+    details
+}
