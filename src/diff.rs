@@ -13,6 +13,7 @@
 //! - what an address does with packets that no VIP takes is written last;
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
+mod changes;
 mod markers;
 mod repair;
 mod report;
@@ -33,6 +34,7 @@ use crate::config::RealState;
 use crate::mismatch::Mismatch;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
+use crate::plan::writes::Write;
 use crate::rings::RingImage;
 use crate::rings::Rings;
 use crate::table::RealSpec;
@@ -43,68 +45,11 @@ use markers::MARKER;
 pub use report::ServerIdChange;
 pub use report::VipAction;
 pub use report::VipChange;
-use report::describe;
 use report::describe_reals;
-use report::differs_by_reals;
 pub(crate) use running::Running;
 pub(crate) use running::RunningReal;
 pub(crate) use running::RunningVip;
-use serials::forgets;
-
-/// One step. The packet path finds a consistent table after each, and after each part of one that has several.
-#[derive(Clone, Debug)]
-pub(crate) enum Write {
-    /// Forgets the flows of reals whose ids are handed out with a generation that was used before.
-    ForgetReals(BTreeSet<u32>),
-    /// Forgets the flows of all VIPs but those with these serials: serials start over.
-    ForgetVipsBut(BTreeSet<u32>),
-    /// Hands out serials: those below `next_serial` are used.
-    Serials {
-        next_serial: u32,
-    },
-    Reals(Vec<(u32, RunningReal)>),
-    SetReal {
-        id: u32,
-        real: RunningReal,
-    },
-    ServerIds(Vec<(u32, u32)>),
-    RemoveServerId(u32),
-    /// Brings the index in line with `vips`. [`Write::Vips`] and [`Write::RemoveVip`] do so too.
-    VipIndex,
-    Vips(Vec<(VipKey, abi::vip)>),
-    RemoveVip(VipKey),
-    /// Sets a VIP's counters to zero: its id had another owner.
-    ClearVipCounts(u32),
-    /// Each replaces a ring in one step, and then waits until no packet is under way by the old one.
-    Rings(Vec<(u32, RingImage)>),
-    /// Writes over rings where they lie, which takes microseconds: meanwhile some slots are those of the old
-    /// ring. Packets may be under way by the old one for as long again.
-    RewriteRings(Vec<(u32, RingImage)>),
-    RemoveRings(Vec<u32>),
-    VipReals(Vec<abi::vip_real>),
-    RemoveVipReals(Vec<VipRealKey>),
-}
-
-impl Write {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Reals(of) => of.is_empty(),
-            Self::ServerIds(of) | Self::RemoveVipReals(of) => of.is_empty(),
-            Self::Vips(of) => of.is_empty(),
-            Self::Rings(of) | Self::RewriteRings(of) => of.is_empty(),
-            Self::RemoveRings(of) => of.is_empty(),
-            Self::VipReals(of) => of.is_empty(),
-            Self::Serials { .. }
-            | Self::VipIndex
-            | Self::ForgetReals(_)
-            | Self::ForgetVipsBut(_)
-            | Self::SetReal { .. }
-            | Self::RemoveServerId(_)
-            | Self::RemoveVip(_)
-            | Self::ClearVipCounts(_) => false,
-        }
-    }
-}
+use running::next_generation;
 
 /// The difference between two tables, for people and for the maps.
 #[derive(Clone, Debug, Default)]
@@ -170,21 +115,6 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     differ.set_rules();
     differ.remove_reals();
     differ.diff
-}
-
-/// The writes that change VIPs, in the order in which they come. Each is for all VIPs: whenever a ring is
-/// replaced, the kernel waits for running programs, but for a batch of them only once.
-#[derive(Default)]
-struct Changes {
-    marks: Vec<abi::vip_real>,
-    bars: Vec<(VipKey, abi::vip)>,
-    rewritten: Vec<(u32, RingImage)>,
-    rings: Vec<(u32, RingImage)>,
-    no_rings: Vec<u32>,
-    reals: Vec<abi::vip_real>,
-    gone: Vec<VipRealKey>,
-    entries: Vec<(VipKey, abi::vip)>,
-    unmark: Vec<VipRealKey>,
 }
 
 impl Differ<'_> {
@@ -365,105 +295,6 @@ impl Differ<'_> {
         })
     }
 
-    /// Whether what is wanted of a VIP differs from what runs, be it only in who may keep flows.
-    fn differs(&self, running: &RunningVip, spec: &VipSpec) -> bool {
-        if self.has_wrong_ring(running) || running.spec != *spec {
-            return true;
-        }
-        spec.is_routed_by_id()
-            && self.server_ids != self.wanted.server_ids
-            && spec.keepers(&self.server_ids) != spec.keepers(&self.wanted.server_ids)
-    }
-
-    fn change_vips(&mut self) {
-        let both = self
-            .wanted
-            .vips
-            .iter()
-            .filter_map(|(vip, spec)| Some((vip, self.running.vips.get(vip)?, spec)));
-        let changing: Vec<_> =
-            both.filter(|(_, running, spec)| self.differs(running, spec)).collect();
-        let mut changes = Changes::default();
-        let anew = changing.iter().filter(|(vip, running, spec)| forgets(vip, running, spec));
-        let mut serials = self.new_serials(anew.count()).into_iter();
-        for (vip, running, spec) in &changing {
-            let barred = self.barred(Some(running), spec);
-            let bar = if barred.is_empty() { 0 } else { consts::VIP_BARRED };
-            let key = VipKey::from(abi::vip_key::from(**vip));
-            let value = |flags| abi::vip { id: running.id, serial: running.serial, flags };
-
-            if !running.changing {
-                changes.marks.push(mark(running.id));
-            }
-            let mut kept = running.flags & consts::VIP_RING_CHANGED;
-            if self.has_wrong_ring(running) || running.spec.members() != spec.members() {
-                kept = consts::VIP_RING_CHANGED;
-            }
-            let with_bar = running.flags | bar | kept;
-            if with_bar != running.flags {
-                changes.bars.push((key, value(with_bar)));
-            }
-            let before = (!self.has_wrong_ring(running))
-                .then(|| self.ring(&running.spec, running.barred.clone()))
-                .flatten();
-            match self.ring(spec, barred) {
-                None => changes.no_rings.push(running.id),
-                Some(image) if before.as_ref() == Some(&image) => {}
-                Some(image) if before.is_some_and(|before| self.stay(&before)) => {
-                    changes.rewritten.push((running.id, image));
-                }
-                Some(image) => changes.rings.push((running.id, image)),
-            }
-            let before = &running.spec.reals;
-            let new = spec.reals.iter().filter(|(real, spec)| before.get(real) != Some(spec));
-            changes.reals.extend(self.vip_reals(running.id, new));
-            let gone = before.keys().filter(|real| !spec.reals.contains_key(real));
-            changes.gone.extend(self.vip_real_keys(running.id, gone));
-            let flags = spec.flags(vip) | bar | kept;
-            if forgets(vip, running, spec) {
-                // What it remembers from now on is by the ring that is there by then.
-                let flags = flags & !consts::VIP_RING_CHANGED;
-                let serial = serials.next().unwrap_or(running.serial);
-                changes.entries.push((key, abi::vip { id: running.id, serial, flags }));
-            } else if flags != with_bar {
-                changes.entries.push((key, value(flags)));
-            }
-            changes.unmark.push(mark(running.id).key());
-        }
-        self.write(Write::VipReals(changes.marks));
-        self.write(Write::Vips(changes.bars));
-        self.write(Write::RewriteRings(changes.rewritten));
-        self.write(Write::Rings(changes.rings));
-        self.write(Write::RemoveRings(changes.no_rings));
-        self.write(Write::VipReals(changes.reals));
-        self.write(Write::RemoveVipReals(changes.gone));
-        self.write(Write::Vips(changes.entries));
-        self.write(Write::RemoveVipReals(changes.unmark));
-
-        let members: Vec<_> = changing
-            .iter()
-            .map(|(_, running, spec)| (running.spec.members(), spec.members()))
-            .collect();
-        let moved = self.diff.rings.moved(&members);
-        for ((vip, running, spec), moved) in changing.into_iter().zip(moved) {
-            let action = match (running.spec == *spec, running.changing) {
-                (true, false) => continue,
-                (true, true) => VipAction::Repair,
-                (false, _) => VipAction::Change,
-            };
-            let details = describe(&running.spec, spec);
-            let keys = |spec: &VipSpec| spec.flags(vip) & consts::VIP_REDUCED_KEY;
-            let moved = if keys(&running.spec) == keys(spec) {
-                moved
-            } else {
-                Rings::moved_anew(&running.spec.members(), &spec.members())
-            };
-            let moves_by_reals =
-                action == VipAction::Change && differs_by_reals(&running.spec, spec);
-            self.diff.vips.push(VipChange { vip: *vip, action, details, moved, moves_by_reals });
-        }
-    }
-
     fn add_vips(&mut self) {
         let kept = self.running.vips.iter().filter(|(vip, _)| self.wanted.vips.contains_key(vip));
         let taken: BTreeSet<u32> = kept.map(|(_, running)| running.id).collect();
@@ -528,10 +359,6 @@ fn mark(vip: u32) -> abi::vip_real {
 /// their way to it still find its address.
 fn cleared(real: &RunningReal) -> RunningReal {
     RunningReal { live: false, generation: next_generation(real.generation), ..*real }
-}
-
-fn next_generation(generation: u32) -> u32 {
-    generation % consts::MAX_GENERATION + 1
 }
 
 #[cfg(test)]

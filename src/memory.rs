@@ -12,7 +12,6 @@ use libbpf_rs::MapType;
 use serde::Serialize;
 
 use crate::diff::Running;
-use crate::diff::Write;
 use crate::model::connection_tables::Tables;
 use crate::model::host::Bytes;
 use crate::model::host::Host;
@@ -25,6 +24,7 @@ use crate::plan::map_cost::own_table;
 use crate::plan::map_cost::ring;
 use crate::plan::map_cost::shared_table;
 use crate::plan::map_cost::vip_index;
+use crate::plan::writes::Write;
 use crate::rings::RINGS_AT_ONCE;
 use crate::table::Table;
 

@@ -9,6 +9,7 @@ mod knobs;
 pub(crate) mod map_cost;
 mod steps;
 mod unserved;
+pub(crate) mod writes;
 
 use serde::Serialize;
 

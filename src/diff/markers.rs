@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Differ;
-use super::Write;
 use crate::abi;
 use crate::abi::consts;
 use crate::model::vip_key::VipKey;
+use crate::plan::writes::Write;
 
 /// See `struct vip_key` in abi.h.
 pub(super) const MARKER: abi::vip = marker(consts::VIP_MARKER);

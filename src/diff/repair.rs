@@ -2,9 +2,9 @@
 
 use super::Differ;
 use super::RunningVip;
-use super::Write;
 use crate::abi::consts;
 use crate::mismatch::Mismatch;
+use crate::plan::writes::Write;
 
 impl Differ<'_> {
     /// Everything but the rings, which go with the changes of their VIPs.

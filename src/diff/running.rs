@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use super::next_generation;
+use crate::abi::consts;
 use crate::addr::Vip;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
@@ -92,4 +92,9 @@ impl RunningReal {
     pub(crate) fn owns(&self, generation: u32) -> bool {
         self.generation == if self.live { generation } else { next_generation(generation) }
     }
+}
+
+/// The generation that flows get of a real's id once it has another owner.
+pub(super) fn next_generation(generation: u32) -> u32 {
+    generation % consts::MAX_GENERATION + 1
 }

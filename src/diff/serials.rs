@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::Differ;
 use super::RunningVip;
-use super::Write;
 use crate::abi::consts;
 use crate::addr::Vip;
+use crate::plan::writes::Write;
 use crate::table::VipSpec;
 
 /// Whether what a VIP has remembered must not be found any more: it is under other keys, or from before the VIP went

@@ -1,0 +1,65 @@
+//! The writes that bring the maps from one table to another.
+
+use std::collections::BTreeSet;
+
+use crate::abi;
+use crate::diff::RunningReal;
+use crate::model::vip_key::VipKey;
+use crate::model::vip_real::VipRealKey;
+use crate::rings::RingImage;
+
+/// One step. The packet path finds a consistent table after each, and after each part of one that has several.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    /// Forgets the flows of reals whose ids are handed out with a generation that was used before.
+    ForgetReals(BTreeSet<u32>),
+    /// Forgets the flows of all VIPs but those with these serials: serials start over.
+    ForgetVipsBut(BTreeSet<u32>),
+    /// Hands out serials: those below `next_serial` are used.
+    Serials {
+        next_serial: u32,
+    },
+    Reals(Vec<(u32, RunningReal)>),
+    SetReal {
+        id: u32,
+        real: RunningReal,
+    },
+    ServerIds(Vec<(u32, u32)>),
+    RemoveServerId(u32),
+    /// Brings the index in line with `vips`. [`Write::Vips`] and [`Write::RemoveVip`] do so too.
+    VipIndex,
+    Vips(Vec<(VipKey, abi::vip)>),
+    RemoveVip(VipKey),
+    /// Sets a VIP's counters to zero: its id had another owner.
+    ClearVipCounts(u32),
+    /// Each replaces a ring in one step, and then waits until no packet is under way by the old one.
+    Rings(Vec<(u32, RingImage)>),
+    /// Writes over rings where they lie, which takes microseconds: meanwhile some slots are those of the old
+    /// ring. Packets may be under way by the old one for as long again.
+    RewriteRings(Vec<(u32, RingImage)>),
+    RemoveRings(Vec<u32>),
+    VipReals(Vec<abi::vip_real>),
+    RemoveVipReals(Vec<VipRealKey>),
+}
+
+impl Write {
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Reals(of) => of.is_empty(),
+            Self::ServerIds(of) | Self::RemoveVipReals(of) => of.is_empty(),
+            Self::Vips(of) => of.is_empty(),
+            Self::Rings(of) | Self::RewriteRings(of) => of.is_empty(),
+            Self::RemoveRings(of) => of.is_empty(),
+            Self::VipReals(of) => of.is_empty(),
+            Self::Serials { .. }
+            | Self::VipIndex
+            | Self::ForgetReals(_)
+            | Self::ForgetVipsBut(_)
+            | Self::SetReal { .. }
+            | Self::RemoveServerId(_)
+            | Self::RemoveVip(_)
+            | Self::ClearVipCounts(_) => false,
+        }
+    }
+}
