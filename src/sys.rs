@@ -276,49 +276,9 @@ pub(crate) fn runs(ifindex: u32, program: u32) -> io::Result<Option<XdpMode>> {
     })
 }
 
-/// Reads values of a per-CPU array in one call: those of one index after the other, each CPU's in
-/// [`stride`] bytes. Fewer if the array ends before. Linux 5.13.
-pub(crate) fn percpu_array_read(map: &MapHandle, indices: Range<u32>) -> io::Result<Vec<u8>> {
-    if map.map_type() != MapType::PercpuArray {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let Range { start, end } = indices;
-    let count = end.saturating_sub(start);
-    let each = stride(map) * possible_cpus()?;
-    let mut values = vec![0; each * count as usize];
-    let mut keys = vec![0_u32; count as usize];
-    let mut read = count;
-    // The kernel goes on behind the key that it is given.
-    let mut before = start.checked_sub(1);
-    let mut last = 0_u32;
-    let opts = sys::bpf_map_batch_opts {
-        sz: size_of::<sys::bpf_map_batch_opts>() as _,
-        ..Default::default()
-    };
-    // SAFETY: `keys` and `values` have room for `read` of them, of the map's own sizes, and the kernel writes
-    // no more; all pointers are valid for the call.
-    let done = check(unsafe {
-        sys::bpf_map_lookup_batch(
-            map.as_fd().as_raw_fd(),
-            before.as_mut().map_or(null_mut(), |key| std::ptr::from_mut(key).cast()),
-            (&raw mut last).cast(),
-            keys.as_mut_ptr().cast(),
-            values.as_mut_ptr().cast(),
-            &raw mut read,
-            &raw const opts,
-        )
-    });
-    match done {
-        // The array ended: `read` says where.
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => values.truncate(each * read as usize),
-    }
-    Ok(values)
-}
-
-/// Entries of a hash table, as the kernel hands them out.
+/// Entries of a map, as the kernel hands them out.
 #[derive(Debug)]
-pub(crate) struct HashBatch {
+pub(crate) struct Batch {
     /// One key after the other, without gaps.
     pub(crate) keys: Vec<u8>,
     /// Their values, in the same order.
@@ -327,18 +287,35 @@ pub(crate) struct HashBatch {
     pub(crate) last: Option<u32>,
 }
 
+/// Reads values of a per-CPU array in one call: those of one index after the other, each CPU's in
+/// [`stride`] bytes. Fewer if the array ends before. Linux 5.13.
+pub(crate) fn percpu_array_read(map: &MapHandle, indices: Range<u32>) -> io::Result<Vec<u8>> {
+    if map.map_type() != MapType::PercpuArray {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let Range { start, end } = indices;
+    // The kernel goes on behind the key that it is given.
+    Ok(read_batch(map, start.checked_sub(1), end.saturating_sub(start))?.values)
+}
+
 /// Reads up to `at_once` entries of a hash table, behind those of an earlier call. `ENOSPC`: a bucket has more.
-///
-/// libbpf-rs takes every error for the end.
-pub(crate) fn hash_read(
-    map: &MapHandle,
-    behind: Option<u32>,
-    at_once: u32,
-) -> io::Result<HashBatch> {
+pub(crate) fn hash_read(map: &MapHandle, behind: Option<u32>, at_once: u32) -> io::Result<Batch> {
     if !matches!(map.map_type(), MapType::Hash | MapType::LruHash) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let (key, value) = (map.key_size() as usize, map.value_size() as usize);
+    read_batch(map, behind, at_once)
+}
+
+/// Reads up to `at_once` entries of an array or a hash table, behind those of an earlier call.
+///
+/// libbpf-rs takes every error for the end.
+fn read_batch(map: &MapHandle, behind: Option<u32>, at_once: u32) -> io::Result<Batch> {
+    let key = map.key_size() as usize;
+    let value = match map.map_type() {
+        MapType::PercpuArray => stride(map) * possible_cpus()?,
+        MapType::Hash | MapType::LruHash => map.value_size() as usize,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
     let mut keys = vec![0; key * at_once as usize];
     let mut values = vec![0; value * at_once as usize];
     let (mut behind, mut last, mut count) = (behind, 0_u32, at_once);
@@ -346,8 +323,9 @@ pub(crate) fn hash_read(
         sz: size_of::<sys::bpf_map_batch_opts>() as _,
         ..Default::default()
     };
-    // SAFETY: `keys` and `values` have room for `count` of them, of the map's own sizes, and the kernel writes
-    // no more; where it has come to in a hash table is a word. All pointers are valid for the call.
+    // SAFETY: `keys` and `values` have room for `count` of them, of the sizes that the kernel writes for this type
+    // of map, and it writes no more. Where it has come to is a word, in arrays and hash tables alike. All pointers
+    // are valid for the call.
     let done = check(unsafe {
         sys::bpf_map_lookup_batch(
             map.as_fd().as_raw_fd(),
@@ -361,12 +339,13 @@ pub(crate) fn hash_read(
     });
     let last = match done {
         Ok(_) => Some(last),
+        // The map ended: `count` says where.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
     keys.truncate(key * count as usize);
     values.truncate(value * count as usize);
-    Ok(HashBatch { keys, values, last })
+    Ok(Batch { keys, values, last })
 }
 
 /// An array's memory, for reading and writing without a call per value. The map must have been made with
