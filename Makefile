@@ -12,7 +12,7 @@ HEADER = $(DESTDIR)$(PREFIX)/include/l4lb/chain.h
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h include/l4lb/*/*.h tests/bench/*.c tests/bench/*.h \
-	tests/suite/control/chain/*.c examples/chain/*.c)
+	tests/suite/fixtures/*.c examples/chain/*.c)
 SCRIPTS := .ci/run .ci/setup $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa examples/*.sh)
 CLANG_FORMAT := clang-format-19
 

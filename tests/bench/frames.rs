@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::frame::Frame;
-use crate::frame::eth;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::programs::Flows;
 
 /// The VIPs that the frames are for. All have port 80.

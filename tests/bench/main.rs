@@ -12,9 +12,6 @@ mod endtoend;
 #[path = "../suite/fixtures/mod.rs"]
 mod fixtures;
 mod flows;
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../suite/packets/frame/mod.rs"]
-mod frame;
 mod frames;
 mod hit_ratio;
 mod host;

@@ -12,10 +12,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::control::flows::inject::Injector;
-use crate::control::flows::inject::frame;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
 use crate::fixtures::config_file;
+use crate::fixtures::inject::frame;
 use crate::fixtures::json as json_of;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;

@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use crate::fixtures::Bpffs;
 use crate::fixtures::Lbctl;
 use crate::fixtures::Output;
+use crate::fixtures::SOON;
+use crate::fixtures::Serve;
 use crate::fixtures::Topology;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::json;
-use crate::lbctl::serve::SOON;
-use crate::lbctl::serve::Serve;
 
 /// How long `lbctl` may take to find out that nobody answers.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,19 +1,19 @@
 //! `gateway = "auto"`: which default router is taken, and who may take over from whom.
 
+use crate::fixtures::METRICS;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
+use crate::fixtures::SOON;
+use crate::fixtures::Serve;
 use crate::fixtures::Topology;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
+use crate::fixtures::doubt_soon;
+use crate::fixtures::get;
 use crate::fixtures::goes_on;
 use crate::fixtures::json;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
-use crate::lbctl::serve::SOON;
-use crate::lbctl::serve::Serve;
-use crate::lbctl::serve::doubt_soon;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 

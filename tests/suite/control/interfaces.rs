@@ -17,8 +17,6 @@ use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
 use crate::fixtures::Topology;
 use crate::fixtures::UPLINK;
-use crate::fixtures::Verdict;
-use crate::fixtures::XdpLink;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::config_in_mode;
@@ -26,6 +24,8 @@ use crate::fixtures::goes_on;
 use crate::fixtures::http_get;
 use crate::fixtures::json;
 use crate::fixtures::path_of;
+use crate::fixtures::second_interface;
+use crate::fixtures::second_network;
 use crate::fixtures::send_frame;
 use crate::fixtures::server;
 use crate::fixtures::vip;
@@ -92,21 +92,6 @@ fn gateways() {
     assert_eq!(mac_towards_reals(&topology), other, "another MAC");
 }
 
-/// A second network at the balancer: `second`, at whose other end is the namespace that this returns.
-pub(crate) fn second_network(topology: &Topology) -> (NetNs, XdpLink) {
-    let edge = NetNs::new();
-    topology.balancer.ns.shell(&format!(
-        "ip link add second mtu 1600 address 02:00:00:00:00:b2 type veth \
-           peer name edge mtu 1600 address 02:00:00:00:fe:b2 netns {}
-         ip addr add 172.32.0.2/24 dev second
-         ip link set second up",
-        edge.path().display()
-    ));
-    edge.shell("ip addr add 172.32.0.254/24 dev edge; ip link set edge up");
-    let pass = XdpLink::attach(&edge, "edge", Verdict::Pass);
-    (edge, pass)
-}
-
 /// Sends a datagram to a VIP from the second network; whether it comes back, for the real, within moments.
 #[track_caller]
 fn balanced_at_second(edge: &NetNs, vip: &str) -> bool {
@@ -127,10 +112,6 @@ fn balanced_at_second(edge: &NetNs, vip: &str) -> bool {
         }
         back.is_some()
     })
-}
-
-pub(crate) fn second_interface() -> &'static str {
-    "[[interfaces]]\nname = \"second\"\nxdp_mode = \"native\"\ngateway = \"172.32.0.254\"\n\n"
 }
 
 #[test]

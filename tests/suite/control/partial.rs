@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::control::interfaces::second_interface;
-use crate::control::interfaces::second_network;
 use crate::fixtures::Host;
 use crate::fixtures::Lbctl;
+use crate::fixtures::METRICS;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
+use crate::fixtures::get;
 use crate::fixtures::goes_on;
 use crate::fixtures::http_get;
 use crate::fixtures::json;
 use crate::fixtures::path_of;
+use crate::fixtures::second_interface;
+use crate::fixtures::second_network;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 

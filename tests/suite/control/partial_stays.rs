@@ -3,19 +3,19 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use crate::control::interfaces::second_interface;
-use crate::control::interfaces::second_network;
 use crate::fixtures::Host;
 use crate::fixtures::Rig;
+use crate::fixtures::Serve;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::goes_on;
 use crate::fixtures::json;
 use crate::fixtures::path_of;
+use crate::fixtures::second_interface;
+use crate::fixtures::second_network;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::serve::Serve;
 
 use std::time::Duration;
 

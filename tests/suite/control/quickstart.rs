@@ -1,19 +1,10 @@
 //! The example that shows how to embed the library does what it says.
 
-use std::path::PathBuf;
-
 use crate::fixtures::Bpffs;
 use crate::fixtures::Lbctl;
 use crate::fixtures::Topology;
 use crate::fixtures::UPLINK;
-
-/// `cargo test` builds the examples beside the binary.
-pub(crate) fn example(name: &str) -> String {
-    let lbctl = PathBuf::from(env!("CARGO_BIN_EXE_lbctl"));
-    let path = lbctl.parent().expect("a folder").join("examples").join(name);
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
-    path.display().to_string()
-}
+use crate::fixtures::example;
 
 #[test]
 fn the_quickstart_attaches_programs_and_counts() {

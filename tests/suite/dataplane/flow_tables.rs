@@ -14,13 +14,13 @@ use l4lb::flows::FiveTuple;
 use l4lb::flows::FlowFilter;
 use l4lb::flows::GroupBy;
 
-use crate::control::flows::inject::Injector;
-use crate::control::flows::inject::frame;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
 use crate::fixtures::Rig;
 use crate::fixtures::config;
 use crate::fixtures::goes_on;
 use crate::fixtures::http_get;
+use crate::fixtures::inject::frame;
 use crate::fixtures::json;
 use crate::fixtures::server;
 use crate::fixtures::vip;

@@ -10,12 +10,12 @@ use crate::fixtures::Lbctl;
 use crate::fixtures::NetNs;
 use crate::fixtures::Verdict;
 use crate::fixtures::XdpLink;
+use crate::fixtures::frame::eth;
 use crate::fixtures::json;
 use crate::fixtures::reason;
 use crate::fixtures::send_frame;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::packets::frame::eth;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const SOON: Duration = Duration::from_secs(10);

@@ -19,18 +19,18 @@ use nix::sys::socket::sendto;
 use nix::sys::socket::socket;
 use serde_json::Value;
 
-use crate::control::flows::inject::Injector;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
+use crate::fixtures::frame::eth;
 use crate::fixtures::json;
 use crate::fixtures::server;
 use crate::fixtures::udp_ask;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::packets::frame::eth;
 
 /// Long enough for a refusal; what is dropped takes all of it.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);

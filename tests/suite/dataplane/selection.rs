@@ -6,12 +6,12 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::control::flows::inject::Injector;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::fixtures::json;
 use crate::fixtures::vip;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 const KINDS: [&str; 2] = ["set-associative", "lru"];
 

@@ -1,7 +1,6 @@
 //! Connection tables: which CPUs get one, what they and the other maps cost, and the limit of new flows.
 
 use std::net::UdpSocket;
-use std::num::NonZero;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -15,6 +14,7 @@ use crate::fixtures::config_file;
 use crate::fixtures::json;
 use crate::fixtures::path_of;
 use crate::fixtures::server;
+use crate::fixtures::two_cpus;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
 
@@ -25,15 +25,6 @@ const UDP_VIP: &str = "udp://10.200.1.1:53";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// Whether the machine has the two CPUs that a test needs; else it says so.
-fn two_cpus() -> bool {
-    let enough = std::thread::available_parallelism().map_or(1, NonZero::get) >= 2;
-    if !enough {
-        eprintln!("skipped: this machine has one CPU, and the test needs two");
-    }
-    enough
-}
 
 /// A file that says so much.
 fn file(text: &str) -> NamedTempFile {

@@ -8,13 +8,13 @@ use std::process::Command;
 
 use crate::fixtures::Bpffs;
 use crate::fixtures::Host;
+use crate::fixtures::NOBODY;
 use crate::fixtures::Output;
+use crate::fixtures::by_way_of;
 use crate::fixtures::config_file;
 use crate::fixtures::json;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
-use crate::lbctl::errors::NOBODY;
-use crate::lbctl::errors::by_way_of;
 
 /// A host whose bpf filesystem has this mode.
 fn host(mode: &str) -> Host {

@@ -1,27 +1,23 @@
 //! The lock of an instance's one writer: nobody waits for it without an end, or without hearing a signal.
 
 use std::fs;
-use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process;
 use std::time::Duration;
 use std::time::Instant;
 
-use nix::fcntl::Flock;
-use nix::fcntl::FlockArg;
 use nix::sys::signal::Signal;
 
 use crate::fixtures::Host;
-use crate::fixtures::Running;
+use crate::fixtures::METRICS;
 use crate::fixtures::config_file;
+use crate::fixtures::get;
+use crate::fixtures::lock;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
-use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
+use crate::fixtures::wait_for_waiting;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 
@@ -33,30 +29,6 @@ fn host() -> Host {
     let host = Host::new();
     host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.1"])));
     host
-}
-
-/// Takes the lock of an instance. A `serve` beside the test takes it every few seconds, so this waits for its turn.
-#[track_caller]
-pub(crate) fn lock(folder: &Path) -> Flock<File> {
-    let mut lock = None;
-    let locked = || {
-        let folder = File::open(folder).expect("the instance's folder");
-        lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock).ok();
-        lock.is_some()
-    };
-    assert!(wait_until(SOON, locked), "somebody else keeps the lock of {}", folder.display());
-    lock.expect("it is locked")
-}
-
-/// Waits until a process has a folder open, as it has while it waits for its lock.
-#[track_caller]
-pub(crate) fn wait_for_waiting(running: &Running, folder: &Path) {
-    let fds = format!("/proc/{}/fd", running.pid());
-    let has = || {
-        let mut fds = fs::read_dir(&fds).into_iter().flatten().flatten();
-        fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == folder))
-    };
-    assert!(wait_until(SOON, has), "it does not wait: {}", running.stderr());
 }
 
 #[test]
@@ -101,7 +73,7 @@ fn who_waits_in_vain_says_for_whom() {
     // Of another pid namespace, nothing is to be seen.
     let unshared = ["unshare", "--pid", "--fork", "--mount-proc"];
     let arguments = ["--lock-timeout", "0", "vip", "delete", VIP];
-    let output = crate::lbctl::errors::by_way_of(&host, &unshared, host.bpffs.text(), &arguments);
+    let output = crate::fixtures::by_way_of(&host, &unshared, host.bpffs.text(), &arguments);
     assert_eq!(output.code(), Some(1), "{output}");
     assert!(output.stderr.contains("a process that cannot be seen from here"), "{output}");
 

@@ -9,31 +9,22 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::fixtures::Host;
-use crate::fixtures::HttpClient;
+use crate::fixtures::METRICS;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
+use crate::fixtures::Serve;
 use crate::fixtures::Topology;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
+use crate::fixtures::get;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::serve::Serve;
-
-/// Where it answers unless told otherwise.
-pub(crate) const METRICS: &str = "127.0.0.1:9847";
 
 /// More than it gives anybody to ask and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Something that takes no longer than it has to.
 const SOON: Duration = Duration::from_secs(10);
-
-/// What `GET` of the endpoint says: the status and the content.
-pub(crate) fn get(ns: &NetNs, listen: &str, path: &str) -> io::Result<(u16, String)> {
-    let address = listen.parse().expect("an address");
-    let response = HttpClient::connect(ns, address)?.get(path)?;
-    Ok((response.status, response.body))
-}
 
 /// A connection that has sent `bytes`.
 #[track_caller]

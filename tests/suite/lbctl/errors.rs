@@ -1,8 +1,6 @@
 //! What a host can be in the way of: each is one line on stderr that says so, exit code 1, and nothing changes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
@@ -11,12 +9,14 @@ use libbpf_rs::MapHandle;
 use crate::fixtures::Bpffs;
 use crate::fixtures::Host;
 use crate::fixtures::Lbctl;
+use crate::fixtures::NOBODY;
 use crate::fixtures::NetNs;
 use crate::fixtures::Output;
 use crate::fixtures::Topology;
 use crate::fixtures::UPLINK;
 use crate::fixtures::Verdict;
 use crate::fixtures::XdpLink;
+use crate::fixtures::by_way_of;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::path_of;
@@ -48,38 +48,6 @@ fn refused(output: &Output, words: &[&str]) {
 #[track_caller]
 fn apply_by_way_of(host: &Host, wrapper: &[&str], bpffs: &str) -> Output {
     by_way_of(host, wrapper, bpffs, &["apply", "-f", "lb.toml"])
-}
-
-/// By way of which programs are not root's.
-pub(crate) const NOBODY: [&str; 4] =
-    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-
-/// Runs `lbctl` by way of another program, in a folder that everybody can read, with a configuration, `lb.toml`.
-#[track_caller]
-pub(crate) fn by_way_of(host: &Host, wrapper: &[&str], bpffs: &str, arguments: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("make a folder");
-    let (lbctl, file) = (folder.path().join("lbctl"), folder.path().join("lb.toml"));
-    fs::copy(env!("CARGO_BIN_EXE_lbctl"), &lbctl).expect("copy lbctl");
-    fs::write(&file, Host::config("")).expect("write a file");
-    for path in [folder.path(), &lbctl, &file] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-            .expect("let everybody read it");
-    }
-    let mut command: Command = host.ns.command(wrapper[0]);
-    let output = command
-        .args(&wrapper[1..])
-        .arg(&lbctl)
-        .args(["--bpffs", bpffs])
-        .args(arguments)
-        .current_dir(folder.path())
-        .output();
-    let output = output.expect("run it");
-    Output {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        stdout_bytes: output.stdout,
-    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::fixtures::Host;
 use crate::fixtures::Output;
+use crate::fixtures::frame::eth;
 use crate::fixtures::vip;
-use crate::packets::frame::eth;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 

@@ -13,10 +13,10 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::fixtures::Host;
+use crate::fixtures::METRICS;
 use crate::fixtures::config_file;
+use crate::fixtures::get;
 use crate::fixtures::vip;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
 
 /// Kilobytes of address space that a command gets here. Threads and libraries take most of what they take.
 const ADDRESS_SPACE: u32 = 1_500_000;

@@ -9,12 +9,12 @@ use std::process::Stdio;
 use nix::unistd::pipe;
 
 use crate::fixtures::Host;
+use crate::fixtures::METRICS;
 use crate::fixtures::config_file;
+use crate::fixtures::get;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 

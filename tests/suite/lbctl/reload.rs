@@ -17,17 +17,17 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::fixtures::Host;
+use crate::fixtures::METRICS;
 use crate::fixtures::Output;
 use crate::fixtures::Running;
+use crate::fixtures::by_way_of;
 use crate::fixtures::config_file;
+use crate::fixtures::get;
 use crate::fixtures::json;
+use crate::fixtures::lock;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::instance::locks::lock;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
-use crate::lbctl::errors::by_way_of;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const SOON: Duration = Duration::from_secs(20);

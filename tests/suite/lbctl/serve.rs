@@ -9,20 +9,21 @@ use std::time::Instant;
 use l4lb::netlink::CHECK_INTERVAL;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use crate::fixtures::Host;
 use crate::fixtures::HttpClient;
-use crate::fixtures::Lbctl;
-use crate::fixtures::NetNs;
+use crate::fixtures::METRICS;
 use crate::fixtures::Rig;
-use crate::fixtures::Running;
+use crate::fixtures::SOON;
+use crate::fixtures::Serve;
 use crate::fixtures::Topology;
 use crate::fixtures::UPLINK;
 use crate::fixtures::Verdict;
 use crate::fixtures::XdpLink;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
+use crate::fixtures::doubt_soon;
+use crate::fixtures::get;
 use crate::fixtures::goes_on;
 use crate::fixtures::http_get;
 use crate::fixtures::json;
@@ -30,86 +31,9 @@ use crate::fixtures::path_of;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const OTHER_VIP: &str = "tcp://10.200.1.2:80";
-
-/// How long something may take that comes with an event, not with a timer.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
-
-/// `lbctl serve` with a file that can be changed.
-pub(crate) struct Serve<'a> {
-    lbctl: Lbctl<'a>,
-    file: NamedTempFile,
-    pub(crate) running: Running,
-}
-
-impl<'a> Serve<'a> {
-    /// Starts it and waits until it answers.
-    #[track_caller]
-    pub(crate) fn start(lbctl: Lbctl<'a>, config: &str) -> Self {
-        let file = config_file(config);
-        let running = lbctl.spawn(&["serve", "-f", path_of(&file)]);
-        let mut serve = Self { lbctl, file, running };
-        serve.running.wait_for("metrics at http");
-        serve
-    }
-
-    #[track_caller]
-    pub(crate) fn write(&self, config: &str) {
-        std::fs::write(self.file.path(), config).expect("write the configuration");
-    }
-
-    /// Reloads and returns what it logs about that, up to `last`.
-    #[track_caller]
-    pub(crate) fn reload(&mut self, config: &str, last: &str) -> String {
-        self.write(config);
-        let before = self.running.stderr().len();
-        self.running.signal(Signal::SIGHUP);
-        let mut log = String::new();
-        let said = wait_until(SOON, || {
-            self.running.stderr()[before..].clone_into(&mut log);
-            log.contains(last)
-        });
-        assert!(said, "it does not say '{last}' when it reloads, but: {log}");
-        assert!(self.running.is_running(), "it ends when it reloads: {log}");
-        log
-    }
-
-    /// How often it has said `text`.
-    pub(crate) fn count(&self, text: &str) -> usize {
-        self.running.stderr().matches(text).count()
-    }
-
-    /// Waits until it has said `text` so many times.
-    #[track_caller]
-    pub(crate) fn wait_for(&self, text: &str, times: usize) {
-        let said = wait_until(SOON, || self.count(text) >= times);
-        assert!(said, "not {times} times '{text}':\n{}", self.running.stderr());
-    }
-
-    /// Ends it with SIGTERM.
-    #[track_caller]
-    pub(crate) fn stop(self) {
-        let output = self.running.stop();
-        assert_eq!(output.code(), Some(0), "{output}");
-    }
-
-    /// The status of the interface.
-    #[track_caller]
-    pub(crate) fn interface(&self) -> Value {
-        json(&self.lbctl.ok(&["status", "--json"]))["interfaces"][UPLINK].clone()
-    }
-
-    /// Fails the test unless the gateway's MAC becomes this one.
-    #[track_caller]
-    pub(crate) fn follows_to(&self, mac: &str, patience: Duration) {
-        let follows = wait_until(patience, || self.interface()["mac"] == mac);
-        assert!(follows, "not {mac}: {}\n{}", self.interface(), self.running.stderr());
-    }
-}
 
 fn one_vip() -> String {
     config(&vip(VIP, &["10.0.0.1"]))
@@ -135,17 +59,6 @@ fn with_gateway(address: &str, config: &str) -> String {
 fn answers(rig: &Rig, vip: &str) {
     let answer = http_get(rig.client(), server(vip), "/");
     assert_eq!(answer.expect("the VIP answers").real, "real1");
-}
-
-/// Makes the kernel that `serve` asks doubt its neighbours within seconds instead of a minute.
-pub(crate) fn doubt_soon(ns: &NetNs) {
-    ns.shell(
-        "cd /proc/sys/net/ipv4/neigh/uplink
-         echo 500 >base_reachable_time_ms
-         echo 0 >delay_first_probe_time
-         echo 200 >retrans_time_ms
-         ip neigh flush dev uplink",
-    );
 }
 
 #[test]

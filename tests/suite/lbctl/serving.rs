@@ -15,12 +15,12 @@ use crate::fixtures::Host;
 use crate::fixtures::Output;
 use crate::fixtures::Running;
 use crate::fixtures::UPLINK;
+use crate::fixtures::by_way_of;
 use crate::fixtures::config_file;
+use crate::fixtures::lock;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
-use crate::instance::locks::lock;
-use crate::instance::locks::wait_for_waiting;
-use crate::lbctl::errors::by_way_of;
+use crate::fixtures::wait_for_waiting;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const SOON: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use etherparse::Ipv4Header;
 use serde::Serialize;
 
 use super::config::ConfigText;
-use super::frame::Frame;
+use crate::fixtures::frame::Frame;
 
 /// The next hop in every configuration: what goes to a real carries its MAC address.
 pub(crate) const GATEWAY: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];

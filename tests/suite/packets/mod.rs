@@ -14,7 +14,6 @@ mod checksums;
 mod config;
 pub(crate) mod differential;
 mod format;
-pub(crate) mod frame;
 mod reference;
 
 use std::collections::BTreeMap;

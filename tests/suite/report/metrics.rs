@@ -17,19 +17,19 @@ use l4lb::metrics::families;
 use serde_json::Value;
 
 use crate::fixtures::Host;
+use crate::fixtures::METRICS;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
+use crate::fixtures::Serve;
 use crate::fixtures::Topology;
 use crate::fixtures::config;
+use crate::fixtures::get;
 use crate::fixtures::http_get;
 use crate::fixtures::json;
 use crate::fixtures::server;
 use crate::fixtures::udp_ask;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
-use crate::lbctl::serve::Serve;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const OTHER_VIP: &str = "tcp://10.200.1.2:80";

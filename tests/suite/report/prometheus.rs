@@ -18,18 +18,18 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::control::quickstart::example;
 use crate::fixtures::Bpffs;
+use crate::fixtures::METRICS;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
+use crate::fixtures::Serve;
 use crate::fixtures::config;
+use crate::fixtures::example;
+use crate::fixtures::get;
 use crate::fixtures::http_get;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
-use crate::lbctl::serve::Serve;
 use crate::report::metrics::OF_SERVE;
 
 const VIP: &str = "tcp://10.200.1.1:80";

@@ -10,8 +10,8 @@ use super::rig;
 use super::vips;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
+use crate::fixtures::lock;
 use crate::fixtures::path_of;
-use crate::instance::locks::lock;
 
 /// None of them waits for a command that is at work, such as an apply that takes its time; and what promises to
 /// change nothing leaves even that where it is.

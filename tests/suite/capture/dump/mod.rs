@@ -17,12 +17,12 @@ use crate::fixtures::Rig;
 use crate::fixtures::Running;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
+use crate::fixtures::frame::eth;
 use crate::fixtures::http_get_from;
 use crate::fixtures::send_frame;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::packets::frame::eth;
 
 pub(super) const VIP: &str = "tcp://10.200.1.1:80";
 pub(super) const OTHER: &str = "tcp://10.200.1.2:80";

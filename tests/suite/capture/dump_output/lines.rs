@@ -20,11 +20,11 @@ use super::segments::VIP6;
 use super::segments::balanced;
 use super::segments::segment;
 use super::written;
-use crate::packets::differential::setting;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::Frame;
-use crate::packets::frame::HOP_BY_HOP;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::HOP_BY_HOP;
+use crate::fixtures::frame::eth;
+use crate::fixtures::setting;
 
 const RANDOM: usize = 5000;
 

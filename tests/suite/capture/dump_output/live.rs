@@ -26,7 +26,7 @@ use super::segments::VIP;
 use crate::capture::dump::elsewhere;
 use crate::capture::dump::rig;
 use crate::capture::dump::send;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::eth;
 
 /// How long a reader may take for its next line.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -27,7 +27,7 @@ use super::read_by;
 use super::segments::CLIENT;
 use super::segments::VIP;
 use super::written;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::eth;
 
 fn frame() -> Vec<u8> {
     eth().ip4(CLIENT, VIP).udp(31337, 4433).data(&[0; 58]).bytes()

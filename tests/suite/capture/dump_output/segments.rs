@@ -2,8 +2,8 @@
 
 use fastrand::Rng;
 
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 
 pub(super) const CLIENT: &str = "192.0.2.1";
 pub(super) const VIP: &str = "10.200.1.1";

@@ -19,7 +19,7 @@ use libbpf_sys::bpf_map_create_opts;
 use super::judges;
 use crate::fixtures::Host;
 use crate::fixtures::UPLINK;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::eth;
 
 const PASS: u32 = libbpf_sys::XDP_PASS;
 /// Where decapsulation is in the chain.

@@ -7,12 +7,12 @@ use l4lb::capture::filter::ClassicInsn;
 use l4lb::capture::filter::FilterScope;
 
 use super::reference;
-use crate::packets::frame::AUTHENTICATION;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::Frame;
-use crate::packets::frame::HOP_BY_HOP;
-use crate::packets::frame::ROUTING;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::AUTHENTICATION;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::HOP_BY_HOP;
+use crate::fixtures::frame::ROUTING;
+use crate::fixtures::frame::eth;
 
 /// The most that `BPF_PROG_TEST_RUN` takes of a frame, and a little less.
 const LONGEST: usize = 3500;

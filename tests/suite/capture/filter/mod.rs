@@ -22,10 +22,9 @@ use l4lb::capture::filter::FilterError;
 use l4lb::capture::filter::FilterScope;
 use l4lb::capture::filter::verdict;
 
-use crate::packets::differential::hex;
-use crate::packets::differential::setting;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::eth;
+use crate::fixtures::setting;
 
 /// In all tests together.
 const PACKETS: usize = 300_000;
@@ -83,7 +82,7 @@ impl<'a> Pair<'a> {
                         libpcap,
                         "{}: the reference, {} {:?}",
                         self.what,
-                        hex(packet),
+                        hex::encode(packet),
                         classic
                     );
                     libpcap
@@ -97,7 +96,11 @@ impl<'a> Pair<'a> {
         if got == if expected { MATCH } else { NO_MATCH } {
             return Ok(());
         }
-        Err(format!("{}: expected match {expected}, got {got}\nframe {}", self.what, hex(frame)))
+        Err(format!(
+            "{}: expected match {expected}, got {got}\nframe {}",
+            self.what,
+            hex::encode(frame)
+        ))
     }
 
     /// Asks about frames, and about what becomes of each when it is bent towards the filter.
@@ -198,7 +201,11 @@ fn random_programs_answer_as_libpcap_does() {
                 never += 1;
                 for frame in &frames {
                     let matches = judges::libpcap_matches(&program, frame);
-                    assert!(!matches, "{context}: {what} matches\n{program:?}\n{}", hex(frame));
+                    assert!(
+                        !matches,
+                        "{context}: {what} matches\n{program:?}\n{}",
+                        hex::encode(frame)
+                    );
                 }
             }
             Err(error) => panic!("{context}: {what}: {error}\n{program:?}"),

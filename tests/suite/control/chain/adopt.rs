@@ -4,15 +4,15 @@ use libbpf_rs::MapCore as _;
 use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
 
-use super::programs::Attached;
-use super::programs::Built;
-use super::programs::Linked;
-use super::programs::on_interface;
 use crate::fixtures::Host;
 use crate::fixtures::Rig;
 use crate::fixtures::UPLINK;
 use crate::fixtures::Verdict;
 use crate::fixtures::XdpLink;
+use crate::fixtures::chain_programs::Attached;
+use crate::fixtures::chain_programs::Built;
+use crate::fixtures::chain_programs::Linked;
+use crate::fixtures::chain_programs::on_interface;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::json;
@@ -63,7 +63,7 @@ fn by_link_and_without() {
         }
         let seen = || {
             let map = object.maps().find(|map| map.name() == "theirs.bss").expect("its data");
-            super::programs::count(&map)
+            crate::fixtures::chain_programs::count(&map)
         };
         let own = (rig.topology.balancer.v4, 7777);
         crate::fixtures::udp_ask(rig.client(), own.into(), "?").expect_err("nobody listens");

@@ -7,10 +7,10 @@ use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-use super::programs::Built;
 use crate::fixtures::Host;
 use crate::fixtures::Output;
 use crate::fixtures::UPLINK;
+use crate::fixtures::chain_programs::Built;
 use crate::fixtures::path_of;
 
 /// Fails the test unless the command ended as commands do, with no byte in its output that a terminal obeys.

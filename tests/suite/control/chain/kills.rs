@@ -6,9 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use nix::sys::signal::Signal;
 
 use super::order::chain;
-use super::programs::Built;
 use crate::fixtures::Leaks;
 use crate::fixtures::Rig;
+use crate::fixtures::chain_programs::Built;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::goes_on;

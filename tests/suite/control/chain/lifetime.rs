@@ -1,11 +1,11 @@
 //! What stays when a program leaves.
 
 use super::order::chain;
-use super::programs::Built;
-use super::programs::on_interface;
 use crate::fixtures::Host;
 use crate::fixtures::Rig;
 use crate::fixtures::UPLINK;
+use crate::fixtures::chain_programs::Built;
+use crate::fixtures::chain_programs::on_interface;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::goes_on;

@@ -16,12 +16,12 @@ use l4lb::chain;
 use l4lb::chain::InsertOptions;
 use l4lb::chain::Which;
 
-use super::programs::Built;
-use super::programs::on_interface;
 use crate::fixtures::Leaks;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
 use crate::fixtures::UPLINK;
+use crate::fixtures::chain_programs::Built;
+use crate::fixtures::chain_programs::on_interface;
 use crate::fixtures::config;
 use crate::fixtures::goes_on;
 use crate::fixtures::http_get;

@@ -6,6 +6,5 @@ mod kills;
 mod lifetime;
 mod many;
 mod order;
-pub(crate) mod programs;
-mod refusals;
+pub(crate) mod refusals;
 mod slots;

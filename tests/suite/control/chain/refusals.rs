@@ -1,9 +1,9 @@
 //! What cannot be in the chain: one line that says why and what to do, and nothing changes.
 
-use super::programs::Built;
 use crate::fixtures::Host;
 use crate::fixtures::Output;
 use crate::fixtures::UPLINK;
+use crate::fixtures::chain_programs::Built;
 use crate::fixtures::json;
 use crate::fixtures::path_of;
 

@@ -11,13 +11,13 @@ use libbpf_rs::MapHandle;
 use libbpf_rs::Program;
 use nix::sys::signal::Signal;
 
-use super::programs::Built;
-use super::programs::count;
-use super::programs::run_many;
-use super::programs::seen;
-use super::programs::set_verdict;
 use crate::fixtures::Host;
 use crate::fixtures::UPLINK;
+use crate::fixtures::chain_programs::Built;
+use crate::fixtures::chain_programs::count;
+use crate::fixtures::chain_programs::run_many;
+use crate::fixtures::chain_programs::seen;
+use crate::fixtures::chain_programs::set_verdict;
 use crate::fixtures::wait_until;
 
 const DROP: u32 = 1;

@@ -11,13 +11,13 @@ use crate::fixtures::Rig;
 use crate::fixtures::Running;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
+use crate::fixtures::get;
 use crate::fixtures::http_get;
+use crate::fixtures::lock;
 use crate::fixtures::path_of;
 use crate::fixtures::server;
 use crate::fixtures::vip;
-use crate::instance::locks::lock;
-use crate::instance::locks::wait_for_waiting;
-use crate::lbctl::endpoint::get;
+use crate::fixtures::wait_for_waiting;
 
 const METRICS: &str = "127.0.0.1:9848";
 

@@ -18,12 +18,12 @@ use crate::fixtures::Direction;
 use crate::fixtures::Host;
 use crate::fixtures::Lbctl;
 use crate::fixtures::UPLINK;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::fixtures::json as json_of;
 use crate::fixtures::send_frame;
 use crate::fixtures::wait_until;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 /// The host's own addresses, as [`Host`] has them.
 const OWN: &str = "172.31.0.2";

@@ -14,15 +14,15 @@ use l4lb::flows::FlowFilter;
 
 use super::KINDS;
 use super::apply;
-use super::inject::Injector;
-use super::inject::frame;
 use super::listed;
-use super::two_cpus;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
 use crate::fixtures::Rig;
 use crate::fixtures::UdpEcho;
 use crate::fixtures::config;
+use crate::fixtures::inject::frame;
 use crate::fixtures::server;
+use crate::fixtures::two_cpus;
 use crate::fixtures::udp_ask_from;
 use crate::fixtures::vip;
 

@@ -18,9 +18,9 @@ use nix::time::clock_gettime;
 
 use super::KINDS;
 use super::apply;
-use super::inject::Injector;
-use super::inject::frame;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
+use crate::fixtures::inject::frame;
 use crate::fixtures::vip;
 
 const V4: &str = "udp://10.200.1.1:53";

@@ -2,7 +2,6 @@
 
 mod delete;
 mod expiry;
-pub(crate) mod inject;
 mod moving;
 mod remembered;
 
@@ -20,25 +19,17 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
 use crate::fixtures::Lbctl;
+use crate::fixtures::inject::frame;
+use crate::fixtures::two_cpus;
 use crate::fixtures::vip;
-use inject::Injector;
-use inject::frame;
 
 const KINDS: [&str; 2] = ["set-associative", "lru"];
 
 const TCP4: &str = "tcp://10.200.1.1:80";
 const UDP4: &str = "udp://10.200.1.1:53";
 const TCP6: &str = "tcp://[fc00:1::1]:80";
-
-/// Whether the machine has the two CPUs that a test needs; else it says so.
-pub(crate) fn two_cpus() -> bool {
-    let enough = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) >= 2;
-    if !enough {
-        eprintln!("skipped: this machine has one CPU, and the test needs two");
-    }
-    enough
-}
 
 /// Applies VIPs with tables of this kind on CPUs 0 and 1, or on some of them.
 fn apply(host: &Host, kind: &str, cpus: &str, vips: &str) {

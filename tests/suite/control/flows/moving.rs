@@ -12,16 +12,16 @@ use std::time::Instant;
 
 use l4lb::Vip;
 
-use super::inject::Injector;
-use super::inject::frame;
-use super::two_cpus;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
 use crate::fixtures::config_file;
+use crate::fixtures::frame::eth;
+use crate::fixtures::inject::frame;
 use crate::fixtures::json;
 use crate::fixtures::path_of;
+use crate::fixtures::two_cpus;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::packets::frame::eth;
 
 const TCP4: &str = "tcp://10.200.1.1:80";
 const UDP4: &str = "udp://10.200.1.1:53";

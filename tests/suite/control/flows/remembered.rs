@@ -16,12 +16,12 @@ use super::apply;
 use super::expiry::now;
 use super::expiry::see_at;
 use super::expiry::table;
-use super::inject::Injector;
-use super::inject::frame;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
+use crate::fixtures::frame::eth;
+use crate::fixtures::inject::frame;
 use crate::fixtures::json;
 use crate::fixtures::vip;
-use crate::packets::frame::eth;
 
 const UDP6: &str = "udp://[fc00:1::1]:53";
 const OLD: &str = "10.0.0.1";

@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
-use crate::control::chain::programs::Built;
 use crate::fixtures::Leaks;
 use crate::fixtures::Rig;
 use crate::fixtures::UPLINK;
+use crate::fixtures::chain_programs::Built;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::goes_on;

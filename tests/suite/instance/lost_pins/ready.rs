@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::VIP;
 use super::folder;
+use crate::fixtures::METRICS;
 use crate::fixtures::Rig;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
+use crate::fixtures::get;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
-use crate::lbctl::endpoint::METRICS;
-use crate::lbctl::endpoint::get;
 
 /// Traffic goes on, so the host is to stay in the routing.
 #[test]

@@ -14,13 +14,13 @@ use super::balancer;
 use super::frames::Captures;
 use super::packet;
 use super::quiet_host;
-use crate::control::chain::programs::Built;
-use crate::control::flows::inject::Injector;
-use crate::control::flows::two_cpus;
 use crate::fixtures::Capture;
 use crate::fixtures::Frame;
 use crate::fixtures::Host;
+use crate::fixtures::Injector;
+use crate::fixtures::chain_programs::Built;
 use crate::fixtures::send_frame;
+use crate::fixtures::two_cpus;
 use crate::fixtures::vip;
 
 /// The CPUs of the outcomes that remember the flow, and the real of these.

@@ -3,6 +3,8 @@
 use super::C4;
 use super::C6;
 use super::PORT;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::Draft;
 use crate::packets::case::File;
@@ -11,8 +13,6 @@ use crate::packets::config::ConfigText;
 use crate::packets::config::ONE4;
 use crate::packets::config::ONE6;
 use crate::packets::config::on_lo;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 fn config() -> ConfigText {
     on_lo()

@@ -3,6 +3,12 @@
 use super::C6;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::AUTHENTICATION;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::HOP_BY_HOP;
+use crate::fixtures::frame::ROUTING;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
@@ -10,12 +16,6 @@ use crate::packets::config::ConfigText;
 use crate::packets::config::ONE6;
 use crate::packets::config::THREE6;
 use crate::packets::config::on_lo;
-use crate::packets::frame::AUTHENTICATION;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::Frame;
-use crate::packets::frame::HOP_BY_HOP;
-use crate::packets::frame::ROUTING;
-use crate::packets::frame::eth;
 
 fn config() -> ConfigText {
     on_lo().vip("tcp://[fc00:1::1]:80", THREE6).vip("udp://[fc00:1::1]:443", ONE6)

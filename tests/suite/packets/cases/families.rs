@@ -7,6 +7,7 @@ use super::C6;
 use super::C6_TO_4;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
@@ -16,7 +17,6 @@ use crate::packets::config::ONE6;
 use crate::packets::config::THREE4;
 use crate::packets::config::THREE6;
 use crate::packets::config::on_lo;
-use crate::packets::frame::eth;
 
 fn config() -> ConfigText {
     on_lo()

@@ -2,15 +2,15 @@
 
 use super::C4;
 use super::C6;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
 use crate::packets::config::ConfigText;
 use crate::packets::config::ONE4;
 use crate::packets::config::on_lo;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 fn config() -> ConfigText {
     on_lo().vip("tcp://10.200.1.1:80", ONE4).vip("udp://[fc00:1::1]:53", &[])

@@ -5,14 +5,14 @@ use super::C4_TO_4;
 use super::C6;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
 use crate::packets::config::ConfigText;
 use crate::packets::config::ONE4;
 use crate::packets::config::on_lo;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 fn limited() -> ConfigText {
     on_lo().set("connection_table.new_connections_per_second", 2).one_of_each()

@@ -5,14 +5,14 @@ use super::C4_TO_4;
 use super::C6;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::ROUTER;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
 use crate::packets::config::interfaces;
 use crate::packets::config::on_lo;
-use crate::packets::frame::Frame;
-use crate::packets::frame::ROUTER;
-use crate::packets::frame::eth;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_HOSTS: [u8; 6] = [0x01, 0x00, 0x5e, 0x00, 0x00, 0x01];

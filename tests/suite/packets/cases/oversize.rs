@@ -7,6 +7,8 @@ use super::C6;
 use super::C6_TO_4;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
@@ -14,8 +16,6 @@ use crate::packets::config::ConfigText;
 use crate::packets::config::ONE4;
 use crate::packets::config::ONE6;
 use crate::packets::config::on_lo;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 /// With VIPs of each version that have reals of each.
 fn with_vips(config: ConfigText) -> ConfigText {

@@ -5,6 +5,8 @@ use super::C4_TO_4;
 use super::C6;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
@@ -12,8 +14,6 @@ use crate::packets::config::ConfigText;
 use crate::packets::config::THREE4;
 use crate::packets::config::THREE6;
 use crate::packets::config::on_lo;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 fn config() -> ConfigText {
     on_lo()

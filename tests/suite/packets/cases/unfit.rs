@@ -3,6 +3,9 @@
 use super::C4;
 use super::C6;
 use super::PORT;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
@@ -10,9 +13,6 @@ use crate::packets::config::ConfigText;
 use crate::packets::config::ONE4;
 use crate::packets::config::ONE6;
 use crate::packets::config::on_lo;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 /// TCP has a VIP at the first address and of every port at the second, UDP at the third.
 fn config() -> ConfigText {

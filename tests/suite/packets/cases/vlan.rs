@@ -7,12 +7,12 @@ use super::C6;
 use super::C6_TO_4;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
 use crate::packets::case::File;
 use crate::packets::case::case;
 use crate::packets::config::on_lo;
-use crate::packets::frame::Frame;
-use crate::packets::frame::eth;
 
 pub(crate) fn files() -> Vec<File> {
     vec![File { name: "vlan", config: on_lo().each_to_each(), cases: cases() }]

@@ -5,9 +5,9 @@
 
 mod traffic;
 
+use crate::fixtures::setting;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::str::FromStr;
 
 use fastrand::Rng;
 use l4lb::Config;
@@ -26,13 +26,6 @@ const CONFIGS: usize = 20;
 /// What the balancer answers, and that it did not because there were too many answers.
 const ANSWERS: [&str; 4] = ["echo_reply", "too_big_reply", "reset_reply", "unreachable_reply"];
 const LIMITED: [&str; 3] = ["too_big_limited", "source_limited", "refusal_limited"];
-
-pub(crate) fn setting<T: FromStr>(name: &str) -> Option<T> {
-    let text = std::env::var(name).ok()?;
-    let value = text.parse().ok();
-    assert!(value.is_some(), "{name}={text} is not a number");
-    value
-}
 
 #[test]
 fn program_and_model_agree_on_random_packets() {
@@ -58,7 +51,7 @@ fn program_and_model_agree_on_random_packets() {
                 panic!(
                     "LB_TEST_SEED={seed} LB_TEST_PACKETS={packets}: configuration {number}, \
                      packet {index}\n{what}\nframe {}\nconfig {}",
-                    hex(&frame),
+                    hex::encode(&frame),
                     serde_json::to_string(&config).expect("a configuration is JSON"),
                 );
             }
@@ -115,11 +108,4 @@ fn compare(
         text += &what;
     }
     if text.is_empty() { Ok(()) } else { Err(text) }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -8,12 +8,12 @@ use l4lb::Config;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::packets::frame::AUTHENTICATION;
-use crate::packets::frame::DESTINATION_OPTIONS;
-use crate::packets::frame::Frame;
-use crate::packets::frame::HOP_BY_HOP;
-use crate::packets::frame::ROUTING;
-use crate::packets::frame::eth;
+use crate::fixtures::frame::AUTHENTICATION;
+use crate::fixtures::frame::DESTINATION_OPTIONS;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::HOP_BY_HOP;
+use crate::fixtures::frame::ROUTING;
+use crate::fixtures::frame::eth;
 
 const VIPS4: [&str; 3] = ["10.200.1.1", "10.200.1.2", "198.51.100.200"];
 const VIPS6: [&str; 3] = ["fc00:1::1", "fc00:1::2", "2001:db8:ffff::c8"];

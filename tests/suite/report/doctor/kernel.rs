@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::fixtures::Host;
+use crate::fixtures::NOBODY;
+use crate::fixtures::by_way_of;
 use crate::fixtures::json;
-use crate::lbctl::errors::NOBODY;
-use crate::lbctl::errors::by_way_of;
 
 /// Major and minor version: `6.1.0-13-amd64`, `5.19`.
 fn version(text: &str) -> (u32, u32) {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::Patient;
 use crate::fixtures::Host;
+use crate::fixtures::frame::eth;
 use crate::fixtures::send_frame;
 use crate::fixtures::wait_until;
-use crate::packets::frame::eth;
 
 /// Something that takes no longer than it has to.
 const SOON: Duration = Duration::from_secs(10);
