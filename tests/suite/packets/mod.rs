@@ -25,7 +25,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::packets::checksums::check_sent;
-use crate::packets::reference::Model;
+use crate::packets::reference::Reference;
 use case::File;
 
 /// As many as there must be at least.
@@ -125,21 +125,21 @@ fn the_page_on_katran_names_tests_that_exist() {
     assert!(tests > 40, "{tests} tests");
 }
 
-/// A second opinion on the expectations: they were written by hand, or taken from the model and then
+/// A second opinion on the expectations: they were written by hand, or taken from the reference and then
 /// read by hand.
 #[test]
-fn the_model_agrees_with_them() {
+fn the_reference_agrees_with_them() {
     for file in cases::files() {
         let config = config(&file);
-        let mut model = Model::new(&config);
-        // The model knows neither drivers nor floods.
+        let mut reference = Reference::new(&config);
+        // The reference knows neither drivers nor floods.
         let limited = config.connection_table.new_connections_per_second < 1000;
         for case in file.cases.iter().filter(|case| case.metadata == 0 && !limited) {
             let place = format!("{}: {}", file.name, case.name);
             for _ in 1..case.repeat {
-                model.judge(&case.input);
+                reference.judge(&case.input);
             }
-            let judged = model.judge(&case.input);
+            let judged = reference.judge(&case.input);
             let (action, reason) = (judged.action, judged.reason);
             assert_eq!((action, reason), (case.action, case.reason), "{place}: {judged:?}");
             if let (Some(expected), Some(frame)) = (&case.output, &judged.frame) {

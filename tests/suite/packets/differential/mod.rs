@@ -1,4 +1,4 @@
-//! Random packets go through the BPF program and through the model: both must agree about each, to the
+//! Random packets go through the BPF program and through the reference: both must agree about each, to the
 //! byte.
 //!
 //! `LB_TEST_SEED` repeats a run that failed, `LB_TEST_PACKETS` sets how many packets there are.
@@ -16,7 +16,7 @@ use l4lb::packet_test::Sandbox;
 
 use crate::packets::checksums::check_sent;
 use crate::packets::reference::Judgement;
-use crate::packets::reference::Model;
+use crate::packets::reference::Reference;
 use traffic::Traffic;
 use traffic::random_config;
 
@@ -28,7 +28,7 @@ const ANSWERS: [&str; 4] = ["echo_reply", "too_big_reply", "reset_reply", "unrea
 const LIMITED: [&str; 3] = ["too_big_limited", "source_limited", "refusal_limited"];
 
 #[test]
-fn program_and_model_agree_on_random_packets() {
+fn program_and_reference_agree_on_random_packets() {
     let seed: u64 = setting("LB_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     let packets: usize = setting("LB_TEST_PACKETS").unwrap_or(PACKETS);
     println!("LB_TEST_SEED={seed} LB_TEST_PACKETS={packets}");
@@ -41,13 +41,13 @@ fn program_and_model_agree_on_random_packets() {
         // One of them does not serve the interface.
         let config = random_config(&mut rng, number != CONFIGS / 2);
         let sandbox = Sandbox::new(&config).expect("the balancer loads");
-        let mut model = Model::new(&config);
+        let mut reference = Reference::new(&config);
         let mut traffic = Traffic::new(&mut rng, &config);
         for index in 0..packets.div_ceil(CONFIGS) {
             let frame = traffic.frame();
-            let expected = model.judge(&frame);
+            let expected = reference.judge(&frame);
             let outcome = sandbox.run(&frame, 0).expect("the program runs");
-            if let Err(what) = compare(&expected, &outcome, &model, &config) {
+            if let Err(what) = compare(&expected, &outcome, &reference, &config) {
                 panic!(
                     "LB_TEST_SEED={seed} LB_TEST_PACKETS={packets}: configuration {number}, \
                      packet {index}\n{what}\nframe {}\nconfig {}",
@@ -74,13 +74,13 @@ fn program_and_model_agree_on_random_packets() {
 fn compare(
     expected: &Judgement,
     outcome: &Outcome,
-    model: &Model,
+    reference: &Reference,
     config: &Config,
 ) -> Result<(), String> {
     let reasons: Vec<_> = outcome.reasons.iter().map(|reason| reason.name).collect();
-    // Whether a second went by is not the model's to know.
+    // Whether a second went by is not the reference's to know.
     let by_limit = |reason: &str| LIMITED.contains(&reason) || ANSWERS.contains(&reason);
-    if model.near_a_limit()
+    if reference.near_a_limit()
         && reasons != [expected.reason]
         && by_limit(expected.reason)
         && reasons.iter().all(|reason| by_limit(reason))

@@ -14,7 +14,7 @@ use super::End;
 use super::ICMP;
 use super::ICMP6;
 use super::Kind;
-use super::Model;
+use super::Reference;
 use super::TCP;
 use super::TCP_HEADER;
 use super::Talk;
@@ -58,7 +58,7 @@ impl Rules {
     }
 }
 
-impl Model {
+impl Reference {
     /// Whether a limit of answers may be reached: sources may share one.
     pub(crate) fn near_a_limit(&self) -> bool {
         let (errors, echoes) = self.answered.values().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));

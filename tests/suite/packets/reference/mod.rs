@@ -3,7 +3,7 @@
 //!
 //! Written from the description of the wire, not from the C; only the Maglev ring and the hash of a flow
 //! are the library's, which have tests of their own. Time stands still: UDP flows do not expire, and a
-//! limit of events per second is one of events. The guard against floods is not modelled.
+//! limit of events per second is one of events. The guard against floods is not part of it.
 
 mod answers;
 mod emit;
@@ -63,7 +63,7 @@ pub(crate) struct Judgement {
 
 /// A balancer with the flows that it remembers.
 #[derive(Debug)]
-pub(crate) struct Model {
+pub(crate) struct Reference {
     services: HashMap<Vip, Service>,
     /// Of all VIP addresses.
     rules: HashMap<IpAddr, Rules>,
@@ -138,7 +138,7 @@ enum Kind<'a> {
 /// Dropped or passed, and why.
 type End = Result<(&'static str, IpAddr, Vec<u8>), &'static str>;
 
-impl Model {
+impl Reference {
     /// A balancer that has seen no packet.
     pub(crate) fn new(config: &Config) -> Self {
         let mut rings = HashMap::new();

@@ -1,4 +1,4 @@
-//! From the frame to what the model judges by.
+//! From the frame to what the reference judges by.
 
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
