@@ -51,5 +51,3 @@ pub use places::remove_abandoned;
 pub use session::Capture;
 pub use session::CaptureCounts;
 pub use sink::Sink;
-
-pub(crate) use places::any;

@@ -49,7 +49,10 @@ use crate::chain::object::Object;
 use crate::chain::object::Objects;
 use crate::chain::slots::Chain;
 use crate::config::XdpMode;
-use crate::decap;
+use crate::dataplane::decap;
+use crate::dataplane::interfaces::decapsulated_interfaces;
+use crate::dataplane::interfaces::refuse_other_mode;
+use crate::dataplane::interfaces::served_interfaces;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
@@ -61,6 +64,7 @@ use crate::instance::chain::refuse_behind_end;
 use crate::instance::chain::refuse_end_before_own;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::remove_pin;
+use crate::instance::set_up::set_up;
 use crate::model::text::quote;
 use crate::netlink;
 use crate::object as own;
@@ -152,20 +156,11 @@ pub fn insert(
         .collect::<Result<_>>()?;
     let interfaces: Vec<_> =
         interfaces.iter().map(|link| (link.name.as_str(), link.index, options.mode)).collect();
-    if !instance.exists() {
-        // As in `Balancer::apply`.
-        let fits = refuse_foreign_programs(instance, &interfaces, options.adopt);
-        if fits.is_err() && !instance.exists() {
-            fits?;
-        }
-    }
-    let lock = instance.lock()?;
-    let fresh = instance.is_empty(&lock);
-    let done = insert_locked(instance, slot, &name, &program, &interfaces, options.adopt);
-    if fresh && done.is_err() {
-        attach::remove_all(instance, lock)?;
-    }
-    done?;
+    let ((), _lock) = set_up(
+        instance,
+        || refuse_foreign_programs(instance, &interfaces, options.adopt),
+        || insert_locked(instance, slot, &name, &program, &interfaces, options.adopt),
+    )?;
     list::find(instance, &name)
 }
 
@@ -186,7 +181,7 @@ fn insert_locked(
         return Err(ChainError::NoInterface { instance: instance.name().to_owned() }.into());
     }
     for (interface, ifindex, mode) in interfaces {
-        balancer::refuse_other_mode(instance, interface, *ifindex, *mode)?;
+        refuse_other_mode(instance, interface, *ifindex, *mode)?;
     }
     repair::recover(instance)?;
     let chain = Chain::open_or_create(instance)?;
@@ -202,8 +197,8 @@ fn insert_locked(
     }
     refuse_foreign_programs(instance, interfaces, adopt)?;
     let objects = Objects::new(instance);
-    let mut attaching = Attaching::default();
-    let done = load(instance, &chain, slot, name, source).and_then(|(program, maps)| {
+    let done = Attaching::or_undo(instance, &chain, |attaching| {
+        let (program, maps) = load(instance, &chain, slot, name, source)?;
         attaching.attach(instance, &chain, interfaces, adopt)?;
         chain.put_settled(slot, program.as_fd(), name)?;
         if let Source::Pinned(_) = source {
@@ -213,7 +208,6 @@ fn insert_locked(
         objects.remove_maps_but(name, &maps)
     });
     if done.is_err() {
-        attaching.undo(instance, &chain);
         chain.settle()?;
     }
     done
@@ -323,8 +317,8 @@ fn leave_interfaces(instance: &Instance, _lock: &Lock) -> Result<()> {
     if !others(instance).is_empty() {
         return Ok(());
     }
-    let mut needed = balancer::served_interfaces(instance)?;
-    needed.extend(decap::interfaces(instance)?);
+    let mut needed = served_interfaces(instance)?;
+    needed.extend(decapsulated_interfaces(instance)?);
     for link in attach::links(instance)?.into_values() {
         if !link.index.is_some_and(|ifindex| needed.contains(&ifindex)) {
             attach::remove_link(&instance.link(&link.pin))?;

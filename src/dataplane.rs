@@ -1,8 +1,10 @@
 //! The balancer's maps: reading what runs, and carrying out the writes of a table's difference.
 
 mod check;
+pub(crate) mod decap;
 mod flow_view;
 mod interface_places;
+pub(crate) mod interfaces;
 mod tables;
 
 use std::collections::BTreeMap;

@@ -4,27 +4,32 @@
 //! it takes the header off is a [`Request`]; what that leaves to the host, [`follow`] follows. docs/decap.md says
 //! what is dropped, and why.
 
-mod request;
-mod state;
-
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::abi;
 use crate::abi::consts;
 use crate::attach;
-use crate::balancer;
 use crate::chain::adopt::Attaching;
 use crate::chain::adopt::refuse_foreign_programs;
 use crate::chain::slots::Chain;
 use crate::config::XdpMode;
+use crate::dataplane::decap::Facts;
+use crate::dataplane::decap::InUse;
+use crate::dataplane::decap::Layout;
+use crate::dataplane::decap::Maps;
+use crate::dataplane::decap::is_attached;
+use crate::dataplane::decap::other;
+use crate::dataplane::decap::ours;
+use crate::dataplane::decap::remove_maps;
+use crate::dataplane::interfaces::attached;
+use crate::dataplane::interfaces::refuse_other_mode;
+use crate::dataplane::interfaces::served_interfaces;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -32,83 +37,15 @@ use crate::instance::Lock;
 use crate::instance::chain::is_needed_without;
 use crate::instance::chain::others;
 use crate::instance::own_programs::OwnProgram;
-use crate::maps::PerCpuArray;
+use crate::instance::set_up::set_up;
 use crate::netlink;
 use crate::object;
-use crate::readiness::LinkState;
-use crate::readiness::Unready;
-use crate::readiness::ready_without_pins;
-use crate::reason;
 use crate::repair;
-use crate::repair::LostPins;
-use crate::stats::Count;
 
-pub use request::Request;
-use state::Facts;
-use state::InUse;
-use state::Layout;
-use state::Maps;
-
-/// Which packets are decapsulated, and how many were.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct DecapStatus {
-    /// The interfaces, and the mode that the program runs in; `None`: on none of this network namespace.
-    pub interfaces: BTreeMap<String, Option<XdpMode>>,
-    /// What was asked for, by interface.
-    pub requests: BTreeMap<String, Request>,
-    /// Outer destinations that packets are decapsulated for.
-    pub addresses: BTreeSet<IpAddr>,
-    /// Outer sources that may send; none: anybody.
-    pub from: BTreeSet<IpNet>,
-    /// Destinations that packets inside may have.
-    pub to: BTreeSet<IpNet>,
-    /// What was asked for interfaces that are gone, or that somebody took the program off; by the name, if there
-    /// still is one, or else that of its pin, or the index. It is out of force once [`follow`] has seen it.
-    pub lost: BTreeMap<String, Request>,
-    /// Whether anybody may send, as `from` is empty.
-    pub anybody_may_send: bool,
-    /// Addresses of this host that there was no room for: packets inside that come from them are not refused as
-    /// `bad_inner_source`.
-    pub own_addresses_left_out: u32,
-    /// Packets by what became of them, in the order of [`crate::decap_results`].
-    pub results: BTreeMap<&'static str, Count>,
-}
-
-/// Whether the instance decapsulates.
-pub(crate) fn is_attached(instance: &Instance) -> bool {
-    has_chain(instance) && instance.program(OwnProgram::Decap.name()).exists()
-}
-
-/// Whether what is pinned can run: without the root program it is left over.
-fn has_chain(instance: &Instance) -> bool {
-    instance.program(attach::ROOT).exists()
-}
-
-fn other(instance: &Instance) -> Error {
-    Error::DecapOther { instance: instance.name().to_owned() }
-}
-
-/// The indices of the interfaces that decapsulation needs; of all, where another build has set it up.
-pub(crate) fn interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
-    match Layout::of(instance)? {
-        Layout::None => Ok(BTreeSet::new()),
-        Layout::Ours => Ok(Maps::open(instance)?.requests()?.into_keys().collect()),
-        Layout::Other => attached(instance),
-    }
-}
-
-/// The indices of the interfaces that the instance has links to.
-fn attached(instance: &Instance) -> Result<BTreeSet<u32>> {
-    Ok(attach::links(instance)?.into_values().filter_map(|link| link.index).collect())
-}
-
-/// Loads the running program once more, for another place of the chain.
-pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
-    match Layout::of(instance)? {
-        Layout::Ours => Ok(object::load_decap(Some(instance), place)?.program),
-        Layout::None | Layout::Other => Err(other(instance)),
-    }
-}
+pub use crate::dataplane::decap::Request;
+pub use crate::observe::decap::DecapStatus;
+pub use crate::observe::decap::readiness;
+pub use crate::observe::decap::status;
 
 /// Decapsulates packets that come in by an interface. Called again for an interface, it replaces what was asked
 /// for before.
@@ -147,22 +84,12 @@ pub fn attach_to_follow(
     instance.check_host()?;
     let link = netlink::link_blocking(interface)?;
     let interface = link.name.as_str();
-    if !instance.exists() {
-        // As in `Balancer::apply`.
-        let fits = refuse_foreign_programs(instance, &[(interface, link.index, mode)], adopt);
-        if fits.is_err() && !instance.exists() {
-            fits?;
-        }
-    }
-    let lock = instance.lock()?;
-    let fresh = instance.is_empty(&lock);
-    let done = carry_out(instance, (interface, link.index, mode), request, adopt);
-    if let Err(error) = done {
-        if fresh {
-            attach::remove_all(instance, lock)?;
-        }
-        return Err(error);
-    }
+    let at = (interface, link.index, mode);
+    let ((), _lock) = set_up(
+        instance,
+        || refuse_foreign_programs(instance, &[at], adopt),
+        || carry_out(instance, at, request, adopt),
+    )?;
     status(instance)
 }
 
@@ -227,20 +154,16 @@ fn carry_out(
         && OwnProgram::Decap.maps().iter().any(|map| left.has(&format!("map/{map}")))
     {
         // What was asked for other interfaces is gone. The program that runs goes on with the maps that it has.
-        state::remove(instance)?;
+        remove_maps(instance)?;
     }
-    balancer::refuse_other_mode(instance, interface, ifindex, mode)?;
+    refuse_other_mode(instance, interface, ifindex, mode)?;
     let chain = Chain::open_or_create(instance)?;
     chain.settle()?;
     chain.home(OwnProgram::Decap)?;
-    let mut attaching = Attaching::default();
-    let done = attaching
-        .attach(instance, &chain, &[(interface, ifindex, mode)], adopt)
-        .and_then(|()| program(instance, &chain, ifindex, request));
-    if done.is_err() {
-        attaching.undo(instance, &chain);
-    }
-    done
+    Attaching::or_undo(instance, &chain, |attaching| {
+        attaching.attach(instance, &chain, &[(interface, ifindex, mode)], adopt)?;
+        program(instance, &chain, ifindex, request)
+    })
 }
 
 /// Loads the program and writes its maps.
@@ -264,7 +187,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     warn_of_left_out(&in_use);
     if !ours {
         // The program that runs goes on with the maps that it has.
-        state::remove(instance)?;
+        remove_maps(instance)?;
     }
     let loaded = object::load_decap(Some(instance), place)?;
     let maps = Maps::open(instance)?;
@@ -314,7 +237,7 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
         attach::refuse_other_namespace(instance, &[interface])?;
     }
     repair::recover(instance)?;
-    let served = balancer::served_interfaces(instance)?;
+    let served = served_interfaces(instance)?;
     let (asked, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = attach::links(instance)?
         .into_iter()
         .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
@@ -362,7 +285,7 @@ fn remove_program(instance: &Instance, lock: Lock) -> Result<()> {
         return attach::remove_all(instance, lock);
     }
     Chain::open(instance)?.remove_named(OwnProgram::Decap.name())?;
-    state::remove(instance)
+    remove_maps(instance)
 }
 
 /// What [`follow`] has changed.
@@ -472,94 +395,4 @@ pub fn follow(instance: &Instance) -> Result<Followed> {
     }
     maps.set_in_use(&wanted)?;
     Ok(Followed::between(&running, &wanted))
-}
-
-fn ours(instance: &Instance) -> Result<Maps> {
-    repair::refuse_lost(instance)?;
-    if !is_attached(instance) {
-        return Err(Error::NoDecap { instance: instance.name().to_owned() });
-    }
-    match Layout::of(instance)? {
-        Layout::Ours => Maps::open(instance),
-        Layout::None | Layout::Other => Err(other(instance)),
-    }
-}
-
-/// What is decapsulated.
-pub fn status(instance: &Instance) -> Result<DecapStatus> {
-    instance.check_host()?;
-    let maps = ours(instance)?;
-    let asked = maps.requests()?;
-    let in_use = maps.in_use()?;
-    let states: PerCpuArray<abi::decap_state> = PerCpuArray::open(&instance.map("decap_states"))?;
-    let mut results: BTreeMap<_, _> =
-        reason::decap_results().iter().map(|result| (result.name, Count::default())).collect();
-    for state in states.get(0)? {
-        for (result, count) in reason::decap_results().iter().zip(state.results) {
-            *results.entry(result.name).or_default() += Count::from_raw(count.packets, count.bytes);
-        }
-    }
-    let (mut interfaces, mut requests) = (BTreeMap::new(), BTreeMap::new());
-    let mut lost = asked;
-    let mut gone = Vec::new();
-    for (name, link) in attach::links(instance)? {
-        if link.index.is_none() {
-            gone.push(name.clone());
-        }
-        if let Some(request) = link.index.and_then(|ifindex| lost.remove(&ifindex)) {
-            requests.insert(name.clone(), request);
-            interfaces.insert(name, link.mode);
-        }
-    }
-    // Which pin was that of which index is certain for a single one only.
-    let single = gone.pop().filter(|_| gone.is_empty() && lost.len() == 1);
-    let name_of = |ifindex| {
-        let name = attach::interface_name(ifindex).or_else(|| single.clone());
-        name.unwrap_or_else(|| format!("index {ifindex}"))
-    };
-    let lost = lost.into_iter().map(|(ifindex, request)| (name_of(ifindex), request)).collect();
-    Ok(DecapStatus {
-        interfaces,
-        requests,
-        lost,
-        anybody_may_send: in_use.anybody(),
-        own_addresses_left_out: in_use.own_left_out,
-        addresses: in_use.outer(),
-        from: in_use.from,
-        to: in_use.to,
-        results,
-    })
-}
-
-/// Whether packets can be decapsulated: the first thing that is in the way is the error.
-///
-/// Returns the pins that somebody removed, if traffic goes on without them.
-pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
-    let status = match status(instance) {
-        Err(Error::LostPins(lost)) => return ready_without_pins(instance, *lost),
-        status => status.map_err(|error| Unready::NotRunning(error.to_string()))?,
-    };
-    let other = attach::refuse_other_namespace(instance, &[]).err();
-    if let Some(Error::OtherNamespace { interface, .. }) = other {
-        return Err(Unready::OtherNamespace(interface));
-    }
-    for (interface, mode) in &status.interfaces {
-        let link = netlink::link_blocking(interface).ok();
-        if let Some(unready) = LinkState::of(link.as_ref()).unready(interface) {
-            return Err(unready);
-        }
-        if mode.is_none() {
-            return Err(Unready::NotAttached(interface.clone()));
-        }
-    }
-    if status.interfaces.is_empty() {
-        return Err(Unready::NoInterface);
-    }
-    if status.addresses.is_empty() {
-        return Err(Unready::NoOuterDestination);
-    }
-    if status.to.is_empty() {
-        return Err(Unready::NoInnerDestination);
-    }
-    Ok(LostPins::default())
 }

@@ -13,11 +13,13 @@
 //!
 //! The folders are root's alone. No command trusts what is in them unless they are, see [`folders`].
 
+pub(crate) mod captures;
 pub(crate) mod chain;
 pub(crate) mod claim;
 pub(crate) mod folders;
 mod lock;
 pub(crate) mod own_programs;
+pub(crate) mod set_up;
 
 use std::fs;
 use std::io;

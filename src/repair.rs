@@ -6,7 +6,7 @@
 //! programs, and these their maps; maps that no instruction names are bound to their program when it is loaded.
 //! [`look`] follows that and compares it with the pins; [`recover`] pins again what it finds.
 //!
-//! What an interrupted command leaves is none of this: [`crate::chain::Chain::settle`] and the plan see to that.
+//! What an interrupted command leaves is none of this: [`crate::chain::slots::Chain::settle`] and the plan see to that.
 
 mod look;
 mod recover;

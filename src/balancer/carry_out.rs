@@ -2,14 +2,13 @@
 
 use std::os::fd::AsFd;
 
-use super::OnUnserved;
 use super::open_dataplane;
-use super::remove_maps;
 use super::unserved;
 use crate::attach::follow_names;
 use crate::attach::remove_link;
 use crate::chain::adopt::Attaching;
 use crate::chain::slots::Chain;
+use crate::control::options::OnUnserved;
 use crate::dataplane::Dataplane;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -22,7 +21,7 @@ use crate::plan::Steps;
 
 /// Carries a plan out. Interfaces that turn out not to be servable are left out, and the plan says so, unless that is
 /// to be an error.
-pub(super) fn carry_out(
+pub(crate) fn carry_out(
     instance: &Instance,
     plan: &mut Plan,
     adopt: Option<u32>,
@@ -35,15 +34,11 @@ pub(super) fn carry_out(
     }
     follow_names(instance)?;
     // First what is most likely to fail: an interface without an entry passes its packets on.
-    let mut attaching = Attaching::default();
-    let done = attach_all(instance, &chain, &mut attaching, plan, adopt, on_unserved);
-    let done = done.and_then(|()| {
+    let done = Attaching::or_undo(instance, &chain, |attaching| {
+        attach_all(instance, &chain, attaching, plan, adopt, on_unserved)?;
         announce(plan);
-        program(instance, &chain, &mut attaching, plan, on_unserved)
+        program(instance, &chain, attaching, plan, on_unserved)
     });
-    if done.is_err() {
-        attaching.undo(instance, &chain);
-    }
     done.map_err(|error| match &plan.memory {
         Some(memory) => memory.explain(error),
         None => error,
@@ -109,7 +104,7 @@ fn program(
 ) -> Result<()> {
     let steps = &plan.steps;
     if open_dataplane(instance)?.is_none() {
-        remove_maps(instance)?;
+        OwnProgram::Balancer.remove_maps(instance)?;
     }
     let (slot, place) = chain.home(OwnProgram::Balancer)?;
     let loaded = steps

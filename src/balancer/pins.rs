@@ -1,26 +1,24 @@
 //! Pins of the balancer that somebody removed, and removing all of them.
 
-use super::Already;
 use super::Balancer;
-use super::OnUnserved;
-use super::plan_without_flows;
-use super::read_snapshot;
-use super::remove_maps;
-use super::running_interfaces;
 use crate::abi;
 use crate::attach::remove_all;
 use crate::attach::remove_link;
 use crate::attach::remove_pins;
-use crate::capture;
 use crate::chain::slots::Chain;
 use crate::config::Config;
+use crate::control::make_plan::plan_without_flows;
+use crate::control::make_plan::read_snapshot;
+use crate::control::options::OnUnserved;
+use crate::control::resolve::Already;
+use crate::dataplane::interfaces::running_interfaces;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::captures;
 use crate::instance::chain::is_needed_without;
 use crate::instance::claim::remove_abandoned;
 use crate::instance::own_programs::OwnProgram;
-use crate::instance::remove_pin;
 use crate::maps::Map;
 use crate::netlink::Choice;
 use crate::own_host;
@@ -106,17 +104,17 @@ fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
             remove_link(&instance.link(&pin))?;
         }
     }
-    remove_maps(instance)?;
+    OwnProgram::Balancer.remove_maps(instance)?;
     // Captures of what other programs get to see go on.
-    if !capture::any(instance) {
-        OwnProgram::Captures.maps().iter().try_for_each(|name| remove_pin(&instance.map(name)))?;
+    if !captures::any(instance) {
+        OwnProgram::Captures.remove_maps(instance)?;
     }
     Ok(())
 }
 
 /// Pins again what runs. What the kernel has freed is an error; with `anew`, the balancer is taken down, to be set up
 /// from its file, if `possible` says that this can succeed. Returns what was lost. The caller has the lock.
-pub(super) fn recover(
+pub(crate) fn recover(
     instance: &Instance,
     anew: bool,
     possible: impl FnOnce() -> Result<()>,
@@ -137,7 +135,7 @@ pub(super) fn recover(
 }
 
 /// Finds out, before the balancer is taken down, whether it can be set up anew.
-pub(super) fn can_be_set_up(
+pub(crate) fn can_be_set_up(
     instance: &Instance,
     config: &Config,
     on_unserved: OnUnserved,
@@ -157,7 +155,7 @@ pub(super) fn can_be_set_up(
 }
 
 /// The plan where pins are lost: what is in the maps besides can be read when they are back.
-pub(super) fn plan(instance: &Instance) -> Result<Option<Plan>> {
+pub(crate) fn plan(instance: &Instance) -> Result<Option<Plan>> {
     let lost = repair::lost_of_balancer(instance)?;
     Ok((!lost.is_empty()).then(|| Plan { lost, ..Plan::default() }))
 }

@@ -14,7 +14,7 @@ use crate::reason::event_count;
 impl Balancer {
     /// Warns of CPUs that may receive packets by these interfaces without a connection table, and the other
     /// way round.
-    pub(super) fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
+    pub(crate) fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
         let targets = interfaces.iter().map(ResolvedInterface::target);
         let receiving = match cpus::receiving(&Files::host(), targets) {
             Ok(receiving) => receiving,

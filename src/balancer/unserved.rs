@@ -12,6 +12,7 @@ use crate::abi::consts;
 use crate::addr::Mac;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::own_programs::UNSERVED;
 use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::maps::Map;
@@ -23,9 +24,6 @@ use crate::sys;
 use crate::sys::pins::Kind;
 use crate::sys::pins::kind;
 
-/// The pin. An instance that an earlier build has made has none: nothing is recorded.
-pub(crate) const MAP: &str = "unserved";
-
 /// More interfaces than files may name, as each command has its own.
 const MOST: u32 = consts::INTERFACE_PLACES;
 
@@ -35,7 +33,7 @@ type Name = abi::UnservedName;
 pub(crate) type Records = BTreeMap<String, Unserved>;
 
 fn open(instance: &Instance) -> Result<Option<Map<Name, abi::Unserved>>> {
-    let pin = instance.map(MAP);
+    let pin = instance.map(UNSERVED);
     // Another command may just be removing it.
     match Map::open(&pin) {
         Ok(map) => Ok(Some(map)),
@@ -54,9 +52,9 @@ fn is_no_map(pin: &Path) -> bool {
 }
 
 /// Takes away what is pinned in the place of the record and is none. The caller has the lock.
-pub(super) fn remove_misfit(instance: &Instance) -> Result<()> {
+pub(crate) fn remove_misfit(instance: &Instance) -> Result<()> {
     if open(instance)?.is_none() {
-        remove_pin(&instance.map(MAP))?;
+        remove_pin(&instance.map(UNSERVED))?;
     }
     Ok(())
 }
@@ -82,13 +80,13 @@ pub(crate) fn read(instance: &Instance) -> Result<Records> {
 }
 
 /// Records this instead, if anything else is recorded.
-pub(super) fn write(instance: &Instance, records: &Records) -> Result<()> {
+pub(crate) fn write(instance: &Instance, records: &Records) -> Result<()> {
     let before = read(instance)?;
     if are_same(&before, records) {
         return Ok(());
     }
     if records.is_empty() {
-        return remove_pin(&instance.map(MAP));
+        return remove_pin(&instance.map(UNSERVED));
     }
     remove_misfit(instance)?;
     let map = match open(instance)? {
@@ -107,7 +105,7 @@ pub(super) fn write(instance: &Instance, records: &Records) -> Result<()> {
 }
 
 /// Whether nothing is to be written to get from one to the other.
-pub(super) fn are_same(one: &Records, other: &Records) -> bool {
+pub(crate) fn are_same(one: &Records, other: &Records) -> bool {
     one.keys().eq(other.keys()) && one.values().zip(other.values()).all(|(a, b)| is_same(a, b))
 }
 
@@ -118,8 +116,8 @@ fn is_same(one: &Unserved, other: &Unserved) -> bool {
 fn create(instance: &Instance) -> Result<Map<Name, abi::Unserved>> {
     let (key, value) = (size_of::<Name>(), size_of::<abi::Unserved>());
     let flags = libbpf_sys::BPF_F_NO_PREALLOC;
-    let map = create_inner(MAP, MapType::Hash, key, value, MOST, flags, 0)?;
-    let pin = instance.map(MAP);
+    let map = create_inner(UNSERVED, MapType::Hash, key, value, MOST, flags, 0)?;
+    let pin = instance.map(UNSERVED);
     sys::pin(map.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
     Ok(Map::new(map)?)
 }

@@ -26,6 +26,8 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::captures::any;
+use crate::instance::captures::folders_of;
 use crate::instance::folders;
 use crate::instance::own_programs::DUMP;
 use crate::instance::own_programs::DUMP_NEXT;
@@ -261,24 +263,13 @@ pub(super) fn remove_abandoned_locked(instance: &Instance, lock: &Lock) -> Resul
     Ok(!abandoned.is_empty())
 }
 
-/// Whether somebody captures.
-pub(crate) fn any(instance: &Instance) -> bool {
-    folders(instance).next().is_some()
-}
-
-fn folders(instance: &Instance) -> impl Iterator<Item = (u32, PathBuf)> {
-    (0..consts::DUMP_CAPTURES)
-        .map(|capture| (capture, instance.capture(capture)))
-        .filter(|(_, path)| path.exists())
-}
-
 /// The captures whose folders nobody has locked.
 fn abandoned(instance: &Instance) -> Vec<u32> {
     let is_free = |path: &PathBuf| {
         // Shared: two that look at the same time do not take each other for a capture.
         File::open(path).is_ok_and(|dir| Flock::lock(dir, FlockArg::LockSharedNonblock).is_ok())
     };
-    folders(instance).filter(|(_, path)| is_free(path)).map(|(capture, _)| capture).collect()
+    folders_of(instance).filter(|(_, path)| is_free(path)).map(|(capture, _)| capture).collect()
 }
 
 fn remove_capture(instance: &Instance, capture: u32) -> Result<()> {

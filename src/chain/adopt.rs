@@ -87,6 +87,20 @@ pub(crate) struct Attaching {
 }
 
 impl Attaching {
+    /// Attaches to interfaces in the course of a change. If the change fails, all are as before.
+    pub(crate) fn or_undo<T>(
+        instance: &Instance,
+        chain: &Chain,
+        change: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let mut attaching = Self::default();
+        let done = change(&mut attaching);
+        if done.is_err() {
+            attaching.undo(instance, chain);
+        }
+        done
+    }
+
     /// Attaches to interfaces. A program that one of them runs goes into the slot `adopt` first, and leaves the
     /// interface in the moment in which the root program comes.
     pub(crate) fn attach(
@@ -130,7 +144,7 @@ impl Attaching {
     }
 
     /// All as before. What goes wrong is a warning: that there is something to undo is the error.
-    pub(crate) fn undo(&self, instance: &Instance, chain: &Chain) {
+    fn undo(&self, instance: &Instance, chain: &Chain) {
         for change in &self.changes {
             change.undo(instance, chain.root());
         }

@@ -15,11 +15,11 @@ use crate::balancer::Balancer;
 use crate::chain::error::ChainError;
 use crate::chain::slots::Chain;
 use crate::config::XdpMode;
-use crate::decap;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::own_programs::OwnProgram;
+use crate::observe::decap;
 use crate::repair::refuse_lost;
 use crate::sys;
 

@@ -22,14 +22,16 @@ use super::report::Answer;
 use super::report::Report;
 use crate::addr::Mac;
 use crate::attach;
-use crate::balancer;
 use crate::balancer::Balancer;
 use crate::config::Config;
 use crate::config::Cpus;
 use crate::config::InterfaceConfig;
 use crate::config::PacketsConfig;
+use crate::control::make_plan;
+use crate::control::resolve;
 use crate::cpus;
-use crate::decap;
+use crate::dataplane::decap;
+use crate::dataplane::interfaces::gateway_of;
 use crate::error::Error;
 use crate::error::detach_command;
 use crate::host::Files;
@@ -115,7 +117,7 @@ impl<'a> Look<'a> {
             report.add(FindingId::NotAttached, &place, Some(self.nothing_runs()));
             return;
         };
-        let wanted = match balancer::own_names(wanted) {
+        let wanted = match resolve::own_names(wanted) {
             Ok(wanted) => wanted,
             Err(error) => {
                 let why = Missing::because(&error).answer();
@@ -274,7 +276,7 @@ impl<'a> Look<'a> {
         if !is_root() {
             return Missing::not_root().answer();
         }
-        match balancer::check_fit(self.instance, config, resolved) {
+        match make_plan::check_fit(self.instance, config, resolved) {
             Ok(()) => Answer::Well,
             Err(error @ Error::Memory { .. }) => Answer::hurts(
                 Severity::Error,
@@ -406,11 +408,9 @@ fn gateway(
     if !is_root() {
         return Err(Missing::not_root());
     }
-    let same = |runs: &&InterfaceStatus| {
-        balancer::gateway_of(&runs.config) == balancer::gateway_of(config)
-    };
+    let same = |runs: &&InterfaceStatus| gateway_of(&runs.config) == gateway_of(config);
     let next_hop = served.filter(same).and_then(|runs| runs.next_hop);
-    let found = balancer::resolve_all(&[(config.clone(), next_hop)], Choice::Keep);
+    let found = resolve::resolve_all(&[(config.clone(), next_hop)], Choice::Keep);
     let found = found.and_then(|found| found.into_iter().next().transpose());
     match found.map_err(|error| Missing::because(&error))? {
         Some(resolved) => Ok(resolved.gateway),

@@ -4,6 +4,9 @@
 //! these: it starts the chain.
 
 use crate::abi::consts;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::remove_pin;
 
 /// The maps of the chain, which its programs share.
 pub(crate) const CHAIN: &str = "chain";
@@ -14,6 +17,9 @@ pub(crate) const CHAIN_MAPS: [&str; 2] = [CHAIN, CHAIN_NEXT];
 pub(crate) const DUMP: &str = "dump";
 pub(crate) const DUMP_NEXT: &str = "dump_next";
 pub(crate) const DUMP_DECISION: &str = "dump_decision";
+
+/// The record of interfaces that are asked for and not served. An instance that an earlier build has made has none.
+pub(crate) const UNSERVED: &str = "unserved";
 
 /// One of our programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,8 @@ struct Facts {
     name: &'static str,
     slot: u32,
     maps: &'static [&'static str],
-    former_maps: &'static [&'static str],
+    /// The control plane's own, and those that earlier builds had.
+    other_maps: &'static [&'static str],
     mark: &'static str,
     version: Option<&'static str>,
     removed_by: Option<&'static str>,
@@ -41,7 +48,7 @@ const CAPTURES: Facts = Facts {
     name: "xdpdump",
     slot: consts::SLOT_XDPDUMP,
     maps: &[DUMP, DUMP_NEXT, DUMP_DECISION],
-    former_maps: &[],
+    other_maps: &[],
     mark: DUMP,
     version: None,
     removed_by: None,
@@ -66,7 +73,7 @@ const BALANCER: Facts = Facts {
         "real_counts",
         "vip_reals",
     ],
-    former_maps: &[],
+    other_maps: &[UNSERVED],
     mark: "vip_index",
     version: Some("control"),
     removed_by: Some("lbctl down"),
@@ -84,7 +91,7 @@ const DECAP: Facts = Facts {
         "decap_requests",
         "decap_states",
     ],
-    former_maps: &["decap_owners"],
+    other_maps: &["decap_owners"],
     mark: "decap_settings",
     version: Some("decap_settings"),
     removed_by: Some("lbctl decap detach"),
@@ -127,9 +134,10 @@ impl OwnProgram {
         self.facts().maps
     }
 
-    /// The pins of maps that it had in earlier builds.
-    pub(crate) const fn former_maps(self) -> &'static [&'static str] {
-        self.facts().former_maps
+    /// Removes the pins of its maps. A program that runs keeps its own.
+    pub(crate) fn remove_maps(self, instance: &Instance) -> Result<()> {
+        let mut maps = self.maps().iter().chain(self.facts().other_maps);
+        maps.try_for_each(|name| remove_pin(&instance.map(name)))
     }
 
     /// A map that tells it from a program of somebody else's with a function of the same name.

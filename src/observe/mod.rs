@@ -1,5 +1,6 @@
-//! Readings: what runs, as it is now.
+//! Readings: what packets, tables, interfaces and memory are like now. Nothing in here changes anything.
 
+pub(crate) mod decap;
 pub(crate) mod interfaces;
 pub(crate) mod memory;
 pub(crate) mod recent;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::own_programs::OwnProgram;
-use crate::outside::quote;
+use crate::model::text::quote;
 
 /// Refuses a name that cannot be a pin's, or is ours.
 pub(crate) fn check_name(name: &str) -> Result<()> {

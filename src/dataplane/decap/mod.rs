@@ -1,19 +1,18 @@
 //! The pinned maps of decapsulation: what was asked for, and what packets are looked at by.
 
+mod request;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 
-use super::request::ALL_IPV4;
-use super::request::Request;
-use super::request::covers_ipv4;
-use super::request::prefix_of;
-use super::request::raw_prefix;
 use crate::abi;
 use crate::abi::consts;
+use crate::attach::ROOT;
 use crate::attach::interface_name;
 use crate::error::Error;
 use crate::error::Result;
@@ -21,15 +20,22 @@ use crate::host;
 use crate::instance::Instance;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
-use crate::instance::remove_pin;
 use crate::maps;
 use crate::maps::Map;
 use crate::netlink;
+use crate::object;
+use crate::repair;
 use crate::sys;
+
+use request::ALL_IPV4;
+pub use request::Request;
+use request::covers_ipv4;
+use request::prefix_of;
+use request::raw_prefix;
 
 /// Whose maps are pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// Nobody's, or what an interrupted command has left, which no packet is looked at by.
     None,
     /// This build's.
@@ -39,7 +45,7 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    pub(super) fn of(instance: &Instance) -> Result<Self> {
+    pub(crate) fn of(instance: &Instance) -> Result<Self> {
         let runs = instance.program(OwnProgram::Decap.name()).exists();
         let strange = if runs { Self::Other } else { Self::None };
         let settings = instance.map("decap_settings");
@@ -63,15 +69,44 @@ impl Layout {
 }
 
 /// Removes all maps. A program that runs keeps its own.
-pub(super) fn remove(instance: &Instance) -> Result<()> {
-    let own = OwnProgram::Decap;
-    let mut maps = own.maps().iter().chain(own.former_maps());
-    maps.try_for_each(|name| remove_pin(&instance.map(name)))
+pub(crate) fn remove_maps(instance: &Instance) -> Result<()> {
+    OwnProgram::Decap.remove_maps(instance)
+}
+
+/// Whether the instance decapsulates.
+pub(crate) fn is_attached(instance: &Instance) -> bool {
+    // What is pinned without the root program is left over.
+    instance.program(ROOT).exists() && instance.program(OwnProgram::Decap.name()).exists()
+}
+
+/// The error of maps that another build has set up.
+pub(crate) fn other(instance: &Instance) -> Error {
+    Error::DecapOther { instance: instance.name().to_owned() }
+}
+
+/// The maps of an instance that decapsulates.
+pub(crate) fn ours(instance: &Instance) -> Result<Maps> {
+    repair::refuse_lost(instance)?;
+    if !is_attached(instance) {
+        return Err(Error::NoDecap { instance: instance.name().to_owned() });
+    }
+    match Layout::of(instance)? {
+        Layout::Ours => Maps::open(instance),
+        Layout::None | Layout::Other => Err(other(instance)),
+    }
+}
+
+/// Loads the running program once more, for another place of the chain.
+pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
+    match Layout::of(instance)? {
+        Layout::Ours => Ok(object::load_decap(Some(instance), place)?.program),
+        Layout::None | Layout::Other => Err(other(instance)),
+    }
 }
 
 /// What the host has that requests may leave to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// Its addresses, by interface.
     addresses: Vec<(String, IpAddr)>,
     /// What it takes for its own by its loopback devices, apart from loopback addresses.
@@ -79,7 +114,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         Ok(Self {
             addresses: host::addresses()?,
             local: netlink::local_prefixes_blocking()?.into_iter().collect(),
@@ -87,7 +122,7 @@ impl Facts {
     }
 
     /// The addresses of an interface that balancers could know this host by.
-    pub(super) fn of_interface(&self, interface: &str) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn of_interface(&self, interface: &str) -> impl Iterator<Item = IpAddr> {
         self.addresses
             .iter()
             .filter(move |(name, address)| name == interface && !host::is_link_local(*address))
@@ -97,22 +132,22 @@ impl Facts {
 
 /// What packets are looked at by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct InUse {
+pub(crate) struct InUse {
     /// `DECAP_OUTER` and `DECAP_OWN`, by address.
     addresses: BTreeMap<IpAddr, u32>,
     /// Outer sources; none: anybody.
-    pub(super) from: BTreeSet<IpNet>,
+    pub(crate) from: BTreeSet<IpNet>,
     /// Destinations of the packets inside.
-    pub(super) to: BTreeSet<IpNet>,
+    pub(crate) to: BTreeSet<IpNet>,
     /// What is routed to the host as its own, single addresses aside: no packet inside comes from there.
     own: BTreeSet<IpNet>,
     /// Addresses and prefixes of the host that there was no room for: packets inside may come from them.
-    pub(super) own_left_out: u32,
+    pub(crate) own_left_out: u32,
 }
 
 impl InUse {
     /// What follows from requests, by the indices of their interfaces.
-    pub(super) fn of(requests: &BTreeMap<u32, Request>, facts: &Facts) -> Result<Self> {
+    pub(crate) fn of(requests: &BTreeMap<u32, Request>, facts: &Facts) -> Result<Self> {
         let mut in_use = Self::default();
         for (ifindex, request) in requests {
             let own = || {
@@ -173,13 +208,13 @@ impl InUse {
     }
 
     /// Whether anybody may send.
-    pub(super) fn anybody(&self) -> bool {
+    pub(crate) fn anybody(&self) -> bool {
         self.from.is_empty()
             && self.addresses.values().any(|flags| flags & consts::DECAP_OUTER != 0)
     }
 
     /// Outer destinations.
-    pub(super) fn outer(&self) -> BTreeSet<IpAddr> {
+    pub(crate) fn outer(&self) -> BTreeSet<IpAddr> {
         let outer = self.addresses.iter().filter(|(_, flags)| *flags & consts::DECAP_OUTER != 0);
         outer.map(|(address, _)| *address).collect()
     }
@@ -203,7 +238,7 @@ fn entries(prefixes: &BTreeSet<IpNet>) -> Vec<(IpNet, u32)> {
 
 /// This build's maps.
 #[derive(Debug)]
-pub(super) struct Maps {
+pub(crate) struct Maps {
     addresses: Map<abi::decap_addr, u32>,
     from: Prefixes,
     to: Prefixes,
@@ -213,7 +248,7 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    pub(super) fn open(instance: &Instance) -> Result<Self> {
+    pub(crate) fn open(instance: &Instance) -> Result<Self> {
         Ok(Self {
             addresses: Map::open(&instance.map("decap_addresses"))?,
             from: Map::open(&instance.map("decap_from"))?,
@@ -225,13 +260,13 @@ impl Maps {
     }
 
     /// What was asked for, by the index of the interface.
-    pub(super) fn requests(&self) -> Result<BTreeMap<u32, Request>> {
+    pub(crate) fn requests(&self) -> Result<BTreeMap<u32, Request>> {
         let entries = self.requests.entries()?.into_iter();
         Ok(entries.map(|(ifindex, raw)| (ifindex, Request::from_raw(&raw))).collect())
     }
 
     /// Replaces what was asked for.
-    pub(super) fn set_requests(&self, wanted: &BTreeMap<u32, Request>) -> Result<()> {
+    pub(crate) fn set_requests(&self, wanted: &BTreeMap<u32, Request>) -> Result<()> {
         let running = self.requests()?;
         for ifindex in running.keys().filter(|ifindex| !wanted.contains_key(ifindex)) {
             self.requests.remove(ifindex)?;
@@ -244,7 +279,7 @@ impl Maps {
         Ok(())
     }
 
-    pub(super) fn in_use(&self) -> Result<InUse> {
+    pub(crate) fn in_use(&self) -> Result<InUse> {
         let prefixes = |map: &Prefixes| -> Result<BTreeSet<IpNet>> {
             let counted = map.walk()?.into_iter().filter(|(_, counts)| *counts != 0);
             Ok(counted.map(|(prefix, _)| prefix_of(&prefix)).collect())
@@ -266,7 +301,7 @@ impl Maps {
 
     /// Writes what packets are looked at by: what is new first, so that no packet is refused that may pass
     /// before and after.
-    pub(super) fn set_in_use(&self, wanted: &InUse) -> Result<()> {
+    pub(crate) fn set_in_use(&self, wanted: &InUse) -> Result<()> {
         let (from, to, own) = (entries(&wanted.from), entries(&wanted.to), entries(&wanted.own));
         let old_from = add(&self.from, &from)?;
         let check_source = u32::from(!wanted.from.is_empty());

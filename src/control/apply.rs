@@ -1,0 +1,105 @@
+//! Applying a configuration: the kernel is made to match it.
+
+use crate::attach;
+use crate::balancer::Balancer;
+use crate::balancer::carry_out::carry_out;
+use crate::balancer::pins;
+use crate::balancer::unserved;
+use crate::config::Config;
+use crate::control::make_plan::make_plan;
+use crate::control::options::ApplyOptions;
+use crate::control::options::OnUnserved;
+use crate::control::resolve::Already;
+use crate::control::resolve::own_names;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::set_up::set_up;
+use crate::model::flow_effect::Breaking;
+use crate::netlink::Choice;
+use crate::plan::Plan;
+use crate::serving;
+
+impl Balancer {
+    /// What [`Balancer::apply`] would change. Changes nothing, apart from asking for the gateways.
+    pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
+        config.check()?;
+        instance.check_host()?;
+        if let Some(plan) = pins::plan(instance)? {
+            return Ok(plan);
+        }
+        let config = &*own_names(config)?;
+        make_plan(instance, config, OnUnserved::LeaveOut, Choice::Anew, Already::Warn)
+    }
+
+    /// Loads, attaches and programs until the kernel matches the configuration.
+    ///
+    /// Traffic that is forwarded already goes on all along. What would break established flows is refused, unless
+    /// [`ApplyOptions::allow_breaking`] says that it is meant. Interfaces that cannot be served hold up no others:
+    /// look at [`Plan::unserved`]. If it fails before the first packet could be forwarded, nothing remains.
+    pub fn apply(instance: &Instance, config: &Config) -> Result<Plan> {
+        Self::apply_with(instance, config, OnUnserved::LeaveOut)
+    }
+
+    /// As [`Balancer::apply`], with options, or only a choice of what an interface that cannot be served means.
+    pub fn apply_with(
+        instance: &Instance,
+        config: &Config,
+        options: impl Into<ApplyOptions>,
+    ) -> Result<Plan> {
+        Self::apply_announced(instance, config, options, |_| {})
+    }
+
+    /// As [`Balancer::apply_with`]; `announce` is shown the plan before programs and maps take memory, if
+    /// anything is to change.
+    pub fn apply_announced(
+        instance: &Instance,
+        config: &Config,
+        options: impl Into<ApplyOptions>,
+        announce: impl FnOnce(&Plan),
+    ) -> Result<Plan> {
+        let options = options.into();
+        let ApplyOptions { on_unserved, adopt, allow_breaking, repair, .. } = options;
+        config.check()?;
+        instance.check_host()?;
+        let config = &*own_names(config)?;
+        let choice = if options.keep_gateways { Choice::Keep } else { Choice::Anew };
+        let already = Already::Adopt(adopt);
+        let planned = || make_plan(instance, config, on_unserved, choice, already);
+        let change = || {
+            // Before links are pinned again, or taken away.
+            attach::refuse_other_namespace(instance, &[])?;
+            // What is planned is planned of what the maps say when all of them are there.
+            let lost = pins::recover(instance, repair, || {
+                pins::can_be_set_up(instance, config, on_unserved, choice, already)
+            })?;
+            let mut plan = planned()?;
+            if !allow_breaking {
+                refuse_breaking(&plan)?;
+            }
+            unserved::remove_misfit(instance)?;
+            let recorded = unserved::read(instance)?;
+            if !plan.is_empty() || !unserved::are_same(&recorded, &plan.records()) {
+                carry_out(instance, &mut plan, adopt, on_unserved, announce)?;
+            }
+            serving::applied(instance);
+            Ok(Plan { lost, ..plan })
+        };
+        set_up(instance, || planned().map(drop), change).map(|(plan, _lock)| plan)
+    }
+}
+
+/// Refuses a plan that breaks established flows, or of which that cannot be found out.
+fn refuse_breaking(plan: &Plan) -> Result<()> {
+    let breaking: Vec<_> = plan.breaking().cloned().collect();
+    if !breaking.is_empty() {
+        return Err(Error::BreaksFlows {
+            changes: Breaking(breaking),
+            draining_helps: plan.draining_helps(),
+        });
+    }
+    match &plan.flows_unknown {
+        Some(why) => Err(Error::FlowsUnknown { why: why.clone() }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,74 @@
+//! Changing VIPs, reals and server ids of a balancer that runs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::balancer::Balancer;
+use crate::config::ConfigError;
+use crate::diff::Running;
+use crate::diff::diff;
+use crate::effects::Question;
+use crate::effects::effects;
+use crate::error::Result;
+use crate::outweighed;
+use crate::own_host;
+use crate::plan::Plan;
+use crate::plan::address_changes;
+use crate::table::Table;
+
+/// How long flows are counted for a command that does not ask for consent: it may be an emergency.
+const COUNT_AT_MOST: Duration = Duration::from_secs(2);
+
+impl Balancer {
+    /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same, and whatever
+    /// becomes of established flows: [`Plan::flows`] tells.
+    ///
+    /// Flows are counted before the instance is locked, for two seconds at most. If they cannot be,
+    /// [`Plan::flows_unknown`] says why, and the change is made all the same. `change` is called twice, as another
+    /// command may change the instance meanwhile: what it makes of the table the second time is written.
+    pub fn edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
+        let seen = Self::open(&self.instance)?;
+        let (running, wanted, mut counted) = seen.edited(&change)?;
+        let question = Question {
+            running: &running,
+            wanted: &wanted,
+            knobs: None,
+            dead_interfaces: [].into(),
+        };
+        counted.set_flows(effects(&seen, &question, &counted, Some(COUNT_AT_MOST)));
+
+        let _lock = self.instance.lock_existing()?;
+        // The maps may have been replaced before the lock was free.
+        let current = Self::open(&self.instance)?;
+        let (_, wanted, mut plan) = current.edited(&change)?;
+        current.dataplane.write_all(&plan.steps.table)?;
+        let same = plan.vips == counted.vips && plan.server_ids == counted.server_ids;
+        if same {
+            plan.flows = counted.flows;
+            plan.flows_unknown = counted.flows_unknown;
+        } else {
+            plan.flows_unknown = Some("another command changed the same VIP meanwhile".to_owned());
+        }
+        let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
+        plan.warnings = outweighed::warnings(&wanted, |vip| changed.contains(vip));
+        plan.warnings.extend(plan.unknown_flows());
+        Ok(plan)
+    }
+
+    /// What runs, what a change makes of it, and the plan from one to the other without what it does to flows.
+    fn edited(&self, change: &impl Fn(&mut Table) -> Result<()>) -> Result<(Running, Table, Plan)> {
+        let running = self.dataplane.read_table(self.next_serial()?)?;
+        let mut wanted = running.table();
+        let before = self.save_with(&wanted)?;
+        change(&mut wanted)?;
+        let mut config = before.clone();
+        wanted.write_to(&mut config);
+        config.check().map_err(ConfigError::without_key)?;
+        own_host::check_change(&before, &config)?;
+        let mut plan = Plan::default();
+        plan.set_table(diff(&running, &wanted))?;
+        let now = running.vips.iter().map(|(vip, running)| (vip, &running.spec));
+        plan.addresses = address_changes(now, wanted.vips.iter());
+        Ok((running, wanted, plan))
+    }
+}

@@ -1,0 +1,160 @@
+//! Making the plan of an apply: what runs and what the host has are read, and what is asked for is compared.
+
+use std::collections::BTreeSet;
+
+use crate::attach;
+use crate::balancer::Balancer;
+use crate::balancer::open_dataplane;
+use crate::balancer::read_tables;
+use crate::balancer::running_knobs;
+use crate::balancer::unserved;
+use crate::chain::slots::Chain;
+use crate::config::Config;
+use crate::config::Cpus;
+use crate::control::options::OnUnserved;
+use crate::control::resolve::Already;
+use crate::control::resolve::Found;
+use crate::control::resolve::find_all;
+use crate::dataplane::Check;
+use crate::dataplane::Dataplane;
+use crate::dataplane::InterfacePlaces;
+use crate::dataplane::interfaces::read_interfaces;
+use crate::dataplane::interfaces::running_interfaces;
+use crate::effects::Question;
+use crate::effects::effects;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::instance::own_programs::OwnProgram;
+use crate::model::host::Host;
+use crate::model::interface::ResolvedInterface;
+use crate::netlink::Choice;
+use crate::own_host;
+use crate::plan;
+use crate::plan::Plan;
+use crate::plan::Snapshot;
+use crate::table::Table;
+
+/// What runs.
+pub(crate) fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
+    let chain = Chain::open_existing(instance)?;
+    let own = OwnProgram::Balancer;
+    let home = chain.as_ref().map(|chain| chain.home(own));
+    let slot = home.transpose()?.map_or(own.slot(), |(slot, _)| slot);
+    let (Some(dataplane), Some(chain)) = (open_dataplane(instance)?, chain) else {
+        let interfaces = running_interfaces(instance)?;
+        return Ok(Snapshot { interfaces, ..Snapshot::default() });
+    };
+    let control = dataplane.control()?;
+    let next_serial = control.map_or(1, |control| control.next_serial);
+    let knobs = running_knobs(instance)?;
+    let (tables, others) = read_tables(&dataplane, knobs.as_ref())?;
+    Ok(Snapshot {
+        knobs,
+        in_place: chain.in_place(slot, own.name())? && chain.is_settled()?,
+        control,
+        tables,
+        shared_table: dataplane.has_shared_table()?,
+        stray_tables: others,
+        interfaces: read_interfaces(instance, &dataplane)?,
+        table: dataplane.read_checked(next_serial, Check::Checksums)?,
+        unserved: unserved::read(instance)?,
+    })
+}
+
+/// The plan from what runs to a configuration.
+pub(crate) fn make_plan(
+    instance: &Instance,
+    config: &Config,
+    on_unserved: OnUnserved,
+    choice: Choice,
+    already: Already,
+) -> Result<Plan> {
+    own_host::check(config)?;
+    attach::refuse_other_namespace(instance, &[])?;
+    let snapshot = read_snapshot(instance)?;
+    let mut plan = plan_without_flows(instance, config, &snapshot, on_unserved, choice, already)?;
+    if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
+        let (wanted, new) = (Table::from(config), plan.steps.knobs);
+        let dead = snapshot.interfaces.iter().filter(|(_, running)| running.is_gone());
+        let dead = dead.map(|(name, _)| name).chain(snapshot.unserved.keys());
+        let question = Question {
+            running: &snapshot.table,
+            wanted: &wanted,
+            knobs: Some((knobs, &new)),
+            dead_interfaces: dead.cloned().collect(),
+        };
+        let balancer = Balancer::open(instance)?;
+        plan.set_flows(effects(&balancer, &question, &plan, None));
+        plan.warnings.extend(plan.unknown_flows());
+    }
+    Ok(plan)
+}
+
+/// The plan, but for what becomes of flows.
+pub(crate) fn plan_without_flows(
+    instance: &Instance,
+    config: &Config,
+    snapshot: &Snapshot,
+    on_unserved: OnUnserved,
+    choice: Choice,
+    already: Already,
+) -> Result<Plan> {
+    let found = find_all(instance, config, &snapshot.interfaces, on_unserved, choice, already)?;
+    let mut host = Host::read(&found.current)?;
+    if found.current.len() < config.interfaces.len() {
+        host.receiving_cpus = expected_cpus(snapshot, config, &found, &host);
+    }
+    let mut plan = plan::plan(snapshot, config, &found.served, &host)?;
+    plan.warnings.extend(found.warnings);
+    plan.unserved = found.unserved;
+    // Before anything is attached, or attached again.
+    let mut places = match snapshot.control {
+        Some(_) => Dataplane::open(instance)?.interface_places()?,
+        None => InterfacePlaces::default(),
+    };
+    for entry in plan.steps.entries.clone() {
+        match places.put(entry.ifindex) {
+            Err(error) if on_unserved != OnUnserved::Fail => plan.leave_out(entry.ifindex, &error),
+            done => drop(done?),
+        }
+    }
+    plan.keep_leaving();
+    if let Some(error) = found.error
+        && on_unserved == OnUnserved::LeaveOut
+        && plan.serves_nothing()
+    {
+        return Err(error);
+    }
+    plan.forget_records(&snapshot.unserved, config);
+    Ok(plan)
+}
+
+/// The CPUs that are to have connection tables, where it cannot be seen now which ones all interfaces need: those that
+/// have them, so that an interface that fails moves no flow; for new tables, all that are online.
+fn expected_cpus(
+    snapshot: &Snapshot,
+    config: &Config,
+    found: &Found,
+    host: &Host,
+) -> BTreeSet<u32> {
+    let known = (!found.current.is_empty()).then(|| host.receiving_cpus.clone());
+    match &config.connection_table.cpus {
+        Cpus::List(list) => known.unwrap_or_else(|| list.iter().copied().collect()),
+        Cpus::Auto if snapshot.control.is_some_and(|control| control.cpus_auto != 0) => {
+            let tables = snapshot.tables.own.keys().copied();
+            tables.chain(known.unwrap_or_default()).collect()
+        }
+        Cpus::Auto => host.online_cpus.clone(),
+    }
+}
+
+/// Finds out whether a configuration fits the host, its memory above all, with what is known of the
+/// interfaces.
+pub(crate) fn check_fit(
+    instance: &Instance,
+    config: &Config,
+    interfaces: &[ResolvedInterface],
+) -> Result<()> {
+    let snapshot = read_snapshot(instance)?;
+    plan::plan(&snapshot, config, interfaces, &Host::read(interfaces)?).map(drop)
+}

@@ -1,0 +1,63 @@
+//! What runs, as a configuration.
+
+use std::collections::BTreeMap;
+
+use crate::balancer::Balancer;
+use crate::balancer::running_knobs;
+use crate::balancer::unserved;
+use crate::config::Config;
+use crate::config::Cpus;
+use crate::dataplane::interfaces::read_interfaces;
+use crate::error::Result;
+use crate::model::interface::RunningInterface;
+use crate::model::interface::interface_config;
+use crate::plan;
+use crate::plan::Unserved;
+use crate::table::Table;
+
+impl Balancer {
+    /// The running state as a configuration, with the interfaces that are asked for and not served: planning it changes
+    /// nothing, unless an interface was renamed. The metrics endpoint belongs to `lbctl serve` and is not part of it.
+    pub fn save(&self) -> Result<Config> {
+        self.save_with(&self.table()?)
+    }
+
+    /// As [`Self::save`], with VIPs, reals and server ids that were read already.
+    pub(crate) fn save_with(&self, table: &Table) -> Result<Config> {
+        let mut config = Config::default();
+        table.write_to(&mut config);
+        if let Some(control) = self.dataplane.control()? {
+            let table = &mut config.connection_table;
+            table.entries = u32::try_from(control.table_entries).unwrap_or(u32::MAX);
+            if control.cpus_auto == 0 {
+                table.cpus = Cpus::List(self.tables()?.own.into_keys().collect());
+            }
+        }
+        if let Some(knobs) = running_knobs(&self.instance)? {
+            plan::write_knobs(&knobs, &mut config);
+        }
+        let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
+        // Asked in another network namespace, the instance is the same; but what has moved away from the others
+        // cannot be planned.
+        let all_elsewhere = interfaces.values().all(|interface| interface.attached.is_none());
+        let is_asked_for = |interface: &RunningInterface| {
+            // Without a link, the name is not known.
+            interface.pin.is_some() && (interface.elsewhere.is_none() || all_elsewhere)
+        };
+        let mut interfaces: BTreeMap<_, _> = interfaces
+            .into_iter()
+            .filter(|(_, interface)| is_asked_for(interface))
+            .filter_map(|(name, interface)| Some((name, interface.entry?)))
+            .map(|(name, entry)| (name.clone(), interface_config(&name, &entry)))
+            .collect();
+        let waiting = unserved::read(&self.instance)?.into_iter();
+        interfaces.extend(waiting.map(|(name, unserved)| (name, unserved.config)));
+        config.interfaces = interfaces.into_values().collect();
+        Ok(config)
+    }
+
+    /// Interfaces that are asked for and were not served, or not as they are asked for, when that was last tried, and why.
+    pub fn unserved(&self) -> Result<Vec<Unserved>> {
+        Ok(unserved::read(&self.instance)?.into_values().collect())
+    }
+}

@@ -1,0 +1,129 @@
+//! What is decapsulated, and whether it can be.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::abi;
+use crate::attach;
+use crate::config::XdpMode;
+use crate::dataplane::decap::Request;
+use crate::dataplane::decap::ours;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::maps::PerCpuArray;
+use crate::netlink;
+use crate::readiness::LinkState;
+use crate::readiness::Unready;
+use crate::readiness::ready_without_pins;
+use crate::reason;
+use crate::repair::LostPins;
+use crate::stats::Count;
+
+/// Which packets are decapsulated, and how many were.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DecapStatus {
+    /// The interfaces, and the mode that the program runs in; `None`: on none of this network namespace.
+    pub interfaces: BTreeMap<String, Option<XdpMode>>,
+    /// What was asked for, by interface.
+    pub requests: BTreeMap<String, Request>,
+    /// Outer destinations that packets are decapsulated for.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Outer sources that may send; none: anybody.
+    pub from: BTreeSet<IpNet>,
+    /// Destinations that packets inside may have.
+    pub to: BTreeSet<IpNet>,
+    /// What was asked for interfaces that are gone, or that somebody took the program off; by the name, if there
+    /// still is one, or else that of its pin, or the index. It is out of force once [`follow`](crate::decap::follow) has seen it.
+    pub lost: BTreeMap<String, Request>,
+    /// Whether anybody may send, as `from` is empty.
+    pub anybody_may_send: bool,
+    /// Addresses of this host that there was no room for: packets inside that come from them are not refused as
+    /// `bad_inner_source`.
+    pub own_addresses_left_out: u32,
+    /// Packets by what became of them, in the order of [`crate::decap_results`].
+    pub results: BTreeMap<&'static str, Count>,
+}
+
+/// What is decapsulated.
+pub fn status(instance: &Instance) -> Result<DecapStatus> {
+    instance.check_host()?;
+    let maps = ours(instance)?;
+    let asked = maps.requests()?;
+    let in_use = maps.in_use()?;
+    let states: PerCpuArray<abi::decap_state> = PerCpuArray::open(&instance.map("decap_states"))?;
+    let mut results: BTreeMap<_, _> =
+        reason::decap_results().iter().map(|result| (result.name, Count::default())).collect();
+    for state in states.get(0)? {
+        for (result, count) in reason::decap_results().iter().zip(state.results) {
+            *results.entry(result.name).or_default() += Count::from_raw(count.packets, count.bytes);
+        }
+    }
+    let (mut interfaces, mut requests) = (BTreeMap::new(), BTreeMap::new());
+    let mut lost = asked;
+    let mut gone = Vec::new();
+    for (name, link) in attach::links(instance)? {
+        if link.index.is_none() {
+            gone.push(name.clone());
+        }
+        if let Some(request) = link.index.and_then(|ifindex| lost.remove(&ifindex)) {
+            requests.insert(name.clone(), request);
+            interfaces.insert(name, link.mode);
+        }
+    }
+    // Which pin was that of which index is certain for a single one only.
+    let single = gone.pop().filter(|_| gone.is_empty() && lost.len() == 1);
+    let name_of = |ifindex| {
+        let name = attach::interface_name(ifindex).or_else(|| single.clone());
+        name.unwrap_or_else(|| format!("index {ifindex}"))
+    };
+    let lost = lost.into_iter().map(|(ifindex, request)| (name_of(ifindex), request)).collect();
+    Ok(DecapStatus {
+        interfaces,
+        requests,
+        lost,
+        anybody_may_send: in_use.anybody(),
+        own_addresses_left_out: in_use.own_left_out,
+        addresses: in_use.outer(),
+        from: in_use.from,
+        to: in_use.to,
+        results,
+    })
+}
+
+/// Whether packets can be decapsulated: the first thing that is in the way is the error.
+///
+/// Returns the pins that somebody removed, if traffic goes on without them.
+pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
+    let status = match status(instance) {
+        Err(Error::LostPins(lost)) => return ready_without_pins(instance, *lost),
+        status => status.map_err(|error| Unready::NotRunning(error.to_string()))?,
+    };
+    let other = attach::refuse_other_namespace(instance, &[]).err();
+    if let Some(Error::OtherNamespace { interface, .. }) = other {
+        return Err(Unready::OtherNamespace(interface));
+    }
+    for (interface, mode) in &status.interfaces {
+        let link = netlink::link_blocking(interface).ok();
+        if let Some(unready) = LinkState::of(link.as_ref()).unready(interface) {
+            return Err(unready);
+        }
+        if mode.is_none() {
+            return Err(Unready::NotAttached(interface.clone()));
+        }
+    }
+    if status.interfaces.is_empty() {
+        return Err(Unready::NoInterface);
+    }
+    if status.addresses.is_empty() {
+        return Err(Unready::NoOuterDestination);
+    }
+    if status.to.is_empty() {
+        return Err(Unready::NoInnerDestination);
+    }
+    Ok(LostPins::default())
+}
