@@ -28,6 +28,7 @@ use crate::diff::RunningVip;
 use crate::diff::TableDiff;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::maps;
 use crate::maps::ArrayOfMaps;
 use crate::maps::Map;
 use crate::maps::MapError;
@@ -80,49 +81,38 @@ pub(crate) struct Dataplane {
 impl Dataplane {
     /// Opens the pinned maps.
     pub(crate) fn open(instance: &Instance) -> Result<Self> {
-        Ok(Self {
-            vips: Map::open(&instance.map("vips"))?,
-            vip_index: ArrayOfMaps::open(&instance.map("vip_index"))?,
-            rings: ArrayOfMaps::open(&instance.map("rings"))?,
-            reals: Map::open(&instance.map("reals"))?,
-            flows4: ArrayOfMaps::open(&instance.map("flows4"))?,
-            flows6: ArrayOfMaps::open(&instance.map("flows6"))?,
-            connections: ArrayOfMaps::open(&instance.map("connections"))?,
-            server_ids: Map::open(&instance.map("server_ids"))?,
-            interfaces: Map::open(&instance.map("interfaces"))?,
-            cpu_states: PerCpuArray::open(&instance.map("cpu_states"))?,
-            vip_counts: PerCpuArray::open(&instance.map("vip_counts"))?,
-            real_counts: PerCpuArray::open(&instance.map("real_counts"))?,
-            vip_reals: VipReals::open(&instance.map("vip_reals"))?,
-            control: Map::open(&instance.map("control"))?,
-        })
+        Self::of(|name| maps::open(&instance.map(name)))
     }
 
     /// Takes over the maps of a program that was just loaded.
     pub(crate) fn of_loaded(maps: Vec<MapHandle>) -> Result<Self> {
         let mut maps: HashMap<String, MapHandle> =
             maps.into_iter().map(|map| (map.name().to_string_lossy().into_owned(), map)).collect();
-        let mut take = |name: &str| {
+        Self::of(|name| {
             maps.remove(name).ok_or_else(|| {
                 let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
                 MapError::new(name, "find it in the object", missing)
             })
-        };
+        })
+    }
+
+    /// The maps that `find` finds by their names.
+    fn of(mut find: impl FnMut(&str) -> Result<MapHandle, MapError>) -> Result<Self> {
         Ok(Self {
-            vips: Map::new(take("vips")?)?,
-            vip_index: ArrayOfMaps::new(take("vip_index")?),
-            rings: ArrayOfMaps::new(take("rings")?),
-            reals: Map::new(take("reals")?)?,
-            flows4: ArrayOfMaps::new(take("flows4")?),
-            flows6: ArrayOfMaps::new(take("flows6")?),
-            connections: ArrayOfMaps::new(take("connections")?),
-            server_ids: Map::new(take("server_ids")?)?,
-            interfaces: Map::new(take("interfaces")?)?,
-            cpu_states: PerCpuArray::new(take("cpu_states")?)?,
-            vip_counts: PerCpuArray::new(take("vip_counts")?)?,
-            real_counts: PerCpuArray::new(take("real_counts")?)?,
-            vip_reals: VipReals::new(take("vip_reals")?)?,
-            control: Map::new(take("control")?)?,
+            vips: Map::new(find("vips")?)?,
+            vip_index: ArrayOfMaps::new(find("vip_index")?),
+            rings: ArrayOfMaps::new(find("rings")?),
+            reals: Map::new(find("reals")?)?,
+            flows4: ArrayOfMaps::new(find("flows4")?),
+            flows6: ArrayOfMaps::new(find("flows6")?),
+            connections: ArrayOfMaps::new(find("connections")?),
+            server_ids: Map::new(find("server_ids")?)?,
+            interfaces: Map::new(find("interfaces")?)?,
+            cpu_states: PerCpuArray::new(find("cpu_states")?)?,
+            vip_counts: PerCpuArray::new(find("vip_counts")?)?,
+            real_counts: PerCpuArray::new(find("real_counts")?)?,
+            vip_reals: VipReals::new(find("vip_reals")?)?,
+            control: Map::new(find("control")?)?,
         })
     }
 

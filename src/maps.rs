@@ -373,10 +373,6 @@ impl ArrayOfMaps {
         Self { handle, name }
     }
 
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        open(path).map(Self::new)
-    }
-
     /// The kernel's id of the map at an index.
     pub(crate) fn id_at(&self, index: u32) -> Result<Option<u32>> {
         id_at(&self.handle, &self.name, index)

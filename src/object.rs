@@ -16,7 +16,6 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
 
 use crate::abi;
-use crate::capture::Points;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -27,6 +26,7 @@ use crate::instance::own_programs::DUMP_DECISION;
 use crate::instance::own_programs::DUMP_NEXT;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
+use crate::model::capture_points::Points;
 use crate::model::host::MapShape;
 use crate::model::text::lines;
 use crate::model::text::quote;
@@ -109,22 +109,62 @@ pub(crate) fn pin_name(map: &OsStr) -> Option<String> {
     (!is_own_data(map)).then(|| name.into_owned())
 }
 
-/// Gives every map its place below the instance, where an existing one is used instead of a new one.
-fn pin_maps(object: &mut OpenObject, instance: &Instance) -> Result<(), libbpf_rs::Error> {
-    for mut map in object.maps_mut() {
-        if let Some(name) = pin_name(map.name()) {
-            map.set_pin_path(instance.map(&name))?;
-        }
+/// One of our objects that is opened and loaded: libbpf's messages go to `tracing` meanwhile, and its errors say why.
+struct Loading {
+    name: &'static str,
+    _messages: Messages,
+}
+
+impl Loading {
+    fn of(name: &'static str) -> Self {
+        Self { name, _messages: route_messages() }
     }
-    Ok(())
+
+    fn error(&self) -> impl Fn(libbpf_rs::Error) -> Error {
+        load_error(self.name)
+    }
+
+    fn open<'o, B: SkelBuilder<'o>>(
+        &self,
+        builder: B,
+        storage: &'o mut MaybeUninit<OpenObject>,
+    ) -> Result<B::Output> {
+        builder.open(storage).map_err(self.error())
+    }
+
+    /// Loads what was opened. Every map gets its place below the instance, where an existing one is used instead of a
+    /// new one; without an instance, none does.
+    fn load<'o, S: OpenSkel<'o>>(
+        &self,
+        mut open: S,
+        instance: Option<&Instance>,
+    ) -> Result<S::Output> {
+        write_point();
+        if let Some(instance) = instance {
+            for mut map in open.open_object_mut().maps_mut() {
+                if let Some(name) = pin_name(map.name()) {
+                    map.set_pin_path(instance.map(&name)).map_err(self.error())?;
+                }
+            }
+        }
+        open.load().map_err(self.error())
+    }
+
+    /// What of an object outlives it: a program, and the maps.
+    fn keep(&self, program: BorrowedFd<'_>, object: &libbpf_rs::Object) -> Result<Loaded> {
+        let maps: Result<Vec<_>, _> = object.maps().map(|map| MapHandle::try_from(&map)).collect();
+        let maps = maps.map_err(self.error())?;
+        let pinned = maps.iter().filter(|map| pin_name(map.name()).is_some());
+        bind(program, pinned.filter_map(|map| MapHandle::try_from(map).ok()));
+        Ok(Loaded { program: clone_fd(program)?, maps })
+    }
 }
 
 /// The maps that every balancer has, without those that are put into others later.
 pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
-    let _messages = route_messages();
-    let error = load_error(OwnProgram::Balancer.name());
+    let loading = Loading::of(OwnProgram::Balancer.name());
     let mut storage = MaybeUninit::uninit();
-    let open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    let open = loading.open(BalancerSkelBuilder::default(), &mut storage)?;
     let shapes =
         open.open_object().maps().filter(|map| pin_name(map.name()).is_some()).map(|map| {
             MapShape {
@@ -140,13 +180,10 @@ pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
 
 /// Loads the root program, its maps pinned.
 pub(crate) fn load_root(instance: &Instance) -> Result<OwnedFd> {
-    let _messages = route_messages();
-    write_point();
-    let error = load_error("root");
+    let loading = Loading::of("root");
     let mut storage = MaybeUninit::uninit();
-    let mut open = RootSkelBuilder::default().open(&mut storage).map_err(&error)?;
-    pin_maps(open.open_object_mut(), instance).map_err(&error)?;
-    let skel = open.load().map_err(&error)?;
+    let open = loading.open(RootSkelBuilder::default(), &mut storage)?;
+    let skel = loading.load(open, Some(instance))?;
     clone_fd(skel.progs.l4lb_root.as_fd())
 }
 
@@ -164,20 +201,15 @@ pub(crate) fn load_balancer(
     place: u32,
     knobs: &abi::knobs,
 ) -> Result<Loaded> {
-    let _messages = route_messages();
-    write_point();
-    let error = load_error(OwnProgram::Balancer.name());
+    let loading = Loading::of(OwnProgram::Balancer.name());
     let mut storage = MaybeUninit::uninit();
-    let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    let mut open = loading.open(BalancerSkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.l4lb_slot = place;
         rodata.knobs = *knobs;
     }
-    if let Some(instance) = instance {
-        pin_maps(open.open_object_mut(), instance).map_err(&error)?;
-    }
-    let skel = open.load().map_err(&error)?;
-    loaded(skel.progs.balancer.as_fd(), skel.object(), &error)
+    let skel = loading.load(open, instance)?;
+    loading.keep(skel.progs.balancer.as_fd(), skel.object())
 }
 
 /// What the copy of the balancer that only looks has for itself: what it counts in, the chain that packets
@@ -196,10 +228,10 @@ const TRACE_OWN_MAPS: [&str; 8] = [
 /// Loads a copy of the balancer that only looks (`trace.h`), with the maps of the running one apart from
 /// [`TRACE_OWN_MAPS`].
 pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Loaded> {
-    let _messages = route_messages();
-    let error = load_error(OwnProgram::Balancer.name());
+    let loading = Loading::of(OwnProgram::Balancer.name());
+    let error = loading.error();
     let mut storage = MaybeUninit::uninit();
-    let mut open = BalancerSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    let mut open = loading.open(BalancerSkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.knobs = *knobs;
         rodata.tracing = 1;
@@ -213,26 +245,21 @@ pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Load
             .map_err(|source| pin_error("open", &instance.map(&name), source))?;
         map.reuse_fd(running.as_fd()).map_err(&error)?;
     }
-    let skel = open.load().map_err(&error)?;
-    loaded(skel.progs.balancer.as_fd(), skel.object(), &error)
+    let skel = open.load().map_err(loading.error())?;
+    loading.keep(skel.progs.balancer.as_fd(), skel.object())
 }
 
 /// Loads the decapsulation program for a place in the chain; its maps pinned, or its own if there is no
 /// instance.
 pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Loaded> {
-    let _messages = route_messages();
-    write_point();
-    let error = load_error(OwnProgram::Decap.name());
+    let loading = Loading::of(OwnProgram::Decap.name());
     let mut storage = MaybeUninit::uninit();
-    let mut open = DecapSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    let mut open = loading.open(DecapSkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.l4lb_slot = place;
     }
-    if let Some(instance) = instance {
-        pin_maps(open.open_object_mut(), instance).map_err(&error)?;
-    }
-    let skel = open.load().map_err(&error)?;
-    loaded(skel.progs.decap.as_fd(), skel.object(), &error)
+    let skel = loading.load(open, instance)?;
+    loading.keep(skel.progs.decap.as_fd(), skel.object())
 }
 
 /// What runs in front of captures, and behind them.
@@ -246,16 +273,13 @@ pub(crate) struct Xdpdump {
 
 /// Loads what runs in front of captures and behind them, its maps pinned.
 pub(crate) fn load_xdpdump(instance: &Instance) -> Result<Xdpdump> {
-    let _messages = route_messages();
-    write_point();
-    let error = load_error(OwnProgram::Captures.name());
+    let loading = Loading::of(OwnProgram::Captures.name());
     let mut storage = MaybeUninit::uninit();
-    let mut open = XdpdumpSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    let mut open = loading.open(XdpdumpSkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.l4lb_slot = OwnProgram::Captures.slot();
     }
-    pin_maps(open.open_object_mut(), instance).map_err(&error)?;
-    let skel = open.load().map_err(&error)?;
+    let skel = loading.load(open, Some(instance))?;
     Ok(Xdpdump {
         program: clone_fd(skel.progs.xdpdump.as_fd())?,
         entry_end: clone_fd(skel.progs.entry_end.as_fd())?,
@@ -285,11 +309,10 @@ pub(crate) fn load_capture(
     points: Points,
     maps: Option<&CaptureMaps>,
 ) -> Result<(CapturePrograms, CaptureMaps)> {
-    let _messages = route_messages();
-    write_point();
-    let error = load_error("capture");
+    let loading = Loading::of("capture");
+    let error = loading.error();
     let mut storage = MaybeUninit::uninit();
-    let mut open = CaptureSkelBuilder::default().open(&mut storage).map_err(&error)?;
+    let mut open = loading.open(CaptureSkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.options = *options;
     }
@@ -310,7 +333,7 @@ pub(crate) fn load_capture(
         open.maps.dump_counts.reuse_fd(counts.as_fd()).map_err(&error)?;
         open.maps.dump_wanted.reuse_fd(wanted.as_fd()).map_err(&error)?;
     }
-    let skel = open.load().map_err(&error)?;
+    let skel = loading.load(open, None)?;
     let maps = CaptureMaps {
         events: MapHandle::try_from(&skel.maps.dump_events).map_err(&error)?,
         counts: MapHandle::try_from(&skel.maps.dump_counts).map_err(&error)?,
@@ -319,18 +342,6 @@ pub(crate) fn load_capture(
     let entry = points.entry().then(|| clone_fd(skel.progs.capture_entry.as_fd())).transpose()?;
     let exit = points.exit().then(|| clone_fd(skel.progs.capture_exit.as_fd())).transpose()?;
     Ok((CapturePrograms { entry, exit }, maps))
-}
-
-fn loaded(
-    program: BorrowedFd<'_>,
-    object: &libbpf_rs::Object,
-    error: &impl Fn(libbpf_rs::Error) -> Error,
-) -> Result<Loaded> {
-    let maps: Result<Vec<_>, _> = object.maps().map(|map| MapHandle::try_from(&map)).collect();
-    let maps = maps.map_err(error)?;
-    let pinned = maps.iter().filter(|map| pin_name(map.name()).is_some());
-    bind(program, pinned.filter_map(|map| MapHandle::try_from(map).ok()));
-    Ok(Loaded { program: clone_fd(program)?, maps })
 }
 
 /// Has a program hold maps that no instruction of it names. So what only the control plane needs lives as long as
@@ -351,4 +362,35 @@ pub(crate) fn bind(program: BorrowedFd<'_>, maps: impl IntoIterator<Item = MapHa
 pub(crate) fn clone_fd(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned()
         .map_err(|source| Error::Host { operation: "duplicate a descriptor", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::instance::own_programs::CHAIN_MAPS;
+
+    /// The maps of an object that are pinned, without those of the chain.
+    fn pinned(open: &OpenObject) -> BTreeSet<String> {
+        let mut pinned: BTreeSet<_> = open.maps().filter_map(|map| pin_name(map.name())).collect();
+        pinned.retain(|name| !CHAIN_MAPS.contains(&name.as_str()));
+        pinned
+    }
+
+    fn names(own: &[OwnProgram]) -> BTreeSet<String> {
+        own.iter().flat_map(|own| own.maps()).map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn objects_have_the_maps_of_the_table() {
+        let mut storage = MaybeUninit::uninit();
+        let open = Loading::of("balancer").open(BalancerSkelBuilder::default(), &mut storage);
+        let all = [OwnProgram::Balancer, OwnProgram::Captures];
+        assert_eq!(pinned(open.unwrap().open_object()), names(&all));
+
+        let mut storage = MaybeUninit::uninit();
+        let open = Loading::of("decap").open(DecapSkelBuilder::default(), &mut storage);
+        assert_eq!(pinned(open.unwrap().open_object()), names(&[OwnProgram::Decap]));
+    }
 }

@@ -1,8 +1,6 @@
 //! The record of the reals that each VIP has, for the control plane alone: a map whose memory is shared, so
 //! that reading fifty thousand of them costs no more than copying them.
 
-use std::path::Path;
-
 use libbpf_rs::MapHandle;
 use rustc_hash::FxHashMap;
 use rustc_hash::FxHashSet;
@@ -21,10 +19,6 @@ pub(crate) struct VipReals(Map<u32, abi::vip_real>);
 impl VipReals {
     pub(crate) fn new(handle: MapHandle) -> Result<Self> {
         Map::new(handle).map(Self)
-    }
-
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        Map::open(path).map(Self)
     }
 
     /// Hands out all of them, in no order.

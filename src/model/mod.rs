@@ -1,5 +1,6 @@
 //! What all rooms know: facts, names and errors as data. Nothing in here asks the system.
 
+pub(crate) mod capture_points;
 pub(crate) mod connection_tables;
 pub(crate) mod cpu_list;
 pub(crate) mod error;
