@@ -1,5 +1,39 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* The load balancer: a packet's way from the wire to the real that serves its flow. */
+/*
+ * The load balancer. This page shows a newcomer around.
+ *
+ * The way of a packet to a VIP:
+ *
+ *   packet/parse.h               Ethernet, VLAN tags, IP, TCP or UDP: fills struct pkt
+ *   balance/vips.h               finds the VIP; a packet for none goes on to the kernel (not_vip)
+ *   balance/ingress.h            checks the interface and the frame's MAC
+ *   balance/select.h             selects the real:
+ *     balance/ids.h                by a server id in the packet, if the VIP has such (QUIC),
+ *     balance/connection_table.h   or by this CPU's table of flows,
+ *     balance/ring.h               or by the VIP's ring; the table then remembers the choice
+ *   packet/encap.h               puts an outer header in front, addressed to the real
+ *   balance/verdict.h            counts the packet by its reason, and ends it with XDP_TX
+ *
+ * Other ways: packet/icmp.h finds the flow that an ICMP error quotes, which then goes the same way.
+ * balance/ask.h notes packets that are to be answered, and balance/answer.h answers them at the end
+ * of the program: pings to a VIP address, packets that are too long, and refused ones. A packet
+ * that no other program of the chain (chain.h) and no VIP wants reaches the kernel unchanged.
+ *
+ * Each function returns LB_GO_ON (0), or the reason with which the packet ends. finish() is the
+ * only exit. Flags in struct pkt mark what is wrong with a packet, as options or fragments; unfit()
+ * judges them after a VIP was found, so that the host's own packets pass.
+ *
+ * What costs. Most packets are plain (packet/parse.h): untagged TCP or UDP without IP options. The
+ * program has three copies of its code: for plain IPv4, for plain IPv6, and for all others. In the
+ * first two much is constant, and clang removes the rest. A packet of a known flow reads the index
+ * of VIPs, one cache line of the connection table, the real, and three counters. With few flows the
+ * instructions count; with many flows cache misses do, about one per map. So maps that are read for
+ * each packet are arrays, which the kernel reads without a call; code for rare packets is kept out
+ * of the way by rarely(); nothing divides. If you change this path, run `make bench ARGS=tcp4-hit`
+ * before and after (docs/performance.md).
+ *
+ * What the verifier demands: packet/verifier.h.
+ */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -19,11 +53,11 @@
 #include "l4lb/balance/verdict.h"
 #include "l4lb/balance/vips.h"
 
-_Static_assert(L4LB_CHAIN_SLOTS == LB_CHAIN_SLOTS, "abi.h repeats chain.h");
+_Static_assert(L4LB_CHAIN_SLOTS == LB_CHAIN_SLOTS, "abi/limits.h repeats chain.h");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* A packet of a VIP that cannot be balanced, whatever real would serve it. */
+/* Returns the reason why no real could take this packet of a VIP, or LB_GO_ON. */
 static __always_inline int unfit(const struct pkt *p)
 {
 	if (has(p, LB_PKT_FRAGMENT))
@@ -37,7 +71,7 @@ static __always_inline int unfit(const struct pkt *p)
 	return LB_GO_ON;
 }
 
-/* Ends a packet of a VIP without a real that could take it. */
+/* Ends a packet of a VIP that has no usable real. */
 static __always_inline int no_real(const struct pkt *p, const struct vip *vip,
 				   struct cpu_state *cpu)
 {
@@ -51,7 +85,7 @@ static __always_inline int is_other_mac(const struct pkt *p, const struct interf
 	return p->plain ? !is_ours(interface, p->mac) : has(p, LB_PKT_OTHER_MAC);
 }
 
-/* Ends a packet that is for no VIP; `found` is what find_vip has left. */
+/* Ends a packet that is for no VIP. `found` is what find_vip has set. */
 static __always_inline int not_vip(const struct pkt *p, const struct interface *interface,
 				   struct vip *found, struct cpu_state *cpu)
 {
@@ -75,7 +109,7 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	int why, reason;
 	__u32 mtu;
 
-	/* A packet without ports is for some VIP of its address, nobody knows which. */
+	/* A packet without ports is for one of the VIPs of its address, but nobody knows which. */
 	p->vip = vip->id;
 	p->has_vip = p->plain || !(vip->flags & LB_VIP_MARKER);
 	reason = unfit(p);
@@ -107,8 +141,10 @@ static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
 	return forward(ctx, p, interface, &vip, cpu);
 }
 
-/* What kind of packet this is. Returns LB_GO_ON if it may be for a VIP, or the reason with which it
- * ends. */
+/*
+ * Parses a packet that is not plain. Returns LB_GO_ON if it may be for a VIP, or the reason with
+ * which it ends.
+ */
 static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	int reason = p->v6 ? parse_v6(ctx, p) : parse_v4(ctx, p);
@@ -126,7 +162,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct cp
 		parse_l4(ctx, p);
 		return LB_GO_ON;
 	}
-	/* What it is a fragment of may hide behind further extension headers. */
+	/* The transport header may follow further extension headers. */
 	if (has(p, LB_PKT_FRAGMENT) && p->v6)
 		return for_vip_address(p, &marker, LB_DROP_fragment);
 	return LB_PASS_other_protocol;
@@ -143,7 +179,7 @@ static __always_inline int balance(struct xdp_md *ctx, struct pkt *p,
 	return for_vip(ctx, p, interface, cpu);
 }
 
-/* The code for either family is a copy of its own: p->v6 is a constant in it. */
+/* Each family has its own copy of the code, with p->v6 as a constant. */
 static __always_inline int balance_any(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	struct interface *interface = ingress(ctx);
@@ -183,15 +219,17 @@ int balancer(struct xdp_md *ctx)
 		if (reason != LB_ANSWER)
 			return finish(ctx, &v6, cpu, reason);
 	} else {
-		/* Nothing is kept of what was read so far: the verifier follows the rest once, not
-		 * for each way that leads here. */
+		/*
+		 * After the barrier, clang uses nothing that was read before it, so the verifier
+		 * follows the rest once, not once for each path that leads here.
+		 */
 		barrier();
 		any.frame_len = frame_length(ctx);
 		reason = balance_any(ctx, &any, cpu);
 		if (reason != LB_ANSWER)
 			return finish(ctx, &any, cpu, reason);
 	}
-	/* Nor here. */
+	/* The same as above. */
 	barrier();
 	reason = forget_number(cpu, answer(ctx, &answered, cpu));
 	return finish(ctx, &answered, cpu, reason);

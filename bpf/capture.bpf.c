@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * Copies a packet to the process that captures. Each capture has its own copy of these programs,
- * which its filters call. Nothing here can hold up or lose a packet: a copy that finds no room is
- * counted, and the packet goes on.
+ * Copies packets to the process that captures. Each capture has a copy of these programs, and its
+ * filters call them. They do not delay or lose packets: if there is no room for a copy, they count
+ * that, and the packet goes on.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -16,8 +16,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile struct dump_options options = {};
 
 /*
- * Not a ring buffer: one for each CPU, on which no other CPU has to wait, and which takes the bytes
- * straight from the packet, as many as there are.
+ * A perf buffer instead of a ring buffer: each CPU has its own, so that no CPU waits for another
+ * one, and the kernel copies any number of bytes straight from the packet.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
@@ -32,7 +32,7 @@ struct {
 	__type(value, struct dump_count);
 } dump_counts SEC(".maps");
 
-/* BPF_F_MMAPABLE: user space changes single words of it. */
+/* BPF_F_MMAPABLE: user space changes single words of the value. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -98,7 +98,7 @@ static __always_inline void capture(struct xdp_md *ctx, __u32 point,
 		event.reason = decision->reason;
 		event.vip = decision->vip;
 		event.real = decision->real;
-		/* Now, not when the event is read: by then the id may be another real's. */
+		/* Looked up now: when user space reads the event, the id may be another real's. */
 		real = event.real ? bpf_map_lookup_elem(&reals, &event.real) : NULL;
 		if (real)
 			event.real_addr = real->addr;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * The real's side, for hosts without tunnel devices: takes the balancer's outer header off packets
- * to the host's own addresses, and hands them on, in the end to the kernel, which has the VIP on
- * its loopback. The network guards hosts by the outer header: what is inside gets past its filters,
- * so it is looked at here.
+ * Decapsulation on reals, for hosts without tunnel devices. The program removes the balancer's
+ * outer header from packets to the host's own addresses, and hands them on. In the end the kernel
+ * gets them, which has the VIP on its loopback device. Filters of the network see the outer header
+ * only. So the program checks the inner packet itself.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-/* linux/socket.h has them for the kernel alone. */
+/* linux/socket.h defines these for the kernel only. */
 #define AF_INET	 2
 #define AF_INET6 10
 
@@ -25,9 +25,9 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /*
- * Outer destinations to decapsulate for, the addresses under which balancers know this host; and
- * the host's own addresses: LB_DECAP_OUTER, LB_DECAP_OWN. Not by interface: a packet for a bond
- * comes in by the index of one of its members.
+ * Address → LB_DECAP_OUTER, LB_DECAP_OWN: the outer destinations to decapsulate for, by which
+ * balancers know this host, and the host's own addresses. The interface is no part of the key: a
+ * packet for a bond comes in by one of the bond's members.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -37,7 +37,7 @@ struct {
 	__type(value, __u32);
 } decap_addresses SEC(".maps");
 
-/* Outer sources, if settings.check_source. */
+/* The outer sources that may send, if settings.check_source is set. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -46,7 +46,7 @@ struct {
 	__type(value, __u32);
 } decap_from SEC(".maps");
 
-/* Destinations of the packets inside. */
+/* The destinations that inner packets may have. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -55,7 +55,7 @@ struct {
 	__type(value, __u32);
 } decap_to SEC(".maps");
 
-/* What is routed to the host as its own, single addresses aside, if settings.own_prefixes. */
+/* Prefixes that are local to the host, if settings.own_prefixes is set. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -65,8 +65,8 @@ struct {
 } decap_own SEC(".maps");
 
 /*
- * By interface what was asked for: what was asked for any of them holds for all. For user space
- * alone.
+ * Interface → what the operator asked for it. Only user space reads it. The program applies the
+ * requests of all interfaces to each of them.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -90,13 +90,14 @@ struct {
 	__type(value, struct decap_state);
 } decap_states SEC(".maps");
 
-/* The explicit congestion notification bits (RFC 3168). */
+/* The bits of explicit congestion notification, ECN (RFC 3168). */
 #define ECN_MASK 3
 #define ECN_CE	 3
 
 /*
- * A router on the way from the balancer may have marked the outer header; the mark must reach the
- * receiver (RFC 6040, section 4.2), unless the packet says that its ends do not know of it.
+ * Copies a congestion mark to the inner header. A router between the balancer and this host may
+ * have marked the outer one, and the receiver must see it (RFC 6040, section 4.2), unless the inner
+ * header says that its ends do not use ECN.
  */
 static __always_inline void carry_congestion_mark(void *inner, int inner_v6)
 {
@@ -120,7 +121,7 @@ static __always_inline void carry_congestion_mark(void *inner, int inner_v6)
 	ip->check = ~(sum + (sum >> 16));
 }
 
-/* The packet inside. */
+/* The inner packet. */
 struct inner {
 	struct lb_addr src;
 	struct lb_addr dst;
@@ -129,8 +130,8 @@ struct inner {
 };
 
 /*
- * Its sum, with the checksum, is all ones (RFC 1071): a router that wrote the header wrote that,
- * too. There are no options.
+ * Whether the header's checksum is right: the sum, with the checksum, is all ones (RFC 1071). There
+ * are no options.
  */
 static __always_inline int is_v4_header_right(struct xdp_md *ctx, const struct pkt *p)
 {
@@ -145,7 +146,10 @@ static __always_inline int is_v4_header_right(struct xdp_md *ctx, const struct p
 	return !csum_fold(sum);
 }
 
-/* The whole packet inside must lie within the outer one, and that within the frame. */
+/*
+ * Reads the inner header. The inner packet must lie within the outer one, and the outer one within
+ * the frame.
+ */
 static __always_inline int read_inner(struct xdp_md *ctx, const struct pkt *p, struct inner *in)
 {
 	struct ipv6hdr *ip6;
@@ -160,7 +164,7 @@ static __always_inline int read_inner(struct xdp_md *ctx, const struct pkt *p, s
 			return -1;
 		addr_from_v6(&in->src, &ip6->saddr);
 		addr_from_v6(&in->dst, &ip6->daddr);
-		/* No addresses on the wire: they would be taken for IPv4 ones. */
+		/* These addresses do not occur on the wire, and would count as IPv4 ones. */
 		if (addr_is_v4(&in->src) || addr_is_v4(&in->dst))
 			return -1;
 		header = sizeof(*ip6);
@@ -182,7 +186,7 @@ static __always_inline int is_in(void *prefixes, const struct lb_addr *addr)
 	struct decap_prefix key = {.length = 128, .addr = *addr};
 	__u32 *counts = bpf_map_lookup_elem(prefixes, &key);
 
-	/* A short IPv6 prefix covers IPv4, too: there an entry says that it does not count. */
+	/* A short IPv6 prefix covers IPv4 too. Another entry, with value 0, excludes IPv4 then. */
 	return counts && *counts;
 }
 
@@ -195,10 +199,10 @@ static __always_inline int has_flag(const struct lb_addr *addr, __u32 flag)
 }
 
 /*
- * What no packet that came by a router has for its source, nor is for, however wide --to is: IPv4
- * of "this" network, loopback, multicast and broadcast (RFC 1122, section 3.2.1.3; RFC 6890); IPv6
- * unspecified, loopback and the rest of ::/96, multicast, and link-local (RFC 4291, sections 2.5
- * and 2.7), which routers keep on their link.
+ * Whether routers never forward packets from or to the address, so that no inner packet may have
+ * it, no matter what --to says. For IPv4: "this" network, loopback, multicast and broadcast (RFC
+ * 1122, section 3.2.1.3; RFC 6890). For IPv6: ::/96 with the unspecified address and loopback,
+ * multicast, and link-local (RFC 4291, sections 2.5 and 2.7).
  */
 static __always_inline int is_never_routed(const struct lb_addr *addr, __u32 v6)
 {
@@ -211,8 +215,8 @@ static __always_inline int is_never_routed(const struct lb_addr *addr, __u32 v6)
 }
 
 /*
- * Of IPv4 (RFC 3927, section 2.7). No VIP is one, but routers on numbered links send ICMP errors
- * from them.
+ * Whether it is a link-local address of IPv4 (RFC 3927, section 2.7). It cannot be a destination.
+ * It may be a source: routers send ICMP errors from addresses of their links.
  */
 static __always_inline int is_link_local_v4(const struct lb_addr *addr, __u32 v6)
 {
@@ -220,8 +224,8 @@ static __always_inline int is_link_local_v4(const struct lb_addr *addr, __u32 v6
 }
 
 /*
- * Whether the kernel would send the packet on to somebody else. It is asked itself: what is local
- * changes, and so does whether it forwards at all. Where it does not, it says so at once.
+ * Whether the kernel would forward the inner packet to another host. The program asks the kernel,
+ * since local addresses change, and forwarding may be switched on and off.
  */
 static __always_inline int would_be_forwarded(struct xdp_md *ctx, const struct inner *in)
 {
@@ -241,7 +245,7 @@ static __always_inline int would_be_forwarded(struct xdp_md *ctx, const struct i
 	return answer != BPF_FIB_LKUP_RET_NOT_FWDED && answer != BPF_FIB_LKUP_RET_FWD_DISABLED;
 }
 
-/* Strips the outer header. */
+/* Removes the outer header. */
 static __always_inline int decapsulate(struct xdp_md *ctx, struct pkt *p, const struct inner *in)
 {
 	struct l2_header l2;
@@ -259,8 +263,8 @@ static __always_inline int decapsulate(struct xdp_md *ctx, struct pkt *p, const 
 }
 
 /*
- * An IPv6 header, and at most one of a fragment behind it: nothing between balancer and real adds
- * others.
+ * Parses the outer IPv6 header and a fragment header behind it, if there is one. Nothing between
+ * the balancer and the real adds other extension headers.
  */
 static __always_inline int parse_outer_v6(struct xdp_md *ctx, struct pkt *p)
 {
@@ -302,10 +306,10 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct de
 	} else {
 		return LB_DECAP_not_encapsulated;
 	}
-	/* Of a fragment, too: every one says what its packet carries. */
+	/* This holds for fragments too: each one says what its packet carries. */
 	if (p->proto != IPPROTO_IPIP && p->proto != IPPROTO_IPV6)
 		return LB_DECAP_not_encapsulated;
-	/* Without the outer header, the kernel could not tell that it was sent to many. */
+	/* Without the outer header, the kernel could not see that the frame was multicast. */
 	if (p->mac & LB_MAC_GROUP)
 		return LB_DECAP_not_encapsulated;
 	forget_path_by(p, &state->parsed);
@@ -316,7 +320,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct de
 		return LB_DECAP_unknown_source;
 	if (!p->v6 && !is_v4_header_right(ctx, p))
 		return LB_DECAP_malformed;
-	/* All balancers' packets have id 0: pieces of several would be put together. */
+	/* All packets of all balancers have id 0, so reassembly could mix their fragments. */
 	if (has(p, LB_PKT_FRAGMENT))
 		return LB_DECAP_outer_fragment;
 	in.off = p->l4_off;

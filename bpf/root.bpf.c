@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* What is attached to the interface: runs the chain, and nothing else, so that it never has to
- * change. */
+/*
+ * The root program is attached to the interface. It runs the chain and does nothing else, so that
+ * it never has to change.
+ */
 #include "l4lb/chain.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * In front of the captures, and behind them. In slot 0 only while somebody captures at entry.
+ * The programs in front of captures and behind them. The first one is in slot 0 of the chain while
+ * somebody captures at entry.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -24,7 +25,7 @@ int entry_end(struct xdp_md *ctx)
 	return l4lb_hand_on(ctx);
 }
 
-/* What the balancer was about to do. */
+/* Does what the balancer was about to do. */
 SEC("xdp")
 int exit_end(struct xdp_md *ctx)
 {

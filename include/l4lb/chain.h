@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The chain: several XDP programs on one interface, run in slot order by the root program. This
- * header is the whole contract. A program that lives in a slot
+ * The chain: several XDP programs on one interface. The root program starts them in the order of
+ * their slots. This header is the whole contract. A program in a slot
  *
- *   - is of type SEC("xdp"), without "xdp.frags" (one program array cannot hold both),
- *   - ends with its own verdict, or with `return l4lb_hand_on(ctx)`, which runs the next program
- *     and, after the last one, passes the packet to the kernel.
+ *   - is of type SEC("xdp"), not "xdp.frags": a program array cannot hold both,
+ *   - ends with its own verdict, or with `return l4lb_hand_on(ctx)`, which runs the next program.
+ * After the last one, the packet passes to the kernel.
  *
- * `lbctl chain insert SLOT OBJECT.bpf.o` loads it. Whoever loads it otherwise sets l4lb_slot,
- * shares the two maps, which lie at <bpffs>/l4lb/<instance>/map/{chain,chain_next}, and pins it for
- * `lbctl chain insert SLOT PINNED`.
+ * `lbctl chain insert SLOT OBJECT.bpf.o` loads a program. To load it by other means, set l4lb_slot,
+ * share the two maps, which are pinned at <bpffs>/l4lb/<instance>/map/{chain,chain_next}, pin the
+ * program, and run `lbctl chain insert SLOT PINNED`.
  */
 #ifndef L4LB_CHAIN_H
 #define L4LB_CHAIN_H
@@ -22,9 +22,9 @@
 #define L4LB_ROOT	 0xffffffffU /* l4lb_slot of the root program, in front of slot 0 */
 
 /*
- * The place of this program: under which number chain_next knows it. No two programs of a chain
- * have the same. It is that of the slot, unless the program has been moved since it was loaded, or
- * another one has that place.
+ * The place of this program: its number in chain_next. No two programs of a chain have the same
+ * place. The place is the number of the slot, unless the program has been moved since it was
+ * loaded, or another program has that place.
  */
 const volatile __u32 l4lb_slot = L4LB_ROOT;
 
@@ -37,8 +37,8 @@ struct {
 } chain SEC(".maps");
 
 /*
- * Place + 1 → the next slot that holds a program, or L4LB_CHAIN_END; 0 is the root's entry. A slot
- * that a packet may have read here is not emptied before that packet has left.
+ * Place + 1 → the next slot that holds a program, or L4LB_CHAIN_END. Entry 0 is the root program's.
+ * lbctl empties a slot only after all packets have left that may have read its number here.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -47,7 +47,7 @@ struct {
 	__type(value, __u32);
 } chain_next SEC(".maps");
 
-/* Runs the next program behind a slot, or passes the packet where there is none. */
+/* Runs the next program behind a place, or passes the packet if there is none. */
 static __always_inline int l4lb_hand_on_behind(struct xdp_md *ctx, __u32 behind)
 {
 	__u32 at = behind + 1;
@@ -58,7 +58,7 @@ static __always_inline int l4lb_hand_on_behind(struct xdp_md *ctx, __u32 behind)
 	return XDP_PASS;
 }
 
-/* Runs the next program. */
+/* Runs the next program, or passes the packet if there is none. */
 static __always_inline int l4lb_hand_on(struct xdp_md *ctx)
 {
 	return l4lb_hand_on_behind(ctx, l4lb_slot);

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Every struct, constant and limit that the BPF programs share with user space. Rust gets them from
- * the BTF of the skeletons; nothing here is typed a second time. Change of any layout or meaning:
- * raise LB_ABI_VERSION, so that pins of another build are refused instead of misread.
+ * Every struct, constant and limit that the BPF programs share with user space. Include this file,
+ * not its parts.
  *
- * No implicit padding, ever: a padded hash key misses at random. Addresses are in network order,
- * IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
+ * build.rs takes the constants and the lists of reasons from here, by the preprocessor; the structs
+ * reach Rust by the BTF of the programs. Nothing here is typed a second time. If you change the
+ * layout or the meaning of anything that is pinned, raise LB_ABI_VERSION: lbctl then refuses the
+ * pins of another build instead of misreading them.
+ *
+ * Structs have no implicit padding: the kernel compares hash keys byte by byte, and padding holds
+ * whatever was on the stack. Addresses are in network order, IPv4 as IPv4-mapped IPv6 (RFC 4291,
+ * section 2.5.5.2).
  */
 #ifndef L4LB_ABI_ABI_H
 #define L4LB_ABI_ABI_H

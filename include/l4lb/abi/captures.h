@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Captures. */
+/* Captures: see watch/captures.h. */
 #ifndef L4LB_ABI_CAPTURES_H
 #define L4LB_ABI_CAPTURES_H
 
@@ -9,8 +9,8 @@
 #include "l4lb/abi/reasons.h"
 
 /*
- * Captures (dump.h). Places in `dump`: those of captures at entry, then what goes on behind the
- * last of them; and the same at exit, as packets leave the balancer. There is nothing at place 0.
+ * Places in `dump`: those of the captures at entry, then the program that continues after the last
+ * of them; and the same at exit. Place 0 is empty.
  */
 #define LB_DUMP_CAPTURES  4
 #define LB_DUMP_ENTRY	  1
@@ -20,14 +20,14 @@
 #define LB_DUMP_PLACES	  (LB_DUMP_EXIT_END + 1)
 
 /*
- * Place → the first one from it on that has a program. At LB_DUMP_EXIT 0 as long as nobody captures
- * there.
+ * Place → the first place from there on that has a program. 0 at LB_DUMP_EXIT as long as nobody
+ * captures there.
  */
 struct dump_next {
 	__u64 place[LB_DUMP_PLACES];
 };
 
-/* What the balancer decided about the packet that this CPU is at. */
+/* The balancer's decision about the packet that this CPU is handling. */
 struct decision {
 	__u32 reason;
 	__u32 verdict; /* XDP_*; XDP_PASS: to be handed on */
@@ -38,25 +38,25 @@ struct decision {
 
 #define LB_DUMP_NO_VIP 0xffffffff
 
-/* In front of the bytes of a captured packet. */
+/* Header of a captured packet, in front of its bytes. */
 struct dump_event {
 	__u64 time;  /* CLOCK_MONOTONIC, ns */
 	__u32 point; /* LB_DUMP_ENTRY, LB_DUMP_EXIT */
 	__u32 ifindex;
 	__u32 queue;
 	__u32 length;	/* of the frame */
-	__u32 captured; /* bytes of it that follow */
-	/* At exit: the decision. */
+	__u32 captured; /* bytes of the frame that follow */
+	/* The decision, at exit only. */
 	__u32 reason;
 	__u32 vip;
 	__u32 real;
 	struct lb_addr real_addr;
 };
 
-/* An event with its bytes fits the 16 bits that the kernel has for its size. */
+/* The kernel has 16 bits for the size of an event with its bytes. */
 #define LB_DUMP_MAX_SNAPLEN 65400
 
-/* What a capture was asked for, fixed when its program is loaded. */
+/* Options of a capture, fixed when its programs are loaded. */
 struct dump_options {
 	__u32 capture;	     /* 0 to LB_DUMP_CAPTURES - 1 */
 	__u32 snaplen;	     /* bytes */
@@ -68,14 +68,14 @@ struct dump_options {
 	__u64 cpus[LB_MAX_CPUS / 64];
 };
 
-/* What it was asked for, too, by ids that may change meanwhile. */
+/* Options of a capture that may change: user space keeps the ids up to date. */
 struct dump_wanted {
 	__u64 ifindex;
 	__u64 vips[LB_MAX_VIPS / 64];
 	__u64 reals[LB_REAL_IDS / 64];
 };
 
-/* Packets that a capture matched, by what became of them. */
+/* Packets that matched, by what became of them. */
 struct dump_count {
 	__u64 captured;
 	__u64 sampled_out;

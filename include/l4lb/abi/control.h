@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* What the control plane keeps for itself. */
+/* What the control plane keeps in maps for itself. The packet path does not read it. */
 #ifndef L4LB_ABI_CONTROL_H
 #define L4LB_ABI_CONTROL_H
 
@@ -9,13 +9,13 @@
 #define LB_STATE_UP    0
 #define LB_STATE_DRAIN 1
 #define LB_STATE_DOWN  2
-/* The VIP itself, with real 0: a change of it began and did not end. */
+/* Of an entry with real 0, which stands for the VIP itself: a change of the VIP is under way. */
 #define LB_STATE_CHANGING 3
 
 /*
- * A value of `vip_reals`, which only the control plane reads: a real of a VIP. They lie in no
- * order, and where all is 0, there is none. Twice as many as a configuration may have: those that
- * go and those that come; and a mark for every VIP.
+ * A value of `vip_reals`: a real of a VIP. Entries are in no order, and one that is all 0 is empty.
+ * There is room for twice as many as a configuration may have, the old and the new ones, and for
+ * one entry with LB_STATE_CHANGING per VIP.
  */
 struct vip_real {
 	__u32 vip;  /* id */
@@ -26,7 +26,7 @@ struct vip_real {
 
 #define LB_VIP_REAL_PLACES (2 * LB_MAX_VIP_REALS + LB_MAX_VIPS)
 
-/* The one value of `control`, which only the control plane reads. */
+/* The only value of `control`. */
 struct control {
 	__u32 abi;
 	__u32 next_serial;

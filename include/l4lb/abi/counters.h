@@ -9,7 +9,7 @@
 
 struct count {
 	__u64 packets;
-	__u64 bytes; /* of the frames as received */
+	__u64 bytes; /* of frames as received */
 };
 
 struct vip_count {
@@ -18,39 +18,39 @@ struct vip_count {
 	__u64 new_flows;
 };
 
-/* At most `limit` events within one second, on one CPU. */
+/* A limit per second and CPU: see second_allows in balance/limits.h. */
 struct second {
 	__u64 start; /* CLOCK_MONOTONIC, ns */
 	__u64 events;
 };
 
 /*
- * Limits of answers by source: per second, CPU and bucket. Echo requests come from who watches the
- * balancer; ICMP errors and resets a client needs one or two of.
+ * Limits of answers per second, CPU and bucket; a hash maps source addresses to buckets. Monitoring
+ * sends many echo requests; a client needs one or two ICMP errors or resets.
  */
 #define LB_ANSWER_BUCKET_BITS 8
 #define LB_ANSWER_BUCKETS     (1 << LB_ANSWER_BUCKET_BITS)
 #define LB_ECHOES_PER_SOURCE  500
 #define LB_ERRORS_PER_SOURCE  50
-/* And of refusals in all, per second and CPU. */
+/* The limit of refusals to all sources, per second and CPU. */
 #define LB_REFUSALS_PER_SECOND 1000
 
-/* The answers to sources that share a bucket, within the second from `start` on. */
+/* The answers to all sources of a bucket, in the second that begins at `start`. */
 struct answer_bucket {
 	__u64 start; /* CLOCK_MONOTONIC, ns */
 	__u32 errors;
 	__u32 echoes;
 };
 
-/* What one CPU counts and limits, in one map value: one look-up a packet. */
+/* Everything that a CPU counts and limits, in one map value: one look-up per packet. */
 struct cpu_state {
 	struct count reasons[LB_REASON_COUNT];
 	__u64 table[LB_TABLE_EVENT_COUNT];
 	struct second new_flows;
 	struct second too_big_replies;
 	struct second refusals;
-	__u64 now;  /* CLOCK_MONOTONIC, ns, when a packet last had to know */
-	__u64 tick; /* jiffies, then */
+	__u64 now;  /* CLOCK_MONOTONIC, ns: the last time that was read */
+	__u64 tick; /* jiffies at that time */
 	struct parsed parsed;
 	struct question question;
 	__u32 pad;

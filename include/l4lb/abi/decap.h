@@ -10,8 +10,8 @@
 #include "l4lb/abi/scratch.h"
 
 /*
- * Decapsulation: X(name, help). What is dropped lies between unknown_source and malformed
- * (decap.bpf.c relies on it).
+ * How packets leave the program: X(name, help). decap.bpf.c drops what lies between unknown_source
+ * and malformed, so the order counts.
  */
 #define LB_DECAP_RESULTS(X)                                                                        \
 	X(ipv4_in_ipv4, "IPv4 taken out of IPv4")                                                  \
@@ -34,25 +34,25 @@ enum lb_decap_result { LB_DECAP_RESULTS(LB_DECAP_ENUM) LB_DECAP_RESULT_COUNT };
 #define LB_DECAP_COUNTERS (0 LB_DECAP_RESULTS(LB_PLUS_ONE))
 
 #define LB_DECAP_MAX_INTERFACES 64
-#define LB_DECAP_MAX_ASKED	64    /* of each kind, for an interface */
-#define LB_DECAP_MAX_ADDRESSES	65536 /* of `decap_addresses`, with all of the host's own */
+#define LB_DECAP_MAX_ASKED	64    /* entries of each list of a request */
+#define LB_DECAP_MAX_ADDRESSES	65536 /* of `decap_addresses`, with the host's own */
 #define LB_DECAP_MAX_PREFIXES	4096  /* of `decap_from`, `decap_to`, `decap_own` */
 
 /* Values of `decap_addresses`. */
-#define LB_DECAP_OUTER (1 << 0) /* packets to it are decapsulated */
-#define LB_DECAP_OWN   (1 << 1) /* an address of this host: no packet inside comes from it */
+#define LB_DECAP_OUTER (1 << 0) /* packets to this address are decapsulated */
+#define LB_DECAP_OWN   (1 << 1) /* the host's own address: no inner packet may come from it */
 
-/* Key of `decap_from`, `decap_to` and `decap_own`, as the kernel's tries want it; IPv4 as
- * IPv4-mapped. */
+/* Key of `decap_from`, `decap_to` and `decap_own`, in the form that LPM tries need. */
 struct decap_prefix {
-	__u32 length; /* 0 to 128, for IPv4 96 to 128 */
+	__u32 length; /* in bits: 0 to 128, for IPv4 96 to 128 */
 	struct lb_addr addr;
 };
 
 /*
- * What was asked for an interface, which only the control plane reads: the first so many places of
- * each list. No addresses: those of the interface. No `from`: anybody. No `to`: what the host has
- * by its loopback devices.
+ * What the operator asked for an interface. Only the control plane reads it. The counts say how
+ * many entries of each list are in use. Without addresses, those of the interface count; without
+ * `from`, every source may send; without `to`, the addresses of the host's loopback devices are
+ * allowed.
  */
 struct decap_request {
 	__u32 addresses;
@@ -63,12 +63,12 @@ struct decap_request {
 	struct decap_prefix to_prefix[LB_DECAP_MAX_ASKED];
 };
 
-/* The one value of `decap_settings`. */
+/* The only value of `decap_settings`. */
 struct decap_settings {
-	__u32 abi; /* written when all other maps are; 0: they are not */
+	__u32 abi; /* 0 until the control plane has written all other maps */
 	__u32 check_source;
-	__u32 own_left_out; /* addresses and prefixes of the host that there was no room for */
-	__u32 own_prefixes; /* 1: `decap_own` has some */
+	__u32 own_left_out; /* addresses and prefixes of the host that did not fit */
+	__u32 own_prefixes; /* 1: `decap_own` is not empty */
 };
 
 struct decap_state {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Flows: the connection tables of both kinds. */
+/* Flows: what the connection tables of both kinds hold. */
 #ifndef L4LB_ABI_FLOW_H
 #define L4LB_ABI_FLOW_H
 
@@ -7,17 +7,18 @@
 #include "l4lb/abi/addr.h"
 
 /*
- * What a flow is remembered with. Serial and generation share 32 bits of a table entry; who starts
- * over with one that was used before first forgets the flows that have it.
+ * A table entry names the VIP by its serial and the real by id and generation. Both share 32 bits,
+ * so that numbers run out. Before the control plane uses one again, it deletes the flows that have
+ * it.
  */
 #define LB_MAX_SERIAL	  0xffffff
 #define LB_MAX_GENERATION 0xff
 
 /* knobs.table_kind */
-#define LB_TABLE_KIND_LRU  0 /* the kernel's LRU hash */
-#define LB_TABLE_KIND_SETS 1 /* arrays of sets: flow_sets.h */
+#define LB_TABLE_KIND_LRU  0 /* LRU hash maps of the kernel */
+#define LB_TABLE_KIND_SETS 1 /* arrays of sets: balance/table_sets.h */
 
-/* What the VIP's hash mode leaves of the 5-tuple. Key of a table of kind LRU. */
+/* Key of a table of kind LRU: the 5-tuple, as far as the VIP's hash mode uses it. */
 struct flow_key {
 	struct lb_addr src;
 	__be16 sport;
@@ -28,18 +29,18 @@ struct flow_key {
 /* Value of a table of kind LRU. */
 struct flow {
 	__u32 real;
-	__u32 generation; /* of the real when the flow was given to it; another one: stale */
-	__u64 last_seen;  /* CLOCK_MONOTONIC, ns: of the last packet (UDP), of the insert (TCP) */
+	__u32 generation; /* of the real when the flow was assigned; stale if it differs now */
+	__u64 last_seen;  /* CLOCK_MONOTONIC, ns: of the last packet (UDP) or of the insert (TCP) */
 };
 
 /* A flow in a table of sets. */
 struct flow_entry {
-	__be32 src; /* IPv4; in an IPv6 entry 0 */
+	__be32 src; /* IPv4; 0 in an entry for IPv6 */
 	__be16 sport;
 	__be16 dport;
-	__u32 vip_generation; /* VIP serial << 8 | generation of the real; serial 0: no flow */
+	__u32 vip_generation; /* VIP serial << 8 | generation of the real; serial 0: free */
 	__u16 real;
-	__u16 seen; /* CLOCK_MONOTONIC >> LB_SEEN_SHIFT, the low 16 bits: of the last packet */
+	__u16 seen; /* time of the last packet: CLOCK_MONOTONIC >> LB_SEEN_SHIFT, the low 16 bits */
 };
 
 struct flow6_entry {
@@ -48,12 +49,12 @@ struct flow6_entry {
 };
 
 /*
- * The last 64 bits of an entry that the control plane writes to: VIP 0, so that it is no flow, but
- * not free.
+ * The last 64 bits of an entry while the control plane writes to it. Serial 0 says that it is no
+ * flow, and the bit that is set says that it is not free either.
  */
 #define LB_SET_CLAIMED 1
 
-/* The longer ago an entry was used, the further behind. An IPv4 set is one cache line. */
+/* Entries of a set, the most recently used first. A set for IPv4 is one cache line. */
 #define LB_SET_WAYS 4
 
 struct flow4_set {
@@ -64,9 +65,9 @@ struct flow6_set {
 	struct flow6_entry entry[LB_SET_WAYS];
 };
 
-/* A unit of about a second. After 65536 of them, 19 hours, it starts over. */
+/* `seen` counts units of about a second. It wraps after 65536 units, 19 hours. */
 #define LB_SEEN_SHIFT 30
-/* Units that are taken for a time to come rather than for one 19 hours ago. */
+/* A `seen` up to so many units ahead of now is in the future, not 19 hours in the past. */
 #define LB_SEEN_FUTURE		   64
 #define LB_MAX_UDP_TIMEOUT_SECONDS 28800
 

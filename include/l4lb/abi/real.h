@@ -13,9 +13,8 @@
 struct real {
 	struct lb_addr addr;
 	__u32 flags;
-	__u32 generation; /* 1 to LB_MAX_GENERATION, another one for each owner of the id */
-	__u32 csum;	  /* IPv4: sum of the outer header's 16-bit words that are the same in every
-			     packet */
+	__u32 generation; /* 1 to LB_MAX_GENERATION: differs for each real that has had the id */
+	__u32 csum; /* IPv4: sum of the outer header's words that are the same in every packet */
 	__u32 pad;
 };
 

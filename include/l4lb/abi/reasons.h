@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Why a packet left the balancer the way it did. Every packet ends with exactly one of these
- * reasons, and the reason implies the verdict. build.rs derives the Rust table from these lists,
- * and with it metric labels, `lbctl stats` and the reference in docs/.
+ * Reasons: why a packet left the balancer as it did. Every packet ends with exactly one reason, and
+ * the reason implies the verdict. build.rs makes the Rust table from these lists, and the table
+ * makes the metric labels, `lbctl stats` and the reference in docs/.
  */
 #ifndef L4LB_ABI_REASONS_H
 #define L4LB_ABI_REASONS_H
 
-/* X(verdict, name, help). Ordered by verdict: TX, DROP, PASS (verdict.h relies on it). */
+/*
+ * X(verdict, name, help). balance/verdict.h relies on the order: TX, DROP, PASS, and of TX first
+ * the reasons that send a packet to a real.
+ */
 #define LB_REASONS(X)                                                                              \
 	X(TX, connection_table, "sent to the real that the connection table holds for the flow")   \
 	X(TX, ring, "sent to the real that the VIP's ring selects")                                \
@@ -45,7 +48,7 @@
 	X(PASS, other_mac,                                                                         \
 	  "for a VIP, but the frame is addressed to another host's MAC, broadcast or multicast")
 
-/* What happened at the connection table and the server ids: X(name, help). */
+/* What happened at the connection table and with server ids: X(name, help). */
 #define LB_TABLE_EVENTS(X)                                                                         \
 	X(hit, "the flow was in the table and its real may still take it")                         \
 	X(miss_syn, "TCP SYN: the table is not asked, or has no entry that connections share")     \
@@ -70,9 +73,12 @@ enum lb_reason { LB_GO_ON = 0, LB_REASONS(LB_REASON_ENUM) LB_REASON_COUNT };
 enum lb_table_event { LB_TABLE_EVENTS(LB_EVENT_ENUM) LB_TABLE_EVENT_COUNT };
 #undef LB_EVENT_ENUM
 
-/* The same as constants of the preprocessor, for user space to check its tables against. */
+/*
+ * The lengths of the lists as constants of the preprocessor: user space checks its tables with
+ * them.
+ */
 #define LB_PLUS_ONE(...)   +1
-#define LB_REASON_COUNTERS (1 LB_REASONS(LB_PLUS_ONE)) /* the first is LB_GO_ON's, and stays 0 */
+#define LB_REASON_COUNTERS (1 LB_REASONS(LB_PLUS_ONE)) /* counts LB_GO_ON, which stays 0 */
 #define LB_EVENT_COUNTERS  (0 LB_TABLE_EVENTS(LB_PLUS_ONE))
 
 #endif

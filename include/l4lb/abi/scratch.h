@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* What the program keeps of a packet for a while, in a map: user space has no use for it. */
+/* What a program keeps about the packet at hand in a map. User space does not read it. */
 #ifndef L4LB_ABI_SCRATCH_H
 #define L4LB_ABI_SCRATCH_H
 
 #include <linux/types.h>
 #include "l4lb/abi/addr.h"
 
-/* What parsing found out about a packet: only for the program itself (forget_path). */
+/* What parsing found out about a packet: see forget_path in packet/verifier.h. */
 struct parsed {
 	__u32 ports;
 	__u32 flags;
@@ -18,10 +18,10 @@ struct parsed {
 	__u32 tos;
 };
 
-/* A packet that is to be answered: only for the program itself (answer.h). */
+/* A packet that is to be answered: see balance/ask.h. */
 struct question {
 	__u32 kind;	 /* LB_ANSWER_* */
-	__u32 otherwise; /* reason, if a refusal is not sent */
+	__u32 otherwise; /* the reason to count if no refusal is sent */
 	__u32 mtu;
 	__u32 frame_len;
 	__u32 ip_len;

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Answers in a VIP's name: echo replies, "too big" (RFC 1191, RFC 8201), and refusals: a TCP reset
- * or "port unreachable".
+ * Answers from a VIP address: echo replies, "too big" (RFC 1191, RFC 8201), and refusals, which are
+ * TCP resets and "port unreachable". balance/ask.h decides that a packet is to be answered;
+ * answer() checks it once more and turns it into the answer.
  *
- * Whoever finds out that a packet is to be answered notes it in the CPU's state and returns
- * LB_ANSWER: all answers are given at one place, so that verifiers follow it once, not from each
- * way that leads there. Nobody is answered whose address does not name one host, nor a packet that
- * was damaged, nor more often than the limits say.
+ * A packet gets no answer if its source address does not name one host, if a checksum is wrong, or
+ * if the limits do not allow it.
  */
 #ifndef L4LB_BALANCE_ANSWER_H
 #define L4LB_BALANCE_ANSWER_H
@@ -24,7 +23,7 @@
 #include "l4lb/balance/limits.h"
 #include "l4lb/balance/vips.h"
 
-/* What was noted. */
+/* Reads what ask() has written. */
 static __always_inline void recall_question(const struct cpu_state *cpu, struct pkt *p)
 {
 	const struct question *asked = &cpu->question;
@@ -41,8 +40,8 @@ static __always_inline void recall_question(const struct cpu_state *cpu, struct 
 }
 
 /*
- * Whether the packet's source names one host, which is not this one nor a balancer beside it (RFC
- * 1122, 3.2.2; RFC 4443, 2.4 (e)). Between two VIPs answers would go round for ever.
+ * Whether the packet's source address names one host (RFC 1122, section 3.2.2; RFC 4443,
+ * section 2.4, (e)) and is no VIP address: two VIPs would answer one another for ever.
  */
 static __always_inline int is_answerable(const struct pkt *p)
 {
@@ -57,7 +56,7 @@ static __always_inline int is_answerable(const struct pkt *p)
 		if (!(word[0] | word[1] | word[2]) && bpf_ntohl(word[3]) <= 1)
 			return 0;
 	} else {
-		/* 0.0.0.0/8, loopback, multicast, class E with broadcast. */
+		/* 0.0.0.0/8, loopback, multicast, class E and broadcast. */
 		first = bpf_ntohl(word[3]) >> 24;
 		if (first == 0 || first == 127 || first >= 224)
 			return 0;
@@ -66,8 +65,8 @@ static __always_inline int is_answerable(const struct pkt *p)
 }
 
 /*
- * What is to be added to the sum over the `len` bytes at p->l4_off, so that it is all ones if the
- * checksum of what the IP packet carries is right.
+ * Returns where the sum over the `len` bytes at p->l4_off has to start, so that it ends as all ones
+ * if the checksum in the TCP, UDP or ICMP header is right.
  */
 static __always_inline __u32 sum_to_check(struct xdp_md *ctx, const struct pkt *p, __u32 kind,
 					  __u32 *len)
@@ -75,7 +74,7 @@ static __always_inline __u32 sum_to_check(struct xdp_md *ctx, const struct pkt *
 	struct udphdr *udp = pkt_at(ctx, p->l4_off, sizeof(*udp));
 
 	*len = p->end - p->l4_off;
-	/* It is not looked at, or the sender computed none (RFC 768). */
+	/* Nobody checks it, or the sender computed none (RFC 768). */
 	if (kind == LB_ANSWER_TOO_BIG ||
 	    (!p->v6 && p->proto == IPPROTO_UDP && udp && !udp->check)) {
 		*len = 0;
@@ -85,8 +84,8 @@ static __always_inline __u32 sum_to_check(struct xdp_md *ctx, const struct pkt *
 }
 
 /*
- * Makes the verifier forget what kind of packet this is, as forget_path does: it follows the sum
- * once for all of them.
+ * Makes the verifier forget what kind of packet this is, as forget_path does, so that it follows
+ * the code that sums the packet only once.
  */
 static __always_inline void forget_kind(struct pkt *p, struct cpu_state *cpu)
 {
@@ -98,8 +97,10 @@ static __always_inline void forget_kind(struct pkt *p, struct cpu_state *cpu)
 	recall_question(cpu, p);
 }
 
-/* Whether there is an answer that refuses the packet: none to a reset, nor to a header that is
- * longer than the packet. */
+/*
+ * Whether the packet may be refused. No reset answers a reset, or a packet that is shorter than its
+ * header.
+ */
 static __always_inline int is_refusable(struct xdp_md *ctx, const struct pkt *p)
 {
 	struct tcphdr *tcp;
@@ -116,7 +117,7 @@ static __always_inline int is_refusable(struct xdp_md *ctx, const struct pkt *p)
 	return header >= sizeof(*tcp) && header <= p->end - p->l4_off;
 }
 
-/* Answers a packet in the VIP's name. Returns the reason with which it ends. */
+/* Turns the packet into its answer. Returns the reason with which the packet ends. */
 static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	int reason;

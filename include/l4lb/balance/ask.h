@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Which packets are to be answered. */
+/*
+ * Packets that are to be answered: pings, packets that are too long, and refused ones.
+ *
+ * The code that finds out calls ask(), which writes the question to the CPU's state and returns
+ * LB_ANSWER. The program answers at one place, at its end: the verifier then follows that code
+ * once, not once for each path that leads there.
+ */
 #ifndef L4LB_BALANCE_ASK_H
 #define L4LB_BALANCE_ASK_H
 
@@ -12,13 +18,13 @@
 #include "l4lb/packet/verifier.h"
 #include "l4lb/balance/vips.h"
 
-/* In place of a reason: the packet is to be answered. */
+/* Returned instead of a reason: the packet is to be answered. */
 #define LB_ANSWER (-1)
 
-/* An IPv6 path carries packets of this size (RFC 8200, section 5). */
+/* Every IPv6 path carries packets of this size (RFC 8200, section 5). */
 #define LB_MIN_MTU_V6 1280
 
-/* Notes that the packet is to be answered; `otherwise` is the reason if a refusal is not sent. */
+/* Asks for an answer. `otherwise` is the reason if the packet may not be refused. */
 static __always_inline int ask(const struct pkt *p, struct cpu_state *cpu, __u32 kind, __u32 mtu,
 			       int otherwise)
 {
@@ -38,8 +44,10 @@ static __always_inline int ask(const struct pkt *p, struct cpu_state *cpu, __u32
 	return rarely(LB_ANSWER);
 }
 
-/* Returns LB_GO_ON for an error, with p turned into its flow; or the reason with which the packet
- * ends. */
+/*
+ * Handles ICMP. Returns LB_GO_ON for an error about a flow, with p turned into that flow; or
+ * LB_ANSWER for a ping to a VIP address; or the reason with which the packet ends.
+ */
 static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	__u8 *type = NULL;
@@ -71,13 +79,13 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct
 	return ask(p, cpu, LB_ANSWER_ECHO, 0, LB_DROP_no_real);
 }
 
-/* Ends a packet of which `mtu` bytes could be forwarded at the most. */
+/* Ends a packet that is longer than `mtu`, the most that can be forwarded. */
 static __always_inline int too_big(const struct pkt *p, __u32 mtu, struct cpu_state *cpu)
 {
-	/* Never an ICMP error about an ICMP error (RFC 1122, 3.2.2). */
+	/* No ICMP error answers an ICMP error (RFC 1122, section 3.2.2). */
 	if (!knobs.oversize_reply || has(p, LB_PKT_ICMP_ERROR))
 		return rarely(LB_DROP_too_big);
-	/* No answer may name less; the sender would go on with packets of this size. */
+	/* An answer may not name less, and the sender would go on with packets of LB_MIN_MTU_V6. */
 	if (p->v6 && mtu < LB_MIN_MTU_V6)
 		return rarely(LB_DROP_small_mtu);
 	return ask(p, cpu, LB_ANSWER_TOO_BIG, mtu, LB_DROP_too_big);

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The connection table: which real a flow went to before. */
+/*
+ * The connection table: it remembers to which real a flow went, so that the flow stays there when
+ * the ring changes. Each CPU has a table of its own. Tables are of one of two kinds, SETS or LRU;
+ * this is what both have in common.
+ */
 #ifndef L4LB_BALANCE_CONNECTION_TABLE_H
 #define L4LB_BALANCE_CONNECTION_TABLE_H
 
@@ -12,14 +16,16 @@
 #include "l4lb/balance/table_lru.h"
 #include "l4lb/balance/table_sets.h"
 
-/* Where a flow is remembered: a set, or a table of the kernel's kind. One of them, or none. */
+/* Where a flow is remembered: in a set, or in a table of kind LRU. The other one is NULL. */
 struct flow_place {
 	struct flow_words words;
 	void *set;
 	void *lru;
 };
 
-/* Finds this CPU's place for the flow; whether there is one, counted if not. */
+/*
+ * Finds the flow's place in the table of this CPU. Returns whether there is one, and counts if not.
+ */
 static __always_inline int find_place(const struct pkt *p, const struct flow_key *key,
 				      struct cpu_state *cpu, struct flow_place *place)
 {
@@ -62,8 +68,8 @@ static __always_inline int recall(const struct pkt *p, const struct flow_place *
 }
 
 /*
- * The live real that the table holds for the flow, or NULL. A UDP flow lives for as long as its
- * packets come; an ICMP error about it is none of them.
+ * Returns the real that the table holds for the flow, or NULL if there is none, or it may not be
+ * used. Packets of a UDP flow keep it from expiring; ICMP errors about it do not.
  */
 static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip *vip,
 						const struct flow_place *place,
@@ -97,7 +103,7 @@ static __always_inline struct real *flow_lookup(struct pkt *p, const struct vip 
 	return real;
 }
 
-/* Whether the flood guard lets this CPU remember one more flow. Sets cpu->now. */
+/* Whether the flood guard lets this CPU remember another flow. Sets cpu->now. */
 static __always_inline int admit_flow(struct cpu_state *cpu)
 {
 	if (second_allows(&cpu->new_flows, coarse_now(cpu), knobs.new_flows_per_second))
@@ -106,7 +112,7 @@ static __always_inline int admit_flow(struct cpu_state *cpu)
 	return 0;
 }
 
-/* Remembers where the flow went; with `known_only`, if the table has it already. */
+/* Remembers the flow's real; with `known_only`, only if the table has the flow. */
 static __always_inline void flow_put(const struct pkt *p, const struct flow_place *place,
 				     const struct flow_key *key, const struct real *real,
 				     int known_only, struct cpu_state *cpu)

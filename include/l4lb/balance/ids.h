@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Ids in the packet that name a real. */
+/* Selection by an id that the packet carries. */
 #ifndef L4LB_BALANCE_IDS_H
 #define L4LB_BALANCE_IDS_H
 
@@ -10,7 +10,7 @@
 #include "l4lb/balance/ring.h"
 
 /*
- * The real named by an id in the packet. Other kinds of ids belong here.
+ * Returns the real whose server id a QUIC packet carries, or NULL. Other kinds of ids belong here.
  */
 static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct pkt *p,
 						     const struct vip *vip, struct cpu_state *cpu)
@@ -19,7 +19,7 @@ static __always_inline struct real *server_id_select(struct xdp_md *ctx, struct 
 	__s64 found;
 	__u32 id, *known;
 
-	/* An ICMP error quotes too little of the packet. */
+	/* An ICMP error quotes too little of the packet to contain the id. */
 	if (has(p, LB_PKT_ICMP_ERROR))
 		return NULL;
 	found = quic_server_id(ctx, p);

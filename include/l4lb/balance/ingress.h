@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Which interface a packet came in by, and whether the frame is for this host. */
+/* The interface by which a packet came in, and whether the frame is for this host. */
 #ifndef L4LB_BALANCE_INGRESS_H
 #define L4LB_BALANCE_INGRESS_H
 
 #include "l4lb/state/maps.h"
 #include "l4lb/packet/pkt.h"
 
-/* The interface the packet came in by, if this instance serves it. */
+/* Returns the interface by which the packet came in, or NULL if this instance does not serve it. */
 static __always_inline struct interface *ingress(struct xdp_md *ctx)
 {
 	__u32 ifindex = ctx->ingress_ifindex;
 	struct interface *interface;
 	__u32 at;
 
-	/* Unrolled, as verifiers before Linux 6.2 refuse a loop that begins behind a call. */
+	/* Why the loop is unrolled: packet/verifier.h. */
 #pragma unroll
 	for (int i = 0; i < LB_INTERFACE_PROBES; i++) {
 		at = (ifindex + i) % LB_INTERFACE_PLACES;
@@ -25,11 +25,11 @@ static __always_inline struct interface *ingress(struct xdp_md *ctx)
 }
 
 /*
- * Whether the frame was sent to this host, by its destination MAC (mac_word). Other frames come
- * from a switch that does not know where their host is and floods them, to a card in promiscuous
- * mode; or they are broadcast or multicast, by which no router sends a packet of a VIP. To answer
- * them, or send them on, with their destination as source would teach switches that their host is
- * here.
+ * Whether the frame is for this host, by the MAC word of its destination. A card in promiscuous
+ * mode also receives frames for other hosts, when a switch does not know the port of a host and
+ * floods its frames. Other frames are broadcast or multicast; routers do not send packets for VIPs
+ * by these. The program must neither answer nor forward either: it sends with the destination of
+ * the frame as the source, so switches would learn that the other host is here.
  */
 static __always_inline int is_ours(const struct interface *interface, __u64 mac)
 {
@@ -41,8 +41,8 @@ static __always_inline int is_ours(const struct interface *interface, __u64 mac)
 	if (interface->any_unicast)
 		return !(mac & LB_MAC_GROUP);
 	/*
-	 * Without a branch for each, all of which the verifier would follow: of a number that is
-	 * not 0, and its negative, one has the highest bit.
+	 * Without branches, each of which the verifier would follow. Of a number that is not 0 and
+	 * its negative, one has the highest bit set.
 	 */
 #pragma unroll
 	for (int i = 0; i < LB_MAX_MACS; i++) {

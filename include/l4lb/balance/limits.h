@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The coarse clock, and what may happen only so often within a second. */
+/* Limits: how often something may happen within a second, and the clock that they use. */
 #ifndef L4LB_BALANCE_LIMITS_H
 #define L4LB_BALANCE_LIMITS_H
 
@@ -10,8 +10,8 @@
 #define LB_SECOND 1000000000ULL
 
 /*
- * The coarse clock, which a tick moves on: between two ticks, told by a counter that is read
- * without a call, what was read last is still right.
+ * The coarse clock of the kernel. It changes only at a tick, and the program reads the number of
+ * ticks without a call: as long as that is the same, so is the time that was read last.
  */
 static __always_inline __u64 coarse_now(struct cpu_state *cpu)
 {
@@ -25,8 +25,9 @@ static __always_inline __u64 coarse_now(struct cpu_state *cpu)
 }
 
 /*
- * Counts an event; false when there were `limit` of them within the second that began with the
- * first. A second that the limit was not reached in ends as well: the window does not slide.
+ * Counts an event. Returns false if there were `limit` events already in this second. A second
+ * begins with an event that comes a second or more after the start of the one before; the window
+ * does not slide.
  */
 static __always_inline int second_allows(struct second *second, __u64 now, __u32 limit)
 {
@@ -41,8 +42,8 @@ static __always_inline int second_allows(struct second *second, __u64 now, __u32
 }
 
 /*
- * The bucket of a source: of IPv6 its /64, all of which one host can use. Nobody who does not know
- * the secret can tell whose bucket is whose.
+ * The bucket of a source address; of IPv6, that of its /64, as one host may use all of it. The hash
+ * depends on a secret: without it, nobody can find two sources that share a bucket.
  */
 static __always_inline struct answer_bucket *bucket_of(const struct pkt *p, struct cpu_state *cpu)
 {
@@ -53,7 +54,7 @@ static __always_inline struct answer_bucket *bucket_of(const struct pkt *p, stru
 	return &cpu->answer_buckets[sum >> (64 - LB_ANSWER_BUCKET_BITS)];
 }
 
-/* Counts the answer; LB_GO_ON, or the reason why there were too many. */
+/* Counts an answer. Returns LB_GO_ON, or the reason why there were too many. */
 static __always_inline int limit_answer(const struct pkt *p, struct cpu_state *cpu, __u32 kind)
 {
 	struct answer_bucket *bucket = bucket_of(p, cpu);
@@ -64,8 +65,10 @@ static __always_inline int limit_answer(const struct pkt *p, struct cpu_state *c
 		bucket->errors = 0;
 		bucket->echoes = 0;
 	}
-	/* All sources together have as many as there are buckets: a flood of others does not
-	 * silence whoever watches the balancer. */
+	/*
+	 * Echo replies have no limit for all sources together: a flood from other sources does not
+	 * stop the answers to monitoring.
+	 */
 	if (kind == LB_ANSWER_ECHO) {
 		if (bucket->echoes >= LB_ECHOES_PER_SOURCE)
 			return LB_DROP_source_limited;
@@ -75,7 +78,9 @@ static __always_inline int limit_answer(const struct pkt *p, struct cpu_state *c
 	if (bucket->errors >= LB_ERRORS_PER_SOURCE)
 		return LB_DROP_source_limited;
 	bucket->errors++;
-	/* Limits of their own: a scan of ports does not take from those whose packets are too long.
+	/*
+	 * Each has a limit of its own: a port scan does not stop the answers to packets that are
+	 * too long.
 	 */
 	if (kind == LB_ANSWER_TOO_BIG)
 		return second_allows(&cpu->too_big_replies, now, knobs.too_big_replies_per_second)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The VIP's ring, and which of its reals may be used. */
+/* Reals of a VIP: its ring, and the check whether a real may serve it. */
 #ifndef L4LB_BALANCE_RING_H
 #define L4LB_BALANCE_RING_H
 
@@ -7,7 +7,7 @@
 #include "l4lb/packet/pkt.h"
 #include "l4lb/balance/ring_hash.h"
 
-/* The real with this id, if it is live. */
+/* Returns the real with this id if it is live, or NULL. */
 static __always_inline struct real *live_real(__u32 id)
 {
 	struct real *real = bpf_map_lookup_elem(&reals, &id);
@@ -22,7 +22,7 @@ static __always_inline void *vip_ring(const struct vip *vip)
 	return bpf_map_lookup_elem(&rings, &id);
 }
 
-/* Whether the VIP may not use the real: it is down there, or no longer one of its reals. */
+/* Whether the real is barred: it is down for this VIP, or no longer one of the VIP's reals. */
 static __always_inline int is_barred(const struct vip *vip, __u32 real)
 {
 	__u32 at = LB_RING_VALUES + real / 64;

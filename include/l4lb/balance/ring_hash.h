@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The Linux kernel's jhash (include/linux/jhash.h, after Bob Jenkins' lookup3), for the lengths
- * needed. */
+/*
+ * From a flow to its slot of the ring: the Linux kernel's jhash (include/linux/jhash.h, after Bob
+ * Jenkins' lookup3), as Katran uses it.
+ */
 #ifndef L4LB_BALANCE_RING_HASH_H
 #define L4LB_BALANCE_RING_HASH_H
 
@@ -15,7 +17,7 @@ static __always_inline __u32 rol32(__u32 word, __u32 shift)
 	return word << shift | word >> (32 - shift);
 }
 
-/* The steps of lookup3's mix() and final(), which turn in the order of their arguments. */
+/* One step each of lookup3's mix() and final(). The next step rotates the arguments. */
 #define JHASH_MIX_STEP(a, b, c, shift) (a -= c, a ^= rol32(c, shift), c += b)
 #define JHASH_FINAL_STEP(a, b, shift)  (a ^= b, a -= rol32(b, shift))
 
@@ -37,7 +39,7 @@ static __always_inline __u32 jhash_2words(__u32 a, __u32 b, __u32 initval)
 	return jhash_final(a + initval, b + initval, initval);
 }
 
-/* jhash of 16 bytes: one mixing round over 12 of them, the last 4 in the tail. */
+/* jhash of 16 bytes: it mixes once after 12 of them, and adds the last 4 before the end. */
 static __always_inline __u32 jhash_16bytes(const __u32 word[4], __u32 initval)
 {
 	__u32 a, b, c;
@@ -58,11 +60,11 @@ static __always_inline __u32 jhash_16bytes(const __u32 word[4], __u32 initval)
 	return jhash_final(a, b, c);
 }
 
-/* Seeds of the flow hash. Part of the agreement with Katran. */
+/* Seeds of the flow hash. Katran has the same, and both must agree about every flow. */
 #define LB_FLOW_SEED	33554944
 #define LB_FLOW_SEED_V6 512
 
-/* A division costs as much as all of jhash. 65537 is 2^16 + 1: what 2^16 stands for is -1. */
+/* hash % 65537. A division costs as much as all of jhash. Modulo 2^16 + 1, 2^16 is -1. */
 static __always_inline __u32 mod_65537(__u32 hash)
 {
 	__s32 rest = (__s32)(hash & 0xffff) - (__s32)(hash >> 16);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Which real a packet of a VIP goes to: an id it carries, the connection table, the ring. */
+/*
+ * Selects the real of a packet to a VIP: by an id in the packet, by the connection table, or by the
+ * ring.
+ */
 #ifndef L4LB_BALANCE_SELECT_H
 #define L4LB_BALANCE_SELECT_H
 
@@ -12,8 +15,8 @@
 #include "l4lb/balance/ring_hash.h"
 
 /*
- * What the VIP's hash mode leaves of the 5-tuple. The packet's own client address and port follow
- * where the outer source address derives from them (encap.h).
+ * Makes the flow's key: the 5-tuple, as far as the VIP's hash mode uses it. It changes the packet's
+ * address and ports too, because the outer source address derives from them (packet/encap.h).
  */
 static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, struct flow_key *key)
 {
@@ -34,8 +37,8 @@ static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, st
 }
 
 /*
- * Whether a flow may begin, or change its real, with this packet: one that is dropped because it is
- * too long for the real must leave nothing behind.
+ * Whether the table may remember the flow of this packet. It must not if the packet is too long for
+ * the real: that packet is dropped, and must not change anything.
  */
 static __always_inline int may_remember(const struct pkt *p, const struct interface *interface,
 					const struct real *real)
@@ -44,7 +47,7 @@ static __always_inline int may_remember(const struct pkt *p, const struct interf
 	       ip_bytes(p) <= path_mtu(interface, real);
 }
 
-/* Brings the table in line with the real that an id in the packet named. */
+/* Updates the table after an id in the packet has selected the real. */
 static __always_inline void flow_follow(struct pkt *p, const struct flow_key *key,
 					const struct interface *interface, const struct real *real,
 					struct cpu_state *cpu)
@@ -66,11 +69,10 @@ static __always_inline void flow_follow(struct pkt *p, const struct flow_key *ke
 }
 
 /*
- * The real of a flow that is looked for in the table, or else in the ring and then remembered. Sets
- * *why.
+ * Selects the real by the table, or else by the ring, and remembers it then. Sets *why.
  *
- * A SYN begins a connection: there is nothing to look for. Unless connections share an entry: then
- * it begins one of many, and goes where the others are, or it would take them along.
+ * A SYN begins a connection, so the table is not asked. It is asked if the hash mode makes
+ * connections share an entry: then a SYN has to go where the other connections of its entry are.
  */
 static __always_inline struct real *flow_select(struct pkt *p, const struct vip *vip,
 						const struct flow_key *key,
@@ -98,9 +100,10 @@ static __always_inline struct real *flow_select(struct pkt *p, const struct vip 
 	if (!may_remember(p, interface, real) || (asked && !found))
 		return real;
 	/*
-	 * A client that uses its port again must not find the table pointing elsewhere than its SYN
-	 * went. It cannot, while the ring is the one that the table was filled by: a flood of SYNs
-	 * then leaves the table alone.
+	 * If the flood guard refuses a SYN, its flow may still have an entry, of an earlier
+	 * connection from the same port. That entry must not send the next packet to another real
+	 * than the SYN, so it is overwritten. If the ring has never changed, both name the same
+	 * real, and a flood of SYNs does not write to the table.
 	 */
 	admitted = admit_flow(cpu);
 	known_only = !admitted && has(p, LB_PKT_SYN) && vip->flags & LB_VIP_RING_CHANGED;
@@ -112,7 +115,7 @@ static __always_inline struct real *flow_select(struct pkt *p, const struct vip 
 	return real;
 }
 
-/* Sets *real and p->real and returns why it is these; or returns the reason to drop the packet. */
+/* Sets *real and p->real. Returns the reason for the choice, or the reason to drop the packet. */
 static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const struct vip *vip,
 				       const struct interface *interface, struct cpu_state *cpu,
 				       struct real **real)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* A connection table of the kernel's kind, an LRU hash. */
+/* Connection tables of kind LRU: LRU hash maps of the kernel. */
 #ifndef L4LB_BALANCE_TABLE_LRU_H
 #define L4LB_BALANCE_TABLE_LRU_H
 
@@ -8,7 +8,7 @@
 #include "l4lb/balance/limits.h"
 #include "l4lb/balance/remembered.h"
 
-/* sets_recall for a table of kind LRU. */
+/* Whether the table has the flow. Reads it, and marks it as used now. */
 static __always_inline int lru_recall(const struct pkt *p, void *lru, const struct flow_key *key,
 				      struct cpu_state *cpu, struct remembered *flow)
 {
@@ -18,13 +18,15 @@ static __always_inline int lru_recall(const struct pkt *p, void *lru, const stru
 
 	if (!found)
 		return 0;
-	/* Both at once: the kernel may give the element of a shared table to another flow. */
+	/*
+	 * Both are read at once: the kernel may give an element of a shared table to another flow.
+	 */
 	flow->real = found->real;
 	flow->generation = found->generation;
 	flow->expired = 0;
 	if (p->proto == IPPROTO_UDP) {
 		now = coarse_now(cpu);
-		/* Signed: another CPU may have seen the flow of a shared table after `now`. */
+		/* Signed: with a shared table, another CPU may have seen the flow after `now`. */
 		flow->expired = (__s64)(now - found->last_seen) > (__s64)knobs.udp_timeout;
 		if (!flow->expired && !has(p, LB_PKT_ICMP_ERROR))
 			found->last_seen = now;
@@ -32,7 +34,7 @@ static __always_inline int lru_recall(const struct pkt *p, void *lru, const stru
 	return 1;
 }
 
-/* sets_put for a table of kind LRU. */
+/* Writes the flow; with `known_only`, only if the table has it. */
 static __always_inline void lru_put(void *lru, const struct flow_key *key,
 				    const struct remembered *flow, __u64 now, int known_only)
 {

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * A connection table of sets, in an array that one CPU alone writes to.
+ * Connection tables of kind SETS: a set-associative cache in an array. Only one CPU writes to a
+ * table.
  *
- * A keyed hash gives a flow its set, of LB_SET_WAYS entries in the order of their last use. A
- * packet moves its flow's entry to the front. A new flow takes a free entry, or begins in the
- * middle: the last entry goes, and the first half belongs to flows of which a second packet came. A
- * flood of packets without a second one pushes out its own kind and what was used less lately.
+ * A keyed hash selects the set of a flow. A set has LB_SET_WAYS entries, the most recently used
+ * first. A packet moves the entry of its flow to the front. A new flow takes a free entry. If there
+ * is none, it is inserted in the middle and evicts the last entry. So the first half of a set
+ * belongs to flows of which a second packet came: a flood of single packets evicts its own flows,
+ * and those in the second half.
  *
- * The kernel's LRU hash costs three to four cache lines a packet and up to a microsecond an insert;
- * here it is one line (IPv6: two), and a sixth of the memory (docs/performance.md).
+ * A packet touches one cache line here (IPv6: two), and a table takes a sixth of the memory. The
+ * kernel's LRU hash takes three to four cache lines per packet, and up to a microsecond per insert
+ * (docs/performance.md).
  */
 #ifndef L4LB_BALANCE_TABLE_SETS_H
 #define L4LB_BALANCE_TABLE_SETS_H
@@ -23,11 +26,11 @@
 
 #define LB_SET_MIDDLE (LB_SET_WAYS / 2)
 
-/* An entry without what changes: compared, and copied, as words. */
+/* The parts of an entry that identify the flow, as words to compare and copy. */
 struct flow_words {
 	__u64 src_high; /* IPv6 */
 	__u64 src_low;
-	__u64 ports; /* and the source of IPv4: the first half of struct flow_entry */
+	__u64 ports; /* and the source address of IPv4: the first half of struct flow_entry */
 	__u32 vip;
 };
 
@@ -42,40 +45,41 @@ static __always_inline void flow_words_of(const struct flow_key *key, int v6,
 	words->vip = key->vip;
 }
 
-/* A pair of words, each with a key added modulo 2^32, multiplied to 64 bits. */
+/* Adds a key to each word of a pair, modulo 2^32, and multiplies both to 64 bits. */
 static __always_inline __u64 keyed_product(__u32 a, __u32 key_a, __u32 b, __u32 key_b)
 {
 	return (__u64)(__u32)(a + key_a) * (__u32)(b + key_b);
 }
 
 /*
- * Which of `sets` a flow belongs to. src/tables/place.rs has the same.
+ * Returns which of `sets` sets a flow belongs to. set_of in the Rust code computes the same.
  *
- * Clients choose their addresses and ports, and a set has room for four flows: whoever knew flows
- * that share a set could push one out with a handful of packets, and numbered clients that happen
- * to share one push each other out. So the place depends on a secret, in two layers:
+ * Clients choose their addresses and ports, and a set has room for four flows. Somebody who knew
+ * flows that share a set could evict one of them with a handful of packets; and clients with
+ * consecutive addresses could evict one another by accident. So the set depends on a secret, by a
+ * hash of two layers:
  *
- * 1. The sum of keyed products is NH, of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC:
- *    Fast and Secure Message Authentication, 1999; RFC 4418, 5.2.2). Every word of the flow is in
- *    a pair. For any two flows and any difference of 64 bits, at most 2^-32 of all keys give that
- *    difference: there are no two flows that share a set under every key, or under many.
- *    (IPv4 has three words. The VIP's serial, which no client chooses, is multiplied by an odd
- *    number, so that two flows of one client that differ in it alone never meet.)
- * 2. NH is linear in each half of a pair, and numbered clients would lie in a row. The row is
- *    broken by shifts and multiplications by odd numbers that are secret as well. Each step can be
- *    undone: nothing that layer 1 told apart meets again before the last, which takes the high
- *    bits of a product by a random odd number (Dietzfelbinger et al.: A Reliable Randomized
- *    Algorithm for the Closest-Pair Problem, 1997): two numbers share a set with a probability of
+ * 1. The sum of keyed products is NH, the hash of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway:
+ *    UMAC: Fast and Secure Message Authentication, 1999; RFC 4418, section 5.2.2). Every word of
+ *    the flow is in a pair. For any two flows and any difference of 64 bits, at most 2^-32 of all
+ *    keys give that difference: no two flows share a set under all keys, or under many. IPv4 has
+ *    three words. The third, the VIP's serial, which no client chooses, is multiplied by an odd
+ *    number, so that two flows of one client that differ in the serial only never collide.
+ * 2. NH is linear in each half of a pair, so consecutive clients would get consecutive results.
+ *    Shifts and multiplications by secret odd numbers break the pattern. Each step can be
+ *    reversed, so what layer 1 has told apart stays apart until the last step, which takes the
+ *    high bits of a product by a random odd number (Dietzfelbinger et al.: A Reliable Randomized
+ *    Algorithm for the Closest-Pair Problem, 1997). Two numbers share a set with a probability of
  *    at most about 2 / sets.
  *
- * So nobody can compute flows that aim at another: what collides is a matter of the secret, which
- * is drawn anew for each instance that is set up, and known to who may read the instance's maps.
- * Whoever could watch when a flow of theirs is forgotten, which takes a change of the VIP's reals
- * between two packets of it, would have to try about as many flows as there are sets for each that
- * shares a set with a given one; they would know it until `lbctl down`.
+ * So nobody can compute flows that evict a given one without the secret. Each new instance draws
+ * its own; those who may read the instance's maps can read it. An attacker may learn that one of
+ * their own flows was evicted if the VIP's reals change between two packets of it. They would have
+ * to try about as many flows as there are sets to find one that shares a set with a given flow, and
+ * it would be of use until `lbctl down`.
  *
- * The kernel's LRU hash mixes jhash with a random number of each map (kernel/bpf/hashtab.c), and
- * its buckets are lists: it needs nothing of this.
+ * The kernel's LRU hash needs none of this: it mixes a random number of each map into jhash
+ * (kernel/bpf/hashtab.c), and its buckets are lists.
  */
 static __always_inline __u32 set_of(const struct flow_words *words, int v6, __u32 sets)
 {
@@ -121,12 +125,12 @@ static __always_inline int entry_is(void *set, int way, int v6, const struct flo
 	return !v6 || (at[0] == words->src_high && at[1] == words->src_low);
 }
 
-/* A whole entry, IPv4 in the first two. */
+/* A whole entry; one for IPv4 takes the first two words. */
 struct entry_words {
 	__u64 word[4];
 };
 
-/* Puts an entry in at a place and returns what was there. */
+/* Writes an entry to a place of the set, and returns the one that was there. */
 static __always_inline struct entry_words swap_entry(void *set, int way, int v6,
 						     struct entry_words new)
 {
@@ -152,7 +156,7 @@ static __always_inline struct entry_words make_entry(int v6, const struct flow_w
 	return entry;
 }
 
-/* Which entry of the set the flow has, or -1. */
+/* Returns the place of the flow's entry in the set, or -1. */
 static __always_inline int way_of(void *set, int v6, const struct flow_words *words)
 {
 #pragma unroll
@@ -162,7 +166,7 @@ static __always_inline int way_of(void *set, int v6, const struct flow_words *wo
 	return -1;
 }
 
-/* Marks an entry as used now. */
+/* Moves an entry to the front, with the time of now. */
 static __always_inline void sets_touch(void *set, int way, int v6, const struct flow_words *words,
 				       const struct remembered *flow, __u16 now)
 {
@@ -170,7 +174,7 @@ static __always_inline void sets_touch(void *set, int way, int v6, const struct 
 	struct entry_words entry;
 
 	if (!way) {
-		/* A cache line that is not written to needs not be written back. */
+		/* Without a write, the cache line stays clean. */
 		if (first->seen != now)
 			first->seen = now;
 		return;
@@ -184,7 +188,7 @@ static __always_inline void sets_touch(void *set, int way, int v6, const struct 
 	}
 }
 
-/* Whether the set has the flow, and what it says. */
+/* Whether the set has the flow. Reads it, and marks it as used now. */
 static __always_inline int sets_recall(const struct pkt *p, void *set,
 				       const struct flow_words *words, struct cpu_state *cpu,
 				       struct remembered *flow)
@@ -201,9 +205,9 @@ static __always_inline int sets_recall(const struct pkt *p, void *set,
 	flow->real = entry->real;
 	flow->generation = entry->vip_generation & LB_MAX_GENERATION;
 	flow->expired = 0;
-	/* What was read last is good enough for telling how long a TCP flow was idle. */
+	/* For TCP, the time that was read last tells well enough how long a flow has been idle. */
 	now = (p->proto == IPPROTO_UDP ? coarse_now(cpu) : cpu->now) >> LB_SEEN_SHIFT;
-	/* So many units apart are at least one less: each of the two times is rounded down. */
+	/* Both times are rounded down, so flows may be one unit less apart than this says. */
 	if (p->proto == IPPROTO_UDP)
 		flow->expired = (__u16)(now - entry->seen + LB_SEEN_FUTURE) >
 				knobs.udp_timeout_units + LB_SEEN_FUTURE;
@@ -212,7 +216,7 @@ static __always_inline int sets_recall(const struct pkt *p, void *set,
 	return 1;
 }
 
-/* Writes the flow's entry; with `known_only`, unless it has none. */
+/* Writes the flow's entry; with `known_only`, only if the set has one. */
 static __always_inline void sets_put(const struct pkt *p, void *set, const struct flow_words *words,
 				     const struct remembered *flow, int known_only,
 				     struct cpu_state *cpu)
@@ -232,8 +236,8 @@ static __always_inline void sets_put(const struct pkt *p, void *set, const struc
 			__u64 last = entry_words_at(set, i, p->v6)[p->v6 ? 3 : 1];
 
 			/*
-			 * The control plane writes to an entry of the set, just now, and it must
-			 * not move meanwhile: the next packet of the flow comes soon enough.
+			 * The control plane is writing to this entry, so it must not move. The
+			 * next packet of the flow will insert it.
 			 */
 			if (last == LB_SET_CLAIMED)
 				return;

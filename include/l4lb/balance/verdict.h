@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The one exit: counts the packet by its reason and turns the reason into a verdict. */
+/* The only exit: counts the packet by its reason, and turns the reason into a verdict. */
 #ifndef L4LB_BALANCE_VERDICT_H
 #define L4LB_BALANCE_VERDICT_H
 
@@ -39,7 +39,7 @@ static __always_inline void count_real(const struct pkt *p)
 		count(real, p);
 }
 
-/* Lets captures see the packet: returns unless there are any. */
+/* Gives the packet to the captures at exit. Returns only if there are none. */
 static __always_inline void captured(struct xdp_md *ctx, const struct pkt *p, int reason,
 				     __u32 verdict)
 {
@@ -63,7 +63,7 @@ static __always_inline void captured(struct xdp_md *ctx, const struct pkt *p, in
 static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struct cpu_state *cpu,
 				  int reason)
 {
-	/* The verifier does not know that every reason is one of the enum. */
+	/* The verifier does not know that each reason is one of the enum. */
 	if (reason <= LB_GO_ON || reason >= LB_REASON_COUNT)
 		return XDP_ABORTED;
 	if (tracing)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Which VIP a packet is for.
+ * Finds the VIP of a packet.
  *
- * `vip_index` holds the keys of `vips` laid out for the packet path: an array, which is read
- * without a call, where `vips` takes a third of what a packet costs. The control plane swaps it
- * whole; a key that found no room in its bucket, and every key while there is no index, is looked
- * up in `vips`.
+ * `vip_index` holds the keys of `vips` in an array of buckets. The program reads an array without a
+ * call; a look-up in `vips`, a hash, would be a third of the cost of a packet. The control plane
+ * swaps the whole index. The program asks `vips` only for keys that did not fit into their bucket,
+ * and while there is no index.
  */
 #ifndef L4LB_BALANCE_VIPS_H
 #define L4LB_BALANCE_VIPS_H
@@ -15,11 +15,11 @@
 #include "l4lb/packet/pkt.h"
 
 /*
- * The bucket of a key; src/vip_index.rs has the same. VIPs are the operator's own, so it needs no
- * secret. But they are numbered: by host, by network, by port. Between the words, the high half is
- * brought down to the low one, or what one word adds another one takes away again: the last byte of
- * a /64 and that of a host lie at the same place of their words. IPv4 has no high word: one
- * multiplication less.
+ * Returns the bucket of a key. The Rust code of the index computes the same. The operator chooses
+ * the VIPs, so the hash needs no secret. But VIPs often have consecutive hosts, networks or ports.
+ * Between two words, the hash mixes its high half into the low one. Otherwise a difference in one
+ * word could cancel a difference in another: the last bytes of a /64 and of a host lie at the same
+ * place of their words. IPv4 addresses have no high word, which saves a multiplication.
  */
 static __always_inline __u32 vip_bucket(const struct lb_addr *addr, __be16 port, __u8 proto)
 {
@@ -35,7 +35,7 @@ static __always_inline __u32 vip_bucket(const struct lb_addr *addr, __be16 port,
 	return hash >> (64 - LB_VIP_BUCKET_BITS);
 }
 
-/* Compares as few words as there are. */
+/* Compares by words, the one that differs most often first. */
 static __always_inline int vip_entry_is(const struct vip_entry *entry, const struct lb_addr *addr,
 					__be16 port, __u8 proto)
 {
@@ -47,9 +47,9 @@ static __always_inline int vip_entry_is(const struct vip_entry *entry, const str
 }
 
 /*
- * Finds a key. The value is copied: the kernel gives the element of an entry that is written anew
- * to the next one at once, under the eyes of those who found it. If there is none, flags say
- * whether other ports of VIP addresses have rules.
+ * Looks up a key, and copies its value: the kernel may reuse the element of a hash for another key
+ * while the program still reads it. If there is no such key, found->flags says whether any VIP
+ * address has a rule for other ports (LB_VIP_PORT_RULES).
  */
 static __always_inline int lookup_vip(void *index, const struct lb_addr *addr, __be16 port,
 				      __u8 proto, struct vip *found)
@@ -93,8 +93,8 @@ static __always_inline void *vip_index_now(void)
 }
 
 /*
- * Finds the VIP that the packet is for. Without readable ports: the marker of the address, which
- * says that there are VIPs of this protocol.
+ * Finds the VIP of the packet. For a packet without readable ports it finds the marker of the
+ * address and protocol.
  */
 static __always_inline int find_vip(const struct pkt *p, struct vip *found)
 {
@@ -107,8 +107,9 @@ static __always_inline int find_vip(const struct pkt *p, struct vip *found)
 }
 
 /*
- * What becomes of a packet to a port that no VIP has, LB_OTHER_PORTS_*, with what find_vip has left
- * in `found`: a marker of the address, which knows, or whether it is worth while to look for one.
+ * Returns what to do with a packet to a port that no VIP has, LB_OTHER_PORTS_*. `found` is what
+ * find_vip has set: a marker of the address, which knows the rule; or flags that tell whether any
+ * address has one.
  */
 static __always_inline __u32 other_ports(const struct pkt *p, struct vip *found)
 {
@@ -121,9 +122,9 @@ static __always_inline __u32 other_ports(const struct pkt *p, struct vip *found)
 }
 
 /*
- * How a packet ends that ends with `reason` if it is for a VIP address, in a frame for this host,
- * and came in by an interface on which this instance serves them. Then `marker` is that of the
- * address.
+ * Returns `reason` if the packet is for a VIP address, in a frame for this host, and came in by an
+ * interface that the instance serves; `marker` is then the marker of the address. Otherwise it
+ * returns the reason to pass the packet.
  */
 static __always_inline int for_vip_address(const struct pkt *p, struct vip *marker, int reason)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Addresses: IPv4 as IPv4-mapped IPv6. */
+/* IP addresses. IPv4 addresses are IPv4-mapped IPv6 addresses. */
 #ifndef L4LB_PACKET_ADDR_H
 #define L4LB_PACKET_ADDR_H
 
@@ -21,7 +21,7 @@ static __always_inline void addr_from_v6(struct lb_addr *addr, const struct in6_
 	__builtin_memcpy(addr, v6, sizeof(*addr));
 }
 
-/* Whether it stands for an IPv4 address. */
+/* Whether the address is an IPv4 one. */
 static __always_inline int addr_is_v4(const struct lb_addr *addr)
 {
 	return !(addr->word[0] | addr->word[1]) && addr->word[2] == bpf_htonl(0xffff);

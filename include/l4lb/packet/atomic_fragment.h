@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Atomic fragments (RFC 6946): IPv6 packets with a fragment header that are whole all the same. */
+/* Atomic fragments (RFC 6946): whole IPv6 packets that have a fragment header. */
 #ifndef L4LB_PACKET_ATOMIC_FRAGMENT_H
 #define L4LB_PACKET_ATOMIC_FRAGMENT_H
 
@@ -8,7 +8,7 @@
 #include "l4lb/packet/parse.h"
 #include "l4lb/packet/pkt.h"
 
-/* Whether an atomic fragment's header is the only extension header. */
+/* Whether the fragment header is the only extension header of an atomic fragment. */
 static __always_inline int is_atomic_alone(struct xdp_md *ctx, const struct pkt *p)
 {
 	struct ipv6hdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip));
@@ -18,8 +18,8 @@ static __always_inline int is_atomic_alone(struct xdp_md *ctx, const struct pkt 
 }
 
 /*
- * Takes it off: the answer is not in pieces, and its header should not say that it could be (RFC
- * 8021). Returns LB_GO_ON or the reason to drop the packet.
+ * Removes the fragment header: answers should not be atomic fragments (RFC 8021). Returns LB_GO_ON,
+ * or the reason to drop the packet.
  */
 static __always_inline int take_off_fragment_header(struct xdp_md *ctx, struct pkt *p)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The packet's bytes: every access is checked here. */
+/* Access to the bytes of the frame, with the bounds checks that the verifier demands. */
 #ifndef L4LB_PACKET_BYTES_H
 #define L4LB_PACKET_BYTES_H
 
@@ -7,9 +7,9 @@
 #include "l4lb/packet/verifier.h"
 
 /*
- * A transport header beyond this is not looked for. The mask leaves room for the packet that an
- * ICMP error quotes; the verifier wants to see it, as an offset loses its bounds on the stack
- * (until Linux 5.18).
+ * The parsers give up if the transport header begins beyond LB_MAX_L4_OFF. The mask is larger, so
+ * that there is room for the packet that an ICMP error quotes. Why there is a mask:
+ * packet/verifier.h.
  */
 #define LB_MAX_L4_OFF 511
 #define LB_OFF_MASK   1023
@@ -25,9 +25,9 @@ static __always_inline void *pkt_end(struct xdp_md *ctx)
 }
 
 /*
- * Bytes of the frame. The difference is that of pointers to the end: clang subtracts the halves
- * that are asked for, may have to keep one of them on the stack, and the verifier lets no part of a
- * pointer go there.
+ * Bytes of the frame. The barrier makes clang subtract whole pointers. It would subtract their
+ * lower halves, as the result has 32 bits, and may spill one of them to the stack; the verifier
+ * refuses to store a part of a pointer.
  */
 static __always_inline __u32 frame_length(struct xdp_md *ctx)
 {
@@ -37,7 +37,7 @@ static __always_inline __u32 frame_length(struct xdp_md *ctx)
 	return length;
 }
 
-/* The len bytes at off, or NULL where the frame ends before. */
+/* Returns the len bytes at off, or NULL if the frame ends before them. */
 static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 {
 	void *at = pkt_data(ctx);
@@ -46,18 +46,18 @@ static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 		at += off;
 	} else {
 		/*
-		 * Clang must know nothing of the offset, or it leaves out the mask as needless:
-		 * what it knows by a comparison, the verifier may have lost.
+		 * Clang must not know the bounds of the offset, or it drops the mask: it may know
+		 * them by a comparison that the verifier has forgotten.
 		 */
 		barrier_var(off);
 		at += off & LB_OFF_MASK;
-		/* Nor that one check covers a later one at a smaller offset. */
+		/* Clang must not drop this check because an earlier one reaches further. */
 		barrier_var(at);
 	}
 	return at + len > pkt_end(ctx) ? NULL : at;
 }
 
-/* The same, or NULL where the packet ends before. */
+/* The same, but NULL if the packet ends before them: behind it the frame has padding. */
 static __always_inline void *packet_at(struct xdp_md *ctx, const struct pkt *p, __u32 off,
 				       __u32 len)
 {

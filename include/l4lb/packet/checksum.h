@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The Internet checksum (RFC 1071). Sums are of 16-bit words as they lie in memory. */
+/* The Internet checksum (RFC 1071). Sums add up 16-bit words as they lie in memory. */
 #ifndef L4LB_PACKET_CHECKSUM_H
 #define L4LB_PACKET_CHECKSUM_H
 
@@ -20,7 +20,10 @@ static __always_inline __u32 csum_add32(__u32 sum, __be32 word)
 	return sum + (word & 0xffff) + (word >> 16);
 }
 
-/* Ones' complement addition. A checksum grows by what the summed words shrink by (RFC 1141). */
+/*
+ * Ones' complement addition. To subtract from a summed word, add the same to its checksum (RFC
+ * 1141).
+ */
 static __always_inline __u16 csum_add16(__u16 check, __u16 word)
 {
 	__u32 sum = (__u32)check + word;
@@ -28,10 +31,13 @@ static __always_inline __u16 csum_add16(__u16 check, __u16 word)
 	return (sum & 0xffff) + (sum >> 16);
 }
 
-/* Offsets of what is summed reach further than those of headers. */
+/* The mask of offsets here: the bytes of a whole packet reach further than headers. */
 #define LB_SUM_MASK 0x3fff
 
-/* For bpf_csum_diff: the most that it takes, so often, and what is left by powers of two. */
+/*
+ * Blocks for bpf_csum_diff: so many of the largest size that it takes, and what is left in blocks
+ * whose sizes are powers of two.
+ */
 #define LB_SUM_BITS   9
 #define LB_SUM_BLOCK  (1 << LB_SUM_BITS)
 #define LB_SUM_BLOCKS 19
@@ -40,7 +46,7 @@ static __always_inline int sum_block(struct xdp_md *ctx, __u32 off, __u32 len, _
 {
 	void *at = pkt_data(ctx);
 
-	/* As in pkt_at. */
+	/* The barriers are those of pkt_at. */
 	barrier_var(off);
 	at += off & LB_SUM_MASK;
 	barrier_var(at);
@@ -56,9 +62,9 @@ static __always_inline int sum_block(struct xdp_md *ctx, __u32 off, __u32 len, _
 }
 
 /*
- * Adds `len` bytes of the frame to a sum. False if the frame ends before, or they are too many.
- * Unrolled, and what is known of offset and length is the same on each way to the next step:
- * verifiers follow one.
+ * Adds `len` bytes of the frame to a sum. Returns false if the frame ends before them, or if they
+ * are too many. The loops are unrolled. After each step the verifier knows the same about offset
+ * and length whether the step was taken or not, so that it follows one path only.
  */
 static __always_inline int sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len, __u32 *sum)
 {
@@ -75,7 +81,7 @@ static __always_inline int sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len, _
 		return 0;
 #pragma unroll
 	for (int bit = LB_SUM_BITS - 1; bit >= 0; bit--) {
-		/* The bytes that bpf_csum_diff does not sum must not overflow. */
+		/* bpf_csum_diff does not sum the last bytes; they must not overflow. */
 		if (bit == 1)
 			*sum = (*sum & 0xffff) + (*sum >> 16);
 		if (!(len & 1 << bit))
@@ -87,12 +93,12 @@ static __always_inline int sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len, _
 	return 1;
 }
 
-/* The sum over the pseudo-header of what goes from src to dst (RFC 8200, 8.1; RFC 9293, 3.1). */
+/* The sum over the pseudo-header (RFC 8200, section 8.1; RFC 9293, section 3.1). */
 static __always_inline __u32 pseudo_sum(const struct pkt *p, __u32 len)
 {
 	__u32 sum = 0;
 
-	/* IPv4 as it is mapped: the constant words are left out. */
+	/* Of IPv4, the constant words of the mapped addresses do not count. */
 	if (p->v6) {
 		sum = csum_add32(csum_add32(sum, p->src.word[0]), p->src.word[1]);
 		sum = csum_add32(csum_add32(sum, p->src.word[2]), p->dst.word[0]);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * IP in IP (RFC 2003, RFC 2473, RFC 4213): the packet stays as it is, its TTL included, behind one
- * outer header.
+ * Encapsulation: IP in IP (RFC 2003, RFC 2473, RFC 4213). One outer header is put in front. The
+ * packet itself stays as it is, including its TTL.
  *
  *   received   | Ethernet | VLAN tags |            IP | TCP or UDP | …
  *   sent       | Ethernet | VLAN tags | outer IP | IP | TCP or UDP | …
  *
- * The outer source is synthetic: it spreads the flows of one balancer over the real's receive
- * queues.
+ * The outer source address is synthetic: it contains bits of the client's address, so that the
+ * real's network card spreads the flows of a balancer over its receive queues.
  */
 #ifndef L4LB_PACKET_ENCAP_H
 #define L4LB_PACKET_ENCAP_H
@@ -25,7 +25,10 @@ union addr_tail {
 	__be16 half[2];
 };
 
-/* The last word of the client's address: of IPv6 all four, so that a /64 of clients spreads too. */
+/*
+ * The last word of the client's address. Of IPv6 it is all four words, XORed, so that the clients
+ * of one /64 differ too.
+ */
 static __always_inline __be32 client_word(const struct pkt *p)
 {
 	if (p->v6)
@@ -71,11 +74,10 @@ static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
 	ip->protocol = p->v6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
 	ip->saddr = outer_source4(p);
 	ip->daddr = real->addr.word[3];
-	/* real->csum covers the words that are the same in every packet. */
+	/* real->csum is the sum of the words that are the same in every packet to the real. */
 	ttl_proto = bpf_htons(LB_OUTER_TTL << 8 | ip->protocol);
 	sum = real->csum + bpf_htons(p->tos) + ip->tot_len + ttl_proto;
-	/* A branch, which the verifier removes, where a value would be computed for every packet.
-	 */
+	/* The verifier removes the branch; a value would be computed for every packet. */
 	if (knobs.outer_df) {
 		ip->frag_off = bpf_htons(LB_OUTER_DF);
 		sum += bpf_htons(LB_OUTER_DF);
@@ -106,15 +108,16 @@ static __always_inline int encap_v6(struct xdp_md *ctx, const struct pkt *p,
 	return LB_GO_ON;
 }
 
-/* Bytes that the outer header takes. Without a real: at the least. */
+/* Bytes of the outer header; without a real, of the shortest one. */
 static __always_inline __u32 encap_overhead(const struct real *real)
 {
 	return real && real->flags & LB_REAL_V6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 }
 
 /*
- * Bytes of IP packet that can go to the real by way of the interface. Without a real: to any, so
- * that a packet that is too long for all of them is told so whether the VIP has one or not.
+ * The longest IP packet, in bytes, that can go to the real through the interface. Without a real,
+ * the longest that can go to any: the sender of a longer one then hears of it even if the VIP has
+ * no real.
  */
 static __always_inline __u32 path_mtu(const struct interface *interface, const struct real *real)
 {
@@ -123,14 +126,16 @@ static __always_inline __u32 path_mtu(const struct interface *interface, const s
 	return mtu < knobs.max_ip_packet ? mtu : knobs.max_ip_packet;
 }
 
-/* Bytes that are to be encapsulated: padding goes along. */
+/* Bytes that encapsulation puts the outer header in front of; they include padding. */
 static __always_inline __u32 ip_bytes(const struct pkt *p)
 {
 	return p->frame_len - p->l3_off;
 }
 
-/* Sends the packet to the real by way of the interface's gateway. Returns LB_GO_ON or the reason to
- * drop it. */
+/*
+ * Encapsulates the packet for the real, and addresses the frame to the interface's gateway. Returns
+ * LB_GO_ON, or the reason to drop the packet.
+ */
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct pkt *p,
 				       const struct interface *interface, const struct real *real)
 {

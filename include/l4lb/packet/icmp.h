@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* ICMP and ICMPv6 as they come in. */
+/* ICMP and ICMPv6: types, and the flow that an error quotes. */
 #ifndef L4LB_PACKET_ICMP_H
 #define L4LB_PACKET_ICMP_H
 
@@ -9,13 +9,13 @@
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/verifier.h"
 
-/* <linux/icmp.h> draws in the C library's headers, which have no BPF flavour. */
+/* <linux/icmp.h> includes headers of the C library, which do not compile for BPF. */
 struct icmphdr {
 	__u8 type;
 	__u8 code;
 	__be16 checksum;
-	__be16 unused; /* of an error */
-	__be16 mtu;    /* of "fragmentation needed" */
+	__be16 unused; /* in an error */
+	__be16 mtu;    /* in "fragmentation needed" */
 };
 
 #define ICMP_ECHOREPLY	   0
@@ -37,8 +37,8 @@ static __always_inline int is_echo_request(const struct pkt *p, __u8 type)
 }
 
 /*
- * An error that the sender of a flow's packets must hear of: RFC 792 and RFC 4443, but for source
- * quench, which hosts must ignore (RFC 6633), and redirects, which are for the next router only.
+ * Whether the error must reach the sender of the packet that it quotes (RFC 792, RFC 4443). Source
+ * quench need not, as hosts ignore it (RFC 6633), nor do redirects, which are for the next router.
  */
 static __always_inline int is_error(const struct pkt *p, __u8 type)
 {
@@ -49,15 +49,15 @@ static __always_inline int is_error(const struct pkt *p, __u8 type)
 }
 
 /*
- * Turns p into the flow that the error quotes, seen from the client: what the VIP's real sent to
- * the client came from the other direction. Returns LB_GO_ON, or the reason why the error is not
- * the balancer's business.
+ * Turns p into the flow that the error quotes. The error quotes a packet from the VIP to the
+ * client, so source and destination are swapped. Returns LB_GO_ON, or the reason why the error does
+ * not concern the balancer.
  */
 static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	struct lb_addr error_dst = p->dst;
 	struct pkt quoted = {.v6 = p->v6};
-	struct udphdr *ports; /* TCP's ports lie in the same place */
+	struct udphdr *ports; /* TCP has its ports at the same place */
 	int reason;
 
 	quoted.l3_off = p->l4_off + sizeof(struct icmphdr);
@@ -69,7 +69,7 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p, struct
 	if (quoted.flags & (LB_PKT_NO_PORTS | LB_PKT_EXT_HEADERS) ||
 	    (quoted.proto != IPPROTO_TCP && quoted.proto != IPPROTO_UDP))
 		return LB_PASS_other_icmp;
-	/* The router that answers was told by the source of the quoted packet: the VIP. */
+	/* A router sends the error to the source of the packet that it quotes, the VIP. */
 	if (!addr_equal(&quoted.src, &error_dst))
 		return LB_PASS_other_icmp;
 	ports = packet_at(ctx, p, quoted.l4_off, sizeof(*ports));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Turns a packet into an echo reply, or into an ICMP error about it. */
+/* ICMP replies: they turn a packet into an echo reply, or into an ICMP error about it. */
 #ifndef L4LB_PACKET_ICMP_REPLY_H
 #define L4LB_PACKET_ICMP_REPLY_H
 
@@ -11,16 +11,18 @@
 #include "l4lb/packet/reply.h"
 
 /*
- * Bytes of the offending packet that an ICMP error quotes: of one that is too long, and of one that
- * is refused, whose sender needs no more than its UDP header (RFC 792). Multiples of 4:
- * bpf_csum_diff.
+ * Bytes of the packet that an ICMP error quotes. An error that refuses a packet quotes it up to its
+ * UDP header, as its sender needs no more (RFC 792). bpf_csum_diff wants multiples of 4.
  */
 #define LB_QUOTE_V4	    84
 #define LB_QUOTE_V6	    248
 #define LB_QUOTE_REFUSED_V4 (sizeof(struct iphdr) + sizeof(struct udphdr))
 #define LB_QUOTE_REFUSED_V6 (sizeof(struct ipv6hdr) + sizeof(struct udphdr))
 
-/* Turns an echo request round. The header sizes are fixed: nothing else is asked about. */
+/*
+ * Turns an echo request into its reply. Requests with IP options or extension headers do not get
+ * here.
+ */
 static __always_inline int echo_reply(struct xdp_md *ctx, const struct pkt *p)
 {
 	struct ethhdr *eth = pkt_at(ctx, 0, sizeof(*eth));
@@ -52,14 +54,14 @@ static __always_inline int echo_reply(struct xdp_md *ctx, const struct pkt *p)
 		ip->check = 0;
 		ip->check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
 		icmp->type = ICMP_ECHOREPLY;
-		/* Never 0 where it was right: the number that is added is not. */
+		/* A valid checksum does not become 0, as the number that is added is not 0. */
 		icmp->checksum = csum_add16(icmp->checksum, bpf_htons(ICMP_ECHO << 8));
 	}
 	swap_macs(eth);
 	return LB_TX_echo_reply;
 }
 
-/* An ICMP error that quotes the packet's first `quote` bytes. */
+/* Turns the packet into an ICMP error that quotes its first `quote` bytes. */
 static __always_inline int icmp_error_v4(struct xdp_md *ctx, const struct pkt *p,
 					 const struct l2_header *l2, __u8 code, __u32 mtu,
 					 __u32 quote)
@@ -113,7 +115,7 @@ static __always_inline int icmp_error_v6(struct xdp_md *ctx, const struct pkt *p
 	icmp->icmp6_type = type;
 	icmp->icmp6_code = code;
 	icmp->icmp6_mtu = bpf_htonl(mtu);
-	/* The pseudo-header: addresses, length, next header. */
+	/* The pseudo-header holds addresses, length and next header. */
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&ip->saddr, 2 * sizeof(ip->saddr),
 			    bpf_htonl(icmp_len + IPPROTO_ICMPV6));
 	icmp->icmp6_cksum = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)icmp, icmp_len, sum));

@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The Ethernet header and its VLAN tags, taken off before the frame's head moves and put back
- * after. */
+/*
+ * The Ethernet header and its VLAN tags. Code that moves the frame's head reads them before and
+ * writes them after.
+ */
 #ifndef L4LB_PACKET_L2_H
 #define L4LB_PACKET_L2_H
 
 #include "l4lb/packet/bytes.h"
 #include "l4lb/packet/pkt.h"
 
-/* The destination MAC of a frame, as one word. */
+/* The MAC word of the frame's destination. */
 static __always_inline __u64 mac_word(const struct ethhdr *eth)
 {
 	return *(const __u64 *)eth << LB_MAC_SHIFT;
 }
 
-/* Its EtherType, in one piece: struct ethhdr is packed, and clang reads the member byte by byte. */
+/* The EtherType. Struct ethhdr is packed, so clang would read its member byte by byte. */
 static __always_inline __be16 ether_type(const struct ethhdr *eth)
 {
 	return *(const __be16 *)((const void *)eth + 2 * ETH_ALEN);
 }
 
-/* As halfwords: clang copies bytes one by one. */
+/* Halfwords, because clang copies bytes one by one. */
 struct mac {
 	__u16 half[ETH_ALEN / 2];
 };
@@ -27,7 +29,7 @@ struct mac {
 struct l2_header {
 	struct mac dst;
 	struct mac src;
-	__be32 tags[2]; /* TPID and TCI each; as many as p->l3_off leaves room for */
+	__be32 tags[2]; /* TPID and TCI of each; p->l3_off tells how many there are */
 };
 
 static __always_inline int read_l2(struct xdp_md *ctx, struct l2_header *l2)
@@ -41,8 +43,8 @@ static __always_inline int read_l2(struct xdp_md *ctx, struct l2_header *l2)
 }
 
 /*
- * Writes the VLAN tags of the packet and the EtherType behind the MACs. Returns the place of the
- * network header.
+ * Writes the packet's VLAN tags and the EtherType to the place behind the MACs. Returns the place
+ * of the network header.
  */
 static __always_inline void *put_ether_type(void *at, const struct pkt *p, const __be32 tags[2],
 					    __be16 proto)
@@ -59,7 +61,7 @@ static __always_inline void *put_ether_type(void *at, const struct pkt *p, const
 	return at + 2;
 }
 
-/* Returns the place of the network header, l3_len bytes of which are in the frame, or NULL. */
+/* Returns the place of the network header, or NULL if its l3_len bytes are not in the frame. */
 static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
 				      const struct l2_header *l2, __be16 proto, __u32 l3_len)
 {
@@ -73,8 +75,8 @@ static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
 }
 
 /*
- * After bpf_xdp_adjust_head(ctx, -room): moves the Ethernet header and its tags to the front,
- * towards the gateway. Returns the place of the network header, or NULL.
+ * Call it after bpf_xdp_adjust_head(ctx, -room). Moves the Ethernet header and its tags to the
+ * front and addresses the frame to the gateway. Returns the place of the network header, or NULL.
  */
 static __always_inline void *move_l2(struct xdp_md *ctx, const struct pkt *p, __u32 room,
 				     const struct mac *gateway, __be16 proto)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * From the frame to struct pkt. A parser returns LB_GO_ON, or the reason for which the packet is
- * none of the balancer's business. What only matters once the packet turns out to be for a VIP is
- * left as a flag: the host's own traffic passes whatever it looks like.
+ * Parsers: from the frame to struct pkt. A parser returns LB_GO_ON, or the reason why the packet
+ * does not concern the balancer. What counts only for packets to a VIP becomes a flag: the host's
+ * own packets pass, whatever they look like.
  */
 #ifndef L4LB_PACKET_PARSE_H
 #define L4LB_PACKET_PARSE_H
@@ -20,8 +20,11 @@ struct vlan_tag {
 #define LB_IP_FRAGMENT 0x3fff /* more fragments, or an offset */
 #define LB_IP_OFFSET   0x1fff
 
-/* Of an IPv6 fragment header. Without either, the fragment is all there is (RFC 6946): an atomic
- * one. The two bits in between are reserved, and ignored (RFC 8200, 4.5). */
+/*
+ * Of an IPv6 fragment header: offset, and "more fragments". A packet with neither is whole, an
+ * atomic fragment (RFC 6946). The two bits between them are reserved, and receivers ignore them
+ * (RFC 8200, section 4.5).
+ */
 #define LB_IPV6_OFFSET 0xfff8
 #define LB_IPV6_MORE   0x0001
 
@@ -32,7 +35,9 @@ static __always_inline int is_vlan(__be16 proto)
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
 }
 
-/* Ethernet and up to two VLAN tags. Returns the EtherType behind them, 0 if the frame is too short.
+/*
+ * Parses the Ethernet header and up to two VLAN tags. Returns the EtherType behind them, or 0 if
+ * the frame is too short.
  */
 static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
 {
@@ -58,17 +63,17 @@ static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
 	return proto;
 }
 
-/* The IP packet must lie within the frame. */
+/* Checks that the IP packet lies within the frame. */
 static __always_inline void check_length(struct pkt *p)
 {
 	if (p->ip_len > p->frame_len - p->l3_off)
 		p->flags |= LB_PKT_BAD_LENGTH;
 }
 
-/* TCP or UDP at p->l4_off, the whole fixed header of which must be there. */
+/* Parses TCP or UDP at p->l4_off. The packet must contain the whole fixed header. */
 static __always_inline void parse_l4(struct xdp_md *ctx, struct pkt *p)
 {
-	struct udphdr *ports; /* TCP's ports lie in the same place */
+	struct udphdr *ports; /* TCP has its ports at the same place */
 	struct tcphdr *tcp;
 
 	check_length(p);
@@ -97,8 +102,8 @@ static __always_inline void parse_l4(struct xdp_md *ctx, struct pkt *p)
 }
 
 /*
- * Where the packet ends. Of a packet that an ICMP error quotes, whoever found it has said so: its
- * own length does not tell how much of it is quoted.
+ * Sets the end of the packet. For a packet that an ICMP error quotes, the caller has set it: the
+ * length in its header does not tell how much of it is quoted.
  */
 static __always_inline void set_end(struct pkt *p)
 {
@@ -132,8 +137,8 @@ static __always_inline int parse_v4(struct xdp_md *ctx, struct pkt *p)
 }
 
 /*
- * Walks the extension headers (RFC 8200, section 4) from p->l4_off, where a header of type p->proto
- * begins, to the first that is none.
+ * Walks the extension headers (RFC 8200, section 4) up to the first other header. A header of type
+ * p->proto begins at p->l4_off.
  */
 static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
 {
@@ -144,10 +149,7 @@ static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
 	} *ext;
 	__u8 type;
 
-	/*
-	 * Unrolled: verifiers before Linux 6.2 refuse a loop whose head an instruction other than a
-	 * jump runs into, and clang lays it out like that as it likes.
-	 */
+	/* Why the loop is unrolled: packet/verifier.h. */
 #pragma unroll
 	for (int i = 0; i <= LB_MAX_EXT_HEADERS; i++) {
 		type = p->proto;
@@ -184,7 +186,10 @@ static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
 	}
 }
 
-/* The header alone: p->l4_off and p->proto are those of what is next, be it an extension header. */
+/*
+ * Parses the fixed header. p->l4_off and p->proto are then those of the next header, which may be
+ * an extension header.
+ */
 static __always_inline int parse_v6_header(struct xdp_md *ctx, struct pkt *p)
 {
 	struct ipv6hdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip));
@@ -194,8 +199,8 @@ static __always_inline int parse_v6_header(struct xdp_md *ctx, struct pkt *p)
 	addr_from_v6(&p->src, &ip->saddr);
 	addr_from_v6(&p->dst, &ip->daddr);
 	/*
-	 * No address on the wire (Linux drops such packets too), but here it would be taken for the
-	 * IPv4 address of a VIP or of another flow's client.
+	 * No packet has an IPv4-mapped address on the wire, and Linux drops such packets too. Here
+	 * it would count as the IPv4 address of a VIP or of the client of another flow.
 	 */
 	if (addr_is_v4(&p->src) || addr_is_v4(&p->dst))
 		return LB_PASS_bad_ip_header;
@@ -218,14 +223,14 @@ static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
 }
 
 /*
- * Most packets are plain: untagged, TCP or UDP right behind an IP header without options and no
- * fragment, whole, and the frame no shorter than with a TCP header. What has to be found out about
- * others is a constant in the code for these. A parser of plain packets returns whether the packet
- * is one; struct pkt is unusable if not.
+ * Parsers of plain packets. Most packets are plain: no VLAN tag, no IP options or extension
+ * headers, no fragment, TCP or UDP, complete, in a frame with room for a TCP header. Much of struct
+ * pkt is then constant, so that the code for plain packets is shorter. A parser returns whether the
+ * packet is plain. If not, it leaves struct pkt unusable.
  */
 static __always_inline int parse_plain_l4(const void *l4, struct pkt *p)
 {
-	const struct udphdr *ports = l4; /* TCP's ports lie in the same place */
+	const struct udphdr *ports = l4; /* TCP has its ports at the same place */
 	const struct tcphdr *tcp = l4;
 	__u32 header = sizeof(*ports);
 

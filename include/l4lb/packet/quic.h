@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The server id that a QUIC server wrote into the connection ids it handed out, in plain bits:
+ * QUIC server ids. A QUIC server writes its id into the connection ids that it issues, in plain
+ * bits:
  *
  *    0 1                                                   version 1: in bits 2-17
  *   +---+----------------+- - - - - - - -+- - - - - - - -+ version 2: in bytes 1-3
@@ -9,18 +10,18 @@
  *
  * This is the format of Katran and mvfst. The IETF's QUIC-LB draft encrypts the id.
  *
- * Packets with a short header have a connection id of the server's (RFC 8999, 5.2). So have, of
- * those with a long one, all that come after the server's first packet; the type that tells so
- * depends on the version:
+ * Packets with a short header carry a connection id that the server chose (RFC 8999, section 5.2).
+ * Packets with a long header carry one if the client sends them after the server's first packet.
+ * Their type tells, and its meaning depends on the version:
  *
  *   type (two bits)                           0        1        2          3
  *   version 1 (RFC 9000, 17.2), and mvfst's   Initial  0-RTT    Handshake  Retry
  *   version 2 (RFC 9369, 3.2)                 Retry    Initial  0-RTT      Handshake
  *
- * Of an Initial and a 0-RTT packet the client made up the id. Of any other version, and of version
- * negotiation, nothing is known but where the id lies (RFC 8999, 5.1): it is the client's as well.
- * Those go by table and ring. A Retry is never a client's, and its id counts, as it does in Katran.
- * The bit 0x40 is not looked at: clients may clear it (RFC 9287).
+ * In Initial and 0-RTT packets the client made up the id. Of other versions, and of version
+ * negotiation, only the place of the id is known (RFC 8999, section 5.1), so the code takes it for
+ * the client's. Table and ring decide about these packets. Clients send no Retry; its id counts, as
+ * in Katran. The code ignores bit 0x40, because clients may clear it (RFC 9287).
  */
 #ifndef L4LB_PACKET_QUIC_H
 #define L4LB_PACKET_QUIC_H
@@ -29,20 +30,20 @@
 #include "l4lb/packet/pkt.h"
 
 #define QUIC_LONG_HEADER 0x80
-#define QUIC_CID_LEN	 8 /* bytes of a connection id that must be there */
+#define QUIC_CID_LEN	 8 /* bytes that a connection id must have */
 
 #define QUIC_V1		0x00000001
 #define QUIC_V2		0x6b3343cf
-#define QUIC_MVFST	0xfaceb000 /* the first of 32, which are version 1 by other names */
+#define QUIC_MVFST	0xfaceb000 /* the first of 32 numbers, which all mean version 1 */
 #define QUIC_MVFST_MASK 0xffffffe0
 
-/* Types of long headers as version 1 numbers them. */
+/* Types of long headers, as version 1 numbers them. */
 #define QUIC_INITIAL 0
 #define QUIC_0RTT    1
 
 #define QUIC_NO_SERVER_ID (-1)
 
-/* Whether a server chose the connection id behind this long header. */
+/* Whether the server chose the connection id in this long header. */
 static __always_inline int quic_id_is_servers(const __u8 *header)
 {
 	__u32 type = header[0] >> 4 & 3;
@@ -58,7 +59,7 @@ static __always_inline int quic_id_is_servers(const __u8 *header)
 	return type != QUIC_INITIAL && type != QUIC_0RTT;
 }
 
-/* The server id of a packet, which may be 0, or QUIC_NO_SERVER_ID where it carries none. */
+/* Returns the server id of a packet, which may be 0, or QUIC_NO_SERVER_ID if it carries none. */
 static __always_inline __s64 quic_server_id(struct xdp_md *ctx, const struct pkt *p)
 {
 	__u32 off = p->l4_off + sizeof(struct udphdr);

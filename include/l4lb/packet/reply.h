@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* IP headers of what goes back to who sent a packet. */
+/* IP headers of replies to the sender of a packet. */
 #ifndef L4LB_PACKET_REPLY_H
 #define L4LB_PACKET_REPLY_H
 
@@ -8,7 +8,7 @@
 
 #define LB_REPLY_TTL 64
 
-/* An IPv4 header in place of whatever is there, back to the packet's source. */
+/* Writes the IPv4 header of a reply over whatever is there. */
 static __always_inline void write_v4(struct iphdr *ip, const struct pkt *p, __u8 proto, __u32 len)
 {
 	__builtin_memset(ip, 0, sizeof(*ip));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Turns a TCP packet into a reset. */
+/* TCP resets, which refuse a connection. */
 #ifndef L4LB_PACKET_TCP_RESET_H
 #define L4LB_PACKET_TCP_RESET_H
 
@@ -9,7 +9,7 @@
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/reply.h"
 
-/* What answers a TCP packet of a connection that does not exist (RFC 9293, 3.10.7.1). */
+/* Makes the reset to a packet of a connection that does not exist (RFC 9293, section 3.10.7.1). */
 static __always_inline void reset_of(const struct tcphdr *tcp, __u32 len, struct tcphdr *reset)
 {
 	__u32 next = bpf_ntohl(tcp->seq) + len - tcp->doff * 4 + tcp->syn + tcp->fin;
@@ -20,7 +20,7 @@ static __always_inline void reset_of(const struct tcphdr *tcp, __u32 len, struct
 	reset->ack = !tcp->ack;
 }
 
-/* Makes the frame a reset, no shorter than Ethernet has them if it is not already. */
+/* Turns the packet into a reset. The frame keeps Ethernet's minimum length if it has that now. */
 static __always_inline int reset_reply(struct xdp_md *ctx, const struct pkt *p)
 {
 	struct tcphdr reset;
@@ -44,7 +44,7 @@ static __always_inline int reset_reply(struct xdp_md *ctx, const struct pkt *p)
 	eth = pkt_at(ctx, 0, sizeof(*eth));
 	if (!eth)
 		return LB_DROP_no_headroom;
-	/* The sum over addresses is the same in both directions. */
+	/* The sum of both addresses is the same for either direction. */
 	sum = pseudo_sum(p, sizeof(reset));
 	if (p->v6) {
 		ip6 = pkt_at(ctx, p->l3_off, sizeof(*ip6) + sizeof(*tcp));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* What is fixed at load: the verifier removes the branches that a knob switches off. */
+/*
+ * The knobs of this copy of the balancer. lbctl sets them before it loads the program; then the
+ * verifier knows them as constants, and removes the branches that they switch off.
+ */
 #ifndef L4LB_STATE_KNOBS_H
 #define L4LB_STATE_KNOBS_H
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The balancer's maps. The control plane writes all but the counters and the connection tables. */
+/*
+ * The balancer's maps. The packet path writes the counters and the connection tables, the control
+ * plane writes all others.
+ */
 #ifndef L4LB_STATE_MAPS_H
 #define L4LB_STATE_MAPS_H
 
@@ -8,7 +11,7 @@
 #include "l4lb/abi/abi.h"
 #include "l4lb/state/reals.h"
 
-/* VIPs and markers. At most three markers an address. */
+/* VIPs and markers; an address has at most three markers. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4 * LB_MAX_VIPS);
@@ -17,8 +20,8 @@ struct {
 } vips SEC(".maps");
 
 /*
- * What the packet path reads of `vips`: one array of buckets, built aside and swapped whole.
- * BPF_F_MMAPABLE: the control plane fills it in memory.
+ * The index of `vips`, which the packet path reads instead of it: one array of buckets. The control
+ * plane builds a new array and swaps it in. BPF_F_MMAPABLE: it fills the array in memory.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -35,8 +38,8 @@ struct {
 } vip_index SEC(".maps");
 
 /*
- * VIP id → its ring map; empty: no usable real. BPF_F_MMAPABLE: the control plane fills a ring in
- * memory instead of with sixteen thousand system calls.
+ * VIP id → the VIP's ring map; none if the VIP has no usable real. BPF_F_MMAPABLE: the control
+ * plane fills a ring in memory, which saves it sixteen thousand system calls.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -53,11 +56,15 @@ struct {
 } rings SEC(".maps");
 
 /*
- * Bank and CPU → the CPU's connection table, of kind SETS: one map for either family, and of kind
- * LRU. At LB_SHARED_TABLE lies the small one for CPUs without a table of their own, which is of
- * kind LRU in any case: several CPUs may write to it at once. Each lies on its CPU's NUMA node. The
- * sizes come with the inner maps. BPF_F_MMAPABLE: values begin at a page, and thus sets at a cache
- * line.
+ * The connection tables. Bank and CPU → the table of the CPU: in `flows4` and `flows6` of kind
+ * SETS, in `connections` of kind LRU. Each table lies on its CPU's NUMA node, and brings its size
+ * along.
+ *
+ * At LB_SHARED_TABLE, `connections` holds a small table for CPUs without one of their own. It is of
+ * kind LRU whatever the others are: several CPUs may write to it at once.
+ *
+ * BPF_F_MMAPABLE: the kernel then puts values at the start of a page, so that each set begins at a
+ * cache line.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -104,13 +111,14 @@ struct {
 /* Server id → real id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * LB_MAX_SERVER_IDS); /* those that go and those that come */
+	__uint(max_entries,
+	       2 * LB_MAX_SERVER_IDS); /* the old and the new ones, while an apply is under way */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, __u32);
 } server_ids SEC(".maps");
 
-/* The interfaces served, by a small hash of their index: see struct interface. */
+/* The interfaces that the balancer serves: a hash of ifindex, see struct interface. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, LB_INTERFACE_PLACES);
@@ -118,7 +126,7 @@ struct {
 	__type(value, struct interface);
 } interfaces SEC(".maps");
 
-/* Counters by reason and table event, and the rate limits. Written by the packet path only. */
+/* Counters by reason and by table event, and the rate limits. Only the packet path writes them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -141,9 +149,10 @@ struct {
 } real_counts SEC(".maps");
 
 /*
- * For the control plane alone, kept here so that the maps are the whole state: which reals a VIP
- * has, and what was asked for. An array with BPF_F_MMAPABLE, not a hash: all of it is read at every
- * change, and the kernel takes a hundred times as long to walk a hash as to share a few pages.
+ * Only the control plane uses this map and the next one. They are maps so that the pinned maps are
+ * the whole state of an instance: here, which reals each VIP has, and what the operator asked for.
+ * It is an array with BPF_F_MMAPABLE instead of a hash because the control plane reads all of it at
+ * each change: to walk a hash takes the kernel a hundred times as long as to share a few pages.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -160,7 +169,7 @@ struct {
 	__type(value, struct control);
 } control SEC(".maps");
 
-/* Brings the structs of nested maps into the object's BTF, which Rust's types come from. */
+/* These put the structs of inner maps into the object's BTF, from which Rust gets its types. */
 const volatile struct flow_key lb_btf_flow_key = {};
 const volatile struct flow lb_btf_flow = {};
 const volatile struct flow4_set lb_btf_flow4_set = {};

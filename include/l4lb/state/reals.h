@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The map of reals, which captures read, too. */
+/* The map of reals. The balancer and the copying program of captures read it. */
 #ifndef L4LB_STATE_REALS_H
 #define L4LB_STATE_REALS_H
 
@@ -7,7 +7,10 @@
 #include <bpf/bpf_helpers.h>
 #include "l4lb/abi/abi.h"
 
-/* Real id → where it is. BPF_F_MMAPABLE: the control plane reads all of them at every change. */
+/*
+ * Real id → address and state. BPF_F_MMAPABLE: the control plane reads the whole map at each
+ * change.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

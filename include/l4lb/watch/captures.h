@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Captures. A packet runs through the captures at its point as through a chain: the filter of each
- * goes on, on a match by way of the program that copies the packet, at the next place that has a
- * program. Behind the last capture, xdpdump.bpf.c does what would have been done without.
+ * Captures. There are two points: entry, in front of all programs of the chain, and exit, behind
+ * the balancer. At each point packets run through all captures, as through a chain. A capture
+ * starts with its filter. If the filter matches, it calls the program that copies the packet;
+ * either then continues at the next place that has a program. After the last capture, xdpdump.bpf.c
+ * does what would have happened without captures.
  */
 #ifndef L4LB_WATCH_CAPTURES_H
 #define L4LB_WATCH_CAPTURES_H
@@ -20,8 +22,8 @@ struct {
 } dump SEC(".maps");
 
 /*
- * A global, not a map of its own kind: without a capture, all that it costs is one load from a
- * known address. It is pinned and shared all the same (object.rs).
+ * This is a global instead of a map of its own: without captures it costs one load from a constant
+ * address. Its section is a map too, which lbctl pins and shares among the programs.
  */
 volatile struct dump_next dump_next SEC(".data.capture");
 
@@ -33,15 +35,16 @@ struct {
 } dump_decision SEC(".maps");
 
 /*
- * Goes on behind the first `done` captures at a point, LB_DUMP_ENTRY or LB_DUMP_EXIT. Returns only
- * if nothing is there.
+ * Continues after the first `done` captures at a point, LB_DUMP_ENTRY or LB_DUMP_EXIT. Returns only
+ * if there is no program.
  */
 static __always_inline void dump_follow(struct xdp_md *ctx, __u32 point, __u32 done)
 {
 	bpf_tail_call(ctx, &dump, dump_next.place[point + done]);
 	/*
-	 * The place was emptied meanwhile. Before Linux 6.12, calls that fail count towards the
-	 * limit of tail calls, too: they are tried then only. Not a loop: clang does not unroll it.
+	 * The place was emptied in the meantime, so this tries the others. It does not do so at
+	 * once: before Linux 6.12, calls that fail count towards the limit of tail calls as well.
+	 * It is no loop, because clang would not unroll it.
 	 */
 	if (!done)
 		bpf_tail_call(ctx, &dump, point);

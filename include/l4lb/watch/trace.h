@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * A copy of the balancer that says where a packet would go and leaves the connection tables as they
- * are: `lbctl trace` runs it over the maps of the one that forwards. In every other copy the
- * verifier removes what is here.
+ * Tracing. `lbctl trace` loads a second copy of the balancer with `tracing` set. That copy shares
+ * the maps of the one that forwards, says where a packet would go, and does not write to the
+ * connection tables. In all other copies the verifier removes this code.
  */
 #ifndef L4LB_WATCH_TRACE_H
 #define L4LB_WATCH_TRACE_H
@@ -14,7 +14,7 @@
 
 const volatile __u32 tracing = 0;
 
-/* A map of its own, which every copy of the program has for itself. */
+/* A section of its own makes it a map of its own. Each copy of the program has one. */
 struct trace trace SEC(".data.trace") = {};
 
 static __always_inline void trace_flow(const struct pkt *p, const struct flow_key *key, __u32 slot)
