@@ -16,16 +16,14 @@
 #include "l4lb/balance/table_lru.h"
 #include "l4lb/balance/table_sets.h"
 
-/* Where a flow is remembered: in a set, or in a table of kind LRU. The other one is NULL. */
+/* Where a flow is remembered: in a set or in a table of kind LRU. The other one is NULL. */
 struct flow_place {
 	struct flow_words words;
 	void *set;
 	void *lru;
 };
 
-/*
- * Finds the flow's place in the table of this CPU. Returns whether there is one, and counts if not.
- */
+/* Finds the flow's place in the table of this CPU. Counts the packet if there is none. */
 static __always_inline int find_place(const struct pkt *p, const struct flow_key *key,
 				      struct cpu_state *cpu, struct flow_place *place)
 {

@@ -8,7 +8,7 @@
  * refuse more.
  *
  * - Bounds. The verifier must see a comparison with data_end in front of each access to the
- *   packet. pkt_at in packet/bytes.h does that for all others.
+ *   packet. pkt_at in packet/bytes.h does that for nearly all code.
  * - Masks. An offset that is spilled to the stack loses its bounds until Linux 5.18, so the code
  *   masks it again right where it is used. Clang knows the bounds and would drop the mask as
  *   needless: barrier_var(), of libbpf, makes it believe that the value may be anything.

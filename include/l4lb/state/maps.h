@@ -108,11 +108,10 @@ struct {
 		});
 } connections SEC(".maps");
 
-/* Server id → real id. */
+/* Server id → real id. There is room for the old and the new ids while an apply is under way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries,
-	       2 * LB_MAX_SERVER_IDS); /* the old and the new ones, while an apply is under way */
+	__uint(max_entries, 2 * LB_MAX_SERVER_IDS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, __u32);
