@@ -1,4 +1,4 @@
-//! The structs and constants of include/l4lb/abi.h, and their conversion from and to the words of users.
+//! The structs and constants of include/l4lb/abi/abi.h, and their conversion from and to the words of users.
 //!
 //! The structs come from the skeletons' BTF, the constants from the header by way of build.rs. Byte order
 //! is converted here and nowhere else.
@@ -44,7 +44,7 @@ use crate::addr::Mac;
 use crate::addr::Protocol;
 use crate::addr::Vip;
 
-/// The constants of abi.h, without their prefix.
+/// The constants of abi/abi.h, without their prefix.
 pub(crate) mod consts {
     #![allow(
         dead_code,
@@ -70,7 +70,7 @@ pub(crate) unsafe trait Pod: Copy + Default + 'static {}
 macro_rules! pod {
     ($($type:ty, $size:expr;)*) => {$(
         const _: () = assert!(size_of::<$type>() == $size);
-        // SAFETY: integers and arrays of integers only; abi.h asserts that there is no padding.
+        // SAFETY: integers and arrays of integers only; the headers assert that there is no padding.
         unsafe impl Pod for $type {}
     )*};
 }
@@ -124,7 +124,7 @@ pub(crate) const UNSERVED_AS_BEFORE: u32 = 1;
 /// Interfaces that are no longer asked for stay until it is served.
 pub(crate) const UNSERVED_REPLACES: u32 = 2;
 
-/// What is recorded of an interface that is not served. Only the control plane has it: abi.h does not.
+/// What is recorded of an interface that is not served. Only the control plane has it: the headers do not.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Unserved {
@@ -222,7 +222,7 @@ pub(crate) fn from_be32(word: u32) -> Ipv4Addr {
     Ipv4Addr::from(word.to_ne_bytes())
 }
 
-/// A MAC as the packet path compares it: see `LB_MAC_SHIFT` in abi.h.
+/// A MAC as the packet path compares it: see `LB_MAC_SHIFT` in abi/addr.h.
 pub(crate) fn mac_word(mac: Mac) -> u64 {
     let mut bytes = [0; 8];
     bytes[2..].copy_from_slice(mac.0.as_bytes());
@@ -263,7 +263,7 @@ impl vip_key {
         self.addr.into()
     }
 
-    /// The keys of the markers that a VIP needs beside its own entry: see `struct vip_key` in abi.h.
+    /// The keys of the markers that a VIP needs beside its own entry: see `struct vip_key` in abi/vip.h.
     pub(crate) fn markers(vip: &Vip) -> [Self; 2] {
         [vip.protocol.number(), ICMP].map(|proto| Self {
             addr: vip.address.into(),

@@ -459,7 +459,7 @@ fn fill_ring(map: &MapHandle, content: &RingContent) -> Result<()> {
     Ok(())
 }
 
-/// The values of a ring map, as abi.h lays them out.
+/// The values of a ring map, as abi/ring.h lays them out.
 type RingContent = Vec<u64>;
 
 /// Ids of 16 bits in slot order, four to a value, the checksum in what the last one has left; then the barred bitmap.

@@ -96,7 +96,7 @@ pub(crate) fn is_own_data(map: &OsStr) -> bool {
     map.as_encoded_bytes().contains(&b'.')
 }
 
-/// The section of `dump_next` (dump.h): data that programs share.
+/// The section of `dump_next` (watch/captures.h): data that programs share.
 const SHARED_DATA: &str = ".data.capture";
 
 /// The name of a map's pin; none: it is the program's own data, not shared with the program that replaces it.
@@ -225,7 +225,7 @@ const TRACE_OWN_MAPS: [&str; 8] = [
     DUMP_DECISION,
 ];
 
-/// Loads a copy of the balancer that only looks (`trace.h`), with the maps of the running one apart from
+/// Loads a copy of the balancer that only looks (`watch/trace.h`), with the maps of the running one apart from
 /// [`TRACE_OWN_MAPS`].
 pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Loaded> {
     let loading = Loading::of(OwnProgram::Balancer.name());

@@ -1,4 +1,4 @@
-//! Verdicts and reasons, as include/l4lb/reasons.h lists them.
+//! Verdicts and reasons, as include/l4lb/abi/reasons.h lists them.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Connection tables: what kinds there are, how large they are, and what is in them.
 //!
-//! `include/l4lb/flow_sets.h` says how a table of sets is used; the same place for a flow is found here,
+//! `include/l4lb/balance/table_sets.h` says how a table of sets is used; the same place for a flow is found here,
 //! so that flows can move to tables of another size or kind.
 
 mod fill;
@@ -46,7 +46,7 @@ pub(crate) const SETS_OF_PART: u32 = 1 << 16;
 #[expect(clippy::cast_possible_truncation, reason = "64")]
 pub(crate) const FUTURE: u16 = consts::SEEN_FUTURE as u16;
 
-/// Flags of a table of sets, as maps.h has them.
+/// Flags of a table of sets, as state/maps.h has them.
 const SET_FLAGS: u32 =
     libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP | libbpf_sys::BPF_F_NUMA_NODE;
 
@@ -385,7 +385,7 @@ fn now_units(now: u64) -> u16 {
     (now >> consts::SEEN_SHIFT) as u16
 }
 
-/// The words of a flow's entry, as `make_entry` in `flow_sets.h` makes them; of IPv4 the first two.
+/// The words of a flow's entry, as `make_entry` in `table_sets.h` makes them; of IPv4 the first two.
 fn entry_words(flow: &Flow, family: Family) -> [u64; 4] {
     let [a, b, c, d] = flow.key.src.word.map(u64::from);
     let ports = u64::from(flow.key.dport) << 48 | u64::from(flow.key.sport) << 32;

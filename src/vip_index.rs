@@ -1,10 +1,10 @@
-//! The index of `vips` that the packet path reads: see include/l4lb/vips.h. Pure.
+//! The index of `vips` that the packet path reads: see include/l4lb/balance/vips.h. Pure.
 
 use crate::abi;
 use crate::abi::consts;
 use crate::config::OtherPorts;
 
-/// The bucket of a key, as `vip_bucket` in vips.h has it.
+/// The bucket of a key, as `vip_bucket` in balance/vips.h has it.
 fn bucket_of(key: &abi::vip_key) -> usize {
     let [a, b, c, d] = key.addr.word.map(u64::from);
     let (high, low) = (b << 32 | a, d << 32 | c);

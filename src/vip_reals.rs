@@ -12,7 +12,7 @@ use crate::model::vip_real::VipRealKey;
 
 type Result<T> = std::result::Result<T, MapError>;
 
-/// See `vip_reals` in maps.h.
+/// See `vip_reals` in state/maps.h.
 #[derive(Debug)]
 pub(crate) struct VipReals(Map<u32, abi::vip_real>);
 

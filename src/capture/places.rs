@@ -1,6 +1,6 @@
 //! The places that captures have in an instance.
 //!
-//! `include/l4lb/dump.h` says how packets get from one to the next. Each capture holds a lock on a folder of
+//! `include/l4lb/watch/captures.h` says how packets get from one to the next. Each capture holds a lock on a folder of
 //! its own, `<instance>/dump/<capture>`: the kernel lets go of it when the process ends, however that may be,
 //! and the next command takes away what such a one has left. Until then its filters run in vain.
 

@@ -161,7 +161,7 @@ impl ViewVip {
         self.vip.protocol == Protocol::Udp
     }
 
-    /// In the order in which packets ask: see `flow_lookup` in flow.h.
+    /// In the order in which packets ask: see `flow_lookup` in `connection_table.h`.
     fn state(&self, raw: &Flow, real: Option<&RunningReal>, expired: bool) -> FlowState {
         if self.flags & consts::VIP_STATELESS != 0 || !self.looks_for(&raw.key) {
             return FlowState::Unused;
@@ -179,7 +179,7 @@ impl ViewVip {
         }
     }
 
-    /// What the hash mode leaves of a flow's key, as `flow_key_of` in select.h has it.
+    /// What the hash mode leaves of a flow's key, as `flow_key_of` in balance/select.h has it.
     pub(crate) fn reduce(&self, key: &abi::flow_key) -> abi::flow_key {
         let mut key = *key;
         let has = |flag| self.flags & flag != 0;

@@ -8,7 +8,7 @@ use crate::abi::consts;
 use crate::model::vip_key::VipKey;
 use crate::plan::writes::Write;
 
-/// See `struct vip_key` in abi.h.
+/// See `struct vip_key` in abi/vip.h.
 pub(super) const MARKER: abi::vip = marker(consts::VIP_MARKER);
 
 const fn marker(flags: u32) -> abi::vip {

@@ -437,7 +437,7 @@ fn one_real_changed_touches_one_vip() {
     assert!(change.vips[0].moved > 0.0 && change.vips[0].moved < 0.03, "{}", change.vips[0].moved);
 }
 
-/// What the maps take, by maps.h.
+/// What the maps take, by state/maps.h.
 fn assert_fits(maps: &Maps) {
     assert!(maps.vips.len() <= 4 * consts::MAX_VIPS as usize, "{} vips", maps.vips.len());
     assert!(maps.server_ids.len() <= 2 * consts::MAX_SERVER_IDS as usize);

@@ -1,4 +1,4 @@
-//! Which set of a table a flow belongs to: `set_of` in `flow_sets.h`, which says why nobody can aim at one.
+//! Which set of a table a flow belongs to: `set_of` in `table_sets.h`, which says why nobody can aim at one.
 
 use crate::abi;
 use crate::model::connection_tables::Family;
@@ -9,7 +9,7 @@ fn keyed_product(pair: [u32; 2], keys: &[u32]) -> u64 {
     a * b
 }
 
-/// `set_of` in `flow_sets.h`, for the words of an entry.
+/// `set_of` in `table_sets.h`, for the words of an entry.
 pub(super) fn set_of(
     words: &[u64; 4],
     vip: u32,

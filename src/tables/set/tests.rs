@@ -23,7 +23,7 @@ fn entry_of(flow: u64, seen: u16, family: Family) -> Entry {
     }
 }
 
-/// A set, and packets that come before steps of whoever uses it, as `flow_sets.h` handles them.
+/// A set, and packets that come before steps of whoever uses it, as `table_sets.h` handles them.
 struct Busy {
     entries: RefCell<[Entry; WAYS]>,
     family: Family,

@@ -53,7 +53,7 @@ const ICMP_HEADER: usize = 8;
 pub(crate) struct Judgement {
     /// `XDP_*`
     pub(crate) action: &'static str,
-    /// By its name in `reasons.h`.
+    /// By its name in `abi/reasons.h`.
     pub(crate) reason: &'static str,
     /// Where it goes.
     pub(crate) real: Option<IpAddr>,
