@@ -29,7 +29,6 @@
 //! ```
 
 pub mod decode;
-mod error;
 mod event;
 pub mod filter;
 mod names;
@@ -40,7 +39,7 @@ mod places;
 mod session;
 mod sink;
 
-pub use error::CaptureError;
+pub use crate::model::error::CaptureError;
 pub use options::CaptureOptions;
 pub use options::DecisionFilter;
 pub use options::Points;

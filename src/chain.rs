@@ -19,7 +19,6 @@
 //! ```
 
 pub(crate) mod adopt;
-pub(crate) mod error;
 mod list;
 pub(crate) mod object;
 pub(crate) mod place;
@@ -40,7 +39,6 @@ use crate::attach;
 use crate::balancer;
 use crate::chain::adopt::Attaching;
 use crate::chain::adopt::refuse_foreign_programs;
-pub use crate::chain::error::ChainError;
 pub use crate::chain::list::Origin;
 pub use crate::chain::list::SlotStatus;
 pub use crate::chain::list::interfaces;
@@ -65,6 +63,7 @@ use crate::instance::chain::refuse_end_before_own;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::remove_pin;
 use crate::instance::set_up::set_up;
+pub use crate::model::error::ChainError;
 use crate::model::text::quote;
 use crate::netlink;
 use crate::object as own;

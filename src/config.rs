@@ -4,7 +4,6 @@
 
 mod answers;
 mod check;
-mod error;
 mod explain;
 mod interface;
 mod own_address;
@@ -37,7 +36,7 @@ pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
 
-pub use error::ConfigError;
+pub use crate::model::error::ConfigError;
 use explain::Format;
 use explain::explain;
 pub use own_address::OwnAddress;
@@ -514,13 +513,12 @@ impl Config {
         let locate = |error: &toml::de::Error| {
             error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1)
         };
-        let deserializer = toml::Deserializer::parse(text).map_err(|error| ConfigError {
-            line: locate(&error),
-            ..ConfigError::at("", one_line(error.message()))
+        let deserializer = toml::Deserializer::parse(text).map_err(|error| {
+            ConfigError::at("", one_line(error.message())).on_line(locate(&error))
         })?;
-        serde_path_to_error::deserialize(deserializer).map_err(|error| ConfigError {
-            line: locate(error.inner()),
-            ..explained(error.path(), error.inner().message(), Format::Toml)
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            explained(error.path(), error.inner().message(), Format::Toml)
+                .on_line(locate(error.inner()))
         })
     }
 
@@ -540,10 +538,8 @@ impl Config {
             let message = inner.to_string();
             // serde_json puts the place behind the message.
             let what = message.split(" at line ").next().unwrap_or_default();
-            ConfigError {
-                line: (inner.line() != 0).then_some(inner.line()),
-                ..explained(error.path(), what, Format::Json)
-            }
+            explained(error.path(), what, Format::Json)
+                .on_line((inner.line() != 0).then_some(inner.line()))
         })?;
         deserializer.end().map_err(|error| ConfigError::at("", one_line(&error.to_string())))?;
         Ok(config)

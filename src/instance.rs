@@ -36,7 +36,9 @@ use crate::model::text::quote;
 use crate::rights;
 use crate::sys::write_point;
 
-pub use folders::UntrustedFolder;
+pub use crate::model::error::MINIMUM_KERNEL;
+pub use crate::model::error::UntrustedFolder;
+pub use crate::model::part::DEFAULT_INSTANCE;
 pub use lock::DEFAULT_LOCK_TIMEOUT;
 pub(crate) use lock::Lock;
 use lock::Patience;
@@ -44,12 +46,6 @@ pub(crate) use lock::named;
 
 /// Where the bpf filesystem is mounted, unless said otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
-
-/// The instance's name, unless said otherwise.
-pub const DEFAULT_INSTANCE: &str = "default";
-
-/// The oldest kernel that has all that is needed.
-pub const MINIMUM_KERNEL: (u32, u32) = (5, 15);
 
 /// The folders below an instance's own.
 pub(crate) const PARTS: [&str; 4] = ["link", "prog", "object", "map"];

@@ -17,21 +17,13 @@ use libbpf_rs::MapType;
 use crate::abi::Pod;
 use crate::abi::bytes_of;
 use crate::abi::from_bytes;
+pub use crate::model::error::MapError;
+use crate::model::error::MapFailure;
 use crate::outside::read_system;
 use crate::parallel;
 use crate::sys;
 use crate::sys::ArrayMemory;
 use crate::sys::write_point;
-
-/// An operation on a map that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("map {map}: cannot {operation}: {source:#}")]
-pub struct MapError {
-    map: String,
-    operation: &'static str,
-    #[source]
-    source: libbpf_rs::Error,
-}
 
 impl MapError {
     pub(crate) fn new(
@@ -39,19 +31,14 @@ impl MapError {
         operation: &'static str,
         source: impl Into<libbpf_rs::Error>,
     ) -> Self {
-        Self { map: map.to_owned(), operation, source: source.into() }
-    }
-
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.source.kind() == libbpf_rs::ErrorKind::OutOfMemory
-    }
-
-    pub(crate) fn is_not_found(&self) -> bool {
-        self.source.kind() == libbpf_rs::ErrorKind::NotFound
-    }
-
-    pub(crate) fn is_layout(&self) -> bool {
-        self.source.kind() == libbpf_rs::ErrorKind::InvalidData
+        let source = source.into();
+        let failure = match source.kind() {
+            libbpf_rs::ErrorKind::OutOfMemory => MapFailure::OutOfMemory,
+            libbpf_rs::ErrorKind::NotFound => MapFailure::NotFound,
+            libbpf_rs::ErrorKind::InvalidData => MapFailure::Layout,
+            _ => MapFailure::Other,
+        };
+        Self::of(map, operation, failure, source.into())
     }
 
     pub(crate) fn layout(map: &str) -> Self {

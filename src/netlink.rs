@@ -13,7 +13,6 @@
 
 mod changes;
 mod client;
-mod error;
 mod ethtool_features;
 mod gateway;
 mod inspect;
@@ -26,16 +25,18 @@ mod next_hop;
 mod nexthop;
 mod observe;
 mod on_link;
+mod refused;
 mod route;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use crate::model::error::NetlinkError;
+pub use crate::model::error::NetlinkRefusal;
 pub use crate::model::next_hop::NextHop;
 pub use crate::model::next_hop::RouteFamily;
 pub use changes::Changes;
-pub use error::NetlinkError;
 pub(crate) use ethtool_features::Channels;
 pub(crate) use ethtool_features::Features;
 pub(crate) use ethtool_features::channels_blocking;

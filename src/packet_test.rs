@@ -49,10 +49,10 @@ use crate::error::Result;
 pub use crate::frame::difference;
 use crate::host::Files;
 use crate::model::connection_tables::Tables;
+pub use crate::model::error::PacketTestError;
 use crate::model::interface::ResolvedInterface;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
-use crate::model::text::message;
 use crate::model::text::quote;
 use crate::object;
 use crate::outside::read_text;
@@ -82,15 +82,6 @@ const MOST_CASES: usize = 100_000;
 
 /// How often a frame can be sent: some seconds.
 const MOST_REPEATED: u32 = 1_000_000;
-
-/// A packet-test file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {place}{}", quote(file), message(what))]
-pub struct PacketTestError {
-    file: String,
-    place: String,
-    what: String,
-}
 
 /// A file of packet tests.
 #[derive(Clone, Debug, Deserialize)]
@@ -200,10 +191,12 @@ pub fn run_file(path: &Path) -> Result<FileResult> {
     let (config, cases) = read(path)?;
     let sandbox = Sandbox::new(&config)?;
     for (i, case) in cases.iter().enumerate() {
-        check_frame(&case.input).map_err(|wrong| PacketTestError {
-            file: path.display().to_string(),
-            place: place(i, &case.name, "input"),
-            what: wrong.to_string(),
+        check_frame(&case.input).map_err(|wrong| {
+            PacketTestError::new(
+                path.display().to_string(),
+                place(i, &case.name, "input"),
+                wrong.to_string(),
+            )
         })?;
     }
     let cases = cases.iter().map(|case| sandbox.judge(case)).collect::<Result<_>>()?;
@@ -212,7 +205,7 @@ pub fn run_file(path: &Path) -> Result<FileResult> {
 
 fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
     let file = path.display().to_string();
-    let error = |place: String, what: String| PacketTestError { file: file.clone(), place, what };
+    let error = |place: String, what: String| PacketTestError::new(file.clone(), place, what);
     let text = read_text(path)
         .map_err(|source| error(String::new(), format!("cannot be read: {source}")))?;
     let mut deserializer = serde_json::Deserializer::from_str(&text);

@@ -1,10 +1,10 @@
 //! What whoever runs this must be allowed to do: two capabilities, whoever that is.
 
-use std::fmt;
 use std::path::Path;
 
 use crate::error::Error;
 use crate::error::Result;
+pub use crate::model::error::MissingRights;
 use crate::outside::read_system;
 use crate::sys::capabilities;
 
@@ -14,51 +14,6 @@ const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 
 /// The user ids of a user namespace that is the host's own.
 const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
-
-/// Why BPF and network administration are not allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MissingRights {
-    /// The names of the capabilities that are missing.
-    pub capabilities: Vec<&'static str>,
-    /// Whether the user is root all the same, as in a container.
-    pub is_root: bool,
-    /// Whether the capabilities are there, but of a user namespace: for BPF the host's count alone.
-    pub in_user_namespace: bool,
-}
-
-impl MissingRights {
-    /// What to do.
-    pub(crate) fn remedy(&self) -> String {
-        if self.in_user_namespace {
-            return "run it as root of the host, or in a container without a user namespace of its own".to_owned();
-        }
-        if !self.is_root {
-            return "run it with sudo".to_owned();
-        }
-        let names = self.capabilities.join(" ");
-        let added: Vec<_> =
-            self.capabilities.iter().map(|name| name.trim_start_matches("CAP_")).collect();
-        format!(
-            "give them to the service (systemd: CapabilityBoundingSet={names}) or the container (docker: --cap-add {})",
-            added.join(" --cap-add ")
-        )
-    }
-}
-
-impl fmt::Display for MissingRights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.capabilities.join(" and ");
-        let remedy = self.remedy();
-        if self.in_user_namespace {
-            return write!(
-                f,
-                "the capabilities of a user namespace do not count for BPF; {remedy}"
-            );
-        }
-        let who = if self.is_root { "root" } else { "not root, and" };
-        write!(f, "{who} without {names}, which BPF programs and interfaces need; {remedy}")
-    }
-}
 
 /// What is missing of the rights to run a balancer.
 pub(crate) fn missing() -> Result<Option<MissingRights>> {

@@ -34,7 +34,6 @@ mod translate;
 mod unroll;
 
 use std::fmt;
-use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
@@ -47,6 +46,7 @@ pub(crate) use exits::program as whole_program;
 pub use exits::tail_call;
 pub use exits::verdict;
 
+pub use crate::model::error::FilterError;
 use crate::model::text::quote;
 pub use crate::sys::insn::Alu;
 pub use crate::sys::insn::Insn;
@@ -80,85 +80,6 @@ pub struct Exits {
     pub on_match: Vec<Insn>,
     /// On no match.
     pub otherwise: Vec<Insn>,
-}
-
-/// Why there is no program for a filter. The text is one line.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FilterError {
-    /// libpcap refused the expression.
-    #[error("filter {filter}: {message}")]
-    Expression {
-        /// The expression, quoted; a long one shortened.
-        filter: String,
-        /// What libpcap says.
-        message: String,
-    },
-
-    /// The classic program is not valid.
-    #[error("filter {filter}: classic BPF instruction {instruction}: {what}")]
-    Classic {
-        /// See [`Expression`](Self::Expression).
-        filter: String,
-        /// Its place in the program, from 0.
-        instruction: usize,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-
-    /// It is certain that no packet matches.
-    #[error(
-        "filter {filter}: no packet can match: XDP sees received frames only ('outbound' is never true), \
-         and no more than 64 KiB of each"
-    )]
-    NeverMatches {
-        /// See [`Expression`](Self::Expression).
-        filter: String,
-    },
-
-    /// The program is too long for eBPF's jumps.
-    #[error(
-        "filter {filter}: too long ({instructions} instructions of classic BPF); use a shorter one, such as \
-         'net' in place of many a 'host'"
-    )]
-    TooLong {
-        /// See [`Expression`](Self::Expression).
-        filter: String,
-        /// How long libpcap's program is.
-        instructions: usize,
-    },
-
-    /// The kernel's verifier gave up.
-    #[error(
-        "filter {filter}: too complex for the kernel's verifier ({instructions} instructions of classic \
-         BPF: {why}); use a shorter one, such as 'net' in place of many a 'host'"
-    )]
-    TooComplex {
-        /// See [`Expression`](Self::Expression).
-        filter: String,
-        /// How long libpcap's program is.
-        instructions: usize,
-        /// The verifier's last word.
-        why: String,
-    },
-
-    /// The kernel refused the program.
-    #[error(
-        "filter {filter}: the kernel refused the program: {source}{} (the whole log: RUST_LOG=libbpf=debug)",
-        and(why)
-    )]
-    Load {
-        /// See [`Expression`](Self::Expression).
-        filter: String,
-        /// What it returned.
-        source: io::Error,
-        /// The verifier's last word, if it said one.
-        why: String,
-    },
-}
-
-fn and(why: &str) -> String {
-    if why.is_empty() { String::new() } else { format!(": {why}") }
 }
 
 /// A filter in classic BPF, ready to be translated.

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use super::error::CaptureError;
 use super::options::CaptureOptions;
 use super::options::DecisionFilter;
 use crate::abi;
@@ -17,6 +16,7 @@ use crate::dataplane::Dataplane;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::model::error::CaptureError;
 use crate::sys::ArrayMemory;
 
 /// How long names are not read again, once they were, for ids that have none or while VIPs are added.

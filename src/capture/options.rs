@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
-use super::error::CaptureError;
 use super::filter::Filter;
 use super::filter::FilterScope;
 use crate::abi;
 use crate::abi::consts;
 use crate::addr::Vip;
 use crate::error::Result;
+use crate::model::error::CaptureError;
 use crate::reason::Reason;
 use crate::reason::Verdict;
 use crate::reason::reasons;

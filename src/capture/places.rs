@@ -18,7 +18,6 @@ use libbpf_rs::MapHandle;
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 
-use super::error::CaptureError;
 use crate::abi::consts;
 use crate::attach::ROOT;
 use crate::chain::slots::Chain;
@@ -36,6 +35,7 @@ use crate::instance::pin_error;
 use crate::maps;
 use crate::maps::MapError;
 use crate::maps::ProgramArray;
+use crate::model::error::CaptureError;
 use crate::object;
 use crate::object::Xdpdump;
 use crate::sys::ArrayMemory;

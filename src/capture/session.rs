@@ -10,7 +10,6 @@ use std::time::Instant;
 use libbpf_rs::MapHandle;
 use serde::Serialize;
 
-use super::error::CaptureError;
 use super::event;
 use super::event::Clock;
 use super::filter::Exits;
@@ -43,6 +42,7 @@ use crate::maps;
 use crate::maps::MapError;
 use crate::maps::PerCpuArray;
 use crate::maps::ProgramArray;
+use crate::model::error::CaptureError;
 use crate::netlink;
 use crate::object;
 use crate::object::CaptureMaps;

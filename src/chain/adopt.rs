@@ -6,7 +6,6 @@ use crate::attach;
 use crate::attach::Change;
 use crate::attach::Foreign;
 use crate::attach::ensure_attached;
-use crate::chain::error::ChainError;
 use crate::chain::place;
 use crate::chain::slots::Chain;
 use crate::config::XdpMode;
@@ -16,6 +15,7 @@ use crate::instance::chain::check_slot;
 use crate::instance::chain::names::free_name;
 use crate::instance::chain::refuse_end_before_own;
 use crate::instance::own_programs::OwnProgram;
+use crate::model::error::ChainError;
 
 /// An interface: its name, its index, and how the root program is to be attached.
 type Interface<'a> = (&'a str, u32, XdpMode);

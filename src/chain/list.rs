@@ -12,13 +12,13 @@ use serde::Serializer;
 
 use crate::attach;
 use crate::balancer::Balancer;
-use crate::chain::error::ChainError;
 use crate::chain::slots::Chain;
 use crate::config::XdpMode;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::own_programs::OwnProgram;
+use crate::model::error::ChainError;
 use crate::observe::decap;
 use crate::repair::refuse_lost;
 use crate::sys;

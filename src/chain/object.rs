@@ -22,7 +22,6 @@ use libbpf_rs::OpenObject;
 use libbpf_rs::btf::Btf;
 use nix::fcntl::OFlag;
 
-use crate::chain::error::ChainError;
 use crate::chain::place;
 use crate::error::Error;
 use crate::error::Result;
@@ -35,6 +34,7 @@ use crate::instance::remove_folder;
 use crate::instance::remove_pin;
 use crate::maps;
 use crate::maps::MapError;
+use crate::model::error::ChainError;
 use crate::model::text::quote;
 use crate::object::bind;
 use crate::object::clone_fd;

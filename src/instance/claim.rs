@@ -4,7 +4,6 @@
 //! the process goes on. The kernel lets go of the lock when the process ends, however that may be; the folder that
 //! one has left which was killed is the next one's, or goes with `down`.
 
-use std::fmt;
 use std::fs;
 use std::fs::File;
 use std::path::Path;
@@ -24,31 +23,13 @@ use super::pin_error;
 use super::remove_folder;
 use crate::config::is_interface_name;
 use crate::error::Result;
+pub(crate) use crate::model::part::Part;
 
 /// How long a process that has been told to end is waited for, if a lock is waited for so long.
 const TIME_TO_TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// How long a process is waited for that only looks who is there.
 const TIME_TO_LOOK: Duration = Duration::from_millis(500);
-
-/// What a process follows.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Part {
-    /// The balancer: `lbctl serve`.
-    Balancer,
-    /// Decapsulation on this interface: `lbctl decap serve`.
-    Decap(String),
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Balancer => f.write_str("the balancer"),
-            Self::Decap(interface) => write!(f, "decapsulation on {interface}"),
-        }
-    }
-}
 
 impl Part {
     /// Its folder; `None`: there can be no interface of this name.

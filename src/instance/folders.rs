@@ -28,6 +28,7 @@ use super::Instance;
 use super::pin_error;
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::error::UntrustedFolder;
 use crate::sys::write_point;
 
 /// What folders are made with: who cannot open one cannot lock it either.
@@ -38,18 +39,6 @@ const WRITABLE: u32 = 0o022;
 
 /// May be used by the group or by all in any way.
 const OPEN: u32 = 0o077;
-
-/// A folder that somebody else could have tampered with, or can.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} {why}: {remedy}", path.display())]
-pub struct UntrustedFolder {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub why: String,
-    /// What to do about it.
-    pub remedy: String,
-}
 
 fn untrusted(path: &Path, why: impl Into<String>, remedy: impl Into<String>) -> Error {
     let folder = UntrustedFolder { path: path.to_owned(), why: why.into(), remedy: remedy.into() };

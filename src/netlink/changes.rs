@@ -26,7 +26,6 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use super::error::NetlinkError;
 use super::message::Message;
 use super::message::Nexthop;
 use super::message::NexthopMessage;
@@ -34,6 +33,7 @@ use super::message::is_default;
 use super::message::is_local;
 use super::neighbour::Neighbour;
 use super::neighbour::neighbour_key;
+use crate::model::error::NetlinkError;
 
 /// How long [`Changes::next`] collects what else changes before it reports.
 const SETTLE: Duration = Duration::from_millis(50);

@@ -24,10 +24,10 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use tokio::runtime;
 use tokio::time::timeout;
 
-use super::error::NetlinkError;
 use super::message::Message;
 use super::message::is_default;
 use super::message::is_local;
+use crate::model::error::NetlinkError;
 
 /// How long the kernel may take for each message of an answer; it normally takes microseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use netlink_packet_generic::GenlMessage;
 use tokio::time::timeout;
 
 use super::client::blocking;
-use super::error::NetlinkError;
+use crate::model::error::NetlinkError;
 
 /// How long the kernel may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,12 +10,13 @@ use tokio::time::sleep;
 
 use super::client::Netlink;
 use super::client::blocking;
-use super::error::NetlinkError;
 use super::link::Link;
 use super::link::mac_problem;
 use super::next_hop::Choice;
 use super::next_hop::to_ask;
 use super::on_link::Reach;
+use crate::addr::Mac;
+use crate::model::error::NetlinkError;
 use crate::model::next_hop::NextHop;
 
 /// The pauses between two looks at a neighbour that is being resolved: from this, doubling, …
@@ -228,7 +229,7 @@ impl Netlink {
                     return Err(NetlinkError::UnusableNeighbour {
                         interface: interface.name.clone(),
                         address,
-                        mac: entry.mac.unwrap_or_default(),
+                        mac: Mac(entry.mac.unwrap_or_default()),
                     });
                 }
                 (Some(entry), Some(mac)) if entry.is_fixed() => return Ok(mac),

@@ -24,11 +24,11 @@ use rtnetlink::packet_core::NLM_F_DUMP;
 
 use super::client::Netlink;
 use super::client::blocking;
-use super::error::NetlinkError;
-use super::error::errno;
 use super::link::Link;
+use super::refused::errno;
 use super::route::metric;
 use super::route::next_hop;
+use crate::model::error::NetlinkError;
 
 /// An interface, in more detail than the balancer needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,9 +181,10 @@ impl Netlink {
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         match self.request(RouteNetlinkMessage::GetLink(message), NLM_F_DUMP).await {
             Ok(answers) => Ok(links_in(&answers)),
-            Err(cause) => {
-                Err(NetlinkError::Netlink { operation: "list the interfaces".to_owned(), cause })
-            }
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: "list the interfaces".to_owned(),
+                cause: cause.into(),
+            }),
         }
     }
 
@@ -196,7 +197,7 @@ impl Netlink {
             Ok(answers) => Ok(links_in(&answers).pop()),
             Err(cause) => {
                 let operation = "look into the network namespace of a veth's other end".to_owned();
-                Err(NetlinkError::Netlink { operation, cause })
+                Err(NetlinkError::Netlink { operation, cause: cause.into() })
             }
         }
     }
@@ -242,9 +243,10 @@ impl Netlink {
             {
                 Ok(None)
             }
-            Err(cause) => {
-                Err(NetlinkError::Netlink { operation: format!("find the route to {to}"), cause })
-            }
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: format!("find the route to {to}"),
+                cause: cause.into(),
+            }),
         }
     }
 }

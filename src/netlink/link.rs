@@ -11,8 +11,8 @@ use rtnetlink::packet_core::DefaultNla;
 
 use super::client::Netlink;
 use super::client::blocking;
-use super::error::NetlinkError;
-use super::error::errno;
+use super::refused::errno;
+use crate::model::error::NetlinkError;
 
 /// The kernel's longest interface name without the closing NUL (`IFNAMSIZ - 1`).
 pub(super) const NAME_MAX: usize = 15;
@@ -124,9 +124,10 @@ impl Netlink {
                 link.ok_or_else(missing)
             }
             Err(error) if errno(&error) == Some(Errno::ENODEV) => Err(missing()),
-            Err(cause) => {
-                Err(NetlinkError::Netlink { operation: format!("read interface {which}"), cause })
-            }
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: format!("read interface {which}"),
+                cause: cause.into(),
+            }),
         }
     }
 }

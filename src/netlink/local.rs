@@ -11,10 +11,10 @@ use rtnetlink::packet_core::NLM_F_DUMP;
 
 use super::client::Netlink;
 use super::client::blocking;
-use super::error::NetlinkError;
-use super::error::errno;
 use super::inspect::ip;
 use super::message::is_local;
+use super::refused::errno;
+use crate::model::error::NetlinkError;
 
 /// The destinations of a local route by one of these interfaces, unless they are loopback addresses or mean
 /// something on a link only.
@@ -65,7 +65,7 @@ impl Netlink {
                     ) => {}
                 Err(cause) => {
                     let operation = "read the routes to this host itself".to_owned();
-                    return Err(NetlinkError::Netlink { operation, cause });
+                    return Err(NetlinkError::Netlink { operation, cause: cause.into() });
                 }
             }
         }

@@ -18,7 +18,7 @@ use nix::sched::setns;
 
 use super::client::Netlink;
 use super::client::blocking;
-use super::error::NetlinkError;
+use crate::model::error::NetlinkError;
 
 /// Where `ip netns` keeps those that have a name.
 const NAMED: &str = "/run/netns";
@@ -92,7 +92,7 @@ impl Netlink {
             })),
             Err(cause) => {
                 let operation = "ask for the number of a network namespace".to_owned();
-                Err(NetlinkError::Netlink { operation, cause })
+                Err(NetlinkError::Netlink { operation, cause: cause.into() })
             }
         }
     }

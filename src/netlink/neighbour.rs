@@ -19,11 +19,11 @@ use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_core::NLM_F_DUMP;
 
 use super::client::Netlink;
-use super::error::NetlinkError;
-use super::error::errno;
 use super::link::Link;
 use super::link::mac_from;
 use super::link::mac_problem;
+use super::refused::errno;
+use crate::model::error::NetlinkError;
 
 /// The kernel tells users times in hundredths of a second (`USER_HZ`).
 const MS_PER_TICK: u64 = 10;
@@ -147,7 +147,7 @@ impl Netlink {
                     "read the neighbour entry of {address} on interface {}",
                     interface.name
                 ),
-                cause,
+                cause: cause.into(),
             }),
         }
     }
@@ -173,7 +173,7 @@ impl Netlink {
             }
             Err(cause) => Err(NetlinkError::Netlink {
                 operation: format!("read the neighbour entries of interface number {index}"),
-                cause,
+                cause: cause.into(),
             }),
         }
     }
@@ -199,7 +199,7 @@ impl Netlink {
                     "have the kernel resolve {address} on interface {}",
                     interface.name
                 ),
-                cause,
+                cause: cause.into(),
             }),
         }
     }

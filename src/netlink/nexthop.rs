@@ -12,11 +12,11 @@ use netlink_packet_route::route::RouteNextHopFlags;
 use nix::errno::Errno;
 
 use super::client::Netlink;
-use super::error::NetlinkError;
-use super::error::errno;
 use super::message::Message;
 use super::message::Nexthop;
 use super::message::NexthopMessage;
+use super::refused::errno;
+use crate::model::error::NetlinkError;
 
 impl Netlink {
     /// The nexthop object of an id.
@@ -30,9 +30,10 @@ impl Netlink {
             Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::EOPNOTSUPP)) => {
                 Ok(None)
             }
-            Err(cause) => {
-                Err(NetlinkError::Netlink { operation: format!("read nexthop {id}"), cause })
-            }
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: format!("read nexthop {id}"),
+                cause: cause.into(),
+            }),
         }
     }
 

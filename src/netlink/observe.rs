@@ -6,13 +6,13 @@ use macaddr::MacAddr6;
 
 use super::client::Netlink;
 use super::client::blocking;
-use super::error::NetlinkError;
 use super::gateway::Gateway;
 use super::link::Link;
 use super::neighbour::Known;
 use super::neighbour::Neighbour;
 use super::next_hop::Choice;
 use super::next_hop::to_ask;
+use crate::model::error::NetlinkError;
 use crate::model::next_hop::NextHop;
 
 /// How an interface is looked for.

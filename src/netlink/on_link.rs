@@ -12,10 +12,10 @@ use netlink_packet_route::route::RouteType;
 use nix::errno::Errno;
 
 use super::client::Netlink;
-use super::error::NetlinkError;
-use super::error::errno;
 use super::link::Link;
+use super::refused::errno;
 use super::route::next_hop;
+use crate::model::error::NetlinkError;
 
 /// What the kernel would do with a packet to an address, if it is to leave by an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,11 +18,11 @@ use nix::errno::Errno;
 use rtnetlink::packet_core::NLM_F_DUMP;
 
 use super::client::Netlink;
-use super::error::NetlinkError;
-use super::error::errno;
 use super::link::Link;
 use super::message::is_default;
 use super::next_hop::DefaultHop;
+use super::refused::errno;
+use crate::model::error::NetlinkError;
 use crate::model::next_hop::RouteFamily;
 
 /// A route's metric; less is better.
@@ -168,7 +168,7 @@ impl Netlink {
             }
             Err(cause) => Err(NetlinkError::Netlink {
                 operation: format!("read the default routes of interface {}", interface.name),
-                cause,
+                cause: cause.into(),
             }),
         }
     }

@@ -32,8 +32,6 @@ use tokio::time::timeout;
 use super::changes::SEEN_NEIGHBOURS;
 use super::changes::Seen;
 use super::client::Netlink;
-use super::error::NetlinkError;
-use super::error::explain;
 use super::gateway::Gateway;
 use super::gateway::ResolvedGateway;
 use super::gateway::resolve_blocking;
@@ -46,7 +44,10 @@ use super::neighbour::Neighbour;
 use super::neighbour::use_flags;
 
 use super::on_link::Reach;
+use super::refused::explain;
 use super::route;
+use crate::addr::Mac;
+use crate::model::error::NetlinkError;
 use crate::model::next_hop::RouteFamily;
 
 const ETH0: u32 = 2;
@@ -390,11 +391,11 @@ fn every_error_is_one_line_that_names_its_object() {
         NetlinkError::UnusableNeighbour {
             interface: interface(),
             address: v4(1).into(),
-            mac: MacAddr6::nil(),
+            mac: Mac(MacAddr6::nil()),
         },
         NetlinkError::Netlink {
             operation: "read interface eth0".to_owned(),
-            cause: kernel_error(Errno::EPERM, &[]),
+            cause: kernel_error(Errno::EPERM, &[]).into(),
         },
     ];
     for error in errors {

@@ -152,7 +152,10 @@ impl Look<'_> {
         };
         if !is_well && !self.found.pins.iter().any(|lost| lost.pin == pin) {
             let replaced = pinned != Pinned::Nothing;
-            self.found.pins.push(LostPin { pin, replaced, held: object.is_some(), object });
+            let of_decap =
+                OwnProgram::Decap.maps().iter().any(|map| pin.strip_prefix("map/") == Some(map));
+            let held = object.is_some();
+            self.found.pins.push(LostPin { pin, replaced, held, object, of_decap });
         }
     }
 

@@ -15,12 +15,10 @@ use super::program::load_measuring;
 use super::size_u32;
 use crate::error::Error;
 use crate::error::Result;
+pub(crate) use crate::model::error::SHORTEST_FRAME;
 
 /// The interface that `BPF_PROG_TEST_RUN` says its frames come from, if nothing else is asked for.
 pub(crate) const LOOPBACK: u32 = 1;
-
-/// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header (`ETH_HLEN`).
-pub(crate) const SHORTEST_FRAME: usize = 14;
 
 /// Longer than any packet with its Ethernet header and VLAN tags.
 const NEVER_THAT_LONG: usize = 1 << 17;

@@ -23,6 +23,7 @@ use pcap_parser::traits::PcapReaderIterator;
 use crate::addr::Mac;
 use crate::addr::Protocol;
 use crate::error::Error;
+pub use crate::model::error::TracePacketError;
 use crate::outside::Input;
 use crate::sys::test_run::check_frame;
 
@@ -49,34 +50,6 @@ pub struct TracePacket {
     pub syn: bool,
     /// Bytes behind the TCP or UDP header.
     pub payload: u16,
-}
-
-/// Why there is no frame to ask about. The text is one line.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TracePacketError {
-    /// Client and server speak different IP versions.
-    #[error("{client} and {server} are of different IP versions")]
-    Families {
-        /// The client's address.
-        client: IpAddr,
-        /// The server's.
-        server: IpAddr,
-    },
-    /// The packet would be longer than an IP packet can be.
-    #[error("{payload} bytes of payload make a packet that is longer than IP allows")]
-    TooLong {
-        /// What was asked for.
-        payload: u16,
-    },
-    /// The capture cannot be read.
-    #[error("{file}: {why}")]
-    Capture {
-        /// The file.
-        file: String,
-        /// What is wrong with it.
-        why: String,
-    },
 }
 
 impl TracePacket {

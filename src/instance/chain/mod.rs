@@ -6,11 +6,11 @@ pub(crate) mod pins;
 use std::collections::BTreeSet;
 
 use crate::abi::consts;
-use crate::chain::error::ChainError;
 use crate::chain::slots::Chain;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::own_programs::OwnProgram;
+use crate::model::error::ChainError;
 
 /// The programs of others that are in the chain.
 pub(crate) fn others(instance: &Instance) -> BTreeSet<String> {

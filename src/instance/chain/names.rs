@@ -2,11 +2,11 @@
 
 use super::pins::programs;
 use crate::attach::ROOT;
-use crate::chain::error::ChainError;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::own_programs::OwnProgram;
+use crate::model::error::ChainError;
 use crate::model::text::quote;
 
 /// Refuses a name that cannot be a pin's, or is ours.

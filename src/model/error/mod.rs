@@ -1,19 +1,43 @@
 //! What can go wrong in the library, in one line each: which object, which operation, what to do.
 
+mod capture;
+mod chain;
+mod config;
+mod filter;
+mod instance;
+mod map;
+mod netlink;
+mod packet_test;
+mod rights;
+mod serving;
+mod trace;
+
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::abi::consts;
-use crate::config::ConfigError;
 use crate::config::PacketsConfig;
 use crate::config::XdpMode;
-use crate::instance::MINIMUM_KERNEL;
-use crate::maps::MapError;
-use crate::netlink::NetlinkError;
-use crate::rights::MissingRights;
-use crate::sys::test_run::SHORTEST_FRAME;
+use crate::model::flow_effect::Breaking;
+use crate::model::lost_pins::LostPins;
+
+pub use capture::CaptureError;
+pub use chain::ChainError;
+pub use config::ConfigError;
+pub use filter::FilterError;
+pub use instance::MINIMUM_KERNEL;
+pub use instance::UntrustedFolder;
+pub use map::MapError;
+pub(crate) use map::MapFailure;
+pub use netlink::NetlinkError;
+pub use netlink::NetlinkRefusal;
+pub use packet_test::PacketTestError;
+pub use rights::MissingRights;
+pub use serving::ServingError;
+pub(crate) use trace::SHORTEST_FRAME;
+pub use trace::TracePacketError;
 
 /// An operation of this library that failed. Its text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -25,11 +49,11 @@ pub enum Error {
 
     /// The chain is not as it would have to be.
     #[error(transparent)]
-    Chain(#[from] crate::chain::ChainError),
+    Chain(#[from] ChainError),
 
     /// Another process serves the instance, or none that could reload.
     #[error(transparent)]
-    Serving(#[from] crate::serving::ServingError),
+    Serving(#[from] ServingError),
 
     /// A map could not be read or written.
     #[error(transparent)]
@@ -73,11 +97,11 @@ pub enum Error {
 
     /// A folder of pins that others could have tampered with, or can.
     #[error(transparent)]
-    UntrustedFolder(Box<crate::instance::UntrustedFolder>),
+    UntrustedFolder(Box<UntrustedFolder>),
 
     /// Somebody removed pins of an instance that runs.
     #[error(transparent)]
-    LostPins(Box<crate::repair::LostPins>),
+    LostPins(Box<LostPins>),
 
     /// Another process is changing the instance, for longer than is waited for.
     #[error(
@@ -303,7 +327,7 @@ pub enum Error {
     )]
     BreaksFlows {
         /// What breaks them.
-        changes: crate::model::flow_effect::Breaking,
+        changes: Breaking,
         /// Whether some are of reals that leave a VIP.
         draining_helps: bool,
     },
@@ -366,7 +390,7 @@ pub enum Error {
 
     /// A packet to ask about that cannot be made or read.
     #[error(transparent)]
-    TracePacket(#[from] crate::trace::TracePacketError),
+    TracePacket(#[from] TracePacketError),
 
     /// A frame without a whole Ethernet header.
     #[error("a frame of {length} bytes; an Ethernet header alone takes {SHORTEST_FRAME}")]
@@ -513,15 +537,15 @@ pub enum Error {
 
     /// There is no program for a filter of packets.
     #[error(transparent)]
-    Filter(#[from] crate::capture::filter::FilterError),
+    Filter(#[from] FilterError),
 
     /// Packets cannot be captured.
     #[error(transparent)]
-    Capture(#[from] crate::capture::CaptureError),
+    Capture(#[from] CaptureError),
 
     /// A packet-test file that cannot be used.
     #[error(transparent)]
-    PacketTest(#[from] crate::packet_test::PacketTestError),
+    PacketTest(#[from] PacketTestError),
 }
 
 impl Error {

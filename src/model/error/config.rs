@@ -9,10 +9,10 @@ use crate::model::text::quote;
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    pub(super) file: Option<String>,
-    pub(super) line: Option<usize>,
-    pub(super) key: String,
-    pub(super) what: String,
+    file: Option<String>,
+    line: Option<usize>,
+    key: String,
+    what: String,
 }
 
 impl std::error::Error for ConfigError {}
@@ -35,6 +35,12 @@ impl fmt::Display for ConfigError {
 impl ConfigError {
     pub(crate) fn at(key: impl Into<String>, what: impl Into<String>) -> Self {
         Self { file: None, line: None, key: key.into(), what: what.into() }
+    }
+
+    /// The error, with the line that it is on, where that is known.
+    #[must_use]
+    pub(crate) fn on_line(self, line: Option<usize>) -> Self {
+        Self { line, ..self }
     }
 
     /// The error without the key, where no file has one.

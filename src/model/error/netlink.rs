@@ -4,9 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use macaddr::MacAddr6;
-use nix::errno::Errno;
-use rtnetlink::packet_core::NlasIterator;
+use crate::addr::Mac;
 
 /// What went wrong between us, the kernel's tables and the gateway.
 ///
@@ -94,7 +92,7 @@ pub enum NetlinkError {
     GatewayNotResolved {
         /// The interface's name.
         interface: String,
-        /// The gateway's address; for [`Gateway::Auto`](super::Gateway::Auto) with several candidates,
+        /// The gateway's address; for [`Gateway::Auto`](crate::netlink::Gateway::Auto) with several candidates,
         /// the first one's.
         address: IpAddr,
         /// How long it was waited for.
@@ -112,15 +110,15 @@ pub enum NetlinkError {
         /// The gateway's address.
         address: IpAddr,
         /// The entry's MAC, all zero when it has none.
-        mac: MacAddr6,
+        mac: Mac,
     },
     /// The kernel refused a request.
-    #[error("cannot {operation}: {}", explain(cause))]
+    #[error("cannot {operation}: {}", cause.text)]
     Netlink {
         /// What was asked of it.
         operation: String,
         /// What it answered; its text is part of the message, so this is no `source`.
-        cause: rtnetlink::Error,
+        cause: NetlinkRefusal,
     },
     /// A netlink socket, the runtime or the thread it needs could not be had.
     #[error("cannot {operation}: {cause}; check the limits on open files and tasks")]
@@ -132,6 +130,22 @@ pub enum NetlinkError {
     },
 }
 
+/// What the kernel answered to a request that it refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetlinkRefusal {
+    /// The error number, if it gave one.
+    pub errno: Option<i32>,
+    /// The words for it, and what to do if that is known.
+    pub text: String,
+}
+
+impl NetlinkRefusal {
+    pub(crate) fn new(errno: Option<i32>, text: String) -> Self {
+        Self { errno, text }
+    }
+}
+
 impl NetlinkError {
     /// Whether it is about one interface as it is now: not the system, nor what was asked for.
     pub(crate) fn is_of_interface(&self) -> bool {
@@ -139,7 +153,7 @@ impl NetlinkError {
     }
 
     /// Makes the error of a failed system call.
-    pub(super) fn system(operation: &'static str) -> impl Fn(io::Error) -> Self {
+    pub(crate) fn system(operation: &'static str) -> impl Fn(io::Error) -> Self {
         move |cause| Self::System { operation, cause }
     }
 }
@@ -150,51 +164,4 @@ fn resolution_protocol(address: IpAddr) -> &'static str {
         IpAddr::V4(_) => "ARP",
         IpAddr::V6(_) => "neighbour discovery",
     }
-}
-
-/// The kernel's errno, if the error is one.
-pub(super) fn errno(error: &rtnetlink::Error) -> Option<Errno> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => {
-            Some(Errno::from_raw(message.raw_code().saturating_abs()))
-        }
-        _ => None,
-    }
-}
-
-/// The words for a netlink error: the errno's, the kernel's own, and what to do if it is known.
-pub(super) fn explain(error: &rtnetlink::Error) -> String {
-    let rtnetlink::Error::NetlinkError(message) = error else {
-        return "the kernel did not answer; try again".to_owned();
-    };
-    let mut text = message.to_io().to_string();
-    if let Some(detail) = kernel_message(&message.header) {
-        text = format!("{text}: {}", detail.trim_end_matches('.'));
-    }
-    match errno(error) {
-        Some(Errno::EPERM | Errno::EACCES) => text + "; run it as root or with CAP_NET_ADMIN",
-        Some(Errno::ENOBUFS) => {
-            text + "; the neighbour table may be full, see the sysctls \
-                    net.ipv[46].neigh.default.gc_thresh3"
-        }
-        _ => text,
-    }
-}
-
-/// The text the kernel attached to an error message (`NLMSGERR_ATTR_MSG`), if it did.
-///
-/// `payload` is what follows the error code: the header of the request alone, because the sockets
-/// here set `NETLINK_CAP_ACK`, then the attributes.
-fn kernel_message(payload: &[u8]) -> Option<String> {
-    const NLMSG_HEADER: usize = 16;
-    pub(super) const NLMSGERR_ATTR_MSG: u16 = 1;
-    let attributes = payload.get(NLMSG_HEADER..)?;
-    NlasIterator::new(attributes)
-        .map_while(Result::ok)
-        .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
-        .and_then(|attribute| {
-            let text = attribute.value().split(|byte| *byte == 0).next()?;
-            Some(String::from_utf8_lossy(text).replace('\n', " "))
-        })
-        .filter(|text| !text.is_empty())
 }

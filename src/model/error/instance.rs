@@ -1,0 +1,18 @@
+//! What an instance needs of its host, and lacks.
+
+use std::path::PathBuf;
+
+/// The oldest kernel that has all that is needed.
+pub const MINIMUM_KERNEL: (u32, u32) = (5, 15);
+
+/// A folder that somebody else could have tampered with, or can.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {why}: {remedy}", path.display())]
+pub struct UntrustedFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+    /// What to do about it.
+    pub remedy: String,
+}

@@ -1,0 +1,48 @@
+//! What a process lacks of the rights that it needs.
+
+use std::fmt;
+
+/// Why BPF and network administration are not allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingRights {
+    /// The names of the capabilities that are missing.
+    pub capabilities: Vec<&'static str>,
+    /// Whether the user is root all the same, as in a container.
+    pub is_root: bool,
+    /// Whether the capabilities are there, but of a user namespace: for BPF the host's count alone.
+    pub in_user_namespace: bool,
+}
+
+impl MissingRights {
+    /// What to do.
+    pub(crate) fn remedy(&self) -> String {
+        if self.in_user_namespace {
+            return "run it as root of the host, or in a container without a user namespace of its own".to_owned();
+        }
+        if !self.is_root {
+            return "run it with sudo".to_owned();
+        }
+        let names = self.capabilities.join(" ");
+        let added: Vec<_> =
+            self.capabilities.iter().map(|name| name.trim_start_matches("CAP_")).collect();
+        format!(
+            "give them to the service (systemd: CapabilityBoundingSet={names}) or the container (docker: --cap-add {})",
+            added.join(" --cap-add ")
+        )
+    }
+}
+
+impl fmt::Display for MissingRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.capabilities.join(" and ");
+        let remedy = self.remedy();
+        if self.in_user_namespace {
+            return write!(
+                f,
+                "the capabilities of a user namespace do not count for BPF; {remedy}"
+            );
+        }
+        let who = if self.is_root { "root" } else { "not root, and" };
+        write!(f, "{who} without {names}, which BPF programs and interfaces need; {remedy}")
+    }
+}

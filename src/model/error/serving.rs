@@ -1,0 +1,97 @@
+//! Why an instance cannot be served, or reloaded.
+
+use std::time::Duration;
+
+use crate::model::part::DEFAULT_INSTANCE;
+use crate::model::part::Part;
+
+/// Why an instance cannot be served, or reloaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServingError {
+    /// Another process serves it already.
+    #[error(
+        "{part} of instance '{instance}' is served already, by {holder}: '{}' has that one reload; to replace it, end it first",
+        reload_command(part, instance)
+    )]
+    Served {
+        /// What is served.
+        part: Part,
+        /// The instance.
+        instance: String,
+        /// By whom, in words: process id and command, as far as they can be seen.
+        holder: String,
+    },
+
+    /// Nobody serves it.
+    #[error("nobody serves {part} of instance '{instance}': {}", remedy(part))]
+    NotServed {
+        /// What is not served.
+        part: Part,
+        /// The instance.
+        instance: String,
+    },
+
+    /// The process that serves it cannot be sent a signal from here.
+    #[error("{part} of instance '{instance}' is served by {holder}: reload it from there")]
+    OutOfReach {
+        /// What is served.
+        part: Part,
+        /// The instance.
+        instance: String,
+        /// By whom, in words.
+        holder: String,
+    },
+
+    /// The process that was to reload has ended.
+    #[error("{holder} has ended before it had reloaded")]
+    Ended {
+        /// Which one.
+        holder: String,
+    },
+
+    /// There was no outcome in time.
+    #[error(
+        "{holder} has not reloaded within {} s, and may still do so: its log tells, or 'lbctl status'",
+        timeout.as_secs()
+    )]
+    TimedOut {
+        /// Which one.
+        holder: String,
+        /// How long was waited for it.
+        timeout: Duration,
+    },
+
+    /// What the serving process tells of itself is not as this build expects it.
+    #[error(
+        "{holder} is of another build of lbctl: restart it, or send it SIGHUP and look at its log"
+    )]
+    OtherBuild {
+        /// Which one.
+        holder: String,
+    },
+}
+
+fn reload_command(part: &Part, instance: &str) -> String {
+    let option = match instance {
+        DEFAULT_INSTANCE => String::new(),
+        name => format!(" --instance {name}"),
+    };
+    match part {
+        Part::Decap(interface) => format!("lbctl decap reload {interface}{option}"),
+        Part::Balancer => format!("lbctl reload{option}"),
+    }
+}
+
+fn remedy(part: &Part) -> String {
+    match part {
+        Part::Decap(interface) => {
+            format!(
+                "'lbctl decap serve {interface}' would; 'lbctl decap attach {interface}' reads addresses once"
+            )
+        }
+        Part::Balancer => {
+            "'lbctl serve -f FILE' would; 'lbctl apply -f FILE' applies a file".to_owned()
+        }
+    }
+}

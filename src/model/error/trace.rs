@@ -1,0 +1,34 @@
+//! Why there is no frame to ask about.
+
+use std::net::IpAddr;
+
+/// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header (`ETH_HLEN`).
+pub(crate) const SHORTEST_FRAME: usize = 14;
+
+/// Why there is no frame to ask about. The text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TracePacketError {
+    /// Client and server speak different IP versions.
+    #[error("{client} and {server} are of different IP versions")]
+    Families {
+        /// The client's address.
+        client: IpAddr,
+        /// The server's.
+        server: IpAddr,
+    },
+    /// The packet would be longer than an IP packet can be.
+    #[error("{payload} bytes of payload make a packet that is longer than IP allows")]
+    TooLong {
+        /// What was asked for.
+        payload: u16,
+    },
+    /// The capture cannot be read.
+    #[error("{file}: {why}")]
+    Capture {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
