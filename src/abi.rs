@@ -225,7 +225,7 @@ pub(crate) fn from_be32(word: u32) -> Ipv4Addr {
 /// A MAC as the packet path compares it: see `LB_MAC_SHIFT` in abi/addr.h.
 pub(crate) fn mac_word(mac: Mac) -> u64 {
     let mut bytes = [0; 8];
-    bytes[2..].copy_from_slice(mac.0.as_bytes());
+    bytes[2..].copy_from_slice(&mac.octets());
     u64::from_le_bytes(bytes)
 }
 

@@ -131,25 +131,53 @@ impl Serialize for Vip {
 }
 
 /// An Ethernet address, written `02:00:5e:10:00:01`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Mac(pub MacAddr6);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mac([u8; 6]);
 
 impl Mac {
+    /// That of all stations.
+    pub(crate) const BROADCAST: Self = Self([0xff; 6]);
+
+    /// Makes one of its bytes.
+    pub const fn new(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, as they are on the wire.
+    pub const fn octets(self) -> [u8; 6] {
+        self.0
+    }
+
+    /// Whether all of its bytes are zero.
+    pub(crate) fn is_zero(self) -> bool {
+        self.0 == [0; 6]
+    }
+
+    /// Whether it is that of all stations.
+    pub(crate) fn is_broadcast(self) -> bool {
+        self == Self::BROADCAST
+    }
+
+    /// Whether it is a group's. That of all stations is one.
+    pub(crate) fn is_multicast(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
     /// Whether it can be one station's: neither a group's nor zero.
     pub fn is_station(self) -> bool {
-        !self.0.is_nil() && self.0.is_unicast()
+        !self.is_zero() && !self.is_multicast()
     }
 }
 
 impl From<[u8; 6]> for Mac {
     fn from(bytes: [u8; 6]) -> Self {
-        Self(bytes.into())
+        Self(bytes)
     }
 }
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.0.as_bytes().iter().enumerate() {
+        for (i, byte) in self.0.iter().enumerate() {
             write!(f, "{}{byte:02x}", if i == 0 { "" } else { ":" })?;
         }
         Ok(())
@@ -160,7 +188,7 @@ impl FromStr for Mac {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| {
+        text.parse().map(|mac: MacAddr6| Self(mac.into_array())).map_err(|_| {
             format!("'{}' is not a MAC address; write it like 02:00:5e:10:00:01", quote(text))
         })
     }

@@ -11,11 +11,9 @@
 //! use l4lb::capture::{Capture, CaptureOptions, Points};
 //!
 //! # fn main() -> Result<(), l4lb::Error> {
-//! let options = CaptureOptions {
-//!     at: Points::Exit,
-//!     inner: Some("tcp dst port 443".to_owned()),
-//!     ..CaptureOptions::default()
-//! };
+//! let mut options = CaptureOptions::default();
+//! options.at = Points::Exit;
+//! options.inner = Some("tcp dst port 443".to_owned());
 //! let mut capture = Capture::start(&Instance::default(), &options)?;
 //! for packet in capture.next_batch(Duration::from_secs(10))? {
 //!     if let Some(decision) = packet.decision {

@@ -7,6 +7,7 @@ mod check;
 mod explain;
 mod interface;
 mod own_address;
+mod source_prefix;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -14,19 +15,14 @@ mod tests;
 use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::str::FromStr;
 
-use ipnet::Ipv4Net;
-use ipnet::Ipv6Net;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::addr::Protocol;
 use crate::addr::Vip;
-use crate::model::text::quote;
 use crate::model::text::without_mark;
 pub use answers::Echo;
 pub use answers::NoReal;
@@ -40,6 +36,8 @@ pub use crate::model::error::ConfigError;
 use explain::Format;
 use explain::explain;
 pub use own_address::OwnAddress;
+pub use source_prefix::SourceV4;
+pub use source_prefix::SourceV6;
 
 /// Everything that `lbctl` can be told in a file.
 ///
@@ -61,6 +59,7 @@ pub use own_address::OwnAddress;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Config {
     /// The interfaces on which packets for the VIPs come in. They leave by the same one.
     #[serde(default)]
@@ -85,6 +84,7 @@ pub struct Config {
 /// `[connection_table]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct ConnectionTableConfig {
     /// How flows are stored.
     pub kind: TableKind,
@@ -113,6 +113,7 @@ impl Default for ConnectionTableConfig {
 /// `kind` of the connection table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum TableKind {
     /// Sets of four flows in arrays: one cache line a packet.
     #[default]
@@ -126,6 +127,7 @@ pub const MAX_TABLE_ENTRIES: u32 = 100_000_000;
 
 /// `cpus`: `"auto"`, or a list of CPU numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cpus {
     /// Those that serve the receive queues of the interfaces; all that are online, if an interface has none
     /// of its own, or they cannot be told.
@@ -178,6 +180,7 @@ impl Serialize for Cpus {
 /// `[packets]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct PacketsConfig {
     /// The longest frame that is balanced, in bytes, without VLAN tags and checksum.
     pub max_frame: u32,
@@ -216,19 +219,20 @@ impl PacketsConfig {
     pub const MAX_FRAME: std::ops::RangeInclusive<u32> = 1294..=3514;
 
     /// The outer IPv4 source in force.
-    pub fn source_v4(&self) -> Ipv4Net {
-        self.encap_source_v4.unwrap_or_default().0
+    pub fn source_v4(&self) -> SourceV4 {
+        self.encap_source_v4.unwrap_or_default()
     }
 
     /// The outer IPv6 source in force.
-    pub fn source_v6(&self) -> Ipv6Net {
-        self.encap_source_v6.unwrap_or_default().0
+    pub fn source_v6(&self) -> SourceV6 {
+        self.encap_source_v6.unwrap_or_default()
     }
 }
 
 /// What happens to a packet that is too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Oversize {
     /// Dropped, and the sender is told the right size: "fragmentation needed", "packet too big".
     #[default]
@@ -240,6 +244,7 @@ pub enum Oversize {
 /// What is put around a packet on its way to the real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Encapsulation {
     /// IP in IP.
     #[default]
@@ -248,74 +253,10 @@ pub enum Encapsulation {
     Gue,
 }
 
-macro_rules! source_prefix {
-    ($(#[$doc:meta])* $name:ident, $net:ty, $address:ty, $bits:literal, $other:ty, $family:literal,
-     $default:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(pub $net);
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self($default)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                if let Ok(address) = text.parse::<$address>() {
-                    return Ok(Self(<$net>::from(address)));
-                }
-                if let Ok(net) = text.parse::<$net>() {
-                    return match net.trunc() == net {
-                        true => Ok(Self(net)),
-                        false => Err(format!(
-                            "'{text}' has bits set behind the prefix; write {}", net.trunc()
-                        )),
-                    };
-                }
-                let other = text.split('/').next().is_some_and(|a| a.parse::<$other>().is_ok());
-                Err(if other {
-                    format!("'{}' is not {}", quote(text), $family)
-                } else {
-                    format!("'{}' is neither an address nor a prefix of {}", quote(text), $family)
-                })
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                match self.0.prefix_len() {
-                    $bits => serializer.collect_str(&self.0.addr()),
-                    _ => serializer.collect_str(&self.0),
-                }
-            }
-        }
-    };
-}
-
-source_prefix!(
-    /// An IPv4 source: an address, or a prefix.
-    SourceV4, Ipv4Net, Ipv4Addr, 32, Ipv6Addr, "IPv4",
-    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16)
-);
-source_prefix!(
-    /// An IPv6 source: an address, or a prefix. The default is the discard-only prefix of RFC 6666.
-    SourceV6, Ipv6Net, Ipv6Addr, 128, Ipv4Addr, "IPv6",
-    Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64)
-);
-
 /// `[metrics]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct MetricsConfig {
     /// Where `lbctl serve` answers Prometheus.
     pub listen: SocketAddr,
@@ -330,6 +271,7 @@ impl Default for MetricsConfig {
 /// `[[vips]]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VipConfig {
     /// The address that clients send to.
     pub address: IpAddr,
@@ -365,6 +307,23 @@ pub struct VipConfig {
 }
 
 impl VipConfig {
+    /// A VIP as a file has it that says no more of it; its reals are to follow.
+    pub fn new(vip: Vip) -> Self {
+        Self {
+            address: vip.address,
+            port: vip.port,
+            protocol: vip.protocol,
+            hash: HashMode::default(),
+            connection_table: true,
+            routing: Vec::new(),
+            allow_own_address: OwnAddress::default(),
+            other_ports: None,
+            no_real: NoReal::default(),
+            echo: None,
+            reals: Vec::new(),
+        }
+    }
+
     /// The VIP itself.
     pub fn vip(&self) -> Vip {
         Vip { address: self.address, port: self.port, protocol: self.protocol }
@@ -387,6 +346,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// Which parts of a packet decide where its flow goes, and what is one flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum HashMode {
     /// Addresses and ports. A VIP with port 0 leaves the destination port out.
     #[default]
@@ -403,6 +363,7 @@ pub enum HashMode {
 /// What in a packet may name its real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Routing {
     /// The server id in a QUIC connection id. UDP only.
     QuicConnectionId,
@@ -417,6 +378,7 @@ pub enum Routing {
 /// A server of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RealConfig {
     /// Where the server is.
     pub address: IpAddr,
@@ -426,6 +388,13 @@ pub struct RealConfig {
     /// Whether it takes flows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub state: RealState,
+}
+
+impl RealConfig {
+    /// A real of weight 1 that takes flows.
+    pub fn new(address: IpAddr) -> Self {
+        Self { address, weight: one(), state: RealState::default() }
+    }
 }
 
 fn one() -> u32 {
@@ -438,6 +407,7 @@ pub const MAX_WEIGHT: u32 = 65_535;
 /// Whether a real takes flows of a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum RealState {
     /// New and existing flows.
     #[default]
@@ -461,11 +431,19 @@ impl fmt::Display for RealState {
 /// `[[server_ids]]`
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ServerIdConfig {
     /// The id. 0 means "none" on the wire.
     pub id: u32,
     /// The server that has it.
     pub real: IpAddr,
+}
+
+impl ServerIdConfig {
+    /// The id of a server.
+    pub fn new(id: u32, real: IpAddr) -> Self {
+        Self { id, real }
+    }
 }
 
 /// Removes what would break the promise of one line per error.

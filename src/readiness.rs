@@ -443,7 +443,7 @@ impl Balancer {
                 },
                 gateway: gateway_of(config),
                 next_hop: next_hop(entry),
-                mac: Mac::from(entry.mac).0,
+                mac: Mac::from(entry.mac),
             })
             .collect();
         let observed = netlink::observe_blocking(&wanted)?;
@@ -460,7 +460,7 @@ impl Balancer {
                     mtu: entry.mtu,
                     mtu_now: link.as_ref().map(|link| link.mtu),
                     own_mac: abi::mac_of(entry.own),
-                    own_mac_now: link.and_then(|link| link.mac).map(Mac),
+                    own_mac_now: link.and_then(|link| link.mac),
                     macs: config.macs.clone(),
                     mac: entry.mac.into(),
                     gateway: match known {
@@ -471,7 +471,7 @@ impl Balancer {
                     },
                     next_hop: next_hop(&entry),
                     alternative,
-                    moved_to: moved_to.map(Mac),
+                    moved_to,
                     routed,
                 };
                 (config, state)

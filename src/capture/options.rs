@@ -20,6 +20,7 @@ pub use crate::model::capture_points::Points;
 /// What the balancer must have decided about a packet. What is empty does not matter; of what is not, one
 /// must be right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DecisionFilter {
     /// The VIPs that packets were for.
     pub vips: BTreeSet<Vip>,
@@ -55,6 +56,7 @@ impl DecisionFilter {
 
 /// What a capture is asked for. The default: all packets that come in, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CaptureOptions {
     /// Where.
     pub at: Points,

@@ -8,6 +8,7 @@ use crate::abi::consts;
 /// `other_ports` of a VIP's address: what becomes of TCP and UDP packets to ports that no VIP has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OtherPorts {
     /// They are handed on, to the host's own sockets or to whom it forwards.
     #[default]
@@ -21,6 +22,7 @@ pub enum OtherPorts {
 /// `no_real` of a VIP: what becomes of its packets while it has no usable real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum NoReal {
     /// They are dropped: clients try for a while.
     #[default]
@@ -32,6 +34,7 @@ pub enum NoReal {
 /// `echo` of a VIP's address: when echo requests are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Echo {
     /// At any time.
     #[default]

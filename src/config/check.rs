@@ -179,16 +179,16 @@ impl Config {
             ));
         }
         let sources = [
-            ("encap_source_v4", IpAddr::V4(packets.source_v4().addr())),
-            ("encap_source_v6", IpAddr::V6(packets.source_v6().addr())),
+            ("encap_source_v4", IpAddr::V4(packets.source_v4().net().addr())),
+            ("encap_source_v6", IpAddr::V6(packets.source_v6().net().addr())),
         ];
         for (key, source) in sources {
             check_service_address(source).map_err(|why| {
                 ConfigError::at(format!("packets.{key}"), format!("{source}: {why}"))
             })?;
         }
-        check_source_prefix(packets.source_v4()).map_err(|why| {
-            let prefix = packets.source_v4();
+        check_source_prefix(packets.source_v4().net()).map_err(|why| {
+            let prefix = packets.source_v4().net();
             ConfigError::at("packets.encap_source_v4", format!("{prefix} {why}"))
         })?;
         self.check_single_sources()?;

@@ -12,6 +12,7 @@ use crate::model::text::quote;
 /// `[[interfaces]]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct InterfaceConfig {
     /// The interface's name in this network namespace.
     pub name: String,
@@ -29,9 +30,23 @@ pub struct InterfaceConfig {
     pub macs: Vec<Mac>,
 }
 
+impl InterfaceConfig {
+    /// An interface as a file has it that says no more than its name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            xdp_mode: XdpMode::default(),
+            gateway: None,
+            gateway_mac: None,
+            macs: Vec::new(),
+        }
+    }
+}
+
 /// Where the XDP program of an interface runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum XdpMode {
     /// Native where the driver can, else generic, with a warning.
     #[default]
@@ -54,6 +69,7 @@ impl fmt::Display for XdpMode {
 
 /// `gateway`: `"auto"`, or an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GatewayAddress {
     /// The next hop of the default route by way of the interface.
     #[default]

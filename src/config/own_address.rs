@@ -12,6 +12,7 @@ use serde::de;
 ///
 /// Such packets do not reach the host's own sockets any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum OwnAddress {
     /// `false`: refused.
     #[default]

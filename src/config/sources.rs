@@ -71,7 +71,7 @@ impl Config {
 
     /// The addresses that outer sources are taken from.
     fn outer_sources(&self) -> [(&'static str, IpNet); 2] {
-        let (v4, v6) = (self.packets.source_v4(), self.packets.source_v6());
+        let (v4, v6) = (self.packets.source_v4().net(), self.packets.source_v6().net());
         let length = v6.prefix_len().max(FIXED_BITS_V6);
         [
             ("packets.encap_source_v4", v4.into()),

@@ -6,6 +6,7 @@
 /// Of an interface that is served already, what was last known stays while its gateway does not answer, with a warning;
 /// unless it is [`Self::Fail`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnUnserved {
     /// The rest is done: [`Plan::unserved`](crate::Plan::unserved) has those that are left out. An error, if the instance does not run and none
     /// of its interfaces can be served.
@@ -19,6 +20,7 @@ pub enum OnUnserved {
 
 /// How a configuration is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ApplyOptions {
     /// What it means that an interface cannot be served.
     pub on_unserved: OnUnserved,

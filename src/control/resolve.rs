@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::abi;
-use crate::addr::Mac;
 use crate::balancer::unserved::Records;
 use crate::chain::adopt::refuse_foreign_programs;
 use crate::config::Config;
@@ -267,8 +266,8 @@ fn resolved_interface(
         config: config.clone(),
         ifindex: link.index,
         mtu: link.mtu,
-        mac: link.mac.map(Mac),
-        gateway: Mac(mac),
+        mac: link.mac,
+        gateway: mac,
         next_hop,
         passed_over,
     }
@@ -297,7 +296,7 @@ pub(crate) fn known(
         config: config.clone(),
         ifindex: entry.ifindex,
         mtu: link.as_ref().map_or(entry.mtu, |link| link.mtu),
-        mac: link.map_or(abi::mac_of(entry.own), |link| link.mac.map(Mac)),
+        mac: link.map_or(abi::mac_of(entry.own), |link| link.mac),
         gateway: entry.mac.into(),
         next_hop: next_hop(&entry),
         passed_over: Vec::new(),

@@ -117,7 +117,7 @@ pub(crate) fn read_interfaces(
 /// Where an interface's gateway is found.
 pub(crate) fn gateway_of(config: &InterfaceConfig) -> Gateway {
     match (config.gateway_mac, config.gateway) {
-        (Some(mac), _) => Gateway::Mac(mac.0),
+        (Some(mac), _) => Gateway::Mac(mac),
         (None, Some(GatewayAddress::Address(address))) => Gateway::Address(address),
         (None, _) => Gateway::Auto,
     }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use macaddr::MacAddr6;
-
 use super::FindingId;
 use super::Mend;
 use super::Missing;
@@ -215,8 +213,8 @@ impl<'a> Look<'a> {
                     config: interface.clone(),
                     ifindex: link.link.index,
                     mtu: link.link.mtu,
-                    mac: link.link.mac.map(Mac),
-                    gateway: facts.gateway.clone().unwrap_or(Mac(MacAddr6::nil())),
+                    mac: link.link.mac,
+                    gateway: facts.gateway.clone().unwrap_or_default(),
                     next_hop: None,
                     passed_over: Vec::new(),
                 });

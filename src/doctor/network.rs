@@ -6,7 +6,6 @@ use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
 use super::report::Mend;
-use crate::addr::Mac;
 use crate::plan::IPV6_MINIMUM_MTU;
 use crate::readiness::Unready;
 
@@ -67,7 +66,7 @@ fn mtu_changed(nic: &Nic) -> Option<Answer> {
 }
 
 fn mac_changed(nic: &Nic) -> Option<Answer> {
-    let (now, told) = (nic.link.as_ref()?.link.mac.map(Mac)?, nic.told.as_ref()?);
+    let (now, told) = (nic.link.as_ref()?.link.mac?, nic.told.as_ref()?);
     let mac = told.own_mac.filter(|mac| *mac != now && !told.config.macs.contains(&now));
     let Some(mac) = mac else { return Some(Answer::Well) };
     Some(Answer::hurts(

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use macaddr::MacAddr6;
-
 use super::*;
 use crate::addr::Mac;
 use crate::config::XdpMode;
@@ -22,7 +20,7 @@ pub(super) fn link(name: &str, kind: Option<&str>) -> LinkFacts {
             index: 7,
             name: name.to_owned(),
             mtu: 1600,
-            mac: Some(MacAddr6::new(2, 0, 0, 0, 0, 7)),
+            mac: Some(Mac::new([2, 0, 0, 0, 0, 7])),
             up: true,
             carrier: true,
         },

@@ -35,7 +35,7 @@ impl ResolvedInterface {
     /// The entry that the packet path needs.
     pub(crate) fn entry(&self) -> abi::interface {
         let mut mac = [0; 6];
-        mac.copy_from_slice(self.gateway.0.as_bytes());
+        mac.copy_from_slice(&self.gateway.octets());
         let (kind, address) = match (self.config.gateway_mac, self.config.gateway) {
             (Some(_), _) => (consts::GATEWAY_MAC, None),
             (None, Some(GatewayAddress::Address(address))) => {

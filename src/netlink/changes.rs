@@ -9,8 +9,8 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::addr::Mac;
 use futures_util::stream::Stream;
-use macaddr::MacAddr6;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use nix::errno::Errno;
@@ -60,7 +60,7 @@ const GROUPS: [MulticastGroup; 6] = [
 /// Nexthop objects, by their id, likewise. A routing daemon writes each again that did not change.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    pub(super) neighbours: HashMap<(u32, IpAddr), Option<MacAddr6>>,
+    pub(super) neighbours: HashMap<(u32, IpAddr), Option<Mac>>,
     nexthops: HashMap<u32, Option<Nexthop>>,
 }
 
@@ -88,7 +88,7 @@ impl Seen {
     }
 
     /// Takes note of the usable MAC a neighbour has now, and says whether that is a change.
-    fn is_new_mac(&mut self, message: &NeighbourMessage, mac: Option<MacAddr6>) -> bool {
+    fn is_new_mac(&mut self, message: &NeighbourMessage, mac: Option<Mac>) -> bool {
         let Some(key) = neighbour_key(message) else {
             return false;
         };

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use macaddr::MacAddr6;
 use tokio::time::Instant;
 use tokio::time::sleep;
 
@@ -37,7 +36,7 @@ pub enum Gateway {
     /// To this neighbour on the interface.
     Address(IpAddr),
     /// To this MAC; the kernel is not asked.
-    Mac(MacAddr6),
+    Mac(Mac),
 }
 
 /// Where an interface's frames go.
@@ -46,7 +45,7 @@ pub struct ResolvedGateway {
     /// Whom it was found by; `None` for a fixed MAC.
     pub next_hop: Option<NextHop>,
     /// The destination MAC. Never zero, broadcast or multicast.
-    pub mac: MacAddr6,
+    pub mac: Mac,
     /// Next hops of better default routes, which did not answer.
     pub passed_over: Vec<IpAddr>,
 }
@@ -217,7 +216,7 @@ impl Netlink {
         interface: &Link,
         address: IpAddr,
         limit: Duration,
-    ) -> Result<MacAddr6, NetlinkError> {
+    ) -> Result<Mac, NetlinkError> {
         let start = Instant::now();
         let mut pause = SHORTEST_PAUSE;
         let mut asked: Option<Instant> = None;
@@ -229,7 +228,7 @@ impl Netlink {
                     return Err(NetlinkError::UnusableNeighbour {
                         interface: interface.name.clone(),
                         address,
-                        mac: Mac(entry.mac.unwrap_or_default()),
+                        mac: entry.mac.unwrap_or_default(),
                     });
                 }
                 (Some(entry), Some(mac)) if entry.is_fixed() => return Ok(mac),

@@ -1,6 +1,6 @@
 //! Interfaces.
 
-use macaddr::MacAddr6;
+use crate::addr::Mac;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::link::LinkExtentMask;
@@ -33,7 +33,7 @@ pub struct Link {
     /// The longest packet it sends, without the Ethernet header.
     pub mtu: u32,
     /// Its MAC; `None` when its link-layer addresses are not MACs.
-    pub mac: Option<MacAddr6>,
+    pub mac: Option<Mac>,
     /// Whether it is administratively up (`ip link set … up`).
     pub up: bool,
     /// Whether it is connected to something (`LOWER_UP`).
@@ -66,13 +66,13 @@ impl Link {
 }
 
 /// The MAC in a link-layer address, unless that is of another kind.
-pub(super) fn mac_from(bytes: &[u8]) -> Option<MacAddr6> {
-    <[u8; 6]>::try_from(bytes).ok().map(MacAddr6::from)
+pub(super) fn mac_from(bytes: &[u8]) -> Option<Mac> {
+    <[u8; 6]>::try_from(bytes).ok().map(Mac::from)
 }
 
 /// What a MAC is that no single host has; `None` for one that a gateway can have.
-pub(super) fn mac_problem(mac: MacAddr6) -> Option<&'static str> {
-    if mac.is_nil() {
+pub(super) fn mac_problem(mac: Mac) -> Option<&'static str> {
+    if mac.is_zero() {
         Some("all zero")
     } else if mac.is_broadcast() {
         Some("the broadcast address")

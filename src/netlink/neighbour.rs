@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use macaddr::MacAddr6;
+use crate::addr::Mac;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::NeighbourAddress;
@@ -32,7 +32,7 @@ const MS_PER_TICK: u64 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Neighbour {
     /// The link-layer address, if the kernel has one and it is a MAC.
-    pub(super) mac: Option<MacAddr6>,
+    pub(super) mac: Option<Mac>,
     state: NeighbourState,
     flags: NeighbourFlags,
     ext_flags: NeighbourExtFlags,
@@ -62,7 +62,7 @@ impl Neighbour {
 
     /// The MAC, if the kernel would send a packet to it now (`REACHABLE`, `STALE`, `DELAY`,
     /// `PROBE`, `PERMANENT`, `NOARP`) and it is one that a single host can have.
-    pub(super) fn usable_mac(&self) -> Option<MacAddr6> {
+    pub(super) fn usable_mac(&self) -> Option<Mac> {
         let valid = matches!(
             self.state,
             NeighbourState::Reachable

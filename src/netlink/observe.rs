@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use macaddr::MacAddr6;
+use crate::addr::Mac;
 
 use super::client::Netlink;
 use super::client::blocking;
@@ -33,7 +33,7 @@ pub(crate) struct InUse {
     /// Whom it was found by; `None`: a fixed MAC has nobody, or it is not known.
     pub(crate) next_hop: Option<NextHop>,
     /// What its frames are sent to.
-    pub(crate) mac: MacAddr6,
+    pub(crate) mac: Mac,
 }
 
 /// What the kernel knows of an interface in use.
@@ -46,14 +46,14 @@ pub(crate) struct Observed {
     /// Whether there is a default route by the interface, where its gateway is found by one.
     pub(crate) routed: bool,
     /// The gateway's MAC, if that is another one than the MAC in use.
-    pub(crate) moved_to: Option<MacAddr6>,
+    pub(crate) moved_to: Option<Mac>,
     /// Another default router, which is to be asked for: nobody goes there by himself.
     pub(crate) alternative: Option<IpAddr>,
 }
 
 /// What is known of the MAC in use by the neighbours on an interface: by the one that it was found by, whatever others
 /// have that MAC or say that they are routers.
-fn known(mac: MacAddr6, next_hop: Option<NextHop>, neighbours: &[(IpAddr, Neighbour)]) -> Known {
+fn known(mac: Mac, next_hop: Option<NextHop>, neighbours: &[(IpAddr, Neighbour)]) -> Known {
     let in_question: Vec<_> = neighbours
         .iter()
         .filter(|(address, _)| next_hop.is_none_or(|next_hop| next_hop.address == *address))

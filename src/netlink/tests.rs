@@ -7,7 +7,6 @@ use std::net::Ipv6Addr;
 use std::num::NonZeroI32;
 use std::time::Duration;
 
-use macaddr::MacAddr6;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::NeighbourAttribute;
@@ -52,8 +51,8 @@ use crate::model::next_hop::RouteFamily;
 
 const ETH0: u32 = 2;
 const ETH1: u32 = 3;
-const MAC: MacAddr6 = MacAddr6::new(2, 0, 0, 0, 0, 1);
-const OTHER_MAC: MacAddr6 = MacAddr6::new(2, 0, 0, 0, 0, 2);
+const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+const OTHER_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
 
 fn v4(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, last)
@@ -218,14 +217,14 @@ fn a_nexthop_that_is_written_again_is_no_news() {
     assert!(seen.is_new_nexthop(NexthopMessage::New(nexthop(1, vec![3]))));
 }
 
-fn entry(state: NeighbourState, mac: Option<MacAddr6>) -> NeighbourMessage {
+fn entry(state: NeighbourState, mac: Option<Mac>) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.ifindex = ETH0;
     message.header.state = state;
     message.attributes = vec![NeighbourAttribute::Destination(v4(1).into())];
     if let Some(mac) = mac {
-        let bytes = mac.as_bytes().to_vec();
+        let bytes = mac.octets().to_vec();
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(bytes));
     }
     message
@@ -391,7 +390,7 @@ fn every_error_is_one_line_that_names_its_object() {
         NetlinkError::UnusableNeighbour {
             interface: interface(),
             address: v4(1).into(),
-            mac: Mac(MacAddr6::nil()),
+            mac: Mac::default(),
         },
         NetlinkError::Netlink {
             operation: "read interface eth0".to_owned(),
@@ -411,7 +410,7 @@ fn fixed_macs_are_checked_without_the_kernel() {
     let (link, resolved) = found.expect("every namespace has lo");
     assert_eq!((link.index, link.name.as_str()), (1, "lo"));
     assert_eq!(resolved, ResolvedGateway { next_hop: None, mac: MAC, passed_over: Vec::new() });
-    let refused = resolve_blocking("lo", &Gateway::Mac(MacAddr6::broadcast()), Duration::ZERO);
+    let refused = resolve_blocking("lo", &Gateway::Mac(Mac::BROADCAST), Duration::ZERO);
     assert!(matches!(refused, Err(NetlinkError::NotAGateway { .. })), "{refused:?}");
 }
 

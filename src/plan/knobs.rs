@@ -27,7 +27,7 @@ pub(crate) fn knobs(
     answer_secret: AnswerSecret,
 ) -> abi::knobs {
     let table = &config.connection_table;
-    let (v4, v6) = (config.packets.source_v4(), config.packets.source_v6());
+    let (v4, v6) = (config.packets.source_v4().net(), config.packets.source_v6().net());
     let (udp_timeout, udp_timeout_units) = udp_timeout(table.udp_timeout_seconds);
     // Only the last word of an IPv6 source varies.
     let tail = u32::MAX.checked_shr(u32::from(v6.prefix_len()).saturating_sub(96)).unwrap_or(0);
@@ -49,8 +49,8 @@ pub(crate) fn knobs(
         source4_spread: abi::be32(v4.hostmask()),
         source6: IpAddr::V6(v6.network()).into(),
         source6_spread: tail.to_be(),
-        source4_prefix: config.packets.encap_source_v4.map_or(0, |net| net.0.prefix_len().into()),
-        source6_prefix: config.packets.encap_source_v6.map_or(0, |net| net.0.prefix_len().into()),
+        source4_prefix: config.packets.encap_source_v4.map_or(0, |net| net.prefix_len().into()),
+        source6_prefix: config.packets.encap_source_v6.map_or(0, |net| net.prefix_len().into()),
         outer_df: config.packets.outer_df.into(),
     }
 }
@@ -65,15 +65,15 @@ pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
     packets.max_frame = knobs.max_ip_packet + PacketsConfig::ETHERNET_HEADER;
     packets.oversize = if knobs.oversize_reply == 0 { Oversize::Drop } else { Oversize::Icmp };
     let length = |prefix: u32| u8::try_from(prefix).unwrap_or(u8::MAX);
-    let v4 = ipnet::Ipv4Net::new(abi::from_be32(knobs.source4), length(knobs.source4_prefix));
+    let v4 = SourceV4::new(abi::from_be32(knobs.source4), length(knobs.source4_prefix));
     let v6 = match IpAddr::from(knobs.source6) {
-        IpAddr::V6(v6) => ipnet::Ipv6Net::new(v6, length(knobs.source6_prefix)),
-        IpAddr::V4(v4) => ipnet::Ipv6Net::new(v4.to_ipv6_mapped(), length(knobs.source6_prefix)),
+        IpAddr::V6(v6) => SourceV6::new(v6, length(knobs.source6_prefix)),
+        IpAddr::V4(v4) => SourceV6::new(v4.to_ipv6_mapped(), length(knobs.source6_prefix)),
     };
     packets.outer_df = knobs.outer_df != 0;
     // No source has a prefix of length 0, as that begins with the unspecified address.
-    packets.encap_source_v4 = v4.ok().filter(|_| knobs.source4_prefix != 0).map(SourceV4);
-    packets.encap_source_v6 = v6.ok().filter(|_| knobs.source6_prefix != 0).map(SourceV6);
+    packets.encap_source_v4 = v4.filter(|_| knobs.source4_prefix != 0);
+    packets.encap_source_v6 = v6.filter(|_| knobs.source6_prefix != 0);
 }
 
 /// What differs between two programs, one short phrase each.

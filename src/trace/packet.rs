@@ -62,7 +62,7 @@ impl TracePacket {
     /// if a router sends it.
     pub fn frame_to(&self, mac: Mac) -> Result<Vec<u8>, TracePacketError> {
         let Self { client, server, .. } = self;
-        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], mac.0.into_array());
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], mac.octets());
         match (client.ip(), server.ip()) {
             (IpAddr::V4(client), IpAddr::V4(server)) => {
                 self.write(ethernet.ipv4(client.octets(), server.octets(), HOPS))

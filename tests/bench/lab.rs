@@ -289,11 +289,9 @@ impl<'l> Site<'l> {
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let filter = if captured.matches { "ip" } else { "udp port 9" };
-        let options = CaptureOptions {
-            at: captured.at,
-            filter: filter.to_owned(),
-            ..CaptureOptions::default()
-        };
+        let mut options = CaptureOptions::default();
+        options.at = captured.at;
+        options.filter = filter.into();
         let mut capture = Capture::start(&self.instance, &options)?;
         let ends = AtomicBool::new(false);
         thread::scope(|scope| {

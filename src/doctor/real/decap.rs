@@ -56,7 +56,10 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
 /// Where balancers send from, unless their configuration says otherwise.
 fn from_balancers(request: Request) -> Request {
     let packets = PacketsConfig::default();
-    Request { from: [packets.source_v4().into(), packets.source_v6().into()].into(), ..request }
+    Request {
+        from: [packets.source_v4().net().into(), packets.source_v6().net().into()].into(),
+        ..request
+    }
 }
 
 /// What was asked for an interface.

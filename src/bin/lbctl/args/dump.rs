@@ -122,23 +122,23 @@ impl Dump {
     }
 
     pub(crate) fn options(&self) -> CaptureOptions {
-        CaptureOptions {
-            at: self.at.into(),
-            // Words are joined, as tcpdump has it.
-            filter: self.expression.join(" "),
-            inner: self.inner.clone(),
-            interface: self.interface.clone().filter(|interface| interface != "any"),
-            decision: DecisionFilter {
-                vips: self.vips.iter().copied().collect(),
-                reals: self.reals.iter().copied().collect(),
-                verdicts: self.verdicts.iter().copied().map(Verdict::from).collect(),
-                reasons: self.reasons.clone(),
-            },
-            snaplen: self.snaplen,
-            one_of: self.sample.unwrap_or(1),
-            cpus: self.cpus.as_ref().map(|CpuList(cpus)| cpus.clone()),
-            buffer: self.buffer.as_u64(),
-        }
+        let mut decision = DecisionFilter::default();
+        decision.vips = self.vips.iter().copied().collect();
+        decision.reals = self.reals.iter().copied().collect();
+        decision.verdicts = self.verdicts.iter().copied().map(Verdict::from).collect();
+        decision.reasons.clone_from(&self.reasons);
+        let mut options = CaptureOptions::default();
+        options.at = self.at.into();
+        // Words are joined, as tcpdump has it.
+        options.filter = self.expression.join(" ");
+        options.inner.clone_from(&self.inner);
+        options.interface = self.interface.clone().filter(|interface| interface != "any");
+        options.decision = decision;
+        options.snaplen = self.snaplen;
+        options.one_of = self.sample.unwrap_or(1);
+        options.cpus = self.cpus.as_ref().map(|CpuList(cpus)| cpus.clone());
+        options.buffer = self.buffer.as_u64();
+        options
     }
 }
 

@@ -41,13 +41,10 @@ pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result
     let ApplyOnce { apply: Apply { file, adopt, strict }, yes, repair } = args;
     let config = Config::from_file(&file.file)?;
     let on_unserved = if *strict { OnUnserved::Fail } else { OnUnserved::LeaveOut };
-    let options = ApplyOptions {
-        on_unserved,
-        adopt: adopt.adopt,
-        allow_breaking: *yes,
-        repair: *repair,
-        keep_gateways: false,
-    };
+    let mut options = ApplyOptions::from(on_unserved);
+    options.adopt = adopt.adopt;
+    options.allow_breaking = *yes;
+    options.repair = *repair;
     let mut announced = Ok(());
     let announce = |plan: &Plan| {
         if let (Some(memory), false) = (&plan.memory, json) {

@@ -103,7 +103,8 @@ impl Side<'_> {
 /// exit.
 fn capture_all(rig: &Rig, works: &AtomicBool) -> [usize; 2] {
     let instance = Instance::new(rig.bpffs.path(), "default").expect("an instance");
-    let options = CaptureOptions { at: Points::Both, ..CaptureOptions::default() };
+    let mut options = CaptureOptions::default();
+    options.at = Points::Both;
     rig.topology.balancer.ns.run(|| {
         let mut capture = Capture::start(&instance, &options).expect("a capture begins");
         let mut seen = [0; 2];

@@ -164,10 +164,8 @@ fn removal_in_any_order() {
     let lbctl = rig.lbctl();
     let file = config_file(&both_vips());
     let path = path_of(&file).to_owned();
-    let options = CaptureOptions {
-        filter: "udp and src host 192.168.1.2".to_owned(),
-        ..CaptureOptions::default()
-    };
+    let mut options = CaptureOptions::default();
+    options.filter = "udp and src host 192.168.1.2".to_owned();
     let built = [Built::tracer("first", &[]), Built::tracer("last", &[])];
     let ask = || udp_ask(rig.client(), server(UDP_VIP), "?");
     let own = (rig.topology.balancer.v4, 7777);

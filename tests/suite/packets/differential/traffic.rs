@@ -220,10 +220,10 @@ impl<'a> Traffic<'a> {
     fn destination(&mut self) -> [u8; 6] {
         let own: l4lb::Mac = MACS[MACS.len() - 1].parse().expect("a MAC");
         if !one_in(self.rng, 12) {
-            return own.0.into_array();
+            return own.octets();
         }
         let mac: l4lb::Mac = pick(self.rng, &MACS).parse().expect("a MAC");
-        let mut mac = mac.0.into_array();
+        let mut mac = mac.octets();
         match self.rng.usize(..6) {
             0 => [0xff; 6],
             1 => [0; 6],

@@ -52,7 +52,7 @@ impl Rules {
             echo: match vips().find_map(|vip| vip.echo).unwrap_or_default() {
                 Echo::Always => true,
                 Echo::WhenUsable => usable(),
-                Echo::Never => false,
+                _ => false,
             },
         }
     }
@@ -140,7 +140,7 @@ impl Reference {
             OtherPorts::Reject if packet.unfit(body.len() < least).is_ok() => {
                 self.refuse(packet, protocol, body, "other_port")
             }
-            OtherPorts::Drop | OtherPorts::Reject => Err("other_port"),
+            _ => Err("other_port"),
         }
     }
 

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
-use ipnet::Ipv4Net;
-use ipnet::Ipv6Net;
+use l4lb::SourceV4;
+use l4lb::SourceV6;
 
 use super::parse::Packet;
 
@@ -31,7 +31,7 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
 
 /// The outer source of a flow to an IPv4 real: the client's last bytes, mixed with its port, behind the
 /// prefix.
-pub(crate) fn source4(prefix: Ipv4Net, client: IpAddr, port: u16) -> Ipv4Addr {
+pub(crate) fn source4(prefix: SourceV4, client: IpAddr, port: u16) -> Ipv4Addr {
     let mut tail = match client {
         IpAddr::V4(v4) => v4.octets(),
         // All of an IPv6 address: clients of one network differ at its end, networks do not.
@@ -42,20 +42,21 @@ pub(crate) fn source4(prefix: Ipv4Net, client: IpAddr, port: u16) -> Ipv4Addr {
     let [high, low] = port.to_be_bytes();
     tail[2] ^= low;
     tail[3] ^= high;
-    let spread = u32::from(prefix.hostmask()) & u32::from_be_bytes(tail);
-    Ipv4Addr::from(u32::from(prefix.network()) | spread)
+    let spread =
+        u32::MAX.checked_shr(prefix.prefix_len().into()).unwrap_or(0) & u32::from_be_bytes(tail);
+    Ipv4Addr::from(u32::from(prefix.address()) | spread)
 }
 
 /// The outer source of a flow to an IPv6 real.
-pub(crate) fn source6(prefix: Ipv6Net, client: IpAddr, port: u16) -> Ipv6Addr {
+pub(crate) fn source6(prefix: SourceV6, client: IpAddr, port: u16) -> Ipv6Addr {
     let tail: [u8; 4] = match client {
         IpAddr::V4(v4) => v4.octets(),
         IpAddr::V6(v6) => *v6.octets().last_chunk().unwrap_or(&[0; 4]),
     };
     let [high, low] = port.to_be_bytes();
     let tail = u32::from_be_bytes([tail[0] ^ high, tail[1] ^ low, tail[2], tail[3]]);
-    let spread = u128::from(prefix.hostmask()) & u128::from(tail);
-    Ipv6Addr::from(u128::from(prefix.network()) | spread)
+    let spread = u128::MAX.checked_shr(prefix.prefix_len().into()).unwrap_or(0) & u128::from(tail);
+    Ipv6Addr::from(u128::from(prefix.address()) | spread)
 }
 
 /// Ethernet header and tags, from us to `destination`.

@@ -17,8 +17,6 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::rc::Rc;
 
-use ipnet::Ipv4Net;
-use ipnet::Ipv6Net;
 use l4lb::Config;
 use l4lb::HashMode;
 use l4lb::NoReal;
@@ -26,6 +24,8 @@ use l4lb::Oversize;
 use l4lb::Protocol;
 use l4lb::RealState;
 use l4lb::Routing;
+use l4lb::SourceV4;
+use l4lb::SourceV6;
 use l4lb::Vip;
 use l4lb::VipConfig;
 use l4lb::hash::flow_slot;
@@ -86,8 +86,8 @@ struct Wire {
     /// Bytes of IP packet that can be forwarded.
     longest: usize,
     tell_sender: bool,
-    source4: Ipv4Net,
-    source6: Ipv6Net,
+    source4: SourceV4,
+    source6: SourceV6,
     outer_df: bool,
 }
 
@@ -147,7 +147,7 @@ impl Reference {
         let packets = &config.packets;
         let wire = Wire {
             gateway: config.interfaces.first().map(|interface| {
-                interface.gateway_mac.expect("packet tests have fixed gateways").0.into_array()
+                interface.gateway_mac.expect("packet tests have fixed gateways").octets()
             }),
             longest: packets.max_frame as usize - 14,
             tell_sender: packets.oversize == Oversize::Icmp,
@@ -167,7 +167,7 @@ impl Reference {
             macs: config
                 .interfaces
                 .first()
-                .map(|interface| interface.macs.iter().map(|mac| mac.0.into_array()).collect())
+                .map(|interface| interface.macs.iter().map(|mac| mac.octets()).collect())
                 .unwrap_or_default(),
             too_big_replies: 0,
             refusals: 0,
@@ -350,7 +350,7 @@ impl Reference {
             HashMode::FiveTuple | HashMode::SourceAndDestinationPort => flow,
             HashMode::NoSourcePort if any_port => Flow { client_port: 0, port: 0, ..flow },
             HashMode::NoSourcePort => Flow { client_port: 0, ..flow },
-            HashMode::DestinationPort => Flow { client: nobody, client_port: port, ..flow },
+            _ => Flow { client: nobody, client_port: port, ..flow },
         }
     }
 
@@ -380,7 +380,7 @@ impl Reference {
         let shared = match service.hash {
             HashMode::FiveTuple => talk.vip.port == 0,
             HashMode::SourceAndDestinationPort => false,
-            HashMode::NoSourcePort | HashMode::DestinationPort => true,
+            _ => true,
         };
         if service.remembers
             && (shared || !syn)

@@ -246,7 +246,7 @@ fn reals(frame: &mut Frame, app: &App, area: Rect) {
         let state = match real.state {
             RealState::Up => plain,
             RealState::Drain => plain.fg(Color::Yellow),
-            RealState::Down => plain.fg(Color::Red),
+            _ => plain.fg(Color::Red),
         };
         let figures = [
             figure(app, real.state.to_string(), state),
