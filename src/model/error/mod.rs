@@ -11,6 +11,7 @@ mod packet_test;
 mod rights;
 mod serving;
 mod trace;
+mod words;
 
 use std::io;
 use std::path::Path;
@@ -38,6 +39,9 @@ pub use rights::MissingRights;
 pub use serving::ServingError;
 pub(crate) use trace::SHORTEST_FRAME;
 pub use trace::TracePacketError;
+pub(crate) use words::detach_command;
+use words::detach_hint;
+use words::waited;
 
 /// An operation of this library that failed. Its text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -583,32 +587,6 @@ impl Error {
             }
             _ => false,
         }
-    }
-}
-
-/// The command that takes a program off an interface: a link's stays whatever is said of the interface.
-pub(crate) fn detach_command(interface: &str, mode: XdpMode, link: Option<u32>) -> String {
-    match (link, mode) {
-        (Some(id), _) => format!("bpftool link detach id {id}"),
-        // Said without its mode, the kernel looks for one in the driver only.
-        (None, XdpMode::Generic) => format!("ip link set dev {interface} xdpgeneric off"),
-        (None, _) => format!("ip link set dev {interface} xdp off"),
-    }
-}
-
-fn waited(timeout: Duration) -> String {
-    match timeout.as_secs() {
-        0 if timeout.is_zero() => "this was not to wait".to_owned(),
-        0 => format!("was so for {} ms", timeout.as_millis()),
-        seconds => format!("was so for {seconds} s"),
-    }
-}
-
-fn detach_hint(interface: &str, mode: XdpMode, link: Option<u32>) -> String {
-    let command = detach_command(interface, mode, link);
-    match link {
-        Some(_) => format!("{command}, or end the program that made the link or remove its pin"),
-        None => command,
     }
 }
 
