@@ -17,7 +17,7 @@ mod changes;
 mod markers;
 mod repair;
 mod report;
-mod running;
+pub(crate) mod running;
 mod serials;
 
 use std::collections::BTreeMap;

@@ -6,8 +6,9 @@ pub(crate) mod cpus;
 mod display;
 mod interface;
 mod knobs;
+mod leave_out;
 pub(crate) mod map_cost;
-mod steps;
+pub(crate) mod steps;
 mod unserved;
 pub(crate) mod writes;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Unserved;
+use super::unserved::Unserved;
 use crate::abi;
 use crate::config::XdpMode;
 use crate::diff::Running;

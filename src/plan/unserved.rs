@@ -1,17 +1,11 @@
 //! Interfaces that are asked for and cannot be served as they are asked for.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::InterfaceAction;
-use super::InterfaceChange;
-use super::Plan;
-use crate::config::Config;
 use crate::config::InterfaceConfig;
 use crate::error::Error;
-use crate::model::flow_effect::Changed;
 use crate::model::text::message;
 
 /// How many interfaces a reason names: the record has room for one line.
@@ -46,7 +40,7 @@ impl Unserved {
     }
 
     /// Says which interfaces stay until it is served.
-    fn replace(&mut self, stay: &[String]) {
+    pub(super) fn replace(&mut self, stay: &[String]) {
         let names = stay.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
         let more = match stay.len().saturating_sub(MOST_NAMED) {
             0 => String::new(),
@@ -91,89 +85,6 @@ impl fmt::Display for Unserved {
         let Self { name, why, as_before, .. } = self;
         let how = if *as_before { "served as before, not as asked for" } else { "not served" };
         write!(f, "interface {name}: {how}: {why}")
-    }
-}
-
-impl Plan {
-    /// Takes an interface out of what is to be done, as it turned out that it cannot be served.
-    pub(crate) fn leave_out(&mut self, ifindex: u32, error: &Error) {
-        let steps = &mut self.steps;
-        let Some(at) = steps.served.iter().position(|to| to.ifindex == ifindex) else { return };
-        let left = steps.served.remove(at);
-        steps.attach.retain(|to| to.ifindex != ifindex);
-        steps.entries.retain(|entry| entry.ifindex != ifindex);
-        let mut unserved = Unserved::new(&left.config, error);
-        self.interfaces.retain(|change| {
-            let is_it = change.name == unserved.name;
-            unserved.as_before |= is_it && change.action == InterfaceAction::Reattach;
-            !is_it
-        });
-        self.flows.retain(|effect| effect.change != Changed::Interface(unserved.name.clone()));
-        self.unserved.push(unserved);
-        self.keep_leaving();
-    }
-
-    /// While an interface that is asked for cannot be served, those stay that are served and no longer asked for: a
-    /// name that was mistyped, or a new uplink without carrier, must not end all traffic.
-    pub(crate) fn keep_leaving(&mut self) {
-        if self.unserved.iter().all(|one| one.as_before) {
-            return;
-        }
-        let steps = &mut self.steps;
-        for (name, ifindex) in std::mem::take(&mut steps.leaving) {
-            steps.detach.retain(|detached| *detached != name);
-            steps.remove_entries.retain(|entry| entry.ifindex != ifindex);
-            let detaches = |change: &InterfaceChange| {
-                change.name == name && change.action == InterfaceAction::Detach
-            };
-            self.interfaces.retain(|change| !detaches(change));
-            self.flows.retain(|effect| effect.change != Changed::Interface(name.clone()));
-            steps.kept.push(name);
-        }
-        let stay = &steps.kept;
-        if !stay.is_empty() {
-            let waiting = self.unserved.iter_mut().filter(|one| !one.as_before && !one.replaces);
-            waiting.for_each(|one| one.replace(stay));
-        }
-    }
-
-    /// Whether it starts an instance that would serve none of the interfaces that it is asked for.
-    pub(crate) fn serves_nothing(&self) -> bool {
-        self.steps.starts && self.steps.served.is_empty() && !self.unserved.is_empty()
-    }
-
-    /// What is to be recorded of interfaces that are not served.
-    pub(crate) fn records(&self) -> BTreeMap<String, Unserved> {
-        let mut records = self.steps.kept_records.clone();
-        records.extend(self.unserved.iter().map(|one| (one.name.clone(), one.clone())));
-        records
-    }
-
-    /// Plans to forget what is recorded of interfaces that are no longer asked for, or are served.
-    pub(crate) fn forget_records(
-        &mut self,
-        recorded: &BTreeMap<String, Unserved>,
-        config: &Config,
-    ) {
-        for name in recorded.keys() {
-            let stays = self.unserved.iter().any(|unserved| unserved.name == *name);
-            if stays || self.interfaces.iter().any(|change| change.name == *name) {
-                continue;
-            }
-            let asked = config.interfaces.iter().any(|interface| interface.name == *name);
-            let (action, detail) = if asked {
-                (InterfaceAction::Update, "is served, and no longer recorded as waiting")
-            } else {
-                (InterfaceAction::Detach, "was not served")
-            };
-            let details = vec![detail.to_owned()];
-            self.interfaces.push(InterfaceChange {
-                name: name.clone(),
-                action,
-                made_anew: false,
-                details,
-            });
-        }
     }
 }
 

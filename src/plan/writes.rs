@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::abi;
-use crate::diff::RunningReal;
+use crate::diff::running::RunningReal;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
 use crate::rings::RingImage;
