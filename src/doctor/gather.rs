@@ -141,8 +141,21 @@ impl<'a> Look<'a> {
         };
         let served = status.map(|status| &status.interfaces);
         let resolved = self.interfaces(report, wanted, served, &links, &reapply);
-        for (name, status) in status.into_iter().flat_map(|status| &status.interfaces) {
-            // What was saved leaves it out.
+        if let Some(readings) = status {
+            self.lost_interfaces(report, wanted, readings, &links);
+        }
+        self.tables(report, balancer.as_ref(), asked, &resolved, &place, &reapply);
+    }
+
+    /// Looks at interfaces that are served and have lost the program: what was saved leaves them out.
+    fn lost_interfaces(
+        &self,
+        report: &mut Report,
+        wanted: &Config,
+        readings: &Readings,
+        links: &[LinkFacts],
+    ) {
+        for (name, status) in &readings.interfaces {
             if status.mode.is_none() && !wanted.interfaces.iter().any(|i| i.name == *name) {
                 let place = format!("interface {name}");
                 let is_there = links.iter().any(|link| link.link.name == *name);
@@ -157,16 +170,28 @@ impl<'a> Look<'a> {
                 report.add(id, &place, Some(attachment::lost(&why, &command)));
             }
         }
+    }
+
+    /// Looks at the connection tables of what runs, or of a configuration, and at the CPUs that receive packets.
+    fn tables(
+        &self,
+        report: &mut Report,
+        running: Option<&(Balancer, Readings)>,
+        asked: Option<&Config>,
+        resolved: &[ResolvedInterface],
+        place: &str,
+        reapply: &str,
+    ) {
         let receiving = cpus::receiving(self.files, resolved.iter().map(ResolvedInterface::target));
-        match (balancer.as_ref(), asked, receiving) {
-            (Some((balancer, status)), None, Ok(receiving)) => {
+        match (running, asked, receiving) {
+            (Some((balancer, readings)), None, Ok(receiving)) => {
                 let facts = balancer
                     .table_cpus(receiving)
-                    .and_then(|cpus| Running::read(balancer, status, cpus, &reapply));
+                    .and_then(|cpus| Running::read(balancer, readings, cpus, reapply));
                 match facts {
-                    Ok(facts) => report.run(instance::CHECKS, &place, &facts),
+                    Ok(facts) => report.run(instance::CHECKS, place, &facts),
                     Err(error) => {
-                        report.add(FindingId::InstanceUnreadable, &place, Some(unreadable(&error)));
+                        report.add(FindingId::InstanceUnreadable, place, Some(unreadable(&error)));
                     }
                 }
             }
@@ -175,21 +200,18 @@ impl<'a> Look<'a> {
                     let tables = list.iter().copied().collect();
                     let cpus = TableCpus { auto: false, tables, receiving };
                     let answers = [
-                        (
-                            FindingId::CpusWithoutTable,
-                            instance::cpus_without_table(&cpus, &reapply),
-                        ),
-                        (FindingId::IdleTables, instance::idle_tables(&cpus, &reapply)),
+                        (FindingId::CpusWithoutTable, instance::cpus_without_table(&cpus, reapply)),
+                        (FindingId::IdleTables, instance::idle_tables(&cpus, reapply)),
                     ];
                     for (id, answer) in answers {
                         report.add(id, "host", answer);
                     }
                 }
-                report.add(FindingId::MemoryShort, "host", Some(self.memory(config, &resolved)));
+                report.add(FindingId::MemoryShort, "host", Some(self.memory(config, resolved)));
             }
             (_, _, Err(error)) => {
                 let why = Missing::because(&error).answer();
-                report.add(FindingId::CpusWithoutTable, &place, Some(why));
+                report.add(FindingId::CpusWithoutTable, place, Some(why));
             }
             (None, None, _) => {}
         }

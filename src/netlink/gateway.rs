@@ -79,6 +79,10 @@ fn address_problem(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+fn not_a_gateway(interface: &Link, gateway: String, why: &'static str) -> NetlinkError {
+    NetlinkError::NotAGateway { interface: interface.name.clone(), gateway, why }
+}
+
 impl Netlink {
     /// Finds the MAC of an interface's gateway.
     ///
@@ -96,11 +100,7 @@ impl Netlink {
         wanted: &Wanted<'_>,
         timeout: Duration,
     ) -> Result<ResolvedGateway, NetlinkError> {
-        let not_a_gateway = |gateway: String, why| NetlinkError::NotAGateway {
-            interface: interface.name.clone(),
-            gateway,
-            why,
-        };
+        let not_a_gateway = |gateway, why| not_a_gateway(interface, gateway, why);
         let configured = match wanted.gateway {
             Gateway::Mac(mac) => {
                 let own = interface.mac.filter(|own| *own == mac);
@@ -127,26 +127,7 @@ impl Netlink {
             return Err(NetlinkError::NotEthernet { interface: interface.name });
         }
         let candidates = if let Some(address) = configured {
-            match self.whether_neighbour(&interface, address).await? {
-                Reach::Neighbour => {}
-                Reach::Own => {
-                    return Err(not_a_gateway(address.to_string(), "an address of this host"));
-                }
-                Reach::Broadcast => {
-                    return Err(not_a_gateway(address.to_string(), "the broadcast address there"));
-                }
-                behind @ (Reach::Behind(_) | Reach::Nowhere) => {
-                    let behind = match behind {
-                        Reach::Behind(router) => Some(router),
-                        _ => None,
-                    };
-                    return Err(NetlinkError::NotOnLink {
-                        interface: interface.name,
-                        address,
-                        behind,
-                    });
-                }
-            }
+            self.check_neighbour(&interface, address).await?;
             vec![NextHop { address, route: None }]
         } else {
             let hops = self.default_gateways(&interface).await?;
@@ -184,6 +165,19 @@ impl Netlink {
         } else {
             failure
         })
+    }
+
+    /// An error unless a configured gateway is a neighbour on the interface.
+    async fn check_neighbour(&self, interface: &Link, address: IpAddr) -> Result<(), NetlinkError> {
+        let refused = |why| Err(not_a_gateway(interface, address.to_string(), why));
+        let behind = match self.whether_neighbour(interface, address).await? {
+            Reach::Neighbour => return Ok(()),
+            Reach::Own => return refused("an address of this host"),
+            Reach::Broadcast => return refused("the broadcast address there"),
+            Reach::Behind(router) => Some(router),
+            Reach::Nowhere => None,
+        };
+        Err(NetlinkError::NotOnLink { interface: interface.name.clone(), address, behind })
     }
 
     /// Finds out whether there is a point in asking for an address on an interface.

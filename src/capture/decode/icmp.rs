@@ -114,28 +114,8 @@ pub(super) fn icmp6<'a>(
     let cut = match kind {
         1 => unreachable6(line, code, QuotedTarget::ipv6(quoted).as_ref())?,
         2 => write!(line, "packet too big, mtu {rest}").map(|()| false)?,
-        3 => {
-            line.write_str("time exceeded in-transit")?;
-            match code {
-                0 => match QuotedTarget::ipv6(quoted) {
-                    Some(quoted) => write!(line, " for {}", quoted.address).map(|()| false)?,
-                    None => true,
-                },
-                1 => line.write_str(" (reassembly)").map(|()| false)?,
-                _ => write!(line, ", unknown code ({code})").map(|()| false)?,
-            }
-        }
-        4 => {
-            line.write_str("parameter problem, ")?;
-            match code {
-                0 => write!(line, "erroneous - octet {rest}")?,
-                1 => write!(line, "next header - octet {rest}")?,
-                2 => write!(line, "option - octet {rest}")?,
-                3 => write!(line, "incomplete header chain - octet {rest}")?,
-                _ => write!(line, "code-#{code}")?,
-            }
-            false
-        }
+        3 => time_exceeded6(line, code, quoted)?,
+        4 => parameter_problem6(line, code, rest).map(|()| false)?,
         128 | 129 => {
             let what = if kind == 128 { "request" } else { "reply" };
             write!(line, "echo {what}, id {}, seq {}", rest >> 16, rest & 0xffff)?;
@@ -176,6 +156,30 @@ pub(super) fn icmp6<'a>(
     match kind {
         1..=4 => Ok(present(quoted)),
         _ => Ok(None),
+    }
+}
+
+/// Writes what `ICMPv6`'s "time exceeded" says: whether too little was captured for it.
+fn time_exceeded6(line: &mut String, code: u8, quoted: Part<'_>) -> Result<bool, fmt::Error> {
+    line.write_str("time exceeded in-transit")?;
+    Ok(match code {
+        0 => match QuotedTarget::ipv6(quoted) {
+            Some(quoted) => write!(line, " for {}", quoted.address).map(|()| false)?,
+            None => true,
+        },
+        1 => line.write_str(" (reassembly)").map(|()| false)?,
+        _ => write!(line, ", unknown code ({code})").map(|()| false)?,
+    })
+}
+
+fn parameter_problem6(line: &mut String, code: u8, rest: u32) -> fmt::Result {
+    line.write_str("parameter problem, ")?;
+    match code {
+        0 => write!(line, "erroneous - octet {rest}"),
+        1 => write!(line, "next header - octet {rest}"),
+        2 => write!(line, "option - octet {rest}"),
+        3 => write!(line, "incomplete header chain - octet {rest}"),
+        _ => write!(line, "code-#{code}"),
     }
 }
 
