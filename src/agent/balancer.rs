@@ -28,20 +28,20 @@ use super::reloads::Reloads;
 use super::repairs::Repairs;
 use super::warnings::Warnings;
 use super::warnings::log_lines;
-use crate::balancer::Balancer;
 use crate::capture::remove_abandoned;
-use crate::config::Config;
 use crate::control::options::ApplyOptions;
 use crate::control::options::OnUnserved;
-use crate::error::Error;
-use crate::error::Result;
+use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
-use crate::netlink::CHECK_INTERVAL;
-use crate::netlink::Changes;
-use crate::outside::TIME_TO_READ;
+use crate::instance::serving::Part;
+use crate::kernel::netlink::CHECK_INTERVAL;
+use crate::kernel::netlink::Changes;
+use crate::kernel::outside::TIME_TO_READ;
+use crate::model::config::Config;
+use crate::model::error::Error;
+use crate::model::error::Result;
 use crate::plan::InterfaceAction;
 use crate::plan::Plan;
-use crate::serving::Part;
 
 /// What says where the endpoint listens.
 const LISTEN: &str = "metrics.listen";

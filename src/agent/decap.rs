@@ -20,17 +20,17 @@ use super::process::next_change;
 use super::process::panicked;
 use super::process::pin_again;
 use super::warnings::Warnings;
-use crate::config::XdpMode;
-use crate::decap;
-use crate::decap::Request;
-use crate::error::Error;
-use crate::error::Result;
+use crate::control::decap;
+use crate::control::decap::Request;
 use crate::instance::Instance;
-use crate::netlink::CHECK_INTERVAL;
-use crate::netlink::Changes;
-use crate::netlink::own_name;
-use crate::serving::Part;
-use crate::serving::Serving;
+use crate::instance::serving::Part;
+use crate::instance::serving::Serving;
+use crate::kernel::netlink::CHECK_INTERVAL;
+use crate::kernel::netlink::Changes;
+use crate::kernel::netlink::own_name;
+use crate::model::config::XdpMode;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// What says where the endpoint listens.
 const LISTEN: &str = "--metrics";

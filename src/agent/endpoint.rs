@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use super::http;
 use super::http::Answers;
 use super::process::host;
-use crate::error::Result;
-use crate::netlink::CHECK_INTERVAL;
+use crate::kernel::netlink::CHECK_INTERVAL;
+use crate::model::error::Result;
 
 /// Listens; `option` is what says where.
 pub(super) async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {

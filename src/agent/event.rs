@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Error;
+use crate::model::error::Error;
 
 /// What an agent has come to. A service manager wants to hear of it; the log has the details.
 #[derive(Clone, Copy, Debug)]

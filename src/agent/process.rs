@@ -8,14 +8,14 @@ use tokio::time::sleep;
 
 use super::control::Control;
 use super::warnings::log_lines;
-use crate::balancer::Balancer;
-use crate::decap;
-use crate::error::Error;
-use crate::error::Result;
+use crate::control::decap;
+use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
-use crate::netlink::Changes;
-use crate::serving::Part;
-use crate::serving::Serving;
+use crate::instance::serving::Part;
+use crate::instance::serving::Serving;
+use crate::kernel::netlink::Changes;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// How long to wait before the kernel is asked again to tell of changes.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);

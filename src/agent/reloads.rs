@@ -12,8 +12,8 @@ use prometheus::proto::MetricFamily;
 use super::event::Event;
 use super::event::Outcome;
 use super::process::made;
-use crate::error::Result;
-use crate::serving::Serving;
+use crate::instance::serving::Serving;
+use crate::model::error::Result;
 
 /// Whether the file is what runs.
 #[derive(Clone)]

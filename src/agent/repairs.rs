@@ -11,11 +11,11 @@ use tokio::time::interval;
 
 use super::process;
 use super::process::panicked;
-use crate::balancer::Balancer;
-use crate::error::Error;
-use crate::error::Result;
+use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
-use crate::mismatch::Mismatch;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::mismatch::Mismatch;
 
 /// How often it looks: that takes some ten microseconds for each VIP.
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -8,12 +8,12 @@ use super::names::Names;
 use super::packet::CapturePoint;
 use super::packet::Decision;
 use super::packet::Packet;
-use crate::abi;
-use crate::abi::consts;
-use crate::error::Result;
-use crate::reason::reasons;
-use crate::sys;
-use crate::sys::perf::Event;
+use crate::kernel::bpf;
+use crate::kernel::perf::Event;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::error::Result;
+use crate::model::reason::reasons;
 
 /// What time it is, by the clock that the kernel's events have.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +54,9 @@ struct Reading {
 
 impl Reading {
     fn take() -> Result<Self> {
-        let before = Duration::from_nanos(sys::monotonic_ns()?);
+        let before = Duration::from_nanos(bpf::monotonic_ns()?);
         let wall = SystemTime::now();
-        Ok(Self { before, wall, after: Duration::from_nanos(sys::monotonic_ns()?) })
+        Ok(Self { before, wall, after: Duration::from_nanos(bpf::monotonic_ns()?) })
     }
 
     /// When `CLOCK_MONOTONIC` may have been at 0.
@@ -141,7 +141,7 @@ mod tests {
         let mut clock = Clock::now().expect("a clock");
         let earliest = SystemTime::now();
         clock.follow().expect("a clock");
-        let now = clock.time(sys::monotonic_ns().expect("a clock"));
+        let now = clock.time(bpf::monotonic_ns().expect("a clock"));
         // Some time may pass between any two lines.
         let near = seconds(60);
         assert!(now > earliest - near && now < SystemTime::now() + near, "{now:?}");

@@ -9,15 +9,15 @@ use std::time::Instant;
 
 use super::options::CaptureOptions;
 use super::options::DecisionFilter;
-use crate::abi;
-use crate::addr::Vip;
-use crate::attach;
 use crate::dataplane::Dataplane;
-use crate::error::Error;
-use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::links;
+use crate::kernel::bpf::ArrayMemory;
+use crate::model::abi;
+use crate::model::address::Vip;
 use crate::model::error::CaptureError;
-use crate::sys::ArrayMemory;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// How long names are not read again, once they were, for ids that have none or while VIPs are added.
 const NOT_AGAIN: Duration = Duration::from_millis(20);
@@ -100,13 +100,13 @@ impl Names {
     pub(super) fn interface(&mut self, ifindex: u32) -> String {
         let instance = &self.instance;
         let linked = || {
-            let links = attach::links(instance).ok()?;
+            let links = links::links(instance).ok()?;
             let here = links.iter().find(|(_, link)| link.ifindex() == Some(ifindex));
             let any = || links.iter().find(|(_, link)| link.index == Some(ifindex));
             here.or_else(any).map(|(name, _)| name.clone())
         };
         let name = || {
-            let name = linked().or_else(|| attach::interface_name(ifindex));
+            let name = linked().or_else(|| links::interface_name(ifindex));
             name.unwrap_or_else(|| format!("index {ifindex}"))
         };
         self.interfaces.entry(ifindex).or_insert_with(name).clone()
@@ -139,7 +139,7 @@ impl Names {
             }
         };
         if let Some(name) = &options.interface {
-            let links = attach::links(&self.instance).unwrap_or_default();
+            let links = links::links(&self.instance).unwrap_or_default();
             let ifindex = links.get(name).and_then(|link| link.index).unwrap_or_default();
             set(offset_of!(abi::dump_wanted, ifindex), &[ifindex.into()]);
         }

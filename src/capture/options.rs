@@ -6,14 +6,14 @@ use std::net::Ipv4Addr;
 
 use super::filter::Filter;
 use super::filter::FilterScope;
-use crate::abi;
-use crate::abi::consts;
-use crate::addr::Vip;
-use crate::error::Result;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::address::Vip;
 use crate::model::error::CaptureError;
-use crate::reason::Reason;
-use crate::reason::Verdict;
-use crate::reason::reasons;
+use crate::model::error::Result;
+use crate::model::reason::Reason;
+use crate::model::reason::Verdict;
+use crate::model::reason::reasons;
 
 pub use crate::model::capture_points::Points;
 

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::addr::Vip;
-use crate::reason::Reason;
+use crate::model::address::Vip;
+use crate::model::reason::Reason;
 
 /// Where on its way through the chain a packet is captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

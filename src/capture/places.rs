@@ -18,28 +18,28 @@ use libbpf_rs::MapHandle;
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 
-use crate::abi::consts;
-use crate::attach::ROOT;
-use crate::chain::slots::Chain;
-use crate::error::Error;
-use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::captures::any;
 use crate::instance::captures::folders_of;
+use crate::instance::chain::slots::Chain;
 use crate::instance::folders;
+use crate::instance::links::ROOT;
 use crate::instance::own_programs::DUMP;
 use crate::instance::own_programs::DUMP_NEXT;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
-use crate::maps;
-use crate::maps::MapError;
-use crate::maps::ProgramArray;
+use crate::instance::programs;
+use crate::instance::programs::Xdpdump;
+use crate::kernel::bpf::ArrayMemory;
+use crate::kernel::bpf::write_point;
+use crate::kernel::maps;
+use crate::kernel::maps::MapError;
+use crate::kernel::maps::ProgramArray;
+use crate::model::abi::consts;
 use crate::model::error::CaptureError;
-use crate::object;
-use crate::object::Xdpdump;
-use crate::sys::ArrayMemory;
-use crate::sys::write_point;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// How many tail calls the kernel follows for a packet (`MAX_TAIL_CALL_CNT`).
 const MOST_TAIL_CALLS: u32 = 33;
@@ -78,7 +78,7 @@ impl Places {
 
     /// Those of an instance, ready for captures.
     pub(super) fn prepare(instance: &Instance) -> Result<(Self, Xdpdump)> {
-        let loaded = object::load_xdpdump(instance)?;
+        let loaded = programs::load_xdpdump(instance)?;
         let places = Self::open(instance)?;
         places.programs.set(consts::DUMP_ENTRY_END, loaded.entry_end.as_fd())?;
         places.programs.set(consts::DUMP_EXIT_END, loaded.exit_end.as_fd())?;

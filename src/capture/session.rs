@@ -26,30 +26,30 @@ use super::packet::Packet;
 use super::places;
 use super::places::Place;
 use super::places::Places;
-use crate::abi;
-use crate::abi::consts;
-use crate::attach;
-use crate::chain::slots::Chain;
-use crate::error::Error;
-use crate::error::Result;
-use crate::host::Files;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::chain::slots::Chain;
+use crate::instance::links;
 use crate::instance::own_programs::DUMP;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
-use crate::maps;
-use crate::maps::MapError;
-use crate::maps::PerCpuArray;
-use crate::maps::ProgramArray;
+use crate::instance::programs;
+use crate::instance::programs::CaptureMaps;
+use crate::instance::repair::refuse_lost;
+use crate::kernel::bpf;
+use crate::kernel::bpf::ArrayMemory;
+use crate::kernel::host::Files;
+use crate::kernel::maps;
+use crate::kernel::maps::MapError;
+use crate::kernel::maps::PerCpuArray;
+use crate::kernel::maps::ProgramArray;
+use crate::kernel::netlink;
+use crate::kernel::perf::PerfReader;
+use crate::model::abi;
+use crate::model::abi::consts;
 use crate::model::error::CaptureError;
-use crate::netlink;
-use crate::object;
-use crate::object::CaptureMaps;
-use crate::repair::refuse_lost;
-use crate::sys;
-use crate::sys::ArrayMemory;
-use crate::sys::perf::PerfReader;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// How often a capture sees to it that it still is where it was put.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ impl Capture {
         options.check()?;
         instance.check_host()?;
         refuse_lost(instance)?;
-        if !instance.program(attach::ROOT).exists() {
+        if !instance.program(links::ROOT).exists() {
             return Err(not_running(instance));
         }
         let mut options = options.clone();
@@ -355,7 +355,7 @@ fn install<T>(
         if options.at.entry() {
             places::enter_chain(instance, xdpdump.program.as_fd())?;
         }
-        let id = |(at, filter): &(u32, BorrowedFd<'_>)| match sys::program_info(*filter) {
+        let id = |(at, filter): &(u32, BorrowedFd<'_>)| match bpf::program_info(*filter) {
             Ok(info) => Ok((*at, info.id)),
             Err(source) => Err(Error::Host { operation: "ask the kernel about a filter", source }),
         };
@@ -390,7 +390,7 @@ fn load(
     capture: u32,
 ) -> Result<Loaded> {
     let (programs, maps) =
-        object::load_capture(instance, &options.raw(capture)?, options.at, maps)?;
+        programs::load_capture(instance, &options.raw(capture)?, options.at, maps)?;
     let copiers = maps::create_program_array("dump_copiers", 2)?;
     let points = [
         (programs.entry, consts::DUMP_ENTRY, consts::DUMP_ENTRY_END, libbpf_sys::XDP_PASS),
@@ -412,7 +412,7 @@ fn load(
 /// Refuses what the instance has not.
 fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
     if let Some(interface) = &options.interface {
-        let links = attach::links(instance)?;
+        let links = links::links(instance)?;
         if !links.contains_key(interface) {
             return Err(CaptureError::NoSuchInterface {
                 instance: instance.name().to_owned(),
@@ -431,8 +431,8 @@ fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
         return Err(CaptureError::NoBalancer { instance: name() }.into());
     }
     let array = instance.map(DUMP);
-    let info = sys::pinned(&pin)
-        .and_then(|program| sys::program_info(program.as_fd()))
+    let info = bpf::pinned(&pin)
+        .and_then(|program| bpf::program_info(program.as_fd()))
         .map_err(|source| pin_error("open", &pin, source))?;
     if !array.exists() || !info.maps.contains(&maps::id(&maps::open(&array)?)?) {
         return Err(CaptureError::NoExit { instance: name() }.into());
@@ -443,7 +443,7 @@ fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
 /// The netmask of the network that `ip broadcast` is about: that of the interface asked for, or of the only
 /// one.
 fn netmask(instance: &Instance, options: &CaptureOptions) -> Result<Option<Ipv4Addr>> {
-    let links = attach::links(instance)?;
+    let links = links::links(instance)?;
     // The addresses here are not those there.
     let elsewhere: Vec<_> = links
         .iter()

@@ -1,31 +1,31 @@
 //! Applying a configuration: the kernel is made to match it.
 
-use crate::attach;
-use crate::balancer::Balancer;
-use crate::balancer::carry_out::carry_out;
-use crate::balancer::pins;
-use crate::balancer::unserved;
-use crate::config::Config;
+use crate::control::carry_out::carry_out;
+use crate::control::down;
 use crate::control::make_plan::make_plan;
 use crate::control::options::ApplyOptions;
 use crate::control::options::OnUnserved;
 use crate::control::resolve::Already;
 use crate::control::resolve::own_names;
-use crate::error::Error;
-use crate::error::Result;
+use crate::control::unserved;
+use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
+use crate::instance::links;
+use crate::instance::serving;
 use crate::instance::set_up::set_up;
+use crate::kernel::netlink::Choice;
+use crate::model::config::Config;
+use crate::model::error::Error;
+use crate::model::error::Result;
 use crate::model::flow_effect::Breaking;
-use crate::netlink::Choice;
 use crate::plan::Plan;
-use crate::serving;
 
 impl Balancer {
     /// What [`Balancer::apply`] would change. Changes nothing, apart from asking for the gateways.
     pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
-        if let Some(plan) = pins::plan(instance)? {
+        if let Some(plan) = down::plan(instance)? {
             return Ok(plan);
         }
         let config = &*own_names(config)?;
@@ -68,10 +68,10 @@ impl Balancer {
         let planned = || make_plan(instance, config, on_unserved, choice, already);
         let change = || {
             // Before links are pinned again, or taken away.
-            attach::refuse_other_namespace(instance, &[])?;
+            links::refuse_other_namespace(instance, &[])?;
             // What is planned is planned of what the maps say when all of them are there.
-            let lost = pins::recover(instance, repair, || {
-                pins::can_be_set_up(instance, config, on_unserved, choice, already)
+            let lost = down::recover(instance, repair, || {
+                down::can_be_set_up(instance, config, on_unserved, choice, already)
             })?;
             let mut plan = planned()?;
             if !allow_breaking {

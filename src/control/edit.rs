@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::balancer::Balancer;
-use crate::config::ConfigError;
-use crate::diff::Running;
-use crate::diff::diff;
-use crate::effects::Question;
-use crate::effects::effects;
-use crate::error::Result;
-use crate::outweighed;
-use crate::own_host;
+use crate::control::effects::Question;
+use crate::control::effects::effects;
+use crate::control::own_host;
+use crate::dataplane::balancer::Balancer;
+use crate::model::config::ConfigError;
+use crate::model::error::Result;
+use crate::model::outweighed;
+use crate::model::vip_table::Table;
 use crate::plan::Plan;
 use crate::plan::address_changes;
-use crate::table::Table;
+use crate::plan::diff::Running;
+use crate::plan::diff::diff;
 
 /// How long flows are counted for a command that does not ask for consent: it may be an emergency.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);

@@ -1,16 +1,16 @@
 //! What a plan depends on beside the configuration, read from the host.
 
-use crate::cpus;
-use crate::error::Result;
-use crate::host::Files;
-use crate::host::possible_cpus;
+use crate::instance::programs;
+use crate::kernel::bpf::random;
+use crate::kernel::host::Files;
+use crate::kernel::host::possible_cpus;
 use crate::kernel::memory;
+use crate::kernel::queues;
+use crate::model::error::Result;
 use crate::model::host::Host;
 use crate::model::interface::ResolvedInterface;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
-use crate::object;
-use crate::sys::random;
 
 impl Host {
     /// Reads what matters to a balancer on these interfaces.
@@ -18,13 +18,13 @@ impl Host {
         let files = Files::host();
         Ok(Self {
             possible_cpus: possible_cpus()?,
-            receiving_cpus: cpus::receiving(
+            receiving_cpus: queues::receiving(
                 &files,
                 interfaces.iter().map(ResolvedInterface::target),
             )?,
             online_cpus: files.online_cpus()?,
             nodes: files.nodes(),
-            maps: object::balancer_maps()?,
+            maps: programs::balancer_maps()?,
             memory: memory::available(&files),
             secret: Secret::of(random()?),
             answer_secret: AnswerSecret::of(random()?),

@@ -2,37 +2,37 @@
 
 use std::collections::BTreeSet;
 
-use crate::attach;
-use crate::balancer::Balancer;
-use crate::balancer::open_dataplane;
-use crate::balancer::read_tables;
-use crate::balancer::running_knobs;
-use crate::balancer::unserved;
-use crate::chain::slots::Chain;
-use crate::config::Config;
-use crate::config::Cpus;
+use crate::control::effects::Question;
+use crate::control::effects::effects;
 use crate::control::options::OnUnserved;
+use crate::control::own_host;
 use crate::control::resolve::Already;
 use crate::control::resolve::Found;
 use crate::control::resolve::find_all;
+use crate::control::unserved;
 use crate::dataplane::Check;
 use crate::dataplane::Dataplane;
 use crate::dataplane::InterfacePlaces;
+use crate::dataplane::balancer::Balancer;
+use crate::dataplane::balancer::open_dataplane;
+use crate::dataplane::balancer::read_tables;
+use crate::dataplane::balancer::running_knobs;
 use crate::dataplane::interfaces::read_interfaces;
 use crate::dataplane::interfaces::running_interfaces;
-use crate::effects::Question;
-use crate::effects::effects;
-use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::slots::Chain;
+use crate::instance::links;
 use crate::instance::own_programs::OwnProgram;
+use crate::kernel::netlink::Choice;
+use crate::model::config::Config;
+use crate::model::config::Cpus;
+use crate::model::error::Result;
 use crate::model::host::Host;
 use crate::model::interface::ResolvedInterface;
-use crate::netlink::Choice;
-use crate::own_host;
+use crate::model::vip_table::Table;
 use crate::plan;
 use crate::plan::Plan;
 use crate::plan::Snapshot;
-use crate::table::Table;
 
 /// What runs.
 pub(crate) fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
@@ -70,7 +70,7 @@ pub(crate) fn make_plan(
     already: Already,
 ) -> Result<Plan> {
     own_host::check(config)?;
-    attach::refuse_other_namespace(instance, &[])?;
+    links::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
     let mut plan = plan_without_flows(instance, config, &snapshot, on_unserved, choice, already)?;
     if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {

@@ -1,9 +1,19 @@
 //! The verbs: what `lbctl` and those who embed the library do with an instance.
 
 pub(crate) mod apply;
+pub(crate) mod carry_out;
+pub mod chain;
+pub mod decap;
+pub(crate) mod down;
 pub(crate) mod edit;
+pub mod effects;
+pub mod flows;
+pub(crate) mod follow;
 pub(crate) mod host;
 pub(crate) mod make_plan;
+pub(crate) mod mismatch;
 pub(crate) mod options;
+pub(crate) mod own_host;
 pub(crate) mod resolve;
 pub(crate) mod save;
+pub(crate) mod unserved;

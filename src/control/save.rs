@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::balancer::Balancer;
-use crate::balancer::running_knobs;
-use crate::balancer::unserved;
-use crate::config::Config;
-use crate::config::Cpus;
+use crate::control::unserved;
+use crate::dataplane::balancer::Balancer;
+use crate::dataplane::balancer::running_knobs;
 use crate::dataplane::interfaces::read_interfaces;
-use crate::error::Result;
+use crate::model::config::Config;
+use crate::model::config::Cpus;
+use crate::model::error::Result;
 use crate::model::interface::RunningInterface;
 use crate::model::interface::interface_config;
+use crate::model::vip_table::Table;
 use crate::plan;
 use crate::plan::Unserved;
-use crate::table::Table;
 
 impl Balancer {
     /// The running state as a configuration, with the interfaces that are asked for and not served: planning it changes

@@ -6,16 +6,16 @@ use std::sync::atomic::Ordering;
 
 use super::Dataplane;
 use super::with_rings;
-use crate::abi;
-use crate::abi::consts;
-use crate::diff::Running;
-use crate::error::Result;
-use crate::maps::MapError;
-use crate::parallel;
-use crate::rings::RingImage;
-use crate::rings::Rings;
-use crate::rings::slots_of;
-use crate::sys::ArrayMemory;
+use crate::kernel::bpf::ArrayMemory;
+use crate::kernel::maps::MapError;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::error::Result;
+use crate::model::parallel;
+use crate::plan::diff::Running;
+use crate::plan::rings::RingImage;
+use crate::plan::rings::Rings;
+use crate::plan::rings::slots_of;
 
 /// How closely rings are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

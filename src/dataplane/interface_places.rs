@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::abi::consts;
-use crate::attach::interface_name;
-use crate::error::Error;
-use crate::error::Result;
+use crate::instance::links::interface_name;
+use crate::model::abi::consts;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// The places that are taken, and the indices of the interfaces that have them.
 #[derive(Clone, Debug, Default)]

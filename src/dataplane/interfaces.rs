@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use crate::attach::Link;
-use crate::attach::links;
-use crate::balancer::open_dataplane;
-use crate::config::GatewayAddress;
-use crate::config::InterfaceConfig;
-use crate::config::XdpMode;
 use crate::dataplane::Dataplane;
+use crate::dataplane::balancer::open_dataplane;
 use crate::dataplane::decap::Layout;
 use crate::dataplane::decap::Maps;
-use crate::error::Error;
-use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::chain::others;
+use crate::instance::links::Link;
+use crate::instance::links::links;
+use crate::kernel::netlink::Gateway;
+use crate::model::config::GatewayAddress;
+use crate::model::config::InterfaceConfig;
+use crate::model::config::XdpMode;
+use crate::model::error::Error;
+use crate::model::error::Result;
 use crate::model::interface::RunningInterface;
-use crate::netlink::Gateway;
 
 /// The links of an instance, before entries are known.
 pub(crate) fn running_interfaces(

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::abi::consts;
 use crate::instance::Instance;
+use crate::model::abi::consts;
 
 /// Whether somebody captures.
 pub(crate) fn any(instance: &Instance) -> bool {

@@ -21,8 +21,8 @@ use super::lock::holder_id;
 use super::lock::inode;
 use super::pin_error;
 use super::remove_folder;
-use crate::config::is_interface_name;
-use crate::error::Result;
+use crate::model::config::is_interface_name;
+use crate::model::error::Result;
 pub(crate) use crate::model::part::Part;
 
 /// How long a process that has been told to end is waited for, if a lock is waited for so long.

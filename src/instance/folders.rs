@@ -26,10 +26,10 @@ use nix::sys::statfs::fstatfs;
 
 use super::Instance;
 use super::pin_error;
-use crate::error::Error;
-use crate::error::Result;
+use crate::kernel::bpf::write_point;
+use crate::model::error::Error;
+use crate::model::error::Result;
 use crate::model::error::UntrustedFolder;
-use crate::sys::write_point;
 
 /// What folders are made with: who cannot open one cannot lock it either.
 const MODE: u32 = 0o700;

@@ -25,8 +25,8 @@ use nix::sys::stat::minor;
 use super::Instance;
 use super::folders;
 use super::pin_error;
-use crate::error::Error;
-use crate::error::Result;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// How long a command waits for another one, unless told otherwise.
 pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);

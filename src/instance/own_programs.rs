@@ -3,10 +3,10 @@
 //! Whoever tells one of ours from another, or from somebody else's, asks this table. The root program is none of
 //! these: it starts the chain.
 
-use crate::abi::consts;
-use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::remove_pin;
+use crate::model::abi::consts;
+use crate::model::error::Result;
 
 /// The maps of the chain, which its programs share.
 pub(crate) const CHAIN: &str = "chain";

@@ -1,9 +1,9 @@
 //! Changing an instance that may not be there yet.
 
-use crate::attach::remove_all;
-use crate::error::Result;
 use crate::instance::Instance;
 use crate::instance::Lock;
+use crate::instance::links::remove_all;
+use crate::model::error::Result;
 
 /// Changes an instance under its lock. One that is not there is made; if the change fails, nothing of it remains.
 ///

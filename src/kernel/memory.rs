@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::Files;
-use crate::host::text;
+use crate::kernel::host::Files;
+use crate::kernel::host::text;
 use crate::model::host::Available;
 use crate::model::host::NodeMemory;
 

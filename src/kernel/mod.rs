@@ -1,3 +1,22 @@
 //! What the kernel tells and takes: nothing in here knows of the balancer.
 
+pub(crate) mod bpf;
+pub(crate) mod capabilities;
+pub(crate) mod ethtool;
+pub(crate) mod host;
+pub(crate) mod insn;
+pub(crate) mod maps;
 pub(crate) mod memory;
+pub mod netlink;
+pub(crate) mod nic;
+pub(crate) mod objects;
+pub(crate) mod open_files;
+pub mod outside;
+pub(crate) mod pcap;
+pub(crate) mod perf;
+pub(crate) mod print;
+pub(crate) mod probe;
+pub(crate) mod program;
+pub(crate) mod queues;
+pub(crate) mod rights;
+pub(crate) mod test_run;

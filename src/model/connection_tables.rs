@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::abi;
-use crate::abi::consts;
-use crate::config::TableKind;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::config::TableKind;
 
 /// Flows in the table that CPUs without one of their own share.
 pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;

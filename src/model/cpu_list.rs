@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::abi::consts;
+use crate::model::abi::consts;
 
 /// CPUs that are asked for are numbered below this.
 pub const MAX_CPUS: u32 = consts::MAX_CPUS;

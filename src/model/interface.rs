@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::abi;
-use crate::abi::consts;
-use crate::addr::Mac;
-use crate::config::GatewayAddress;
-use crate::config::InterfaceConfig;
-use crate::config::XdpMode;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::address::Mac;
+use crate::model::config::GatewayAddress;
+use crate::model::config::InterfaceConfig;
+use crate::model::config::XdpMode;
 use crate::model::next_hop::NextHop;
 use crate::model::next_hop::RouteFamily;
 

@@ -1,6 +1,9 @@
 //! What all rooms know: facts, names and errors as data. Nothing in here asks the system.
 
+pub(crate) mod abi;
+pub(crate) mod address;
 pub(crate) mod capture_points;
+pub(crate) mod config;
 pub(crate) mod connection_tables;
 pub(crate) mod cpu_list;
 pub(crate) mod error;
@@ -8,10 +11,19 @@ pub(crate) mod flow_effect;
 pub(crate) mod host;
 pub(crate) mod interface;
 pub(crate) mod lost_pins;
+pub(crate) mod maglev;
+pub(crate) mod mismatch;
 pub(crate) mod next_hop;
+pub(crate) mod outweighed;
+pub(crate) mod parallel;
 pub(crate) mod part;
+pub(crate) mod reason;
 pub(crate) mod secret;
+pub(crate) mod skel;
 pub(crate) mod table_cpus;
 pub(crate) mod text;
+pub(crate) mod tied;
+pub(crate) mod vip_index;
 pub(crate) mod vip_key;
 pub(crate) mod vip_real;
+pub(crate) mod vip_table;

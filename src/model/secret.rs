@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::abi;
+use crate::model::abi;
 
 /// What the place of a flow in its table depends on, and nobody but the instance knows.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

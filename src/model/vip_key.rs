@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::abi;
+use crate::model::abi;
 
 /// A key of `vips`, comparable.
 #[derive(Clone, Copy)]

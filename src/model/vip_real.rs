@@ -1,6 +1,6 @@
 //! What tells the records of `vip_reals` apart.
 
-use crate::abi;
+use crate::model::abi;
 
 /// VIP and real, by their ids; real 0 is the mark of a VIP that changes.
 pub(crate) type VipRealKey = (u32, u32);

@@ -7,22 +7,22 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::abi;
-use crate::attach;
-use crate::config::XdpMode;
 use crate::dataplane::decap::Request;
 use crate::dataplane::decap::ours;
-use crate::error::Error;
-use crate::error::Result;
 use crate::instance::Instance;
-use crate::maps::PerCpuArray;
-use crate::netlink;
-use crate::readiness::LinkState;
-use crate::readiness::Unready;
-use crate::readiness::ready_without_pins;
-use crate::reason;
-use crate::repair::LostPins;
-use crate::stats::Count;
+use crate::instance::links;
+use crate::instance::repair::LostPins;
+use crate::kernel::maps::PerCpuArray;
+use crate::kernel::netlink;
+use crate::model::abi;
+use crate::model::config::XdpMode;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::reason;
+use crate::observe::readiness::LinkState;
+use crate::observe::readiness::Unready;
+use crate::observe::readiness::ready_without_pins;
+use crate::observe::stats::Count;
 
 /// Which packets are decapsulated, and how many were.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -38,7 +38,7 @@ pub struct DecapStatus {
     /// Destinations that packets inside may have.
     pub to: BTreeSet<IpNet>,
     /// What was asked for interfaces that are gone, or that somebody took the program off; by the name, if there
-    /// still is one, or else that of its pin, or the index. It is out of force once [`follow`](crate::decap::follow) has seen it.
+    /// still is one, or else that of its pin, or the index. It is out of force once [`follow`](crate::control::decap::follow) has seen it.
     pub lost: BTreeMap<String, Request>,
     /// Whether anybody may send, as `from` is empty.
     pub anybody_may_send: bool,
@@ -66,7 +66,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
     let (mut interfaces, mut requests) = (BTreeMap::new(), BTreeMap::new());
     let mut lost = asked;
     let mut gone = Vec::new();
-    for (name, link) in attach::links(instance)? {
+    for (name, link) in links::links(instance)? {
         if link.index.is_none() {
             gone.push(name.clone());
         }
@@ -78,7 +78,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
     // Which pin was that of which index is certain for a single one only.
     let single = gone.pop().filter(|_| gone.is_empty() && lost.len() == 1);
     let name_of = |ifindex| {
-        let name = attach::interface_name(ifindex).or_else(|| single.clone());
+        let name = links::interface_name(ifindex).or_else(|| single.clone());
         name.unwrap_or_else(|| format!("index {ifindex}"))
     };
     let lost = lost.into_iter().map(|(ifindex, request)| (name_of(ifindex), request)).collect();
@@ -103,7 +103,7 @@ pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
         Err(Error::LostPins(lost)) => return ready_without_pins(instance, *lost),
         status => status.map_err(|error| Unready::NotRunning(error.to_string()))?,
     };
-    let other = attach::refuse_other_namespace(instance, &[]).err();
+    let other = links::refuse_other_namespace(instance, &[]).err();
     if let Some(Error::OtherNamespace { interface, .. }) = other {
         return Err(Unready::OtherNamespace(interface));
     }

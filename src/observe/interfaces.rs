@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::addr::Mac;
-use crate::config::InterfaceConfig;
-use crate::config::XdpMode;
-use crate::netlink::NextHop;
-use crate::readiness::InterfaceState;
-use crate::readiness::LinkState;
+use crate::kernel::netlink::NextHop;
+use crate::model::address::Mac;
+use crate::model::config::InterfaceConfig;
+use crate::model::config::XdpMode;
+use crate::observe::readiness::InterfaceState;
+use crate::observe::readiness::LinkState;
 
 /// An interface that the balancer serves.
 #[derive(Clone, Debug, Serialize)]

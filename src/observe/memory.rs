@@ -5,20 +5,20 @@ use libbpf_rs::MapHandle;
 use libbpf_rs::MapType;
 use serde::Serialize;
 
-use crate::abi::consts;
-use crate::balancer::Balancer;
-use crate::error::Result;
-use crate::host::possible_cpus;
+use crate::dataplane::balancer::Balancer;
 use crate::instance::kernel_is_at_least;
 use crate::instance::own_programs::OwnProgram;
-use crate::maps;
-use crate::maps::ArrayOfMaps;
-use crate::maps::MapError;
-use crate::maps::kernel_bytes;
-use crate::memory::Usage;
+use crate::instance::programs;
+use crate::kernel::host::possible_cpus;
+use crate::kernel::maps;
+use crate::kernel::maps::ArrayOfMaps;
+use crate::kernel::maps::MapError;
+use crate::kernel::maps::kernel_bytes;
+use crate::model::abi::consts;
+use crate::model::error::Result;
 use crate::model::host::MapShape;
-use crate::object;
 use crate::plan::map_cost::KERNEL_COUNTS_ALL;
+use crate::plan::memory::Usage;
 
 /// What maps of one purpose take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -55,7 +55,7 @@ impl Balancer {
 
     /// What the maps take, by what they are for.
     pub(crate) fn maps_memory(&self) -> Result<Vec<MapsMemory>> {
-        let (cpus, maps) = (possible_cpus()?, object::balancer_maps()?);
+        let (cpus, maps) = (possible_cpus()?, programs::balancer_maps()?);
         let own = self.tables()?;
         let planned = Usage::of(&own, &self.dataplane.read_table(0)?, &maps, cpus);
 

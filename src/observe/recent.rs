@@ -8,17 +8,17 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::abi::consts;
-use crate::balancer::Balancer;
-use crate::config::TableKind;
-use crate::error::Result;
-use crate::flood_guard::FloodGuard;
+use crate::dataplane::balancer::Balancer;
+use crate::model::abi::consts;
+use crate::model::config::TableKind;
+use crate::model::error::Result;
 use crate::model::host::cpu_list;
+use crate::model::reason::Verdict;
+use crate::observe::flood_guard::FloodGuard;
+use crate::observe::rates::Rates;
+use crate::observe::rates::ReasonRate;
+use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
-use crate::rates::Rates;
-use crate::rates::ReasonRate;
-use crate::reason::Verdict;
-use crate::stats::Stats;
 
 /// How long to look: the flood guard lets flows in again with each second, so that a shorter look would fall
 /// between two floods of one.
@@ -389,7 +389,7 @@ fn whole(rate: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::ReasonCount;
+    use crate::observe::stats::ReasonCount;
 
     const FULL: Option<(u32, u32)> = Some((900, 1000));
 
@@ -419,7 +419,7 @@ mod tests {
         assert!(!is_unclear(&[table(500, 0)], &[guard(0, 0)], &stats(7)), "missed, and room");
         assert!(is_unclear(&[table(1000, 0)], &[guard(0, 0)], &stats(1)));
         assert!(is_unclear(&[table(0, 0)], &[guard(0, 0), guard(1, 1)], &stats(0)));
-        let count = crate::stats::Count { packets: 1, bytes: 60 };
+        let count = crate::observe::stats::Count { packets: 1, bytes: 60 };
         let reason = ReasonCount { reason: "other_mac", verdict: Verdict::Pass, count };
         let stats = Stats { reasons: vec![reason], ..Stats::default() };
         assert!(is_unclear(&[], &[], &stats), "not for this host");
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn frames_to_others_count_by_a_share_and_a_rate() {
         let rate = |reason, verdict, packets| {
-            let rate = crate::rates::Rate { packets, bits: 0.0 };
+            let rate = crate::observe::rates::Rate { packets, bits: 0.0 };
             ReasonRate { reason, verdict, rate }
         };
         let found = |other: f64, ours: f64| {

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::abi::consts;
-use crate::balancer::Balancer;
-use crate::error::Result;
-use crate::maps::Map;
-use crate::tables::LruTable;
-use crate::tables::lru_used;
+use crate::dataplane::balancer::Balancer;
+use crate::dataplane::tables::LruTable;
+use crate::dataplane::tables::lru_used;
+use crate::kernel::maps::Map;
+use crate::model::abi::consts;
+use crate::model::error::Result;
 
 /// A connection table.
 #[derive(Clone, Copy, Debug, Serialize)]

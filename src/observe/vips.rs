@@ -5,20 +5,20 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::addr::Vip;
-use crate::balancer::Balancer;
-use crate::config::Echo;
-use crate::config::NoReal;
-use crate::config::OtherPorts;
-use crate::config::RealState;
-use crate::error::Result;
-use crate::ring::Member;
-use crate::ring::RING_SIZE;
-use crate::ring::Ring;
-use crate::stats::Count;
-use crate::stats::Stats;
-use crate::table::RealSpec;
-use crate::table::Table;
+use crate::dataplane::balancer::Balancer;
+use crate::model::address::Vip;
+use crate::model::config::Echo;
+use crate::model::config::NoReal;
+use crate::model::config::OtherPorts;
+use crate::model::config::RealState;
+use crate::model::error::Result;
+use crate::model::maglev::ring::Member;
+use crate::model::maglev::ring::RING_SIZE;
+use crate::model::maglev::ring::Ring;
+use crate::model::vip_table::RealSpec;
+use crate::model::vip_table::Table;
+use crate::observe::stats::Count;
+use crate::observe::stats::Stats;
 
 /// A real of a VIP.
 #[derive(Clone, Debug, Serialize)]

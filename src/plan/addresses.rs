@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::addr::Vip;
-use crate::config::Echo;
-use crate::config::OtherPorts;
-use crate::table::VipSpec;
-use crate::table::config_name;
+use crate::model::address::Vip;
+use crate::model::config::Echo;
+use crate::model::config::OtherPorts;
+use crate::model::vip_table::VipSpec;
+use crate::model::vip_table::config_name;
 
 /// What changes for an address, be it by one VIP of several that it has. Of an address without VIPs, both are as
 /// by default.

@@ -5,8 +5,8 @@ use std::fmt;
 use super::InterfaceAction;
 use super::Plan;
 use super::ProgramChange;
-use crate::diff::VipAction;
 use crate::model::flow_effect::Changed;
+use crate::plan::diff::VipAction;
 
 impl Plan {
     /// The line about flows below a change.

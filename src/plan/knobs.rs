@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use crate::abi;
-use crate::abi::consts;
-use crate::config::Config;
-use crate::config::Oversize;
-use crate::config::PacketsConfig;
-use crate::config::SourceV4;
-use crate::config::SourceV6;
-use crate::config::TableKind;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::config::Config;
+use crate::model::config::Oversize;
+use crate::model::config::PacketsConfig;
+use crate::model::config::SourceV4;
+use crate::model::config::SourceV6;
+use crate::model::config::TableKind;
 use crate::model::connection_tables::Tables;
 use crate::model::connection_tables::udp_timeout;
 use crate::model::secret::AnswerSecret;

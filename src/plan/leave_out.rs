@@ -6,8 +6,8 @@ use super::InterfaceAction;
 use super::InterfaceChange;
 use super::Plan;
 use super::Unserved;
-use crate::config::Config;
-use crate::error::Error;
+use crate::model::config::Config;
+use crate::model::error::Error;
 use crate::model::flow_effect::Changed;
 
 impl Plan {

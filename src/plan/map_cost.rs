@@ -5,12 +5,12 @@
 
 use libbpf_rs::MapType;
 
-use crate::abi;
-use crate::abi::consts;
-use crate::config::TableKind;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::config::TableKind;
 use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
 use crate::model::host::MapShape;
-use crate::rings::RING_MAP_VALUES;
+use crate::plan::rings::RING_MAP_VALUES;
 
 /// From this version on the kernel counts all that a map takes.
 pub(crate) const KERNEL_COUNTS_ALL: (u32, u32) = (6, 4);

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::unserved::Unserved;
-use crate::abi;
-use crate::config::XdpMode;
-use crate::diff::Running;
-use crate::diff::TableDiff;
+use crate::model::abi;
+use crate::model::config::XdpMode;
 use crate::model::connection_tables::Tables;
 use crate::model::interface::ResolvedInterface;
 use crate::model::interface::RunningInterface;
+use crate::plan::diff::Running;
+use crate::plan::diff::TableDiff;
 
 /// What runs. `Default` is an instance that does not.
 #[derive(Clone, Default)]

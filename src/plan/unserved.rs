@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::InterfaceConfig;
-use crate::error::Error;
+use crate::model::config::InterfaceConfig;
+use crate::model::error::Error;
 use crate::model::text::message;
 
 /// How many interfaces a reason names: the record has room for one line.
@@ -91,13 +91,13 @@ impl fmt::Display for Unserved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::NetlinkError;
+    use crate::kernel::netlink::NetlinkError;
 
     #[test]
     fn texts_say_what_and_what_to_do() {
         let config = InterfaceConfig {
             name: "eth1".to_owned(),
-            xdp_mode: crate::config::XdpMode::Auto,
+            xdp_mode: crate::model::config::XdpMode::Auto,
             gateway: None,
             gateway_mac: None,
             macs: Vec::new(),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::abi;
-use crate::diff::running::RunningReal;
+use crate::model::abi;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
-use crate::rings::RingImage;
+use crate::plan::diff::running::RunningReal;
+use crate::plan::rings::RingImage;
 
 /// One step. The packet path finds a consistent table after each, and after each part of one that has several.
 #[derive(Clone, Debug)]

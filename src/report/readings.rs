@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::balancer::Balancer;
-use crate::chain;
-use crate::chain::SlotStatus;
-use crate::error::Result;
-use crate::flood_guard::FloodGuard;
+use crate::control::chain;
+use crate::control::chain::SlotStatus;
+use crate::dataplane::balancer::Balancer;
+use crate::instance::serving;
+use crate::instance::serving::Part;
+use crate::instance::serving::Server;
+use crate::model::error::Result;
+use crate::observe::flood_guard::FloodGuard;
 use crate::observe::interfaces::InterfaceStatus;
 use crate::observe::memory::MapsMemory;
+use crate::observe::readiness::InterfaceState;
 use crate::observe::recent::Recent;
+use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
 use crate::observe::vips::VipStatus;
 use crate::plan::Unserved;
-use crate::readiness::InterfaceState;
-use crate::serving;
-use crate::serving::Part;
-use crate::serving::Server;
-use crate::stats::Stats;
 
 /// What [`Status`](crate::Status) has, but for the judgement.
 #[derive(Clone, Debug, Default)]

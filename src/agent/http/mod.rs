@@ -34,12 +34,12 @@ use tokio::time::timeout;
 use self::connections::Connection;
 use self::connections::Connections;
 use self::shared::Shared;
-use crate::decap;
+use crate::control::decap;
 use crate::instance::Instance;
-use crate::metrics::Collector;
-use crate::readiness::Unready;
-use crate::readiness::readiness;
-use crate::repair::LostPins;
+use crate::instance::repair::LostPins;
+use crate::observe::readiness::Unready;
+use crate::observe::readiness::readiness;
+use crate::report::metrics::Collector;
 
 /// How long a client may take to ask.
 const TIME_TO_ASK: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use super::NESTING;
 use super::Part;
 use super::Telling;
 use super::ip;
-use crate::addr::Mac;
+use crate::model::address::Mac;
 
 /// Below this, the field is no type but a length: IEEE 802.3.
 const FIRST_ETHER_TYPE: u16 = 0x0600;

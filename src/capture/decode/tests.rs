@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::reason::reasons;
+use crate::model::reason::reasons;
 
 const MACS: &[u8] = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01";
 

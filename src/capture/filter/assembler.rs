@@ -1,6 +1,6 @@
 //! An assembler for eBPF: code with jumps to labels.
 
-use crate::sys::insn::Insn;
+use crate::kernel::insn::Insn;
 
 /// Whether what stands behind a piece of code can be reached from it.
 pub(super) fn falls_through(piece: &[Insn]) -> bool {

@@ -1,9 +1,9 @@
 //! Classic BPF as libpcap emits it, taken apart and checked.
 
-use crate::sys::insn::Alu;
-use crate::sys::insn::Size;
-use crate::sys::insn::Test;
-use crate::sys::pcap::ClassicInsn;
+use crate::kernel::insn::Alu;
+use crate::kernel::insn::Size;
+use crate::kernel::insn::Test;
+use crate::kernel::pcap::ClassicInsn;
 use nix::libc;
 
 /// Words of scratch memory.

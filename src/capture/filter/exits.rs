@@ -8,12 +8,12 @@ use std::os::fd::BorrowedFd;
 use libbpf_sys as sys;
 
 use super::registers::CONTEXT;
-use crate::sys::insn::Alu;
-use crate::sys::insn::Insn;
-use crate::sys::insn::Operand;
-use crate::sys::insn::Operand::Imm;
-use crate::sys::insn::Reg;
-use crate::sys::insn::Size;
+use crate::kernel::insn::Alu;
+use crate::kernel::insn::Insn;
+use crate::kernel::insn::Operand;
+use crate::kernel::insn::Operand::Imm;
+use crate::kernel::insn::Reg;
+use crate::kernel::insn::Size;
 
 /// Ends the program with this value, such as `XDP_PASS`.
 pub fn verdict(value: u32) -> Vec<Insn> {

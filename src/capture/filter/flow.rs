@@ -3,7 +3,7 @@
 
 use super::classic::Op;
 use super::classic::Source;
-use crate::sys::insn::Size;
+use crate::kernel::insn::Size;
 
 /// What an operation and those after it need for a match. `None` in its place: there is no match from here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

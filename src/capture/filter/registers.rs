@@ -11,7 +11,7 @@
 //!
 //! Offsets stay in registers: before Linux 5.18, the verifier forgets the bounds of what is put on the stack.
 
-use crate::sys::insn::Reg;
+use crate::kernel::insn::Reg;
 
 pub(super) const A: Reg = Reg::R0;
 pub(super) const X: Reg = Reg::R1;

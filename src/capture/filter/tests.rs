@@ -11,7 +11,7 @@ use super::flow::analyse;
 use super::unroll::MOST_TURNS;
 use super::unroll::unroll;
 use super::verdict;
-use crate::sys::insn::Insn;
+use crate::kernel::insn::Insn;
 
 fn insn(code: u16, jt: u8, jf: u8, k: u32) -> ClassicInsn {
     ClassicInsn { code, jt, jf, k }

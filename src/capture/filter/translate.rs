@@ -26,13 +26,13 @@ use super::registers::END;
 use super::registers::PACKET;
 use super::registers::STACK;
 use super::registers::X;
-use crate::sys::insn::Alu;
-use crate::sys::insn::Insn;
-use crate::sys::insn::Operand;
-use crate::sys::insn::Operand::Imm;
-use crate::sys::insn::Reg;
-use crate::sys::insn::Size;
-use crate::sys::insn::Test;
+use crate::kernel::insn::Alu;
+use crate::kernel::insn::Insn;
+use crate::kernel::insn::Operand;
+use crate::kernel::insn::Operand::Imm;
+use crate::kernel::insn::Reg;
+use crate::kernel::insn::Size;
+use crate::kernel::insn::Test;
 
 /// As instructions have it.
 const fn displacement(offset: usize) -> i16 {

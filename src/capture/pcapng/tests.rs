@@ -12,9 +12,9 @@ use proptest::prelude::*;
 
 use super::super::packet::Decision;
 use super::*;
-use crate::addr::Protocol;
-use crate::addr::Vip;
-use crate::reason::reasons;
+use crate::model::address::Protocol;
+use crate::model::address::Vip;
+use crate::model::reason::reasons;
 
 /// What a reader finds of a packet.
 #[derive(Debug, PartialEq, Eq)]

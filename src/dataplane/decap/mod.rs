@@ -10,22 +10,22 @@ use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 
-use crate::abi;
-use crate::abi::consts;
-use crate::attach::ROOT;
-use crate::attach::interface_name;
-use crate::error::Error;
-use crate::error::Result;
-use crate::host;
 use crate::instance::Instance;
+use crate::instance::links::ROOT;
+use crate::instance::links::interface_name;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
-use crate::maps;
-use crate::maps::Map;
-use crate::netlink;
-use crate::object;
-use crate::repair;
-use crate::sys;
+use crate::instance::programs;
+use crate::instance::repair;
+use crate::kernel::bpf;
+use crate::kernel::host;
+use crate::kernel::maps;
+use crate::kernel::maps::Map;
+use crate::kernel::netlink;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 use request::ALL_IPV4;
 pub use request::Request;
@@ -61,8 +61,8 @@ impl Layout {
         }
         let id = Map::<u32, abi::decap_settings>::open(&settings)?.id()?;
         let program = instance.program(OwnProgram::Decap.name());
-        let uses = sys::pinned(&program)
-            .and_then(|program| sys::program_info(program.as_fd()))
+        let uses = bpf::pinned(&program)
+            .and_then(|program| bpf::program_info(program.as_fd()))
             .map_err(|source| pin_error("open", &program, source))?;
         Ok(if uses.maps.contains(&id) { Self::Ours } else { Self::Other })
     }
@@ -99,7 +99,7 @@ pub(crate) fn ours(instance: &Instance) -> Result<Maps> {
 /// Loads the running program once more, for another place of the chain.
 pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
     match Layout::of(instance)? {
-        Layout::Ours => Ok(object::load_decap(Some(instance), place)?.program),
+        Layout::Ours => Ok(programs::load_decap(Some(instance), place)?.program),
         Layout::None | Layout::Other => Err(other(instance)),
     }
 }

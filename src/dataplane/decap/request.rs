@@ -10,11 +10,11 @@ use ipnet::Ipv4Net;
 use ipnet::Ipv6Net;
 use serde::Serialize;
 
-use crate::abi;
-use crate::abi::consts;
-use crate::addr::check_service_address;
-use crate::error::Error;
-use crate::error::Result;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::address::check_service_address;
+use crate::model::error::Error;
+use crate::model::error::Result;
 
 /// Bits of an IPv4-mapped address in front of the IPv4 address (RFC 4291, section 2.5.5.2).
 const MAPPED_BITS: u8 = 96;

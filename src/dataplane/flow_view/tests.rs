@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::Config;
-use crate::table::Table;
+use crate::model::config::Config;
+use crate::model::vip_table::Table;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -23,7 +23,7 @@ fn view() -> View {
     let table = Table::from(&Config::from_toml(CONFIG).expect("a configuration"));
     let vips = table.vips.iter().map(|(vip, spec)| {
         let udp = vip.protocol == Protocol::Udp;
-        let running = crate::diff::RunningVip {
+        let running = crate::plan::diff::RunningVip {
             id: u32::from(udp),
             serial: if udp { 1 } else { 2 },
             flags: spec.flags(vip),

@@ -1,16 +1,20 @@
 //! Who is in the chain of an instance, and who may be in which slot.
 
+pub(crate) mod adopt;
 pub(crate) mod names;
+pub(crate) mod objects;
 pub(crate) mod pins;
+pub(crate) mod place;
+pub(crate) mod slots;
 
 use std::collections::BTreeSet;
 
-use crate::abi::consts;
-use crate::chain::slots::Chain;
-use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::chain::slots::Chain;
 use crate::instance::own_programs::OwnProgram;
+use crate::model::abi::consts;
 use crate::model::error::ChainError;
+use crate::model::error::Result;
 
 /// The programs of others that are in the chain.
 pub(crate) fn others(instance: &Instance) -> BTreeSet<String> {

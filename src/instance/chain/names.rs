@@ -1,12 +1,12 @@
 //! What programs of others may be called in a chain.
 
 use super::pins::programs;
-use crate::attach::ROOT;
-use crate::error::Result;
 use crate::instance::Instance;
+use crate::instance::links::ROOT;
 use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::own_programs::OwnProgram;
 use crate::model::error::ChainError;
+use crate::model::error::Result;
 use crate::model::text::quote;
 
 /// Refuses a name that cannot be a pin's, or is ours.

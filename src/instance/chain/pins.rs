@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::attach::ROOT;
 use crate::instance::Instance;
+use crate::instance::links::ROOT;
 
 /// What is said of a program by its pin's name. Names have no colons, and the bpf filesystem takes no dots.
 pub(crate) const NEXT: &str = ":next";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use crate::abi::consts;
+use crate::model::abi::consts;
 
 /// A capture that cannot begin, or cannot go on. The text is one line.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::abi::consts;
+use crate::model::abi::consts;
 
 /// Why the chain stays as it is. One line.
 #[derive(Debug, thiserror::Error)]

@@ -18,9 +18,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::abi::consts;
-use crate::config::PacketsConfig;
-use crate::config::XdpMode;
+use crate::model::abi::consts;
+use crate::model::config::PacketsConfig;
+use crate::model::config::XdpMode;
 use crate::model::flow_effect::Breaking;
 use crate::model::lost_pins::LostPins;
 
@@ -438,7 +438,7 @@ pub enum Error {
     #[error("no VIP serves {protocol} {destination}; 'lbctl vip list' shows them")]
     NotServed {
         /// The transport protocol.
-        protocol: crate::addr::Protocol,
+        protocol: crate::model::address::Protocol,
         /// Address and port that a client would send to.
         destination: std::net::SocketAddr,
     },
@@ -458,17 +458,17 @@ pub enum Error {
 
     /// A VIP that does not exist was named.
     #[error("no VIP {0}; 'lbctl vip list' shows them")]
-    NoSuchVip(crate::addr::Vip),
+    NoSuchVip(crate::model::address::Vip),
 
     /// A VIP to add exists already.
     #[error("VIP {0} exists already")]
-    VipExists(crate::addr::Vip),
+    VipExists(crate::model::address::Vip),
 
     /// A real that the VIP does not have was named.
     #[error("VIP {vip} has no real {real}; 'lbctl real list {vip}' shows them")]
     NoSuchReal {
         /// The VIP.
-        vip: crate::addr::Vip,
+        vip: crate::model::address::Vip,
         /// The address.
         real: std::net::IpAddr,
     },
@@ -477,7 +477,7 @@ pub enum Error {
     #[error("VIP {vip} has real {real} already; 'lbctl real weight' changes it")]
     RealExists {
         /// The VIP.
-        vip: crate::addr::Vip,
+        vip: crate::model::address::Vip,
         /// The address.
         real: std::net::IpAddr,
     },

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::addr::Mac;
+use crate::model::address::Mac;
 
 /// What went wrong between us, the kernel's tables and the gateway.
 ///
@@ -92,7 +92,7 @@ pub enum NetlinkError {
     GatewayNotResolved {
         /// The interface's name.
         interface: String,
-        /// The gateway's address; for [`Gateway::Auto`](crate::netlink::Gateway::Auto) with several candidates,
+        /// The gateway's address; for [`Gateway::Auto`](crate::kernel::netlink::Gateway::Auto) with several candidates,
         /// the first one's.
         address: IpAddr,
         /// How long it was waited for.

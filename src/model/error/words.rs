@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::XdpMode;
+use crate::model::config::XdpMode;
 
 /// The command that takes a program off an interface: a link's stays whatever is said of the interface.
 pub(crate) fn detach_command(interface: &str, mode: XdpMode, link: Option<u32>) -> String {

@@ -1,0 +1,240 @@
+//! tcpdump's filter language for XDP.
+//!
+//! libpcap compiles an expression, such as `tcp port 443 and host 192.0.2.1`, to classic BPF. This module
+//! translates that to eBPF, so that the decision falls in the kernel, in front of the chain's other programs
+//! and before anything is copied.
+//!
+//! ```no_run
+//! use l4lb::capture::filter::{Exits, Filter, FilterScope, verdict};
+//!
+//! # fn main() -> Result<(), l4lb::capture::filter::FilterError> {
+//! let filter = Filter::compile("tcp port 443", FilterScope::Frame, None)?;
+//! let exits = Exits { on_match: verdict(1), otherwise: verdict(2) };
+//! let program = filter.load("drop_https", &exits)?;
+//! # Ok(()) }
+//! ```
+//!
+//! The answer is that of libpcap's own interpreter, except that
+//!
+//! - frames come in: `inbound` is true, `outbound` false, and `ifindex` is the interface that XDP runs on;
+//! - VLAN tags are those in the frame: a driver that takes them off keeps them from XDP;
+//! - nothing beyond 64 KiB of a frame is looked at;
+//! - a shift by a constant of 32 or more leaves 0, which libpcap's interpreter leaves undefined;
+//! - `protochain` follows up to 184 headers, more than a frame of 1514 bytes has room for; fewer if an
+//!   expression has it several times. Libpcap's interpreter follows a chain that was forged to lead back to
+//!   itself for ever.
+
+mod assembler;
+mod classic;
+mod exits;
+mod flow;
+mod inner;
+mod registers;
+mod translate;
+mod unroll;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use assembler::TooFar;
+pub(crate) use exits::follow;
+pub(crate) use exits::program as whole_program;
+pub use exits::tail_call;
+pub use exits::verdict;
+
+pub use crate::kernel::insn::Alu;
+pub use crate::kernel::insn::Insn;
+pub use crate::kernel::insn::Operand;
+pub use crate::kernel::insn::Reg;
+pub use crate::kernel::insn::Size;
+pub use crate::kernel::insn::Test;
+use crate::kernel::pcap;
+pub use crate::kernel::pcap::ClassicInsn;
+use crate::kernel::program;
+pub use crate::model::error::FilterError;
+use crate::model::text::quote;
+
+/// What a filter looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FilterScope {
+    /// The frame, from its Ethernet header on.
+    #[default]
+    Frame,
+    /// The IP packet that the frame carries inside of another: directly behind an outer IPv4 or IPv6 header
+    /// of protocol 4 or 41, behind up to two VLAN tags. Frames without one do not match, nor do later
+    /// fragments of the outer packet. Expressions are those for packets without a link layer: libpcap
+    /// refuses `ether` and `vlan`. `len` counts from the inner header to the end of the frame.
+    Inner,
+}
+
+/// How the program of a filter goes on once it knows. At the beginning of both pieces, R6 holds the context
+/// (`struct xdp_md *`), and no other register anything.
+#[derive(Clone, Debug)]
+pub struct Exits {
+    /// On a match. A piece that does not end the program, such as [`tail_call`] without a program to call,
+    /// goes on into `otherwise`.
+    pub on_match: Vec<Insn>,
+    /// On no match.
+    pub otherwise: Vec<Insn>,
+}
+
+/// A filter in classic BPF, ready to be translated.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// What to call it in messages.
+    name: String,
+    scope: FilterScope,
+    classic: Vec<ClassicInsn>,
+    ops: Vec<classic::Op>,
+}
+
+/// What a filter that was not given as an expression is called.
+const NAMELESS: &str = "in classic BPF";
+
+/// No more of an expression is shown in messages.
+const MOST_SHOWN: usize = 100;
+
+/// The longest expression, in bytes.
+const MOST_EXPRESSION: usize = 8192;
+
+/// How long libpcap may take.
+const TIME_TO_COMPILE: Duration = Duration::from_secs(10);
+
+/// An expression on one line, shortened if it is long.
+fn shown(expression: &str) -> String {
+    let line = expression.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("'{}…'", quote(&line[..end])),
+        None => format!("'{}'", quote(&line)),
+    }
+}
+
+/// Has libpcap compile, and waits for it no longer than is bearable. Nothing ends it when it takes longer; but that
+/// it does, as the expression's length is bounded, or the process's end.
+fn compile_in_time(
+    expression: &str,
+    linktype: i32,
+    netmask: Option<Ipv4Addr>,
+) -> Result<Vec<ClassicInsn>, String> {
+    if expression.len() > MOST_EXPRESSION {
+        return Err(format!(
+            "it has {} bytes; {MOST_EXPRESSION} are supported: use 'net' in place of many a 'host'",
+            expression.len()
+        ));
+    }
+    let (sender, receiver) = mpsc::channel();
+    let expression = expression.to_owned();
+    thread::Builder::new()
+        .name("l4lb-filter".to_owned())
+        .spawn(move || sender.send(pcap::compile(&expression, linktype, netmask)))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    receiver.recv_timeout(TIME_TO_COMPILE).unwrap_or_else(|_| {
+        Err(format!(
+            "libpcap does not compile it within {} s: use 'net' in place of many a 'host', 'portrange' in \
+             place of many a 'port', and addresses in place of names",
+            TIME_TO_COMPILE.as_secs()
+        ))
+    })
+}
+
+impl Filter {
+    /// Compiles an expression of the language of tcpdump, pcap-filter(7); an empty one matches everything.
+    ///
+    /// `netmask` is that of the network on the interface, for `ip broadcast`; libpcap refuses that without.
+    /// Names in the expression are looked up now, by whatever means the host has. For hundreds of hosts or
+    /// ports joined by `or`, libpcap's optimiser takes seconds, as it does for tcpdump; after ten it is an error,
+    /// as is an expression of more than 8192 bytes.
+    pub fn compile(
+        expression: &str,
+        scope: FilterScope,
+        netmask: Option<Ipv4Addr>,
+    ) -> Result<Self, FilterError> {
+        let linktype = match scope {
+            FilterScope::Frame => pcap::DLT_EN10MB,
+            FilterScope::Inner => pcap::DLT_RAW,
+        };
+        let name = shown(expression);
+        match compile_in_time(expression, linktype, netmask) {
+            Ok(program) => Self::new(name, program, scope),
+            Err(message) => Err(FilterError::Expression { filter: name, message }),
+        }
+    }
+
+    /// Takes a program in classic BPF, for Ethernet frames or, in [`FilterScope::Inner`], for IP packets.
+    pub fn from_classic(
+        program: Vec<ClassicInsn>,
+        scope: FilterScope,
+    ) -> Result<Self, FilterError> {
+        Self::new(NAMELESS.to_owned(), program, scope)
+    }
+
+    fn new(
+        name: String,
+        classic: Vec<ClassicInsn>,
+        scope: FilterScope,
+    ) -> Result<Self, FilterError> {
+        match classic::decode(&classic, translate::limit(scope)).map(unroll::unroll) {
+            Ok(ops) if flow::has_match(&ops) => Ok(Self { name, scope, classic, ops }),
+            Ok(_) => Err(FilterError::NeverMatches { filter: name }),
+            Err(invalid) => Err(FilterError::Classic {
+                filter: name,
+                instruction: invalid.at,
+                what: invalid.what,
+            }),
+        }
+    }
+
+    /// The program in classic BPF.
+    pub fn classic(&self) -> &[ClassicInsn] {
+        &self.classic
+    }
+
+    /// The XDP program, in eBPF: it decides about a packet, then goes on with one of the `exits`.
+    pub fn translate(&self, exits: &Exits) -> Result<Vec<Insn>, FilterError> {
+        translate::translate(&self.ops, self.scope, exits).map_err(|TooFar| FilterError::TooLong {
+            filter: self.name.clone(),
+            instructions: self.classic.len(),
+        })
+    }
+
+    /// Loads the XDP program into the kernel, of whose `name` the kernel keeps 15 bytes: letters, digits,
+    /// `_` and `.`. It can run behind a tail call from programs of the section `xdp`.
+    pub fn load(&self, name: &str, exits: &Exits) -> Result<OwnedFd, FilterError> {
+        let code = self.translate(exits)?;
+        program::load_xdp(name, &code).map_err(|error| {
+            tracing::debug!(target: "libbpf", "{}", error.log);
+            let filter = self.name.clone();
+            let why = last_word(&error.log);
+            match error.source.raw_os_error() {
+                // EFAULT: too many branches wait to be followed.
+                Some(nix::libc::E2BIG | nix::libc::EFAULT) => {
+                    FilterError::TooComplex { filter, instructions: self.classic.len(), why }
+                }
+                _ => FilterError::Load { filter, source: error.source, why },
+            }
+        })
+    }
+}
+
+/// The line of the verifier's log that says what is wrong.
+fn last_word(log: &str) -> String {
+    let noise = ["processed ", "verification time", "stack depth", "mark_precise"];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !noise.iter().any(|start| line.starts_with(start)))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,398 @@
+//! The real's side: takes the balancer's outer header off, on hosts without tunnel devices.
+//!
+//! The program lives in the chain of an instance, as the balancer does, and may share it with one. Which packets
+//! it takes the header off is a [`Request`]; what that leaves to the host, [`follow`] follows. docs/decap.md says
+//! what is dropped, and why.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::dataplane::decap::Facts;
+use crate::dataplane::decap::InUse;
+use crate::dataplane::decap::Layout;
+use crate::dataplane::decap::Maps;
+use crate::dataplane::decap::is_attached;
+use crate::dataplane::decap::other;
+use crate::dataplane::decap::ours;
+use crate::dataplane::decap::remove_maps;
+use crate::dataplane::interfaces::attached;
+use crate::dataplane::interfaces::refuse_other_mode;
+use crate::dataplane::interfaces::served_interfaces;
+use crate::instance::Instance;
+use crate::instance::Lock;
+use crate::instance::chain::adopt::Attaching;
+use crate::instance::chain::adopt::refuse_foreign_programs;
+use crate::instance::chain::is_needed_without;
+use crate::instance::chain::others;
+use crate::instance::chain::slots::Chain;
+use crate::instance::links;
+use crate::instance::own_programs::OwnProgram;
+use crate::instance::programs;
+use crate::instance::repair;
+use crate::instance::set_up::set_up;
+use crate::kernel::netlink;
+use crate::model::abi::consts;
+use crate::model::config::XdpMode;
+use crate::model::error::Error;
+use crate::model::error::Result;
+
+pub use crate::dataplane::decap::Request;
+pub use crate::observe::decap::DecapStatus;
+pub use crate::observe::decap::readiness;
+pub use crate::observe::decap::status;
+
+/// Decapsulates packets that come in by an interface. Called again for an interface, it replaces what was asked
+/// for before.
+///
+/// What is left to the host is that of now; [`follow`] follows. A program that the interface has already is an
+/// error; with `adopt`, it goes into that slot of the chain. Maps of another build are replaced.
+pub fn attach(
+    instance: &Instance,
+    interface: &str,
+    mode: XdpMode,
+    request: &Request,
+    adopt: Option<u32>,
+) -> Result<DecapStatus> {
+    request.check()?;
+    if waits_for_address(interface, request)? {
+        return Err(Error::NoAddress { interface: interface.to_owned() });
+    }
+    attach_to_follow(instance, interface, mode, request, adopt)
+}
+
+/// Whether an interface that is there has no address yet that packets would be decapsulated for.
+pub fn waits_for_address(interface: &str, request: &Request) -> Result<bool> {
+    let interface = &netlink::link_blocking(interface)?.name;
+    Ok(request.addresses.is_empty() && Facts::read()?.of_interface(interface).next().is_none())
+}
+
+/// As [`attach`], for who calls [`follow`] afterwards: the interface may have no address yet.
+pub fn attach_to_follow(
+    instance: &Instance,
+    interface: &str,
+    mode: XdpMode,
+    request: &Request,
+    adopt: Option<u32>,
+) -> Result<DecapStatus> {
+    request.check()?;
+    instance.check_host()?;
+    let link = netlink::link_blocking(interface)?;
+    let interface = link.name.as_str();
+    let at = (interface, link.index, mode);
+    let ((), _lock) = set_up(
+        instance,
+        || refuse_foreign_programs(instance, &[at], adopt),
+        || carry_out(instance, at, request, adopt),
+    )?;
+    status(instance)
+}
+
+/// As [`attach_to_follow`], if an interface that decapsulated has lost the program: somebody took it off, or the
+/// interface was made anew. `false`, if it was not lost, but detached, or still has it.
+pub fn attach_again(
+    instance: &Instance,
+    interface: &str,
+    mode: XdpMode,
+    request: &Request,
+    adopt: Option<u32>,
+) -> Result<bool> {
+    request.check()?;
+    instance.check_host()?;
+    let interface = &*netlink::own_name(interface)?;
+    links::refuse_other_namespace(instance, &[interface])?;
+    if !is_lost(instance, interface)? {
+        return Ok(false);
+    }
+    let Some(_lock) = instance.lock_existing()? else { return Ok(false) };
+    // Another command may just have been detaching it.
+    if !is_lost(instance, interface)? {
+        return Ok(false);
+    }
+    let link = netlink::link_blocking(interface)?;
+    carry_out(instance, (interface, link.index, mode), request, adopt)?;
+    Ok(true)
+}
+
+fn is_lost(instance: &Instance, interface: &str) -> Result<bool> {
+    if !is_attached(instance) {
+        return Ok(false);
+    }
+    let links = links::links(instance)?;
+    let link = links.iter().find(|(name, link)| *name == interface || link.pin == interface);
+    Ok(link.is_some_and(|(_, link)| link.mode.is_none()))
+}
+
+/// Those requests that are in force: of interfaces that the instance has links to.
+fn in_force(
+    instance: &Instance,
+    mut requests: BTreeMap<u32, Request>,
+) -> Result<BTreeMap<u32, Request>> {
+    let attached = attached(instance)?;
+    requests.retain(|ifindex, _| attached.contains(ifindex));
+    Ok(requests)
+}
+
+/// What packets are to be looked at by.
+fn wanted(instance: &Instance, maps: &Maps) -> Result<InUse> {
+    InUse::of(&in_force(instance, maps.requests()?)?, &Facts::read()?)
+}
+
+fn carry_out(
+    instance: &Instance,
+    (interface, ifindex, mode): (&str, u32, XdpMode),
+    request: &Request,
+    adopt: Option<u32>,
+) -> Result<()> {
+    let (_, left) = repair::recover(instance)?;
+    if left.needs_repair()
+        && OwnProgram::Decap.maps().iter().any(|map| left.has(&format!("map/{map}")))
+    {
+        // What was asked for other interfaces is gone. The program that runs goes on with the maps that it has.
+        remove_maps(instance)?;
+    }
+    refuse_other_mode(instance, interface, ifindex, mode)?;
+    let chain = Chain::open_or_create(instance)?;
+    chain.settle()?;
+    chain.home(OwnProgram::Decap)?;
+    Attaching::or_undo(instance, &chain, |attaching| {
+        attaching.attach(instance, &chain, &[(interface, ifindex, mode)], adopt)?;
+        program(instance, &chain, ifindex, request)
+    })
+}
+
+/// Loads the program and writes its maps.
+fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) -> Result<()> {
+    let (slot, place) = chain.home(OwnProgram::Decap)?;
+    let ours = Layout::of(instance)? == Layout::Ours;
+    let (mut requests, before) = if ours {
+        let maps = Maps::open(instance)?;
+        (maps.requests()?, maps.in_use()?.from)
+    } else {
+        Default::default()
+    };
+    // That of an interface which somebody took the program off says how to attach it again.
+    let attached = attached(instance)?;
+    requests.retain(|ifindex, _| {
+        attached.contains(ifindex) || links::interface_name(*ifindex).is_some()
+    });
+    requests.insert(ifindex, request.clone());
+    // Before anything is written: there may be too much of it.
+    let in_use = InUse::of(&in_force(instance, requests.clone())?, &Facts::read()?)?;
+    warn_of_left_out(&in_use);
+    if !ours {
+        // The program that runs goes on with the maps that it has.
+        remove_maps(instance)?;
+    }
+    let loaded = programs::load_decap(Some(instance), place)?;
+    let maps = Maps::open(instance)?;
+    maps.set_requests(&requests)?;
+    maps.set_in_use(&in_use)?;
+    chain.put(slot, loaded.program.as_fd(), OwnProgram::Decap.name())?;
+    if request.from.is_empty() {
+        warn_of_anybody(ifindex, &before);
+    }
+    Ok(())
+}
+
+/// `before`: the outer sources that might send so far; none: anybody, or nobody.
+fn warn_of_anybody(ifindex: u32, before: &BTreeSet<IpNet>) {
+    let interface = links::interface_name(ifindex).unwrap_or_else(|| format!("index {ifindex}"));
+    let before: Vec<_> = before.iter().map(prefix_name).collect();
+    let before = if before.is_empty() {
+        String::new()
+    } else {
+        format!("; until now, only {} might", before.join(", "))
+    };
+    tracing::warn!(
+        "interface {interface} is attached without --from: anybody may send{before}; attach it again with --from \
+         PREFIX, the prefixes that balancers send from"
+    );
+}
+
+fn warn_of_left_out(in_use: &InUse) {
+    if in_use.own_left_out != 0 {
+        tracing::warn!(
+            "{} addresses and prefixes of this host: decapsulation has room for {} and {}; packets inside that come \
+             from one of them are not refused",
+            in_use.own_left_out,
+            consts::DECAP_MAX_ADDRESSES,
+            consts::DECAP_MAX_PREFIXES - 1
+        );
+    }
+}
+
+/// Stops decapsulating on an interface, or on all. Whether there was anything to stop.
+pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
+    instance.check_host()?;
+    let Some(lock) = instance.lock_existing()? else { return Ok(false) };
+    let own_name = interface.map(netlink::own_name).transpose()?;
+    let interface = own_name.as_deref();
+    if let Some(interface) = interface {
+        links::refuse_other_namespace(instance, &[interface])?;
+    }
+    repair::recover(instance)?;
+    let served = served_interfaces(instance)?;
+    let (asked, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = links::links(instance)?
+        .into_iter()
+        .partition(|(name, _)| interface.is_none_or(|asked| asked == name));
+
+    let stays = !others(instance).is_empty();
+    let layout = Layout::of(instance)?;
+    let kept: BTreeSet<u32> = rest.values().filter_map(|link| link.index).collect();
+    let (mut found, needed) = match layout {
+        Layout::Ours => forget_but(instance, &kept)?,
+        // Which of the interfaces it was for cannot be read.
+        Layout::Other if interface.is_some() && !kept.is_subset(&served) => {
+            return Err(other(instance));
+        }
+        Layout::None | Layout::Other => (false, false),
+    };
+    for link in asked.into_values() {
+        if !stays && !link.index.is_some_and(|ifindex| served.contains(&ifindex)) {
+            links::remove_link(&instance.link(&link.pin))?;
+            found = true;
+        }
+    }
+    if !needed {
+        found |= layout == Layout::Other;
+        remove_program(instance, lock)?;
+    }
+    Ok(found)
+}
+
+/// Forgets what was asked for other interfaces than these. Whether there was anything, and whether anything is
+/// left.
+fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)> {
+    let maps = Maps::open(instance)?;
+    let before = maps.requests()?;
+    let mut requests = before.clone();
+    requests.retain(|ifindex, _| kept.contains(ifindex));
+    // First what packets are looked at by: as long as an interface is known, the next command knows what an
+    // interrupted one left.
+    maps.set_in_use(&InUse::of(&requests, &Facts::read()?)?)?;
+    maps.set_requests(&requests)?;
+    Ok((requests.len() != before.len(), !requests.is_empty()))
+}
+
+fn remove_program(instance: &Instance, lock: Lock) -> Result<()> {
+    if !is_needed_without(instance, OwnProgram::Decap.name()) {
+        return links::remove_all(instance, lock);
+    }
+    Chain::open(instance)?.remove_named(OwnProgram::Decap.name())?;
+    remove_maps(instance)
+}
+
+/// What [`follow`] has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Followed {
+    /// Outer destinations that packets are decapsulated for now.
+    pub added: BTreeSet<IpAddr>,
+    /// Those that they no longer are.
+    pub removed: BTreeSet<IpAddr>,
+    /// Destinations that packets inside may have now.
+    pub to_added: BTreeSet<IpNet>,
+    /// Those that they no longer may.
+    pub to_removed: BTreeSet<IpNet>,
+    /// Outer sources that may send now, as that of an interface is out of force which is gone.
+    pub from_added: BTreeSet<IpNet>,
+    /// Those that no longer may.
+    pub from_removed: BTreeSet<IpNet>,
+    /// Whether anybody may send now, if that has changed.
+    pub anybody: Option<bool>,
+}
+
+impl Followed {
+    fn between(before: &InUse, after: &InUse) -> Self {
+        let (from, to) = (before.outer(), after.outer());
+        Self {
+            added: &to - &from,
+            removed: &from - &to,
+            to_added: &after.to - &before.to,
+            to_removed: &before.to - &after.to,
+            from_added: &after.from - &before.from,
+            from_removed: &before.from - &after.from,
+            anybody: (before.anybody() != after.anybody()).then_some(after.anybody()),
+        }
+    }
+
+    /// Whether nothing is to be told.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Followed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { added, removed, to_added, to_removed, from_added, from_removed, anybody } = self;
+        for (sign, addresses) in [("+", added), ("-", removed)] {
+            for address in addresses {
+                writeln!(f, "{sign} decapsulated: packets to {address}")?;
+            }
+        }
+        for (sign, prefixes) in [("+", to_added), ("-", to_removed)] {
+            for prefix in prefixes {
+                writeln!(f, "{sign} inner destination {}", prefix_name(prefix))?;
+            }
+        }
+        for (sign, prefixes) in [("+", from_added), ("-", from_removed)] {
+            for prefix in prefixes {
+                writeln!(f, "{sign} outer source {}", prefix_name(prefix))?;
+            }
+        }
+        if let Some(anybody) = anybody {
+            writeln!(f, "{} outer source: anybody", if *anybody { "+" } else { "-" })?;
+        }
+        Ok(())
+    }
+}
+
+/// A prefix as it is written: that of a single address without its length.
+pub fn prefix_name(prefix: &IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}
+
+/// What would change in what packets are looked at by, if the addresses of the host were followed now.
+///
+/// Addresses are those of the network namespace of the calling thread.
+pub fn outdated(instance: &Instance) -> Result<Followed> {
+    links::refuse_other_namespace(instance, &[])?;
+    let maps = ours(instance)?;
+    Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?))
+}
+
+/// Follows the addresses of the host, as far as requests leave to it what is decapsulated; and puts out of force
+/// what was asked for an interface that is gone.
+///
+/// Addresses are those of the network namespace of the calling thread.
+pub fn follow(instance: &Instance) -> Result<Followed> {
+    instance.check_host()?;
+    links::refuse_other_namespace(instance, &[])?;
+    let maps = ours(instance)?;
+    let differs = |maps: &Maps| -> Result<_> {
+        let wanted = wanted(instance, maps)?;
+        let running = maps.in_use()?;
+        Ok((running != wanted).then_some((running, wanted)))
+    };
+    if differs(&maps)?.is_none() {
+        return Ok(Followed::default());
+    }
+    let _lock = instance.lock_existing()?;
+    // Another command may have been faster, and may have replaced the maps.
+    let maps = ours(instance)?;
+    let Some((running, wanted)) = differs(&maps)? else { return Ok(Followed::default()) };
+    if wanted.own_left_out != running.own_left_out {
+        warn_of_left_out(&wanted);
+    }
+    maps.set_in_use(&wanted)?;
+    Ok(Followed::between(&running, &wanted))
+}

@@ -1,0 +1,210 @@
+//! Flows, one after the other, from one table after the other.
+
+use std::vec;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+
+use super::AgeOf;
+use super::Flow;
+use super::filter::Resolved;
+use crate::dataplane::Dataplane;
+use crate::dataplane::View;
+use crate::dataplane::tables;
+use crate::dataplane::tables::LruTable;
+use crate::dataplane::tables::SETS_OF_PART;
+use crate::dataplane::tables::SetTable;
+use crate::kernel::bpf;
+use crate::kernel::maps::Map;
+use crate::kernel::maps::Walk;
+use crate::model::abi::consts;
+use crate::model::config::TableKind;
+use crate::model::connection_tables::Family;
+use crate::model::connection_tables::Tables;
+use crate::model::error::Error;
+use crate::model::error::Result;
+
+/// A table of the running program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    /// `None`: the shared table.
+    pub(super) cpu: Option<u32>,
+    /// Of a table of sets; `None`: it is of kind LRU.
+    pub(super) family: Option<Family>,
+    /// The kernel's id of the map.
+    id: u32,
+}
+
+/// One of these, opened.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Sets(MapHandle, Family),
+    Lru(LruTable),
+}
+
+impl Source {
+    /// Those that there are, by CPU.
+    pub(super) fn all(dataplane: &Dataplane, tables: &Tables) -> Result<Vec<Self>> {
+        let mut sources = Vec::new();
+        let families: &[_] = match tables.kind {
+            TableKind::SetAssociative => &Family::BOTH.map(Some),
+            TableKind::Lru => &[None],
+        };
+        for cpu in tables.own.keys() {
+            for family in families {
+                let outer = family.map_or(&dataplane.connections, |f| dataplane.flows_of(f));
+                if let Some(id) = outer.id_at(tables.place(*cpu))? {
+                    sources.push(Self { cpu: Some(*cpu), family: *family, id });
+                }
+            }
+        }
+        if let Some(id) = dataplane.connections.id_at(consts::SHARED_TABLE)? {
+            sources.push(Self { cpu: None, family: None, id });
+        }
+        Ok(sources)
+    }
+
+    pub(super) fn open(&self, dataplane: &Dataplane) -> Result<Opened> {
+        let outer = self.family.map_or(&dataplane.connections, |f| dataplane.flows_of(f));
+        let map = outer.inner(self.id).map_err(|error| {
+            if error.is_not_found() { Error::TablesReplaced } else { error.into() }
+        })?;
+        Ok(match self.family {
+            Some(family) => Opened::Sets(map, family),
+            None => Opened::Lru(Map::new(map)?),
+        })
+    }
+
+    /// What TCP's ages are of.
+    pub(super) fn tcp_age(&self) -> AgeOf {
+        if self.family.is_some() { AgeOf::LastPacket } else { AgeOf::Insert }
+    }
+}
+
+/// The table that is being read.
+#[derive(Debug)]
+enum Place {
+    /// A part of it after the other; `next` is the next set.
+    Sets {
+        map: MapHandle,
+        family: Family,
+        part: Option<SetTable>,
+        next: u32,
+    },
+    Lru {
+        table: LruTable,
+        walk: Walk,
+    },
+}
+
+impl Place {
+    /// Appends the next flows; `false`: there are no more.
+    fn read(&mut self, into: &mut Vec<tables::Flow>) -> Result<bool> {
+        match self {
+            Self::Sets { map, family, part, next } => {
+                let end = next.saturating_add(SETS_AT_ONCE).min(map.max_entries());
+                if *next >= end {
+                    return Ok(false);
+                }
+                if next.is_multiple_of(SETS_OF_PART) {
+                    // The one before goes first.
+                    *part = None;
+                }
+                let part = match part {
+                    Some(part) => part,
+                    None => part.insert(SetTable::part(map, *family, *next)?),
+                };
+                for set in *next..end {
+                    into.extend(part.flows_in(set % SETS_OF_PART)?);
+                }
+                *next = end;
+                Ok(true)
+            }
+            Self::Lru { table, walk } => {
+                into.extend(table.next_entries(walk)?.into_iter().map(tables::Flow::from));
+                Ok(!into.is_empty())
+            }
+        }
+    }
+}
+
+/// Sets that are read before their flows are handed out.
+pub(super) const SETS_AT_ONCE: u32 = 256;
+const _: () = assert!(SETS_OF_PART.is_multiple_of(SETS_AT_ONCE));
+
+/// The flows in all tables of a balancer: see [`Balancer::flows`](crate::Balancer::flows). An error ends it.
+#[derive(Debug)]
+pub struct Flows<'a> {
+    dataplane: &'a Dataplane,
+    view: View,
+    filter: Resolved,
+    sources: vec::IntoIter<Source>,
+    /// The table that is being read, and where it comes from.
+    current: Option<(Source, Place)>,
+    /// Those that were read of it, and when, and how many of them were handed out.
+    read: Vec<tables::Flow>,
+    now: u64,
+    done: usize,
+}
+
+impl<'a> Flows<'a> {
+    pub(super) fn new(
+        dataplane: &'a Dataplane,
+        tables: &Tables,
+        view: View,
+        filter: Resolved,
+    ) -> Result<Self> {
+        let sources = Source::all(dataplane, tables)?.into_iter();
+        let (current, read) = (None, Vec::new());
+        Ok(Self { dataplane, view, filter, sources, current, read, now: 0, done: 0 })
+    }
+
+    /// Reads on; `false`: that were all.
+    fn read_on(&mut self) -> Result<bool> {
+        self.read.clear();
+        self.done = 0;
+        loop {
+            if let Some((_, place)) = &mut self.current {
+                if place.read(&mut self.read)? {
+                    self.now = bpf::monotonic_ns()?;
+                    return Ok(true);
+                }
+                self.current = None;
+            }
+            let Some(source) = self.sources.next() else { return Ok(false) };
+            let place = match source.open(self.dataplane)? {
+                Opened::Sets(map, family) => Place::Sets { map, family, part: None, next: 0 },
+                Opened::Lru(table) => Place::Lru { table, walk: Walk::default() },
+            };
+            self.current = Some((source, place));
+        }
+    }
+}
+
+impl Iterator for Flows<'_> {
+    type Item = Result<Flow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            while let Some(raw) = self.read.get(self.done) {
+                self.done += 1;
+                let Some((source, _)) = &self.current else { break };
+                if self.filter.may_match(raw) {
+                    let flow = Flow::new(raw, &self.view, source.cpu, source.tcp_age(), self.now);
+                    if self.filter.matches(&flow) {
+                        return Some(Ok(flow));
+                    }
+                }
+            }
+            match self.read_on() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.sources = Vec::new().into_iter();
+                    self.current = None;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}

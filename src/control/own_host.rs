@@ -1,0 +1,448 @@
+//! What a configuration must not do to the host that balances: its own addresses, and who listens there.
+//!
+//! Reading the facts and judging them are apart: [`refusals`] is pure, and the one judge for files, for
+//! commands, and for what runs while the host changes.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use procfs_core::ExplicitSystemInfo;
+use procfs_core::FromReadSI;
+use procfs_core::net::TcpNetEntries;
+use procfs_core::net::TcpState;
+use procfs_core::net::UdpNetEntries;
+use procfs_core::net::UdpState;
+
+use crate::kernel::host;
+use crate::kernel::netlink;
+use crate::kernel::outside;
+use crate::model::address::Protocol;
+use crate::model::address::Vip;
+use crate::model::config::Config;
+use crate::model::config::ConfigError;
+use crate::model::config::GatewayAddress;
+use crate::model::config::OtherPorts;
+use crate::model::config::OwnAddress;
+use crate::model::config::VipConfig;
+use crate::model::error::Error;
+use crate::model::error::Result;
+
+/// Sockets that a text names.
+const NAMED: usize = 4;
+
+/// The addresses of this host, and where it listens.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnHost {
+    /// Address → the interface that has it.
+    addresses: BTreeMap<IpAddr, String>,
+    /// What is routed to this host by its loopback devices (`ip route add local PREFIX dev lo`).
+    local: Vec<IpNet>,
+    /// Broadcast address → the interface on whose network it is one.
+    broadcasts: BTreeMap<IpAddr, String>,
+    /// Sockets that wait for clients, as far as a configuration makes them matter.
+    listeners: BTreeSet<(Protocol, SocketAddr)>,
+}
+
+impl OwnHost {
+    /// Reads what matters to a configuration.
+    pub(crate) fn read(config: &Config) -> Result<Self> {
+        let mut own = Self::default();
+        for (interface, net) in host::networks()? {
+            own.add(&interface, net);
+        }
+        own.local = netlink::local_prefixes_blocking()?;
+        let every_port = config.vips.iter().filter(|vip| own.can_cut_off(vip));
+        let protocols: BTreeSet<_> = every_port.map(|vip| vip.protocol).collect();
+        for protocol in protocols {
+            own.listeners.extend(listeners(protocol)?.into_iter().map(|at| (protocol, at)));
+        }
+        Ok(own)
+    }
+
+    fn add(&mut self, interface: &str, net: IpNet) {
+        self.addresses.insert(net.addr(), interface.to_owned());
+        // A network of two has none (RFC 3021).
+        if let IpNet::V4(v4) = net
+            && v4.prefix_len() < 31
+        {
+            self.broadcasts.insert(v4.broadcast().into(), interface.to_owned());
+        }
+    }
+
+    /// Why an address is this host's own: what has it.
+    fn owner(&self, address: IpAddr) -> Option<String> {
+        if let Some(interface) = self.addresses.get(&address) {
+            return Some(format!("interface {interface}"));
+        }
+        let prefix = self.local.iter().find(|prefix| prefix.contains(&address))?;
+        Some(format!("local route {prefix}"))
+    }
+
+    /// Whether it matters to a VIP who listens.
+    fn can_cut_off(&self, vip: &VipConfig) -> bool {
+        vip.port == 0
+            && vip.allow_own_address == OwnAddress::Allowed
+            && self.owner(vip.address).is_some()
+    }
+
+    /// Where packets for an address find a socket. One of `::` takes IPv4 too, unless it was told not to, which
+    /// cannot be seen.
+    fn listening(&self, vip: &Vip) -> Vec<SocketAddr> {
+        let takes = |at: IpAddr| {
+            at == vip.address || at.is_unspecified() && (at.is_ipv6() || vip.address.is_ipv4())
+        };
+        let sockets = self.listeners.iter().filter(|(protocol, _)| *protocol == vip.protocol);
+        sockets.map(|(_, at)| *at).filter(|at| takes(at.ip())).collect()
+    }
+}
+
+/// Where this network namespace waits for clients.
+fn listeners(protocol: Protocol) -> Result<BTreeSet<SocketAddr>> {
+    // Only the byte order matters to these files.
+    let system = ExplicitSystemInfo {
+        boot_time_secs: 0,
+        ticks_per_second: 0,
+        page_size: 0,
+        is_little_endian: cfg!(target_endian = "little"),
+    };
+    let mut found = BTreeSet::new();
+    for family in ["", "6"] {
+        // The namespace of a process is that of its first thread.
+        let path = format!("/proc/thread-self/net/{protocol}{family}");
+        // A kernel without IPv6 has no such file.
+        if !Path::new(&path).exists() {
+            continue;
+        }
+        let unreadable =
+            |source| Error::Host { operation: "list the sockets that listen on this host", source };
+        let text = outside::read_sockets(Path::new(&path)).map_err(|error| {
+            unreadable(std::io::Error::new(error.kind(), format!("{path}: {error}")))
+        })?;
+        let text = &text[..];
+        let sockets: Result<Vec<_>, _> = match protocol {
+            Protocol::Tcp => TcpNetEntries::from_read(text, &system).map(|sockets| {
+                let listening = sockets.0.into_iter().filter(|s| s.state == TcpState::Listen);
+                listening.map(|socket| socket.local_address).collect()
+            }),
+            Protocol::Udp => UdpNetEntries::from_read(text, &system).map(|sockets| {
+                // Those that are connected talk to one peer, and end soon.
+                let bound = sockets.0.into_iter().filter(|s| s.state == UdpState::Close);
+                bound.map(|socket| socket.local_address).collect()
+            }),
+        };
+        let sockets = sockets.map_err(|error| unreadable(std::io::Error::other(error)))?;
+        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        found.extend(sockets.into_iter().map(canonical));
+    }
+    Ok(found)
+}
+
+/// Something that a configuration asks for and this host cannot have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The key of the configuration.
+    pub(crate) key: String,
+    /// Whose address it is: `VIP tcp://10.200.1.1:80`, `real 10.0.0.1`.
+    pub(crate) place: String,
+    /// What is wrong.
+    pub(crate) what: String,
+    /// What would come of it.
+    pub(crate) why: &'static str,
+    /// What to do.
+    pub(crate) mend: &'static str,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.what, self.why, self.mend)
+    }
+}
+
+impl From<Refusal> for ConfigError {
+    fn from(refusal: Refusal) -> Self {
+        Self::at(refusal.key.clone(), refusal.to_string())
+    }
+}
+
+/// Refuses a configuration that this host cannot have.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    match refusals(config, &OwnHost::read(config)?).into_iter().next() {
+        Some(refusal) => Err(ConfigError::from(refusal).into()),
+        None => Ok(()),
+    }
+}
+
+/// As [`check`], of a change to what runs: what was so before, as an address came to the host since, does not
+/// stand in the way of other changes.
+pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
+    let own = OwnHost::read(after)?;
+    let refused = refusals(after, &own);
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let known: BTreeSet<_> = refusals(before, &own).iter().map(Refusal::to_string).collect();
+    match refused.into_iter().find(|refusal| !known.contains(&refusal.to_string())) {
+        Some(refusal) => Err(ConfigError::from(refusal).without_key().into()),
+        None => Ok(()),
+    }
+}
+
+/// What of a configuration a host cannot have.
+pub(crate) fn refusals(config: &Config, own: &OwnHost) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (i, interface) in config.interfaces.iter().enumerate() {
+        if let Some(GatewayAddress::Address(address)) = interface.gateway {
+            let place = format!("interface {}", interface.name);
+            let key = format!("interfaces[{i}].gateway");
+            refusals.extend(own.no_peer(address, || (key, place)));
+        }
+    }
+    for (i, vip) in config.vips.iter().enumerate() {
+        let closed = || closes_other_ports(config, vip.address);
+        refusals.extend(own.no_vip(format!("vips[{i}].address"), vip, closed));
+        for (j, real) in vip.reals.iter().enumerate() {
+            refusals.extend(own.no_peer(real.address, || {
+                (format!("vips[{i}].reals[{j}].address"), format!("real {}", real.address))
+            }));
+        }
+    }
+    for (i, entry) in config.server_ids.iter().enumerate() {
+        refusals.extend(own.no_peer(entry.real, || {
+            (format!("server_ids[{i}].real"), format!("real {}", entry.real))
+        }));
+    }
+    refusals
+}
+
+/// Whether packets to ports of an address that no VIP has end at the balancer.
+fn closes_other_ports(config: &Config, address: IpAddr) -> bool {
+    let vips = config.vips.iter().filter(|vip| vip.address == address);
+    vips.filter_map(|vip| vip.other_ports).any(|other_ports| other_ports != OtherPorts::Pass)
+}
+
+impl OwnHost {
+    /// Why an address cannot be this VIP's. `closed`: packets to its other ports do not reach the host.
+    fn no_vip(
+        &self,
+        key: String,
+        config: &VipConfig,
+        closed: impl FnOnce() -> bool,
+    ) -> Option<Refusal> {
+        let (vip, address) = (config.vip(), config.address);
+        let place = format!("VIP {vip}");
+        if let Some(interface) = self.broadcasts.get(&address) {
+            return Some(broadcast((key, place), address, interface));
+        }
+        let owner = self.owner(address)?;
+        if config.allow_own_address == OwnAddress::Refused {
+            return Some(Refusal {
+                key,
+                place,
+                what: format!("{address} is this host's own address ({owner})"),
+                why: "what is sent to the VIP does not reach this host's programs any more",
+                mend: "take the address off the host; or, if it is on lo because a routing daemon (BIRD, FRR) \
+                       announces it from there, or because this host is one of the VIP's reals, too, set \
+                       allow_own_address = true for the VIP in the file and apply that (a new VIP: lbctl vip add \
+                       --allow-own-address)",
+            });
+        }
+        if config.allow_own_address == OwnAddress::Allowed && closed() {
+            return Some(Refusal {
+                key,
+                place,
+                what: format!(
+                    "{address} is this host's own address ({owner}), other_ports lets nothing else through to it, \
+                     and VIP {vip} does not say allow_own_address = \"force\""
+                ),
+                // Also without a program that listens: answers to what the host itself asks come to such ports.
+                why: "all that the host does by that address is cut off, SSH as well",
+                mend: "leave other_ports out, or set allow_own_address = \"force\" for every VIP of the address in \
+                       the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
+            });
+        }
+        if !self.can_cut_off(config) {
+            return None;
+        }
+        let sockets = self.listening(&vip);
+        if sockets.is_empty() {
+            return None;
+        }
+        let mut named: Vec<_> = sockets.iter().take(NAMED).map(SocketAddr::to_string).collect();
+        if let Some(more @ 1..) = sockets.len().checked_sub(NAMED) {
+            named.push(format!("{more} more"));
+        }
+        Some(Refusal {
+            key,
+            place,
+            what: format!(
+                "{address} is this host's own address ({owner}), where programs listen ({} {})",
+                vip.protocol,
+                named.join(", ")
+            ),
+            why: "a VIP of every port cuts all of them off, SSH as well",
+            mend: "name the ports that are meant, a VIP each, or set allow_own_address = \"force\" \
+                   in the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
+        })
+    }
+
+    /// Why an address can be neither a real's nor a gateway's.
+    ///
+    /// `names` is asked for key and place of those that cannot: there may be tens of thousands that can.
+    fn no_peer(
+        &self,
+        address: IpAddr,
+        names: impl FnOnce() -> (String, String),
+    ) -> Option<Refusal> {
+        if let Some(interface) = self.broadcasts.get(&address) {
+            return Some(broadcast(names(), address, interface));
+        }
+        let owner = self.owner(address)?;
+        let (key, place) = names();
+        Some(Refusal {
+            key,
+            place,
+            what: format!("{address} is this host's own address ({owner})"),
+            why: "packets for it leave by the interface and come to nobody, as this version does not deliver to its \
+                  own host",
+            mend: "give the address of another host, or take it out",
+        })
+    }
+}
+
+fn broadcast((key, place): (String, String), address: IpAddr, interface: &str) -> Refusal {
+    Refusal {
+        key,
+        place,
+        what: format!("{address} is the broadcast address of interface {interface}'s network"),
+        why: "it names no single host",
+        mend: "give a host's address",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> OwnHost {
+        let mut own = OwnHost::default();
+        for net in ["192.0.2.7/24", "10.200.1.1/32", "fc00::7/64"] {
+            own.add("eth0", net.parse().expect("a network"));
+        }
+        own.local = vec!["10.201.0.0/16".parse().expect("a network")];
+        let sockets = [
+            (Protocol::Tcp, "[::]:22"),
+            (Protocol::Tcp, "10.9.9.9:80"),
+            (Protocol::Udp, "0.0.0.0:53"),
+            (Protocol::Udp, "[fc00::7]:123"),
+        ];
+        let sockets = sockets.map(|(protocol, at)| (protocol, at.parse().expect("an address")));
+        own.listeners.extend(sockets);
+        own
+    }
+
+    fn refused(text: &str) -> Vec<String> {
+        let config = Config::from_toml(text).expect("a configuration");
+        refusals(&config, &own())
+            .into_iter()
+            .map(|refusal| ConfigError::from(refusal).to_string())
+            .collect()
+    }
+
+    fn vip(address: &str, port: u16, protocol: &str, rest: &str) -> String {
+        format!(
+            "[[vips]]\naddress = \"{address}\"\nport = {port}\nprotocol = \"{protocol}\"\n{rest}\n"
+        )
+    }
+
+    #[test]
+    fn own_addresses_are_for_vips_that_may() {
+        let mine = "is this host's own address (interface eth0)";
+        let listen = "where programs listen";
+        for (address, port, protocol, allow, words) in [
+            ("10.200.1.2", 0, "tcp", "", None),
+            ("10.200.1.1", 80, "tcp", "", Some(mine)),
+            ("10.200.1.1", 80, "tcp", "true", None),
+            ("10.200.1.1", 0, "tcp", "true", Some("(tcp [::]:22)")),
+            ("10.200.1.1", 0, "tcp", "\"force\"", None),
+            ("10.200.1.1", 0, "udp", "true", Some("(udp 0.0.0.0:53)")),
+            ("fc00::7", 0, "udp", "true", Some("(udp [fc00::7]:123)")),
+            ("fc00::7", 0, "tcp", "true", Some(listen)),
+            ("10.201.7.7", 80, "tcp", "", Some("own address (local route 10.201.0.0/16)")),
+            ("10.201.7.7", 80, "tcp", "true", None),
+            ("10.201.7.7", 0, "tcp", "true", Some("(tcp [::]:22)")),
+            ("192.0.2.7", 22, "tcp", "false", Some(mine)),
+            ("192.0.2.255", 80, "tcp", "true", Some("broadcast address")),
+        ] {
+            let rest = if allow.is_empty() {
+                String::new()
+            } else {
+                format!("allow_own_address = {allow}")
+            };
+            let found = refused(&vip(address, port, protocol, &rest));
+            match words {
+                None => assert!(found.is_empty(), "{address}:{port} {allow}: {found:?}"),
+                Some(words) => {
+                    assert_eq!(found.len(), 1, "{address}:{port} {allow}: {found:?}");
+                    assert!(found[0].starts_with("vips[0].address: ") && found[0].contains(words));
+                    assert_eq!(found[0].lines().count(), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_own_address_is_closed_by_force_only() {
+        let rules = |allow: &str, other_ports: &str| {
+            let allow = format!("allow_own_address = {allow}");
+            let first = vip("10.200.1.1", 80, "tcp", &allow);
+            // The rule is the address's, whichever VIP has it.
+            let second = format!("{allow}\nother_ports = \"{other_ports}\"");
+            refused(&format!("{first}{}", vip("10.200.1.1", 443, "tcp", &second)))
+        };
+        for other_ports in ["drop", "reject"] {
+            let found = rules("true", other_ports);
+            assert_eq!(found.len(), 2, "{found:?}");
+            assert!(
+                found.iter().all(|line| line.contains("other_ports") && line.contains("force"))
+            );
+            // Each names the VIP that has to say so: it may be another than the one that is added.
+            for (line, port) in found.iter().zip([80, 443]) {
+                assert!(
+                    line.contains(&format!("VIP tcp://10.200.1.1:{port} does not say")),
+                    "{line}"
+                );
+            }
+            assert_eq!(rules("\"force\"", other_ports), [""; 0]);
+        }
+        assert_eq!(rules("true", "pass"), [""; 0]);
+        assert_eq!(refused(&vip("10.200.1.9", 80, "tcp", "other_ports = \"drop\"")), [""; 0]);
+    }
+
+    #[test]
+    fn nobody_sends_to_itself() {
+        let reals = "reals = [ { address = \"10.0.0.1\" }, { address = \"192.0.2.7\" }, { address = \"10.201.0.1\" } ]";
+        let text = format!(
+            "{}\n[[server_ids]]\nid = 1\nreal = \"fc00::7\"\n[[interfaces]]\nname = \"eth0\"\n\
+             gateway = \"192.0.2.255\"",
+            vip("10.200.1.9", 80, "tcp", reals)
+        );
+        let found = refused(&text);
+        let keys: Vec<_> = found.iter().filter_map(|line| line.split_once(": ")).collect();
+        let keys: Vec<_> = keys.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(
+            keys,
+            [
+                "interfaces[0].gateway",
+                "vips[0].reals[1].address",
+                "vips[0].reals[2].address",
+                "server_ids[0].real"
+            ],
+            "{found:?}"
+        );
+    }
+}

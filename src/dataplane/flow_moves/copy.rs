@@ -1,0 +1,277 @@
+//! Moving flows to the tables of the program that is to replace the one that runs, while packets change both.
+//!
+//! | a CPU | its new table gets |
+//! | --- | --- |
+//! | keeps its table | that is it |
+//! | gets one of another size or kind | the flows of the one before |
+//! | gets one, and had none | those of the shared one |
+//! | loses its table | nobody knows which CPUs its packets will come to: all tables get its flows, the shared one as well |
+//!
+//! A CPU's own flows come first; those of CPUs that lose their table get what is free then, and push out none. Only in
+//! the shared table, which the CPUs that lose theirs use from now on, they get half the room at least.
+//!
+//! Entries that no packet would use are left behind: of VIPs and reals that are gone, of reals that are barred, and UDP
+//! flows that have expired. They would take room from flows that live.
+//!
+//! This happens twice. First while the new tables are not in use but those that CPUs keep; then, when the new program
+//! is, for the flows that began or changed meanwhile. Of flows that have the same right to room, the latest come first:
+//! what finds none is what was used longest ago. But a table of kind LRU, and the shared one, tells of a TCP flow when it
+//! began, not when it was used: from there, the TCP flows that began last come first, and one that began long ago and
+//! is in use may find no room. A CPU's own flow that began meanwhile may push out an entry that is older by these times.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+
+use libbpf_rs::MapHandle;
+
+use super::Dataplane;
+use crate::dataplane::flow_view::View;
+use crate::dataplane::tables;
+use crate::dataplane::tables::Flow;
+use crate::dataplane::tables::LruTable;
+use crate::dataplane::tables::Room;
+use crate::dataplane::tables::SetTable;
+use crate::dataplane::tables::SetTables;
+use crate::kernel::bpf;
+use crate::kernel::maps::Map;
+use crate::model::abi::consts;
+use crate::model::config::TableKind;
+use crate::model::connection_tables::Family;
+use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
+use crate::model::connection_tables::Tables;
+use crate::model::error::Result;
+use crate::model::parallel;
+use crate::model::secret::Secret;
+
+/// How much earlier than it was made an entry may say that it was: times are rounded down to units.
+const ROUNDED: u64 = 2 << consts::SEEN_SHIFT;
+
+/// What the flows of CPUs that lose their table get of the shared one at least.
+const LEAVING_IN_SHARED: u64 = SHARED_TABLE_ENTRIES as u64 / 2;
+
+/// A CPU's table that is to be filled.
+enum OwnTable {
+    Sets(SetTables, [MapHandle; 2]),
+    Lru(LruTable),
+}
+
+impl OwnTable {
+    fn create(kind: TableKind, size: u32, node: u32) -> Result<Self> {
+        Ok(match kind {
+            TableKind::SetAssociative => {
+                let [v4, v6] = Family::BOTH.map(|family| SetTable::create(family, size, node));
+                let ((v4, map4), (v6, map6)) = (v4?, v6?);
+                Self::Sets(SetTables { v4, v6 }, [map4, map6])
+            }
+            TableKind::Lru => Self::Lru(tables::new_lru(size, node)?),
+        })
+    }
+}
+
+/// The tables of two programs.
+#[derive(Clone, Copy)]
+pub(super) struct Move<'a> {
+    pub(super) running: &'a Tables,
+    pub(super) new: &'a Tables,
+    pub(super) secret: &'a Secret,
+    /// By what runs, and the new program's limits.
+    pub(super) view: &'a View,
+}
+
+impl Move<'_> {
+    /// Whether a CPU keeps its table.
+    fn keeps(&self, cpu: u32) -> bool {
+        self.running.kind == self.new.kind
+            && self.running.own.get(&cpu).is_some_and(|size| self.new.own.get(&cpu) == Some(size))
+    }
+
+    fn is_leaving(&self, cpu: u32) -> bool {
+        !self.new.own.contains_key(&cpu)
+    }
+
+    /// Those of some flows that packets would use.
+    fn live(&self, mut flows: Vec<Flow>) -> Result<Vec<Flow>> {
+        let now = bpf::monotonic_ns()?;
+        flows.retain(|flow| self.view.is_live(flow, now));
+        Ok(flows)
+    }
+}
+
+impl Dataplane {
+    /// Makes and fills the new tables.
+    pub(super) fn fill_tables(
+        &self,
+        tables: Move<'_>,
+        shared: &LruTable,
+        nodes: &BTreeMap<u32, u32>,
+    ) -> Result<()> {
+        let Move { running, new, secret, .. } = tables;
+        // Of a CPU that is offline, no node is known; the first that is there always exists.
+        let first = nodes.values().min().copied().unwrap_or_default();
+        let mut made = Vec::new();
+        // The slow part first, memory.
+        for (cpu, size) in &new.own {
+            if tables.keeps(*cpu) {
+                for (_, outer) in self.table_maps() {
+                    if let Some(table) = outer.at(running.place(*cpu))? {
+                        outer.set(new.place(*cpu), &table)?;
+                    }
+                }
+            } else {
+                let node = nodes.get(cpu).copied().unwrap_or(first);
+                made.push((*cpu, OwnTable::create(new.kind, *size, node)?));
+            }
+        }
+        let v6_vips = self.v6_serials()?;
+        let leaving = self.flows_of_leaving(tables, 0)?;
+        for (cpu, table) in made {
+            let own = if running.own.contains_key(&cpu) {
+                self.flows_on(tables, cpu)?
+            } else {
+                tables.live(tables::lru_flows(shared)?)?
+            };
+            let (flows, own) = tables::own_first(own, &leaving);
+            let place = new.place(cpu);
+            match table {
+                OwnTable::Sets(table, [map4, map6]) => {
+                    table.fill(&flows, &v6_vips, secret);
+                    self.flows4.set(place, &map4)?;
+                    self.flows6.set(place, &map6)?;
+                }
+                OwnTable::Lru(table) => {
+                    tables::fill_lru(&table, &flows, own)?;
+                    self.connections.set(place, table.handle())?;
+                }
+            }
+        }
+        if !leaving.is_empty() {
+            for cpu in new.own.keys().filter(|cpu| tables.keeps(**cpu)) {
+                self.insert_flows(tables, *cpu, &leaving, &v6_vips, Room::Free)?;
+            }
+            tables::insert_in_lru(shared, &leaving, LEAVING_IN_SHARED)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the flows that began or changed since the new tables were filled, for the program that uses them by now.
+    /// Packets of the one before are over. `since` is of `CLOCK_MONOTONIC`, in nanoseconds.
+    pub(super) fn copy_latest(
+        &self,
+        tables: Move<'_>,
+        shared: &LruTable,
+        since: u64,
+    ) -> Result<()> {
+        let Move { running, new, .. } = tables;
+        bpf::fail_point("copy-latest")?;
+        let since = since.saturating_sub(ROUNDED);
+        let v6_vips = self.v6_serials()?;
+        let leaving = self.flows_of_leaving(tables, since)?;
+        for cpu in new.own.keys() {
+            let mut own = Vec::new();
+            if !running.own.contains_key(cpu) {
+                let shared = tables.live(tables::lru_flows(shared)?)?.into_iter();
+                own.extend(shared.filter(|flow| flow.last_seen >= since));
+            } else if !tables.keeps(*cpu) {
+                let before = self.flows_on(tables, *cpu)?.into_iter();
+                own.extend(before.filter(|flow| flow.last_seen >= since));
+            }
+            tables::newest_first(&mut own);
+            self.insert_flows(tables, *cpu, &own, &v6_vips, Room::Taken)?;
+            self.insert_flows(tables, *cpu, &leaving, &v6_vips, Room::Free)?;
+        }
+        if !leaving.is_empty() {
+            tables::insert_in_lru(shared, &leaving, LEAVING_IN_SHARED)?;
+        }
+        Ok(())
+    }
+
+    /// The flows of the CPUs that lose their table, not longer ago than `since`, the latest first.
+    fn flows_of_leaving(&self, tables: Move<'_>, since: u64) -> Result<Vec<Flow>> {
+        let mut flows = Vec::new();
+        for cpu in tables.running.own.keys().filter(|cpu| tables.is_leaving(**cpu)) {
+            let of_cpu = self.flows_on(tables, *cpu)?.into_iter();
+            flows.extend(of_cpu.filter(|flow| flow.last_seen >= since));
+        }
+        tables::newest_first(&mut flows);
+        Ok(flows)
+    }
+
+    /// Puts flows into a table of the new program that packets use.
+    fn insert_flows(
+        &self,
+        tables: Move<'_>,
+        cpu: u32,
+        flows: &[Flow],
+        v6_vips: &BTreeSet<u32>,
+        room: Room,
+    ) -> Result<()> {
+        if flows.is_empty() {
+            return Ok(());
+        }
+        let place = tables.new.place(cpu);
+        if tables.new.kind == TableKind::Lru {
+            let Some(table) = self.connections.at(place)? else { return Ok(()) };
+            let most = if room == Room::Taken { u64::MAX } else { 0 };
+            return Ok(tables::insert_in_lru(&Map::new(table)?, flows, most)?);
+        }
+        let open = |family: Family| -> Result<Option<SetTable>> {
+            let map: Option<MapHandle> = self.flows_of(family).at(place)?;
+            Ok(map.map(|map| SetTable::new(&map, family)).transpose()?)
+        };
+        let (Some(v4), Some(v6)) = (open(Family::V4)?, open(Family::V6)?) else { return Ok(()) };
+        let table = SetTables { v4, v6 };
+        let insert = || table.insert(flows, v6_vips, tables.secret, room);
+        match parallel::on_cpu(cpu, insert) {
+            Ok(done) => done,
+            // It is offline: no packet uses the table.
+            Err(error) if error.kind() == ErrorKind::InvalidInput && !is_online(cpu)? => insert(),
+            Err(error) => {
+                tracing::warn!(
+                    "CPU {cpu}: some flows in use may move: its table can only be written to there, and this process \
+                     may not run on it: {error}"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// The flows in a CPU's own table of the program that runs. Packets may use it meanwhile: those that stay are among
+    /// them.
+    fn flows_on(&self, tables: Move<'_>, cpu: u32) -> Result<Vec<Flow>> {
+        let place = tables.running.place(cpu);
+        if tables.running.kind == TableKind::Lru {
+            return match self.connections.at(place)? {
+                Some(table) => tables.live(tables::lru_flows(&Map::new(table)?)?),
+                None => Ok(Vec::new()),
+            };
+        }
+        let read = || -> Result<Vec<Flow>> {
+            let (mut flows, now) = (Vec::new(), bpf::monotonic_ns()?);
+            for family in Family::BOTH {
+                if let Some(table) = self.flows_of(family).at(place)? {
+                    SetTable::new(&table, family)?.read_flows(now, &mut flows);
+                }
+            }
+            Ok(flows)
+        };
+        // There, no packet is half done. Elsewhere it takes bad luck of some nanoseconds for a flow to be missed.
+        tables.live(parallel::on_cpu(cpu, read).unwrap_or_else(|_| read())?)
+    }
+
+    /// Frees what an interrupted command had claimed in the tables.
+    pub(crate) fn release_claims(&self, tables: &Tables) -> Result<()> {
+        for cpu in tables.own.keys().filter(|_| tables.kind == TableKind::SetAssociative) {
+            for family in Family::BOTH {
+                if let Some(table) = self.flows_of(family).at(tables.place(*cpu))? {
+                    SetTable::new(&table, family)?.release_claims();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_online(cpu: u32) -> Result<bool> {
+    Ok(crate::kernel::host::Files::host().online_cpus()?.contains(&cpu))
+}

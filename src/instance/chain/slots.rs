@@ -1,0 +1,496 @@
+//! Slots, and how packets get from one to the next.
+//!
+//! Control finds programs by name. The name's pin says which program that is, and what a command was about
+//! to do with it: whatever a command that is killed leaves, [`Chain::settle`] ends it.
+//!
+//! | pin | |
+//! | --- | --- |
+//! | `prog/NAME` | the program belongs into the chain |
+//! | `prog/NAME:next` | it is to be what `NAME` is: it is, once a slot has it |
+//! | `prog/NAME:gone` | it leaves |
+//! | none, but a slot | it was replaced or moved, and leaves |
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use crate::instance::Instance;
+use crate::instance::chain::objects::Objects;
+use crate::instance::chain::pins::GONE;
+use crate::instance::chain::pins::NEXT;
+use crate::instance::chain::pins::base;
+use crate::instance::chain::pins::pins;
+use crate::instance::chain::place;
+use crate::instance::links::ROOT;
+use crate::instance::links::remove_pins;
+use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_NEXT;
+use crate::instance::own_programs::OwnProgram;
+use crate::instance::pin_error;
+use crate::instance::programs;
+use crate::instance::remove_pin;
+use crate::instance::repair::refuse_lost;
+use crate::instance::repair::refuse_lost_programs;
+use crate::kernel::bpf;
+use crate::kernel::maps;
+use crate::kernel::maps::Map;
+use crate::kernel::maps::ProgramArray;
+use crate::model::abi::consts::CHAIN_SLOTS;
+use crate::model::error::ChainError;
+use crate::model::error::Result;
+
+/// A filled slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filled {
+    /// The kernel's id of the program.
+    pub(crate) id: u32,
+    /// Its place; `None`: it never hands on.
+    pub(crate) place: Option<u32>,
+}
+
+/// What each slot holds.
+type Slots = Vec<Option<Filled>>;
+
+/// The chain of an instance.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    instance: Instance,
+    root: OwnedFd,
+    programs: ProgramArray,
+    next: Map<u32, u32>,
+    /// What [`place::of`] found, by the kernel's ids, of which none is given away again so soon.
+    places: RefCell<BTreeMap<u32, Option<u32>>>,
+}
+
+impl Chain {
+    /// Opens the chain, loading the root program where there is none.
+    pub(crate) fn open_or_create(instance: &Instance) -> Result<Self> {
+        let pin = instance.program(ROOT);
+        if pin.exists() {
+            return Self::open(instance);
+        }
+        remove_pins(instance)?;
+        let root = programs::load_root(instance)?;
+        let chain = Self {
+            instance: instance.clone(),
+            root,
+            programs: ProgramArray::open(&instance.map(CHAIN))?,
+            next: Map::open(&instance.map(CHAIN_NEXT))?,
+            places: RefCell::default(),
+        };
+        chain.relink(&[])?;
+        bpf::pin(chain.root.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
+        Ok(chain)
+    }
+
+    /// Opens the chain of an instance that has one.
+    pub(crate) fn open(instance: &Instance) -> Result<Self> {
+        // If it cannot be opened, that is likely why.
+        Self::open_pins(instance).or_else(|error| refuse_lost(instance).and(Err(error)))
+    }
+
+    fn open_pins(instance: &Instance) -> Result<Self> {
+        let pin = instance.program(ROOT);
+        Ok(Self {
+            instance: instance.clone(),
+            root: bpf::pinned(&pin).map_err(|source| pin_error("open", &pin, source))?,
+            programs: ProgramArray::open(&instance.map(CHAIN))?,
+            next: Map::open(&instance.map(CHAIN_NEXT))?,
+            places: RefCell::default(),
+        })
+    }
+
+    /// As [`Self::open`]; `None` if the instance has none.
+    pub(crate) fn open_existing(instance: &Instance) -> Result<Option<Self>> {
+        if !instance.program(ROOT).exists() {
+            refuse_lost(instance)?;
+            return Ok(None);
+        }
+        Self::open(instance).map(Some)
+    }
+
+    /// The program that is attached to interfaces.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The kernel's id of the program in each slot.
+    pub(crate) fn slots(&self) -> Result<Vec<Option<u32>>> {
+        (0..CHAIN_SLOTS).map(|slot| Ok(self.programs.id_at(slot)?)).collect()
+    }
+
+    /// What each slot holds.
+    pub(crate) fn filled(&self) -> Result<Slots> {
+        let filled = |(slot, id): (u32, Option<u32>)| {
+            let Some(id) = id else { return Ok(None) };
+            Ok(Some(Filled { id, place: self.place_of(slot, id)? }))
+        };
+        (0..).zip(self.slots()?).map(filled).collect()
+    }
+
+    /// The place of a program that is in this slot or will be; `None`: it never hands on.
+    fn place_of(&self, slot: u32, id: u32) -> Result<Option<u32>> {
+        // Captures have this one, whatever they are made of.
+        if slot == OwnProgram::Captures.slot() {
+            return Ok(Some(slot));
+        }
+        if let Some(place) = self.places.borrow().get(&id) {
+            return Ok(*place);
+        }
+        let place = place::of(id)?.filter(|place| *place < CHAIN_SLOTS);
+        self.places.borrow_mut().insert(id, place);
+        Ok(place)
+    }
+
+    /// The slot of the program of this name.
+    pub(crate) fn slot_of(&self, name: &str) -> Result<Option<u32>> {
+        let ids = self.slots()?;
+        for state in [NEXT, "", GONE] {
+            if let Some(id) = self.pinned_id(&format!("{name}{state}"))? {
+                let mut slots = (0..).zip(&ids).filter(|(_, there)| **there == Some(id));
+                if let Some((slot, _)) = slots.next() {
+                    return Ok(Some(slot));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Slot and place of one of our programs: those that it has, or will have.
+    pub(crate) fn home(&self, own: OwnProgram) -> Result<(u32, u32)> {
+        if let Some(slot) = self.slot_of(own.name())? {
+            let filled = self.filled()?.get(slot as usize).copied().flatten();
+            return Ok((slot, filled.and_then(|filled| filled.place).unwrap_or(own.slot())));
+        }
+        self.refuse_taken(own.slot(), own.name())?;
+        Ok((own.slot(), own.slot()))
+    }
+
+    /// Finds out whether the slot is free for this program, or holds it.
+    pub(crate) fn refuse_taken(&self, slot: u32, name: &str) -> Result<()> {
+        let Some(id) = self.programs.id_at(slot)? else { return Ok(()) };
+        let holder = self.names()?.remove(&id);
+        // What has no name is about to leave.
+        match holder {
+            Some(holder) if holder != name => Err(ChainError::SlotTaken { slot, holder }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The kernel's id of the program that is pinned by this name.
+    fn pinned_id(&self, pin: &str) -> Result<Option<u32>> {
+        let pin = self.instance.program(pin);
+        if !pin.exists() {
+            return Ok(None);
+        }
+        let info = bpf::pinned(&pin).and_then(|program| bpf::program_info(program.as_fd()));
+        match info {
+            Ok(info) => Ok(Some(info.id)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(pin_error("open", &pin, source)),
+        }
+    }
+
+    /// The names of the programs that are in the chain or about to be, by the kernel's ids.
+    pub(crate) fn names(&self) -> Result<BTreeMap<u32, String>> {
+        let mut names = BTreeMap::new();
+        for pin in pins(&self.instance) {
+            if !pin.ends_with(GONE)
+                && let Some(id) = self.pinned_id(&pin)?
+            {
+                names.insert(id, base(&pin).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Puts a program into a slot, replacing what is there of its name in one step, and pins it under `name`.
+    ///
+    /// Interrupted at any point, the chain leads to the old program or the new one.
+    pub(crate) fn put(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
+        self.settle()?;
+        self.put_settled(slot, program, name)
+    }
+
+    /// As [`Self::put`], where there is nothing to end first.
+    pub(crate) fn put_settled(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
+        self.refuse_taken(slot, name)?;
+        self.enter(slot, program, name)?;
+        self.commit(name)
+    }
+
+    /// Puts a program into a slot, to be what `name` is. What it hands on to is said before packets get there.
+    fn enter(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
+        let next = format!("{name}{NEXT}");
+        let pin = self.instance.program(&next);
+        bpf::pin(program, &pin).map_err(|source| pin_error("pin", &pin, source))?;
+        let id = self.pinned_id(&next)?;
+        let place = id.map_or(Ok(None), |id| self.place_of(slot, id))?;
+        if let Some(place) = place {
+            let behind = behind(&self.filled()?, slot);
+            self.link(place + 1, behind)?;
+        }
+        if let Err(error) = self.programs.set(slot, program) {
+            remove_pin(&pin)?;
+            return Err(error.into());
+        }
+        self.relink(&[])
+    }
+
+    /// What was to be the program of this name is it from now on.
+    fn commit(&self, name: &str) -> Result<()> {
+        Objects::new(&self.instance).commit(name)?;
+        self.rename(&format!("{name}{NEXT}"), name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let from = self.instance.program(from);
+        bpf::write_point();
+        std::fs::rename(&from, self.instance.program(to))
+            .map_err(|source| pin_error("rename", &from, source))
+    }
+
+    /// Whether the slot holds the program that is pinned under `name`, and every slot leads to the next.
+    pub(crate) fn in_place(&self, slot: u32, name: &str) -> Result<bool> {
+        let begun = [NEXT, GONE].map(|state| self.instance.program(&format!("{name}{state}")));
+        let (Some(id), false) = (self.pinned_id(name)?, begun.iter().any(|pin| pin.exists()))
+        else {
+            return Ok(false);
+        };
+        let slots = self.filled()?;
+        let there = slots.get(slot as usize).copied().flatten();
+        Ok(there.is_some_and(|filled| filled.id == id) && self.is_linked(&slots)?)
+    }
+
+    /// Whether no interrupted command has left anything.
+    pub(crate) fn is_settled(&self) -> Result<bool> {
+        let (ids, names) = (self.slots()?, self.names()?);
+        let ids: Vec<_> = ids.into_iter().flatten().collect();
+        Ok(ids.iter().collect::<BTreeSet<_>>().len() == ids.len()
+            && pins(&self.instance).iter().all(|pin| base(pin) == pin)
+            && ids.iter().all(|id| names.contains_key(id)))
+    }
+
+    /// Takes the program of this name out of the chain, if the slot holds it, and removes its pin. The slot is
+    /// emptied when no packet is on its way there any more.
+    pub(crate) fn remove(&self, slot: u32, name: &str) -> Result<()> {
+        self.settle()?;
+        let Some(id) = self.pinned_id(name)? else { return Ok(()) };
+        let gone = format!("{name}{GONE}");
+        self.rename(name, &gone)?;
+        if self.programs.id_at(slot)? == Some(id) {
+            self.empty(slot)?;
+        }
+        Objects::new(&self.instance).remove(name)?;
+        remove_pin(&self.instance.program(&gone))
+    }
+
+    /// Takes the program of this name out of the chain, wherever it is; and what interrupted commands left of it.
+    pub(crate) fn remove_named(&self, name: &str) -> Result<()> {
+        self.settle()?;
+        match self.slot_of(name)? {
+            Some(slot) => self.remove(slot, name),
+            // Somebody has emptied its slot.
+            None => remove_pin(&self.instance.program(name)),
+        }
+    }
+
+    /// Moves a program to an empty slot without a copy. If others lie between, which [`Self::is_beside`] tells,
+    /// packets pass by this one for some milliseconds.
+    pub(crate) fn shift(&self, from: u32, program: BorrowedFd<'_>, to: u32) -> Result<()> {
+        self.programs.set(to, program)?;
+        if !self.is_beside(from, to)? {
+            self.relink(&[from, to])?;
+            maps::wait_for_packets()?;
+        }
+        self.empty(from)
+    }
+
+    /// Whether no program lies between two slots.
+    pub(crate) fn is_beside(&self, from: u32, to: u32) -> Result<bool> {
+        let between = from.min(to) + 1..from.max(to);
+        let ids = self.slots()?;
+        Ok(between.into_iter().all(|slot| ids.get(slot as usize).is_none_or(Option::is_none)))
+    }
+
+    /// Brings a program of a name to another slot by a copy of it, which has a place of its own. No packet misses
+    /// it; one that is under way just then may meet both.
+    pub(crate) fn put_copy(&self, copy: BorrowedFd<'_>, name: &str, to: u32) -> Result<()> {
+        self.enter(to, copy, name)?;
+        self.commit(name)?;
+        self.settle()
+    }
+
+    /// The program of this name, by its pin.
+    pub(crate) fn program(&self, name: &str) -> Result<OwnedFd> {
+        let pin = self.instance.program(name);
+        bpf::pinned(&pin).map_err(|source| pin_error("open", &pin, source))
+    }
+
+    fn empty(&self, slot: u32) -> Result<()> {
+        self.relink(&[slot])?;
+        maps::wait_for_packets()?;
+        Ok(self.programs.remove(slot)?)
+    }
+
+    /// Ends what interrupted commands began.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for slot in self.linked_first()? {
+            // The same in two slots: it was on its way from one to the other.
+            if self.programs.id_at(slot)?.is_some_and(|id| !seen.insert(id)) {
+                self.empty(slot)?;
+            }
+        }
+        for pin in pins(&self.instance).iter().filter(|pin| pin.ends_with(NEXT)) {
+            if self.pinned_id(pin)?.is_some_and(|id| seen.contains(&id)) {
+                self.relink(&[])?;
+                self.commit(base(pin))?;
+            } else {
+                remove_pin(&self.instance.program(pin))?;
+            }
+        }
+        let names = self.names()?;
+        let has_no_name = |id: Option<u32>| id.is_some_and(|id| !names.contains_key(&id));
+        let slots = (0..).zip(self.slots()?).filter(|(_, id)| has_no_name(*id));
+        let nameless: Vec<_> = slots.map(|(slot, _)| slot).collect();
+        if !nameless.is_empty() {
+            // Unless somebody removed its pin, a program was replaced, moved or removed.
+            refuse_lost_programs(&self.instance)?;
+        }
+        nameless.into_iter().try_for_each(|slot| self.empty(slot))?;
+        for pin in pins(&self.instance).iter().filter(|pin| pin.ends_with(GONE)) {
+            remove_pin(&self.instance.program(pin))?;
+        }
+        self.relink(&[])?;
+        Objects::new(&self.instance).remove_but(&pins(&self.instance))
+    }
+
+    /// The slots, first those that packets get to: of two that hold the same program, one is a leftover.
+    fn linked_first(&self) -> Result<Vec<u32>> {
+        let slots = self.filled()?;
+        let mut order = Vec::new();
+        let mut at = Some(0);
+        while let Some(entry) = at {
+            at = None;
+            if let Some(slot) = self.next.get(&entry)?
+                && let Some(Some(filled)) = slots.get(slot as usize)
+                && !order.contains(&slot)
+            {
+                order.push(slot);
+                at = filled.place.map(|place| place + 1);
+            }
+        }
+        let rest: Vec<_> = (0..CHAIN_SLOTS).filter(|slot| !order.contains(slot)).collect();
+        order.extend(rest);
+        Ok(order)
+    }
+
+    /// Points every program of the chain at the next slot that holds one, leaving some out. The last ones first:
+    /// whoever is pointed at already knows what comes behind it.
+    fn relink(&self, without: &[u32]) -> Result<()> {
+        let mut slots = self.filled()?;
+        for slot in without {
+            if let Some(slot) = slots.get_mut(*slot as usize) {
+                *slot = None;
+            }
+        }
+        entries(&slots).into_iter().try_for_each(|(at, next)| self.link(at, next))
+    }
+
+    fn link(&self, at: u32, next: u32) -> Result<()> {
+        if self.next.get(&at)? != Some(next) {
+            self.next.set(&at, &next)?;
+        }
+        Ok(())
+    }
+
+    fn is_linked(&self, slots: &Slots) -> Result<bool> {
+        for (at, next) in entries(slots) {
+            if self.next.get(&at)? != Some(next) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A place that no program of the chain has, for a program of this name in this slot.
+    ///
+    /// There are as many places as slots, and captures alone may have that of slot 0. So one is free for a
+    /// program's copy as long as a slot is, which the copy needs anyway.
+    pub(crate) fn free_place(&self, slot: u32, name: &str) -> Result<u32> {
+        let taken: BTreeSet<_> =
+            self.filled()?.iter().flatten().filter_map(|filled| filled.place).collect();
+        let own = OwnProgram::named(name).map(OwnProgram::slot);
+        let kept = |place: &u32| own != Some(*place) && OwnProgram::of_slot(*place).is_some();
+        let others = OwnProgram::Captures.slot() + 1..CHAIN_SLOTS;
+        // Those of our own programs are taken by others only if there is no other left.
+        let (last, first): (Vec<_>, Vec<_>) =
+            [slot].into_iter().chain(own).chain(others).partition(kept);
+        let mut candidates = first.into_iter().chain(last).filter(|place| !taken.contains(place));
+        candidates.next().ok_or_else(|| ChainError::NoPlace.into())
+    }
+
+    /// The place of the program in a slot.
+    pub(crate) fn place_in(&self, slot: u32) -> Result<Option<u32>> {
+        Ok(self.filled()?.get(slot as usize).copied().flatten().and_then(|filled| filled.place))
+    }
+
+    /// Finds out whether another program has the place.
+    pub(crate) fn refuse_taken_place(&self, place: u32, name: &str) -> Result<()> {
+        let slots = self.filled()?;
+        let has_it = |filled: &&Filled| filled.place == Some(place);
+        let Some(holder) = slots.iter().flatten().find(has_it) else { return Ok(()) };
+        match self.names()?.remove(&holder.id) {
+            Some(holder) if holder != name => {
+                Err(ChainError::PlaceTaken { name: name.to_owned(), place, holder }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The kernel's ids of the two maps that programs of the chain share.
+    pub(crate) fn map_ids(&self) -> Result<[u32; 2]> {
+        Ok([self.programs.id()?, self.next.id()?])
+    }
+}
+
+/// The first filled slot behind one.
+fn behind(slots: &Slots, slot: u32) -> u32 {
+    let mut filled = (0..).zip(slots).filter(|(at, filled)| *at > slot && filled.is_some());
+    filled.next().map_or(CHAIN_SLOTS, |(at, _)| at)
+}
+
+/// For each program of the chain, from the last one to the root (0), where `chain_next` has what comes behind
+/// it, and which slot that is.
+fn entries(slots: &Slots) -> Vec<(u32, u32)> {
+    let mut behind = CHAIN_SLOTS;
+    let mut entries = Vec::new();
+    for (slot, filled) in (0..).zip(slots).collect::<Vec<_>>().into_iter().rev() {
+        let Some(filled) = filled else { continue };
+        entries.extend(filled.place.map(|place| (place + 1, behind)));
+        behind = slot;
+    }
+    entries.push((0, behind));
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CHAIN_SLOTS;
+    use super::Filled;
+    use super::entries;
+
+    #[test]
+    fn empty_slots_are_skipped() {
+        let mut slots = vec![None; CHAIN_SLOTS as usize];
+        assert_eq!(entries(&slots), [(0, CHAIN_SLOTS)]);
+        slots[3] = Some(Filled { id: 7, place: Some(3) });
+        slots[9] = Some(Filled { id: 8, place: Some(20) });
+        slots[15] = Some(Filled { id: 9, place: None });
+        assert_eq!(entries(&slots), [(21, 15), (4, 9), (0, 3)]);
+    }
+}

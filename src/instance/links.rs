@@ -1,0 +1,521 @@
+//! What keeps the root program on interfaces: links, and their pins. The balancer and decapsulation
+//! share it, and neither is known here.
+//!
+//! An instance belongs to the network namespace that its interfaces are in. Indices and names mean something in one
+//! namespace only, and a link tells an index and no namespace. But as long as a link has an interface, that runs the
+//! link's program: if the interface of this index does not run it here, then the link's interface is in another
+//! namespace. Nothing that is done to interfaces may touch such a link, except to take the instance down.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+
+use crate::instance::Instance;
+use crate::instance::Lock;
+use crate::instance::PARTS;
+use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_MAPS;
+use crate::instance::pin_error;
+use crate::instance::remove_folder;
+use crate::instance::remove_pin;
+use crate::kernel::bpf;
+use crate::kernel::bpf::ProgramInfo;
+use crate::kernel::objects::Kind;
+use crate::kernel::objects::kind;
+use crate::model::config::XdpMode;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::error::detach_command;
+
+/// Name of the root program's pin.
+pub(crate) const ROOT: &str = "root";
+
+/// What the kernel calls it.
+const ROOT_FUNCTION: &str = "l4lb_root";
+
+/// A link of an instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// The interface's name when it was pinned.
+    pub(crate) pin: String,
+    /// The kernel's number of the link.
+    id: u32,
+    /// The index of what it is attached to, in whichever network namespace that is; `None`: the interface is gone,
+    /// or somebody has detached the link.
+    pub(crate) index: Option<u32>,
+    /// How; `None`: not to an interface of this network namespace.
+    pub(crate) mode: Option<XdpMode>,
+}
+
+impl Link {
+    /// The interface of this network namespace that it is attached to.
+    pub(crate) fn ifindex(&self) -> Option<u32> {
+        self.index.filter(|_| self.mode.is_some())
+    }
+
+    /// The index of the interface that it is attached to in another network namespace.
+    pub(crate) fn elsewhere(&self) -> Option<u32> {
+        self.index.filter(|_| self.mode.is_none())
+    }
+
+    fn read(instance: &Instance, pin: String) -> Result<Self> {
+        let path = instance.link(&pin);
+        let failed = |source| pin_error("open", &path, source);
+        let link = bpf::pinned(&path).map_err(failed)?;
+        let mut found = bpf::link_info(link.as_fd()).map_err(failed)?;
+        for _ in 0..LOOKS {
+            let runs = match found.ifindex {
+                0 => Ok(None),
+                index => bpf::runs(index, found.program),
+            };
+            let mode = runs.map_err(|source| Error::Host {
+                operation: "ask for the XDP program of an interface",
+                source,
+            })?;
+            let before = found;
+            // The interface may have gone, or moved, between the two questions.
+            found = bpf::link_info(link.as_fd()).map_err(failed)?;
+            if mode.is_some() || found == before {
+                let index = (before.ifindex != 0).then_some(before.ifindex);
+                return Ok(Self { pin, id: found.id, index, mode });
+            }
+        }
+        Err(failed(std::io::Error::other("its interface moves all the time")))
+    }
+}
+
+/// How often a link is looked at whose interface goes or moves meanwhile.
+const LOOKS: u32 = 8;
+
+/// The links of an instance by the names that their interfaces have now; that of an interface which is gone, or in
+/// another network namespace, by the name it had. If another interface has taken that name, one which is gone is left
+/// out, and one in another namespace is called by the number of its link.
+pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
+    // What somebody else has put there holds no program of ours.
+    let is_link = |pin: &String| !matches!(pinned_link(&instance.link(pin)), Ok(None));
+    let pins = instance.links()?.into_iter().filter(is_link);
+    let found = pins.map(|pin| Link::read(instance, pin));
+    let mut found = found.collect::<Result<Vec<_>>>()?;
+    keep_one_each(&mut found);
+    let (here, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|link| link.ifindex().is_some());
+    let named = here.into_iter().map(|link| {
+        let name = link.ifindex().and_then(interface_name);
+        (name.unwrap_or_else(|| link.pin.clone()), link)
+    });
+    let mut links: BTreeMap<_, _> = named.collect();
+    for link in others {
+        let taken = links.contains_key(&link.pin);
+        if taken && link.elsewhere().is_some() {
+            links.insert(format!("link-{}", link.id), link);
+        } else if !taken {
+            links.insert(link.pin.clone(), link);
+        }
+    }
+    Ok(links)
+}
+
+/// An interface that was moved to another network namespace may have the index there that another one of the
+/// instance's has here, and both run the root program. An interface has one link: the one that is pinned by its name.
+fn keep_one_each(links: &mut [Link]) {
+    let mut kept: BTreeMap<u32, String> = BTreeMap::new();
+    for link in links.iter() {
+        let Some(ifindex) = link.ifindex() else { continue };
+        let by_name = || interface_name(ifindex).is_some_and(|name| name == link.pin);
+        if !kept.contains_key(&ifindex) || by_name() {
+            kept.insert(ifindex, link.pin.clone());
+        }
+    }
+    for link in links {
+        if link.ifindex().is_some_and(|ifindex| kept.get(&ifindex) != Some(&link.pin)) {
+            link.mode = None;
+        }
+    }
+}
+
+/// Refuses to work on the instance's interfaces in a network namespace that has none of them, while another one has;
+/// and to attach to interfaces by the names of those that are in another one.
+pub(crate) fn refuse_other_namespace(instance: &Instance, wanted: &[&str]) -> Result<()> {
+    refuse_links_elsewhere(instance, &links(instance)?, wanted)
+}
+
+/// The same, of links that were read.
+pub(crate) fn refuse_links_elsewhere(
+    instance: &Instance,
+    links: &BTreeMap<String, Link>,
+    wanted: &[&str],
+) -> Result<()> {
+    let is_here = links.values().any(|link| link.ifindex().is_some());
+    let mut elsewhere = links.iter().filter(|(_, link)| link.elsewhere().is_some());
+    match elsewhere.find(|(name, _)| !is_here || wanted.contains(&name.as_str())) {
+        Some((name, link)) => Err(other_namespace(instance, name, link)),
+        None => Ok(()),
+    }
+}
+
+fn other_namespace(instance: &Instance, interface: &str, link: &Link) -> Error {
+    let here = std::fs::read_link("/proc/thread-self/ns/net");
+    Error::OtherNamespace {
+        instance: instance.name().to_owned(),
+        interface: interface.to_owned(),
+        ifindex: link.index.unwrap_or_default(),
+        link: link.id,
+        here: here.map_or_else(|_| "this one".to_owned(), |here| here.display().to_string()),
+    }
+}
+
+/// Opens the pin of a link of a root program; `None`: it is gone, or of something else, such as somebody else's link.
+pub(crate) fn pinned_link(path: &Path) -> io::Result<Option<OwnedFd>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    match bpf::pinned(path) {
+        Ok(link) => {
+            let is_ours = kind(link.as_fd())? == Kind::XdpLink && {
+                let program = bpf::program_by_id(bpf::link_info(link.as_fd())?.program)?;
+                is_root(&bpf::program_info(program.as_fd())?)
+            };
+            Ok(is_ours.then_some(link))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The name that an interface has now.
+pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
+    let name = nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()?;
+    // Of an interface that is not there, nix returns an empty name.
+    (!name.is_empty()).then_some(name)
+}
+
+/// Gives pins the names that their interfaces have now.
+pub(crate) fn follow_names(instance: &Instance) -> Result<()> {
+    let mut renamed = links(instance)?;
+    renamed.retain(|name, link| *name != link.pin);
+    let rename = |from: &str, to: &str| {
+        let path = instance.link(from);
+        bpf::write_point();
+        std::fs::rename(&path, instance.link(to))
+            .map_err(|source| pin_error("rename", &path, source))
+    };
+    // Out of each other's way first: two interfaces may have swapped their names.
+    let wanted: Vec<_> = renamed.keys().cloned().collect();
+    for link in renamed.values_mut().filter(|link| wanted.contains(&link.pin)) {
+        let aside = format!("aside-{}", link.id);
+        rename(&link.pin, &aside)?;
+        link.pin = aside;
+    }
+    renamed.iter().try_for_each(|(name, link)| rename(&link.pin, name))
+}
+
+/// An interface that [`ensure_attached`] attached, or attached in another mode.
+#[derive(Debug)]
+pub(crate) struct Change {
+    name: String,
+    ifindex: u32,
+    before: Option<XdpMode>,
+    /// What was taken off it.
+    displaced: Option<(OwnedFd, XdpMode)>,
+}
+
+impl Change {
+    pub(crate) fn is_of(&self, ifindex: u32) -> bool {
+        self.ifindex == ifindex
+    }
+
+    /// Attaches as before. What goes wrong is a warning: that there is something to undo is the error.
+    pub(crate) fn undo(&self, instance: &Instance, root: BorrowedFd<'_>) {
+        let Self { name, ifindex, before, displaced } = self;
+        let done = remove_link(&instance.link(name)).and_then(|()| match (before, displaced) {
+            (Some(mode), _) => create(instance, root, name, *ifindex, *mode),
+            // A link that was detached cannot be attached again.
+            (None, Some((program, mode))) => {
+                bpf::attach_without_link(program.as_fd(), *ifindex, *mode).map_err(|source| {
+                    Error::Attach { interface: name.clone(), mode: *mode, source }
+                })
+            }
+            (None, None) => Ok(()),
+        });
+        if let Err(error) = done {
+            tracing::warn!("interface {name} is not as before: {error}");
+        }
+    }
+}
+
+/// Sees to it that the root program is attached to an interface, in this mode. If another mode is not
+/// possible, the old one stays. A program that is none of ours is displaced if it is the one that may be.
+pub(crate) fn ensure_attached(
+    instance: &Instance,
+    root: BorrowedFd<'_>,
+    name: &str,
+    ifindex: u32,
+    mode: XdpMode,
+    may_displace: Option<u32>,
+) -> Result<Option<Change>> {
+    follow_names(instance)?;
+    let links = links(instance)?;
+    let running = links.iter().find(|(_, link)| link.ifindex() == Some(ifindex));
+    // The name that its pin has, should the interface be renamed at this moment.
+    let name = running.map_or(name, |(name, _)| name.as_str());
+    let running = running.map(|(_, link)| link);
+    let mut foreign = None;
+    match running {
+        None => foreign = Foreign::find(instance, name, ifindex)?,
+        Some(link) if mode == XdpMode::Auto || link.mode == Some(mode) => return Ok(None),
+        Some(_) => {}
+    }
+    // The pin of this name may be of an interface that another network namespace has.
+    refuse_other_namespace(instance, &[name])?;
+    let before = running.and_then(|link| link.mode);
+    let mut change = Change { name: name.to_owned(), ifindex, before, displaced: None };
+    // Both modes at once the kernel refuses. Without a running one, it is the link of an interface that is gone.
+    remove_link(&instance.link(name))?;
+    if let Some(foreign) = foreign {
+        if may_displace != Some(foreign.id) {
+            return Err(foreign.refusal(instance));
+        }
+        let program = foreign.open()?;
+        foreign.take_off(program.as_fd()).map_err(|source| Error::Host {
+            operation: "take the program off the interface",
+            source,
+        })?;
+        change.displaced = Some((program, foreign.mode));
+    }
+    if let Err(error) = create(instance, root, name, ifindex, mode) {
+        change.undo(instance, root);
+        return Err(error);
+    }
+    Ok(Some(change))
+}
+
+/// Attaches the root program, and pins the link.
+fn create(
+    instance: &Instance,
+    root: BorrowedFd<'_>,
+    name: &str,
+    ifindex: u32,
+    mode: XdpMode,
+) -> Result<()> {
+    let link = create_link(root, name, ifindex, mode)?;
+    let pin = instance.link(name);
+    bpf::pin(link.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))
+}
+
+fn create_link(root: BorrowedFd<'_>, name: &str, ifindex: u32, mode: XdpMode) -> Result<OwnedFd> {
+    let create = |mode| bpf::link_create(root, ifindex, mode);
+    let interface = name.to_owned();
+    match mode {
+        XdpMode::Native => create(mode).map_err(|source| Error::NativeMode { interface, source }),
+        XdpMode::Generic => {
+            create(mode).map_err(|source| Error::Attach { interface, mode, source })
+        }
+        XdpMode::Auto => create(XdpMode::Native).or_else(|error| {
+            let mode = XdpMode::Generic;
+            let link = create(mode).map_err(|source| Error::Attach { interface, mode, source })?;
+            tracing::warn!(
+                "interface {name}: native XDP is not possible ({error}); generic mode is slower"
+            );
+            Ok(link)
+        }),
+    }
+}
+
+/// A program on an interface that is none of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Foreign {
+    pub(crate) interface: String,
+    ifindex: u32,
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    mode: XdpMode,
+    /// What holds it there; `None`: it was attached without.
+    link: Option<u32>,
+}
+
+impl Foreign {
+    /// Whose program is on an interface that is to be attached; an error, if it is another instance's.
+    pub(crate) fn find(instance: &Instance, name: &str, ifindex: u32) -> Result<Option<Self>> {
+        let Ok(Some(attached)) = bpf::attached(ifindex) else { return Ok(None) };
+        if let Some(owner) = owner(instance, ifindex, attached.program) {
+            return Err(Error::OtherInstance { interface: name.to_owned(), owner });
+        }
+        let info = bpf::program_by_id(attached.program)
+            .and_then(|program| bpf::program_info(program.as_fd()))
+            .ok();
+        let link = link_of(ifindex, attached.program);
+        if let Some(info) = info.as_ref().filter(|info| is_root(info))
+            && !is_own_root(instance, info.id)
+        {
+            return Err(Error::OtherRoot {
+                interface: name.to_owned(),
+                id: info.id,
+                detach: detach_command(name, attached.mode, link),
+            });
+        }
+        Ok(Some(Self {
+            interface: name.to_owned(),
+            ifindex,
+            id: attached.program,
+            name: info.map_or_else(|| "unknown".to_owned(), |info| info.name),
+            mode: attached.mode,
+            link,
+        }))
+    }
+
+    /// That it is in the way.
+    pub(crate) fn refusal(self, instance: &Instance) -> Error {
+        Error::ForeignProgram {
+            interface: self.interface,
+            program: self.name,
+            id: self.id,
+            mode: self.mode,
+            link: self.link,
+            instance: instance.name().to_owned(),
+        }
+    }
+
+    /// The program itself.
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
+        let error = |source| Error::Host { operation: "open the program on an interface", source };
+        bpf::program_by_id(self.id).map_err(error)
+    }
+
+    /// Takes it off the interface.
+    fn take_off(&self, program: BorrowedFd<'_>) -> std::io::Result<()> {
+        match self.link {
+            Some(link) => bpf::link_detach(bpf::link_by_id(link)?.as_fd()),
+            None => bpf::detach_without_link(program, self.ifindex, self.mode),
+        }
+    }
+}
+
+/// Whether a program has a map that the kernel calls so.
+pub(crate) fn has_map(info: &ProgramInfo, map: &str) -> bool {
+    let is_it = |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|found| found.name() == map);
+    info.maps.iter().any(is_it)
+}
+
+/// Whether this is the root program of an instance, of whichever build: no program of a chain, as it runs one.
+pub(crate) fn is_root(info: &ProgramInfo) -> bool {
+    info.name == ROOT_FUNCTION && CHAIN_MAPS.iter().all(|map| has_map(info, map))
+}
+
+fn is_own_root(instance: &Instance, id: u32) -> bool {
+    bpf::pinned(&instance.program(ROOT))
+        .and_then(|program| bpf::program_info(program.as_fd()))
+        .is_ok_and(|own| own.id == id)
+}
+
+/// The id of the link that holds a program on an interface; `None`: it was attached without.
+fn link_of(ifindex: u32, program: u32) -> Option<u32> {
+    let mut links = bpf::xdp_links().map(|(_, info)| info);
+    links.find(|info| (info.ifindex, info.program) == (ifindex, program)).map(|info| info.id)
+}
+
+/// The other instance that has a program on the interface. In another network namespace, the index may be another
+/// interface's.
+fn owner(instance: &Instance, ifindex: u32, program: u32) -> Option<String> {
+    let siblings = std::fs::read_dir(instance.dir().parent()?).ok()?;
+    siblings.filter_map(Result::ok).find_map(|sibling| {
+        let name = sibling.file_name().into_string().ok()?;
+        let links = std::fs::read_dir(sibling.path().join("link")).ok()?;
+        let mut links = links.filter_map(|link| bpf::pinned(&link.ok()?.path()).ok());
+        let has = links.any(|link| {
+            bpf::link_info(link.as_fd())
+                .is_ok_and(|info| (info.ifindex, info.program) == (ifindex, program))
+        });
+        (has && name != instance.name()).then_some(name)
+    })
+}
+
+/// Detaches a link and removes its pin.
+pub(crate) fn remove_link(path: &Path) -> Result<()> {
+    if let Ok(Some(link)) = pinned_link(path) {
+        // If it fails, the interface is gone; and else the link detaches itself when its pin is gone.
+        let _ = bpf::link_detach(link.as_fd());
+    }
+    remove_pin(path)
+}
+
+/// The root program that is pinned; `None`: none is, whatever else may be there.
+pub(crate) fn pinned_root(instance: &Instance) -> Option<ProgramInfo> {
+    let root = bpf::pinned(&instance.program(ROOT)).ok()?;
+    matches!(kind(root.as_fd()), Ok(Kind::Program(_))).then_some(())?;
+    bpf::program_info(root.as_fd()).ok().filter(is_root)
+}
+
+/// The program of each link that is pinned.
+pub(crate) fn linked_programs(instance: &Instance) -> BTreeSet<u32> {
+    let pins = instance.links().unwrap_or_default().into_iter();
+    let links = pins.filter_map(|pin| pinned_link(&instance.link(&pin)).ok()?);
+    links.filter_map(|link| Some(bpf::link_info(link.as_fd()).ok()?.program)).collect()
+}
+
+/// The root programs of an instance, also where neither they nor links of them are pinned.
+fn roots(instance: &Instance) -> BTreeSet<u32> {
+    let mut roots = linked_programs(instance);
+    roots.extend(pinned_root(instance).map(|root| root.id));
+    if roots.is_empty()
+        && let Ok(chain) = bpf::pinned(&instance.map(CHAIN))
+        && let Ok(Kind::Map(chain)) = kind(chain.as_fd())
+    {
+        let ours = bpf::programs().filter(|info| is_root(info) && info.maps.contains(&chain));
+        roots.extend(ours.map(|root| root.id));
+    }
+    roots
+}
+
+/// Detaches what holds one of these programs on an interface without a pin: somebody has removed it, and has the
+/// link open.
+fn detach_unpinned(roots: &BTreeSet<u32>) {
+    let ours = |info: &bpf::LinkInfo| info.ifindex != 0 && roots.contains(&info.program);
+    for (link, _) in bpf::xdp_links().filter(|(_, info)| ours(info)).collect::<Vec<_>>() {
+        // If it fails, the interface is gone.
+        let _ = bpf::link_detach(link.as_fd());
+    }
+}
+
+/// Removes every pin: links first, so that no packet meets half a balancer; then the root program, without
+/// which everything else is a leftover.
+///
+/// Whichever pins are missing or something else: what is on interfaces is detached, and nothing stays.
+pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
+    let roots = roots(instance);
+    for part in PARTS {
+        if part == "prog" {
+            detach_unpinned(&roots);
+            remove_pin(&instance.program(ROOT))?;
+        }
+        for path in entries(&instance.dir().join(part)) {
+            match part {
+                "link" => remove_link(&path)?,
+                _ if path.is_dir() => remove_folder(&path)?,
+                _ => remove_pin(&path)?,
+            }
+        }
+    }
+    // What somebody has put beside.
+    let beside = entries(&instance.dir()).filter(|path| !instance.is_folder(path));
+    let in_captures = entries(&instance.captures()).filter(|path| path.is_file());
+    beside.chain(in_captures).try_for_each(|path| remove_pin(&path))
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+/// Removes every pin, and the instance's folders.
+pub(crate) fn remove_all(instance: &Instance, lock: Lock) -> Result<()> {
+    remove_pins(instance)?;
+    instance.remove_dirs(lock)
+}

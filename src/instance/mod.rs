@@ -1,0 +1,324 @@
+//! An instance's place in the bpf filesystem.
+//!
+//! ```text
+//! <bpffs>/l4lb/<instance>/prog/<name>         programs
+//!                         object/<name>       the objects of others' programs, in the chain
+//!                         map/<name>          maps: the whole state
+//!                         map/<name>/<map>    maps of others' programs
+//!                         link/<interface>    what keeps the root program attached
+//!                         dump/<capture>      empty folders that captures have locked
+//! <bpffs>/l4lb/<instance>:serve               folders that `lbctl serve` and `lbctl decap serve` have locked,
+//!              <instance>:decap:<interface>   see [`claim`]
+//! ```
+//!
+//! The folders are root's alone. No command trusts what is in them unless they are, see [`folders`].
+
+pub(crate) mod captures;
+pub(crate) mod chain;
+pub(crate) mod claim;
+pub(crate) mod folders;
+pub(crate) mod links;
+mod lock;
+pub(crate) mod own_programs;
+pub(crate) mod programs;
+pub(crate) mod repair;
+pub mod serving;
+pub(crate) mod set_up;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::sys::statfs::BPF_FS_MAGIC;
+use nix::sys::statfs::statfs;
+
+use crate::kernel::bpf::write_point;
+use crate::kernel::rights;
+use crate::model::abi::consts::DUMP_CAPTURES;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::text::quote;
+
+pub use crate::model::error::MINIMUM_KERNEL;
+pub use crate::model::error::UntrustedFolder;
+pub use crate::model::part::DEFAULT_INSTANCE;
+pub use lock::DEFAULT_LOCK_TIMEOUT;
+pub(crate) use lock::Lock;
+use lock::Patience;
+pub(crate) use lock::named;
+
+/// Where the bpf filesystem is mounted, unless said otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// The folders below an instance's own.
+pub(crate) const PARTS: [&str; 4] = ["link", "prog", "object", "map"];
+
+/// One balancer, real or both on a host: a name, and the pins below it.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    bpffs: PathBuf,
+    name: String,
+    patience: Patience,
+}
+
+/// How long a call waits is not what makes an instance.
+impl PartialEq for Instance {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.bpffs, &self.name) == (&other.bpffs, &other.name)
+    }
+}
+
+impl Eq for Instance {}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self {
+            bpffs: DEFAULT_BPFFS.into(),
+            name: DEFAULT_INSTANCE.to_owned(),
+            patience: Patience::default(),
+        }
+    }
+}
+
+impl Instance {
+    /// Names an instance. Nothing is created yet.
+    ///
+    /// The name becomes a folder: letters, digits, `-` and `_`. The bpf filesystem takes no dots.
+    pub fn new(bpffs: impl Into<PathBuf>, name: &str) -> Result<Self> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+            return Err(Error::InstanceName(quote(name)));
+        }
+        let patience = Patience::default();
+        Ok(Self { bpffs: bpffs.into(), name: name.to_owned(), patience })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the bpf filesystem is mounted.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// The folder of all instances.
+    pub(crate) fn parent(&self) -> PathBuf {
+        self.bpffs.join("l4lb")
+    }
+
+    /// The folder of the instance's pins.
+    pub fn dir(&self) -> PathBuf {
+        self.parent().join(&self.name)
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.dir().join("prog").join(name)
+    }
+
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.dir().join("map").join(name)
+    }
+
+    /// The object that somebody's program of the chain was loaded from.
+    pub(crate) fn object(&self, name: &str) -> PathBuf {
+        self.dir().join("object").join(name)
+    }
+
+    /// The folder of the maps of somebody's program of the chain.
+    pub(crate) fn maps_of(&self, name: &str) -> PathBuf {
+        self.dir().join("map").join(name)
+    }
+
+    /// The folder of the captures that run.
+    pub(crate) fn captures(&self) -> PathBuf {
+        self.dir().join("dump")
+    }
+
+    /// The folder that a capture has locked.
+    pub(crate) fn capture(&self, capture: u32) -> PathBuf {
+        self.captures().join(capture.to_string())
+    }
+
+    /// The bpf filesystem takes no dots, which names of VLAN interfaces have; interfaces have no colons.
+    pub(crate) fn link(&self, interface: &str) -> PathBuf {
+        self.dir().join("link").join(interface.replace('.', ":"))
+    }
+
+    /// Whether this is one of the folders in the instance's own.
+    pub(crate) fn is_folder(&self, path: &Path) -> bool {
+        PARTS.iter().any(|part| path == self.dir().join(part)) || path == self.captures()
+    }
+
+    /// Whether the instance has any pins.
+    pub fn exists(&self) -> bool {
+        self.dir().exists()
+    }
+
+    /// The interfaces that have a link.
+    pub(crate) fn links(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(self.dir().join("link")) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.pin_error("list the links of", source)),
+        };
+        let mut names: Vec<_> = entries
+            .filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?.replace(':', ".")))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub(crate) fn pin_error(&self, operation: &'static str, source: io::Error) -> Error {
+        Error::Pins { operation, path: self.dir(), source }
+    }
+
+    /// Checks what every command needs: the capabilities that root has, the kernel, the bpf filesystem, and that nobody else can have had
+    /// a hand in the folders of the instance.
+    pub fn check_host(&self) -> Result<()> {
+        rights::check()?;
+        let release = kernel_release()?;
+        if parse_release(&release).is_none_or(|version| version < MINIMUM_KERNEL) {
+            return Err(Error::KernelTooOld { release });
+        }
+        folders::check_all(self)
+    }
+
+    /// Mounts the bpf filesystem where it is missing, for root alone.
+    pub fn mount_bpffs(&self) -> Result<()> {
+        if statfs(&self.bpffs).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
+            return Ok(());
+        }
+        let mount =
+            fs::create_dir_all(&self.bpffs).map_err(|error| nix_error(&error)).and_then(|()| {
+                nix::mount::mount(
+                    Some("bpf"),
+                    &self.bpffs,
+                    Some("bpf"),
+                    nix::mount::MsFlags::empty(),
+                    // Else it is for everybody.
+                    Some("mode=0700"),
+                )
+            });
+        mount.map_err(|errno| Error::MountBpffs { path: self.bpffs.clone(), source: errno.into() })
+    }
+
+    /// Whether nothing is pinned: the instance does not run, or an interrupted command made no more than its
+    /// folders.
+    pub(crate) fn is_empty(&self, _lock: &Lock) -> bool {
+        let empty =
+            |part| fs::read_dir(self.dir().join(part)).is_ok_and(|mut pins| pins.next().is_none());
+        PARTS.into_iter().all(empty)
+    }
+
+    /// Removes the folders, which must hold no pins any more.
+    ///
+    /// Captures see that theirs are gone, and end.
+    pub(crate) fn remove_dirs(&self, _lock: Lock) -> Result<()> {
+        let captures = (0..DUMP_CAPTURES).map(|capture| self.capture(capture));
+        let parts = PARTS.into_iter().map(|part| self.dir().join(part));
+        for dir in captures.chain([self.captures()]).chain(parts).chain([self.dir()]) {
+            match fs::remove_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.pin_error("remove folders of", error));
+                }
+                _ => {}
+            }
+        }
+        claim::remove_abandoned(self);
+        Ok(())
+    }
+}
+
+fn nix_error(error: &io::Error) -> nix::Error {
+    nix::Error::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
+}
+
+pub(crate) fn kernel_release() -> Result<String> {
+    let uname = nix::sys::utsname::uname().map_err(|errno| Error::Host {
+        operation: "ask for the kernel's version",
+        source: errno.into(),
+    })?;
+    Ok(uname.release().to_string_lossy().into_owned())
+}
+
+/// Whether the kernel's version is this or later.
+pub(crate) fn kernel_is_at_least(version: (u32, u32)) -> Result<bool> {
+    Ok(parse_release(&kernel_release()?).is_some_and(|running| running >= version))
+}
+
+/// Major and minor of a kernel release such as `6.1.0-18-amd64`.
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Removes a pin; whether there was one.
+fn unpin(path: &Path) -> io::Result<bool> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(false) };
+    write_point();
+    // No command makes a folder where a pin belongs, but somebody else may have.
+    let removed = if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a folder of pins, if there is one.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(pin_error("list", path, source)),
+    };
+    for entry in entries.filter_map(io::Result::ok) {
+        remove_pin(&entry.path())?;
+    }
+    write_point();
+    fs::remove_dir(path).map_err(|source| pin_error("remove", path, source))
+}
+
+/// Removes a pin, if there is one.
+pub(crate) fn remove_pin(path: &Path) -> Result<()> {
+    unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
+}
+
+pub(crate) fn pin_error(operation: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Pins { operation, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Instance;
+    use super::MINIMUM_KERNEL;
+    use super::parse_release;
+
+    #[test]
+    fn releases_compare() {
+        for (release, enough) in [
+            ("6.1.0-18-amd64", true),
+            ("5.15.0", true),
+            ("5.14.21-150500", false),
+            ("4.19.0", false),
+            ("6.18.44-fc-v595", true),
+            ("10.0-rc1", true),
+        ] {
+            assert_eq!(parse_release(release).unwrap() >= MINIMUM_KERNEL, enough, "{release}");
+        }
+        assert_eq!(parse_release("Linux"), None);
+    }
+
+    #[test]
+    fn names_are_folder_names() {
+        for name in ["default", "edge-1", "a-b_c"] {
+            assert!(Instance::new("/sys/fs/bpf", name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", ".hidden", "a.b", "a/b", "a b", "ä"] {
+            assert!(Instance::new("/sys/fs/bpf", name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What runs, and what is pinned.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+
+use super::LostPin;
+use super::LostPins;
+use super::Object;
+use crate::instance::Instance;
+use crate::instance::chain::names::free_name;
+use crate::instance::chain::objects::KEPT;
+use crate::instance::chain::objects::Objects;
+use crate::instance::chain::pins::GONE;
+use crate::instance::chain::pins::NEXT;
+use crate::instance::chain::pins::base;
+use crate::instance::chain::pins::pins;
+use crate::instance::chain::place;
+use crate::instance::links;
+use crate::instance::links::ROOT;
+use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_MAPS;
+use crate::instance::own_programs::CHAIN_NEXT;
+use crate::instance::own_programs::OwnProgram;
+use crate::instance::programs::is_own_data;
+use crate::instance::programs::pin_name;
+use crate::kernel::bpf;
+use crate::kernel::bpf::ProgramInfo;
+use crate::kernel::maps;
+use crate::kernel::maps::Map;
+use crate::kernel::maps::ProgramArray;
+use crate::kernel::objects::Kind;
+use crate::kernel::objects::kind;
+use crate::model::abi::consts;
+use crate::model::error::Result;
+
+/// How much of a name the kernel keeps.
+const KERNEL_NAME: usize = 15;
+
+/// Looks what is lost of an instance; nothing, if it does not run.
+pub(crate) fn look(instance: &Instance) -> Result<LostPins> {
+    let mut look = Look {
+        instance,
+        found: LostPins { instance: instance.name().to_owned(), ..LostPins::default() },
+    };
+    look.all()?;
+    look.found.pins.sort_by(|a, b| a.pin.cmp(&b.pin));
+    Ok(look.found)
+}
+
+/// What is at the place of a pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pinned {
+    Nothing,
+    This(Object),
+    Other,
+}
+
+fn pinned(path: &Path) -> Pinned {
+    if !path.is_file() {
+        let is_there = fs::symlink_metadata(path).is_ok();
+        return if is_there { Pinned::Other } else { Pinned::Nothing };
+    }
+    let Ok(pin) = bpf::pinned(path) else {
+        return if path.exists() { Pinned::Other } else { Pinned::Nothing };
+    };
+    match kind(pin.as_fd()) {
+        Ok(Kind::Map(id)) => Pinned::This(Object::Map(id)),
+        Ok(Kind::Program(id)) => Pinned::This(Object::Program(id)),
+        _ => Pinned::Other,
+    }
+}
+
+/// What the kernel says about a program; `None`: it is gone.
+fn program(id: u32) -> Option<ProgramInfo> {
+    bpf::program_by_id(id).and_then(|program| bpf::program_info(program.as_fd())).ok()
+}
+
+/// The maps of a program by the kernel's names; those that are gone by now are left out.
+fn maps_of(program: &ProgramInfo) -> Vec<(u32, MapHandle)> {
+    let open = |id: &u32| Some((*id, MapHandle::from_map_id(*id).ok()?));
+    program.maps.iter().filter_map(open).collect()
+}
+
+/// The name of a program, if it is one of ours. Others may have functions that are called so.
+pub(super) fn own_name(program: &ProgramInfo) -> Option<&str> {
+    let own = OwnProgram::named(&program.name)?;
+    links::has_map(program, own.mark()).then_some(&program.name)
+}
+
+struct Look<'i> {
+    instance: &'i Instance,
+    found: LostPins,
+}
+
+/// A program that runs, or would.
+struct Running {
+    name: String,
+    /// Its pin says that a command has it in hand.
+    begun: bool,
+    info: ProgramInfo,
+}
+
+impl Look<'_> {
+    fn all(&mut self) -> Result<()> {
+        let Some(root) = self.root() else {
+            // Nothing is attached, then: what is left over, whoever sets the instance up takes away.
+            return Ok(());
+        };
+        let mut chain = None;
+        let mut next = None;
+        for (id, map) in maps_of(&root) {
+            let name = map.name().to_string_lossy().into_owned();
+            match name.as_str() {
+                CHAIN => chain = Some(ProgramArray::new(map)),
+                CHAIN_NEXT => next = Some(Map::<u32, u32>::new(map)?),
+                _ => continue,
+            }
+            self.expect(format!("map/{name}"), Some(Object::Map(id)));
+        }
+        let (Some(chain), Some(next)) = (chain, next) else { return Ok(()) };
+        let slots = (0..consts::CHAIN_SLOTS).map(|slot| Ok(chain.id_at(slot)?));
+        let slots = slots.collect::<Result<Vec<_>>>()?;
+        let running = self.programs(&slots);
+        self.passed_by(&slots, &running, &next)?;
+        for program in &running {
+            if let Some(own) = OwnProgram::named(&program.name) {
+                self.found.has_balancer |= own == OwnProgram::Balancer;
+                self.found.has_decap |= own == OwnProgram::Decap;
+                self.own_maps(own, program);
+            } else {
+                self.found.has_others = true;
+                self.maps_of_others(program);
+            }
+        }
+        self.balancer_without_program(&running);
+        Ok(())
+    }
+
+    /// Notes a pin that is not of this object; none: of which nothing holds the object.
+    fn expect(&mut self, pin: String, object: Option<Object>) {
+        let pinned = pinned(&self.instance.dir().join(&pin));
+        let is_well = match (pinned, object) {
+            (Pinned::This(pinned), Some(object)) => pinned == object,
+            (Pinned::This(Object::Map(_)), None) => true,
+            _ => false,
+        };
+        if !is_well && !self.found.pins.iter().any(|lost| lost.pin == pin) {
+            let replaced = pinned != Pinned::Nothing;
+            let of_decap =
+                OwnProgram::Decap.maps().iter().any(|map| pin.strip_prefix("map/") == Some(map));
+            let held = object.is_some();
+            self.found.pins.push(LostPin { pin, replaced, held, object, of_decap });
+        }
+    }
+
+    /// The root program, by its pin or a link.
+    fn root(&mut self) -> Option<ProgramInfo> {
+        let pinned = links::pinned_root(self.instance);
+        let linked = links::linked_programs(self.instance);
+        // What is attached is what runs, whatever is pinned.
+        let is_linked = pinned.as_ref().is_some_and(|root| linked.contains(&root.id));
+        let attached = || linked.iter().copied().filter_map(program).find(links::is_root);
+        let root = if is_linked { pinned } else { attached().or(pinned) }?;
+        self.expect(format!("prog/{ROOT}"), Some(Object::Program(root.id)));
+        Some(root)
+    }
+
+    /// The programs that are in slots, and those that are pinned. Notes those in slots that have no pin.
+    fn programs(&mut self, slots: &[Option<u32>]) -> Vec<Running> {
+        let in_slot: BTreeSet<u32> = slots.iter().copied().flatten().collect();
+        let mut named = BTreeMap::new();
+        for pin in pins(self.instance) {
+            let Pinned::This(Object::Program(id)) = pinned(&self.instance.program(&pin)) else {
+                continue;
+            };
+            let Some(info) = program(id) else { continue };
+            // Else somebody has pinned another program in the place of ours, or ours by another name.
+            let fits = match own_name(&info) {
+                Some(name) => name == base(&pin),
+                None => OwnProgram::named(base(&pin)).is_none(),
+            };
+            if fits {
+                named.insert(pin, info);
+            }
+        }
+        let ids: BTreeSet<u32> = named.values().map(|info| info.id).collect();
+        let mut running: Vec<Running> = Vec::new();
+        // Of a name, first what is in a slot: what a command is about to replace is in none any more.
+        let mut order: Vec<_> = named.iter().collect();
+        order.sort_by_key(|(_, info)| !in_slot.contains(&info.id));
+        for (pin, info) in order {
+            let (name, begun) = (base(pin).to_owned(), base(pin) != pin);
+            let is_in_slot = in_slot.contains(&info.id);
+            if (!begun || is_in_slot) && !running.iter().any(|other| other.name == name) {
+                running.push(Running { name, begun, info: info.clone() });
+            }
+        }
+        for id in in_slot.difference(&ids) {
+            let Some(info) = program(*id) else { continue };
+            let is_copy = |(pin, other): (&String, &ProgramInfo)| {
+                own_name(&info) == Some(base(pin))
+                    || (&other.name, other.tag) == (&info.name, info.tag)
+            };
+            // A command was killed that moved the program of this name.
+            if named.iter().any(is_copy) {
+                continue;
+            }
+            let name = self.name_of(&info, &named);
+            self.expect(format!("prog/{name}"), Some(Object::Program(*id)));
+            running.push(Running { name, begun: false, info });
+        }
+        running
+    }
+
+    /// What a program was called that has no pin any more.
+    fn name_of(&self, info: &ProgramInfo, named: &BTreeMap<String, ProgramInfo>) -> String {
+        if let Some(name) = own_name(info) {
+            return name.to_owned();
+        }
+        let objects = Objects::new(self.instance);
+        for name in objects.names() {
+            let has_pin = named.keys().any(|pin| base(pin) == name);
+            if let (false, Ok(Some(object))) = (has_pin, objects.read(&name))
+                && is_kernel_name(&info.name, object.program())
+            {
+                return name;
+            }
+        }
+        free_name(self.instance, &info.name)
+    }
+
+    /// Notes the programs that have a pin and no slot, where the chain still says which that was.
+    fn passed_by(
+        &mut self,
+        slots: &[Option<u32>],
+        running: &[Running],
+        next: &Map<u32, u32>,
+    ) -> Result<()> {
+        let is_in_slot = |program: &&Running| slots.contains(&Some(program.info.id));
+        let begun = |program: &&Running| {
+            let pin = |state| self.instance.program(&format!("{}{state}", program.name)).exists();
+            program.begun || pin(NEXT) || pin(GONE)
+        };
+        if running.iter().all(|program| is_in_slot(&program)) {
+            return Ok(());
+        }
+        // In the order of the chain, each leads to the next one; the last may be one that leads nowhere.
+        let mut order = Vec::new();
+        for program in running {
+            let place = place::of(program.info.id)?.filter(|place| *place < consts::CHAIN_SLOTS);
+            let behind = match place {
+                Some(place) => next.get(&(place + 1))?.unwrap_or(consts::CHAIN_SLOTS),
+                None => u32::MAX,
+            };
+            order.push((behind, place, program));
+        }
+        order.sort_by_key(|(behind, ..)| *behind);
+        let mut led_to = next.get(&0)?.unwrap_or(consts::CHAIN_SLOTS);
+        for (behind, place, program) in order {
+            let by_order = std::mem::replace(&mut led_to, behind);
+            if is_in_slot(&program) || begun(&program) {
+                continue;
+            }
+            let is_free = |slot: u32| slots.get(slot as usize).is_some_and(Option::is_none);
+            // Where another program is missing, the order is not that of slots.
+            let is_anothers =
+                |slot: u32| OwnProgram::of_slot(slot).is_some_and(|own| own.name() != program.name);
+            let slot = Some(by_order).filter(|slot| is_free(*slot) && !is_anothers(*slot));
+            if let Some(slot) = slot.or(place.filter(|place| is_free(*place))) {
+                self.found.passed_by.push(program.name.clone());
+                self.found.slots.push((slot, program.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The maps of one of our programs: those that it holds, and those that it should.
+    fn own_maps(&mut self, own: OwnProgram, program: &Running) {
+        let Some(version) = own.version() else { return };
+        let mut held = BTreeSet::new();
+        for (id, map) in maps_of(&program.info) {
+            let Some(name) = pin_name(map.name()) else { continue };
+            if !CHAIN_MAPS.contains(&name.as_str()) {
+                self.expect(format!("map/{name}"), Some(Object::Map(id)));
+                held.insert(name);
+            }
+        }
+        // Another build has other maps.
+        if matches!(self.version(version), Some(version) if version != 0 && version != consts::ABI_VERSION)
+        {
+            return;
+        }
+        for name in own.maps().iter().filter(|name| !held.contains(**name)) {
+            self.expect(format!("map/{name}"), None);
+        }
+    }
+
+    /// The ABI version that a map has in its first word.
+    fn version(&self, map: &str) -> Option<u32> {
+        let path = self.instance.map(map);
+        matches!(pinned(&path), Pinned::This(Object::Map(_))).then_some(())?;
+        maps::first_word(&maps::open(&path).ok()?).ok()
+    }
+
+    /// The maps of somebody else's program that were pinned for it, and its object.
+    fn maps_of_others(&mut self, program: &Running) {
+        let Running { name, begun, info } = program;
+        let maps = maps_of(info);
+        let kept = maps.iter().find(|(_, map)| map.name() == KEPT).map(|(id, _)| *id);
+        // Whoever loads a program has its maps.
+        if *begun || (kept.is_none() && !self.instance.object(name).exists()) {
+            return;
+        }
+        if let Some(kept) = kept {
+            self.expect(format!("object/{name}"), Some(Object::Map(kept)));
+        }
+        let is_cut = |(_, map): &(u32, MapHandle)| map.name().len() >= KERNEL_NAME;
+        let names = if maps.iter().any(is_cut) {
+            Objects::new(self.instance).map_names(name, kept)
+        } else {
+            Vec::new()
+        };
+        for (id, map) in maps {
+            let kernels = map.name().to_string_lossy().into_owned();
+            if is_own_data(map.name()) || kernels == KEPT || CHAIN_MAPS.contains(&kernels.as_str())
+            {
+                continue;
+            }
+            let full = names.iter().find(|full| is_kernel_name(&kernels, full));
+            let full = full.cloned().unwrap_or(kernels);
+            self.expect(format!("map/{name}/{full}"), Some(Object::Map(id)));
+        }
+    }
+
+    /// Notes that the balancer's maps are there, and no program that uses them.
+    fn balancer_without_program(&mut self, running: &[Running]) {
+        let balancer = OwnProgram::Balancer;
+        let version = balancer.version().and_then(|map| self.version(map));
+        if version == Some(consts::ABI_VERSION)
+            && !running.iter().any(|program| program.name == balancer.name())
+        {
+            self.found.has_balancer = true;
+            self.expect(format!("prog/{}", balancer.name()), None);
+        }
+    }
+}
+
+/// Whether the kernel's name of something is what is left of this.
+fn is_kernel_name(kernels: &str, name: &str) -> bool {
+    kernels.as_bytes() == &name.as_bytes()[..name.len().min(KERNEL_NAME)]
+}

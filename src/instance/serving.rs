@@ -1,0 +1,415 @@
+//! What `lbctl serve` tells other processes of itself: that it runs, and what became of its last reloads.
+//!
+//! systemd's protocol knows no reload that failed, and a signal has no answer. So each outcome is kept in memory
+//! that is shared by way of a pinned map, in the folder that the serving process has locked
+//! (`<instance>:serve`): it counts for as long as the process lives, and goes with it. The packet path knows
+//! nothing of it.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use libbpf_rs::MapType;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use crate::instance::Instance;
+use crate::instance::claim::Claim;
+use crate::instance::claim::Holder;
+use crate::instance::claim::holder;
+use crate::instance::named;
+use crate::instance::pin_error;
+use crate::instance::remove_pin;
+use crate::kernel::bpf;
+use crate::kernel::bpf::ArrayMemory;
+use crate::kernel::maps;
+use crate::kernel::maps::MapError;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::text::message;
+
+pub use crate::model::error::ServingError;
+pub use crate::model::part::Part;
+
+/// How often [`reload`] looks for the outcome.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Name of the map, and of its pin.
+const MAP: &str = "l4lb_serve";
+
+/// The layout of the map's memory, in words of 64 bits: this number; reloads begun; reloads done; how many were done
+/// when another command last applied a file; whether the metrics are not where they should be; then the outcomes.
+const LAYOUT: u64 = 1;
+const BEGUN: usize = 1;
+const DONE: usize = 2;
+const APPLIED: usize = 3;
+const NO_METRICS: usize = 4;
+const OUTCOMES: usize = 8;
+
+/// Outcomes that are kept, so that each of several who reload at once finds its own.
+const KEPT: usize = 4;
+
+/// Words of an outcome: the reload's number, or 0 while it is written; whether the file was applied; seconds since
+/// 1970; bytes of text; the text.
+const OUTCOME: usize = 512;
+const NUMBER: usize = 0;
+const WAS_APPLIED: usize = 1;
+const TIME: usize = 2;
+const LENGTH: usize = 3;
+const TEXT: usize = 4;
+
+const WORDS: usize = OUTCOMES + KEPT * OUTCOME;
+
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    /// Whether it did all that the file says.
+    pub success: bool,
+    /// Whether the file was applied: also where only the metrics could not move.
+    pub applied: bool,
+    /// When it ended, in seconds since 1970.
+    pub at: u64,
+    /// Why it failed, in one line; empty: it did not.
+    pub message: String,
+}
+
+impl Reload {
+    /// When it ended, as RFC 3339: `2026-11-27T15:45:00Z`.
+    pub fn time(&self) -> String {
+        rfc3339(self.at)
+    }
+}
+
+/// Seconds since 1970 as RFC 3339.
+pub(crate) fn rfc3339(seconds: u64) -> String {
+    // Years beyond 9999 have no such form.
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A process that serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    /// Its process id; `None`: it cannot be seen from here, as of another container.
+    pub pid: Option<u32>,
+    /// Process id and command, in words.
+    pub process: String,
+    /// What became of its last reload; `None`: there was none, or another command has applied a file since then.
+    pub reload: Option<Reload>,
+    /// Whether its metrics are where its file or its options say, if these say so at all. Else somebody has the port, and
+    /// it tries again every five seconds.
+    pub metrics: bool,
+}
+
+/// Memory that is shared with who asks.
+#[derive(Debug)]
+struct Record {
+    memory: ArrayMemory,
+}
+
+impl Record {
+    /// Makes it, pinned in a folder.
+    fn create(folder: &Path) -> Result<Self> {
+        let pin = folder.join(MAP);
+        remove_pin(&pin)?;
+        let bytes = WORDS * size_of::<u64>();
+        let flags = libbpf_sys::BPF_F_MMAPABLE;
+        let map = maps::create_inner(MAP, MapType::Array, size_of::<u32>(), bytes, 1, flags, 0)?;
+        let error = |source| MapError::new(MAP, "map its memory", source);
+        let record = Self { memory: ArrayMemory::new(&map).map_err(error)? };
+        record.word(0).store(LAYOUT, Ordering::Release);
+        bpf::pin(map.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
+        Ok(record)
+    }
+
+    /// Opens it; `None`: there is none, or another build made it otherwise.
+    fn open(folder: &Path) -> Option<Self> {
+        let map = maps::open(&folder.join(MAP)).ok()?;
+        let record = Self { memory: ArrayMemory::new(&map).ok()? };
+        let fits = record.memory.words().len() >= WORDS && record.get(0) == LAYOUT;
+        fits.then_some(record)
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.memory.words()[at]
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.word(at).load(Ordering::Acquire)
+    }
+
+    fn place(number: u64) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "it is below KEPT")]
+        let place = (number % KEPT as u64) as usize;
+        OUTCOMES + place * OUTCOME
+    }
+
+    fn begin(&self) {
+        self.word(BEGUN).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes the outcome of the reload that has begun.
+    fn end(&self, outcome: &Reload) {
+        let number = self.get(BEGUN);
+        let at = Self::place(number);
+        let mut text = message(&outcome.message);
+        while text.len() > (OUTCOME - TEXT) * size_of::<u64>() {
+            text.pop();
+        }
+        let set = |word: usize, value: u64| self.word(at + word).store(value, Ordering::Release);
+        set(NUMBER, 0);
+        set(WAS_APPLIED, outcome.applied.into());
+        set(TIME, outcome.at);
+        set(LENGTH, text.len() as u64);
+        for (word, bytes) in text.as_bytes().chunks(size_of::<u64>()).enumerate() {
+            let mut value = [0; size_of::<u64>()];
+            value[..bytes.len()].copy_from_slice(bytes);
+            set(TEXT + word, u64::from_ne_bytes(value));
+        }
+        set(NUMBER, number);
+        self.word(DONE).store(number, Ordering::Release);
+    }
+
+    /// What became of a reload that is done; `None`: so many came after it that it is not kept.
+    fn outcome(&self, number: u64) -> Option<Reload> {
+        let at = Self::place(number);
+        let is_whole = || self.get(at + NUMBER) == number;
+        if number == 0 || !is_whole() {
+            return None;
+        }
+        let most = (OUTCOME - TEXT) * size_of::<u64>();
+        let length = usize::try_from(self.get(at + LENGTH)).unwrap_or(most).min(most);
+        let words =
+            (TEXT..TEXT + length.div_ceil(size_of::<u64>())).map(|word| self.get(at + word));
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
+        bytes.truncate(length);
+        let message = String::from_utf8_lossy(&bytes).into_owned();
+        let (applied, time) = (self.get(at + WAS_APPLIED) != 0, self.get(at + TIME));
+        is_whole().then_some(Reload { success: length == 0, applied, at: time, message })
+    }
+
+    /// The last one, unless another command has applied a file since then.
+    fn last(&self) -> Option<Reload> {
+        let done = self.get(DONE);
+        self.outcome(done).filter(|reload| reload.applied || self.get(APPLIED) < done)
+    }
+}
+
+/// That this process serves parts of an instance: nobody else does as long as this lives.
+#[derive(Debug)]
+pub struct Serving {
+    /// Before the claims, which take the pins away.
+    records: Vec<Record>,
+    _claims: Vec<Claim>,
+}
+
+impl Serving {
+    /// Begins to serve. A process that has been told to end is waited for, ten seconds at most, or as long as
+    /// [`Instance::with_lock_timeout`] says.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError::Served`] names the process that serves one of the parts already.
+    pub fn begin(instance: &Instance, parts: &[Part]) -> Result<Self> {
+        instance.check_host()?;
+        let mut parts = parts.to_vec();
+        // In one order, so that of several who begin at once one gets all.
+        parts.sort();
+        parts.dedup();
+        let (mut records, mut claims) = (Vec::new(), Vec::new());
+        for part in parts {
+            // What can be no interface cannot be served either, whoever says so.
+            let Some(folder) = part.folder(instance) else { continue };
+            let claim = Claim::take(instance, &folder)?.map_err(|Holder(pid)| {
+                let (instance, holder) = (instance.name().to_owned(), named(pid));
+                ServingError::Served { part, instance, holder }
+            })?;
+            records.push(Record::create(claim.path())?);
+            claims.push(claim);
+        }
+        Ok(Self { records, _claims: claims })
+    }
+
+    /// Notes that a reload begins. To be called before anything is read for it, and once for all requests so far.
+    pub fn reload_begins(&self) {
+        self.records.iter().for_each(Record::begin);
+    }
+
+    /// Notes how the reload has ended that has begun: the error is why it failed, and `applied` whether the file was
+    /// applied all the same.
+    pub fn reload_ended(&self, outcome: Result<(), &str>, applied: bool) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let outcome = Reload {
+            success: outcome.is_ok(),
+            applied,
+            at: now.unwrap_or_default().as_secs(),
+            message: outcome.err().unwrap_or_default().to_owned(),
+        };
+        self.records.iter().for_each(|record| record.end(&outcome));
+    }
+
+    /// Notes whether the metrics are where they should be.
+    pub fn set_metrics(&self, listening: bool) {
+        for record in &self.records {
+            record.word(NO_METRICS).store((!listening).into(), Ordering::Release);
+        }
+    }
+
+    /// The last reload, if its file was not applied, and no other command has applied one since then.
+    pub fn failed_reload(&self) -> Option<Reload> {
+        self.records.first()?.last().filter(|reload| !reload.applied)
+    }
+}
+
+/// Who serves a part of an instance.
+pub fn server(instance: &Instance, part: &Part) -> Result<Option<Server>> {
+    let Some(folder) = part.folder(instance) else { return Ok(None) };
+    let Some(Holder(pid)) = holder(&folder)? else { return Ok(None) };
+    let record = Record::open(&folder);
+    let metrics = record.as_ref().is_none_or(|record| record.get(NO_METRICS) == 0);
+    let reload = record.and_then(|record| record.last());
+    Ok(Some(Server { pid, process: named(pid), reload, metrics }))
+}
+
+/// Notes that a file was applied: what serves the balancer has no failed reload any more.
+pub(crate) fn applied(instance: &Instance) {
+    let folder = Part::Balancer.folder(instance).filter(|folder| folder.exists());
+    if let Some(record) = folder.and_then(|folder| Record::open(&folder)) {
+        record.word(APPLIED).store(record.get(DONE), Ordering::Release);
+    }
+}
+
+/// Has the process reload that serves a part of an instance, and waits until it has, or this long.
+///
+/// The outcome is that of a reload which has read its file after this was called, whoever else reloads at the same
+/// time.
+///
+/// # Errors
+///
+/// A reload that failed is no error, but a [`Reload`] without success. Errors are [`ServingError`]: nobody serves,
+/// or what became of it cannot be told.
+pub fn reload(instance: &Instance, part: &Part, timeout: Duration) -> Result<Reload> {
+    let since = Instant::now();
+    instance.check_host()?;
+    let name = || instance.name().to_owned();
+    let not_served = || ServingError::NotServed { part: part.clone(), instance: name() };
+    let folder = part.folder(instance).ok_or_else(not_served)?;
+    let found = holder(&folder)?.ok_or_else(not_served)?;
+    let who = named(found.0);
+    let Some(pid) = found.0 else {
+        let (part, instance) = (part.clone(), name());
+        return Err(ServingError::OutOfReach { part, instance, holder: who }.into());
+    };
+    let is_there = || {
+        Ok::<_, Error>(match holder(&folder)? {
+            None => false,
+            // It has the lock, whether the kernel's list names it just then or not.
+            Some(Holder(None)) => true,
+            Some(now) => now == found,
+        })
+    };
+    // The pin comes a moment after the lock.
+    let record = loop {
+        match Record::open(&folder) {
+            Some(record) => break record,
+            None if !is_there()? => return Err(ServingError::Ended { holder: who }.into()),
+            None if since.elapsed() >= Duration::from_secs(1) => {
+                return Err(ServingError::OtherBuild { holder: who }.into());
+            }
+            None => thread::sleep(PAUSE),
+        }
+    };
+    // Of the next one that begins: one that has begun may have read the file before it was written.
+    let number = record.get(BEGUN) + 1;
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).map_err(|errno| Error::Host {
+        operation: "signal the process that serves",
+        source: errno.into(),
+    })?;
+    loop {
+        let ended = !is_there()?;
+        let done = record.get(DONE);
+        if done >= number
+            && let Some(outcome) = record.outcome(number).or_else(|| record.outcome(done))
+        {
+            return Ok(outcome);
+        }
+        if ended {
+            return Err(ServingError::Ended { holder: who }.into());
+        }
+        if since.elapsed() >= timeout {
+            return Err(ServingError::TimedOut { holder: who, timeout }.into());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let memory = ArrayMemory::anonymous(WORDS * size_of::<u64>()).unwrap();
+        Record { memory }
+    }
+
+    fn outcome(message: &str) -> Reload {
+        let success = message.is_empty();
+        Reload { success, applied: success, at: 1_800_000_000, message: message.to_owned() }
+    }
+
+    #[test]
+    fn outcomes_are_kept_by_number() {
+        let record = record();
+        assert_eq!((record.outcome(0), record.last()), (None, None));
+        for number in 1..=9_u64 {
+            record.begin();
+            assert_eq!(record.get(BEGUN), number);
+            assert_eq!(record.outcome(number), None, "it is not done");
+            record.end(&outcome(&format!("number {number}")));
+            assert_eq!(record.last(), Some(outcome(&format!("number {number}"))));
+        }
+        for number in 1..=9_u64 {
+            let kept = (number > 9 - KEPT as u64).then(|| outcome(&format!("number {number}")));
+            assert_eq!(record.outcome(number), kept);
+        }
+        record.begin();
+        record.end(&outcome(""));
+        assert_eq!(record.last(), Some(outcome("")));
+    }
+
+    #[test]
+    fn messages_are_one_line_and_fit() {
+        let record = record();
+        for text in ["\u{1b}[2J\n".repeat(1000), "ä".repeat(5000), "\u{10ffff}".repeat(1300)] {
+            record.begin();
+            record.end(&outcome(&text));
+            let kept = record.last().unwrap().message;
+            assert!(!kept.is_empty() && kept.len() <= (OUTCOME - TEXT) * size_of::<u64>());
+            assert!(!kept.contains(['\n', '\u{1b}', '\u{fffd}']), "{kept}");
+        }
+        // Nor does it matter what somebody else has written.
+        record.word(Record::place(3) + LENGTH).store(u64::MAX, Ordering::Relaxed);
+        assert!(record.last().unwrap().message.len() <= OUTCOME * size_of::<u64>());
+        record.word(Record::place(3) + TIME).store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(record.last().unwrap().time(), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn what_is_applied_by_hand_counts() {
+        let record = record();
+        record.begin();
+        record.end(&outcome("broken"));
+        record.word(APPLIED).store(record.get(DONE), Ordering::Relaxed);
+        assert_eq!(record.last(), None);
+        record.begin();
+        record.end(&outcome("broken again"));
+        assert_eq!(record.last(), Some(outcome("broken again")));
+    }
+}

@@ -1,0 +1,70 @@
+//! Interfaces, routes and neighbours, read and watched over netlink: which MAC an interface's
+//! frames go to, and what it takes to keep that answer true.
+//!
+//! The data plane sends every frame to a gateway's MAC and never asks the kernel's stack, so no
+//! traffic of ours keeps the kernel's neighbour entry of that gateway alive. [`resolve_blocking`]
+//! finds the MAC, and by asking for it makes the kernel check it: whoever wants to hear of a gateway
+//! that got another MAC calls it every [`CHECK_INTERVAL`], and whenever [`Changes`] says so. Nothing
+//! is left in the kernel that does not age by itself. This module knows nothing of BPF: its callers
+//! put the MAC into the maps.
+//!
+//! A netlink socket belongs to the network namespace of the thread that opens it, and everything
+//! here opens its own.
+
+mod changes;
+mod client;
+mod ethtool_features;
+mod gateway;
+mod inspect;
+mod link;
+mod local;
+mod message;
+mod namespace;
+mod neighbour;
+mod next_hop;
+pub(crate) mod nexthop_objects;
+mod observe;
+mod on_link;
+mod refused;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use crate::model::error::NetlinkError;
+pub use crate::model::error::NetlinkRefusal;
+pub use crate::model::next_hop::NextHop;
+pub use crate::model::next_hop::RouteFamily;
+pub use changes::Changes;
+pub(crate) use ethtool_features::Channels;
+pub(crate) use ethtool_features::Features;
+pub(crate) use ethtool_features::channels_blocking;
+pub(crate) use ethtool_features::features_blocking;
+pub use gateway::Gateway;
+pub use gateway::ResolvedGateway;
+pub(crate) use gateway::Wanted;
+pub(crate) use gateway::resolve_all_blocking;
+pub use gateway::resolve_blocking;
+pub(crate) use inspect::LinkFacts;
+pub(crate) use inspect::RouteFacts;
+pub(crate) use inspect::links_blocking;
+pub(crate) use inspect::peer_blocking;
+pub(crate) use inspect::route_blocking;
+pub use link::Link;
+pub use link::link_blocking;
+pub use link::own_name;
+pub(crate) use link::own_names_blocking;
+pub(crate) use local::local_prefixes_blocking;
+pub(crate) use namespace::namespace_blocking;
+pub(crate) use neighbour::Known;
+pub(crate) use next_hop::Choice;
+pub(crate) use observe::InUse;
+pub(crate) use observe::Observed;
+pub(crate) use observe::Which;
+pub(crate) use observe::observe_blocking;
+
+/// How often [`resolve_blocking`] is to be called for a gateway in use.
+///
+/// As often as the kernel checks neighbours that it was told to keep resolved.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);

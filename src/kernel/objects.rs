@@ -1,0 +1,82 @@
+//! What a pin is of, and what programs hold without using it.
+#![expect(unsafe_code, reason = "calls of C interfaces")]
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::ptr;
+
+use libbpf_sys as sys;
+
+use crate::kernel::outside::read_system;
+
+/// What a descriptor is of, by the kernel's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A map.
+    Map(u32),
+    /// A program.
+    Program(u32),
+    /// A link that holds a program on an interface.
+    XdpLink,
+    /// Anything else.
+    Other,
+}
+
+/// What a descriptor of the bpf filesystem is of.
+///
+/// `BPF_OBJ_GET_INFO_BY_FD` does not tell: it fills in for any kind what the caller then takes for another.
+pub(crate) fn kind(object: BorrowedFd<'_>) -> io::Result<Kind> {
+    Ok(parse(&read_system(format!("/proc/self/fdinfo/{}", object.as_raw_fd()).as_ref())?))
+}
+
+fn parse(fdinfo: &str) -> Kind {
+    let field = |name| fdinfo.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+    let id = |name| field(name).and_then(|id| id.parse().ok());
+    // A link has lines of its program, too.
+    if let Some(kind) = field("link_type:") {
+        return if kind == "xdp" { Kind::XdpLink } else { Kind::Other };
+    }
+    let map = id("map_id:").map(Kind::Map);
+    map.or_else(|| id("prog_id:").map(Kind::Program)).unwrap_or(Kind::Other)
+}
+
+/// Opens a map by its id.
+pub(crate) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let fd = crate::kernel::bpf::check(unsafe { sys::bpf_map_get_fd_by_id(id) })?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has a program hold a map that no instruction of it names: the map lives as long as the program does, and is
+/// found by it. Linux 5.10.
+pub(crate) fn bind(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both descriptors are valid for the call, and no options is a null pointer.
+    let done = unsafe { sys::bpf_prog_bind_map(program.as_raw_fd(), map.as_raw_fd(), ptr::null()) };
+    crate::kernel::bpf::check(done).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+    use super::parse;
+
+    #[test]
+    fn kinds_are_told_apart() {
+        for (fdinfo, kind) in [
+            ("pos:\t0\nmap_type:\t2\nkey_size:\t4\nmap_id:\t77\nfrozen:\t0\n", Kind::Map(77)),
+            ("pos:\t0\nprog_type:\t6\nprog_jited:\t1\nprog_id:\t78\n", Kind::Program(78)),
+            (
+                "link_type:\txdp\nlink_id:\t3\nprog_tag:\tab\nprog_id:\t78\nifindex:\t4\n",
+                Kind::XdpLink,
+            ),
+            ("link_type:\ttracing\nlink_id:\t3\nprog_tag:\tab\nprog_id:\t78\n", Kind::Other),
+            ("pos:\t0\nflags:\t02\n", Kind::Other),
+        ] {
+            assert_eq!(parse(fdinfo), kind, "{fdinfo}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Libbpf's messages while one of our calls to it lasts.
+//!
+//! Libbpf has one callback for the whole process, which may be a service that has its own: ours is set around our calls
+//! only, and gets the messages of the threads that make these. Those of others are handed on to the callback before.
+//! A message repeats what stands in objects, which need not be text. libbpf-rs's own callback takes it for UTF-8 and panics
+//! otherwise, and no panic leaves a function that C calls: the process would abort.
+#![expect(unsafe_code, reason = "calls of C interfaces")]
+
+use std::cell::Cell;
+use std::ffi::c_char;
+use std::ffi::c_int;
+use std::ffi::c_void;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use libbpf_sys as sys;
+
+/// How grave a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Warning,
+    Other,
+}
+
+/// What gets the messages of a thread.
+pub(crate) type Handler = fn(Level, &str);
+
+/// Room for a verifier's log, of which libbpf asks for as much; and for whoever has not so much memory. What is not written
+/// to costs nothing.
+const ROOM: usize = (16 << 20) + 4096;
+const LITTLE_ROOM: usize = 64 << 10;
+
+/// Room for all other messages.
+const LINE: usize = 4096;
+
+/// The functions that libbpf calls: bindgen has another type for the list of arguments on each platform, which always is a
+/// pointer by the calling convention.
+type Callback = unsafe extern "C" fn(sys::libbpf_print_level, *const c_char, *mut c_void) -> c_int;
+
+unsafe extern "C" {
+    /// As C has it.
+    fn vsnprintf(
+        buffer: *mut c_char,
+        size: usize,
+        format: *const c_char,
+        arguments: *mut c_void,
+    ) -> c_int;
+}
+
+/// Who uses ours, and what there was before.
+struct State {
+    users: usize,
+    before: Option<Callback>,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { users: 0, before: None });
+
+thread_local! {
+    static HANDLER: Cell<Option<Handler>> = const { Cell::new(None) };
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets libbpf's callback, and returns the one before.
+fn set(callback: Option<Callback>) -> Option<Callback> {
+    // SAFETY: both are pointers to functions, or none, with the same arguments: see `Callback`.
+    let callback =
+        unsafe { std::mem::transmute::<Option<Callback>, sys::libbpf_print_fn_t>(callback) };
+    // SAFETY: the callback can be called at any time from any thread.
+    let before = unsafe { sys::libbpf_set_print(callback) };
+    // SAFETY: as above.
+    unsafe { std::mem::transmute::<sys::libbpf_print_fn_t, Option<Callback>>(before) }
+}
+
+/// While it lives, what libbpf says to this thread goes to a handler. It may be had several times.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    before: Option<Handler>,
+    /// It is this thread's.
+    here: std::marker::PhantomData<*const ()>,
+}
+
+impl Messages {
+    pub(crate) fn to(handler: Handler) -> Self {
+        let mut state = state();
+        if state.users == 0 {
+            state.before = set(Some(callback));
+        }
+        state.users += 1;
+        let before = HANDLER.with(|now| now.replace(Some(handler)));
+        Self { before, here: std::marker::PhantomData }
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        HANDLER.with(|now| now.set(self.before));
+        let mut state = state();
+        state.users -= 1;
+        if state.users > 0 {
+            return;
+        }
+        let now = set(state.before.take());
+        // Somebody has set another one meanwhile, who means it.
+        if now.is_some_and(|now| !std::ptr::fn_addr_eq(now, callback as Callback)) {
+            set(now);
+        }
+    }
+}
+
+/// What libbpf calls.
+unsafe extern "C" fn callback(
+    level: sys::libbpf_print_level,
+    format: *const c_char,
+    arguments: *mut c_void,
+) -> c_int {
+    let handler = HANDLER.try_with(Cell::get).ok().flatten();
+    let Some(handler) = handler else {
+        let before = state().before;
+        // SAFETY: who set it has to expect such a call with these arguments.
+        return before.map_or(0, |before| unsafe { before(level, format, arguments) });
+    };
+    // Only its last line is lost to a handler that panics.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let (level, room) = match level {
+            sys::LIBBPF_WARN => (Level::Warning, ROOM),
+            _ => (Level::Other, LINE),
+        };
+        let mut text = Vec::<u8>::new();
+        if text.try_reserve_exact(room).is_err() && text.try_reserve_exact(LITTLE_ROOM).is_err() {
+            return;
+        }
+        // SAFETY: there is room for so many bytes; format and arguments are libbpf's, for one call.
+        let length =
+            unsafe { vsnprintf(text.as_mut_ptr().cast(), text.capacity(), format, arguments) };
+        let written = usize::try_from(length).unwrap_or(0).min(text.capacity() - 1);
+        // SAFETY: so many bytes were written, and one more, which ends the text.
+        unsafe { text.set_len(written) };
+        handler(level, &String::from_utf8_lossy(&text));
+    }));
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static OTHERS: AtomicUsize = AtomicUsize::new(0);
+    static LATER: AtomicUsize = AtomicUsize::new(0);
+
+    unsafe extern "C" fn others(
+        _: sys::libbpf_print_level,
+        _: *const c_char,
+        _: *mut c_void,
+    ) -> c_int {
+        OTHERS.fetch_add(1, Ordering::Relaxed);
+        0
+    }
+
+    unsafe extern "C" fn later(
+        _: sys::libbpf_print_level,
+        _: *const c_char,
+        _: *mut c_void,
+    ) -> c_int {
+        LATER.fetch_add(1, Ordering::Relaxed);
+        0
+    }
+
+    /// Has libbpf complain that these bytes are no object.
+    fn complain() {
+        let opts = sys::bpf_object_open_opts {
+            sz: size_of::<sys::bpf_object_open_opts>() as _,
+            object_name: c"\xff\xfe\x1b[2J".as_ptr(),
+            ..Default::default()
+        };
+        let bytes = [0_u8; 64];
+        // SAFETY: both live for the call, and it fails.
+        let object =
+            unsafe { sys::bpf_object__open_mem(bytes.as_ptr().cast(), 64, &raw const opts) };
+        assert!(object.is_null());
+    }
+
+    /// What is no UTF-8 comes as well; a panic stays here; and whoever had a callback has it again, and all along for
+    /// threads of its own.
+    #[test]
+    fn messages_go_where_they_belong() {
+        // Other tests of this process use libbpf: they hand theirs on.
+        let real = set(Some(others));
+        {
+            let keep = |_: Level, text: &str| SAID.lock().unwrap().push(text.to_owned());
+            let _outer = Messages::to(keep);
+            complain();
+            let said = SAID.lock().unwrap().concat();
+            assert!(said.contains('\u{fffd}'), "{said}");
+            {
+                let _inner = Messages::to(|_, _| panic!("a test wants that"));
+                complain();
+            }
+            let before = SAID.lock().unwrap().len();
+            complain();
+            assert!(SAID.lock().unwrap().len() > before, "the outer one again");
+            let before = OTHERS.load(Ordering::Relaxed);
+            std::thread::scope(|scope| scope.spawn(complain).join()).unwrap();
+            assert!(OTHERS.load(Ordering::Relaxed) > before, "another thread's message");
+        }
+        let before = OTHERS.load(Ordering::Relaxed);
+        complain();
+        assert!(OTHERS.load(Ordering::Relaxed) > before, "it is back");
+        // Whoever sets one meanwhile keeps it.
+        let ours = Messages::to(|_, _| {});
+        set(Some(later));
+        drop(ours);
+        let before = LATER.load(Ordering::Relaxed);
+        complain();
+        assert!(LATER.load(Ordering::Relaxed) > before, "the one that was set last");
+        set(real);
+    }
+}

@@ -1,0 +1,76 @@
+//! What whoever runs this must be allowed to do: two capabilities, whoever that is.
+
+use std::path::Path;
+
+use crate::kernel::capabilities;
+use crate::kernel::outside::read_system;
+use crate::model::error::Error;
+pub use crate::model::error::MissingRights;
+use crate::model::error::Result;
+
+/// Numbers and names. `CAP_SYS_ADMIN` opens maps and programs by their ids, and stands for `CAP_BPF` and `CAP_PERFMON`
+/// (Linux 5.8); `CAP_NET_ADMIN` is what interfaces, neighbours and routes take.
+const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
+
+/// The user ids of a user namespace that is the host's own.
+const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
+
+/// What is missing of the rights to run a balancer.
+pub(crate) fn missing() -> Result<Option<MissingRights>> {
+    let effective = capabilities::effective().map_err(|source| Error::Host {
+        operation: "ask for the capabilities of this process",
+        source,
+    })?;
+    // Without /proc, it cannot be told; then the kernel refuses.
+    let users = read_system(Path::new("/proc/self/uid_map"));
+    let in_user_namespace = users.is_ok_and(|map| !map.split_whitespace().eq(ALL_USERS));
+    let is_root = nix::unistd::geteuid().is_root();
+    Ok(missing_of(effective, is_root, in_user_namespace))
+}
+
+fn missing_of(effective: u64, is_root: bool, in_user_namespace: bool) -> Option<MissingRights> {
+    let lacks = |(number, _): &&(u32, &str)| effective & 1 << number == 0;
+    let capabilities: Vec<_> = NEEDED.iter().filter(lacks).map(|(_, name)| *name).collect();
+    // Without capabilities there, those come first.
+    let in_user_namespace = in_user_namespace && capabilities.is_empty();
+    (in_user_namespace || !capabilities.is_empty()).then_some(MissingRights {
+        capabilities,
+        is_root,
+        in_user_namespace,
+    })
+}
+
+/// Refuses to go on without the rights.
+pub(crate) fn check() -> Result<()> {
+    match missing()? {
+        Some(missing) => Err(Error::MissingRights(Box::new(missing))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let says = |effective, is_root, namespace| {
+            missing_of(effective, is_root, namespace).map(|missing| missing.to_string())
+        };
+        let both = 1 << 12 | 1 << 21;
+        assert_eq!(says(both, true, false), None);
+        assert_eq!(says(both, false, false), None, "whoever has them");
+        assert_eq!(says(both | 1 << 39, false, false), None);
+        for (effective, is_root, namespace, words) in [
+            (0, false, false, "not root, and without CAP_NET_ADMIN and CAP_SYS_ADMIN"),
+            (0, true, true, "root without CAP_NET_ADMIN and CAP_SYS_ADMIN"),
+            (!(1 << 21), true, false, "root without CAP_SYS_ADMIN, which"),
+            (1 << 21, true, false, "docker: --cap-add NET_ADMIN)"),
+            (0, false, false, "sudo"),
+            (both, true, true, "of a user namespace do not count"),
+        ] {
+            let text = says(effective, is_root, namespace).unwrap();
+            assert!(text.contains(words), "{text}");
+        }
+    }
+}

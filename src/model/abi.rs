@@ -1,0 +1,296 @@
+//! The structs and constants of include/l4lb/abi/abi.h, and their conversion from and to the words of users.
+//!
+//! The structs come from the skeletons' BTF, the constants from the header by way of build.rs. Byte order
+//! is converted here and nowhere else.
+#![expect(unsafe_code, reason = "asserts which structs are plain bytes")]
+
+use std::mem::size_of;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+pub(crate) use crate::model::skel::balancer::types::control;
+pub(crate) use crate::model::skel::balancer::types::count;
+pub(crate) use crate::model::skel::balancer::types::cpu_state;
+pub(crate) use crate::model::skel::balancer::types::flow;
+pub(crate) use crate::model::skel::balancer::types::flow_entry;
+pub(crate) use crate::model::skel::balancer::types::flow_key;
+pub(crate) use crate::model::skel::balancer::types::flow4_set;
+pub(crate) use crate::model::skel::balancer::types::flow6_entry;
+pub(crate) use crate::model::skel::balancer::types::flow6_set;
+pub(crate) use crate::model::skel::balancer::types::interface;
+pub(crate) use crate::model::skel::balancer::types::knobs;
+pub(crate) use crate::model::skel::balancer::types::lb_addr;
+pub(crate) use crate::model::skel::balancer::types::real;
+pub(crate) use crate::model::skel::balancer::types::rodata as balancer_rodata;
+pub(crate) use crate::model::skel::balancer::types::trace;
+pub(crate) use crate::model::skel::balancer::types::vip;
+pub(crate) use crate::model::skel::balancer::types::vip_bucket;
+pub(crate) use crate::model::skel::balancer::types::vip_count;
+pub(crate) use crate::model::skel::balancer::types::vip_entry;
+pub(crate) use crate::model::skel::balancer::types::vip_key;
+pub(crate) use crate::model::skel::balancer::types::vip_real;
+pub(crate) use crate::model::skel::capture::types::dump_count;
+pub(crate) use crate::model::skel::capture::types::dump_event;
+pub(crate) use crate::model::skel::capture::types::dump_options;
+pub(crate) use crate::model::skel::capture::types::dump_wanted;
+pub(crate) use crate::model::skel::decap::types::decap_prefix;
+pub(crate) use crate::model::skel::decap::types::decap_request;
+pub(crate) use crate::model::skel::decap::types::decap_settings;
+pub(crate) use crate::model::skel::decap::types::decap_state;
+pub(crate) use crate::model::skel::decap::types::lb_addr as decap_addr;
+
+use crate::model::address::Mac;
+use crate::model::address::Protocol;
+use crate::model::address::Vip;
+
+/// The constants of abi/abi.h, without their prefix.
+pub(crate) mod consts {
+    #![allow(
+        dead_code,
+        unused_parens,
+        unreachable_pub,
+        clippy::pedantic,
+        clippy::identity_op,
+        clippy::manual_div_ceil,
+        reason = "generated from C; some are for the programs alone"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/consts.rs"));
+}
+
+/// `IPPROTO_ICMP`: the protocol of the marker that says "this is a VIP's address".
+const ICMP: u8 = 1;
+
+/// A type that is nothing but bytes, any of which are valid.
+///
+/// # Safety
+/// No padding, no pointers, no invalid values.
+pub(crate) unsafe trait Pod: Copy + Default + 'static {}
+
+macro_rules! pod {
+    ($($type:ty, $size:expr;)*) => {$(
+        const _: () = assert!(size_of::<$type>() == $size);
+        // SAFETY: integers and arrays of integers only; the headers assert that there is no padding.
+        unsafe impl Pod for $type {}
+    )*};
+}
+
+pod! {
+    u32, 4;
+    u64, 8;
+    control, 24;
+    count, 16;
+    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 72
+        + size_of::<[u64; 2]>() * (consts::ANSWER_BUCKETS as usize);
+    decap_addr, 16;
+    decap_prefix, 20;
+    decap_request, 12 + 56 * consts::DECAP_MAX_ASKED as usize;
+    decap_settings, 16;
+    decap_state, 16 * (consts::DECAP_COUNTERS as usize) + 32;
+    dump_count, 24;
+    dump_event, 56;
+    flow, 16;
+    flow_entry, 16;
+    flow6_entry, 32;
+    flow_key, 24;
+    interface, 128;
+    knobs, 152;
+    real, 32;
+    trace, 60;
+    vip, 12;
+    vip_bucket, 64;
+    vip_count, 32;
+    vip_key, 20;
+    vip_real, 16;
+    [u8; 16], 16;
+    Unserved, 512;
+    UnservedName, 128;
+}
+
+/// The name of an interface that is not served, zeros behind it: it may be an alternative one (`ALTIFNAMSIZ`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct UnservedName(pub(crate) [u8; 128]);
+
+impl Default for UnservedName {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+/// It is served as it was asked for before.
+pub(crate) const UNSERVED_AS_BEFORE: u32 = 1;
+
+/// Interfaces that are no longer asked for stay until it is served.
+pub(crate) const UNSERVED_REPLACES: u32 = 2;
+
+/// What is recorded of an interface that is not served. Only the control plane has it: the headers do not.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Unserved {
+    /// What is asked for, as an entry of an interface without an index.
+    pub(crate) asked: interface,
+    /// [`UNSERVED_AS_BEFORE`], [`UNSERVED_REPLACES`].
+    pub(crate) flags: u32,
+    /// UTF-8, zeros behind it.
+    pub(crate) why: [u8; 380],
+}
+
+impl Default for Unserved {
+    fn default() -> Self {
+        Self { asked: interface::default(), flags: 0, why: [0; 380] }
+    }
+}
+
+/// The bytes of a value.
+pub(crate) fn bytes_of<T: Pod>(value: &T) -> &[u8] {
+    // SAFETY: `Pod` has no padding, so every byte is initialised, and the slice lives as long as `value`.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// The value of these bytes, if there are as many as it takes.
+pub(crate) fn from_bytes<T: Pod>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: as many bytes as the value takes are readable, and any of them are valid for `Pod`.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+fn words(address: Ipv6Addr) -> [u32; 4] {
+    let octets = address.octets();
+    std::array::from_fn(|i| {
+        u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]])
+    })
+}
+
+/// The address of these words, IPv4 where it is mapped.
+pub(crate) fn address_of(words: [u32; 4]) -> IpAddr {
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    Ipv6Addr::from(octets).to_canonical()
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+impl From<IpAddr> for lb_addr {
+    fn from(address: IpAddr) -> Self {
+        Self { word: words(mapped(address)) }
+    }
+}
+
+impl From<lb_addr> for IpAddr {
+    fn from(address: lb_addr) -> Self {
+        address_of(address.word)
+    }
+}
+
+impl From<IpAddr> for decap_addr {
+    fn from(address: IpAddr) -> Self {
+        Self { word: words(mapped(address)) }
+    }
+}
+
+impl From<decap_addr> for IpAddr {
+    fn from(address: decap_addr) -> Self {
+        address_of(address.word)
+    }
+}
+
+/// The first half of a word as it lies in memory, on the little-endian machines that XDP runs on.
+#[expect(clippy::cast_possible_truncation, reason = "the half that is asked for")]
+pub(crate) fn low_half(word: u64) -> u32 {
+    word as u32
+}
+
+/// The other half.
+pub(crate) fn high_half(word: u64) -> u32 {
+    low_half(word >> 32)
+}
+
+/// The `__be32` of an IPv4 address.
+pub(crate) fn be32(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+/// The IPv4 address of a `__be32`.
+pub(crate) fn from_be32(word: u32) -> Ipv4Addr {
+    Ipv4Addr::from(word.to_ne_bytes())
+}
+
+/// A MAC as the packet path compares it: see `LB_MAC_SHIFT` in abi/addr.h.
+pub(crate) fn mac_word(mac: Mac) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[2..].copy_from_slice(&mac.octets());
+    u64::from_le_bytes(bytes)
+}
+
+/// The MAC of such a word; `None` for [`consts::NO_MAC`].
+pub(crate) fn mac_of(word: u64) -> Option<Mac> {
+    match word.to_le_bytes() {
+        [0, 0, mac @ ..] => Some(Mac::from(mac)),
+        _ => None,
+    }
+}
+
+impl From<Vip> for vip_key {
+    fn from(vip: Vip) -> Self {
+        Self {
+            addr: vip.address.into(),
+            port: vip.port.to_be(),
+            proto: vip.protocol.number(),
+            pad: 0,
+        }
+    }
+}
+
+impl vip_key {
+    /// The VIP of a key; `None` for the marker of an address, which has no protocol of a VIP.
+    pub(crate) fn vip(&self) -> Option<Vip> {
+        Some(Vip {
+            address: self.addr.into(),
+            port: u16::from_be(self.port),
+            protocol: Protocol::from_number(self.proto)?,
+        })
+    }
+
+    /// The address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.addr.into()
+    }
+
+    /// The keys of the markers that a VIP needs beside its own entry: see `struct vip_key` in abi/vip.h.
+    pub(crate) fn markers(vip: &Vip) -> [Self; 2] {
+        [vip.protocol.number(), ICMP].map(|proto| Self {
+            addr: vip.address.into(),
+            port: 0,
+            proto,
+            pad: 0,
+        })
+    }
+
+    /// An order, so that keys can be compared and kept in sets.
+    pub(crate) fn sort_key(&self) -> ([u32; 4], u16, u8) {
+        (self.addr.word, self.port, self.proto)
+    }
+}
+
+impl real {
+    /// A live real. `csum` sums what is the same in every outer IPv4 header to it: version and header
+    /// length, and the destination.
+    pub(crate) fn live(address: IpAddr, generation: u32) -> Self {
+        let (csum, v6) = match address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                let half = |high, low| u32::from(u16::from_ne_bytes([high, low]));
+                (half(0x45, 0) + half(a, b) + half(c, d), 0)
+            }
+            IpAddr::V6(_) => (0, consts::REAL_V6),
+        };
+        Self { addr: address.into(), flags: consts::REAL_LIVE | v6, generation, csum, pad: 0 }
+    }
+}

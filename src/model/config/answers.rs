@@ -1,0 +1,91 @@
+//! What a VIP answers itself, or lets be.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::abi::consts;
+
+/// `other_ports` of a VIP's address: what becomes of TCP and UDP packets to ports that no VIP has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OtherPorts {
+    /// They are handed on, to the host's own sockets or to whom it forwards.
+    #[default]
+    Pass,
+    /// They are dropped.
+    Drop,
+    /// They are refused: TCP by a reset, UDP by "port unreachable".
+    Reject,
+}
+
+/// `no_real` of a VIP: what becomes of its packets while it has no usable real.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum NoReal {
+    /// They are dropped: clients try for a while.
+    #[default]
+    Drop,
+    /// They are refused: TCP by a reset, UDP by "port unreachable".
+    Reject,
+}
+
+/// `echo` of a VIP's address: when echo requests are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Echo {
+    /// At any time.
+    #[default]
+    Always,
+    /// While one of the address's VIPs has a usable real.
+    WhenUsable,
+    /// Never.
+    Never,
+}
+
+/// A choice that takes two bits of `vip.flags`: 0, or one more than its place in this list.
+fn to_bits<T: PartialEq>(choices: &[T], shift: u32, choice: Option<&T>) -> u32 {
+    let place = choice.and_then(|choice| choices.iter().position(|known| known == choice));
+    place.and_then(|place| u32::try_from(place + 1).ok()).unwrap_or_default() << shift
+}
+
+fn from_bits<T: Copy>(choices: &[T], shift: u32, flags: u32) -> Option<T> {
+    let number = (flags >> shift) & 3;
+    choices.get((number as usize).checked_sub(1)?).copied()
+}
+
+const OTHER_PORTS: [OtherPorts; 3] = [OtherPorts::Pass, OtherPorts::Drop, OtherPorts::Reject];
+const ECHO: [Echo; 3] = [Echo::Always, Echo::WhenUsable, Echo::Never];
+
+const _: () = assert!(
+    consts::OTHER_PORTS_PASS == 1
+        && consts::OTHER_PORTS_DROP == 2
+        && consts::OTHER_PORTS_REJECT == 3
+        && consts::ECHO_ALWAYS == 1
+        && consts::ECHO_WHEN_USABLE == 2
+        && consts::ECHO_NEVER == 3
+);
+
+impl OtherPorts {
+    /// In `vip.flags`.
+    pub(crate) fn flags(choice: Option<Self>) -> u32 {
+        to_bits(&OTHER_PORTS, consts::VIP_OTHER_PORTS_SHIFT, choice.as_ref())
+    }
+
+    pub(crate) fn from_flags(flags: u32) -> Option<Self> {
+        from_bits(&OTHER_PORTS, consts::VIP_OTHER_PORTS_SHIFT, flags)
+    }
+}
+
+impl Echo {
+    /// In `vip.flags`.
+    pub(crate) fn flags(choice: Option<Self>) -> u32 {
+        to_bits(&ECHO, consts::VIP_ECHO_SHIFT, choice.as_ref())
+    }
+
+    pub(crate) fn from_flags(flags: u32) -> Option<Self> {
+        from_bits(&ECHO, consts::VIP_ECHO_SHIFT, flags)
+    }
+}

@@ -1,0 +1,158 @@
+//! What to write for a key, where a file has something else there that is no value of its type.
+
+/// Tables that a file may have several of.
+const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
+
+/// Tables that a file has one of.
+const TABLES: [&str; 3] = ["connection_table", "packets", "metrics"];
+
+/// Every key, with its table, and a value of it, which JSON and TOML write alike but for tables.
+const EXAMPLES: [(&str, &str); 37] = [
+    ("interfaces.name", "\"eth0\""),
+    ("interfaces.xdp_mode", "\"auto\""),
+    ("interfaces.gateway", "\"auto\""),
+    ("interfaces.gateway_mac", "\"02:00:00:00:00:fe\""),
+    ("interfaces.macs", "[\"00:00:5e:00:01:33\"]"),
+    ("connection_table.kind", "\"set-associative\""),
+    ("connection_table.entries", "1000000"),
+    ("connection_table.cpus", "\"auto\""),
+    ("connection_table.udp_timeout_seconds", "30"),
+    ("connection_table.new_connections_per_second", "125000"),
+    ("packets.max_frame", "1514"),
+    ("packets.oversize", "\"icmp\""),
+    ("packets.encapsulation", "\"ipip\""),
+    ("packets.encap_source_v4", "\"172.16.0.0/16\""),
+    ("packets.encap_source_v6", "\"100::/64\""),
+    ("packets.outer_df", "true"),
+    ("metrics.listen", "\"127.0.0.1:9847\""),
+    ("vips.address", "\"10.200.1.1\""),
+    ("vips.port", "80"),
+    ("vips.protocol", "\"tcp\""),
+    ("vips.hash", "\"5-tuple\""),
+    ("vips.connection_table", "true"),
+    ("vips.routing", "[\"quic-connection-id\"]"),
+    ("vips.allow_own_address", "true"),
+    ("vips.other_ports", "\"drop\""),
+    ("vips.no_real", "\"reject\""),
+    ("vips.echo", "\"always\""),
+    ("vips.reals", "[{ address = \"10.0.1.1\" }]"),
+    ("vips.reals.address", "\"10.0.1.1\""),
+    ("vips.reals.weight", "2"),
+    ("vips.reals.state", "\"up\""),
+    ("server_ids.id", "7"),
+    ("server_ids.real", "\"10.0.1.1\""),
+    // Whole tables.
+    ("interfaces", "[{ name = \"eth0\" }]"),
+    ("vips", "[{ address = \"10.200.1.1\", port = 80, protocol = \"tcp\" }]"),
+    ("server_ids", "[{ id = 7, real = \"10.0.1.1\" }]"),
+    ("metrics", "{ listen = \"127.0.0.1:9847\" }"),
+];
+
+/// The formats of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Toml,
+    Json,
+}
+
+/// What a parser says is of Rust's types, in the file's words.
+const WORDS: [(&str, &str); 11] = [
+    ("expected u8", "expected a whole number from 0 to 255"),
+    ("expected u16", "expected a whole number from 0 to 65535"),
+    ("expected u32", "expected a whole number from 0 to 4294967295"),
+    ("expected u64", "expected a whole number, 0 or more"),
+    ("expected a boolean", "expected true or false, without quotes"),
+    ("expected a sequence", "expected a list"),
+    ("expected IP address", "expected an IP address in quotes"),
+    ("expected socket address", "expected an address with a port, in quotes"),
+    ("expected a string", "expected text in quotes"),
+    ("wanted string or table", "expected text in quotes"),
+    ("expected struct ", "expected a table"),
+];
+
+/// Puts what a parser says of a key in words of the file, with what could be written there.
+pub(super) fn explain(key: &str, what: &str, format: Format) -> String {
+    let known = WORDS.iter().find_map(|(rust, words)| {
+        let at = what.find(rust)?;
+        Some(format!("{}{words}", &what[..at]))
+    });
+    // What else is wrong says itself what is right: unknown keys and names, missing keys.
+    let is_syntax = what.contains("syntax") || what.starts_with("invalid type");
+    let Some(words) = known.or_else(|| is_syntax.then(|| what.to_owned())) else {
+        return what.to_owned();
+    };
+    match example(key, format) {
+        Some(example) => format!("{words}, such as {example}"),
+        None => words,
+    }
+}
+
+/// An assignment to a key, as its format has it; `None`: nothing is known of the key.
+fn example(key: &str, format: Format) -> Option<String> {
+    // `vips[3].reals[0].address` is `vips.reals.address`.
+    let place: Vec<_> =
+        key.split('.').map(|part| part.split('[').next().unwrap_or_default()).collect();
+    let name = place.last()?;
+    if format == Format::Toml && place.len() == 1 {
+        if LISTS.contains(name) {
+            return Some(format!("[[{name}]]"));
+        }
+        if TABLES.contains(name) {
+            return Some(format!("[{name}]"));
+        }
+    }
+    let path = place.join(".");
+    let (_, value) = EXAMPLES.iter().find(|(known, _)| *known == path)?;
+    Some(match format {
+        Format::Toml => format!("{name} = {value}"),
+        Format::Json => format!("\"{name}\": {}", as_json(value)?),
+    })
+}
+
+/// A value of TOML, in JSON.
+fn as_json(value: &str) -> Option<String> {
+    let parsed: std::collections::BTreeMap<String, serde_json::Value> =
+        toml::from_str(&format!("value = {value}")).ok()?;
+    Some(parsed.get("value")?.to_string())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The keys of a table that have an example.
+    pub(in crate::model::config) fn keys_of(table: &str) -> std::collections::BTreeSet<String> {
+        let of_table = |(path, _): &(&str, &str)| {
+            let (before, name) = path.rsplit_once('.')?;
+            (before == table).then(|| name.to_owned())
+        };
+        EXAMPLES.iter().filter_map(of_table).collect()
+    }
+
+    #[test]
+    fn types_are_told_in_words_of_the_file() {
+        let toml = |key, what| explain(key, what, Format::Toml);
+        assert_eq!(
+            toml("vips[0].port", "invalid type: string \"80\", expected u16"),
+            "invalid type: string \"80\", expected a whole number from 0 to 65535, such as port = 80"
+        );
+        assert_eq!(
+            toml("vips[1].reals[3]", "invalid type: string \"x\", expected struct RealConfig"),
+            "invalid type: string \"x\", expected a table, such as reals = [{ address = \"10.0.1.1\" }]"
+        );
+        assert_eq!(
+            toml("vips", "invalid type: map, expected a sequence"),
+            "invalid type: map, expected a list, such as [[vips]]"
+        );
+        assert_eq!(
+            explain(
+                "vips[1].reals",
+                "invalid type: integer `1`, expected a sequence",
+                Format::Json
+            ),
+            "invalid type: integer `1`, expected a list, such as \"reals\": [{\"address\":\"10.0.1.1\"}]"
+        );
+        let unknown = "unknown field `prot`, expected `port`";
+        assert_eq!(toml("vips[0].prot", unknown), unknown);
+    }
+}

@@ -1,0 +1,530 @@
+//! The configuration file: what an operator wants, parsed and checked without asking the system.
+//!
+//! TOML, or JSON by file name. Every error names the file, the line or the key, and what to do.
+
+mod answers;
+mod check;
+mod explain;
+mod interface;
+mod own_address;
+mod source_prefix;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::address::Protocol;
+use crate::model::address::Vip;
+use crate::model::text::without_mark;
+pub use answers::Echo;
+pub use answers::NoReal;
+pub use answers::OtherPorts;
+pub(crate) use check::is_interface_name;
+pub use interface::GatewayAddress;
+pub use interface::InterfaceConfig;
+pub use interface::XdpMode;
+
+pub use crate::model::error::ConfigError;
+use explain::Format;
+use explain::explain;
+pub use own_address::OwnAddress;
+pub use source_prefix::SourceV4;
+pub use source_prefix::SourceV6;
+
+/// Everything that `lbctl` can be told in a file.
+///
+/// ```
+/// let config = l4lb::Config::from_toml(
+///     r#"
+///     [[interfaces]]
+///     name = "eth0"
+///
+///     [[vips]]
+///     address = "10.200.1.1"
+///     port = 80
+///     protocol = "tcp"
+///     reals = [ { address = "10.0.0.1" }, { address = "10.0.0.2", weight = 2 } ]
+///     "#,
+/// )?;
+/// assert_eq!(config.vips[0].reals[1].weight, 2);
+/// # Ok::<(), l4lb::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// The interfaces on which packets for the VIPs come in. They leave by the same one.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Which flows are remembered, and how many.
+    #[serde(default)]
+    pub connection_table: ConnectionTableConfig,
+    /// How packets are sent to the reals.
+    #[serde(default)]
+    pub packets: PacketsConfig,
+    /// The metrics endpoint of `lbctl serve`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub metrics: MetricsConfig,
+    /// The services.
+    #[serde(default)]
+    pub vips: Vec<VipConfig>,
+    /// The ids that packets of the id-routed VIPs carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_ids: Vec<ServerIdConfig>,
+}
+
+/// `[connection_table]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ConnectionTableConfig {
+    /// How flows are stored.
+    pub kind: TableKind,
+    /// Flows in all, shared out over the CPUs.
+    pub entries: u32,
+    /// The CPUs that get a table of their own.
+    pub cpus: Cpus,
+    /// Seconds after its last packet for which a UDP flow is remembered.
+    pub udp_timeout_seconds: u32,
+    /// New flows per second and CPU that are remembered; what comes above is balanced all the same.
+    pub new_connections_per_second: u32,
+}
+
+impl Default for ConnectionTableConfig {
+    fn default() -> Self {
+        Self {
+            kind: TableKind::default(),
+            entries: 1_000_000,
+            cpus: Cpus::Auto,
+            udp_timeout_seconds: 30,
+            new_connections_per_second: 125_000,
+        }
+    }
+}
+
+/// `kind` of the connection table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TableKind {
+    /// Sets of four flows in arrays: one cache line a packet.
+    #[default]
+    SetAssociative,
+    /// The kernel's LRU hash, as Katran has it.
+    Lru,
+}
+
+/// The most flows in all tables together: some ten times what a balancer sees, and gigabytes of memory.
+pub const MAX_TABLE_ENTRIES: u32 = 100_000_000;
+
+/// `cpus`: `"auto"`, or a list of CPU numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cpus {
+    /// Those that serve the receive queues of the interfaces; all that are online, if an interface has none
+    /// of its own, or they cannot be told.
+    #[default]
+    Auto,
+    /// These.
+    List(Vec<u32>),
+}
+
+impl<'de> Deserialize<'de> for Cpus {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Cpus;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\" or a list of CPU numbers")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Cpus, E> {
+                match text {
+                    "auto" => Ok(Cpus::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Cpus, A::Error> {
+                let mut list = Vec::new();
+                while let Some(cpu) = seq.next_element()? {
+                    list.push(cpu);
+                }
+                Ok(Cpus::List(list))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Cpus {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::List(list) => list.serialize(serializer),
+        }
+    }
+}
+
+/// `[packets]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct PacketsConfig {
+    /// The longest frame that is balanced, in bytes, without VLAN tags and checksum.
+    pub max_frame: u32,
+    /// What happens to longer ones, and to those that would not fit the interface once encapsulated.
+    pub oversize: Oversize,
+    /// What is put around a packet on its way to the real.
+    pub encapsulation: Encapsulation,
+    /// The outer IPv4 source: a prefix to spread flows over, or one address. Default: 172.16.0.0/16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encap_source_v4: Option<SourceV4>,
+    /// The outer IPv6 source: a prefix to spread flows over, or one address. Default: `100::/64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encap_source_v6: Option<SourceV6>,
+    /// Whether outer IPv4 headers forbid routers to fragment the packet (RFC 791: DF).
+    pub outer_df: bool,
+}
+
+impl Default for PacketsConfig {
+    fn default() -> Self {
+        Self {
+            max_frame: 1514,
+            oversize: Oversize::Icmp,
+            encapsulation: Encapsulation::Ipip,
+            encap_source_v4: None,
+            encap_source_v6: None,
+            outer_df: false,
+        }
+    }
+}
+
+impl PacketsConfig {
+    /// Length of the Ethernet header, which `max_frame` includes.
+    pub const ETHERNET_HEADER: u32 = 14;
+    /// Bounds of `max_frame`. A path must carry IPv6 packets of 1280 bytes (RFC 8200); XDP without
+    /// fragments takes frames of up to about a page.
+    pub const MAX_FRAME: std::ops::RangeInclusive<u32> = 1294..=3514;
+
+    /// The outer IPv4 source in force.
+    pub fn source_v4(&self) -> SourceV4 {
+        self.encap_source_v4.unwrap_or_default()
+    }
+
+    /// The outer IPv6 source in force.
+    pub fn source_v6(&self) -> SourceV6 {
+        self.encap_source_v6.unwrap_or_default()
+    }
+}
+
+/// What happens to a packet that is too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Oversize {
+    /// Dropped, and the sender is told the right size: "fragmentation needed", "packet too big".
+    #[default]
+    Icmp,
+    /// Dropped.
+    Drop,
+}
+
+/// What is put around a packet on its way to the real.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Encapsulation {
+    /// IP in IP.
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation. Not in this version.
+    Gue,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct MetricsConfig {
+    /// Where `lbctl serve` answers Prometheus.
+    pub listen: SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9847)) }
+    }
+}
+
+/// `[[vips]]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct VipConfig {
+    /// The address that clients send to.
+    pub address: IpAddr,
+    /// The destination port; 0: every port of the address that has no VIP of its own.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// What decides where a flow goes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hash: HashMode,
+    /// Whether flows are remembered. Without, the ring alone decides.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub connection_table: bool,
+    /// What else in a packet may name its real.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routing: Vec<Routing>,
+    /// Whether the address may be one of the balancer's own host.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow_own_address: OwnAddress,
+    /// What becomes of packets to ports of the address that no VIP has. All VIPs of an address say the same, or
+    /// leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_ports: Option<OtherPorts>,
+    /// What becomes of packets while there is no usable real.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_real: NoReal,
+    /// When the address answers echo requests. All VIPs of an address say the same, or leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Echo>,
+    /// The servers.
+    #[serde(default)]
+    pub reals: Vec<RealConfig>,
+}
+
+impl VipConfig {
+    /// A VIP as a file has it that says no more of it; its reals are to follow.
+    pub fn new(vip: Vip) -> Self {
+        Self {
+            address: vip.address,
+            port: vip.port,
+            protocol: vip.protocol,
+            hash: HashMode::default(),
+            connection_table: true,
+            routing: Vec::new(),
+            allow_own_address: OwnAddress::default(),
+            other_ports: None,
+            no_real: NoReal::default(),
+            echo: None,
+            reals: Vec::new(),
+        }
+    }
+
+    /// The VIP itself.
+    pub fn vip(&self) -> Vip {
+        Vip { address: self.address, port: self.port, protocol: self.protocol }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Which parts of a packet decide where its flow goes, and what is one flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum HashMode {
+    /// Addresses and ports. A VIP with port 0 leaves the destination port out.
+    #[default]
+    #[serde(rename = "5-tuple")]
+    FiveTuple,
+    /// Without the source port: all connections of a client go to one real.
+    NoSourcePort,
+    /// The destination port alone.
+    DestinationPort,
+    /// As `5-tuple`, with the destination port for a VIP with port 0 too.
+    SourceAndDestinationPort,
+}
+
+/// What in a packet may name its real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Routing {
+    /// The server id in a QUIC connection id. UDP only.
+    QuicConnectionId,
+    /// A TCP option. Not in this version.
+    TcpServerId,
+    /// An id in UDP payload. Not in this version.
+    UdpServerId,
+    /// The client's address. Not in this version.
+    SourcePrefix,
+}
+
+/// A server of a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RealConfig {
+    /// Where the server is.
+    pub address: IpAddr,
+    /// Its share, relative to the VIP's other reals; 0: no new flows, existing ones stay.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Whether it takes flows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub state: RealState,
+}
+
+impl RealConfig {
+    /// A real of weight 1 that takes flows.
+    pub fn new(address: IpAddr) -> Self {
+        Self { address, weight: one(), state: RealState::default() }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The highest weight. Weights are relative; more would not be told apart in a ring of 65537 slots.
+pub const MAX_WEIGHT: u32 = 65_535;
+
+/// Whether a real takes flows of a VIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RealState {
+    /// New and existing flows.
+    #[default]
+    Up,
+    /// Existing flows only.
+    Drain,
+    /// None: existing flows move at once.
+    Down,
+}
+
+impl fmt::Display for RealState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Drain => "drain",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// `[[server_ids]]`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ServerIdConfig {
+    /// The id. 0 means "none" on the wire.
+    pub id: u32,
+    /// The server that has it.
+    pub real: IpAddr,
+}
+
+impl ServerIdConfig {
+    /// The id of a server.
+    pub fn new(id: u32, real: IpAddr) -> Self {
+        Self { id, real }
+    }
+}
+
+/// Removes what would break the promise of one line per error.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Where in a file; empty: at its top, or where no key could be read.
+pub(crate) fn key_of(path: &serde_path_to_error::Path) -> String {
+    let text = path.to_string();
+    let known = text.trim_end_matches('?').trim_end_matches('.');
+    known.to_owned()
+}
+
+/// The error of a key, with what could be written there.
+fn explained(path: &serde_path_to_error::Path, what: &str, format: Format) -> ConfigError {
+    let key = key_of(path);
+    let what = explain(&key, &one_line(what), format);
+    ConfigError::at(key, what)
+}
+
+impl Config {
+    /// Parses and checks the text of a file: JSON if its name ends in `.json`, else TOML.
+    pub(crate) fn from_text_of(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        // A file that was truncated while it was written must not remove every VIP.
+        if text.trim().is_empty() {
+            let what = "is empty; to stop balancing, use 'lbctl down'";
+            return Err(ConfigError::at("", what).in_file(path));
+        }
+        let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let config = if json { Self::from_json(text) } else { Self::from_toml(text) };
+        config.map_err(|error| error.in_file(path))
+    }
+
+    /// Parses and checks TOML.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let text = without_mark(text);
+        let config = toml::from_str(text).or_else(|_| Self::trace_toml(text))?;
+        Self::check(&config)?;
+        Ok(config)
+    }
+
+    /// As [`Self::from_toml`], slower by a quarter: an error tells its key.
+    fn trace_toml(text: &str) -> Result<Self, ConfigError> {
+        let locate = |error: &toml::de::Error| {
+            error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1)
+        };
+        let deserializer = toml::Deserializer::parse(text).map_err(|error| {
+            ConfigError::at("", one_line(error.message())).on_line(locate(&error))
+        })?;
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            explained(error.path(), error.inner().message(), Format::Toml)
+                .on_line(locate(error.inner()))
+        })
+    }
+
+    /// Parses and checks JSON.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let text = without_mark(text);
+        let config = serde_json::from_str(text).or_else(|_| Self::trace_json(text))?;
+        Self::check(&config)?;
+        Ok(config)
+    }
+
+    /// As [`Self::from_json`], slower: an error tells its key.
+    fn trace_json(text: &str) -> Result<Self, ConfigError> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let config = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let inner = error.inner();
+            let message = inner.to_string();
+            // serde_json puts the place behind the message.
+            let what = message.split(" at line ").next().unwrap_or_default();
+            explained(error.path(), what, Format::Json)
+                .on_line((inner.line() != 0).then_some(inner.line()))
+        })?;
+        deserializer.end().map_err(|error| ConfigError::at("", one_line(&error.to_string())))?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML, as `lbctl save` prints it.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::at("", one_line(&error.to_string())))
+    }
+}

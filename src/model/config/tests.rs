@@ -1,0 +1,547 @@
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::json;
+
+use super::Config;
+use super::ConnectionTableConfig;
+use super::InterfaceConfig;
+use super::MetricsConfig;
+use super::PacketsConfig;
+use super::RealConfig;
+use super::ServerIdConfig;
+use super::SourceV4;
+use super::SourceV6;
+use super::VipConfig;
+
+/// The keys of a table, as serde lists them when it meets another.
+fn keys<T: DeserializeOwned>() -> BTreeSet<String> {
+    let Err(error) = serde_json::from_value::<T>(json!({ "no such key": 0 })) else {
+        panic!("unknown keys are accepted");
+    };
+    let error = error.to_string();
+    let (_, list) = error.split_once("expected").expect("a list of keys");
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The rows of the table below a heading of docs/config.md: key → default, as JSON.
+fn documented(heading: &str) -> BTreeMap<String, Option<Value>> {
+    let text = include_str!("../../../docs/config.md");
+    let (_, section) = text.split_once(&format!("\n## `{heading}`\n")).expect(heading);
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let mut cells = row.split('|').map(str::trim);
+        let key = cells.next().unwrap_or_default().trim_end_matches('`').to_owned();
+        let default = cells.next().unwrap_or_default().trim_matches('`');
+        let default = (!default.is_empty())
+            .then(|| serde_json::from_str(default).unwrap_or_else(|_| panic!("{key}: {default}")));
+        (key, default)
+    })
+    .collect()
+}
+
+/// Some editors begin a file with one.
+#[test]
+fn byte_order_marks_are_left_out() {
+    let mark = '\u{feff}';
+    let toml = format!("{mark}[[interfaces]]\nname = \"eth0\"\n");
+    let json = format!("{mark}{{\"interfaces\": [{{\"name\": \"eth0\"}}]}}");
+    assert_eq!(Config::from_toml(&toml).unwrap(), Config::from_json(&json).unwrap());
+    assert!(Config::from_json(&format!("{mark}{json}")).is_err());
+}
+
+#[test]
+fn the_reference_lists_every_key() {
+    for (heading, keys) in [
+        ("[[interfaces]]", keys::<InterfaceConfig>()),
+        ("[connection_table]", keys::<ConnectionTableConfig>()),
+        ("[packets]", keys::<PacketsConfig>()),
+        ("[metrics]", keys::<MetricsConfig>()),
+        ("[[vips]]", keys::<VipConfig>()),
+        ("vips.reals", keys::<RealConfig>()),
+        ("[[server_ids]]", keys::<ServerIdConfig>()),
+    ] {
+        let table = heading.trim_matches(['[', ']']);
+        assert_eq!(super::explain::tests::keys_of(table), keys, "{heading}");
+        let documented: BTreeSet<_> = documented(heading).into_keys().collect();
+        assert_eq!(documented, keys, "{heading}");
+    }
+}
+
+#[test]
+fn the_reference_tells_the_defaults() {
+    let check = |heading: &str, defaults: &Value| {
+        for (key, default) in documented(heading) {
+            if let Some(default) = default {
+                assert_eq!(defaults.get(&key), Some(&default), "{heading} {key}");
+            }
+        }
+    };
+    check("[connection_table]", &serde_json::to_value(ConnectionTableConfig::default()).unwrap());
+    check("[metrics]", &serde_json::to_value(MetricsConfig::default()).unwrap());
+    let packets = PacketsConfig {
+        encap_source_v4: Some(SourceV4::default()),
+        encap_source_v6: Some(SourceV6::default()),
+        ..PacketsConfig::default()
+    };
+    check("[packets]", &serde_json::to_value(packets).unwrap());
+
+    // Of tables in lists, those with the least that they need.
+    let interface: InterfaceConfig = serde_json::from_value(json!({ "name": "eth0" })).unwrap();
+    let gateway = interface.gateway.unwrap_or_default();
+    check(
+        "[[interfaces]]",
+        &json!({ "xdp_mode": interface.xdp_mode, "gateway": gateway, "macs": interface.macs }),
+    );
+    let least = json!({ "address": "10.200.1.1", "port": 80, "protocol": "tcp" });
+    let vip: VipConfig = serde_json::from_value(least).unwrap();
+    check(
+        "[[vips]]",
+        &json!({
+            "hash": vip.hash,
+            "connection_table": vip.connection_table,
+            "routing": vip.routing,
+            "allow_own_address": vip.allow_own_address,
+            "other_ports": vip.other_ports.unwrap_or_default(),
+            "no_real": vip.no_real,
+            "echo": vip.echo.unwrap_or_default(),
+            "reals": vip.reals,
+        }),
+    );
+    let real: RealConfig = serde_json::from_value(json!({ "address": "10.0.0.1" })).unwrap();
+    check("vips.reals", &json!({ "weight": real.weight, "state": real.state }));
+}
+
+/// A server drops what comes from its own address, or from a VIP's, which it has as well.
+#[test]
+fn outer_sources_are_nobodys() {
+    let config = |packets: &str, interface: &str| {
+        Config::from_toml(&format!(
+            r#"
+            [packets]
+            {packets}
+            [[interfaces]]
+            name = "eth0"
+            {interface}
+            [[vips]]
+            address = "10.200.1.1"
+            port = 80
+            protocol = "udp"
+            routing = ["quic-connection-id"]
+            reals = [ {{ address = "172.16.5.7" }}, {{ address = "10.0.0.1" }} ]
+            [[vips]]
+            address = "2001:db8::1"
+            port = 80
+            protocol = "tcp"
+            [[server_ids]]
+            id = 1
+            real = "10.0.0.9"
+            "#
+        ))
+    };
+    for (source, key) in [
+        (
+            "encap_source_v4 = \"10.200.1.1\"",
+            "packets.encap_source_v4: 10.200.1.1 is vips[0].address",
+        ),
+        ("encap_source_v4 = \"10.0.0.1\"", "10.0.0.1 is vips[0].reals[1].address"),
+        ("encap_source_v4 = \"10.0.0.1/32\"", "10.0.0.1 is vips[0].reals[1].address"),
+        ("encap_source_v4 = \"10.0.0.9\"", "10.0.0.9 is server_ids[0].real"),
+        (
+            "encap_source_v6 = \"2001:db8::1\"",
+            "packets.encap_source_v6: 2001:db8::1 is vips[1].address",
+        ),
+    ] {
+        let error = config(source, "").expect_err(source).to_string();
+        assert!(error.contains(key) && error.contains("give one that"), "{error}");
+    }
+    // Of a prefix only some flows are hurt, and the default must not refuse what worked.
+    let warnings = |source: &str| config(source, "").expect(source).shared_sources();
+    let default = warnings("");
+    assert_eq!(default.len(), 1, "{default:?}");
+    for part in [
+        "encap_source_v4: 172.16.0.0/16 has 172.16.5.7 (vips[0].reals[0].address),",
+        "one flow in 65536",
+    ] {
+        assert!(default[0].contains(part), "{part}: {default:?}");
+    }
+    let several =
+        warnings("encap_source_v4 = \"10.0.0.0/28\"\nencap_source_v6 = \"2001:db8::/64\"");
+    assert!(several[0].contains("10.0.0.1 (vips[0].reals[1].address) and 1 more,"), "{several:?}");
+    assert!(several[0].contains("one flow in 16 "), "{several:?}");
+    assert!(several[1].contains("2001:db8::/96 has 2001:db8::1 (vips[1].address),"), "{several:?}");
+    // The last 32 bits of IPv6 vary, the others do not.
+    assert_eq!(
+        warnings("encap_source_v4 = \"192.0.2.1\"\nencap_source_v6 = \"2001:db8:0:0:0:1::/96\"")
+            .len(),
+        0
+    );
+
+    let own = "macs = [\"02:00:00:00:00:07\"]\ngateway_mac = \"02:00:00:00:00:07\"";
+    let error = config("", own).expect_err("its own MAC").to_string();
+    assert!(
+        error.contains("interfaces[0].macs[0]: 02:00:00:00:00:07 is gateway_mac too"),
+        "{error}"
+    );
+}
+
+#[test]
+fn limits_in_the_reference_are_those_of_the_code() {
+    use crate::model::abi::consts;
+    let text = include_str!("../../../docs/config.md");
+    for limit in [
+        format!("At most {}.", consts::MAX_INTERFACES),
+        format!("at most {}, with at most {}", consts::MAX_VIPS, consts::MAX_VIP_REALS),
+        format!("at most {} different", consts::MAX_REALS),
+        format!("At most {}. The format", consts::MAX_SERVER_IDS),
+        format!("up to {}.", super::MAX_WEIGHT),
+        format!("up to {}, shared", super::MAX_TABLE_ENTRIES),
+        format!("a table of {} flows", crate::model::connection_tables::SHARED_TABLE_ENTRIES),
+        format!(
+            "| echo reply | {0} | {1} × {0} |",
+            consts::ECHOES_PER_SOURCE,
+            consts::ANSWER_BUCKETS
+        ),
+        format!(
+            "| \"too big\" | {} | {} |",
+            consts::ERRORS_PER_SOURCE,
+            crate::plan::TOO_BIG_REPLIES_PER_SECOND
+        ),
+        format!(
+            "| refusal | shares the {} with \"too big\" | {} |",
+            consts::ERRORS_PER_SOURCE,
+            consts::REFUSALS_PER_SECOND
+        ),
+        format!("{} to {}", PacketsConfig::MAX_FRAME.start(), PacketsConfig::MAX_FRAME.end()),
+    ] {
+        assert!(text.contains(&limit), "{limit}");
+    }
+}
+
+#[test]
+fn the_example_of_the_reference_parses() {
+    let text = include_str!("../../../docs/config.md");
+    let (_, example) = text.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let config = Config::from_toml(example).unwrap();
+    assert_eq!(config.vips[0].reals.len(), 2);
+}
+
+#[test]
+fn the_example_file_parses() {
+    let example = include_str!("../../../examples/l4lb.toml");
+    let config = Config::from_toml(example).unwrap();
+    assert_eq!(config.vips.len(), 2);
+}
+
+/// Every configuration that a page shows can be applied as it stands.
+#[test]
+fn configurations_in_the_documentation_parse() {
+    let mut blocks = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for block in text.split("\n```toml").skip(1) {
+            let (_, block) = block.split_once('\n').unwrap();
+            let (block, _) = block.split_once("\n```").unwrap();
+            let parsed = Config::from_toml(block);
+            assert!(parsed.is_ok(), "{}: {}\n{block}", page.display(), parsed.unwrap_err());
+            blocks += 1;
+        }
+    }
+    assert!(blocks >= 3, "{blocks} blocks of TOML");
+}
+
+/// The README and the pages in docs/.
+fn pages() -> Vec<std::path::PathBuf> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    std::iter::once(root.join("README.md")).chain(pages).collect()
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let text = r#"
+        [[interfaces]]
+        name = "eth0"
+        gateway = "fe80::1"
+        xdp_mode = "generic"
+        [connection_table]
+        cpus = [0, 3]
+        [packets]
+        encap_source_v4 = "192.0.2.7"
+        encap_source_v6 = "2001:db8::/96"
+        [[vips]]
+        address = "fc00:1::2"
+        port = 443
+        protocol = "udp"
+        hash = "source-and-destination-port"
+        connection_table = false
+        routing = ["quic-connection-id"]
+        allow_own_address = "force"
+        other_ports = "reject"
+        no_real = "reject"
+        echo = "when-usable"
+        reals = [ { address = "fc00::1", weight = 0, state = "drain" } ]
+        [[server_ids]]
+        id = 7
+        real = "10.0.0.1"
+    "#;
+    let config = Config::from_toml(text).unwrap();
+    assert_eq!(Config::from_toml(&config.to_toml().unwrap()).unwrap(), config);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(Config::from_json(&json).unwrap(), config);
+}
+
+/// A `[[vips]]`, and what follows it.
+fn a_vip(rest: &str) -> String {
+    format!("[[vips]]\naddress = \"10.200.1.1\"\nport = 80\nprotocol = \"tcp\"\n{rest}")
+}
+
+/// One line, that begins with the place.
+#[track_caller]
+fn assert_refused(text: &str, place: &str, what: &str) {
+    let error = Config::from_toml(text).expect_err(text).to_string();
+    assert!(error.starts_with(place), "{text}\n{error}");
+    assert!(error.contains(what), "{text}\n{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// What is one for all VIPs of an address may be left out, but not be said twice and differently.
+#[test]
+fn vips_of_an_address_agree() {
+    let udp = |rest: &str| a_vip(rest).replace("tcp", "udp");
+    let elsewhere = |rest: &str| a_vip(rest).replace("10.200.1.1", "10.200.1.2");
+    for (key, one, other) in [("other_ports", "pass", "drop"), ("echo", "always", "never")] {
+        let says = |choice: &str| format!("{key} = \"{choice}\"\n");
+        for fine in [
+            a_vip(&says(one)) + &udp(""),
+            a_vip("") + &udp(&says(other)),
+            a_vip(&says(one)) + &udp(&says(one)),
+            a_vip(&says(one)) + &elsewhere(&says(other)),
+        ] {
+            Config::from_toml(&fine).unwrap();
+        }
+        let what = format!(
+            "udp://10.200.1.1:80 says \"{other}\" and tcp://10.200.1.1:80 \"{one}\"; it is one for all VIPs of an \
+             address: say the same, or leave it out"
+        );
+        assert_refused(
+            &(a_vip(&says(one)) + &udp(&says(other))),
+            &format!("vips[1].{key}: "),
+            &what,
+        );
+    }
+}
+
+#[test]
+fn errors_name_the_place_in_one_line() {
+    let vip = a_vip;
+    let reals = |list: &str| vip(&format!("reals = [ {list} ]"));
+    for (text, place, what) in [
+        ("[[vips]".to_owned(), "line 1", ""),
+        ("colour = 1".to_owned(), "line 1: colour", "unknown field"),
+        ("[packets]\nmax_frame = \"big\"".to_owned(), "line 2: packets.max_frame", "expected a whole number"),
+        (vip("portt = 1"), "line 5: vips[0].portt", "unknown field"),
+        (vip("").replace("80", "65536"), "line 3: vips[0].port", "65536"),
+        (vip("").replace("10.200.1.1", "10.200.1"), "line 2: vips[0].address", "IP address"),
+        (vip("").replace("tcp", "sctp"), "line 4: vips[0].protocol", "sctp"),
+        (vip("").replace("10.200.1.1", "0.0.0.0"), "vips[0].address", "unspecified"),
+        (format!("{}{}", vip(""), vip("")), "vips[1]", "listed twice"),
+        (
+            reals("{ address = \"10.0.0.1\" }, { address = \"10.0.0.1\" }"),
+            "vips[0].reals[1].address",
+            "twice",
+        ),
+        (reals("{ address = \"10.0.0.1\", weight = -1 }"), "line 5: vips[0].reals[0].weight", "-1"),
+        (reals("{ address = \"10.0.0.1\", weight = 65536 }"), "vips[0].reals[0].weight", "highest"),
+        (reals("{ address = \"10.0.0.300\" }"), "line 5: vips[0].reals[0].address", "IP address"),
+        (reals("{ address = \"10.200.1.1\" }"), "vips[0].reals[0].address", "the address of a VIP"),
+        (vip("routing = [\"tcp-server-id\"]"), "vips[0].routing[0]", "not supported"),
+        (vip("routing = [\"quic-connection-id\"]"), "vips[0].routing[0]", "UDP"),
+        (
+            "[[interfaces]]\nname = \"eth0\"\ngateway_mac = \"x\"".to_owned(),
+            "line 3: interfaces[0].gateway_mac",
+            "MAC",
+        ),
+        (
+            "[[interfaces]]\nname = \"eth0\"\ngateway_mac = \"01:00:5e:00:00:01\"".to_owned(),
+            "interfaces[0].gateway_mac",
+            "one station",
+        ),
+        (
+            "[[interfaces]]\nname = \"eth0\"\ngateway = \"here\"".to_owned(),
+            "line 3: interfaces[0].gateway",
+            "auto",
+        ),
+        ("[[interfaces]]\nname = \"a/b\"".to_owned(), "interfaces[0].name", "no interface name"),
+        (
+            "[[interfaces]]\nname = \"a\\u0000\\u001b[31m\"".to_owned(),
+            "interfaces[0].name",
+            "no interface name",
+        ),
+        (
+            "[[interfaces]]\nname = \"a\"\n[[interfaces]]\nname = \"a\"".to_owned(),
+            "interfaces[1].name",
+            "twice",
+        ),
+        ("[packets]\nmax_frame = 100".to_owned(), "packets.max_frame", "1294"),
+        ("[packets]\nencapsulation = \"gue\"".to_owned(), "packets.encapsulation", "not supported"),
+        (
+            "[packets]\nencap_source_v6 = \"172.16.0.0/16\"".to_owned(),
+            "line 2: packets.encap_source_v6",
+            "not IPv6",
+        ),
+        (
+            "[packets]\nencap_source_v4 = \"10.1.2.3/16\"".to_owned(),
+            "line 2: packets.encap_source_v4",
+            "10.1.0.0/16",
+        ),
+        ("[connection_table]\nentries = 0".to_owned(), "connection_table.entries", "at least 1"),
+        ("[connection_table]\ncpus = []".to_owned(), "connection_table.cpus", "no CPU"),
+        ("[connection_table]\ncpus = [1, 1]".to_owned(), "connection_table.cpus", "twice"),
+        ("[connection_table]\ncpus = \"all\"".to_owned(), "line 2: connection_table.cpus", "auto"),
+        ("[[server_ids]]\nid = 0\nreal = \"10.0.0.1\"".to_owned(), "server_ids[0].id", "no id"),
+        (
+            format!(
+                "[packets]\nencap_source_v4 = \"192.0.2.1\"\n{}",
+                reals("{ address = \"fc00::1\" }").replace("10.200.1.1", "fc00:1::1")
+            ),
+            "vips[0].reals[0].address",
+            "encap_source_v6",
+        ),
+        (
+            "[packets]\nencap_source_v4 = \"192.0.2.1\"\n[[server_ids]]\nid = 5\nreal = \"fc00::1\"".to_owned(),
+            "server_ids[0].real",
+            "encap_source_v6",
+        ),
+    ] {
+        assert_refused(&text, place, what);
+    }
+}
+
+#[test]
+fn addresses_that_nobody_can_have_are_refused() {
+    let vip = a_vip;
+    let reals = |list: &str| vip(&format!("reals = [ {list} ]"));
+    for (text, place, what) in [
+        (vip("allow_own_address = \"yes\""), "line 5: vips[0].allow_own_address", "\"force\""),
+        (reals("{ address = \"169.254.0.1\" }"), "vips[0].reals[0].address", "link-local"),
+        (
+            vip("[[server_ids]]\nid = 1\nreal = \"10.200.1.1\""),
+            "server_ids[0].real",
+            "the address of a VIP",
+        ),
+        (
+            vip("[[interfaces]]\nname = \"a\"\ngateway = \"10.200.1.1\""),
+            "interfaces[0].gateway",
+            "the address of a VIP",
+        ),
+        (
+            "[packets]\nencap_source_v4 = \"64.0.0.0/2\"".to_owned(),
+            "packets.encap_source_v4",
+            "127.0.0.0/8, loopback",
+        ),
+        (
+            "[packets]\nencap_source_v4 = \"224.0.0.0/4\"".to_owned(),
+            "packets.encap_source_v4",
+            "multicast",
+        ),
+        (
+            "[packets]\nencap_source_v6 = \"fe80::/64\"".to_owned(),
+            "packets.encap_source_v6",
+            "link-local",
+        ),
+    ] {
+        assert_refused(&text, place, what);
+    }
+}
+
+#[test]
+fn macs_are_those_of_stations() {
+    let config = |macs: &[&str]| {
+        Config::from_toml(&format!("[[interfaces]]\nname = \"eth0\"\nmacs = {macs:?}"))
+    };
+    let eleven: Vec<_> = (0..11).map(|n| format!("02:00:00:00:00:{n:02x}")).collect();
+    let eleven: Vec<_> = eleven.iter().map(String::as_str).collect();
+    assert!(config(&eleven[1..]).is_ok());
+    let own = "02:00:00:00:00:01";
+    for (macs, place, what) in [
+        (&[own, "x"][..], "line 3: interfaces[0].macs[1]", "MAC"),
+        (&[own, "ff:ff:ff:ff:ff:ff"], "interfaces[0].macs[1]", "one station"),
+        (&["01:00:5e:00:00:01"], "interfaces[0].macs[0]", "one station"),
+        (&["00:00:00:00:00:00"], "interfaces[0].macs[0]", "one station"),
+        (&[own, own], "interfaces[0].macs[1]", "twice"),
+        (&eleven, "interfaces[0].macs", "at most 10"),
+    ] {
+        let error = config(macs).expect_err(what).to_string();
+        assert!(error.starts_with(place) && error.contains(what), "{macs:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn limits_are_kept() {
+    let with_vips = |count: usize, reals: usize| {
+        let mut config = Config::default();
+        for v in 0..count {
+            let reals: Vec<_> = (0..reals)
+                .map(|r| json!({ "address": format!("10.{}.{}.{}", r / 60_000, r / 250 % 240, r % 250 + 1) }))
+                .collect();
+            let vip = json!({
+                "address": format!("10.200.{}.{}", v / 250, v % 250 + 1),
+                "port": 80, "protocol": "tcp", "reals": reals
+            });
+            config.vips.push(serde_json::from_value(vip).unwrap());
+        }
+        config
+    };
+    with_vips(512, 100).check().unwrap();
+    for (config, what) in [
+        (with_vips(513, 1), "at most 512"),
+        (with_vips(1, 4097), "at most 4096"),
+        (with_vips(512, 129), "at most 65536"),
+    ] {
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_empty_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Config::from_file(file.path()).unwrap_err().to_string();
+    assert!(error.ends_with("is empty; to stop balancing, use 'lbctl down'"), "{error}");
+}
+
+/// What an error says to write can be written.
+#[test]
+fn what_errors_say_to_write_is_right() {
+    let wrong = [
+        ("[[interfaces]]\nname = 5", ""),
+        ("[packets]\nouter_df = \"yes\"", ""),
+        ("[packets]\nmax_frame = \"1514\"", ""),
+        ("[metrics]\nlisten = 9847", ""),
+        ("[[vips]]\naddress = 5", "port = 80\nprotocol = \"tcp\""),
+        ("[[vips]]\naddress = \"10.0\"", "port = 80\nprotocol = \"tcp\""),
+        ("[[vips]]\nport = \"80\"", "address = \"10.0.0.1\"\nprotocol = \"tcp\""),
+        ("[[vips]]\nport = 70000", "address = \"10.0.0.1\"\nprotocol = \"tcp\""),
+        ("[[vips]]\nprotocol = 6", "address = \"10.0.0.1\"\nport = 80"),
+        (
+            "[[vips]]\nreals = [\"10.0.0.1\"]",
+            "address = \"10.0.0.1\"\nport = 80\nprotocol = \"tcp\"",
+        ),
+    ];
+    for (start, rest) in wrong {
+        let error = Config::from_toml(&format!("{start}\n{rest}")).unwrap_err().to_string();
+        let (_, example) = error.split_once(", such as ").unwrap_or_else(|| panic!("{error}"));
+        let (table, _) = start.split_once('\n').unwrap();
+        let text = format!("{table}\n{example}\n{rest}");
+        assert!(Config::from_toml(&text).is_ok(), "{error}: {text}");
+    }
+    let error = Config::from_json("{\"packets\": {\"outer_df\": 1}}").unwrap_err().to_string();
+    assert!(error.ends_with("without quotes, such as \"outer_df\": true"), "{error}");
+}

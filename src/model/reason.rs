@@ -1,0 +1,128 @@
+//! Verdicts and reasons, as include/l4lb/abi/reasons.h lists them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::abi;
+
+/// What the balancer does with a packet in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Sent out of the interface it came in by: `XDP_TX`.
+    Tx,
+    /// Dropped: `XDP_DROP`.
+    Drop,
+    /// Handed on to the next program of the chain, after the last one to the kernel: `XDP_PASS`.
+    Pass,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tx => "tx",
+            Self::Drop => "drop",
+            Self::Pass => "pass",
+        })
+    }
+}
+
+/// Why a packet got its verdict. Every packet has exactly one reason, and the reason implies the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The verdict that the reason implies.
+    pub verdict: Verdict,
+    /// The name, as in metric labels: stable, lower case with underscores.
+    pub name: &'static str,
+    /// What it means, in a few words.
+    pub help: &'static str,
+}
+
+impl Reason {
+    /// Whether the packet was sent to a real: the other ones that were sent are answers to their senders.
+    pub fn goes_to_real(&self) -> bool {
+        self.verdict == Verdict::Tx && !self.name.ends_with("_reply")
+    }
+}
+
+/// A counter that is no reason: its name and meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name, as in metric labels: stable, lower case with underscores.
+    pub name: &'static str,
+    /// What it counts, in a few words.
+    pub help: &'static str,
+}
+
+mod lists {
+    use super::Named;
+    use super::Reason;
+    use super::Verdict as V;
+
+    #[expect(non_snake_case, reason = "the header writes verdicts as XDP does")]
+    mod Verdict {
+        use super::V;
+        pub(crate) const TX: V = V::Tx;
+        pub(crate) const DROP: V = V::Drop;
+        pub(crate) const PASS: V = V::Pass;
+    }
+
+    include!(concat!(env!("OUT_DIR"), "/reasons.rs"));
+
+    pub(crate) fn reasons() -> &'static [Reason] {
+        REASONS
+    }
+
+    pub(crate) fn table_events() -> &'static [Named] {
+        TABLE_EVENTS
+    }
+
+    pub(crate) fn decap_results() -> &'static [Named] {
+        DECAP_RESULTS
+    }
+}
+
+/// All reasons, in the order of their counters.
+pub fn reasons() -> &'static [Reason] {
+    lists::reasons()
+}
+
+/// The events at connection table and server ids that are counted, in the order of their counters.
+pub fn table_events() -> &'static [Named] {
+    lists::table_events()
+}
+
+/// What decapsulation did with a packet, in the order of its counters.
+pub fn decap_results() -> &'static [Named] {
+    lists::decap_results()
+}
+
+/// How often a CPU counted the table event of this name.
+pub(crate) fn event_count(state: &abi::cpu_state, name: &str) -> u64 {
+    let event = table_events().iter().position(|event| event.name == name);
+    debug_assert!(event.is_some(), "there is no table event {name}");
+    event.and_then(|event| state.table.get(event)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_in_the_order_that_the_packet_path_relies_on() {
+        let group = |reason: &Reason| match reason.verdict {
+            Verdict::Tx => u8::from(!reason.goes_to_real()),
+            Verdict::Drop => 2,
+            Verdict::Pass => 3,
+        };
+        assert!(reasons().is_sorted_by_key(group));
+        let last = |of| reasons().iter().rfind(|reason| group(reason) == of).map(|last| last.name);
+        let first =
+            |of| reasons().iter().find(|reason| group(reason) == of).map(|first| first.name);
+        assert_eq!(
+            (last(0), first(2), first(3)),
+            (Some("icmp_error"), Some("too_big"), Some("not_vip"))
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! VIPs and their reals: what is wanted, apart from how the maps hold it. Pure.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use rustc_hash::FxBuildHasher;
+use rustc_hash::FxHashSet;
+use serde::Serialize;
+
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::address::Protocol;
+use crate::model::address::Vip;
+use crate::model::config::Config;
+use crate::model::config::Echo;
+use crate::model::config::HashMode;
+use crate::model::config::NoReal;
+use crate::model::config::OtherPorts;
+use crate::model::config::OwnAddress;
+use crate::model::config::RealConfig;
+use crate::model::config::RealState;
+use crate::model::config::Routing;
+use crate::model::config::ServerIdConfig;
+use crate::model::config::VipConfig;
+use crate::model::maglev::ring::Member;
+use crate::model::vip_key::VipKey;
+
+/// A real as one VIP has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealSpec {
+    /// Share of new flows, relative to the VIP's other reals.
+    pub weight: u32,
+    /// Whether it takes flows.
+    pub state: RealState,
+}
+
+impl RealSpec {
+    /// Whether it takes new flows.
+    pub(crate) fn is_usable(self) -> bool {
+        self.state == RealState::Up && self.weight != 0
+    }
+}
+
+/// A VIP's properties and reals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VipSpec {
+    /// What decides where a flow goes.
+    pub hash: HashMode,
+    /// Whether flows are not remembered.
+    pub stateless: bool,
+    /// What else in a packet may name its real.
+    pub routing: BTreeSet<Routing>,
+    /// Whether the address may be one of the balancer's own host.
+    pub allow_own_address: OwnAddress,
+    /// What becomes of packets to ports of the address that no VIP has. `None`: what its other VIPs say.
+    pub other_ports: Option<OtherPorts>,
+    /// What becomes of packets while there is no usable real.
+    pub no_real: NoReal,
+    /// When the address answers echo requests. `None`: what its other VIPs say.
+    pub echo: Option<Echo>,
+    /// The servers.
+    pub reals: BTreeMap<IpAddr, RealSpec>,
+}
+
+impl VipSpec {
+    /// `vip.flags` for the packet path, without those that depend on the past.
+    pub(crate) fn flags(&self, vip: &Vip) -> u32 {
+        let (mode, any_port) = match self.hash {
+            HashMode::FiveTuple => (0, consts::VIP_IGNORE_DPORT),
+            HashMode::NoSourcePort => (consts::VIP_IGNORE_SPORT, consts::VIP_IGNORE_DPORT),
+            HashMode::DestinationPort => (consts::VIP_DPORT_ONLY, 0),
+            HashMode::SourceAndDestinationPort => (consts::VIP_SRC_AND_DPORT, 0),
+        };
+        let mut flags = mode;
+        if vip.port == 0 {
+            flags |= any_port;
+        }
+        if self.stateless {
+            flags |= consts::VIP_STATELESS;
+        }
+        if self.routing.contains(&Routing::QuicConnectionId) {
+            flags |= consts::VIP_QUIC_SERVER_ID;
+        }
+        flags |= match self.allow_own_address {
+            OwnAddress::Refused => 0,
+            OwnAddress::Allowed => consts::VIP_OWN_ADDRESS,
+            OwnAddress::Forced => consts::VIP_OWN_ADDRESS_FORCED,
+        };
+        if self.no_real == NoReal::Reject {
+            flags |= consts::VIP_REJECTS_NO_REAL;
+        }
+        flags | OtherPorts::flags(self.other_ports) | Echo::flags(self.echo)
+    }
+
+    /// The properties that flags stand for; without reals.
+    pub(crate) fn from_flags(flags: u32) -> Self {
+        let has = |flag| flags & flag != 0;
+        let hash = if has(consts::VIP_IGNORE_SPORT) {
+            HashMode::NoSourcePort
+        } else if has(consts::VIP_DPORT_ONLY) {
+            HashMode::DestinationPort
+        } else if has(consts::VIP_SRC_AND_DPORT) {
+            HashMode::SourceAndDestinationPort
+        } else {
+            HashMode::FiveTuple
+        };
+        let allow_own_address = if has(consts::VIP_OWN_ADDRESS_FORCED) {
+            OwnAddress::Forced
+        } else if has(consts::VIP_OWN_ADDRESS) {
+            OwnAddress::Allowed
+        } else {
+            OwnAddress::Refused
+        };
+        let quic = has(consts::VIP_QUIC_SERVER_ID).then_some(Routing::QuicConnectionId);
+        Self {
+            hash,
+            stateless: has(consts::VIP_STATELESS),
+            routing: quic.into_iter().collect(),
+            allow_own_address,
+            other_ports: OtherPorts::from_flags(flags),
+            no_real: if has(consts::VIP_REJECTS_NO_REAL) { NoReal::Reject } else { NoReal::Drop },
+            echo: Echo::from_flags(flags),
+            reals: BTreeMap::new(),
+        }
+    }
+
+    /// Whether packets may name their real by a server id.
+    pub(crate) fn is_routed_by_id(&self) -> bool {
+        self.routing.contains(&Routing::QuicConnectionId)
+    }
+
+    /// What its ring is made of.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.reals
+            .iter()
+            .filter(|(_, real)| real.is_usable())
+            .map(|(address, real)| Member { address: *address, weight: real.weight })
+            .collect()
+    }
+
+    /// The reals that may keep flows: all but those that are down, and those that server ids may name.
+    pub(crate) fn keepers(&self, server_ids: &BTreeMap<u32, IpAddr>) -> BTreeSet<IpAddr> {
+        let down = |address: &IpAddr| {
+            self.reals.get(address).is_some_and(|real| real.state == RealState::Down)
+        };
+        let named = self.is_routed_by_id().then(|| server_ids.values()).into_iter().flatten();
+        self.reals.keys().chain(named).filter(|address| !down(address)).copied().collect()
+    }
+}
+
+/// All VIPs and server ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The services.
+    pub vips: BTreeMap<Vip, VipSpec>,
+    /// The ids that packets of the id-routed VIPs carry.
+    pub server_ids: BTreeMap<u32, IpAddr>,
+}
+
+impl From<&Config> for Table {
+    fn from(config: &Config) -> Self {
+        let vips = config.vips.iter().map(|vip| {
+            let reals = vip
+                .reals
+                .iter()
+                .map(|real| (real.address, RealSpec { weight: real.weight, state: real.state }))
+                .collect();
+            let spec = VipSpec {
+                hash: vip.hash,
+                stateless: !vip.connection_table,
+                routing: vip.routing.iter().copied().collect(),
+                allow_own_address: vip.allow_own_address,
+                other_ports: vip.other_ports,
+                no_real: vip.no_real,
+                echo: vip.echo,
+                reals,
+            };
+            (vip.vip(), spec)
+        });
+        let server_ids = config.server_ids.iter().map(|entry| (entry.id, entry.real));
+        Self { vips: vips.collect(), server_ids: server_ids.collect() }
+    }
+}
+
+impl Table {
+    /// Puts the table into a configuration, in place of what it says of VIPs and server ids.
+    pub fn write_to(&self, config: &mut Config) {
+        config.vips = self
+            .vips
+            .iter()
+            .map(|(vip, spec)| VipConfig {
+                address: vip.address,
+                port: vip.port,
+                protocol: vip.protocol,
+                hash: spec.hash,
+                connection_table: !spec.stateless,
+                routing: spec.routing.iter().copied().collect(),
+                allow_own_address: spec.allow_own_address,
+                other_ports: spec.other_ports,
+                no_real: spec.no_real,
+                echo: spec.echo,
+                reals: spec
+                    .reals
+                    .iter()
+                    .map(|(address, real)| RealConfig {
+                        address: *address,
+                        weight: real.weight,
+                        state: real.state,
+                    })
+                    .collect(),
+            })
+            .collect();
+        config.server_ids = self
+            .server_ids
+            .iter()
+            .map(|(id, real)| ServerIdConfig { id: *id, real: *real })
+            .collect();
+    }
+
+    pub(crate) fn reals(&self) -> FxHashSet<IpAddr> {
+        let of_vips = self.vips.values().flat_map(|spec| spec.reals.keys());
+        let room = consts::MAX_REALS as usize;
+        let mut reals = FxHashSet::with_capacity_and_hasher(room, FxBuildHasher);
+        reals.extend(of_vips.chain(self.server_ids.values()));
+        reals
+    }
+
+    /// The VIPs of an address, which lie side by side.
+    fn of_address(&self, address: IpAddr) -> impl Iterator<Item = &VipSpec> {
+        let first = Vip { address, port: 0, protocol: Protocol::Tcp };
+        let last = Vip { address, port: u16::MAX, protocol: Protocol::Udp };
+        self.vips.range(first..=last).map(|(_, spec)| spec)
+    }
+
+    /// What becomes of packets to ports of an address that no VIP has.
+    pub fn other_ports(&self, address: IpAddr) -> OtherPorts {
+        self.of_address(address).find_map(|spec| spec.other_ports).unwrap_or_default()
+    }
+
+    /// When an address answers echo requests.
+    pub fn echo(&self, address: IpAddr) -> Echo {
+        self.of_address(address).find_map(|spec| spec.echo).unwrap_or_default()
+    }
+
+    /// The flags of an address's markers, but for that which says that they are some.
+    pub(crate) fn rules(&self, address: IpAddr) -> u32 {
+        let other_ports = match self.other_ports(address) {
+            OtherPorts::Pass => None,
+            other_ports => Some(other_ports),
+        };
+        let answers = match self.echo(address) {
+            Echo::Always => true,
+            Echo::WhenUsable => self.of_address(address).any(|spec| !spec.members().is_empty()),
+            Echo::Never => false,
+        };
+        OtherPorts::flags(other_ports) | if answers { 0 } else { consts::VIP_NO_ECHO }
+    }
+
+    /// Every entry that `vips` must hold: VIPs, and markers where no VIP has the place.
+    pub(crate) fn keys(&self) -> BTreeMap<VipKey, Option<Vip>> {
+        let markers = self.vips.keys().flat_map(abi::vip_key::markers);
+        let mut keys: BTreeMap<_, _> = markers.map(|marker| (VipKey::from(marker), None)).collect();
+        keys.extend(
+            self.vips.keys().map(|vip| (VipKey::from(abi::vip_key::from(*vip)), Some(*vip))),
+        );
+        keys
+    }
+}
+
+/// The name that a choice such as [`HashMode`] has in configuration files.
+pub fn config_name<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}

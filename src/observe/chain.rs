@@ -1,0 +1,151 @@
+//! What is in the chain.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::Unit;
+use serde::Serialize;
+use serde::Serializer;
+
+use crate::dataplane::balancer::Balancer;
+use crate::instance::Instance;
+use crate::instance::chain::slots::Chain;
+use crate::instance::links;
+use crate::instance::own_programs::OwnProgram;
+use crate::instance::repair::refuse_lost;
+use crate::kernel::bpf;
+use crate::model::config::XdpMode;
+use crate::model::error::ChainError;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::observe::decap;
+
+/// Where a program of the chain comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// It is one of l4lb's.
+    Own,
+    /// It was loaded from an object by `lbctl chain insert`.
+    Object,
+    /// Somebody else has loaded it: for the chain, or for an interface from which it was taken over.
+    Foreign,
+}
+
+/// A filled slot of the chain.
+#[derive(Clone, Debug, Serialize)]
+pub struct SlotStatus {
+    /// Its number; lower ones run first.
+    pub slot: u32,
+    /// What the program is called in the chain.
+    pub name: String,
+    /// The kernel's id of the program.
+    pub id: u32,
+    /// Since when it has been loaded, to the second; in JSON in RFC 3339, UTC.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: Option<SystemTime>,
+    /// Packets that it has seen, as far as the program counts: the balancer and decapsulation do. The kernel
+    /// does not count what programs of a chain are called for.
+    pub packets: Option<u64>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether it can hand packets on. One that cannot ends the chain: what it passes goes to the kernel.
+    pub hands_on: bool,
+}
+
+#[expect(clippy::ref_option, reason = "as serde calls it")]
+fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = time.and_then(|time| Some(Timestamp::try_from(time).ok()?.to_string()));
+    text.serialize(serializer)
+}
+
+/// The programs of an instance's chain, in their order; none, if the instance is not there.
+pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
+    instance.check_host()?;
+    refuse_lost(instance)?;
+    let Some(chain) = Chain::open_existing(instance)? else { return Ok(Vec::new()) };
+    let names = chain.names()?;
+    let mut list = Vec::new();
+    for (slot, filled) in (0..).zip(chain.filled()?) {
+        let Some(filled) = filled else { continue };
+        let info = bpf::program_by_id(filled.id)
+            .and_then(|program| bpf::program_info(program.as_fd()))
+            .unwrap_or_default();
+        // What has no name is a leftover of an interrupted command.
+        let name = names.get(&filled.id).cloned().unwrap_or(info.name);
+        let origin = match OwnProgram::named(&name) {
+            Some(_) => Origin::Own,
+            None if instance.object(&name).exists() => Origin::Object,
+            None => Origin::Foreign,
+        };
+        list.push(SlotStatus {
+            slot,
+            id: filled.id,
+            since: loaded_at(info.loaded)?,
+            packets: packets(instance, &name),
+            origin,
+            hands_on: filled.place.is_some(),
+            name,
+        });
+    }
+    Ok(list)
+}
+
+/// The interfaces that the chain is on, those that the balancer does not serve among them, and in which mode;
+/// `None`: the interface is gone, or in another network namespace.
+pub fn interfaces(instance: &Instance) -> Result<BTreeMap<String, Option<XdpMode>>> {
+    instance.check_host()?;
+    Ok(links::links(instance)?.into_iter().map(|(name, link)| (name, link.mode)).collect())
+}
+
+/// The program of this name.
+pub(crate) fn find(instance: &Instance, name: &str) -> Result<SlotStatus> {
+    let found = list(instance)?.into_iter().find(|program| program.name == name);
+    found.ok_or_else(|| ChainError::NoSuchProgram(format!("'{name}'")).into())
+}
+
+/// The time of day, of a time since the machine was started.
+fn loaded_at(loaded: u64) -> Result<Option<SystemTime>> {
+    let uptime = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_err(|errno| Error::Host { operation: "read the clock", source: errno.into() })?;
+    let age = Duration::from(uptime).checked_sub(Duration::from_nanos(loaded));
+    Ok(age.filter(|_| loaded != 0).and_then(|age| so_long_ago(SystemTime::now(), age)))
+}
+
+/// Whole seconds, here and not by whoever prints them: the kernel's clock and ours are read one after the
+/// other, and what was once rounded and once cut off would differ.
+fn so_long_ago(now: SystemTime, age: Duration) -> Option<SystemTime> {
+    let time = Timestamp::try_from(now.checked_sub(age)?).ok()?;
+    Some(time.round(Unit::Second).ok()?.into())
+}
+
+/// What our own programs count. Not even the kernel's statistics have the runs of programs that are reached
+/// by a tail call, as all of a chain are.
+fn packets(instance: &Instance, name: &str) -> Option<u64> {
+    match OwnProgram::named(name)? {
+        OwnProgram::Balancer => Some(Balancer::open(instance).ok()?.stats().ok()?.total.packets),
+        OwnProgram::Decap => {
+            let results = decap::status(instance).ok()?.results;
+            Some(results.values().map(|count| count.packets).sum())
+        }
+        OwnProgram::Captures => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_was_loaded_in_a_whole_second() {
+        let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let ago = |milliseconds| {
+            so_long_ago(second + Duration::from_secs(5), Duration::from_millis(milliseconds))
+        };
+        assert_eq!([ago(4600), ago(5400)], [Some(second); 2]);
+        assert_eq!(ago(4400), Some(second + Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,481 @@
+//! Whether an instance does its work: it runs, its interfaces are attached, their gateways are known.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::dataplane::balancer::Balancer;
+use crate::dataplane::interfaces::gateway_of;
+use crate::dataplane::interfaces::read_interfaces;
+use crate::instance::Instance;
+use crate::instance::chain::slots::Chain;
+use crate::instance::links;
+use crate::instance::own_programs::OwnProgram;
+use crate::instance::repair::LostPins;
+use crate::kernel::netlink;
+use crate::kernel::netlink::InUse;
+use crate::kernel::netlink::Known;
+use crate::kernel::netlink::Link;
+use crate::kernel::netlink::NextHop;
+use crate::kernel::netlink::Observed;
+use crate::kernel::netlink::Which;
+use crate::model::abi;
+use crate::model::address::Mac;
+use crate::model::config::InterfaceConfig;
+use crate::model::config::XdpMode;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::interface::interface_config;
+use crate::model::interface::next_hop;
+use crate::plan::Unserved;
+
+/// What is known of the MAC that an interface's frames go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayState {
+    /// The kernel has not the gateway among its neighbours, or by another MAC; where it is not known who the
+    /// gateway is, it has no neighbour with this MAC.
+    Unresolved,
+    /// It asks the gateway for its MAC in vain. It heard it last so long ago, as far as it remembers.
+    Silent(Option<Duration>),
+    /// The kernel heard so long ago that the MAC is right. It asks again when it needs the neighbour and has
+    /// not heard of it for about half a minute.
+    Confirmed(Duration),
+    /// Nobody asks: the configuration names the MAC, or an operator put it into the kernel's table.
+    Fixed,
+}
+
+/// Whether an interface can carry packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// It is up and connected.
+    Up,
+    /// It is up, and connected to nothing.
+    NoCarrier,
+    /// It is down (`ip link set … down`).
+    Down,
+    /// There is no interface of that name in this network namespace.
+    Missing,
+    /// The instance runs on it in another network namespace, where alone it can be looked at.
+    OtherNamespace,
+}
+
+impl LinkState {
+    pub(crate) fn of(link: Option<&Link>) -> Self {
+        match link {
+            None => Self::Missing,
+            Some(link) if !link.up => Self::Down,
+            Some(link) if !link.carrier => Self::NoCarrier,
+            Some(_) => Self::Up,
+        }
+    }
+
+    /// What is wrong with an interface in this state.
+    pub(crate) fn unready(self, interface: &str) -> Option<Unready> {
+        let interface = interface.to_owned();
+        match self {
+            Self::Up => None,
+            Self::NoCarrier => Some(Unready::NoCarrier(interface)),
+            Self::Down => Some(Unready::InterfaceDown(interface)),
+            Self::Missing => Some(Unready::InterfaceMissing(interface)),
+            Self::OtherNamespace => Some(Unready::OtherNamespace(interface)),
+        }
+    }
+}
+
+/// An interface that the balancer serves, and its gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InterfaceState {
+    /// The interface's name.
+    pub interface: String,
+    /// Whether it can carry packets.
+    pub link: LinkState,
+    /// How the chain is attached to it; `None`: it is not, or the interface is gone, or in another network namespace.
+    pub mode: Option<XdpMode>,
+    /// Bytes of IP packet that it can send, as the packet path was told.
+    pub mtu: u32,
+    /// The same, as the interface has it now; `None`: it is gone.
+    pub mtu_now: Option<u32>,
+    /// Its own MAC, as the packet path was told: frames to others are none of this host's. `None`: any of a
+    /// single host counts.
+    pub own_mac: Option<Mac>,
+    /// The same, as the interface has it now; `None`: it is gone, or has none.
+    pub own_mac_now: Option<Mac>,
+    /// Further MACs that are its own (`macs` of the configuration).
+    pub macs: Vec<Mac>,
+    /// The MAC that frames to reals are sent to.
+    pub mac: Mac,
+    /// What is known of that MAC.
+    pub gateway: GatewayState,
+    /// The gateway's MAC, if the kernel has another one for its address. `lbctl serve` follows.
+    pub moved_to: Option<Mac>,
+    /// Whom that MAC was found by; `None`: it was configured, or that is not known.
+    pub next_hop: Option<NextHop>,
+    /// Another default router, to which nothing is sent, and of which it is not known whether it answers.
+    pub alternative: Option<IpAddr>,
+    /// Whether the gateway can be found: `false`, if it is to be that of a default route, and none leads out here.
+    pub routed: bool,
+}
+
+impl InterfaceState {
+    /// The MAC that the packet path was told, and the one that the interface has, if frames to that are not taken
+    /// for this host's.
+    fn readdressed(&self) -> Option<(Mac, Mac)> {
+        let (mac, now) = (self.own_mac?, self.own_mac_now?);
+        (mac != now && !self.macs.contains(&now)).then_some((mac, now))
+    }
+
+    /// Why traffic does not pass by the interface, as far as that is known: what is nearest to it first.
+    pub fn unready(&self) -> Option<Unready> {
+        let Self { interface, link, mode, mac, moved_to, routed, .. } = self;
+        if let Some(unready) = link.unready(interface) {
+            return Some(unready);
+        }
+        let interface = interface.clone();
+        if let (Some(_), Some((mac, now))) = (mode, self.readdressed()) {
+            return Some(Unready::MacChanged { interface, mac, now });
+        }
+        match (mode, moved_to, self.gateway) {
+            (None, ..) => Some(Unready::NotAttached(interface)),
+            (_, Some(now), _) => Some(Unready::GatewayMoved { interface, mac: *mac, now: *now }),
+            (.., GatewayState::Confirmed(_) | GatewayState::Fixed) => None,
+            _ if !routed => Some(Unready::NoDefaultRoute(interface)),
+            (.., gateway) => {
+                let (silent, heard) = match gateway {
+                    GatewayState::Silent(heard) => (true, heard),
+                    _ => (false, None),
+                };
+                Some(Unready::GatewayUnresolved {
+                    interface,
+                    mac: *mac,
+                    next_hop: self.next_hop.map(|next_hop| next_hop.address),
+                    silent,
+                    heard_seconds_ago: heard.map(|heard| heard.as_secs()),
+                    alternative: self.alternative,
+                })
+            }
+        }
+    }
+}
+
+/// Why an instance is not ready. Its text is one line, [`Self::mend`] another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Unready {
+    /// It does not run, or what runs cannot be read.
+    NotRunning(String),
+    /// Its program is not the one in the chain, or the chain does not lead to it.
+    NotInChain,
+    /// It serves no interface.
+    NoInterface,
+    /// An interface is gone.
+    InterfaceMissing(String),
+    /// An interface is down.
+    InterfaceDown(String),
+    /// An interface is up, and connected to nothing.
+    NoCarrier(String),
+    /// The program was taken off an interface, or the interface was made anew.
+    NotAttached(String),
+    /// An interface that the instance runs on is in another network namespace than the one that is asked in.
+    OtherNamespace(String),
+    /// An interface has another MAC than the packet path was told, and frames to it are not balanced.
+    MacChanged {
+        /// The interface.
+        interface: String,
+        /// The MAC that the packet path was told.
+        mac: Mac,
+        /// The interface's.
+        now: Mac,
+    },
+    /// An interface's gateway has another MAC than the one that its frames are sent to.
+    GatewayMoved {
+        /// The interface.
+        interface: String,
+        /// The MAC that frames are sent to.
+        mac: Mac,
+        /// The gateway's.
+        now: Mac,
+    },
+    /// The kernel does not know whether the gateway has the MAC that an interface's frames are sent to.
+    GatewayUnresolved {
+        /// The interface.
+        interface: String,
+        /// The MAC.
+        mac: Mac,
+        /// The gateway's address; `None`: it is not known.
+        next_hop: Option<IpAddr>,
+        /// Whether the kernel asks for it in vain; else it does not ask.
+        silent: bool,
+        /// When the kernel heard it last, as far as it remembers.
+        heard_seconds_ago: Option<u64>,
+        /// Another default router.
+        alternative: Option<IpAddr>,
+    },
+    /// The same, and the default route is gone that the gateway was found by.
+    NoDefaultRoute(String),
+    /// An interface is asked for, and could not be served when that was last tried.
+    NotServed {
+        /// The interface.
+        interface: String,
+        /// Why not, and what to do about it.
+        why: String,
+    },
+    /// No interface has an address that packets are decapsulated for.
+    NoOuterDestination,
+    /// There is no address that the packets inside may be for.
+    NoInnerDestination,
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(interface) = self.interface() {
+            write!(f, "interface {interface}: ")?;
+        }
+        f.write_str(&self.what())
+    }
+}
+
+impl Unready {
+    fn interface(&self) -> Option<&str> {
+        match self {
+            Self::NotRunning(_)
+            | Self::NotInChain
+            | Self::NoInterface
+            | Self::NoOuterDestination
+            | Self::NoInnerDestination => None,
+            Self::InterfaceMissing(interface)
+            | Self::InterfaceDown(interface)
+            | Self::NoCarrier(interface)
+            | Self::NotAttached(interface)
+            | Self::OtherNamespace(interface)
+            | Self::MacChanged { interface, .. }
+            | Self::GatewayMoved { interface, .. }
+            | Self::GatewayUnresolved { interface, .. }
+            | Self::NoDefaultRoute(interface)
+            | Self::NotServed { interface, .. } => Some(interface),
+        }
+    }
+
+    /// What is wrong, without the interface.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::NotRunning(error) => error.clone(),
+            Self::NotInChain => {
+                "the balancer's program is not in its place in the chain; 'lbctl apply -f FILE' puts it there"
+                    .to_owned()
+            }
+            Self::NoInterface => "no interface is served".to_owned(),
+            Self::InterfaceMissing(_) => "there is no such interface here".to_owned(),
+            Self::InterfaceDown(_) => "it is down".to_owned(),
+            Self::NoCarrier(_) => "it is up, but has no carrier".to_owned(),
+            Self::NotAttached(_) => "no program of this instance is attached".to_owned(),
+            Self::OtherNamespace(_) => {
+                "the instance runs on it in another network namespace, where alone it can be looked at".to_owned()
+            }
+            Self::MacChanged { mac, now, .. } => {
+                format!("its MAC is {now} now, and frames to {mac} are balanced")
+            }
+            Self::GatewayMoved { mac, now, .. } => {
+                format!("the gateway's MAC is {now} now, and packets are sent to {mac}")
+            }
+            Self::GatewayUnresolved { mac, next_hop, silent, heard_seconds_ago, .. } => {
+                let who = match next_hop {
+                    Some(address) => format!("gateway {address} at {mac}"),
+                    None => format!("gateway {mac}"),
+                };
+                let heard = match heard_seconds_ago {
+                    Some(seconds) => format!(", and was heard {seconds} s ago"),
+                    None => String::new(),
+                };
+                match (silent, next_hop) {
+                    (true, Some(IpAddr::V4(_))) => format!("{who} does not answer ARP{heard}"),
+                    (true, _) => format!("{who} does not answer neighbour discovery{heard}"),
+                    (false, _) => format!("{who} is not resolved"),
+                }
+            }
+            Self::NoDefaultRoute(_) => {
+                "no default route leads to a gateway, and the last one does not answer".to_owned()
+            }
+            Self::NotServed { why, .. } => format!("not served: {}", Unserved::reason(why)),
+            Self::NoOuterDestination => "no address to decapsulate for".to_owned(),
+            Self::NoInnerDestination => {
+                "no address on a loopback device, and none of --to: every packet is dropped".to_owned()
+            }
+        }
+    }
+
+    /// What to do about it, in one line.
+    pub fn mend(&self) -> String {
+        match self {
+            Self::NotRunning(_) | Self::NotInChain | Self::NotAttached(_) => {
+                "lbctl apply -f FILE".to_owned()
+            }
+            Self::NoOuterDestination => {
+                "ip address add ADDRESS dev INTERFACE; lbctl decap serve follows by itself".to_owned()
+            }
+            Self::NoInnerDestination => {
+                "ip address add VIP dev lo; lbctl decap serve follows by itself".to_owned()
+            }
+            Self::NotServed { why, .. } => Unserved::remedy(why),
+            Self::NoInterface => "name one as [[interfaces]], and lbctl apply -f FILE".to_owned(),
+            Self::InterfaceMissing(_) => {
+                "'ip link' lists those there are; make it, or correct [[interfaces]], then lbctl apply -f FILE"
+                    .to_owned()
+            }
+            Self::OtherNamespace(_) => {
+                "run lbctl in that namespace: 'ip netns exec NAME lbctl …', or 'nsenter --net=/proc/PID/ns/net lbctl …'"
+                    .to_owned()
+            }
+            Self::InterfaceDown(interface) => format!("ip link set {interface} up"),
+            Self::NoCarrier(_) => "check the cable, or the other end".to_owned(),
+            Self::MacChanged { .. } | Self::GatewayMoved { .. } => {
+                "lbctl apply -f FILE; lbctl serve follows by itself".to_owned()
+            }
+            Self::GatewayUnresolved { interface, alternative, silent, .. } => {
+                let ask = format!("is the gateway up? 'ip neigh show dev {interface}'");
+                let last = "packets still go to its last MAC";
+                match (silent, alternative) {
+                    (true, Some(other)) => format!(
+                        "{ask}; {last}, and 'lbctl apply -f FILE' takes another default router that answers, as {other}"
+                    ),
+                    (true, None) => format!("{ask}; {last}"),
+                    (false, _) => format!("lbctl apply -f FILE asks for it; {ask}"),
+                }
+            }
+            Self::NoDefaultRoute(interface) => format!(
+                "ip route add default via ROUTER dev {interface}, then lbctl apply -f FILE"
+            ),
+        }
+    }
+}
+
+/// Why traffic does not pass by interfaces, those that are served first. Of an interface that is served as before,
+/// though something else is asked for, it passes.
+pub(crate) fn unready_interfaces(states: &[InterfaceState], unserved: &[Unserved]) -> Vec<Unready> {
+    let mut unready: Vec<_> = states.iter().filter_map(InterfaceState::unready).collect();
+    // Of one that is gone, both tell.
+    let known = |name: &str| states.iter().any(|state| state.interface == name);
+    let waiting = unserved.iter().filter(|one| !one.as_before && !known(&one.name));
+    unready.extend(
+        waiting.map(|one| Unready::NotServed { interface: one.name.clone(), why: one.why.clone() }),
+    );
+    if states.is_empty() && unready.is_empty() {
+        unready.push(Unready::NoInterface);
+    }
+    unready
+}
+
+fn unreadable(error: &Error) -> Unready {
+    Unready::NotRunning(error.to_string())
+}
+
+/// Whether an instance is ready for traffic: the first thing that is in the way is the error.
+///
+/// Returns the pins that somebody removed, if traffic goes on without them: see [`LostPins::goes_on`].
+pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
+    let balancer = match Balancer::open(instance) {
+        Err(Error::LostPins(lost)) => return ready_without_pins(instance, *lost),
+        opened => opened.map_err(|error| unreadable(&error))?,
+    };
+    let in_place = Chain::open(instance)
+        .and_then(|chain| chain.in_place(OwnProgram::Balancer.slot(), OwnProgram::Balancer.name()))
+        .map_err(|error| unreadable(&error))?;
+    if !in_place {
+        return Err(Unready::NotInChain);
+    }
+    let interfaces = balancer.interface_states().map_err(|error| unreadable(&error))?;
+    let unserved = balancer.unserved().map_err(|error| unreadable(&error))?;
+    let unready = unready_interfaces(&interfaces, &unserved).into_iter().next();
+    unready.map_or_else(|| Ok(LostPins::default()), Err)
+}
+
+/// The same, where pins are lost and maps cannot be read: whether the program runs on the interfaces.
+pub(crate) fn ready_without_pins(instance: &Instance, lost: LostPins) -> Result<LostPins, Unready> {
+    if !lost.goes_on() {
+        return Err(Unready::NotRunning(lost.to_string()));
+    }
+    let links = links::links(instance).map_err(|error| unreadable(&error))?;
+    for (name, running) in &links {
+        if running.elsewhere().is_some() {
+            return Err(Unready::OtherNamespace(name.clone()));
+        }
+        let link = netlink::link_blocking(name).ok();
+        if let Some(unready) = LinkState::of(link.as_ref()).unready(name) {
+            return Err(unready);
+        }
+        if running.ifindex().is_none() {
+            return Err(Unready::NotAttached(name.clone()));
+        }
+    }
+    if links.is_empty() { Err(Unready::NoInterface) } else { Ok(lost) }
+}
+
+impl Balancer {
+    /// The interfaces, and what the kernel knows of them and of their gateways. Asks no gateway.
+    pub fn interface_states(&self) -> Result<Vec<InterfaceState>> {
+        Ok(self.observed()?.into_iter().map(|(_, state)| state).collect())
+    }
+
+    /// The same, with what was asked for.
+    pub(crate) fn observed(&self) -> Result<Vec<(InterfaceConfig, InterfaceState)>> {
+        let running = read_interfaces(self.instance(), &self.dataplane)?;
+        let served: Vec<_> = running
+            .into_iter()
+            .filter_map(|(name, interface)| {
+                let entry = interface.entry?;
+                Some((entry, interface_config(&name, &entry), interface))
+            })
+            .collect();
+        let wanted: Vec<_> = served
+            .iter()
+            .map(|(entry, config, interface)| InUse {
+                // What is not attached may have been made anew; what has no link has no name.
+                which: if interface.elsewhere.is_some() {
+                    Which::Elsewhere
+                } else if interface.mode.is_none() && interface.pin.is_some() {
+                    Which::Name(config.name.clone())
+                } else {
+                    Which::Index(entry.ifindex)
+                },
+                gateway: gateway_of(config),
+                next_hop: next_hop(entry),
+                mac: Mac::from(entry.mac),
+            })
+            .collect();
+        let observed = netlink::observe_blocking(&wanted)?;
+        let states =
+            served.into_iter().zip(observed).map(|((entry, config, running), observed)| {
+                let Observed { link, known, routed, moved_to, alternative } = observed;
+                let state = InterfaceState {
+                    interface: config.name.clone(),
+                    link: match running.elsewhere {
+                        Some(_) => LinkState::OtherNamespace,
+                        None => LinkState::of(link.as_ref()),
+                    },
+                    mode: running.mode,
+                    mtu: entry.mtu,
+                    mtu_now: link.as_ref().map(|link| link.mtu),
+                    own_mac: abi::mac_of(entry.own),
+                    own_mac_now: link.and_then(|link| link.mac),
+                    macs: config.macs.clone(),
+                    mac: entry.mac.into(),
+                    gateway: match known {
+                        Known::Confirmed(ago) => GatewayState::Confirmed(ago),
+                        Known::Fixed => GatewayState::Fixed,
+                        Known::Silent(heard) => GatewayState::Silent(heard),
+                        Known::Not => GatewayState::Unresolved,
+                    },
+                    next_hop: next_hop(&entry),
+                    alternative,
+                    moved_to,
+                    routed,
+                };
+                (config, state)
+            });
+        Ok(states.collect())
+    }
+}

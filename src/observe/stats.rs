@@ -1,0 +1,209 @@
+//! Counters of the packet path, summed over the CPUs, as typed reports.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::AddAssign;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::Serializer;
+
+use crate::dataplane::balancer::Balancer;
+use crate::instance::chain::slots::Chain;
+use crate::kernel::bpf;
+use crate::kernel::host;
+use crate::kernel::host::Files;
+use crate::model::abi;
+use crate::model::address::Vip;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::reason::Verdict;
+use crate::model::reason::reasons;
+use crate::model::reason::table_events;
+
+/// Packets and the bytes of their frames as received, without checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Count {
+    pub(crate) fn from_raw(packets: u64, bytes: u64) -> Self {
+        Self { packets, bytes }
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What became of packets for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReasonCount {
+    /// The reason's name.
+    pub reason: &'static str,
+    /// The verdict that the reason implies.
+    pub verdict: Verdict,
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// A VIP's counters, since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VipCount {
+    /// Sent to reals.
+    #[serde(flatten)]
+    pub sent: Count,
+    /// Dropped. Packets that are answered, as they are too long, are in neither.
+    pub dropped: u64,
+    /// Packets sent to reals that the ring selected, as no connection table had their flow: SYNs, those that are sent
+    /// again too, and what comes of flows that were not remembered. None, if the VIP has no connection table, or a
+    /// server id names the real.
+    pub new_flows: u64,
+}
+
+/// What came in on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CpuCount {
+    /// The CPU.
+    pub cpu: u32,
+    /// How much.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// What the programs of the chain cost, those of others too, while the kernel kept statistics of programs
+/// (`sysctl kernel.bpf_stats_enabled=1`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainRuns {
+    /// Packets that they ran for.
+    pub runs: u64,
+    /// How long, in nanoseconds.
+    pub nanoseconds: u64,
+}
+
+/// All counters. The total is the sum over the reasons.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Everything that came in.
+    pub total: Count,
+    /// By reason, in the order of [`crate::reasons`].
+    pub reasons: Vec<ReasonCount>,
+    /// Events at connection table and server ids, by name, in the order of [`crate::table_events`]; in JSON
+    /// an object.
+    #[serde(serialize_with = "by_name")]
+    pub table: Vec<(&'static str, u64)>,
+    /// By VIP.
+    pub vips: BTreeMap<Vip, VipCount>,
+    /// By real: what was sent to it for any VIP, since it was added.
+    pub reals: BTreeMap<IpAddr, Count>,
+    /// By CPU: those that are online, and others on which something came in.
+    pub cpus: Vec<CpuCount>,
+}
+
+/// Serializes names and values as an object, in their order.
+pub(crate) fn by_name<V: Serialize, S: Serializer>(
+    named: &[(&'static str, V)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(named.iter().map(|(name, value)| (name, value)))
+}
+
+impl Stats {
+    /// How many packets ended for the reason of this name, one of [`crate::reasons`]; 0 for other names.
+    pub fn reason(&self, name: &str) -> u64 {
+        let found = self.reasons.iter().find(|reason| reason.reason == name);
+        found.map_or(0, |reason| reason.count.packets)
+    }
+
+    /// How often the event of this name, one of [`crate::table_events`], was counted; 0 for other names.
+    pub fn event(&self, name: &str) -> u64 {
+        self.table.iter().find(|(event, _)| *event == name).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// Sums what the CPUs counted by reason and table event.
+pub(crate) fn sum_states(cpus: &[abi::cpu_state]) -> Stats {
+    let mut stats = Stats {
+        reasons: reasons()
+            .iter()
+            .map(|reason| ReasonCount {
+                reason: reason.name,
+                verdict: reason.verdict,
+                count: Count::default(),
+            })
+            .collect(),
+        table: table_events().iter().map(|event| (event.name, 0)).collect(),
+        ..Stats::default()
+    };
+    for (cpu, state) in (0..).zip(cpus) {
+        let mut total = Count::default();
+        // Index 0 is LB_GO_ON's.
+        for (sum, count) in stats.reasons.iter_mut().zip(&state.reasons[1..]) {
+            let count = Count::from_raw(count.packets, count.bytes);
+            sum.count += count;
+            total += count;
+        }
+        stats.total += total;
+        stats.cpus.push(CpuCount { cpu, count: total });
+        for ((_, sum), events) in stats.table.iter_mut().zip(state.table) {
+            *sum += events;
+        }
+    }
+    stats
+}
+
+impl Balancer {
+    /// Reads all counters.
+    pub fn stats(&self) -> Result<Stats> {
+        let mut stats = sum_states(&self.dataplane.cpu_states.get(0)?);
+        let online = Files::host().online_cpus()?;
+        stats.cpus.retain(|cpu| cpu.count.packets != 0 || online.contains(&cpu.cpu));
+        let vips: HashMap<u32, Vip> =
+            self.dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
+        let end = vips.keys().max().map_or(0, |id| id + 1);
+        self.dataplane.vip_counts.each(end, |id, of_cpus| {
+            let Some(vip) = vips.get(&id) else { return };
+            let mut sum = VipCount::default();
+            for count in of_cpus {
+                sum.sent += Count::from_raw(count.sent.packets, count.sent.bytes);
+                sum.dropped += count.dropped;
+                sum.new_flows += count.new_flows;
+            }
+            stats.vips.insert(*vip, sum);
+        })?;
+        let mut reals = self.dataplane.read_reals()?;
+        reals.retain(|_, real| real.live);
+        let end = reals.keys().max().map_or(0, |id| id + 1);
+        self.dataplane.real_counts.each(end, |id, of_cpus| {
+            let Some(real) = reals.get(&id) else { return };
+            let mut sum = Count::default();
+            for count in of_cpus {
+                sum += Count::from_raw(count.packets, count.bytes);
+            }
+            stats.reals.insert(real.address, sum);
+        })?;
+        Ok(stats)
+    }
+
+    /// What the programs of the chain cost; `None`: the kernel keeps no statistics, and did not before.
+    pub fn chain_runs(&self) -> Result<Option<ChainRuns>> {
+        let chain = Chain::open(self.instance())?;
+        // What the others of the chain take is counted with the first.
+        let info = bpf::program_info(chain.root()).map_err(|source| Error::Host {
+            operation: "ask the kernel about the chain",
+            source,
+        })?;
+        let on = host::text(Path::new("/proc/sys/kernel/bpf_stats_enabled"));
+        let known = info.runs != 0 || on.is_some_and(|on| on != "0");
+        Ok(known.then_some(ChainRuns { runs: info.runs, nanoseconds: info.run_ns }))
+    }
+}

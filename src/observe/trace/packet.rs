@@ -1,0 +1,261 @@
+//! Packets to ask about: made from a 5-tuple, or read from a capture.
+
+use std::io;
+use std::io::Read;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use etherparse::Ethernet2Header;
+use etherparse::PacketBuilder;
+use etherparse::PacketBuilderStep;
+use pcap_parser::Block;
+use pcap_parser::LegacyPcapReader;
+use pcap_parser::Linktype;
+use pcap_parser::PcapBlockOwned;
+use pcap_parser::PcapError;
+use pcap_parser::PcapNGReader;
+use pcap_parser::nom;
+use pcap_parser::parse_pcap_header;
+use pcap_parser::parse_sectionheaderblock;
+use pcap_parser::traits::PcapReaderIterator;
+
+use crate::kernel::outside::Input;
+use crate::kernel::test_run::check_frame;
+use crate::model::address::Mac;
+use crate::model::address::Protocol;
+use crate::model::error::Error;
+pub use crate::model::error::TracePacketError;
+
+/// Hops that a client's packet begins with.
+const HOPS: u8 = 64;
+
+/// Bytes of a capture that are read at once.
+const READ_AT_ONCE: usize = 1 << 20;
+
+/// The most that a block of a capture may take, which is also what Wireshark reads. Packets are shorter; others,
+/// such as those of names or of TLS secrets, may not be.
+const LONGEST_BLOCK: usize = 16 << 20;
+
+/// A packet from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TracePacket {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Who sends it.
+    pub client: SocketAddr,
+    /// What it is sent to.
+    pub server: SocketAddr,
+    /// Of TCP: whether it opens a connection, or goes on with one.
+    pub syn: bool,
+    /// Bytes behind the TCP or UDP header.
+    pub payload: u16,
+}
+
+impl TracePacket {
+    /// The packet in an Ethernet frame, to a host that does not look at MACs.
+    pub fn frame(&self) -> Result<Vec<u8>, TracePacketError> {
+        self.frame_to(Mac::from([2, 0, 0, 0, 0, 2]))
+    }
+
+    /// The packet in an Ethernet frame to this MAC, which is that of [`Balancer::trace_mac`](crate::Balancer::trace_mac)
+    /// if a router sends it.
+    pub fn frame_to(&self, mac: Mac) -> Result<Vec<u8>, TracePacketError> {
+        let Self { client, server, .. } = self;
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], mac.octets());
+        match (client.ip(), server.ip()) {
+            (IpAddr::V4(client), IpAddr::V4(server)) => {
+                self.write(ethernet.ipv4(client.octets(), server.octets(), HOPS))
+            }
+            (IpAddr::V6(client), IpAddr::V6(server)) => {
+                self.write(ethernet.ipv6(client.octets(), server.octets(), HOPS))
+            }
+            (client, server) => Err(TracePacketError::Families { client, server }),
+        }
+    }
+
+    fn write(
+        &self,
+        ip: PacketBuilderStep<etherparse::IpHeaders>,
+    ) -> Result<Vec<u8>, TracePacketError> {
+        let (sport, dport) = (self.client.port(), self.server.port());
+        let payload = vec![0; self.payload.into()];
+        let mut frame = Vec::with_capacity(Ethernet2Header::LEN + payload.len() + 128);
+        let too_long = |_| TracePacketError::TooLong { payload: self.payload };
+        match self.protocol {
+            Protocol::Tcp => {
+                let tcp = ip.tcp(sport, dport, 1, u16::MAX);
+                let tcp = if self.syn { tcp.syn() } else { tcp.ack(1) };
+                tcp.write(&mut frame, &payload).map_err(too_long)?;
+            }
+            Protocol::Udp => ip.udp(sport, dport).write(&mut frame, &payload).map_err(too_long)?,
+        }
+        Ok(frame)
+    }
+
+    /// Reads a frame from a capture: pcap or pcapng, of Ethernet. The first is number 1, as in Wireshark.
+    pub fn read(file: &Path, number: u64) -> Result<Vec<u8>, TracePacketError> {
+        let name = file.display().to_string();
+        match Input::open(file) {
+            Ok(input) => Self::read_from(input, &name, number),
+            Err(source) => Err(TracePacketError::Capture { file: name, why: source.to_string() }),
+        }
+    }
+
+    /// As [`Self::read`], of a capture that is open already, be it a pipe. `name` is for errors.
+    ///
+    /// Reads no further than it has to, in pieces.
+    pub fn read_from(
+        input: impl Read + Send,
+        name: &str,
+        number: u64,
+    ) -> Result<Vec<u8>, TracePacketError> {
+        let error = |why: String| TracePacketError::Capture { file: name.to_owned(), why };
+        match find(input, number) {
+            Ok(Found::Frame { whole: true, bytes }) => match check_frame(&bytes) {
+                Err(why @ (Error::FrameTooShort { .. } | Error::FrameTooLong { .. })) => {
+                    Err(error(format!("packet {number}: {why}")))
+                }
+                // What else keeps programs from being tried is nothing that the capture could help.
+                _ => Ok(bytes),
+            },
+            Ok(Found::Frame { whole: false, bytes }) => Err(error(format!(
+                "packet {number} was captured only in part ({} bytes); capture whole packets",
+                bytes.len()
+            ))),
+            Ok(Found::Only(count)) => {
+                Err(error(format!("has {count} packets, and no number {number}")))
+            }
+            Ok(Found::OtherLink) => Err(error("not a capture of Ethernet frames".to_owned())),
+            Err(why) => Err(error(why)),
+        }
+    }
+}
+
+enum Found {
+    Frame {
+        whole: bool,
+        bytes: Vec<u8>,
+    },
+    /// There are no more than so many.
+    Only(u64),
+    OtherLink,
+}
+
+/// A packet as a block holds it.
+struct Captured<'a> {
+    interface: u32,
+    length: u32,
+    data: &'a [u8],
+}
+
+/// Opens a capture by what it begins with. The crate's own function for that takes two readings of the input
+/// before it gives a packet, the first of which must have the whole header: a pipe may give less, and no more.
+fn open<'a>(mut input: impl Read + Send + 'a) -> Result<Box<dyn PcapReaderIterator + 'a>, String> {
+    let mut begun = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let (pcapng, pcap) = (parse_sectionheaderblock(&begun), parse_pcap_header(&begun));
+        let (is_pcapng, is_pcap) = (pcapng.is_ok(), pcap.is_ok());
+        // Which it may still turn out to be.
+        let short = matches!(pcapng, Err(nom::Err::Incomplete(_)))
+            || matches!(pcap, Err(nom::Err::Incomplete(_)));
+        if is_pcapng || is_pcap {
+            let input = io::Cursor::new(begun).chain(input);
+            let unusable = |_| "cannot be read".to_owned();
+            return if is_pcapng {
+                let reader = PcapNGReader::new(READ_AT_ONCE, input).map_err(unusable)?;
+                Ok(Box::new(reader))
+            } else {
+                let reader = LegacyPcapReader::new(READ_AT_ONCE, input).map_err(unusable)?;
+                Ok(Box::new(reader))
+            };
+        }
+        if !short || begun.len() >= READ_AT_ONCE {
+            return Err("neither pcap nor pcapng".to_owned());
+        }
+        match input.read(&mut piece) {
+            Ok(0) if begun.is_empty() => return Err("is empty".to_owned()),
+            Ok(0) => return Err("neither pcap nor pcapng, or ends within its header".to_owned()),
+            Ok(length) => begun.extend(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+/// Finds a packet of a capture.
+fn find(input: impl Read + Send, number: u64) -> Result<Found, String> {
+    let mut reader = open(input)?;
+    // Of pcap, which knows but one.
+    let mut links = Vec::new();
+    let mut count = 0;
+    let mut room = READ_AT_ONCE;
+    loop {
+        let exhausted = reader.reader_exhausted();
+        let (used, block) = match reader.next() {
+            Ok(next) => next,
+            Err(PcapError::Eof) => return Ok(Found::Only(count)),
+            // What was read at once ends within a block.
+            Err(PcapError::Incomplete(_)) if !exhausted => {
+                reader.refill().map_err(|_| "cannot be read".to_owned())?;
+                continue;
+            }
+            Err(PcapError::BufferTooSmall) if room < LONGEST_BLOCK => {
+                room *= 2;
+                reader.grow(room);
+                continue;
+            }
+            Err(PcapError::BufferTooSmall) => {
+                return Err(format!(
+                    "what follows packet {count} takes more than {} MiB, as no packet does",
+                    LONGEST_BLOCK >> 20
+                ));
+            }
+            Err(PcapError::Incomplete(_) | PcapError::UnexpectedEof) => {
+                return Err(format!("ends within what follows packet {count}"));
+            }
+            Err(_) => return Err(format!("is damaged behind packet {count}")),
+        };
+        let captured = match block {
+            PcapBlockOwned::LegacyHeader(header) => {
+                links.push(header.network);
+                None
+            }
+            PcapBlockOwned::Legacy(packet) => {
+                Some(Captured { interface: 0, length: packet.origlen, data: packet.data })
+            }
+            PcapBlockOwned::NG(Block::SectionHeader(_)) => {
+                links.clear();
+                None
+            }
+            PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+                links.push(interface.linktype);
+                None
+            }
+            PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => Some(Captured {
+                interface: packet.if_id,
+                length: packet.origlen,
+                data: packet.data.get(..packet.caplen as usize).unwrap_or(packet.data),
+            }),
+            PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
+                let length = packet.data.len().min(packet.origlen as usize);
+                let data = packet.data.get(..length).unwrap_or_default();
+                Some(Captured { interface: 0, length: packet.origlen, data })
+            }
+            PcapBlockOwned::NG(_) => None,
+        };
+        if let Some(Captured { interface, length, data }) = captured {
+            count += 1;
+            if count == number {
+                return Ok(match links.get(interface as usize) {
+                    Some(&Linktype::ETHERNET) => {
+                        Found::Frame { whole: data.len() >= length as usize, bytes: data.to_vec() }
+                    }
+                    _ => Found::OtherLink,
+                });
+            }
+        }
+        reader.consume(used);
+    }
+}

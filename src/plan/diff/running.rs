@@ -1,0 +1,100 @@
+//! What the maps hold, as the planning of writes sees it. Pure.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use rustc_hash::FxHashMap;
+
+use crate::model::abi::consts;
+use crate::model::address::Vip;
+use crate::model::vip_key::VipKey;
+use crate::model::vip_real::VipRealKey;
+use crate::model::vip_table::Table;
+use crate::model::vip_table::VipSpec;
+use crate::plan::rings::RingImage;
+
+/// A VIP as the maps hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunningVip {
+    pub(crate) id: u32,
+    pub(crate) serial: u32,
+    pub(crate) flags: u32,
+    /// It has the mark.
+    pub(crate) changing: bool,
+    pub(crate) spec: VipSpec,
+    /// Real ids that no packet of the VIP may go to.
+    pub(crate) barred: BTreeSet<u32>,
+}
+
+impl RunningVip {
+    /// What its ring must hold; `None`: it has none.
+    pub(crate) fn ring(&self, ids: &FxHashMap<IpAddr, u32>) -> Option<RingImage> {
+        RingImage::new(self.spec.members(), ids, self.barred.clone())
+    }
+}
+
+/// An entry of `reals`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunningReal {
+    pub(crate) address: IpAddr,
+    pub(crate) generation: u32,
+    pub(crate) live: bool,
+}
+
+/// What the maps hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running {
+    pub(crate) vips: BTreeMap<Vip, RunningVip>,
+    /// With their flags.
+    pub(crate) markers: BTreeMap<VipKey, u32>,
+    /// Every id that was ever used.
+    pub(crate) reals: BTreeMap<u32, RunningReal>,
+    pub(crate) server_ids: BTreeMap<u32, u32>,
+    pub(crate) next_serial: u32,
+    /// Rings, reals and marks of ids that no VIP has: left over from an interrupted command.
+    pub(crate) stray_rings: BTreeSet<u32>,
+    pub(crate) stray_vip_reals: Vec<VipRealKey>,
+    /// The index of the VIPs is not what `vips` says: an interrupted command did not come to it.
+    pub(crate) stale_index: bool,
+    /// VIPs by their ids whose rings are not what their reals give, and how many slots differ. Only where rings were
+    /// compared.
+    pub(crate) wrong_rings: BTreeMap<u32, u32>,
+    /// VIPs by their ids whose rings are right, and have no checksum that says so.
+    pub(crate) unsigned_rings: BTreeSet<u32>,
+    /// Ids of reals of which what packets are given does not match their addresses. Only where that was compared.
+    pub(crate) wrong_reals: BTreeSet<u32>,
+}
+
+impl Running {
+    /// What runs, in the words of what is wanted.
+    pub(crate) fn table(&self) -> Table {
+        let vips = self.vips.iter().map(|(vip, running)| (*vip, running.spec.clone())).collect();
+        Table { vips, server_ids: self.server_id_addresses() }
+    }
+
+    pub(super) fn server_id_addresses(&self) -> BTreeMap<u32, IpAddr> {
+        let address =
+            |real: &u32| self.reals.get(real).filter(|real| real.live).map(|real| real.address);
+        self.server_ids.iter().filter_map(|(id, real)| Some((*id, address(real)?))).collect()
+    }
+
+    /// Address → id.
+    pub(crate) fn live_ids(&self) -> FxHashMap<IpAddr, u32> {
+        let live = self.reals.iter().filter(|(_, real)| real.live);
+        live.map(|(id, real)| (real.address, *id)).collect()
+    }
+}
+
+impl RunningReal {
+    /// Whether flows of a generation were given to this address: until the id has another owner, this is known
+    /// of a real that was cleared, too.
+    pub(crate) fn owns(&self, generation: u32) -> bool {
+        self.generation == if self.live { generation } else { next_generation(generation) }
+    }
+}
+
+/// The generation that flows get of a real's id once it has another owner.
+pub(super) fn next_generation(generation: u32) -> u32 {
+    generation % consts::MAX_GENERATION + 1
+}

@@ -1,0 +1,585 @@
+//! The order of the writes: after each of them a packet finds a consistent table, and from each of them
+//! the next difference leads to what is wanted.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+
+use proptest::collection;
+use proptest::prelude::*;
+
+use super::RingImage;
+use super::Running;
+use super::RunningReal;
+use super::RunningVip;
+use super::Write;
+use super::cleared;
+use super::diff;
+use super::mark;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::address::Protocol;
+use crate::model::address::Vip;
+use crate::model::config::Echo;
+use crate::model::config::HashMode;
+use crate::model::config::NoReal;
+use crate::model::config::OtherPorts;
+use crate::model::config::RealState;
+use crate::model::config::Routing;
+use crate::model::maglev::ring::Member;
+use crate::model::vip_key::VipKey;
+use crate::model::vip_table::RealSpec;
+use crate::model::vip_table::Table;
+use crate::model::vip_table::VipSpec;
+
+mod serials;
+
+/// The maps, without a kernel.
+#[derive(Clone, Debug)]
+struct Maps {
+    next_serial: u32,
+    vips: BTreeMap<VipKey, abi::vip>,
+    rings: BTreeMap<u32, RingImage>,
+    reals: BTreeMap<u32, RunningReal>,
+    server_ids: BTreeMap<u32, u32>,
+    vip_reals: BTreeMap<(u32, u32), (u32, u32)>,
+    /// Real ids that packets may have read in a ring that was written over.
+    under_way: BTreeSet<u32>,
+    /// By serial: how packets looked for flows so far.
+    looked_for: BTreeMap<u32, u32>,
+    /// By serial: the ring that flows were remembered by at first.
+    first_rings: BTreeMap<u32, Vec<Member>>,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self {
+            next_serial: 1,
+            vips: BTreeMap::new(),
+            rings: BTreeMap::new(),
+            reals: BTreeMap::new(),
+            server_ids: BTreeMap::new(),
+            vip_reals: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            looked_for: BTreeMap::new(),
+            first_rings: BTreeMap::new(),
+        }
+    }
+}
+
+impl Maps {
+    fn write(&mut self, write: &Write) {
+        match write {
+            Write::Serials { next_serial } => self.next_serial = *next_serial,
+            Write::Reals(reals) => self.reals.extend(reals.iter().copied()),
+            Write::SetReal { id, real } => {
+                assert!(!self.under_way.contains(id), "a packet would be dropped: {id}");
+                self.reals.insert(*id, *real);
+            }
+            Write::ServerIds(ids) => self.server_ids.extend(ids.iter().copied()),
+            Write::RemoveServerId(id) => drop(self.server_ids.remove(id)),
+            Write::Vips(entries) => self.vips.extend(entries.iter().copied()),
+            Write::RemoveVip(key) => drop(self.vips.remove(key)),
+            Write::VipIndex
+            | Write::ForgetReals(_)
+            | Write::ForgetVipsBut(_)
+            | Write::ClearVipCounts(_) => {}
+            Write::Rings(rings) => {
+                self.rings.extend(rings.iter().cloned());
+                self.under_way.clear();
+            }
+            Write::RewriteRings(rings) => {
+                for (vip, image) in rings {
+                    let before = self.rings.insert(*vip, image.clone()).expect("there is a ring");
+                    self.under_way.extend(before.ids);
+                }
+            }
+            Write::RemoveRings(ids) => self.rings.retain(|id, _| !ids.contains(id)),
+            Write::VipReals(entries) => self
+                .vip_reals
+                .extend(entries.iter().map(|real| (real.key(), (real.weight, real.state)))),
+            Write::RemoveVipReals(keys) => {
+                let keys: BTreeSet<_> = keys.iter().collect();
+                self.vip_reals.retain(|key, _| !keys.contains(key));
+            }
+        }
+    }
+
+    /// A ring that is being written over.
+    fn rewrite_half(&mut self, rings: &[(u32, RingImage)]) {
+        for (vip, new) in rings {
+            let ring = self.rings.get_mut(vip).expect("there is a ring");
+            ring.members.extend(&new.members);
+            ring.ids.extend(&new.ids);
+            ring.barred.extend(&new.barred);
+        }
+    }
+
+    /// As `Dataplane::read_table`.
+    fn running(&self) -> Running {
+        let mut running = Running {
+            next_serial: self.next_serial,
+            reals: self.reals.clone(),
+            server_ids: self.server_ids.clone(),
+            ..Running::default()
+        };
+        let mut ids = BTreeSet::new();
+        for (key, entry) in &self.vips {
+            let Some(vip) = key.0.vip().filter(|_| entry.flags & consts::VIP_MARKER == 0) else {
+                running.markers.insert(*key, entry.flags);
+                continue;
+            };
+            let mut spec = VipSpec::from_flags(entry.flags);
+            let of_vip = (entry.id, 0)..=(entry.id, u32::MAX);
+            for ((_, real), (weight, state)) in self.vip_reals.range(of_vip) {
+                let Some(real) = self.reals.get(real).filter(|real| real.live) else { continue };
+                let state = [RealState::Up, RealState::Drain, RealState::Down][*state as usize];
+                spec.reals.insert(real.address, RealSpec { weight: *weight, state });
+            }
+            let barred = match self.rings.get(&entry.id) {
+                Some(ring) if entry.flags & consts::VIP_BARRED != 0 => ring.barred.clone(),
+                _ => BTreeSet::new(),
+            };
+            ids.insert(entry.id);
+            let vip_running = RunningVip {
+                id: entry.id,
+                serial: entry.serial,
+                flags: entry.flags,
+                changing: self.vip_reals.contains_key(&mark(entry.id).key()),
+                spec,
+                barred,
+            };
+            running.vips.insert(vip, vip_running);
+        }
+        running.stray_rings = self.rings.keys().filter(|id| !ids.contains(id)).copied().collect();
+        running.stray_vip_reals = self
+            .vip_reals
+            .keys()
+            .filter(|(vip, real)| {
+                let of_real = self.reals.get(real).is_some_and(|real| real.live);
+                !ids.contains(vip) || !(of_real || *real == 0)
+            })
+            .copied()
+            .collect();
+        running
+    }
+
+    /// What a packet could trip over.
+    fn check(&mut self) {
+        let mut ids = BTreeSet::new();
+        let mut serials = BTreeSet::new();
+        for (key, entry) in self.vips.iter().filter(|(_, vip)| vip.flags & consts::VIP_MARKER == 0)
+        {
+            assert!(ids.insert(entry.id), "{key:?} shares its id");
+            assert!(serials.insert(entry.serial), "{key:?} shares its serial");
+            assert!(entry.serial < self.next_serial, "{key:?} has a serial that may come again");
+            let before = self.looked_for.insert(entry.serial, entry.flags).unwrap_or(entry.flags);
+            assert!(!forgets_by(before, entry.flags), "{key:?} finds flows of another time");
+            for marker in abi::vip_key::markers(&key.0.vip().unwrap()) {
+                assert!(self.vips.contains_key(&VipKey::from(marker)), "{key:?} has no marker");
+            }
+            let ring = self.rings.get(&entry.id);
+            let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
+            let changed = entry.flags & consts::VIP_RING_CHANGED != 0;
+            let first = self.first_rings.entry(entry.serial).or_insert_with(|| members.clone());
+            // Else a SYN in a flood would leave the table alone, and lead elsewhere than what comes behind it.
+            // While it is written over it has the members of both.
+            let same = members.iter().all(|member| first.contains(member))
+                && first.iter().all(|member| members.contains(member));
+            assert!(changed || same, "{key:?}: its ring changed before it said so");
+            let Some(ring) = ring else { continue };
+            let bars = entry.flags & consts::VIP_BARRED != 0;
+            assert!(bars || ring.barred.is_empty(), "{key:?} does not look at its bars");
+            for (member, id) in ring.members.iter().zip(&ring.ids) {
+                let real = self.reals[id];
+                assert!(real.live && real.address == member.address, "{key:?}: ring names {id}");
+            }
+        }
+        for (id, real) in &self.server_ids {
+            assert!(self.reals[real].live, "server id {id} names {real}");
+        }
+        let live: Vec<_> = self.reals.values().filter(|real| real.live).collect();
+        let addresses: BTreeSet<_> = live.iter().map(|real| real.address).collect();
+        assert_eq!(live.len(), addresses.len(), "two ids for one real");
+    }
+
+    /// Whether a flow that the table holds for a real may go on to it: what `flow_lookup` asks.
+    fn may_keep(&self, vip: &Vip, id: u32, generation: u32) -> bool {
+        let entry = self.vips[&VipKey::from(abi::vip_key::from(*vip))];
+        let real = self.reals[&id];
+        let barred = entry.flags & consts::VIP_BARRED != 0
+            && self.rings.get(&entry.id).is_some_and(|ring| ring.barred.contains(&id));
+        real.live && real.generation == generation && !barred
+    }
+}
+
+/// Whether flows that were remembered with some flags may not be found with others.
+fn forgets_by(before: u32, after: u32) -> bool {
+    let keys = |flags| flags & consts::VIP_REDUCED_KEY;
+    let remembers = |flags| flags & consts::VIP_STATELESS == 0;
+    keys(before) != keys(after) || (!remembers(before) && remembers(after))
+}
+
+fn real(n: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, n).into()
+}
+
+fn real_spec() -> impl Strategy<Value = RealSpec> {
+    let states = [RealState::Up, RealState::Drain, RealState::Down];
+    (0..3_u32, prop::sample::select(states.to_vec()))
+        .prop_map(|(weight, state)| RealSpec { weight, state })
+}
+
+fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {
+    let reals = collection::btree_map((1..6_u8).prop_map(real), real_spec(), 0..4);
+    let hashes = [HashMode::FiveTuple, HashMode::DestinationPort];
+    let hash = (prop::sample::select(hashes.to_vec()), any::<bool>());
+    let other_ports = [None, Some(OtherPorts::Pass), Some(OtherPorts::Reject)];
+    let other_ports = prop::sample::select(other_ports.to_vec());
+    let echo = prop::sample::select(vec![None, Some(Echo::WhenUsable), Some(Echo::Never)]);
+    let no_real = prop::sample::select(vec![NoReal::Drop, NoReal::Reject]);
+    (any::<bool>(), any::<bool>(), hash, (other_ports, no_real, echo), reals).prop_map(
+        |(udp, quic, (hash, stateless), (other_ports, no_real, echo), reals)| {
+            let routing = (udp && quic).then_some(Routing::QuicConnectionId).into_iter().collect();
+            let spec = VipSpec {
+                hash,
+                stateless,
+                routing,
+                other_ports,
+                no_real,
+                echo,
+                reals,
+                ..VipSpec::default()
+            };
+            (udp, spec)
+        },
+    )
+}
+
+prop_compose! {
+    fn table()(
+        vips in collection::vec((1..3_u8, 0..3_u16, vip_spec()), 0..5),
+        server_ids in collection::btree_map(1..4_u32, (1..8_u8).prop_map(real), 0..3),
+    ) -> Table {
+        let vips = vips.into_iter().map(|(address, port, (udp, spec))| {
+            let address = Ipv4Addr::new(10, 200, 1, address).into();
+            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+            (Vip { address, port, protocol }, spec)
+        });
+        Table { vips: vips.collect(), server_ids }
+    }
+}
+
+/// The parts of a write that packets, or a process that is killed, can come between: the kernel carries out
+/// batches entry by entry.
+fn parts(write: &Write) -> Vec<Write> {
+    fn each<T: Clone>(of: &[T], write: impl Fn(Vec<T>) -> Write) -> Vec<Write> {
+        of.iter().map(|one| write(vec![one.clone()])).collect()
+    }
+    match write {
+        Write::Reals(of) => each(of, Write::Reals),
+        Write::ServerIds(of) => each(of, Write::ServerIds),
+        Write::Vips(of) => each(of, Write::Vips),
+        Write::Rings(of) => each(of, Write::Rings),
+        Write::RewriteRings(of) => each(of, Write::RewriteRings),
+        Write::RemoveRings(of) => each(of, Write::RemoveRings),
+        Write::VipReals(of) => each(of, Write::VipReals),
+        Write::RemoveVipReals(of) => each(of, Write::RemoveVipReals),
+        whole => vec![whole.clone()],
+    }
+}
+
+/// Goes to a table, stopping in front of the n-th part of its writes; a ring that is written over has two.
+fn go(maps: &mut Maps, wanted: &Table, stop: Option<usize>) {
+    let mut left = stop.unwrap_or(usize::MAX);
+    let mut may_go_on = || {
+        left = left.saturating_sub(1);
+        left > 0
+    };
+    // The last one is over.
+    maps.under_way.clear();
+    for part in diff(&maps.running(), wanted).writes.iter().flat_map(parts) {
+        if let Write::RewriteRings(rings) = &part {
+            if !may_go_on() {
+                return;
+            }
+            maps.rewrite_half(rings);
+            maps.check();
+        }
+        if !may_go_on() {
+            return;
+        }
+        maps.write(&part);
+        maps.check();
+    }
+}
+
+fn assert_reached(maps: &Maps, wanted: &Table) {
+    let running = maps.running();
+    assert_eq!(running.table(), *wanted);
+    let again = diff(&running, wanted);
+    assert!(again.writes.is_empty(), "not the end: {:?}", again.writes);
+    assert!(running.stray_rings.is_empty() && running.stray_vip_reals.is_empty());
+    let needed = wanted.reals();
+    let live = maps.reals.values().filter(|real| real.live);
+    assert!(live.clone().all(|real| needed.contains(&real.address)), "a real was left behind");
+    for (vip, spec) in &wanted.vips {
+        let entry = maps.vips[&VipKey::from(abi::vip_key::from(*vip))];
+        let ring = maps.rings.get(&entry.id);
+        let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
+        assert_eq!(members, spec.members(), "{vip}: an old ring stayed");
+        for marker in abi::vip_key::markers(vip).map(VipKey::from) {
+            let flags = maps.vips[&marker].flags;
+            let wanted = consts::VIP_MARKER | wanted.rules(vip.address);
+            assert!(flags & consts::VIP_MARKER == 0 || flags == wanted, "{vip}: {flags:#x}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Few tables, so that it often goes back to where it was interrupted on the way from.
+    #[test]
+    fn every_interruption_is_completed(
+        tables in collection::vec(table(), 1..4),
+        ways in collection::vec((any::<prop::sample::Index>(), 0..60_usize), 1..8),
+        last in any::<prop::sample::Index>(),
+    ) {
+        let mut maps = Maps::default();
+        for (table, stop) in &ways {
+            go(&mut maps, table.get(&tables), Some(*stop));
+        }
+        let last = last.get(&tables);
+        go(&mut maps, last, None);
+        assert_reached(&maps, last);
+    }
+
+    #[test]
+    fn flows_stay_as_long_as_their_real_may_have_them(
+        tables in collection::vec(table(), 2..6),
+    ) {
+        let mut maps = Maps::default();
+        let mut flows: BTreeSet<(Vip, u32, IpAddr, u32, u32)> = BTreeSet::new();
+        for table in &tables {
+            let before = maps.running().vips;
+            go(&mut maps, table, None);
+            assert_reached(&maps, table);
+            for (vip, after) in maps.running().vips {
+                let Some(before) = before.get(&vip) else { continue };
+                let forgets = forgets_by(before.flags, after.flags);
+                prop_assert_eq!(after.serial != before.serial, forgets, "{}", vip);
+                let changed = after.flags & consts::VIP_RING_CHANGED != 0;
+                prop_assert!(!(forgets && changed), "{} has an empty table", vip);
+            }
+            // A flow that exists from before keeps its real exactly if the VIP lasted, and the real too,
+            // and may keep flows.
+            flows.retain(|(vip, serial, address, id, generation)| {
+                let Some(spec) = table.vips.get(vip) else { return false };
+                let entry = maps.vips[&VipKey::from(abi::vip_key::from(*vip))];
+                if entry.serial != *serial {
+                    return false;
+                }
+                let keeps = spec.keepers(&table.server_ids).contains(address);
+                let may = maps.may_keep(vip, *id, *generation);
+                assert!(!may || keeps, "{vip}: a flow went on to {address}");
+                assert_eq!(maps.reals[id].live && maps.reals[id].address == *address && keeps, may
+                    || (keeps && maps.reals[id].generation != *generation));
+                may
+            });
+            for (vip, spec) in &table.vips {
+                let serial = maps.vips[&VipKey::from(abi::vip_key::from(*vip))].serial;
+                for address in spec.keepers(&table.server_ids) {
+                    let (id, real) = maps
+                        .reals
+                        .iter()
+                        .find(|(_, real)| real.live && real.address == address)
+                        .unwrap();
+                    flows.insert((*vip, serial, address, *id, real.generation));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_real_changed_touches_one_vip() {
+    let vip =
+        |n| Vip { address: Ipv4Addr::new(10, 200, 1, n).into(), port: 80, protocol: Protocol::Tcp };
+    let reals = |weight| {
+        (1..=100)
+            .map(|n| (real(n), RealSpec { weight, state: RealState::Up }))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let mut table = Table::default();
+    for n in 1..=50 {
+        table.vips.insert(vip(n), VipSpec { reals: reals(1), ..VipSpec::default() });
+    }
+    let mut maps = Maps::default();
+    go(&mut maps, &table, None);
+    let weigh = |table: &mut Table, weight| {
+        let spec = table.vips.get_mut(&vip(7)).unwrap();
+        spec.reals.get_mut(&real(3)).unwrap().weight = weight;
+    };
+    weigh(&mut table, 3);
+    let first = diff(&maps.running(), &table).writes;
+    let said = |write: &Write| matches!(write, Write::Vips(vips) if vips[0].1.flags & consts::VIP_RING_CHANGED != 0);
+    assert_eq!(first.iter().filter(|write| said(write)).count(), 1, "table and ring may differ");
+    go(&mut maps, &table, None);
+    weigh(&mut table, 2);
+    let change = diff(&maps.running(), &table);
+    assert_eq!(change.vips.len(), 1);
+    assert_eq!(change.vips[0].vip, vip(7));
+    // Mark, ring, record, no mark: what packets look up a VIP in stays as it is.
+    assert_eq!(change.writes.len(), 4, "{:?}", change.writes);
+    assert!(!change.writes.iter().any(|write| matches!(write, Write::Vips(_))));
+    assert!(change.vips[0].moved > 0.0 && change.vips[0].moved < 0.03, "{}", change.vips[0].moved);
+}
+
+/// What the maps take, by state/maps.h.
+fn assert_fits(maps: &Maps) {
+    assert!(maps.vips.len() <= 4 * consts::MAX_VIPS as usize, "{} vips", maps.vips.len());
+    assert!(maps.server_ids.len() <= 2 * consts::MAX_SERVER_IDS as usize);
+    assert!(maps.vip_reals.len() <= consts::VIP_REAL_PLACES as usize);
+    let ids = [maps.reals.first_key_value(), maps.reals.last_key_value()];
+    assert!(ids.iter().flatten().all(|(id, _)| **id > 0 && **id < consts::REAL_IDS));
+}
+
+/// As many of everything as a configuration may have, none of it in common with another `set`.
+fn full(set: u8) -> Table {
+    let address = |n: u32| -> IpAddr {
+        let [_, _, high, low] = n.to_be_bytes();
+        Ipv4Addr::new(10, set, high, low).into()
+    };
+    let up = RealSpec { weight: 1, state: RealState::Up };
+    let per_vip = consts::MAX_VIP_REALS / consts::MAX_VIPS;
+    let vips = (0..consts::MAX_VIPS).map(|n| {
+        let vip = Vip { address: address(n), port: 80, protocol: Protocol::Tcp };
+        let reals = (0..per_vip).map(|r| (address((n * 8 + r) % consts::MAX_REALS), up));
+        (vip, VipSpec { reals: reals.collect(), ..VipSpec::default() })
+    });
+    let ids = (0..consts::MAX_SERVER_IDS)
+        .map(|id| (u32::from(set) << 24 | id, address(id % consts::MAX_REALS)));
+    Table { vips: vips.collect(), server_ids: ids.collect() }
+}
+
+#[test]
+fn everything_can_be_replaced_at_once() {
+    let mut maps = Maps::default();
+    for (set, stop) in [(1, None), (2, Some(3)), (3, Some(2)), (4, None), (5, None)] {
+        let wanted = full(set);
+        let change = diff(&maps.running(), &wanted);
+        assert!(!change.ids_exhausted, "{set}");
+        for write in change.writes.iter().take(stop.unwrap_or(usize::MAX)) {
+            maps.write(write);
+            // Tens of thousands of these, and none takes room.
+            if !matches!(write, Write::RemoveServerId(_)) {
+                assert_fits(&maps);
+            }
+        }
+    }
+    assert_eq!(maps.running().table(), full(5));
+    // The same VIPs with other reals: what a VIP gets comes before what another loses.
+    let mut moved = full(5);
+    for (spec, other) in moved.vips.values_mut().zip(full(6).vips.into_values()).take(4) {
+        spec.reals = other.reals;
+    }
+    moved.server_ids.clear();
+    for write in &diff(&maps.running(), &moved).writes {
+        maps.write(write);
+        if !matches!(write, Write::RemoveServerId(_)) {
+            assert_fits(&maps);
+        }
+    }
+    assert_eq!(maps.running().table(), moved);
+}
+
+#[test]
+fn an_id_is_used_again_under_another_generation() {
+    let vip =
+        Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
+    let with = |n| {
+        let up = RealSpec { weight: 1, state: RealState::Up };
+        let spec = VipSpec { reals: [(real(n), up)].into(), ..VipSpec::default() };
+        Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() }
+    };
+    let mut maps = Maps::default();
+    go(&mut maps, &with(1), None);
+    go(&mut maps, &Table { vips: [(vip, VipSpec::default())].into(), ..Table::default() }, None);
+    assert!(maps.rings.is_empty(), "the old ring stayed");
+    go(&mut maps, &with(2), None);
+    assert_eq!(
+        maps.reals.keys().collect::<Vec<_>>(),
+        [&1, &2],
+        "an id that nobody had comes first"
+    );
+    go(&mut maps, &Table { vips: [(vip, VipSpec::default())].into(), ..Table::default() }, None);
+    let other = RunningReal { generation: 9, live: false, address: real(3) };
+    maps.reals.extend((2..consts::REAL_IDS).map(|id| (id, other)));
+    go(&mut maps, &with(2), None);
+    assert!(maps.reals[&1].live);
+    assert!(!maps.may_keep(&vip, 1, 1));
+    assert!(maps.may_keep(&vip, 1, maps.reals[&1].generation));
+}
+
+#[test]
+fn flows_are_forgotten_before_a_generation_or_a_serial_comes_back() {
+    let vip =
+        Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
+    let up = RealSpec { weight: 1, state: RealState::Up };
+    let spec = VipSpec { reals: [(real(1), up)].into(), ..VipSpec::default() };
+    let wanted = Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() };
+    let used = RunningReal { generation: 1, live: false, address: real(2) };
+    let running = Running {
+        reals: (1..consts::REAL_IDS).map(|id| (id, used)).collect(),
+        next_serial: consts::MAX_SERIAL + 1,
+        ..Running::default()
+    };
+    assert_eq!(cleared(&RunningReal { generation: consts::MAX_GENERATION, ..used }).generation, 1);
+    let writes = diff(&running, &wanted).writes;
+    let place = |matches: fn(&Write) -> bool| writes.iter().position(matches).unwrap();
+    assert!(
+        place(|write| matches!(write, Write::ForgetReals(ids) if ids.contains(&1)))
+            < place(|write| matches!(write, Write::Reals(_)))
+    );
+    assert!(
+        place(|write| matches!(write, Write::ForgetVipsBut(kept) if kept.is_empty()))
+            < place(|write| matches!(write, Write::Serials { next_serial: 2 }))
+    );
+}
+
+/// A port is not refused while its VIP is on its way, and an echo not answered when the last real is gone.
+#[test]
+fn rules_come_behind_the_vips() {
+    let vip =
+        Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
+    let (key, [_, marker]) = (abi::vip_key::from(vip), abi::vip_key::markers(&vip));
+    let with = |state| {
+        let spec = VipSpec {
+            reals: [(real(1), RealSpec { weight: 1, state })].into(),
+            other_ports: Some(OtherPorts::Reject),
+            echo: Some(Echo::WhenUsable),
+            ..VipSpec::default()
+        };
+        Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() }
+    };
+    let mut maps = Maps::default();
+    let place = |writes: &[Write], key: abi::vip_key, flag: u32| {
+        writes.iter().rposition(|write| {
+            matches!(write, Write::Vips(of) if of.iter().any(|(k, vip)| *k == VipKey::from(key) && vip.flags & flag == flag))
+        })
+    };
+    let rejects = OtherPorts::flags(Some(OtherPorts::Reject));
+    let writes = diff(&maps.running(), &with(RealState::Up)).writes;
+    assert!(place(&writes, key, 0).unwrap() < place(&writes, marker, rejects).unwrap());
+    assert_eq!(place(&writes, marker, consts::VIP_NO_ECHO), None);
+    go(&mut maps, &with(RealState::Up), None);
+    let writes = diff(&maps.running(), &with(RealState::Drain)).writes;
+    let gone = writes.iter().position(|write| matches!(write, Write::RemoveRings(_))).unwrap();
+    assert!(gone < place(&writes, marker, consts::VIP_NO_ECHO).unwrap());
+    go(&mut maps, &with(RealState::Drain), None);
+    let writes = diff(&maps.running(), &with(RealState::Up)).writes;
+    assert_eq!(place(&writes, marker, consts::VIP_NO_ECHO), None);
+    assert!(place(&writes, marker, rejects).is_some(), "{writes:?}");
+}

@@ -1,0 +1,332 @@
+//! What the maps of a configuration cost, before they are made. Pure.
+
+mod shortage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use libbpf_rs::MapType;
+use serde::Serialize;
+
+use crate::model::connection_tables::Tables;
+use crate::model::host::Bytes;
+use crate::model::host::Host;
+use crate::model::host::MapShape;
+use crate::model::host::cpu_list;
+use crate::model::vip_table::Table;
+use crate::plan::diff::Running;
+use crate::plan::map_cost::element;
+use crate::plan::map_cost::own_table;
+use crate::plan::map_cost::ring;
+use crate::plan::map_cost::shared_table;
+use crate::plan::map_cost::vip_index;
+use crate::plan::rings::RINGS_AT_ONCE;
+use crate::plan::steps::Snapshot;
+use crate::plan::steps::Steps;
+use crate::plan::writes::Write;
+
+/// What loading the balancer's program takes beside the maps, and gives back: the verifier keeps states of the program at each
+/// branch, and libbpf and this process need some. Measured as the peak of a control group (Linux 6.18, x86-64). It
+/// depends on the kernel's version.
+const LOADING: u64 = 36_000_000;
+
+/// What the balancer's maps take, by what they are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Of each CPU that has a table of its own.
+    pub(crate) tables: BTreeMap<u32, u64>,
+    pub(crate) shared_table: u64,
+    pub(crate) rings: u64,
+    pub(crate) counters: u64,
+    pub(crate) other: u64,
+}
+
+impl Usage {
+    /// What runs takes.
+    pub(crate) fn of(
+        tables: &Tables,
+        running: &Running,
+        maps: &[MapShape],
+        possible_cpus: u32,
+    ) -> Self {
+        Self {
+            tables: table_bytes(tables),
+            shared_table: shared_table(),
+            ..Self::of_fixed(maps, possible_cpus)
+        }
+        .with_table(rings(running).len(), running.server_ids.len())
+    }
+
+    fn of_fixed(maps: &[MapShape], possible_cpus: u32) -> Self {
+        let sum = |counters: bool| {
+            let maps = maps.iter().filter(|map| (map.kind == MapType::PercpuArray) == counters);
+            maps.map(|map| map.bytes(possible_cpus)).sum()
+        };
+        Self { counters: sum(true), other: sum(false) + vip_index(), ..Self::default() }
+    }
+
+    fn with_table(mut self, rings: usize, server_ids: usize) -> Self {
+        self.rings = rings as u64 * ring();
+        self.other += self::server_ids(server_ids);
+        self
+    }
+
+    pub(crate) fn tables(&self) -> u64 {
+        self.tables.values().sum::<u64>() + self.shared_table
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.tables() + self.rings + self.counters + self.other
+    }
+}
+
+/// What so many server ids take.
+fn server_ids(count: usize) -> u64 {
+    count as u64 * element::<u32, u32>()
+}
+
+fn table_bytes(tables: &Tables) -> BTreeMap<u32, u64> {
+    tables.own.iter().map(|(cpu, size)| (*cpu, own_table(tables.kind, *size))).collect()
+}
+
+/// The VIPs that have a ring: all but those that nothing is to be said of in one.
+fn rings(running: &Running) -> BTreeSet<u32> {
+    let has_ring = running
+        .vips
+        .values()
+        .filter(|vip| !vip.spec.members().is_empty() || !vip.barred.is_empty());
+    has_ring.map(|vip| vip.id).chain(running.stray_rings.iter().copied()).collect()
+}
+
+/// Memory that is taken and given back in turn, and the most of it at a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    now: i64,
+    peak: i64,
+}
+
+impl Level {
+    fn take(&mut self, bytes: u64) {
+        self.now += i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.peak = self.peak.max(self.now);
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.now -= i64::try_from(bytes).unwrap_or(i64::MAX);
+    }
+
+    fn peak(self) -> u64 {
+        self.peak.cast_unsigned()
+    }
+}
+
+/// How much memory is taken while the steps of a plan are carried out: of the host, and of it on each NUMA node.
+#[derive(Debug, Default)]
+struct Course {
+    host: Level,
+    nodes: BTreeMap<u32, Level>,
+}
+
+impl Course {
+    /// All tables that are new are there before any of the old ones goes.
+    fn replace_tables(&mut self, before: &Tables, after: &Tables, nodes: &BTreeMap<u32, u32>) {
+        let kept =
+            |cpu: &u32| before.kind == after.kind && before.own.get(cpu) == after.own.get(cpu);
+        let (old, new) = (table_bytes(before), table_bytes(after));
+        let taken = new.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, *bytes, 0));
+        let given = old.iter().filter(|(cpu, _)| !kept(cpu)).map(|(cpu, bytes)| (cpu, 0, *bytes));
+        for (cpu, taken, given_back) in taken.chain(given) {
+            let node = nodes.get(cpu).map(|node| self.nodes.entry(*node).or_default());
+            for level in [Some(&mut self.host), node].into_iter().flatten() {
+                level.take(taken);
+                level.give_back(given_back);
+            }
+        }
+    }
+
+    /// Writes and removes rings, of which these VIPs have some so far. Returns those that have one afterwards.
+    fn write_rings(&mut self, writes: &[Write], mut vips: BTreeSet<u32>) -> BTreeSet<u32> {
+        for write in writes {
+            match write {
+                Write::Rings(images) => {
+                    for images in images.chunks(RINGS_AT_ONCE) {
+                        self.host.take(images.len() as u64 * ring());
+                        let replaced = images.iter().filter(|(vip, _)| !vips.insert(*vip)).count();
+                        self.host.give_back(replaced as u64 * ring());
+                    }
+                }
+                Write::RemoveRings(gone) => {
+                    let gone = gone.iter().filter(|vip| vips.remove(vip)).count();
+                    self.host.give_back(gone as u64 * ring());
+                }
+                _ => {}
+            }
+        }
+        vips
+    }
+}
+
+/// A CPU's connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TableMemory {
+    /// The CPU.
+    pub cpu: u32,
+    /// The NUMA node that it is put on: the CPU's; `None`: the kernel knows no nodes.
+    pub node: Option<u32>,
+    /// What it takes.
+    pub bytes: u64,
+}
+
+/// The memory that an apply takes: bytes, by what they are for. Its `Display` is a few lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// The connection tables of the CPUs that have one of their own.
+    pub tables: Vec<TableMemory>,
+    /// The one that all other CPUs share.
+    pub shared_table: u64,
+    /// The rings of the VIPs.
+    pub rings: u64,
+    /// The counters, which every possible CPU has for itself.
+    pub counters: u64,
+    /// All other maps.
+    pub other: u64,
+    /// All together, once it is done.
+    pub total: u64,
+    /// What is taken at most, meanwhile, beside what runs before: what is replaced goes only afterwards.
+    pub additional: u64,
+    /// What is taken at most while the program is loaded, which the verifier looks through: some of it is of maps, the rest
+    /// is given back. About so much: it depends on the kernel's version. 0: the program stays.
+    pub loading: u64,
+    #[serde(skip)]
+    additional_on: BTreeMap<u32, u64>,
+}
+
+impl MemoryPlan {
+    /// Plans the memory of a change. `None`: tables and rings stay as many and as large as they are.
+    pub(crate) fn new(
+        running: &Snapshot,
+        steps: &Steps,
+        wanted: &Table,
+        host: &Host,
+    ) -> Option<Self> {
+        let fixed = Usage::of_fixed(&host.maps, host.possible_cpus);
+        let fresh = running.control.is_none();
+        let loading = match (steps.replace_program, fresh) {
+            (false, _) => 0,
+            (true, false) => LOADING,
+            // Its maps are made before.
+            (true, true) => LOADING + fixed.total(),
+        };
+        let tables = steps.tables.as_ref().unwrap_or(&running.tables);
+        let rings_before = rings(&running.table);
+        let (ids_before, ids) = (running.table.server_ids.len(), wanted.server_ids.len());
+
+        let mut course = Course::default();
+        if fresh {
+            course.host.take(fixed.total());
+        }
+        if !running.shared_table {
+            course.host.take(shared_table());
+        }
+        course.replace_tables(&running.tables, tables, &host.nodes);
+        let rings = course.write_rings(&steps.table.writes, rings_before.clone());
+        course.host.take(server_ids(ids).saturating_sub(server_ids(ids_before)));
+
+        let unchanged = !fresh
+            && running.shared_table
+            && steps.tables.is_none()
+            && rings.len() == rings_before.len();
+        let usage = Usage { tables: table_bytes(tables), shared_table: shared_table(), ..fixed };
+        let usage = usage.with_table(rings.len(), ids);
+        (!unchanged).then(|| Self { loading, ..Self::of(&usage, &course, &host.nodes) })
+    }
+
+    /// That of a program which is loaded again, while tables and rings stay.
+    pub(crate) fn of_loading() -> Self {
+        Self { loading: LOADING, ..Self::default() }
+    }
+
+    /// What is there in the end, and what was taken on the way.
+    fn of(usage: &Usage, course: &Course, nodes: &BTreeMap<u32, u32>) -> Self {
+        let table = |(cpu, bytes): (&u32, &u64)| TableMemory {
+            cpu: *cpu,
+            node: nodes.get(cpu).copied(),
+            bytes: *bytes,
+        };
+        Self {
+            tables: usage.tables.iter().map(table).collect(),
+            shared_table: usage.shared_table,
+            rings: usage.rings,
+            counters: usage.counters,
+            other: usage.other,
+            total: usage.total(),
+            additional: course.host.peak(),
+            loading: 0,
+            additional_on: course.nodes.iter().map(|(node, level)| (*node, level.peak())).collect(),
+        }
+    }
+
+    /// What must be there.
+    fn needed(&self) -> u64 {
+        self.additional.max(self.loading)
+    }
+
+    /// The tables by the node that they are put on: its CPUs, and their tables' bytes.
+    fn by_node(&self) -> BTreeMap<u32, (Vec<u32>, u64)> {
+        let mut nodes: BTreeMap<u32, (Vec<u32>, u64)> = BTreeMap::new();
+        for table in &self.tables {
+            let Some(node) = table.node else { continue };
+            let (cpus, bytes) = nodes.entry(node).or_default();
+            cpus.push(table.cpu);
+            *bytes += table.bytes;
+        }
+        nodes
+    }
+
+    /// What the maps take by what they are for, in a few words.
+    fn summary(&self) -> String {
+        let tables: u64 = self.tables.iter().map(|table| table.bytes).sum();
+        let count = self.tables.len();
+        let tables = match self.tables.first() {
+            Some(first) if first.bytes * count as u64 == tables => {
+                format!("{count} x {}", Bytes(first.bytes))
+            }
+            _ => Bytes(tables).to_string(),
+        };
+        format!(
+            "connection tables {tables}, shared table {}, rings {}, counters {}, other maps {}",
+            Bytes(self.shared_table),
+            Bytes(self.rings),
+            Bytes(self.counters),
+            Bytes(self.other),
+        )
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "memory: {}, total {}", self.summary(), Bytes(self.total))?;
+        if self.additional != self.total {
+            let taken = Bytes(self.additional);
+            writeln!(f, "memory: {taken} more than now, until what is replaced is gone")?;
+        }
+        if self.loading > self.additional {
+            let most = Bytes(self.loading);
+            writeln!(
+                f,
+                "memory: about {most} for a moment, while the kernel verifies the program"
+            )?;
+        }
+        let nodes = self.by_node();
+        if nodes.len() > 1 {
+            for (node, (cpus, bytes)) in nodes {
+                let (cpus, bytes) = (cpu_list(&cpus), Bytes(bytes));
+                writeln!(f, "memory: on NUMA node {node}: the tables of {cpus}, {bytes}")?;
+            }
+        }
+        Ok(())
+    }
+}

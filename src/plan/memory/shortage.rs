@@ -1,0 +1,97 @@
+//! What there is not enough memory for, and what to do about it. Pure.
+
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::host::Available;
+use crate::model::host::Bytes;
+use crate::plan::memory::MemoryPlan;
+
+impl Available {
+    /// Refuses what cannot be had.
+    pub(crate) fn check(&self, plan: &MemoryPlan) -> Result<()> {
+        let short = |needed: u64, available: u64, place: String, remedy: &str| {
+            Err(Error::Memory {
+                plan: plan.summary(),
+                needed: Bytes(needed).to_string(),
+                available: Bytes(available).to_string(),
+                place,
+                remedy: remedy.to_owned(),
+            })
+        };
+        let lower = plan.keys_to_lower();
+        let needed = plan.needed();
+        let lower = if plan.loading > plan.additional {
+            "most of it is for a moment, while the kernel verifies the program: give it more"
+        } else {
+            lower
+        };
+        if let Some(host) = self.host.filter(|host| *host < needed) {
+            return short(needed, host, "on this host".to_owned(), lower);
+        }
+        for (group, available) in &self.groups {
+            if *available < needed {
+                let place = format!("in the control group {group}");
+                return short(needed, *available, place, lower);
+            }
+        }
+        if self.nodes.len() > 1 {
+            for (node, needed) in &plan.additional_on {
+                let available = self.nodes.get(node).map(|memory| memory.available);
+                if let Some(available) = available.filter(|available| available < needed) {
+                    let place = format!("on NUMA node {node}");
+                    let remedy = "lower connection_table.entries, or name CPUs of other nodes too in \
+                                  connection_table.cpus";
+                    return short(*needed, available, place, remedy);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Warns of tables that come to lie elsewhere than on their CPU's node: rather than drop caches there, the
+    /// kernel takes free memory of another node.
+    pub(crate) fn warnings(&self, plan: &MemoryPlan) -> Vec<String> {
+        if self.nodes.len() < 2 {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        for (node, needed) in &plan.additional_on {
+            let Some(memory) = self.nodes.get(node).filter(|memory| memory.free < *needed) else {
+                continue;
+            };
+            warnings.push(format!(
+                "NUMA node {node} has {} of free memory for {} of connection tables: part of them comes to lie \
+                 on another node, where each look-up takes longer; 'sysctl vm.drop_caches=1' before it avoids \
+                 that",
+                Bytes(memory.free),
+                Bytes(*needed)
+            ));
+        }
+        warnings
+    }
+}
+
+impl MemoryPlan {
+    /// What in a configuration takes most of the memory.
+    fn keys_to_lower(&self) -> &'static str {
+        let tables: u64 = self.tables.iter().map(|table| table.bytes).sum();
+        if self.rings > tables {
+            "lower the number of [[vips]], or connection_table.entries"
+        } else {
+            "lower connection_table.entries"
+        }
+    }
+
+    /// An error of the kernel, which had not enough memory after all, with what was to be had.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if !error.is_out_of_memory() {
+            return error;
+        }
+        Error::OutOfMemory {
+            source: Box::new(error),
+            needed: Bytes(self.additional).to_string(),
+            plan: self.summary(),
+            remedy: self.keys_to_lower(),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What an apply would change: the difference between what runs and what is wanted. Pure.
+
+mod addresses;
+mod connection_tables;
+pub(crate) mod cpus;
+pub(crate) mod diff;
+mod display;
+mod interface;
+mod knobs;
+mod leave_out;
+pub(crate) mod map_cost;
+pub(crate) mod memory;
+pub(crate) mod report;
+pub(crate) mod rings;
+pub(crate) mod steps;
+mod unserved;
+pub(crate) mod writes;
+
+use serde::Serialize;
+
+use crate::instance::repair::LostPins;
+use crate::model::abi;
+use crate::model::config::Config;
+use crate::model::connection_tables::Tables;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::flow_effect::Breaking;
+use crate::model::flow_effect::Changed;
+use crate::model::flow_effect::FlowEffect;
+use crate::model::host::Host;
+use crate::model::interface::ResolvedInterface;
+use crate::model::mismatch::Mismatch;
+use crate::model::outweighed;
+use crate::model::secret::AnswerSecret;
+use crate::model::secret::Secret;
+use crate::model::tied;
+use crate::model::tied::Ties;
+use crate::model::vip_table::Table;
+use crate::plan::diff::ServerIdChange;
+use crate::plan::diff::TableDiff;
+use crate::plan::diff::VipChange;
+use crate::plan::diff::diff;
+use crate::plan::memory::MemoryPlan;
+pub use addresses::AddressChange;
+pub(crate) use addresses::address_changes;
+pub(crate) use interface::IPV6_MINIMUM_MTU;
+pub use interface::InterfaceAction;
+pub use interface::InterfaceChange;
+pub(crate) use interface::plan_detaching;
+pub(crate) use interface::plan_interfaces;
+#[cfg(test)]
+pub(crate) use knobs::TOO_BIG_REPLIES_PER_SECOND;
+pub(crate) use knobs::knobs;
+pub(crate) use knobs::write_knobs;
+pub(crate) use steps::Snapshot;
+pub(crate) use steps::Steps;
+pub use unserved::Unserved;
+
+use connection_tables::plan_tables;
+use knobs::knob_changes;
+
+/// The balancer program's part in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProgramChange {
+    /// It is loaded for the first time.
+    Load,
+    /// It is replaced, in one step that no packet misses, and keeps all maps.
+    Replace {
+        /// Why.
+        details: Vec<String>,
+    },
+}
+
+/// What an apply would change. Its `Display` is what `lbctl plan` prints.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// Of [`Balancer::follow`](crate::Balancer::follow): another command changed the interfaces meanwhile. Nothing was
+    /// done, and nothing is known of what there was to warn of: follow again.
+    #[serde(skip)]
+    pub overtaken: bool,
+    /// Pins that somebody removed, or put something else in the place of. Where there are any, what else differs is
+    /// known when they are back.
+    pub lost: LostPins,
+    /// The program.
+    pub program: Option<ProgramChange>,
+    /// The connection tables: what changes, one short phrase each.
+    pub connection_table: Vec<String>,
+    /// The interfaces.
+    pub interfaces: Vec<InterfaceChange>,
+    /// Interfaces of the configuration that are not served, or not as it says, and why. After an apply these are
+    /// recorded in the instance, and [`Balancer::follow`](crate::Balancer::follow) tries them again.
+    pub unserved: Vec<Unserved>,
+    /// The VIPs.
+    pub vips: Vec<VipChange>,
+    /// The addresses of the VIPs: what changes for packets that no VIP takes. No change of its own, but what those of
+    /// VIPs come to.
+    pub addresses: Vec<AddressChange>,
+    /// The server ids.
+    pub server_ids: Vec<ServerIdChange>,
+    /// What the maps hold that does not match the rest of them, and is written anew: nobody but root, or a fault of
+    /// l4lb, can have made it so.
+    pub repairs: Vec<Mismatch>,
+    /// Leftovers of an interrupted command that are cleaned up, though nothing else changes.
+    pub clean_up: bool,
+    /// What the changes do to flows, where an instance runs that can have some.
+    pub flows: Vec<FlowEffect>,
+    /// Why that is not known, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows_unknown: Option<String>,
+    /// Whether `lbctl apply` wants `--yes` for it, the library's [`ApplyOptions::allow_breaking`]: established flows
+    /// break, or it is unknown how many do.
+    ///
+    /// [`ApplyOptions::allow_breaking`]: crate::ApplyOptions::allow_breaking
+    pub needs_yes: bool,
+    /// What works, but not well.
+    pub warnings: Vec<String>,
+    /// Reals of the wanted VIPs whose addresses hash alike, whether anything of them changes or not: machines with
+    /// Katran may send their flows the other way round. Not in the plan's `Display`.
+    #[serde(skip_serializing_if = "Ties::is_empty")]
+    pub tied_reals: Ties,
+    /// What the maps take, if connection tables or rings become more, fewer, larger or smaller.
+    pub memory: Option<MemoryPlan>,
+    #[serde(skip)]
+    pub(crate) steps: Steps,
+}
+
+impl Plan {
+    /// Takes up what differs in VIPs, reals and server ids.
+    pub(crate) fn set_table(&mut self, mut diff: TableDiff) -> Result<()> {
+        if diff.ids_exhausted {
+            return Err(Error::RealIds);
+        }
+        self.repairs = std::mem::take(&mut diff.repairs);
+        let visible =
+            !diff.vips.is_empty() || !diff.server_ids.is_empty() || !self.repairs.is_empty();
+        self.clean_up |= !diff.writes.is_empty() && !visible;
+        self.vips = std::mem::take(&mut diff.vips);
+        self.server_ids = std::mem::take(&mut diff.server_ids);
+        self.steps.table = diff;
+        Ok(())
+    }
+
+    /// Takes up what the changes do to flows. That it cannot be found out is no error: it is unknown.
+    pub(crate) fn set_flows(&mut self, effects: Result<Vec<FlowEffect>>) {
+        match effects {
+            Ok(flows) => self.flows = flows,
+            Err(error) => self.flows_unknown = Some(error.to_string()),
+        }
+        self.needs_yes = self.breaking().next().is_some() || self.flows_unknown.is_some();
+    }
+
+    /// Why an apply without consent is refused, if it is: one line.
+    pub fn refusal(&self) -> Option<String> {
+        if !self.needs_yes {
+            return None;
+        }
+        let breaking: Vec<_> = self.breaking().cloned().collect();
+        Some(match (&breaking[..], &self.flows_unknown) {
+            ([FlowEffect { moved: Some(moved), established: Some(all), .. }], _) => {
+                format!("{moved} of {all} established flows break")
+            }
+            ([], Some(why)) => format!("how many established flows break is unknown ({why})"),
+            _ => format!("established flows break: {}", Breaking(breaking)),
+        })
+    }
+
+    /// Whether flows break of reals that leave a VIP: of those fewer do if they are drained first.
+    pub(crate) fn draining_helps(&self) -> bool {
+        self.breaking().any(|effect| match effect.change {
+            Changed::Vip(vip) => {
+                self.vips.iter().any(|change| change.vip == vip && change.moves_by_reals)
+            }
+            _ => false,
+        })
+    }
+
+    /// A warning, if it is not known what the changes do to flows.
+    pub(crate) fn unknown_flows(&self) -> Option<String> {
+        let why = self.flows_unknown.as_ref()?;
+        Some(format!("how many established flows move is unknown: {why}"))
+    }
+
+    /// The changes that break established flows, or may.
+    pub fn breaking(&self) -> impl Iterator<Item = &FlowEffect> {
+        self.flows.iter().filter(|effect| effect.breaks())
+    }
+
+    /// Whether nothing is to change: what runs is what is wanted, but for [`Self::unserved`].
+    pub fn is_empty(&self) -> bool {
+        self.lost.is_empty()
+            && self.program.is_none()
+            && self.connection_table.is_empty()
+            && self.interfaces.is_empty()
+            && self.vips.is_empty()
+            && self.server_ids.is_empty()
+            && self.repairs.is_empty()
+            && !self.clean_up
+    }
+}
+
+/// Compares what runs with what is wanted.
+pub(crate) fn plan(
+    snapshot: &Snapshot,
+    config: &Config,
+    interfaces: &[ResolvedInterface],
+    host: &Host,
+) -> Result<Plan> {
+    let mut plan = Plan::default();
+    let tables = plan_tables(&mut plan, snapshot, config, host)?;
+    plan_program(&mut plan, snapshot, config, &tables, host);
+    plan_interfaces(&mut plan, snapshot, interfaces, config);
+    plan_detaching(&mut plan, snapshot, interfaces, config);
+    plan.steps.served = interfaces.to_vec();
+    plan.steps.starts = snapshot.control.is_none();
+    if config.interfaces.is_empty() && !config.vips.is_empty() {
+        plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
+    }
+    plan.warnings.extend(config.shared_sources());
+    let table = Table::from(config);
+    plan.warnings.extend(outweighed::warnings(&table, |_| true));
+    plan.tied_reals = tied::ties(&table);
+    plan.set_table(diff(&snapshot.table, &table))?;
+    let running = snapshot.table.vips.iter().map(|(vip, running)| (vip, &running.spec));
+    plan.addresses = address_changes(running, table.vips.iter());
+    plan_memory(&mut plan, snapshot, &table, host)?;
+    Ok(plan)
+}
+
+fn plan_program(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    config: &Config,
+    tables: &Tables,
+    host: &Host,
+) {
+    let secret = snapshot.knobs.map_or(host.secret, |running| Secret::from(&running));
+    let answer_secret =
+        snapshot.knobs.map_or(host.answer_secret, |running| AnswerSecret::from(&running));
+    let wanted = knobs(config, tables, secret, answer_secret);
+    plan.program = match &snapshot.knobs {
+        Some(running) if snapshot.in_place => (abi::bytes_of(running) != abi::bytes_of(&wanted))
+            .then(|| ProgramChange::Replace { details: knob_changes(running, &wanted) }),
+        _ => Some(ProgramChange::Load),
+    };
+    plan.steps.replace_program = plan.program.is_some();
+    plan.steps.knobs = wanted;
+}
+
+/// Plans the memory of what is planned so far, and refuses what there is not enough of.
+pub(crate) fn plan_memory(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    wanted: &Table,
+    host: &Host,
+) -> Result<()> {
+    plan.memory = MemoryPlan::new(snapshot, &plan.steps, wanted, host);
+    if plan.memory.is_none() && plan.steps.replace_program {
+        host.memory.check(&MemoryPlan::of_loading())?;
+    }
+    if let Some(memory) = &plan.memory {
+        host.memory.check(memory)?;
+        plan.warnings.extend(host.memory.warnings(memory));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let of_steps = abi::knobs {
+            table_factors: [11_111_111; 3],
+            table_keys: [22_222_222; 6],
+            answer_secret: [33_333_333; 2],
+            ..abi::knobs::default()
+        };
+        let answer_secret = AnswerSecret::of([33_333_333; 2]);
+        let host = Host { answer_secret, ..Host::default() };
+        let steps = Steps { knobs: of_steps, ..Steps::default() };
+        let plan = Plan { steps, ..Plan::default() };
+        let snapshot = Snapshot { knobs: Some(of_steps), ..Snapshot::default() };
+        for text in [
+            format!("{plan:?}"),
+            format!("{plan:#?}"),
+            format!("{snapshot:?}"),
+            format!("{host:?}"),
+        ] {
+            for number in ["11111111", "22222222", "33333333"] {
+                assert!(!text.contains(number), "{text}");
+            }
+        }
+    }
+}

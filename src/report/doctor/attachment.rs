@@ -1,0 +1,131 @@
+//! Whether our programs are, or can be, on an interface.
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::nic::Attachment;
+use super::nic::Nic;
+use super::report::Answer;
+use super::report::Check;
+use super::report::Mend;
+use crate::model::config::XdpMode;
+use crate::observe::readiness::LinkState;
+use crate::observe::readiness::Unready;
+
+pub(super) const CHECKS: &[Check<Nic>] = &[
+    (FindingId::InterfaceMissing, missing),
+    (FindingId::InterfaceDown, down),
+    (FindingId::BondInterface, bond),
+    (FindingId::NotAttached, not_attached),
+    (FindingId::ForeignProgram, foreign),
+    (FindingId::GenericMode, generic_mode),
+];
+
+const LOST_WHY: &str = "what comes in by it for the VIPs reaches nobody who knows them";
+
+/// What to say of an interface that the instance serves, and that does not run its programs.
+pub(super) fn lost(why: &Unready, command: &str) -> Answer {
+    let mend = match why {
+        Unready::NotAttached(_) => Mend::Command(command.to_owned()),
+        why => Mend::Advice(why.mend()),
+    };
+    Answer::hurts(Severity::Error, why.what(), LOST_WHY, mend)
+}
+
+fn missing(nic: &Nic) -> Option<Answer> {
+    if nic.attachment == Attachment::Elsewhere {
+        return None;
+    }
+    Some(match LinkState::of(nic.link.as_ref().map(|facts| &facts.link)) {
+        LinkState::Missing => lost(&Unready::InterfaceMissing(nic.name.clone()), &nic.reapply),
+        _ => Answer::Well,
+    })
+}
+
+fn down(nic: &Nic) -> Option<Answer> {
+    let state = LinkState::of(Some(&nic.link.as_ref()?.link));
+    let Some(unready) = state.unready(&nic.name) else { return Some(Answer::Well) };
+    let mend = match state {
+        LinkState::Down => Mend::Command(unready.mend()),
+        _ => Mend::Advice(unready.mend()),
+    };
+    let why = "no packet comes in or goes out";
+    Some(Answer::hurts(Severity::Error, unready.what(), why, mend))
+}
+
+fn bond(nic: &Nic) -> Option<Answer> {
+    if nic.link.as_ref()?.kind.as_deref() != Some("bond") {
+        return None;
+    }
+    Some(Answer::hurts(
+        Severity::Error,
+        "it is a bond",
+        "in native mode its members run the program, a packet says by which of them it came in, and none of \
+         them is served: packets for VIPs reach the kernel",
+        Mend::Advice(format!(
+            "name its members as [[interfaces]] instead: cat /sys/class/net/{}/bonding/slaves",
+            nic.name
+        )),
+    ))
+}
+
+fn not_attached(nic: &Nic) -> Option<Answer> {
+    match nic.attachment {
+        Attachment::NotYet => None,
+        Attachment::Runs(_) => Some(Answer::Well),
+        Attachment::Lost => Some(lost(&Unready::NotAttached(nic.name.clone()), &nic.reapply)),
+        Attachment::Elsewhere => {
+            Some(lost(&Unready::OtherNamespace(nic.name.clone()), &nic.reapply))
+        }
+    }
+}
+
+fn foreign(nic: &Nic) -> Option<Answer> {
+    nic.link.as_ref()?;
+    let Some((what, command)) = &nic.foreign else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Error,
+        what.clone(),
+        "an interface runs one XDP program; lbctl replaces none that is not its own",
+        match command {
+            Some(command) => Mend::Command(command.clone()),
+            None => Mend::Advice(
+                "take it out of the other instance's configuration, or out of this one's"
+                    .to_owned(),
+            ),
+        },
+    ))
+}
+
+fn generic_mode(nic: &Nic) -> Option<Answer> {
+    nic.link.as_ref()?;
+    if !nic.is_generic() {
+        return Some(match (&nic.native, nic.attachment) {
+            (Err(missing), Attachment::NotYet) if nic.asked == XdpMode::Auto => missing.answer(),
+            _ => Answer::Well,
+        });
+    }
+    let why = "the kernel has made a packet of its own of each before the program sees it: slower";
+    Some(if nic.asked == XdpMode::Generic {
+        Answer::hurts(
+            Severity::Note,
+            "generic mode, as it was asked for",
+            why,
+            Mend::Advice("leave xdp_mode out, if the driver has native XDP".to_owned()),
+        )
+    } else {
+        Answer::hurts(
+            Severity::Warning,
+            if nic.attachment == Attachment::NotYet {
+                "it will run in generic mode"
+            } else {
+                "it runs in generic mode"
+            },
+            why,
+            Mend::Advice(
+                "'lbctl apply' with xdp_mode = \"native\" switches over, or says what the driver has against it; \
+                 findings native-… tell known reasons"
+                    .to_owned(),
+            ),
+        )
+    })
+}

@@ -1,0 +1,106 @@
+//! What a configuration, or what runs, asks for, beside what the host is.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::report::Answer;
+use super::report::Mend;
+use super::report::Report;
+use crate::control::own_host::OwnHost;
+use crate::control::own_host::refusals;
+use crate::kernel::host::Files;
+use crate::kernel::host::text;
+use crate::kernel::netlink;
+use crate::model::address::Protocol;
+use crate::model::address::Vip;
+use crate::model::config::Config;
+use crate::model::config::OtherPorts;
+use crate::model::outweighed::outweighed;
+use crate::model::vip_table::Table;
+
+/// Looks for addresses of the host in the place of others'.
+pub(super) fn own_addresses(report: &mut Report, wanted: &Config) {
+    let id = FindingId::OwnAddress;
+    let own = match OwnHost::read(wanted) {
+        Ok(own) => own,
+        Err(error) => return report.add(id, "host", Some(Answer::Unknown(error.to_string()))),
+    };
+    let refused = refusals(wanted, &own);
+    if refused.is_empty() {
+        report.add(id, "host", Some(Answer::Well));
+    }
+    for refusal in refused {
+        let mend = Mend::Advice(refusal.mend.to_owned());
+        let answer = Answer::hurts(Severity::Error, refusal.what, refusal.why, mend);
+        report.add(id, &refusal.place, Some(answer));
+    }
+}
+
+/// Looks for VIP addresses whose other ports this host sends back to where their packets come from.
+pub(super) fn forwarded_ports(report: &mut Report, wanted: &Config, files: &Files) {
+    let id = FindingId::OtherPortsForwarded;
+    let table = Table::from(wanted);
+    let has_every_port = |address| {
+        [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .all(|protocol| table.vips.contains_key(&Vip { address, port: 0, protocol }))
+    };
+    let addresses: BTreeSet<IpAddr> = table.vips.keys().map(|vip| vip.address).collect();
+    if !files.has_procfs() {
+        let why = "it cannot be read without procfs".to_owned();
+        report.add(id, "host", Some(Answer::Unknown(why)));
+        return;
+    }
+    let mut found = false;
+    for address in addresses {
+        let family = if address.is_ipv4() { "ipv4/ip_forward" } else { "ipv6/conf/all/forwarding" };
+        let forwards = text(&files.proc.join("sys/net").join(family));
+        if forwards.is_none_or(|value| value == "0")
+            || table.other_ports(address) != OtherPorts::Pass
+            || has_every_port(address)
+        {
+            continue;
+        }
+        found = true;
+        let answer = match netlink::route_blocking(address) {
+            Ok(Some(route)) if !route.local => circles(address),
+            Ok(_) => Answer::Well,
+            Err(error) => Answer::Unknown(error.to_string()),
+        };
+        report.add(id, &format!("VIP address {address}"), Some(answer));
+    }
+    if !found {
+        report.add(id, "host", Some(Answer::Well));
+    }
+}
+
+fn circles(address: IpAddr) -> Answer {
+    let version = if address.is_ipv4() { "-4" } else { "-6" };
+    Answer::hurts(
+        Severity::Warning,
+        "this host forwards packets to ports of it that no VIP has",
+        "the router sends them here again: each goes round until its hop limit ends",
+        Mend::Command(format!(
+            "ip {version} route add blackhole {address}   # or other_ports = \"drop\" for a VIP of the address"
+        )),
+    )
+}
+
+/// Looks for reals that get no new flows beside the weights of others.
+pub(super) fn weights(report: &mut Report, wanted: &Config) {
+    let id = FindingId::RealOutweighed;
+    let table = Table::from(wanted);
+    let found: Vec<_> =
+        table.vips.iter().flat_map(|(vip, spec)| outweighed(*vip, &spec.members())).collect();
+    if found.is_empty() {
+        report.add(id, "host", Some(Answer::Well));
+    }
+    for real in found {
+        let why = "it counts as up, and the others carry its part";
+        let mend = Mend::Advice(real.mend());
+        let answer = Answer::hurts(Severity::Warning, real.to_string(), why, mend);
+        report.add(id, &format!("VIP {}", real.vip), Some(answer));
+    }
+}

@@ -1,0 +1,268 @@
+//! A running balancer: its program, its connection tables, and what its counters tell.
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::report::Answer;
+use super::report::Check;
+use super::report::Mend;
+use crate::dataplane::balancer::Balancer;
+use crate::model::error::Result;
+use crate::model::host::cpu_list;
+use crate::model::mismatch::Mismatch;
+use crate::model::table_cpus::TableCpus;
+use crate::observe::recent::Flood;
+use crate::observe::recent::Misses;
+use crate::observe::recent::OtherMac;
+use crate::observe::recent::Recent;
+use crate::report::readings::Readings;
+
+/// Facts of a running balancer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running {
+    /// Whether the chain leads to the program that is pinned.
+    pub(super) in_place: bool,
+    pub(super) mismatches: Vec<Mismatch>,
+    pub(super) cpus: TableCpus,
+    /// What goes on by now.
+    pub(super) recent: Recent,
+    /// New flows that were not remembered since the instance was set up.
+    pub(super) not_remembered: u64,
+    /// The command that brings the instance up to date with the host.
+    pub(super) reapply: String,
+}
+
+impl Running {
+    pub(super) fn read(
+        balancer: &Balancer,
+        readings: &Readings,
+        cpus: TableCpus,
+        reapply: &str,
+    ) -> Result<Self> {
+        Ok(Self {
+            in_place: balancer.is_in_place()?,
+            mismatches: balancer.all_mismatches()?,
+            cpus,
+            recent: readings.watch(balancer)?,
+            not_remembered: readings.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
+            reapply: reapply.to_owned(),
+        })
+    }
+}
+
+pub(super) const CHECKS: &[Check<Running>] = &[
+    (FindingId::ProgramNotInPlace, program_not_in_place),
+    (FindingId::MapMismatch, map_mismatch),
+    (FindingId::CpusWithoutTable, |running| cpus_without_table(&running.cpus, &running.reapply)),
+    (FindingId::IdleTables, |running| idle_tables(&running.cpus, &running.reapply)),
+    (FindingId::TableTooSmall, table_too_small),
+    (FindingId::MissesWithRoom, misses_with_room),
+    (FindingId::NewFlowsLimited, new_flows_limited),
+    (FindingId::OtherMac, other_mac),
+];
+
+fn program_not_in_place(running: &Running) -> Option<Answer> {
+    if running.in_place {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Error,
+        "the chain does not lead to the balancer that is pinned",
+        "an interrupted command left it so: packets for the VIPs reach the kernel, or an older program",
+        Mend::Command(running.reapply.clone()),
+    ))
+}
+
+fn map_mismatch(running: &Running) -> Option<Answer> {
+    if running.mismatches.is_empty() {
+        return Some(Answer::Well);
+    }
+    let (severity, why) = if running.mismatches == [Mismatch::Leftovers] {
+        (Severity::Warning, "it takes room; or a command is at work just now")
+    } else {
+        (
+            Severity::Error,
+            "packets are dropped, or go to other reals than those of other balancers with the same file; somebody \
+             wrote to the maps, or it is a fault of l4lb: please report it",
+        )
+    };
+    Some(Answer::hurts(
+        severity,
+        Mismatch::summary(&running.mismatches),
+        why,
+        // What is saved of it has the address that may be wrong.
+        if running.mismatches.iter().any(Mismatch::is_of_real) {
+            Mend::Advice(Mismatch::remedy(&running.mismatches).to_owned())
+        } else {
+            Mend::Command(running.reapply.clone())
+        },
+    ))
+}
+
+pub(super) fn cpus_without_table(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
+    let Some(missing) = cpus.without_table() else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        missing.to_string(),
+        "all flows there share one small table, under locks",
+        if cpus.auto {
+            Mend::Command(reapply.to_owned())
+        } else {
+            Mend::Advice(format!("{}, and apply", missing.remedy()))
+        },
+    ))
+}
+
+pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
+    let idle = cpus.idle();
+    if idle.is_empty() {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Note,
+        format!(
+            "{} {} a connection table, and receives no packets",
+            cpu_list(&idle),
+            if idle.len() == 1 { "has" } else { "have" }
+        ),
+        "its share of connection_table.entries lies idle",
+        if cpus.auto {
+            Mend::Command(reapply.to_owned())
+        } else {
+            Mend::Advice(
+                "take it out of connection_table.cpus, or write \"auto\" there, and apply"
+                    .to_owned(),
+            )
+        },
+    ))
+}
+
+fn table_too_small(running: &Running) -> Option<Answer> {
+    let Some(misses) = running.recent.misses else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        misses.to_string(),
+        "flows in use are forgotten; when the set of reals changes, they move and break",
+        Mend::Advice(Misses::mend().to_owned()),
+    ))
+}
+
+fn other_mac(running: &Running) -> Option<Answer> {
+    let Some(frames) = running.recent.other_mac else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        frames.to_string(),
+        "they are left to the kernel, which drops what is not for its MACs: if they are for this host, their connections hang",
+        Mend::Advice(OtherMac::mend().to_owned()),
+    ))
+}
+
+fn misses_with_room(running: &Running) -> Option<Answer> {
+    let Some(misses) = running.recent.misses_with_room else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        misses.to_string(),
+        "such packets go by the ring: connections break if the set of reals has changed since they began",
+        Mend::Advice(misses.mend().to_owned()),
+    ))
+}
+
+fn new_flows_limited(running: &Running) -> Option<Answer> {
+    let moves = "those that are not remembered move if the set of reals changes; in a flood that is what the limit is for";
+    if let Some(flood) = &running.recent.flood {
+        return Some(Answer::hurts(
+            Severity::Warning,
+            flood.to_string(),
+            moves,
+            Mend::Advice(Flood::mend().to_owned()),
+        ));
+    }
+    if running.not_remembered == 0 {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Note,
+        format!(
+            "{} new flows were not remembered since the instance was set up, none of them in the last second",
+            running.not_remembered
+        ),
+        "there were more within a second than the limit of that time; it is over",
+        Mend::Advice(
+            "nothing, if it was a flood; else connection_table.new_connections_per_second may be too low".to_owned(),
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(answer: impl Into<Option<Answer>>) -> bool {
+        matches!(answer.into(), Some(Answer::Hurts { .. }))
+    }
+
+    #[test]
+    fn a_flood_that_is_over_is_history() {
+        let severity = |flood, not_remembered| {
+            let recent = Recent { flood, ..Recent::default() };
+            match new_flows_limited(&Running { recent, not_remembered, ..Running::default() }) {
+                Some(Answer::Hurts { severity, .. }) => Some(severity),
+                _ => None,
+            }
+        };
+        let flood = Some(Flood { cpus: vec![0], not_remembered: 7 });
+        assert_eq!(severity(flood, 7), Some(Severity::Warning));
+        assert_eq!(severity(None, 7), Some(Severity::Note));
+        assert_eq!(severity(None, 0), None);
+    }
+
+    #[test]
+    fn frames_to_others_are_found() {
+        let other_mac = OtherMac { other: 20, ours: 0 };
+        let recent = Recent { other_mac: Some(other_mac), ..Recent::default() };
+        assert!(found(super::other_mac(&Running { recent, ..Running::default() })));
+        assert_eq!(super::other_mac(&Running::default()), Some(Answer::Well));
+    }
+
+    #[test]
+    fn a_program_in_its_place_is_well() {
+        assert!(found(program_not_in_place(&Running::default())));
+        let running = Running { in_place: true, ..Running::default() };
+        assert_eq!(program_not_in_place(&running), Some(Answer::Well));
+    }
+
+    #[test]
+    fn what_does_not_match_is_found() {
+        let severity = |mismatches: &[Mismatch]| match map_mismatch(&Running {
+            mismatches: mismatches.to_vec(),
+            ..Running::default()
+        }) {
+            Some(Answer::Hurts { severity, what, .. }) => Some((severity, what)),
+            _ => None,
+        };
+        assert_eq!(severity(&[]), None);
+        let (worst, what) = severity(&[Mismatch::VipIndex, Mismatch::Leftovers]).expect("found");
+        assert_eq!(worst, Severity::Error);
+        assert!(what.ends_with("; and 1 more such maps"), "{what}");
+        let (mild, _) = severity(&[Mismatch::Leftovers]).expect("found");
+        assert_eq!(mild, Severity::Warning);
+    }
+
+    #[test]
+    fn cpus_and_tables_are_compared() {
+        let cpus = |tables: &[u32], receiving: &[u32]| TableCpus {
+            auto: true,
+            tables: tables.iter().copied().collect(),
+            receiving: receiving.iter().copied().collect(),
+        };
+        let Some(Answer::Hurts { what, mend, .. }) =
+            cpus_without_table(&cpus(&[0, 1], &[1, 2, 3]), "again")
+        else {
+            panic!("not found")
+        };
+        assert_eq!(what, "CPUs 2,3 may receive packets, but have no connection table");
+        assert_eq!(mend, Mend::Command("again".to_owned()));
+        assert!(found(idle_tables(&cpus(&[0, 1], &[1]), "again")));
+        assert_eq!(idle_tables(&cpus(&[1], &[1, 2]), "again"), Some(Answer::Well));
+        assert_eq!(cpus_without_table(&cpus(&[1, 2], &[1]), "again"), Some(Answer::Well));
+    }
+}

@@ -1,0 +1,267 @@
+//! What on this host would hurt a balancer or a real, and what mends it.
+//!
+//! It looks, and changes nothing: no lock is taken, no program stays loaded. As [`crate::Balancer::plan`]
+//! does, it has the kernel ask for the MACs of gateways.
+//!
+//! Each check is a function of facts that were read before, so that tests can say what no network namespace
+//! can show: a card that merges packets, interrupts on one CPU. docs/doctor.md explains every finding.
+//!
+//! ```no_run
+//! let report = l4lb::doctor::balancer(&l4lb::Instance::default(), None);
+//! for finding in &report.findings {
+//!     println!("{} {}: {}", finding.severity, finding.place, finding.what);
+//! }
+//! ```
+
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "checks have one type, whether or not the question always arises"
+)]
+
+mod attachment;
+mod catalogue;
+mod config;
+mod folders;
+mod gather;
+mod instance;
+mod kernel;
+mod native;
+mod network;
+mod nic;
+mod offloads;
+mod queues;
+mod real;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub use catalogue::FindingId;
+pub use catalogue::Severity;
+pub use report::CheckResult;
+pub use report::Checked;
+pub use report::Facility;
+pub use report::Finding;
+pub use report::Mend;
+pub use report::Report;
+
+use crate::dataplane::balancer::Balancer;
+use crate::instance::DEFAULT_BPFFS;
+use crate::instance::DEFAULT_INSTANCE;
+use crate::instance::Instance;
+use crate::instance::kernel_release;
+use crate::kernel::host::Files;
+use crate::kernel::rights;
+use crate::model::config::Config;
+use crate::model::error::Error;
+use crate::observe::interfaces::InterfaceStatus;
+use crate::observe::readiness::InterfaceState;
+use gather::Look;
+use kernel::Jit;
+use nic::Nic;
+use report::Answer;
+use report::Check;
+
+/// A fact that could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Missing {
+    why: String,
+    /// Root would get it.
+    is_a_matter_of_rights: bool,
+}
+
+impl Missing {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_a_matter_of_rights: false }
+    }
+
+    fn not_root() -> Self {
+        Self { why: "needs root".to_owned(), is_a_matter_of_rights: true }
+    }
+
+    fn because(error: &impl ToString) -> Self {
+        Self::new(error.to_string())
+    }
+
+    /// What a check says that needs it.
+    fn answer(&self) -> Answer {
+        Answer::Unknown(self.why.clone())
+    }
+}
+
+/// The checks of a balancer's interface.
+const OF_NICS: [&[Check<Nic>]; 5] =
+    [attachment::CHECKS, native::CHECKS, offloads::CHECKS, queues::CHECKS, network::CHECKS];
+
+/// Looks at a balancer's host: the interfaces of a configuration that is to be applied, or, without one, those
+/// of the instance, if it runs.
+pub fn balancer(instance: &Instance, config: Option<&Config>) -> Report {
+    let files = Files::host();
+    let mut report = of_host(instance, &files);
+    let mut look = Look::new(instance, &files, lbctl(instance));
+    if report.has_errors() || !is_root() {
+        // What runs cannot be read; what a file asks for can be looked at all the same.
+        look.closed = true;
+    }
+    look.run(&mut report, config);
+    report.sort();
+    report
+}
+
+/// What `lbctl status` has of this: the interfaces of a balancer that runs, as far as nobody has to be asked for it.
+/// What [`InterfaceState::unready`] tells is left out.
+pub(crate) fn of_interfaces(
+    balancer: &Balancer,
+    interfaces: &BTreeMap<String, InterfaceStatus>,
+    observed: &[InterfaceState],
+) -> Vec<Finding> {
+    let (instance, files) = (balancer.instance(), Files::host());
+    let look = Look::new(instance, &files, lbctl(instance));
+    let mut report = match look.at_interfaces(balancer, interfaces, observed) {
+        Ok(report) => report,
+        Err(error) => {
+            // Doctor itself says so; the state of the instance is known without.
+            tracing::debug!("the interfaces are not looked at: {error}");
+            return Vec::new();
+        }
+    };
+    report.findings.retain(|finding| {
+        !matches!(
+            finding.id,
+            FindingId::InterfaceMissing
+                | FindingId::InterfaceDown
+                | FindingId::NotAttached
+                | FindingId::MacChanged
+        )
+    });
+    report.sort();
+    report.findings
+}
+
+/// Looks at a real's host. The VIPs that it serves are those that are named here, and all addresses of
+/// its loopback interface.
+pub fn real(instance: &Instance, vips: &[IpAddr]) -> Report {
+    let files = Files::host();
+    let mut report = of_host(instance, &files);
+    match real::read(instance, &files, vips, &lbctl(instance)) {
+        Ok(facts) => real::check(&mut report, &facts),
+        Err(error) => {
+            let why = Answer::Unknown(error.to_string());
+            report.add(FindingId::NoDecap, "host", Some(why));
+        }
+    }
+    report.sort();
+    report
+}
+
+/// What counts whatever the host is for.
+fn of_host(instance: &Instance, files: &Files) -> Report {
+    let mut report = Report {
+        kernel: kernel_release().unwrap_or_else(|error| error.to_string()),
+        facilities: kernel::facilities(),
+        ..Report::default()
+    };
+    let checked = instance.check_host();
+    for (id, answer) in [
+        (FindingId::NotRoot, not_root(&checked)),
+        (FindingId::KernelTooOld, kernel_too_old(&checked)),
+        (FindingId::NoBpffs, no_bpffs(&checked)),
+        (FindingId::NoSystemFiles, no_system_files(files)),
+        (FindingId::ExposedPins, folders::exposed_pins(instance, &checked)),
+    ] {
+        report.add(id, "host", answer);
+    }
+    report.run(kernel::CHECKS, "host", &Jit::read(files));
+    report
+}
+
+/// Whether all can be looked at.
+fn is_root() -> bool {
+    rights::missing().is_ok_and(|missing| missing.is_none())
+}
+
+fn not_root(checked: &Result<(), Error>) -> Option<Answer> {
+    Some(match checked {
+        Err(error @ Error::MissingRights(missing)) => Answer::hurts(
+            Severity::Note,
+            error.to_string(),
+            "instances, gateways and what the kernel can do are not looked at",
+            if missing.is_root {
+                Mend::Advice(missing.remedy())
+            } else {
+                Mend::Command("sudo lbctl doctor".to_owned())
+            },
+        ),
+        _ => Answer::Well,
+    })
+}
+
+fn kernel_too_old(checked: &Result<(), Error>) -> Option<Answer> {
+    match checked {
+        // It comes first, and ends the others.
+        Err(Error::MissingRights(_)) => None,
+        Err(error @ Error::KernelTooOld { .. }) => Some(Answer::hurts(
+            Severity::Error,
+            error.to_string(),
+            "all commands are refused",
+            Mend::Advice("boot a newer kernel".to_owned()),
+        )),
+        _ => Some(Answer::Well),
+    }
+}
+
+fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
+    match checked {
+        Err(Error::MissingRights(_) | Error::KernelTooOld { .. }) => None,
+        Err(Error::NoBpffs { path }) => {
+            let path = path.display();
+            Some(Answer::hurts(
+                Severity::Error,
+                format!("there is no bpf filesystem at {path}"),
+                "programs and maps have no place that outlives a command",
+                Mend::Command(format!("mkdir -p {path} && mount -t bpf -o mode=0700 bpf {path}")),
+            ))
+        }
+        _ => Some(Answer::Well),
+    }
+}
+
+/// What is read there cannot be told then, and what is not there must not pass for well.
+fn no_system_files(files: &Files) -> Option<Answer> {
+    let (what, command) = match (files.has_sysfs(), files.has_procfs()) {
+        (true, true) => return Some(Answer::Well),
+        (false, true) => ("there is no sysfs at /sys", "mount -t sysfs sysfs /sys"),
+        (true, false) => ("there is no procfs at /proc", "mount -t proc proc /proc"),
+        (false, false) => (
+            "there is no sysfs at /sys, and no procfs at /proc",
+            "mount -t sysfs sysfs /sys && mount -t proc proc /proc",
+        ),
+    };
+    Some(Answer::hurts(
+        Severity::Error,
+        what,
+        "commands cannot count the CPUs and read the sizes of maps; the instance is not looked at, nor what else is read there",
+        Mend::Command(command.to_owned()),
+    ))
+}
+
+/// How `lbctl` is called for an instance.
+fn lbctl(instance: &Instance) -> String {
+    let mut command = lbctl_at(instance);
+    if instance.name() != DEFAULT_INSTANCE {
+        command += " --instance ";
+        command += instance.name();
+    }
+    command
+}
+
+/// How `lbctl` is called for any instance beside this one.
+fn lbctl_at(instance: &Instance) -> String {
+    if *instance.bpffs() == *DEFAULT_BPFFS {
+        "lbctl".to_owned()
+    } else {
+        format!("lbctl --bpffs {}", instance.bpffs().display())
+    }
+}

@@ -1,0 +1,223 @@
+//! What native XDP wants of a driver, and which driver refuses it why.
+
+use super::catalogue::FindingId;
+use super::catalogue::Severity;
+use super::nic::Attachment;
+use super::nic::Nic;
+use super::nic::PAGE_MTU;
+use super::report::Answer;
+use super::report::Check;
+use super::report::Mend;
+use crate::kernel::netlink::Channels;
+use crate::model::config::XdpMode;
+
+pub(super) const CHECKS: &[Check<Nic>] = &[
+    (FindingId::NativeUnsupported, unsupported),
+    (FindingId::NativeMtu, mtu),
+    (FindingId::NativeQueues, queues),
+    (FindingId::SharedTransmitQueues, shared_transmit_queues),
+    (FindingId::VethPeer, veth_peer),
+];
+
+fn runs_native(nic: &Nic) -> bool {
+    nic.attachment == Attachment::Runs(XdpMode::Native)
+}
+
+/// What comes of a refusal.
+fn consequence(nic: &Nic) -> &'static str {
+    match nic.asked {
+        XdpMode::Native => "xdp_mode is \"native\": an apply fails",
+        XdpMode::Auto | XdpMode::Generic => "the slower generic mode takes its place",
+    }
+}
+
+fn unsupported(nic: &Nic) -> Option<Answer> {
+    nic.link.as_ref().filter(|_| nic.wants_native())?;
+    if runs_native(nic) {
+        return Some(Answer::Well);
+    }
+    Some(match &nic.native {
+        Ok(true) => Answer::Well,
+        Err(missing) => missing.answer(),
+        Ok(false) => Answer::hurts(
+            nic.refusal(),
+            format!("its driver{} has no native XDP", named(&nic.driver)),
+            consequence(nic),
+            Mend::Advice(
+                "use another card, or a newer driver; of a VLAN or a bridge, name the interface below it"
+                    .to_owned(),
+            ),
+        ),
+    })
+}
+
+fn named(driver: &str) -> String {
+    if driver.is_empty() { String::new() } else { format!(" ({driver})") }
+}
+
+fn mtu(nic: &Nic) -> Option<Answer> {
+    let link = nic.link.as_ref().filter(|_| nic.wants_native())?;
+    if runs_native(nic) {
+        return Some(Answer::Well);
+    }
+    // What a veth receives is as long as its other end sends it.
+    let (name, mtu, elsewhere) = match &nic.peer {
+        Some(Ok(peer)) => (&peer.name, peer.mtu, peer.tx_queues.is_none()),
+        Some(Err(missing)) => return Some(missing.answer()),
+        None => (&nic.name, link.link.mtu, false),
+    };
+    if mtu <= PAGE_MTU {
+        return Some(Answer::Well);
+    }
+    let whose = if nic.peer.is_some() { "its other end's MTU" } else { "its MTU" };
+    Some(Answer::hurts(
+        nic.refusal(),
+        format!("{whose} of {mtu} is more than {PAGE_MTU}"),
+        format!("native XDP takes frames within one page of memory; {}", consequence(nic)),
+        if elsewhere {
+            Mend::Advice(format!("where {name} is: ip link set {name} mtu {PAGE_MTU}"))
+        } else {
+            Mend::Command(format!("ip link set {name} mtu {PAGE_MTU}"))
+        },
+    ))
+}
+
+/// Drivers that refuse native XDP if more than half of the queues that the card has are in use: what is sent
+/// back needs as many of its own.
+pub(super) const HALF_OF_QUEUES: [&str; 2] = ["ena", "gve"];
+
+fn queues(nic: &Nic) -> Option<Answer> {
+    nic.link.as_ref().filter(|_| nic.wants_native())?;
+    let veth = nic.peer.is_some();
+    if !veth && !HALF_OF_QUEUES.contains(&nic.driver.as_str()) {
+        return None;
+    }
+    if runs_native(nic) {
+        return Some(Answer::Well);
+    }
+    let channels = match &nic.channels {
+        Ok(channels) => channels,
+        Err(missing) => return Some(missing.answer()),
+    };
+    let (name, why) = (&nic.name, consequence(nic));
+    if let Some(peer) = &nic.peer {
+        let peer = match peer {
+            Ok(peer) => peer,
+            Err(missing) => return Some(missing.answer()),
+        };
+        let Some(theirs) = peer.tx_queues else {
+            let why = "its other end's queues are in another network namespace";
+            return Some(Answer::Unknown(why.to_owned()));
+        };
+        let ours = channels.receiving();
+        if ours >= theirs {
+            return Some(Answer::Well);
+        }
+        return Some(Answer::hurts(
+            nic.refusal(),
+            format!(
+                "it has {ours} receive queue{}, and its other end, {}, sends by {theirs}",
+                if ours == 1 { "" } else { "s" },
+                peer.name
+            ),
+            format!("native XDP of a veth needs as many; {why}"),
+            if channels.rx_max >= theirs {
+                Mend::Command(format!("ethtool -L {name} rx {theirs}"))
+            } else {
+                Mend::Command(format!("ethtool -L {} tx {}", peer.name, channels.rx_max))
+            },
+        ));
+    }
+    let (used, most) = in_use(channels);
+    let half = most / 2;
+    if used <= half {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        nic.refusal(),
+        format!(
+            "{used} of {most} queues are in use: the driver ({}) runs native XDP with {half} at most",
+            nic.driver
+        ),
+        format!("what is sent back needs as many queues of its own; {why}"),
+        Mend::Command(set_queues(nic, channels, half.max(1))),
+    ))
+}
+
+/// Queues that are in use, and those that there could be.
+pub(super) fn in_use(channels: &Channels) -> (u32, u32) {
+    if channels.combined_max > 0 {
+        (channels.combined, channels.combined_max)
+    } else {
+        (channels.rx, channels.rx_max)
+    }
+}
+
+/// The command that gives a card as many receive queues.
+pub(super) fn set_queues(nic: &Nic, channels: &Channels, count: u32) -> String {
+    let name = &nic.name;
+    if channels.combined_max > 0 {
+        format!("ethtool -L {name} combined {count}")
+    } else if HALF_OF_QUEUES.contains(&nic.driver.as_str()) {
+        // Native XDP of such a driver (gve) wants as many of either kind.
+        format!("ethtool -L {name} rx {count} tx {count}")
+    } else {
+        format!("ethtool -L {name} rx {count}")
+    }
+}
+
+/// `virtio_net` sends back by a queue for each CPU, beside those in use. Where they are too few it takes theirs,
+/// and locks; only kernels before our floor refuse then.
+fn shared_transmit_queues(nic: &Nic) -> Option<Answer> {
+    nic.link.as_ref().filter(|_| nic.wants_native() && nic.driver == "virtio_net")?;
+    let channels = match &nic.channels {
+        Ok(channels) => channels,
+        Err(missing) => return Some(missing.answer()),
+    };
+    if nic.online.is_empty() {
+        return Some(Nic::no_cpus());
+    }
+    let cpus = u32::try_from(nic.online.len()).unwrap_or(u32::MAX);
+    let (used, most) = (channels.combined, channels.combined_max);
+    if used + cpus <= most {
+        return Some(Answer::Well);
+    }
+    let free = most.saturating_sub(cpus);
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "{used} of {most} queues are in use, and native XDP wants one more for each of {cpus} CPUs"
+        ),
+        "the driver then sends by the queues of the kernel, under a lock: slower the more CPUs there are",
+        if free == 0 {
+            Mend::Advice(format!("give the virtual machine {} queues", 2 * cpus))
+        } else {
+            Mend::Command(format!("ethtool -L {} combined {free}", nic.name))
+        },
+    ))
+}
+
+fn veth_peer(nic: &Nic) -> Option<Answer> {
+    let peer = nic.peer.as_ref().filter(|_| nic.wants_native() && !nic.is_generic())?;
+    Some(match peer {
+        Err(missing) => missing.answer(),
+        Ok(peer) if peer.native_xdp => Answer::Well,
+        Ok(peer) => Answer::hurts(
+            Severity::Error,
+            format!("its other end, {}, runs no XDP program in native mode", peer.name),
+            "a veth drops what XDP sends back to such an end, and counts nothing",
+            if peer.tx_queues.is_some() {
+                Mend::Command(format!(
+                    "{0} --instance {1} decap attach {1} --xdp-mode native --address 192.0.2.0",
+                    nic.lbctl, peer.name
+                ))
+            } else {
+                Mend::Advice(format!(
+                    "attach one where {0} is, such as 'lbctl decap attach {0} --xdp-mode native'; any program will \
+                     do, or set xdp_mode = \"generic\"",
+                    peer.name
+                ))
+            },
+        ),
+    })
+}

@@ -1,0 +1,121 @@
+//! An interface of a balancer: everything that its checks look at.
+
+use std::collections::BTreeSet;
+
+use super::Missing;
+use super::report::Answer;
+use crate::kernel::netlink::Channels;
+use crate::kernel::netlink::Features;
+use crate::kernel::netlink::LinkFacts;
+use crate::kernel::queues::Interrupts;
+use crate::model::address::Mac;
+use crate::model::config::XdpMode;
+use crate::observe::interfaces::InterfaceStatus;
+
+/// Bytes of IP packet that fit a frame of native XDP in one page of 4096 bytes: less the 256 in front of it,
+/// the 320 behind it that the kernel keeps for itself, and the Ethernet header.
+pub(super) const PAGE_MTU: u32 = 4096 - 256 - 320 - 14;
+
+/// Whether our programs are on an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Attachment {
+    /// The instance does not serve it so far.
+    #[default]
+    NotYet,
+    /// It should, but its programs are not there.
+    Lost,
+    /// The instance runs on it, in another network namespace.
+    Elsewhere,
+    Runs(XdpMode),
+}
+
+/// The other end of a veth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) name: String,
+    pub(super) mtu: u32,
+    /// Whether it runs an XDP program in native mode.
+    pub(super) native_xdp: bool,
+    /// Queues that it sends by; `None`: it is in another network namespace.
+    pub(super) tx_queues: Option<u32>,
+    /// The offloads of what sends by it.
+    pub(super) features: Result<Features, Missing>,
+    /// What to put before a command to run it where the other end is; `None`: that cannot be told.
+    pub(super) shell: Option<String>,
+}
+
+/// Facts of an interface that a balancer serves, or is to serve.
+#[derive(Clone, Debug)]
+pub(super) struct Nic {
+    pub(super) name: String,
+    /// `None`: there is no such interface.
+    pub(super) link: Option<LinkFacts>,
+    pub(super) asked: XdpMode,
+    pub(super) attachment: Attachment,
+    /// Somebody else's program: the error that an apply would end with, and what takes it off.
+    pub(super) foreign: Option<(String, Option<String>)>,
+    /// The driver's name, of a card; of a virtual interface, its kind.
+    pub(super) driver: String,
+    /// Whether the driver has native XDP.
+    pub(super) native: Result<bool, Missing>,
+    pub(super) features: Result<Features, Missing>,
+    pub(super) channels: Result<Channels, Missing>,
+    /// Its interrupts; `None`: it has none.
+    pub(super) interrupts: Option<Interrupts>,
+    pub(super) online: BTreeSet<u32>,
+    /// VLAN interfaces on top of it.
+    pub(super) vlans: Vec<String>,
+    /// The other end; `None`: no veth.
+    pub(super) peer: Option<Result<Peer, Missing>>,
+    /// The gateway's MAC.
+    pub(super) gateway: Result<Mac, Missing>,
+    /// What the packet path was told: the gateway's MAC, the MTU, and MACs of its own.
+    pub(super) told: Option<InterfaceStatus>,
+    /// The longest IP packet that is balanced.
+    pub(super) longest: u32,
+    /// Bytes of the outer header that it takes to reach the reals; 0: there are none.
+    pub(super) overhead: u32,
+    /// Whether there are IPv6 VIPs.
+    pub(super) balances_v6: bool,
+    /// How `lbctl` is called, but for the instance.
+    pub(super) lbctl: String,
+    /// The command that brings the instance up to date with the host.
+    pub(super) reapply: String,
+}
+
+impl Nic {
+    /// Whether it runs in native mode, or an apply would try to.
+    pub(super) fn wants_native(&self) -> bool {
+        match self.attachment {
+            Attachment::Runs(XdpMode::Generic)
+            | Attachment::NotYet
+            | Attachment::Lost
+            | Attachment::Elsewhere => self.asked != XdpMode::Generic,
+            Attachment::Runs(_) => true,
+        }
+    }
+
+    /// Whether it runs in generic mode, or would.
+    pub(super) fn is_generic(&self) -> bool {
+        match self.attachment {
+            Attachment::Runs(mode) => mode == XdpMode::Generic,
+            Attachment::NotYet | Attachment::Lost | Attachment::Elsewhere => {
+                self.asked == XdpMode::Generic
+                    || (self.asked == XdpMode::Auto && self.native == Ok(false))
+            }
+        }
+    }
+
+    /// What a check says that compares with the number of CPUs, where none are known.
+    pub(super) fn no_cpus() -> Answer {
+        Answer::Unknown("the CPUs cannot be listed without sysfs".to_owned())
+    }
+
+    /// How much it hurts if native mode is not possible: asked for it, an apply fails.
+    pub(super) fn refusal(&self) -> super::Severity {
+        match self.asked {
+            XdpMode::Native => super::Severity::Error,
+            XdpMode::Auto | XdpMode::Generic => super::Severity::Warning,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Who the network believes to have a VIP: the balancer's router, and no real.
+
+use std::fmt::Write as _;
+
+use super::Family;
+use super::Real;
+use crate::kernel::netlink::LinkFacts;
+use crate::report::doctor::catalogue::Severity;
+use crate::report::doctor::report::Answer;
+use crate::report::doctor::report::Mend;
+
+/// An interface on which neighbours ask by ARP: a card's, or a virtual one that packets come in or leave by.
+/// Those of containers are no way to the balancer.
+fn asked_by_arp<'a>(real: &'a Real, name: &str) -> Option<&'a LinkFacts> {
+    let link =
+        real.link(name).filter(|link| link.arp && !link.loopback && link.link.mac.is_some())?;
+    let back = real.interface_back(Family::V4).is_some_and(|back| back.link.name == name);
+    let uplink = back || real.xdp_interfaces().any(|interface| interface == name);
+    (link.kind.is_none() || uplink).then_some(link)
+}
+
+/// Writes a setting for all interfaces; for one as well, where a larger value stands in the way.
+fn set(key: &str, value: u32, name: &str, found: u32) -> Mend {
+    let mut command = format!("sysctl -w net.ipv4.conf.all.{key}={value}");
+    if found > value {
+        // Slashes, as names of interfaces may have dots.
+        let _ = write!(command, " net/ipv4/conf/{name}/{key}={value}");
+    }
+    Mend::Command(command)
+}
+
+pub(super) fn ignore(real: &Real, name: &str) -> Option<Answer> {
+    asked_by_arp(real, name).filter(|_| real.serves(Family::V4))?;
+    let setting = real.settings.iter().find(|(of, _)| of == name)?.1.arp_ignore;
+    // 3 is about an address's scope, 4 to 7 mean nothing.
+    if matches!(setting, 1 | 2 | 8) {
+        return Some(Answer::Well);
+    }
+    let known = !real.vips.is_empty();
+    Some(Answer::hurts(
+        if known { Severity::Error } else { Severity::Warning },
+        format!("arp_ignore is {setting}, of those for it and for all the larger one"),
+        "it answers ARP requests for every address of the host, a VIP on the loopback interface too: neighbours send \
+         to this real alone, past the balancer",
+        set("arp_ignore", 1, name, setting),
+    ))
+}
+
+pub(super) fn announce(real: &Real, name: &str) -> Option<Answer> {
+    asked_by_arp(real, name).filter(|_| real.serves(Family::V4))?;
+    let setting = real.settings.iter().find(|(of, _)| of == name)?.1.arp_announce;
+    if setting != 0 {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        "arp_announce is 0, for it and for all",
+        "when an answer to a client makes it ask for a neighbour's MAC, it says the VIP is here, and the neighbour \
+         remembers that",
+        set("arp_announce", 2, name, setting),
+    ))
+}

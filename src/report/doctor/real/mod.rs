@@ -1,0 +1,224 @@
+//! The real's side: decapsulation, VIPs, and what the kernel does with both.
+
+mod arp;
+mod checksums;
+mod decap;
+mod gather;
+mod return_path;
+#[cfg(test)]
+mod tests;
+mod vips;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use checksums::Checksums;
+pub(super) use gather::read;
+
+use super::catalogue::FindingId;
+use super::report::Answer;
+use super::report::Report;
+use crate::control::decap::DecapStatus;
+use crate::control::decap::Followed;
+use crate::kernel::netlink::LinkFacts;
+use crate::kernel::netlink::RouteFacts;
+
+/// Facts of a real.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Real {
+    /// The VIPs: those that were asked about, and addresses on the loopback interface.
+    pub(super) vips: Vec<Vip>,
+    /// What the instance decapsulates; an error: why that is not known. `None`: nothing.
+    pub(super) decap: Option<Result<DecapStatus, String>>,
+    /// What of the host's addresses decapsulation does not know yet, or no longer should.
+    pub(super) outdated: Followed,
+    /// Its own addresses, and what is routed to it as local.
+    pub(super) own: Vec<IpNet>,
+    pub(super) links: Vec<LinkFacts>,
+    /// Settings of the interfaces, by their names.
+    pub(super) settings: Vec<(String, Settings)>,
+    /// The ways to clients, of both families.
+    pub(super) back: [Back; 2],
+    /// Whether packets of either family that are not for this host are sent on; `None`: that cannot be read.
+    pub(super) forwarding: [Option<bool>; 2],
+    /// What came with wrong checksums, by protocol.
+    pub(super) checksums: Vec<Checksums>,
+    /// How `lbctl` is called for this instance.
+    pub(super) lbctl: String,
+}
+
+/// A VIP on a real.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Vip {
+    pub(super) address: IpAddr,
+    /// Whether the kernel takes packets to it for its own.
+    pub(super) local: bool,
+    /// The interfaces that have the address.
+    pub(super) on: Vec<String>,
+}
+
+/// Settings of an interface, as they count: of those for it and for all, the larger one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) rp_filter: u32,
+    pub(super) arp_ignore: u32,
+    pub(super) arp_announce: u32,
+}
+
+/// The way to clients.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Back {
+    /// `None`: there is none. An error: why that is not known.
+    pub(super) route: Option<Result<RouteFacts, String>>,
+}
+
+/// The address families, as indices and in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
+
+    fn name(self) -> &'static str {
+        if self == Self::V4 { "IPv4" } else { "IPv6" }
+    }
+
+    /// Bytes of its header.
+    fn header(self) -> u32 {
+        if self == Self::V4 { 20 } else { 40 }
+    }
+}
+
+/// Devices that take an outer header off, and of which families the packets inside may be.
+fn carries(kind: &str, inside: Family) -> bool {
+    matches!((kind, inside), ("ipip" | "ip6tnl", Family::V4) | ("sit" | "ip6tnl", Family::V6))
+}
+
+impl Real {
+    /// Whether VIPs of a family are served, as far as that is known: without any, IPv4 is what is most likely.
+    fn serves(&self, family: Family) -> bool {
+        if self.vips.is_empty() {
+            family == Family::V4
+        } else {
+            self.vips.iter().any(|vip| family.has(vip.address))
+        }
+    }
+
+    fn link(&self, name: &str) -> Option<&LinkFacts> {
+        self.links.iter().find(|link| link.link.name == name)
+    }
+
+    /// What decapsulates by XDP.
+    fn xdp(&self) -> Option<&DecapStatus> {
+        self.decap.as_ref()?.as_ref().ok()
+    }
+
+    /// The interfaces on which it does.
+    fn xdp_interfaces(&self) -> impl Iterator<Item = &str> {
+        let interfaces = self.xdp().into_iter().flat_map(|decap| &decap.interfaces);
+        interfaces.filter(|(_, mode)| mode.is_some()).map(|(name, _)| name.as_str())
+    }
+
+    /// Tunnel devices that take the outer header off packets of a family, up or not.
+    fn tunnels(&self, inside: Family) -> impl Iterator<Item = &LinkFacts> {
+        let carries = move |kind: &String| carries(kind, inside);
+        self.links.iter().filter(move |link| link.kind.as_ref().is_some_and(carries))
+    }
+
+    fn route_back(&self, family: Family) -> Option<&RouteFacts> {
+        self.back[family as usize].route.as_ref()?.as_ref().ok()
+    }
+
+    /// The interface by which answers leave.
+    fn interface_back(&self, family: Family) -> Option<&LinkFacts> {
+        let index = self.route_back(family)?.interface?;
+        self.links.iter().find(|link| link.link.index == index)
+    }
+
+    /// Where requests come in, or else where answers leave.
+    fn uplink(&self) -> Option<&str> {
+        let back = Family::BOTH.into_iter().find_map(|family| self.interface_back(family));
+        self.xdp_interfaces().next().or_else(|| Some(back?.link.name.as_str()))
+    }
+}
+
+/// Checks of an interface: the facts of all, and its name.
+type OfInterface = fn(&Real, &str) -> Option<Answer>;
+
+const OF_INTERFACES: &[(FindingId, OfInterface)] = &[
+    (FindingId::ArpIgnore, arp::ignore),
+    (FindingId::ArpAnnounce, arp::announce),
+    (FindingId::RpFilter, return_path::rp_filter),
+];
+
+type OfFamily = fn(&Real, Family) -> Option<Answer>;
+
+const OF_FAMILIES: &[(FindingId, OfFamily)] = &[
+    (FindingId::NoDecap, decap::missing),
+    (FindingId::NoRouteBack, return_path::no_route_back),
+    (FindingId::Mss, return_path::mss),
+    (FindingId::Forwarding, vips::forwarding),
+];
+
+type OfVip = fn(&Real, &Vip) -> Option<Answer>;
+
+const OF_VIPS: &[(FindingId, OfVip)] = &[
+    (FindingId::VipMissing, vips::missing),
+    (FindingId::VipOnWire, vips::on_wire),
+    (FindingId::DecapVipRefused, decap::vip_refused),
+];
+
+type OfHost = fn(&Real) -> Option<Answer>;
+
+const OF_HOST: &[(FindingId, OfHost)] = &[
+    (FindingId::DecapDetached, decap::detached),
+    (FindingId::DecapOpen, decap::open),
+    (FindingId::DecapWide, decap::wide),
+    (FindingId::DecapOwnLeftOut, decap::own_left_out),
+    (FindingId::DecapOutdated, decap::outdated),
+    (FindingId::DecapRefused, decap::refused),
+    (FindingId::DecapFragments, decap::fragments),
+    (FindingId::DecapOtherDestination, decap::other_destination),
+    (FindingId::WrongChecksums, checksums::wrong),
+    (FindingId::NoVip, vips::none),
+];
+
+/// Looks for everything that hurts a real.
+pub(super) fn check(report: &mut Report, real: &Real) {
+    for (id, check) in OF_HOST {
+        report.add(*id, "host", check(real));
+    }
+    for family in Family::BOTH {
+        for (id, check) in OF_FAMILIES {
+            report.add(*id, family.name(), check(real, family));
+        }
+    }
+    for vip in &real.vips {
+        for (id, check) in OF_VIPS {
+            report.add(*id, &format!("VIP {}", vip.address), check(real, vip));
+        }
+    }
+    for (name, _) in &real.settings {
+        for (id, check) in OF_INTERFACES {
+            report.add(*id, &format!("interface {name}"), check(real, name));
+        }
+    }
+}
+
+/// What is checked here.
+#[cfg(test)]
+pub(super) fn ids() -> Vec<FindingId> {
+    let interfaces = OF_INTERFACES.iter().map(|(id, _)| *id);
+    let families = OF_FAMILIES.iter().map(|(id, _)| *id);
+    let vips = OF_VIPS.iter().map(|(id, _)| *id);
+    let host = OF_HOST.iter().map(|(id, _)| *id);
+    interfaces.chain(families).chain(vips).chain(host).collect()
+}

@@ -1,0 +1,150 @@
+//! The way from a real to clients: that there is one, that the kernel believes in it, and what fits.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::Family;
+use super::Real;
+use crate::kernel::netlink::RouteFacts;
+use crate::report::doctor::catalogue::Severity;
+use crate::report::doctor::report::Answer;
+use crate::report::doctor::report::Mend;
+
+/// What clients' own networks carry, as a rule.
+const ETHERNET_MTU: u32 = 1500;
+
+/// Bytes of a TCP header without options.
+const TCP_HEADER: u32 = 20;
+
+/// Strict: a packet must come in where an answer to its source would leave.
+const STRICT: u32 = 1;
+
+pub(super) fn no_route_back(real: &Real, family: Family) -> Option<Answer> {
+    if !real.serves(family) {
+        return None;
+    }
+    Some(match &real.back[family as usize].route {
+        Some(Ok(_)) => Answer::Well,
+        Some(Err(why)) => Answer::Unknown(why.clone()),
+        None => Answer::hurts(
+            Severity::Error,
+            "there is no route to clients",
+            "a real answers them itself, not by way of the balancer; without a route the kernel also drops what they \
+             send, as from an impossible source",
+            Mend::Advice(format!(
+                "add one: ip{} route add default via ROUTER",
+                if family == Family::V4 { "" } else { " -6" }
+            )),
+        ),
+    })
+}
+
+pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
+    let link = real.link(name).filter(|_| real.serves(Family::V4))?;
+    let by_xdp = real.xdp_interfaces().any(|interface| interface == name);
+    let tunnel = real.tunnels(Family::V4).any(|tunnel| tunnel.link.name == name);
+    if !by_xdp && (!tunnel || real.xdp().is_some()) {
+        return None;
+    }
+    let setting = real.settings.iter().find(|(of, _)| of == name)?.1.rp_filter;
+    if setting != STRICT {
+        return Some(Answer::Well);
+    }
+    let mend = Mend::Command("sysctl -w net.ipv4.conf.all.rp_filter=2".to_owned());
+    let what = "rp_filter is 1, strict, of those for it and for all the larger one";
+    if tunnel {
+        return Some(Answer::hurts(
+            Severity::Error,
+            what,
+            "decapsulated packets come in by the tunnel, and answers leave by another interface: the kernel drops them \
+             (counted as IPReversePathFilter by 'nstat -az')",
+            mend,
+        ));
+    }
+    let back = real.route_back(Family::V4)?;
+    let Some(index) = back.interface else {
+        return Some(Answer::Unknown("the route to clients has several next hops".to_owned()));
+    };
+    if index == link.link.index {
+        return Some(Answer::Well);
+    }
+    let other = real.interface_back(Family::V4).map_or("another interface", |link| &link.link.name);
+    Some(Answer::hurts(
+        Severity::Error,
+        what,
+        format!(
+            "requests come in here, and answers leave by {other}: the kernel drops the requests (counted as \
+             IPReversePathFilter by 'nstat -az')"
+        ),
+        mend,
+    ))
+}
+
+/// Bytes of the outer header: the longest of those that may come.
+fn overhead(real: &Real) -> u32 {
+    let v6 = match real.xdp() {
+        Some(decap) => decap.addresses.iter().any(IpAddr::is_ipv6),
+        None => real.links.iter().any(|l| l.link.up && l.kind.as_deref() == Some("ip6tnl")),
+    };
+    if v6 { Family::V6.header() } else { Family::V4.header() }
+}
+
+pub(super) fn mss(real: &Real, family: Family) -> Option<Answer> {
+    let route = real.route_back(family).filter(|_| real.serves(family))?;
+    if route.local {
+        return None;
+    }
+    let out = &real.interface_back(family)?.link;
+    // Where encapsulated packets come in; the network to the balancer is taken to carry as much.
+    let mtus = real.xdp_interfaces().filter_map(|name| Some(real.link(name)?.link.mtu));
+    let carried = mtus.min().unwrap_or(out.mtu);
+    let headers = family.header() + TCP_HEADER;
+    let overhead = overhead(real);
+
+    let advertised =
+        route.advmss.unwrap_or_else(|| route.mtu.unwrap_or(out.mtu).saturating_sub(headers));
+    let longest = advertised + headers;
+    if longest + overhead <= carried {
+        return Some(Answer::Well);
+    }
+    let wanted = if ETHERNET_MTU + overhead <= carried {
+        RouteFacts { mtu: Some(ETHERNET_MTU), advmss: None, ..route.clone() }
+    } else {
+        let fits = carried.saturating_sub(overhead + headers);
+        RouteFacts { advmss: Some(fits), ..route.clone() }
+    };
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "clients are told of TCP segments of {advertised} bytes, packets of {longest}; with an outer header of \
+             {overhead} that is more than the {carried} bytes that {} takes",
+            real.uplink().unwrap_or(&out.name)
+        ),
+        "the balancer drops them, and tells the client what fits; clients that do not hear of it hang",
+        replace_route(family, &wanted, &out.name),
+    ))
+}
+
+/// The command that writes a route in place of the one with the same destination and metric.
+fn replace_route(family: Family, route: &RouteFacts, interface: &str) -> Mend {
+    let ip = if family == Family::V4 { "ip" } else { "ip -6" };
+    let mut command = format!("{ip} route replace {}", route.destination);
+    if let Some(gateway) = route.gateway {
+        let inet6 = if gateway.is_ipv6() && family == Family::V4 { "inet6 " } else { "" };
+        let _ = write!(command, " via {inet6}{gateway}");
+    }
+    let _ = write!(command, " dev {interface} proto {}", route.protocol);
+    if let Some(source) = route.source {
+        let _ = write!(command, " src {source}");
+    }
+    if route.metric != 0 {
+        let _ = write!(command, " metric {}", route.metric);
+    }
+    if let Some(mtu) = route.mtu {
+        let _ = write!(command, " mtu {mtu}");
+    }
+    if let Some(advmss) = route.advmss {
+        let _ = write!(command, " advmss {advmss}");
+    }
+    Mend::Command(command)
+}

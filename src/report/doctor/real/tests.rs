@@ -1,0 +1,156 @@
+//! Tunnel devices, which not every kernel has.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::report::doctor::Mend;
+use crate::report::doctor::Severity;
+use crate::report::doctor::tests::link;
+
+const UPLINK: u32 = 7;
+
+/// A real whose way to clients is eth0, with a tunnel device and an IPv4 VIP.
+fn with_tunnel(kind: &str) -> Real {
+    let mut tunnel = link("tunl0", Some(kind));
+    (tunnel.link.index, tunnel.arp) = (8, false);
+    let route = RouteFacts {
+        local: false,
+        interface: Some(UPLINK),
+        gateway: Some([10, 0, 0, 254].into()),
+        destination: "default".to_owned(),
+        protocol: "static".to_owned(),
+        source: None,
+        metric: 0,
+        mtu: Some(1500),
+        advmss: None,
+    };
+    let settings = Settings { rp_filter: 0, arp_ignore: 1, arp_announce: 2 };
+    Real {
+        vips: vec![Vip {
+            address: [10, 200, 1, 1].into(),
+            local: true,
+            on: vec!["tunl0".to_owned()],
+        }],
+        decap: None,
+        outdated: Followed::default(),
+        own: Vec::new(),
+        links: vec![link("eth0", None), tunnel],
+        settings: ["eth0", "tunl0"].map(|name| (name.to_owned(), settings)).to_vec(),
+        back: [Back { route: Some(Ok(route)) }, Back::default()],
+        forwarding: [Some(false); 2],
+        checksums: Vec::new(),
+        lbctl: "lbctl".to_owned(),
+    }
+}
+
+fn found(real: &Real) -> Vec<(FindingId, Severity, Mend)> {
+    let mut report = Report::default();
+    check(&mut report, real);
+    report
+        .findings
+        .into_iter()
+        .map(|finding| (finding.id, finding.severity, finding.mend))
+        .collect()
+}
+
+fn command(text: &str) -> Mend {
+    Mend::Command(text.to_owned())
+}
+
+#[test]
+fn tunnels_take_the_outer_header_off() {
+    for kind in ["ipip", "ip6tnl"] {
+        assert_eq!(
+            found(&with_tunnel(kind)),
+            [],
+            "{kind}, with the VIP on a device that answers no ARP"
+        );
+    }
+    let missing = |mend| vec![(FindingId::NoDecap, Severity::Error, mend)];
+    // The other family inside.
+    assert_eq!(
+        found(&with_tunnel("sit")),
+        missing(command("lbctl decap attach eth0 --from 172.16.0.0/16 --from 100::/64"))
+    );
+    let mut real = with_tunnel("ipip");
+    real.links[1].link.up = false;
+    assert_eq!(found(&real), missing(command("ip link set tunl0 up")));
+    let mut real = with_tunnel("ipip");
+    real.links[1].remote = Some([10, 0, 0, 9].into());
+    assert_eq!(
+        found(&real),
+        missing(command("lbctl decap attach eth0 --from 172.16.0.0/16 --from 100::/64"))
+    );
+    // What is not known may be in place.
+    real.decap = Some(Err("not root".to_owned()));
+    assert_eq!(found(&real), []);
+}
+
+#[test]
+fn strict_filtering_and_tunnels() {
+    let mut real = with_tunnel("ipip");
+    real.settings[0].1.rp_filter = 1;
+    assert_eq!(found(&real), [], "nothing comes in by eth0 but what belongs there");
+    real.settings[1].1.rp_filter = 1;
+    let mend = command("sysctl -w net.ipv4.conf.all.rp_filter=2");
+    assert_eq!(found(&real), [(FindingId::RpFilter, Severity::Error, mend)]);
+}
+
+#[test]
+fn segments_through_tunnels() {
+    let mss = |kind, mtu| {
+        let mut real = with_tunnel(kind);
+        real.links[0].link.mtu = mtu;
+        found(&real)
+    };
+    let warning = |mend: &str| vec![(FindingId::Mss, Severity::Warning, command(mend))];
+    assert_eq!(mss("ipip", 1520), []);
+    let replace = "ip route replace default via 10.0.0.254 dev eth0 proto static mtu 1500";
+    assert_eq!(mss("ipip", 1519), warning(&format!("{replace} advmss 1459")));
+    assert_eq!(mss("ip6tnl", 1540), []);
+    assert_eq!(mss("ip6tnl", 1520), warning(&format!("{replace} advmss 1440")));
+}
+
+#[test]
+fn which_interfaces_answer_for_a_vip() {
+    let mut real = with_tunnel("ipip");
+    real.links.push(link("docker0", Some("bridge")));
+    real.links.push(link("eth1", None));
+    let silent = Settings { rp_filter: 0, arp_ignore: 0, arp_announce: 2 };
+    real.settings.push(("docker0".to_owned(), silent));
+    real.settings.push(("eth1".to_owned(), silent));
+    let mut report = Report::default();
+    check(&mut report, &real);
+    let places: Vec<_> = report.findings.iter().map(|f| (f.id, f.place.as_str())).collect();
+    assert_eq!(places, [(FindingId::ArpIgnore, "interface eth1")], "containers are no neighbours");
+}
+
+/// Without any VIP that is known, IPv4 is taken for granted.
+#[test]
+fn reals_without_vips() {
+    let mut real = with_tunnel("ipip");
+    real.vips.clear();
+    real.settings[0].1.arp_ignore = 0;
+    let ids: Vec<_> = found(&real).into_iter().map(|(id, severity, _)| (id, severity)).collect();
+    assert_eq!(
+        ids,
+        [(FindingId::NoVip, Severity::Note), (FindingId::ArpIgnore, Severity::Warning)]
+    );
+    let v6: IpAddr = "fc00:1::1".parse().unwrap();
+    real.vips = vec![Vip { address: v6, local: true, on: Vec::new() }];
+    let ids: Vec<_> = found(&real).into_iter().map(|(id, ..)| id).collect();
+    assert_eq!(ids, [FindingId::NoDecap, FindingId::NoRouteBack]);
+}
+
+#[test]
+fn addresses_that_decapsulation_has_no_room_for() {
+    let mut real = with_tunnel("ipip");
+    let mut decap = DecapStatus { own_addresses_left_out: 70_000, ..DecapStatus::default() };
+    real.decap = Some(Ok(decap.clone()));
+    let left_out =
+        |real: &Real| found(real).iter().any(|(id, ..)| *id == FindingId::DecapOwnLeftOut);
+    assert!(left_out(&real));
+    decap.own_addresses_left_out = 0;
+    real.decap = Some(Ok(decap));
+    assert!(!left_out(&real));
+}

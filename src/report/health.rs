@@ -1,0 +1,434 @@
+//! Whether an instance does well, and what to do where it does not.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::dataplane::balancer::Balancer;
+use crate::instance::serving::rfc3339;
+use crate::model::address::Vip;
+use crate::model::config::XdpMode;
+use crate::model::error::Result;
+use crate::model::host::cpu_list;
+use crate::model::mismatch::Mismatch;
+use crate::model::outweighed::OutweighedReal;
+use crate::model::outweighed::outweighed;
+use crate::observe::readiness::Unready;
+use crate::observe::readiness::unready_interfaces;
+pub use crate::observe::recent::Flood;
+pub use crate::observe::recent::Misses;
+pub use crate::observe::recent::MissesWithRoom;
+pub use crate::observe::recent::OtherMac;
+use crate::observe::recent::Recent;
+use crate::observe::vips::VipStatus;
+use crate::plan::Unserved;
+use crate::report::doctor;
+use crate::report::doctor::FindingId;
+use crate::report::doctor::Mend;
+use crate::report::doctor::Severity;
+use crate::report::readings::Readings;
+
+/// VIPs that a problem's text names; its JSON has all of them.
+const NAMED: usize = 3;
+
+/// Something that is not as it should be. Its text says what; [`Self::mend`] what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "problem", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Problem {
+    /// The instance is not ready for traffic, or not by all of its interfaces.
+    Unready {
+        /// Why.
+        why: Unready,
+    },
+    /// What packets are handled by is not what the VIPs and reals give.
+    MapMismatch {
+        /// Where.
+        mismatches: Vec<Mismatch>,
+    },
+    /// `lbctl serve` was told to reload and could not: what runs is not what its file says.
+    ReloadFailed {
+        /// When, in seconds since 1970.
+        at: u64,
+        /// Why, in one line.
+        message: String,
+    },
+    /// Something about the host that loses packets or makes a command fail, as [`crate::report::doctor`] has it.
+    Doctor {
+        /// What doctor says.
+        finding: doctor::Finding,
+    },
+    /// Reals are up and have a weight, which is too little beside the others of their VIP: they get no new flows.
+    OutweighedReals {
+        /// The reals.
+        reals: Vec<OutweighedReal>,
+    },
+    /// An interface runs the programs behind its driver, and that was not asked for.
+    GenericMode {
+        /// The interface.
+        interface: String,
+    },
+    /// An interface is served as it was asked for before, as it cannot be as it is asked for now.
+    ServedAsBefore {
+        /// The interface.
+        interface: String,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
+    /// VIPs have no real at all.
+    NoReal {
+        /// The VIPs.
+        vips: Vec<Vip>,
+    },
+    /// VIPs have reals, and none that takes new flows.
+    NoUsableReal {
+        /// The VIPs.
+        vips: Vec<Vip>,
+    },
+    /// CPUs do not remember all new flows, as there are too many within a second.
+    FloodGuardLimits(Flood),
+    /// CPUs without a connection table of their own have had packets for VIPs.
+    CpusWithoutTable {
+        /// The CPUs.
+        cpus: Vec<u32>,
+    },
+    /// A connection table is full, and packets within connections do not find theirs.
+    TableTooSmall(Misses),
+    /// Packets for VIPs come in frames that are addressed to other MACs.
+    OtherMac(OtherMac),
+    /// Packets within connections do not find theirs, though no table is full.
+    MissesWithRoom(MissesWithRoom),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unready { why } => why.fmt(f),
+            Self::MapMismatch { mismatches } => f.write_str(&Mismatch::summary(mismatches)),
+            Self::ReloadFailed { at, message } => {
+                write!(f, "the last reload failed ({}): {message}", rfc3339(*at))
+            }
+            Self::Doctor { finding } if finding.what.starts_with(&finding.place) => {
+                f.write_str(&finding.what)
+            }
+            Self::Doctor { finding } => write!(f, "{}: {}", finding.place, finding.what),
+            Self::GenericMode { interface } => {
+                write!(f, "interface {interface}: generic mode, slower than native")
+            }
+            Self::ServedAsBefore { interface, reason } => write!(
+                f,
+                "interface {interface}: served as before, not as asked for: {}",
+                Unserved::reason(reason)
+            ),
+            Self::NoReal { vips } => write!(f, "no reals: {}", some(vips)),
+            Self::NoUsableReal { vips } => write!(f, "no real takes new flows of {}", some(vips)),
+            Self::OutweighedReals { reals } => {
+                let Some(first) = reals.first() else { return Ok(()) };
+                write!(f, "{first}")?;
+                match reals.len() - 1 {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more such reals"),
+                }
+            }
+            Self::FloodGuardLimits(flood) => flood.fmt(f),
+            Self::CpusWithoutTable { cpus } => {
+                write!(f, "{}: packets, but no connection table", cpu_list(cpus))
+            }
+            Self::TableTooSmall(misses) => misses.fmt(f),
+            Self::OtherMac(frames) => frames.fmt(f),
+            Self::MissesWithRoom(misses) => misses.fmt(f),
+        }
+    }
+}
+
+/// The first few.
+fn some(vips: &[Vip]) -> String {
+    let named: Vec<_> = vips.iter().take(NAMED).map(Vip::to_string).collect();
+    let named = named.join(", ");
+    match vips.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// The VIP that a command is shown for.
+fn one(vips: &[Vip]) -> String {
+    vips.first().map_or_else(|| "VIP".to_owned(), Vip::to_string)
+}
+
+impl Problem {
+    /// What to do about it.
+    pub fn mend(&self) -> String {
+        match self {
+            Self::Unready { why } => why.mend(),
+            Self::ReloadFailed { .. } => {
+                "what ran before goes on; correct the file ('lbctl plan -f FILE' checks it), then lbctl reload"
+                    .to_owned()
+            }
+            Self::Doctor { finding } => match &finding.mend {
+                Mend::Command(text) | Mend::Advice(text) => text.clone(),
+            },
+            Self::MapMismatch { mismatches } => Mismatch::remedy(mismatches).to_owned(),
+            Self::GenericMode { interface } => {
+                format!("why not native: lbctl doctor, interface {interface}")
+            }
+            Self::ServedAsBefore { reason, .. } => Unserved::remedy_as_before(reason),
+            Self::NoReal { vips } => format!(
+                "lbctl real add {} ADDRESS, or in the file, and lbctl apply -f FILE",
+                one(vips)
+            ),
+            Self::NoUsableReal { vips } => {
+                format!("lbctl real list {}, then real up, weight or add", one(vips))
+            }
+            Self::OutweighedReals { reals } => {
+                reals.first().map(OutweighedReal::mend).unwrap_or_default()
+            }
+            Self::FloodGuardLimits(_) => Flood::mend().to_owned(),
+            Self::CpusWithoutTable { .. } => {
+                "connection_table.cpus = \"auto\" or with these CPUs, and lbctl apply -f FILE"
+                    .to_owned()
+            }
+            Self::TableTooSmall(_) => Misses::mend().to_owned(),
+            Self::OtherMac(_) => OtherMac::mend().to_owned(),
+            Self::MissesWithRoom(misses) => misses.mend().to_owned(),
+        }
+    }
+}
+
+/// A [`Problem`] with its texts, for reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The problem itself.
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// What it is, in one line.
+    pub what: String,
+    /// What to do about it, in one line.
+    pub mend: String,
+}
+
+impl From<Problem> for Finding {
+    fn from(problem: Problem) -> Self {
+        Self { what: problem.to_string(), mend: problem.mend(), problem }
+    }
+}
+
+/// Whether an instance does well, by what it tells itself and by what can be told of its interfaces without asking
+/// anybody. [`crate::report::doctor`] looks at all of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// Whether there is nothing to do.
+    pub well: bool,
+    /// What is not as it should be, the worst first.
+    pub findings: Vec<Finding>,
+    /// What doctor warns of at the interfaces beside that.
+    pub warnings: usize,
+}
+
+impl Health {
+    /// Judges what was read, and watches what goes on where that leaves it open.
+    pub(crate) fn judge(balancer: &Balancer, readings: &Readings) -> Result<Self> {
+        let mut problems = Vec::new();
+        let mut unready = |why| problems.push(Problem::Unready { why });
+        if !balancer.is_in_place()? {
+            unready(Unready::NotInChain);
+        }
+        unready_interfaces(&readings.observed, &readings.unserved).into_iter().for_each(unready);
+        let as_before = readings.unserved.iter().filter(|unserved| unserved.as_before);
+        problems.extend(as_before.map(|unserved| Problem::ServedAsBefore {
+            interface: unserved.name.clone(),
+            reason: unserved.why.clone(),
+        }));
+        let mismatches = balancer.mismatches()?;
+        if !mismatches.is_empty() {
+            problems.push(Problem::MapMismatch { mismatches });
+        }
+        let reload = readings.serve.as_ref().and_then(|server| server.reload.as_ref());
+        problems.extend(reload.filter(|reload| !reload.applied).map(|reload| {
+            Problem::ReloadFailed { at: reload.at, message: reload.message.clone() }
+        }));
+        let mut warnings = 0;
+        for finding in doctor::of_interfaces(balancer, &readings.interfaces, &readings.observed) {
+            match (finding.severity, finding.id) {
+                (Severity::Error, _) => problems.push(Problem::Doctor { finding }),
+                // It is one of ours.
+                (Severity::Warning, FindingId::GenericMode) | (Severity::Note, _) => {}
+                (Severity::Warning, _) => warnings += 1,
+            }
+        }
+        // Whatever the interrupts of the interfaces say: what counts here is where packets were.
+        let cpus = balancer.table_cpus([].into())?;
+        let without_table = cpus.without_table().map_or_else(Vec::new, |cpus| cpus.0);
+        problems.extend(counted(readings, without_table, readings.watch(balancer)?));
+        Ok(Self { warnings, ..Self::of(problems) })
+    }
+
+    fn of(problems: Vec<Problem>) -> Self {
+        Self {
+            well: problems.is_empty(),
+            findings: problems.into_iter().map(Finding::from).collect(),
+            warnings: 0,
+        }
+    }
+}
+
+/// What configuration and counters tell.
+fn counted(readings: &Readings, without_table: Vec<u32>, recent: Recent) -> Vec<Problem> {
+    let idle = readings.vips.iter().filter(|vip| vip.usable_reals() == 0);
+    let (bare, idle): (Vec<_>, Vec<_>) = idle.partition(|vip| vip.reals.is_empty());
+
+    let mut problems = Vec::new();
+    let names = |vips: Vec<&VipStatus>| vips.into_iter().map(|vip| vip.vip).collect();
+    if !bare.is_empty() {
+        problems.push(Problem::NoReal { vips: names(bare) });
+    }
+    if !idle.is_empty() {
+        problems.push(Problem::NoUsableReal { vips: names(idle) });
+    }
+    let outweighed: Vec<_> =
+        readings.vips.iter().flat_map(|vip| outweighed(vip.vip, &vip.members())).collect();
+    if !outweighed.is_empty() {
+        problems.push(Problem::OutweighedReals { reals: outweighed });
+    }
+    problems.extend(
+        readings
+            .interfaces
+            .iter()
+            .filter(|(_, interface)| {
+                interface.mode == Some(XdpMode::Generic)
+                    && interface.config.xdp_mode != XdpMode::Generic
+            })
+            .map(|(name, _)| Problem::GenericMode { interface: name.clone() }),
+    );
+    problems.extend(recent.flood.map(Problem::FloodGuardLimits));
+    if !without_table.is_empty() {
+        problems.push(Problem::CpusWithoutTable { cpus: without_table });
+    }
+    problems.extend(recent.misses.map(Problem::TableTooSmall));
+    problems.extend(recent.other_mac.map(Problem::OtherMac));
+    problems.extend(recent.misses_with_room.map(Problem::MissesWithRoom));
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_and_vips_are_grouped() {
+        let mut readings = Readings::default();
+        let down = crate::observe::vips::VipRealStatus {
+            address: [10, 0, 0, 1].into(),
+            weight: 1,
+            state: crate::model::config::RealState::Down,
+            share: 0.0,
+            sent_for_all_vips: crate::observe::stats::Count::default(),
+        };
+        let vip = |n: usize, reals: &[_]| VipStatus {
+            vip: format!("tcp://10.200.1.{n}:80").parse().expect("a VIP"),
+            sent: crate::observe::stats::Count::default(),
+            dropped: 0,
+            other_ports: crate::model::config::OtherPorts::default(),
+            no_real: crate::model::config::NoReal::default(),
+            echo: crate::model::config::Echo::default(),
+            reals: reals.to_vec(),
+        };
+        readings.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();
+        readings.vips.push(vip(6, &[]));
+        let health = Health::of(counted(
+            &readings,
+            vec![1, 4, 5, 6],
+            Recent {
+                flood: Some(Flood { cpus: vec![2], not_remembered: 700 }),
+                other_mac: Some(OtherMac { other: 50, ours: 3 }),
+                ..Recent::default()
+            },
+        ));
+        assert!(!health.well);
+        let what: Vec<_> = health.findings.iter().map(|finding| finding.what.as_str()).collect();
+        assert_eq!(
+            what,
+            [
+                "no reals: tcp://10.200.1.6:80",
+                "no real takes new flows of tcp://10.200.1.1:80, tcp://10.200.1.2:80, tcp://10.200.1.3:80 and 2 more",
+                "CPU 2: 700 new flows a second are balanced but not remembered, as there are more than the limit",
+                "CPUs 1,4-6: packets, but no connection table",
+                "50 packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside 3 to this host's",
+            ]
+        );
+        let json = serde_json::to_value(&health).expect("JSON");
+        assert_eq!(json["findings"][1]["problem"], "no-usable-real");
+        assert_eq!(json["findings"][1]["vips"].as_array().map(Vec::len), Some(5));
+        assert_eq!(json["findings"][2]["not_remembered"], 700);
+        assert_eq!(json["findings"][3]["cpus"], serde_json::json!([1, 4, 5, 6]));
+        assert!(Health::of(Vec::new()).well);
+    }
+
+    /// docs/status.md has every problem, by the name that JSON gives it, and every reason not to be ready.
+    #[test]
+    fn documentation_is_complete() {
+        let text = include_str!("../../docs/status.md");
+        let rows: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+        let rows: Vec<_> = rows.iter().filter_map(|row| row.split_once("` |")).collect();
+        let name = String::new;
+        let mac = crate::model::address::Mac::from([2, 0, 0, 0, 0, 1]);
+        let unready = |why| Problem::Unready { why };
+        let finding = doctor::Finding {
+            severity: Severity::Error,
+            id: FindingId::VethPeer,
+            place: name(),
+            what: name(),
+            why: name(),
+            mend: Mend::Advice(name()),
+        };
+        let misses = Misses { used: 0, entries: 0, hits: 0, missed: 0 };
+        let problems = [
+            unready(Unready::NotInChain),
+            unready(Unready::NoInterface),
+            unready(Unready::InterfaceMissing(name())),
+            unready(Unready::InterfaceDown(name())),
+            unready(Unready::NoCarrier(name())),
+            unready(Unready::NotAttached(name())),
+            unready(Unready::OtherNamespace(name())),
+            unready(Unready::MacChanged { interface: name(), mac, now: mac }),
+            unready(Unready::GatewayMoved { interface: name(), mac, now: mac }),
+            unready(Unready::NoDefaultRoute(name())),
+            unready(Unready::GatewayUnresolved {
+                interface: name(),
+                mac,
+                next_hop: None,
+                silent: true,
+                heard_seconds_ago: None,
+                alternative: None,
+            }),
+            unready(Unready::NotServed { interface: name(), why: name() }),
+            Problem::ServedAsBefore { interface: name(), reason: name() },
+            Problem::MapMismatch { mismatches: Vec::new() },
+            Problem::ReloadFailed { at: 0, message: name() },
+            Problem::Doctor { finding },
+            Problem::NoReal { vips: Vec::new() },
+            Problem::NoUsableReal { vips: Vec::new() },
+            Problem::OutweighedReals { reals: Vec::new() },
+            Problem::GenericMode { interface: name() },
+            Problem::FloodGuardLimits(Flood { cpus: Vec::new(), not_remembered: 0 }),
+            Problem::CpusWithoutTable { cpus: Vec::new() },
+            Problem::TableTooSmall(misses),
+            Problem::OtherMac(OtherMac { other: 0, ours: 0 }),
+            Problem::MissesWithRoom(MissesWithRoom { hits: 0, missed: 0, forgotten: 0 }),
+        ];
+        for problem in problems {
+            let json = serde_json::to_value(&problem).expect("JSON");
+            let kind = json["problem"].as_str().expect("a name");
+            let row = rows.iter().find(|(name, _)| *name == kind);
+            let (_, meaning) = row.unwrap_or_else(|| panic!("{kind} is not in docs/status.md"));
+            for key in json.as_object().expect("an object").keys().filter(|key| *key != "problem") {
+                assert!(meaning.contains(&format!("`{key}`")), "{key} of {kind}");
+            }
+            let why = json["why"].as_str().map(str::to_owned);
+            let why = why.or_else(|| json["why"].as_object()?.keys().next().cloned());
+            if let Some(why) = why {
+                assert!(meaning.contains(&format!("`{why}`")), "{why} of {kind}");
+            }
+        }
+    }
+}

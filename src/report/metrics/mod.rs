@@ -1,0 +1,295 @@
+//! Everything that can be known of a running instance as Prometheus metrics: for `lbctl serve`, and for
+//! services that embed the library. [`families`] lists them.
+
+mod background;
+mod families;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use prometheus::core::Desc;
+use prometheus::proto::MetricFamily;
+
+use crate::control::decap;
+use crate::dataplane::balancer::Balancer;
+use crate::instance::Instance;
+use crate::kernel::nic::NicStatistics;
+use crate::model::address::Mac;
+use crate::model::address::Vip;
+use crate::model::connection_tables::Tables;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::mismatch::Mismatch;
+use crate::model::vip_table::Table;
+use crate::observe::memory::MapMemory;
+use crate::observe::readiness::GatewayState;
+use crate::observe::readiness::InterfaceState;
+use crate::observe::rings::RunningRing;
+use crate::observe::tables::TableStatus;
+
+use self::background::Background;
+use self::background::Sample;
+pub use self::families::Family;
+pub use self::families::Kind;
+
+/// All metrics that a [`Collector`] may have.
+pub fn families() -> &'static [Family] {
+    families::ALL
+}
+
+/// Collects the metrics of an instance, whatever becomes of it: series of a VIP or real vanish with it, and
+/// all but a few while the instance does not run. Nothing is written, no lock is held that packets or commands
+/// would wait for.
+///
+/// Counters are read anew for each scrape. What takes longer is read by a thread, when a scrape asks for it
+/// and it is older than a minute, or what runs has changed: entries and memory of the maps, and the rings.
+/// Unless something changes all the time, that takes at most one part in a hundred of a CPU. The ages of both
+/// samples are metrics. Only the first scrape waits for them, up to a second.
+///
+/// Interfaces are looked for in the network namespace of the thread that collects.
+///
+/// ```no_run
+/// let instance = l4lb::Instance::default();
+/// let registry = prometheus::Registry::new();
+/// registry.register(Box::new(l4lb::metrics::Collector::new(instance)))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Collector {
+    instance: Instance,
+    /// Whether there ought to be a balancer.
+    balances: bool,
+    descriptions: Vec<Desc>,
+    rings: Background<Rings>,
+    maps: Background<Maps>,
+    memory: Mutex<Memory>,
+}
+
+/// The rings, and what they were made from.
+#[derive(Debug)]
+struct Rings {
+    table: Table,
+    by_vip: BTreeMap<Vip, RunningRing>,
+    mismatches: Vec<Mismatch>,
+}
+
+/// Entries and memory of the maps, and which maps.
+#[derive(Debug)]
+struct Maps {
+    tables: Tables,
+    fill: Vec<TableStatus>,
+    memory: Vec<MapMemory>,
+}
+
+/// What is kept from scrape to scrape.
+#[derive(Debug, Default)]
+struct Memory {
+    /// When gateways were last heard, by interface.
+    heard: BTreeMap<String, (Mac, Instant)>,
+    /// What failed the last time, by part.
+    failures: BTreeMap<&'static str, String>,
+}
+
+impl Collector {
+    /// Collects from this instance, which need not run yet.
+    pub fn new(instance: Instance) -> Self {
+        Self::with(instance, true)
+    }
+
+    /// Collects from an instance that decapsulates. As long as it has no balancer beside, there are no series
+    /// of one, and none that says so: `l4lb_running` is missing.
+    pub fn of_decap(instance: Instance) -> Self {
+        Self::with(instance, false)
+    }
+
+    fn with(instance: Instance, balances: bool) -> Self {
+        Self {
+            instance,
+            balances,
+            descriptions: families().iter().map(description).collect(),
+            rings: Background::new(),
+            maps: Background::new(),
+            memory: Mutex::default(),
+        }
+    }
+}
+
+fn description(family: &Family) -> Desc {
+    let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
+    #[expect(clippy::expect_used, reason = "fails for a bad constant only, and then always")]
+    Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
+        .expect("a valid metric name")
+}
+
+/// What a scrape finds, part by part: a part that cannot be read is left out, and the others are not.
+#[derive(Debug, Default)]
+struct Scrape {
+    families: Vec<MetricFamily>,
+    /// By the part's name, why it could not be read.
+    parts: BTreeMap<&'static str, Option<String>>,
+}
+
+impl Scrape {
+    fn part<T>(&mut self, part: &'static str, read: Result<T, impl Display>) -> Option<T> {
+        let (value, error) = match read {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        self.parts.insert(part, error);
+        value
+    }
+}
+
+impl Collector {
+    fn collect_balancer(&self, scrape: &mut Scrape) {
+        let balancer = match Balancer::open(&self.instance) {
+            Ok(balancer) => balancer,
+            Err(Error::NotRunning { .. }) => {
+                if self.balances {
+                    scrape.families.push(series::running(false));
+                }
+                return;
+            }
+            Err(error) => {
+                scrape.part::<()>("instance", Err(error));
+                return;
+            }
+        };
+        scrape.part::<()>("instance", Result::<_>::Ok(()));
+        scrape.families.push(series::running(true));
+        if let Some(stats) = scrape.part("counters", balancer.stats()) {
+            scrape.families.extend(series::counters(&stats));
+        }
+        if let Some(guards) = scrape.part("flood_guards", balancer.flood_guards()) {
+            scrape.families.extend(series::flood_guards(&guards));
+        }
+        if let Some(Some(runs)) = scrape.part("chain", balancer.chain_runs()) {
+            scrape.families.extend(series::chain_runs(runs));
+        }
+        if let Some(table) = scrape.part("vips", balancer.table()) {
+            let pairs = series::Pairs::of(&table);
+            scrape.families.extend(series::vips(&pairs));
+            if let Some(Some(rings)) = scrape.part("rings", self.rings(&table)) {
+                scrape.families.extend(series::rings(&pairs, &rings));
+            }
+        }
+        if let Some(Some(maps)) = scrape.part("maps", self.maps(&balancer)) {
+            scrape.families.extend(series::maps(&maps));
+        }
+        let interfaces = balancer.interface_states();
+        let interfaces = interfaces.and_then(|states| Ok((states, balancer.unserved()?)));
+        if let Some((interfaces, unserved)) = scrape.part("interfaces", interfaces) {
+            let heard = self.heard(&interfaces);
+            scrape.families.extend(series::interfaces(&interfaces, &heard));
+            scrape.families.push(series::served(&interfaces, &unserved));
+            let attached = interfaces.iter().filter(|state| state.mode.is_some());
+            let nics: Vec<_> = attached
+                .map(|state| (state.interface.as_str(), NicStatistics::read(&state.interface)))
+                .collect();
+            scrape.families.push(series::nics(&nics));
+        }
+    }
+
+    fn rings(&self, table: &Table) -> Result<Option<Arc<Sample<Rings>>>, String> {
+        let instance = self.instance.clone();
+        let read = move || {
+            let balancer = Balancer::open(&instance)?;
+            // Before the rings: if it changes meanwhile, they are read again.
+            Ok(Rings {
+                table: balancer.table()?,
+                by_vip: balancer.running_rings()?,
+                mismatches: balancer.mismatches()?,
+            })
+        };
+        self.rings.get(|rings| rings.table != *table, read)
+    }
+
+    fn maps(&self, balancer: &Balancer) -> Result<Option<Arc<Sample<Maps>>>, String> {
+        let tables = balancer.tables().map_err(|error| error.to_string())?;
+        let instance = self.instance.clone();
+        let read = move || {
+            let balancer = Balancer::open(&instance)?;
+            Ok(Maps {
+                tables: balancer.tables()?,
+                fill: balancer.table_status()?,
+                memory: balancer.map_memory()?,
+            })
+        };
+        self.maps.get(|maps| maps.tables != tables, read)
+    }
+
+    /// When the gateways were last heard. The kernel forgets with the MAC of one that falls silent, packets
+    /// go there all the same.
+    fn heard(&self, interfaces: &[InterfaceState]) -> BTreeMap<String, Instant> {
+        let now = Instant::now();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = BTreeMap::new();
+        for state in interfaces {
+            let at = match state.gateway {
+                GatewayState::Fixed => None,
+                GatewayState::Confirmed(ago) => now.checked_sub(ago),
+                GatewayState::Unresolved | GatewayState::Silent(_) => {
+                    let before = memory.heard.get(&state.interface);
+                    before.filter(|(mac, _)| *mac == state.mac).map(|(_, at)| *at)
+                }
+            };
+            heard.extend(at.map(|at| (state.interface.clone(), (state.mac, at))));
+        }
+        memory.heard.clone_from(&heard);
+        heard.into_iter().map(|(interface, (_, at))| (interface, at)).collect()
+    }
+
+    fn collect_decap(&self, scrape: &mut Scrape) {
+        match decap::status(&self.instance) {
+            Ok(status) => {
+                scrape.part::<()>("decap", Result::<_>::Ok(()));
+                scrape.families.extend(series::decap(&status));
+            }
+            Err(Error::NoDecap { .. }) => {}
+            Err(error) => drop(scrape.part::<()>("decap", Err(error))),
+        }
+    }
+
+    /// Logs what cannot be read now and could before, and what can again.
+    fn report(&self, parts: &BTreeMap<&'static str, Option<String>>) {
+        let failures: BTreeMap<_, _> =
+            parts.iter().filter_map(|(part, error)| Some((*part, error.clone()?))).collect();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for (part, error) in &failures {
+            if memory.failures.get(part) != Some(error) {
+                tracing::warn!("metrics: cannot read the {part}: {error}");
+            }
+        }
+        let both: BTreeSet<_> = memory.failures.keys().copied().collect();
+        for part in both.into_iter().filter(|part| !failures.contains_key(part)) {
+            tracing::info!("metrics: the {part} can be read again");
+        }
+        memory.failures = failures;
+    }
+}
+
+impl prometheus::core::Collector for Collector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut scrape = Scrape::default();
+        self.collect_balancer(&mut scrape);
+        self.collect_decap(&mut scrape);
+        self.report(&scrape.parts);
+        let success = scrape.parts.iter().map(|(part, error)| (*part, error.is_none()));
+        scrape.families.push(series::read_success(success));
+        scrape.families.push(series::build_info());
+        scrape.families
+    }
+}

@@ -1,0 +1,77 @@
+//! What runs, in one report.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::control::chain::SlotStatus;
+use crate::dataplane::balancer::Balancer;
+use crate::instance::serving::Server;
+use crate::model::error::Result;
+use crate::observe::flood_guard::FloodGuard;
+use crate::observe::interfaces::InterfaceStatus;
+use crate::observe::memory::MapsMemory;
+use crate::observe::stats::Stats;
+use crate::observe::tables::TableStatus;
+use crate::observe::vips::VipStatus;
+use crate::plan::Unserved;
+use crate::report::health::Health;
+use crate::report::readings::Readings;
+
+/// What `lbctl status` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The instance's name.
+    pub instance: String,
+    /// Whether all is well.
+    pub health: Health,
+    /// The process that serves the balancer (`lbctl serve`); `None`: nobody follows its gateways.
+    pub serve: Option<Server>,
+    /// The interfaces.
+    pub interfaces: BTreeMap<String, InterfaceStatus>,
+    /// Interfaces that are asked for and are not served, or not as they are asked for.
+    pub unserved: Vec<Unserved>,
+    /// The programs on them.
+    pub chain: Vec<SlotStatus>,
+    /// The VIPs.
+    pub vips: Vec<VipStatus>,
+    /// The connection tables.
+    pub tables: Vec<TableStatus>,
+    /// The limits of new flows.
+    pub flood_guards: Vec<FloodGuard>,
+    /// What the maps take.
+    pub memory: Vec<MapsMemory>,
+    /// All counters.
+    pub stats: Stats,
+}
+
+impl Balancer {
+    /// Reads everything that `lbctl status` shows, with [`Self::table_status`].
+    ///
+    /// It takes about a second longer, for which the thread sleeps, where counters since the start leave open
+    /// whether all is well now: new flows were not remembered once, a connection table is full and flows were
+    /// missed, or packets for VIPs came in frames to other hosts. Then the counters are read twice, and [`Health`] is about the time in between.
+    pub fn status(&self) -> Result<Status> {
+        let readings = Readings::take(self)?;
+        let health = Health::judge(self, &readings)?;
+        Ok(Status::new(readings, health))
+    }
+}
+
+impl Status {
+    fn new(readings: Readings, health: Health) -> Self {
+        Self {
+            instance: readings.instance,
+            health,
+            serve: readings.serve,
+            interfaces: readings.interfaces,
+            unserved: readings.unserved,
+            chain: readings.chain,
+            vips: readings.vips,
+            tables: readings.tables,
+            flood_guards: readings.flood_guards,
+            memory: readings.memory,
+            stats: readings.stats,
+        }
+    }
+}
