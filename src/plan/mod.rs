@@ -18,7 +18,6 @@ pub(crate) mod writes;
 
 use serde::Serialize;
 
-use crate::instance::repair::LostPins;
 use crate::model::abi;
 use crate::model::config::Config;
 use crate::model::connection_tables::Tables;
@@ -29,6 +28,7 @@ use crate::model::flow_effect::Changed;
 use crate::model::flow_effect::FlowEffect;
 use crate::model::host::Host;
 use crate::model::interface::ResolvedInterface;
+use crate::model::lost_pins::LostPins;
 use crate::model::mismatch::Mismatch;
 use crate::model::outweighed;
 use crate::model::secret::AnswerSecret;

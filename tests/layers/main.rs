@@ -1,3 +1,4 @@
 //! The plan of the house, as a test: a room uses only rooms below it.
 
 mod headers;
+mod rooms;

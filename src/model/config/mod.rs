@@ -32,7 +32,7 @@ pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
 
-pub use crate::model::error::ConfigError;
+pub use crate::model::error::config::ConfigError;
 use explain::Format;
 use explain::explain;
 pub use own_address::OwnAddress;

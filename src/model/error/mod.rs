@@ -2,7 +2,7 @@
 
 mod capture;
 mod chain;
-mod config;
+pub(crate) mod config;
 mod filter;
 mod instance;
 mod map;
@@ -26,7 +26,7 @@ use crate::model::lost_pins::LostPins;
 
 pub use capture::CaptureError;
 pub use chain::ChainError;
-pub use config::ConfigError;
+use config::ConfigError;
 pub use filter::FilterError;
 pub use instance::MINIMUM_KERNEL;
 pub use instance::UntrustedFolder;
