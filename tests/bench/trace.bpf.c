@@ -20,13 +20,6 @@ struct {
 	__u32 packet[TRACE_PACKETS];
 } trace;
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} subject SEC(".maps");
-
 SEC("xdp")
 int tracer(struct xdp_md *ctx)
 {

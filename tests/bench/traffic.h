@@ -31,6 +31,14 @@ struct traffic {
 
 const volatile struct traffic traffic = {};
 
+/* The program under test. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} subject SEC(".maps");
+
 /* The frame as it was before the last run, or NULL. */
 static __always_inline void *restored(struct xdp_md *ctx)
 {

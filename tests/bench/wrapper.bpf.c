@@ -23,14 +23,6 @@ static __always_inline __u32 next_flow(void)
 	return traffic.first + turn;
 }
 
-/* The program under test. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} subject SEC(".maps");
-
 SEC("xdp")
 int wrapper(struct xdp_md *ctx)
 {

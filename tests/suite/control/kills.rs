@@ -1,5 +1,5 @@
-//! `kill -9` of `lbctl` at each of its writes to the kernel: traffic goes on, and the next command completes
-//! what was begun or cleans it up.
+//! `kill -9` of `lbctl` at each of its writes to the kernel. Traffic goes on, and the next command completes the
+//! change or takes it back.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -109,6 +109,51 @@ fn none_dropped(rig: &Rig) {
     assert_eq!(stats["vips"][VIP]["dropped"], 0, "{stats}");
 }
 
+/// A configuration that an `apply` changes into another one.
+struct Change<'a> {
+    rig: &'a Rig,
+    old: NamedTempFile,
+    new: NamedTempFile,
+    /// What must hold of traffic under the new one.
+    under_new: &'a dyn Fn(&str),
+    /// What must hold of traffic under the old one, once that is back.
+    under_old: &'a dyn Fn(&str),
+    /// What else may come next.
+    next: &'a [Next<'a>],
+}
+
+impl Change<'_> {
+    /// Kills the `apply` of the new configuration at each of its writes. Traffic must not notice, and both an `apply`
+    /// of the new configuration and one of the old must work then. Returns how many writes there are.
+    #[track_caller]
+    fn at_every_write(self, download: &Download) -> u32 {
+        let Self { rig, old, new, .. } = &self;
+        let apply_old = ["apply", "--yes", "-f", path_of(old)];
+        let apply_new = ["apply", "--yes", "-f", path_of(new)];
+        let is_new = |when: &str| {
+            plans_nothing(rig, new, when);
+            (self.under_new)(when);
+        };
+        let is_old = |when: &str| {
+            plans_nothing(rig, old, when);
+            (self.under_old)(when);
+        };
+        let mut next: Vec<Next<'_>> = vec![(&apply_new, &is_new), (&apply_old, &is_old)];
+        next.extend(self.next);
+        let writes = Scenario {
+            lbctl: rig.lbctl(),
+            command: &apply_new,
+            start: &|| drop(rig.lbctl().ok(&apply_old)),
+            meanwhile: &mut undisturbed(rig, download),
+            next: &next,
+        }
+        .at_every_write();
+        goes_on(download, "in the end");
+        none_dropped(rig);
+        writes
+    }
+}
+
 #[test]
 fn first_apply() {
     let rig = Rig::new(2);
@@ -159,31 +204,19 @@ fn change() {
         server_id(7, "10.0.0.3"),
         server_id(8, "fc00::2"),
     ];
-    let (old, new) = (config_file(&config(&old.concat())), config_file(&config(&new.concat())));
-    let apply_old = ["apply", "--yes", "-f", path_of(&old)];
-    let apply_new = ["apply", "--yes", "-f", path_of(&new)];
-    rig.lbctl().ok(&apply_old);
+    let (old, new) = (config(&old.concat()), config(&new.concat()));
+    rig.lbctl().apply(&old);
     let download = stay_with(&rig, "real1");
-    let writes = Scenario {
-        lbctl: rig.lbctl(),
-        command: &apply_new,
-        start: &|| drop(rig.lbctl().ok(&apply_old)),
-        meanwhile: &mut undisturbed(&rig, &download),
-        next: &[
-            (&apply_new, &|when| {
-                plans_nothing(&rig, &new, when);
-                answers(&rig, "tcp://[fc00:1::2]:80", when);
-            }),
-            (&apply_old, &|when| {
-                plans_nothing(&rig, &old, when);
-                answers(&rig, "tcp://10.200.1.2:80", when);
-            }),
-        ],
+    let writes = Change {
+        rig: &rig,
+        old: config_file(&old),
+        new: config_file(&new),
+        under_new: &|when| answers(&rig, "tcp://[fc00:1::2]:80", when),
+        under_old: &|when| answers(&rig, "tcp://10.200.1.2:80", when),
+        next: &[],
     }
-    .at_every_write();
+    .at_every_write(&download);
     assert!(writes > 30, "{writes} writes");
-    goes_on(&download, "in the end");
-    none_dropped(&rig);
 }
 
 /// No real goes altogether: rings are written over where they lie, and half of one may be what remains.
@@ -200,36 +233,23 @@ fn change_in_place() {
         vip("tcp://10.200.1.2:80", &["10.0.0.2, state = \"down\"", "10.0.0.3"]),
         vip("udp://10.200.1.3:53", &["10.0.0.2"]),
     ];
-    let (old, new) = (config_file(&config(&old.concat())), config_file(&config(&new.concat())));
-    let apply_old = ["apply", "--yes", "-f", path_of(&old)];
-    let apply_new = ["apply", "--yes", "-f", path_of(&new)];
-    rig.lbctl().ok(&apply_old);
+    let (old, new) = (config(&old.concat()), config(&new.concat()));
+    rig.lbctl().apply(&old);
     let download = stay_with(&rig, "real1");
-    let writes = Scenario {
-        lbctl: rig.lbctl(),
-        command: &apply_new,
-        start: &|| drop(rig.lbctl().ok(&apply_old)),
-        meanwhile: &mut undisturbed(&rig, &download),
-        next: &[
-            (&apply_new, &|when| {
-                plans_nothing(&rig, &new, when);
-                only_from(&rig, "tcp://10.200.1.2:80", "real3", when);
-            }),
-            (&apply_old, &|when| {
-                plans_nothing(&rig, &old, when);
-                answers(&rig, "tcp://10.200.1.2:80", when);
-            }),
-            (&["real", "down", VIP, "10.0.0.2"], &|when| {
-                rig.lbctl().ok(&["real", "down", VIP, "10.0.0.3"]);
-                only_from(&rig, VIP, "real1", when);
-            }),
-        ],
+    let writes = Change {
+        rig: &rig,
+        old: config_file(&old),
+        new: config_file(&new),
+        under_new: &|when| only_from(&rig, "tcp://10.200.1.2:80", "real3", when),
+        under_old: &|when| answers(&rig, "tcp://10.200.1.2:80", when),
+        next: &[(&["real", "down", VIP, "10.0.0.2"], &|when| {
+            rig.lbctl().ok(&["real", "down", VIP, "10.0.0.3"]);
+            only_from(&rig, VIP, "real1", when);
+        })],
     }
-    .at_every_write();
+    .at_every_write(&download);
     // Three to each ring.
     assert!(writes > 13, "{writes} writes");
-    goes_on(&download, "in the end");
-    none_dropped(&rig);
 }
 
 /// Fails if any of many connections gets another real.
@@ -255,28 +275,22 @@ fn stay_with(rig: &Rig, real: &str) -> Download {
 fn program_and_tables() {
     let rig = Rig::new(1);
     let vips = vip(VIP, &["10.0.0.1"]);
-    let old = config_file(&config(&vips));
+    let old = config(&vips);
     let more =
         format!("cpus = [0]\nudp_timeout_seconds = 20\n\n[packets]\nmax_frame = 1400\n{vips}");
-    let new = config_file(&config(&more));
-    let apply_old = ["apply", "--yes", "-f", path_of(&old)];
-    let apply_new = ["apply", "--yes", "-f", path_of(&new)];
-    rig.lbctl().ok(&apply_old);
+    let new = config(&more);
+    rig.lbctl().apply(&old);
     let download = rig.download(VIP);
-    let writes = Scenario {
-        lbctl: rig.lbctl(),
-        command: &apply_new,
-        start: &|| drop(rig.lbctl().ok(&apply_old)),
-        meanwhile: &mut undisturbed(&rig, &download),
-        next: &[
-            (&apply_new, &|when| plans_nothing(&rig, &new, when)),
-            (&apply_old, &|when| plans_nothing(&rig, &old, when)),
-        ],
+    let writes = Change {
+        rig: &rig,
+        old: config_file(&old),
+        new: config_file(&new),
+        under_new: &|_| {},
+        under_old: &|_| {},
+        next: &[],
     }
-    .at_every_write();
+    .at_every_write(&download);
     assert!(writes > 8, "{writes} writes");
-    goes_on(&download, "in the end");
-    none_dropped(&rig);
 }
 
 /// One command changes the connection tables, and with them the program, and the reals. The ring leads elsewhere only

@@ -1,4 +1,4 @@
-//! The endpoint of `lbctl serve`: it answers whoever asks properly, and nobody else can keep it from that.
+//! The endpoint of `lbctl serve` answers valid requests, and no other client can keep it from that.
 
 use std::io;
 use std::io::Read;
@@ -16,6 +16,7 @@ use crate::fixtures::Serve;
 use crate::fixtures::Topology;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
+use crate::fixtures::doubt_soon;
 use crate::fixtures::get;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
@@ -136,7 +137,7 @@ fn of_pipelined_requests_the_first_is_answered() {
 }
 
 #[test]
-fn a_thousand_connections_hold_nobody_up() {
+fn a_thousand_connections_delay_no_other() {
     on_host(|ns| {
         let silent: Vec<_> = (0..1000).map(|_| open(ns, b"")).collect();
         healthy(ns, "while a thousand say nothing");
@@ -155,7 +156,7 @@ fn a_thousand_connections_hold_nobody_up() {
 }
 
 #[test]
-fn who_does_not_read_holds_nobody_up() {
+fn a_client_that_does_not_read_delays_no_other() {
     // Far more than what fits between the two.
     let reals: Vec<_> = (0..4000).map(|n| format!("10.{}.{}.1", n / 250, n % 250)).collect();
     let reals: Vec<_> = reals.iter().map(String::as_str).collect();
@@ -192,14 +193,7 @@ fn readiness() {
     let rig = Rig::new(0);
     let Topology { router, balancer, .. } = &rig.topology;
     let ns = &balancer.ns;
-    // The kernel finds out within seconds that the router is silent.
-    ns.shell(
-        "cd /proc/sys/net/ipv4/neigh/uplink
-         echo 500 >base_reachable_time_ms
-         echo 0 >delay_first_probe_time
-         echo 200 >retrans_time_ms
-         ip neigh flush dev uplink",
-    );
+    doubt_soon(ns);
     let config = config("")
         .replace("xdp_mode = \"native\"\n", "xdp_mode = \"native\"\ngateway = \"172.31.0.254\"\n");
     let serve = Serve::start(rig.lbctl(), &config);
