@@ -1,4 +1,4 @@
-//! The real's side, and two programs in one chain.
+//! The chain on a real, and balancer and decapsulation in one chain.
 
 use serde_json::Value;
 use serde_json::json;

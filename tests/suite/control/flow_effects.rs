@@ -1,4 +1,4 @@
-//! What `plan` says that a change does to flows is what it does.
+//! What `plan` says about flows is what the change does to them.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -402,7 +402,7 @@ fn silent_udp_flows() {
 
 /// Nobody's flows need no consent; a command is consent, and tells; so is a reload.
 #[test]
-fn who_has_to_consent() {
+fn changes_that_need_consent() {
     let lab = Lab::new(KINDS[0], &vip(TCP, &THREE));
     let apply = |reals: &[&str]| {
         let file = config_file(&lab.config(&vip(TCP, reals)));

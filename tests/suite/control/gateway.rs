@@ -1,4 +1,4 @@
-//! Where packets to reals are sent: the MAC of a gateway, however it is configured.
+//! The gateway that packets to reals are sent to: its MAC is found, however the gateway is configured.
 
 use std::time::Duration;
 

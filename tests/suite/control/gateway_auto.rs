@@ -1,4 +1,4 @@
-//! `gateway = "auto"`: which default router is taken, and who may take over from whom.
+//! `gateway = "auto"`: which default router is chosen, and which one may replace another.
 
 use crate::fixtures::METRICS;
 use crate::fixtures::NetNs;

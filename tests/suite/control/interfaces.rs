@@ -1,4 +1,4 @@
-//! Interfaces: their gateways, several in one instance, several instances, modes, and what becomes of them.
+//! Interfaces: gateways, several in one instance, several instances, XDP modes, renamed and recreated interfaces.
 
 use std::net::SocketAddr;
 use std::net::UdpSocket;

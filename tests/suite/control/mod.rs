@@ -1,4 +1,4 @@
-//! What changes an instance: apply and what else writes, gateways, decapsulation, chains, flows.
+//! Commands that change an instance: apply and others, gateways, decapsulation, chains, flows.
 
 pub(crate) mod chain;
 pub(crate) mod chain_decap;

@@ -1,4 +1,4 @@
-//! Interfaces that cannot be served: what can be is served all the same, the rest is told, and tried again.
+//! Some interfaces cannot be served. The others are; `lbctl` reports those that are not, and `serve` tries them again.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn served(ns: &NetNs, interface: &str) -> Option<String> {
 /// An interface beside the uplink that is missing, down, not connected, without a gateway that answers, without a
 /// route to one, or has another program: `apply` does the rest, says so and exits 1; `--strict` does nothing.
 #[test]
-fn one_dead_interface_holds_up_no_other() {
+fn a_dead_interface_delays_no_other() {
     let rig = Rig::new(1);
     let ns = &rig.topology.balancer.ns;
     let lbctl = rig.lbctl();
@@ -136,7 +136,7 @@ fn one_dead_interface_holds_up_no_other() {
 
 /// What another XDP program has, and what cannot run XDP as it is asked to, is found out when attaching.
 #[test]
-fn programs_and_modes_hold_up_no_other() {
+fn refused_programs_and_modes_delay_no_other() {
     let host = Host::new();
     let lbctl = host.lbctl();
     host.ns.shell("ip link add second mtu 9000 type veth peer name edge mtu 9000; ip link set edge up; ip link set second up");

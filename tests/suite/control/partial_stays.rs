@@ -1,4 +1,4 @@
-//! What is served goes on while what the file asks for in its place cannot be had.
+//! A file replaces what is served by something that is not possible. What is served goes on until it is possible.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;

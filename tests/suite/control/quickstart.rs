@@ -1,4 +1,4 @@
-//! The example that shows how to embed the library does what it says.
+//! The example of how to embed the library works.
 
 use crate::fixtures::Bpffs;
 use crate::fixtures::Lbctl;

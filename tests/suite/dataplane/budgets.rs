@@ -1,5 +1,5 @@
-//! What the verifier spends on each program, and what the program takes of the kernel's limits, against
-//! `tests/budgets.toml`. After a change that is worth it:
+//! What the verifier spends on each program, and how much of the kernel's limits the program uses, compared with
+//! `tests/budgets.toml`. After a change that is worth its cost:
 //!
 //! ```text
 //! LB_WRITE_BUDGETS=1 cargo test --test suite budgets
@@ -156,7 +156,7 @@ fn differences(budgets: &BTreeMap<String, Cost>, costs: &BTreeMap<String, Cost>)
 }
 
 #[test]
-fn differences_are_told() {
+fn differences_are_reported() {
     let one = |verified, stack| {
         let cost = Cost { verified, instructions: 100, stack };
         BTreeMap::from([("balancer".to_owned(), cost)])

@@ -1,4 +1,4 @@
-//! What is counted of a packet agrees, wherever it is counted.
+//! All counters of a packet agree: by reason, by VIP and by real.
 
 use l4lb::Protocol;
 use l4lb::trace::TracePacket;

@@ -1,4 +1,4 @@
-//! Frames for other hosts: two balancers behind a switch that floods, and what is for all.
+//! Frames to other hosts: two balancers behind a switch that floods; broadcast and multicast.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! More VIPs and reals than anything is read or written at once.
+//! More VIPs and reals than one batch of reads or writes holds.
 
 use std::net::Ipv4Addr;
 

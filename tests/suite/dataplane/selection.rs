@@ -1,4 +1,4 @@
-//! Which real a flow has, and what changes it, while reals come and go: packets are handed to the programs one
+//! Which real a flow has, and what changes it, while reals come and go. The tests hand packets to the programs one
 //! by one.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What running connections survive: everything that is not about their own real.
+//! Connections survive every change that is not about their own real.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -35,7 +35,7 @@ fn file(text: &str) -> NamedTempFile {
 
 /// A virtual link has no interrupts: any CPU may receive.
 #[test]
-fn a_cpu_without_a_table_is_warned_of() {
+fn lbctl_warns_of_a_cpu_without_a_table() {
     if !two_cpus() {
         return;
     }
@@ -73,7 +73,7 @@ fn auto_follows_the_cpus() {
     let lbctl = host.lbctl().finds(ONLINE, one.path());
     let output = lbctl.exits(3, &["plan", "-f", path_of(&config)]);
     assert!(output.stdout.contains("cpus \"auto\" (0) → \"auto\" (0, 1)"), "{output}");
-    assert_eq!(output.stderr, "", "what an apply mends is no warning");
+    assert_eq!(output.stderr, "", "what an apply fixes is no warning");
 }
 
 /// A CPU comes and goes while `serve` runs: each time one warning, and a reload shares the tables out again.

@@ -1,5 +1,5 @@
-//! Whose the folders of pins are: where the bpf filesystem is for everybody, no other user locks, makes or moves
-//! them, and none that somebody else could have had a hand in is trusted.
+//! The owner of the folders of pins. In a bpf filesystem that everybody may write to, no other user can lock, make or
+//! move them, and `lbctl` trusts no folder that another user could have changed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -134,7 +134,7 @@ fn folders_are_roots_alone_whatever_the_umask() {
 }
 
 #[test]
-fn whoever_was_first_is_not_trusted() {
+fn folders_that_others_made_first_are_not_trusted() {
     let host = host("1777");
     let path = host.bpffs.path().join("l4lb");
     let shown = path.display().to_string();
@@ -197,12 +197,12 @@ fn folders_of_earlier_versions_are_closed_by_the_next_change() {
         let report = json(&host.lbctl().run(&["doctor", "--json"]));
         let findings = report["findings"].as_array().expect("a list");
         let finding = findings.iter().find(|finding| finding["id"] == "exposed-pins");
-        let mend = finding.expect("it is found")["mend"]["command"].as_str().expect("a command");
+        let fix = finding.expect("it is found")["mend"]["command"].as_str().expect("a command");
         host.lbctl().ok(change);
         all_closed(&host, "after a change");
         assert!(!nobody(&host, "flock --nonblock l4lb/default true"));
         set("u=rwx,go=rx");
-        host.ns.shell(mend);
+        host.ns.shell(fix);
         all_closed(&host, "after what doctor says");
         assert!(!host.lbctl().run(&["doctor"]).stdout.contains("warning exposed-pins"));
     }

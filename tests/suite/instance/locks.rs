@@ -1,4 +1,4 @@
-//! The lock of an instance's one writer: nobody waits for it without an end, or without hearing a signal.
+//! The lock of an instance's one writer: every wait for it ends, and a signal ends it at once.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -32,7 +32,7 @@ fn host() -> Host {
 }
 
 #[test]
-fn who_waits_in_vain_says_for_whom() {
+fn a_command_that_gives_up_names_the_holder() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.2"])));
     let file = path_of(&file);
@@ -83,7 +83,7 @@ fn who_waits_in_vain_says_for_whom() {
 }
 
 #[test]
-fn who_waits_goes_on_when_the_lock_is_free() {
+fn a_waiting_command_goes_on_when_the_lock_is_free() {
     let host = host();
     let folder = host.bpffs.path().join("l4lb/default");
     let lock = lock(&folder);
@@ -119,7 +119,7 @@ fn the_lock_is_of_the_folder_that_is_there() {
 }
 
 #[test]
-fn a_signal_ends_who_waits() {
+fn a_signal_ends_a_waiting_command() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.2"])));
     let file = path_of(&file);

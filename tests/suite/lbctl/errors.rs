@@ -1,4 +1,5 @@
-//! What a host can be in the way of: each is one line on stderr that says so, exit code 1, and nothing changes.
+//! Hosts on which a command is not possible: it prints one line to stderr that says why, exits with 1, and changes
+//! nothing.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Files that cannot be used: one line with file, and line or key; and nothing changes.
+//! Files with errors: one line names the file, and the line or key, and nothing changes.
 
 use std::fmt::Write as _;
 use std::fs;

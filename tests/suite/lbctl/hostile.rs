@@ -1,5 +1,5 @@
-//! What comes from outside is bounded: whatever is typed or read, no command takes much memory, aborts, or prints
-//! what others wrote at length or as it is.
+//! Hostile input. Whatever a user types or a file holds, no command takes much memory or aborts, and none prints input
+//! at length or unescaped.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Commands that may open few files: each says so, and by how many, and nothing is half done.
+//! Commands under a low limit of open files: each says how many it lacks, and leaves nothing half done.
 
 use crate::fixtures::Host;
 use crate::fixtures::Output;

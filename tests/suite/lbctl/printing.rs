@@ -1,5 +1,5 @@
-//! What cannot be printed is an error, but for a reader who has seen enough; and what cannot be complained is no
-//! reason to abort.
+//! Output that cannot be written is an error, unless the reader closed the pipe. A command whose stderr is closed does
+//! not abort.
 
 use std::fs::File;
 use std::io;
@@ -85,7 +85,7 @@ fn run(host: &Host, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> Output 
 }
 
 #[test]
-fn what_cannot_be_printed_is_an_error() {
+fn output_that_cannot_be_written_is_an_error() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
     let file = path_of(&file);
@@ -101,7 +101,7 @@ fn what_cannot_be_printed_is_an_error() {
 }
 
 #[test]
-fn who_has_seen_enough_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_no_error() {
     let host = host();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
     let file = path_of(&file);
@@ -115,7 +115,7 @@ fn who_has_seen_enough_is_no_error() {
 
 /// `eprintln!` would panic, and so would the logger.
 #[test]
-fn what_cannot_be_complained_is_no_reason_to_abort() {
+fn a_closed_stderr_is_no_reason_to_abort() {
     let host = Host::new();
     let missing = ["plan", "-f", "/nonexistent.toml"];
     for (arguments, code) in [

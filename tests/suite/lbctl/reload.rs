@@ -1,4 +1,4 @@
-//! A reload that failed is a failed reload for whoever asked for it, and for whoever looks later.
+//! A failed reload is reported to whoever asked for it, and to whoever looks later.
 
 use std::fs;
 use std::fs::File;
@@ -230,7 +230,7 @@ fn each_hears_the_outcome_of_a_reload_that_read_its_file() {
 }
 
 #[test]
-fn nobody_waits_without_an_end() {
+fn every_wait_ends() {
     let host = Host::new();
     let serve = Serve::start(&host, &[]);
     let pid = serve.running.pid();

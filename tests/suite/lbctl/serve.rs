@@ -361,7 +361,7 @@ fn what_another_command_has_set_up_stays() {
 }
 
 #[test]
-fn the_data_plane_does_without_it() {
+fn the_data_plane_does_not_need_it() {
     let rig = Rig::new(2);
     let both = config(&vip(VIP, &["10.0.0.1", "10.0.0.2"]));
     let serve = Serve::start(rig.lbctl(), &both);
@@ -447,7 +447,7 @@ fn the_endpoint_waits_for_its_address() {
 }
 
 #[test]
-fn systemd_is_told() {
+fn systemd_is_notified() {
     let host = Host::new();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notify");

@@ -1,4 +1,4 @@
-//! Other commands beside `lbctl serve`, which serves what runs, not what ran when it started.
+//! Other commands beside `lbctl serve`: it serves the state that they leave, not the one it started with.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! One `lbctl serve` follows an instance, and one `lbctl decap serve` an interface of it: a second is refused, and
-//! names the first. None of them is deaf while it waits.
+//! One `lbctl serve` follows an instance, and one `lbctl decap serve` an interface of it. A second one is refused, and
+//! names the first. All of them hear signals while they wait.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -137,7 +137,7 @@ fn of_several_that_start_at_once_one_serves() {
 
 /// Whoever restarts it by hand need not wait for the end of the old one.
 #[test]
-fn one_that_ends_is_waited_for() {
+fn the_next_one_waits_for_one_that_ends() {
     const WAITS: &str = "which serves the same, to end";
     let host = Host::new();
     let file = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
@@ -217,7 +217,7 @@ fn a_file_that_does_not_come() {
 
 /// `decap serve` hears signals while another command has the lock, at the start and when it reloads.
 #[test]
-fn decap_serve_is_not_deaf() {
+fn decap_serve_hears_signals() {
     let host = Host::new();
     host.lbctl().ok(&["decap", "attach", "nobody", "--address", "10.9.9.9"]);
     let folder = folder(&host, "default");

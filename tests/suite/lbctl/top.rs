@@ -152,7 +152,7 @@ fn keys_go_into_a_vip_and_out_of_the_program() {
 }
 
 #[test]
-fn a_vip_without_a_usable_real_is_told_until_it_has_one() {
+fn a_vip_without_a_usable_real_is_shown_until_it_has_one() {
     let (host, _pass) = host();
     let dark = "tcp://10.200.1.2:80";
     let top = Top::start(&host);
@@ -169,7 +169,7 @@ fn a_vip_without_a_usable_real_is_told_until_it_has_one() {
 }
 
 #[test]
-fn an_instance_that_goes_down_is_told_in_full_and_may_come_back() {
+fn an_instance_that_goes_down_is_shown_in_full_and_may_come_back() {
     let (host, _pass) = host();
     let top = Top::start(&host);
     top.shows(|screen| screen.contains("\nwell\n") && screen.contains(" 1/2 "));

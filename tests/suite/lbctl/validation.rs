@@ -1,4 +1,4 @@
-//! What a file is refused for, a command is refused for too, and the host has a say in both.
+//! Files and commands are refused for the same reasons, some of which only the host knows.
 
 use std::net::IpAddr;
 
@@ -178,7 +178,7 @@ fn files_and_commands_are_refused_alike() {
 
 /// The line names the file, for `plan`, `apply`, `serve` and its reload; `vip add` says the rest of it.
 #[test]
-fn an_own_address_wants_to_be_allowed() {
+fn the_hosts_own_address_must_be_allowed() {
     let (host, config, _listener) = host_and_config();
     let own = "tcp://172.31.0.2:80";
     let every = "tcp://172.31.0.2:*";
@@ -225,7 +225,7 @@ fn an_own_address_wants_to_be_allowed() {
 
 /// The address came to the host after the VIP was set up.
 #[test]
-fn an_address_that_became_the_hosts() {
+fn the_host_gets_the_address_of_a_vip() {
     let (host, config, _listener) = host_and_config();
     host.lbctl().apply(&config);
     let file = config_file(&config);
@@ -255,7 +255,7 @@ fn an_address_that_became_the_hosts() {
     );
     serve.stop();
     host.lbctl().exits(1, &["plan", "-f", path]);
-    // It stands in the way of no other change, and of none that mends it.
+    // It prevents no other change, and none that fixes it.
     host.lbctl().ok(&["real", "add", VIP, "10.0.0.2"]);
     host.lbctl().exits(1, &["real", "add", VIP, OWN]);
     let allowed = config.replace("reals = ", "allow_own_address = true\nreals = ");
@@ -265,7 +265,7 @@ fn an_address_that_became_the_hosts() {
 }
 
 #[test]
-fn a_real_without_a_slot_is_told() {
+fn a_real_without_a_slot_is_reported() {
     let host = Host::new();
     let reals = ["10.0.0.1, weight = 65535", "10.0.0.2, weight = 1", "10.0.0.3, weight = 65535"];
     let file = config_file(&Host::config(&vip(VIP, &reals)));
@@ -274,11 +274,11 @@ fn a_real_without_a_slot_is_told() {
         "real 10.0.0.2 of {VIP} gets 0.00 % of new flows: beside the other weights, its 1 is too little for one of the \
          65537 slots of the ring"
     );
-    let mend = format!("'lbctl real weight {VIP} 10.0.0.2 2'");
+    let fix = format!("'lbctl real weight {VIP} 10.0.0.2 2'");
     let planned = Patient::new(host.lbctl(), &host.ns, &["-f", path]);
-    planned.is_advised("real-outweighed", &format!("VIP {VIP}"), "warning", &mend);
+    planned.is_advised("real-outweighed", &format!("VIP {VIP}"), "warning", &fix);
     let output = host.lbctl().exits(3, &["plan", "-f", path]);
-    assert!(output.stderr.contains(&what) && output.stderr.contains(&mend), "{output}");
+    assert!(output.stderr.contains(&what) && output.stderr.contains(&fix), "{output}");
 
     host.lbctl().ok(&["apply", "-f", path]);
     let running = planned.with(&[]);

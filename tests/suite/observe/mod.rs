@@ -1,4 +1,4 @@
-//! Readings: what runs is read, and nothing is changed.
+//! Readings of what runs; they change nothing.
 
 pub(crate) mod stats;
 pub(crate) mod trace;

@@ -1,4 +1,4 @@
-//! What must hold for every frame that the balancer sends, whatever it was made from.
+//! Lengths and checksums that must be right in every frame that the balancer sends.
 
 use l4lb::Config;
 

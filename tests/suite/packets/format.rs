@@ -1,4 +1,4 @@
-//! What is wrong with the optional keys of a packet test is said in one line, before anything is loaded.
+//! Errors in the optional keys of a packet test: one line each, before anything is loaded.
 
 use l4lb::packet_test::run_file;
 

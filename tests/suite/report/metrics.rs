@@ -1,4 +1,4 @@
-//! What the metrics say is what the kernel has: counters, rings, tables, interfaces.
+//! The metrics agree with the kernel: counters, rings, tables, interfaces.
 #![expect(
     clippy::float_cmp,
     clippy::cast_precision_loss,

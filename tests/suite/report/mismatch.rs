@@ -1,4 +1,5 @@
-//! Maps that are not what the VIPs and reals give: everybody says so, and what is wrong is written anew.
+//! Maps that do not agree with the VIPs and reals: status, doctor and metrics say so, and the next apply rewrites
+//! what is wrong.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -105,7 +106,7 @@ fn a_ring_that_lost_slots() {
     host.lbctl().ok(&["real", "weight", OTHER, "10.0.0.1", "7"]);
     assert!(plan(&host.lbctl(), &file).contains(said));
     host.lbctl().ok(&["real", "weight", OTHER, "10.0.0.1", "1"]);
-    patient.is_mended("map-mismatch", INSTANCE, "error", &[said]);
+    patient.is_fixed("map-mismatch", INSTANCE, "error", &[said]);
     assert!(plan(&host.lbctl(), &file).contains("nothing to change"));
 
     // There is none at all.
@@ -178,7 +179,7 @@ fn the_index_and_entries_of_reals() {
         .expect("a bucket in use");
     set(&index, used, &vec![0; index.value_size() as usize]);
     let words = &["index of the VIPs does not match the VIPs"];
-    patient.is_mended("map-mismatch", INSTANCE, "error", words);
+    patient.is_fixed("map-mismatch", INSTANCE, "error", words);
 
     // The sum that outer headers begin with: packets to this real would be dropped on the way.
     let reals = map(&host.bpffs, "reals");
@@ -226,7 +227,7 @@ fn serve_does_not_take_a_wrong_address_for_a_right_one() {
 
 /// `serve` finds it by itself, and connections go on.
 #[test]
-fn serve_mends_it() {
+fn serve_fixes_it() {
     let rig = Rig::new(2);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1", "10.0.0.2"])));
     let lbctl = rig.lbctl().env("LBCTL_REPAIR_MS", "200");

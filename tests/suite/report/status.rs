@@ -1,4 +1,4 @@
-//! `lbctl status` says whether it is well, and what to do where it is not.
+//! `lbctl status` says whether the instance is healthy, and how to fix what is not.
 
 use std::thread;
 use std::time::Duration;
@@ -121,16 +121,16 @@ fn a_gateway_that_is_gone() {
 
 /// What is wrong with the interface, and what is to be done about it.
 #[track_caller]
-fn is_unready(lbctl: &Lbctl<'_>, why: &str, mend: &str) {
+fn is_unready(lbctl: &Lbctl<'_>, why: &str, fix: &str) {
     let status = json(&lbctl.ok(&["status", "--json"]));
     let finding = &status["health"]["findings"][0];
     assert_eq!(finding["problem"], "unready", "{status:#}");
     let about = &finding["why"][why];
     assert!(*about == UPLINK || about["interface"] == UPLINK, "{why}: {finding}");
-    assert!(finding["mend"].as_str().expect("text").contains(mend), "{finding}");
+    assert!(finding["mend"].as_str().expect("text").contains(fix), "{finding}");
 }
 
-/// The cause is named, not what follows from it, and what mends it does.
+/// Status names the cause, not what follows from it, and what it says fixes it.
 #[test]
 fn the_own_interface_comes_before_the_router() {
     let rig = Rig::new(0);
@@ -220,7 +220,7 @@ fn many_vips_are_cut_to_the_busiest() {
 
 /// Whenever one looks: the guard lets flows in again with each second.
 #[test]
-fn a_flood_is_told_as_long_as_it_lasts() {
+fn a_flood_is_reported_while_it_lasts() {
     let (host, _pass) = host();
     let vips = vip("tcp://10.200.1.1:80", &["10.0.0.1"]);
     host.lbctl().apply(&Host::config(&format!("new_connections_per_second = 100\n{vips}")));
@@ -252,7 +252,7 @@ fn a_flood_is_told_as_long_as_it_lasts() {
 }
 
 #[test]
-fn a_table_is_too_small_for_what_goes_on() {
+fn a_table_is_too_small_for_the_traffic() {
     let (host, _pass) = host();
     let config = Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"]));
     host.lbctl().apply(&config.replace("entries = 20000", "entries = 64"));
@@ -278,7 +278,7 @@ fn a_table_is_too_small_for_what_goes_on() {
 /// Every packet is of another connection, which no table knows, and there is room for all of them; then few
 /// connections, which are known.
 #[test]
-fn connections_that_began_elsewhere_are_told() {
+fn connections_that_began_elsewhere_are_reported() {
     let (host, _pass) = host();
     let config = Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"]));
     host.lbctl().apply(&config.replace("entries = 20000", "entries = 8000000"));
@@ -291,8 +291,8 @@ fn connections_that_began_elsewhere_are_told() {
         finding().is_some_and(|finding| {
             assert_eq!(finding["problem"], "misses-with-room", "{finding}");
             assert_eq!(finding["forgotten"], 0, "they are new, not forgotten: {finding}");
-            let mend = finding["mend"].as_str().expect("text");
-            mend.contains("another balancer's flows")
+            let fix = finding["mend"].as_str().expect("text");
+            fix.contains("another balancer's flows")
         })
     };
     assert!(wait_until(Duration::from_secs(10), is_told), "{:?}", finding());

@@ -1,4 +1,4 @@
-//! Times of packets while somebody sets the clock; not this machine's, but what `lbctl` takes for it.
+//! Times of packets while somebody sets the clock. The test changes the clock that `lbctl` reads, not the machine's.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Commands that only look, beside a capture that was killed.
+//! Read-only commands beside a capture that was killed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::fixtures::path_of;
 /// None of them waits for a command that is at work, such as an apply that takes its time; and what promises to
 /// change nothing leaves even that where it is.
 #[test]
-fn nobody_waits_and_who_only_looks_changes_nothing() {
+fn read_only_commands_neither_wait_nor_change_anything() {
     let rig = rig();
     let capture = dump(&rig, &["--at", "both"]);
     capture.signal(Signal::SIGKILL);

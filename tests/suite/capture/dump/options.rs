@@ -1,5 +1,5 @@
-//! What each option leaves, of packets of many kinds: by the kernel's counts, so that neither an option
-//! without effect nor one that nothing matches goes unnoticed.
+//! Which packets each option selects, out of many kinds. The tests compare the kernel's counts, so that an option
+//! without effect is noticed, and one that selects nothing, too.
 
 use std::ops::Range;
 use std::time::Duration;

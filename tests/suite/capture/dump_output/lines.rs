@@ -1,4 +1,4 @@
-//! Lines, beside tcpdump's of the same file.
+//! The lines that `lbctl dump` prints, compared with tcpdump's lines for the same file.
 
 use fastrand::Rng;
 use l4lb::capture::Packet;

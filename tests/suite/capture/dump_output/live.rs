@@ -1,4 +1,4 @@
-//! Readers at the end of a pipe, that show packets as they come.
+//! tcpdump, tshark and `lbctl` read captures from a pipe and show packets as they come.
 
 use std::io;
 use std::io::BufRead as _;

@@ -1,4 +1,4 @@
-//! What `lbctl dump` prints and writes, beside what tcpdump and tshark make of the same packets.
+//! What `lbctl dump` prints and writes, compared with what tcpdump and tshark say of the same packets.
 
 mod lines;
 mod live;

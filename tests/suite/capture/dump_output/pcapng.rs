@@ -210,7 +210,7 @@ fn a_disk_that_is_full_at_the_end_leaves_whole_packets() {
 }
 
 #[test]
-fn a_disk_that_is_full_before_the_header_is_told_at_once() {
+fn a_disk_that_is_full_before_the_header_is_reported_at_once() {
     with_small_disk(4096, |disk| {
         fs::File::create(disk.join("other"))
             .and_then(|mut file| file.write_all(&[0; 4096]))

@@ -1,4 +1,4 @@
-//! How a filter's program goes on.
+//! What runs after a filter's program: the program that it stands in front of.
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! Frames of all kinds, and frames bent towards a program.
+//! Frames of all kinds, and frames that are changed until they take another branch of a program.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The two that are compared: a program in the kernel, and libpcap's own interpreter.
+//! What the tests compare: a program in the kernel, and libpcap's own interpreter.
 #![expect(unsafe_code, reason = "calls of C interfaces that have no safe ones")]
 
 use std::ffi::CString;

@@ -1,4 +1,4 @@
-//! Programs that an interface has already.
+//! Programs of others that an interface already runs when the balancer comes.
 
 use libbpf_rs::MapCore as _;
 use nix::sys::signal::Signal;

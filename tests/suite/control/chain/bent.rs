@@ -1,5 +1,4 @@
-//! Objects that are not what a compiler makes: whatever stands in them, a command says one line, and does not end by a
-//! signal or a panic.
+//! Damaged object files. Whatever they hold, the command prints one line and ends without a signal or a panic.
 
 use std::fs;
 

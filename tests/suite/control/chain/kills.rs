@@ -1,5 +1,5 @@
-//! `kill -9` at each write of the commands that change the chain: it forwards, and the next command finds it as
-//! it was or as it was to be.
+//! `kill -9` at each write of the commands that change the chain. The chain goes on forwarding, and the next command
+//! finds the state before or the state after.
 
 use std::os::unix::process::ExitStatusExt;
 

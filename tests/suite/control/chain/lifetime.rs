@@ -1,4 +1,4 @@
-//! What stays when a program leaves.
+//! What stays in the chain, and on the interface, when a program is removed.
 
 use super::order::chain;
 use crate::fixtures::Host;

@@ -1,4 +1,4 @@
-//! What cannot be in the chain: one line that says why and what to do, and nothing changes.
+//! Programs and slots that the chain refuses: one line says why and what to do, and nothing changes.
 
 use crate::fixtures::Host;
 use crate::fixtures::Output;

@@ -1,4 +1,4 @@
-//! Slots while packets are under way: in which order a change writes, and what it waits for.
+//! Changes of slots while packets pass: the order of the writes, and what they wait for.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;

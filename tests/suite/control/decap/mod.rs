@@ -1,4 +1,4 @@
-//! What decapsulation takes, and what it refuses: by whom, to whom, and as what it comes.
+//! What decapsulation accepts and what it refuses: outer sources, inner destinations, kinds of packet.
 
 mod follow;
 mod layout;

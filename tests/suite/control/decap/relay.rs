@@ -1,4 +1,4 @@
-//! A real that forwards is no relay.
+//! Nobody can use a real that forwards as a relay.
 
 use super::*;
 use crate::fixtures::Rig;

@@ -1,4 +1,4 @@
-//! Deleting: the flow goes by the ring, all others stay where they are, also while packets come.
+//! Deletion of flows: a deleted flow takes the ring, all others keep their real, also while packets come.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

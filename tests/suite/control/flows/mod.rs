@@ -1,4 +1,4 @@
-//! `lbctl flows`: what it shows is what packets do, and what it deletes is what was meant.
+//! `lbctl flows` shows the flows that packets made, and deletes those that were selected, no others.
 
 mod delete;
 mod expiry;

@@ -1,4 +1,4 @@
-//! Connection tables change while packets come: no flow that is in use goes elsewhere.
+//! Connection tables change while packets come, and every flow in use keeps its real.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -196,7 +196,7 @@ fn flows_of_a_full_table_change_its_kind() {
 
 /// Entries of a VIP and of a real that are gone, later ones than those in use and far more of them.
 #[test]
-fn dead_flows_push_out_none() {
+fn dead_flows_push_no_live_one_out() {
     const LIVE: u16 = 600;
     const DEAD: u16 = 6000;
     const OTHER: &str = "tcp://10.200.1.2:80";

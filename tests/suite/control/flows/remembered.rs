@@ -147,7 +147,7 @@ fn an_icmp_error_leaves_the_tables_alone() {
 /// A flow of which a second packet came is not pushed out by any number of flows that have but one: a new one begins
 /// in the middle of a full set.
 #[test]
-fn a_flood_pushes_out_none_that_is_in_use() {
+fn a_flood_pushes_out_no_flow_in_use() {
     for (uri, size) in [(TCP4, 16), (TCP6, 32)] {
         let host = Host::new();
         let of: Vip = uri.parse().expect("a VIP");

@@ -1,4 +1,5 @@
-//! Taking down, by `down` or to set up anew: only if that can succeed, and only what is the balancer's.
+//! `down`, and `apply --repair` that sets up anew, take down only what is the balancer's, and only if what follows can
+//! succeed.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `kill -9` of `apply` at each of its writes while it mends: what runs goes on, and the next one completes it.
+//! `kill -9` of `apply` at each write of a fix of pins. What runs goes on, and the next `apply` completes the fix.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn at_every_write(
 }
 
 #[test]
-fn while_it_mends() {
+fn while_it_fixes() {
     let (rig, file) = applied();
     let path = path_of(&file);
     let download = rig.download(VIP);

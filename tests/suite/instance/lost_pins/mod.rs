@@ -1,5 +1,5 @@
-//! Pins that somebody removed, or put something else in the place of: what runs goes on, `status` says what is
-//! missing, `apply` pins it again, and `down` always works.
+//! Somebody removed pins, or replaced them. What runs goes on, `status` says what is missing, `apply` pins it again,
+//! and `down` always works.
 
 mod anew;
 mod killed;
@@ -149,7 +149,7 @@ fn each_is_pinned_again() {
     assert_eq!(list[0]["reals"][1]["state"], "drain", "{list}");
 }
 
-/// Commands of the chain and of decapsulation mend what they need, too.
+/// Commands of the chain and of decapsulation fix the pins they need, too.
 #[test]
 fn without_a_balancer() {
     let rig = Rig::new(1);
@@ -265,7 +265,7 @@ fn two_at_a_time() {
 
 /// `serve` pins again by itself what runs still holds.
 #[test]
-fn serve_mends() {
+fn serve_fixes() {
     let rig = Rig::new(1);
     let file = config_file(&config(&vip(VIP, &["10.0.0.1"])));
     let path = path_of(&file);
@@ -276,12 +276,12 @@ fn serve_mends() {
         remove(&rig, pin);
     }
     let all = ["prog/root", "prog/balancer", "map/vip_reals"].map(|pin| folder(&rig).join(pin));
-    let mended = crate::fixtures::wait_until(std::time::Duration::from_secs(100), || {
+    let fixed = crate::fixtures::wait_until(std::time::Duration::from_secs(100), || {
         all.iter().all(|pin| pin.exists())
     });
-    assert!(mended, "{}", serve.stderr());
+    assert!(fixed, "{}", serve.stderr());
     serve.wait_for("somebody removed map/vip_reals, prog/balancer, prog/root: pinned again");
-    goes_on(&download, "mended");
+    goes_on(&download, "fixed");
     rig.lbctl().ok(&["plan", "-f", path]);
     serve.stop();
 }

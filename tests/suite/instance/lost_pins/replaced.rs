@@ -1,4 +1,4 @@
-//! Something else is pinned where a pin belongs.
+//! Somebody pinned something else at the path of one of our pins.
 
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ const HARM: [Harm; 13] = [
 
 /// `status` says so, and `apply` puts right what it is without an interruption.
 #[test]
-fn is_put_right() {
+fn apply_replaces_it() {
     let (rig, file) = applied();
     let (lbctl, folder, path) = (rig.lbctl(), folder(&rig), path_of(&file));
     let apply = ["apply", "-f", path];

@@ -1,4 +1,4 @@
-//! What else is in an answer: on which CPUs, by which server id, behind whom.
+//! The further parts of an answer: the CPUs, the server id, the programs in front.
 
 use std::net::IpAddr;
 
@@ -129,7 +129,7 @@ fn by_server_id() {
 
 /// The programs that see the packet first are named, in their order; those behind are not.
 #[test]
-fn behind_whom() {
+fn programs_in_front() {
     let host = Host::new();
     let lbctl = host.lbctl();
     lbctl.apply(&balancer("set-associative", ""));

@@ -1,4 +1,4 @@
-//! Frames to ask about: how long they may be, and how captures hold them.
+//! The frames that `trace` takes: how long they may be, and the captures that they are read from.
 
 use std::fs;
 use std::path::Path;

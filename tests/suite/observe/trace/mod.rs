@@ -1,4 +1,4 @@
-//! `lbctl trace`: it says what happens to a packet, and changes nothing.
+//! `lbctl trace` says what happens to a packet, and changes nothing.
 
 mod answers;
 mod frames;

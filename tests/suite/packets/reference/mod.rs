@@ -1,5 +1,5 @@
-//! The balancer as its documentation describes it, in plain Rust: what a packet's end is, where it goes
-//! and which bytes leave.
+//! The balancer as its documentation describes it, in plain Rust: the verdict on a packet, its real, and the bytes
+//! that leave.
 //!
 //! Written from the description of the wire, not from the C; only the Maglev ring and the hash of a flow
 //! are the library's, which have tests of their own. Time stands still: UDP flows do not expire, and a

@@ -1,4 +1,4 @@
-//! From the frame to what the reference judges by.
+//! Reads from a frame what the reference judges by.
 
 use std::net::IpAddr;
 use std::net::Ipv6Addr;

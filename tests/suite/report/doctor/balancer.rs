@@ -65,7 +65,7 @@ fn interfaces_that_are_missing_or_down() {
     host.ns.shell("ip link set nobody down");
     patient.finds("interface-down", PLACE, "error", &["no carrier"]);
     host.ns.shell("ip link set nobody up; ip link set uplink down");
-    patient.is_mended("interface-down", PLACE, "error", &["it is down"]);
+    patient.is_fixed("interface-down", PLACE, "error", &["it is down"]);
 }
 
 #[test]
@@ -77,15 +77,15 @@ fn room_for_the_outer_header() {
     host.ns.shell("ip link set uplink mtu 1520");
     v4.is_well("mtu-no-room", PLACE);
     host.ns.shell("ip link set uplink mtu 1519");
-    v4.is_mended("mtu-no-room", PLACE, "warning", &["1519", "1500 bytes take 1520"]);
-    v6.is_mended("mtu-no-room", PLACE, "warning", &["1500 bytes take 1540"]);
+    v4.is_fixed("mtu-no-room", PLACE, "warning", &["1519", "1500 bytes take 1520"]);
+    v6.is_fixed("mtu-no-room", PLACE, "warning", &["1500 bytes take 1540"]);
     let vip6 = config_file(&Host::config(&vip("tcp://[fc00:1::1]:80", &["10.0.0.1"])));
     let vip6 = v4.with(&["-f", path_of(&vip6)]);
     host.ns.shell("ip link set uplink mtu 1300");
     vip6.finds("mtu-no-room", PLACE, "warning", &["1300"]);
     host.ns.shell("ip link set uplink mtu 1299");
     v4.finds("mtu-no-room", PLACE, "warning", &["1299"]);
-    vip6.is_mended("mtu-no-room", PLACE, "error", &["1299"]);
+    vip6.is_fixed("mtu-no-room", PLACE, "error", &["1299"]);
 
     // Without reals, there is no outer header.
     let none = config_file(&Host::config(""));
@@ -107,7 +107,7 @@ fn other_ports_that_are_forwarded() {
          sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
     );
     for place in ["VIP address 10.200.1.1", "VIP address fc00:1::1"] {
-        patient.is_mended(id, place, "warning", &["forwards packets to ports"]);
+        patient.is_fixed(id, place, "warning", &["forwards packets to ports"]);
     }
     host.ns.shell("ip route del blackhole 10.200.1.1");
     patient.finds(id, "VIP address 10.200.1.1", "warning", &[]);
@@ -145,7 +145,7 @@ fn native_mode_is_refused() {
     host.ns.shell("ip link set nobody mtu 3507");
     assert!(!runs_natively(&host, &native));
     auto.finds("native-mtu", PLACE, "warning", &["its other end's MTU of 3507"]);
-    patient.is_mended("native-mtu", PLACE, "error", &["3507 is more than 3506"]);
+    patient.is_fixed("native-mtu", PLACE, "error", &["3507 is more than 3506"]);
     assert!(runs_natively(&host, &native));
 
     host.ns.shell(
@@ -158,7 +158,7 @@ fn native_mode_is_refused() {
     assert!(!runs_natively(&host, &native));
     auto.finds("native-queues", PLACE, "warning", &[]);
     let words = &["it has 1 receive queue, and its other end, nobody, sends by 2"];
-    patient.is_mended("native-queues", PLACE, "error", words);
+    patient.is_fixed("native-queues", PLACE, "error", words);
     assert!(runs_natively(&host, &native));
 }
 
@@ -188,9 +188,9 @@ fn a_driver_without_native_mode() {
 fn the_other_end_of_a_veth() {
     let host = Host::new();
     let file = with_real("10.0.0.1");
-    // What mends it brings up a neighbour of the instance that is looked at.
+    // The command that fixes it brings up a neighbour of this instance.
     let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&file)]);
-    patient.is_mended("veth-peer", PLACE, "error", &["nobody, runs no XDP program"]);
+    patient.is_fixed("veth-peer", PLACE, "error", &["nobody, runs no XDP program"]);
 
     // In generic mode, a program there is none.
     host.lbctl().ok(&["--instance", "nobody", "decap", "detach"]);
@@ -214,7 +214,7 @@ fn programs_of_others() {
     let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&file)]);
     patient.is_well("foreign-program", PLACE);
     attach_without_link(&host.ns, UPLINK, Verdict::Pass);
-    patient.is_mended("foreign-program", PLACE, "error", &["'test_Pass'"]);
+    patient.is_fixed("foreign-program", PLACE, "error", &["'test_Pass'"]);
 
     let link = XdpLink::attach(&host.ns, UPLINK, Verdict::Pass);
     let finding = patient.finds("foreign-program", PLACE, "error", &["'test_Pass'"]);
@@ -256,7 +256,7 @@ fn cpus_queues_and_memory() {
     let lbctl = host.lbctl().finds(ONLINE, two.path());
     let file = with_real("10.0.0.1");
     let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path_of(&file)]);
-    patient.is_mended("few-queues", PLACE, "warning", &["1 receive queue for 2 CPUs"]);
+    patient.is_fixed("few-queues", PLACE, "warning", &["1 receive queue for 2 CPUs"]);
     let three = says("0-2\n");
     let patient =
         Patient::new(host.lbctl().finds(ONLINE, three.path()), &host.ns, &["-f", path_of(&file)]);

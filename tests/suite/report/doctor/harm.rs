@@ -1,4 +1,4 @@
-//! That what doctor finds does hurt, where a network of namespaces can show it.
+//! The causes of findings do harm traffic: tests that show it in a network of namespaces.
 
 use std::io::Read;
 use std::io::Write;

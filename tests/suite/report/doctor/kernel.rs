@@ -1,4 +1,4 @@
-//! What doctor says of the kernel and of whoever asks.
+//! What doctor says about the kernel and about the user who runs it.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! `lbctl doctor`: each finding is provoked, and what it says mends it does.
+//! `lbctl doctor`: each test causes a finding, does what the finding says, and the finding is gone.
 
 mod balancer;
 mod harm;
@@ -88,9 +88,9 @@ impl<'a> Patient<'a> {
         assert_eq!(found["result"], "well", "{found}");
     }
 
-    /// Runs the command that mends a finding.
+    /// Runs the command that fixes a finding.
     #[track_caller]
-    pub(crate) fn mend(&self, finding: &Value) {
+    pub(crate) fn fix(&self, finding: &Value) {
         let command = finding["mend"]["command"].as_str();
         let command = command.unwrap_or_else(|| panic!("no command: {finding}"));
         let lbctl = Path::new(env!("CARGO_BIN_EXE_lbctl")).parent().expect("a folder");
@@ -99,9 +99,9 @@ impl<'a> Patient<'a> {
 
     /// The finding must be there, and gone once what it says was done.
     #[track_caller]
-    pub(crate) fn is_mended(&self, id: &str, place: &str, severity: &str, words: &[&str]) {
+    pub(crate) fn is_fixed(&self, id: &str, place: &str, severity: &str, words: &[&str]) {
         let finding = self.finds(id, place, severity, words);
-        self.mend(&finding);
+        self.fix(&finding);
         self.is_well(id, place);
     }
 

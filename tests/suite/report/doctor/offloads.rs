@@ -1,4 +1,4 @@
-//! What senders on the balancer's own host leave to a card that there is not.
+//! Offloads of veth: senders on the balancer's own host leave work to a network card that does not exist.
 
 use std::io;
 use std::process::Child;
@@ -41,8 +41,8 @@ fn upload(rig: &Rig) -> io::Result<()> {
     Ok(())
 }
 
-/// Clients, balancer and reals in namespaces of one host: what hurts is named, and what it says mends it.
-fn hurts_and_is_mended(mode: &str, words: &[&str]) {
+/// Clients, balancer and reals in namespaces of one host: doctor names the offload that hurts, and its command fixes it.
+fn hurts_and_is_fixed(mode: &str, words: &[&str]) {
     // Whatever the balancer runs in: a real in generic mode on the same host would know what is left to do.
     let rig = Rig::new(1);
     rig.lbctl().apply(&config_in_mode(mode, &vip(VIP, &["10.0.0.1"])));
@@ -78,17 +78,17 @@ fn hurts_and_is_mended(mode: &str, words: &[&str]) {
         let found = served.find("wrong-checksums", "host").expect("a finding");
         assert!(found["what"].as_str().is_some_and(|what| what.contains(" of TCP")), "{found}");
     }
-    balancer.mend(&found);
+    balancer.fix(&found);
     balancer.is_well("sender-offloads", PLACE);
     upload(&rig).expect("an upload");
 }
 
 #[test]
 fn unfinished_checksums() {
-    hurts_and_is_mended("native", &["to-balancer", "tx-checksum-ip-generic"]);
+    hurts_and_is_fixed("native", &["to-balancer", "tx-checksum-ip-generic"]);
 }
 
 #[test]
 fn uncut_segments() {
-    hurts_and_is_mended("generic", &["tx-checksum-ip-generic", "tx-tcp-segmentation"]);
+    hurts_and_is_fixed("generic", &["tx-checksum-ip-generic", "tx-tcp-segmentation"]);
 }

@@ -63,18 +63,18 @@ fn decapsulation() {
     ));
     let patient = patient(&host);
     assert_eq!(patient.find("decap-detached", "host"), None);
-    patient.is_mended("no-decap", "IPv4", "error", &["nothing takes an outer header off"]);
+    patient.is_fixed("no-decap", "IPv4", "error", &["nothing takes an outer header off"]);
     patient.is_well("decap-detached", "host");
 
     let link = host.bpffs.path().join("l4lb/default/link/uplink");
     Link::open(&link).and_then(|link| link.detach()).expect("detach");
     let before = status(&host);
-    patient.is_mended("decap-detached", "host", "error", &["not on interface uplink any more"]);
+    patient.is_fixed("decap-detached", "host", "error", &["not on interface uplink any more"]);
     // All that was asked for is asked for again.
     assert_eq!(status(&host)["requests"], before["lost"]);
     host.lbctl().ok(&[&["decap", "attach", "uplink", "--to", "10.200.0.0/16"][..], &FROM].concat());
     Link::open(&link).and_then(|link| link.detach()).expect("detach");
-    patient.is_mended("decap-detached", "host", "error", &["not on interface uplink any more"]);
+    patient.is_fixed("decap-detached", "host", "error", &["not on interface uplink any more"]);
     assert_eq!(status(&host)["to"], serde_json::json!(["10.200.0.0/16"]));
 
     patient.is_well("decap-open", "host");
@@ -118,7 +118,7 @@ fn what_decapsulation_takes() {
     host.lbctl().ok(&["decap", "attach", "uplink", "--to", "10.200.0.0/16", "--to", VIP6]);
     host.lbctl().ok(&["decap", "attach", "second", "--address", "10.8.8.8"]);
     let words = ["from any outer source", "second, uplink without --from"];
-    patient.is_mended("decap-open", "host", "warning", &words);
+    patient.is_fixed("decap-open", "host", "warning", &words);
     let status = crate::fixtures::json(&host.lbctl().ok(&["decap", "status", "--json"]));
     let own = serde_json::json!({ "addresses": [], "from": ["172.16.0.0/16", "100::/64"], "to": ["10.200.0.0/16", "fc00:1::1/128"] });
     assert_eq!(status["requests"]["uplink"], own, "what else was asked for stays");
@@ -129,7 +129,7 @@ fn what_decapsulation_takes() {
     host.lbctl().ok(&["decap", "attach", "second", "--address", "10.8.8.8"]);
     host.ns.shell("ip link del second");
     patient.finds("decap-outdated", "host", "warning", &["who may send: no longer anybody"]);
-    patient.is_mended("decap-open", "host", "warning", &["attached to an interface that is gone"]);
+    patient.is_fixed("decap-open", "host", "warning", &["attached to an interface that is gone"]);
     patient.is_well("decap-outdated", "host");
     host.ns.shell("ip link add second type veth peer name other; ip link set second up");
     host.lbctl().ok(&["decap", "attach", "uplink", "--to", "10.200.0.0/16", "--to", VIP6]);
@@ -137,7 +137,7 @@ fn what_decapsulation_takes() {
     patient.is_well("decap-vip-refused", &format!("VIP {VIP}"));
     let asked = patient.with(&["--real", "--vip", "10.203.1.1"]);
     host.ns.shell("ip addr add 10.203.1.1/32 dev other");
-    asked.is_mended(
+    asked.is_fixed(
         "decap-vip-refused",
         "VIP 10.203.1.1",
         "error",
@@ -149,9 +149,9 @@ fn what_decapsulation_takes() {
     host.ns.shell("ip addr add 10.200.1.9/32 dev lo; ip addr add 172.31.0.9/32 dev uplink");
     let words = ["outer destinations that came: 172.31.0.9", "inner ones that came: 10.200.1.9"];
     assert_eq!(patient.find("decap-vip-refused", "VIP 10.200.1.9"), None, "one finding is enough");
-    patient.is_mended("decap-outdated", "host", "error", &words);
+    patient.is_fixed("decap-outdated", "host", "error", &words);
     host.ns.shell("ip addr del 10.200.1.9/32 dev lo");
-    patient.is_mended("decap-outdated", "host", "warning", &["inner ones that went: 10.200.1.9"]);
+    patient.is_fixed("decap-outdated", "host", "warning", &["inner ones that went: 10.200.1.9"]);
 
     patient.is_well("decap-refused", "host");
     patient.is_well("decap-fragments", "host");
@@ -177,11 +177,11 @@ fn vips() {
     let asked = patient.with(&["--real", "--vip", VIP, "--vip", VIP6]);
     for vip in [VIP, VIP6] {
         let place = format!("VIP {vip}");
-        asked.is_mended("vip-missing", &place, "error", &["no address of this host"]);
+        asked.is_fixed("vip-missing", &place, "error", &["no address of this host"]);
         asked.is_well("vip-on-wire", &place);
         host.ns.shell(&format!("ip addr del {vip} dev lo; ip addr add {vip} dev uplink"));
         asked.is_well("vip-missing", &place);
-        asked.is_mended("vip-on-wire", &place, "error", &["interface uplink has it"]);
+        asked.is_fixed("vip-on-wire", &place, "error", &["interface uplink has it"]);
     }
     // Those that it has need not be named.
     patient.is_well("vip-on-wire", &format!("VIP {VIP}"));
@@ -210,14 +210,14 @@ fn arp() {
     }
     for (all, own) in [(0, 0), (1, 3), (0, 4)] {
         set("arp_ignore", all, own);
-        patient.is_mended("arp-ignore", PLACE, "error", &[]);
+        patient.is_fixed("arp-ignore", PLACE, "error", &[]);
     }
     for (all, own) in [(1, 0), (0, 1), (2, 0)] {
         set("arp_announce", all, own);
         patient.is_well("arp-announce", PLACE);
     }
     set("arp_announce", 0, 0);
-    patient.is_mended("arp-announce", PLACE, "warning", &[]);
+    patient.is_fixed("arp-announce", PLACE, "warning", &[]);
 
     // IPv6 is another matter.
     host.ns
@@ -236,11 +236,11 @@ fn the_way_back() {
     );
     patient.is_well("rp-filter", PLACE);
     host.ns.shell("ip route replace default via 172.32.0.254 mtu 1500");
-    patient.is_mended("rp-filter", PLACE, "error", &["rp_filter is 1, strict"]);
+    patient.is_fixed("rp-filter", PLACE, "error", &["rp_filter is 1, strict"]);
     host.ns.shell("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.uplink.rp_filter=0");
     patient.is_well("rp-filter", PLACE);
     host.ns.shell("sysctl -qw net.ipv4.conf.uplink.rp_filter=1");
-    patient.is_mended("rp-filter", PLACE, "error", &[]);
+    patient.is_fixed("rp-filter", PLACE, "error", &[]);
 
     host.ns.shell("ip route del default; ip -6 route del default");
     patient.is_advised("no-route-back", "IPv4", "error", "ip route add default via ROUTER");
@@ -257,9 +257,9 @@ fn segments_that_fit() {
              ip -6 route replace default via fc00:31::fe dev uplink {more}"
         ));
     };
-    let mended = |words: &[&str], v4: &str, v6: &str| {
-        both.is_mended("mss", "IPv4", "warning", words);
-        both.is_mended("mss", "IPv6", "warning", &[]);
+    let fixed = |words: &[&str], v4: &str, v6: &str| {
+        both.is_fixed("mss", "IPv4", "warning", words);
+        both.is_fixed("mss", "IPv6", "warning", &[]);
         let routes = host.ns.shell("ip route show default; ip -6 route show default");
         assert!(routes.contains(v4) && routes.contains(v6), "{routes}");
     };
@@ -268,17 +268,17 @@ fn segments_that_fit() {
     route("");
     let words =
         &["segments of 1560 bytes, packets of 1600", "outer header of 40", "the 1600 bytes"];
-    mended(words, "proto static src 172.31.0.2 metric 7 mtu 1500", "mtu 1500");
+    fixed(words, "proto static src 172.31.0.2 metric 7 mtu 1500", "mtu 1500");
 
     // It does not.
     host.ns.shell("ip link set uplink mtu 1500");
-    mended(&["packets of 1500"], "advmss 1420", "advmss 1400");
+    fixed(&["packets of 1500"], "advmss 1420", "advmss 1400");
 
     // Known to balancers by an IPv4 address only.
     route("");
     host.lbctl()
         .ok(&[&["decap", "attach", "uplink", "--address", "172.31.0.2"][..], &FROM].concat());
-    mended(&["outer header of 20"], "advmss 1440", "advmss 1420");
+    fixed(&["outer header of 20"], "advmss 1440", "advmss 1420");
     route("advmss 1440");
     both.is_well("mss", "IPv4");
     route("advmss 1441");
@@ -298,6 +298,6 @@ fn forwarding() {
     patient.is_advised("decap-wide", "host", "warning", "without --to");
     host.ns.shell("ip route add local 10.200.0.0/16 dev lo");
     patient.is_well("decap-wide", "host");
-    patient.is_mended("forwarding", "IPv4", "note", &[]);
-    patient.is_mended("forwarding", "IPv6", "note", &[]);
+    patient.is_fixed("forwarding", "IPv4", "note", &[]);
+    patient.is_fixed("forwarding", "IPv6", "note", &[]);
 }

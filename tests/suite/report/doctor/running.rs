@@ -43,17 +43,17 @@ fn what_changed_since_the_apply() {
     }
     neighbour("02:00:00:00:00:fd");
     let words = &["is 02:00:00:00:00:fd now, and packets are sent to 02:00:00:00:00:fe"];
-    patient.is_mended("gateway-moved", PLACE, "error", words);
+    patient.is_fixed("gateway-moved", PLACE, "error", words);
     patient.is_well("mac-changed", PLACE);
     host.ns.shell("ip link set uplink address 02:00:00:00:00:03");
     // The kernel forgets its neighbours then.
     neighbour("02:00:00:00:00:fd");
     let words = &["its MAC is 02:00:00:00:00:03 now", "frames to 02:00:00:00:00:02 are balanced"];
-    patient.is_mended("mac-changed", PLACE, "error", words);
+    patient.is_fixed("mac-changed", PLACE, "error", words);
     host.ns.shell("ip link set uplink mtu 1550");
-    patient.is_mended("mtu-changed", PLACE, "error", &["1550 now", "told 1600"]);
+    patient.is_fixed("mtu-changed", PLACE, "error", &["1550 now", "told 1600"]);
     host.ns.shell("ip link set uplink mtu 1590");
-    patient.is_mended("mtu-changed", PLACE, "warning", &["1590 now", "told 1550"]);
+    patient.is_fixed("mtu-changed", PLACE, "warning", &["1590 now", "told 1550"]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn programs_that_are_not_in_their_place() {
     let program = ProgramHandle::from_pinned_path(pins.join("prog/balancer")).expect("open it");
     program.pin(&next).expect("pin it");
     drop(program);
-    patient.is_mended("program-not-in-place", INSTANCE, "error", &[]);
+    patient.is_fixed("program-not-in-place", INSTANCE, "error", &[]);
 
     host.ns.shell("ip link del uplink");
     patient.is_advised("interface-missing", PLACE, "error", "correct [[interfaces]]");
@@ -178,7 +178,7 @@ fn cpus_that_come_up() {
     let patient = Patient::new(host.lbctl().finds(ONLINE, online.path()), &host.ns, &[]);
     patient.is_well("cpus-without-table", INSTANCE);
     std::fs::write(online.path(), "0-1\n").expect("write a file");
-    patient.is_mended("cpus-without-table", INSTANCE, "warning", &["CPU 1 may receive packets"]);
+    patient.is_fixed("cpus-without-table", INSTANCE, "warning", &["CPU 1 may receive packets"]);
     std::fs::write(online.path(), "0\n").expect("write a file");
     patient.finds("idle-tables", INSTANCE, "note", &["CPU 1 has a connection table"]);
 }
