@@ -96,7 +96,7 @@ fn plan_tells_and_changes_nothing() {
     assert!((0.5..0.7).contains(&moved), "{moved}");
 }
 
-/// Whether anything changes or not; whoever applies has seen it.
+/// Reals that hash alike are reported whether anything changes or not.
 #[test]
 fn a_plan_names_reals_that_hash_alike() {
     const NOTE: &str = "note: reals 10.0.0.1 and 10.0.254.255 hash alike in tcp://10.200.1.1:80\n";

@@ -107,7 +107,7 @@ impl Lab {
         found
     }
 
-    /// Applies a configuration that moves flows: without consent if none is said to. What was said is so.
+    /// Applies a configuration that moves flows, without consent if the plan says that none move, and checks the plan.
     #[track_caller]
     fn change(&self, vips: &str, change: &Value) -> Value {
         let config = self.config(vips);
@@ -249,7 +249,7 @@ fn other_keys() {
         let lab = Lab::new(kind, &hashed(TCP, "5-tuple")).establish(TCP);
         let effect = lab.change(&hashed(TCP, "source-and-destination-port"), &of(TCP));
         assert_eq!((&effect["moved"]["flows"], &effect["new_moved"]), (&json!(0), &json!(0.0)));
-        // What entries do not hold is expected by shares: a half.
+        // The plan estimates flows without entries by the shares of the reals: a half.
         for (uri, before, after, flows, half) in [
             (TCP, "no-source-port", "5-tuple", 20, 10),
             (TCP, "destination-port", "5-tuple", 1, 1),
@@ -400,7 +400,7 @@ fn silent_udp_flows() {
     }
 }
 
-/// Nobody's flows need no consent; a command is consent, and tells; so is a reload.
+/// Changes that move no flow need no consent. An imperative command is consent, as is a reload, and says what moves.
 #[test]
 fn changes_that_need_consent() {
     let lab = Lab::new(KINDS[0], &vip(TCP, &THREE));
@@ -425,7 +425,7 @@ fn changes_that_need_consent() {
     let last =
         format!("\napply refuses this without --yes: {first} of 40 established flows break\n");
     assert!(text.ends_with(&last) && needs_yes == json!(true), "{text}");
-    // What the refusal advises is of use for the change.
+    // The refusal's advice helps with this change.
     for (vips, drain) in [(vip(TCP, &["10.0.0.2", "10.0.0.3"]), true), (String::new(), false)] {
         let file = config_file(&lab.config(&vips));
         let path = path_of(&file);
@@ -467,7 +467,7 @@ fn freeze(host: &Host) {
     assert_eq!(frozen.count(), 1);
 }
 
-/// A command that is needed now acts, whatever is wrong with counting; what asks for consent asks for it.
+/// Where flows cannot be counted, urgent commands act, and those that need consent ask for it.
 #[test]
 fn what_cannot_be_counted_is_unknown() {
     let lab = Lab::new(KINDS[0], &vip(TCP, &THREE)).establish(TCP);

@@ -75,7 +75,7 @@ fn gateways_are_found() {
     finds("gateway = \"auto\"", ROUTER);
 }
 
-/// Who is no neighbour by an address and its network can be one by a route.
+/// A gateway outside the interface's subnets can still be a neighbour by a route.
 #[test]
 fn neighbours_by_a_route_are_found() {
     let (bpffs, topology) = (Bpffs::new(), Topology::new(0));
@@ -152,7 +152,7 @@ fn gateways_of_nexthop_objects_are_found() {
     serve.stop();
 }
 
-/// Whoever listens hears of nexthop objects, too.
+/// `serve` hears of changes of nexthop objects, too.
 #[test]
 fn changes_of_nexthop_objects_are_heard() {
     let topology = Topology::new(0);
@@ -162,7 +162,7 @@ fn changes_of_nexthop_objects_are_heard() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let mut changes = Changes::subscribe().expect("a subscription");
-            // What the link still has to say.
+            // Events of the link that are still to come.
             while timeout(Duration::from_secs(1), changes.next()).await.is_ok() {}
             ns.shell("ip nexthop replace id 1 via 172.31.0.253 dev uplink");
             timeout(SOON, changes.next()).await

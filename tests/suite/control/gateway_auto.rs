@@ -88,7 +88,7 @@ fn a_silent_gateway_is_not_replaced_by_who_advertises() {
     assert_eq!(serve.interface(), before, "{}", serve.running.stderr());
     goes_on(&download, "the gateway is silent");
 
-    // That nobody answers is told, whoever else would.
+    // `serve` reports that the gateway is silent, although another router would answer.
     let is_silent = || {
         let status = json(&rig.lbctl().ok(&["status", "--json"]));
         let why = status["health"]["findings"][0]["why"]["gateway-unresolved"].clone();
@@ -111,14 +111,14 @@ fn a_silent_gateway_is_not_replaced_by_who_advertises() {
     assert!(metrics.contains("l4lb_gateway_resolved{interface=\"uplink\"} 0"), "{metrics}");
     serve.stop();
 
-    // To start it is not to ask for another gateway, nor is to reload.
+    // Neither a start nor a reload asks for another gateway.
     let mut serve = Serve::start(lbctl(), &config);
     serve.reload(&config, "INFO reloaded");
     serve.wait_for(ASKED_IN_VAIN, 3);
     assert_eq!(serve.interface(), before, "{}", serve.running.stderr());
     goes_on(&download, "started and reloaded");
 
-    // To apply is. It says so, and that is what is followed from then on.
+    // An apply does. It says which one it takes, and `serve` follows that one.
     let file = config_file(&config);
     let file = file.path().to_str().expect("printable");
     let planned = rig.lbctl().exits(3, &["plan", "-f", file]);
@@ -134,7 +134,7 @@ fn a_silent_gateway_is_not_replaced_by_who_advertises() {
     serve.stop();
 }
 
-/// All or nothing is no wish for another router.
+/// `--strict` does not ask for another router.
 #[test]
 fn a_strict_serve_keeps_its_gateway() {
     let rig = Rig::new(0);
@@ -208,7 +208,7 @@ fn a_gateway_is_left_for_its_route_not_for_another_family() {
     serve.stop();
 }
 
-/// Whoever boots takes the first that answers, IPv4's first, and says whom it passed over.
+/// A host that boots takes the first router that answers, IPv4 before IPv6, and names those it passed over.
 #[test]
 fn a_first_apply_takes_who_answers() {
     let rig = Rig::new(0);

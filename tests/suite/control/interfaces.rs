@@ -202,7 +202,7 @@ fn modes_change() {
     }
 }
 
-/// A name is no more than that: what is attached stays so, and is known by the new one.
+/// An interface that is renamed stays attached, and `lbctl` knows it by its new name.
 #[test]
 fn an_interface_that_is_renamed() {
     let host = Host::new();
@@ -332,7 +332,7 @@ fn an_interface_that_was_made_anew() {
     let status = json(&host.lbctl().ok(&["status", "--json"]));
     assert_eq!(status["interfaces"].as_object().expect("an object").len(), 1, "{status}");
 
-    // And one that is gone for good stands in nobody's way.
+    // An interface that is gone for good prevents nothing.
     host.ns.shell("ip link del up.100");
     host.lbctl().apply(&Host::config(""));
     host.lbctl().ok(&["down"]);

@@ -219,7 +219,7 @@ fn change() {
     assert!(writes > 30, "{writes} writes");
 }
 
-/// No real goes altogether: rings are written over where they lie, and half of one may be what remains.
+/// No real disappears, so rings are overwritten in place, and a kill may leave half a ring.
 #[test]
 fn change_in_place() {
     let rig = Rig::new(3);
@@ -408,7 +408,7 @@ fn decap() {
     }
 }
 
-/// Decapsulation and the balancer share an instance and an interface, and do not mind each other's end.
+/// Decapsulation and the balancer share an instance and an interface; each survives the end of the other.
 #[test]
 fn decap_beside_the_balancer() {
     let rig = Rig::new(1);

@@ -96,7 +96,7 @@ fn a_dead_interface_delays_no_other() {
         assert!(applied.stderr.contains(&told), "{how}: {applied}");
         assert!(http_get(rig.client(), server(VIP), "/").is_ok(), "{how}: the uplink serves");
 
-        // Whoever looks is told, though nothing serves.
+        // `status` reports it, though no `serve` runs.
         let status = status(&lbctl);
         assert_eq!(status["unserved"][0]["name"], "second", "{how}: {status}");
         let findings = status["health"]["findings"].to_string();
@@ -107,7 +107,7 @@ fn a_dead_interface_delays_no_other() {
         let text = lbctl.exits(1, &["status", "--check"]).stdout;
         assert!(text.contains("NOT WELL") && text.contains("second     NOT SERVED"), "{text}");
 
-        // And it is not forgotten.
+        // `save` and `plan` still name it.
         let saved = config_file(&lbctl.ok(&["save"]).stdout);
         for file in [&saved, &file] {
             let planned = lbctl.exits(3, &["plan", "-f", path_of(file)]).stdout;
@@ -122,7 +122,7 @@ fn a_dead_interface_delays_no_other() {
         let strict = lbctl.exits(1, &["apply", "--strict", "-f", path_of(&file)]);
         assert!(strict.stderr.contains(why), "{how}: {strict}");
 
-        // Until nobody asks for it any more.
+        // Until no file asks for it any more.
         let without = config_file(&config(&vip(VIP, &["10.0.0.1"])));
         let planned = lbctl.exits(3, &["plan", "-f", path_of(&without)]).stdout;
         assert!(planned.starts_with("- interface second: was not served\n"), "{how}: {planned}");
@@ -311,7 +311,7 @@ fn strict_serve_starts_with_all_or_nothing() {
     assert!(!host.has_pins("default"));
 }
 
-/// Forwarding needs no metrics: they come when the port is free.
+/// Forwarding starts without metrics; `serve` listens when the port is free.
 #[test]
 fn serve_waits_for_its_port() {
     let host = Host::new();

@@ -53,7 +53,7 @@ fn all_closed(host: &Host, when: &str) {
     assert!(open.is_empty(), "{when}: {open:?}");
 }
 
-/// One of each way into the library, those that only read among them.
+/// One command for each entry into the library, read-only ones among them.
 fn commands(file: &str) -> Vec<Vec<&str>> {
     [
         &["apply", "-f", file][..],
@@ -83,7 +83,7 @@ fn commands(file: &str) -> Vec<Vec<&str>> {
     .into()
 }
 
-/// Every command says so and does nothing, and what it says to do has been said by all in the same words.
+/// Every command refuses with the same words and does nothing.
 #[track_caller]
 fn all_refuse(host: &Host, words: &[&str]) {
     let file = config_file(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"])));
@@ -152,7 +152,7 @@ fn folders_that_others_made_first_are_not_trusted() {
     all_closed(&host, "after a link");
 }
 
-/// What somebody made while a folder was everybody's is found, wherever it lies, also once it was closed.
+/// Files that others made while the folder was writable for everybody are found at any depth, also after it was closed.
 #[test]
 fn what_others_left_inside_is_not_trusted() {
     let host = host("1777");
@@ -231,7 +231,7 @@ fn a_bpf_filesystem_in_which_others_rename_is_refused() {
     all_refuse(&host, &[&mount, "belongs to user 65534", "chown root"]);
 }
 
-/// It warns before anybody was first.
+/// Doctor warns before another user has made a folder.
 #[test]
 fn doctor_finds_a_bpf_filesystem_that_is_everybodys() {
     let host = host("1777");

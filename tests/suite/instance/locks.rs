@@ -70,7 +70,7 @@ fn a_command_that_gives_up_names_the_holder() {
         host.lbctl().exits(2, &[&format!("--lock-timeout={wrong}"), "down"]);
     }
 
-    // Of another pid namespace, nothing is to be seen.
+    // `lbctl` cannot see processes of another pid namespace.
     let unshared = ["unshare", "--pid", "--fork", "--mount-proc"];
     let arguments = ["--lock-timeout", "0", "vip", "delete", VIP];
     let output = crate::fixtures::by_way_of(&host, &unshared, host.bpffs.text(), &arguments);
@@ -95,7 +95,7 @@ fn a_waiting_command_goes_on_when_the_lock_is_free() {
     host.lbctl().ok(&["vip", "delete", "tcp://10.200.1.2:80"]);
 }
 
-/// A lock on a folder that is not the instance's any more is none.
+/// A lock on a folder that is no longer the instance's protects nothing.
 #[test]
 fn the_lock_is_of_the_folder_that_is_there() {
     let host = host();
@@ -173,7 +173,7 @@ fn serve_answers_while_it_waits() {
     assert!(host.lbctl().ok(&["real", "list"]).stdout.contains("10.0.0.1"), "nothing has changed");
 }
 
-/// A capture ends when it is told to, beside a command that goes on for long; what it leaves, the next one removes.
+/// A capture ends on a signal while another command holds the lock. The next command removes what it leaves.
 #[test]
 fn a_capture_ends_beside_a_command_that_goes_on() {
     let host = host();

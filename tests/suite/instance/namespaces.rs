@@ -102,11 +102,11 @@ fn a_command_from_another_one_leaves_the_interfaces_alone() {
     assert!(!doctor.contains("error interface-missing"), "{doctor}");
     assert_eq!(state(), before);
 
-    // Nor does it take being in the right one to end it.
+    // `decap detach` and `down` work from any namespace.
     elsewhere.ok(&["decap", "detach"]);
     elsewhere.ok(&["down"]);
     assert!(!host.has_xdp(UPLINK) && !host.has_pins("default"));
-    // Then the other one can have it.
+    // Then another namespace can start it.
     elsewhere.apply(&text);
     assert!(has_xdp(&other, UPLINK));
     refused(&lbctl.run(&["plan", "-f", path_of(&file)]), UPLINK);
@@ -116,7 +116,7 @@ fn a_command_from_another_one_leaves_the_interfaces_alone() {
     assert!(host.has_xdp(UPLINK));
 }
 
-/// Its link moves along, and goes on.
+/// The link moves with the interface, and the program goes on.
 #[test]
 fn an_interface_that_moves_to_another_one() {
     let host = Host::new();

@@ -21,7 +21,7 @@ use crate::fixtures::get;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
 
-/// More than it gives anybody to ask and to read the answer.
+/// Longer than the endpoint gives a client to send its request and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Something that takes no longer than it has to.
@@ -32,23 +32,23 @@ const SOON: Duration = Duration::from_secs(10);
 fn open(ns: &NetNs, bytes: &[u8]) -> TcpStream {
     let mut stream = ns.open(|| TcpStream::connect(METRICS)).expect("connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
-    // It may hang up at once.
+    // The server may close it at once.
     let _: io::Result<()> = stream.write_all(bytes);
     stream
 }
 
-/// All that comes until it hangs up. Fails the test if it does not.
+/// Reads until the server closes the connection. Fails the test if it does not.
 #[track_caller]
 fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("it stays open: {error}"),
-        // It hung up before it had read all of it.
+        // The server closed it before it had read everything.
         _ => String::from_utf8_lossy(&answer).into_owned(),
     }
 }
 
-/// What a server answers to `bytes`; empty: it hangs up.
+/// What the server answers to `bytes`; empty if it closes the connection.
 #[track_caller]
 fn send(ns: &NetNs, bytes: &[u8]) -> String {
     rest(open(ns, bytes))
@@ -60,7 +60,7 @@ fn healthy(ns: &NetNs, when: &str) {
     assert_eq!(health.expect(when), (200, "ok\n".to_owned()), "{when}");
 }
 
-/// `lbctl serve` on a host of its own: nothing that the test does may make it complain.
+/// `lbctl serve` on a host of its own. It must not log a warning, whatever the test does.
 fn on_host(test: impl FnOnce(&NetNs)) {
     let host = Host::new();
     let serve = Serve::start(host.lbctl(), &Host::config(""));
@@ -130,7 +130,7 @@ fn of_pipelined_requests_the_first_is_answered() {
         let answer = send(ns, &b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000));
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-        // A body that does not come is not waited for.
+        // The server does not wait for a missing body.
         let body = b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
         assert!(send(ns, body).starts_with("HTTP/1.1 405 "));
     });
@@ -145,7 +145,7 @@ fn a_thousand_connections_delay_no_other() {
         healthy(ns, "while a thousand have asked by half");
         let (status, _) = get(ns, METRICS, "/metrics").expect("metrics");
         assert_eq!(status, 200);
-        // In the end all of them are closed: those that were too many at once, the others later.
+        // In the end all are closed: those above the limit at once, the others later.
         let start = Instant::now();
         for stream in silent.into_iter().chain(half) {
             let answer = rest(stream);
@@ -157,7 +157,7 @@ fn a_thousand_connections_delay_no_other() {
 
 #[test]
 fn a_client_that_does_not_read_delays_no_other() {
-    // Far more than what fits between the two.
+    // Far more than the socket buffers hold.
     let reals: Vec<_> = (0..4000).map(|n| format!("10.{}.{}.1", n / 250, n % 250)).collect();
     let reals: Vec<_> = reals.iter().map(String::as_str).collect();
     let host = Host::new();
@@ -173,7 +173,7 @@ fn a_client_that_does_not_read_delays_no_other() {
     let mut slow: Vec<_> = (0..300).map(|_| open(ns, request)).collect();
     healthy(ns, "while 300 do not read");
     assert_eq!(get(ns, METRICS, "/metrics").expect("metrics").0, 200);
-    // One that reads a little from time to time has its connection taken away as well.
+    // The server closes the connection of a slow reader, too.
     let mut trickle = slow.pop().expect("one of them");
     let start = Instant::now();
     while start.elapsed() < PATIENCE / 2 {
@@ -209,7 +209,7 @@ fn readiness() {
     };
     becomes(200, "ready");
 
-    // Packets go where they went, but nobody knows whether there is somebody.
+    // Packets still go to the same MAC, but nobody knows whether a router has it.
     router.shell(
         "ip neigh replace 172.31.0.2 lladdr 02:00:00:00:00:b1 dev to-balancer nud permanent
          echo 8 >/proc/sys/net/ipv4/conf/to-balancer/arp_ignore",
@@ -220,7 +220,7 @@ fn readiness() {
 
     std::fs::remove_file(rig.bpffs.path().join("l4lb/default/link").join(UPLINK)).expect("unpin");
     becomes(503, "interface ");
-    // It notices, or is told.
+    // `serve` notices it by itself or by the apply.
     rig.lbctl().apply(&config);
     becomes(200, "ready");
     ns.shell("ip link set uplink down");

@@ -58,7 +58,7 @@ fn not_root() {
     assert!(!host.has_pins(""));
 }
 
-/// Whoever has the capabilities, and only so, whatever the user.
+/// The capabilities decide, not the user.
 #[test]
 fn capabilities() {
     let host = Host::new();
@@ -87,7 +87,7 @@ fn capabilities() {
         let output = by_way_of(&host, &user, bpffs.text(), arguments);
         assert_eq!(output.code(), Some(0), "{arguments:?}: {output}");
     }
-    // What another user could change is nothing that root trusts.
+    // Root does not trust pins that another user could change.
     let output = host
         .ns
         .command(env!("CARGO_BIN_EXE_lbctl"))
@@ -123,12 +123,12 @@ fn no_bpf_filesystem() {
     }
     assert_eq!(fs::read_dir(plain).expect("read a folder").count(), 0, "nothing is created");
 
-    // What it offers works; the mount is in a namespace that ends with the command.
+    // The command that it suggests works. The mount ends with the namespace of the command.
     let output = apply_by_way_of(&host, &["sh", "-c", "exec \"$@\" --mount-bpffs", "sh"], &missing);
     assert_eq!(output.code(), Some(0), "{output}");
 }
 
-/// Files that name an interface which cannot be used; after a number of preparations.
+/// Files that name an interface which cannot be used, each after its own preparation.
 #[test]
 fn interfaces_that_cannot_be_used() {
     let host = Host::new();
@@ -241,7 +241,7 @@ fn one_interface_of_two_cannot_be_used() {
     }
 }
 
-/// A mode that is not possible leaves the one that is, and everything else that was asked for with it undone.
+/// A mode that is not possible: the interface keeps its mode, and the rest of the same file is not applied either.
 #[test]
 fn a_mode_that_cannot_be_changed_to() {
     let host = Host::new();
@@ -286,7 +286,7 @@ fn a_mode_that_cannot_be_changed_to() {
     assert_eq!(mode(), "generic");
 }
 
-/// What fails while it is carried out leaves VIPs, interfaces and modes as they were.
+/// A command that fails half-way leaves VIPs, interfaces and modes as they were.
 #[test]
 fn an_apply_that_fails_changes_nothing() {
     let host = Host::new();
@@ -300,7 +300,7 @@ fn an_apply_that_fails_changes_nothing() {
         let status = crate::fixtures::json(&lbctl.ok(&["status", "--json"]));
         let mut chain = status["chain"].as_array().expect("a chain").clone();
         for program in &mut chain {
-            // Links that are new say something by themselves.
+            // New links send packets of their own.
             program.as_object_mut().expect("a program").remove("packets");
         }
         (lbctl.ok(&["save"]).stdout, status["interfaces"].clone(), chain)
@@ -314,7 +314,7 @@ fn an_apply_that_fails_changes_nothing() {
     assert_eq!(output.stderr.lines().count(), 1, "said once: {output}");
     assert_eq!(state(), before);
 
-    // More interfaces than fit beside each other, of which the first is attached again in another mode.
+    // Nine interfaces whose indexes compete for eight places; the first interface is attached again in another mode.
     host.ns.shell("ip link set uplink mtu 1600; ip link set nobody mtu 1600");
     assert_eq!(apply(&first("generic"), "10.0.0.1").code(), Some(0));
     let before = state();
@@ -348,7 +348,7 @@ fn an_apply_that_fails_changes_nothing() {
     assert!(lbctl.ok(&["real", "list", VIP]).stdout.contains("10.0.0.2"));
 }
 
-/// Pins of a build with other structs: refused with what to do, and that works.
+/// Pins of a build with other structs: the refusal says what to do, and that works.
 #[test]
 fn another_abi_version() {
     let host = Host::new();
@@ -410,7 +410,7 @@ fn nothing_runs() {
     assert!(!host.has_pins(""), "asking creates nothing");
 }
 
-/// No gateway answers any more: with --strict an error, and the last one goes on serving.
+/// The gateway stops answering: an error with --strict, and packets go on to the last known MAC.
 #[test]
 fn a_gateway_that_falls_silent() {
     let topology = Topology::new(0);

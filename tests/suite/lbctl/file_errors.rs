@@ -13,7 +13,7 @@ use crate::fixtures::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 
-/// A VIP with one real, where something is put in the place of something else.
+/// A VIP with one real, in whose text `old` is replaced by `new`.
 fn bad_vip(from: &str, to: &str) -> String {
     let vip = vip(VIP, &["10.0.0.1, weight = 2"]);
     assert!(vip.contains(from), "{from}");
@@ -121,7 +121,7 @@ fn configurations() {
     let host = Host::new();
     let cases = bad_files();
     let saved = || host.lbctl().run(&["save"]).stdout;
-    // First while nothing runs, then beside what runs.
+    // First while nothing runs, then while an instance runs.
     for running in [false, true] {
         if running {
             host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.7"])));
@@ -230,7 +230,7 @@ fn packet_tests() {
         );
         assert_eq!((output.stderr.lines().count(), output.stdout.as_str()), (1, ""), "{output}");
     }
-    // Those that can be run exit by how they end.
+    // Tests that can be run set the exit code by their result.
     for (action, code, last) in
         [("XDP_PASS", 0, "1 passed, 0 failed\n"), ("XDP_DROP", 1, "0 passed, 1 failed\n")]
     {

@@ -18,10 +18,10 @@ use crate::fixtures::config_file;
 use crate::fixtures::get;
 use crate::fixtures::vip;
 
-/// Kilobytes of address space that a command gets here. Threads and libraries take most of what they take.
+/// The limit of a command's address space here, in kilobytes. Threads and libraries take most of it.
 const ADDRESS_SPACE: u32 = 1_500_000;
 
-/// The most that a command may complain, in bytes.
+/// The longest error output of a command, in bytes.
 const MOST: usize = 8000;
 
 /// `lbctl` with little memory, as it ended: exit code, standard output, standard error.
@@ -112,7 +112,7 @@ fn all_options(host: &Host) -> Vec<(Vec<String>, Vec<String>)> {
     found
 }
 
-/// What keeps a command from running on, or from writing files, where a value happens to make sense.
+/// Options that keep a command from running on, or from writing files, where a random value is valid.
 fn harmless(path: &[String]) -> &'static [&'static str] {
     match path.first().map(String::as_str) {
         Some("dump") => &["--duration", "1ms"],
@@ -153,7 +153,7 @@ fn every_option_of_every_command() {
                 for (path, options) in options.iter().skip(part).step_by(2) {
                     for value in values {
                         for option in options.iter().filter(|option| *option != "--write") {
-                            // Once by itself: what comes behind would be complained of first.
+                            // Alone first: the command might complain about a later argument instead.
                             let given = format!("{option}={value}");
                             let arguments = path.iter().map(String::as_str).chain([&*given]);
                             let twice = harmless(path).contains(&option.as_str());
@@ -289,7 +289,7 @@ fn files() {
             assert_eq!(code, 1, "{command:?} {path}");
         }
     }
-    // What is no bound at all: a configuration by a pipe.
+    // A configuration from a pipe, which has no size.
     host.ns.shell(&format!(
         "printf '[connection_table]\\nentries = 1000\\n' | {{ sleep 0.1; {} --bpffs {} doctor -f /dev/stdin || [ $? = 1 ]; }}",
         env!("CARGO_BIN_EXE_lbctl"),
@@ -297,7 +297,7 @@ fn files() {
     ));
 }
 
-/// A pipe that nobody writes to in the place of the configuration: `serve` answers, and leaves when it is told to.
+/// The configuration is a pipe that nobody writes to: `serve` answers requests, and ends when it is told to.
 #[test]
 fn serve_does_not_wait_for_its_file() {
     let host = Host::new();
@@ -316,7 +316,7 @@ fn serve_does_not_wait_for_its_file() {
     assert_eq!(output.code(), Some(0), "{output}");
 }
 
-/// Expressions that libpcap would take minutes for.
+/// Expressions that would keep libpcap busy for minutes.
 #[test]
 fn filters() {
     let host = Host::new();

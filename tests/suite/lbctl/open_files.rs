@@ -6,7 +6,7 @@ use crate::fixtures::config_file;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
 
-/// `lbctl` in the host, with so many open files.
+/// `lbctl` on the host, with this limit of open files.
 fn run(host: &Host, files: u32, arguments: &[&str]) -> Output {
     let output = host
         .ns

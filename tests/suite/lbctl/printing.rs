@@ -18,7 +18,7 @@ use crate::fixtures::wait_until;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 
-/// Commands that print, and what they need of a host that balances and decapsulates.
+/// Commands that print, on a host that balances and decapsulates.
 fn printing(file: &str) -> Vec<Vec<&str>> {
     [
         "--help",

@@ -82,7 +82,7 @@ impl<'h> Serve<'h> {
         get(&self.host.ns, METRICS, &format!("/readyz{query}")).expect("it answers")
     }
 
-    /// Fails unless everything that tells of reloads says so.
+    /// Fails unless status, metrics and endpoint all report the result of the reload.
     #[track_caller]
     fn told(&self, failed: Option<&str>) {
         let (finding, status) = finding(self.host);
@@ -95,7 +95,7 @@ impl<'h> Serve<'h> {
             assert!(output.stdout.contains("RELOAD FAILED 2"), "{output}");
         }
         assert_eq!(status["serve"]["pid"], self.running.pid().as_raw());
-        // Forwarding goes on: whoever withdraws a host by this would withdraw all that got the same file.
+        // Forwarding goes on, so the host stays ready: else one bad file would take all its hosts out of the routing.
         let (code, text) = self.ready("");
         assert_eq!((code, text.lines().next()), (200, Some("ready")), "{text}");
         assert_eq!(text.lines().nth(1).is_some(), failed.is_some(), "{text}");
@@ -104,12 +104,12 @@ impl<'h> Serve<'h> {
         assert!(text.contains(failed.unwrap_or("ready")), "{text}");
         let series = format!("\nl4lb_reload_success {}\n", u8::from(failed.is_none()));
         let page = || get(&self.host.ns, METRICS, "/metrics").expect("metrics").1;
-        // Who asks within a second gets the same answer.
+        // Readings are shared for a second.
         assert!(wait_until(SOON, || page().contains(&series)), "no '{series}' in {}", page());
     }
 }
 
-/// That the last reload failed, if `lbctl status` says so; and all that it says.
+/// What `lbctl status` says about a failed reload, if it does; and all of its output.
 #[track_caller]
 fn finding(host: &Host) -> (Option<Value>, Value) {
     let status = json(&host.lbctl().ok(&["status", "--json"]));
@@ -148,7 +148,7 @@ fn whoever_reloads_hears_the_outcome() {
     assert_eq!((&json["success"], &json["applied"]), (&false.into(), &false.into()));
     assert!(json["at"].as_u64().is_some_and(|at| at > 1_700_000_000), "{json}");
 
-    // A file that is applied by hand is in force, whatever the reload was.
+    // A file that is applied by hand is in force, whatever became of the reload.
     let file = config_file(&good());
     host.lbctl().ok(&["apply", "--yes", "-f", file.path().to_str().expect("printable")]);
     serve.told(None);
@@ -164,7 +164,7 @@ fn whoever_reloads_hears_the_outcome() {
     assert_eq!(serve.reload(&good()).code(), Some(0));
     serve.told(None);
 
-    // Nobody says so of a process that is gone, or of the next one.
+    // Nothing is reported of a process that has ended, or of the next one.
     serve.fails("nonsense", "key with no value");
     let Serve { running, file, .. } = serve;
     running.signal(Signal::SIGKILL);
@@ -179,7 +179,7 @@ fn whoever_reloads_hears_the_outcome() {
     Serve { host: &host, file, running }.told(None);
 }
 
-/// What the message repeats of the file is bounded, and fit for a line.
+/// The message repeats only a bounded, printable part of the file.
 #[test]
 fn a_message_is_one_short_line() {
     let host = Host::new();
@@ -206,7 +206,7 @@ fn each_hears_the_outcome_of_a_reload_that_read_its_file() {
     let first = host.lbctl().spawn(&["reload"]);
     let mut pipe = open();
     let mut second = host.lbctl().spawn(&["reload"]);
-    // Until it has asked for it: however long that takes, the first one's outcome is not its own.
+    // Wait until the second has asked, however long that takes: the first outcome is not its own.
     std::thread::sleep(Duration::from_secs(1));
     let other = Host::config(&vip(VIP, &["10.0.0.2"]));
     pipe.write_all(other.as_bytes()).expect("write the configuration");
@@ -289,7 +289,7 @@ fn metrics_that_cannot_move() {
     assert!(wait_until(Duration::from_secs(30), || !status().contains("NO METRICS")));
 }
 
-/// The messages that systemd gets, until whoever reloads has the outcome.
+/// The messages that systemd gets until the reload has its outcome.
 #[test]
 fn systemd_has_no_reload_under_way_when_the_outcome_is_known() {
     let host = Host::new();
@@ -330,7 +330,7 @@ fn systemd_has_no_reload_under_way_when_the_outcome_is_known() {
     }
 }
 
-/// What the units for systemd run to reload is there.
+/// The reload command that the units for systemd run exists.
 #[test]
 fn the_units_reload() {
     let host = Host::new();

@@ -70,7 +70,7 @@ fn it_follows_a_gateway_whose_mac_changes() {
     let serve = Serve::start(rig.lbctl(), &config);
     let download = rig.download(VIP);
 
-    // Twice: the timer that comes with the first may have done it, but not with the second.
+    // Twice: the timer may have caught the first change by chance, but not the second.
     router.shell("echo 1 >/proc/sys/net/ipv4/conf/to-balancer/arp_notify");
     let mut after = Duration::MAX;
     for mac in ["02:00:00:00:fe:11", "02:00:00:00:fe:12"] {
@@ -101,7 +101,7 @@ END",
     serve.stop();
 }
 
-/// Frames are the interface's own by its MAC: when that changes, serve follows, and without it status tells.
+/// The interface's MAC decides which frames are its own. `serve` follows a change; without it, `status` reports it.
 #[test]
 fn its_own_mac_is_followed() {
     let rig = Rig::new(1);
@@ -119,7 +119,7 @@ fn its_own_mac_is_followed() {
     serve.wait_for("MAC 02:00:00:00:00:b1 → 02:00:00:00:00:77", 1);
     goes_on(&download, "another MAC");
     assert_eq!(serve.interface()["own_mac"], "02:00:00:00:00:77");
-    // What is asked for lasts.
+    // MACs from the configuration stay.
     let listed = |mac: &str| {
         let macs = format!("name = \"{UPLINK}\"\nmacs = [\"{mac}\"]");
         one_vip().replace(&format!("name = \"{UPLINK}\""), &macs)
@@ -129,7 +129,7 @@ fn its_own_mac_is_followed() {
     assert!(rig.lbctl().ok(&["save"]).stdout.contains("macs = [\"02:00:00:00:00:78\"]"));
     serve.stop();
 
-    // A MAC of the list need not be told of.
+    // `status` does not report a MAC that is in the list.
     readdress("02:00:00:00:00:78");
     goes_on(&download, "a MAC of the list");
     let text = rig.lbctl().ok(&["status"]).stdout;
@@ -170,7 +170,7 @@ fn a_gateway_that_falls_silent_keeps_its_mac() {
     balancer.ns.shell("ip neigh del 172.31.0.254 dev uplink");
     let warning = format!("WARN {SILENT}");
     serve.wait_for(&warning, 1);
-    // It goes on asking, and says no more about it.
+    // It goes on asking, and logs nothing more about it.
     serve.wait_for("this gateway will not do", 2);
     assert_eq!(serve.count(&warning), 1, "{}", serve.running.stderr());
     assert_eq!(serve.interface(), before);
@@ -228,14 +228,14 @@ fn its_own_mac_is_followed_while_the_gateway_is_silent() {
     assert_eq!(now["mac"], before["mac"], "the gateway's last MAC");
     serve.stop();
 
-    // So it is where serve begins while the gateway is silent.
+    // The same where `serve` starts while the gateway is silent.
     router.shell(
         "ip neigh replace 172.31.0.2 lladdr 02:00:00:00:00:78 dev to-balancer nud permanent",
     );
     balancer.ns.shell("ip link set uplink address 02:00:00:00:00:78");
     let serve = Serve::start(rig.lbctl(), &with_gateway("172.31.0.254", &one_vip()));
     assert_eq!(serve.interface()["own_mac"], "02:00:00:00:00:78");
-    // Not the download: it backs off for as long as nobody followed.
+    // Not the download: TCP has backed off for as long as `serve` did not follow.
     answers(&rig, VIP);
 }
 
@@ -306,7 +306,7 @@ fn it_reloads() {
     let reloaded = |success: &str| {
         let says = format!("\nl4lb_reload_success {success}\n");
         let page = || get(&rig.topology.balancer.ns, METRICS, "/metrics").expect("metrics").1;
-        // Who asks within a second gets the same answer.
+        // Readings are shared for a second.
         assert!(wait_until(SOON, || page().contains(&says)), "no '{says}' in {}", page());
     };
     reloaded("1");
@@ -330,7 +330,7 @@ fn it_reloads() {
     serve.stop();
 }
 
-/// Of how an interface is set up by others, as of VIPs and reals, nothing is taken back before a reload.
+/// `serve` keeps what other commands changed, in interfaces as in VIPs and reals, until a reload.
 #[test]
 fn what_another_command_has_set_up_stays() {
     let rig = Rig::new(1);
@@ -352,7 +352,7 @@ fn what_another_command_has_set_up_stays() {
     assert!(!lbctl.ok(&["save"]).stdout.contains("gateway_mac"));
     serve.stop();
 
-    // And what differs is told, whatever else does.
+    // `plan` still reports what differs.
     ns.shell(&format!("ip link set {UPLINK} mtu 1580"));
     let planned = lbctl.exits(3, &["plan", "-f", path_of(&file)]);
     for change in ["gateway = \"auto\" → gateway_mac", "MTU 1590 → 1580"] {
@@ -372,7 +372,7 @@ fn the_data_plane_does_not_need_it() {
     let answer = http_get(rig.client(), server(VIP), "/");
     assert!(answer.is_ok(), "nobody serves, and everything is forwarded: {answer:?}");
 
-    // Its real takes no new flows: whoever forgets the flow would send it to the other one.
+    // Its real takes no new flows. A balancer that forgot the flow would send it to the other real.
     let own = if download.real() == "real1" { "10.0.0.1" } else { "10.0.0.2" };
     let drained = both.replace(
         &format!("address = \"{own}\""),
@@ -406,7 +406,7 @@ fn the_endpoint_moves() {
     serve.reload(&listening_at("127.0.0.1:9848"), "INFO reloaded");
     refuses("127.0.0.1:9847");
     healthy("127.0.0.1:9848");
-    // The same port on all addresses, which cannot be had beside the one that it has.
+    // The same port on all addresses, which the kernel refuses beside its present address.
     serve.reload(&listening_at("0.0.0.0:9848"), "INFO reloaded");
     healthy("172.31.0.2:9848");
     serve.reload(&listening_at("[::1]:9849"), "INFO reloaded");
@@ -422,7 +422,7 @@ fn the_endpoint_moves() {
     serve.stop();
 }
 
-/// Neither the new address can be had nor the old one any more: it says so, goes on, and listens as soon as it can.
+/// Neither the new address is free nor the old one: `serve` says so, goes on, and listens as soon as it can.
 #[test]
 fn the_endpoint_waits_for_its_address() {
     let rig = Rig::new(0);

@@ -36,18 +36,18 @@ fn folder(host: &Host, name: &str) -> PathBuf {
     host.bpffs.path().join("l4lb").join(name)
 }
 
-/// What is where instances are.
+/// The names in the folder of instances.
 #[track_caller]
 fn left(host: &Host) -> Vec<String> {
     let entries = fs::read_dir(host.bpffs.path().join("l4lb")).expect("the folder of instances");
     entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Fails unless it was refused for the sake of the other one.
+/// Fails unless it was refused because the other one serves.
 #[track_caller]
 fn refused(output: &Output, part: &str, first: &Running) {
     assert_eq!(output.code(), Some(1), "{output}");
-    // Whoever waits for longer than a moment says so.
+    // A process that waits longer than a moment says so.
     let errors: Vec<_> = output.stderr.lines().filter(|line| !line.contains("INFO")).collect();
     let [error] = errors[..] else { panic!("one line, not {output}") };
     let names = format!("error: {part} is served already, by process {} (", first.pid());
@@ -65,16 +65,16 @@ fn a_second_one_is_refused() {
     let second = || host.lbctl().run(&["--lock-timeout", "0", "serve", "-f", path_of(&other)]);
     refused(&second(), PART, &first);
     assert!(host.lbctl().ok(&["real", "list"]).stdout.contains("10.0.0.1"), "nothing has changed");
-    // One that is stopped is there all the same.
+    // A process that is stopped (SIGSTOP) still serves.
     first.signal(Signal::SIGSTOP);
     refused(&second(), PART, &first);
     first.signal(Signal::SIGCONT);
-    // The pins of the instance go and come again; who serves it stays.
+    // The pins of the instance go and come back; the same process serves it.
     host.lbctl().ok(&["down"]);
     refused(&second(), PART, &first);
     host.lbctl().ok(&["apply", "-f", path_of(&file)]);
     refused(&second(), PART, &first);
-    // Of another pid namespace, nothing is to be seen.
+    // `lbctl` cannot see processes of another pid namespace.
     let unshared = ["unshare", "--pid", "--fork", "--mount-proc"];
     let output = by_way_of(
         &host,
@@ -88,7 +88,7 @@ fn a_second_one_is_refused() {
     assert_eq!(first.stop().code(), Some(0));
     assert_eq!(left(&host), ["default"], "it takes its folder along");
 
-    // Whoever is killed leaves an empty folder: to the next one, or to 'down'.
+    // A process that is killed leaves an empty folder. The next one takes it, or 'down' removes it.
     let killed = serve(&host, &file);
     killed.signal(Signal::SIGKILL);
     killed.wait(SOON);
@@ -100,7 +100,7 @@ fn a_second_one_is_refused() {
     host.lbctl().ok(&["down"]);
     assert_eq!(left(&host), [""; 0]);
 
-    // Also where there is nothing else to take down, or where others stay.
+    // 'down' removes it also where there is nothing else to take down, or where other programs stay.
     let killed = serve(&host, &file);
     host.lbctl().ok(&["down"]);
     killed.signal(Signal::SIGKILL);
@@ -135,7 +135,7 @@ fn of_several_that_start_at_once_one_serves() {
     assert_eq!(first.stop().code(), Some(0));
 }
 
-/// Whoever restarts it by hand need not wait for the end of the old one.
+/// An operator who restarts it by hand need not wait for the old one to end.
 #[test]
 fn the_next_one_waits_for_one_that_ends() {
     const WAITS: &str = "which serves the same, to end";
@@ -150,7 +150,7 @@ fn the_next_one_waits_for_one_that_ends() {
         next.wait_for("metrics at http");
         serving = next;
     }
-    // While it waits, it hears that it is to end.
+    // It ends on a signal while it waits.
     let mut next = host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
     next.wait_for(WAITS);
     next.signal(Signal::SIGTERM);
@@ -191,14 +191,14 @@ fn decapsulation_is_served_by_interface() {
         assert_eq!(running.stop().code(), Some(0));
     }
     assert_eq!(left(&host), ["default"]);
-    // What can be no interface is refused as ever.
+    // A name that no interface can have is refused as before.
     for strange in ["", "a/b", "a:b", "../default", "nothing"] {
         let output = host.lbctl().exits(1, &["decap", "serve", strange]);
         assert!(output.stderr.starts_with("error: "), "{output}");
     }
 }
 
-/// A file that does not come holds up nothing, be it at the start or at a reload.
+/// A configuration file that cannot be read yet delays nothing, neither at the start nor at a reload.
 #[test]
 fn a_file_that_does_not_come() {
     let host = Host::new();

@@ -38,7 +38,7 @@ const SOON: Duration = Duration::from_secs(20);
 const ROWS: NonZero<u16> = NonZero::new(24).unwrap();
 const COLUMNS: NonZero<u16> = NonZero::new(80).unwrap();
 
-/// What ratatui writes, that there is no cursor, whenever it draws.
+/// What ratatui writes whenever it draws: it hides the cursor.
 const HIDES: &str = "\x1b[?25l";
 
 /// What a program writes to leave the alternate screen.
@@ -75,7 +75,7 @@ impl Top {
         let mut screen = keys.try_clone().expect("a descriptor");
         let output = Arc::<Mutex<Vec<u8>>>::default();
         let filled = Arc::clone(&output);
-        // Ends with the last descriptor of the other end.
+        // The read ends when the last descriptor of the other end is closed.
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = screen.read(&mut buffer) {
@@ -94,7 +94,7 @@ impl Top {
         assert!(wait_until(SOON, || self.output().contains(text)), "{text}: {:?}", self.output());
     }
 
-    /// What a person sees, its lines as one text.
+    /// The screen as a person sees it, in one text.
     fn screen(&self) -> String {
         let mut screen = vt100::Parser::new(ROWS, COLUMNS, 0);
         screen.process(&self.output.lock().expect("nobody panics"));
@@ -203,7 +203,7 @@ fn sigterm_leaves_the_terminal_as_it_was() {
 #[test]
 fn it_ends_with_its_terminal() {
     let (host, _pass) = host();
-    // The programs that tests start meanwhile must not have it.
+    // Programs that other tests start must not inherit it.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let mut master = posix_openpt(flags).expect("a terminal");
     grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal");
@@ -222,7 +222,7 @@ fn it_ends_with_its_terminal() {
         .spawn()
         .expect("starts");
     let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
-    // By the second time that it draws it has waited for a key.
+    // When it draws for the second time, it has waited for a key.
     while String::from_utf8_lossy(&output).matches(HIDES).count() < 2 {
         let length = master.read(&mut buffer).expect("a terminal");
         output.extend(&buffer[..length]);
@@ -241,7 +241,7 @@ fn without_a_terminal_it_says_so() {
     assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{output}");
 }
 
-/// There is no memory for what a terminal may say of its size.
+/// A terminal may report a size for which there is no memory.
 #[test]
 fn terminals_of_any_size() {
     let host = Host::new();

@@ -34,7 +34,7 @@ fn up(weight: u32) -> RealSpec {
     RealSpec { weight, state: RealState::Up }
 }
 
-/// Not by way of its text, which is checked as well.
+/// Built without its text form, whose parser checks it too.
 fn new_vip(at: &str, port: u16, spec: &VipSpec) -> Change {
     let vip = Vip { address: address(at), port, protocol: l4lb::Protocol::Tcp };
     let spec = spec.clone();
@@ -62,7 +62,7 @@ fn new_id(id: u32, at: &str) -> Change {
     })
 }
 
-/// What is no service's address, and what is said of it.
+/// Addresses that no service can have, and the reason that the error gives.
 const NOBODYS: [(&str, &str); 9] = [
     ("0.0.0.0", "unspecified"),
     ("0.1.2.3", "0.0.0.0/8"),
@@ -81,7 +81,7 @@ fn changes() -> Vec<(Change, &'static str)> {
     let mut changes = Vec::new();
     for (at, why) in NOBODYS {
         changes.push((new_vip(at, 80, &plain), why));
-        // IPv6 reals have a refusal of their own here, whoever names them.
+        // An IPv6 real is refused for another reason here.
         if address(at).is_ipv4() {
             changes.push((new_id(7, at), why));
             changes.push((new_real(at), why));
@@ -120,7 +120,7 @@ fn changes() -> Vec<(Change, &'static str)> {
             }),
             "65537 entries; at most 65536",
         ),
-        // What only this host knows.
+        // Reasons that only this host knows.
         (new_vip(OWN, 80, &plain), "this host's own address (interface uplink)"),
         (new_vip(OWN, 0, &allowed), "where programs listen (tcp 0.0.0.0:2222)"),
         (new_vip("172.31.0.255", 80, &allowed), "broadcast address of interface uplink's network"),
@@ -176,7 +176,7 @@ fn files_and_commands_are_refused_alike() {
     assert_eq!(host.lbctl().ok(&["save"]).stdout, saved);
 }
 
-/// The line names the file, for `plan`, `apply`, `serve` and its reload; `vip add` says the rest of it.
+/// `plan`, `apply`, `serve` and its reload name the file in their error; `vip add` prints the same without it.
 #[test]
 fn the_hosts_own_address_must_be_allowed() {
     let (host, config, _listener) = host_and_config();
@@ -212,18 +212,18 @@ fn the_hosts_own_address_must_be_allowed() {
     assert_eq!(saved["vips"][2]["allow_own_address"], json!(true), "{saved:#}");
     let saved = config_file(&host.lbctl().ok(&["save"]).stdout);
     host.lbctl().ok(&["plan", "-f", path_of(&saved)]);
-    // What is routed to it is its own as well.
+    // An address that is routed to the host counts as its own.
     host.ns.shell("ip route add local 10.77.0.0/16 dev lo");
     let output = host.lbctl().exits(1, &["vip", "add", "tcp://10.77.1.1:80"]);
     assert!(output.stderr.contains("own address (local route 10.77.0.0/16)"), "{output}");
     let output = host.lbctl().exits(1, &["real", "add", own, "10.77.1.1"]);
     assert!(output.stderr.contains("own address (local route 10.77.0.0/16)"), "{output}");
-    // What is taken back is refused.
+    // Once the permission is withdrawn, the address is refused.
     let output = host.lbctl().exits(1, &["apply", "-f", path]);
     assert_eq!(output.stderr, line);
 }
 
-/// The address came to the host after the VIP was set up.
+/// The host got the address after the VIP was set up.
 #[test]
 fn the_host_gets_the_address_of_a_vip() {
     let (host, config, _listener) = host_and_config();
@@ -296,7 +296,7 @@ fn a_real_without_a_slot_is_reported() {
     running.is_well("real-outweighed", "host");
     let output = host.lbctl().ok(&["real", "weight", VIP, "10.0.0.2", "1"]);
     assert!(output.stderr.contains(&what), "{output}");
-    // And where nobody is left at all.
+    // The same where no real is left at all.
     for real in ["10.0.0.1", "10.0.0.2"] {
         host.lbctl().ok(&["real", "drain", VIP, real]);
     }

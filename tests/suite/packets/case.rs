@@ -79,14 +79,14 @@ impl Draft {
         self
     }
 
-    /// Behind so many bytes of driver metadata.
+    /// Puts this many bytes of driver metadata in front.
     #[must_use]
     pub(crate) fn behind_metadata(mut self, len: u32) -> Self {
         self.metadata = len;
         self
     }
 
-    /// So often; the last time counts.
+    /// Sends it this often; the last time counts.
     #[must_use]
     pub(crate) fn times(mut self, repeat: u32) -> Self {
         self.repeat = repeat;
@@ -149,7 +149,7 @@ impl Draft {
         self.end("XDP_TX", "echo_reply", |_| Some(answer.bytes()))
     }
 
-    /// Too long, and its sender learns what would fit.
+    /// Too long: its sender learns the MTU.
     pub(crate) fn told(self, mtu: u16) -> Case {
         self.end("XDP_TX", "too_big_reply", |frame| Some(frame.too_big_reply(mtu)))
     }

@@ -28,7 +28,7 @@ use crate::packets::checksums::check_sent;
 use crate::packets::reference::Reference;
 use case::File;
 
-/// As many as there must be at least.
+/// The least number of cases.
 const ENOUGH: usize = 120;
 
 fn folder() -> PathBuf {
@@ -96,7 +96,7 @@ fn the_balancer_passes_them() {
     assert!(failed.is_empty(), "{}", l4lb::packet_test::render(&failed));
 }
 
-/// Each row of docs/katran.md says what shows it: a packet test, several, or none.
+/// Each row of docs/katran.md names the packet tests that show it, if there are any.
 #[test]
 fn the_page_on_katran_names_tests_that_exist() {
     let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/katran.md");
@@ -165,7 +165,7 @@ fn the_expected_frames_have_right_checksums() {
 
 #[test]
 fn every_verdict_and_every_reason_occurs() {
-    // What is committed counts, not the tables.
+    // The committed files count, not the tables.
     let mut verdicts = BTreeSet::new();
     let mut cases_of = BTreeMap::new();
     let mut count = 0;

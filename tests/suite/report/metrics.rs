@@ -374,7 +374,7 @@ fn the_age_of_a_silent_gateway_grows() {
     shows(ns, "growing", |samples| samples[AGE] > silent[AGE]);
     serve.stop();
 
-    // Of a MAC from the configuration nobody asks.
+    // The kernel does not resolve a MAC from the configuration.
     let host = Host::new();
     let serve = Serve::start(host.lbctl(), &Host::config(""));
     let samples = scrape(&host.ns);

@@ -46,7 +46,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(docs(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// Runs `promtool`, which is to have nothing to complain of.
+/// Runs `promtool`, and fails the test if it complains.
 #[track_caller]
 fn promtool(arguments: &[&str], input: &str) {
     let mut child = Command::new("promtool")

@@ -168,7 +168,7 @@ fn the_own_interface_comes_before_the_router() {
     is_unready(&lbctl, "interface-missing", "'ip link' lists those");
 }
 
-/// Nobody asks for such a MAC: whether it is resolved is no question.
+/// `lbctl` does not resolve a fixed MAC, so it is never unresolved.
 #[test]
 fn a_fixed_gateway_is_never_unresolved() {
     let (host, _pass) = host();
@@ -302,7 +302,7 @@ fn connections_that_began_elsewhere_are_reported() {
     drop(known);
 }
 
-/// What doctor calls an error, status does not call well, as far as it can be told without asking anybody.
+/// `status` is not healthy where doctor finds an error, as far as it can tell without asking the network.
 #[test]
 fn what_is_an_error_for_doctor() {
     let rig = Rig::new(0);

@@ -68,7 +68,7 @@ fn no_more_than_there_is_room_for() {
     nothing_left(&rig);
 }
 
-/// A capture that is killed is in nobody's way: packets go on, and the next command takes away what is left.
+/// A capture that is killed prevents nothing: packets go on, and the next command removes what is left.
 #[test]
 fn killed() {
     let rig = rig();

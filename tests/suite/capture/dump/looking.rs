@@ -13,8 +13,8 @@ use crate::fixtures::config_file;
 use crate::fixtures::lock;
 use crate::fixtures::path_of;
 
-/// None of them waits for a command that is at work, such as an apply that takes its time; and what promises to
-/// change nothing leaves even that where it is.
+/// None of them waits for a command that holds the lock, such as a long apply. Those that promise to change nothing
+/// do not even remove what the capture left.
 #[test]
 fn read_only_commands_neither_wait_nor_change_anything() {
     let rig = rig();

@@ -158,7 +158,7 @@ fn exit_tells_verdict_reason_vip_and_real() {
     assert_eq!(output.code(), Some(0), "{output}");
 }
 
-/// What is not wanted is not copied: the kernel's count says so.
+/// The kernel does not copy packets that the filter excludes; its counter shows it.
 #[test]
 fn filters_decide_in_the_kernel() {
     let rig = rig();
@@ -249,7 +249,7 @@ fn interface_cpu_snaplen_and_sample() {
     assert!(got.len() == 400 && got.iter().all(|frame| **frame == elsewhere(7)[..20]));
 }
 
-/// What cannot be is refused with one line that says why.
+/// Impossible requests are refused with one line that says why.
 #[test]
 fn wrong_usage() {
     let rig = rig();

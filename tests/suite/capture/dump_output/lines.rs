@@ -28,7 +28,7 @@ use crate::fixtures::setting;
 
 const RANDOM: usize = 5000;
 
-/// How a line stands to tcpdump's.
+/// How a line compares with tcpdump's.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
     Same,

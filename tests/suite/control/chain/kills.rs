@@ -31,7 +31,7 @@ fn at_every_write() {
     let (a, b) = (Built::tracer("a", &[]), Built::tracer("b", &[]));
     let (a, b) = (a.text(), b.text());
     lbctl.ok(&["chain", "insert", "4", &b, "--name", "b"]);
-    // Whatever it was, another command settles it, and this one brings about what it was to.
+    // Whichever command was killed, another one settles it, and the same one again completes it.
     let insert: &[&str] = &["chain", "insert", "2", &a];
     let replace: &[&str] = &["chain", "insert", "2", &a];
     let past_b: &[&str] = &["chain", "move", "a", "6"];

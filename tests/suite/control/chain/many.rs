@@ -30,7 +30,7 @@ use crate::fixtures::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 
-/// Changes on each side: so many, or as many as there is time for, but some.
+/// The number of changes on each side; fewer if the time is over, but some.
 const MOST: usize = 5_000;
 const LEAST: usize = 100;
 const TIME: Duration = Duration::from_secs(60);

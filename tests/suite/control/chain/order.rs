@@ -57,7 +57,7 @@ pub(super) fn chain(rig: &Rig) -> Vec<(u64, String)> {
     list.as_array().expect("a list").iter().map(program).collect()
 }
 
-/// A program drops what those behind it then do not see; replaced, it keeps its maps; moved, it keeps its data.
+/// Programs behind one that drops a packet do not see it. A replaced program keeps its maps, a moved one its data.
 #[test]
 fn order_and_verdicts() {
     let (rig, _echo, instance) = rig();
@@ -254,7 +254,7 @@ fn pinned_programs() {
     let ask = || udp_ask(rig.client(), server(UDP_VIP), "?").expect("the VIP answers");
     ask();
     assert_eq!(count(&own), 1);
-    // Nobody lies between: it moves without a gap.
+    // No program lies between: it moves without a gap.
     assert_eq!(lbctl.ok(&["chain", "move", "somebodys", "7"]).stderr, "");
     ask();
     assert_eq!(count(&own), 2);

@@ -101,7 +101,7 @@ fn objects_and_slots() {
         refused(&output, &["slot 8 of the chain holds 'good'", "lbctl chain move good SLOT"]);
     }
     assert!(!host.bpffs.path().join("l4lb/default/map/vips").exists());
-    // Whoever knows the way out of it needs no more than what was said.
+    // What the refusal said is enough to fix it.
     lbctl.ok(&["chain", "move", "good", "7"]);
     lbctl.ok(&["apply", "-f", path]);
 }

@@ -102,7 +102,7 @@ fn addresses_that_come_later() {
     assert_eq!(running.stop().code(), Some(0));
 }
 
-/// What was asked for is not left to the host.
+/// Addresses that were asked for stay, whatever addresses the host has.
 #[test]
 fn what_was_asked_for_stays() {
     let host = real(&[]);
@@ -173,7 +173,7 @@ fn an_interface_that_is_made_anew() {
     running.wait_for("interface second did not run the program: attached again");
     becomes(&lbctl, "addresses", &json!(["10.8.0.1"]));
     assert_eq!(status(&lbctl)["interfaces"], json!({ "second": "native" }));
-    // Who detaches means it.
+    // After a detach, `decap serve` attaches nothing.
     lbctl.ok(&["decap", "detach"]);
     host.ns.shell("ip addr add 10.8.0.2/24 dev second");
     running.signal(Signal::SIGHUP);
@@ -269,7 +269,7 @@ fn the_balancer_follows_too() {
     assert_eq!(running.stop().code(), Some(0));
 }
 
-/// What is decapsulated needs no metrics: they come when the port is free.
+/// Decapsulation starts without metrics; `decap serve` listens when the port is free.
 #[test]
 fn it_waits_for_its_port() {
     let host = Host::new();

@@ -63,7 +63,7 @@ fn a_real_that_forwards_is_no_relay() {
     real.ns.shell("ip route del local 10.200.0.0/16 dev lo");
     assert!(udp_ask(rig.client(), server(SERVED), "?").is_err());
     assert_eq!(count("would_be_forwarded"), 5);
-    // Who does not forward is not asked to: the kernel drops it.
+    // On a host that does not forward, the kernel drops it.
     real.ns.shell("sysctl -qw net.ipv4.ip_forward=0");
     assert!(udp_ask(rig.client(), server(SERVED), "?").is_err());
     assert_eq!(count("would_be_forwarded"), 5);

@@ -175,7 +175,7 @@ fn packets_go_on_during_deletions() {
                             let mut rng = fastrand::Rng::with_seed(1);
                             let mut moved = 0;
                             while !done.load(Ordering::Relaxed) {
-                                // Whoever deletes needs the same CPU.
+                                // The process that deletes needs the same CPU.
                                 if rng.u8(..) == 0 {
                                     thread::yield_now();
                                 }

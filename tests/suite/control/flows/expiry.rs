@@ -26,9 +26,9 @@ use crate::fixtures::vip;
 const V4: &str = "udp://10.200.1.1:53";
 const V6: &str = "udp://[fc00:1::1]:53";
 const UNIT: u64 = 1 << 30;
-/// What the coarse clock may be late.
+/// How much the coarse clock may be late.
 const LATE: u64 = 20_000_000;
-/// What reading all flows may take.
+/// How long a read of all flows may take.
 const SLOW: u64 = 500_000_000;
 
 pub(super) fn now() -> u64 {

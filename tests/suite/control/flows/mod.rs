@@ -354,7 +354,7 @@ fn wrong_usage() {
     says(1, &["list"], "does not run");
 }
 
-/// Whoever has seen enough ends the list.
+/// A reader that closes the pipe ends the list.
 #[test]
 fn a_reader_may_leave() {
     let host = Host::new();

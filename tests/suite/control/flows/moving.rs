@@ -105,7 +105,7 @@ fn established_flows_stay_through_every_change() {
                 injector.on(cpu, |send| {
                     let mut rng = fastrand::Rng::with_seed(cpu.into());
                     while !done.load(Ordering::Relaxed) {
-                        // Whoever copies needs the same CPU.
+                        // The process that copies needs the same CPU.
                         if rng.u8(..16) == 0 {
                             thread::sleep(Duration::from_micros(50));
                         }

@@ -19,7 +19,7 @@ use crate::fixtures::config_file;
 use crate::fixtures::path_of;
 use crate::fixtures::vip;
 
-/// Nothing is taken down before it is known that it can be set up.
+/// `apply` takes nothing down before it knows that it can set up again.
 #[test]
 fn what_cannot_be_set_up_stays() {
     let rig = Rig::new(1);
@@ -63,7 +63,7 @@ fn what_cannot_be_set_up_stays() {
     answers(&rig, "set up anew");
 }
 
-/// Something that cannot be removed, as it is mounted.
+/// A mount point, which cannot be removed.
 struct Mounted(PathBuf);
 
 impl Mounted {

@@ -16,7 +16,7 @@ use crate::fixtures::goes_on;
 use crate::fixtures::path_of;
 use crate::fixtures::wait_until;
 
-/// More writes than it takes.
+/// More writes than any of the commands makes.
 const ENOUGH: u32 = 300;
 
 /// Removes pins, and kills the command at its first write, its second, and so on until it has no more, or at each of

@@ -180,7 +180,7 @@ fn without_a_balancer() {
     }
 }
 
-/// Whatever is missing, `down` leaves nothing; and others that share the chain stay.
+/// Whatever is missing, `down` leaves nothing of the balancer; programs of others in the chain stay.
 #[test]
 fn down_always_works() {
     let rig = Rig::new(1);

@@ -38,8 +38,8 @@ fn remembering(outcomes: &[Value]) -> (Vec<u32>, Option<IpAddr>) {
     (cpus, to)
 }
 
-/// A flow is known where its packets came in: on a CPU that has a table, there alone; on one that has none, on all
-/// that share one. Each CPU that can be asked is in one of the answers.
+/// The table of the CPU that received its packets knows a flow. CPUs without one share a table, so it is known on all
+/// that share it. Each online CPU is in one of the answers.
 #[test]
 fn on_which_cpus() {
     if !two_cpus() {
@@ -112,7 +112,7 @@ fn by_server_id() {
         let text = host.lbctl().ok(&["trace", "--pcap", file]).stdout;
         assert!(text.contains(&format!("  server id   {id}\n")), "{text}");
         if real.is_empty() {
-            // Nobody's: the ring chooses.
+            // No server has this id: the ring chooses.
             assert_eq!(outcome["reason"], "ring", "{outcome}");
         } else {
             assert_eq!((&outcome["reason"], &outcome["real"]), (&"server_id".into(), &real.into()));

@@ -28,7 +28,7 @@ const UDP_VIP: &str = "udp://[fc00:1::1]:53";
 /// The other end of the host's interface, from which packets are sent.
 const PEER: &str = "nobody";
 
-/// A host that packets can be sent to, whose other end says nothing by itself.
+/// A host that packets can be sent to; the other end of its link sends nothing of its own.
 fn quiet_host() -> (Host, XdpLink) {
     let host = Host::new();
     host.ns.shell("sysctl -qw net.ipv6.conf.uplink.disable_ipv6=1");
@@ -176,7 +176,7 @@ fn says_what_happens_and_changes_nothing() {
     }
 }
 
-/// Of each packet it is said why it does not go to a real.
+/// The answer says why a packet does not go to a real.
 #[test]
 fn says_why_not() {
     let (host, _link) = quiet_host();
@@ -236,7 +236,7 @@ fn no_ipv6_path_is_that_small() {
     assert!(status.contains("its MTU is 1299"), "{status}");
 }
 
-/// What cannot be asked is refused in one line.
+/// A question without an answer is refused in one line.
 #[test]
 fn wrong_questions() {
     let host = Host::new();

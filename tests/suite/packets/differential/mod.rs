@@ -23,7 +23,7 @@ use traffic::random_config;
 const PACKETS: usize = 100_000;
 const CONFIGS: usize = 20;
 
-/// What the balancer answers, and that it did not because there were too many answers.
+/// Answers of the balancer, and the reasons why a limit prevents one.
 const ANSWERS: [&str; 4] = ["echo_reply", "too_big_reply", "reset_reply", "unreachable_reply"];
 const LIMITED: [&str; 3] = ["too_big_limited", "source_limited", "refusal_limited"];
 
@@ -60,7 +60,7 @@ fn program_and_reference_agree_on_random_packets() {
     }
     println!("{ends:?}");
     if packets >= PACKETS {
-        // What random traffic cannot bring about.
+        // Reasons that random traffic cannot cause.
         let not_here = ["no_headroom", "small_mtu"].into_iter().chain(LIMITED);
         let not_here: Vec<_> = not_here.collect();
         for reason in l4lb::reasons().iter().filter(|reason| !not_here.contains(&reason.name)) {
@@ -78,7 +78,7 @@ fn compare(
     config: &Config,
 ) -> Result<(), String> {
     let reasons: Vec<_> = outcome.reasons.iter().map(|reason| reason.name).collect();
-    // Whether a second went by is not the reference's to know.
+    // The reference does not know whether a second went by.
     let by_limit = |reason: &str| LIMITED.contains(&reason) || ANSWERS.contains(&reason);
     if reference.near_a_limit()
         && reasons != [expected.reason]

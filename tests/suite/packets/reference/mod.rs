@@ -102,7 +102,7 @@ struct Service {
     down: BTreeSet<IpAddr>,
 }
 
-/// What a VIP's hash mode leaves of a flow.
+/// The parts of a flow that the VIP's hash mode looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Flow {
     vip: Vip,

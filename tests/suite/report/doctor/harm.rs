@@ -49,7 +49,7 @@ fn upload(rig: &Rig) {
     });
 }
 
-/// GRO is none of the findings: where generic XDP runs, the kernel merges nothing.
+/// No finding is about GRO: where generic XDP runs, the kernel merges nothing.
 #[test]
 fn generic_mode_goes_without_gro() {
     let rig = Rig::new(1);

@@ -61,7 +61,7 @@ fn not_root() {
     assert_eq!(checked.expect("it is looked for")["result"], "well");
 }
 
-/// As in a container that nobody mounted them for: what cannot be read is not known, neither well nor wrong.
+/// As in a container without them mounted: doctor reports what it cannot read as unknown, neither well nor wrong.
 #[test]
 fn without_sysfs_or_procfs() {
     let host = Host::new();

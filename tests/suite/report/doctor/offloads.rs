@@ -47,7 +47,7 @@ fn hurts_and_is_fixed(mode: &str, words: &[&str]) {
     let rig = Rig::new(1);
     rig.lbctl().apply(&config_in_mode(mode, &vip(VIP, &["10.0.0.1"])));
     let balancer = Patient::new(rig.lbctl(), &rig.topology.balancer.ns, &[]);
-    // Nobody sees a namespace without a process and a name.
+    // Doctor cannot see a namespace without a process or a name.
     balancer.is_advised("sender-offloads", PLACE, "note", "'ethtool -K to-balancer tx off'");
     let inhabitant = Inhabitant::of(&rig.topology.router);
     balancer.is_well("sender-offloads", PLACE);

@@ -108,7 +108,7 @@ fn inner() -> Vec<u8> {
     packet
 }
 
-/// Whoever may send, what is refused, and what has changed since it was attached.
+/// Findings about outer sources, refused packets, and changes since decapsulation was attached.
 #[test]
 fn what_decapsulation_takes() {
     let host = real();

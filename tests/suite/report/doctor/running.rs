@@ -134,7 +134,7 @@ fn tables_and_limits_that_are_too_small() {
     let advice = "raise connection_table.new_connections_per_second";
     patient.is_advised("new-flows-limited", INSTANCE, "warning", advice);
     drop(flood);
-    // Whatever the limit is by now.
+    // Once the limit was raised, doctor reports the past ones as a note.
     host.lbctl().apply(&config("entries = 20000\nnew_connections_per_second = 125000"));
     patient.finds("new-flows-limited", INSTANCE, "note", &["none of them in the last second"]);
 }
