@@ -23,7 +23,7 @@ readonly VIP4=10.200.1.1 VIP6=fc00:1::1
 readonly VIPS=("tcp://$VIP4:80" "tcp://[$VIP6]:80")
 readonly URLS=("http://$VIP4" "http://[$VIP6]")
 readonly REALS=(1 2 3)
-# Where a balancer's packets come from, unless its configuration says otherwise.
+# The outer sources of a balancer by default.
 readonly FROM=(--from 172.16.0.0/16 --from 100::/64)
 readonly REQUESTS=1000
 readonly DOWNLOAD_MB=200 DOWNLOAD_MB_PER_SECOND=32
@@ -68,11 +68,11 @@ build_network() {
 	in_ns router ip route add "$VIP4/32" via 172.31.0.2
 	in_ns router ip route add "$VIP6/128" via fc00:31::2
 
-	# veth leaves checksums and segmentation to a network card that never comes.
+	# veth leaves checksums and segmentation to a network card, and there is none.
 	in_ns client ethtool -K eth0 tx off tso off gso off >/dev/null
 }
 
-# A real has the VIP for its own, and tells nobody.
+# A real has the VIP on its loopback device, and answers no ARP request for it.
 own_vip() {
 	local node=$1
 	in_ns "$node" ip address add "$VIP4/32" dev lo
@@ -171,14 +171,14 @@ step_network() {
 }
 
 step_start() {
-	step "The reals take off what the balancer puts around a packet; the balancer is set up"
+	step "The reals remove the outer header that the balancer adds; the balancer is set up"
 	local n
 	for n in "${REALS[@]}"; do
 		show_command "real$n" decap attach eth0 "${FROM[@]}"
 		lbctl "real$n" decap attach eth0 "${FROM[@]}" >/dev/null || fail "lbctl decap attach: see above"
 	done
 	# A veth takes no frame that its other end sends by XDP unless it runs an XDP program itself.
-	# This one finds nothing to take off, and hands everything on. Network cards need no such thing.
+	# This one finds nothing to decapsulate and passes everything on. Network cards need no such program.
 	lbctl router decap attach to-balancer >/dev/null
 
 	write_config >"$TMP/balancer/lb.toml"
@@ -219,7 +219,7 @@ step_download() {
 
 	write_config | grep -ve "\"$(real_address "$VIP4" "$gone")\"" -e "\"$(real_address "$VIP6" "$gone")\"" \
 		>"$TMP/balancer/lb.toml"
-	# What that real has served is in the connection table still: that it may move has to be said.
+	# The connection table still has flows of that real. They move, and apply wants consent for that.
 	show balancer apply --yes -f lb.toml
 	ask "${URLS[0]}"
 	say "$REQUESTS requests to ${VIPS[0]}: $(tally)"
