@@ -126,7 +126,7 @@ fn order_and_verdicts() {
     assert_eq!(all("second"), 7, "{list}");
 }
 
-/// The example of the README, built by its own Makefile, before the balancer.
+/// The example of docs/chain.md, built by its own Makefile, before the balancer.
 #[test]
 fn the_drop_list() {
     let (rig, _echo, instance) = rig();
