@@ -199,3 +199,25 @@ fn links_lead_somewhere() {
         assert!(index.contains(name), "docs/README.md does not name {name}");
     }
 }
+
+/// Files of the project that a page names are where it says.
+#[test]
+fn paths_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs =
+        fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("docs").path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut wrong = Vec::new();
+    for page in std::iter::once(root.join("README.md")).chain(pages) {
+        let text = fs::read_to_string(&page).expect("a page");
+        let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let folders = ["src/", "include/", "bpf/", "tests/", "docs/", "examples/"];
+        let named = spans.filter(|span| folders.iter().any(|folder| span.starts_with(folder)));
+        for name in named.filter(|name| !name.contains(['*', '<', '{', ' '])) {
+            if !root.join(name).exists() {
+                wrong.push(format!("{}: {name}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
