@@ -154,12 +154,12 @@ pub(crate) struct Refusal {
     /// What would come of it.
     pub(crate) why: &'static str,
     /// What to do.
-    pub(crate) mend: &'static str,
+    pub(crate) fix: &'static str,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.what, self.why, self.mend)
+        write!(f, "{}: {}; {}", self.what, self.why, self.fix)
     }
 }
 
@@ -245,7 +245,7 @@ impl OwnHost {
                 place,
                 what: format!("{address} is this host's own address ({owner})"),
                 why: "what is sent to the VIP does not reach this host's programs any more",
-                mend: "take the address off the host; or, if it is on lo because a routing daemon (BIRD, FRR) \
+                fix: "take the address off the host; or, if it is on lo because a routing daemon (BIRD, FRR) \
                        announces it from there, or because this host is one of the VIP's reals, too, set \
                        allow_own_address = true for the VIP in the file and apply that (a new VIP: lbctl vip add \
                        --allow-own-address)",
@@ -261,7 +261,7 @@ impl OwnHost {
                 ),
                 // Also without a program that listens: answers to what the host itself asks come to such ports.
                 why: "all that the host does by that address is cut off, SSH as well",
-                mend: "leave other_ports out, or set allow_own_address = \"force\" for every VIP of the address in \
+                fix: "leave other_ports out, or set allow_own_address = \"force\" for every VIP of the address in \
                        the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
             });
         }
@@ -285,7 +285,7 @@ impl OwnHost {
                 named.join(", ")
             ),
             why: "a VIP of every port cuts all of them off, SSH as well",
-            mend: "name the ports that are meant, a VIP each, or set allow_own_address = \"force\" \
+            fix: "name the ports that are meant, a VIP each, or set allow_own_address = \"force\" \
                    in the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
         })
     }
@@ -309,7 +309,7 @@ impl OwnHost {
             what: format!("{address} is this host's own address ({owner})"),
             why: "packets for it leave by the interface and come to nobody, as this version does not deliver to its \
                   own host",
-            mend: "give the address of another host, or take it out",
+            fix: "give the address of another host, or take it out",
         })
     }
 }
@@ -320,7 +320,7 @@ fn broadcast((key, place): (String, String), address: IpAddr, interface: &str) -
         place,
         what: format!("{address} is the broadcast address of interface {interface}'s network"),
         why: "it names no single host",
-        mend: "give a host's address",
+        fix: "give a host's address",
     }
 }
 

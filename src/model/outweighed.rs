@@ -38,7 +38,7 @@ impl fmt::Display for OutweighedReal {
 
 impl OutweighedReal {
     /// What to do about it.
-    pub fn mend(&self) -> String {
+    pub fn fix(&self) -> String {
         let Self { vip, real, needed, .. } = self;
         format!(
             "lower the others' weights, or 'lbctl real weight {vip} {real} {needed}'; with 0 it is said that it gets \
@@ -97,7 +97,7 @@ pub(crate) fn warnings(table: &Table, concerns: impl Fn(&Vip) -> bool) -> Vec<St
             ));
         }
         let without = outweighed(*vip, &members);
-        warnings.extend(without.iter().map(|real| format!("{real}; {}", real.mend())));
+        warnings.extend(without.iter().map(|real| format!("{real}; {}", real.fix())));
     }
     warnings
 }

@@ -161,7 +161,7 @@ impl InterfaceState {
     }
 }
 
-/// Why an instance is not ready. Its text is one line, [`Self::mend`] another one.
+/// Why an instance is not ready. Its text is one line, [`Self::fix`] another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -309,7 +309,7 @@ impl Unready {
     }
 
     /// What to do about it, in one line.
-    pub fn mend(&self) -> String {
+    pub fn fix(&self) -> String {
         match self {
             Self::NotRunning(_) | Self::NotInChain | Self::NotAttached(_) => {
                 "lbctl apply -f FILE".to_owned()

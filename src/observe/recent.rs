@@ -163,28 +163,28 @@ impl fmt::Display for MissesWithRoom {
 
 impl Flood {
     /// What to do about it.
-    pub(crate) fn mend() -> &'static str {
+    pub(crate) fn fix() -> &'static str {
         FLOOD_MEND
     }
 }
 
 impl Misses {
     /// What to do about them.
-    pub(crate) fn mend() -> &'static str {
+    pub(crate) fn fix() -> &'static str {
         TABLE_MEND
     }
 }
 
 impl OtherMac {
     /// What to do about them.
-    pub(crate) fn mend() -> &'static str {
+    pub(crate) fn fix() -> &'static str {
         OTHER_MAC_MEND
     }
 }
 
 impl MissesWithRoom {
     /// What to do about them.
-    pub(crate) fn mend(&self) -> &'static str {
+    pub(crate) fn fix(&self) -> &'static str {
         if self.forgotten == 0 { STRANGE_MEND } else { FORGOTTEN_MEND }
     }
 }

@@ -24,14 +24,14 @@ use crate::observe::vips::VipStatus;
 use crate::plan::Unserved;
 use crate::report::doctor;
 use crate::report::doctor::FindingId;
-use crate::report::doctor::Mend;
+use crate::report::doctor::Fix;
 use crate::report::doctor::Severity;
 use crate::report::readings::Readings;
 
 /// VIPs that a problem's text names; its JSON has all of them.
 const NAMED: usize = 3;
 
-/// Something that is not as it should be. Its text says what; [`Self::mend`] what to do.
+/// Something that is not as it should be. Its text says what; [`Self::fix`] what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "problem", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -158,15 +158,15 @@ fn one(vips: &[Vip]) -> String {
 
 impl Problem {
     /// What to do about it.
-    pub fn mend(&self) -> String {
+    pub fn fix(&self) -> String {
         match self {
-            Self::Unready { why } => why.mend(),
+            Self::Unready { why } => why.fix(),
             Self::ReloadFailed { .. } => {
                 "what ran before goes on; correct the file ('lbctl plan -f FILE' checks it), then lbctl reload"
                     .to_owned()
             }
-            Self::Doctor { finding } => match &finding.mend {
-                Mend::Command(text) | Mend::Advice(text) => text.clone(),
+            Self::Doctor { finding } => match &finding.fix {
+                Fix::Command(text) | Fix::Advice(text) => text.clone(),
             },
             Self::MapMismatch { mismatches } => Mismatch::remedy(mismatches).to_owned(),
             Self::GenericMode { interface } => {
@@ -181,16 +181,16 @@ impl Problem {
                 format!("lbctl real list {}, then real up, weight or add", one(vips))
             }
             Self::OutweighedReals { reals } => {
-                reals.first().map(OutweighedReal::mend).unwrap_or_default()
+                reals.first().map(OutweighedReal::fix).unwrap_or_default()
             }
-            Self::FloodGuardLimits(_) => Flood::mend().to_owned(),
+            Self::FloodGuardLimits(_) => Flood::fix().to_owned(),
             Self::CpusWithoutTable { .. } => {
                 "connection_table.cpus = \"auto\" or with these CPUs, and lbctl apply -f FILE"
                     .to_owned()
             }
-            Self::TableTooSmall(_) => Misses::mend().to_owned(),
-            Self::OtherMac(_) => OtherMac::mend().to_owned(),
-            Self::MissesWithRoom(misses) => misses.mend().to_owned(),
+            Self::TableTooSmall(_) => Misses::fix().to_owned(),
+            Self::OtherMac(_) => OtherMac::fix().to_owned(),
+            Self::MissesWithRoom(misses) => misses.fix().to_owned(),
         }
     }
 }
@@ -204,12 +204,12 @@ pub struct Finding {
     /// What it is, in one line.
     pub what: String,
     /// What to do about it, in one line.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl From<Problem> for Finding {
     fn from(problem: Problem) -> Self {
-        Self { what: problem.to_string(), mend: problem.mend(), problem }
+        Self { what: problem.to_string(), fix: problem.fix(), problem }
     }
 }
 
@@ -379,7 +379,7 @@ mod tests {
             place: name(),
             what: name(),
             why: name(),
-            mend: Mend::Advice(name()),
+            fix: Fix::Advice(name()),
         };
         let misses = Misses { used: 0, entries: 0, hits: 0, missed: 0 };
         let problems = [

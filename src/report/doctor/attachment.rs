@@ -6,7 +6,7 @@ use super::nic::Attachment;
 use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
-use super::report::Mend;
+use super::report::Fix;
 use crate::model::config::XdpMode;
 use crate::observe::readiness::LinkState;
 use crate::observe::readiness::Unready;
@@ -24,11 +24,11 @@ const LOST_WHY: &str = "what comes in by it for the VIPs reaches nobody who know
 
 /// What to say of an interface that the instance serves, and that does not run its programs.
 pub(super) fn lost(why: &Unready, command: &str) -> Answer {
-    let mend = match why {
-        Unready::NotAttached(_) => Mend::Command(command.to_owned()),
-        why => Mend::Advice(why.mend()),
+    let fix = match why {
+        Unready::NotAttached(_) => Fix::Command(command.to_owned()),
+        why => Fix::Advice(why.fix()),
     };
-    Answer::hurts(Severity::Error, why.what(), LOST_WHY, mend)
+    Answer::hurts(Severity::Error, why.what(), LOST_WHY, fix)
 }
 
 fn missing(nic: &Nic) -> Option<Answer> {
@@ -44,12 +44,12 @@ fn missing(nic: &Nic) -> Option<Answer> {
 fn down(nic: &Nic) -> Option<Answer> {
     let state = LinkState::of(Some(&nic.link.as_ref()?.link));
     let Some(unready) = state.unready(&nic.name) else { return Some(Answer::Well) };
-    let mend = match state {
-        LinkState::Down => Mend::Command(unready.mend()),
-        _ => Mend::Advice(unready.mend()),
+    let fix = match state {
+        LinkState::Down => Fix::Command(unready.fix()),
+        _ => Fix::Advice(unready.fix()),
     };
     let why = "no packet comes in or goes out";
-    Some(Answer::hurts(Severity::Error, unready.what(), why, mend))
+    Some(Answer::hurts(Severity::Error, unready.what(), why, fix))
 }
 
 fn bond(nic: &Nic) -> Option<Answer> {
@@ -61,7 +61,7 @@ fn bond(nic: &Nic) -> Option<Answer> {
         "it is a bond",
         "in native mode its members run the program, a packet says by which of them it came in, and none of \
          them is served: packets for VIPs reach the kernel",
-        Mend::Advice(format!(
+        Fix::Advice(format!(
             "name its members as [[interfaces]] instead: cat /sys/class/net/{}/bonding/slaves",
             nic.name
         )),
@@ -87,8 +87,8 @@ fn foreign(nic: &Nic) -> Option<Answer> {
         what.clone(),
         "an interface runs one XDP program; lbctl replaces none that is not its own",
         match command {
-            Some(command) => Mend::Command(command.clone()),
-            None => Mend::Advice(
+            Some(command) => Fix::Command(command.clone()),
+            None => Fix::Advice(
                 "take it out of the other instance's configuration, or out of this one's"
                     .to_owned(),
             ),
@@ -110,7 +110,7 @@ fn generic_mode(nic: &Nic) -> Option<Answer> {
             Severity::Note,
             "generic mode, as it was asked for",
             why,
-            Mend::Advice("leave xdp_mode out, if the driver has native XDP".to_owned()),
+            Fix::Advice("leave xdp_mode out, if the driver has native XDP".to_owned()),
         )
     } else {
         Answer::hurts(
@@ -121,7 +121,7 @@ fn generic_mode(nic: &Nic) -> Option<Answer> {
                 "it runs in generic mode"
             },
             why,
-            Mend::Advice(
+            Fix::Advice(
                 "'lbctl apply' with xdp_mode = \"native\" switches over, or says what the driver has against it; \
                  findings native-… tell known reasons"
                     .to_owned(),

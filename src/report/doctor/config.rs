@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
 use super::report::Answer;
-use super::report::Mend;
+use super::report::Fix;
 use super::report::Report;
 use crate::control::own_host::OwnHost;
 use crate::control::own_host::refusals;
@@ -32,8 +32,8 @@ pub(super) fn own_addresses(report: &mut Report, wanted: &Config) {
         report.add(id, "host", Some(Answer::Well));
     }
     for refusal in refused {
-        let mend = Mend::Advice(refusal.mend.to_owned());
-        let answer = Answer::hurts(Severity::Error, refusal.what, refusal.why, mend);
+        let fix = Fix::Advice(refusal.fix.to_owned());
+        let answer = Answer::hurts(Severity::Error, refusal.what, refusal.why, fix);
         report.add(id, &refusal.place, Some(answer));
     }
 }
@@ -82,7 +82,7 @@ fn circles(address: IpAddr) -> Answer {
         Severity::Warning,
         "this host forwards packets to ports of it that no VIP has",
         "the router sends them here again: each goes round until its hop limit ends",
-        Mend::Command(format!(
+        Fix::Command(format!(
             "ip {version} route add blackhole {address}   # or other_ports = \"drop\" for a VIP of the address"
         )),
     )
@@ -99,8 +99,8 @@ pub(super) fn weights(report: &mut Report, wanted: &Config) {
     }
     for real in found {
         let why = "it counts as up, and the others carry its part";
-        let mend = Mend::Advice(real.mend());
-        let answer = Answer::hurts(Severity::Warning, real.to_string(), why, mend);
+        let fix = Fix::Advice(real.fix());
+        let answer = Answer::hurts(Severity::Warning, real.to_string(), why, fix);
         report.add(id, &format!("VIP {}", real.vip), Some(answer));
     }
 }

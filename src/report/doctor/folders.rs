@@ -2,7 +2,7 @@
 
 use super::catalogue::Severity;
 use super::report::Answer;
-use super::report::Mend;
+use super::report::Fix;
 use crate::instance::Instance;
 use crate::instance::folders;
 use crate::model::error::Error;
@@ -14,7 +14,7 @@ pub(super) fn exposed_pins(instance: &Instance, checked: &Result<(), Error>) -> 
                 Severity::Error,
                 format!("{} {}", folder.path.display(), folder.why),
                 "programs and maps could be somebody else's: all commands are refused",
-                Mend::Advice(folder.remedy.clone()),
+                Fix::Advice(folder.remedy.clone()),
             ));
         }
         Err(_) => return None,
@@ -29,7 +29,7 @@ pub(super) fn exposed_pins(instance: &Instance, checked: &Result<(), Error>) -> 
             Severity::Warning,
             format!("others than root can open {}", quoted(&open)),
             "any user can hold the lock that every command waits for; the next one that changes anything closes them, of a build of the same layout",
-            Mend::Command(format!("chmod 0700 {}", quoted(&open))),
+            Fix::Command(format!("chmod 0700 {}", quoted(&open))),
         )
     } else if everybodys {
         let bpffs = instance.bpffs().display();
@@ -37,7 +37,7 @@ pub(super) fn exposed_pins(instance: &Instance, checked: &Result<(), Error>) -> 
             Severity::Warning,
             format!("others than root can make folders in the bpf filesystem at {bpffs}"),
             "whoever makes l4lb there before the first apply keeps every command from working",
-            Mend::Command(format!("chmod 0700 {bpffs}")),
+            Fix::Command(format!("chmod 0700 {bpffs}")),
         )
     } else {
         Answer::Well

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::FindingId;
-use super::Mend;
+use super::Fix;
 use super::Missing;
 use super::OF_NICS;
 use super::Severity;
@@ -303,7 +303,7 @@ impl<'a> Look<'a> {
                 Severity::Error,
                 error.to_string(),
                 "an apply is refused; maps are charged to the control group of who makes them, memlock does not count",
-                Mend::Advice(
+                Fix::Advice(
                     "lower what the line above names, or give the host or the group more"
                         .to_owned(),
                 ),
@@ -508,7 +508,7 @@ pub(super) fn lost_pins(lost: &LostPins, lbctl: &str) -> Answer {
         Severity::Error,
         lost.what(),
         "no command can read or change the instance; traffic goes on, but for programs that it passes by",
-        Mend::Advice(lost.remedy(lbctl)),
+        Fix::Advice(lost.remedy(lbctl)),
     )
 }
 
@@ -517,6 +517,6 @@ fn unreadable(error: &Error) -> Answer {
         Severity::Error,
         error.to_string(),
         "no command of this build can change it; what it forwards goes on",
-        Mend::Advice("use the lbctl that made it, or take it down with that".to_owned()),
+        Fix::Advice("use the lbctl that made it, or take it down with that".to_owned()),
     )
 }

@@ -4,7 +4,7 @@ use super::catalogue::FindingId;
 use super::catalogue::Severity;
 use super::report::Answer;
 use super::report::Check;
-use super::report::Mend;
+use super::report::Fix;
 use crate::dataplane::balancer::Balancer;
 use crate::model::error::Result;
 use crate::model::host::cpu_list;
@@ -68,7 +68,7 @@ fn program_not_in_place(running: &Running) -> Option<Answer> {
         Severity::Error,
         "the chain does not lead to the balancer that is pinned",
         "an interrupted command left it so: packets for the VIPs reach the kernel, or an older program",
-        Mend::Command(running.reapply.clone()),
+        Fix::Command(running.reapply.clone()),
     ))
 }
 
@@ -91,9 +91,9 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
         why,
         // What is saved of it has the address that may be wrong.
         if running.mismatches.iter().any(Mismatch::is_of_real) {
-            Mend::Advice(Mismatch::remedy(&running.mismatches).to_owned())
+            Fix::Advice(Mismatch::remedy(&running.mismatches).to_owned())
         } else {
-            Mend::Command(running.reapply.clone())
+            Fix::Command(running.reapply.clone())
         },
     ))
 }
@@ -105,9 +105,9 @@ pub(super) fn cpus_without_table(cpus: &TableCpus, reapply: &str) -> Option<Answ
         missing.to_string(),
         "all flows there share one small table, under locks",
         if cpus.auto {
-            Mend::Command(reapply.to_owned())
+            Fix::Command(reapply.to_owned())
         } else {
-            Mend::Advice(format!("{}, and apply", missing.remedy()))
+            Fix::Advice(format!("{}, and apply", missing.remedy()))
         },
     ))
 }
@@ -126,9 +126,9 @@ pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
         ),
         "its share of connection_table.entries lies idle",
         if cpus.auto {
-            Mend::Command(reapply.to_owned())
+            Fix::Command(reapply.to_owned())
         } else {
-            Mend::Advice(
+            Fix::Advice(
                 "take it out of connection_table.cpus, or write \"auto\" there, and apply"
                     .to_owned(),
             )
@@ -142,7 +142,7 @@ fn table_too_small(running: &Running) -> Option<Answer> {
         Severity::Warning,
         misses.to_string(),
         "flows in use are forgotten; when the set of reals changes, they move and break",
-        Mend::Advice(Misses::mend().to_owned()),
+        Fix::Advice(Misses::fix().to_owned()),
     ))
 }
 
@@ -152,7 +152,7 @@ fn other_mac(running: &Running) -> Option<Answer> {
         Severity::Warning,
         frames.to_string(),
         "they are left to the kernel, which drops what is not for its MACs: if they are for this host, their connections hang",
-        Mend::Advice(OtherMac::mend().to_owned()),
+        Fix::Advice(OtherMac::fix().to_owned()),
     ))
 }
 
@@ -162,7 +162,7 @@ fn misses_with_room(running: &Running) -> Option<Answer> {
         Severity::Warning,
         misses.to_string(),
         "such packets go by the ring: connections break if the set of reals has changed since they began",
-        Mend::Advice(misses.mend().to_owned()),
+        Fix::Advice(misses.fix().to_owned()),
     ))
 }
 
@@ -173,7 +173,7 @@ fn new_flows_limited(running: &Running) -> Option<Answer> {
             Severity::Warning,
             flood.to_string(),
             moves,
-            Mend::Advice(Flood::mend().to_owned()),
+            Fix::Advice(Flood::fix().to_owned()),
         ));
     }
     if running.not_remembered == 0 {
@@ -186,7 +186,7 @@ fn new_flows_limited(running: &Running) -> Option<Answer> {
             running.not_remembered
         ),
         "there were more within a second than the limit of that time; it is over",
-        Mend::Advice(
+        Fix::Advice(
             "nothing, if it was a flood; else connection_table.new_connections_per_second may be too low".to_owned(),
         ),
     ))
@@ -254,13 +254,13 @@ mod tests {
             tables: tables.iter().copied().collect(),
             receiving: receiving.iter().copied().collect(),
         };
-        let Some(Answer::Hurts { what, mend, .. }) =
+        let Some(Answer::Hurts { what, fix, .. }) =
             cpus_without_table(&cpus(&[0, 1], &[1, 2, 3]), "again")
         else {
             panic!("not found")
         };
         assert_eq!(what, "CPUs 2,3 may receive packets, but have no connection table");
-        assert_eq!(mend, Mend::Command("again".to_owned()));
+        assert_eq!(fix, Fix::Command("again".to_owned()));
         assert!(found(idle_tables(&cpus(&[0, 1], &[1]), "again")));
         assert_eq!(idle_tables(&cpus(&[1], &[1, 2]), "again"), Some(Answer::Well));
         assert_eq!(cpus_without_table(&cpus(&[1, 2], &[1]), "again"), Some(Answer::Well));

@@ -7,7 +7,7 @@ use super::catalogue::Severity;
 use super::report::Answer;
 use super::report::Check;
 use super::report::Facility;
-use super::report::Mend;
+use super::report::Fix;
 use crate::instance::kernel_is_at_least;
 use crate::kernel::host::Files;
 use crate::kernel::host::text;
@@ -125,7 +125,7 @@ fn jit_off(jit: &Jit) -> Option<Answer> {
             "BPF programs are interpreted: net.core.bpf_jit_enable is 0",
             "a packet takes several times as long",
             // Programs stay what they were loaded as.
-            Mend::Command(
+            Fix::Command(
                 "sysctl -w net.core.bpf_jit_enable=1   # then 'lbctl down' and 'lbctl apply -f FILE'"
                     .to_owned(),
             ),
@@ -140,7 +140,7 @@ fn jit_hardening(jit: &Jit) -> Option<Answer> {
             Severity::Note,
             "constants in BPF programs are blinded, root's too: net.core.bpf_jit_harden is 2",
             "each constant costs instructions more; 1 blinds those of other users only",
-            Mend::Command(
+            Fix::Command(
                 "sysctl -w net.core.bpf_jit_harden=1   # then 'lbctl down' and 'lbctl apply -f FILE'"
                     .to_owned(),
             ),

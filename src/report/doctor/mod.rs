@@ -1,4 +1,4 @@
-//! What on this host would hurt a balancer or a real, and what mends it.
+//! What on this host would hurt a balancer or a real, and what fixes it.
 //!
 //! It looks, and changes nothing: no lock is taken, no program stays loaded. As [`crate::Balancer::plan`]
 //! does, it has the kernel ask for the MACs of gateways.
@@ -44,7 +44,7 @@ pub use report::CheckResult;
 pub use report::Checked;
 pub use report::Facility;
 pub use report::Finding;
-pub use report::Mend;
+pub use report::Fix;
 pub use report::Report;
 
 use crate::dataplane::balancer::Balancer;
@@ -189,9 +189,9 @@ fn not_root(checked: &Result<(), Error>) -> Option<Answer> {
             error.to_string(),
             "instances, gateways and what the kernel can do are not looked at",
             if missing.is_root {
-                Mend::Advice(missing.remedy())
+                Fix::Advice(missing.remedy())
             } else {
-                Mend::Command("sudo lbctl doctor".to_owned())
+                Fix::Command("sudo lbctl doctor".to_owned())
             },
         ),
         _ => Answer::Well,
@@ -206,7 +206,7 @@ fn kernel_too_old(checked: &Result<(), Error>) -> Option<Answer> {
             Severity::Error,
             error.to_string(),
             "all commands are refused",
-            Mend::Advice("boot a newer kernel".to_owned()),
+            Fix::Advice("boot a newer kernel".to_owned()),
         )),
         _ => Some(Answer::Well),
     }
@@ -221,7 +221,7 @@ fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
                 Severity::Error,
                 format!("there is no bpf filesystem at {path}"),
                 "programs and maps have no place that outlives a command",
-                Mend::Command(format!("mkdir -p {path} && mount -t bpf -o mode=0700 bpf {path}")),
+                Fix::Command(format!("mkdir -p {path} && mount -t bpf -o mode=0700 bpf {path}")),
             ))
         }
         _ => Some(Answer::Well),
@@ -243,7 +243,7 @@ fn no_system_files(files: &Files) -> Option<Answer> {
         Severity::Error,
         what,
         "commands cannot count the CPUs and read the sizes of maps; the instance is not looked at, nor what else is read there",
-        Mend::Command(command.to_owned()),
+        Fix::Command(command.to_owned()),
     ))
 }
 

@@ -7,7 +7,7 @@ use super::nic::Nic;
 use super::nic::PAGE_MTU;
 use super::report::Answer;
 use super::report::Check;
-use super::report::Mend;
+use super::report::Fix;
 use crate::kernel::netlink::Channels;
 use crate::model::config::XdpMode;
 
@@ -43,7 +43,7 @@ fn unsupported(nic: &Nic) -> Option<Answer> {
             nic.refusal(),
             format!("its driver{} has no native XDP", named(&nic.driver)),
             consequence(nic),
-            Mend::Advice(
+            Fix::Advice(
                 "use another card, or a newer driver; of a VLAN or a bridge, name the interface below it"
                     .to_owned(),
             ),
@@ -75,9 +75,9 @@ fn mtu(nic: &Nic) -> Option<Answer> {
         format!("{whose} of {mtu} is more than {PAGE_MTU}"),
         format!("native XDP takes frames within one page of memory; {}", consequence(nic)),
         if elsewhere {
-            Mend::Advice(format!("where {name} is: ip link set {name} mtu {PAGE_MTU}"))
+            Fix::Advice(format!("where {name} is: ip link set {name} mtu {PAGE_MTU}"))
         } else {
-            Mend::Command(format!("ip link set {name} mtu {PAGE_MTU}"))
+            Fix::Command(format!("ip link set {name} mtu {PAGE_MTU}"))
         },
     ))
 }
@@ -122,9 +122,9 @@ fn queues(nic: &Nic) -> Option<Answer> {
             ),
             format!("native XDP of a veth needs as many; {why}"),
             if channels.rx_max >= theirs {
-                Mend::Command(format!("ethtool -L {name} rx {theirs}"))
+                Fix::Command(format!("ethtool -L {name} rx {theirs}"))
             } else {
-                Mend::Command(format!("ethtool -L {} tx {}", peer.name, channels.rx_max))
+                Fix::Command(format!("ethtool -L {} tx {}", peer.name, channels.rx_max))
             },
         ));
     }
@@ -140,7 +140,7 @@ fn queues(nic: &Nic) -> Option<Answer> {
             nic.driver
         ),
         format!("what is sent back needs as many queues of its own; {why}"),
-        Mend::Command(set_queues(nic, channels, half.max(1))),
+        Fix::Command(set_queues(nic, channels, half.max(1))),
     ))
 }
 
@@ -190,9 +190,9 @@ fn shared_transmit_queues(nic: &Nic) -> Option<Answer> {
         ),
         "the driver then sends by the queues of the kernel, under a lock: slower the more CPUs there are",
         if free == 0 {
-            Mend::Advice(format!("give the virtual machine {} queues", 2 * cpus))
+            Fix::Advice(format!("give the virtual machine {} queues", 2 * cpus))
         } else {
-            Mend::Command(format!("ethtool -L {} combined {free}", nic.name))
+            Fix::Command(format!("ethtool -L {} combined {free}", nic.name))
         },
     ))
 }
@@ -207,12 +207,12 @@ fn veth_peer(nic: &Nic) -> Option<Answer> {
             format!("its other end, {}, runs no XDP program in native mode", peer.name),
             "a veth drops what XDP sends back to such an end, and counts nothing",
             if peer.tx_queues.is_some() {
-                Mend::Command(format!(
+                Fix::Command(format!(
                     "{0} --instance {1} decap attach {1} --xdp-mode native --address 192.0.2.0",
                     nic.lbctl, peer.name
                 ))
             } else {
-                Mend::Advice(format!(
+                Fix::Advice(format!(
                     "attach one where {0} is, such as 'lbctl decap attach {0} --xdp-mode native'; any program will \
                      do, or set xdp_mode = \"generic\"",
                     peer.name

@@ -5,7 +5,7 @@ use super::catalogue::Severity;
 use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
-use super::report::Mend;
+use super::report::Fix;
 use crate::observe::readiness::Unready;
 use crate::plan::IPV6_MINIMUM_MTU;
 
@@ -39,7 +39,7 @@ fn no_room(nic: &Nic) -> Option<Answer> {
             "packets over {fits} bytes are dropped, their senders told or not (packets.oversize){ipv6}; clients that \
              do not hear of it hang"
         ),
-        Mend::Command(format!(
+        Fix::Command(format!(
             "ip link set {} mtu {needed}   # the routers and reals behind it, too; where that cannot be, on the reals: \
              'lbctl doctor --real', finding mss",
             nic.name
@@ -61,7 +61,7 @@ fn mtu_changed(nic: &Nic) -> Option<Answer> {
         severity,
         format!("its MTU is {mtu} now, and the packet path was told {told}"),
         format!("{why}; 'lbctl serve' follows by itself"),
-        Mend::Command(nic.reapply.clone()),
+        Fix::Command(nic.reapply.clone()),
     ))
 }
 
@@ -73,7 +73,7 @@ fn mac_changed(nic: &Nic) -> Option<Answer> {
         Severity::Error,
         Unready::MacChanged { interface: nic.name.clone(), mac, now }.what(),
         "routers send to the new one: nothing is balanced; 'lbctl serve' follows by itself",
-        Mend::Command(nic.reapply.clone()),
+        Fix::Command(nic.reapply.clone()),
     ))
 }
 
@@ -86,7 +86,7 @@ fn gateway_unresolved(nic: &Nic) -> Option<Answer> {
             Severity::Error,
             missing.why.clone(),
             "all packets to the reals go to the gateway's MAC; without it an apply fails, or takes another default router",
-            Mend::Advice(format!(
+            Fix::Advice(format!(
                 "'ip route show default dev {0}' and 'ip neigh show dev {0}' tell what the kernel knows",
                 nic.name
             )),
@@ -103,6 +103,6 @@ fn gateway_moved(nic: &Nic) -> Option<Answer> {
         Severity::Error,
         Unready::GatewayMoved { interface: nic.name.clone(), mac: told.mac, now: *mac }.what(),
         "nobody may be there who takes them; 'lbctl serve' follows by itself",
-        Mend::Command(nic.reapply.clone()),
+        Fix::Command(nic.reapply.clone()),
     ))
 }

@@ -5,7 +5,7 @@ use super::catalogue::Severity;
 use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
-use super::report::Mend;
+use super::report::Fix;
 use crate::kernel::netlink::Features;
 
 pub(super) const CHECKS: &[Check<Nic>] = &[
@@ -15,13 +15,13 @@ pub(super) const CHECKS: &[Check<Nic>] = &[
 ];
 
 /// Switches offloads off; of those that cannot be, says so.
-fn switch_off(nic: &Nic, features: &Features, names: &[&str]) -> Mend {
+fn switch_off(nic: &Nic, features: &Features, names: &[&str]) -> Fix {
     let (fixed, changeable): (Vec<&str>, Vec<&str>) =
         names.iter().partition(|name| features.fixed.contains(**name));
     if fixed.is_empty() {
-        Mend::Command(format!("ethtool -K {} {} off", nic.name, changeable.join(" off ")))
+        Fix::Command(format!("ethtool -K {} {} off", nic.name, changeable.join(" off ")))
     } else {
-        Mend::Advice(format!(
+        Fix::Advice(format!(
             "the driver does not let {} be switched off: do it on the host of this virtual machine, or use another card",
             fixed.join(" and ")
         ))
@@ -108,7 +108,7 @@ fn sender_offloads(nic: &Nic) -> Option<Answer> {
                     peer.name, missing.why
                 ),
                 why,
-                Mend::Advice(format!(
+                Fix::Advice(format!(
                     "where {} is: 'ethtool -k {}' shows them; for clients on this host, '{}'",
                     peer.name,
                     peer.name,
@@ -130,8 +130,8 @@ fn sender_offloads(nic: &Nic) -> Option<Answer> {
         ),
         why,
         match &peer.shell {
-            Some(shell) => Mend::Command(command(shell)),
-            None => Mend::Advice(format!("where {} is: {}", peer.name, command(""))),
+            Some(shell) => Fix::Command(command(shell)),
+            None => Fix::Advice(format!("where {} is: {}", peer.name, command(""))),
         },
     ))
 }

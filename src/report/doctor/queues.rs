@@ -10,7 +10,7 @@ use super::native::set_queues;
 use super::nic::Nic;
 use super::report::Answer;
 use super::report::Check;
-use super::report::Mend;
+use super::report::Fix;
 
 pub(super) const CHECKS: &[Check<Nic>] =
     &[(FindingId::FewQueues, few_queues), (FindingId::InterruptsOnOneCpu, interrupts_on_one_cpu)];
@@ -38,9 +38,9 @@ fn few_queues(nic: &Nic) -> Option<Answer> {
         format!("{queues} receive queue{} for {cpus} CPUs", if queues == 1 { "" } else { "s" }),
         "a queue is served by one CPU at a time: the others do not help",
         if wanted > used {
-            Mend::Command(set_queues(nic, channels, wanted))
+            Fix::Command(set_queues(nic, channels, wanted))
         } else {
-            Mend::Advice(
+            Fix::Advice(
                 "it has no more: give the virtual machine more queues, or use another card"
                     .to_owned(),
             )
@@ -70,7 +70,7 @@ fn interrupts_on_one_cpu(nic: &Nic) -> Option<Answer> {
             interrupts.numbers.len()
         ),
         "that CPU does all the work; connection_table.cpus = \"auto\" gives no other a table",
-        Mend::Command(format!(
+        Fix::Command(format!(
             "{command}   # then 'lbctl apply -f FILE', for the connection tables"
         )),
     ))

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
 
-/// What mends a finding.
+/// What fixes a finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mend {
+pub enum Fix {
     /// A line for a shell, as root.
     Command(String),
     /// What to do, where no command does it.
@@ -31,8 +31,8 @@ pub struct Finding {
     pub what: String,
     /// Why it hurts, in one line.
     pub why: String,
-    /// What mends it.
-    pub mend: Mend,
+    /// What fixes it.
+    pub fix: Fix,
 }
 
 /// Something that was looked for.
@@ -107,7 +107,7 @@ pub struct Report {
 pub(super) enum Answer {
     Well,
     Unknown(String),
-    Hurts { severity: Severity, what: String, why: String, mend: Mend },
+    Hurts { severity: Severity, what: String, why: String, fix: Fix },
 }
 
 impl Answer {
@@ -115,9 +115,9 @@ impl Answer {
         severity: Severity,
         what: impl Into<String>,
         why: impl Into<String>,
-        mend: Mend,
+        fix: Fix,
     ) -> Self {
-        Self::Hurts { severity, what: what.into(), why: why.into(), mend }
+        Self::Hurts { severity, what: what.into(), why: why.into(), fix }
     }
 }
 
@@ -143,10 +143,10 @@ impl Report {
             None => return,
             Some(Answer::Well) => CheckResult::Well,
             Some(Answer::Unknown(why)) => CheckResult::Unknown(why),
-            Some(Answer::Hurts { severity, what, why, mend }) => {
+            Some(Answer::Hurts { severity, what, why, fix }) => {
                 debug_assert!(id.severities().contains(&severity), "{id} as {severity}");
                 let place = place.clone();
-                self.findings.push(Finding { severity, id, place, what, why, mend });
+                self.findings.push(Finding { severity, id, place, what, why, fix });
                 CheckResult::Found
             }
         };
@@ -175,12 +175,12 @@ fn wrapped(f: &mut fmt::Formatter<'_>, head: &str, names: &[&str]) -> fmt::Resul
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { severity, id, place, what, why, mend } in &self.findings {
+        for Finding { severity, id, place, what, why, fix } in &self.findings {
             writeln!(f, "{severity} {id}: {place}: {what}")?;
             writeln!(f, "    {why}")?;
-            match mend {
-                Mend::Command(command) => writeln!(f, "    # {command}")?,
-                Mend::Advice(advice) => writeln!(f, "    {advice}")?,
+            match fix {
+                Fix::Command(command) => writeln!(f, "    # {command}")?,
+                Fix::Advice(advice) => writeln!(f, "    {advice}")?,
             }
         }
         let (mut well, mut unknown) = (BTreeMap::new(), BTreeMap::new());

@@ -73,15 +73,15 @@ fn report(nic: &Nic) -> Report {
 }
 
 /// The one finding about a card, or none.
-fn finding(nic: &Nic) -> Option<(FindingId, Severity, Mend)> {
+fn finding(nic: &Nic) -> Option<(FindingId, Severity, Fix)> {
     let mut findings = report(nic).findings;
     let last = findings.pop();
     assert!(findings.is_empty(), "one finding, not {findings:?} and {last:?}");
-    last.map(|finding| (finding.id, finding.severity, finding.mend))
+    last.map(|finding| (finding.id, finding.severity, finding.fix))
 }
 
-fn command(text: &str) -> Mend {
-    Mend::Command(text.to_owned())
+fn command(text: &str) -> Fix {
+    Fix::Command(text.to_owned())
 }
 
 #[test]
@@ -99,12 +99,12 @@ fn a_card_that_merges_packets() {
         Ok(Features { active: names(active), fixed: names(fixed) })
     };
     nic.features = features(&["rx-gro", "rx-lro"], &[]);
-    let lro = |mend| Some((FindingId::Lro, Severity::Warning, mend));
+    let lro = |fix| Some((FindingId::Lro, Severity::Warning, fix));
     assert_eq!(finding(&nic), lro(command("ethtool -K eth0 rx-lro off")));
     nic.features = features(&["rx-gro-hw", "rx-lro"], &[]);
     assert_eq!(finding(&nic), lro(command("ethtool -K eth0 rx-lro off rx-gro-hw off")));
     nic.features = features(&["rx-gro-hw"], &["rx-gro-hw"]);
-    let Some((FindingId::Lro, _, Mend::Advice(advice))) = finding(&nic) else {
+    let Some((FindingId::Lro, _, Fix::Advice(advice))) = finding(&nic) else {
         panic!("{:?}", report(&nic))
     };
     assert!(advice.contains("does not let rx-gro-hw be switched off"), "{advice}");
@@ -120,8 +120,8 @@ fn vlan_tags_that_the_card_takes() {
     nic.features = Ok(Features { active: names(&["rx-vlan-hw-parse"]), fixed: BTreeSet::new() });
     assert_eq!(finding(&nic), None, "no VLANs here");
     nic.vlans = vec!["eth0.100".to_owned()];
-    let mend = command("ethtool -K eth0 rx-vlan-hw-parse off");
-    assert_eq!(finding(&nic), Some((FindingId::VlanOffload, Severity::Warning, mend)));
+    let fix = command("ethtool -K eth0 rx-vlan-hw-parse off");
+    assert_eq!(finding(&nic), Some((FindingId::VlanOffload, Severity::Warning, fix)));
 }
 
 #[test]
@@ -140,11 +140,11 @@ fn interrupts_on_one_cpu() {
     nic.online = [0, 1].into();
     let served = |numbers: &[u32]| Some(Interrupts { numbers: numbers.to_vec(), cpus: [1].into() });
     nic.interrupts = served(&[24, 25, 26]);
-    let mend = command(
+    let fix = command(
         "echo 0 >/proc/irq/24/smp_affinity_list; echo 1 >/proc/irq/25/smp_affinity_list; \
          echo 0 >/proc/irq/26/smp_affinity_list   # then 'lbctl apply -f FILE', for the connection tables",
     );
-    assert_eq!(finding(&nic), Some((FindingId::InterruptsOnOneCpu, Severity::Warning, mend)));
+    assert_eq!(finding(&nic), Some((FindingId::InterruptsOnOneCpu, Severity::Warning, fix)));
     nic.interrupts = served(&[24]);
     assert_eq!(finding(&nic), None, "one queue has one interrupt");
     nic.interrupts = served(&[24, 25]);
@@ -161,7 +161,7 @@ fn queues_that_native_mode_wants() {
         nic
     };
     // Half of them at most …
-    let refused = |severity, mend| Some((FindingId::NativeQueues, severity, command(mend)));
+    let refused = |severity, fix| Some((FindingId::NativeQueues, severity, command(fix)));
     assert_eq!(finding(&of("ena", 8, 16)), None);
     let mut nic = of("ena", 9, 16);
     nic.online = (0..8).collect();
@@ -179,8 +179,8 @@ fn queues_that_native_mode_wants() {
     assert_eq!(finding(&of("virtio_net", 4, 8)), None);
     let mut nic = of("virtio_net", 5, 8);
     nic.online = (0..4).collect();
-    let mend = command("ethtool -L eth0 combined 4");
-    assert_eq!(finding(&nic), Some((FindingId::SharedTransmitQueues, Severity::Warning, mend)));
+    let fix = command("ethtool -L eth0 combined 4");
+    assert_eq!(finding(&nic), Some((FindingId::SharedTransmitQueues, Severity::Warning, fix)));
     nic.asked = XdpMode::Generic;
     assert_eq!(finding(&nic).map(|(id, ..)| id), Some(FindingId::GenericMode));
 }
@@ -188,7 +188,7 @@ fn queues_that_native_mode_wants() {
 #[test]
 fn fewer_queues_than_cpus() {
     let mut nic = card("ixgbe");
-    let few = |severity, mend| Some((FindingId::FewQueues, severity, mend));
+    let few = |severity, fix| Some((FindingId::FewQueues, severity, fix));
     nic.channels = Ok(Channels { combined: 4, combined_max: 63, ..Channels::default() });
     assert_eq!(finding(&nic), few(Severity::Note, command("ethtool -L eth0 combined 8")));
     nic.channels = Ok(Channels { combined: 1, combined_max: 6, ..Channels::default() });
@@ -197,15 +197,15 @@ fn fewer_queues_than_cpus() {
     nic.driver = "ena".to_owned();
     assert_eq!(finding(&nic), few(Severity::Warning, command("ethtool -L eth0 combined 3")));
     nic.channels = Ok(Channels { combined: 3, combined_max: 6, ..Channels::default() });
-    assert!(matches!(finding(&nic), Some((FindingId::FewQueues, _, Mend::Advice(_)))));
+    assert!(matches!(finding(&nic), Some((FindingId::FewQueues, _, Fix::Advice(_)))));
 }
 
 #[test]
 fn jumbo_frames() {
     let mut nic = card("ixgbe");
     nic.link.as_mut().unwrap().link.mtu = 9000;
-    let mend = command("ip link set eth0 mtu 3506");
-    assert_eq!(finding(&nic), Some((FindingId::NativeMtu, Severity::Error, mend)));
+    let fix = command("ip link set eth0 mtu 3506");
+    assert_eq!(finding(&nic), Some((FindingId::NativeMtu, Severity::Error, fix)));
 }
 
 /// What is not told is neither well nor found.
@@ -284,7 +284,7 @@ fn what_is_printed() {
     assert!(text.contains("\n    # ethtool -K eth0 rx-lro off\n"), "{text}");
     assert!(text.ends_with("kernel 6.1.0:\n1 error, 1 warning, 1 note\n"), "{text}");
     let json = serde_json::to_value(&report).unwrap();
-    assert_eq!(json["findings"][0]["mend"]["command"], "ip link set eth0 mtu 3506");
+    assert_eq!(json["findings"][0]["fix"]["command"], "ip link set eth0 mtu 3506");
     assert_eq!(json["findings"][0]["id"], "native-mtu");
     assert_eq!(json["checked"][0]["result"], "well");
 }

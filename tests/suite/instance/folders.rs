@@ -197,7 +197,7 @@ fn folders_of_earlier_versions_are_closed_by_the_next_change() {
         let report = json(&host.lbctl().run(&["doctor", "--json"]));
         let findings = report["findings"].as_array().expect("a list");
         let finding = findings.iter().find(|finding| finding["id"] == "exposed-pins");
-        let fix = finding.expect("it is found")["mend"]["command"].as_str().expect("a command");
+        let fix = finding.expect("it is found")["fix"]["command"].as_str().expect("a command");
         host.lbctl().ok(change);
         all_closed(&host, "after a change");
         assert!(!nobody(&host, "flock --nonblock l4lb/default true"));

@@ -127,7 +127,7 @@ fn is_unready(lbctl: &Lbctl<'_>, why: &str, fix: &str) {
     assert_eq!(finding["problem"], "unready", "{status:#}");
     let about = &finding["why"][why];
     assert!(*about == UPLINK || about["interface"] == UPLINK, "{why}: {finding}");
-    assert!(finding["mend"].as_str().expect("text").contains(fix), "{finding}");
+    assert!(finding["fix"].as_str().expect("text").contains(fix), "{finding}");
 }
 
 /// Status names the cause, not what follows from it, and what it says fixes it.
@@ -291,7 +291,7 @@ fn connections_that_began_elsewhere_are_reported() {
         finding().is_some_and(|finding| {
             assert_eq!(finding["problem"], "misses-with-room", "{finding}");
             assert_eq!(finding["forgotten"], 0, "they are new, not forgotten: {finding}");
-            let fix = finding["mend"].as_str().expect("text");
+            let fix = finding["fix"].as_str().expect("text");
             fix.contains("another balancer's flows")
         })
     };

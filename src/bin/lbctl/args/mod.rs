@@ -187,7 +187,7 @@ pub(crate) enum Command {
     /// The programs on the interfaces
     #[command(subcommand)]
     Chain(ChainCommand),
-    /// Find out what on this host would hurt, and how to mend it; exit 1 if there are errors
+    /// Find out what on this host would hurt, and how to fix it; exit 1 if there are errors
     ///
     /// Without FILE it looks at the interfaces of the instance, if that runs. It changes nothing. Warnings and
     /// notes alone exit 0. All findings: docs/doctor.md.

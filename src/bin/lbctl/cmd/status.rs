@@ -81,7 +81,7 @@ fn verdict(instance: &str, health: &Health) -> String {
     };
     let mut text = format!("instance {instance}: {verdict} ({doctor})\n");
     for finding in &health.findings {
-        text.extend(["- ", &finding.what, ": ", &finding.mend, "\n"]);
+        text.extend(["- ", &finding.what, ": ", &finding.fix, "\n"]);
     }
     text
 }

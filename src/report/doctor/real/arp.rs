@@ -7,7 +7,7 @@ use super::Real;
 use crate::kernel::netlink::LinkFacts;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
-use crate::report::doctor::report::Mend;
+use crate::report::doctor::report::Fix;
 
 /// An interface on which neighbours ask by ARP: a card's, or a virtual one that packets come in or leave by.
 /// Those of containers are no way to the balancer.
@@ -20,13 +20,13 @@ fn asked_by_arp<'a>(real: &'a Real, name: &str) -> Option<&'a LinkFacts> {
 }
 
 /// Writes a setting for all interfaces; for one as well, where a larger value stands in the way.
-fn set(key: &str, value: u32, name: &str, found: u32) -> Mend {
+fn set(key: &str, value: u32, name: &str, found: u32) -> Fix {
     let mut command = format!("sysctl -w net.ipv4.conf.all.{key}={value}");
     if found > value {
         // Slashes, as names of interfaces may have dots.
         let _ = write!(command, " net/ipv4/conf/{name}/{key}={value}");
     }
-    Mend::Command(command)
+    Fix::Command(command)
 }
 
 pub(super) fn ignore(real: &Real, name: &str) -> Option<Answer> {

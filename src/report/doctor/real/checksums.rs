@@ -8,7 +8,7 @@ use super::Real;
 use crate::kernel::host::text;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
-use crate::report::doctor::report::Mend;
+use crate::report::doctor::report::Fix;
 
 /// How long is waited for further ones, if there were any.
 const WATCH: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ pub(super) fn wrong(real: &Real) -> Option<Answer> {
         what,
         "the kernel drops them: TCP of these clients hangs or does not begin. Senders on the balancer's own host, as in \
          containers and network namespaces, leave checksums unfinished, and XDP sends that on as it is",
-        Mend::Advice(
+        Fix::Advice(
             "on the balancer, 'lbctl doctor' names the command (finding sender-offloads): 'ethtool -K INTERFACE tx off', \
              for the other end of the veth that it serves; if it has none, look for broken cards and cables"
                 .to_owned(),

@@ -17,7 +17,7 @@ use crate::model::config::PacketsConfig;
 use crate::model::reason::decap_results;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
-use crate::report::doctor::report::Mend;
+use crate::report::doctor::report::Fix;
 
 pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
     if !real.serves(family) {
@@ -33,10 +33,10 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
     }
     let attach = attach(real, real.uplink(), &from_balancers(Request::default()));
     let tunnel = real.tunnels(family).find(|tunnel| tunnel.remote.is_none());
-    let (what, mend) = match (tunnel, real.tunnels(family).next()) {
+    let (what, fix) = match (tunnel, real.tunnels(family).next()) {
         (Some(tunnel), _) => {
             let name = &tunnel.link.name;
-            (format!("tunnel {name} is down"), Mend::Command(format!("ip link set {name} up")))
+            (format!("tunnel {name} is down"), Fix::Command(format!("ip link set {name} up")))
         }
         (None, Some(tunnel)) => {
             (format!("tunnel {} takes packets from one sender only", tunnel.link.name), attach)
@@ -49,7 +49,7 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
         Severity::Error,
         what,
         "packets of the balancer, which come from many senders, are dropped or refused by the kernel",
-        mend,
+        fix,
     ))
 }
 
@@ -68,11 +68,11 @@ fn asked(decap: &DecapStatus, interface: &str) -> Request {
 }
 
 /// Begins to decapsulate on an interface.
-fn attach(real: &Real, interface: Option<&str>, request: &Request) -> Mend {
+fn attach(real: &Real, interface: Option<&str>, request: &Request) -> Fix {
     let command = command(real, interface.unwrap_or("INTERFACE"), request);
     match interface {
-        Some(_) => Mend::Command(command),
-        None => Mend::Advice(format!("'{command}', where the balancers' packets come in")),
+        Some(_) => Fix::Command(command),
+        None => Fix::Advice(format!("'{command}', where the balancers' packets come in")),
     }
 }
 
@@ -96,10 +96,10 @@ fn attach_all<'a>(
     decap: &DecapStatus,
     interfaces: impl Iterator<Item = &'a String>,
     change: impl Fn(Request) -> Request,
-) -> Mend {
+) -> Fix {
     let commands: Vec<_> =
         interfaces.map(|name| command(real, name, &change(asked(decap, name)))).collect();
-    Mend::Command(commands.join("; "))
+    Fix::Command(commands.join("; "))
 }
 
 fn packets(decap: &DecapStatus, name: &str) -> u64 {
@@ -144,16 +144,16 @@ pub(super) fn open(real: &Real) -> Option<Answer> {
         return Some(Answer::Well);
     }
     let names: Vec<_> = open().map(|(name, _)| name.as_str()).collect();
-    let (names, mend) = if names.is_empty() {
-        let mend = match decap.requests.iter().next() {
+    let (names, fix) = if names.is_empty() {
+        let fix = match decap.requests.iter().next() {
             // What is in force is written anew with it.
-            Some((name, request)) => Mend::Command(command(real, name, request)),
-            None => Mend::Command(format!("{} decap detach", real.lbctl)),
+            Some((name, request)) => Fix::Command(command(real, name, request)),
+            None => Fix::Command(format!("{} decap detach", real.lbctl)),
         };
-        ("an interface that is gone".to_owned(), mend)
+        ("an interface that is gone".to_owned(), fix)
     } else {
-        let mend = attach_all(real, decap, open().map(|(name, _)| name), from_balancers);
-        (names.join(", "), mend)
+        let fix = attach_all(real, decap, open().map(|(name, _)| name), from_balancers);
+        (names.join(", "), fix)
     };
     Some(Answer::hurts(
         Severity::Warning,
@@ -162,7 +162,7 @@ pub(super) fn open(real: &Real) -> Option<Answer> {
         ),
         "whoever can send to this host reaches the VIPs with any inner source, past filters that see the outer header \
          only; the prefixes are packets.encap_source_v4 and _v6 of the balancers, here their defaults",
-        mend,
+        fix,
     ))
 }
 
@@ -189,7 +189,7 @@ pub(super) fn wide(real: &Real) -> Option<Answer> {
         ),
         "where the kernel judges by another interface than the program can, as on members of a bond, this host is a relay \
          past filters that see the outer header only (docs/decap.md)",
-        Mend::Advice(format!(
+        Fix::Advice(format!(
             "'{} decap attach INTERFACE' without --to takes what the host has by its loopback devices; or name only \
              addresses that it has; or turn forwarding off",
             real.lbctl
@@ -207,7 +207,7 @@ pub(super) fn own_left_out(real: &Real) -> Option<Answer> {
         Severity::Warning,
         format!("decapsulation has no room for {left_out} addresses of this host"),
         "packets inside that come from one of them are not refused: for IPv4 Linux does it, for IPv6 nobody",
-        Mend::Advice(format!(
+        Fix::Advice(format!(
             "have fewer than {} addresses: one route for all of a prefix will do, 'ip route add local PREFIX dev lo'",
             consts::DECAP_MAX_ADDRESSES
         )),
@@ -302,7 +302,7 @@ pub(super) fn refused(real: &Real) -> Option<Answer> {
         format!("encapsulated packets to this host were dropped: {}", counts.join(", ")),
         "somebody else than the balancers sends them, or a balancer uses another source (unknown_source) or a VIP that this \
          host does not have (unknown_inner_destination, would_be_forwarded)",
-        Mend::Advice(format!(
+        Fix::Advice(format!(
             "'{} dump ip proto 4 or ip proto 41 or ip6 proto 4 or ip6 proto 41' shows who; docs/decap.md says what each means",
             real.lbctl
         )),
@@ -319,7 +319,7 @@ pub(super) fn fragments(real: &Real) -> Option<Answer> {
         Severity::Warning,
         format!("{fragments} pieces of encapsulated packets came: routers cut them on the way from the balancers"),
         "they cannot be put together again, as all have the same id, and are dropped: large packets are lost, connections hang",
-        Mend::Advice(
+        Fix::Advice(
             "raise the MTU on the way from the balancers, or lower 'advmss' of the route to clients here (finding mss); \
              'outer_df = true' in the balancers' [packets] has routers drop such packets instead of cutting them"
                 .to_owned(),
@@ -348,7 +348,7 @@ pub(super) fn other_destination(real: &Real) -> Option<Answer> {
         if taken == 0 { Severity::Warning } else { Severity::Note },
         format!("{other} encapsulated packets came for other addresses than {addresses}"),
         "if the balancers know this real by another address, it does not serve them; other tunnels are none of it",
-        Mend::Advice(format!(
+        Fix::Advice(format!(
             "'{} decap attach INTERFACE --address ADDRESS' for each address in the balancers' configuration",
             real.lbctl
         )),

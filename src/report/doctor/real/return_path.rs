@@ -8,7 +8,7 @@ use super::Real;
 use crate::kernel::netlink::RouteFacts;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
-use crate::report::doctor::report::Mend;
+use crate::report::doctor::report::Fix;
 
 /// What clients' own networks carry, as a rule.
 const ETHERNET_MTU: u32 = 1500;
@@ -31,7 +31,7 @@ pub(super) fn no_route_back(real: &Real, family: Family) -> Option<Answer> {
             "there is no route to clients",
             "a real answers them itself, not by way of the balancer; without a route the kernel also drops what they \
              send, as from an impossible source",
-            Mend::Advice(format!(
+            Fix::Advice(format!(
                 "add one: ip{} route add default via ROUTER",
                 if family == Family::V4 { "" } else { " -6" }
             )),
@@ -50,7 +50,7 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
     if setting != STRICT {
         return Some(Answer::Well);
     }
-    let mend = Mend::Command("sysctl -w net.ipv4.conf.all.rp_filter=2".to_owned());
+    let fix = Fix::Command("sysctl -w net.ipv4.conf.all.rp_filter=2".to_owned());
     let what = "rp_filter is 1, strict, of those for it and for all the larger one";
     if tunnel {
         return Some(Answer::hurts(
@@ -58,7 +58,7 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
             what,
             "decapsulated packets come in by the tunnel, and answers leave by another interface: the kernel drops them \
              (counted as IPReversePathFilter by 'nstat -az')",
-            mend,
+            fix,
         ));
     }
     let back = real.route_back(Family::V4)?;
@@ -76,7 +76,7 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
             "requests come in here, and answers leave by {other}: the kernel drops the requests (counted as \
              IPReversePathFilter by 'nstat -az')"
         ),
-        mend,
+        fix,
     ))
 }
 
@@ -126,7 +126,7 @@ pub(super) fn mss(real: &Real, family: Family) -> Option<Answer> {
 }
 
 /// The command that writes a route in place of the one with the same destination and metric.
-fn replace_route(family: Family, route: &RouteFacts, interface: &str) -> Mend {
+fn replace_route(family: Family, route: &RouteFacts, interface: &str) -> Fix {
     let ip = if family == Family::V4 { "ip" } else { "ip -6" };
     let mut command = format!("{ip} route replace {}", route.destination);
     if let Some(gateway) = route.gateway {
@@ -146,5 +146,5 @@ fn replace_route(family: Family, route: &RouteFacts, interface: &str) -> Mend {
     if let Some(advmss) = route.advmss {
         let _ = write!(command, " advmss {advmss}");
     }
-    Mend::Command(command)
+    Fix::Command(command)
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::report::doctor::Mend;
+use crate::report::doctor::Fix;
 use crate::report::doctor::Severity;
 use crate::report::doctor::tests::link;
 
@@ -43,18 +43,14 @@ fn with_tunnel(kind: &str) -> Real {
     }
 }
 
-fn found(real: &Real) -> Vec<(FindingId, Severity, Mend)> {
+fn found(real: &Real) -> Vec<(FindingId, Severity, Fix)> {
     let mut report = Report::default();
     check(&mut report, real);
-    report
-        .findings
-        .into_iter()
-        .map(|finding| (finding.id, finding.severity, finding.mend))
-        .collect()
+    report.findings.into_iter().map(|finding| (finding.id, finding.severity, finding.fix)).collect()
 }
 
-fn command(text: &str) -> Mend {
-    Mend::Command(text.to_owned())
+fn command(text: &str) -> Fix {
+    Fix::Command(text.to_owned())
 }
 
 #[test]
@@ -66,7 +62,7 @@ fn tunnels_take_the_outer_header_off() {
             "{kind}, with the VIP on a device that answers no ARP"
         );
     }
-    let missing = |mend| vec![(FindingId::NoDecap, Severity::Error, mend)];
+    let missing = |fix| vec![(FindingId::NoDecap, Severity::Error, fix)];
     // The other family inside.
     assert_eq!(
         found(&with_tunnel("sit")),
@@ -92,8 +88,8 @@ fn strict_filtering_and_tunnels() {
     real.settings[0].1.rp_filter = 1;
     assert_eq!(found(&real), [], "nothing comes in by eth0 but what belongs there");
     real.settings[1].1.rp_filter = 1;
-    let mend = command("sysctl -w net.ipv4.conf.all.rp_filter=2");
-    assert_eq!(found(&real), [(FindingId::RpFilter, Severity::Error, mend)]);
+    let fix = command("sysctl -w net.ipv4.conf.all.rp_filter=2");
+    assert_eq!(found(&real), [(FindingId::RpFilter, Severity::Error, fix)]);
 }
 
 #[test]
@@ -103,7 +99,7 @@ fn segments_through_tunnels() {
         real.links[0].link.mtu = mtu;
         found(&real)
     };
-    let warning = |mend: &str| vec![(FindingId::Mss, Severity::Warning, command(mend))];
+    let warning = |fix: &str| vec![(FindingId::Mss, Severity::Warning, command(fix))];
     assert_eq!(mss("ipip", 1520), []);
     let replace = "ip route replace default via 10.0.0.254 dev eth0 proto static mtu 1500";
     assert_eq!(mss("ipip", 1519), warning(&format!("{replace} advmss 1459")));

@@ -7,7 +7,7 @@ use super::Real;
 use super::Vip;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
-use crate::report::doctor::report::Mend;
+use crate::report::doctor::report::Fix;
 
 /// The address with the prefix length of one alone.
 fn alone(address: IpAddr) -> String {
@@ -22,7 +22,7 @@ pub(super) fn missing(_: &Real, vip: &Vip) -> Option<Answer> {
         Severity::Error,
         "it is no address of this host",
         "packets to it are dropped once the outer header is off, or sent back to the network",
-        Mend::Command(format!("ip address add {} dev lo", alone(vip.address))),
+        Fix::Command(format!("ip address add {} dev lo", alone(vip.address))),
     ))
 }
 
@@ -37,7 +37,7 @@ pub(super) fn on_wire(real: &Real, vip: &Vip) -> Option<Answer> {
         Severity::Error,
         format!("interface {name} has it"),
         "the host answers for it there, whatever arp_ignore says: neighbours send to this real alone, past the balancer",
-        Mend::Command(format!(
+        Fix::Command(format!(
             "ip address add {address} dev lo; ip address del {} dev {name}",
             vip.address
         )),
@@ -52,7 +52,7 @@ pub(super) fn none(real: &Real) -> Option<Answer> {
         Severity::Note,
         "no VIP was asked about, and the loopback interface has only its own addresses",
         "without a VIP of its own, a real answers nobody",
-        Mend::Advice("name the VIPs: lbctl doctor --real --vip ADDRESS".to_owned()),
+        Fix::Advice("name the VIPs: lbctl doctor --real --vip ADDRESS".to_owned()),
     ))
 }
 
@@ -74,7 +74,7 @@ pub(super) fn forwarding(real: &Real, family: Family) -> Option<Answer> {
         "the host forwards packets that are not for it",
         "packets for a VIP that is not, or no longer, on it go back to the router, and from there to the balancer: in \
          circles until their hop limit ends",
-        Mend::Command(format!(
+        Fix::Command(format!(
             "sysctl -w {key}=0   # unless it routes for others, such as containers"
         )),
     ))

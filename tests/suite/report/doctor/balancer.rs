@@ -218,7 +218,7 @@ fn programs_of_others() {
 
     let link = XdpLink::attach(&host.ns, UPLINK, Verdict::Pass);
     let finding = patient.finds("foreign-program", PLACE, "error", &["'test_Pass'"]);
-    let command = finding["mend"]["command"].as_str().expect("a command");
+    let command = finding["fix"]["command"].as_str().expect("a command");
     assert!(command.starts_with("bpftool link detach id "), "{command}");
     drop(link);
 

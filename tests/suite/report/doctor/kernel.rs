@@ -48,7 +48,7 @@ fn not_root() {
     let report = json(&output);
     let finding = &report["findings"][0];
     assert_eq!((&finding["id"], &finding["severity"]), (&"not-root".into(), &"note".into()));
-    assert_eq!(finding["mend"]["command"], "sudo lbctl doctor");
+    assert_eq!(finding["fix"]["command"], "sudo lbctl doctor");
     for facility in facilities(&report) {
         assert_eq!(facility["present"].is_null(), facility["tried"] == true, "{facility}");
     }

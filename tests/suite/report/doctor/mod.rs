@@ -91,7 +91,7 @@ impl<'a> Patient<'a> {
     /// Runs the command that fixes a finding.
     #[track_caller]
     pub(crate) fn fix(&self, finding: &Value) {
-        let command = finding["mend"]["command"].as_str();
+        let command = finding["fix"]["command"].as_str();
         let command = command.unwrap_or_else(|| panic!("no command: {finding}"));
         let lbctl = Path::new(env!("CARGO_BIN_EXE_lbctl")).parent().expect("a folder");
         self.ns.shell(&format!("PATH={}:$PATH\n{command}", lbctl.display()));
@@ -109,7 +109,7 @@ impl<'a> Patient<'a> {
     #[track_caller]
     pub(crate) fn is_advised(&self, id: &str, place: &str, severity: &str, advice: &str) {
         let finding = self.finds(id, place, severity, &[]);
-        let text = finding["mend"]["advice"].as_str();
+        let text = finding["fix"]["advice"].as_str();
         assert!(text.is_some_and(|text| text.contains(advice)), "'{advice}' in {finding}");
     }
 }

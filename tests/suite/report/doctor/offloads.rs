@@ -62,7 +62,7 @@ fn hurts_and_is_fixed(mode: &str, words: &[&str]) {
     let found = balancer.finds("sender-offloads", PLACE, "warning", words);
     let command = format!("nsenter --net=/proc/{}/ns/net ethtool -K", inhabitant.0.id());
     assert!(
-        found["mend"]["command"].as_str().is_some_and(|text| text.starts_with(&command)),
+        found["fix"]["command"].as_str().is_some_and(|text| text.starts_with(&command)),
         "{found}"
     );
     let status = rig.lbctl().ok(&["status"]);
