@@ -1,5 +1,60 @@
-//! An XDP layer-4 load balancer that agrees with Katran about every flow: the library that `lbctl` is a
-//! thin shell around, and that other services embed.
+//! An XDP layer-4 load balancer that agrees with Katran about every flow. `lbctl` parses arguments, calls this library
+//! and prints; other services embed it. `docs/library.md` has whole programs.
+//!
+//! # What you can do, and where to start
+//!
+//! | you want to | start at |
+//! | --- | --- |
+//! | read a configuration | [`Config::from_file`]; [`Config`], [`VipConfig`], [`RealConfig`] |
+//! | see what a change would do, also to established flows | [`Balancer::plan`], [`Plan`], [`effects`] |
+//! | balance, and end that | [`Balancer::apply`], [`Balancer::down`] |
+//! | change VIPs and reals of what runs | [`Balancer::open`], [`Balancer::edit`], [`Table`] |
+//! | do what `lbctl serve` does in a service of your own | [`agent`] |
+//! | ask a process that serves for a reload | [`serving`] |
+//! | read counters, rates, and everything that `lbctl status` shows | [`Stats`], [`Rates`], [`Status`] |
+//! | know whether an instance does well, and what to do if not | [`Health`], [`readiness()`] |
+//! | know what on a host would hurt a balancer or a real | [`doctor`] |
+//! | export metrics | [`metrics::Collector`] |
+//! | capture packets, which tcpdump does not see below XDP | [`capture::Capture`] |
+//! | ask what the balancer would do with one packet | [`Balancer::trace`], [`trace`] |
+//! | run the packet tests | [`packet_test`] |
+//! | list, count or delete flows | [`Balancer::flows`], [`flows`] |
+//! | decapsulate on a real | [`decap`] |
+//! | run other XDP programs before or behind the balancer | [`chain`] |
+//!
+//! # What it needs
+//!
+//! - The kernel: [`MINIMUM_KERNEL`] or later.
+//! - The capabilities `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`. [`MissingRights`] says which are missing.
+//! - A bpf filesystem, at [`DEFAULT_BPFFS`] or where [`Instance::new`] is told.
+//!
+//! An [`Error`] says in one line what failed, where, and what to do.
+//!
+//! # The pins are the state
+//!
+//! An [`Instance`] is a folder of pins in the bpf filesystem. There is no state file, and packets are balanced while no
+//! process lives. [`Balancer::open`] reads what runs from the pins. A function that changes VIPs, reals or interfaces takes
+//! the lock of the instance, writes the maps and releases the lock.
+//!
+//! # The code
+//!
+//! The code is in rooms on floors. A room uses only rooms below it, and two rooms of one floor do not know each other.
+//! `tests/layers` names the line that breaks this. `docs/architecture.md` tells the way of a packet and of a command.
+//!
+//! | floor | room | holds | may use |
+//! | --- | --- | --- | --- |
+//! | 8 | `bin/lbctl` | the command line: it parses arguments, calls the library, prints | the library |
+//! | 7 | `lib.rs` | the public face: `pub use` only, opened by a page that shows a newcomer around | all |
+//! | 6 | `agent/` | what `lbctl serve` and `lbctl decap serve` do: follow the kernel, reload, answer Prometheus | capture, report and below |
+//! | 5 | `report/` | judgements: doctor, status, the health of an instance, metrics | control and below |
+//! | 5 | `capture/` | captures: session, places, filter, decode, pcapng | dataplane and below |
+//! | 4 | `control/` | verbs: apply, edit, follow, resolve, decap, chain, flows | observe and below |
+//! | 3 | `observe/` | readings: stats, rates, readiness, trace, packet tests; what rings, tables, interfaces and memory are like now | dataplane and below |
+//! | 2 | `dataplane/` | the balancer's maps and connection tables; the handle `Balancer` | instance, plan, kernel, model |
+//! | 1 | `instance/` | pins, lock, links, l4lb's own programs as they are loaded, chain slots | kernel, model |
+//! | 1 | `plan/` | what an apply changes, the ordered writes, memory: pure | model |
+//! | 0 | `kernel/` | bpf(2), typed maps, netlink, sysfs and procfs, libpcap; it knows no balancer | model |
+//! | 0 | `model/` | ABI, addresses, configuration, VIPs and reals, Maglev, facts about a host, errors as data: pure | nothing |
 
 /// The Rust in the README and in docs/library.md compiles.
 #[cfg(doctest)]
