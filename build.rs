@@ -17,7 +17,7 @@ use std::process::exit;
 use libbpf_cargo::SkeletonBuilder;
 
 /// The BPF programs, by the name of their source in `bpf/`.
-const OBJECTS: [&str; 5] = ["root", "balancer", "decap", "xdpdump", "capture"];
+const OBJECTS: [&str; 5] = ["root", "balancer", "decap", "capture", "copy"];
 
 /// Turns the header's lists into Rust. A macro's own name is not expanded beside `##`, its value is.
 const LISTS: &str = r"

@@ -70,19 +70,24 @@ impl Reading {
 pub(super) fn packets(events: Vec<Event>, clock: Clock, names: &mut Names) -> Result<Vec<Packet>> {
     let mut events: Vec<_> = events
         .into_iter()
-        .filter_map(|event| Some((abi::from_bytes::<abi::dump_event>(&event.bytes)?, event)))
+        .filter_map(|event| Some((abi::from_bytes::<abi::capture_event>(&event.bytes)?, event)))
         .collect();
     // Those of one CPU are in order already: a stable sort keeps that where times are the same.
     events.sort_by_key(|(head, _)| head.time);
     events.into_iter().map(|(head, event)| packet(&head, event, clock, names)).collect()
 }
 
-fn packet(head: &abi::dump_event, event: Event, clock: Clock, names: &mut Names) -> Result<Packet> {
+fn packet(
+    head: &abi::capture_event,
+    event: Event,
+    clock: Clock,
+    names: &mut Names,
+) -> Result<Packet> {
     let mut data = event.bytes;
-    data.drain(..size_of::<abi::dump_event>());
+    data.drain(..size_of::<abi::capture_event>());
     // The kernel fills events up to a multiple of 8 bytes.
     data.truncate(head.captured as usize);
-    let (at, decision) = if head.point == consts::DUMP_EXIT {
+    let (at, decision) = if head.point == consts::CAPTURE_EXIT {
         (CapturePoint::Exit, decision(head, names)?)
     } else {
         (CapturePoint::Entry, None)
@@ -100,11 +105,11 @@ fn packet(head: &abi::dump_event, event: Event, clock: Clock, names: &mut Names)
     })
 }
 
-fn decision(head: &abi::dump_event, names: &mut Names) -> Result<Option<Decision>> {
+fn decision(head: &abi::capture_event, names: &mut Names) -> Result<Option<Decision>> {
     // Index 0 is LB_GO_ON's.
     let reason = (head.reason as usize).checked_sub(1).and_then(|at| reasons().get(at));
     let Some(reason) = reason else { return Ok(None) };
-    let vip = if head.vip == consts::DUMP_NO_VIP { None } else { names.vip(head.vip)? };
+    let vip = if head.vip == consts::CAPTURE_NO_VIP { None } else { names.vip(head.vip)? };
     let real = (head.real != 0).then(|| abi::address_of(head.real_addr.word));
     Ok(Some(Decision { reason, vip, real }))
 }

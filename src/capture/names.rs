@@ -141,10 +141,10 @@ impl Names {
         if let Some(name) = &options.interface {
             let links = links::links(&self.instance).unwrap_or_default();
             let ifindex = links.get(name).and_then(|link| link.index).unwrap_or_default();
-            set(offset_of!(abi::dump_wanted, ifindex), &[ifindex.into()]);
+            set(offset_of!(abi::capture_wanted, ifindex), &[ifindex.into()]);
         }
         let Some(dataplane) = &self.dataplane else { return Ok(()) };
-        let abi::dump_wanted { mut vips, mut reals, .. } = abi::dump_wanted::default();
+        let abi::capture_wanted { mut vips, mut reals, .. } = abi::capture_wanted::default();
         let vip_ids = self.vips.iter().filter(|(_, vip)| options.decision.vips.contains(vip));
         set_bits(&mut vips, vip_ids.map(|(id, _)| *id));
         if !options.decision.reals.is_empty() {
@@ -152,8 +152,8 @@ impl Names {
             let ids = live.iter().filter(|(_, real)| options.decision.reals.contains(real));
             set_bits(&mut reals, ids.map(|(id, _)| *id));
         }
-        set(offset_of!(abi::dump_wanted, vips), &vips);
-        set(offset_of!(abi::dump_wanted, reals), &reals);
+        set(offset_of!(abi::capture_wanted, vips), &vips);
+        set(offset_of!(abi::capture_wanted, reals), &reals);
         Ok(())
     }
 }

@@ -97,7 +97,7 @@ impl Default for CaptureOptions {
 
 impl CaptureOptions {
     /// The most bytes of a frame that can be copied.
-    pub const MAX_SNAPLEN: u32 = consts::DUMP_MAX_SNAPLEN;
+    pub const MAX_SNAPLEN: u32 = consts::CAPTURE_MAX_SNAPLEN;
 
     /// Bytes of buffer for each CPU, unless said otherwise: some two thousand frames of full size.
     pub const DEFAULT_BUFFER: u64 = 4 << 20;
@@ -134,7 +134,7 @@ impl CaptureOptions {
     }
 
     /// As the program has it.
-    pub(crate) fn raw(&self, capture: u32) -> Result<abi::dump_options, CaptureError> {
+    pub(crate) fn raw(&self, capture: u32) -> Result<abi::capture_options, CaptureError> {
         let mut cpus = [u64::MAX; (consts::MAX_CPUS / 64) as usize];
         if let Some(wanted) = &self.cpus {
             cpus.fill(0);
@@ -144,7 +144,7 @@ impl CaptureOptions {
                 }
             }
         }
-        Ok(abi::dump_options {
+        Ok(abi::capture_options {
             capture,
             snaplen: self.snaplen,
             sample_below: match self.one_of {

@@ -1,7 +1,7 @@
 //! The places that captures have in an instance.
 //!
 //! `include/l4lb/watch/captures.h` says how packets get from one to the next. Each capture holds a lock on a folder of
-//! its own, `<instance>/dump/<capture>`: the kernel lets go of it when the process ends, however that may be,
+//! its own, `<instance>/captures/<capture>`: the kernel lets go of it when the process ends, however that may be,
 //! and the next command takes away what such a one has left. Until then its filters run in vain.
 
 use std::fs::File;
@@ -25,12 +25,12 @@ use crate::instance::captures::folders_of;
 use crate::instance::chain::slots::Chain;
 use crate::instance::folders;
 use crate::instance::links::ROOT;
-use crate::instance::own_programs::DUMP;
-use crate::instance::own_programs::DUMP_NEXT;
+use crate::instance::own_programs::CAPTURE_NEXT;
+use crate::instance::own_programs::CAPTURES;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::instance::programs;
-use crate::instance::programs::Xdpdump;
+use crate::instance::programs::CaptureProgram;
 use crate::kernel::bpf::ArrayMemory;
 use crate::kernel::bpf::write_point;
 use crate::kernel::maps;
@@ -52,8 +52,10 @@ const MOST_HOOKS: usize = ((MOST_TAIL_CALLS - consts::CHAIN_SLOTS - 2) / 2) as u
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
 
 /// Where captures are.
-const POINTS: [(u32, u32); 2] =
-    [(consts::DUMP_ENTRY, consts::DUMP_ENTRY_END), (consts::DUMP_EXIT, consts::DUMP_EXIT_END)];
+const POINTS: [(u32, u32); 2] = [
+    (consts::CAPTURE_ENTRY, consts::CAPTURE_ENTRY_END),
+    (consts::CAPTURE_EXIT, consts::CAPTURE_EXIT_END),
+];
 
 /// The places of an instance.
 #[derive(Debug)]
@@ -66,22 +68,22 @@ pub(super) struct Places {
 impl Places {
     /// Those of an instance in which there was a capture before.
     pub(super) fn open(instance: &Instance) -> Result<Self> {
-        let programs = ProgramArray::open(&instance.map(DUMP))?;
-        let next = maps::open(&instance.map(DUMP_NEXT))?;
+        let programs = ProgramArray::open(&instance.map(CAPTURES))?;
+        let next = maps::open(&instance.map(CAPTURE_NEXT))?;
         let memory = ArrayMemory::new(&next)
-            .map_err(|source| MapError::new(DUMP_NEXT, "map its memory", source))?;
-        if memory.words().len() < consts::DUMP_PLACES as usize {
-            return Err(MapError::layout(DUMP_NEXT).into());
+            .map_err(|source| MapError::new(CAPTURE_NEXT, "map its memory", source))?;
+        if memory.words().len() < consts::CAPTURE_PLACES as usize {
+            return Err(MapError::layout(CAPTURE_NEXT).into());
         }
         Ok(Self { programs, next, memory })
     }
 
     /// Those of an instance, ready for captures.
-    pub(super) fn prepare(instance: &Instance) -> Result<(Self, Xdpdump)> {
-        let loaded = programs::load_xdpdump(instance)?;
+    pub(super) fn prepare(instance: &Instance) -> Result<(Self, CaptureProgram)> {
+        let loaded = programs::load_capture(instance)?;
         let places = Self::open(instance)?;
-        places.programs.set(consts::DUMP_ENTRY_END, loaded.entry_end.as_fd())?;
-        places.programs.set(consts::DUMP_EXIT_END, loaded.exit_end.as_fd())?;
+        places.programs.set(consts::CAPTURE_ENTRY_END, loaded.entry_end.as_fd())?;
+        places.programs.set(consts::CAPTURE_EXIT_END, loaded.exit_end.as_fd())?;
         places.relink(&[])?;
         Ok((places, loaded))
     }
@@ -143,7 +145,7 @@ impl Places {
     }
 
     fn any_at_entry(&self) -> Result<bool> {
-        for place in consts::DUMP_ENTRY..consts::DUMP_ENTRY_END {
+        for place in consts::CAPTURE_ENTRY..consts::CAPTURE_ENTRY_END {
             if self.programs.id_at(place)?.is_some() {
                 return Ok(true);
             }
@@ -151,7 +153,7 @@ impl Places {
         Ok(false)
     }
 
-    /// Word → what `dump_next` is to have there, as if there were nothing in the places `without`.
+    /// Word → what `capture_next` is to have there, as if there were nothing in the places `without`.
     fn links(&self, without: &[u32]) -> Result<Vec<(u32, u64)>> {
         let mut links = Vec::new();
         for (first, end) in POINTS {
@@ -164,8 +166,8 @@ impl Places {
             }
         }
         // What the balancer looks at: nobody captures.
-        if let Some((_, next)) = links.iter_mut().find(|(at, _)| *at == consts::DUMP_EXIT)
-            && *next == u64::from(consts::DUMP_EXIT_END)
+        if let Some((_, next)) = links.iter_mut().find(|(at, _)| *at == consts::CAPTURE_EXIT)
+            && *next == u64::from(consts::CAPTURE_EXIT_END)
         {
             *next = 0;
         }
@@ -195,7 +197,7 @@ pub(super) struct Place {
 impl Place {
     /// Takes a free one.
     pub(super) fn take(instance: &Instance, _lock: &Lock) -> Result<Self> {
-        for capture in 0..consts::DUMP_CAPTURES {
+        for capture in 0..consts::MAX_CAPTURES {
             let path = instance.capture(capture);
             if path.exists() {
                 continue;
@@ -273,7 +275,7 @@ fn abandoned(instance: &Instance) -> Vec<u32> {
 }
 
 fn remove_capture(instance: &Instance, capture: u32) -> Result<()> {
-    if instance.map(DUMP).exists() && instance.map(DUMP_NEXT).exists() {
+    if instance.map(CAPTURES).exists() && instance.map(CAPTURE_NEXT).exists() {
         Places::open(instance)?.remove(capture)?;
     }
     let path = instance.capture(capture);
@@ -288,8 +290,8 @@ fn remove_capture(instance: &Instance, capture: u32) -> Result<()> {
 
 /// Takes away what is there for captures only, where there are none any more.
 fn settle(instance: &Instance, _lock: &Lock) -> Result<()> {
-    let at_entry = instance.map(DUMP).exists()
-        && instance.map(DUMP_NEXT).exists()
+    let at_entry = instance.map(CAPTURES).exists()
+        && instance.map(CAPTURE_NEXT).exists()
         && Places::open(instance)?.any_at_entry()?;
     if !at_entry && instance.program(ROOT).exists() {
         Chain::open(instance)?.remove_named(OwnProgram::Captures.name())?;

@@ -30,7 +30,7 @@ use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::chain::slots::Chain;
 use crate::instance::links;
-use crate::instance::own_programs::DUMP;
+use crate::instance::own_programs::CAPTURES;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::instance::programs;
@@ -61,7 +61,7 @@ const LATENCY: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the kernel calls a filter.
-const FILTER: &str = "dump_filter";
+const FILTER: &str = "capture_filter";
 
 /// What became of the packets that a capture matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -115,7 +115,7 @@ pub struct Capture {
     options: CaptureOptions,
     filters: Filters,
     maps: CaptureMaps,
-    counts: PerCpuArray<abi::dump_count>,
+    counts: PerCpuArray<abi::capture_count>,
     wanted: ArrayMemory,
     reader: PerfReader,
     names: Names,
@@ -211,7 +211,7 @@ impl Capture {
     /// How many packets there were so far.
     pub fn counts(&self) -> Result<CaptureCounts> {
         let mut sum = CaptureCounts::default();
-        for abi::dump_count { captured, sampled_out, buffer_full } in self.counts.get(0)? {
+        for abi::capture_count { captured, sampled_out, buffer_full } in self.counts.get(0)? {
             sum.matched += captured + sampled_out + buffer_full;
             sum.captured += captured;
             sum.dropped_by_buffer += buffer_full;
@@ -257,7 +257,8 @@ impl Capture {
         let Some(installed) = &self.installed else { return false };
         let check = || -> Result<bool> {
             let Installed { place, places, array, filters, .. } = installed;
-            if !place.is_there() || maps::id(&maps::open(&self.instance.map(DUMP))?)? != *array {
+            if !place.is_there() || maps::id(&maps::open(&self.instance.map(CAPTURES))?)? != *array
+            {
                 return Ok(false);
             }
             for (at, filter) in filters {
@@ -315,7 +316,7 @@ impl Drop for Capture {
 
 /// What a capture has of its own.
 struct Opened {
-    counts: PerCpuArray<abi::dump_count>,
+    counts: PerCpuArray<abi::capture_count>,
     wanted: ArrayMemory,
     reader: PerfReader,
 }
@@ -323,9 +324,9 @@ struct Opened {
 fn open(maps: &CaptureMaps, options: &CaptureOptions, cpus: &[u32]) -> Result<Opened> {
     let CaptureMaps { events, counts, wanted } = maps;
     let counts = MapHandle::try_from(counts)
-        .map_err(|error| MapError::new("dump_counts", "open it", error))?;
+        .map_err(|error| MapError::new("capture_counts", "open it", error))?;
     let wanted = ArrayMemory::new(wanted)
-        .map_err(|source| MapError::new("dump_wanted", "map its memory", source))?;
+        .map_err(|source| MapError::new("capture_wanted", "map its memory", source))?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     let page = page.and_then(|page| u64::try_from(page).ok()).unwrap_or(4096);
     let pages = options.buffer.div_ceil(page).next_power_of_two();
@@ -344,7 +345,7 @@ fn install<T>(
     prepare: impl FnOnce(&CaptureMaps) -> Result<T>,
 ) -> Result<(Installed, CaptureMaps, T)> {
     places::remove_abandoned_locked(instance, lock)?;
-    let (places, xdpdump) = Places::prepare(instance)?;
+    let (places, capture) = Places::prepare(instance)?;
     places.refuse_too_many(if options.at == Points::Both { 2 } else { 1 })?;
     let place = Place::take(instance, lock)?;
     let done = load(instance, options, filters, maps, &places, place.capture).and_then(|loaded| {
@@ -353,7 +354,7 @@ fn install<T>(
         let prepared = prepare(&loaded.maps)?;
         places.put(&filters)?;
         if options.at.entry() {
-            places::enter_chain(instance, xdpdump.program.as_fd())?;
+            places::enter_chain(instance, capture.program.as_fd())?;
         }
         let id = |(at, filter): &(u32, BorrowedFd<'_>)| match bpf::program_info(*filter) {
             Ok(info) => Ok((*at, info.id)),
@@ -389,12 +390,11 @@ fn load(
     places: &Places,
     capture: u32,
 ) -> Result<Loaded> {
-    let (programs, maps) =
-        programs::load_capture(instance, &options.raw(capture)?, options.at, maps)?;
-    let copiers = maps::create_program_array("dump_copiers", 2)?;
+    let (programs, maps) = programs::load_copy(instance, &options.raw(capture)?, options.at, maps)?;
+    let copiers = maps::create_program_array("capture_copiers", 2)?;
     let points = [
-        (programs.entry, consts::DUMP_ENTRY, consts::DUMP_ENTRY_END, libbpf_sys::XDP_PASS),
-        (programs.exit, consts::DUMP_EXIT, consts::DUMP_EXIT_END, libbpf_sys::XDP_DROP),
+        (programs.entry, consts::CAPTURE_ENTRY, consts::CAPTURE_ENTRY_END, libbpf_sys::XDP_PASS),
+        (programs.exit, consts::CAPTURE_EXIT, consts::CAPTURE_EXIT_END, libbpf_sys::XDP_DROP),
     ];
     let mut loaded = Vec::new();
     for (index, (program, first, end, last_resort)) in (0..).zip(points) {
@@ -430,7 +430,7 @@ fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
     if !pin.exists() {
         return Err(CaptureError::NoBalancer { instance: name() }.into());
     }
-    let array = instance.map(DUMP);
+    let array = instance.map(CAPTURES);
     let info = bpf::pinned(&pin)
         .and_then(|program| bpf::program_info(program.as_fd()))
         .map_err(|source| pin_error("open", &pin, source))?;

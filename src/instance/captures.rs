@@ -12,7 +12,7 @@ pub(crate) fn any(instance: &Instance) -> bool {
 
 /// The number of each capture that has a folder, and the folder.
 pub(crate) fn folders_of(instance: &Instance) -> impl Iterator<Item = (u32, PathBuf)> {
-    (0..consts::DUMP_CAPTURES)
+    (0..consts::MAX_CAPTURES)
         .map(|capture| (capture, instance.capture(capture)))
         .filter(|(_, path)| path.exists())
 }

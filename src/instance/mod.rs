@@ -35,7 +35,7 @@ use nix::sys::statfs::statfs;
 
 use crate::kernel::bpf::write_point;
 use crate::kernel::rights;
-use crate::model::abi::consts::DUMP_CAPTURES;
+use crate::model::abi::consts::MAX_CAPTURES;
 use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::text::quote;
@@ -134,7 +134,7 @@ impl Instance {
 
     /// The folder of the captures that run.
     pub(crate) fn captures(&self) -> PathBuf {
-        self.dir().join("dump")
+        self.dir().join("captures")
     }
 
     /// The folder that a capture has locked.
@@ -217,7 +217,7 @@ impl Instance {
     ///
     /// Captures see that theirs are gone, and end.
     pub(crate) fn remove_dirs(&self, _lock: Lock) -> Result<()> {
-        let captures = (0..DUMP_CAPTURES).map(|capture| self.capture(capture));
+        let captures = (0..MAX_CAPTURES).map(|capture| self.capture(capture));
         let parts = PARTS.into_iter().map(|part| self.dir().join(part));
         for dir in captures.chain([self.captures()]).chain(parts).chain([self.dir()]) {
             match fs::remove_dir(&dir) {

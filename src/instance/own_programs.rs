@@ -13,10 +13,10 @@ pub(crate) const CHAIN: &str = "chain";
 pub(crate) const CHAIN_NEXT: &str = "chain_next";
 pub(crate) const CHAIN_MAPS: [&str; 2] = [CHAIN, CHAIN_NEXT];
 
-/// The maps that captures share, `DUMP_NEXT` being data that programs share as a map.
-pub(crate) const DUMP: &str = "dump";
-pub(crate) const DUMP_NEXT: &str = "dump_next";
-pub(crate) const DUMP_DECISION: &str = "dump_decision";
+/// The maps that captures share, `CAPTURE_NEXT` being data that programs share as a map.
+pub(crate) const CAPTURES: &str = "captures";
+pub(crate) const CAPTURE_NEXT: &str = "capture_next";
+pub(crate) const CAPTURE_VERDICT: &str = "capture_verdict";
 
 /// The record of interfaces that are asked for and not served. An instance that an earlier build has made has none.
 pub(crate) const UNSERVED: &str = "unserved";
@@ -44,12 +44,12 @@ struct Facts {
     removed_by: Option<&'static str>,
 }
 
-const CAPTURES: Facts = Facts {
-    name: "xdpdump",
-    slot: consts::SLOT_XDPDUMP,
-    maps: &[DUMP, DUMP_NEXT, DUMP_DECISION],
+const CAPTURE: Facts = Facts {
+    name: "capture",
+    slot: consts::SLOT_CAPTURE,
+    maps: &[CAPTURES, CAPTURE_NEXT, CAPTURE_VERDICT],
     other_maps: &[],
-    mark: DUMP,
+    mark: CAPTURES,
     version: None,
     removed_by: None,
 };
@@ -103,7 +103,7 @@ impl OwnProgram {
 
     const fn facts(self) -> &'static Facts {
         match self {
-            Self::Captures => &CAPTURES,
+            Self::Captures => &CAPTURE,
             Self::Balancer => &BALANCER,
             Self::Decap => &DECAP,
         }

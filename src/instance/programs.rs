@@ -16,11 +16,11 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
 
 use crate::instance::Instance;
+use crate::instance::own_programs::CAPTURE_NEXT;
+use crate::instance::own_programs::CAPTURE_VERDICT;
+use crate::instance::own_programs::CAPTURES;
 use crate::instance::own_programs::CHAIN;
 use crate::instance::own_programs::CHAIN_NEXT;
-use crate::instance::own_programs::DUMP;
-use crate::instance::own_programs::DUMP_DECISION;
-use crate::instance::own_programs::DUMP_NEXT;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::pin_error;
 use crate::kernel::bpf;
@@ -36,9 +36,9 @@ use crate::model::error::Result;
 use crate::model::host::MapShape;
 use crate::model::skel::balancer::BalancerSkelBuilder;
 use crate::model::skel::capture::CaptureSkelBuilder;
+use crate::model::skel::copy::CopySkelBuilder;
 use crate::model::skel::decap::DecapSkelBuilder;
 use crate::model::skel::root::RootSkelBuilder;
-use crate::model::skel::xdpdump::XdpdumpSkelBuilder;
 use crate::model::text::lines;
 use crate::model::text::quote;
 
@@ -97,7 +97,7 @@ pub(crate) fn is_own_data(map: &OsStr) -> bool {
     map.as_encoded_bytes().contains(&b'.')
 }
 
-/// The section of `dump_next` (watch/captures.h): data that programs share.
+/// The section of `capture_next` (watch/captures.h): data that programs share.
 const SHARED_DATA: &str = ".data.capture";
 
 /// The name of a map's pin; none: it is the program's own data, not shared with the program that replaces it.
@@ -105,7 +105,7 @@ pub(crate) fn pin_name(map: &OsStr) -> Option<String> {
     let name = map.to_string_lossy();
     // The bpf filesystem takes no dots.
     if name == SHARED_DATA {
-        return Some(DUMP_NEXT.to_owned());
+        return Some(CAPTURE_NEXT.to_owned());
     }
     (!is_own_data(map)).then(|| name.into_owned())
 }
@@ -222,8 +222,8 @@ const TRACE_OWN_MAPS: [&str; 8] = [
     "vip_counts",
     "real_counts",
     "connections",
-    DUMP,
-    DUMP_DECISION,
+    CAPTURES,
+    CAPTURE_VERDICT,
 ];
 
 /// Loads a copy of the balancer that only looks (`watch/trace.h`), with the maps of the running one apart from
@@ -265,7 +265,7 @@ pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Load
 
 /// What runs in front of captures, and behind them.
 #[derive(Debug)]
-pub(crate) struct Xdpdump {
+pub(crate) struct CaptureProgram {
     /// For the chain.
     pub(crate) program: OwnedFd,
     pub(crate) entry_end: OwnedFd,
@@ -273,16 +273,16 @@ pub(crate) struct Xdpdump {
 }
 
 /// Loads what runs in front of captures and behind them, its maps pinned.
-pub(crate) fn load_xdpdump(instance: &Instance) -> Result<Xdpdump> {
+pub(crate) fn load_capture(instance: &Instance) -> Result<CaptureProgram> {
     let loading = Loading::of(OwnProgram::Captures.name());
     let mut storage = MaybeUninit::uninit();
-    let mut open = loading.open(XdpdumpSkelBuilder::default(), &mut storage)?;
+    let mut open = loading.open(CaptureSkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.l4lb_slot = OwnProgram::Captures.slot();
     }
     let skel = loading.load(open, Some(instance))?;
-    Ok(Xdpdump {
-        program: clone_fd(skel.progs.xdpdump.as_fd())?,
+    Ok(CaptureProgram {
+        program: clone_fd(skel.progs.capture.as_fd())?,
         entry_end: clone_fd(skel.progs.entry_end.as_fd())?,
         exit_end: clone_fd(skel.progs.exit_end.as_fd())?,
     })
@@ -298,51 +298,51 @@ pub(crate) struct CaptureMaps {
 
 /// The programs that copy packets, at the points where they were asked for.
 #[derive(Debug)]
-pub(crate) struct CapturePrograms {
+pub(crate) struct CopyPrograms {
     pub(crate) entry: Option<OwnedFd>,
     pub(crate) exit: Option<OwnedFd>,
 }
 
 /// Loads the programs of a capture; with new maps of its own, or those that it has.
-pub(crate) fn load_capture(
+pub(crate) fn load_copy(
     instance: &Instance,
-    options: &abi::dump_options,
+    options: &abi::capture_options,
     points: Points,
     maps: Option<&CaptureMaps>,
-) -> Result<(CapturePrograms, CaptureMaps)> {
-    let loading = Loading::of("capture");
+) -> Result<(CopyPrograms, CaptureMaps)> {
+    let loading = Loading::of("copy");
     let error = loading.error();
     let mut storage = MaybeUninit::uninit();
-    let mut open = loading.open(CaptureSkelBuilder::default(), &mut storage)?;
+    let mut open = loading.open(CopySkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.options = *options;
     }
     open.progs.capture_entry.set_autoload(points.entry());
     open.progs.capture_exit.set_autoload(points.exit());
     let pin = |map: &mut OpenMapMut<'_>, name| map.set_pin_path(instance.map(name));
-    pin(&mut open.maps.dump, DUMP).map_err(&error)?;
-    pin(&mut open.maps.data_capture, DUMP_NEXT).map_err(&error)?;
+    pin(&mut open.maps.captures, CAPTURES).map_err(&error)?;
+    pin(&mut open.maps.data_capture, CAPTURE_NEXT).map_err(&error)?;
     if points.exit() {
-        pin(&mut open.maps.dump_decision, DUMP_DECISION).map_err(&error)?;
+        pin(&mut open.maps.capture_verdict, CAPTURE_VERDICT).map_err(&error)?;
         pin(&mut open.maps.reals, "reals").map_err(&error)?;
     } else {
-        open.maps.dump_decision.set_autocreate(false).map_err(&error)?;
+        open.maps.capture_verdict.set_autocreate(false).map_err(&error)?;
         open.maps.reals.set_autocreate(false).map_err(&error)?;
     }
     if let Some(CaptureMaps { events, counts, wanted }) = maps {
-        open.maps.dump_events.reuse_fd(events.as_fd()).map_err(&error)?;
-        open.maps.dump_counts.reuse_fd(counts.as_fd()).map_err(&error)?;
-        open.maps.dump_wanted.reuse_fd(wanted.as_fd()).map_err(&error)?;
+        open.maps.capture_events.reuse_fd(events.as_fd()).map_err(&error)?;
+        open.maps.capture_counts.reuse_fd(counts.as_fd()).map_err(&error)?;
+        open.maps.capture_wanted.reuse_fd(wanted.as_fd()).map_err(&error)?;
     }
     let skel = loading.load(open, None)?;
     let maps = CaptureMaps {
-        events: MapHandle::try_from(&skel.maps.dump_events).map_err(&error)?,
-        counts: MapHandle::try_from(&skel.maps.dump_counts).map_err(&error)?,
-        wanted: MapHandle::try_from(&skel.maps.dump_wanted).map_err(&error)?,
+        events: MapHandle::try_from(&skel.maps.capture_events).map_err(&error)?,
+        counts: MapHandle::try_from(&skel.maps.capture_counts).map_err(&error)?,
+        wanted: MapHandle::try_from(&skel.maps.capture_wanted).map_err(&error)?,
     };
     let entry = points.entry().then(|| clone_fd(skel.progs.capture_entry.as_fd())).transpose()?;
     let exit = points.exit().then(|| clone_fd(skel.progs.capture_exit.as_fd())).transpose()?;
-    Ok((CapturePrograms { entry, exit }, maps))
+    Ok((CopyPrograms { entry, exit }, maps))
 }
 
 /// Has a program hold maps that no instruction of it names. So what only the control plane needs lives as long as

@@ -158,7 +158,7 @@ mod tests {
                 cpu_list::MAX_TOLD_CPUS - 1,
                 consts::MAX_CPUS - 1
             ),
-            format!("| `--snaplen` | 1 to {} bytes |", consts::DUMP_MAX_SNAPLEN),
+            format!("| `--snaplen` | 1 to {} bytes |", consts::CAPTURE_MAX_SNAPLEN),
             format!("slots of `chain` | 1 to {} |", consts::CHAIN_SLOTS - 1),
             format!("| `--weight` | 0 to {} |", config::MAX_WEIGHT),
             format!("`connection_table.entries` | 1 to {} |", config::MAX_TABLE_ENTRIES),

@@ -22,5 +22,5 @@ macro_rules! skeleton {
 skeleton!(root, "/root.skel.rs");
 skeleton!(balancer, "/balancer.skel.rs");
 skeleton!(decap, "/decap.skel.rs");
-skeleton!(xdpdump, "/xdpdump.skel.rs");
 skeleton!(capture, "/capture.skel.rs");
+skeleton!(copy, "/copy.skel.rs");

@@ -38,7 +38,7 @@
 #define LB_CHAIN_SLOTS 16
 
 /* The slots of the chain (chain.h) in which our own programs run. */
-#define LB_SLOT_XDPDUMP	 0 /* in front of all others: captures see packets as they come in */
+#define LB_SLOT_CAPTURE	 0 /* in front of all others: captures see packets as they come in */
 #define LB_SLOT_BALANCER 8
 #define LB_SLOT_DECAP	 12
 

@@ -43,21 +43,21 @@ static __always_inline void count_real(const struct pkt *p)
 static __always_inline void captured(struct xdp_md *ctx, const struct pkt *p, int reason,
 				     __u32 verdict)
 {
-	__u64 first = dump_next.place[LB_DUMP_EXIT];
+	__u64 first = capture_next.place[LB_CAPTURE_EXIT];
 	struct decision *decision;
 	__u32 zero = 0;
 
 	if (__builtin_expect(!first, 1))
 		return;
-	decision = bpf_map_lookup_elem(&dump_decision, &zero);
+	decision = bpf_map_lookup_elem(&capture_verdict, &zero);
 	if (!decision)
 		return;
 	decision->reason = reason;
 	decision->verdict = verdict;
-	decision->vip = p->has_vip ? p->vip : LB_DUMP_NO_VIP;
+	decision->vip = p->has_vip ? p->vip : LB_CAPTURE_NO_VIP;
 	decision->real = reason <= LB_TX_icmp_error ? p->real : 0;
 	decision->slot = l4lb_slot;
-	bpf_tail_call(ctx, &dump, first);
+	bpf_tail_call(ctx, &captures, first);
 }
 
 static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struct cpu_state *cpu,

@@ -77,7 +77,7 @@ pub enum CaptureError {
     /// All places are taken.
     #[error(
         "{} captures of instance '{instance}' run already, as many as can; end one of them",
-        consts::DUMP_CAPTURES
+        consts::MAX_CAPTURES
     )]
     TooMany {
         /// The instance.

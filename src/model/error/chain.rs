@@ -84,7 +84,7 @@ pub enum ChainError {
     },
 
     /// Captures stay where they are.
-    #[error("'{0}' stays in slot {slot} until the last capture ends: captures see packets before all others", slot = consts::SLOT_XDPDUMP)]
+    #[error("'{0}' stays in slot {slot} until the last capture ends: captures see packets before all others", slot = consts::SLOT_CAPTURE)]
     Capture(String),
 
     /// One of our programs would see no packet any more.

@@ -361,7 +361,7 @@ fn dump() {
     let dump = ["dump", "--at", "both", "--duration", "1ms"];
     let instance = rig.bpffs.path().join("l4lb/default");
     let gone = |when: &str| {
-        for left in ["dump", "prog/xdpdump", "prog/xdpdump-next"] {
+        for left in ["captures", "prog/capture", "prog/capture-next"] {
             assert!(!instance.join(left).exists(), "{when}: {left} is left");
         }
         let status = json(&rig.lbctl().ok(&["status", "--json"]));

@@ -188,11 +188,11 @@ fn differences_are_reported() {
 /// A program of an object, as `lbctl` has loaded it.
 fn running(host: &Host, object: &str) -> OwnedFd {
     let instance = host.bpffs.path().join("l4lb/default");
-    if object != "capture" {
+    if object != "copy" {
         return judges::pinned(&instance.join("prog").join(object)).expect("it is pinned");
     }
     // Only its filter leads to it; but none of another test has the same maps.
-    let ours = MapHandle::from_pinned_path(instance.join("map/dump")).expect("open a pin");
+    let ours = MapHandle::from_pinned_path(instance.join("map/captures")).expect("open a pin");
     let ours = ours.info().expect("ask about a map").info.id;
     let options = ProgInfoQueryOptions::default().include_map_ids(true);
     let program = ProgInfoIter::with_query_opts(options)

@@ -116,7 +116,7 @@ fn folders_are_roots_alone_whatever_the_umask() {
             "mv l4lb elsewhere",
             "mv l4lb/default l4lb/other",
             "mkdir l4lb/other",
-            "mkdir l4lb/default/dump",
+            "mkdir l4lb/default/captures",
             "rmdir l4lb/default/object",
         ] {
             assert!(!nobody(&host, script), "umask {umask}: {script}");
@@ -167,7 +167,7 @@ fn what_others_left_inside_is_not_trusted() {
         host.ns.shell(&format!("cd {at}; {closed} || true"));
     };
     for (make, remove) in [
-        ("mkdir l4lb/default/dump", "dump"),
+        ("mkdir l4lb/default/captures", "captures"),
         ("mkdir l4lb/default/map/folder", "map/folder"),
         ("ln -s /etc l4lb/default/object/link", "object/link"),
     ] {

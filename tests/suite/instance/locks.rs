@@ -184,7 +184,7 @@ fn a_capture_ends_beside_a_command_that_goes_on() {
         let about = fs::metadata(folder.join(path)).expect("the folder of a capture");
         about.permissions().mode() & 0o7777
     };
-    assert_eq!([mode("dump"), mode("dump/0")], [0o700; 2]);
+    assert_eq!([mode("captures"), mode("captures/0")], [0o700; 2]);
     let lock = lock(&folder);
     capture.signal(Signal::SIGTERM);
     let output = capture.wait(SOON);
@@ -195,5 +195,5 @@ fn a_capture_ends_beside_a_command_that_goes_on() {
     );
     drop(lock);
     host.lbctl().ok(&["stats"]);
-    assert!(!folder.join("dump").exists());
+    assert!(!folder.join("captures").exists());
 }

@@ -21,8 +21,8 @@ use crate::fixtures::wait_until;
 #[track_caller]
 pub(super) fn nothing_left(rig: &Rig) {
     let instance = rig.bpffs.path().join("l4lb/default");
-    assert!(!instance.join("dump").exists(), "a capture's folder is left");
-    assert!(!instance.join("prog/xdpdump").exists(), "a program is left");
+    assert!(!instance.join("captures").exists(), "a capture's folder is left");
+    assert!(!instance.join("prog/capture").exists(), "a program is left");
     let status = crate::fixtures::json(&rig.lbctl().ok(&["status", "--json"]));
     let slots = status["chain"].as_array().expect("a list");
     assert!(slots.iter().all(|slot| slot["slot"] != 0), "{status}");

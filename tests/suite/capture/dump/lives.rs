@@ -85,7 +85,7 @@ fn killed() {
     }
     wait_for_lines(&other, "192.0.2.1.7 ", 6);
     // The commands in between have taken away what the one before had left.
-    let left = rig.bpffs.path().join("l4lb/default/dump");
+    let left = rig.bpffs.path().join("l4lb/default/captures");
     let folders = || std::fs::read_dir(&left).map_or(0, Iterator::count);
     assert_eq!(folders(), 2);
     rig.lbctl().ok(&["stats"]);
@@ -163,12 +163,12 @@ fn pins_that_are_missing() {
     let rig = rig();
     let download = rig.download(VIP);
     let pins = rig.bpffs.path().join("l4lb/default/map");
-    for map in ["dump", "dump_next", "dump_decision"] {
+    for map in ["captures", "capture_next", "capture_verdict"] {
         std::fs::remove_file(pins.join(map)).expect("remove a pin");
     }
     for at in ["entry", "exit", "both"] {
         let output = rig.lbctl().exits(1, &["dump", "--at", at]);
-        let what = "somebody removed map/dump, map/dump_decision, map/dump_next;";
+        let what = "somebody removed map/capture_next, map/capture_verdict, map/captures;";
         assert!(output.stderr.contains(what), "{output}");
         assert!(output.stderr.contains("'lbctl apply -f FILE'"), "{output}");
     }

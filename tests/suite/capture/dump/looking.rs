@@ -23,8 +23,8 @@ fn read_only_commands_neither_wait_nor_change_anything() {
     capture.wait(Duration::from_secs(5));
     let instance = rig.bpffs.path().join("l4lb/default");
     let left = || {
-        let folders = std::fs::read_dir(instance.join("dump")).map_or(0, Iterator::count);
-        (folders, instance.join("prog/xdpdump").exists())
+        let folders = std::fs::read_dir(instance.join("captures")).map_or(0, Iterator::count);
+        (folders, instance.join("prog/capture").exists())
     };
     assert_eq!(left(), (1, true));
     let file = config_file(&config(&vips()));

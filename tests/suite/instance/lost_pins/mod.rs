@@ -229,7 +229,8 @@ fn two_at_a_time() {
     let all = pins(&folder);
     // Of the maps that the balancer has, one of each kind, unless all are asked for.
     let each = std::env::var_os("LB_TEST_ALL_PAIRS").is_some();
-    let kinds = ["chain", "chain_next", "control", "vip_reals", "rings", "dump", "dump_next"];
+    let kinds =
+        ["chain", "chain_next", "control", "vip_reals", "rings", "captures", "capture_next"];
     let one_of_each =
         |pin: &&String| pin.strip_prefix("map/").is_none_or(|map| each || kinds.contains(&map));
     let some: Vec<_> = all.iter().filter(one_of_each).collect();

@@ -83,7 +83,7 @@ fn links() {
     fs::remove_file(folder.join("elsewhere")).expect("remove a pin");
     goes_on(&download, "pinned again");
     assert_eq!(pins(&folder), all);
-    rename(&folder, "map/dump", &link);
+    rename(&folder, "map/captures", &link);
     lbctl.ok(&apply);
     goes_on(&download, "attached again");
     assert_eq!(pins(&folder), all);
