@@ -1,4 +1,4 @@
-//! What is in the chain.
+//! What each slot of the chain holds, and the interfaces that the chain is on.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -31,7 +31,7 @@ pub enum Origin {
     Own,
     /// It was loaded from an object by `lbctl chain insert`.
     Object,
-    /// Somebody else has loaded it: for the chain, or for an interface from which it was taken over.
+    /// Another program loaded it: for the chain, or for an interface from which `lbctl` took it over.
     Foreign,
 }
 
@@ -44,15 +44,15 @@ pub struct SlotStatus {
     pub name: String,
     /// The kernel's id of the program.
     pub id: u32,
-    /// Since when it has been loaded, to the second; in JSON in RFC 3339, UTC.
+    /// When it was loaded, to the second; in JSON in RFC 3339, UTC.
     #[serde(serialize_with = "rfc3339")]
     pub since: Option<SystemTime>,
-    /// Packets that it has seen, as far as the program counts: the balancer and decapsulation do. The kernel
-    /// does not count what programs of a chain are called for.
+    /// Packets that it has seen. Only the balancer and decapsulation count them. The kernel does not count how often
+    /// it calls programs of a chain.
     pub packets: Option<u64>,
     /// Where it comes from.
     pub origin: Origin,
-    /// Whether it can hand packets on. One that cannot ends the chain: what it passes goes to the kernel.
+    /// Whether it can hand packets on. A program that cannot ends the chain: what it passes goes to the kernel.
     pub hands_on: bool,
 }
 
@@ -62,7 +62,7 @@ fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S:
     text.serialize(serializer)
 }
 
-/// The programs of an instance's chain, in their order; none, if the instance is not there.
+/// The programs of an instance's chain, in their order; none, if there is no such instance.
 pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
     instance.check_host()?;
     refuse_lost(instance)?;
@@ -74,7 +74,7 @@ pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
         let info = bpf::program_by_id(filled.id)
             .and_then(|program| bpf::program_info(program.as_fd()))
             .unwrap_or_default();
-        // What has no name is a leftover of an interrupted command.
+        // A program without a name is a leftover of an interrupted command.
         let name = names.get(&filled.id).cloned().unwrap_or(info.name);
         let origin = match OwnProgram::named(&name) {
             Some(_) => Origin::Own,
@@ -94,8 +94,8 @@ pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
     Ok(list)
 }
 
-/// The interfaces that the chain is on, those that the balancer does not serve among them, and in which mode;
-/// `None`: the interface is gone, or in another network namespace.
+/// The interfaces that the chain is on, also those that the balancer does not serve, and in which mode. `None`: the
+/// interface is gone, or in another network namespace.
 pub fn interfaces(instance: &Instance) -> Result<BTreeMap<String, Option<XdpMode>>> {
     instance.check_host()?;
     Ok(links::links(instance)?.into_iter().map(|(name, link)| (name, link.mode)).collect())
@@ -107,7 +107,7 @@ pub(crate) fn find(instance: &Instance, name: &str) -> Result<SlotStatus> {
     found.ok_or_else(|| ChainError::NoSuchProgram(format!("'{name}'")).into())
 }
 
-/// The time of day, of a time since the machine was started.
+/// Converts a time since boot to the time of day.
 fn loaded_at(loaded: u64) -> Result<Option<SystemTime>> {
     let uptime = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_err(|errno| Error::Host { operation: "read the clock", source: errno.into() })?;
@@ -115,15 +115,15 @@ fn loaded_at(loaded: u64) -> Result<Option<SystemTime>> {
     Ok(age.filter(|_| loaded != 0).and_then(|age| so_long_ago(SystemTime::now(), age)))
 }
 
-/// Whole seconds, here and not by whoever prints them: the kernel's clock and ours are read one after the
-/// other, and what was once rounded and once cut off would differ.
+/// Rounds to whole seconds. This is done here, for all callers: the kernel's clock and ours are read one after the
+/// other, so that one caller that rounds and another that truncates would print different seconds.
 fn so_long_ago(now: SystemTime, age: Duration) -> Option<SystemTime> {
     let time = Timestamp::try_from(now.checked_sub(age)?).ok()?;
     Some(time.round(Unit::Second).ok()?.into())
 }
 
-/// What our own programs count. Not even the kernel's statistics have the runs of programs that are reached
-/// by a tail call, as all of a chain are.
+/// What our own programs count. All programs of a chain are reached by a tail call, and the kernel's statistics do
+/// not count those runs.
 fn packets(instance: &Instance, name: &str) -> Option<u64> {
     match OwnProgram::named(name)? {
         OwnProgram::Balancer => Some(Balancer::open(instance).ok()?.stats().ok()?.total.packets),

@@ -1,4 +1,4 @@
-//! What is decapsulated, and whether it can be.
+//! Which packets an instance decapsulates, how many it did, and whether it can.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -27,29 +27,31 @@ use crate::observe::stats::Count;
 /// Which packets are decapsulated, and how many were.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DecapStatus {
-    /// The interfaces, and the mode that the program runs in; `None`: on none of this network namespace.
+    /// The interfaces, and the mode that the program runs in; `None`: it runs on no interface of this network
+    /// namespace.
     pub interfaces: BTreeMap<String, Option<XdpMode>>,
     /// What was asked for, by interface.
     pub requests: BTreeMap<String, Request>,
     /// Outer destinations that packets are decapsulated for.
     pub addresses: BTreeSet<IpAddr>,
-    /// Outer sources that may send; none: anybody.
+    /// Outer sources that may send; empty: any source may.
     pub from: BTreeSet<IpNet>,
-    /// Destinations that packets inside may have.
+    /// Destinations that inner packets may have.
     pub to: BTreeSet<IpNet>,
-    /// What was asked for interfaces that are gone, or that somebody took the program off; by the name, if there
-    /// still is one, or else that of its pin, or the index. It is out of force once [`follow`](crate::control::decap::follow) has seen it.
+    /// What was asked for interfaces that are gone, or from which somebody removed the program. The key is the
+    /// interface's name, else the name of its pin, else the index. The requests have no effect any more once
+    /// [`follow`](crate::control::decap::follow) has noticed.
     pub lost: BTreeMap<String, Request>,
-    /// Whether anybody may send, as `from` is empty.
+    /// Whether any source may send, because `from` is empty.
     pub anybody_may_send: bool,
-    /// Addresses of this host that there was no room for: packets inside that come from them are not refused as
+    /// Addresses of this host that the map had no room for. Inner packets from these are not refused as
     /// `bad_inner_source`.
     pub own_addresses_left_out: u32,
     /// Packets by what became of them, in the order of [`crate::decap_results`].
     pub results: BTreeMap<&'static str, Count>,
 }
 
-/// What is decapsulated.
+/// Reads what the instance decapsulates.
 pub fn status(instance: &Instance) -> Result<DecapStatus> {
     instance.check_host()?;
     let maps = ours(instance)?;
@@ -75,7 +77,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
             interfaces.insert(name, link.mode);
         }
     }
-    // Which pin was that of which index is certain for a single one only.
+    // Only if there is a single pin and a single index is it certain that they belong together.
     let single = gone.pop().filter(|_| gone.is_empty() && lost.len() == 1);
     let name_of = |ifindex| {
         let name = links::interface_name(ifindex).or_else(|| single.clone());
@@ -95,7 +97,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
     })
 }
 
-/// Whether packets can be decapsulated: the first thing that is in the way is the error.
+/// Whether the instance can decapsulate packets. The error is the first obstacle.
 ///
 /// Returns the pins that somebody removed, if traffic goes on without them.
 pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {

@@ -1,4 +1,4 @@
-//! The limit of new flows that a CPU remembers within a second, and where it bites.
+//! The limit of new flows that a CPU remembers in a second, and on which CPUs it is in force now.
 
 use serde::Serialize;
 
@@ -12,20 +12,19 @@ use crate::model::reason::event_count;
 /// How long a CPU counts, in nanoseconds: `LB_SECOND` of the packet path.
 const SECOND: u64 = 1_000_000_000;
 
-/// The flood guard of a CPU: above a number of new flows within a second
-/// (`connection_table.new_connections_per_second`), flows are balanced but not remembered, so that a flood of
-/// them does not push out those that live.
+/// The flood guard of a CPU. If more than `connection_table.new_connections_per_second` flows begin within a second,
+/// the CPU balances the rest but does not remember them. So a flood of new flows does not evict established ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FloodGuard {
     /// The CPU.
     pub cpu: u32,
-    /// Whether it keeps new flows out at this moment.
+    /// Whether the CPU has reached the limit at this moment.
     pub limiting: bool,
-    /// New flows that it has remembered within the second that is under way.
+    /// New flows that it has remembered in the current second.
     pub new_flows: u64,
-    /// How many these may be; `None`: the program is not in its place.
+    /// The limit; `None`: the program is not in its slot.
     pub limit: Option<u32>,
-    /// New flows that it has not remembered, ever.
+    /// New flows that it has not remembered since the start.
     pub not_remembered: u64,
 }
 
@@ -46,8 +45,7 @@ impl FloodGuard {
 }
 
 impl Balancer {
-    /// The flood guards of the CPUs that have connection tables, and of others where there was something to
-    /// do.
+    /// The flood guards of the CPUs that have connection tables, and of other CPUs that saw new flows.
     pub fn flood_guards(&self) -> Result<Vec<FloodGuard>> {
         let now = bpf::monotonic_ns()?;
         let limit = running_knobs(self.instance())?.map(|knobs| knobs.new_flows_per_second);
@@ -82,7 +80,7 @@ mod tests {
         let later = guard(Some(100), 6 * SECOND);
         assert!(!later.limiting, "the second is over");
         assert_eq!(later.new_flows, 0);
-        // The packet path's clock is coarse, but never ahead; what reads later may see a later second.
+        // The packet path's clock is coarse, but never ahead. A later reader may be in a later second.
         assert!(guard(Some(100), 5 * SECOND - 1).limiting);
         assert!(!guard(None, 6 * SECOND - 1).limiting, "no program, no limit");
     }

@@ -17,15 +17,15 @@ pub struct InterfaceStatus {
     pub config: InterfaceConfig,
     /// Whether it can carry packets.
     pub link: LinkState,
-    /// How it is attached; `None`: its interface is gone, or the program was taken off it.
+    /// How it is attached; `None`: the interface is gone, or the program was removed from it.
     pub mode: Option<XdpMode>,
-    /// Its own MAC, as the packet path was told; `None`: any of a single host counts.
+    /// Its own MAC, as the packet path was told; `None`: any unicast MAC counts.
     pub own_mac: Option<Mac>,
     /// The same, as the interface has it now; `None`: it is gone, or has none.
     pub own_mac_now: Option<Mac>,
     /// The MAC that frames to reals are sent to.
     pub mac: Mac,
-    /// Whom that MAC was found by; `None`: it was configured.
+    /// The address that this MAC was found by; `None`: the MAC was configured.
     pub next_hop: Option<NextHop>,
     /// Bytes of IP packet that it can send, as the packet path was told.
     pub mtu: u32,
@@ -34,7 +34,7 @@ pub struct InterfaceStatus {
 }
 
 impl InterfaceStatus {
-    /// Of what was asked for, and what became of it.
+    /// Combines what was asked for with what is there.
     pub(crate) fn new(config: InterfaceConfig, state: &InterfaceState) -> Self {
         Self {
             config,

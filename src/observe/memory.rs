@@ -1,4 +1,4 @@
-//! What the maps take.
+//! How much memory the maps take.
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
@@ -27,12 +27,12 @@ pub struct MapsMemory {
     pub maps: &'static str,
     /// As [`Plan::memory`](crate::Plan::memory) has it.
     pub planned: u64,
-    /// As the kernel counts it; `None`: a kernel before 6.4, which leaves out a good part.
+    /// As the kernel counts it; `None`: the kernel is older than 6.4 and leaves out a good part.
     pub kernel: Option<u64>,
 }
 
 impl Balancer {
-    /// What the maps take, by their pins.
+    /// The memory of the maps, by their pins.
     pub fn map_memory(&self) -> Result<Vec<MapMemory>> {
         let (cpus, tells) = (possible_cpus()?, kernel_is_at_least(KERNEL_COUNTS_ALL)?);
         let bytes =
@@ -53,7 +53,7 @@ impl Balancer {
         Ok(all)
     }
 
-    /// What the maps take, by what they are for.
+    /// The memory of the maps, by purpose.
     pub(crate) fn maps_memory(&self) -> Result<Vec<MapsMemory>> {
         let (cpus, maps) = (possible_cpus()?, programs::balancer_maps()?);
         let own = self.tables()?;
@@ -85,7 +85,7 @@ impl Balancer {
     }
 }
 
-/// What the kernel says that the maps at these places take.
+/// The memory of the maps at these indices, as the kernel reports it.
 fn sum_inner(outer: &ArrayOfMaps, places: impl IntoIterator<Item = u32>) -> Result<u64> {
     let mut sum = 0;
     for place in places {
@@ -96,16 +96,16 @@ fn sum_inner(outer: &ArrayOfMaps, places: impl IntoIterator<Item = u32>) -> Resu
     Ok(sum)
 }
 
-/// What the maps below a pin take.
+/// The memory of the maps below a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MapMemory {
-    /// The pin's name: `rings`, for example, are all of them and the map that holds them.
+    /// The pin's name. `rings`, for example, stands for all rings and the map that holds them.
     pub map: &'static str,
-    /// Bytes: as the kernel counts them; before Linux 6.4, which leaves out a good part, as computed.
+    /// Bytes as the kernel counts them. Before Linux 6.4 the kernel leaves out a good part, so they are computed.
     pub bytes: u64,
 }
 
-/// What a map takes, computed from its shape.
+/// The memory of a map, computed from its shape.
 pub(crate) fn computed(map: &MapHandle, cpus: u32) -> Result<u64> {
     let info = map
         .info()

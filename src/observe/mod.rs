@@ -1,4 +1,4 @@
-//! Readings: what packets, tables, interfaces and memory are like now. Nothing in here changes anything.
+//! Readings: what packets, tables, interfaces and memory are like now. Nothing in this room changes anything.
 
 pub(crate) mod chain;
 pub(crate) mod decap;

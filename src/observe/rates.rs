@@ -1,4 +1,4 @@
-//! What two readings of the counters make per second.
+//! Rates per second, from two readings of the counters.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ pub struct VipRate {
     pub sent: Rate,
     /// Packets that no real got.
     pub dropped: f64,
-    /// Packets that the ring selected a real for.
+    /// Packets for which the ring selected a real.
     pub new_flows: f64,
 }
 
@@ -53,10 +53,10 @@ impl VipRate {
     }
 }
 
-/// What two readings of [`Stats`] make per second. What there was nothing of is left out.
+/// Rates per second, from two readings of [`Stats`]. Zero rates are left out.
 ///
-/// Counters that went back have begun anew with what they count, a VIP that was deleted and added again or an
-/// instance that was taken down: what they have now came in since.
+/// A counter that is lower than before was restarted: somebody deleted and added the VIP again, or took the instance
+/// down. Its present value then came in since the first reading.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// Between the readings.
@@ -76,7 +76,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// From a reading, and another one that came so much later. No time between them gives no rates.
+    /// Computes rates from two readings, `elapsed` apart. If no time passed, there are no rates.
     pub fn between(before: &Stats, after: &Stats, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f64();
         if seconds == 0.0 {
@@ -126,7 +126,7 @@ impl Rates {
         self.table.iter().find(|(event, _)| *event == name).map_or(0.0, |(_, rate)| *rate)
     }
 
-    /// What became of packets, the most frequent reason first.
+    /// The reasons, the most frequent one first.
     pub fn busiest_reasons(&self) -> Vec<&ReasonRate> {
         let mut reasons: Vec<_> = self.reasons.iter().collect();
         reasons.sort_by(|a, b| b.rate.packets.total_cmp(&a.rate.packets));
@@ -143,7 +143,7 @@ fn since(before: u64, after: u64) -> u64 {
     after.checked_sub(before).unwrap_or(after)
 }
 
-/// Counters of one thing begin anew together.
+/// Both counters of one thing restart together.
 fn count_since(before: Count, after: Count) -> Count {
     let went_back = after.packets < before.packets || after.bytes < before.bytes;
     let before = if went_back { Count::default() } else { before };
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn counters_that_went_back_began_anew() {
-        // More was dropped than before, but of another VIP by the same name.
+        // More was dropped than before, but the counters are those of another VIP of the same name.
         let rates = Rates::between(&stats(1000, 1), &stats(50, 4), Duration::from_secs(1));
         let fifty = Rate { packets: 50.0, bits: 40_000.0 };
         assert_eq!(vip(&rates), Some(VipRate { sent: fifty, dropped: 4.0, new_flows: 5.0 }));

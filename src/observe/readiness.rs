@@ -1,4 +1,4 @@
-//! Whether an instance does its work: it runs, its interfaces are attached, their gateways are known.
+//! Whether an instance can forward: it runs, its interfaces are attached, their gateways are known.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -31,19 +31,20 @@ use crate::model::interface::interface_config;
 use crate::model::interface::next_hop;
 use crate::plan::Unserved;
 
-/// What is known of the MAC that an interface's frames go to.
+/// What the kernel knows about the MAC that an interface's frames go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GatewayState {
-    /// The kernel has not the gateway among its neighbours, or by another MAC; where it is not known who the
-    /// gateway is, it has no neighbour with this MAC.
+    /// The gateway is not in the kernel's neighbour table, or has another MAC there. If the gateway's address is not
+    /// known: no neighbour has this MAC.
     Unresolved,
-    /// It asks the gateway for its MAC in vain. It heard it last so long ago, as far as it remembers.
+    /// The kernel asks the gateway for its MAC and gets no answer. It last heard the gateway this long ago, if it
+    /// remembers.
     Silent(Option<Duration>),
-    /// The kernel heard so long ago that the MAC is right. It asks again when it needs the neighbour and has
-    /// not heard of it for about half a minute.
+    /// The kernel last heard this long ago that the MAC is right. It asks again when it needs the neighbour and has
+    /// not heard from it for about half a minute.
     Confirmed(Duration),
-    /// Nobody asks: the configuration names the MAC, or an operator put it into the kernel's table.
+    /// The kernel does not ask: the configuration names the MAC, or an operator put it into the neighbour table.
     Fixed,
 }
 
@@ -59,7 +60,7 @@ pub enum LinkState {
     Down,
     /// There is no interface of that name in this network namespace.
     Missing,
-    /// The instance runs on it in another network namespace, where alone it can be looked at.
+    /// The instance runs on it in another network namespace, and it can only be read there.
     OtherNamespace,
 }
 
@@ -93,14 +94,14 @@ pub struct InterfaceState {
     pub interface: String,
     /// Whether it can carry packets.
     pub link: LinkState,
-    /// How the chain is attached to it; `None`: it is not, or the interface is gone, or in another network namespace.
+    /// How the chain is attached to it; `None`: it is not attached, or is gone, or is in another network namespace.
     pub mode: Option<XdpMode>,
-    /// Bytes of IP packet that it can send, as the packet path was told.
+    /// The longest IP packet that it can send, in bytes, as the packet path was told.
     pub mtu: u32,
     /// The same, as the interface has it now; `None`: it is gone.
     pub mtu_now: Option<u32>,
-    /// Its own MAC, as the packet path was told: frames to others are none of this host's. `None`: any of a
-    /// single host counts.
+    /// Its own MAC, as the packet path was told. Frames to other MACs are not for this host. `None`: any unicast MAC
+    /// counts.
     pub own_mac: Option<Mac>,
     /// The same, as the interface has it now; `None`: it is gone, or has none.
     pub own_mac_now: Option<Mac>,
@@ -110,25 +111,27 @@ pub struct InterfaceState {
     pub mac: Mac,
     /// What is known of that MAC.
     pub gateway: GatewayState,
-    /// The gateway's MAC, if the kernel has another one for its address. `lbctl serve` follows.
+    /// The gateway's MAC, if the kernel has another one for its address. `lbctl serve` follows it.
     pub moved_to: Option<Mac>,
-    /// Whom that MAC was found by; `None`: it was configured, or that is not known.
+    /// The address that this MAC was found by; `None`: the MAC was configured, or the address is not known.
     pub next_hop: Option<NextHop>,
-    /// Another default router, to which nothing is sent, and of which it is not known whether it answers.
+    /// Another default router. Nothing is sent to it, and it is not known whether it answers.
     pub alternative: Option<IpAddr>,
-    /// Whether the gateway can be found: `false`, if it is to be that of a default route, and none leads out here.
+    /// Whether there is a way to find the gateway. `false`: it should come from a default route, and no default route
+    /// leads out here.
     pub routed: bool,
 }
 
 impl InterfaceState {
-    /// The MAC that the packet path was told, and the one that the interface has, if frames to that are not taken
-    /// for this host's.
+    /// The MAC that the packet path was told and the one that the interface has, if frames to the latter are not
+    /// taken for this host's.
     fn readdressed(&self) -> Option<(Mac, Mac)> {
         let (mac, now) = (self.own_mac?, self.own_mac_now?);
         (mac != now && !self.macs.contains(&now)).then_some((mac, now))
     }
 
-    /// Why traffic does not pass by the interface, as far as that is known: what is nearest to it first.
+    /// Why traffic does not pass by the interface, as far as is known. The obstacle nearest to the interface comes
+    /// first.
     pub fn unready(&self) -> Option<Unready> {
         let Self { interface, link, mode, mac, moved_to, routed, .. } = self;
         if let Some(unready) = link.unready(interface) {
@@ -161,14 +164,14 @@ impl InterfaceState {
     }
 }
 
-/// Why an instance is not ready. Its text is one line, [`Self::fix`] another one.
+/// Why an instance is not ready. Its text is one line; [`Self::fix`] is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Unready {
-    /// It does not run, or what runs cannot be read.
+    /// It does not run, or its state cannot be read.
     NotRunning(String),
-    /// Its program is not the one in the chain, or the chain does not lead to it.
+    /// The program in the chain is not the balancer's, or the chain does not lead to it.
     NotInChain,
     /// It serves no interface.
     NoInterface,
@@ -176,11 +179,11 @@ pub enum Unready {
     InterfaceMissing(String),
     /// An interface is down.
     InterfaceDown(String),
-    /// An interface is up, and connected to nothing.
+    /// An interface is up, but has no carrier.
     NoCarrier(String),
-    /// The program was taken off an interface, or the interface was made anew.
+    /// The program was removed from an interface, or the interface was made anew.
     NotAttached(String),
-    /// An interface that the instance runs on is in another network namespace than the one that is asked in.
+    /// An interface that the instance runs on is in another network namespace than the caller.
     OtherNamespace(String),
     /// An interface has another MAC than the packet path was told, and frames to it are not balanced.
     MacChanged {
@@ -188,7 +191,7 @@ pub enum Unready {
         interface: String,
         /// The MAC that the packet path was told.
         mac: Mac,
-        /// The interface's.
+        /// The interface's present MAC.
         now: Mac,
     },
     /// An interface's gateway has another MAC than the one that its frames are sent to.
@@ -197,7 +200,7 @@ pub enum Unready {
         interface: String,
         /// The MAC that frames are sent to.
         mac: Mac,
-        /// The gateway's.
+        /// The gateway's present MAC.
         now: Mac,
     },
     /// The kernel does not know whether the gateway has the MAC that an interface's frames are sent to.
@@ -206,27 +209,27 @@ pub enum Unready {
         interface: String,
         /// The MAC.
         mac: Mac,
-        /// The gateway's address; `None`: it is not known.
+        /// The gateway's address; `None`: not known.
         next_hop: Option<IpAddr>,
-        /// Whether the kernel asks for it in vain; else it does not ask.
+        /// Whether the kernel asks for the MAC and gets no answer. Otherwise the kernel does not ask.
         silent: bool,
-        /// When the kernel heard it last, as far as it remembers.
+        /// How many seconds ago the kernel last heard it, if it remembers.
         heard_seconds_ago: Option<u64>,
         /// Another default router.
         alternative: Option<IpAddr>,
     },
-    /// The same, and the default route is gone that the gateway was found by.
+    /// The same, and the default route that named the gateway is gone.
     NoDefaultRoute(String),
-    /// An interface is asked for, and could not be served when that was last tried.
+    /// An interface is configured, but could not be served at the last attempt.
     NotServed {
         /// The interface.
         interface: String,
-        /// Why not, and what to do about it.
+        /// Why not, and what to do.
         why: String,
     },
-    /// No interface has an address that packets are decapsulated for.
+    /// No interface has an address to decapsulate for.
     NoOuterDestination,
-    /// There is no address that the packets inside may be for.
+    /// There is no address that the inner packets may be for.
     NoInnerDestination,
 }
 
@@ -260,7 +263,7 @@ impl Unready {
         }
     }
 
-    /// What is wrong, without the interface.
+    /// What is wrong, without the interface's name.
     pub(crate) fn what(&self) -> String {
         match self {
             Self::NotRunning(error) => error.clone(),
@@ -274,13 +277,13 @@ impl Unready {
             Self::NoCarrier(_) => "it is up, but has no carrier".to_owned(),
             Self::NotAttached(_) => "no program of this instance is attached".to_owned(),
             Self::OtherNamespace(_) => {
-                "the instance runs on it in another network namespace, where alone it can be looked at".to_owned()
+                "it is in another network namespace, and can only be read there".to_owned()
             }
             Self::MacChanged { mac, now, .. } => {
-                format!("its MAC is {now} now, and frames to {mac} are balanced")
+                format!("its MAC is {now} now, but only frames to {mac} are balanced")
             }
             Self::GatewayMoved { mac, now, .. } => {
-                format!("the gateway's MAC is {now} now, and packets are sent to {mac}")
+                format!("the gateway's MAC is {now} now, but packets are sent to {mac}")
             }
             Self::GatewayUnresolved { mac, next_hop, silent, heard_seconds_ago, .. } => {
                 let who = match next_hop {
@@ -298,12 +301,12 @@ impl Unready {
                 }
             }
             Self::NoDefaultRoute(_) => {
-                "no default route leads to a gateway, and the last one does not answer".to_owned()
+                "there is no default route by it any more, and its last gateway does not answer".to_owned()
             }
             Self::NotServed { why, .. } => format!("not served: {}", Unserved::reason(why)),
-            Self::NoOuterDestination => "no address to decapsulate for".to_owned(),
+            Self::NoOuterDestination => "no interface has an address to decapsulate for".to_owned(),
             Self::NoInnerDestination => {
-                "no address on a loopback device, and none of --to: every packet is dropped".to_owned()
+                "no loopback device has an address, and --to names none: every packet is dropped".to_owned()
             }
         }
     }
@@ -321,9 +324,9 @@ impl Unready {
                 "ip address add VIP dev lo; lbctl decap serve follows by itself".to_owned()
             }
             Self::NotServed { why, .. } => Unserved::remedy(why),
-            Self::NoInterface => "name one as [[interfaces]], and lbctl apply -f FILE".to_owned(),
+            Self::NoInterface => "add one to [[interfaces]], then lbctl apply -f FILE".to_owned(),
             Self::InterfaceMissing(_) => {
-                "'ip link' lists those there are; make it, or correct [[interfaces]], then lbctl apply -f FILE"
+                "'ip link' lists the interfaces; create it or correct [[interfaces]], then lbctl apply -f FILE"
                     .to_owned()
             }
             Self::OtherNamespace(_) => {
@@ -340,7 +343,7 @@ impl Unready {
                 let last = "packets still go to its last MAC";
                 match (silent, alternative) {
                     (true, Some(other)) => format!(
-                        "{ask}; {last}, and 'lbctl apply -f FILE' takes another default router that answers, as {other}"
+                        "{ask}; {last}; 'lbctl apply -f FILE' takes another default router if that answers, such as {other}"
                     ),
                     (true, None) => format!("{ask}; {last}"),
                     (false, _) => format!("lbctl apply -f FILE asks for it; {ask}"),
@@ -353,11 +356,11 @@ impl Unready {
     }
 }
 
-/// Why traffic does not pass by interfaces, those that are served first. Of an interface that is served as before,
-/// though something else is asked for, it passes.
+/// Why traffic does not pass by interfaces; served interfaces come first. An interface that is still served as before
+/// is left out: traffic passes by it, though something else is configured.
 pub(crate) fn unready_interfaces(states: &[InterfaceState], unserved: &[Unserved]) -> Vec<Unready> {
     let mut unready: Vec<_> = states.iter().filter_map(InterfaceState::unready).collect();
-    // Of one that is gone, both tell.
+    // An interface that is gone is in both lists.
     let known = |name: &str| states.iter().any(|state| state.interface == name);
     let waiting = unserved.iter().filter(|one| !one.as_before && !known(&one.name));
     unready.extend(
@@ -373,7 +376,7 @@ fn unreadable(error: &Error) -> Unready {
     Unready::NotRunning(error.to_string())
 }
 
-/// Whether an instance is ready for traffic: the first thing that is in the way is the error.
+/// Whether an instance is ready for traffic. The error is the first obstacle.
 ///
 /// Returns the pins that somebody removed, if traffic goes on without them: see [`LostPins::goes_on`].
 pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
@@ -393,7 +396,7 @@ pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
     unready.map_or_else(|| Ok(LostPins::default()), Err)
 }
 
-/// The same, where pins are lost and maps cannot be read: whether the program runs on the interfaces.
+/// The same, if pins are lost and maps cannot be read: whether the program runs on the interfaces.
 pub(crate) fn ready_without_pins(instance: &Instance, lost: LostPins) -> Result<LostPins, Unready> {
     if !lost.goes_on() {
         return Err(Unready::NotRunning(lost.to_string()));
@@ -415,12 +418,12 @@ pub(crate) fn ready_without_pins(instance: &Instance, lost: LostPins) -> Result<
 }
 
 impl Balancer {
-    /// The interfaces, and what the kernel knows of them and of their gateways. Asks no gateway.
+    /// The interfaces, and what the kernel knows of them and of their gateways. Sends nothing to the gateways.
     pub fn interface_states(&self) -> Result<Vec<InterfaceState>> {
         Ok(self.observed()?.into_iter().map(|(_, state)| state).collect())
     }
 
-    /// The same, with what was asked for.
+    /// The same, with their configuration.
     pub(crate) fn observed(&self) -> Result<Vec<(InterfaceConfig, InterfaceState)>> {
         let running = read_interfaces(self.instance(), &self.dataplane)?;
         let served: Vec<_> = running
@@ -433,7 +436,7 @@ impl Balancer {
         let wanted: Vec<_> = served
             .iter()
             .map(|(entry, config, interface)| InUse {
-                // What is not attached may have been made anew; what has no link has no name.
+                // An interface without the program may have been made anew. Without a link, its name is not known.
                 which: if interface.elsewhere.is_some() {
                     Which::Elsewhere
                 } else if interface.mode.is_none() && interface.pin.is_some() {

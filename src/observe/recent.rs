@@ -1,4 +1,4 @@
-//! What counters since the start cannot tell: whether it goes on. They are read twice, a second apart.
+//! Problems that are going on now. Counters since the start cannot tell, so they are read twice, a second apart.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,94 +20,95 @@ use crate::observe::rates::ReasonRate;
 use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
 
-/// How long to look: the flood guard lets flows in again with each second, so that a shorter look would fall
-/// between two floods of one.
+/// How long to look. The flood guard lets new flows in again at each second, so a shorter look could fall into a gap
+/// of a flood.
 const WINDOW: Duration = Duration::from_millis(1100);
 
-/// A table is full from so many percent of its entries on. What is left of sets is never filled evenly.
+/// A table counts as full from this share of its entries on, in percent: its sets are never filled evenly.
 const FULL_PERCENT: u32 = 90;
 
-/// A full table is too small if of so many packets that are looked up more than one in a hundred is missed …
+/// A full table is too small if more than one in a hundred packets that are looked up is missed …
 const MISSED_PERCENT: u32 = 1;
 
-/// … and more than so many a second: some are to be expected, of connections that another balancer had.
+/// … and more than this many a second. A few misses are normal: connections that another balancer had.
 const MISSED_PER_SECOND: u32 = 10;
 
-/// Frames to other MACs are too many if of so many packets for VIPs more than one in a hundred comes in one …
+/// Too many frames to other MACs: more than one in a hundred packets for VIPs comes in such a frame …
 const OTHER_MAC_PERCENT: u32 = 1;
 
-/// … and more than so many a second: a switch floods some whenever it has forgotten where their host is.
+/// … and more than this many a second. A switch floods a few frames whenever it has forgotten a host's port.
 const OTHER_MAC_PER_SECOND: u32 = 10;
 
-/// Where no table is full, misses are of connections that began elsewhere. Some are at any time, and for some seconds all
-/// of those that another balancer had: so many percent of what is looked up are too many.
+/// If no table is full, misses come from connections that began elsewhere. A few are normal, and so are all those of
+/// another balancer's connections for some seconds. More than this share of look-ups, in percent, is too many.
 const STRANGE_PERCENT: u32 = 10;
 
-/// How long a first look is.
+/// How long the first look takes.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// What to do about more new flows than are remembered.
-const FLOOD_MEND: &str = "a flood? nothing, known flows stay; 'lbctl stats --watch' shows which VIP gets it. \
-    No flood? raise connection_table.new_connections_per_second, and lbctl apply -f FILE";
+/// What to do if more new flows arrive than are remembered.
+const FLOOD_FIX: &str = "if this is a flood, do nothing: established flows stay, and 'lbctl stats --watch' shows which \
+    VIP gets it. If it is normal traffic, raise connection_table.new_connections_per_second, then lbctl apply -f FILE";
 
 /// What to do about a table that is too small.
-const TABLE_MEND: &str = "raise connection_table.entries, and lbctl apply -f FILE: flows are taken along. Right \
-    after a flood? nothing: its flows give way to those in use, or at once by 'lbctl flows delete'";
+const TABLE_FIX: &str = "raise connection_table.entries, then lbctl apply -f FILE, which takes the flows along. Right \
+    after a flood, do nothing: flows in use replace those of the flood, or 'lbctl flows delete' removes them at once";
 
-/// What to do about frames to other MACs.
-const OTHER_MAC_MEND: &str = "'tcpdump -eni INTERFACE dst VIP' shows to which. A MAC that is this host's, too \
-    (VRRP, a bridge)? add it to macs of [[interfaces]], and lbctl apply -f FILE. Another host's? the switch floods: it does \
-    not learn that MAC, as nothing is ever sent from it";
+/// What to do if frames are addressed to other MACs.
+const OTHER_MAC_FIX: &str = "'tcpdump -eni INTERFACE dst VIP' shows the MACs. If one is this host's, too (VRRP, a bridge), \
+    add it to macs of [[interfaces]], then lbctl apply -f FILE. If it is another host's, the switch floods: it does not \
+    learn that MAC, as nothing is ever sent from it";
 
-/// What to do about connections that no table knows, though there is room.
-const STRANGE_MEND: &str = "after a start, other RSS or table CPUs, or if another balancer's flows come here? \
-    nothing, it ends within seconds. Else a flood of ACKs, see 'lbctl stats --watch'; or packets of one connection come \
-    to several CPUs: 'lbctl flows find' shows it with several entries; ethtool -N, ethtool -X";
+/// What to do if no table knows the connections, though there is room.
+const STRANGE_FIX: &str = "after a start, after a change of RSS or table CPUs, or when another balancer's flows come here, \
+    do nothing: it ends within seconds. Otherwise it is a flood of ACKs ('lbctl stats --watch' shows which VIP gets it), \
+    or packets of one connection come to several CPUs ('lbctl flows find' shows several entries): set RSS with \
+    ethtool -N, ethtool -X";
 
-/// What to do about flows that are forgotten, though there is room.
-const FORGOTTEN_MEND: &str = "flows meet in few sets, which chance does not do: please report it with the \
-    clients' addresses; connection_table.kind = \"lru\", and lbctl apply -f FILE, takes the flows along";
+/// What to do if flows are forgotten, though there is room.
+const FORGOTTEN_FIX: &str = "flows gather in few sets, which chance does not do: please report it with the clients' addresses. \
+    connection_table.kind = \"lru\", then lbctl apply -f FILE, helps and takes the flows along";
 
-/// More new flows than are remembered.
+/// More new flows arrive than are remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Flood {
-    /// The CPUs that do not remember all.
+    /// The CPUs that do not remember all of theirs.
     pub cpus: Vec<u32>,
-    /// New flows a second that they balance and do not remember.
+    /// New flows a second that they balance but do not remember.
     pub not_remembered: u64,
 }
 
-/// A connection table that is full, and what is not found in any.
+/// A connection table is full, and packets find no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Misses {
-    /// Flows in the fullest table, of its fullest family.
+    /// Flows of its fullest family in the fullest table.
     pub used: u32,
-    /// Flows that there is room for in it.
+    /// Flows of a family that this table has room for.
     pub entries: u32,
     /// Packets a second whose flow is in a table.
     pub hits: u64,
-    /// TCP packets a second, within a connection, that no table has.
+    /// TCP packets a second, not SYNs, whose flow is in no table.
     pub missed: u64,
 }
 
 /// Packets for VIPs in frames that are not addressed to this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OtherMac {
-    /// Packets a second in frames to other MACs, left to the kernel.
+    /// Packets a second in frames to other MACs. They go to the kernel.
     pub other: u64,
     /// Packets a second for VIPs in frames to this host.
     pub ours: u64,
 }
 
-/// Packets within connections that no table has, though none is full.
+/// Packets belong to connections that no table has, though none is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MissesWithRoom {
     /// Packets a second whose flow is in a table.
     pub hits: u64,
-    /// TCP packets a second, within a connection, that no table has.
+    /// TCP packets a second, not SYNs, whose flow is in no table.
     pub missed: u64,
-    /// Flows a second, at least, that were pushed out of sets while others had room; 0: what was missed was new to the
-    /// tables.
+    /// Flows a second, at least, that were evicted from full sets while other sets had room. 0: the missed flows were
+    /// new to the tables.
     pub forgotten: u64,
 }
 
@@ -138,7 +139,7 @@ impl fmt::Display for OtherMac {
         let Self { other, ours } = self;
         write!(
             f,
-            "{other} packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside \
+            "{other} packets a second for VIPs are not balanced, because their frames are addressed to other MACs, beside \
              {ours} to this host's"
         )
     }
@@ -149,8 +150,8 @@ impl fmt::Display for MissesWithRoom {
         match self {
             Self { hits, missed, forgotten: 0 } => write!(
                 f,
-                "{missed} TCP packets a second are of connections that no connection table knows, beside {hits} of known \
-                 ones, and no table is full"
+                "{missed} TCP packets a second belong to connections that no connection table knows, beside {hits} of \
+                 known ones, though no table is full"
             ),
             Self { hits, missed, forgotten } => write!(
                 f,
@@ -164,38 +165,38 @@ impl fmt::Display for MissesWithRoom {
 impl Flood {
     /// What to do about it.
     pub(crate) fn fix() -> &'static str {
-        FLOOD_MEND
+        FLOOD_FIX
     }
 }
 
 impl Misses {
     /// What to do about them.
     pub(crate) fn fix() -> &'static str {
-        TABLE_MEND
+        TABLE_FIX
     }
 }
 
 impl OtherMac {
     /// What to do about them.
     pub(crate) fn fix() -> &'static str {
-        OTHER_MAC_MEND
+        OTHER_MAC_FIX
     }
 }
 
 impl MissesWithRoom {
     /// What to do about them.
     pub(crate) fn fix(&self) -> &'static str {
-        if self.forgotten == 0 { STRANGE_MEND } else { FORGOTTEN_MEND }
+        if self.forgotten == 0 { STRANGE_FIX } else { FORGOTTEN_FIX }
     }
 }
 
-/// The fullest table of a CPU, of its fullest family, if that is full.
+/// The fullest table of a CPU, by its fullest family, if that is full.
 fn full(tables: &[TableStatus]) -> Option<(u32, u32)> {
     fullest(tables)
         .filter(|(used, room)| u64::from(*used) * 100 >= u64::from(*room) * u64::from(FULL_PERCENT))
 }
 
-/// The fullest table of a CPU, of its fullest family. The one that the other CPUs share is a stopgap and does not
+/// The fullest table of a CPU, by its fullest family. The table that the other CPUs share is a stopgap and does not
 /// count.
 fn fullest(tables: &[TableStatus]) -> Option<(u32, u32)> {
     let own = tables.iter().filter(|table| table.cpu.is_some());
@@ -204,42 +205,43 @@ fn fullest(tables: &[TableStatus]) -> Option<(u32, u32)> {
     parts.max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1))
 }
 
-/// What a second look compares.
+/// What the second look is compared with.
 struct Reading {
     at: Instant,
     stats: Stats,
     guards: Vec<FloodGuard>,
-    /// Only if none is full.
+    /// Only if no table is full.
     tables: Vec<TableStatus>,
 }
 
 impl Reading {
-    /// How many packets a second were looked up in vain and found, since another reading.
+    /// How many look-ups a second missed and hit since another reading.
     fn lookups_since(&self, stats: &Stats, at: Instant) -> (f64, f64) {
         let rates = Rates::between(stats, &self.stats, self.at.duration_since(at));
         (rates.event("hit"), rates.event("miss_tcp"))
     }
 }
 
-/// Whether so many misses beside so many hits are more than is to be expected.
+/// Whether this many misses, compared with the hits, are more than normal.
 fn hurts(hits: f64, missed: f64) -> bool {
     missed > f64::from(MISSED_PER_SECOND)
         && missed * 100.0 > (hits + missed) * f64::from(MISSED_PERCENT)
 }
 
-/// The share of sets of four that are full in a table that is filled at random to this share.
+/// The share of sets of four that are full in a table that is filled at random to this degree.
 fn full_sets(filled: f64) -> f64 {
     let each = filled * f64::from(consts::SET_WAYS);
     1.0 - (-each).exp() * (1.0 + each + each.powi(2) / 2.0 + each.powi(3) / 6.0)
 }
 
-/// How many flows were forgotten between two readings of tables of sets, at least, if that is more than chance does.
+/// How many flows were forgotten at least between two readings of tables of sets; `None`: no more than chance would
+/// cause.
 ///
-/// A packet of a flow that its table does not know puts it in, and there is one flow more then, unless its set is full: so
-/// flows that were missed and did not make the tables fuller have pushed out others. New flows, of whatever protocol, a
-/// flood of packets that are each alone, flows of another balancer and those that come to other CPUs than before
-/// make them fuller. Counted as put in, too, are SYNs of known flows, and flows that were stale or expired: those
-/// are taken off, as are packets that are missed and not put in (RST).
+/// If a packet's flow is not in the table, the packet inserts it. The table then has one flow more, unless the set is
+/// full. So flows that were missed but did not make the tables fuller have evicted others. New flows of any protocol,
+/// floods of single packets, flows of another balancer and flows that moved to other CPUs all make the tables fuller.
+/// SYNs of known flows, and stale or expired flows, are also counted as inserted: they are subtracted. So are packets
+/// that miss and are not inserted (RST).
 fn forgotten(before: &Reading, after: &Reading) -> Option<u64> {
     let since = |event| after.stats.event(event).saturating_sub(before.stats.event(event));
     let used = |reading: &Reading| -> u64 {
@@ -257,7 +259,7 @@ fn forgotten(before: &Reading, after: &Reading) -> Option<u64> {
     (found > 2.0 * by_chance * all).then_some(forgotten)
 }
 
-/// Whether it takes a second look: what is there may be of long ago, or go on.
+/// Whether a second look is needed: the counters may show something old, or something that goes on.
 fn is_unclear(tables: &[TableStatus], guards: &[FloodGuard], stats: &Stats) -> bool {
     let flooded = guards.iter().any(|guard| guard.not_remembered != 0);
     let other_mac = stats.reason("other_mac") != 0;
@@ -274,7 +276,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Looks for about a second, unless counters and tables tell that there was nothing.
+    /// Looks for about a second, unless counters and tables show that there was nothing.
     pub(crate) fn watch(
         balancer: &Balancer,
         tables: &[TableStatus],
@@ -298,7 +300,7 @@ impl Recent {
                 return Ok(Self::default());
             }
         }
-        // Counted before and after the rest: what comes between makes tables fuller, not emptier.
+        // The counters are read before and after the tables. Packets in between make tables fuller, not emptier.
         let before = read(count()?)?;
         sleep(WINDOW);
         let mut after = read(Vec::new())?;
@@ -309,7 +311,7 @@ impl Recent {
         if full.is_some() || found.flood.is_some() {
             return Ok(found);
         }
-        // The kernel's LRU hash gives way to new flows before it is full.
+        // The kernel's LRU hash evicts entries before it is full.
         let of_sets = balancer.tables()?.kind == TableKind::SetAssociative;
         let forgotten = forgotten(&before, &after).filter(|_| of_sets).unwrap_or(0);
         let forgotten = if forgotten == 0 { 0 } else { per_second(forgotten, elapsed) };
@@ -318,7 +320,7 @@ impl Recent {
 
     fn of(full: Option<(u32, u32)>, rates: &Rates, flood: Option<Flood>) -> Self {
         let (hits, missed) = (rates.event("hit"), rates.event("miss_tcp"));
-        // Flows that were kept out are missed as well, whatever there is room for, and a flood fills any table.
+        // Flows that the flood guard kept out are missed as well, whatever the room, and a flood fills any table.
         let full = full.filter(|_| hurts(hits, missed) && flood.is_none());
         let found = full.map(|(used, entries)| Misses {
             used,
@@ -342,11 +344,11 @@ fn other_mac(rates: &Rates) -> Option<OtherMac> {
     hurts.then(|| OtherMac { other: whole(other), ours: whole(ours) })
 }
 
-/// Judges misses while no table is full and nothing is limited.
+/// Judges misses while no table is full and the flood guard does not limit.
 fn misses_with_room(rates: &Rates, forgotten: u64) -> Option<MissesWithRoom> {
     let (hits, missed) = (rates.event("hit"), rates.event("miss_tcp"));
     let forgotten = if forgotten > u64::from(MISSED_PER_SECOND) { forgotten } else { 0 };
-    // Flows that are new to the tables are missed once each.
+    // A flow that is new to the tables is missed once.
     let strange = missed * 100.0 > (hits + missed) * f64::from(STRANGE_PERCENT);
     (hurts(hits, missed) && (forgotten != 0 || strange)).then(|| MissesWithRoom {
         hits: whole(hits),
@@ -359,7 +361,7 @@ fn flood(before: &[FloodGuard], after: &[FloodGuard], elapsed: Duration) -> Opti
     let before: BTreeMap<_, _> =
         before.iter().map(|guard| (guard.cpu, guard.not_remembered)).collect();
     let since = |guard: &FloodGuard| {
-        // Counters that went back have begun anew.
+        // Counters that are lower than before were restarted.
         let before = before.get(&guard.cpu).filter(|before| **before <= guard.not_remembered);
         guard.not_remembered - before.unwrap_or(&0)
     };
@@ -371,7 +373,7 @@ fn flood(before: &[FloodGuard], after: &[FloodGuard], elapsed: Duration) -> Opti
     })
 }
 
-/// At least one, as it is of something.
+/// Rounds up to one a second: there was at least one event.
 fn per_second(events: u64, elapsed: Duration) -> u64 {
     let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     (events.saturating_mul(1000) / milliseconds).max(1)
@@ -484,7 +486,7 @@ mod tests {
         assert_eq!(of(1000, &ports_again), None, "SYNs of flows that the table had");
         let stale = [("stale", 500), ("expired", 500), ("inserted", 1000), ("miss_udp", 1000)];
         assert_eq!(of(1000, &stale), None, "entries that were written anew");
-        // In a table that is nearly full, new flows push out others.
+        // In a table that is nearly full, new flows evict others.
         let before = reading(800_000, &[]);
         assert_eq!(forgotten(&before, &reading(800_600, &miss(0, 1000, 1000))), None);
         assert!((full_sets(0.5) - 0.143).abs() < 0.001);
@@ -511,7 +513,7 @@ mod tests {
         assert_eq!(of(&[guard(0, 900)], &[guard(0, 1)]).map(|flood| flood.not_remembered), Some(1));
     }
 
-    /// docs/alerts.yml means the same by too many frames to others.
+    /// docs/alerts.yml has the same thresholds for frames to other MACs.
     #[test]
     fn the_alert_of_other_macs_has_the_same_thresholds() {
         let rules = include_str!("../../docs/alerts.yml");
@@ -525,7 +527,7 @@ mod tests {
         }
     }
 
-    /// docs/alerts.yml means the same by a table that is too small.
+    /// docs/alerts.yml has the same thresholds for a table that is too small.
     #[test]
     fn the_alert_has_the_same_thresholds() {
         let rules = include_str!("../../docs/alerts.yml");
@@ -541,7 +543,7 @@ mod tests {
         }
     }
 
-    /// So it does by misses while there is room.
+    /// docs/alerts.yml has the same thresholds for misses while there is room.
     #[test]
     fn the_alert_of_misses_with_room_has_the_same_thresholds() {
         let rules = include_str!("../../docs/alerts.yml");

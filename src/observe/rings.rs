@@ -1,4 +1,4 @@
-//! The rings as packets see them: what is in the maps, not what should be.
+//! The rings that packets use: what is in the maps, not what should be.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,11 +17,11 @@ use crate::model::maglev::ring::RING_SIZE;
 /// The ring of a VIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RunningRing {
-    /// Which real has which slot, in 48 bits: balancers whose rings are alike have the same, whatever the
-    /// order in which their reals came, and others another one. 0: there is no ring, as there is no real
-    /// to take new flows.
+    /// A digest of which real has which slot, 48 bits long. Balancers with equal rings have the same digest, whatever
+    /// the order in which their reals were added; different rings have different digests. 0: there is no ring, as no
+    /// real takes new flows.
     pub digest: u64,
-    /// How many of the [`RING_SIZE`] slots a real has; a real without is missing.
+    /// How many of the [`RING_SIZE`] slots each real has. A real that has none is missing.
     pub slots: BTreeMap<IpAddr, u32>,
 }
 
@@ -31,12 +31,12 @@ impl RunningRing {
         f64::from(self.slots.get(&real).copied().unwrap_or_default()) / f64::from(RING_SIZE)
     }
 
-    /// Of the values of a ring map.
+    /// Reads the values of a ring map.
     fn new(ring: &Map<u32, u64>, reals: &Reals) -> Result<Self> {
         let mut counts = vec![0_u32; reals.hashes.len()];
         let mut digest = DIGEST_START;
         ring.each_value(|at, value| {
-            // The last value has a single slot, and behind it come the barred reals.
+            // The last value holds a single slot. The barred reals come after it.
             let slots = RING_SIZE.saturating_sub(at * consts::RING_IDS_PER_VALUE) as usize;
             for shift in [0, 16, 32, 48].into_iter().take(slots) {
                 let id = (value >> shift & 0xffff) as usize;
@@ -52,24 +52,24 @@ impl RunningRing {
             .filter(|(count, _)| **count != 0)
             .filter_map(|(count, address)| Some(((*address)?, *count)))
             .collect();
-        // A step of the digest moves nothing downwards: mixed once more, any 48 bits depend on all.
+        // A step of the digest moves no bit downwards. This last mix makes any 48 bits depend on all bits.
         let digest = if slots.is_empty() { 0 } else { murmur(digest, 0, 0) >> 16 };
         Ok(Self { digest, slots })
     }
 }
 
-/// FNV's basis and prime for 64 bits; the unit is a slot's real instead of a byte.
+/// FNV's basis and prime for 64 bits. One step takes the hash of a slot's real instead of a byte.
 const DIGEST_START: u64 = 0xcbf2_9ce4_8422_2325;
 const DIGEST_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// Address of a real by its id, and its hash; without, 0.
+/// The address of each real by its id, and its hash. An id without a real has hash 0.
 struct Reals {
     addresses: Vec<Option<IpAddr>>,
     hashes: Vec<u64>,
 }
 
 impl Balancer {
-    /// Reads the rings of all VIPs from memory that packets read, too: a tenth of a millisecond for each.
+    /// Reads the rings of all VIPs from the memory that packets read. This takes a tenth of a millisecond for each.
     pub fn running_rings(&self) -> Result<BTreeMap<Vip, RunningRing>> {
         let mut addresses = vec![None; consts::REAL_IDS as usize];
         for (id, real) in self.dataplane.read_reals()? {

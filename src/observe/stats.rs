@@ -62,11 +62,11 @@ pub struct VipCount {
     /// Sent to reals.
     #[serde(flatten)]
     pub sent: Count,
-    /// Dropped. Packets that are answered, as they are too long, are in neither.
+    /// Dropped. Packets that are too long and get an answer are in neither counter.
     pub dropped: u64,
-    /// Packets sent to reals that the ring selected, as no connection table had their flow: SYNs, those that are sent
-    /// again too, and what comes of flows that were not remembered. None, if the VIP has no connection table, or a
-    /// server id names the real.
+    /// Packets sent to reals that the ring selected, because no connection table had their flow: SYNs, repeated SYNs,
+    /// and packets of flows that were not remembered. 0, if the VIP has no connection table, or if a server id names
+    /// the real.
     pub new_flows: u64,
 }
 
@@ -80,7 +80,7 @@ pub struct CpuCount {
     pub count: Count,
 }
 
-/// What the programs of the chain cost, those of others too, while the kernel kept statistics of programs
+/// What the programs of the chain cost, others' programs included, while the kernel kept statistics of programs
 /// (`sysctl kernel.bpf_stats_enabled=1`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ChainRuns {
@@ -105,7 +105,7 @@ pub struct Stats {
     pub vips: BTreeMap<Vip, VipCount>,
     /// By real: what was sent to it for any VIP, since it was added.
     pub reals: BTreeMap<IpAddr, Count>,
-    /// By CPU: those that are online, and others on which something came in.
+    /// By CPU: those that are online, and others that counted packets.
     pub cpus: Vec<CpuCount>,
 }
 
@@ -194,10 +194,10 @@ impl Balancer {
         Ok(stats)
     }
 
-    /// What the programs of the chain cost; `None`: the kernel keeps no statistics, and did not before.
+    /// What the programs of the chain cost; `None`: the kernel keeps no statistics now and did not before.
     pub fn chain_runs(&self) -> Result<Option<ChainRuns>> {
         let chain = Chain::open(self.instance())?;
-        // What the others of the chain take is counted with the first.
+        // The kernel counts the time of the whole chain with its first program.
         let info = bpf::program_info(chain.root()).map_err(|source| Error::Host {
             operation: "ask the kernel about the chain",
             source,

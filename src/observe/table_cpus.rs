@@ -1,4 +1,4 @@
-//! Which CPUs have connection tables, beside those that receive packets.
+//! Compares the CPUs that have connection tables with those that receive packets.
 
 use std::collections::BTreeSet;
 
@@ -12,22 +12,22 @@ use crate::model::table_cpus::TableCpus;
 use crate::plan;
 
 impl Balancer {
-    /// Warns of CPUs that may receive packets by these interfaces without a connection table, and the other
-    /// way round.
+    /// Warns of CPUs that may receive packets by these interfaces but have no connection table, and of CPUs that have
+    /// a table but receive none.
     pub(crate) fn cpu_warnings(&self, interfaces: &[ResolvedInterface]) -> Result<Vec<String>> {
         let targets = interfaces.iter().map(ResolvedInterface::target);
         let receiving = match queues::receiving(&Files::host(), targets) {
             Ok(receiving) => receiving,
-            // Gateways can be followed all the same.
+            // Following gateways does not depend on this.
             Err(error) => return Ok(vec![error.to_string()]),
         };
         Ok(plan::cpus::warnings(&self.table_cpus(receiving)?))
     }
 
-    /// The CPUs that have connection tables, and those that need them: those that may receive packets, and
-    /// those that did.
+    /// The CPUs that have connection tables, and those that need them: those that may receive packets, and those that
+    /// have received some.
     pub(crate) fn table_cpus(&self, mut receiving: BTreeSet<u32>) -> Result<TableCpus> {
-        // Whatever the interrupts say: there were packets.
+        // Whatever the interrupts say, these CPUs have received packets.
         let states = (0..).zip(self.dataplane.cpu_states.get(0)?);
         let shared = states.filter(|(_, state)| event_count(state, "shared_table") != 0);
         receiving.extend(shared.map(|(cpu, _)| cpu));

@@ -12,9 +12,9 @@ use crate::model::error::Result;
 /// A connection table.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct TableStatus {
-    /// The CPU whose table it is; `None`: the one that all others share.
+    /// The CPU whose table it is; `None`: the table that all other CPUs share.
     pub cpu: Option<u32>,
-    /// Flows that it was made for: of each family in a table of sets, of both in one of kind LRU.
+    /// Flows that it has room for: of each family in a table of sets, of both together in one of kind LRU.
     pub entries: u32,
     /// IPv4 flows in it.
     pub used_ipv4: u32,
@@ -29,8 +29,8 @@ impl TableStatus {
 }
 
 impl Balancer {
-    /// How full the connection tables are. All of them are read for that: a million entries take about ten
-    /// milliseconds in tables of sets, and longer in those of kind LRU.
+    /// How full the connection tables are. This reads every table: a million entries take about ten milliseconds in
+    /// tables of sets, and longer in those of kind LRU.
     pub fn table_status(&self) -> Result<Vec<TableStatus>> {
         let tables = self.tables()?;
         let mut status = Vec::new();

@@ -1,4 +1,4 @@
-//! The VIPs and their reals, and what these get.
+//! The VIPs and their reals, with what was sent to them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,19 +29,19 @@ pub struct VipRealStatus {
     pub weight: u32,
     /// Its state in this VIP.
     pub state: RealState,
-    /// Its share of new flows, 0 to 1, as the ring has it.
+    /// Its share of new flows by the ring, 0 to 1.
     pub share: f64,
-    /// What was sent to it, for this VIP and others: the packet path counts reals, not pairs.
+    /// What was sent to it for all VIPs: the packet path counts by real, not by pair of VIP and real.
     pub sent_for_all_vips: Count,
 }
 
 impl VipRealStatus {
-    /// Whether it takes new flows: it is up, has a weight, and got a slot of the ring for it.
+    /// Whether it takes new flows: it is up, has a weight, and has at least one slot of the ring.
     pub fn is_usable(&self) -> bool {
         self.wants_flows() && self.share > 0.0
     }
 
-    /// Whether its weight is so far below those of the VIP's other reals that it takes no new flows, though it is up.
+    /// Whether it is up but takes no new flows, because its weight is so far below those of the VIP's other reals.
     pub fn is_outweighed(&self) -> bool {
         self.wants_flows() && !self.is_usable()
     }
@@ -58,7 +58,7 @@ pub struct VipStatus {
     pub vip: Vip,
     /// What was sent to its reals.
     pub sent: Count,
-    /// Packets for it that no real got.
+    /// Packets for it that were sent to no real.
     pub dropped: u64,
     /// What becomes of packets to ports of its address that no VIP has.
     pub other_ports: OtherPorts,
@@ -76,7 +76,7 @@ impl VipStatus {
         self.reals.iter().filter(|real| real.is_usable()).count()
     }
 
-    /// What its ring is made of.
+    /// The members of its ring.
     pub(crate) fn members(&self) -> Vec<Member> {
         let wanting = self.reals.iter().filter(|real| real.wants_flows());
         wanting.map(|real| Member { address: real.address, weight: real.weight }).collect()
@@ -89,12 +89,12 @@ impl VipStatus {
 }
 
 impl Balancer {
-    /// The VIPs, their reals, and what these get.
+    /// The VIPs, their reals, and what was sent to them.
     pub fn vips(&self) -> Result<Vec<VipStatus>> {
         self.vips_with(&self.stats()?)
     }
 
-    /// The same, with counters that have been read already.
+    /// The same, from counters that the caller has read.
     pub fn vips_with(&self, stats: &Stats) -> Result<Vec<VipStatus>> {
         Ok(vips(&self.table()?, stats))
     }

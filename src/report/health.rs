@@ -353,7 +353,7 @@ mod tests {
                 "no real takes new flows of tcp://10.200.1.1:80, tcp://10.200.1.2:80, tcp://10.200.1.3:80 and 2 more",
                 "CPU 2: 700 new flows a second are balanced but not remembered, as there are more than the limit",
                 "CPUs 1,4-6: packets, but no connection table",
-                "50 packets a second for VIPs are not balanced, as their frames are addressed to other MACs, beside 3 to this host's",
+                "50 packets a second for VIPs are not balanced, because their frames are addressed to other MACs, beside 3 to this host's",
             ]
         );
         let json = serde_json::to_value(&health).expect("JSON");

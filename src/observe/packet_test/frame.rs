@@ -1,4 +1,4 @@
-//! Says what the bytes of a frame are, to show how two frames differ.
+//! Names the fields of a frame, to show how two frames differ.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -33,7 +33,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Notes the next fields of a header, if they are all there.
+    /// Notes the next fields of a header, if the frame is long enough.
     fn header(&mut self, header: &str, fields: &[(&str, usize, Show)]) -> bool {
         let len: usize = fields.iter().map(|(_, len, _)| len).sum();
         if self.at + len > self.frame.len() {
@@ -182,7 +182,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     format!("0x{}", hex::encode(bytes))
 }
 
-/// How `got` differs from `expected`: a line for each field that does, named after `expected`'s headers.
+/// How `got` differs from `expected`: a line for each field that differs, named after `expected`'s headers.
 pub fn difference(expected: &[u8], got: &[u8]) -> String {
     let mut text = String::new();
     if expected.len() != got.len() {

@@ -1,10 +1,10 @@
 //! Packet tests: frames with their verdicts, sent through a private copy of the balancer.
 //!
-//! The copy has maps of its own and is attached to nothing, so that a test never touches what runs.
+//! The copy has maps of its own and is attached to nothing, so a test never affects what runs.
 //!
-//! A file holds a configuration and cases, which run in order on one copy: later ones meet the flows of
-//! earlier ones. Its interfaces need a `gateway_mac`; all frames come in by the first of them. Frames to its
-//! `macs` are for this host; without `macs`, those to any MAC but broadcast and multicast are.
+//! A file holds a configuration and cases. The cases run in order on one copy: later ones meet the flows of earlier
+//! ones. The interfaces need a `gateway_mac`; all frames come in by the first of them. Frames to its `macs` are for
+//! this host. Without `macs`, frames to any MAC but broadcast and multicast are.
 //!
 //! ```json
 //! { "config": { "interfaces": [ { "name": "eth0", "gateway_mac": "02:00:00:00:00:fe" } ] },
@@ -15,11 +15,11 @@
 //! | key | |
 //! | --- | --- |
 //! | `name` | what the case shows |
-//! | `input` | the frame, in base64: at least 14 bytes, and at most what the kernel lays out in one piece (some 3500 on most) |
+//! | `input` | the frame, in base64: at least 14 bytes, and at most what the kernel puts into one buffer (some 3500 on most) |
 //! | `action` | how it must end: `XDP_TX`, `XDP_DROP`, `XDP_PASS` |
 //! | `output` | optional: the frame afterwards; not compared when it is dropped |
-//! | `reason` | optional: why it must end so, by the name of a [reason](crate::reasons) |
-//! | `metadata` | optional: bytes of driver metadata in front of the frame, which take headroom away: a multiple of 4 up to 216 (older kernels: up to 32) |
+//! | `reason` | optional: why, by the name of a [reason](crate::reasons) |
+//! | `metadata` | optional: bytes of driver metadata in front of the frame, which use up headroom: a multiple of 4 up to 216 (older kernels: up to 32) |
 //! | `repeat` | optional: how many times the frame is sent, up to 1000000; the last time is judged |
 
 pub(crate) mod frame;
@@ -73,11 +73,11 @@ use crate::plan::knobs;
 /// The MTU of the loopback, which the frames come in by.
 const TEST_MTU: u32 = 65_536;
 
-/// The most driver metadata that `BPF_PROG_TEST_RUN` takes: all of its 256 bytes of headroom but the 40
-/// that the kernel keeps for itself (`struct xdp_frame`).
+/// The most driver metadata that `BPF_PROG_TEST_RUN` takes: all of its 256 bytes of headroom but the 40 that the
+/// kernel keeps for itself (`struct xdp_frame`).
 const MOST_METADATA: u32 = 216;
 
-/// So that the same sources share a limit of answers each time.
+/// A fixed secret, so that the same sources share a limit of answers in each run.
 const ANSWER_SECRET: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345];
 /// The most cases of a file.
 const MOST_CASES: usize = 100_000;
@@ -105,7 +105,7 @@ struct Case {
     /// Bytes of driver metadata in front of the frame; they take headroom away.
     #[serde(default)]
     metadata: u32,
-    /// How many times the frame is sent; the last one is judged. For what takes many packets: a limit.
+    /// How many times the frame is sent; the last time is judged. For limits, which take many packets to reach.
     #[serde(default = "once")]
     repeat: u32,
 }
@@ -125,7 +125,7 @@ struct ParsedCase {
     repeat: u32,
 }
 
-/// An XDP action, as the kernel numbers them.
+/// An XDP action. The order is the kernel's numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Action {
     #[serde(rename = "XDP_ABORTED")]
@@ -161,9 +161,9 @@ pub struct CaseResult {
     pub name: String,
     /// What the balancer did: `XDP_*`.
     pub action: String,
-    /// Why, if it was this balancer that judged.
+    /// The reason; `None`: not exactly one reason was counted.
     pub reason: Option<&'static str>,
-    /// What differs from what is expected, one line or several each. Empty: passed.
+    /// What differs from what is expected, in one line or several each. Empty: the case passed.
     pub failures: Vec<String>,
 }
 
@@ -276,7 +276,7 @@ fn place(case: usize, name: &str, key: &str) -> String {
     format!("cases[{case}] ({}): {key}: ", quote(name))
 }
 
-/// Keeps the thread on one CPU: each CPU has a connection table of its own.
+/// Keeps the thread on one CPU, because each CPU has a connection table of its own.
 #[derive(Debug)]
 struct PinnedToCpu(CpuSet);
 
@@ -306,15 +306,15 @@ impl Drop for PinnedToCpu {
 pub struct Outcome {
     /// `XDP_*`
     pub action: &'static str,
-    /// Why: the reasons that were counted, exactly one unless the program is wrong.
+    /// Why: the reasons that were counted. There is exactly one unless the program is wrong.
     pub reasons: Vec<&'static Reason>,
     /// The frame afterwards.
     pub frame: Vec<u8>,
 }
 
-/// A private copy of the balancer: its own maps, attached to nothing.
+/// A private copy of the balancer. It has its own maps and is attached to nothing.
 ///
-/// It keeps the thread that made it on one CPU, as each CPU has a connection table of its own.
+/// It keeps the thread that made it on one CPU, because each CPU has a connection table of its own.
 #[derive(Debug)]
 pub struct Sandbox {
     program: std::os::fd::OwnedFd,
@@ -324,8 +324,8 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Loads and programs a copy. All frames come in by the first interface of the configuration; without
-    /// one, they come in by an interface that the balancer does not serve.
+    /// Loads a copy and fills its maps. All frames come in by the first interface of the configuration. Without one,
+    /// they come in by an interface that the balancer does not serve.
     pub fn new(config: &Config) -> Result<Self> {
         crate::kernel::rights::check()?;
         config.check()?;
@@ -369,7 +369,7 @@ impl Sandbox {
                 },
                 ifindex: LOOPBACK,
                 mtu: TEST_MTU,
-                // That of the loopback, which no frame is sent to, tells nothing.
+                // No frame is sent to the loopback's own MAC, so it is not used.
                 mac: interface.macs.first().copied(),
                 gateway,
                 next_hop: None,
@@ -387,8 +387,8 @@ impl Sandbox {
 
     /// Runs the program over a frame, behind `metadata` bytes of driver metadata (a multiple of 4).
     ///
-    /// The frame has at least 14 bytes, and at most what the kernel lays out in one piece for a program that is
-    /// run so: some 3500 bytes on most kernels. [`Error::FrameTooShort`] or [`Error::FrameTooLong`] otherwise.
+    /// The frame has at least 14 bytes, and at most what the kernel puts into one buffer for a test run: some 3500
+    /// bytes on most kernels. Other lengths are [`Error::FrameTooShort`] or [`Error::FrameTooLong`].
     pub fn run(&self, frame: &[u8], metadata: u32) -> Result<Outcome> {
         let run = test_run(self.program.as_fd(), frame, metadata, LOOPBACK)?;
         let after = self.reasons()?;
@@ -434,7 +434,7 @@ impl Sandbox {
                 ));
             }
         }
-        // Nobody sees the bytes of a packet that is dropped.
+        // Nobody sees the bytes of a dropped packet.
         if let Some(expected) = case.output.as_ref().filter(|_| action != Action::Drop.name())
             && *expected != frame
         {
@@ -449,7 +449,7 @@ impl Sandbox {
     }
 }
 
-/// The table that `lbctl test` prints: a line for each case, what differs below those that failed.
+/// The table that `lbctl test` prints: a line for each case, and below a failed case what differs.
 pub fn render(results: &[FileResult]) -> String {
     let mut text = String::new();
     for result in results {

@@ -1,9 +1,9 @@
-//! Where a packet would go, and why: asked of the program that forwards.
+//! Where a packet would go, and why. The program that forwards gives the answer.
 //!
-//! A copy of the balancer runs once over the frame (`BPF_PROG_TEST_RUN`) on each CPU, with the maps of the
-//! running one. What packets change is its own: counters and limits, which begin with the running ones'
-//! values, and tables of kind LRU, which hold what the running ones hold of the flow. In tables of sets it
-//! reads only. So nothing changes: no counter, no entry, no entry's age.
+//! A copy of the balancer runs once over the frame (`BPF_PROG_TEST_RUN`) on each CPU, with the maps of the running
+//! balancer. The copy has its own maps for what packets change: counters and limits, which start with the running
+//! values, and tables of kind LRU, which hold what the running tables hold of the flow. It only reads tables of sets.
+//! So no counter, no entry and no entry's age changes.
 
 mod packet;
 
@@ -44,17 +44,17 @@ use crate::model::reason::table_events;
 pub use packet::TracePacket;
 pub use packet::TracePacketError;
 
-/// Flows that a copy of a table has room for: it holds one.
+/// Flows that a copy of a table has room for. It holds one.
 const COPY_ENTRIES: u32 = 128;
 
-/// The flow of a packet, as the VIP's hash mode leaves it: what it is remembered by, and hashed.
+/// The flow of a packet, as the VIP's hash mode reduces it: the key of its entry, and what is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct TraceFlow {
-    /// The client's address; all zeros: left out.
+    /// The client's address; all zeros: the hash mode leaves it out.
     pub source: IpAddr,
-    /// The client's port; 0: left out.
+    /// The client's port; 0: the hash mode leaves it out.
     pub source_port: u16,
-    /// The VIP's port; 0: left out.
+    /// The VIP's port; 0: the hash mode leaves it out.
     pub destination_port: u16,
 }
 
@@ -71,19 +71,19 @@ pub struct TraceOutcome {
     pub help: &'static str,
     /// The VIP that it is for.
     pub vip: Option<Vip>,
-    /// The flow, if the VIP has reals asked for it.
+    /// The flow, if the packet got as far as selecting a real of the VIP.
     pub flow: Option<TraceFlow>,
-    /// What would be counted at connection table and server ids, by the names of [`crate::table_events`].
+    /// Events at connection table and server ids that would be counted, by the names of [`crate::table_events`].
     pub table: Vec<&'static str>,
     /// The server id that the packet carries.
     pub server_id: Option<u32>,
     /// The slot of the VIP's ring that the flow's hash selects.
     pub ring_slot: Option<u32>,
-    /// The real in that slot; not where the packet goes if table or server id know better.
+    /// The real in that slot. If the table or a server id names another real, the packet goes there instead.
     pub ring_real: Option<IpAddr>,
     /// The real that the packet would be sent to.
     pub real: Option<IpAddr>,
-    /// The frame that would leave, as hexadecimal digits in JSON; of a dropped one, the frame as it was.
+    /// The frame that would leave, as hexadecimal digits in JSON. For a dropped frame: the frame as it came.
     #[serde(serialize_with = "hex::serde::serialize")]
     pub frame: Vec<u8>,
 }
@@ -96,10 +96,10 @@ pub struct Trace {
     /// The frame, as hexadecimal digits in JSON.
     #[serde(serialize_with = "hex::serde::serialize")]
     pub frame: Vec<u8>,
-    /// The programs of the chain that see the packet before the balancer does, and are not asked.
+    /// The programs of the chain that see the packet before the balancer does. They are not run.
     pub in_front: Vec<String>,
-    /// What becomes of it. CPUs may differ, as each has a connection table of its own; those that remember
-    /// the flow come first.
+    /// What becomes of it. CPUs may differ, as each has its own connection table. Those that remember the flow come
+    /// first.
     pub outcomes: Vec<TraceOutcome>,
 }
 
@@ -110,7 +110,7 @@ struct Run {
     events: Vec<&'static str>,
 }
 
-/// The copy of the balancer, and the running one's maps.
+/// The copy of the balancer, and the maps of the running one.
 struct Tracer<'a> {
     balancer: &'a Balancer,
     tables: Tables,
@@ -121,16 +121,15 @@ struct Tracer<'a> {
 }
 
 impl Balancer {
-    /// Where a frame would go that comes in by an interface, or by the first one that the balancer serves.
-    /// Changes nothing, and packets do not notice.
+    /// Where a frame would go that comes in by an interface, or by the first one that the balancer serves. Nothing
+    /// changes, and packets are not affected.
     ///
-    /// Its destination MAC counts: see [`Self::trace_mac`].
+    /// The frame's destination MAC matters: see [`Self::trace_mac`].
     ///
-    /// The frame has at least 14 bytes, and at most what the kernel lays out in one piece for a program that is
-    /// run so: some 3500 bytes on most kernels. [`Error::FrameTooShort`] or [`Error::FrameTooLong`] otherwise.
+    /// The frame has at least 14 bytes, and at most what the kernel puts into one buffer for a test run: some 3500
+    /// bytes on most kernels. Other lengths are [`Error::FrameTooShort`] or [`Error::FrameTooLong`].
     ///
-    /// What other programs of the chain would do in front of the balancer is not asked; [`Trace::in_front`] names
-    /// them.
+    /// Other programs of the chain in front of the balancer do not run. [`Trace::in_front`] names them.
     pub fn trace(&self, interface: Option<&str>, frame: &[u8]) -> Result<Trace> {
         let (interface, ifindex) = self.trace_interface(interface)?;
         let knobs = running_knobs(self.instance())?.ok_or_else(|| Error::NotRunning {
@@ -151,7 +150,7 @@ impl Balancer {
         };
         let mut outcomes: Vec<TraceOutcome> = Vec::new();
         for cpu in 0..possible_cpus()? {
-            // Those that are offline, or not ours to run on, receive no packets, or cannot be asked.
+            // CPUs that are offline receive no packets. CPUs that this process may not run on cannot be asked.
             let Ok(outcome) = parallel::on_cpu(cpu, || tracer.outcome(cpu, frame)) else {
                 continue;
             };
@@ -174,8 +173,8 @@ impl Balancer {
         Ok(Trace { interface, frame: frame.to_owned(), in_front, outcomes })
     }
 
-    /// The MAC to which routers send what comes in by an interface, or by the first one that the balancer serves;
-    /// `None`: any will do.
+    /// The MAC to which routers send packets that come in by an interface, or by the first one that the balancer
+    /// serves. `None`: any MAC will do.
     pub fn trace_mac(&self, interface: Option<&str>) -> Result<Option<Mac>> {
         let (_, ifindex) = self.trace_interface(interface)?;
         let entries = self.dataplane.read_interfaces()?;
@@ -184,7 +183,7 @@ impl Balancer {
     }
 
     fn trace_interface(&self, asked: Option<&str>) -> Result<(String, u32)> {
-        // The kernel looks for the interface of the run in the namespace of who asks.
+        // The kernel looks for the interface of a test run in the caller's namespace.
         crate::instance::links::refuse_other_namespace(self.instance(), &[])?;
         if let Some(name) = asked {
             let link = crate::kernel::netlink::link_blocking(name)?;
@@ -202,7 +201,7 @@ impl Balancer {
 impl Tracer<'_> {
     fn outcome(&self, cpu: u32, frame: &[u8]) -> Result<TraceOutcome> {
         let mut run = self.run(cpu, frame)?;
-        // What the program asks its own tables of kind LRU for is known only now.
+        // Only now is it known which flow the program looks up in its own tables of kind LRU.
         if run.found.has_key != 0 && self.copy_flow(cpu, &run.found.key)? {
             run = self.run(cpu, frame)?;
         }
@@ -235,7 +234,7 @@ impl Tracer<'_> {
         })
     }
 
-    /// Runs the copy on the CPU that the thread is on.
+    /// Runs the copy on the thread's current CPU.
     fn run(&self, cpu: u32, frame: &[u8]) -> Result<Run> {
         self.dataplane.cpu_states.set(0, &self.balancer.dataplane.cpu_states.get(0)?)?;
         let nothing = vec![0_u8; self.found.value_size() as usize];
@@ -262,15 +261,15 @@ impl Tracer<'_> {
         Ok(states.get(cpu as usize).map(|state| state.table.to_vec()).unwrap_or_default())
     }
 
-    /// Gives the copy tables of kind LRU where the running program has some that this CPU may use, with what
-    /// they hold of the flow. Whether there are any.
+    /// Gives the copy tables of kind LRU in place of those that the running program uses on this CPU, with what they
+    /// hold of the flow. Returns whether there are any.
     fn copy_flow(&self, cpu: u32, key: &abi::flow_key) -> Result<bool> {
         let mut any = false;
         for place in [self.tables.place(cpu), consts::SHARED_TABLE] {
             let Some(running) = self.balancer.dataplane.connections.at(place)? else { continue };
             let running: LruTable = Map::new(running)?;
             let copy = tables::new_lru(COPY_ENTRIES, 0)?;
-            // Asked by a system call, the kernel does not take it for a use of the entry.
+            // The kernel does not count a look-up by system call as a use of the entry.
             if let Some(flow) = running.get(key)? {
                 copy.set(key, &flow)?;
             }
@@ -294,15 +293,15 @@ impl Tracer<'_> {
     }
 }
 
-/// The reason with a number of `enum lb_reason`.
+/// The reason of this number of `enum lb_reason`.
 fn reason(number: u32) -> Option<&'static Reason> {
     reasons().get((number as usize).checked_sub(1)?)
 }
 
-/// Who the flow belongs to.
+/// The client's address of the flow.
 fn source(found: &abi::trace) -> IpAddr {
     let address = IpAddr::from(found.key.src);
-    // What a hash mode leaves out is all zeros in either family.
+    // In either family, a hash mode that leaves the address out makes it all zeros.
     if found.v6 == 0 && address.is_unspecified() {
         return std::net::Ipv4Addr::UNSPECIFIED.into();
     }

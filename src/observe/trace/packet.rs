@@ -1,4 +1,4 @@
-//! Packets to ask about: made from a 5-tuple, or read from a capture.
+//! Packets to trace: built from a 5-tuple, or read from a capture file.
 
 use std::io;
 use std::io::Read;
@@ -27,14 +27,14 @@ use crate::model::address::Protocol;
 use crate::model::error::Error;
 pub use crate::model::error::TracePacketError;
 
-/// Hops that a client's packet begins with.
+/// The hop limit (TTL) of a client's packet.
 const HOPS: u8 = 64;
 
-/// Bytes of a capture that are read at once.
+/// Bytes of a capture that one read takes.
 const READ_AT_ONCE: usize = 1 << 20;
 
-/// The most that a block of a capture may take, which is also what Wireshark reads. Packets are shorter; others,
-/// such as those of names or of TLS secrets, may not be.
+/// The longest block of a capture that is read; Wireshark has the same limit. Packets are shorter, but blocks of
+/// names or of TLS secrets may be long.
 const LONGEST_BLOCK: usize = 16 << 20;
 
 /// A packet from a client.
@@ -46,20 +46,20 @@ pub struct TracePacket {
     pub client: SocketAddr,
     /// What it is sent to.
     pub server: SocketAddr,
-    /// Of TCP: whether it opens a connection, or goes on with one.
+    /// For TCP: whether the packet opens a connection or belongs to an open one.
     pub syn: bool,
     /// Bytes behind the TCP or UDP header.
     pub payload: u16,
 }
 
 impl TracePacket {
-    /// The packet in an Ethernet frame, to a host that does not look at MACs.
+    /// The packet in an Ethernet frame, to a host that accepts any MAC.
     pub fn frame(&self) -> Result<Vec<u8>, TracePacketError> {
         self.frame_to(Mac::from([2, 0, 0, 0, 0, 2]))
     }
 
-    /// The packet in an Ethernet frame to this MAC, which is that of [`Balancer::trace_mac`](crate::Balancer::trace_mac)
-    /// if a router sends it.
+    /// The packet in an Ethernet frame to this MAC. A router sends to the one that
+    /// [`Balancer::trace_mac`](crate::Balancer::trace_mac) returns.
     pub fn frame_to(&self, mac: Mac) -> Result<Vec<u8>, TracePacketError> {
         let Self { client, server, .. } = self;
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], mac.octets());
@@ -102,9 +102,9 @@ impl TracePacket {
         }
     }
 
-    /// As [`Self::read`], of a capture that is open already, be it a pipe. `name` is for errors.
+    /// As [`Self::read`], from a capture that is already open, for example a pipe. `name` is for errors.
     ///
-    /// Reads no further than it has to, in pieces.
+    /// Reads in pieces, and no further than it has to.
     pub fn read_from(
         input: impl Read + Send,
         name: &str,
@@ -116,7 +116,7 @@ impl TracePacket {
                 Err(why @ (Error::FrameTooShort { .. } | Error::FrameTooLong { .. })) => {
                     Err(error(format!("packet {number}: {why}")))
                 }
-                // What else keeps programs from being tried is nothing that the capture could help.
+                // Other reasons why the kernel cannot run a program are not the capture's fault.
                 _ => Ok(bytes),
             },
             Ok(Found::Frame { whole: false, bytes }) => Err(error(format!(
@@ -137,27 +137,27 @@ enum Found {
         whole: bool,
         bytes: Vec<u8>,
     },
-    /// There are no more than so many.
+    /// The capture has only this many packets.
     Only(u64),
     OtherLink,
 }
 
-/// A packet as a block holds it.
+/// A packet as a block of the capture holds it.
 struct Captured<'a> {
     interface: u32,
     length: u32,
     data: &'a [u8],
 }
 
-/// Opens a capture by what it begins with. The crate's own function for that takes two readings of the input
-/// before it gives a packet, the first of which must have the whole header: a pipe may give less, and no more.
+/// Opens a capture by its first bytes. The crate's own function reads twice before it returns a packet, and the first
+/// read must return the whole header. A pipe may return less.
 fn open<'a>(mut input: impl Read + Send + 'a) -> Result<Box<dyn PcapReaderIterator + 'a>, String> {
     let mut begun = Vec::new();
     let mut piece = [0; 4096];
     loop {
         let (pcapng, pcap) = (parse_sectionheaderblock(&begun), parse_pcap_header(&begun));
         let (is_pcapng, is_pcap) = (pcapng.is_ok(), pcap.is_ok());
-        // Which it may still turn out to be.
+        // More bytes may still make it one of the two formats.
         let short = matches!(pcapng, Err(nom::Err::Incomplete(_)))
             || matches!(pcap, Err(nom::Err::Incomplete(_)));
         if is_pcapng || is_pcap {
@@ -184,10 +184,10 @@ fn open<'a>(mut input: impl Read + Send + 'a) -> Result<Box<dyn PcapReaderIterat
     }
 }
 
-/// Finds a packet of a capture.
+/// Finds the packet of this number in a capture.
 fn find(input: impl Read + Send, number: u64) -> Result<Found, String> {
     let mut reader = open(input)?;
-    // Of pcap, which knows but one.
+    // A pcap file has only one link type.
     let mut links = Vec::new();
     let mut count = 0;
     let mut room = READ_AT_ONCE;
@@ -196,7 +196,7 @@ fn find(input: impl Read + Send, number: u64) -> Result<Found, String> {
         let (used, block) = match reader.next() {
             Ok(next) => next,
             Err(PcapError::Eof) => return Ok(Found::Only(count)),
-            // What was read at once ends within a block.
+            // The block goes on after what was read so far.
             Err(PcapError::Incomplete(_)) if !exhausted => {
                 reader.refill().map_err(|_| "cannot be read".to_owned())?;
                 continue;
@@ -217,35 +217,7 @@ fn find(input: impl Read + Send, number: u64) -> Result<Found, String> {
             }
             Err(_) => return Err(format!("is damaged behind packet {count}")),
         };
-        let captured = match block {
-            PcapBlockOwned::LegacyHeader(header) => {
-                links.push(header.network);
-                None
-            }
-            PcapBlockOwned::Legacy(packet) => {
-                Some(Captured { interface: 0, length: packet.origlen, data: packet.data })
-            }
-            PcapBlockOwned::NG(Block::SectionHeader(_)) => {
-                links.clear();
-                None
-            }
-            PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-                links.push(interface.linktype);
-                None
-            }
-            PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => Some(Captured {
-                interface: packet.if_id,
-                length: packet.origlen,
-                data: packet.data.get(..packet.caplen as usize).unwrap_or(packet.data),
-            }),
-            PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
-                let length = packet.data.len().min(packet.origlen as usize);
-                let data = packet.data.get(..length).unwrap_or_default();
-                Some(Captured { interface: 0, length: packet.origlen, data })
-            }
-            PcapBlockOwned::NG(_) => None,
-        };
-        if let Some(Captured { interface, length, data }) = captured {
+        if let Some(Captured { interface, length, data }) = captured_in(block, &mut links) {
             count += 1;
             if count == number {
                 return Ok(match links.get(interface as usize) {
@@ -257,5 +229,37 @@ fn find(input: impl Read + Send, number: u64) -> Result<Found, String> {
             }
         }
         reader.consume(used);
+    }
+}
+
+/// The packet that a block holds, if it holds one. Notes the link type of each interface that a block describes.
+fn captured_in<'b>(block: PcapBlockOwned<'b>, links: &mut Vec<Linktype>) -> Option<Captured<'b>> {
+    match block {
+        PcapBlockOwned::LegacyHeader(header) => {
+            links.push(header.network);
+            None
+        }
+        PcapBlockOwned::Legacy(packet) => {
+            Some(Captured { interface: 0, length: packet.origlen, data: packet.data })
+        }
+        PcapBlockOwned::NG(Block::SectionHeader(_)) => {
+            links.clear();
+            None
+        }
+        PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+            links.push(interface.linktype);
+            None
+        }
+        PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => Some(Captured {
+            interface: packet.if_id,
+            length: packet.origlen,
+            data: packet.data.get(..packet.caplen as usize).unwrap_or(packet.data),
+        }),
+        PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
+            let length = packet.data.len().min(packet.origlen as usize);
+            let data = packet.data.get(..length).unwrap_or_default();
+            Some(Captured { interface: 0, length: packet.origlen, data })
+        }
+        PcapBlockOwned::NG(_) => None,
     }
 }

@@ -100,7 +100,7 @@ fn a_silent_gateway_is_not_replaced_by_who_advertises() {
     let text = rig.lbctl().exits(1, &["status", "--check"]).stdout;
     for part in [
         "gateway 172.31.0.254 at 02:00:00:00:fe:b1 does not answer ARP",
-        "'lbctl apply -f FILE' takes another default router that answers, as fe80::66",
+        "'lbctl apply -f FILE' takes another default router if that answers, such as fe80::66",
         "auto: 172.31.0.254 at 02:00:00:00:fe:b1",
     ] {
         assert!(text.contains(part), "{part}: {text}");

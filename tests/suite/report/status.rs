@@ -242,9 +242,11 @@ fn a_flood_is_reported_while_it_lasts() {
         assert_eq!(problems_now(), "flood-guard-limits");
     }
     let text = host.lbctl().ok(&["status"]).stdout;
-    for words in
-        ["a flood? nothing", "'lbctl stats --watch'", "No flood? raise connection_table.new_conn"]
-    {
+    for words in [
+        "if this is a flood, do nothing",
+        "'lbctl stats --watch'",
+        "normal traffic, raise connection_table.new_conn",
+    ] {
         assert!(text.contains(words), "'{words}' in {text}");
     }
     drop(flood);

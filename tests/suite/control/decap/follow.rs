@@ -219,7 +219,7 @@ fn an_interface_without_an_address_yet() {
     let log = running.stderr();
     assert!(log.contains("WARN interface second has no address to decapsulate for yet"), "{log}");
     let ready = || get(&host.ns, METRICS, "/readyz").expect("an answer");
-    assert_eq!(ready(), (503, "no address to decapsulate for\n".to_owned()));
+    assert_eq!(ready(), (503, "no interface has an address to decapsulate for\n".to_owned()));
     host.ns.shell("ip addr add 10.8.0.1/24 dev second");
     becomes(&lbctl, "addresses", &json!(["10.8.0.1"]));
     assert!(wait_until(SOON, || ready().0 == 200), "{:?}", ready());

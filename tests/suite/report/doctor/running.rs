@@ -42,7 +42,7 @@ fn what_changed_since_the_apply() {
         patient.is_well(id, INSTANCE);
     }
     neighbour("02:00:00:00:00:fd");
-    let words = &["is 02:00:00:00:00:fd now, and packets are sent to 02:00:00:00:00:fe"];
+    let words = &["is 02:00:00:00:00:fd now, but packets are sent to 02:00:00:00:00:fe"];
     patient.is_fixed("gateway-moved", PLACE, "error", words);
     patient.is_well("mac-changed", PLACE);
     host.ns.shell("ip link set uplink address 02:00:00:00:00:03");
