@@ -111,6 +111,8 @@ pub use model::maglev::hash;
 pub use model::maglev::ring;
 pub use model::mismatch::Mismatch;
 pub use model::outweighed::OutweighedReal;
+pub use model::prefix::Prefix;
+pub use model::prefix::PrefixParseError;
 pub use model::reason::Named;
 pub use model::reason::Reason;
 pub use model::reason::Verdict;

@@ -14,6 +14,7 @@ use crate::instance::Instance;
 use crate::instance::serving::Part;
 use crate::instance::serving::Serving;
 use crate::kernel::netlink::Changes;
+use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
@@ -93,7 +94,7 @@ pub(super) async fn follow_decap(instance: &Instance) -> Vec<String> {
     let followed = spawn_blocking(move || decap::follow(&instance));
     match followed.await.map_err(panicked).and_then(|followed| followed) {
         Ok(followed) => log_lines(&followed),
-        Err(Error::NoDecap { .. }) => {}
+        Err(Error::Decap(DecapError::None { .. })) => {}
         Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
         Err(error) => return vec![error.to_string()],
     }

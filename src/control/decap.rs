@@ -10,7 +10,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::dataplane::decap::Facts;
@@ -39,10 +38,11 @@ use crate::instance::set_up::set_up;
 use crate::kernel::netlink;
 use crate::model::abi::consts;
 use crate::model::config::XdpMode;
-use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 
 pub use crate::dataplane::decap::Request;
+pub use crate::model::error::DecapError;
 pub use crate::observe::decap::DecapStatus;
 pub use crate::observe::decap::readiness;
 pub use crate::observe::decap::status;
@@ -61,7 +61,7 @@ pub fn attach(
 ) -> Result<DecapStatus> {
     request.check()?;
     if waits_for_address(interface, request)? {
-        return Err(Error::NoAddress { interface: interface.to_owned() });
+        return Err(DecapError::NoAddress { interface: interface.to_owned() }.into());
     }
     attach_to_follow(instance, interface, mode, request, adopt)
 }
@@ -201,7 +201,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
 }
 
 /// `before`: the outer sources that might send so far; none: anybody, or nobody.
-fn warn_of_anybody(ifindex: u32, before: &BTreeSet<IpNet>) {
+fn warn_of_anybody(ifindex: u32, before: &BTreeSet<Prefix>) {
     let interface = links::interface_name(ifindex).unwrap_or_else(|| format!("index {ifindex}"));
     let before: Vec<_> = before.iter().map(prefix_name).collect();
     let before = if before.is_empty() {
@@ -296,13 +296,13 @@ pub struct Followed {
     /// Those that they no longer are.
     pub removed: BTreeSet<IpAddr>,
     /// Destinations that packets inside may have now.
-    pub to_added: BTreeSet<IpNet>,
+    pub to_added: BTreeSet<Prefix>,
     /// Those that they no longer may.
-    pub to_removed: BTreeSet<IpNet>,
+    pub to_removed: BTreeSet<Prefix>,
     /// Outer sources that may send now, as that of an interface is out of force which is gone.
-    pub from_added: BTreeSet<IpNet>,
+    pub from_added: BTreeSet<Prefix>,
     /// Those that no longer may.
-    pub from_removed: BTreeSet<IpNet>,
+    pub from_removed: BTreeSet<Prefix>,
     /// Whether anybody may send now, if that has changed.
     pub anybody: Option<bool>,
 }
@@ -353,12 +353,8 @@ impl fmt::Display for Followed {
 }
 
 /// A prefix as it is written: that of a single address without its length.
-pub fn prefix_name(prefix: &IpNet) -> String {
-    if prefix.prefix_len() == prefix.max_prefix_len() {
-        prefix.addr().to_string()
-    } else {
-        prefix.to_string()
-    }
+pub fn prefix_name(prefix: &Prefix) -> String {
+    if prefix.is_single() { prefix.address().to_string() } else { prefix.to_string() }
 }
 
 /// What would change in what packets are looked at by, if the addresses of the host were followed now.

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ipnet::IpNet;
 use procfs_core::ExplicitSystemInfo;
 use procfs_core::FromReadSI;
 use procfs_core::net::TcpNetEntries;
@@ -31,6 +30,7 @@ use crate::model::config::OwnAddress;
 use crate::model::config::VipConfig;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 
 /// Sockets that a text names.
 const NAMED: usize = 4;
@@ -41,7 +41,7 @@ pub(crate) struct OwnHost {
     /// Address → the interface that has it.
     addresses: BTreeMap<IpAddr, String>,
     /// What is routed to this host by its loopback devices (`ip route add local PREFIX dev lo`).
-    local: Vec<IpNet>,
+    local: Vec<Prefix>,
     /// Broadcast address → the interface on whose network it is one.
     broadcasts: BTreeMap<IpAddr, String>,
     /// Sockets that wait for clients, as far as a configuration makes them matter.
@@ -64,13 +64,10 @@ impl OwnHost {
         Ok(own)
     }
 
-    fn add(&mut self, interface: &str, net: IpNet) {
-        self.addresses.insert(net.addr(), interface.to_owned());
-        // A network of two has none (RFC 3021).
-        if let IpNet::V4(v4) = net
-            && v4.prefix_len() < 31
-        {
-            self.broadcasts.insert(v4.broadcast().into(), interface.to_owned());
+    fn add(&mut self, interface: &str, net: Prefix) {
+        self.addresses.insert(net.address(), interface.to_owned());
+        if let Some(broadcast) = net.broadcast() {
+            self.broadcasts.insert(broadcast.into(), interface.to_owned());
         }
     }
 
@@ -79,7 +76,7 @@ impl OwnHost {
         if let Some(interface) = self.addresses.get(&address) {
             return Some(format!("interface {interface}"));
         }
-        let prefix = self.local.iter().find(|prefix| prefix.contains(&address))?;
+        let prefix = self.local.iter().find(|prefix| prefix.contains(address))?;
         Some(format!("local route {prefix}"))
     }
 

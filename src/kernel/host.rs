@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::kernel::outside::read_system;
@@ -17,6 +16,7 @@ use crate::model::cpu_list::MAX_TOLD_CPUS;
 use crate::model::cpu_list::cpu_list;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 
 /// Where sysfs and procfs are mounted: tests have trees of their own.
 #[derive(Clone, Debug)]
@@ -93,11 +93,11 @@ pub(crate) fn possible_cpus() -> Result<u32> {
 
 /// Every address of this host, and the interface that has it.
 pub(crate) fn addresses() -> Result<Vec<(String, IpAddr)>> {
-    Ok(networks()?.into_iter().map(|(interface, net)| (interface, net.addr())).collect())
+    Ok(networks()?.into_iter().map(|(interface, net)| (interface, net.address())).collect())
 }
 
 /// Every address of this host with its network, and the interface that has it.
-pub(crate) fn networks() -> Result<Vec<(String, IpNet)>> {
+pub(crate) fn networks() -> Result<Vec<(String, Prefix)>> {
     let addresses = nix::ifaddrs::getifaddrs().map_err(|errno| Error::Host {
         operation: "list the addresses of this host",
         source: errno.into(),
@@ -109,7 +109,7 @@ pub(crate) fn networks() -> Result<Vec<(String, IpNet)>> {
     let net = |address: &nix::ifaddrs::InterfaceAddress| {
         let own = ip(address.address.as_ref()?)?;
         let mask = address.netmask.as_ref().and_then(ip);
-        let net = mask.and_then(|mask| IpNet::with_netmask(own, mask).ok());
+        let net = mask.and_then(|mask| Prefix::with_netmask(own, mask));
         Some(net.unwrap_or_else(|| own.into()))
     };
     Ok(addresses

@@ -62,7 +62,7 @@ pub(crate) struct Available {
 }
 
 /// `CPU 3`, `CPUs 0-2,7`.
-pub(crate) fn cpu_list(cpus: &[u32]) -> String {
+pub(crate) fn cpus_in_words(cpus: &[u32]) -> String {
     let noun = if cpus.len() == 1 { "CPU" } else { "CPUs" };
     format!("{noun} {}", cpulist::emit(cpus.iter().copied()))
 }
@@ -78,11 +78,11 @@ impl fmt::Display for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::cpu_list;
+    use super::cpus_in_words;
 
     #[test]
     fn lists_for_people() {
-        assert_eq!(cpu_list(&[3]), "CPU 3");
-        assert_eq!(cpu_list(&[0, 1, 2, 7]), "CPUs 0-2,7");
+        assert_eq!(cpus_in_words(&[3]), "CPU 3");
+        assert_eq!(cpus_in_words(&[0, 1, 2, 7]), "CPUs 0-2,7");
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod next_hop;
 pub(crate) mod outweighed;
 pub(crate) mod parallel;
 pub(crate) mod part;
+pub(crate) mod prefix;
 pub(crate) mod reason;
 pub(crate) mod secret;
 pub(crate) mod skel;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::model::host::cpu_list;
+use crate::model::host::cpus_in_words;
 
 /// Which CPUs have connection tables, and which should.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,6 @@ impl CpusWithoutTable {
 impl fmt::Display for CpusWithoutTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = if self.0.len() == 1 { "has" } else { "have" };
-        write!(f, "{} may receive packets, but {verb} no connection table", cpu_list(&self.0))
+        write!(f, "{} may receive packets, but {verb} no connection table", cpus_in_words(&self.0))
     }
 }

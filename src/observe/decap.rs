@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::dataplane::decap::Request;
@@ -18,6 +17,7 @@ use crate::model::abi;
 use crate::model::config::XdpMode;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 use crate::model::reason;
 use crate::observe::readiness::LinkState;
 use crate::observe::readiness::Unready;
@@ -35,9 +35,9 @@ pub struct DecapStatus {
     /// Outer destinations that packets are decapsulated for.
     pub addresses: BTreeSet<IpAddr>,
     /// Outer sources that may send; empty: any source may.
-    pub from: BTreeSet<IpNet>,
+    pub from: BTreeSet<Prefix>,
     /// Destinations that inner packets may have.
-    pub to: BTreeSet<IpNet>,
+    pub to: BTreeSet<Prefix>,
     /// What was asked for interfaces that are gone, or from which somebody removed the program. The key is the
     /// interface's name, else the name of its pin, else the index. The requests have no effect any more once
     /// [`follow`](crate::control::decap::follow) has noticed.

@@ -12,7 +12,7 @@ use crate::dataplane::balancer::Balancer;
 use crate::model::abi::consts;
 use crate::model::config::TableKind;
 use crate::model::error::Result;
-use crate::model::host::cpu_list;
+use crate::model::host::cpus_in_words;
 use crate::model::reason::Verdict;
 use crate::observe::flood_guard::FloodGuard;
 use crate::observe::rates::Rates;
@@ -118,7 +118,7 @@ impl fmt::Display for Flood {
         write!(
             f,
             "{}: {not_remembered} new flows a second are balanced but not remembered, as there are more than the limit",
-            cpu_list(cpus)
+            cpus_in_words(cpus)
         )
     }
 }

@@ -1,7 +1,7 @@
 //! Connection tables that are missing, or of no use.
 
 use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
-use crate::model::host::cpu_list;
+use crate::model::host::cpus_in_words;
 use crate::model::table_cpus::TableCpus;
 
 const SHARE_OUT: &str = "'lbctl apply', or a reload of 'lbctl serve', shares the tables out again";
@@ -19,7 +19,7 @@ pub(crate) fn warnings(cpus: &TableCpus) -> Vec<String> {
     if cpus.auto && !idle.is_empty() {
         warnings.push(format!(
             "the connection tables of {} lie idle, as no receive queue is served there any more; {SHARE_OUT}",
-            cpu_list(&idle)
+            cpus_in_words(&idle)
         ));
     }
     warnings

@@ -9,7 +9,7 @@ use crate::instance::serving::rfc3339;
 use crate::model::address::Vip;
 use crate::model::config::XdpMode;
 use crate::model::error::Result;
-use crate::model::host::cpu_list;
+use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
 use crate::model::outweighed::OutweighedReal;
 use crate::model::outweighed::outweighed;
@@ -132,7 +132,7 @@ impl fmt::Display for Problem {
             }
             Self::FloodGuardLimits(flood) => flood.fmt(f),
             Self::CpusWithoutTable { cpus } => {
-                write!(f, "{}: packets, but no connection table", cpu_list(cpus))
+                write!(f, "{}: packets, but no connection table", cpus_in_words(cpus))
             }
             Self::TableTooSmall(misses) => misses.fmt(f),
             Self::OtherMac(frames) => frames.fmt(f),

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::Flow;
 use super::FlowState;
 use crate::dataplane::View;
@@ -12,6 +10,7 @@ use crate::dataplane::tables;
 use crate::model::address::Vip;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 
 /// Which flows are meant: those that all of it applies to. The default lets all through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +20,7 @@ pub struct FlowFilter {
     /// Flows of this real, be it that it was removed.
     pub real: Option<IpAddr>,
     /// Flows of clients in this network. None of a VIP whose hash mode leaves the address out.
-    pub client: Option<IpNet>,
+    pub client: Option<Prefix>,
     /// Flows from this port, in host order. None of a VIP whose hash mode leaves it out.
     pub client_port: Option<u16>,
     /// Flows whose age is above this.
@@ -69,7 +68,7 @@ impl Resolved {
         let FlowFilter { vip: _, real, client, client_port, older_than, younger_than, states } =
             &self.filter;
         real.is_none_or(|real| flow.real == Some(real))
-            && client.is_none_or(|net| flow.client.is_some_and(|client| net.contains(&client)))
+            && client.is_none_or(|net| flow.client.is_some_and(|client| net.contains(client)))
             && client_port.is_none_or(|port| flow.client_port == Some(port))
             && older_than.is_none_or(|age| flow.age > age)
             && younger_than.is_none_or(|age| flow.age < age)

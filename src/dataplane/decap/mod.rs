@@ -8,8 +8,6 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
-use ipnet::IpNet;
-
 use crate::instance::Instance;
 use crate::instance::links::ROOT;
 use crate::instance::links::interface_name;
@@ -24,10 +22,11 @@ use crate::kernel::maps::Map;
 use crate::kernel::netlink;
 use crate::model::abi;
 use crate::model::abi::consts;
+use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 
-use request::ALL_IPV4;
 pub use request::Request;
 use request::covers_ipv4;
 use request::prefix_of;
@@ -81,14 +80,14 @@ pub(crate) fn is_attached(instance: &Instance) -> bool {
 
 /// The error of maps that another build has set up.
 pub(crate) fn other(instance: &Instance) -> Error {
-    Error::DecapOther { instance: instance.name().to_owned() }
+    DecapError::OtherBuild { instance: instance.name().to_owned() }.into()
 }
 
 /// The maps of an instance that decapsulates.
 pub(crate) fn ours(instance: &Instance) -> Result<Maps> {
     repair::refuse_lost(instance)?;
     if !is_attached(instance) {
-        return Err(Error::NoDecap { instance: instance.name().to_owned() });
+        return Err(DecapError::None { instance: instance.name().to_owned() }.into());
     }
     match Layout::of(instance)? {
         Layout::Ours => Maps::open(instance),
@@ -110,7 +109,7 @@ pub(crate) struct Facts {
     /// Its addresses, by interface.
     addresses: Vec<(String, IpAddr)>,
     /// What it takes for its own by its loopback devices, apart from loopback addresses.
-    local: BTreeSet<IpNet>,
+    local: BTreeSet<Prefix>,
 }
 
 impl Facts {
@@ -136,11 +135,11 @@ pub(crate) struct InUse {
     /// `DECAP_OUTER` and `DECAP_OWN`, by address.
     addresses: BTreeMap<IpAddr, u32>,
     /// Outer sources; none: anybody.
-    pub(crate) from: BTreeSet<IpNet>,
+    pub(crate) from: BTreeSet<Prefix>,
     /// Destinations of the packets inside.
-    pub(crate) to: BTreeSet<IpNet>,
+    pub(crate) to: BTreeSet<Prefix>,
     /// What is routed to the host as its own, single addresses aside: no packet inside comes from there.
-    own: BTreeSet<IpNet>,
+    own: BTreeSet<Prefix>,
     /// Addresses and prefixes of the host that there was no room for: packets inside may come from them.
     pub(crate) own_left_out: u32,
 }
@@ -176,7 +175,7 @@ impl InUse {
             ("inner destinations", in_use.to.len(), prefixes, "--to"),
         ] {
             if count > most {
-                return Err(Error::DecapLimit { what, count, most, option });
+                return Err(DecapError::Limit { what, count, most, option }.into());
             }
         }
         if !requests.is_empty() {
@@ -185,8 +184,8 @@ impl InUse {
                 *in_use.addresses.entry(address).or_default() |= consts::DECAP_OWN;
             }
             for prefix in &facts.local {
-                if prefix.prefix_len() == prefix.max_prefix_len() {
-                    *in_use.addresses.entry(prefix.addr()).or_default() |= consts::DECAP_OWN;
+                if prefix.is_single() {
+                    *in_use.addresses.entry(prefix.address()).or_default() |= consts::DECAP_OWN;
                 } else if prefix.prefix_len() != 0 {
                     // A host that takes everything for its own has clients all the same.
                     in_use.own.insert(*prefix);
@@ -228,10 +227,10 @@ fn is_on_link(address: IpAddr) -> bool {
 /// Prefixes that a trie holds, and whether they count: what a short IPv6 prefix would cover of IPv4 does not.
 type Prefixes = Map<abi::decap_prefix, u32>;
 
-fn entries(prefixes: &BTreeSet<IpNet>) -> Vec<(IpNet, u32)> {
+fn entries(prefixes: &BTreeSet<Prefix>) -> Vec<(Prefix, u32)> {
     let mut entries: Vec<_> = prefixes.iter().map(|prefix| (*prefix, 1)).collect();
-    if prefixes.iter().any(covers_ipv4) && !prefixes.contains(&ALL_IPV4) {
-        entries.push((ALL_IPV4, 0));
+    if prefixes.iter().any(covers_ipv4) && !prefixes.contains(&Prefix::ALL_IPV4) {
+        entries.push((Prefix::ALL_IPV4, 0));
     }
     entries
 }
@@ -280,7 +279,7 @@ impl Maps {
     }
 
     pub(crate) fn in_use(&self) -> Result<InUse> {
-        let prefixes = |map: &Prefixes| -> Result<BTreeSet<IpNet>> {
+        let prefixes = |map: &Prefixes| -> Result<BTreeSet<Prefix>> {
             let counted = map.walk()?.into_iter().filter(|(_, counts)| *counts != 0);
             Ok(counted.map(|(prefix, _)| prefix_of(&prefix)).collect())
         };
@@ -355,7 +354,7 @@ impl Maps {
 }
 
 /// Adds what is missing in a trie. Returns what it has beside.
-fn add(map: &Prefixes, wanted: &[(IpNet, u32)]) -> Result<Vec<abi::decap_prefix>> {
+fn add(map: &Prefixes, wanted: &[(Prefix, u32)]) -> Result<Vec<abi::decap_prefix>> {
     let running: BTreeMap<_, _> =
         map.walk()?.into_iter().map(|(raw, counts)| (prefix_of(&raw), (raw, counts))).collect();
     // What is not to count comes first: an IPv6 prefix must not cover IPv4 meanwhile.
@@ -393,7 +392,7 @@ mod tests {
         assert_eq!(in_use.outer(), [address(7)].into());
         assert_eq!((in_use.addresses.len(), in_use.own_left_out), (1, room));
         // What is asked for wants room.
-        let many = (0..consts::DECAP_MAX_PREFIXES).map(|n| IpNet::from(address(n)));
+        let many = (0..consts::DECAP_MAX_PREFIXES).map(|n| Prefix::from(address(n)));
         let many = Request { to: many.collect(), ..Request::default() };
         let error = InUse::of(&[(1, many)].into(), &facts(1)).unwrap_err().to_string();
         assert!(

@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 
-use ipnet::IpNet;
-use ipnet::Ipv4Net;
-use ipnet::Ipv6Net;
 use serde::Serialize;
 
 use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::address::check_service_address;
-use crate::model::error::Error;
+use crate::model::error::DecapError;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 
 /// Bits of an IPv4-mapped address in front of the IPv4 address (RFC 4291, section 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
@@ -28,10 +25,10 @@ pub struct Request {
     /// Outer destinations; none: the addresses that the interface has, followed.
     pub addresses: BTreeSet<IpAddr>,
     /// Outer sources; none: anybody may send.
-    pub from: BTreeSet<IpNet>,
+    pub from: BTreeSet<Prefix>,
     /// Destinations of the packets inside; none: what the host has by its loopback devices, followed. Packets
     /// for another host are dropped whatever is asked for.
-    pub to: BTreeSet<IpNet>,
+    pub to: BTreeSet<Prefix>,
 }
 
 impl Request {
@@ -40,7 +37,7 @@ impl Request {
 
     /// Checks what the types cannot.
     pub fn check(&self) -> Result<()> {
-        let invalid = |option, why: String| Err(Error::DecapRequest { option, why });
+        let invalid = |option, why: String| Err(DecapError::Request { option, why }.into());
         for (option, count) in [
             ("--address", self.addresses.len()),
             ("--from", self.from.len()),
@@ -57,7 +54,7 @@ impl Request {
         }
         for (option, prefixes) in [("--from", &self.from), ("--to", &self.to)] {
             for prefix in prefixes {
-                let net = prefix.trunc();
+                let net = prefix.network();
                 if net != *prefix {
                     let why = format!("{prefix} has bits set behind the prefix; write {net}");
                     return invalid(option, why);
@@ -109,18 +106,18 @@ impl Request {
     }
 }
 
-fn is_within(net: IpNet, outer: &str) -> bool {
-    outer.parse::<IpNet>().is_ok_and(|outer| outer.contains(&net))
+fn is_within(net: Prefix, outer: &str) -> bool {
+    outer.parse::<Prefix>().is_ok_and(|outer| outer.covers(net))
 }
 
 /// Says why no packet to a prefix can come through routers, beside what [`misfit`] says.
-fn no_vip(net: IpNet) -> Option<&'static str> {
+fn no_vip(net: Prefix) -> Option<&'static str> {
     let link_local = is_within(net, "169.254.0.0/16") || is_within(net, "fe80::/10");
     link_local.then_some("link-local addresses are not reachable through routers")
 }
 
 /// Says why no packet from or to a prefix can come by the network.
-fn misfit(net: IpNet) -> Option<&'static str> {
+fn misfit(net: Prefix) -> Option<&'static str> {
     let within = |outer: &str| is_within(net, outer);
     if within("0.0.0.0/8") || within("::/128") {
         return Some("such addresses name no host");
@@ -138,44 +135,33 @@ fn misfit(net: IpNet) -> Option<&'static str> {
 }
 
 /// A key of the kernel's tries, in which IPv4 lies within IPv6.
-pub(super) fn raw_prefix(prefix: IpNet) -> abi::decap_prefix {
-    let length = match prefix {
-        IpNet::V4(v4) => v4.prefix_len() + MAPPED_BITS,
-        IpNet::V6(v6) => v6.prefix_len(),
-    };
-    abi::decap_prefix { length: length.into(), addr: prefix.network().into() }
+pub(super) fn raw_prefix(prefix: Prefix) -> abi::decap_prefix {
+    let first = prefix.network().address();
+    let length = prefix.prefix_len() + if first.is_ipv4() { MAPPED_BITS } else { 0 };
+    abi::decap_prefix { length: length.into(), addr: first.into() }
 }
 
-pub(super) fn prefix_of(raw: &abi::decap_prefix) -> IpNet {
+pub(super) fn prefix_of(raw: &abi::decap_prefix) -> Prefix {
     let length = u8::try_from(raw.length).unwrap_or(u8::MAX);
-    match (raw.addr.into(), length.checked_sub(MAPPED_BITS)) {
-        (IpAddr::V4(v4), Some(length)) => {
-            Ipv4Net::new(v4, length).map_or_else(|_| IpNet::from(IpAddr::V4(v4)), IpNet::V4)
-        }
-        (address, _) => {
-            let v6 = match address {
-                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                IpAddr::V6(v6) => v6,
-            };
-            Ipv6Net::new(v6, length).map_or_else(|_| IpNet::from(IpAddr::V6(v6)), IpNet::V6)
-        }
-    }
+    let (address, length) = match (IpAddr::from(raw.addr), length.checked_sub(MAPPED_BITS)) {
+        (IpAddr::V4(v4), Some(length)) => (v4.into(), length),
+        (IpAddr::V4(v4), None) => (v4.to_ipv6_mapped().into(), length),
+        (v6, _) => (v6, length),
+    };
+    Prefix::new(address, length).unwrap_or_else(|| address.into())
 }
-
-/// All of IPv4, which a short IPv6 prefix covers in the kernel's tries.
-pub(super) const ALL_IPV4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
 
 /// Whether an IPv6 prefix covers the IPv4-mapped addresses.
-pub(super) fn covers_ipv4(prefix: &IpNet) -> bool {
+pub(super) fn covers_ipv4(prefix: &Prefix) -> bool {
     let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    matches!(prefix, IpNet::V6(v6) if v6.prefix_len() <= MAPPED_BITS && v6.contains::<&Ipv6Addr>(&mapped))
+    prefix.prefix_len() <= MAPPED_BITS && prefix.contains(mapped.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn nets(prefixes: &[&str]) -> BTreeSet<IpNet> {
+    fn nets(prefixes: &[&str]) -> BTreeSet<Prefix> {
         prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect()
     }
 
@@ -187,7 +173,7 @@ mod tests {
             to: nets(&["10.200.1.1/32", "fc00:1::/64"]),
         };
         assert_eq!(Request::from_raw(&request.to_raw()), request);
-        let most = (0..64).map(|n| IpNet::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
+        let most = (0..64).map(|n| Prefix::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
         let full = Request { to: most.collect(), ..Request::default() };
         full.check().unwrap();
         assert_eq!(Request::from_raw(&full.to_raw()), full);
@@ -202,7 +188,7 @@ mod tests {
             addresses: [address.parse().unwrap()].into(),
             ..Request::default()
         };
-        let many = (0..=64).map(|n| IpNet::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
+        let many = (0..=64).map(|n| Prefix::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
         for (request, words) in [
             (
                 from("172.16.5.0/16"),
@@ -239,6 +225,6 @@ mod tests {
         {
             assert_eq!(covers_ipv4(&prefix.parse().unwrap()), covers, "{prefix}");
         }
-        assert!(!covers_ipv4(&ALL_IPV4));
+        assert!(!covers_ipv4(&Prefix::ALL_IPV4));
     }
 }

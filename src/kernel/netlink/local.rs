@@ -1,6 +1,5 @@
 //! What the host takes for its own by way of its loopback devices.
 
-use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteAttribute;
@@ -15,10 +14,11 @@ use super::inspect::ip;
 use super::message::is_local;
 use super::refused::errno;
 use crate::model::error::NetlinkError;
+use crate::model::prefix::Prefix;
 
 /// The destinations of a local route by one of these interfaces, unless they are loopback addresses or mean
 /// something on a link only.
-pub(super) fn local_prefix(route: &RouteMessage, interfaces: &[u32]) -> Option<IpNet> {
+pub(super) fn local_prefix(route: &RouteMessage, interfaces: &[u32]) -> Option<Prefix> {
     let (mut by, mut destination) = (None, None);
     for attribute in &route.attributes {
         match attribute {
@@ -27,14 +27,15 @@ pub(super) fn local_prefix(route: &RouteMessage, interfaces: &[u32]) -> Option<I
             _ => {}
         }
     }
-    let prefix = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
+    let prefix = Prefix::new(destination?, route.header.destination_prefix_length)?;
     let ours = is_local(route) && interfaces.contains(&by?);
-    let foreign = prefix.addr().is_loopback() || crate::kernel::host::is_link_local(prefix.addr());
+    let foreign =
+        prefix.address().is_loopback() || crate::kernel::host::is_link_local(prefix.address());
     (ours && !foreign).then_some(prefix)
 }
 
 impl Netlink {
-    async fn local_prefixes(&self) -> Result<Vec<IpNet>, NetlinkError> {
+    async fn local_prefixes(&self) -> Result<Vec<Prefix>, NetlinkError> {
         let loopback: Vec<_> = self
             .links()
             .await?
@@ -75,6 +76,6 @@ impl Netlink {
 
 /// Lists what the host takes for its own by way of its loopback devices: their addresses, and prefixes that are
 /// routed to it (`ip route add local PREFIX dev lo`). Loopback and link-local addresses are left out.
-pub(crate) fn local_prefixes_blocking() -> Result<Vec<IpNet>, NetlinkError> {
+pub(crate) fn local_prefixes_blocking() -> Result<Vec<Prefix>, NetlinkError> {
     blocking(async |netlink| netlink.local_prefixes().await)
 }

@@ -3,6 +3,7 @@
 mod capture;
 mod chain;
 pub(crate) mod config;
+mod decap;
 mod filter;
 mod instance;
 mod map;
@@ -27,6 +28,7 @@ use crate::model::lost_pins::LostPins;
 pub use capture::CaptureError;
 pub use chain::ChainError;
 use config::ConfigError;
+pub use decap::DecapError;
 pub use filter::FilterError;
 pub use instance::MINIMUM_KERNEL;
 pub use instance::UntrustedFolder;
@@ -482,55 +484,9 @@ pub enum Error {
         real: std::net::IpAddr,
     },
 
-    /// The instance does not decapsulate.
-    #[error(
-        "instance '{instance}' does not decapsulate; start it with 'lbctl decap attach INTERFACE'"
-    )]
-    NoDecap {
-        /// The instance.
-        instance: String,
-    },
-
-    /// There is no address to decapsulate for.
-    #[error("interface {interface} has no address to decapsulate for; give one with --address")]
-    NoAddress {
-        /// The interface.
-        interface: String,
-    },
-
-    /// What is to be decapsulated makes no sense.
-    #[error("{option}: {why}")]
-    DecapRequest {
-        /// The option of `lbctl decap attach` that says it.
-        option: &'static str,
-        /// What is wrong.
-        why: String,
-    },
-
-    /// There is more than the maps of decapsulation have room for.
-    #[error(
-        "{count} {what}: decapsulation has room for {most}; name fewer, or shorter prefixes, with {option}"
-    )]
-    DecapLimit {
-        /// Of what.
-        what: &'static str,
-        /// How many there are.
-        count: usize,
-        /// How many are possible.
-        most: usize,
-        /// The option that says which they are.
-        option: &'static str,
-    },
-
-    /// The maps of decapsulation are another build's.
-    #[error(
-        "instance '{instance}' decapsulates by maps of another build, or a command was interrupted; \
-         'lbctl decap attach' sets it up anew while packets go on, once for each of its interfaces"
-    )]
-    DecapOther {
-        /// The instance.
-        instance: String,
-    },
+    /// Decapsulation cannot be set up or changed.
+    #[error(transparent)]
+    Decap(#[from] DecapError),
 
     /// Packet tests cannot ask a gateway for its MAC.
     #[error("config.interfaces[0] ({interface}): packet tests need gateway_mac")]

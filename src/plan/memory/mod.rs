@@ -15,7 +15,7 @@ use crate::model::connection_tables::Tables;
 use crate::model::host::Bytes;
 use crate::model::host::Host;
 use crate::model::host::MapShape;
-use crate::model::host::cpu_list;
+use crate::model::host::cpus_in_words;
 use crate::model::vip_table::Table;
 use crate::plan::diff::Running;
 use crate::plan::map_cost::element;
@@ -323,7 +323,7 @@ impl fmt::Display for MemoryPlan {
         let nodes = self.by_node();
         if nodes.len() > 1 {
             for (node, (cpus, bytes)) in nodes {
-                let (cpus, bytes) = (cpu_list(&cpus), Bytes(bytes));
+                let (cpus, bytes) = (cpus_in_words(&cpus), Bytes(bytes));
                 writeln!(f, "memory: on NUMA node {node}: the tables of {cpus}, {bytes}")?;
             }
         }

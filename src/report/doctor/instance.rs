@@ -7,7 +7,7 @@ use super::report::Check;
 use super::report::Fix;
 use crate::dataplane::balancer::Balancer;
 use crate::model::error::Result;
-use crate::model::host::cpu_list;
+use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
 use crate::model::table_cpus::TableCpus;
 use crate::observe::recent::Flood;
@@ -121,7 +121,7 @@ pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
         Severity::Note,
         format!(
             "{} {} a connection table, and receives no packets",
-            cpu_list(&idle),
+            cpus_in_words(&idle),
             if idle.len() == 1 { "has" } else { "have" }
         ),
         "its share of connection_table.entries lies idle",

@@ -26,6 +26,7 @@ use crate::kernel::nic::NicStatistics;
 use crate::model::address::Mac;
 use crate::model::address::Vip;
 use crate::model::connection_tables::Tables;
+use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::mismatch::Mismatch;
@@ -254,7 +255,7 @@ impl Collector {
                 scrape.part::<()>("decap", Result::<_>::Ok(()));
                 scrape.families.extend(series::decap(&status));
             }
-            Err(Error::NoDecap { .. }) => {}
+            Err(Error::Decap(DecapError::None { .. })) => {}
             Err(error) => drop(scrape.part::<()>("decap", Err(error))),
         }
     }

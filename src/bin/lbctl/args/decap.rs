@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use clap::Subcommand;
-use ipnet::IpNet;
+use l4lb::Prefix;
 use l4lb::decap::Request;
 
 use super::Adopt;
@@ -66,10 +66,10 @@ pub(crate) struct Serve {
 pub(crate) struct Asked {
     /// Outer sources that may send: those that the balancers are configured with [default: anybody]
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
-    from: Vec<IpNet>,
+    from: Vec<Prefix>,
     /// Destinations that the packets inside may have [default: what the host has on its loopback devices]
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
-    to: Vec<IpNet>,
+    to: Vec<Prefix>,
     /// Outer destinations to decapsulate for [default: the interface's own addresses]
     #[arg(long = "address", value_name = "ADDRESS", value_parser = address)]
     addresses: Vec<IpAddr>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
-use ipnet::IpNet;
+use l4lb::Prefix;
 use l4lb::Protocol;
 use l4lb::Vip;
 use l4lb::flows::FlowFilter;
@@ -86,7 +86,7 @@ pub(crate) struct Selectors {
     real: Option<IpAddr>,
     /// From clients in this network: an address or a prefix, such as 192.0.2.0/24
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
-    client: Option<IpNet>,
+    client: Option<Prefix>,
     /// From this port
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     client_port: Option<u16>,

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use ipnet::IpNet;
-
 use super::Family;
 use super::Real;
 use super::Vip;
@@ -14,6 +12,7 @@ use crate::control::decap::Followed;
 use crate::control::decap::Request;
 use crate::model::abi::consts;
 use crate::model::config::PacketsConfig;
+use crate::model::prefix::Prefix;
 use crate::model::reason::decap_results;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
@@ -56,10 +55,7 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
 /// Where balancers send from, unless their configuration says otherwise.
 fn from_balancers(request: Request) -> Request {
     let packets = PacketsConfig::default();
-    Request {
-        from: [packets.source_v4().net().into(), packets.source_v6().net().into()].into(),
-        ..request
-    }
+    Request { from: [packets.source_v4().into(), packets.source_v6().into()].into(), ..request }
 }
 
 /// What was asked for an interface.
@@ -170,8 +166,8 @@ pub(super) fn open(real: &Real) -> Option<Answer> {
 /// kernel goes by itself.
 pub(super) fn wide(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
-    let family = |prefix: &IpNet| usize::from(prefix.addr().is_ipv6());
-    let own = |prefix: &IpNet| real.own.iter().any(|own| own.contains(prefix));
+    let family = |prefix: &Prefix| usize::from(prefix.address().is_ipv6());
+    let own = |prefix: &Prefix| real.own.iter().any(|own| own.covers(*prefix));
     let wide: Vec<_> = decap
         .to
         .iter()
@@ -258,18 +254,18 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
 
 pub(super) fn vip_refused(real: &Real, vip: &Vip) -> Option<Answer> {
     let decap = real.xdp()?;
-    if decap.to.iter().any(|prefix| prefix.contains(&vip.address)) {
+    if decap.to.iter().any(|prefix| prefix.contains(vip.address)) {
         return Some(Answer::Well);
     }
     // Another finding says so.
-    if real.outdated.to_added.iter().any(|prefix| prefix.contains(&vip.address)) {
+    if real.outdated.to_added.iter().any(|prefix| prefix.contains(vip.address)) {
         return None;
     }
     let add = |mut request: Request| {
         // What is followed would not be with it.
         let to = if request.to.is_empty() { &decap.to } else { &BTreeSet::new() };
         request.to.extend(to);
-        request.to.insert(IpNet::from(vip.address));
+        request.to.insert(Prefix::from(vip.address));
         request
     };
     Some(Answer::hurts(

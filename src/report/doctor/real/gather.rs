@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
-use ipnet::IpNet;
-
 use super::Back;
 use super::Checksums;
 use super::Real;
@@ -21,8 +19,10 @@ use crate::kernel::host::is_link_local;
 use crate::kernel::host::text;
 use crate::kernel::netlink;
 use crate::kernel::netlink::LinkFacts;
+use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::prefix::Prefix;
 
 /// Addresses that stand for any client: those that are kept for documentation (RFC 5737, 3849 and 9637).
 const CLIENTS: [&[IpAddr]; 2] = [
@@ -73,7 +73,7 @@ pub(in crate::report::doctor) fn read(
         asked.iter().copied().chain(on_loopback.map(|(_, address)| *address)).collect();
     let vips = vips.into_iter().map(|address| vip(address, &addresses)).collect::<Result<_>>()?;
     let mut own = netlink::local_prefixes_blocking()?;
-    own.extend(addresses.iter().map(|(_, address)| IpNet::from(*address)));
+    own.extend(addresses.iter().map(|(_, address)| Prefix::from(*address)));
     let setting = |path: &str| text(&files.proc.join("sys/net").join(path));
     let settings_are_there = files.has_procfs();
     let is_on = |path| settings_are_there.then(|| setting(path).is_some_and(|value| value != "0"));
@@ -81,7 +81,7 @@ pub(in crate::report::doctor) fn read(
         vips,
         decap: match decap::status(instance) {
             Ok(status) => Some(Ok(status)),
-            Err(Error::NoDecap { .. } | Error::NoBpffs { .. }) => None,
+            Err(Error::Decap(DecapError::None { .. }) | Error::NoBpffs { .. }) => None,
             Err(error) => Some(Err(error.to_string())),
         },
         outdated: decap::outdated(instance).unwrap_or_default(),

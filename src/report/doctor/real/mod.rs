@@ -11,8 +11,6 @@ mod vips;
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use checksums::Checksums;
 pub(super) use gather::read;
 
@@ -23,6 +21,7 @@ use crate::control::decap::DecapStatus;
 use crate::control::decap::Followed;
 use crate::kernel::netlink::LinkFacts;
 use crate::kernel::netlink::RouteFacts;
+use crate::model::prefix::Prefix;
 
 /// Facts of a real.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +33,7 @@ pub(super) struct Real {
     /// What of the host's addresses decapsulation does not know yet, or no longer should.
     pub(super) outdated: Followed,
     /// Its own addresses, and what is routed to it as local.
-    pub(super) own: Vec<IpNet>,
+    pub(super) own: Vec<Prefix>,
     pub(super) links: Vec<LinkFacts>,
     /// Settings of the interfaces, by their names.
     pub(super) settings: Vec<(String, Settings)>,

@@ -1,0 +1,56 @@
+//! Why nothing is decapsulated, or not as asked.
+
+/// Why nothing is decapsulated, or not as asked. The text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecapError {
+    /// The instance does not decapsulate.
+    #[error(
+        "instance '{instance}' does not decapsulate; start it with 'lbctl decap attach INTERFACE'"
+    )]
+    None {
+        /// The instance.
+        instance: String,
+    },
+
+    /// There is no address to decapsulate for.
+    #[error("interface {interface} has no address to decapsulate for; give one with --address")]
+    NoAddress {
+        /// The interface.
+        interface: String,
+    },
+
+    /// What is to be decapsulated makes no sense.
+    #[error("{option}: {why}")]
+    Request {
+        /// The option of `lbctl decap attach` that says it.
+        option: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+
+    /// There is more than the maps of decapsulation have room for.
+    #[error(
+        "{count} {what}: decapsulation has room for {most}; name fewer, or shorter prefixes, with {option}"
+    )]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many are possible.
+        most: usize,
+        /// The option that says which they are.
+        option: &'static str,
+    },
+
+    /// The maps of decapsulation are another build's.
+    #[error(
+        "instance '{instance}' decapsulates by maps of another build, or a command was interrupted; \
+         'lbctl decap attach' sets it up anew while packets go on, once for each of its interfaces"
+    )]
+    OtherBuild {
+        /// The instance.
+        instance: String,
+    },
+}
