@@ -16,23 +16,8 @@ impl Plan {
             None => Ok(()),
         }
     }
-}
 
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lost.plan(f)?;
-        match &self.program {
-            None => {}
-            Some(ProgramChange::Load) => writeln!(f, "+ program balancer")?,
-            Some(ProgramChange::Replace { details }) => {
-                writeln!(f, "~ program balancer: {}", details.join(", "))?;
-            }
-        }
-        self.flows_of(f, &Changed::Program)?;
-        if !self.connection_table.is_empty() {
-            writeln!(f, "~ connection table: {}", self.connection_table.join(", "))?;
-        }
-        self.flows_of(f, &Changed::ConnectionTable)?;
+    fn interfaces(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.interfaces {
             let sign = match change.action {
                 InterfaceAction::Attach => '+',
@@ -46,9 +31,10 @@ impl fmt::Display for Plan {
             writeln!(f)?;
             self.flows_of(f, &Changed::Interface(change.name.clone()))?;
         }
-        for unserved in &self.unserved {
-            writeln!(f, "! {unserved}")?;
-        }
+        Ok(())
+    }
+
+    fn vips(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.vips {
             let sign = match change.action {
                 VipAction::Add => '+',
@@ -70,6 +56,30 @@ impl fmt::Display for Plan {
             }
             self.flows_of(f, &Changed::Vip(change.vip))?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lost.plan(f)?;
+        match &self.program {
+            None => {}
+            Some(ProgramChange::Load) => writeln!(f, "+ program balancer")?,
+            Some(ProgramChange::Replace { details }) => {
+                writeln!(f, "~ program balancer: {}", details.join(", "))?;
+            }
+        }
+        self.flows_of(f, &Changed::Program)?;
+        if !self.connection_table.is_empty() {
+            writeln!(f, "~ connection table: {}", self.connection_table.join(", "))?;
+        }
+        self.flows_of(f, &Changed::ConnectionTable)?;
+        self.interfaces(f)?;
+        for unserved in &self.unserved {
+            writeln!(f, "! {unserved}")?;
+        }
+        self.vips(f)?;
         for change in &self.addresses {
             writeln!(f, "{change}")?;
         }

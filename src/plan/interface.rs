@@ -67,61 +67,87 @@ pub(crate) fn plan_interfaces(
         let attached = |running: &&RunningInterface| running.attached == Some(wanted.ifindex);
         let running = snapshot.interfaces.values().find(attached);
         let running = running.or_else(|| snapshot.interfaces.get(name));
-        let entry = wanted.entry();
         warn_of_mtu(plan, wanted, config);
         warn_of_silence(plan, wanted);
-
-        let mut details = Vec::new();
-        let old = running.and_then(|running| running.entry);
-        if let Some(old) = old.filter(|old| abi::bytes_of(old) != abi::bytes_of(&entry)) {
-            describe_entry(&mut details, name, &old, wanted);
-        }
-        if old.is_none_or(|old| abi::bytes_of(&old) != abi::bytes_of(&entry)) {
-            plan.steps.entries.push(entry);
-        }
-        if let Some(pin) = running.and_then(|running| running.pin.as_ref())
-            && pin != name
-        {
-            details.push(format!("was {pin}"));
-        }
-        let stale = old.filter(|old| old.ifindex != wanted.ifindex);
-        plan.steps.remove_entries.extend(stale);
-
-        let mode_differs = |mode| match wanted.config.xdp_mode {
-            XdpMode::Auto => false,
-            asked => mode != Some(asked),
+        let details = plan_entry(plan, running, wanted);
+        let change = match running {
+            Some(running) if attached(&running) => update(plan, running, wanted, details),
+            _ => Some(attach(plan, running, wanted)),
         };
-        let mut made_anew = false;
-        let action = match running {
-            Some(running) if running.attached == Some(wanted.ifindex) => {
-                if mode_differs(running.mode) {
-                    details.insert(0, format!("attached again in {} mode", wanted.config.xdp_mode));
-                    plan.steps.attach.push(wanted.clone());
-                    InterfaceAction::Reattach
-                } else if old.is_none() {
-                    details.push(format!("gateway {}", wanted.gateway));
-                    InterfaceAction::Update
-                } else if details.is_empty() {
-                    continue;
-                } else {
-                    InterfaceAction::Update
-                }
-            }
-            _ => {
-                details = vec![
-                    format!("{} mode", wanted.config.xdp_mode),
-                    format!("gateway {}", wanted.gateway),
-                ];
-                plan.steps.attach.push(wanted.clone());
-                if let Some(stale) = stale {
-                    made_anew = true;
-                    details
-                        .push(format!("made anew, index {} → {}", stale.ifindex, wanted.ifindex));
-                }
-                InterfaceAction::Attach
-            }
-        };
-        plan.interfaces.push(InterfaceChange { name: name.clone(), action, details, made_anew });
+        plan.interfaces.extend(change);
+    }
+}
+
+/// Plans the entry of an interface in the table of interfaces. Returns what differs from the running one.
+fn plan_entry(
+    plan: &mut Plan,
+    running: Option<&RunningInterface>,
+    wanted: &ResolvedInterface,
+) -> Vec<String> {
+    let (name, entry) = (&wanted.config.name, wanted.entry());
+    let old = running.and_then(|running| running.entry);
+    let is_same = |old: &abi::interface| abi::bytes_of(old) == abi::bytes_of(&entry);
+    let mut details = Vec::new();
+    if let Some(old) = old.filter(|old| !is_same(old)) {
+        describe_entry(&mut details, name, &old, wanted);
+    }
+    if !old.as_ref().is_some_and(is_same) {
+        plan.steps.entries.push(entry);
+    }
+    if let Some(pin) = running.and_then(|running| running.pin.as_ref())
+        && pin != name
+    {
+        details.push(format!("was {pin}"));
+    }
+    plan.steps.remove_entries.extend(stale(running, wanted));
+    details
+}
+
+/// The entry of an interface of this name that was deleted: the one that is there has another index.
+fn stale(running: Option<&RunningInterface>, wanted: &ResolvedInterface) -> Option<abi::interface> {
+    running?.entry.filter(|old| old.ifindex != wanted.ifindex)
+}
+
+/// Plans to change an interface that the root program is attached to. `None`: nothing changes.
+fn update(
+    plan: &mut Plan,
+    running: &RunningInterface,
+    wanted: &ResolvedInterface,
+    mut details: Vec<String>,
+) -> Option<InterfaceChange> {
+    let asked = wanted.config.xdp_mode;
+    let action = if asked != XdpMode::Auto && running.mode != Some(asked) {
+        details.insert(0, format!("attached again in {asked} mode"));
+        plan.steps.attach.push(wanted.clone());
+        InterfaceAction::Reattach
+    } else {
+        if running.entry.is_none() {
+            details.push(format!("gateway {}", wanted.gateway));
+        }
+        InterfaceAction::Update
+    };
+    let name = wanted.config.name.clone();
+    (!details.is_empty()).then_some(InterfaceChange { name, action, details, made_anew: false })
+}
+
+/// Plans to attach the root program to an interface.
+fn attach(
+    plan: &mut Plan,
+    running: Option<&RunningInterface>,
+    wanted: &ResolvedInterface,
+) -> InterfaceChange {
+    let mut details =
+        vec![format!("{} mode", wanted.config.xdp_mode), format!("gateway {}", wanted.gateway)];
+    let stale = stale(running, wanted);
+    if let Some(stale) = stale {
+        details.push(format!("made anew, index {} → {}", stale.ifindex, wanted.ifindex));
+    }
+    plan.steps.attach.push(wanted.clone());
+    InterfaceChange {
+        name: wanted.config.name.clone(),
+        action: InterfaceAction::Attach,
+        details,
+        made_anew: stale.is_some(),
     }
 }
 
