@@ -1,4 +1,4 @@
-//! Whether an instance does well, and what to do where it does not.
+//! Whether an instance does well, and what to do if it does not.
 
 use std::fmt;
 
@@ -28,47 +28,47 @@ use crate::report::doctor::Fix;
 use crate::report::doctor::Severity;
 use crate::report::readings::Readings;
 
-/// VIPs that a problem's text names; its JSON has all of them.
+/// How many VIPs a problem's text names; its JSON has all of them.
 const NAMED: usize = 3;
 
-/// Something that is not as it should be. Its text says what; [`Self::fix`] what to do.
+/// Something that is not as it should be. Its text says what it is; [`Self::fix`] says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "problem", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Problem {
-    /// The instance is not ready for traffic, or not by all of its interfaces.
+    /// The instance is not ready for traffic, or some of its interfaces are not.
     Unready {
         /// Why.
         why: Unready,
     },
-    /// What packets are handled by is not what the VIPs and reals give.
+    /// The maps that the packet path reads do not match the VIPs and reals.
     MapMismatch {
-        /// Where.
+        /// Which maps.
         mismatches: Vec<Mismatch>,
     },
-    /// `lbctl serve` was told to reload and could not: what runs is not what its file says.
+    /// `lbctl serve` could not reload: what runs is not what its file says.
     ReloadFailed {
         /// When, in seconds since 1970.
         at: u64,
         /// Why, in one line.
         message: String,
     },
-    /// Something about the host that loses packets or makes a command fail, as [`crate::report::doctor`] has it.
+    /// [`crate::report::doctor`] found something about the host that loses packets or makes a command fail.
     Doctor {
-        /// What doctor says.
+        /// What it found.
         finding: doctor::Finding,
     },
-    /// Reals are up and have a weight, which is too little beside the others of their VIP: they get no new flows.
+    /// Reals are up, but their weight is too small beside the others of their VIP: they get no new flows.
     OutweighedReals {
         /// The reals.
         reals: Vec<OutweighedReal>,
     },
-    /// An interface runs the programs behind its driver, and that was not asked for.
+    /// An interface runs the programs in generic mode, and nobody asked for that.
     GenericMode {
         /// The interface.
         interface: String,
     },
-    /// An interface is served as it was asked for before, as it cannot be as it is asked for now.
+    /// An interface cannot be served as it is asked for now. It is served as it was asked for before.
     ServedAsBefore {
         /// The interface.
         interface: String,
@@ -80,23 +80,23 @@ pub enum Problem {
         /// The VIPs.
         vips: Vec<Vip>,
     },
-    /// VIPs have reals, and none that takes new flows.
+    /// VIPs have reals, but none that takes new flows.
     NoUsableReal {
         /// The VIPs.
         vips: Vec<Vip>,
     },
-    /// CPUs do not remember all new flows, as there are too many within a second.
+    /// There are more new flows within a second than CPUs remember.
     FloodGuardLimits(Flood),
-    /// CPUs without a connection table of their own have had packets for VIPs.
+    /// Packets for VIPs came to CPUs that have no connection table of their own.
     CpusWithoutTable {
         /// The CPUs.
         cpus: Vec<u32>,
     },
-    /// A connection table is full, and packets within connections do not find theirs.
+    /// A connection table is full, and packets within connections do not find their flow.
     TableTooSmall(Misses),
-    /// Packets for VIPs come in frames that are addressed to other MACs.
+    /// Packets for VIPs come in frames to MACs that are not this host's.
     OtherMac(OtherMac),
-    /// Packets within connections do not find theirs, though no table is full.
+    /// Packets within connections do not find their flow, though no table is full.
     MissesWithRoom(MissesWithRoom),
 }
 
@@ -141,7 +141,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The first few.
+/// The names of the first few VIPs, and how many more there are.
 fn some(vips: &[Vip]) -> String {
     let named: Vec<_> = vips.iter().take(NAMED).map(Vip::to_string).collect();
     let named = named.join(", ");
@@ -151,7 +151,7 @@ fn some(vips: &[Vip]) -> String {
     }
 }
 
-/// The VIP that a command is shown for.
+/// The first VIP, as the argument of a command.
 fn one(vips: &[Vip]) -> String {
     vips.first().map_or_else(|| "VIP".to_owned(), Vip::to_string)
 }
@@ -162,7 +162,7 @@ impl Problem {
         match self {
             Self::Unready { why } => why.fix(),
             Self::ReloadFailed { .. } => {
-                "what ran before goes on; correct the file ('lbctl plan -f FILE' checks it), then lbctl reload"
+                "what ran before goes on; correct the file ('lbctl plan -f FILE' checks it), then run lbctl reload"
                     .to_owned()
             }
             Self::Doctor { finding } => match &finding.fix {
@@ -170,22 +170,22 @@ impl Problem {
             },
             Self::MapMismatch { mismatches } => Mismatch::remedy(mismatches).to_owned(),
             Self::GenericMode { interface } => {
-                format!("why not native: lbctl doctor, interface {interface}")
+                format!("'lbctl doctor' says, at interface {interface}, why it is not native")
             }
             Self::ServedAsBefore { reason, .. } => Unserved::remedy_as_before(reason),
             Self::NoReal { vips } => format!(
-                "lbctl real add {} ADDRESS, or in the file, and lbctl apply -f FILE",
+                "lbctl real add {} ADDRESS; or add reals to the file, then lbctl apply -f FILE",
                 one(vips)
             ),
             Self::NoUsableReal { vips } => {
-                format!("lbctl real list {}, then real up, weight or add", one(vips))
+                format!("'lbctl real list {}' shows why; then lbctl real up, weight or add", one(vips))
             }
             Self::OutweighedReals { reals } => {
                 reals.first().map(OutweighedReal::fix).unwrap_or_default()
             }
             Self::FloodGuardLimits(_) => Flood::fix().to_owned(),
             Self::CpusWithoutTable { .. } => {
-                "connection_table.cpus = \"auto\" or with these CPUs, and lbctl apply -f FILE"
+                "set connection_table.cpus to \"auto\", or add these CPUs to it, then lbctl apply -f FILE"
                     .to_owned()
             }
             Self::TableTooSmall(_) => Misses::fix().to_owned(),
@@ -213,20 +213,20 @@ impl From<Problem> for Finding {
     }
 }
 
-/// Whether an instance does well, by what it tells itself and by what can be told of its interfaces without asking
-/// anybody. [`crate::report::doctor`] looks at all of the host.
+/// Whether an instance does well. It is judged by the instance's own maps and by its interfaces, without asking any
+/// gateway. [`crate::report::doctor`] looks at all of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// Whether there is nothing to do.
     pub well: bool,
     /// What is not as it should be, the worst first.
     pub findings: Vec<Finding>,
-    /// What doctor warns of at the interfaces beside that.
+    /// How many warnings doctor has about the interfaces, beside these findings.
     pub warnings: usize,
 }
 
 impl Health {
-    /// Judges what was read, and watches what goes on where that leaves it open.
+    /// Judges what was read. Watches counters for about a second if those since the start do not settle it.
     pub(crate) fn judge(balancer: &Balancer, readings: &Readings) -> Result<Self> {
         let mut problems = Vec::new();
         let mut unready = |why| problems.push(Problem::Unready { why });
@@ -251,12 +251,12 @@ impl Health {
         for finding in doctor::of_interfaces(balancer, &readings.interfaces, &readings.observed) {
             match (finding.severity, finding.id) {
                 (Severity::Error, _) => problems.push(Problem::Doctor { finding }),
-                // It is one of ours.
+                // [`Problem::GenericMode`] says so.
                 (Severity::Warning, FindingId::GenericMode) | (Severity::Note, _) => {}
                 (Severity::Warning, _) => warnings += 1,
             }
         }
-        // Whatever the interrupts of the interfaces say: what counts here is where packets were.
+        // The CPUs that packets came to count here, not those that the interrupts name.
         let cpus = balancer.table_cpus([].into())?;
         let without_table = cpus.without_table().map_or_else(Vec::new, |cpus| cpus.0);
         problems.extend(counted(readings, without_table, readings.watch(balancer)?));
@@ -272,7 +272,7 @@ impl Health {
     }
 }
 
-/// What configuration and counters tell.
+/// Problems that the configuration and the counters show.
 fn counted(readings: &Readings, without_table: Vec<u32>, recent: Recent) -> Vec<Problem> {
     let idle = readings.vips.iter().filter(|vip| vip.usable_reals() == 0);
     let (bare, idle): (Vec<_>, Vec<_>) = idle.partition(|vip| vip.reals.is_empty());

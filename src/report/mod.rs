@@ -1,4 +1,4 @@
-//! Judgements of what was read.
+//! Judgements of readings: doctor, status, the health of an instance, metrics.
 
 pub mod doctor;
 pub mod health;

@@ -1,4 +1,4 @@
-//! What runs, as it was read: what judgements are made of.
+//! Readings of what runs, which health and status judge.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::observe::tables::TableStatus;
 use crate::observe::vips::VipStatus;
 use crate::plan::Unserved;
 
-/// What [`Status`](crate::Status) has, but for the judgement.
+/// All that [`Status`](crate::Status) has except the judgement.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Readings {
     pub(crate) instance: String,
@@ -37,7 +37,7 @@ pub(crate) struct Readings {
 }
 
 impl Readings {
-    /// Reads it all. Asks no gateway.
+    /// Reads all of it. It asks no gateway.
     pub(crate) fn take(balancer: &Balancer) -> Result<Self> {
         let stats = balancer.stats()?;
         let (mut interfaces, mut observed) = (BTreeMap::new(), Vec::new());
@@ -60,7 +60,7 @@ impl Readings {
         })
     }
 
-    /// Looks at what goes on by now, where counters since the start leave that open: for about a second.
+    /// Watches the counters for about a second, if those since the start do not tell what happens now.
     pub(crate) fn watch(&self, balancer: &Balancer) -> Result<Recent> {
         Recent::watch(balancer, &self.tables, &self.flood_guards, &self.stats)
     }

@@ -25,11 +25,11 @@ pub struct Status {
     pub instance: String,
     /// Whether all is well.
     pub health: Health,
-    /// The process that serves the balancer (`lbctl serve`); `None`: nobody follows its gateways.
+    /// The process that serves the balancer (`lbctl serve`); `None`: no process follows its gateways.
     pub serve: Option<Server>,
     /// The interfaces.
     pub interfaces: BTreeMap<String, InterfaceStatus>,
-    /// Interfaces that are asked for and are not served, or not as they are asked for.
+    /// Interfaces that are asked for, but not served, or served otherwise.
     pub unserved: Vec<Unserved>,
     /// The programs on them.
     pub chain: Vec<SlotStatus>,
@@ -39,7 +39,7 @@ pub struct Status {
     pub tables: Vec<TableStatus>,
     /// The limits of new flows.
     pub flood_guards: Vec<FloodGuard>,
-    /// What the maps take.
+    /// The memory of the maps.
     pub memory: Vec<MapsMemory>,
     /// All counters.
     pub stats: Stats,
@@ -48,9 +48,9 @@ pub struct Status {
 impl Balancer {
     /// Reads everything that `lbctl status` shows, with [`Self::table_status`].
     ///
-    /// It takes about a second longer, for which the thread sleeps, where counters since the start leave open
-    /// whether all is well now: new flows were not remembered once, a connection table is full and flows were
-    /// missed, or packets for VIPs came in frames to other hosts. Then the counters are read twice, and [`Health`] is about the time in between.
+    /// It sleeps for about a second if the counters since the start do not tell whether all is well now: new flows
+    /// were not remembered once, a connection table is full and flows were missed, or packets for VIPs came in frames
+    /// to other hosts. Then it reads the counters twice, and [`Health`] is about the time in between.
     pub fn status(&self) -> Result<Status> {
         let readings = Readings::take(self)?;
         let health = Health::judge(self, &readings)?;

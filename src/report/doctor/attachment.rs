@@ -1,4 +1,4 @@
-//! Whether our programs are, or can be, on an interface.
+//! Whether l4lb's programs are, or can be, on an interface.
 
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
@@ -20,9 +20,9 @@ pub(super) const CHECKS: &[Check<Nic>] = &[
     (FindingId::GenericMode, generic_mode),
 ];
 
-const LOST_WHY: &str = "what comes in by it for the VIPs reaches nobody who knows them";
+const LOST_WHY: &str = "packets for the VIPs that come in there are not balanced";
 
-/// What to say of an interface that the instance serves, and that does not run its programs.
+/// The finding about an interface that the instance serves, and that does not run its programs.
 pub(super) fn lost(why: &Unready, command: &str) -> Answer {
     let fix = match why {
         Unready::NotAttached(_) => Fix::Command(command.to_owned()),
@@ -59,8 +59,8 @@ fn bond(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         "it is a bond",
-        "in native mode its members run the program, a packet says by which of them it came in, and none of \
-         them is served: packets for VIPs reach the kernel",
+        "in native mode its members run the program, and the program sees a member as the interface of a packet; the \
+         instance serves no member, so packets for VIPs reach the kernel",
         Fix::Advice(format!(
             "name its members as [[interfaces]] instead: cat /sys/class/net/{}/bonding/slaves",
             nic.name
@@ -85,11 +85,11 @@ fn foreign(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         what.clone(),
-        "an interface runs one XDP program; lbctl replaces none that is not its own",
+        "an interface runs one XDP program, and lbctl replaces only its own",
         match command {
             Some(command) => Fix::Command(command.clone()),
             None => Fix::Advice(
-                "take it out of the other instance's configuration, or out of this one's"
+                "take the interface out of the other instance's configuration, or out of this one's"
                     .to_owned(),
             ),
         },
@@ -104,11 +104,11 @@ fn generic_mode(nic: &Nic) -> Option<Answer> {
             _ => Answer::Well,
         });
     }
-    let why = "the kernel has made a packet of its own of each before the program sees it: slower";
+    let why = "the kernel makes a socket buffer for each packet before the program sees it, which is slower";
     Some(if nic.asked == XdpMode::Generic {
         Answer::hurts(
             Severity::Note,
-            "generic mode, as it was asked for",
+            "it runs in generic mode, as xdp_mode asks for",
             why,
             Fix::Advice("leave xdp_mode out, if the driver has native XDP".to_owned()),
         )
@@ -122,8 +122,8 @@ fn generic_mode(nic: &Nic) -> Option<Answer> {
             },
             why,
             Fix::Advice(
-                "'lbctl apply' with xdp_mode = \"native\" switches over, or says what the driver has against it; \
-                 findings native-… tell known reasons"
+                "'lbctl apply' with xdp_mode = \"native\" switches over, or says why the driver refuses; \
+                 the findings native-… name known reasons"
                     .to_owned(),
             ),
         )

@@ -11,7 +11,7 @@ use serde::Serializer;
 pub enum Severity {
     /// Packets are lost, or a command fails.
     Error,
-    /// Slower than it could be, or packets are lost under conditions that are to be expected.
+    /// The host is slower than it could be, or loses packets under conditions that one must expect.
     Warning,
     /// Worth knowing.
     Note,
@@ -29,7 +29,7 @@ impl fmt::Display for Severity {
 
 macro_rules! finding_ids {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal [$($severity:ident),*],)*) => {
-        /// What is looked for, by a name that does not change.
+        /// What doctor looks for. The names do not change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum FindingId {
@@ -58,21 +58,21 @@ macro_rules! finding_ids {
 }
 
 finding_ids! {
-    /// Not root: much cannot be looked at.
+    /// The process lacks root's capabilities, so doctor cannot look at much.
     NotRoot = "not-root" [Note],
     /// The kernel is older than what l4lb needs.
     KernelTooOld = "kernel-too-old" [Error],
-    /// No bpf filesystem for the pins.
+    /// There is no bpf filesystem for the pins.
     NoBpffs = "no-bpffs" [Error],
-    /// No sysfs or procfs, which tell what the host has.
+    /// There is no sysfs or procfs, which tell what the host has.
     NoSystemFiles = "no-system-files" [Error],
-    /// Others than root get at the folders of pins.
+    /// Users other than root can reach the folders of pins.
     ExposedPins = "exposed-pins" [Error, Warning],
-    /// BPF programs are interpreted.
+    /// The kernel interprets BPF programs.
     JitOff = "jit-off" [Warning],
-    /// Constants in BPF programs are blinded, root's too.
+    /// The kernel blinds constants in BPF programs, in root's too.
     JitHardening = "jit-hardening" [Note],
-    /// The maps would take more memory than there is.
+    /// The maps need more memory than there is.
     MemoryShort = "memory-short" [Error],
     /// A VIP, a real or a gateway has an address that is the balancer's own.
     OwnAddress = "own-address" [Error],
@@ -82,43 +82,43 @@ finding_ids! {
     OtherPortsForwarded = "other-ports-forwarded" [Warning],
     /// Somebody removed pins of what runs, or put something else in their place.
     LostPins = "lost-pins" [Error],
-    /// Another build's pins, or pins that cannot be read.
+    /// The pins are those of another build, or cannot be read.
     InstanceUnreadable = "instance-unreadable" [Error],
     /// The chain does not lead to the balancer.
     ProgramNotInPlace = "program-not-in-place" [Error],
-    /// What packets are handled by is not what the VIPs and reals give.
+    /// The maps that the packet path reads do not match the VIPs and reals.
     MapMismatch = "map-mismatch" [Error, Warning],
-    /// Packets come to CPUs without a connection table.
+    /// Packets come to CPUs that have no connection table.
     CpusWithoutTable = "cpus-without-table" [Warning],
-    /// Connection tables that no packet comes to.
+    /// CPUs with a connection table receive no packets.
     IdleTables = "idle-tables" [Note],
     /// The connection table forgets flows that are in use.
     TableTooSmall = "table-too-small" [Warning],
     /// Packets within connections find no flow, though no connection table is full.
     MissesWithRoom = "misses-with-room" [Warning],
-    /// There are more new flows a second than are remembered, or were.
+    /// There are, or were, more new flows a second than the balancer remembers.
     NewFlowsLimited = "new-flows-limited" [Warning, Note],
-    /// Frames with packets for VIPs are addressed to other MACs.
+    /// Packets for VIPs come in frames to MACs that are not this host's.
     OtherMac = "other-mac" [Warning],
     /// There is no such interface.
     InterfaceMissing = "interface-missing" [Error],
     /// The interface is down, or not connected.
     InterfaceDown = "interface-down" [Error],
-    /// A bond is named instead of its members.
+    /// The configuration names a bond instead of its members.
     BondInterface = "bond-interface" [Error],
     /// The interface does not run the programs that it should.
     NotAttached = "not-attached" [Error],
     /// The interface runs somebody else's XDP program.
     ForeignProgram = "foreign-program" [Error],
-    /// The programs run behind the driver.
+    /// The programs run in generic mode, behind the driver.
     GenericMode = "generic-mode" [Warning, Note],
     /// The driver has no native mode.
     NativeUnsupported = "native-unsupported" [Error, Warning],
     /// Frames may be too long for native mode.
     NativeMtu = "native-mtu" [Error, Warning],
-    /// Queues are too many or too few for native mode.
+    /// There are too many or too few queues for native mode.
     NativeQueues = "native-queues" [Error, Warning],
-    /// What is sent back shares the queues of the host's own traffic.
+    /// Packets that XDP sends share the queues of the host's own traffic.
     SharedTransmitQueues = "shared-transmit-queues" [Warning],
     /// The other end of a veth drops what XDP sends.
     VethPeer = "veth-peer" [Error],
@@ -126,13 +126,13 @@ finding_ids! {
     Lro = "lro" [Warning],
     /// The card takes VLAN tags away before XDP sees them.
     VlanOffload = "vlan-offload" [Warning],
-    /// Who sends by the other end of a veth leaves checksums and segments unfinished.
+    /// Senders at the other end of a veth leave checksums and segments unfinished.
     SenderOffloads = "sender-offloads" [Warning, Note],
-    /// Fewer receive queues than CPUs.
+    /// There are fewer receive queues than CPUs.
     FewQueues = "few-queues" [Warning, Note],
-    /// Several receive queues are served by one CPU.
+    /// One CPU serves several receive queues.
     InterruptsOnOneCpu = "interrupts-on-one-cpu" [Warning],
-    /// No room for the outer header.
+    /// The MTU has no room for the outer header.
     MtuNoRoom = "mtu-no-room" [Error, Warning],
     /// The interface's MTU is not what the packet path was told.
     MtuChanged = "mtu-changed" [Error, Warning],
@@ -144,23 +144,23 @@ finding_ids! {
     GatewayMoved = "gateway-moved" [Error],
     /// Nothing takes the outer header off.
     NoDecap = "no-decap" [Error],
-    /// Decapsulation is not on its interface any more.
+    /// Decapsulation is no longer on its interface.
     DecapDetached = "decap-detached" [Error],
     /// Anybody may send encapsulated packets.
     DecapOpen = "decap-open" [Warning],
-    /// The host forwards, and packets inside may be for others.
+    /// The host forwards, and inner packets may be for other hosts.
     DecapWide = "decap-wide" [Warning],
-    /// Packets inside may come from addresses of the host, as there is no room for all.
+    /// Inner packets may come from addresses of the host, because the map has no room for all of them.
     DecapOwnLeftOut = "decap-own-left-out" [Warning],
-    /// What the host has for its own has changed since it was read.
+    /// The addresses of the host have changed since they were read.
     DecapOutdated = "decap-outdated" [Error, Warning],
-    /// The packets inside are for VIPs that decapsulation does not let pass.
+    /// Inner packets are for a VIP that decapsulation does not let pass.
     DecapVipRefused = "decap-vip-refused" [Error],
-    /// Packets are refused that were to be decapsulated.
+    /// Decapsulation has refused packets.
     DecapRefused = "decap-refused" [Note],
-    /// Encapsulated packets were fragmented on the way.
+    /// Routers have fragmented encapsulated packets.
     DecapFragments = "decap-fragments" [Warning],
-    /// Encapsulated packets come for other addresses.
+    /// Encapsulated packets come for addresses that decapsulation does not serve.
     DecapOtherDestination = "decap-other-destination" [Warning, Note],
     /// Packets come with wrong checksums.
     WrongChecksums = "wrong-checksums" [Warning, Note],
@@ -172,13 +172,13 @@ finding_ids! {
     NoVip = "no-vip" [Note],
     /// The host answers ARP for VIPs.
     ArpIgnore = "arp-ignore" [Error, Warning],
-    /// The host asks by ARP with VIPs as its own address.
+    /// The host sends ARP requests with a VIP as its own address.
     ArpAnnounce = "arp-announce" [Warning],
     /// The reverse path filter drops decapsulated packets.
     RpFilter = "rp-filter" [Error],
-    /// There is no way back to clients.
+    /// There is no route back to clients.
     NoRouteBack = "no-route-back" [Error],
-    /// Clients are told of segments that do not fit once encapsulated.
+    /// The host asks clients for segments that do not fit once encapsulated.
     Mss = "mss" [Warning],
     /// Packets for a VIP that the host does not have go in circles.
     Forwarding = "forwarding" [Note],

@@ -1,4 +1,4 @@
-//! What a configuration, or what runs, asks for, beside what the host is.
+//! Compares a configuration, or what runs, with the host.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::model::config::OtherPorts;
 use crate::model::outweighed::outweighed;
 use crate::model::vip_table::Table;
 
-/// Looks for addresses of the host in the place of others'.
+/// Looks for VIPs, reals and gateways that have an address of this host.
 pub(super) fn own_addresses(report: &mut Report, wanted: &Config) {
     let id = FindingId::OwnAddress;
     let own = match OwnHost::read(wanted) {
@@ -38,7 +38,7 @@ pub(super) fn own_addresses(report: &mut Report, wanted: &Config) {
     }
 }
 
-/// Looks for VIP addresses whose other ports this host sends back to where their packets come from.
+/// Looks for VIP addresses whose packets to other ports this host sends back to the router.
 pub(super) fn forwarded_ports(report: &mut Report, wanted: &Config, files: &Files) {
     let id = FindingId::OtherPortsForwarded;
     let table = Table::from(wanted);
@@ -49,7 +49,7 @@ pub(super) fn forwarded_ports(report: &mut Report, wanted: &Config, files: &File
     };
     let addresses: BTreeSet<IpAddr> = table.vips.keys().map(|vip| vip.address).collect();
     if !files.has_procfs() {
-        let why = "it cannot be read without procfs".to_owned();
+        let why = "without procfs this cannot be read".to_owned();
         report.add(id, "host", Some(Answer::Unknown(why)));
         return;
     }
@@ -80,15 +80,15 @@ fn circles(address: IpAddr) -> Answer {
     let version = if address.is_ipv4() { "-4" } else { "-6" };
     Answer::hurts(
         Severity::Warning,
-        "this host forwards packets to ports of it that no VIP has",
-        "the router sends them here again: each goes round until its hop limit ends",
+        "this host forwards packets to its ports that no VIP has",
+        "the router sends them here again: each goes round until its hop limit is used up",
         Fix::Command(format!(
             "ip {version} route add blackhole {address}   # or other_ports = \"drop\" for a VIP of the address"
         )),
     )
 }
 
-/// Looks for reals that get no new flows beside the weights of others.
+/// Looks for reals that get no new flows because their weight is too small beside the others.
 pub(super) fn weights(report: &mut Report, wanted: &Config) {
     let id = FindingId::RealOutweighed;
     let table = Table::from(wanted);
@@ -98,7 +98,7 @@ pub(super) fn weights(report: &mut Report, wanted: &Config) {
         report.add(id, "host", Some(Answer::Well));
     }
     for real in found {
-        let why = "it counts as up, and the others carry its part";
+        let why = "it counts as up, but the others get its share of new flows";
         let fix = Fix::Advice(real.fix());
         let answer = Answer::hurts(Severity::Warning, real.to_string(), why, fix);
         report.add(id, &format!("VIP {}", real.vip), Some(answer));

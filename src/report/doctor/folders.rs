@@ -1,4 +1,4 @@
-//! Who else than root gets at the folders of pins.
+//! Whether users other than root can reach the folders of pins.
 
 use super::catalogue::Severity;
 use super::report::Answer;
@@ -13,7 +13,7 @@ pub(super) fn exposed_pins(instance: &Instance, checked: &Result<(), Error>) -> 
             return Some(Answer::hurts(
                 Severity::Error,
                 format!("{} {}", folder.path.display(), folder.why),
-                "programs and maps could be somebody else's: all commands are refused",
+                "programs and maps could be somebody else's: every command refuses",
                 Fix::Advice(folder.remedy.clone()),
             ));
         }
@@ -27,16 +27,16 @@ pub(super) fn exposed_pins(instance: &Instance, checked: &Result<(), Error>) -> 
     Some(if !open.is_empty() {
         Answer::hurts(
             Severity::Warning,
-            format!("others than root can open {}", quoted(&open)),
-            "any user can hold the lock that every command waits for; the next one that changes anything closes them, of a build of the same layout",
+            format!("users other than root can open {}", quoted(&open)),
+            "any user can hold the lock that every command waits for; the next command that changes anything closes them, if the layout is the same",
             Fix::Command(format!("chmod 0700 {}", quoted(&open))),
         )
     } else if everybodys {
         let bpffs = instance.bpffs().display();
         Answer::hurts(
             Severity::Warning,
-            format!("others than root can make folders in the bpf filesystem at {bpffs}"),
-            "whoever makes l4lb there before the first apply keeps every command from working",
+            format!("users other than root can make folders in the bpf filesystem at {bpffs}"),
+            "a user who makes the folder l4lb there before the first apply keeps every command from working",
             Fix::Command(format!("chmod 0700 {bpffs}")),
         )
     } else {

@@ -51,20 +51,20 @@ use crate::observe::readiness::LinkState;
 use crate::observe::readiness::Unready;
 use crate::report::readings::Readings;
 
-/// The version of Linux whose drivers tell what XDP they have.
+/// Since this version of Linux, drivers tell what XDP they have.
 const DRIVERS_TELL: (u32, u32) = (6, 3);
 
 /// `NETDEV_XDP_ACT_BASIC`: the driver has native XDP.
 const NETDEV_XDP_ACT_BASIC: u64 = 1;
 
-/// A look at a balancer's host.
+/// What doctor needs to look at a balancer's host.
 pub(super) struct Look<'a> {
     instance: &'a Instance,
     files: &'a Files,
     lbctl: String,
     /// The instance cannot be read.
     pub(super) closed: bool,
-    /// What is known of gateways; `None`: they are asked for.
+    /// What is known of gateways; `None`: doctor asks for them.
     observed: Option<&'a [InterfaceState]>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Look<'a> {
         Self { instance, files, lbctl, closed: false, observed: None }
     }
 
-    /// Looks at the interfaces of a balancer that runs, and asks no gateway.
+    /// Looks at the interfaces of a balancer that runs. It asks no gateway.
     pub(super) fn at_interfaces(
         mut self,
         balancer: &Balancer,
@@ -147,7 +147,7 @@ impl<'a> Look<'a> {
         self.tables(report, balancer.as_ref(), asked, &resolved, &place, &reapply);
     }
 
-    /// Looks at interfaces that are served and have lost the program: what was saved leaves them out.
+    /// Looks at interfaces that are served and have lost the program. A saved configuration leaves them out.
     fn lost_interfaces(
         &self,
         report: &mut Report,
@@ -250,14 +250,14 @@ impl<'a> Look<'a> {
         resolved
     }
 
-    /// Why no interface is looked at.
+    /// Why doctor looks at no interface.
     fn nothing_runs(&self) -> Answer {
         let lbctl = &self.lbctl;
         if !is_root() {
             return Missing::not_root().answer();
         }
         if !self.files.has_sysfs() || !self.files.has_procfs() {
-            return Answer::Unknown("it cannot be read without sysfs and procfs".to_owned());
+            return Answer::Unknown("without sysfs and procfs it cannot be read".to_owned());
         }
         Answer::Unknown(if decap::is_attached(self.instance) {
             format!("it has no balancer, but decapsulates: '{lbctl} doctor --real' looks at that")
@@ -266,7 +266,7 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// As [`Self::open`], where it can be read and no pins are lost.
+    /// As [`Self::open`]; adds a finding if pins are lost.
     fn open_with_pins(
         &self,
         report: &mut Report,
@@ -302,9 +302,9 @@ impl<'a> Look<'a> {
             Err(error @ Error::Memory { .. }) => Answer::hurts(
                 Severity::Error,
                 error.to_string(),
-                "an apply is refused; maps are charged to the control group of who makes them, memlock does not count",
+                "an apply refuses; the kernel charges maps to the control group of the process that makes them, and memlock does not count",
                 Fix::Advice(
-                    "lower what the line above names, or give the host or the group more"
+                    "lower what the line above names, or give the host or the control group more memory"
                         .to_owned(),
                 ),
             ),
@@ -322,7 +322,7 @@ impl<'a> Look<'a> {
     ) -> Nic {
         let name = &config.name;
         let attachment = attachment_of(served);
-        // Here, another interface may have the name.
+        // In this namespace, another interface may have the name.
         let is_here = attachment != Attachment::Elsewhere;
         let link = links.iter().find(|link| is_here && link.link.name == *name).cloned();
         let index = link.as_ref().map(|link| link.link.index);
@@ -389,7 +389,7 @@ impl<'a> Look<'a> {
         driver.or_else(|| link?.kind.clone()).unwrap_or_default()
     }
 
-    /// The VLAN interfaces on top of one.
+    /// The VLAN interfaces on top of an interface.
     fn vlans(&self, name: &str) -> Vec<String> {
         let uppers = entries(&self.files.interface(name)).into_iter();
         let uppers = uppers.filter_map(|(entry, _)| Some(entry.strip_prefix("upper_")?.to_owned()));
@@ -416,7 +416,7 @@ fn native(index: Option<u32>) -> Result<bool, Missing> {
     Ok(features & NETDEV_XDP_ACT_BASIC != 0)
 }
 
-/// Asks for the gateway: where it is found as it was, for the one in use, and for no other one instead.
+/// Asks for the gateway. If the instance found it by the routes, this asks for the one in use, and for no other.
 fn gateway(
     config: &InterfaceConfig,
     served: Option<&InterfaceStatus>,
@@ -439,8 +439,8 @@ fn gateway(
     }
 }
 
-/// What can be told of a gateway without asking for it: not more than that its MAC is not known to be wrong, and
-/// whether it will be found again.
+/// What is known of a gateway without asking for it: whether its MAC is known to be wrong, and whether the gateway
+/// will be found again.
 fn seen_gateway(observed: &[InterfaceState], name: &str) -> Result<Mac, Missing> {
     let state = observed.iter().find(|state| state.interface == *name);
     if let Some(state) = state.filter(|state| !state.routed && state.unready().is_none()) {
@@ -496,7 +496,8 @@ fn peer_features(
             (features.map_err(|error| Missing::because(&error)), Some(shell))
         }
         Ok(None) => {
-            let why = "it has no name, and no process that is seen from here is in it";
+            let why =
+                "the namespace has no name, and no process that is visible from here is in it";
             (Err(Missing::new(why)), None)
         }
         Err(error) => (Err(Missing::because(&error)), None),
@@ -507,7 +508,7 @@ pub(super) fn lost_pins(lost: &LostPins, lbctl: &str) -> Answer {
     Answer::hurts(
         Severity::Error,
         lost.what(),
-        "no command can read or change the instance; traffic goes on, but for programs that it passes by",
+        "no command can read or change the instance; traffic goes on, except for programs that the line above names",
         Fix::Advice(lost.remedy(lbctl)),
     )
 }
@@ -516,7 +517,7 @@ fn unreadable(error: &Error) -> Answer {
     Answer::hurts(
         Severity::Error,
         error.to_string(),
-        "no command of this build can change it; what it forwards goes on",
-        Fix::Advice("use the lbctl that made it, or take it down with that".to_owned()),
+        "no command of this build can change it; it goes on forwarding",
+        Fix::Advice("use the lbctl that made it, or take it down with that lbctl".to_owned()),
     )
 }

@@ -23,7 +23,7 @@ pub(super) struct Running {
     pub(super) in_place: bool,
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) cpus: TableCpus,
-    /// What goes on by now.
+    /// What happens now.
     pub(super) recent: Recent,
     /// New flows that were not remembered since the instance was set up.
     pub(super) not_remembered: u64,
@@ -67,7 +67,7 @@ fn program_not_in_place(running: &Running) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         "the chain does not lead to the balancer that is pinned",
-        "an interrupted command left it so: packets for the VIPs reach the kernel, or an older program",
+        "a command was interrupted: packets for the VIPs reach the kernel, or an older program",
         Fix::Command(running.reapply.clone()),
     ))
 }
@@ -77,19 +77,19 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
         return Some(Answer::Well);
     }
     let (severity, why) = if running.mismatches == [Mismatch::Leftovers] {
-        (Severity::Warning, "it takes room; or a command is at work just now")
+        (Severity::Warning, "they take room; or a command is at work just now")
     } else {
         (
             Severity::Error,
-            "packets are dropped, or go to other reals than those of other balancers with the same file; somebody \
-             wrote to the maps, or it is a fault of l4lb: please report it",
+            "packets are dropped, or go to other reals than on other balancers with the same file; somebody wrote to \
+             the maps, or l4lb has a fault: please report it",
         )
     };
     Some(Answer::hurts(
         severity,
         Mismatch::summary(&running.mismatches),
         why,
-        // What is saved of it has the address that may be wrong.
+        // A saved configuration would have the address that may be wrong.
         if running.mismatches.iter().any(Mismatch::is_of_real) {
             Fix::Advice(Mismatch::remedy(&running.mismatches).to_owned())
         } else {
@@ -107,7 +107,7 @@ pub(super) fn cpus_without_table(cpus: &TableCpus, reapply: &str) -> Option<Answ
         if cpus.auto {
             Fix::Command(reapply.to_owned())
         } else {
-            Fix::Advice(format!("{}, and apply", missing.remedy()))
+            Fix::Advice(format!("{}, then apply", missing.remedy()))
         },
     ))
 }
@@ -119,17 +119,13 @@ pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
     }
     Some(Answer::hurts(
         Severity::Note,
-        format!(
-            "{} {} a connection table, and receives no packets",
-            cpus_in_words(&idle),
-            if idle.len() == 1 { "has" } else { "have" }
-        ),
-        "its share of connection_table.entries lies idle",
+        format!("{}: a connection table, but no packets", cpus_in_words(&idle)),
+        "their share of connection_table.entries is not used",
         if cpus.auto {
             Fix::Command(reapply.to_owned())
         } else {
             Fix::Advice(
-                "take it out of connection_table.cpus, or write \"auto\" there, and apply"
+                "take these CPUs out of connection_table.cpus, or write \"auto\" there, then apply"
                     .to_owned(),
             )
         },
@@ -141,7 +137,7 @@ fn table_too_small(running: &Running) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         misses.to_string(),
-        "flows in use are forgotten; when the set of reals changes, they move and break",
+        "the table forgets flows in use; when the set of reals changes, they move and break",
         Fix::Advice(Misses::fix().to_owned()),
     ))
 }
@@ -151,7 +147,7 @@ fn other_mac(running: &Running) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         frames.to_string(),
-        "they are left to the kernel, which drops what is not for its MACs: if they are for this host, their connections hang",
+        "the balancer leaves them to the kernel, which drops frames to other MACs; if they are meant for this host, their connections hang",
         Fix::Advice(OtherMac::fix().to_owned()),
     ))
 }
@@ -161,13 +157,13 @@ fn misses_with_room(running: &Running) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         misses.to_string(),
-        "such packets go by the ring: connections break if the set of reals has changed since they began",
+        "the ring chooses the real of such packets: connections break if the set of reals has changed since they began",
         Fix::Advice(misses.fix().to_owned()),
     ))
 }
 
 fn new_flows_limited(running: &Running) -> Option<Answer> {
-    let moves = "those that are not remembered move if the set of reals changes; in a flood that is what the limit is for";
+    let moves = "flows that are not remembered move if the set of reals changes; in a flood, the limit keeps known flows in the table";
     if let Some(flood) = &running.recent.flood {
         return Some(Answer::hurts(
             Severity::Warning,
@@ -185,9 +181,9 @@ fn new_flows_limited(running: &Running) -> Option<Answer> {
             "{} new flows were not remembered since the instance was set up, none of them in the last second",
             running.not_remembered
         ),
-        "there were more within a second than the limit of that time; it is over",
+        "there were more within a second than the limit of that time; that is over",
         Fix::Advice(
-            "nothing, if it was a flood; else connection_table.new_connections_per_second may be too low".to_owned(),
+            "if it was a flood, do nothing; if it was normal traffic, raise connection_table.new_connections_per_second".to_owned(),
         ),
     ))
 }

@@ -1,4 +1,4 @@
-//! The kernel: what later versions brought and whether it is there, and how it runs BPF programs.
+//! The kernel: which features of later versions it has, and how it runs BPF programs.
 
 use std::io;
 
@@ -20,7 +20,7 @@ enum Proof {
     Version,
 }
 
-/// Name, first version, how to find out, and what it is good for.
+/// A feature's name, first version, how to find out, and what it is good for.
 type Known = (&'static str, (u32, u32), Proof, &'static str);
 
 const FACILITIES: &[Known] = &[
@@ -28,7 +28,7 @@ const FACILITIES: &[Known] = &[
         "map memory charged to control groups",
         (5, 11),
         Proof::Version,
-        "memory.max limits the maps, memlock does not",
+        "memory.max limits the maps; memlock does not",
     ),
     (
         "batched reads of per-CPU arrays",
@@ -40,32 +40,32 @@ const FACILITIES: &[Known] = &[
         "XDP frames in several pieces",
         (5, 18),
         Proof::Trial(probe::frags),
-        "frames beyond a page, which this version does not balance",
+        "frames longer than a page, which this version does not balance",
     ),
     ("bpf_xdp_load_bytes", (5, 18), Proof::Trial(probe::xdp_load_bytes), "the same"),
     (
         "batched updates of maps in maps",
         (5, 19),
         Proof::Trial(probe::batch_of_maps),
-        "rings that are replaced together wait once",
+        "an apply waits once for all rings that it replaces",
     ),
     (
         "loops of any layout",
         (6, 2),
         Proof::Version,
-        "programs of your own in the chain; l4lb's are unrolled",
+        "programs of your own in the chain; l4lb's programs do without",
     ),
     (
         "drivers tell of native XDP",
         (6, 3),
         Proof::Version,
-        "native-unsupported is found before an apply",
+        "doctor finds native-unsupported before an apply",
     ),
     (
         "all memory of a map in fdinfo",
         KERNEL_COUNTS_ALL,
         Proof::Version,
-        "'lbctl status --all' shows it beside the plan",
+        "'lbctl status --all' shows it beside the planned size",
     ),
 ];
 
@@ -91,9 +91,9 @@ fn facility<E>(
 /// How the kernel runs BPF programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Jit {
-    /// Whether a program that was loaded to find out was compiled; `None`: it could not be loaded.
+    /// Whether the kernel compiled a program that doctor loaded to find out; `None`: it could not be loaded.
     pub(super) compiles: Option<bool>,
-    /// `net.core.bpf_jit_enable`, which other network namespaces than the first do not show.
+    /// `net.core.bpf_jit_enable`, which only the first network namespace shows.
     pub(super) enable: Option<String>,
     /// `net.core.bpf_jit_harden`, likewise.
     pub(super) harden: Option<String>,
@@ -122,9 +122,9 @@ fn jit_off(jit: &Jit) -> Option<Answer> {
         None => Answer::Unknown(NOT_SHOWN.to_owned()),
         Some(false) => Answer::hurts(
             Severity::Warning,
-            "BPF programs are interpreted: net.core.bpf_jit_enable is 0",
+            "the kernel interprets BPF programs: net.core.bpf_jit_enable is 0",
             "a packet takes several times as long",
-            // Programs stay what they were loaded as.
+            // A program that is loaded stays as it is.
             Fix::Command(
                 "sysctl -w net.core.bpf_jit_enable=1   # then 'lbctl down' and 'lbctl apply -f FILE'"
                     .to_owned(),
@@ -138,8 +138,8 @@ fn jit_hardening(jit: &Jit) -> Option<Answer> {
         None => Answer::Unknown(NOT_SHOWN.to_owned()),
         Some("2") => Answer::hurts(
             Severity::Note,
-            "constants in BPF programs are blinded, root's too: net.core.bpf_jit_harden is 2",
-            "each constant costs instructions more; 1 blinds those of other users only",
+            "the kernel blinds constants in BPF programs, in root's too: net.core.bpf_jit_harden is 2",
+            "each constant costs more instructions; 1 blinds only those of other users",
             Fix::Command(
                 "sysctl -w net.core.bpf_jit_harden=1   # then 'lbctl down' and 'lbctl apply -f FILE'"
                     .to_owned(),
@@ -165,8 +165,8 @@ mod tests {
         }
     }
 
-    /// As on Linux 6.1: what is not there names the version that brings it, what was tried counts for more
-    /// than a version, and what could not be tried is not known.
+    /// On Linux 6.1: a missing feature names the version that brings it, a trial counts for more than a version, and
+    /// what could not be tried is not known.
     #[test]
     fn facilities_that_are_missing_name_their_version() {
         let at_6_1 = |since| Ok::<_, io::Error>(since <= (6, 1));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn interpreted_programs_are_found() {
-        // What was tried counts for more than what the setting says.
+        // A trial counts for more than the setting.
         assert_eq!(jit_off(&jit(Some(true), "0", "")), Some(Answer::Well));
         assert_eq!(severity(jit_off(&jit(Some(false), "1", ""))), Some(Severity::Warning));
         assert_eq!(severity(jit_off(&jit(None, "0", ""))), Some(Severity::Warning));

@@ -1,10 +1,10 @@
 //! What on this host would hurt a balancer or a real, and what fixes it.
 //!
-//! It looks, and changes nothing: no lock is taken, no program stays loaded. As [`crate::Balancer::plan`]
+//! Doctor looks, and changes nothing: it takes no lock, and leaves no program loaded. As [`crate::Balancer::plan`]
 //! does, it has the kernel ask for the MACs of gateways.
 //!
-//! Each check is a function of facts that were read before, so that tests can say what no network namespace
-//! can show: a card that merges packets, interrupts on one CPU. docs/doctor.md explains every finding.
+//! Each check is a function of facts that were read before. So tests can describe what no network namespace has, such as
+//! a card that merges packets, or interrupts on one CPU. docs/doctor.md explains every finding.
 //!
 //! ```no_run
 //! let report = l4lb::doctor::balancer(&l4lb::Instance::default(), None);
@@ -64,11 +64,11 @@ use nic::Nic;
 use report::Answer;
 use report::Check;
 
-/// A fact that could not be had.
+/// A fact that doctor could not find out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Missing {
     why: String,
-    /// Root would get it.
+    /// Root would find it out.
     is_a_matter_of_rights: bool,
 }
 
@@ -85,7 +85,7 @@ impl Missing {
         Self::new(error.to_string())
     }
 
-    /// What a check says that needs it.
+    /// The answer of a check that needs the fact.
     fn answer(&self) -> Answer {
         Answer::Unknown(self.why.clone())
     }
@@ -102,7 +102,7 @@ pub fn balancer(instance: &Instance, config: Option<&Config>) -> Report {
     let mut report = of_host(instance, &files);
     let mut look = Look::new(instance, &files, lbctl(instance));
     if report.has_errors() || !is_root() {
-        // What runs cannot be read; what a file asks for can be looked at all the same.
+        // What runs cannot be read, but what a file asks for can be checked all the same.
         look.closed = true;
     }
     look.run(&mut report, config);
@@ -110,8 +110,8 @@ pub fn balancer(instance: &Instance, config: Option<&Config>) -> Report {
     report
 }
 
-/// What `lbctl status` has of this: the interfaces of a balancer that runs, as far as nobody has to be asked for it.
-/// What [`InterfaceState::unready`] tells is left out.
+/// Findings for `lbctl status`: about the interfaces of a balancer that runs, without asking any gateway. It leaves out
+/// what [`InterfaceState::unready`] tells.
 pub(crate) fn of_interfaces(
     balancer: &Balancer,
     interfaces: &BTreeMap<String, InterfaceStatus>,
@@ -122,8 +122,8 @@ pub(crate) fn of_interfaces(
     let mut report = match look.at_interfaces(balancer, interfaces, observed) {
         Ok(report) => report,
         Err(error) => {
-            // Doctor itself says so; the state of the instance is known without.
-            tracing::debug!("the interfaces are not looked at: {error}");
+            // Doctor itself says so. Status does not need it.
+            tracing::debug!("cannot look at the interfaces: {error}");
             return Vec::new();
         }
     };
@@ -140,8 +140,7 @@ pub(crate) fn of_interfaces(
     report.findings
 }
 
-/// Looks at a real's host. The VIPs that it serves are those that are named here, and all addresses of
-/// its loopback interface.
+/// Looks at a real's host. The real serves the VIPs that are named here, and all addresses of its loopback interface.
 pub fn real(instance: &Instance, vips: &[IpAddr]) -> Report {
     let files = Files::host();
     let mut report = of_host(instance, &files);
@@ -156,7 +155,7 @@ pub fn real(instance: &Instance, vips: &[IpAddr]) -> Report {
     report
 }
 
-/// What counts whatever the host is for.
+/// Checks for any host, balancer or real.
 fn of_host(instance: &Instance, files: &Files) -> Report {
     let mut report = Report {
         kernel: kernel_release().unwrap_or_else(|error| error.to_string()),
@@ -177,7 +176,7 @@ fn of_host(instance: &Instance, files: &Files) -> Report {
     report
 }
 
-/// Whether all can be looked at.
+/// Whether doctor may look at everything.
 fn is_root() -> bool {
     rights::missing().is_ok_and(|missing| missing.is_none())
 }
@@ -187,7 +186,7 @@ fn not_root(checked: &Result<(), Error>) -> Option<Answer> {
         Err(error @ Error::MissingRights(missing)) => Answer::hurts(
             Severity::Note,
             error.to_string(),
-            "instances, gateways and what the kernel can do are not looked at",
+            "doctor does not look at instances, gateways and what the kernel can do",
             if missing.is_root {
                 Fix::Advice(missing.remedy())
             } else {
@@ -200,12 +199,12 @@ fn not_root(checked: &Result<(), Error>) -> Option<Answer> {
 
 fn kernel_too_old(checked: &Result<(), Error>) -> Option<Answer> {
     match checked {
-        // It comes first, and ends the others.
+        // Missing capabilities come first, and the other checks are not made.
         Err(Error::MissingRights(_)) => None,
         Err(error @ Error::KernelTooOld { .. }) => Some(Answer::hurts(
             Severity::Error,
             error.to_string(),
-            "all commands are refused",
+            "every command refuses",
             Fix::Advice("boot a newer kernel".to_owned()),
         )),
         _ => Some(Answer::Well),
@@ -220,7 +219,7 @@ fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
             Some(Answer::hurts(
                 Severity::Error,
                 format!("there is no bpf filesystem at {path}"),
-                "programs and maps have no place that outlives a command",
+                "without it, programs and maps do not outlive a command",
                 Fix::Command(format!("mkdir -p {path} && mount -t bpf -o mode=0700 bpf {path}")),
             ))
         }
@@ -228,7 +227,7 @@ fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
     }
 }
 
-/// What is read there cannot be told then, and what is not there must not pass for well.
+/// Without these files doctor can tell little, and what it cannot read must not count as well.
 fn no_system_files(files: &Files) -> Option<Answer> {
     let (what, command) = match (files.has_sysfs(), files.has_procfs()) {
         (true, true) => return Some(Answer::Well),
@@ -242,7 +241,7 @@ fn no_system_files(files: &Files) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         what,
-        "commands cannot count the CPUs and read the sizes of maps; the instance is not looked at, nor what else is read there",
+        "commands cannot count the CPUs or read the sizes of maps; doctor does not look at the instance, nor at what else it reads there",
         Fix::Command(command.to_owned()),
     ))
 }
@@ -257,7 +256,7 @@ fn lbctl(instance: &Instance) -> String {
     command
 }
 
-/// How `lbctl` is called for any instance beside this one.
+/// How `lbctl` is called for any instance in the same bpf filesystem.
 fn lbctl_at(instance: &Instance) -> String {
     if *instance.bpffs() == *DEFAULT_BPFFS {
         "lbctl".to_owned()

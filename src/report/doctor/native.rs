@@ -1,4 +1,4 @@
-//! What native XDP wants of a driver, and which driver refuses it why.
+//! What native XDP needs from a driver, and why some drivers refuse it.
 
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
@@ -23,7 +23,7 @@ fn runs_native(nic: &Nic) -> bool {
     nic.attachment == Attachment::Runs(XdpMode::Native)
 }
 
-/// What comes of a refusal.
+/// What happens if the driver refuses.
 fn consequence(nic: &Nic) -> &'static str {
     match nic.asked {
         XdpMode::Native => "xdp_mode is \"native\": an apply fails",
@@ -44,7 +44,7 @@ fn unsupported(nic: &Nic) -> Option<Answer> {
             format!("its driver{} has no native XDP", named(&nic.driver)),
             consequence(nic),
             Fix::Advice(
-                "use another card, or a newer driver; of a VLAN or a bridge, name the interface below it"
+                "use another card, or a newer driver; if it is a VLAN or a bridge, name the interface below it"
                     .to_owned(),
             ),
         ),
@@ -60,7 +60,7 @@ fn mtu(nic: &Nic) -> Option<Answer> {
     if runs_native(nic) {
         return Some(Answer::Well);
     }
-    // What a veth receives is as long as its other end sends it.
+    // The other end's MTU limits the frames that a veth receives.
     let (name, mtu, elsewhere) = match &nic.peer {
         Some(Ok(peer)) => (&peer.name, peer.mtu, peer.tx_queues.is_none()),
         Some(Err(missing)) => return Some(missing.answer()),
@@ -82,8 +82,8 @@ fn mtu(nic: &Nic) -> Option<Answer> {
     ))
 }
 
-/// Drivers that refuse native XDP if more than half of the queues that the card has are in use: what is sent
-/// back needs as many of its own.
+/// Drivers that refuse native XDP if more than half of the card's queues are in use: XDP needs as many queues of its own
+/// to send.
 pub(super) const HALF_OF_QUEUES: [&str; 2] = ["ena", "gve"];
 
 fn queues(nic: &Nic) -> Option<Answer> {
@@ -116,11 +116,11 @@ fn queues(nic: &Nic) -> Option<Answer> {
         return Some(Answer::hurts(
             nic.refusal(),
             format!(
-                "it has {ours} receive queue{}, and its other end, {}, sends by {theirs}",
+                "it has {ours} receive queue{}, and its other end, {}, has {theirs} transmit queues",
                 if ours == 1 { "" } else { "s" },
                 peer.name
             ),
-            format!("native XDP of a veth needs as many; {why}"),
+            format!("native XDP on a veth needs as many receive queues; {why}"),
             if channels.rx_max >= theirs {
                 Fix::Command(format!("ethtool -L {name} rx {theirs}"))
             } else {
@@ -136,15 +136,15 @@ fn queues(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         nic.refusal(),
         format!(
-            "{used} of {most} queues are in use: the driver ({}) runs native XDP with {half} at most",
+            "{used} of {most} queues are in use, and the driver ({}) runs native XDP with at most {half}",
             nic.driver
         ),
-        format!("what is sent back needs as many queues of its own; {why}"),
+        format!("XDP needs as many queues of its own to send; {why}"),
         Fix::Command(set_queues(nic, channels, half.max(1))),
     ))
 }
 
-/// Queues that are in use, and those that there could be.
+/// How many queues are in use, and how many there could be.
 pub(super) fn in_use(channels: &Channels) -> (u32, u32) {
     if channels.combined_max > 0 {
         (channels.combined, channels.combined_max)
@@ -159,15 +159,15 @@ pub(super) fn set_queues(nic: &Nic, channels: &Channels, count: u32) -> String {
     if channels.combined_max > 0 {
         format!("ethtool -L {name} combined {count}")
     } else if HALF_OF_QUEUES.contains(&nic.driver.as_str()) {
-        // Native XDP of such a driver (gve) wants as many of either kind.
+        // Native XDP with such a driver (gve) needs as many of either kind.
         format!("ethtool -L {name} rx {count} tx {count}")
     } else {
         format!("ethtool -L {name} rx {count}")
     }
 }
 
-/// `virtio_net` sends back by a queue for each CPU, beside those in use. Where they are too few it takes theirs,
-/// and locks; only kernels before our floor refuse then.
+/// For what XDP sends, `virtio_net` takes a queue for each CPU, beside those in use. If there are too few, XDP shares the
+/// kernel's queues, under a lock. Kernels older than [`MINIMUM_KERNEL`](crate::MINIMUM_KERNEL) refuse instead.
 fn shared_transmit_queues(nic: &Nic) -> Option<Answer> {
     nic.link.as_ref().filter(|_| nic.wants_native() && nic.driver == "virtio_net")?;
     let channels = match &nic.channels {
@@ -186,9 +186,9 @@ fn shared_transmit_queues(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         format!(
-            "{used} of {most} queues are in use, and native XDP wants one more for each of {cpus} CPUs"
+            "{used} of {most} queues are in use, and native XDP needs one more for each of {cpus} CPUs"
         ),
-        "the driver then sends by the queues of the kernel, under a lock: slower the more CPUs there are",
+        "XDP shares the kernel's queues, under a lock: the more CPUs, the slower",
         if free == 0 {
             Fix::Advice(format!("give the virtual machine {} queues", 2 * cpus))
         } else {
@@ -205,7 +205,7 @@ fn veth_peer(nic: &Nic) -> Option<Answer> {
         Ok(peer) => Answer::hurts(
             Severity::Error,
             format!("its other end, {}, runs no XDP program in native mode", peer.name),
-            "a veth drops what XDP sends back to such an end, and counts nothing",
+            "a veth drops what XDP sends to such an end, and counts nothing",
             if peer.tx_queues.is_some() {
                 Fix::Command(format!(
                     "{0} --instance {1} decap attach {1} --xdp-mode native --address 192.0.2.0",
@@ -213,8 +213,8 @@ fn veth_peer(nic: &Nic) -> Option<Answer> {
                 ))
             } else {
                 Fix::Advice(format!(
-                    "attach one where {0} is, such as 'lbctl decap attach {0} --xdp-mode native'; any program will \
-                     do, or set xdp_mode = \"generic\"",
+                    "attach one where {0} is, such as 'lbctl decap attach {0} --xdp-mode native' (any program will \
+                     do); or set xdp_mode = \"generic\"",
                     peer.name
                 ))
             },

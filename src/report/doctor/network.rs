@@ -25,7 +25,10 @@ fn no_room(nic: &Nic) -> Option<Answer> {
     }
     let fits = mtu.saturating_sub(nic.overhead);
     let (severity, ipv6) = if nic.balances_v6 && fits < IPV6_MINIMUM_MTU {
-        (Severity::Error, "; of IPv6 without an answer, which may not name less than 1280")
+        (
+            Severity::Error,
+            "; IPv6 packets without an answer, because an answer may not name less than 1280",
+        )
     } else {
         (Severity::Warning, "")
     };
@@ -36,11 +39,11 @@ fn no_room(nic: &Nic) -> Option<Answer> {
             nic.longest
         ),
         format!(
-            "packets over {fits} bytes are dropped, their senders told or not (packets.oversize){ipv6}; clients that \
-             do not hear of it hang"
+            "the balancer drops packets over {fits} bytes, and tells the senders or not (packets.oversize){ipv6}; \
+             connections of clients that do not hear of it hang"
         ),
         Fix::Command(format!(
-            "ip link set {} mtu {needed}   # the routers and reals behind it, too; where that cannot be, on the reals: \
+            "ip link set {} mtu {needed}   # the routers and reals behind it, too; if you cannot, run on the reals: \
              'lbctl doctor --real', finding mss",
             nic.name
         )),
@@ -53,9 +56,9 @@ fn mtu_changed(nic: &Nic) -> Option<Answer> {
         return Some(Answer::Well);
     }
     let (severity, why) = if mtu < told {
-        (Severity::Error, "packets are sent that do not fit any more: they are lost on the way")
+        (Severity::Error, "the balancer sends packets that no longer fit: they are lost on the way")
     } else {
-        (Severity::Warning, "packets are refused that would fit by now")
+        (Severity::Warning, "the balancer refuses packets that would fit now")
     };
     Some(Answer::hurts(
         severity,
@@ -72,7 +75,7 @@ fn mac_changed(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         Unready::MacChanged { interface: nic.name.clone(), mac, now }.what(),
-        "routers send to the new one: nothing is balanced; 'lbctl serve' follows by itself",
+        "routers send to the new MAC, and nothing is balanced; 'lbctl serve' follows by itself",
         Fix::Command(nic.reapply.clone()),
     ))
 }
@@ -85,9 +88,9 @@ fn gateway_unresolved(nic: &Nic) -> Option<Answer> {
         Err(missing) => Answer::hurts(
             Severity::Error,
             missing.why.clone(),
-            "all packets to the reals go to the gateway's MAC; without it an apply fails, or takes another default router",
+            "all packets to the reals go to the gateway's MAC; without it, an apply does not serve the interface, or takes another default router",
             Fix::Advice(format!(
-                "'ip route show default dev {0}' and 'ip neigh show dev {0}' tell what the kernel knows",
+                "'ip route show default dev {0}' and 'ip neigh show dev {0}' show what the kernel knows",
                 nic.name
             )),
         ),
@@ -102,7 +105,7 @@ fn gateway_moved(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         Unready::GatewayMoved { interface: nic.name.clone(), mac: told.mac, now: *mac }.what(),
-        "nobody may be there who takes them; 'lbctl serve' follows by itself",
+        "packets to the old MAC may be lost; 'lbctl serve' follows by itself",
         Fix::Command(nic.reapply.clone()),
     ))
 }

@@ -1,4 +1,4 @@
-//! An interface of a balancer: everything that its checks look at.
+//! The facts about an interface of a balancer that its checks look at.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use crate::model::address::Mac;
 use crate::model::config::XdpMode;
 use crate::observe::interfaces::InterfaceStatus;
 
-/// Bytes of IP packet that fit a frame of native XDP in one page of 4096 bytes: less the 256 in front of it,
-/// the 320 behind it that the kernel keeps for itself, and the Ethernet header.
+/// The longest IP packet that native XDP takes in one page of 4096 bytes: 256 bytes before the frame and 320 behind it
+/// are the kernel's, and the Ethernet header needs 14.
 pub(super) const PAGE_MTU: u32 = 4096 - 256 - 320 - 14;
 
-/// Whether our programs are on an interface.
+/// Whether l4lb's programs are on an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Attachment {
     /// The instance does not serve it so far.
@@ -36,11 +36,11 @@ pub(super) struct Peer {
     pub(super) mtu: u32,
     /// Whether it runs an XDP program in native mode.
     pub(super) native_xdp: bool,
-    /// Queues that it sends by; `None`: it is in another network namespace.
+    /// How many transmit queues it has; `None`: it is in another network namespace.
     pub(super) tx_queues: Option<u32>,
-    /// The offloads of what sends by it.
+    /// The offloads of senders at that end.
     pub(super) features: Result<Features, Missing>,
-    /// What to put before a command to run it where the other end is; `None`: that cannot be told.
+    /// What to put before a command to run it in the other end's namespace; `None`: that is not known.
     pub(super) shell: Option<String>,
 }
 
@@ -52,9 +52,9 @@ pub(super) struct Nic {
     pub(super) link: Option<LinkFacts>,
     pub(super) asked: XdpMode,
     pub(super) attachment: Attachment,
-    /// Somebody else's program: the error that an apply would end with, and what takes it off.
+    /// Somebody else's program: the error of an apply, and the command that takes the program off.
     pub(super) foreign: Option<(String, Option<String>)>,
-    /// The driver's name, of a card; of a virtual interface, its kind.
+    /// The name of a card's driver, or the kind of a virtual interface.
     pub(super) driver: String,
     /// Whether the driver has native XDP.
     pub(super) native: Result<bool, Missing>,
@@ -65,19 +65,19 @@ pub(super) struct Nic {
     pub(super) online: BTreeSet<u32>,
     /// VLAN interfaces on top of it.
     pub(super) vlans: Vec<String>,
-    /// The other end; `None`: no veth.
+    /// The other end of a veth; `None`: this is no veth.
     pub(super) peer: Option<Result<Peer, Missing>>,
     /// The gateway's MAC.
     pub(super) gateway: Result<Mac, Missing>,
-    /// What the packet path was told: the gateway's MAC, the MTU, and MACs of its own.
+    /// What the packet path was told: the gateway's MAC, the MTU, and the interface's own MACs.
     pub(super) told: Option<InterfaceStatus>,
     /// The longest IP packet that is balanced.
     pub(super) longest: u32,
-    /// Bytes of the outer header that it takes to reach the reals; 0: there are none.
+    /// Bytes of the longest outer header that the reals need; 0: there are no reals.
     pub(super) overhead: u32,
     /// Whether there are IPv6 VIPs.
     pub(super) balances_v6: bool,
-    /// How `lbctl` is called, but for the instance.
+    /// How `lbctl` is called, without the instance.
     pub(super) lbctl: String,
     /// The command that brings the instance up to date with the host.
     pub(super) reapply: String,
@@ -106,12 +106,12 @@ impl Nic {
         }
     }
 
-    /// What a check says that compares with the number of CPUs, where none are known.
+    /// The answer of a check that needs the number of CPUs, if it is not known.
     pub(super) fn no_cpus() -> Answer {
-        Answer::Unknown("the CPUs cannot be listed without sysfs".to_owned())
+        Answer::Unknown("without sysfs the CPUs cannot be listed".to_owned())
     }
 
-    /// How much it hurts if native mode is not possible: asked for it, an apply fails.
+    /// How much it hurts if native mode is not possible: an apply that asks for native mode fails.
     pub(super) fn refusal(&self) -> super::Severity {
         match self.asked {
             XdpMode::Native => super::Severity::Error,

@@ -1,4 +1,4 @@
-//! What card and kernel do to packets before XDP sees them, or leave undone.
+//! What the card and the kernel do to packets before XDP sees them, and what senders leave undone.
 
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
@@ -14,7 +14,7 @@ pub(super) const CHECKS: &[Check<Nic>] = &[
     (FindingId::SenderOffloads, sender_offloads),
 ];
 
-/// Switches offloads off; of those that cannot be, says so.
+/// The command that switches offloads off, or what to do if the driver does not let them be.
 fn switch_off(nic: &Nic, features: &Features, names: &[&str]) -> Fix {
     let (fixed, changeable): (Vec<&str>, Vec<&str>) =
         names.iter().partition(|name| features.fixed.contains(**name));
@@ -22,7 +22,7 @@ fn switch_off(nic: &Nic, features: &Features, names: &[&str]) -> Fix {
         Fix::Command(format!("ethtool -K {} {} off", nic.name, changeable.join(" off ")))
     } else {
         Fix::Advice(format!(
-            "the driver does not let {} be switched off: do it on the host of this virtual machine, or use another card",
+            "the driver does not let {} be switched off: switch it off on the host of this virtual machine, or use another card",
             fixed.join(" and ")
         ))
     }
@@ -32,7 +32,7 @@ fn active<'a>(features: &Features, names: &[&'a str]) -> Vec<&'a str> {
     names.iter().copied().filter(|name| features.active.contains(*name)).collect()
 }
 
-/// For generic XDP the kernel switches it off by itself, and GRO with it; native XDP comes before GRO.
+/// For generic XDP the kernel switches LRO off by itself, and GRO with it. Native XDP comes before GRO.
 fn lro(nic: &Nic) -> Option<Answer> {
     nic.link.as_ref().filter(|_| nic.wants_native())?;
     let features = match &nic.features {
@@ -46,8 +46,8 @@ fn lro(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         format!("the card merges received packets: {} is on", on.join(" and ")),
-        "some drivers refuse native XDP then; with others, merged packets are longer than packets.max_frame and \
-         are not balanced",
+        "some drivers refuse native XDP then; with others, merged packets are longer than packets.max_frame, and the \
+         balancer does not balance them",
         switch_off(nic, features, &on),
     ))
 }
@@ -65,7 +65,7 @@ fn vlan_offload(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         format!(
-            "{} on it, and the card takes tags away ({} is on)",
+            "{} on it, and the card takes VLAN tags off ({} is on)",
             nic.vlans.join(", "),
             on.join(" and ")
         ),
@@ -74,7 +74,7 @@ fn vlan_offload(nic: &Nic) -> Option<Answer> {
     ))
 }
 
-/// What a sender leaves to the card that there is not: checksums, and the cutting of what it sends into segments.
+/// Offloads of a veth, which has no card to carry them out: senders leave checksums and segmentation undone.
 const LEFT_TO_THE_CARD: [&str; 6] = [
     "tx-checksum-ip-generic",
     "tx-checksum-ipv4",
@@ -84,17 +84,17 @@ const LEFT_TO_THE_CARD: [&str; 6] = [
     "tx-udp-segmentation",
 ];
 
-/// XDP sends packets on as they are: nobody finishes a checksum, or cuts a packet, inside an outer header. The kernel
-/// switches segmentation off by itself where native XDP runs at the other end (Linux 5.13), and checksums nowhere.
+/// XDP sends packets on as they are, and behind an outer header nobody finishes a checksum or segments a packet. The
+/// kernel switches segmentation off by itself if native XDP runs at the other end (Linux 5.13), but never checksums.
 fn sender_offloads(nic: &Nic) -> Option<Answer> {
     let peer = match nic.peer.as_ref()? {
         Ok(peer) => peer,
         Err(missing) => return Some(missing.answer()),
     };
-    // Without checksums, the kernel does not leave segmentation to a card, either.
+    // Without checksum offload, the kernel does not leave segmentation to a card, either.
     let command = |shell: &str| format!("{shell}ethtool -K {} tx off", peer.name);
     let why = "senders on this host, as in containers and network namespaces, leave checksums unfinished and TCP in pieces \
-               of up to 64 KiB, and XDP sends that on as it is: reals drop it, and nobody counts it here. Clients \
+               of up to 64 KiB, and XDP sends both on as they are: reals drop them, and nothing here counts them. Clients \
                beyond a card are not concerned";
     let features = match &peer.features {
         Ok(features) => features,
@@ -103,13 +103,13 @@ fn sender_offloads(nic: &Nic) -> Option<Answer> {
             return Some(Answer::hurts(
                 Severity::Note,
                 format!(
-                    "whether its other end, {}, has checksum and segmentation offloads on cannot be read: its network \
-                     namespace: {}",
+                    "doctor cannot read whether its other end, {}, has checksum and segmentation offloads on: its \
+                     network namespace: {}",
                     peer.name, missing.why
                 ),
                 why,
                 Fix::Advice(format!(
-                    "where {} is: 'ethtool -k {}' shows them; for clients on this host, '{}'",
+                    "where {} is, 'ethtool -k {}' shows them; if there are clients on this host, run '{}' there",
                     peer.name,
                     peer.name,
                     command("")

@@ -1,4 +1,4 @@
-//! How packets are shared out over the CPUs.
+//! How receive queues and interrupts spread packets over the CPUs.
 
 use std::fmt::Write as _;
 
@@ -30,18 +30,18 @@ fn few_queues(nic: &Nic) -> Option<Answer> {
         return Some(Answer::Well);
     }
     let (used, most) = in_use(channels);
-    // Native XDP wants the other half.
+    // Native XDP needs the other half.
     let most = if HALF_OF_QUEUES.contains(&nic.driver.as_str()) { most / 2 } else { most };
     let wanted = most.min(cpus);
     Some(Answer::hurts(
         if queues <= 1 { Severity::Warning } else { Severity::Note },
         format!("{queues} receive queue{} for {cpus} CPUs", if queues == 1 { "" } else { "s" }),
-        "a queue is served by one CPU at a time: the others do not help",
+        "one CPU at a time serves a queue: the other CPUs do not help",
         if wanted > used {
             Fix::Command(set_queues(nic, channels, wanted))
         } else {
             Fix::Advice(
-                "it has no more: give the virtual machine more queues, or use another card"
+                "the interface has no more queues: give the virtual machine more, or use another card"
                     .to_owned(),
             )
         },
@@ -66,10 +66,10 @@ fn interrupts_on_one_cpu(nic: &Nic) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         format!(
-            "the interrupts of all {} receive queues are served by CPU {cpu}",
+            "CPU {cpu} serves the interrupts of all {} receive queues",
             interrupts.numbers.len()
         ),
-        "that CPU does all the work; connection_table.cpus = \"auto\" gives no other a table",
+        "that CPU does all the work; connection_table.cpus = \"auto\" gives no other CPU a table",
         Fix::Command(format!(
             "{command}   # then 'lbctl apply -f FILE', for the connection tables"
         )),

@@ -1,4 +1,4 @@
-//! What was found, and what was looked for and not found.
+//! The report: what doctor found, and what it looked for and did not find.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use super::catalogue::Severity;
 pub enum Fix {
     /// A line for a shell, as root.
     Command(String),
-    /// What to do, where no command does it.
+    /// What to do, if no command does it.
     Advice(String),
 }
 
-/// Something that hurts, or will.
+/// Something that hurts, or will hurt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How much.
@@ -35,40 +35,40 @@ pub struct Finding {
     pub fix: Fix,
 }
 
-/// Something that was looked for.
+/// Something that doctor looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {
     /// What.
     pub id: FindingId,
     /// Where.
     pub place: String,
-    /// What came of it.
+    /// The result.
     #[serde(flatten)]
     pub result: CheckResult,
 }
 
-/// What came of looking for something.
+/// The result of looking for something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "result", content = "why")]
 pub enum CheckResult {
-    /// It is not so.
+    /// It is not there.
     Well,
     /// It is a finding.
     Found,
-    /// That cannot be told, for this reason.
+    /// Doctor cannot tell, for this reason.
     Unknown(String),
 }
 
-/// Something that not all kernels from the floor on have.
+/// A feature that some kernels from [`MINIMUM_KERNEL`](crate::MINIMUM_KERNEL) on lack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Facility {
     /// What it is.
     pub name: &'static str,
     /// Whether the kernel has it; `None`: only root can try.
     pub present: Option<bool>,
-    /// The version of Linux that brought it, such as `5.19`. Distributions take some into older ones.
+    /// The version of Linux that brought it, such as `5.19`. Distributions backport some to older versions.
     pub since: String,
-    /// Whether it was tried; else the kernel's version is what tells.
+    /// Whether doctor tried it; if not, it went by the kernel's version.
     pub tried: bool,
     /// What it is good for in l4lb.
     pub good_for: &'static str,
@@ -89,20 +89,20 @@ impl fmt::Display for Facility {
     }
 }
 
-/// What `lbctl doctor` tells. Its `Display` is what is printed.
+/// The report of `lbctl doctor`, which prints its `Display`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The worst first.
     pub findings: Vec<Finding>,
-    /// Everything that was looked for.
+    /// Everything that doctor looked for.
     pub checked: Vec<Checked>,
     /// As `uname -r` prints it.
     pub kernel: String,
-    /// What the kernel has of what later versions brought.
+    /// Which features of later versions the kernel has.
     pub facilities: Vec<Facility>,
 }
 
-/// What a check says.
+/// The answer of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Well,
@@ -121,7 +121,7 @@ impl Answer {
     }
 }
 
-/// A check: what it looks for in facts of some kind. `None`: the question does not arise.
+/// A check: what it looks for, and the function that judges the facts. `None`: the question does not arise.
 pub(super) type Check<F> = (FindingId, fn(&F) -> Option<Answer>);
 
 impl Report {
@@ -153,13 +153,13 @@ impl Report {
         self.checked.push(Checked { id, place, result });
     }
 
-    /// Puts the worst first, and leaves the order of the places.
+    /// Puts the worst first, and keeps the order of the places otherwise.
     pub(super) fn sort(&mut self) {
         self.findings.sort_by_key(|finding| finding.severity);
     }
 }
 
-/// Names in lines that end before the 100th column.
+/// Writes names in lines that end before the 100th column.
 fn wrapped(f: &mut fmt::Formatter<'_>, head: &str, names: &[&str]) -> fmt::Result {
     let mut line = format!("  {head}:");
     for (at, name) in names.iter().enumerate() {

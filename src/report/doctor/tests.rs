@@ -1,4 +1,4 @@
-//! What no network namespace can show, told as facts; and that docs/doctor.md has every finding.
+//! Checks on descriptions of hosts that no network namespace can show; and that docs/doctor.md has every finding.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -38,7 +38,7 @@ fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// A card with eight CPUs and queues, about which there is nothing to say.
+/// A card with eight CPUs and queues, for which there is no finding.
 fn card(driver: &str) -> Nic {
     Nic {
         name: "eth0".to_owned(),
@@ -108,7 +108,7 @@ fn a_card_that_merges_packets() {
         panic!("{:?}", report(&nic))
     };
     assert!(advice.contains("does not let rx-gro-hw be switched off"), "{advice}");
-    // For generic XDP, the kernel sees to that.
+    // For generic XDP, the kernel switches LRO off.
     nic.attachment = Attachment::Runs(XdpMode::Generic);
     nic.asked = XdpMode::Generic;
     assert_eq!(finding(&nic).map(|(id, ..)| id), Some(FindingId::GenericMode));
@@ -160,7 +160,7 @@ fn queues_that_native_mode_wants() {
         nic.online = (0..combined).collect();
         nic
     };
-    // Half of them at most …
+    // These drivers take half of the queues at most …
     let refused = |severity, fix| Some((FindingId::NativeQueues, severity, command(fix)));
     assert_eq!(finding(&of("ena", 8, 16)), None);
     let mut nic = of("ena", 9, 16);
@@ -193,7 +193,7 @@ fn fewer_queues_than_cpus() {
     assert_eq!(finding(&nic), few(Severity::Note, command("ethtool -L eth0 combined 8")));
     nic.channels = Ok(Channels { combined: 1, combined_max: 6, ..Channels::default() });
     assert_eq!(finding(&nic), few(Severity::Warning, command("ethtool -L eth0 combined 6")));
-    // No more than native XDP leaves.
+    // No more queues than native XDP leaves.
     nic.driver = "ena".to_owned();
     assert_eq!(finding(&nic), few(Severity::Warning, command("ethtool -L eth0 combined 3")));
     nic.channels = Ok(Channels { combined: 3, combined_max: 6, ..Channels::default() });
@@ -208,7 +208,7 @@ fn jumbo_frames() {
     assert_eq!(finding(&nic), Some((FindingId::NativeMtu, Severity::Error, fix)));
 }
 
-/// What is not told is neither well nor found.
+/// What is not known is neither well nor found.
 #[test]
 fn facts_that_are_missing() {
     let mut nic = card("ena");
@@ -307,7 +307,7 @@ fn documentation_is_complete() {
     assert_eq!(rows.collect::<Vec<_>>(), expected);
 }
 
-/// Nothing is in the list that nobody looks for.
+/// Some check looks for every finding of the list.
 #[test]
 fn everything_is_looked_for() {
     let mut ids: BTreeSet<FindingId> = real::ids().into_iter().collect();

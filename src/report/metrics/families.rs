@@ -7,7 +7,7 @@ use prometheus::proto::Metric;
 use prometheus::proto::MetricFamily;
 use prometheus::proto::MetricType;
 
-/// How the values of a metric go.
+/// How the values of a metric change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Up only, from 0.
@@ -21,7 +21,7 @@ pub enum Kind {
 pub struct Family {
     /// Its name.
     pub name: &'static str,
-    /// How its values go.
+    /// How its values change.
     pub kind: Kind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
@@ -42,9 +42,9 @@ families! {
     RUNNING: Gauge "l4lb_running" []
         "Whether the balancer of the instance runs: 1 or 0.";
     BUILD_INFO: Gauge "l4lb_build_info" ["version"]
-        "The build of what answers; always 1.";
+        "The version of the l4lb that answers; always 1.";
     READ_SUCCESS: Gauge "l4lb_read_success" ["part"]
-        "Whether what this part of the metrics needs could be read: 1 or 0.";
+        "Whether the collector could read this part of the metrics: 1 or 0.";
 
     PACKETS: Counter "l4lb_packets_total" ["reason", "verdict"]
         "Packets by verdict and reason.";
@@ -55,13 +55,13 @@ families! {
     CPU_BYTES: Counter "l4lb_cpu_bytes_total" ["cpu"]
         "Bytes of frames that came in on a CPU.";
     TABLE_EVENTS: Counter "l4lb_table_events_total" ["event"]
-        "Events at connection table and server ids: hits, misses by kind, new flows and others.";
+        "Events of connection tables and server ids: hits, misses by kind, new flows and others.";
     FLOOD_LIMITING: Gauge "l4lb_flood_guard_limiting" ["cpu"]
         "Whether a CPU has reached its limit of new flows within the second: 1 or 0.";
     FLOOD_LIMIT: Gauge "l4lb_flood_guard_limit_flows" ["cpu"]
-        "New flows that a CPU remembers within a second.";
+        "Most new flows that a CPU remembers within a second.";
     FLOOD_FLOWS: Counter "l4lb_flood_guard_flows_total" ["cpu"]
-        "New flows that a CPU has balanced but not remembered, as there were too many.";
+        "New flows that a CPU balanced but did not remember, because there were too many.";
 
     VIP_PACKETS: Counter "l4lb_vip_packets_total" ["vip"]
         "Packets of a VIP sent to its reals.";
@@ -70,7 +70,7 @@ families! {
     VIP_DROPPED: Counter "l4lb_vip_dropped_packets_total" ["vip"]
         "Packets of a VIP that were dropped.";
     VIP_NEW_FLOWS: Counter "l4lb_vip_new_flows_total" ["vip"]
-        "Packets of a VIP sent to a real of the ring, as no connection table had their flow; none without tables.";
+        "Packets of a VIP whose real the ring chose, because no connection table had their flow; 0 for a VIP without connection table.";
     VIP_REALS: Gauge "l4lb_vip_reals" ["state", "vip"]
         "Reals of a VIP by their state.";
     VIP_USABLE_REALS: Gauge "l4lb_vip_usable_reals" ["vip"]
@@ -84,42 +84,42 @@ families! {
     VIP_RING_DIGEST: Gauge "l4lb_vip_ring_digest" ["vip"]
         "48 bits that are the same wherever a VIP's ring is the same; 0 without a ring.";
     VIP_RING_WRONG: Gauge "l4lb_vip_ring_wrong_slots" ["vip"]
-        "Slots of a VIP's ring that do not lead where its reals give.";
+        "Slots of a VIP's ring that do not lead to the real that the VIP's reals and weights give.";
     MISMATCHES: Gauge "l4lb_map_mismatches" ["map"]
-        "Rings, entries of reals, and whether the index of the VIPs, that do not match the rest of the maps.";
+        "Rings and entries of reals that do not match the VIPs and reals; of vip_index, whether it does not: 1 or 0.";
     RING_AGE: Gauge "l4lb_ring_sample_age_seconds" []
-        "How long ago the rings were read.";
+        "How long ago the collector read the rings.";
     REAL_PACKETS: Counter "l4lb_real_packets_total" ["real"]
         "Packets sent to a real, for any VIP.";
     REAL_BYTES: Counter "l4lb_real_bytes_total" ["real"]
         "Bytes sent to a real, for any VIP.";
 
     TABLE_ENTRIES: Gauge "l4lb_table_entries" ["cpu", "family"]
-        "Flows in the connection table of a CPU; cpu=\"shared\" is that of all others.";
+        "Flows in the connection table of a CPU; cpu=\"shared\" is the table of all other CPUs.";
     TABLE_MAX_ENTRIES: Gauge "l4lb_table_max_entries" ["cpu", "family"]
-        "Flows that there is room for in the connection table of a CPU.";
+        "Flows for which the connection table of a CPU has room.";
     MAP_MEMORY: Gauge "l4lb_map_memory_bytes" ["map"]
-        "Memory of the maps below a pin.";
+        "Memory of a pinned map and of its inner maps.";
     TABLE_AGE: Gauge "l4lb_table_sample_age_seconds" []
-        "How long ago entries and memory of the maps were counted.";
+        "How long ago the collector counted entries and memory of the maps.";
 
     INTERFACE_INFO: Gauge "l4lb_interface_info" ["interface", "gateway", "mac", "mode"]
         "The address of an interface's gateway (none: only its MAC is known), the MAC that frames go to, and how XDP runs; always 1.";
     INTERFACE_ATTACHED: Gauge "l4lb_interface_attached" ["interface"]
         "Whether the chain is attached to an interface: 1 or 0.";
     INTERFACE_SERVED: Gauge "l4lb_interface_served" ["interface"]
-        "Whether an interface that is asked for is served, be it as it was asked for before: 1 or 0; status says why not.";
+        "Whether an interface that is asked for is served, even if as it was asked for before: 1 or 0; status says why not.";
     INTERFACE_MTU: Gauge "l4lb_interface_mtu_bytes" ["interface"]
-        "The longest IP packet that is sent on an interface.";
+        "The longest IP packet that the balancer sends on an interface.";
     GATEWAY_RESOLVED: Gauge "l4lb_gateway_resolved" ["interface"]
-        "Whether the kernel knows an interface's gateway by the MAC that its frames go to: 1; or 0, as it does not answer or has another one.";
+        "Whether the kernel knows an interface's gateway by the MAC that its frames go to: 1; 0 if the gateway does not answer or has another MAC.";
     GATEWAY_AGE: Gauge "l4lb_gateway_age_seconds" ["interface"]
-        "How long ago an interface's gateway was last heard to have its MAC.";
+        "How long ago the kernel last heard the MAC of an interface's gateway.";
     NIC_STATISTIC: Gauge "l4lb_nic_statistic" ["interface", "name"]
-        "What an interface's driver counts, by its own names, of all queues together.";
+        "What an interface's driver counts, by the driver's names, of all queues together.";
 
     CHAIN_RUNS: Counter "l4lb_chain_runs_total" []
-        "Packets that the programs of the chain ran for while the kernel kept statistics.";
+        "Packets for which the programs of the chain ran while the kernel kept statistics.";
     CHAIN_SECONDS: Counter "l4lb_chain_run_seconds_total" []
         "How long the programs of the chain ran for them.";
 
@@ -130,11 +130,11 @@ families! {
     DECAP_ATTACHED: Gauge "l4lb_decap_interface_attached" ["interface"]
         "Whether decapsulation is attached to an interface: 1 or 0.";
     DECAP_ADDRESSES: Gauge "l4lb_decap_outer_destinations" []
-        "Addresses that packets are decapsulated for.";
+        "Addresses for which decapsulation takes packets.";
     DECAP_TO: Gauge "l4lb_decap_inner_destination_prefixes" []
-        "Prefixes that the packets inside may be for.";
+        "Prefixes that inner packets may be for.";
     DECAP_FROM: Gauge "l4lb_decap_outer_source_prefixes" []
-        "Prefixes whose addresses may send encapsulated packets; 0: anybody may.";
+        "Prefixes whose addresses may send encapsulated packets; 0: any address may.";
 }
 
 impl Family {

@@ -1,5 +1,4 @@
-//! Everything that can be known of a running instance as Prometheus metrics: for `lbctl serve`, and for
-//! services that embed the library. [`families`] lists them.
+//! Prometheus metrics of an instance, for `lbctl serve` and for services that embed the library. [`families`] lists them.
 
 mod background;
 mod families;
@@ -47,16 +46,16 @@ pub fn families() -> &'static [Family] {
     families::ALL
 }
 
-/// Collects the metrics of an instance, whatever becomes of it: series of a VIP or real vanish with it, and
-/// all but a few while the instance does not run. Nothing is written, no lock is held that packets or commands
-/// would wait for.
+/// Collects the metrics of an instance, which may come and go meanwhile. The series of a VIP or real vanish with it, and
+/// all but a few vanish while the instance does not run. The collector writes nothing, and holds no lock that packets or
+/// commands wait for.
 ///
-/// Counters are read anew for each scrape. What takes longer is read by a thread, when a scrape asks for it
-/// and it is older than a minute, or what runs has changed: entries and memory of the maps, and the rings.
-/// Unless something changes all the time, that takes at most one part in a hundred of a CPU. The ages of both
-/// samples are metrics. Only the first scrape waits for them, up to a second.
+/// Each scrape reads the counters. A thread reads what takes longer: entries and memory of the maps, and the rings. It
+/// does so when a scrape asks for them and they are older than a minute, or what runs has changed. Unless something
+/// changes all the time, that uses at most 1 % of a CPU. The ages of both samples are metrics. Only the first scrape waits
+/// for them, up to a second.
 ///
-/// Interfaces are looked for in the network namespace of the thread that collects.
+/// The collector looks for interfaces in the network namespace of the thread that collects.
 ///
 /// ```no_run
 /// let instance = l4lb::Instance::default();
@@ -67,7 +66,7 @@ pub fn families() -> &'static [Family] {
 #[derive(Debug)]
 pub struct Collector {
     instance: Instance,
-    /// Whether there ought to be a balancer.
+    /// Whether the instance should have a balancer.
     balances: bool,
     descriptions: Vec<Desc>,
     rings: Background<Rings>,
@@ -91,23 +90,23 @@ struct Maps {
     memory: Vec<MapMemory>,
 }
 
-/// What is kept from scrape to scrape.
+/// What the collector keeps from scrape to scrape.
 #[derive(Debug, Default)]
 struct Memory {
-    /// When gateways were last heard, by interface.
+    /// When the kernel last heard the gateways, by interface.
     heard: BTreeMap<String, (Mac, Instant)>,
     /// What failed the last time, by part.
     failures: BTreeMap<&'static str, String>,
 }
 
 impl Collector {
-    /// Collects from this instance, which need not run yet.
+    /// Collects from this instance. It need not run yet.
     pub fn new(instance: Instance) -> Self {
         Self::with(instance, true)
     }
 
-    /// Collects from an instance that decapsulates. As long as it has no balancer beside, there are no series
-    /// of one, and none that says so: `l4lb_running` is missing.
+    /// Collects from an instance that decapsulates. As long as it has no balancer, too, there are no series of one, and
+    /// `l4lb_running` is missing.
     pub fn of_decap(instance: Instance) -> Self {
         Self::with(instance, false)
     }
@@ -131,7 +130,7 @@ fn description(family: &Family) -> Desc {
         .expect("a valid metric name")
 }
 
-/// What a scrape finds, part by part: a part that cannot be read is left out, and the others are not.
+/// The parts of a scrape. A part that cannot be read is left out, and the others stay.
 #[derive(Debug, Default)]
 struct Scrape {
     families: Vec<MetricFamily>,
@@ -204,7 +203,7 @@ impl Collector {
         let instance = self.instance.clone();
         let read = move || {
             let balancer = Balancer::open(&instance)?;
-            // Before the rings: if it changes meanwhile, they are read again.
+            // This is read before the rings: if it changes meanwhile, the rings are read again.
             Ok(Rings {
                 table: balancer.table()?,
                 by_vip: balancer.running_rings()?,
@@ -228,8 +227,8 @@ impl Collector {
         self.maps.get(|maps| maps.tables != tables, read)
     }
 
-    /// When the gateways were last heard. The kernel forgets with the MAC of one that falls silent, packets
-    /// go there all the same.
+    /// When the kernel last heard the gateways. If one falls silent, the kernel forgets that together with the MAC, but
+    /// packets still go there.
     fn heard(&self, interfaces: &[InterfaceState]) -> BTreeMap<String, Instant> {
         let now = Instant::now();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,7 +259,7 @@ impl Collector {
         }
     }
 
-    /// Logs what cannot be read now and could before, and what can again.
+    /// Logs which parts cannot be read any more, and which can be read again.
     fn report(&self, parts: &BTreeMap<&'static str, Option<String>>) {
         let failures: BTreeMap<_, _> =
             parts.iter().filter_map(|(part, error)| Some((*part, error.clone()?))).collect();

@@ -1,4 +1,4 @@
-//! From the library's reports to series.
+//! Makes series from the library's reports.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ use crate::plan::Unserved;
 /// The label of the connection table that CPUs without one of their own share.
 const SHARED: &str = "shared";
 
-/// A value as Prometheus has them all. Counters lose their last digits above 2^53, which takes years.
+/// A value as a float, as all of Prometheus' are. Counters lose their last digits above 2^53, which takes years.
 #[expect(clippy::cast_precision_loss, reason = "as said")]
 fn number(value: u64) -> f64 {
     value as f64
@@ -124,12 +124,12 @@ pub(super) fn chain_runs(runs: ChainRuns) -> Vec<MetricFamily> {
 const STATES: [(RealState, &str); 3] =
     [(RealState::Up, "up"), (RealState::Drain, "drain"), (RealState::Down, "down")];
 
-/// The VIPs and reals of a table in the order of their labels. Registries sort series by these: of tens of
-/// thousands that are in order already, that is cheap.
+/// The VIPs and reals of a table in the order of their labels. Registries sort series by these, which is cheap for tens
+/// of thousands that are already in order.
 pub(super) struct Pairs<'a> {
     /// Label, VIP, its properties.
     vips: Vec<(String, Vip, &'a VipSpec)>,
-    /// Label, and its place among all.
+    /// A real's label, and its place among all labels.
     reals: FxHashMap<IpAddr, (String, usize)>,
 }
 
@@ -187,7 +187,7 @@ pub(super) fn vips(pairs: &Pairs<'_>) -> Vec<MetricFamily> {
     ]
 }
 
-/// Of what is in the table now: the rings may have been read before.
+/// Series of the rings, for VIPs and reals that the table has now: the rings may have been read earlier.
 pub(super) fn rings(pairs: &Pairs<'_>, sample: &Sample<Rings>) -> Vec<MetricFamily> {
     let Rings { table: before, by_vip: rings, mismatches } = &sample.value;
     let (mut digests, mut shares, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
@@ -229,7 +229,7 @@ pub(super) fn maps(sample: &Sample<Maps>) -> Vec<MetricFamily> {
     let (mut entries, mut most) = (Vec::new(), Vec::new());
     for table in fill {
         let cpu = table.cpu.map_or_else(|| SHARED.to_owned(), |cpu| cpu.to_string());
-        // In a hash table both families take from the same room.
+        // In a hash table both families share the room.
         let families: &[(&str, u32)] =
             if table.cpu.is_some() && tables.kind == TableKind::SetAssociative {
                 &[("ipv4", table.used_ipv4), ("ipv6", table.used_ipv6)]
@@ -281,7 +281,7 @@ pub(super) fn interfaces(
 pub(super) fn served(states: &[InterfaceState], unserved: &[Unserved]) -> MetricFamily {
     let attached = states.iter().map(|state| (state.interface.as_str(), state.mode.is_some()));
     let waiting = unserved.iter().map(|unserved| (unserved.name.as_str(), false));
-    // Of one that is gone, both tell.
+    // Both lists may have an interface that is gone.
     let mut served: BTreeMap<_, _> = waiting.collect();
     served.extend(attached);
     by(&f::INTERFACE_SERVED, served.into_iter().map(|(name, served)| (name, flag(served))))

@@ -74,7 +74,7 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
     let status = host.lbctl().ok(&["status"]).stdout;
     assert!(status.starts_with("instance default: NOT WELL, 1 thing "), "{status}");
     let line = format!(
-        "\n- no real takes new flows of {a}: lbctl real list {a}, then real up, weight or add\n"
+        "\n- no real takes new flows of {a}: 'lbctl real list {a}' shows why; then lbctl real up, weight or add\n"
     );
     assert!(status.contains(&line), "{status}");
     assert!(status.contains("0/1 (1 drained)"), "{status}");
@@ -85,7 +85,7 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
     host.lbctl().ok(&["real", "delete", a, "10.0.0.1"]);
     let status = host.lbctl().ok(&["status"]).stdout;
     let line = format!(
-        "\n- no reals: {a}: lbctl real add {a} ADDRESS, or in the file, and lbctl apply -f FILE\n"
+        "\n- no reals: {a}: lbctl real add {a} ADDRESS; or add reals to the file, then lbctl apply -f FILE\n"
     );
     assert!(status.contains(&line), "{status}");
 

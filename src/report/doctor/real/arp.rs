@@ -1,4 +1,4 @@
-//! Who the network believes to have a VIP: the balancer's router, and no real.
+//! ARP for VIPs: neighbours must send packets for a VIP to the balancer, and to no real.
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,8 @@ use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
 use crate::report::doctor::report::Fix;
 
-/// An interface on which neighbours ask by ARP: a card's, or a virtual one that packets come in or leave by.
-/// Those of containers are no way to the balancer.
+/// An interface on which neighbours ask by ARP: a card, or a virtual interface by which packets come in or leave.
+/// The interfaces of containers do not lead to the balancer.
 fn asked_by_arp<'a>(real: &'a Real, name: &str) -> Option<&'a LinkFacts> {
     let link =
         real.link(name).filter(|link| link.arp && !link.loopback && link.link.mac.is_some())?;
@@ -19,11 +19,11 @@ fn asked_by_arp<'a>(real: &'a Real, name: &str) -> Option<&'a LinkFacts> {
     (link.kind.is_none() || uplink).then_some(link)
 }
 
-/// Writes a setting for all interfaces; for one as well, where a larger value stands in the way.
+/// Sets a value for all interfaces. If the interface itself has a larger one, which would count, it sets that as well.
 fn set(key: &str, value: u32, name: &str, found: u32) -> Fix {
     let mut command = format!("sysctl -w net.ipv4.conf.all.{key}={value}");
     if found > value {
-        // Slashes, as names of interfaces may have dots.
+        // With slashes, because names of interfaces may have dots.
         let _ = write!(command, " net/ipv4/conf/{name}/{key}={value}");
     }
     Fix::Command(command)
@@ -39,9 +39,9 @@ pub(super) fn ignore(real: &Real, name: &str) -> Option<Answer> {
     let known = !real.vips.is_empty();
     Some(Answer::hurts(
         if known { Severity::Error } else { Severity::Warning },
-        format!("arp_ignore is {setting}, of those for it and for all the larger one"),
-        "it answers ARP requests for every address of the host, a VIP on the loopback interface too: neighbours send \
-         to this real alone, past the balancer",
+        format!("arp_ignore is {setting} (the larger of its own and that of all)"),
+        "the host answers ARP requests there for all of its addresses, VIPs on the loopback interface too: neighbours \
+         send packets for the VIPs to this real alone, past the balancer",
         set("arp_ignore", 1, name, setting),
     ))
 }
@@ -54,9 +54,9 @@ pub(super) fn announce(real: &Real, name: &str) -> Option<Answer> {
     }
     Some(Answer::hurts(
         Severity::Warning,
-        "arp_announce is 0, for it and for all",
-        "when an answer to a client makes it ask for a neighbour's MAC, it says the VIP is here, and the neighbour \
-         remembers that",
+        "arp_announce is 0, its own and that of all",
+        "when the host asks for a neighbour's MAC to answer a client, it announces the VIP as its own address, and the \
+         neighbour remembers that",
         set("arp_announce", 2, name, setting),
     ))
 }

@@ -1,4 +1,4 @@
-//! Packets that the kernel drops for their checksums: what senders on a balancer's host leave unfinished arrives so.
+//! Packets that the kernel drops for their checksums, such as those that senders on a balancer's host leave unfinished.
 
 use std::path::Path;
 use std::thread;
@@ -10,10 +10,10 @@ use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
 use crate::report::doctor::report::Fix;
 
-/// How long is waited for further ones, if there were any.
+/// How long doctor waits for further ones, if there were any.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// More than one in so many since the network namespace was made is no matter of a bad cable.
+/// More than one in so many since the network namespace was made is more than a bad cable does.
 const ONE_IN: u64 = 1000;
 
 /// Packets of a protocol since the network namespace was made.
@@ -21,14 +21,14 @@ const ONE_IN: u64 = 1000;
 pub(in crate::report::doctor) struct Checksums {
     pub(super) protocol: &'static str,
     pub(super) received: u64,
-    /// Those that were dropped for their checksum.
+    /// How many of these the kernel dropped for their checksum.
     pub(super) wrong: u64,
-    /// Of these, those that came while doctor looked.
+    /// How many of those came while doctor looked.
     pub(super) recent: u64,
 }
 
 impl Checksums {
-    /// Reads the counters, and if anything was wrong, again after a second.
+    /// Reads the counters, and reads them again after a second if any checksum was wrong.
     pub(super) fn watch(proc: &Path) -> Vec<Self> {
         let mut before = Self::read(proc);
         if before.iter().all(|counted| counted.wrong == 0) {
@@ -41,7 +41,7 @@ impl Checksums {
         before
     }
 
-    /// Empty: they cannot be read.
+    /// Reads the counters. Empty: they cannot be read.
     fn read(proc: &Path) -> Vec<Self> {
         let (Some(both), v6) = (text(&proc.join("net/snmp")), text(&proc.join("net/snmp6"))) else {
             return Vec::new();
@@ -58,7 +58,7 @@ impl Checksums {
     }
 }
 
-/// A counter of `/proc/net/snmp`: a line of names, and one of values that begins alike.
+/// A counter of `/proc/net/snmp`, which has a line of names, and a line of values that begins the same way.
 fn column(text: &str, line: &str, key: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|whole| whole.strip_prefix(line));
     let at = lines.next()?.split_whitespace().position(|name| name == key)?;
@@ -104,11 +104,11 @@ pub(super) fn wrong(real: &Real) -> Option<Answer> {
     Some(Answer::hurts(
         severity,
         what,
-        "the kernel drops them: TCP of these clients hangs or does not begin. Senders on the balancer's own host, as in \
-         containers and network namespaces, leave checksums unfinished, and XDP sends that on as it is",
+        "the kernel drops them: TCP connections of these clients hang, or do not begin. Senders on the balancer's own \
+         host, as in containers and network namespaces, leave checksums unfinished, and XDP sends packets on as they are",
         Fix::Advice(
-            "on the balancer, 'lbctl doctor' names the command (finding sender-offloads): 'ethtool -K INTERFACE tx off', \
-             for the other end of the veth that it serves; if it has none, look for broken cards and cables"
+            "on the balancer, 'lbctl doctor' names the command (finding sender-offloads): 'ethtool -K INTERFACE tx off' \
+             for the other end of the veth that it serves; if it serves no veth, look for broken cards and cables"
                 .to_owned(),
         ),
     ))
@@ -136,7 +136,7 @@ mod tests {
         let v6 = "Ip6InReceives   \t9\nUdp6InDatagrams    \t3\nUdp6InCsumErrors \t2\n";
         std::fs::write(net.join("snmp6"), v6).unwrap();
         assert_eq!(read(2), (3, 2));
-        // Whatever is in there.
+        // Nonsense is read as zeros.
         for text in ["", "Tcp:", "Tcp: InSegs\nTcp:", "Tcp: InSegs InCsumErrors\nTcp: x -1\n"] {
             std::fs::write(net.join("snmp"), text).unwrap();
             assert!(

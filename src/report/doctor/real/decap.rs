@@ -1,4 +1,4 @@
-//! What takes the balancer's outer header off.
+//! Decapsulation, and tunnel devices, which also take the balancer's outer header off.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
     }
     let ready = real.tunnels(family).any(|tunnel| tunnel.link.up && tunnel.remote.is_none());
     match &real.decap {
-        // Whether it is on an interface is another question.
+        // Finding decap-detached says whether it is on an interface.
         Some(Ok(_)) => return Some(Answer::Well),
         _ if ready => return Some(Answer::Well),
         Some(Err(why)) => return Some(Answer::Unknown(why.clone())),
@@ -37,9 +37,10 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
             let name = &tunnel.link.name;
             (format!("tunnel {name} is down"), Fix::Command(format!("ip link set {name} up")))
         }
-        (None, Some(tunnel)) => {
-            (format!("tunnel {} takes packets from one sender only", tunnel.link.name), attach)
-        }
+        (None, Some(tunnel)) => (
+            format!("tunnel {} takes packets from one outer source only", tunnel.link.name),
+            attach,
+        ),
         (None, None) => {
             (format!("nothing takes an outer header off {} packets", family.name()), attach)
         }
@@ -47,12 +48,12 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         what,
-        "packets of the balancer, which come from many senders, are dropped or refused by the kernel",
+        "the kernel drops or refuses packets of the balancer, which come from many outer sources",
         fix,
     ))
 }
 
-/// Where balancers send from, unless their configuration says otherwise.
+/// Adds the outer sources that balancers use by default.
 fn from_balancers(request: Request) -> Request {
     let packets = PacketsConfig::default();
     Request { from: [packets.source_v4().into(), packets.source_v6().into()].into(), ..request }
@@ -63,12 +64,14 @@ fn asked(decap: &DecapStatus, interface: &str) -> Request {
     decap.requests.get(interface).or_else(|| decap.lost.get(interface)).cloned().unwrap_or_default()
 }
 
-/// Begins to decapsulate on an interface.
+/// The command that attaches decapsulation to an interface.
 fn attach(real: &Real, interface: Option<&str>, request: &Request) -> Fix {
     let command = command(real, interface.unwrap_or("INTERFACE"), request);
     match interface {
         Some(_) => Fix::Command(command),
-        None => Fix::Advice(format!("'{command}', where the balancers' packets come in")),
+        None => Fix::Advice(format!(
+            "'{command}', where INTERFACE is the one that the balancers' packets come in by"
+        )),
     }
 }
 
@@ -106,7 +109,7 @@ pub(super) fn detached(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
     let lost =
         decap.interfaces.iter().find(|(_, mode)| mode.is_none()).map(|(name, _)| name.as_str());
-    // One that is gone is a fault only if it was the last one.
+    // An interface that is gone is a fault only if it was the last one.
     let there = |name: &&String| real.link(name).is_some();
     let lost = lost.or_else(|| decap.lost.keys().find(there).map(String::as_str));
     if lost.is_none() && !decap.interfaces.is_empty() {
@@ -124,8 +127,8 @@ pub(super) fn detached(real: &Real) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         match lost {
-            Some(name) => format!("decapsulation is not on interface {name} any more"),
-            None => "decapsulation is not on its interface any more".to_owned(),
+            Some(name) => format!("decapsulation is no longer on interface {name}"),
+            None => "decapsulation is no longer on its interface".to_owned(),
         },
         "encapsulated packets reach the kernel as they are",
         attach(real, lost.or_else(|| real.uplink()), &request),
@@ -135,14 +138,14 @@ pub(super) fn detached(real: &Real) -> Option<Answer> {
 pub(super) fn open(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
     let open = || decap.requests.iter().filter(|(_, request)| request.from.is_empty());
-    // What is in force: that of an interface that is gone may still be.
+    // The request of an interface that is gone may still be in force.
     if !decap.anybody_may_send && open().next().is_none() {
         return Some(Answer::Well);
     }
     let names: Vec<_> = open().map(|(name, _)| name.as_str()).collect();
     let (names, fix) = if names.is_empty() {
         let fix = match decap.requests.iter().next() {
-            // What is in force is written anew with it.
+            // This command writes anew what is in force.
             Some((name, request)) => Fix::Command(command(real, name, request)),
             None => Fix::Command(format!("{} decap detach", real.lbctl)),
         };
@@ -156,14 +159,13 @@ pub(super) fn open(real: &Real) -> Option<Answer> {
         format!(
             "decapsulation takes packets from any outer source: it was attached to {names} without --from"
         ),
-        "whoever can send to this host reaches the VIPs with any inner source, past filters that see the outer header \
-         only; the prefixes are packets.encap_source_v4 and _v6 of the balancers, here their defaults",
+        "any host that can send to this one reaches the VIPs with any inner source, past filters that see only the outer \
+         header; name the balancers' packets.encap_source_v4 and _v6 by --from (the defaults are shown here)",
         fix,
     ))
 }
 
-/// The program asks the kernel by the interface that a packet came in by, which is not always the one that the
-/// kernel goes by itself.
+/// The program asks the kernel's routing with the interface that a packet came in by. The kernel itself may use another.
 pub(super) fn wide(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
     let family = |prefix: &Prefix| usize::from(prefix.address().is_ipv6());
@@ -180,14 +182,14 @@ pub(super) fn wide(real: &Real) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         format!(
-            "the host forwards, and packets inside may be for more than its own addresses: {}",
+            "the host forwards, and inner packets may be for more than its own addresses: {}",
             wide.join(", ")
         ),
-        "where the kernel judges by another interface than the program can, as on members of a bond, this host is a relay \
-         past filters that see the outer header only (docs/decap.md)",
+        "if the kernel routes by another interface than the program can ask for, as on members of a bond, this host \
+         relays packets past filters that see only the outer header (docs/decap.md)",
         Fix::Advice(format!(
-            "'{} decap attach INTERFACE' without --to takes what the host has by its loopback devices; or name only \
-             addresses that it has; or turn forwarding off",
+            "run '{} decap attach INTERFACE' without --to, which takes the addresses of the loopback devices; or name \
+             only addresses that the host has; or switch forwarding off",
             real.lbctl
         )),
     ))
@@ -202,9 +204,9 @@ pub(super) fn own_left_out(real: &Real) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         format!("decapsulation has no room for {left_out} addresses of this host"),
-        "packets inside that come from one of them are not refused: for IPv4 Linux does it, for IPv6 nobody",
+        "decapsulation does not refuse inner packets with such a source; Linux refuses them for IPv4, but not for IPv6",
         Fix::Advice(format!(
-            "have fewer than {} addresses: one route for all of a prefix will do, 'ip route add local PREFIX dev lo'",
+            "have fewer than {} addresses; one route can replace those of a prefix: 'ip route add local PREFIX dev lo'",
             consts::DECAP_MAX_ADDRESSES
         )),
     ))
@@ -216,19 +218,19 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
         return Some(Answer::Well);
     }
     if decap.requests.is_empty() {
-        // Another finding says so.
+        // Finding decap-detached says so.
         return None;
     }
     let Followed { added, removed, to_added, to_removed, from_added, from_removed, anybody } =
         &real.outdated;
     let anybody = anybody.map(|may| if may { "anybody" } else { "no longer anybody" });
     let changes = [
-        ("outer destinations that came", list(added.iter().map(ToString::to_string))),
-        ("inner ones that came", list(to_added.iter().map(decap::prefix_name))),
-        ("outer destinations that went", list(removed.iter().map(ToString::to_string))),
-        ("inner ones that went", list(to_removed.iter().map(decap::prefix_name))),
-        ("outer sources that came", list(from_added.iter().map(decap::prefix_name))),
-        ("outer sources that went", list(from_removed.iter().map(decap::prefix_name))),
+        ("new outer destinations", list(added.iter().map(ToString::to_string))),
+        ("new inner destinations", list(to_added.iter().map(decap::prefix_name))),
+        ("outer destinations that are gone", list(removed.iter().map(ToString::to_string))),
+        ("inner destinations that are gone", list(to_removed.iter().map(decap::prefix_name))),
+        ("new outer sources", list(from_added.iter().map(decap::prefix_name))),
+        ("outer sources that are gone", list(from_removed.iter().map(decap::prefix_name))),
         ("who may send", list(anybody.into_iter().map(str::to_owned))),
     ];
     let changes: Vec<_> = changes
@@ -240,13 +242,13 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
     Some(Answer::hurts(
         if loses { Severity::Error } else { Severity::Warning },
         format!(
-            "the host's addresses or interfaces have changed since they were read; {}",
+            "the host's addresses or interfaces have changed since lbctl read them; {}",
             changes.join("; ")
         ),
         if loses {
-            "packets for addresses that came are dropped, or not decapsulated; 'lbctl decap serve' follows by itself"
+            "the real drops packets for the new addresses, or does not decapsulate them; 'lbctl decap serve' follows by itself"
         } else {
-            "packets that are no longer to be decapsulated still are; 'lbctl decap serve' follows by itself"
+            "the real still decapsulates packets that it no longer should; 'lbctl decap serve' follows by itself"
         },
         attach_all(real, decap, decap.requests.keys(), |request| request),
     ))
@@ -257,12 +259,12 @@ pub(super) fn vip_refused(real: &Real, vip: &Vip) -> Option<Answer> {
     if decap.to.iter().any(|prefix| prefix.contains(vip.address)) {
         return Some(Answer::Well);
     }
-    // Another finding says so.
+    // Finding decap-outdated says so.
     if real.outdated.to_added.iter().any(|prefix| prefix.contains(vip.address)) {
         return None;
     }
     let add = |mut request: Request| {
-        // What is followed would not be with it.
+        // With a VIP in --to, decapsulation no longer follows the loopback devices: name what it has from them.
         let to = if request.to.is_empty() { &decap.to } else { &BTreeSet::new() };
         request.to.extend(to);
         request.to.insert(Prefix::from(vip.address));
@@ -271,7 +273,7 @@ pub(super) fn vip_refused(real: &Real, vip: &Vip) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         "it is no inner destination of decapsulation: neither on a loopback device nor among --to",
-        "its packets are dropped once they came out of the outer header (unknown_inner_destination)",
+        "decapsulation drops its packets (unknown_inner_destination)",
         attach_all(real, decap, decap.requests.keys().take(1), add),
     ))
 }
@@ -295,11 +297,11 @@ pub(super) fn refused(real: &Real) -> Option<Answer> {
     }
     Some(Answer::hurts(
         Severity::Note,
-        format!("encapsulated packets to this host were dropped: {}", counts.join(", ")),
-        "somebody else than the balancers sends them, or a balancer uses another source (unknown_source) or a VIP that this \
-         host does not have (unknown_inner_destination, would_be_forwarded)",
+        format!("decapsulation dropped encapsulated packets to this host: {}", counts.join(", ")),
+        "the sender is no balancer, or a balancer uses another outer source (unknown_source) or a VIP that this host does \
+         not have (unknown_inner_destination, would_be_forwarded)",
         Fix::Advice(format!(
-            "'{} dump ip proto 4 or ip proto 41 or ip6 proto 4 or ip6 proto 41' shows who; docs/decap.md says what each means",
+            "'{} dump ip proto 4 or ip proto 41 or ip6 proto 4 or ip6 proto 41' shows the senders; docs/decap.md explains each reason",
             real.lbctl
         )),
     ))
@@ -313,11 +315,11 @@ pub(super) fn fragments(real: &Real) -> Option<Answer> {
     }
     Some(Answer::hurts(
         Severity::Warning,
-        format!("{fragments} pieces of encapsulated packets came: routers cut them on the way from the balancers"),
-        "they cannot be put together again, as all have the same id, and are dropped: large packets are lost, connections hang",
+        format!("{fragments} fragments of encapsulated packets came: routers fragment them on the way from the balancers"),
+        "all have the same id, so nobody can reassemble them, and they are dropped: large packets are lost, and connections hang",
         Fix::Advice(
             "raise the MTU on the way from the balancers, or lower 'advmss' of the route to clients here (finding mss); \
-             'outer_df = true' in the balancers' [packets] has routers drop such packets instead of cutting them"
+             with 'outer_df = true' in the balancers' [packets], routers drop such packets instead of fragmenting them"
                 .to_owned(),
         ),
     ))
@@ -343,7 +345,8 @@ pub(super) fn other_destination(real: &Real) -> Option<Answer> {
     Some(Answer::hurts(
         if taken == 0 { Severity::Warning } else { Severity::Note },
         format!("{other} encapsulated packets came for other addresses than {addresses}"),
-        "if the balancers know this real by another address, it does not serve them; other tunnels are none of it",
+        "if balancers know this real by another address, decapsulation leaves their packets to the kernel; packets of other \
+         tunnels do no harm",
         Fix::Advice(format!(
             "'{} decap attach INTERFACE --address ADDRESS' for each address in the balancers' configuration",
             real.lbctl

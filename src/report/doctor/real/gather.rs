@@ -24,7 +24,7 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
 
-/// Addresses that stand for any client: those that are kept for documentation (RFC 5737, 3849 and 9637).
+/// Addresses that stand for any client: those reserved for documentation (RFC 5737, 3849 and 9637).
 const CLIENTS: [&[IpAddr]; 2] = [
     &[
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
@@ -37,8 +37,8 @@ const CLIENTS: [&[IpAddr]; 2] = [
     ],
 ];
 
-/// The way to clients. One that leads to neighbours only is that of a laboratory, where such addresses are in
-/// use.
+/// The route to clients. One by way of a gateway comes first: a laboratory uses some of these addresses for its own
+/// hosts, whose route needs no gateway.
 fn back(clients: &[IpAddr]) -> Back {
     let mut routes = Vec::new();
     for client in clients {
@@ -103,13 +103,13 @@ fn vip(address: IpAddr, addresses: &[(String, IpAddr)]) -> Result<Vip> {
     let on = addresses.iter().filter(|(_, other)| *other == address);
     Ok(Vip {
         address,
-        // Also by a route for a whole prefix: 'ip route add local 10.200.0.0/16 dev lo'.
+        // A route for a whole prefix counts, too: 'ip route add local 10.200.0.0/16 dev lo'.
         local: netlink::route_blocking(address)?.is_some_and(|route| route.local),
         on: on.map(|(name, _)| name.clone()).collect(),
     })
 }
 
-/// The settings that count for an interface.
+/// The settings in force for an interface.
 fn settings(files: &Files, link: &LinkFacts) -> Settings {
     let conf = files.proc.join("sys/net/ipv4/conf");
     let larger = |key: &str| {

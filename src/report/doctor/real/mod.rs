@@ -26,22 +26,22 @@ use crate::model::prefix::Prefix;
 /// Facts of a real.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Real {
-    /// The VIPs: those that were asked about, and addresses on the loopback interface.
+    /// The VIPs: those that the caller names, and addresses on the loopback interface.
     pub(super) vips: Vec<Vip>,
-    /// What the instance decapsulates; an error: why that is not known. `None`: nothing.
+    /// What the instance decapsulates. An error: why that is not known. `None`: it decapsulates nothing.
     pub(super) decap: Option<Result<DecapStatus, String>>,
-    /// What of the host's addresses decapsulation does not know yet, or no longer should.
+    /// Addresses of the host that decapsulation does not know yet, and addresses that are gone.
     pub(super) outdated: Followed,
-    /// Its own addresses, and what is routed to it as local.
+    /// The host's addresses, and the prefixes that it routes as local.
     pub(super) own: Vec<Prefix>,
     pub(super) links: Vec<LinkFacts>,
     /// Settings of the interfaces, by their names.
     pub(super) settings: Vec<(String, Settings)>,
-    /// The ways to clients, of both families.
+    /// The routes to clients, of both families.
     pub(super) back: [Back; 2],
-    /// Whether packets of either family that are not for this host are sent on; `None`: that cannot be read.
+    /// Whether the host forwards packets of either family; `None`: that cannot be read.
     pub(super) forwarding: [Option<bool>; 2],
-    /// What came with wrong checksums, by protocol.
+    /// Packets with wrong checksums, by protocol.
     pub(super) checksums: Vec<Checksums>,
     /// How `lbctl` is called for this instance.
     pub(super) lbctl: String,
@@ -51,13 +51,13 @@ pub(super) struct Real {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Vip {
     pub(super) address: IpAddr,
-    /// Whether the kernel takes packets to it for its own.
+    /// Whether the kernel delivers packets to it locally.
     pub(super) local: bool,
     /// The interfaces that have the address.
     pub(super) on: Vec<String>,
 }
 
-/// Settings of an interface, as they count: of those for it and for all, the larger one.
+/// Settings in force for an interface: the larger of its own and that of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) rp_filter: u32,
@@ -65,7 +65,7 @@ pub(super) struct Settings {
     pub(super) arp_announce: u32,
 }
 
-/// The way to clients.
+/// The route to clients.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Back {
     /// `None`: there is none. An error: why that is not known.
@@ -96,13 +96,13 @@ impl Family {
     }
 }
 
-/// Devices that take an outer header off, and of which families the packets inside may be.
+/// Whether a device of this kind takes the outer header off packets of this inner family.
 fn carries(kind: &str, inside: Family) -> bool {
     matches!((kind, inside), ("ipip" | "ip6tnl", Family::V4) | ("sit" | "ip6tnl", Family::V6))
 }
 
 impl Real {
-    /// Whether VIPs of a family are served, as far as that is known: without any, IPv4 is what is most likely.
+    /// Whether the real serves VIPs of a family. If no VIP is known, IPv4 is most likely.
     fn serves(&self, family: Family) -> bool {
         if self.vips.is_empty() {
             family == Family::V4
@@ -115,18 +115,18 @@ impl Real {
         self.links.iter().find(|link| link.link.name == name)
     }
 
-    /// What decapsulates by XDP.
+    /// Decapsulation by XDP.
     fn xdp(&self) -> Option<&DecapStatus> {
         self.decap.as_ref()?.as_ref().ok()
     }
 
-    /// The interfaces on which it does.
+    /// The interfaces on which XDP decapsulates.
     fn xdp_interfaces(&self) -> impl Iterator<Item = &str> {
         let interfaces = self.xdp().into_iter().flat_map(|decap| &decap.interfaces);
         interfaces.filter(|(_, mode)| mode.is_some()).map(|(name, _)| name.as_str())
     }
 
-    /// Tunnel devices that take the outer header off packets of a family, up or not.
+    /// Tunnel devices, up or down, that take the outer header off packets of a family.
     fn tunnels(&self, inside: Family) -> impl Iterator<Item = &LinkFacts> {
         let carries = move |kind: &String| carries(kind, inside);
         self.links.iter().filter(move |link| link.kind.as_ref().is_some_and(carries))
@@ -142,7 +142,7 @@ impl Real {
         self.links.iter().find(|link| link.link.index == index)
     }
 
-    /// Where requests come in, or else where answers leave.
+    /// The interface where requests come in; if that is not known, where answers leave.
     fn uplink(&self) -> Option<&str> {
         let back = Family::BOTH.into_iter().find_map(|family| self.interface_back(family));
         self.xdp_interfaces().next().or_else(|| Some(back?.link.name.as_str()))

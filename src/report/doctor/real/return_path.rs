@@ -1,4 +1,4 @@
-//! The way from a real to clients: that there is one, that the kernel believes in it, and what fits.
+//! The route from a real to clients: that there is one, that the reverse path filter accepts it, and what fits.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
 use crate::report::doctor::report::Fix;
 
-/// What clients' own networks carry, as a rule.
+/// The MTU of most clients' networks.
 const ETHERNET_MTU: u32 = 1500;
 
 /// Bytes of a TCP header without options.
@@ -30,7 +30,7 @@ pub(super) fn no_route_back(real: &Real, family: Family) -> Option<Answer> {
             Severity::Error,
             "there is no route to clients",
             "a real answers them itself, not by way of the balancer; without a route the kernel also drops what they \
-             send, as from an impossible source",
+             send, as packets from an impossible source",
             Fix::Advice(format!(
                 "add one: ip{} route add default via ROUTER",
                 if family == Family::V4 { "" } else { " -6" }
@@ -51,7 +51,7 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
         return Some(Answer::Well);
     }
     let fix = Fix::Command("sysctl -w net.ipv4.conf.all.rp_filter=2".to_owned());
-    let what = "rp_filter is 1, strict, of those for it and for all the larger one";
+    let what = "rp_filter is 1, strict (the larger of its own and that of all)";
     if tunnel {
         return Some(Answer::hurts(
             Severity::Error,
@@ -80,7 +80,7 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
     ))
 }
 
-/// Bytes of the outer header: the longest of those that may come.
+/// Bytes of the longest outer header that may come.
 fn overhead(real: &Real) -> u32 {
     let v6 = match real.xdp() {
         Some(decap) => decap.addresses.iter().any(IpAddr::is_ipv6),
@@ -95,7 +95,7 @@ pub(super) fn mss(real: &Real, family: Family) -> Option<Answer> {
         return None;
     }
     let out = &real.interface_back(family)?.link;
-    // Where encapsulated packets come in; the network to the balancer is taken to carry as much.
+    // The MTU where encapsulated packets come in. The network to the balancer is assumed to carry as much.
     let mtus = real.xdp_interfaces().filter_map(|name| Some(real.link(name)?.link.mtu));
     let carried = mtus.min().unwrap_or(out.mtu);
     let headers = family.header() + TCP_HEADER;
@@ -116,11 +116,11 @@ pub(super) fn mss(real: &Real, family: Family) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Warning,
         format!(
-            "clients are told of TCP segments of {advertised} bytes, packets of {longest}; with an outer header of \
-             {overhead} that is more than the {carried} bytes that {} takes",
+            "the host asks clients for TCP segments of {advertised} bytes, which are packets of {longest}; with an outer \
+             header of {overhead} that is more than the {carried} bytes that {} takes",
             real.uplink().unwrap_or(&out.name)
         ),
-        "the balancer drops them, and tells the client what fits; clients that do not hear of it hang",
+        "the balancer drops them, and tells the client what fits; connections of clients that do not hear of it hang",
         replace_route(family, &wanted, &out.name),
     ))
 }

@@ -1,4 +1,4 @@
-//! Tunnel devices, which not every kernel has.
+//! Checks on descriptions of reals with tunnel devices, which not every kernel has.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::report::doctor::tests::link;
 
 const UPLINK: u32 = 7;
 
-/// A real whose way to clients is eth0, with a tunnel device and an IPv4 VIP.
+/// A real whose route to clients is by eth0, with a tunnel device and an IPv4 VIP.
 fn with_tunnel(kind: &str) -> Real {
     let mut tunnel = link("tunl0", Some(kind));
     (tunnel.link.index, tunnel.arp) = (8, false);
@@ -77,7 +77,7 @@ fn tunnels_take_the_outer_header_off() {
         found(&real),
         missing(command("lbctl decap attach eth0 --from 172.16.0.0/16 --from 100::/64"))
     );
-    // What is not known may be in place.
+    // If it is not known, decapsulation may be in place.
     real.decap = Some(Err("not root".to_owned()));
     assert_eq!(found(&real), []);
 }
@@ -121,7 +121,7 @@ fn which_interfaces_answer_for_a_vip() {
     assert_eq!(places, [(FindingId::ArpIgnore, "interface eth1")], "containers are no neighbours");
 }
 
-/// Without any VIP that is known, IPv4 is taken for granted.
+/// If no VIP is known, IPv4 is assumed.
 #[test]
 fn reals_without_vips() {
     let mut real = with_tunnel("ipip");

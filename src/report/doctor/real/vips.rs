@@ -9,7 +9,7 @@ use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
 use crate::report::doctor::report::Fix;
 
-/// The address with the prefix length of one alone.
+/// The address with the prefix length of a single host.
 fn alone(address: IpAddr) -> String {
     format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }
@@ -21,7 +21,7 @@ pub(super) fn missing(_: &Real, vip: &Vip) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         "it is no address of this host",
-        "packets to it are dropped once the outer header is off, or sent back to the network",
+        "once the outer header is off, the kernel drops packets to it, or sends them back to the network",
         Fix::Command(format!("ip address add {} dev lo", alone(vip.address))),
     ))
 }
@@ -36,7 +36,7 @@ pub(super) fn on_wire(real: &Real, vip: &Vip) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         format!("interface {name} has it"),
-        "the host answers for it there, whatever arp_ignore says: neighbours send to this real alone, past the balancer",
+        "the host answers ARP for it there, whatever arp_ignore says: neighbours send its packets to this real alone, past the balancer",
         Fix::Command(format!(
             "ip address add {address} dev lo; ip address del {} dev {name}",
             vip.address
@@ -50,8 +50,8 @@ pub(super) fn none(real: &Real) -> Option<Answer> {
     }
     Some(Answer::hurts(
         Severity::Note,
-        "no VIP was asked about, and the loopback interface has only its own addresses",
-        "without a VIP of its own, a real answers nobody",
+        "you named no VIP, and the loopback interface has only its own addresses",
+        "without the address of a VIP, a real answers nobody",
         Fix::Advice("name the VIPs: lbctl doctor --real --vip ADDRESS".to_owned()),
     ))
 }
@@ -63,7 +63,7 @@ pub(super) fn forwarding(real: &Real, family: Family) -> Option<Answer> {
     match real.forwarding[family as usize] {
         Some(true) => {}
         Some(false) => return Some(Answer::Well),
-        None => return Some(Answer::Unknown("it cannot be read without procfs".to_owned())),
+        None => return Some(Answer::Unknown("without procfs this cannot be read".to_owned())),
     }
     let key = match family {
         Family::V4 => "net.ipv4.ip_forward",
@@ -72,10 +72,10 @@ pub(super) fn forwarding(real: &Real, family: Family) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Note,
         "the host forwards packets that are not for it",
-        "packets for a VIP that is not, or no longer, on it go back to the router, and from there to the balancer: in \
-         circles until their hop limit ends",
+        "packets for a VIP that it does not have, or no longer has, go back to the router, and from there to the \
+         balancer: in circles until their hop limit is used up",
         Fix::Command(format!(
-            "sysctl -w {key}=0   # unless it routes for others, such as containers"
+            "sysctl -w {key}=0   # unless the host routes for others, such as containers"
         )),
     ))
 }

@@ -107,7 +107,7 @@ fn other_ports_that_are_forwarded() {
          sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
     );
     for place in ["VIP address 10.200.1.1", "VIP address fc00:1::1"] {
-        patient.is_fixed(id, place, "warning", &["forwards packets to ports"]);
+        patient.is_fixed(id, place, "warning", &["forwards packets to its ports"]);
     }
     host.ns.shell("ip route del blackhole 10.200.1.1");
     patient.finds(id, "VIP address 10.200.1.1", "warning", &[]);
@@ -157,7 +157,7 @@ fn native_mode_is_refused() {
     );
     assert!(!runs_natively(&host, &native));
     auto.finds("native-queues", PLACE, "warning", &[]);
-    let words = &["it has 1 receive queue, and its other end, nobody, sends by 2"];
+    let words = &["it has 1 receive queue, and its other end, nobody, has 2 transmit queues"];
     patient.is_fixed("native-queues", PLACE, "error", words);
     assert!(runs_natively(&host, &native));
 }
@@ -180,7 +180,7 @@ fn a_driver_without_native_mode() {
     patient.finds("generic-mode", place, "warning", &["will run in generic mode"]);
 
     let patient = patient.with(&["-f", path_of(&generic)]);
-    patient.finds("generic-mode", place, "note", &["as it was asked for"]);
+    patient.finds("generic-mode", place, "note", &["as xdp_mode asks for"]);
     assert_eq!(patient.find("native-unsupported", place), None);
 }
 

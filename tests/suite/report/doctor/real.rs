@@ -69,12 +69,12 @@ fn decapsulation() {
     let link = host.bpffs.path().join("l4lb/default/link/uplink");
     Link::open(&link).and_then(|link| link.detach()).expect("detach");
     let before = status(&host);
-    patient.is_fixed("decap-detached", "host", "error", &["not on interface uplink any more"]);
+    patient.is_fixed("decap-detached", "host", "error", &["no longer on interface uplink"]);
     // All that was asked for is asked for again.
     assert_eq!(status(&host)["requests"], before["lost"]);
     host.lbctl().ok(&[&["decap", "attach", "uplink", "--to", "10.200.0.0/16"][..], &FROM].concat());
     Link::open(&link).and_then(|link| link.detach()).expect("detach");
-    patient.is_fixed("decap-detached", "host", "error", &["not on interface uplink any more"]);
+    patient.is_fixed("decap-detached", "host", "error", &["no longer on interface uplink"]);
     assert_eq!(status(&host)["to"], serde_json::json!(["10.200.0.0/16"]));
 
     patient.is_well("decap-open", "host");
@@ -147,11 +147,12 @@ fn what_decapsulation_takes() {
     host.lbctl().ok(&[&["decap", "attach", "uplink"][..], &FROM].concat());
     patient.is_well("decap-outdated", "host");
     host.ns.shell("ip addr add 10.200.1.9/32 dev lo; ip addr add 172.31.0.9/32 dev uplink");
-    let words = ["outer destinations that came: 172.31.0.9", "inner ones that came: 10.200.1.9"];
+    let words = ["new outer destinations: 172.31.0.9", "new inner destinations: 10.200.1.9"];
     assert_eq!(patient.find("decap-vip-refused", "VIP 10.200.1.9"), None, "one finding is enough");
     patient.is_fixed("decap-outdated", "host", "error", &words);
     host.ns.shell("ip addr del 10.200.1.9/32 dev lo");
-    patient.is_fixed("decap-outdated", "host", "warning", &["inner ones that went: 10.200.1.9"]);
+    let words = ["inner destinations that are gone: 10.200.1.9"];
+    patient.is_fixed("decap-outdated", "host", "warning", &words);
 
     patient.is_well("decap-refused", "host");
     patient.is_well("decap-fragments", "host");
@@ -159,12 +160,12 @@ fn what_decapsulation_takes() {
     send_to(&host, [172, 31, 0, 2]);
     assert!(wait_until(SOON, || patient.find("decap-refused", "host").is_some()));
     patient.is_advised("decap-refused", "host", "note", "docs/decap.md");
-    patient.finds("decap-refused", "host", "note", &["dropped: 1 unknown_source"]);
+    patient.finds("decap-refused", "host", "note", &["this host: 1 unknown_source"]);
     host.lbctl().ok(&[&["decap", "attach", "uplink"][..], &FROM].concat());
     let piece = eth().ip4("172.16.0.1", "172.31.0.2").raw(4).data(&inner()).fragment(0, true);
     send_frame(&host.ns, "nobody", &piece.bytes());
     assert!(wait_until(SOON, || patient.find("decap-fragments", "host").is_some()));
-    patient.finds("decap-fragments", "host", "warning", &["1 pieces of encapsulated packets"]);
+    patient.finds("decap-fragments", "host", "warning", &["1 fragments of encapsulated packets"]);
     patient.is_advised("decap-fragments", "host", "warning", "outer_df = true");
 }
 
@@ -267,7 +268,7 @@ fn segments_that_fit() {
     // The network carries more: what clients get is to stay as long as theirs.
     route("");
     let words =
-        &["segments of 1560 bytes, packets of 1600", "outer header of 40", "the 1600 bytes"];
+        &["segments of 1560 bytes, which are packets of 1600", "header of 40", "the 1600 bytes"];
     fixed(words, "proto static src 172.31.0.2 metric 7 mtu 1500", "mtu 1500");
 
     // It does not.

@@ -180,5 +180,5 @@ fn cpus_that_come_up() {
     std::fs::write(online.path(), "0-1\n").expect("write a file");
     patient.is_fixed("cpus-without-table", INSTANCE, "warning", &["CPU 1 may receive packets"]);
     std::fs::write(online.path(), "0\n").expect("write a file");
-    patient.finds("idle-tables", INSTANCE, "note", &["CPU 1 has a connection table"]);
+    patient.finds("idle-tables", INSTANCE, "note", &["CPU 1: a connection table"]);
 }
