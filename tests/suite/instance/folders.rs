@@ -239,7 +239,7 @@ fn doctor_finds_a_bpf_filesystem_that_is_everybodys() {
     let file = path_of(&file);
     let output = host.lbctl().run(&["doctor", "-f", file]);
     assert!(
-        output.stdout.contains("warning exposed-pins: host: others than root can make"),
+        output.stdout.contains("warning exposed-pins: host: users other than root can make"),
         "{output}"
     );
     host.ns.shell(&format!("chmod 0700 {}", host.bpffs.text()));

@@ -92,7 +92,7 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
     host.ns.shell("ip link del uplink");
     let status = host.lbctl().ok(&["status"]).stdout;
     assert!(status.starts_with("instance default: NOT WELL, 2 things "), "{status}");
-    let line = "\n- interface uplink: there is no such interface here: 'ip link' lists those ";
+    let line = "\n- interface uplink: there is no such interface here: 'ip link' lists the interfaces ";
     assert!(status.contains(line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
     assert_eq!(problems(&status), ["unready", "no-real"]);
@@ -165,7 +165,7 @@ fn the_own_interface_comes_before_the_router() {
     is_well();
 
     ns.shell("ip link del uplink");
-    is_unready(&lbctl, "interface-missing", "'ip link' lists those");
+    is_unready(&lbctl, "interface-missing", "'ip link' lists the interfaces");
 }
 
 /// `lbctl` does not resolve a fixed MAC, so it is never unresolved.
@@ -183,7 +183,7 @@ fn a_fixed_gateway_is_never_unresolved() {
     detach.expect("detach");
     is_unready(&host.lbctl(), "not-attached", "lbctl apply -f FILE");
     host.ns.shell("ip link del uplink");
-    is_unready(&host.lbctl(), "interface-missing", "'ip link' lists those");
+    is_unready(&host.lbctl(), "interface-missing", "'ip link' lists the interfaces");
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn cpus_queues_and_memory() {
     let three = says("0-2\n");
     let patient =
         Patient::new(host.lbctl().finds(ONLINE, three.path()), &host.ns, &["-f", path_of(&file)]);
-    patient.is_advised("few-queues", PLACE, "note", "it has no more");
+    patient.is_advised("few-queues", PLACE, "note", "the interface has no more queues");
 
     let one = config_file(&Host::config("cpus = [0]"));
     let patient = Patient::new(lbctl.clone(), &host.ns, &["-f", path_of(&one)]);
