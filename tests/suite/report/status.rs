@@ -92,7 +92,8 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
     host.ns.shell("ip link del uplink");
     let status = host.lbctl().ok(&["status"]).stdout;
     assert!(status.starts_with("instance default: NOT WELL, 2 things "), "{status}");
-    let line = "\n- interface uplink: there is no such interface here: 'ip link' lists the interfaces ";
+    let line =
+        "\n- interface uplink: there is no such interface here: 'ip link' lists the interfaces";
     assert!(status.contains(line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
     assert_eq!(problems(&status), ["unready", "no-real"]);
