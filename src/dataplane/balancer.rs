@@ -1,7 +1,7 @@
-//! The balancer of an instance that runs.
+//! The handle of a running balancer.
 //!
-//! The maps are the whole state: a [`Balancer`] can be opened by any process at any time, forwarding
-//! needs none. Readers are free; whoever writes waits for the instance's lock.
+//! The maps are the whole state. Any process can open a [`Balancer`] at any time, and forwarding does not need one.
+//! Readers take no lock; writers wait for the instance's lock.
 
 use std::os::fd::OwnedFd;
 
@@ -49,7 +49,7 @@ impl Balancer {
         &self.instance
     }
 
-    /// The tables of the program that runs.
+    /// The connection tables of the running program.
     pub(crate) fn tables(&self) -> Result<Tables> {
         let knobs = running_knobs(&self.instance)?;
         Ok(read_tables(&self.dataplane, knobs.as_ref())?.0)
@@ -59,7 +59,7 @@ impl Balancer {
         Ok(self.dataplane.control()?.map_or(1, |control| control.next_serial))
     }
 
-    /// The VIPs, reals and server ids that run.
+    /// The VIPs, reals and server ids of the running balancer.
     pub fn table(&self) -> Result<Table> {
         Ok(self.dataplane.read_table(self.next_serial()?)?.table())
     }
@@ -72,12 +72,12 @@ impl Balancer {
 }
 
 pub(crate) fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
-    // The first apply makes the control record before anything depends on the rest.
+    // The first apply writes the control record before anything depends on the rest.
     let pin = instance.map("control");
     if !pin.exists() || !instance.program(links::ROOT).exists() {
         return Ok(None);
     }
-    // The version is the first word, whatever another build has made of the rest.
+    // The version is the first word, even if another build lays out the rest differently.
     match maps::first_word(&maps::open(&pin)?)? {
         0 => Ok(None),
         consts::ABI_VERSION => Dataplane::open(instance).map(Some),
@@ -99,14 +99,14 @@ pub(crate) fn running_knobs(instance: &Instance) -> Result<Option<abi::knobs>> {
     Ok(rodata.and_then(|bytes| abi::from_bytes(bytes.get(offset..)?)))
 }
 
-/// Loads the running program once more, for another place of the chain.
+/// Loads the running program again, for another place of the chain.
 pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<Option<OwnedFd>> {
     let Some(knobs) = running_knobs(instance)? else { return Ok(None) };
     let knobs = abi::knobs { build: consts::OBJECT_HASH, ..knobs };
     Ok(Some(programs::load_balancer(Some(instance), place, &knobs)?.program))
 }
 
-/// The tables of a program with these knobs.
+/// The connection tables of a program with these knobs.
 pub(crate) fn read_tables(
     dataplane: &Dataplane,
     knobs: Option<&abi::knobs>,

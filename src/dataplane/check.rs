@@ -1,4 +1,4 @@
-//! Whether what packets are handled by is what the control plane's records give.
+//! Compares the rings and reals that packets use with the records of the control plane.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -17,21 +17,21 @@ use crate::plan::rings::RingImage;
 use crate::plan::rings::Rings;
 use crate::plan::rings::slots_of;
 
-/// How closely rings are looked at.
+/// How closely to check the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// By their checksums: some ten microseconds for each.
+    /// By their checksums. This takes some ten microseconds for each.
     Checksums,
-    /// Slot by slot with what Maglev gives: some milliseconds for each.
+    /// Slot by slot against Maglev's result. This takes some milliseconds for each.
     Slots,
 }
 
-/// How often what runs is read again because another command was at it.
+/// How often to read again because a command changed the maps meanwhile.
 const ATTEMPTS: usize = 5;
 
 impl Dataplane {
     /// As [`Self::read_table`], and compares rings and reals with it. A VIP that a command is just changing has no
-    /// mismatch: what it has by then is looked at again.
+    /// mismatch: it is checked again in its new state.
     pub(crate) fn read_checked(&self, next_serial: u32, check: Check) -> Result<Running> {
         let mut running = self.read_table(next_serial)?;
         for _ in 0..ATTEMPTS {
@@ -52,7 +52,7 @@ impl Dataplane {
             }
             running = again;
         }
-        // Somebody changes it all the time, and has the lock: what matters then is what comes after.
+        // Another command changes them all the time and holds the lock. A later check will tell.
         Ok(running)
     }
 
@@ -88,7 +88,8 @@ impl Dataplane {
             let Some(image) = images.get(&id) else { continue };
             match self.checksums(id, image)? {
                 Some(sums) if sums.written == sums.computed => {}
-                // The slots are right, so it is the bars that packets look at, if they do, or the checksum itself.
+                // The slots are right. So the barred reals are wrong, if packets look at them, or else the checksum
+                // itself is.
                 Some(sums) if sums.written != 0 && flags[&id] & consts::VIP_BARRED != 0 => {
                     running.wrong_rings.insert(id, 0);
                 }
@@ -98,7 +99,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Whether a ring is the one that was written for this.
+    /// Whether a ring is the one that was written for this image.
     fn looks_right(&self, id: u32, image: Option<&RingImage>) -> Result<bool> {
         match image {
             Some(image) => {
@@ -120,7 +121,7 @@ impl Dataplane {
         }))
     }
 
-    /// How many slots of a ring are not what they should be: all, if there is none.
+    /// How many slots of a ring differ from what they should be; all, if there is no ring.
     fn differing_slots(&self, id: u32, content: &[u64]) -> Result<u32> {
         let memory = self.ring_memory(id)?;
         let words = memory.as_ref().map_or(&[][..], ArrayMemory::words);
@@ -129,20 +130,20 @@ impl Dataplane {
             .map(|(at, wanted)| {
                 let wanted = slots_of(at, *wanted);
                 let there = words.get(at).map(|word| slots_of(at, word.load(Ordering::Relaxed)));
-                // Where there is no ring, no slot leads anywhere.
+                // Without a ring, no slot leads anywhere.
                 differing(wanted, there.unwrap_or_default())
             })
             .sum())
     }
 
-    /// How many slots of a ring lead to some real.
+    /// How many slots of a ring lead to a real.
     fn slots_in_use(&self, id: u32) -> Result<u32> {
         self.differing_slots(id, &vec![0; consts::RING_VALUES as usize])
     }
 
     fn ring_memory(&self, id: u32) -> Result<Option<ArrayMemory>> {
         let ring = match self.rings.at(id) {
-            // It was replaced between the two calls that it takes.
+            // The ring was replaced between the two calls.
             Err(error) if error.is_not_found() => self.rings.at(id)?,
             ring => ring?,
         };
@@ -153,13 +154,13 @@ impl Dataplane {
         ring.map(map).transpose()
     }
 
-    /// Reals of which what packets are given is not what their addresses give.
+    /// Reals whose entry for packets does not match their address.
     fn wrong_reals(&self) -> Result<BTreeSet<u32>> {
         let mut wrong = BTreeSet::new();
         self.reals.each_value(|id, real: abi::real| {
             let right = abi::real::live(real.addr.into(), real.generation);
             let differs = real.flags != right.flags || real.csum != right.csum;
-            // One that is cleared gets no packets.
+            // A cleared entry gets no packets.
             if real.generation != 0 && real.flags & consts::REAL_LIVE != 0 && differs {
                 wrong.insert(id);
             }
@@ -168,7 +169,7 @@ impl Dataplane {
     }
 }
 
-/// The checksum that a ring has, and that of what is in it.
+/// The checksum stored in a ring, and the checksum of its content.
 struct Checksums {
     written: u64,
     computed: u64,

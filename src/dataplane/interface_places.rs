@@ -1,4 +1,5 @@
-//! Where the entries of interfaces lie in their map, which packets look for by the index, at a few places only.
+//! Assigns each interface the index of its entry in the map of interfaces. Packets look for the entry at a few
+//! indices only.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +8,12 @@ use crate::model::abi::consts;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// The places that are taken, and the indices of the interfaces that have them.
+/// The indices that are taken, and the interfaces that have them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InterfacePlaces(pub(super) BTreeMap<u32, u32>);
 
 impl InterfacePlaces {
-    /// Gives an interface its place, unless it has one already.
+    /// Gives an interface an index, unless it has one already.
     pub(crate) fn put(&mut self, ifindex: u32) -> Result<u32> {
         let mut free = None;
         let mut in_the_way = Vec::new();
@@ -55,7 +56,7 @@ mod tests {
         let error = places.put(index(8)).unwrap_err();
         let Error::InterfaceTable { in_the_way, .. } = error else { panic!("{error}") };
         assert_eq!(in_the_way.len(), 8);
-        // Places are a ring.
+        // The last index is followed by the first.
         let last = consts::INTERFACE_PLACES - 1;
         assert_eq!(places.put(last).unwrap(), last);
         assert_eq!(places.put(2 * consts::INTERFACE_PLACES - 1).unwrap(), 0);

@@ -1,4 +1,4 @@
-//! The interfaces of an instance, and who needs them: the balancer, decapsulation, or programs of others.
+//! Reads the interfaces of an instance and who needs each: the balancer, decapsulation, or other programs.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::interface::RunningInterface;
 
-/// The links of an instance, before entries are known.
+/// The links of an instance, without the balancer's entries.
 pub(crate) fn running_interfaces(
     instance: &Instance,
 ) -> Result<BTreeMap<String, RunningInterface>> {
@@ -42,7 +42,7 @@ pub(crate) fn served_interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
     Ok(dataplane.read_interfaces()?.into_iter().map(|entry| entry.ifindex).collect())
 }
 
-/// The indices of the interfaces that decapsulation needs; of all, where another build has set it up.
+/// The indices of the interfaces that decapsulation needs; all interfaces, if another build created its maps.
 pub(crate) fn decapsulated_interfaces(instance: &Instance) -> Result<BTreeSet<u32>> {
     match Layout::of(instance)? {
         Layout::None => Ok(BTreeSet::new()),
@@ -56,7 +56,7 @@ pub(crate) fn attached(instance: &Instance) -> Result<BTreeSet<u32>> {
     Ok(links(instance)?.into_values().filter_map(|link| link.index).collect())
 }
 
-/// Finds out whether the balancer's configuration has the interface in another mode.
+/// Refuses a mode, if the balancer's configuration has another one for the interface.
 pub(crate) fn refuse_other_mode(
     instance: &Instance,
     interface: &str,
@@ -73,7 +73,7 @@ pub(crate) fn refuse_other_mode(
     }
 }
 
-/// The interfaces of an instance, with the entries that the balancer has of them.
+/// The interfaces of an instance, with the balancer's entries of them.
 pub(crate) fn read_interfaces(
     instance: &Instance,
     dataplane: &Dataplane,
@@ -83,7 +83,7 @@ pub(crate) fn read_interfaces(
     for entry in dataplane.read_interfaces()? {
         let index = Some(entry.ifindex);
         let here = interfaces.iter().find(|(_, link)| link.attached == index);
-        // It may have moved away with its index.
+        // The interface may have moved away with its index.
         let elsewhere = || interfaces.iter().find(|(_, link)| link.elsewhere == index);
         let name = here.or_else(elsewhere).map(|(name, _)| name.clone());
         match name.and_then(|name| interfaces.get_mut(&name)) {
@@ -91,8 +91,8 @@ pub(crate) fn read_interfaces(
             None => orphans.push(entry),
         }
     }
-    // Their interfaces are gone, or an interrupted command left them behind. The kernel does not tell which
-    // interface a link had: the name is known if there is one of each.
+    // These entries' interfaces are gone, or an interrupted command left the entries. The kernel does not tell which
+    // interface a link had. The name is known only if there is one entry and one link.
     let mut gone = interfaces.values_mut().filter(|link| link.is_gone());
     if let ([entry], Some(link), None) = (&orphans[..], gone.next(), gone.next()) {
         link.entry = Some(*entry);
@@ -114,7 +114,7 @@ pub(crate) fn read_interfaces(
     Ok(interfaces)
 }
 
-/// Where an interface's gateway is found.
+/// How the gateway of an interface is found.
 pub(crate) fn gateway_of(config: &InterfaceConfig) -> Gateway {
     match (config.gateway_mac, config.gateway) {
         (Some(mac), _) => Gateway::Mac(mac),

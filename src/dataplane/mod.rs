@@ -1,4 +1,4 @@
-//! The balancer's maps: reading what runs, and carrying out the writes of a table's difference.
+//! The balancer's maps: reads what runs, and carries out ordered writes.
 
 pub(crate) mod balancer;
 mod check;
@@ -58,7 +58,8 @@ pub(crate) use flow_view::View;
 pub(crate) use flow_view::ViewVip;
 pub(crate) use interface_places::InterfacePlaces;
 
-/// A ring is some writes to the kernel for those that kill the command at each, not one and not thousands.
+/// The values of a ring that one write point covers. Tests kill a command at each point: a ring has a few of these,
+/// not thousands.
 const RING_VALUES_PER_POINT: usize = 8192;
 
 /// The balancer's maps.
@@ -86,7 +87,7 @@ impl Dataplane {
         Self::of(|name| maps::open(&instance.map(name)))
     }
 
-    /// Takes over the maps of a program that was just loaded.
+    /// Takes over the maps of a newly loaded program.
     pub(crate) fn of_loaded(maps: Vec<MapHandle>) -> Result<Self> {
         let mut maps: HashMap<String, MapHandle> =
             maps.into_iter().map(|map| (map.name().to_string_lossy().into_owned(), map)).collect();
@@ -98,7 +99,7 @@ impl Dataplane {
         })
     }
 
-    /// The maps that `find` finds by their names.
+    /// Takes the maps that `find` returns for their names.
     fn of(mut find: impl FnMut(&str) -> Result<MapHandle, MapError>) -> Result<Self> {
         Ok(Self {
             vips: Map::new(find("vips")?)?,
@@ -118,7 +119,7 @@ impl Dataplane {
         })
     }
 
-    /// The control record; `None` before the first apply finished making one.
+    /// The control record; `None` until the first apply has written it.
     pub(crate) fn control(&self) -> Result<Option<abi::control>> {
         Ok(self.control.get(&0)?.filter(|control| control.abi != 0))
     }
@@ -182,7 +183,7 @@ impl Dataplane {
         Ok(running)
     }
 
-    /// Reads which reals the VIPs have, by their ids; what belongs to none is noted as stray.
+    /// Reads which reals the VIPs have, by id. Entries that belong to no VIP are noted as stray.
     fn read_vip_reals(&self, running: &mut Running, vips: &mut [Option<FoundVip>]) -> Result<()> {
         let mut addresses = vec![None; consts::REAL_IDS as usize];
         for (id, real) in running.reals.iter().filter(|(_, real)| real.live) {
@@ -230,11 +231,11 @@ impl Dataplane {
         diff.writes
             .iter()
             .try_for_each(|write| self.write(write, &diff.rings, &mut vip_reals, &mut leaving))?;
-        // Beside whatever else is changed: they are what they ought to be.
+        // These rings already have the right slots, so their order does not matter.
         self.rewrite_rings(&diff.unsigned, &diff.rings)
     }
 
-    /// What it takes to write the reals of those VIPs of which any change.
+    /// Prepares the writes of those VIPs' reals that change.
     fn vip_reals_writer(&self, diff: &TableDiff) -> Result<vip_reals::Writer<'_>> {
         let (mut vips, mut more) = (FxHashSet::default(), 0);
         for write in &diff.writes {
@@ -268,7 +269,7 @@ impl Dataplane {
                 self.control.set(&0, &abi::control { next_serial: *next_serial, ..control })?;
             }
             Write::Reals(reals) => {
-                // The counters of an id that was used before are another real's.
+                // The counters of a reused id are those of another real.
                 for (id, _) in reals.iter().filter(|(_, real)| real.generation > 1) {
                     self.real_counts.clear(*id)?;
                 }
@@ -293,7 +294,7 @@ impl Dataplane {
             }
             Write::ClearVipCounts(id) => self.vip_counts.clear(*id)?,
             Write::Rings(images) => {
-                // Each is an open file until it is in its place.
+                // Each ring is an open file until it is in its place.
                 for images in images.chunks(RINGS_AT_ONCE) {
                     let new = |vip, content| Ok((vip, new_ring(&content)?));
                     self.rings.set_many(&with_rings(images, rings, new)?)?;
@@ -315,7 +316,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Brings the index that packets use in line with `vips`, but for those keys.
+    /// Makes the index that packets use match `vips`, except for those keys.
     fn sync_index(&self, but: &mut Leaving) -> Result<()> {
         let mut entries = self.vips.entries()?;
         entries.retain(|(key, _)| !but.keys.contains(&VipKey::from(*key)));
@@ -344,7 +345,7 @@ impl Dataplane {
     /// Whether the index that packets use has this content.
     fn is_index(&self, buckets: &[abi::vip_bucket]) -> Result<bool> {
         let Some(map) = self.vip_index.at(0)? else {
-            // Without one, keys are looked up in `vips`.
+            // Without an index, packets look up keys in `vips`.
             return Ok(buckets.iter().all(|bucket| bucket.entry[0].key.proto == 0));
         };
         let memory = index_memory(&map)?;
@@ -358,20 +359,20 @@ impl Dataplane {
         Ok(entries.into_iter().map(|(_, entry)| entry).filter(|entry| entry.ifindex != 0).collect())
     }
 
-    /// Serves an interface, or changes how.
+    /// Adds an interface, or changes its entry.
     pub(crate) fn set_interface(&self, entry: &abi::interface) -> Result<()> {
         let place = self.interface_places()?.put(entry.ifindex)?;
         Ok(self.interfaces.set(&place, entry)?)
     }
 
-    /// Which places the interfaces have.
+    /// Which index each interface has in the map.
     pub(crate) fn interface_places(&self) -> Result<InterfacePlaces> {
         let entries = self.interfaces.entries()?.into_iter();
         let held = entries.filter(|(_, entry)| entry.ifindex != 0);
         Ok(InterfacePlaces(held.map(|(place, entry)| (place, entry.ifindex)).collect()))
     }
 
-    /// Serves an interface no longer.
+    /// Stops serving an interface.
     pub(crate) fn remove_interface(&self, ifindex: u32) -> Result<()> {
         for (place, entry) in self.interfaces.entries()? {
             if entry.ifindex == ifindex {
@@ -394,15 +395,15 @@ fn raw_real(real: &RunningReal) -> abi::real {
     raw
 }
 
-/// The keys that the writes still to come take out of `vips`. The index loses them all at once, as the kernel
-/// waits for running programs at every swap.
+/// The keys that later writes remove from `vips`. The index drops them all at once, because the kernel waits for
+/// running programs at every swap.
 struct Leaving {
     keys: BTreeSet<VipKey>,
-    /// The index is without them.
+    /// The index no longer has them.
     gone: bool,
 }
 
-/// A VIP while it is being read.
+/// A VIP that is being read.
 struct FoundVip {
     address: Vip,
     vip: abi::vip,
@@ -410,7 +411,7 @@ struct FoundVip {
     reals: Vec<(IpAddr, RealSpec)>,
 }
 
-/// Makes each ring that the images are of, once, and has something done with it and each of these.
+/// Computes each ring of the images once, and calls `work` with it for each image.
 fn with_rings<R: Send>(
     images: &[(u32, RingImage)],
     known: &Rings,
@@ -429,7 +430,7 @@ fn with_rings<R: Send>(
     Ok(done.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Makes a ring map.
+/// Creates a ring map.
 fn new_ring(content: &RingContent) -> Result<MapHandle> {
     let map = create_inner(
         "ring",
@@ -444,8 +445,8 @@ fn new_ring(content: &RingContent) -> Result<MapHandle> {
     Ok(map)
 }
 
-/// Writes a ring to memory, not by a system call for every value, and only what differs: what packets read all
-/// the time stays in their caches. A ring may be in use: its values are whole at any time.
+/// Writes a ring to its memory, and only what differs. One write to memory replaces a system call for every value,
+/// and unchanged values stay in packets' caches. The ring may be in use: each value is written in one step.
 fn fill_ring(map: &MapHandle, content: &RingContent) -> Result<()> {
     let memory =
         ArrayMemory::new(map).map_err(|source| MapError::new("ring", "map its memory", source))?;
@@ -454,17 +455,18 @@ fn fill_ring(map: &MapHandle, content: &RingContent) -> Result<()> {
             write_point();
         }
         if word.load(Ordering::Relaxed) != *value {
-            // Behind the reals that it names.
+            // After the reals that it names.
             word.store(*value, Ordering::Release);
         }
     }
     Ok(())
 }
 
-/// The values of a ring map, as abi/ring.h lays them out.
+/// The values of a ring map, in the layout of abi/ring.h.
 type RingContent = Vec<u64>;
 
-/// Ids of 16 bits in slot order, four to a value, the checksum in what the last one has left; then the barred bitmap.
+/// Ids of 16 bits in slot order, four to a value. The rest of the last value holds the checksum. The barred bitmap
+/// follows.
 fn content(ring: Option<&Ring>, image: &RingImage) -> RingContent {
     let per_value = consts::RING_IDS_PER_VALUE as usize;
     let id = |member: &u16| image.ids.get(usize::from(*member)).copied().unwrap_or_default();

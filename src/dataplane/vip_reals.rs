@@ -1,5 +1,5 @@
-//! The record of the reals that each VIP has, for the control plane alone: a map whose memory is shared, so
-//! that reading fifty thousand of them costs no more than copying them.
+//! The record of the reals of each VIP, which only the control plane uses. The map's memory is shared, so reading
+//! fifty thousand entries costs no more than copying them.
 
 use libbpf_rs::MapHandle;
 use rustc_hash::FxHashMap;
@@ -21,7 +21,7 @@ impl VipReals {
         Map::new(handle).map(Self)
     }
 
-    /// Hands out all of them, in no order.
+    /// Calls `take` for each entry, in no particular order.
     pub(crate) fn each(&self, mut take: impl FnMut(abi::vip_real)) -> Result<()> {
         self.0.each_value(|_, entry| {
             if !entry.is_none() {
@@ -30,8 +30,8 @@ impl VipReals {
         })
     }
 
-    /// Looks where the entries of these VIPs lie, to write them: as long as nobody else writes, that stays
-    /// right. There is room for `more` new ones, or for as many as fit.
+    /// Finds where the entries of these VIPs are, to write them. The result stays right while nobody else writes. It
+    /// has room for `more` new entries, or for as many as fit.
     pub(crate) fn writer(&self, vips: &FxHashSet<u32>, more: usize) -> Result<Writer<'_>> {
         let (mut places, mut free) = (FxHashMap::default(), Vec::new());
         self.0.each_value(|place, entry| {
@@ -43,7 +43,7 @@ impl VipReals {
                 free.push(place);
             }
         })?;
-        // The first ones first.
+        // The first free places come first.
         free.reverse();
         Ok(Writer { map: &self.0, places, free })
     }
@@ -58,7 +58,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes all of these; what there was of the same VIP and real is replaced.
+    /// Writes these entries. An entry of the same VIP and real is replaced.
     pub(crate) fn set(&mut self, entries: &[abi::vip_real]) -> Result<()> {
         let mut set = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -72,7 +72,7 @@ impl Writer<'_> {
         self.map.set_many(&set)
     }
 
-    /// Removes those of these that are there.
+    /// Removes these entries, as far as they exist.
     pub(crate) fn remove(&mut self, keys: &[VipRealKey]) -> Result<()> {
         let gone: Vec<u32> = keys.iter().filter_map(|key| self.places.remove(key)).collect();
         let none = abi::vip_real::default();

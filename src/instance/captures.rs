@@ -1,11 +1,11 @@
-//! The folders of the captures that run.
+//! Finds the folders of the captures that run.
 
 use std::path::PathBuf;
 
 use crate::instance::Instance;
 use crate::model::abi::consts;
 
-/// Whether somebody captures.
+/// Whether a capture runs.
 pub(crate) fn any(instance: &Instance) -> bool {
     folders_of(instance).next().is_some()
 }

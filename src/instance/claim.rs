@@ -1,8 +1,8 @@
-//! Who follows an instance: one `lbctl serve`, and one `lbctl decap serve` for each interface.
+//! Claims: one `lbctl serve` follows an instance, and one `lbctl decap serve` follows each interface.
 //!
-//! Whoever does has locked a folder of its own beside that of the instance, which `down` removes with all pins while
-//! the process goes on. The kernel lets go of the lock when the process ends, however that may be; the folder that
-//! one has left which was killed is the next one's, or goes with `down`.
+//! A process that follows locks its own folder beside the instance's. `down` can thus remove all pins while the
+//! process goes on. The kernel releases the lock when the process ends, for whatever reason. If a process is killed,
+//! its folder remains; the next process reuses it, or `down` removes it.
 
 use std::fs;
 use std::fs::File;
@@ -25,30 +25,30 @@ use crate::model::config::is_interface_name;
 use crate::model::error::Result;
 pub(crate) use crate::model::part::Part;
 
-/// How long a process that has been told to end is waited for, if a lock is waited for so long.
+/// How long to wait for a process that was told to end, if locks are waited for that long.
 const TIME_TO_TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// How long a process is waited for that only looks who is there.
+/// How long to wait for a process that only checks who holds the claim.
 const TIME_TO_LOOK: Duration = Duration::from_millis(500);
 
 impl Part {
-    /// Its folder; `None`: there can be no interface of this name.
+    /// Its folder; `None`: no interface can have this name.
     pub(crate) fn folder(&self, instance: &Instance) -> Option<PathBuf> {
         let name = match self {
             Self::Balancer => "serve".to_owned(),
             Self::Decap(interface) if !is_interface_name(interface) => return None,
-            // As the pins of links.
+            // As with the pins of links.
             Self::Decap(interface) => format!("decap:{}", interface.replace('.', ":")),
         };
         Some(instance.parent().join(format!("{}:{name}", instance.name())))
     }
 }
 
-/// By whom a part of an instance is claimed; `None`: a process that cannot be seen from here.
+/// The process that has claimed a part of an instance; `None`: it cannot be seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder(pub(crate) Option<u32>);
 
-/// A part of an instance that this process follows. Others cannot as long as it lives.
+/// A part of an instance that this process follows. No other process can follow it while this one lives.
 #[derive(Debug)]
 pub(crate) struct Claim {
     path: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Takes it, if nobody has it; waits for a moment for who is about to end.
+    /// Takes the claim if it is free. Waits briefly for a process that is about to end.
     pub(crate) fn take(instance: &Instance, path: &Path) -> Result<Result<Self, Holder>> {
         let since = Instant::now();
         let patience = instance.patience.clamped(TIME_TO_LOOK, TIME_TO_TAKE_OVER);
@@ -66,7 +66,7 @@ impl Claim {
             folders::make(path)?;
             let Some(dir) = folders::open_own(path)? else { continue };
             match patience.flock(dir, path, since, "serves the same, to end")? {
-                // Whoever had it may have removed it before.
+                // The previous process may have removed the folder.
                 Ok(dir) if inode(dir.metadata()) != inode(fs::metadata(path)) => {}
                 Ok(dir) => return Ok(Ok(Self { path: path.to_owned(), dir })),
                 Err(dir) => return Ok(Err(Holder(holder_id(&dir)))),
@@ -74,7 +74,7 @@ impl Claim {
         }
     }
 
-    /// Where something of this process can be pinned. It goes with the claim.
+    /// A folder in which this process can pin something. It is removed with the claim.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -82,7 +82,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Not another one that somebody has put there instead.
+        // Does not remove another folder that somebody has put there.
         if inode(self.dir.metadata()) == inode(fs::metadata(&self.path))
             && let Err(error) = remove_folder(&self.path)
         {
@@ -94,7 +94,7 @@ impl Drop for Claim {
 /// Who has claimed a folder.
 pub(crate) fn holder(path: &Path) -> Result<Option<Holder>> {
     let Some(dir) = folders::open_own(path)? else { return Ok(None) };
-    // Shared: two that look at the same time do not take each other for somebody who serves.
+    // A shared lock: two processes that check at the same time do not mistake each other for one that serves.
     match Flock::lock(dir, FlockArg::LockSharedNonblock) {
         Ok(_) => Ok(None),
         Err((dir, Errno::EWOULDBLOCK)) => Ok(Some(Holder(holder_id(&dir)))),

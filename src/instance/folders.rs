@@ -1,9 +1,9 @@
-//! Whose the folders of pins are. Where the bpf filesystem is for everybody (`mount -t bpf` makes it so, mode
-//! 1777), any user can be the first to make `l4lb`, and whoever owns a folder exchanges what is in it.
+//! Checks who owns the folders of pins. If the bpf filesystem is open to everybody (`mount -t bpf` makes it so, mode
+//! 1777), any user can create `l4lb` first, and the owner of a folder can replace what is in it.
 //!
-//! From the mount downwards, each folder is opened without following a link, and the handle is looked at: its
-//! owner must be who runs this, or root, and nobody else may write to it. What has passed stays in its place, as only its
-//! owner, or that of the folder above, could rename it: so what is below can be found by its path.
+//! From the mount downwards, `lbctl` opens each folder without following a link and checks the handle. The owner must
+//! be the caller or root, and nobody else may write to it. Only its owner or that of the folder above could rename a
+//! folder that passed. So its contents can then be reached by path.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -31,13 +31,13 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::error::UntrustedFolder;
 
-/// What folders are made with: who cannot open one cannot lock it either.
+/// The mode of new folders: a user who cannot open a folder cannot lock it either.
 const MODE: u32 = 0o700;
 
-/// May be written to by the group or by all.
+/// Group or others may write.
 const WRITABLE: u32 = 0o022;
 
-/// May be used by the group or by all in any way.
+/// Group or others have any permission.
 const OPEN: u32 = 0o077;
 
 fn untrusted(path: &Path, why: impl Into<String>, remedy: impl Into<String>) -> Error {
@@ -49,7 +49,7 @@ fn mode(found: &Metadata) -> u32 {
     found.mode() & 0o7777
 }
 
-/// Opens a folder, whatever others do meanwhile; `None`: there is nothing.
+/// Opens a folder safely, whatever others do at the same time; `None`: nothing is there.
 fn open(path: &Path) -> Result<Option<File>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     match File::options().read(true).custom_flags(flags.bits()).open(path) {
@@ -67,19 +67,19 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Whether what a user owns can be trusted: who runs this, or root, who could do anything in any case. The former need
-/// not be root, if it has the capabilities.
+/// Whether a user's folders can be trusted: those of the caller or of root, who could do anything anyway. The caller
+/// need not be root if it has the capabilities.
 fn is_trusted(user: u32) -> bool {
     user == 0 || user == nix::unistd::geteuid().as_raw()
 }
 
-/// Refuses what belongs to somebody else, or what others can write to.
+/// Refuses what belongs to another user, or what others can write to.
 fn check(path: &Path, found: &Metadata) -> Result<()> {
     let shown = path.display();
     if !is_trusted(found.uid()) {
         let why = format!("belongs to user {}, who could exchange what is in it", found.uid());
         let remedy = format!(
-            "look who that is and what it is for, remove it with 'rm -r {shown}', and keep others out of the bpf \
+            "find out who that is and what it is for, remove it with 'rm -r {shown}', and keep others out of the bpf \
              filesystem by 'chmod 0700' of the folder that it is mounted on"
         );
         return Err(untrusted(path, why, remedy));
@@ -87,7 +87,7 @@ fn check(path: &Path, found: &Metadata) -> Result<()> {
     if found.is_dir() && mode(found) & WRITABLE != 0 {
         let why = format!("can be written to by others (mode {:04o})", mode(found));
         let remedy = format!(
-            "see that all in it is root's ('find {shown} ! -user root' prints nothing), then 'chmod 0700 {shown}'"
+            "check that all in it is root's ('find {shown} ! -user root' prints nothing), then 'chmod 0700 {shown}'"
         );
         return Err(untrusted(path, why, remedy));
     }
@@ -98,7 +98,7 @@ fn check(path: &Path, found: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Checks where the bpf filesystem is mounted. In a folder that is sticky, nobody renames what is root's.
+/// Checks the mount of the bpf filesystem. In a sticky folder, nobody else can rename root's files.
 fn check_mount(path: &Path) -> Result<()> {
     let missing = || Error::NoBpffs { path: path.to_owned() };
     let flags = OFlag::O_DIRECTORY.bits();
@@ -124,7 +124,7 @@ fn check_mount(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Looks at everything of an instance that is there.
+/// Checks everything of an instance that exists.
 pub(super) fn check_all(instance: &Instance) -> Result<()> {
     check_mount(&instance.bpffs)?;
     for path in [instance.parent(), instance.dir()] {
@@ -132,11 +132,11 @@ pub(super) fn check_all(instance: &Instance) -> Result<()> {
         let found = folder.metadata().map_err(|source| pin_error("look at", &path, source))?;
         check(&path, &found)?;
     }
-    // Only the instance's folder is certain so far: what is in it may be from when it was everybody's.
+    // So far only the instance's folder is certain. Its contents may date from when everybody could write there.
     each(&instance.dir(), &mut |path, found| check(path, found))
 }
 
-/// Calls for each pin and folder below a folder, outer ones first. What vanishes meanwhile is left out.
+/// Calls `visit` for each pin and folder below a folder, outer ones first. What vanishes meanwhile is skipped.
 fn each(folder: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> Result<()>) -> Result<()> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(found) = entry.metadata() else { continue };
@@ -149,7 +149,7 @@ fn each(folder: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> Result<()>) -
     Ok(())
 }
 
-/// Takes from others what they may do with the folders of an instance, all of which were looked at.
+/// Removes others' permissions on the folders of an instance, all of which were checked.
 pub(super) fn close_all(instance: &Instance) -> Result<()> {
     each(&instance.dir(), &mut |path, found| {
         if found.is_dir() && mode(found) != MODE {
@@ -173,16 +173,16 @@ pub(super) fn open_own(path: &Path) -> Result<Option<File>> {
     Ok(Some(folder))
 }
 
-/// Makes a folder, whatever the umask, unless it is there. Its parent must have been looked at.
+/// Creates a folder, whatever the umask, unless it exists. The caller must have checked its parent.
 pub(crate) fn make(path: &Path) -> Result<()> {
-    // A second time: whoever had it may have removed it in between.
+    // Tries twice: the previous holder may have removed it in between.
     for _ in 0..2 {
         if open_own(path)?.is_some() {
             return Ok(());
         }
         write_point();
         match DirBuilder::new().mode(MODE).create(path) {
-            // Not to be taken for granted, if it is there by now: somebody else may have made it.
+            // If it exists by now, it is checked: another user may have created it.
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(pin_error("create", path, source)),
@@ -191,14 +191,14 @@ pub(crate) fn make(path: &Path) -> Result<()> {
     open_own(path).map(drop)
 }
 
-/// What of an instance others can open, and so lock; and whether they can make folders where it is, or would be.
+/// The parts of an instance that others can open and thus lock, and whether they can create folders beside it.
 pub(crate) fn open_to_others(instance: &Instance) -> (Vec<PathBuf>, bool) {
     let is_open =
         |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| mode(&found) & OPEN != 0);
     let mut open: Vec<_> =
         [instance.parent(), instance.dir()].into_iter().filter(|path| is_open(path)).collect();
     if open.contains(&instance.parent()) {
-        // Behind one that is closed, nothing is within reach.
+        // What lies in a closed folder is out of reach.
         let _ = each(&instance.dir(), &mut |path, found| {
             if found.is_dir() && mode(found) & OPEN != 0 {
                 open.push(path.to_owned());

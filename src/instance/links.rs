@@ -1,10 +1,10 @@
-//! What keeps the root program on interfaces: links, and their pins. The balancer and decapsulation
-//! share it, and neither is known here.
+//! The links that keep the root program attached to interfaces, and their pins. The balancer and decapsulation share
+//! this file, which knows neither of them.
 //!
-//! An instance belongs to the network namespace that its interfaces are in. Indices and names mean something in one
-//! namespace only, and a link tells an index and no namespace. But as long as a link has an interface, that runs the
-//! link's program: if the interface of this index does not run it here, then the link's interface is in another
-//! namespace. Nothing that is done to interfaces may touch such a link, except to take the instance down.
+//! An instance belongs to the network namespace of its interfaces. Indices and names are valid in one namespace only,
+//! and a link reports an index but no namespace. But while a link has an interface, that interface runs the link's
+//! program. If the interface of this index here does not run it, the link's interface is in another namespace.
+//! Commands leave such a link alone, except to take the instance down.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -38,30 +38,30 @@ use crate::model::error::detach_command;
 /// Name of the root program's pin.
 pub(crate) const ROOT: &str = "root";
 
-/// What the kernel calls it.
+/// The kernel's name for it.
 const ROOT_FUNCTION: &str = "l4lb_root";
 
 /// A link of an instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    /// The interface's name when it was pinned.
+    /// The interface's name at the time of pinning.
     pub(crate) pin: String,
     /// The kernel's number of the link.
     id: u32,
-    /// The index of what it is attached to, in whichever network namespace that is; `None`: the interface is gone,
-    /// or somebody has detached the link.
+    /// The index of the interface that it is attached to, in whatever network namespace; `None`: the interface is
+    /// gone, or somebody has detached the link.
     pub(crate) index: Option<u32>,
-    /// How; `None`: not to an interface of this network namespace.
+    /// The mode; `None`: it is attached to no interface of this network namespace.
     pub(crate) mode: Option<XdpMode>,
 }
 
 impl Link {
-    /// The interface of this network namespace that it is attached to.
+    /// The index of its interface, if that is in this network namespace.
     pub(crate) fn ifindex(&self) -> Option<u32> {
         self.index.filter(|_| self.mode.is_some())
     }
 
-    /// The index of the interface that it is attached to in another network namespace.
+    /// The index of its interface, if that is in another network namespace.
     pub(crate) fn elsewhere(&self) -> Option<u32> {
         self.index.filter(|_| self.mode.is_none())
     }
@@ -81,7 +81,7 @@ impl Link {
                 source,
             })?;
             let before = found;
-            // The interface may have gone, or moved, between the two questions.
+            // The interface may have gone or moved between the two questions.
             found = bpf::link_info(link.as_fd()).map_err(failed)?;
             if mode.is_some() || found == before {
                 let index = (before.ifindex != 0).then_some(before.ifindex);
@@ -92,14 +92,14 @@ impl Link {
     }
 }
 
-/// How often a link is looked at whose interface goes or moves meanwhile.
+/// How often to look at a link whose interface goes or moves at the same time.
 const LOOKS: u32 = 8;
 
-/// The links of an instance by the names that their interfaces have now; that of an interface which is gone, or in
-/// another network namespace, by the name it had. If another interface has taken that name, one which is gone is left
-/// out, and one in another namespace is called by the number of its link.
+/// The links of an instance, by the present names of their interfaces. If the interface is gone or in another network
+/// namespace, the key is its former name. If another interface has that name now, a link without an interface is left
+/// out, and one in another namespace gets the number of its link as its name.
 pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
-    // What somebody else has put there holds no program of ours.
+    // What another user has put there holds no program of ours.
     let is_link = |pin: &String| !matches!(pinned_link(&instance.link(pin)), Ok(None));
     let pins = instance.links()?.into_iter().filter(is_link);
     let found = pins.map(|pin| Link::read(instance, pin));
@@ -123,8 +123,9 @@ pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
     Ok(links)
 }
 
-/// An interface that was moved to another network namespace may have the index there that another one of the
-/// instance's has here, and both run the root program. An interface has one link: the one that is pinned by its name.
+/// An interface that was moved to another network namespace may have the same index there as another interface of the
+/// instance has here, and both run the root program. Each interface keeps one link: the one that is pinned under its
+/// name.
 fn keep_one_each(links: &mut [Link]) {
     let mut kept: BTreeMap<u32, String> = BTreeMap::new();
     for link in links.iter() {
@@ -141,13 +142,13 @@ fn keep_one_each(links: &mut [Link]) {
     }
 }
 
-/// Refuses to work on the instance's interfaces in a network namespace that has none of them, while another one has;
-/// and to attach to interfaces by the names of those that are in another one.
+/// Refuses to work on the instance's interfaces in a network namespace that has none of them, if another one has.
+/// Also refuses to attach to interfaces by names of those in another namespace.
 pub(crate) fn refuse_other_namespace(instance: &Instance, wanted: &[&str]) -> Result<()> {
     refuse_links_elsewhere(instance, &links(instance)?, wanted)
 }
 
-/// The same, of links that were read.
+/// The same, for links that the caller has read.
 pub(crate) fn refuse_links_elsewhere(
     instance: &Instance,
     links: &BTreeMap<String, Link>,
@@ -172,7 +173,7 @@ fn other_namespace(instance: &Instance, interface: &str, link: &Link) -> Error {
     }
 }
 
-/// Opens the pin of a link of a root program; `None`: it is gone, or of something else, such as somebody else's link.
+/// Opens the pin of a root program's link; `None`: it is gone, or it is something else, such as a foreign link.
 pub(crate) fn pinned_link(path: &Path) -> io::Result<Option<OwnedFd>> {
     if !path.is_file() {
         return Ok(None);
@@ -190,14 +191,14 @@ pub(crate) fn pinned_link(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The name that an interface has now.
+/// The present name of an interface.
 pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()?;
-    // Of an interface that is not there, nix returns an empty name.
+    // If there is no such interface, nix returns an empty name.
     (!name.is_empty()).then_some(name)
 }
 
-/// Gives pins the names that their interfaces have now.
+/// Renames pins to the present names of their interfaces.
 pub(crate) fn follow_names(instance: &Instance) -> Result<()> {
     let mut renamed = links(instance)?;
     renamed.retain(|name, link| *name != link.pin);
@@ -207,7 +208,7 @@ pub(crate) fn follow_names(instance: &Instance) -> Result<()> {
         std::fs::rename(&path, instance.link(to))
             .map_err(|source| pin_error("rename", &path, source))
     };
-    // Out of each other's way first: two interfaces may have swapped their names.
+    // Renames to temporary names first: two interfaces may have swapped names.
     let wanted: Vec<_> = renamed.keys().cloned().collect();
     for link in renamed.values_mut().filter(|link| wanted.contains(&link.pin)) {
         let aside = format!("aside-{}", link.id);
@@ -217,13 +218,13 @@ pub(crate) fn follow_names(instance: &Instance) -> Result<()> {
     renamed.iter().try_for_each(|(name, link)| rename(&link.pin, name))
 }
 
-/// An interface that [`ensure_attached`] attached, or attached in another mode.
+/// An interface that [`ensure_attached`] attached, or moved to another mode.
 #[derive(Debug)]
 pub(crate) struct Change {
     name: String,
     ifindex: u32,
     before: Option<XdpMode>,
-    /// What was taken off it.
+    /// What was removed from it.
     displaced: Option<(OwnedFd, XdpMode)>,
 }
 
@@ -232,7 +233,8 @@ impl Change {
         self.ifindex == ifindex
     }
 
-    /// Attaches as before. What goes wrong is a warning: that there is something to undo is the error.
+    /// Restores the previous state. A failure here is only logged: the caller returns the error that made it undo
+    /// this.
     pub(crate) fn undo(&self, instance: &Instance, root: BorrowedFd<'_>) {
         let Self { name, ifindex, before, displaced } = self;
         let done = remove_link(&instance.link(name)).and_then(|()| match (before, displaced) {
@@ -251,8 +253,8 @@ impl Change {
     }
 }
 
-/// Sees to it that the root program is attached to an interface, in this mode. If another mode is not
-/// possible, the old one stays. A program that is none of ours is displaced if it is the one that may be.
+/// Ensures that the root program is attached to an interface, in this mode. If the mode is not possible, the old one
+/// stays. A foreign program is displaced if it is `may_displace`.
 pub(crate) fn ensure_attached(
     instance: &Instance,
     root: BorrowedFd<'_>,
@@ -264,7 +266,7 @@ pub(crate) fn ensure_attached(
     follow_names(instance)?;
     let links = links(instance)?;
     let running = links.iter().find(|(_, link)| link.ifindex() == Some(ifindex));
-    // The name that its pin has, should the interface be renamed at this moment.
+    // The name of its pin, in case the interface is renamed at this moment.
     let name = running.map_or(name, |(name, _)| name.as_str());
     let running = running.map(|(_, link)| link);
     let mut foreign = None;
@@ -273,11 +275,11 @@ pub(crate) fn ensure_attached(
         Some(link) if mode == XdpMode::Auto || link.mode == Some(mode) => return Ok(None),
         Some(_) => {}
     }
-    // The pin of this name may be of an interface that another network namespace has.
+    // The pin of this name may belong to an interface in another network namespace.
     refuse_other_namespace(instance, &[name])?;
     let before = running.and_then(|link| link.mode);
     let mut change = Change { name: name.to_owned(), ifindex, before, displaced: None };
-    // Both modes at once the kernel refuses. Without a running one, it is the link of an interface that is gone.
+    // The kernel refuses both modes at once. If nothing runs, the link's interface is gone.
     remove_link(&instance.link(name))?;
     if let Some(foreign) = foreign {
         if may_displace != Some(foreign.id) {
@@ -329,7 +331,7 @@ fn create_link(root: BorrowedFd<'_>, name: &str, ifindex: u32, mode: XdpMode) ->
     }
 }
 
-/// A program on an interface that is none of ours.
+/// A foreign program on an interface.
 #[derive(Clone, Debug)]
 pub(crate) struct Foreign {
     pub(crate) interface: String,
@@ -337,12 +339,12 @@ pub(crate) struct Foreign {
     pub(crate) id: u32,
     pub(crate) name: String,
     mode: XdpMode,
-    /// What holds it there; `None`: it was attached without.
+    /// The link that holds it there; `None`: it was attached without a link.
     link: Option<u32>,
 }
 
 impl Foreign {
-    /// Whose program is on an interface that is to be attached; an error, if it is another instance's.
+    /// The foreign program on an interface that is to be attached. If it is another instance's, that is an error.
     pub(crate) fn find(instance: &Instance, name: &str, ifindex: u32) -> Result<Option<Self>> {
         let Ok(Some(attached)) = bpf::attached(ifindex) else { return Ok(None) };
         if let Some(owner) = owner(instance, ifindex, attached.program) {
@@ -371,7 +373,7 @@ impl Foreign {
         }))
     }
 
-    /// That it is in the way.
+    /// The error: this program is in the way.
     pub(crate) fn refusal(self, instance: &Instance) -> Error {
         Error::ForeignProgram {
             interface: self.interface,
@@ -383,13 +385,13 @@ impl Foreign {
         }
     }
 
-    /// The program itself.
+    /// Opens the program.
     pub(crate) fn open(&self) -> Result<OwnedFd> {
         let error = |source| Error::Host { operation: "open the program on an interface", source };
         bpf::program_by_id(self.id).map_err(error)
     }
 
-    /// Takes it off the interface.
+    /// Detaches it from the interface.
     fn take_off(&self, program: BorrowedFd<'_>) -> std::io::Result<()> {
         match self.link {
             Some(link) => bpf::link_detach(bpf::link_by_id(link)?.as_fd()),
@@ -398,13 +400,13 @@ impl Foreign {
     }
 }
 
-/// Whether a program has a map that the kernel calls so.
+/// Whether a program has a map of this kernel name.
 pub(crate) fn has_map(info: &ProgramInfo, map: &str) -> bool {
     let is_it = |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|found| found.name() == map);
     info.maps.iter().any(is_it)
 }
 
-/// Whether this is the root program of an instance, of whichever build: no program of a chain, as it runs one.
+/// Whether this is a root program of any instance and build. Programs of a chain are not: they run in one.
 pub(crate) fn is_root(info: &ProgramInfo) -> bool {
     info.name == ROOT_FUNCTION && CHAIN_MAPS.iter().all(|map| has_map(info, map))
 }
@@ -415,14 +417,14 @@ fn is_own_root(instance: &Instance, id: u32) -> bool {
         .is_ok_and(|own| own.id == id)
 }
 
-/// The id of the link that holds a program on an interface; `None`: it was attached without.
+/// The id of the link that holds a program on an interface; `None`: it was attached without a link.
 fn link_of(ifindex: u32, program: u32) -> Option<u32> {
     let mut links = bpf::xdp_links().map(|(_, info)| info);
     links.find(|info| (info.ifindex, info.program) == (ifindex, program)).map(|info| info.id)
 }
 
-/// The other instance that has a program on the interface. In another network namespace, the index may be another
-/// interface's.
+/// The other instance whose program the interface runs. An index in another network namespace may belong to another
+/// interface.
 fn owner(instance: &Instance, ifindex: u32, program: u32) -> Option<String> {
     let siblings = std::fs::read_dir(instance.dir().parent()?).ok()?;
     siblings.filter_map(Result::ok).find_map(|sibling| {
@@ -440,27 +442,27 @@ fn owner(instance: &Instance, ifindex: u32, program: u32) -> Option<String> {
 /// Detaches a link and removes its pin.
 pub(crate) fn remove_link(path: &Path) -> Result<()> {
     if let Ok(Some(link)) = pinned_link(path) {
-        // If it fails, the interface is gone; and else the link detaches itself when its pin is gone.
+        // If detaching fails, the interface is gone. Otherwise the link detaches itself when its pin is gone.
         let _ = bpf::link_detach(link.as_fd());
     }
     remove_pin(path)
 }
 
-/// The root program that is pinned; `None`: none is, whatever else may be there.
+/// The pinned root program; `None`: none is pinned, or something else is.
 pub(crate) fn pinned_root(instance: &Instance) -> Option<ProgramInfo> {
     let root = bpf::pinned(&instance.program(ROOT)).ok()?;
     matches!(kind(root.as_fd()), Ok(Kind::Program(_))).then_some(())?;
     bpf::program_info(root.as_fd()).ok().filter(is_root)
 }
 
-/// The program of each link that is pinned.
+/// The programs of all pinned links.
 pub(crate) fn linked_programs(instance: &Instance) -> BTreeSet<u32> {
     let pins = instance.links().unwrap_or_default().into_iter();
     let links = pins.filter_map(|pin| pinned_link(&instance.link(&pin)).ok()?);
     links.filter_map(|link| Some(bpf::link_info(link.as_fd()).ok()?.program)).collect()
 }
 
-/// The root programs of an instance, also where neither they nor links of them are pinned.
+/// The root programs of an instance, also if neither they nor their links are pinned.
 fn roots(instance: &Instance) -> BTreeSet<u32> {
     let mut roots = linked_programs(instance);
     roots.extend(pinned_root(instance).map(|root| root.id));
@@ -474,8 +476,8 @@ fn roots(instance: &Instance) -> BTreeSet<u32> {
     roots
 }
 
-/// Detaches what holds one of these programs on an interface without a pin: somebody has removed it, and has the
-/// link open.
+/// Detaches links without a pin that hold one of these programs. Somebody has removed the pin and holds the link
+/// open.
 fn detach_unpinned(roots: &BTreeSet<u32>) {
     let ours = |info: &bpf::LinkInfo| info.ifindex != 0 && roots.contains(&info.program);
     for (link, _) in bpf::xdp_links().filter(|(_, info)| ours(info)).collect::<Vec<_>>() {
@@ -484,10 +486,11 @@ fn detach_unpinned(roots: &BTreeSet<u32>) {
     }
 }
 
-/// Removes every pin: links first, so that no packet meets half a balancer; then the root program, without
-/// which everything else is a leftover.
+/// Removes every pin. Links go first, so that no packet meets half a balancer. The root program is next; without it,
+/// everything else is a leftover.
 ///
-/// Whichever pins are missing or something else: what is on interfaces is detached, and nothing stays.
+/// Pins may be missing or be something else: even then this detaches all programs from interfaces, and removes
+/// everything.
 pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
     let roots = roots(instance);
     for part in PARTS {
@@ -503,7 +506,7 @@ pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
             }
         }
     }
-    // What somebody has put beside.
+    // Foreign files beside them.
     let beside = entries(&instance.dir()).filter(|path| !instance.is_folder(path));
     let in_captures = entries(&instance.captures()).filter(|path| path.is_file());
     beside.chain(in_captures).try_for_each(|path| remove_pin(&path))

@@ -1,6 +1,6 @@
-//! The lock of an instance's one writer: `flock` on its folder, which nobody else can open.
+//! The lock that admits one writer to an instance: `flock` on its folder, which other users cannot open.
 //!
-//! It ends with the process that holds it, however that ends. Nobody waits for it without an end.
+//! The lock ends with the process that holds it, for whatever reason. Every wait for it is bounded.
 
 use std::fmt::Display;
 use std::fs;
@@ -28,28 +28,28 @@ use super::pin_error;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// How long a command waits for another one, unless told otherwise.
+/// How long a command waits for another one by default.
 pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is tried again, at least: nobody tells when a lock is free.
+/// The longest pause between two attempts: nothing reports that a lock is free.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// From when on whoever waits says so.
+/// After how long a waiting command says so.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
-/// How often `/proc/locks` is read before a process counts as one that cannot be seen.
+/// How often to read `/proc/locks` before the holder counts as a process that cannot be seen.
 const LOOKS: u32 = 3;
 
-/// The most of `/proc/locks` that is read.
+/// How much of `/proc/locks` is read at most.
 const MOST_LOCKS: u64 = 4 << 20;
 
-/// Held by the one writer of an instance.
+/// The lock that the one writer of an instance holds.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _dir: Flock<File>,
 }
 
-/// How long to wait for others.
+/// How long to wait for the lock, and what ends the wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     timeout: Duration,
@@ -63,7 +63,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// The same, but between these bounds.
+    /// The same, within these bounds.
     pub(super) fn clamped(&self, least: Duration, most: Duration) -> Self {
         Self { timeout: self.timeout.clamp(least, most), ..self.clone() }
     }
@@ -72,8 +72,8 @@ impl Patience {
         self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed))
     }
 
-    /// Locks a folder, in what is left of the time since then; `does` is what to say of who has it. The folder again:
-    /// somebody still has it, or the wait was interrupted.
+    /// Locks a folder, within the time that remains since `since`. `does` describes what the holder does. Returns the
+    /// folder if another process still holds it or the wait was interrupted.
     pub(super) fn flock(
         &self,
         mut dir: File,
@@ -104,30 +104,30 @@ impl Patience {
 }
 
 impl Instance {
-    /// The same, with another bound on how long a call waits for the command that changes the instance just
-    /// then ([`DEFAULT_LOCK_TIMEOUT`] unless said otherwise; zero: not at all). A call that has waited in vain
-    /// fails with [`Error::Locked`], which names the process that has the lock. Readers never wait.
+    /// The same instance, with another limit on how long a call waits for a command that changes it
+    /// ([`DEFAULT_LOCK_TIMEOUT`] by default; zero: not at all). After that the call fails with [`Error::Locked`],
+    /// which names the process that holds the lock. Readers never wait.
     #[must_use]
     pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
         self.patience.timeout = timeout;
         self
     }
 
-    /// The same, but that no call goes on waiting for another command once `interrupt` is set, as by the handler
-    /// of a signal: it fails with [`Error::LockInterrupted`]. What has the lock already goes on.
+    /// The same instance, but no call waits for another command once `interrupt` is set, for example by a signal
+    /// handler: it fails with [`Error::LockInterrupted`]. A call that already holds the lock goes on.
     #[must_use]
     pub fn with_interrupt(mut self, interrupt: Arc<AtomicBool>) -> Self {
         self.patience.interrupt = Some(interrupt);
         self
     }
 
-    /// The same, for who is about to end: it waits this long at most, interrupted or not.
+    /// The same instance, for a process that is about to end: it waits at most this long, interrupted or not.
     pub(crate) fn leaving(&self, most: Duration) -> Self {
         let timeout = self.patience.timeout.min(most);
         Self { patience: Patience { timeout, interrupt: None }, ..self.clone() }
     }
 
-    /// Waits until no other writer is at work, creating the instance's folders.
+    /// Waits until no other writer is at work. Creates the instance's folders.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let since = Instant::now();
         folders::check_all(self)?;
@@ -138,7 +138,7 @@ impl Instance {
                 break lock;
             }
         };
-        // Only now: whoever holds the lock may be about to remove them.
+        // Checked only now: the previous holder of the lock may have removed them.
         super::PARTS.iter().try_for_each(|part| folders::make(&self.dir().join(part)))?;
         Ok(lock)
     }
@@ -155,7 +155,7 @@ impl Instance {
         Ok(None)
     }
 
-    /// As [`Self::lock_existing`], but it does not wait: `None` also if another writer is at work.
+    /// As [`Self::lock_existing`], but without waiting: `None` also if another writer is at work.
     pub(crate) fn try_lock_existing(&self) -> Result<Option<Lock>> {
         folders::check_all(self)?;
         match self.leaving(Duration::ZERO).lock_dir(Instant::now()) {
@@ -164,7 +164,7 @@ impl Instance {
         }
     }
 
-    /// `None`: whoever had the lock removed the folder meanwhile.
+    /// `None`: the previous holder removed the folder meanwhile.
     fn lock_dir(&self, since: Instant) -> Result<Option<Lock>> {
         let path = self.dir();
         if folders::open_own(&self.parent())?.is_none() {
@@ -179,7 +179,7 @@ impl Instance {
         Ok(Some(Lock { _dir: locked }))
     }
 
-    /// Locks a folder, in the time that is left.
+    /// Locks a folder, within the time that remains.
     pub(crate) fn flock(&self, dir: File, path: &Path, since: Instant) -> Result<Flock<File>> {
         let (instance, timeout) = (self.name().to_owned(), self.patience.timeout);
         let does = format_args!("is changing instance '{instance}'");
@@ -201,7 +201,7 @@ pub(super) fn inode(meta: io::Result<fs::Metadata>) -> Option<u64> {
     meta.map(|meta| meta.ino()).ok()
 }
 
-/// Who has locked a file, in words.
+/// The process that has locked a file, in words.
 fn holder(file: &File) -> String {
     named(holder_id(file))
 }
@@ -216,20 +216,20 @@ pub(super) fn holder_id(file: &File) -> Option<u32> {
         let text = String::from_utf8_lossy(&text);
         text.lines().find_map(|line| locked_by(line, &inode)).filter(|pid| *pid != 0)
     };
-    // The kernel hands the list out in pieces, and leaves out some of it where others lock and unlock meanwhile.
+    // The kernel returns the list in pieces, and may leave out some of it while others lock and unlock.
     (0..LOOKS).find_map(|_| look())
 }
 
 /// The holder of a lock, in words.
 pub(crate) fn named(holder: Option<u32>) -> String {
     holder.map_or_else(
-        || "a process that cannot be seen from here, as of another container".to_owned(),
+        || "a process that cannot be seen from here (in another container?)".to_owned(),
         process,
     )
 }
 
-/// The process of a line of `/proc/locks` (`proc_locks(5)`), if it holds a lock of this kind on this inode:
-/// `1: FLOCK  ADVISORY  WRITE 1234 00:2b:5678 0 EOF`. Those that wait have an arrow in front.
+/// The process of a line of `/proc/locks` (`proc_locks(5)`), if it holds a lock of this kind on this inode: `1: FLOCK
+/// ADVISORY  WRITE 1234 00:2b:5678 0 EOF`. Waiting processes have an arrow in front.
 fn locked_by(line: &str, inode: &str) -> Option<u32> {
     match line.split_whitespace().collect::<Vec<_>>()[..] {
         [_, "FLOCK", _, _, pid, of, ..] if of == inode => Some(pid.parse().unwrap_or(0)),
@@ -248,8 +248,8 @@ fn process(pid: u32) -> String {
     };
     match read("cmdline").or_else(|| read("comm")) {
         Some(command) => format!("process {pid} ({})", crate::model::text::quote(&command)),
-        // The lock belongs to the open file, which a child may have inherited.
-        None => format!("process {pid}, which has ended, but what it started has not"),
+        // The lock belongs to the open file, which a child process may have inherited.
+        None => format!("a child of process {pid}, which has ended"),
     }
 }
 
@@ -258,7 +258,7 @@ mod tests {
     use super::DEFAULT_LOCK_TIMEOUT;
     use super::locked_by;
 
-    /// What docs/limits.md says is so.
+    /// docs/limits.md states the same time.
     #[test]
     fn documentation_tells_how_long_is_waited() {
         let text = include_str!("../../docs/limits.md").replace('\n', " ");

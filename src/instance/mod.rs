@@ -1,4 +1,4 @@
-//! An instance's place in the bpf filesystem.
+//! An instance: its name, and where its pins are in the bpf filesystem.
 //!
 //! ```text
 //! <bpffs>/l4lb/<instance>/prog/<name>         programs
@@ -11,7 +11,7 @@
 //!              <instance>:decap:<interface>   see [`claim`]
 //! ```
 //!
-//! The folders are root's alone. No command trusts what is in them unless they are, see [`folders`].
+//! Only root can open the folders. Commands check that before they trust the contents, see [`folders`].
 
 pub(crate) mod captures;
 pub(crate) mod chain;
@@ -48,13 +48,13 @@ pub(crate) use lock::Lock;
 use lock::Patience;
 pub(crate) use lock::named;
 
-/// Where the bpf filesystem is mounted, unless said otherwise.
+/// The default mount of the bpf filesystem.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 
-/// The folders below an instance's own.
+/// The folders in an instance's folder.
 pub(crate) const PARTS: [&str; 4] = ["link", "prog", "object", "map"];
 
-/// One balancer, real or both on a host: a name, and the pins below it.
+/// A balancer, a real's decapsulation, or both on one host: a name, and the pins below it.
 #[derive(Clone, Debug)]
 pub struct Instance {
     bpffs: PathBuf,
@@ -62,7 +62,7 @@ pub struct Instance {
     patience: Patience,
 }
 
-/// How long a call waits is not what makes an instance.
+/// How long a call waits is not part of an instance's identity.
 impl PartialEq for Instance {
     fn eq(&self, other: &Self) -> bool {
         (&self.bpffs, &self.name) == (&other.bpffs, &other.name)
@@ -82,9 +82,9 @@ impl Default for Instance {
 }
 
 impl Instance {
-    /// Names an instance. Nothing is created yet.
+    /// Names an instance. This creates nothing.
     ///
-    /// The name becomes a folder: letters, digits, `-` and `_`. The bpf filesystem takes no dots.
+    /// The name becomes a folder's: letters, digits, `-` and `_`. The bpf filesystem accepts no dots.
     pub fn new(bpffs: impl Into<PathBuf>, name: &str) -> Result<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
@@ -122,12 +122,12 @@ impl Instance {
         self.dir().join("map").join(name)
     }
 
-    /// The object that somebody's program of the chain was loaded from.
+    /// The object that another program of the chain was loaded from.
     pub(crate) fn object(&self, name: &str) -> PathBuf {
         self.dir().join("object").join(name)
     }
 
-    /// The folder of the maps of somebody's program of the chain.
+    /// The folder of the maps of another program of the chain.
     pub(crate) fn maps_of(&self, name: &str) -> PathBuf {
         self.dir().join("map").join(name)
     }
@@ -142,12 +142,13 @@ impl Instance {
         self.captures().join(capture.to_string())
     }
 
-    /// The bpf filesystem takes no dots, which names of VLAN interfaces have; interfaces have no colons.
+    /// The bpf filesystem accepts no dots, but names of VLAN interfaces have some. Names of interfaces have no
+    /// colons.
     pub(crate) fn link(&self, interface: &str) -> PathBuf {
         self.dir().join("link").join(interface.replace('.', ":"))
     }
 
-    /// Whether this is one of the folders in the instance's own.
+    /// Whether this is one of the folders in the instance's folder.
     pub(crate) fn is_folder(&self, path: &Path) -> bool {
         PARTS.iter().any(|part| path == self.dir().join(part)) || path == self.captures()
     }
@@ -175,8 +176,8 @@ impl Instance {
         Error::Pins { operation, path: self.dir(), source }
     }
 
-    /// Checks what every command needs: the capabilities that root has, the kernel, the bpf filesystem, and that nobody else can have had
-    /// a hand in the folders of the instance.
+    /// Checks what every command needs: root's capabilities, the kernel's version, the bpf filesystem, and that no
+    /// other user can have changed the folders of the instance.
     pub fn check_host(&self) -> Result<()> {
         rights::check()?;
         let release = kernel_release()?;
@@ -186,7 +187,7 @@ impl Instance {
         folders::check_all(self)
     }
 
-    /// Mounts the bpf filesystem where it is missing, for root alone.
+    /// Mounts the bpf filesystem if it is missing, for root only.
     pub fn mount_bpffs(&self) -> Result<()> {
         if statfs(&self.bpffs).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
             return Ok(());
@@ -198,15 +199,14 @@ impl Instance {
                     &self.bpffs,
                     Some("bpf"),
                     nix::mount::MsFlags::empty(),
-                    // Else it is for everybody.
+                    // Without a mode, it would be open to everybody.
                     Some("mode=0700"),
                 )
             });
         mount.map_err(|errno| Error::MountBpffs { path: self.bpffs.clone(), source: errno.into() })
     }
 
-    /// Whether nothing is pinned: the instance does not run, or an interrupted command made no more than its
-    /// folders.
+    /// Whether nothing is pinned: the instance does not run, or an interrupted command created only its folders.
     pub(crate) fn is_empty(&self, _lock: &Lock) -> bool {
         let empty =
             |part| fs::read_dir(self.dir().join(part)).is_ok_and(|mut pins| pins.next().is_none());
@@ -215,7 +215,7 @@ impl Instance {
 
     /// Removes the folders, which must hold no pins any more.
     ///
-    /// Captures see that theirs are gone, and end.
+    /// Captures notice that their folders are gone, and end.
     pub(crate) fn remove_dirs(&self, _lock: Lock) -> Result<()> {
         let captures = (0..MAX_CAPTURES).map(|capture| self.capture(capture));
         let parts = PARTS.into_iter().map(|part| self.dir().join(part));
@@ -244,7 +244,7 @@ pub(crate) fn kernel_release() -> Result<String> {
     Ok(uname.release().to_string_lossy().into_owned())
 }
 
-/// Whether the kernel's version is this or later.
+/// Whether the kernel has this version or a later one.
 pub(crate) fn kernel_is_at_least(version: (u32, u32)) -> Result<bool> {
     Ok(parse_release(&kernel_release()?).is_some_and(|running| running >= version))
 }
@@ -255,11 +255,11 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Removes a pin; whether there was one.
+/// Removes a pin. Returns whether there was one.
 fn unpin(path: &Path) -> io::Result<bool> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(false) };
     write_point();
-    // No command makes a folder where a pin belongs, but somebody else may have.
+    // No command creates a folder where a pin belongs, but another user may have.
     let removed = if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Ok(()) => Ok(true),
@@ -268,7 +268,7 @@ fn unpin(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a folder of pins, if there is one.
+/// Removes a folder of pins, if it exists.
 pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -282,7 +282,7 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     fs::remove_dir(path).map_err(|source| pin_error("remove", path, source))
 }
 
-/// Removes a pin, if there is one.
+/// Removes a pin, if it exists.
 pub(crate) fn remove_pin(path: &Path) -> Result<()> {
     unpin(path).map(drop).map_err(|source| pin_error("remove", path, source))
 }

@@ -1,7 +1,7 @@
-//! The programs of l4lb that go into a chain: their names, slots and maps, and which command removes them.
+//! The table of l4lb's programs in a chain: their names, slots and maps, and the command that removes each.
 //!
-//! Whoever tells one of ours from another, or from somebody else's, asks this table. The root program is none of
-//! these: it starts the chain.
+//! All code that distinguishes our programs from each other or from others' programs uses this table. The root
+//! program is not in it: it starts the chain.
 
 use crate::instance::Instance;
 use crate::instance::remove_pin;
@@ -13,22 +13,22 @@ pub(crate) const CHAIN: &str = "chain";
 pub(crate) const CHAIN_NEXT: &str = "chain_next";
 pub(crate) const CHAIN_MAPS: [&str; 2] = [CHAIN, CHAIN_NEXT];
 
-/// The maps that captures share, `CAPTURE_NEXT` being data that programs share as a map.
+/// The maps that captures share. `CAPTURE_NEXT` is data that programs share as a map.
 pub(crate) const CAPTURES: &str = "captures";
 pub(crate) const CAPTURE_NEXT: &str = "capture_next";
 pub(crate) const CAPTURE_VERDICT: &str = "capture_verdict";
 
-/// The record of interfaces that are asked for and not served. An instance that an earlier build has made has none.
+/// The record of interfaces that are configured but not served. An instance that an earlier build created has none.
 pub(crate) const UNSERVED: &str = "unserved";
 
 /// One of our programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OwnProgram {
-    /// Runs captures of what comes in.
+    /// Runs the captures of incoming packets.
     Captures,
     /// The balancer.
     Balancer,
-    /// Takes outer headers off, on a real.
+    /// Removes outer headers, on a real.
     Decap,
 }
 
@@ -37,7 +37,7 @@ struct Facts {
     name: &'static str,
     slot: u32,
     maps: &'static [&'static str],
-    /// The control plane's own, and those that earlier builds had.
+    /// The control plane's own maps, and those that earlier builds had.
     other_maps: &'static [&'static str],
     mark: &'static str,
     version: Option<&'static str>,
@@ -114,49 +114,49 @@ impl OwnProgram {
         Self::ALL.into_iter().find(|own| own.name() == name)
     }
 
-    /// The one that this slot is kept for.
+    /// The one that has this slot reserved.
     pub(crate) fn of_slot(slot: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|own| own.slot() == slot)
     }
 
-    /// The name of its pin, which is that of its C function, too.
+    /// The name of its pin, which is also that of its C function.
     pub(crate) const fn name(self) -> &'static str {
         self.facts().name
     }
 
-    /// The slot that it goes to, and the place that is kept for it.
+    /// Its slot, and the place that is reserved for it.
     pub(crate) const fn slot(self) -> u32 {
         self.facts().slot
     }
 
-    /// The pins of its own maps. Without the first, the others are leftovers.
+    /// The pins of its own maps. If the first is missing, the others are leftovers.
     pub(crate) const fn maps(self) -> &'static [&'static str] {
         self.facts().maps
     }
 
-    /// Removes the pins of its maps. A program that runs keeps its own.
+    /// Removes the pins of its maps. A running program keeps its maps.
     pub(crate) fn remove_maps(self, instance: &Instance) -> Result<()> {
         let mut maps = self.maps().iter().chain(self.facts().other_maps);
         maps.try_for_each(|name| remove_pin(&instance.map(name)))
     }
 
-    /// A map that tells it from a program of somebody else's with a function of the same name.
+    /// A map that distinguishes it from another program with a function of the same name.
     pub(crate) const fn mark(self) -> &'static str {
         self.facts().mark
     }
 
-    /// The map whose first word is the ABI version of the build that has set it up; `None`: it may run without some
-    /// of its maps.
+    /// The map whose first word is the ABI version of the build that created it; `None`: the program may run without
+    /// some of its maps.
     pub(crate) const fn version(self) -> Option<&'static str> {
         self.facts().version
     }
 
-    /// The command that takes it out of the chain; `None`: it leaves with the last capture.
+    /// The command that removes it from the chain; `None`: it is removed with the last capture.
     pub(crate) const fn removed_by(self) -> Option<&'static str> {
         self.facts().removed_by
     }
 
-    /// Whether the chain is there for it. Captures only look at what others are there for.
+    /// Whether the chain is kept for it. Captures only watch what others do.
     pub(crate) fn needs_chain(self) -> bool {
         self != Self::Captures
     }

@@ -1,4 +1,4 @@
-//! Loads the BPF objects. Skeletons live no longer than a call: what leaves are owned descriptors.
+//! Loads the BPF objects. A skeleton lives only during a call; the caller gets owned descriptors.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -42,15 +42,16 @@ use crate::model::skel::root::RootSkelBuilder;
 use crate::model::text::lines;
 use crate::model::text::quote;
 
-/// How libbpf introduces the verifier's log.
+/// How libbpf marks the start of the verifier's log.
 const LOG_BEGINS: &str = "BEGIN PROG LOAD LOG";
 
 thread_local! {
-    /// Libbpf's last complaint to this thread: its errors themselves do not say why.
+    /// Libbpf's last warning in this thread. Its error codes alone do not say why.
     static LAST_WARNING: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Sends libbpf's messages to `tracing` as long as what it returns lives, and keeps the last warning for the error.
+/// Sends libbpf's messages to `tracing` as long as the returned value lives, and keeps the last warning for the
+/// error.
 #[must_use]
 pub(crate) fn route_messages() -> Messages {
     Messages::to(|level, message| {
@@ -100,17 +101,17 @@ pub(crate) fn is_own_data(map: &OsStr) -> bool {
 /// The section of `capture_next` (watch/captures.h): data that programs share.
 const SHARED_DATA: &str = ".data.capture";
 
-/// The name of a map's pin; none: it is the program's own data, not shared with the program that replaces it.
+/// The name of a map's pin; `None`: the map is the program's own data, which its successor does not share.
 pub(crate) fn pin_name(map: &OsStr) -> Option<String> {
     let name = map.to_string_lossy();
-    // The bpf filesystem takes no dots.
+    // The bpf filesystem accepts no dots.
     if name == SHARED_DATA {
         return Some(CAPTURE_NEXT.to_owned());
     }
     (!is_own_data(map)).then(|| name.into_owned())
 }
 
-/// One of our objects that is opened and loaded: libbpf's messages go to `tracing` meanwhile, and its errors say why.
+/// One of our objects while it is opened and loaded. Libbpf's messages go to `tracing`, and its errors get a reason.
 struct Loading {
     name: &'static str,
     _messages: Messages,
@@ -133,8 +134,8 @@ impl Loading {
         builder.open(storage).map_err(self.error())
     }
 
-    /// Loads what was opened. Every map gets its place below the instance, where an existing one is used instead of a
-    /// new one; without an instance, none does.
+    /// Loads an opened object. Every map is pinned below the instance; if the pin exists, that map is used. Without
+    /// an instance, nothing is pinned.
     fn load<'o, S: OpenSkel<'o>>(
         &self,
         mut open: S,
@@ -151,7 +152,7 @@ impl Loading {
         open.load().map_err(self.error())
     }
 
-    /// What of an object outlives it: a program, and the maps.
+    /// The parts of an object that outlive it: a program, and the maps.
     fn keep(&self, program: BorrowedFd<'_>, object: &libbpf_rs::Object) -> Result<Loaded> {
         let maps: Result<Vec<_>, _> = object.maps().map(|map| MapHandle::try_from(&map)).collect();
         let maps = maps.map_err(self.error())?;
@@ -179,7 +180,7 @@ pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
     Ok(shapes.collect())
 }
 
-/// Loads the root program, its maps pinned.
+/// Loads the root program, and pins its maps.
 pub(crate) fn load_root(instance: &Instance) -> Result<OwnedFd> {
     let loading = Loading::of("root");
     let mut storage = MaybeUninit::uninit();
@@ -195,8 +196,8 @@ pub(crate) struct Loaded {
     pub(crate) maps: Vec<MapHandle>,
 }
 
-/// Loads the balancer with these knobs for a place in the chain; its maps pinned, or its own if there is no
-/// instance.
+/// Loads the balancer with these knobs for a place in the chain. Its maps are pinned; without an instance, they are
+/// its own.
 pub(crate) fn load_balancer(
     instance: Option<&Instance>,
     place: u32,
@@ -213,8 +214,8 @@ pub(crate) fn load_balancer(
     loading.keep(skel.progs.balancer.as_fd(), skel.object())
 }
 
-/// What the copy of the balancer that only looks has for itself: what it counts in, the chain that packets
-/// would be handed on to, and tables of kind LRU, which a look-up by a program changes.
+/// The maps that the tracing copy of the balancer has for itself: its counters, the chain that packets would be
+/// handed on to, and tables of kind LRU, which a program's look-up changes.
 const TRACE_OWN_MAPS: [&str; 8] = [
     CHAIN,
     CHAIN_NEXT,
@@ -226,7 +227,7 @@ const TRACE_OWN_MAPS: [&str; 8] = [
     CAPTURE_VERDICT,
 ];
 
-/// Loads a copy of the balancer that only looks (`watch/trace.h`), with the maps of the running one apart from
+/// Loads the tracing copy of the balancer (`watch/trace.h`). It uses the running balancer's maps, except for
 /// [`TRACE_OWN_MAPS`].
 pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Loaded> {
     let loading = Loading::of(OwnProgram::Balancer.name());
@@ -250,8 +251,8 @@ pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Load
     loading.keep(skel.progs.balancer.as_fd(), skel.object())
 }
 
-/// Loads the decapsulation program for a place in the chain; its maps pinned, or its own if there is no
-/// instance.
+/// Loads the decapsulation program for a place in the chain. Its maps are pinned; without an instance, they are its
+/// own.
 pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Loaded> {
     let loading = Loading::of(OwnProgram::Decap.name());
     let mut storage = MaybeUninit::uninit();
@@ -263,16 +264,16 @@ pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Load
     loading.keep(skel.progs.decap.as_fd(), skel.object())
 }
 
-/// What runs in front of captures, and behind them.
+/// The programs that run in front of captures and behind them.
 #[derive(Debug)]
 pub(crate) struct CaptureProgram {
-    /// For the chain.
+    /// The program for the chain.
     pub(crate) program: OwnedFd,
     pub(crate) entry_end: OwnedFd,
     pub(crate) exit_end: OwnedFd,
 }
 
-/// Loads what runs in front of captures and behind them, its maps pinned.
+/// Loads the programs that run in front of captures and behind them, and pins their maps.
 pub(crate) fn load_capture(instance: &Instance) -> Result<CaptureProgram> {
     let loading = Loading::of(OwnProgram::Captures.name());
     let mut storage = MaybeUninit::uninit();
@@ -296,14 +297,14 @@ pub(crate) struct CaptureMaps {
     pub(crate) wanted: MapHandle,
 }
 
-/// The programs that copy packets, at the points where they were asked for.
+/// The programs that copy packets, at the points that were asked for.
 #[derive(Debug)]
 pub(crate) struct CopyPrograms {
     pub(crate) entry: Option<OwnedFd>,
     pub(crate) exit: Option<OwnedFd>,
 }
 
-/// Loads the programs of a capture; with new maps of its own, or those that it has.
+/// Loads the programs of a capture that copy packets, with new maps of its own or with its existing ones.
 pub(crate) fn load_copy(
     instance: &Instance,
     options: &abi::capture_options,
@@ -345,10 +346,10 @@ pub(crate) fn load_copy(
     Ok((CopyPrograms { entry, exit }, maps))
 }
 
-/// Has a program hold maps that no instruction of it names. So what only the control plane needs lives as long as
-/// the program does, and is found by it if somebody removes its pin.
+/// Binds maps to a program that no instruction of it names. Maps that only the control plane needs then live as long
+/// as the program, and are found by it if somebody removes their pins.
 ///
-/// Without that, all works but finding them.
+/// If this fails, everything else still works.
 pub(crate) fn bind(program: BorrowedFd<'_>, maps: impl IntoIterator<Item = MapHandle>) {
     for map in maps {
         if let Err(error) = objects::bind(program, map.as_fd()) {
@@ -372,7 +373,7 @@ mod tests {
     use super::*;
     use crate::instance::own_programs::CHAIN_MAPS;
 
-    /// The maps of an object that are pinned, without those of the chain.
+    /// The pinned maps of an object, without the chain's.
     fn pinned(open: &OpenObject) -> BTreeSet<String> {
         let mut pinned: BTreeSet<_> = open.maps().filter_map(|map| pin_name(map.name())).collect();
         pinned.retain(|name| !CHAIN_MAPS.contains(&name.as_str()));

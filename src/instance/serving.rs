@@ -1,9 +1,8 @@
-//! What `lbctl serve` tells other processes of itself: that it runs, and what became of its last reloads.
+//! What `lbctl serve` shares with other processes: that it runs, and the results of its last reloads.
 //!
-//! systemd's protocol knows no reload that failed, and a signal has no answer. So each outcome is kept in memory
-//! that is shared by way of a pinned map, in the folder that the serving process has locked
-//! (`<instance>:serve`): it counts for as long as the process lives, and goes with it. The packet path knows
-//! nothing of it.
+//! systemd's protocol has no failed reload, and a signal has no answer. So the serving process writes each result to
+//! shared memory. That is a map, pinned in the folder that the process has locked (`<instance>:serve`). It is valid
+//! as long as the process lives. The packet path does not use it.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -38,14 +37,14 @@ use crate::model::text::message;
 pub use crate::model::error::ServingError;
 pub use crate::model::part::Part;
 
-/// How often [`reload`] looks for the outcome.
+/// How often [`reload`] checks for the result.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Name of the map, and of its pin.
+/// The name of the map and of its pin.
 const MAP: &str = "l4lb_serve";
 
 /// The layout of the map's memory, in words of 64 bits: this number; reloads begun; reloads done; how many were done
-/// when another command last applied a file; whether the metrics are not where they should be; then the outcomes.
+/// when another command last applied a file; whether the metrics are not where they should be; then the results.
 const LAYOUT: u64 = 1;
 const BEGUN: usize = 1;
 const DONE: usize = 2;
@@ -53,10 +52,10 @@ const APPLIED: usize = 3;
 const NO_METRICS: usize = 4;
 const OUTCOMES: usize = 8;
 
-/// Outcomes that are kept, so that each of several who reload at once finds its own.
+/// How many results are kept, so that each of several callers who reload at once finds its own.
 const KEPT: usize = 4;
 
-/// Words of an outcome: the reload's number, or 0 while it is written; whether the file was applied; seconds since
+/// Words of a result: the reload's number, or 0 while it is written; whether the file was applied; seconds since
 /// 1970; bytes of text; the text.
 const OUTCOME: usize = 512;
 const NUMBER: usize = 0;
@@ -67,16 +66,16 @@ const TEXT: usize = 4;
 
 const WORDS: usize = OUTCOMES + KEPT * OUTCOME;
 
-/// What became of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reload {
-    /// Whether it did all that the file says.
+    /// Whether it did everything that the file says.
     pub success: bool,
-    /// Whether the file was applied: also where only the metrics could not move.
+    /// Whether the file was applied. This is also true if only the metrics could not move.
     pub applied: bool,
     /// When it ended, in seconds since 1970.
     pub at: u64,
-    /// Why it failed, in one line; empty: it did not.
+    /// Why it failed, in one line; empty: it succeeded.
     pub message: String,
 }
 
@@ -89,7 +88,7 @@ impl Reload {
 
 /// Seconds since 1970 as RFC 3339.
 pub(crate) fn rfc3339(seconds: u64) -> String {
-    // Years beyond 9999 have no such form.
+    // RFC 3339 has no years after 9999.
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
     humantime::format_rfc3339_seconds(time).to_string()
 }
@@ -97,25 +96,25 @@ pub(crate) fn rfc3339(seconds: u64) -> String {
 /// A process that serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Server {
-    /// Its process id; `None`: it cannot be seen from here, as of another container.
+    /// Its process id; `None`: it cannot be seen from here, for example because it is in another container.
     pub pid: Option<u32>,
     /// Process id and command, in words.
     pub process: String,
-    /// What became of its last reload; `None`: there was none, or another command has applied a file since then.
+    /// The result of its last reload; `None`: there was none, or another command has applied a file since.
     pub reload: Option<Reload>,
-    /// Whether its metrics are where its file or its options say, if these say so at all. Else somebody has the port, and
-    /// it tries again every five seconds.
+    /// Whether its metrics are where its file or its options say; `true` if they say nothing. Otherwise another
+    /// process has the port, and the server tries again every five seconds.
     pub metrics: bool,
 }
 
-/// Memory that is shared with who asks.
+/// The shared memory.
 #[derive(Debug)]
 struct Record {
     memory: ArrayMemory,
 }
 
 impl Record {
-    /// Makes it, pinned in a folder.
+    /// Creates it, pinned in a folder.
     fn create(folder: &Path) -> Result<Self> {
         let pin = folder.join(MAP);
         remove_pin(&pin)?;
@@ -129,7 +128,7 @@ impl Record {
         Ok(record)
     }
 
-    /// Opens it; `None`: there is none, or another build made it otherwise.
+    /// Opens it; `None`: there is none, or another build created it with another layout.
     fn open(folder: &Path) -> Option<Self> {
         let map = maps::open(&folder.join(MAP)).ok()?;
         let record = Self { memory: ArrayMemory::new(&map).ok()? };
@@ -155,7 +154,7 @@ impl Record {
         self.word(BEGUN).fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Notes the outcome of the reload that has begun.
+    /// Notes the result of the current reload.
     fn end(&self, outcome: &Reload) {
         let number = self.get(BEGUN);
         let at = Self::place(number);
@@ -177,7 +176,7 @@ impl Record {
         self.word(DONE).store(number, Ordering::Release);
     }
 
-    /// What became of a reload that is done; `None`: so many came after it that it is not kept.
+    /// The result of a finished reload; `None`: so many followed that it is no longer kept.
     fn outcome(&self, number: u64) -> Option<Reload> {
         let at = Self::place(number);
         let is_whole = || self.get(at + NUMBER) == number;
@@ -195,37 +194,37 @@ impl Record {
         is_whole().then_some(Reload { success: length == 0, applied, at: time, message })
     }
 
-    /// The last one, unless another command has applied a file since then.
+    /// The last result, unless another command has applied a file since.
     fn last(&self) -> Option<Reload> {
         let done = self.get(DONE);
         self.outcome(done).filter(|reload| reload.applied || self.get(APPLIED) < done)
     }
 }
 
-/// That this process serves parts of an instance: nobody else does as long as this lives.
+/// The claim of this process to parts of an instance. No other process serves them while this lives.
 #[derive(Debug)]
 pub struct Serving {
-    /// Before the claims, which take the pins away.
+    /// Dropped before the claims, whose folders hold the pin.
     records: Vec<Record>,
     _claims: Vec<Claim>,
 }
 
 impl Serving {
-    /// Begins to serve. A process that has been told to end is waited for, ten seconds at most, or as long as
+    /// Begins to serve. Waits for a process that was told to end: ten seconds at most, or as long as
     /// [`Instance::with_lock_timeout`] says.
     ///
     /// # Errors
     ///
-    /// [`ServingError::Served`] names the process that serves one of the parts already.
+    /// [`ServingError::Served`] names the process that already serves one of the parts.
     pub fn begin(instance: &Instance, parts: &[Part]) -> Result<Self> {
         instance.check_host()?;
         let mut parts = parts.to_vec();
-        // In one order, so that of several who begin at once one gets all.
+        // In a fixed order, so that one of several processes that begin at once gets all parts.
         parts.sort();
         parts.dedup();
         let (mut records, mut claims) = (Vec::new(), Vec::new());
         for part in parts {
-            // What can be no interface cannot be served either, whoever says so.
+            // If no interface can have this name, nobody can serve it.
             let Some(folder) = part.folder(instance) else { continue };
             let claim = Claim::take(instance, &folder)?.map_err(|Holder(pid)| {
                 let (instance, holder) = (instance.name().to_owned(), named(pid));
@@ -237,13 +236,13 @@ impl Serving {
         Ok(Self { records, _claims: claims })
     }
 
-    /// Notes that a reload begins. To be called before anything is read for it, and once for all requests so far.
+    /// Notes that a reload begins. Call it once for all requests so far, before reading anything for the reload.
     pub fn reload_begins(&self) {
         self.records.iter().for_each(Record::begin);
     }
 
-    /// Notes how the reload has ended that has begun: the error is why it failed, and `applied` whether the file was
-    /// applied all the same.
+    /// Notes how the current reload ended. The error says why it failed; `applied` says whether the file was applied
+    /// all the same.
     pub fn reload_ended(&self, outcome: Result<(), &str>, applied: bool) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let outcome = Reload {
@@ -268,7 +267,7 @@ impl Serving {
     }
 }
 
-/// Who serves a part of an instance.
+/// The process that serves a part of an instance.
 pub fn server(instance: &Instance, part: &Part) -> Result<Option<Server>> {
     let Some(folder) = part.folder(instance) else { return Ok(None) };
     let Some(Holder(pid)) = holder(&folder)? else { return Ok(None) };
@@ -278,7 +277,7 @@ pub fn server(instance: &Instance, part: &Part) -> Result<Option<Server>> {
     Ok(Some(Server { pid, process: named(pid), reload, metrics }))
 }
 
-/// Notes that a file was applied: what serves the balancer has no failed reload any more.
+/// Notes that a command applied a file: a failed reload of the serving process is then obsolete.
 pub(crate) fn applied(instance: &Instance) {
     let folder = Part::Balancer.folder(instance).filter(|folder| folder.exists());
     if let Some(record) = folder.and_then(|folder| Record::open(&folder)) {
@@ -286,15 +285,14 @@ pub(crate) fn applied(instance: &Instance) {
     }
 }
 
-/// Has the process reload that serves a part of an instance, and waits until it has, or this long.
+/// Tells the process that serves a part of an instance to reload, and waits for the result, at most for `timeout`.
 ///
-/// The outcome is that of a reload which has read its file after this was called, whoever else reloads at the same
-/// time.
+/// The result is that of a reload that read its file after this call, even if others reload at the same time.
 ///
 /// # Errors
 ///
-/// A reload that failed is no error, but a [`Reload`] without success. Errors are [`ServingError`]: nobody serves,
-/// or what became of it cannot be told.
+/// A failed reload is not an error, but a [`Reload`] without success. Errors are [`ServingError`]: nobody serves, or
+/// the result is unknown.
 pub fn reload(instance: &Instance, part: &Part, timeout: Duration) -> Result<Reload> {
     let since = Instant::now();
     instance.check_host()?;
@@ -310,12 +308,12 @@ pub fn reload(instance: &Instance, part: &Part, timeout: Duration) -> Result<Rel
     let is_there = || {
         Ok::<_, Error>(match holder(&folder)? {
             None => false,
-            // It has the lock, whether the kernel's list names it just then or not.
+            // It holds the lock, even if the kernel's list does not show it at this moment.
             Some(Holder(None)) => true,
             Some(now) => now == found,
         })
     };
-    // The pin comes a moment after the lock.
+    // The pin appears a moment after the lock.
     let record = loop {
         match Record::open(&folder) {
             Some(record) => break record,
@@ -326,7 +324,7 @@ pub fn reload(instance: &Instance, part: &Part, timeout: Duration) -> Result<Rel
             None => thread::sleep(PAUSE),
         }
     };
-    // Of the next one that begins: one that has begun may have read the file before it was written.
+    // Waits for the next reload that begins: a reload in progress may have read the file before it was written.
     let number = record.get(BEGUN) + 1;
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).map_err(|errno| Error::Host {
         operation: "signal the process that serves",
@@ -394,7 +392,7 @@ mod tests {
             assert!(!kept.is_empty() && kept.len() <= (OUTCOME - TEXT) * size_of::<u64>());
             assert!(!kept.contains(['\n', '\u{1b}', '\u{fffd}']), "{kept}");
         }
-        // Nor does it matter what somebody else has written.
+        // What another process has written does not matter either.
         record.word(Record::place(3) + LENGTH).store(u64::MAX, Ordering::Relaxed);
         assert!(record.last().unwrap().message.len() <= OUTCOME * size_of::<u64>());
         record.word(Record::place(3) + TIME).store(u64::MAX, Ordering::Relaxed);

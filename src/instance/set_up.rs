@@ -1,14 +1,15 @@
-//! Changing an instance that may not be there yet.
+//! Runs a change on an instance that may not exist yet.
 
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::links::remove_all;
 use crate::model::error::Result;
 
-/// Changes an instance under its lock. One that is not there is made; if the change fails, nothing of it remains.
+/// Changes an instance under its lock. Creates the instance if it does not exist; if the change then fails, removes
+/// it again.
 ///
-/// `fits` finds out whether the change can work, before anything is created. Returns the lock, too, for who reads
-/// what has become of the instance before the next command changes it.
+/// `fits` checks whether the change can work before anything is created. The lock is returned, too, for callers that
+/// read the result before the next command can change it.
 pub(crate) fn set_up<T>(
     instance: &Instance,
     fits: impl FnOnce() -> Result<()>,
@@ -16,7 +17,7 @@ pub(crate) fn set_up<T>(
 ) -> Result<(T, Lock)> {
     if !instance.exists() {
         let fits = fits();
-        // Unless another command has begun to create it: what is in the way may be its work.
+        // Unless another command is creating it at this moment: then what is in the way may be that command's work.
         if fits.is_err() && !instance.exists() {
             fits?;
         }

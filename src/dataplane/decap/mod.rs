@@ -1,4 +1,4 @@
-//! The pinned maps of decapsulation: what was asked for, and what packets are looked at by.
+//! The maps of decapsulation: the requests of each interface, and the tables that packets are checked against.
 
 mod request;
 
@@ -35,11 +35,11 @@ use request::raw_prefix;
 /// Whose maps are pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Nobody's, or what an interrupted command has left, which no packet is looked at by.
+    /// Nobody's. There may be leftovers of an interrupted command, which no packet uses.
     None,
     /// This build's.
     Ours,
-    /// Another build's, or not those of the program that runs.
+    /// Another build's, or not those of the running program.
     Other,
 }
 
@@ -51,7 +51,7 @@ impl Layout {
         if !settings.exists() {
             return Ok(strange);
         }
-        // The version is the first word, whatever another build has made of the rest.
+        // The version is the first word, even if another build lays out the rest differently.
         if maps::first_word(&maps::open(&settings)?)? != consts::ABI_VERSION {
             return Ok(strange);
         }
@@ -67,18 +67,18 @@ impl Layout {
     }
 }
 
-/// Removes all maps. A program that runs keeps its own.
+/// Removes all maps. A running program keeps its maps.
 pub(crate) fn remove_maps(instance: &Instance) -> Result<()> {
     OwnProgram::Decap.remove_maps(instance)
 }
 
 /// Whether the instance decapsulates.
 pub(crate) fn is_attached(instance: &Instance) -> bool {
-    // What is pinned without the root program is left over.
+    // Pins without the root program are leftovers.
     instance.program(ROOT).exists() && instance.program(OwnProgram::Decap.name()).exists()
 }
 
-/// The error of maps that another build has set up.
+/// The error if another build has created the maps.
 pub(crate) fn other(instance: &Instance) -> Error {
     DecapError::OtherBuild { instance: instance.name().to_owned() }.into()
 }
@@ -95,7 +95,7 @@ pub(crate) fn ours(instance: &Instance) -> Result<Maps> {
     }
 }
 
-/// Loads the running program once more, for another place of the chain.
+/// Loads the running program again, for another place of the chain.
 pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
     match Layout::of(instance)? {
         Layout::Ours => Ok(programs::load_decap(Some(instance), place)?.program),
@@ -103,12 +103,12 @@ pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
     }
 }
 
-/// What the host has that requests may leave to it.
+/// The host's addresses, for requests that leave addresses out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// Its addresses, by interface.
     addresses: Vec<(String, IpAddr)>,
-    /// What it takes for its own by its loopback devices, apart from loopback addresses.
+    /// What its loopback devices make it treat as its own, apart from loopback addresses.
     local: BTreeSet<Prefix>,
 }
 
@@ -120,7 +120,7 @@ impl Facts {
         })
     }
 
-    /// The addresses of an interface that balancers could know this host by.
+    /// The addresses of an interface that a balancer could send to.
     pub(crate) fn of_interface(&self, interface: &str) -> impl Iterator<Item = IpAddr> {
         self.addresses
             .iter()
@@ -129,23 +129,24 @@ impl Facts {
     }
 }
 
-/// What packets are looked at by.
+/// What packets are checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InUse {
     /// `DECAP_OUTER` and `DECAP_OWN`, by address.
     addresses: BTreeMap<IpAddr, u32>,
-    /// Outer sources; none: anybody.
+    /// Outer sources; empty: any.
     pub(crate) from: BTreeSet<Prefix>,
-    /// Destinations of the packets inside.
+    /// Destinations of the inner packets.
     pub(crate) to: BTreeSet<Prefix>,
-    /// What is routed to the host as its own, single addresses aside: no packet inside comes from there.
+    /// Prefixes that are routed to the host as its own, except for single addresses. No inner packet comes from
+    /// these.
     own: BTreeSet<Prefix>,
-    /// Addresses and prefixes of the host that there was no room for: packets inside may come from them.
+    /// The host's addresses and prefixes that the map has no room for. Inner packets from these are not refused.
     pub(crate) own_left_out: u32,
 }
 
 impl InUse {
-    /// What follows from requests, by the indices of their interfaces.
+    /// What follows from requests. The keys are the indices of their interfaces.
     pub(crate) fn of(requests: &BTreeMap<u32, Request>, facts: &Facts) -> Result<Self> {
         let mut in_use = Self::default();
         for (ifindex, request) in requests {
@@ -167,7 +168,7 @@ impl InUse {
         }
         let outer = in_use.addresses.len();
         let room = consts::DECAP_MAX_ADDRESSES as usize;
-        // A place of each trie may be for what it has not.
+        // Each trie may need one entry that does not count: see [`entries`].
         let prefixes = consts::DECAP_MAX_PREFIXES as usize - 1;
         for (what, count, most, option) in [
             ("outer destinations", outer, room, "--address"),
@@ -187,12 +188,12 @@ impl InUse {
                 if prefix.is_single() {
                     *in_use.addresses.entry(prefix.address()).or_default() |= consts::DECAP_OWN;
                 } else if prefix.prefix_len() != 0 {
-                    // A host that takes everything for its own has clients all the same.
+                    // A host that treats every address as its own still has clients.
                     in_use.own.insert(*prefix);
                 }
             }
         }
-        // It is better to serve with one check less than not to serve.
+        // It is better to run with one check less than not to run.
         let all = in_use.addresses.len();
         if all > room {
             in_use.addresses.retain(|_, flags| *flags & consts::DECAP_OUTER != 0);
@@ -206,7 +207,7 @@ impl InUse {
         Ok(in_use)
     }
 
-    /// Whether anybody may send.
+    /// Whether any source may send.
     pub(crate) fn anybody(&self) -> bool {
         self.from.is_empty()
             && self.addresses.values().any(|flags| flags & consts::DECAP_OUTER != 0)
@@ -219,12 +220,13 @@ impl InUse {
     }
 }
 
-/// What no packet from elsewhere has for its source: the program refuses all of them.
+/// Sources that no packet from another network has. The program refuses all of them.
 fn is_on_link(address: IpAddr) -> bool {
     address.is_ipv6() && host::is_link_local(address)
 }
 
-/// Prefixes that a trie holds, and whether they count: what a short IPv6 prefix would cover of IPv4 does not.
+/// The entries of a trie: prefixes, and whether each counts. One that does not count keeps a short IPv6 prefix from
+/// covering IPv4.
 type Prefixes = Map<abi::decap_prefix, u32>;
 
 fn entries(prefixes: &BTreeSet<Prefix>) -> Vec<(Prefix, u32)> {
@@ -258,13 +260,13 @@ impl Maps {
         })
     }
 
-    /// What was asked for, by the index of the interface.
+    /// The requests, by the index of the interface.
     pub(crate) fn requests(&self) -> Result<BTreeMap<u32, Request>> {
         let entries = self.requests.entries()?.into_iter();
         Ok(entries.map(|(ifindex, raw)| (ifindex, Request::from_raw(&raw))).collect())
     }
 
-    /// Replaces what was asked for.
+    /// Replaces the requests.
     pub(crate) fn set_requests(&self, wanted: &BTreeMap<u32, Request>) -> Result<()> {
         let running = self.requests()?;
         for ifindex in running.keys().filter(|ifindex| !wanted.contains_key(ifindex)) {
@@ -298,8 +300,8 @@ impl Maps {
         })
     }
 
-    /// Writes what packets are looked at by: what is new first, so that no packet is refused that may pass
-    /// before and after.
+    /// Writes what packets are checked against. New entries are written first: so no packet is refused that is
+    /// allowed both before and after.
     pub(crate) fn set_in_use(&self, wanted: &InUse) -> Result<()> {
         let (from, to, own) = (entries(&wanted.from), entries(&wanted.to), entries(&wanted.own));
         let old_from = add(&self.from, &from)?;
@@ -321,7 +323,7 @@ impl Maps {
         let of_settings = |settings: abi::decap_settings| {
             (settings.abi, settings.check_source, settings.own_left_out, settings.own_prefixes)
         };
-        // Where there would not be room for both, what is no longer comes first.
+        // If there is no room for both, old entries are removed first.
         let both = wanted.addresses.keys().filter(|address| !old_addresses.contains_key(address));
         let crowded = old_addresses.len() + both.count() > consts::DECAP_MAX_ADDRESSES as usize;
         let remove_old = || -> Result<()> {
@@ -353,11 +355,11 @@ impl Maps {
     }
 }
 
-/// Adds what is missing in a trie. Returns what it has beside.
+/// Adds what is missing in a trie. Returns what it holds besides.
 fn add(map: &Prefixes, wanted: &[(Prefix, u32)]) -> Result<Vec<abi::decap_prefix>> {
     let running: BTreeMap<_, _> =
         map.walk()?.into_iter().map(|(raw, counts)| (prefix_of(&raw), (raw, counts))).collect();
-    // What is not to count comes first: an IPv6 prefix must not cover IPv4 meanwhile.
+    // Entries that do not count are added first: an IPv6 prefix must not cover IPv4 meanwhile.
     for (prefix, counts) in wanted.iter().rev() {
         if running.get(prefix).is_none_or(|(_, running)| running != counts) {
             map.set(&raw_prefix(*prefix), counts)?;
@@ -365,7 +367,7 @@ fn add(map: &Prefixes, wanted: &[(Prefix, u32)]) -> Result<Vec<abi::decap_prefix
     }
     let gone =
         running.into_iter().filter(|(net, _)| !wanted.iter().any(|(prefix, _)| prefix == net));
-    // And goes last.
+    // They are removed last.
     Ok(gone.rev().map(|(_, (raw, _))| raw).collect())
 }
 
@@ -375,7 +377,7 @@ mod tests {
 
     use super::*;
 
-    /// Of a host with more addresses than there is room for, those are known that packets are decapsulated for.
+    /// If a host has more addresses than fit, those that packets are decapsulated for are among the known ones.
     #[test]
     fn own_addresses_that_there_is_no_room_for() {
         let room = consts::DECAP_MAX_ADDRESSES;
@@ -391,7 +393,7 @@ mod tests {
         let in_use = InUse::of(&requests, &facts(room + 1)).unwrap();
         assert_eq!(in_use.outer(), [address(7)].into());
         assert_eq!((in_use.addresses.len(), in_use.own_left_out), (1, room));
-        // What is asked for wants room.
+        // Requested entries need room.
         let many = (0..consts::DECAP_MAX_PREFIXES).map(|n| Prefix::from(address(n)));
         let many = Request { to: many.collect(), ..Request::default() };
         let error = InUse::of(&[(1, many)].into(), &facts(1)).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! What is asked for an interface that decapsulates.
+//! Requests: which packets are to be decapsulated on an interface.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,24 +18,24 @@ const MAPPED_BITS: u8 = 96;
 
 /// Which packets are decapsulated. Each list has at most [`Request::MOST`] entries.
 ///
-/// Packets are not told apart by interface: what is asked for one holds for all of the instance. So anybody may
-/// send as long as one interface was attached without `from`.
+/// The program does not distinguish packets by interface: a request for one interface is valid for the whole
+/// instance. So any source may send as long as one interface has a request without `from`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Request {
-    /// Outer destinations; none: the addresses that the interface has, followed.
+    /// Outer destinations; empty: the present addresses of the interface, as they change.
     pub addresses: BTreeSet<IpAddr>,
-    /// Outer sources; none: anybody may send.
+    /// Outer sources; empty: any source may send.
     pub from: BTreeSet<Prefix>,
-    /// Destinations of the packets inside; none: what the host has by its loopback devices, followed. Packets
-    /// for another host are dropped whatever is asked for.
+    /// Destinations of the inner packets; empty: the addresses of the host's loopback devices, as they change.
+    /// Packets for another host are always dropped.
     pub to: BTreeSet<Prefix>,
 }
 
 impl Request {
-    /// The most entries of a list.
+    /// The most entries that a list may have.
     pub const MOST: usize = consts::DECAP_MAX_ASKED as usize;
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot express.
     pub fn check(&self) -> Result<()> {
         let invalid = |option, why: String| Err(DecapError::Request { option, why }.into());
         for (option, count) in [
@@ -110,13 +110,13 @@ fn is_within(net: Prefix, outer: &str) -> bool {
     outer.parse::<Prefix>().is_ok_and(|outer| outer.covers(net))
 }
 
-/// Says why no packet to a prefix can come through routers, beside what [`misfit`] says.
+/// Says why no packet to a prefix can come through routers, in addition to the reasons of [`misfit`].
 fn no_vip(net: Prefix) -> Option<&'static str> {
     let link_local = is_within(net, "169.254.0.0/16") || is_within(net, "fe80::/10");
     link_local.then_some("link-local addresses are not reachable through routers")
 }
 
-/// Says why no packet from or to a prefix can come by the network.
+/// Says why no packet from or to a prefix can come over the network.
 fn misfit(net: Prefix) -> Option<&'static str> {
     let within = |outer: &str| is_within(net, outer);
     if within("0.0.0.0/8") || within("::/128") {
@@ -134,7 +134,7 @@ fn misfit(net: Prefix) -> Option<&'static str> {
     within("::ffff:0:0/96").then_some("IPv4-mapped addresses; write the IPv4 prefix itself")
 }
 
-/// A key of the kernel's tries, in which IPv4 lies within IPv6.
+/// A key of the kernel's tries, which hold IPv4 as a part of IPv6.
 pub(super) fn raw_prefix(prefix: Prefix) -> abi::decap_prefix {
     let first = prefix.network().address();
     let length = prefix.prefix_len() + if first.is_ipv4() { MAPPED_BITS } else { 0 };

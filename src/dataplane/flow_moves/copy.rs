@@ -1,23 +1,24 @@
-//! Moving flows to the tables of the program that is to replace the one that runs, while packets change both.
+//! Copies flows into the tables of the next program, while packets change the old tables and the new ones.
 //!
 //! | a CPU | its new table gets |
 //! | --- | --- |
-//! | keeps its table | that is it |
-//! | gets one of another size or kind | the flows of the one before |
-//! | gets one, and had none | those of the shared one |
-//! | loses its table | nobody knows which CPUs its packets will come to: all tables get its flows, the shared one as well |
+//! | keeps its table | the same table |
+//! | gets one of another size or kind | the flows of its old table |
+//! | gets one, and had none | the flows of the shared table |
+//! | loses its table | its packets may come to any CPU: all tables get its flows, the shared one as well |
 //!
-//! A CPU's own flows come first; those of CPUs that lose their table get what is free then, and push out none. Only in
-//! the shared table, which the CPUs that lose theirs use from now on, they get half the room at least.
+//! A CPU's own flows come first. Flows of CPUs that lose their table get the room that is left and evict no others.
+//! Only in the shared table, which those CPUs use from now on, they get at least half the room.
 //!
-//! Entries that no packet would use are left behind: of VIPs and reals that are gone, of reals that are barred, and UDP
-//! flows that have expired. They would take room from flows that live.
+//! Entries that no packet would use are not copied: entries of removed VIPs and reals, entries of barred reals, and
+//! expired UDP flows. They would take room from live flows.
 //!
-//! This happens twice. First while the new tables are not in use but those that CPUs keep; then, when the new program
-//! is, for the flows that began or changed meanwhile. Of flows that have the same right to room, the latest come first:
-//! what finds none is what was used longest ago. But a table of kind LRU, and the shared one, tells of a TCP flow when it
-//! began, not when it was used: from there, the TCP flows that began last come first, and one that began long ago and
-//! is in use may find no room. A CPU's own flow that began meanwhile may push out an entry that is older by these times.
+//! Flows are copied twice. The first time, no program uses the new tables yet, except for those that CPUs keep. The
+//! second time, the new program is in use; flows that began or changed meanwhile are copied. Among flows with the
+//! same right to room, the latest come first: flows without room are those that were used longest ago. But tables of
+//! kind LRU, and the shared table, store when a TCP flow began, not when it was used. TCP flows from there are
+//! ordered by their begin, and a long flow that is in use may get no room. A CPU's own flow that began meanwhile may
+//! evict an entry that is older by these times.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -44,13 +45,13 @@ use crate::model::error::Result;
 use crate::model::parallel;
 use crate::model::secret::Secret;
 
-/// How much earlier than it was made an entry may say that it was: times are rounded down to units.
+/// How much too early an entry's time may be: times are rounded down to units.
 const ROUNDED: u64 = 2 << consts::SEEN_SHIFT;
 
-/// What the flows of CPUs that lose their table get of the shared one at least.
+/// The least share of the shared table that flows of CPUs get that lose their table.
 const LEAVING_IN_SHARED: u64 = SHARED_TABLE_ENTRIES as u64 / 2;
 
-/// A CPU's table that is to be filled.
+/// A CPU's new table.
 enum OwnTable {
     Sets(SetTables, [MapHandle; 2]),
     Lru(LruTable),
@@ -69,13 +70,13 @@ impl OwnTable {
     }
 }
 
-/// The tables of two programs.
+/// The tables of the old program and of the new one.
 #[derive(Clone, Copy)]
 pub(super) struct Move<'a> {
     pub(super) running: &'a Tables,
     pub(super) new: &'a Tables,
     pub(super) secret: &'a Secret,
-    /// By what runs, and the new program's limits.
+    /// The present VIPs and reals, with the new program's limits.
     pub(super) view: &'a View,
 }
 
@@ -90,7 +91,7 @@ impl Move<'_> {
         !self.new.own.contains_key(&cpu)
     }
 
-    /// Those of some flows that packets would use.
+    /// Those flows that packets would still use.
     fn live(&self, mut flows: Vec<Flow>) -> Result<Vec<Flow>> {
         let now = bpf::monotonic_ns()?;
         flows.retain(|flow| self.view.is_live(flow, now));
@@ -99,7 +100,7 @@ impl Move<'_> {
 }
 
 impl Dataplane {
-    /// Makes and fills the new tables.
+    /// Creates and fills the new tables.
     pub(super) fn fill_tables(
         &self,
         tables: Move<'_>,
@@ -107,10 +108,10 @@ impl Dataplane {
         nodes: &BTreeMap<u32, u32>,
     ) -> Result<()> {
         let Move { running, new, secret, .. } = tables;
-        // Of a CPU that is offline, no node is known; the first that is there always exists.
+        // The NUMA node of an offline CPU is not known. The first node always exists.
         let first = nodes.values().min().copied().unwrap_or_default();
         let mut made = Vec::new();
-        // The slow part first, memory.
+        // Allocating memory is slow, so it comes first.
         for (cpu, size) in &new.own {
             if tables.keeps(*cpu) {
                 for (_, outer) in self.table_maps() {
@@ -154,8 +155,8 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Copies the flows that began or changed since the new tables were filled, for the program that uses them by now.
-    /// Packets of the one before are over. `since` is of `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Copies flows that began or changed since the new tables were filled. The new program already uses them, and no
+    /// packet is left in the old one. `since` is of `CLOCK_MONOTONIC`, in nanoseconds.
     pub(super) fn copy_latest(
         &self,
         tables: Move<'_>,
@@ -186,7 +187,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// The flows of the CPUs that lose their table, not longer ago than `since`, the latest first.
+    /// The flows of the CPUs that lose their table, used at `since` or later, the latest first.
     fn flows_of_leaving(&self, tables: Move<'_>, since: u64) -> Result<Vec<Flow>> {
         let mut flows = Vec::new();
         for cpu in tables.running.own.keys().filter(|cpu| tables.is_leaving(**cpu)) {
@@ -197,7 +198,7 @@ impl Dataplane {
         Ok(flows)
     }
 
-    /// Puts flows into a table of the new program that packets use.
+    /// Puts flows into a table of the new program while packets use it.
     fn insert_flows(
         &self,
         tables: Move<'_>,
@@ -224,7 +225,7 @@ impl Dataplane {
         let insert = || table.insert(flows, v6_vips, tables.secret, room);
         match parallel::on_cpu(cpu, insert) {
             Ok(done) => done,
-            // It is offline: no packet uses the table.
+            // The CPU is offline: no packet uses the table.
             Err(error) if error.kind() == ErrorKind::InvalidInput && !is_online(cpu)? => insert(),
             Err(error) => {
                 tracing::warn!(
@@ -236,8 +237,8 @@ impl Dataplane {
         }
     }
 
-    /// The flows in a CPU's own table of the program that runs. Packets may use it meanwhile: those that stay are among
-    /// them.
+    /// The flows in a CPU's own table of the running program. Packets may use the table meanwhile: every flow that
+    /// stays in it is returned.
     fn flows_on(&self, tables: Move<'_>, cpu: u32) -> Result<Vec<Flow>> {
         let place = tables.running.place(cpu);
         if tables.running.kind == TableKind::Lru {
@@ -255,11 +256,12 @@ impl Dataplane {
             }
             Ok(flows)
         };
-        // There, no packet is half done. Elsewhere it takes bad luck of some nanoseconds for a flow to be missed.
+        // On that CPU, no packet is half done. On another one, a flow is missed only if a packet moves it in the
+        // wrong nanoseconds.
         tables.live(parallel::on_cpu(cpu, read).unwrap_or_else(|_| read())?)
     }
 
-    /// Frees what an interrupted command had claimed in the tables.
+    /// Frees the entries that an interrupted command had claimed.
     pub(crate) fn release_claims(&self, tables: &Tables) -> Result<()> {
         for cpu in tables.own.keys().filter(|_| tables.kind == TableKind::SetAssociative) {
             for family in Family::BOTH {

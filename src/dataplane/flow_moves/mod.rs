@@ -1,4 +1,4 @@
-//! The connection tables of the programs: which there are, and forgetting flows in them.
+//! Operations on all connection tables of an instance: list, create, fill, forget flows, remove.
 
 mod copy;
 
@@ -34,7 +34,7 @@ use crate::model::secret::Secret;
 use copy::Move;
 
 impl Dataplane {
-    /// The tables in a bank, and whether the maps hold others besides: leftovers of an interrupted command.
+    /// The tables in a bank, and whether the maps hold other tables besides: leftovers of an interrupted command.
     pub(crate) fn read_tables(
         &self,
         kind: TableKind,
@@ -73,7 +73,7 @@ impl Dataplane {
         }
     }
 
-    /// Whether the shared table is there.
+    /// Whether the shared table exists.
     pub(crate) fn has_shared_table(&self) -> Result<bool> {
         Ok(self.connections.id_at(consts::SHARED_TABLE)?.is_some())
     }
@@ -87,9 +87,9 @@ impl Dataplane {
         Ok(shared)
     }
 
-    /// Prepares the tables of the program that is to replace the one with the tables `running`, in the
-    /// other bank and on the CPUs' NUMA nodes, with the flows that those hold: see [`copy`]. `knobs` are of the new
-    /// program. Returns when it began, for [`Self::copy_latest_flows`].
+    /// Prepares the tables of the program that will replace the one with the tables `running`: in the other bank, on
+    /// the CPUs' NUMA nodes, filled with the running program's flows (see [`copy`]). `knobs` are the new program's.
+    /// Returns the time before the copy, for [`Self::copy_latest_flows`].
     pub(crate) fn prepare_tables(
         &self,
         running: &Tables,
@@ -113,8 +113,8 @@ impl Dataplane {
         prepared.map(|()| since)
     }
 
-    /// Once the new program has replaced the one before, whose packets are over: copies what was new in its tables since
-    /// they were copied.
+    /// Copies what changed in the old tables since they were copied. Call this when the new program has replaced the
+    /// old one, and no packet is left in that.
     pub(crate) fn copy_latest_flows(
         &self,
         running: &Tables,
@@ -159,7 +159,7 @@ impl Dataplane {
         Ok(v6.map(|(_, vip)| vip.serial).collect())
     }
 
-    /// How many flows are in a CPU's own table, IPv4 and IPv6.
+    /// How many flows a CPU's own table holds, IPv4 and IPv6.
     pub(crate) fn used_on(&self, tables: &Tables, cpu: u32) -> Result<[u32; 2]> {
         let place = tables.place(cpu);
         if tables.kind == TableKind::Lru {
@@ -175,7 +175,7 @@ impl Dataplane {
         Ok(used)
     }
 
-    /// Forgets flows, in every table that there is. Packets may use them meanwhile.
+    /// Forgets flows in every table. Packets may use the tables meanwhile.
     pub(super) fn forget_flows(&self, unwanted: &(dyn Fn(&Flow) -> bool + Sync)) -> Result<()> {
         for place in 0..=consts::SHARED_TABLE {
             if let Some(table) = self.connections.at(place)? {
@@ -188,8 +188,8 @@ impl Dataplane {
                 if let Some(table) = self.flows_of(family).at(place)? {
                     let table = SetTable::new(&table, family)?;
                     let forget = || table.forget(unwanted);
-                    // Where this process may not run there: a real's id cannot wait, and it takes bad luck of
-                    // some nanoseconds for another flow to be forgotten as well.
+                    // This process may not run on that CPU. A real's id cannot wait, and another flow is forgotten as
+                    // well only if a packet comes in the wrong nanoseconds.
                     parallel::on_cpu(place % consts::MAX_CPUS, forget)
                         .unwrap_or_else(|_| forget())?;
                 }
@@ -198,7 +198,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Forgets flows in the tables of a program, and tells how many entries that were.
+    /// Forgets flows in the tables of a program. Returns how many entries that were.
     pub(crate) fn forget_flows_in(
         &self,
         tables: &Tables,

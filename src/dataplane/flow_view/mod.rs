@@ -1,5 +1,5 @@
-//! What entries of connection tables mean: the VIPs, reals and limits that they refer to by numbers, and what the next
-//! packet of a flow does with its entry.
+//! Interprets entries of connection tables: resolves the numbers in an entry to VIPs, reals and limits, and says what
+//! the flow's next packet does with the entry.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,28 +17,29 @@ use crate::model::config::RealState;
 use crate::plan::diff::Running;
 use crate::plan::diff::RunningReal;
 
-/// What the next packet of a flow does with its entry. It is stale in all states but the first: the ring
-/// decides anew.
+/// What the next packet of a flow does with its entry. In all states but the first the entry is stale: the ring
+/// decides again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FlowState {
     /// The packet goes to the entry's real.
     Live,
-    /// A UDP flow had no packet for longer than `udp_timeout_seconds`.
+    /// The UDP flow had no packet for longer than `udp_timeout_seconds`.
     Expired,
     /// The real was removed, from this VIP or from all.
     RealRemoved,
     /// The real is down in this VIP.
     RealDown,
-    /// The VIP was removed, or forgot its flows: its hash mode was changed, or its connection table switched off and on.
+    /// The VIP was removed, or it forgot its flows: its hash mode changed, or its connection table was switched off
+    /// and on.
     VipRemoved,
-    /// The VIP's connection table is switched off: no packet looks for the entry.
+    /// The VIP's connection table is switched off: packets do not look at the entry.
     Unused,
 }
 
 impl FlowState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 6] = [
         Self::Live,
         Self::Expired,
@@ -48,13 +49,13 @@ impl FlowState {
         Self::Unused,
     ];
 
-    /// Whether the entry decides nothing any more.
+    /// Whether the entry has no effect any more.
     pub fn is_stale(self) -> bool {
         self != Self::Live
     }
 }
 
-/// A VIP as flows see it.
+/// What flows need to know of a VIP.
 #[derive(Debug)]
 pub(crate) struct ViewVip {
     pub(crate) vip: Vip,
@@ -63,11 +64,11 @@ pub(crate) struct ViewVip {
     pub(crate) flags: u32,
     /// Ids of reals that its packets may not go to.
     barred: BTreeSet<u32>,
-    /// Reals that are down in it.
+    /// Reals that are down in this VIP.
     down: BTreeSet<IpAddr>,
 }
 
-/// VIPs, reals and limits at one moment.
+/// The VIPs, reals and limits at one moment.
 #[derive(Debug)]
 pub(crate) struct View {
     /// By serial.
@@ -108,18 +109,18 @@ impl View {
         self.vips.values().find(|view| view.vip == *vip)
     }
 
-    /// Whether some id belongs to the real, or did before it was removed.
+    /// Whether an id belongs to the real, or did before the real was removed.
     pub(crate) fn knows_real(&self, address: IpAddr) -> bool {
         self.reals.iter().flatten().any(|real| real.address == address)
     }
 
-    /// The real that an id stands for now.
+    /// The real that has this id now.
     pub(crate) fn live_real(&self, id: u32) -> Option<IpAddr> {
         let real = self.reals.get(id as usize)?.as_ref()?;
         real.live.then_some(real.address)
     }
 
-    /// Whether packets take a UDP flow of this age for expired: see `sets_recall` and `lru_recall`.
+    /// Whether packets treat a UDP flow of this age as expired: see `sets_recall` and `lru_recall`.
     fn is_idle(&self, raw: &Flow, age: Duration) -> bool {
         match raw.units {
             Some(units) => u32::from(units) > self.udp_timeout_units,
@@ -127,30 +128,31 @@ impl View {
         }
     }
 
-    /// Whether the next packet of a flow would go to its entry's real, at `now` of `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Whether the next packet of a flow would go to its entry's real, at the time `now` of `CLOCK_MONOTONIC`, in
+    /// nanoseconds.
     pub(crate) fn is_live(&self, raw: &Flow, now: u64) -> bool {
         self.state(raw, Self::age(raw, now)) == FlowState::Live
     }
 
-    /// What the next packet of a flow does with its entry, which is of this age.
+    /// What the next packet of a flow does with its entry, which has this age.
     pub(crate) fn state(&self, raw: &Flow, age: Duration) -> FlowState {
         let Some(view) = self.vips.get(&raw.key.vip) else { return FlowState::VipRemoved };
         let expired = view.is_udp() && self.is_idle(raw, age);
         view.state(raw, self.real_of(raw), expired)
     }
 
-    /// The VIP that an entry is of.
+    /// The VIP of an entry.
     pub(crate) fn vip_of(&self, raw: &Flow) -> Option<&ViewVip> {
         self.vips.get(&raw.key.vip)
     }
 
-    /// The real that an entry leads to; `None`: its id belongs to another one by now.
+    /// The real of an entry; `None`: its id belongs to another real by now.
     pub(crate) fn real_of(&self, raw: &Flow) -> Option<&RunningReal> {
         let real = self.reals.get(raw.real as usize).and_then(Option::as_ref);
         real.filter(|real| real.owns(raw.generation))
     }
 
-    /// How long ago it is what an entry's time is of, at `now` of `CLOCK_MONOTONIC`, in nanoseconds.
+    /// The age of an entry's time, at the time `now` of `CLOCK_MONOTONIC`, in nanoseconds.
     pub(crate) fn age(raw: &Flow, now: u64) -> Duration {
         Duration::from_nanos(now.saturating_sub(raw.last_seen))
     }
@@ -161,7 +163,7 @@ impl ViewVip {
         self.vip.protocol == Protocol::Udp
     }
 
-    /// In the order in which packets ask: see `flow_lookup` in `connection_table.h`.
+    /// In the order in which packets check: see `flow_lookup` in `connection_table.h`.
     fn state(&self, raw: &Flow, real: Option<&RunningReal>, expired: bool) -> FlowState {
         if self.flags & consts::VIP_STATELESS != 0 || !self.looks_for(&raw.key) {
             return FlowState::Unused;
@@ -179,7 +181,7 @@ impl ViewVip {
         }
     }
 
-    /// What the hash mode leaves of a flow's key, as `flow_key_of` in balance/select.h has it.
+    /// Reduces a flow's key by the hash mode, as `flow_key_of` in balance/select.h does.
     pub(crate) fn reduce(&self, key: &abi::flow_key) -> abi::flow_key {
         let mut key = *key;
         let has = |flag| self.flags & flag != 0;
@@ -196,7 +198,7 @@ impl ViewVip {
         key
     }
 
-    /// Whether a packet may have this key. The hash mode may have been another one when the entry was made.
+    /// Whether a packet may have this key. The hash mode may have been different when the entry was created.
     fn looks_for(&self, key: &abi::flow_key) -> bool {
         let no_address = key.src.word == [0; 4];
         let dport_only = self.flags & consts::VIP_DPORT_ONLY != 0;

@@ -18,7 +18,7 @@ connection_table = false
 reals = [ { address = \"10.0.0.1\" } ]
 ";
 
-/// The UDP VIP has serial 1 and bars real 2, the other one serial 2; real 3 is gone.
+/// The UDP VIP has serial 1 and bars real 2; the other VIP has serial 2; real 3 is gone.
 fn view() -> View {
     let table = Table::from(&Config::from_toml(CONFIG).expect("a configuration"));
     let vips = table.vips.iter().map(|(vip, spec)| {

@@ -1,5 +1,4 @@
-//! Which of the flows that a table is to get find room in it: its CPU's own first, then those of CPUs that lose their
-//! table.
+//! Decides which flows get room in a table: first those of its own CPU, then those of CPUs that lose their table.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -16,18 +15,18 @@ use crate::model::abi;
 use crate::model::connection_tables::lru_room;
 use crate::model::secret::Secret;
 
-/// Where flows may go that are put into a table that packets use.
+/// Where flows may go in a table that packets use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     /// Where there is room.
     Free,
-    /// Also where something gives way to them that was used longer ago.
+    /// Also in place of an entry that was used longer ago.
     Taken,
 }
 
-/// The flows for a CPU's table in the order in which they find room: its own, the latest first, then those of CPUs that
-/// lose their table, the latest first, each once; and how many are its own. Where both have a flow, it leads where the
-/// later of them says.
+/// The flows for a CPU's table, in the order in which they get room: its own, the latest first, then those of CPUs
+/// that lose their table, the latest first. Each flow is there once; the number of own flows is returned, too. If
+/// both have a flow, the later entry decides where it leads.
 pub(crate) fn own_first(own: Vec<Flow>, leaving: &[Flow]) -> (Vec<Flow>, usize) {
     let mut flows = own;
     newest_first(&mut flows);
@@ -60,14 +59,14 @@ impl SetTables {
         if v6_vips.contains(&flow.key.vip) { &self.v6 } else { &self.v4 }
     }
 
-    /// Puts flows in while no packet uses the tables: the first ones, where not all find room.
+    /// Inserts flows while no packet uses the tables: the first ones, if not all have room.
     pub(crate) fn fill(&self, flows: &[Flow], v6_vips: &BTreeSet<u32>, secret: &Secret) {
         for flow in flows {
             self.of(flow, v6_vips).add(flow, secret);
         }
     }
 
-    /// Puts flows in while packets use the tables, on their CPU.
+    /// Inserts flows while packets use the tables. Runs on the tables' CPU.
     pub(crate) fn insert(
         &self,
         flows: &[Flow],
@@ -83,20 +82,20 @@ impl SetTables {
     }
 }
 
-/// Puts what [`own_first`] returns into a table of kind LRU that no packet uses.
+/// Inserts the result of [`own_first`] into a table of kind LRU that no packet uses.
 pub(crate) fn fill_lru(table: &LruTable, flows: &[Flow], own: usize) -> Result<()> {
     let max = table.max_entries();
     let (own, leaving) = flows.split_at(own.min(flows.len()));
     let own = &own[..own.len().min(max as usize)];
     let room = usize::try_from(lru_room(max, own.len() as u64)).unwrap_or(usize::MAX);
     let flows = own.iter().chain(leaving.iter().take(room));
-    // The first last, as the kernel forgets those first that came first.
+    // The first flow is inserted last: the kernel evicts the oldest entries first.
     let entries: Vec<_> = flows.rev().map(|flow| (flow.key, flow.into())).collect();
     table.set_many(&entries)
 }
 
-/// Puts flows into a table of kind LRU that packets use, the first ones where not all find room: `most` do, should
-/// others have to give way to them. What is there already stays, unless it leads elsewhere and is older.
+/// Inserts flows into a table of kind LRU that packets use: the first ones, if not all have room. Up to `most` are
+/// inserted even if other entries must give way. An existing entry stays, unless it is older and leads elsewhere.
 pub(crate) fn insert_in_lru(table: &LruTable, flows: &[Flow], most: u64) -> Result<()> {
     let used = lru_used(table)?.into_iter().map(u64::from).sum();
     let room = lru_room(table.max_entries(), used).max(most);
@@ -110,14 +109,14 @@ pub(crate) fn insert_in_lru(table: &LruTable, flows: &[Flow], most: u64) -> Resu
             Some(_) | None => {}
         }
     }
-    // The first last, as the kernel forgets those first that came first.
+    // The first flow is inserted last: the kernel evicts the oldest entries first.
     for flow in new.into_iter().rev() {
         table.add(&flow.key, &flow.into())?;
     }
     Ok(())
 }
 
-/// Whether an entry of a flow is to be replaced by what another table says of it.
+/// Whether `flow`, from another table, should replace the entry that is there.
 fn outdates(flow: &Flow, there: &abi::flow) -> bool {
     let abi::flow { real, generation, last_seen } = flow.into();
     (there.real, there.generation) != (real, generation) && there.last_seen < last_seen

@@ -1,7 +1,7 @@
-//! Connection tables: what kinds there are, how large they are, and what is in them.
+//! One connection table, of either kind: create it, read its flows, insert and forget flows.
 //!
-//! `include/l4lb/balance/table_sets.h` says how a table of sets is used; the same place for a flow is found here,
-//! so that flows can move to tables of another size or kind.
+//! `include/l4lb/balance/table_sets.h` explains how a table of sets is used. This module finds the same place for a
+//! flow as packets do, so that flows can move to tables of another size or kind.
 
 mod fill;
 mod place;
@@ -35,34 +35,34 @@ use place::set_of;
 
 type Result<T> = std::result::Result<T, MapError>;
 
-/// How often a set is looked at for flows to forget: each of its entries goes at the first time, unless packets
-/// come between.
+/// How often to look at a set for flows to forget. Each entry is removed the first time, unless packets interfere.
 const ATTEMPTS: u32 = 8 * consts::SET_WAYS;
 
 /// 8 MB of an IPv6 table.
 pub(crate) const SETS_OF_PART: u32 = 1 << 16;
 
-/// Units of an entry's time that are taken for a time to come, rather than for one 19 hours ago.
+/// An entry's time this many units ahead is taken for a future time, not for one 19 hours ago.
 #[expect(clippy::cast_possible_truncation, reason = "64")]
 pub(crate) const FUTURE: u16 = consts::SEEN_FUTURE as u16;
 
-/// Flags of a table of sets, as state/maps.h has them.
+/// Flags of the map of a table of sets, as in state/maps.h.
 const SET_FLAGS: u32 =
     libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP | libbpf_sys::BPF_F_NUMA_NODE;
 
-/// A flow as a table holds it.
+/// A flow, as a table holds it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
     pub(crate) key: abi::flow_key,
     pub(crate) real: u32,
     pub(crate) generation: u32,
-    /// `CLOCK_MONOTONIC`, ns. Of a table of sets, in its units before the reading.
+    /// When it was last seen, of `CLOCK_MONOTONIC`, in ns. In a table of sets this is in its units before the
+    /// reading.
     pub(crate) last_seen: u64,
-    /// Of a table of sets: how many units ago that is.
+    /// Only in a table of sets: how many units ago that was.
     pub(crate) units: Option<u16>,
 }
 
-/// What tells flows apart, to be looked up.
+/// The key by which flows are distinguished.
 pub(crate) type FlowId = ([u32; 4], u32, u16, u16);
 
 impl Flow {
@@ -71,25 +71,25 @@ impl Flow {
         (src.word, vip, sport, dport)
     }
 
-    /// Whom its packets go to.
+    /// Where its packets go.
     fn leads(&self) -> (u32, u32) {
         (self.real, self.generation)
     }
 
-    /// When it was last used in units of a table of sets, which do not depend on when they were read.
+    /// When it was last used, in units of a table of sets. These do not depend on the time of reading.
     fn seen_units(&self) -> u64 {
         self.last_seen >> consts::SEEN_SHIFT
     }
 
-    /// Whether its packets packets are IPv6. Where the VIP's hash mode leaves out the source, nobody knows: no.
+    /// Whether its packets are IPv6. If the VIP's hash mode leaves out the source, this is not known: `false`.
     pub(crate) fn is_v6(&self) -> bool {
         let [a, b, c, _] = self.key.src.word;
         [a, b] != [0, 0] || (c != 0 && c != 0xffff_u32.to_be())
     }
 }
 
-/// Sorts flows by their last use, the latest first, and leaves each once. Of one set, those of the same time stay in
-/// its order.
+/// Sorts flows by their last use, the latest first, and keeps each flow once. Flows of one set with the same time
+/// keep their order.
 pub(crate) fn newest_first(flows: &mut Vec<Flow>) {
     flows.sort_by_key(|flow| Reverse(flow.last_seen));
     let mut met = HashSet::with_capacity(flows.len());
@@ -106,8 +106,7 @@ pub(crate) fn new_lru(entries: u32, node: u32) -> Result<LruTable> {
     Map::new(create_inner("flows", MapType::LruHash, key, value, entries, flags, node)?)
 }
 
-/// The flows of a table of kind LRU. Of one that packets change meanwhile, some may be missing or come
-/// twice.
+/// The flows of a table of kind LRU. If packets change the table meanwhile, some may be missing or occur twice.
 pub(crate) fn lru_flows(table: &LruTable) -> Result<Vec<Flow>> {
     Ok(table.entries()?.into_iter().map(Flow::from).collect())
 }
@@ -119,7 +118,7 @@ impl From<(abi::flow_key, abi::flow)> for Flow {
     }
 }
 
-/// How many flows a table of kind LRU holds, IPv4 and IPv6 ([`Flow::is_v6`]), read a part at a time.
+/// How many flows a table of kind LRU holds, IPv4 and IPv6 ([`Flow::is_v6`]). Reads a part at a time.
 pub(crate) fn lru_used(table: &LruTable) -> Result<[u32; 2]> {
     let mut used = [0; 2];
     table.each_entry(|entry| used[usize::from(Flow::from(entry).is_v6())] += 1)?;
@@ -128,8 +127,8 @@ pub(crate) fn lru_used(table: &LruTable) -> Result<[u32; 2]> {
 
 impl From<&Flow> for abi::flow {
     fn from(flow: &Flow) -> Self {
-        // A table of sets rounds down to units: whatever packet it was, it came by the end of its unit. A later
-        // reading of the same entry says no less.
+        // A table of sets rounds times down to units: the packet came at the latest at the end of its unit. A later
+        // reading of the same entry does not give an earlier time.
         let last_seen = match flow.units {
             None | Some(0) => flow.last_seen,
             Some(_) => (flow.seen_units() + 1) << consts::SEEN_SHIFT,
@@ -138,7 +137,7 @@ impl From<&Flow> for abi::flow {
     }
 }
 
-/// A table of sets of one family.
+/// A table of sets, of one family.
 #[derive(Debug)]
 pub(crate) struct SetTable {
     memory: ArrayMemory,
@@ -147,7 +146,7 @@ pub(crate) struct SetTable {
 }
 
 impl SetTable {
-    /// Creates an empty one, and its map.
+    /// Creates an empty table and its map.
     pub(crate) fn create(family: Family, sets: u32, node: u32) -> Result<(Self, MapHandle)> {
         let (key, value) = (size_of::<u32>(), family.set_size());
         let map =
@@ -155,7 +154,7 @@ impl SetTable {
         Ok((Self::new(&map, family)?, map))
     }
 
-    /// An empty one that is no map's.
+    /// Creates an empty table without a map.
     #[cfg(test)]
     pub(crate) fn in_memory(family: Family, sets: u32) -> Self {
         let bytes = family.set_size() * sets as usize;
@@ -163,7 +162,7 @@ impl SetTable {
         Self { memory, family, sets }
     }
 
-    /// That of a map, which lives as long as this does.
+    /// Opens the table of a map. The map lives as long as this value.
     pub(crate) fn new(map: &MapHandle, family: Family) -> Result<Self> {
         if map.value_size() as usize != family.set_size() {
             return Err(MapError::layout(family.map_name()));
@@ -174,8 +173,8 @@ impl SetTable {
         Ok(Self { memory, family, sets })
     }
 
-    /// A part of one as if it were a table, for reading all flows of a large one in little memory: its sets from
-    /// `first` on, of which there are to be at most [`SETS_OF_PART`]. `first` is a multiple of that.
+    /// Opens a part of a table, to read all flows of a large table with little memory: at most [`SETS_OF_PART`] sets
+    /// from `first` on. `first` is a multiple of that.
     pub(crate) fn part(map: &MapHandle, family: Family, first: u32) -> Result<Self> {
         if map.value_size() as usize != family.set_size() {
             return Err(MapError::layout(family.map_name()));
@@ -186,7 +185,7 @@ impl SetTable {
         Ok(Self { memory, family, sets })
     }
 
-    /// How many sets it has.
+    /// The number of sets.
     #[cfg(test)]
     pub(crate) fn sets(&self) -> u32 {
         self.sets
@@ -214,12 +213,12 @@ impl SetTable {
         words
     }
 
-    /// The flow of an entry's words; `None` if it is free.
+    /// The flow of an entry's words; `None`: the entry is free.
     fn flow(&self, words: &[u64; 4], now: u64) -> Option<Flow> {
         let (src, [ports, rest]) = match self.family {
             Family::V4 => {
                 let source = abi::low_half(words[0]);
-                // 0 is no address: the VIP's hash mode leaves the source out.
+                // 0 is no address: the VIP's hash mode leaves out the source.
                 let mapped = if source == 0 { 0 } else { 0xffff_u32.to_be() };
                 ([0, 0, mapped, source], [words[0], words[1]])
             }
@@ -237,7 +236,7 @@ impl SetTable {
             vip,
         };
         let units = now_units(now).wrapping_sub((rest >> 48) as u16);
-        // A time to come is that of a packet since `now`, or a mark that a deletion has left behind.
+        // A future time comes from a packet after `now`, or is a mark that a deletion left.
         let units = if units > u16::MAX - FUTURE { 0 } else { units };
         let age = u64::from(units) << consts::SEEN_SHIFT;
         (vip != 0).then(|| Flow {
@@ -249,7 +248,8 @@ impl SetTable {
         })
     }
 
-    /// Appends its flows, set by set. Packets may use it meanwhile: what stays in it is among them, be it twice.
+    /// Appends its flows, set by set. Packets may use the table meanwhile: every flow that stays in it is returned,
+    /// some of them twice.
     pub(crate) fn read_flows(&self, now: u64, into: &mut Vec<Flow>) {
         for set in 0..self.sets {
             let entries = set::read_all(self.set(set), self.family).into_iter();
@@ -257,7 +257,7 @@ impl SetTable {
         }
     }
 
-    /// The flows of one set, with the clock read afterwards: none was seen later.
+    /// The flows of one set. The clock is read afterwards, so no flow was seen later.
     pub(crate) fn flows_in(
         &self,
         set: u32,
@@ -267,7 +267,7 @@ impl SetTable {
         Ok(entries.into_iter().filter_map(move |words| self.flow(&words, now)))
     }
 
-    /// The flow of a key in the set where packets look for it.
+    /// The flow of a key, in the set where packets look for it.
     pub(crate) fn find(
         &self,
         key: &abi::flow_key,
@@ -290,11 +290,11 @@ impl SetTable {
         u32::try_from(used).unwrap_or(u32::MAX)
     }
 
-    /// Puts a flow in, unless it is there or its set is full. Only while no packet uses the table.
+    /// Inserts a flow, unless it is there or its set is full. Call this only while no packet uses the table.
     pub(crate) fn add(&self, flow: &Flow, secret: &Secret) {
         let words = entry_words(flow, self.family);
         let set = set_of(&words, flow.key.vip, self.family, self.sets, secret);
-        // All but the last word, which also holds what changes, is the key.
+        // All words but the last form the key. The last one also holds what changes.
         let key = self.family.entry_size() / size_of::<u64>() - 1;
         for way in 0..consts::SET_WAYS {
             let there = self.words(set, way);
@@ -312,14 +312,14 @@ impl SetTable {
         }
     }
 
-    /// Puts a flow in while packets use the table, on its CPU; whether it is in now. Where its set is full and it may go
-    /// to [`Room::Taken`], the entry gives way that was used least, if that is longer ago than this one. An entry that
-    /// the flow has already is given the flow's real, if it was not used since.
+    /// Inserts a flow while packets use the table. Runs on the table's CPU. Returns whether the flow was inserted. If
+    /// the set is full and [`Room::Taken`] allows it, the least recently used entry gives way, if that was used
+    /// before this flow. If the flow has an entry that was not used since, that entry gets the flow's real.
     pub(crate) fn insert(&self, flow: &Flow, secret: &Secret, now: u64, room: Room) -> bool {
         let words = entry_words(flow, self.family);
         let at = set_of(&words, flow.key.vip, self.family, self.sets, secret);
         let (set, units) = (self.set(at), now_units(now));
-        // What other readings say in nanoseconds, they say from then on.
+        // Nanoseconds depend on the time of reading. Units do not, so these are compared.
         let seen = |entry: &[u64; 4]| self.flow(entry, now).map(|flow| flow.seen_units());
         for _ in 0..ATTEMPTS {
             match set::put_in(set, self.family, &words, units) {
@@ -347,7 +347,7 @@ impl SetTable {
         false
     }
 
-    /// Frees the entries that a command had claimed when it was killed.
+    /// Frees the entries that a killed command had claimed.
     pub(crate) fn release_claims(&self) {
         let words = self.family.entry_words();
         for last in self.memory.words().chunks_exact(words).filter_map(<[_]>::last) {
@@ -358,8 +358,8 @@ impl SetTable {
         }
     }
 
-    /// Forgets flows, and tells how many. Packets may use the table meanwhile, if this runs on its CPU: no
-    /// other flow is touched. Whoever gets a packet at the same time may stay, or come back.
+    /// Forgets flows. Returns how many. Packets may use the table meanwhile, if this runs on its CPU: no other flow
+    /// is affected. A flow that gets a packet at the same time may stay or come back.
     pub(crate) fn forget(
         &self,
         unwanted: &dyn Fn(&Flow) -> bool,
@@ -367,7 +367,7 @@ impl SetTable {
         let mut forgotten = 0;
         for at in 0..self.sets {
             let set = self.set(at);
-            // Until there is none, as packets may move an entry past this.
+            // Repeats until none is left, because packets may move an entry past this loop.
             for _ in 0..ATTEMPTS {
                 let entries = set::read(set, self.family);
                 let now = bpf::monotonic_ns()?;
@@ -388,7 +388,7 @@ fn now_units(now: u64) -> u16 {
     (now >> consts::SEEN_SHIFT) as u16
 }
 
-/// The words of a flow's entry, as `make_entry` in `table_sets.h` makes them; of IPv4 the first two.
+/// The words of a flow's entry, as `make_entry` in `table_sets.h` makes them. IPv4 uses the first two.
 fn entry_words(flow: &Flow, family: Family) -> [u64; 4] {
     let [a, b, c, d] = flow.key.src.word.map(u64::from);
     let ports = u64::from(flow.key.dport) << 48 | u64::from(flow.key.sport) << 32;

@@ -48,14 +48,14 @@ fn of_several_readings_the_latest_stays() {
 #[test]
 fn a_cpus_own_flows_come_first() {
     let own = vec![flow(1, 1, 10), flow(2, 1, 20), flow(3, 1, 30)];
-    // Later than all of its own; and two that both have, of which one was corrected there.
+    // Flows that are later than all of its own, and two that both tables have, one of them corrected.
     let leaving = [flow(4, 9, 50), flow(1, 9, 40), flow(3, 9, 25)];
     let (flows, own) = own_first(own, &leaving);
     let order: Vec<_> = flows.iter().map(|flow| (flow.last_seen, flow.real)).collect();
     assert_eq!((order, own), (vec![(30, 1), (20, 1), (40, 9), (50, 9)], 3));
 }
 
-/// In the kind LRU, a UDP flow expires by the time that is put in.
+/// In a table of kind LRU, the time that is written decides when a UDP flow expires.
 #[test]
 fn no_packet_becomes_older_by_a_copy() {
     for second in 1..200_u64 {
@@ -70,7 +70,7 @@ fn no_packet_becomes_older_by_a_copy() {
     }
 }
 
-/// The same second is no earlier one, whenever it was read.
+/// Times within the same second are equal, whenever they were read.
 #[test]
 fn times_of_other_readings_are_compared_by_the_second() {
     let now = 1000 * UNIT + UNIT / 2;
@@ -79,16 +79,16 @@ fn times_of_other_readings_are_compared_by_the_second() {
     for flow in &there {
         table.add(flow, &SECRET);
     }
-    // Read later within its second than the table is now.
+    // Read later within its second than the table is read now.
     let same = flow(7, 1, now - 9 * UNIT + UNIT / 3);
     assert!(!table.insert(&same, &SECRET, now, Room::Taken), "nothing there is older");
     assert!(there.iter().all(|flow| has(&read(&table, now), flow)));
-    // One that leads elsewhere, read earlier within its second.
+    // A flow that leads elsewhere, read earlier within its second.
     let elsewhere = Flow { real: 2, ..flow(0, 2, now - 9 * UNIT - UNIT / 3) };
     assert!(table.insert(&elsewhere, &SECRET, now, Room::Taken));
     let real = read(&table, now).into_iter().find(|flow| flow.id() == elsewhere.id());
     assert_eq!(real.expect("it is there").real, 2);
-    // A later one.
+    // A later flow.
     let later = flow(8, 1, now - 8 * UNIT);
     assert!(!table.insert(&later, &SECRET, now, Room::Free), "there is no room");
     assert!(there.iter().all(|flow| has(&read(&table, now), flow)));
@@ -96,7 +96,7 @@ fn times_of_other_readings_are_compared_by_the_second() {
     assert!(has(&read(&table, now), &later));
 }
 
-/// Flows of a CPU that loses its table are used later than all others, and push out none.
+/// Flows of a CPU that loses its table evict no others, though they were used later.
 #[test]
 fn leaving_flows_push_out_none() {
     let tables = |sets| SetTables {
@@ -111,7 +111,7 @@ fn leaving_flows_push_out_none() {
     let before = read(&kept.v4, 100 * UNIT);
     assert!(before.len() > 1000);
     kept.insert(&leaving, &v6_vips, &SECRET, Room::Free).expect("put in");
-    // In tables of another size as in the same.
+    // In tables of another size as well as of the same one.
     let made = tables(1000);
     let (flows, _) = own_first(before.clone(), &leaving);
     made.fill(&flows, &v6_vips, &SECRET);

@@ -1,4 +1,4 @@
-//! Interfaces that get the root program, and the programs that they run already.
+//! Attaches the root program to interfaces, and takes over a program that an interface already runs.
 
 use std::os::fd::AsFd;
 
@@ -17,11 +17,11 @@ use crate::model::config::XdpMode;
 use crate::model::error::ChainError;
 use crate::model::error::Result;
 
-/// An interface: its name, its index, and how the root program is to be attached.
+/// An interface: its name, its index, and the mode to attach the root program in.
 type Interface<'a> = (&'a str, u32, XdpMode);
 
-/// Finds out whose programs are on interfaces that are to be attached, and whether they can be taken into the
-/// chain, if they may.
+/// Finds the programs that the interfaces already run. Fails if one of them cannot be taken into the chain, or may
+/// not.
 pub(crate) fn refuse_foreign_programs(
     instance: &Instance,
     interfaces: &[Interface<'_>],
@@ -30,7 +30,7 @@ pub(crate) fn refuse_foreign_programs(
     find(instance, interfaces, adopt).map(drop)
 }
 
-/// The one program that is to be taken into the chain.
+/// Finds the one program that the chain takes over.
 fn find(
     instance: &Instance,
     interfaces: &[Interface<'_>],
@@ -63,7 +63,7 @@ fn find(
         }
         let chain = Chain::open_existing(instance)?;
         if let Some(chain) = &chain {
-            // An interrupted command may have put it there.
+            // An interrupted command may have put it into the slot.
             let there = chain.slots()?.get(slot as usize).copied().flatten();
             if there.is_some_and(|id| id != foreign.id) {
                 chain.refuse_taken(slot, "")?;
@@ -78,16 +78,16 @@ fn find(
     Ok(found)
 }
 
-/// Attaches the root program to interfaces, and knows what it takes to undo that.
+/// Attaches the root program to interfaces, and keeps what it needs to undo that.
 #[derive(Debug, Default)]
 pub(crate) struct Attaching {
     changes: Vec<Change>,
-    /// Slot and name.
+    /// Slot and name of the program that was taken over.
     adopted: Option<(u32, String)>,
 }
 
 impl Attaching {
-    /// Attaches to interfaces in the course of a change. If the change fails, all are as before.
+    /// Attaches to interfaces as part of a change. If the change fails, everything is undone.
     pub(crate) fn or_undo<T>(
         instance: &Instance,
         chain: &Chain,
@@ -101,8 +101,8 @@ impl Attaching {
         done
     }
 
-    /// Attaches to interfaces. A program that one of them runs goes into the slot `adopt` first, and leaves the
-    /// interface in the moment in which the root program comes.
+    /// Attaches to interfaces. If one of them runs a program already, that goes into the slot `adopt` first. It
+    /// leaves the interface at the moment when the root program replaces it.
     pub(crate) fn attach(
         &mut self,
         instance: &Instance,
@@ -136,14 +136,14 @@ impl Attaching {
         Ok(())
     }
 
-    /// One interface as before, as it cannot be served after all.
+    /// Undoes the change of one interface, which cannot be served after all.
     pub(crate) fn undo_of(&mut self, instance: &Instance, chain: &Chain, ifindex: u32) {
         if let Some(at) = self.changes.iter().position(|change| change.is_of(ifindex)) {
             self.changes.swap_remove(at).undo(instance, chain.root());
         }
     }
 
-    /// All as before. What goes wrong is a warning: that there is something to undo is the error.
+    /// Undoes all changes. A failure here is only logged: the caller returns the error that made it undo them.
     fn undo(&self, instance: &Instance, chain: &Chain) {
         for change in &self.changes {
             change.undo(instance, chain.root());

@@ -1,4 +1,4 @@
-//! Who is in the chain of an instance, and who may be in which slot.
+//! Rules of a chain: which programs are in it, and which slots a program may have.
 
 pub(crate) mod adopt;
 pub(crate) mod names;
@@ -16,20 +16,20 @@ use crate::model::abi::consts;
 use crate::model::error::ChainError;
 use crate::model::error::Result;
 
-/// The programs of others that are in the chain.
+/// The programs in the chain that are not l4lb's.
 pub(crate) fn others(instance: &Instance) -> BTreeSet<String> {
     let mut names = pins::programs(instance);
     names.retain(|name| OwnProgram::named(name).is_none());
     names
 }
 
-/// Whether programs besides this one need the chain. A capture by itself does not.
+/// Whether programs besides this one need the chain. A capture alone does not.
 pub(crate) fn is_needed_without(instance: &Instance, name: &str) -> bool {
     let needs = |other: &str| OwnProgram::named(other).is_none_or(OwnProgram::needs_chain);
     pins::programs(instance).iter().any(|other| other != name && needs(other))
 }
 
-/// Slots that programs other than captures may have.
+/// Checks that programs other than captures may have this slot.
 pub(crate) fn check_slot(slot: u32, what: &'static str) -> Result<()> {
     if (1..consts::CHAIN_SLOTS).contains(&slot) {
         return Ok(());
@@ -37,8 +37,8 @@ pub(crate) fn check_slot(slot: u32, what: &'static str) -> Result<()> {
     Err(ChainError::NoSlot { slot, what }.into())
 }
 
-/// A program that never hands on must not be in front of the balancer, be that there or still to come, or of
-/// decapsulation.
+/// Refuses a program that never hands on, if its slot is in front of the balancer's or of decapsulation's. It does
+/// not matter whether these are loaded yet.
 pub(crate) fn refuse_end_before_own(chain: Option<&Chain>, name: &str, slot: u32) -> Result<()> {
     let to_come = Some(OwnProgram::Balancer.slot());
     for (own, home) in [(OwnProgram::Balancer, to_come), (OwnProgram::Decap, None)] {
@@ -52,7 +52,7 @@ pub(crate) fn refuse_end_before_own(chain: Option<&Chain>, name: &str, slot: u32
     Ok(())
 }
 
-/// One of our programs must not be behind a program that never hands on.
+/// Refuses one of our programs, if its slot is behind a program that never hands on.
 pub(crate) fn refuse_behind_end(chain: &Chain, own: &str, own_slot: u32) -> Result<()> {
     let mut names = chain.names()?;
     for (slot, filled) in (0..own_slot).zip(chain.filled()?) {

@@ -1,4 +1,4 @@
-//! What programs of others may be called in a chain.
+//! Names of other programs in a chain.
 
 use super::pins::programs;
 use crate::instance::Instance;
@@ -9,7 +9,7 @@ use crate::model::error::ChainError;
 use crate::model::error::Result;
 use crate::model::text::quote;
 
-/// Refuses a name that cannot be a pin's, or is ours.
+/// Refuses a name that a pin cannot have, or that is one of ours.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.len() > 64
@@ -18,7 +18,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     {
         return Err(ChainError::Name(quote(name)).into());
     }
-    // The folder of its maps would be where one of ours is pinned.
+    // The folder of its maps would be where one of our maps is pinned.
     let mut maps = OwnProgram::ALL.iter().flat_map(|own| own.maps()).chain(&CHAIN_MAPS);
     if name == ROOT || OwnProgram::named(name).is_some() || maps.any(|map| *map == name) {
         return Err(ChainError::OwnName(name.to_owned()).into());
@@ -26,7 +26,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A name for a program that is called like this elsewhere.
+/// Finds a free name in the chain for a program that has this name elsewhere.
 pub(crate) fn free_name(instance: &Instance, program: &str) -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let mut name: String = program.chars().map(fits).collect();

@@ -1,4 +1,5 @@
-//! Programs of others: loaded from an object, which is kept beside them so that they can be loaded again.
+//! Loads programs of others from object files. Keeps the object beside the program, so that `lbctl` can load it
+//! again.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -47,13 +48,13 @@ use crate::model::text::quote;
 /// The most that a value of a map may take (`KMALLOC_MAX_SIZE` before Linux 6.1).
 const MAX_OBJECT: usize = 4 << 20;
 
-/// The most characters that the name of a file has.
+/// The longest name of a file, in characters.
 const LONGEST_NAME: usize = 200;
 
-/// The kernel's name of a map that keeps an object.
+/// The kernel's name for a map that keeps an object.
 pub(crate) const KEPT: &str = "l4lb_object";
 
-/// An object, of whose programs one goes into the chain.
+/// An object file, and its program that goes into the chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     /// Where it was read, for errors.
@@ -64,11 +65,11 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Reads a file. Of several programs, `program` names the one that is meant.
+    /// Reads a file. If it has several programs, `program` says which one.
     pub(crate) fn read(path: &Path, program: Option<&str>) -> Result<Self> {
         let mut object = Self { path: path.to_owned(), bytes: Vec::new(), program: String::new() };
         let failed = |source| ChainError::Read { path: path.to_owned(), source };
-        // Of a pipe, whoever opens it waits until somebody writes.
+        // Opening a pipe would block until somebody writes to it.
         let flags = OFlag::O_NONBLOCK.bits();
         let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
@@ -103,7 +104,7 @@ impl Object {
         })
     }
 
-    /// Names become those of pins, and the kernel takes no others.
+    /// The names become names of pins. The kernel accepts no other characters.
     fn check_name(&self, kind: &str, name: &OsStr) -> Result<()> {
         let bytes = name.as_encoded_bytes();
         let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
@@ -159,8 +160,8 @@ impl Object {
         }))
     }
 
-    /// Loads the program for a place in the chain. Its maps are those that the program of this name has, if there
-    /// is one. What was its own data too, if `running` is the same program.
+    /// Loads the program for a place in the chain. If a program of this name exists, the new one shares its maps. It
+    /// also takes over that program's own data, if `running` is the same program.
     pub(crate) fn load(
         &self,
         instance: &Instance,
@@ -224,7 +225,7 @@ impl Object {
     }
 }
 
-/// The data of a program that it does not share, but for what it can only read.
+/// The data that a program does not share, except for data that it can only read.
 fn own_data(program: BorrowedFd<'_>) -> Result<Vec<MapHandle>> {
     let info = bpf::program_info(program)
         .map_err(|source| Error::Host { operation: "ask the kernel about a program", source })?;
@@ -237,16 +238,16 @@ fn is_variable(map: &OsStr) -> bool {
     !name.contains(".rodata") && !name.contains(".kconfig")
 }
 
-/// Whether the kernel's name of a map, of which it keeps 15 bytes, is this.
+/// Whether this is the kernel's name of the map. The kernel keeps 15 bytes of a name.
 fn is_name_of(kernels: &OsStr, name: &str) -> bool {
     kernels.as_encoded_bytes() == &name.as_bytes()[..name.len().min(15)]
 }
 
-/// Whether a map that is there is what the object defines, as far as that is said.
+/// Whether an existing map matches what the object defines, as far as it defines it.
 fn is_alike(open: &OpenMapMut<'_>, there: &MapHandle) -> bool {
     let info = there.info().map(|info| info.info.map_flags);
     let size = |ours: u32, theirs: u32| ours == 0 || ours == theirs;
-    // The kernel rounds the size of a ring buffer up.
+    // The kernel rounds up the size of a ring buffer.
     let entries =
         open.map_type() == MapType::RingBuf || size(open.max_entries(), there.max_entries());
     open.map_type() == there.map_type()
@@ -256,7 +257,7 @@ fn is_alike(open: &OpenMapMut<'_>, there: &MapHandle) -> bool {
         && info.is_ok_and(|flags| flags == open.map_flags())
 }
 
-/// What is kept of others' programs beside the programs themselves.
+/// What is kept of others' programs, beside the programs themselves.
 #[derive(Debug)]
 pub(crate) struct Objects<'i>(&'i Instance);
 
@@ -265,9 +266,9 @@ impl<'i> Objects<'i> {
         Self(instance)
     }
 
-    /// Keeps an object for the program that is to be what `name` is.
+    /// Keeps an object for the program that will replace `name`.
     pub(crate) fn keep(&self, name: &str, object: &Object) -> Result<()> {
-        // The first line is the program's name: it says which of several is meant.
+        // The first line is the program's name, because an object may have several programs.
         let value = [object.program.as_bytes(), b"\n", &object.bytes].concat();
         let pin = self.0.object(&format!("{name}{NEXT}"));
         remove_pin(&pin)?;
@@ -278,7 +279,7 @@ impl<'i> Objects<'i> {
         bpf::pin(map.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))
     }
 
-    /// The object of a program; `None`: it was not loaded from one.
+    /// The object of a program; `None`: the program was not loaded from an object.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Object>> {
         let path = self.0.object(name);
         if !path.exists() {
@@ -287,15 +288,15 @@ impl<'i> Objects<'i> {
         read_kept(&maps::open(&path)?, path).map(Some)
     }
 
-    /// The programs that an object is kept for.
+    /// The programs for which an object is kept.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names = entries(&self.0.dir().join("object"));
         names.retain(|name| base(name) == name);
         names
     }
 
-    /// The names of the maps of a program, from its object: that of this id, if it is known. None, if there is no
-    /// object that can be read.
+    /// The names of a program's maps, from its object: from the object with this id, if the id is known. Empty, if no
+    /// object can be read.
     pub(crate) fn map_names(&self, name: &str, kept: Option<u32>) -> Vec<String> {
         let kept = kept.and_then(|id| MapHandle::from_map_id(id).ok());
         let object = match kept {
@@ -308,7 +309,7 @@ impl<'i> Objects<'i> {
         open.maps().map(|map| map.name().to_string_lossy().into_owned()).collect()
     }
 
-    /// Has a program hold what is kept of it, so that it is found if its pins are gone.
+    /// Binds what is kept to the program, so that it is found if its pins are gone.
     fn bind(&self, name: &str, program: BorrowedFd<'_>, maps: &BTreeSet<String>) {
         let kept = [format!("{name}{NEXT}"), name.to_owned()];
         let object = kept.iter().map(|name| self.0.object(name)).find(|path| path.exists());
@@ -316,8 +317,8 @@ impl<'i> Objects<'i> {
         bind(program, object.into_iter().chain(maps).filter_map(|path| maps::open(&path).ok()));
     }
 
-    /// What was kept for the program that is to be what `name` is belongs to it from now on. One without an
-    /// object has none.
+    /// What was kept for the replacement of `name` now belongs to `name`. If no object was kept, `name` has none from
+    /// now on.
     pub(crate) fn commit(&self, name: &str) -> Result<()> {
         let new = self.0.object(&format!("{name}{NEXT}"));
         if !new.exists() {
@@ -327,7 +328,7 @@ impl<'i> Objects<'i> {
         fs::rename(&new, self.0.object(name)).map_err(|source| pin_error("rename", &new, source))
     }
 
-    /// Removes the maps of a program but for those.
+    /// Removes the maps of a program, except for those named in `kept`.
     pub(crate) fn remove_maps_but(&self, name: &str, kept: &BTreeSet<String>) -> Result<()> {
         entries(&self.0.maps_of(name))
             .into_iter()
@@ -361,7 +362,7 @@ impl<'i> Objects<'i> {
     }
 }
 
-/// An object, from the map that keeps it.
+/// Reads an object from the map that keeps it.
 fn read_kept(map: &MapHandle, path: PathBuf) -> Result<Object> {
     let value = map
         .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)

@@ -1,15 +1,15 @@
-//! The pins of the programs of a chain. What a pin is called says what a command was about to do with the program.
+//! The names of the pins of a chain's programs. A pin's suffix says what a command was doing with the program.
 
 use std::collections::BTreeSet;
 
 use crate::instance::Instance;
 use crate::instance::links::ROOT;
 
-/// What is said of a program by its pin's name. Names have no colons, and the bpf filesystem takes no dots.
+/// What a pin's suffix says of its program. Names have no colons, and the bpf filesystem accepts no dots.
 pub(crate) const NEXT: &str = ":next";
 pub(crate) const GONE: &str = ":gone";
 
-/// Pins of programs, without the root.
+/// The pins of programs, without the root program's.
 pub(crate) fn pins(instance: &Instance) -> Vec<String> {
     let entries = std::fs::read_dir(instance.dir().join("prog")).into_iter().flatten().flatten();
     let mut pins: Vec<_> = entries
@@ -20,12 +20,12 @@ pub(crate) fn pins(instance: &Instance) -> Vec<String> {
     pins
 }
 
-/// The name of a program, by that of its pin.
+/// The name of a program, from the name of its pin.
 pub(crate) fn base(pin: &str) -> &str {
     pin.trim_end_matches(NEXT).trim_end_matches(GONE)
 }
 
-/// The names of the programs that the instance has, without those that leave.
+/// The names of the instance's programs, except for those that are being removed.
 pub(crate) fn programs(instance: &Instance) -> BTreeSet<String> {
     if !instance.program(ROOT).exists() {
         return BTreeSet::new();

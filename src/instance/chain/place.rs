@@ -1,4 +1,4 @@
-//! Which place of the chain a program has, and whether it can be in one at all; as the kernel tells.
+//! Asks the kernel which place a program has in the chain, and whether a chain can hold it at all.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use crate::kernel::program::load_passing;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// What chain.h calls the place of a program.
+/// What chain.h calls the variable with a program's place.
 const VARIABLE: &str = "l4lb_slot";
 
 /// Where the variable lies in the read-only data.
@@ -33,7 +33,7 @@ pub(crate) fn offset(btf: &Btf<'_>) -> Option<usize> {
     members.find(|member| is_it(member.ty)).map(|member| member.offset as usize)
 }
 
-/// The place of a program, by the kernel's id; `None`: it does not follow the contract, or is gone.
+/// The place of a program, by the kernel's id; `None`: the program does not follow the contract, or is gone.
 pub(crate) fn of(id: u32) -> Result<Option<u32>> {
     let Some(rodata) = rodata(id)? else { return Ok(None) };
     let Ok(btf) = Btf::from_prog_id(id) else { return Ok(None) };
@@ -68,22 +68,22 @@ pub(crate) fn misfit(program: BorrowedFd<'_>) -> Result<Option<String>> {
          hold both"
             .to_owned()
     } else if fits(program, Variant::Untyped)?.is_ok() {
-        "whoever loaded it gave no expected attach type, as libbpf does: this kernel puts such programs into \
+        "it was loaded without an expected attach type, which libbpf sets: this kernel puts such programs into \
          arrays of their own"
             .to_owned()
     } else {
         format!(
-            "the kernel takes it into no program array ({error}): it is extended by another program, bound to a \
-             device, or not compiled as the others are (net.core.bpf_jit_enable)"
+            "the kernel puts it into no program array ({error}): another program extends it, it is bound to a \
+             device, or it is not compiled as the others are (net.core.bpf_jit_enable)"
         )
     };
     Ok(Some(why))
 }
 
-/// Whether an array that holds a program of this variant takes another program, too.
+/// Whether an array that holds a program of this variant accepts this program, too.
 fn fits(program: BorrowedFd<'_>, variant: Variant) -> Result<io::Result<()>> {
     let Ok(ours) = load_passing(variant) else {
-        // The kernel has none of this variant.
+        // This kernel has no programs of this variant.
         return Ok(Err(io::ErrorKind::Unsupported.into()));
     };
     let opts = libbpf_sys::bpf_map_create_opts {

@@ -1,14 +1,14 @@
-//! Slots, and how packets get from one to the next.
+//! The slots of a chain, and the links by which packets get from one slot to the next.
 //!
-//! Control finds programs by name. The name's pin says which program that is, and what a command was about
-//! to do with it: whatever a command that is killed leaves, [`Chain::settle`] ends it.
+//! Commands find programs by name. The name's pin says which program that is, and what a command was doing with it.
+//! If a command is killed, [`Chain::settle`] finishes or undoes what it left.
 //!
 //! | pin | |
 //! | --- | --- |
-//! | `prog/NAME` | the program belongs into the chain |
-//! | `prog/NAME:next` | it is to be what `NAME` is: it is, once a slot has it |
-//! | `prog/NAME:gone` | it leaves |
-//! | none, but a slot | it was replaced or moved, and leaves |
+//! | `prog/NAME` | the program belongs in the chain |
+//! | `prog/NAME:next` | it will replace `NAME`; as soon as a slot holds it, it has replaced it |
+//! | `prog/NAME:gone` | it is being removed |
+//! | none, but a slot | it was replaced or moved, and is being removed |
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -61,12 +61,12 @@ pub(crate) struct Chain {
     root: OwnedFd,
     programs: ProgramArray,
     next: Map<u32, u32>,
-    /// What [`place::of`] found, by the kernel's ids, of which none is given away again so soon.
+    /// The results of [`place::of`], by the kernel's ids. The kernel does not reuse an id soon.
     places: RefCell<BTreeMap<u32, Option<u32>>>,
 }
 
 impl Chain {
-    /// Opens the chain, loading the root program where there is none.
+    /// Opens the chain, and loads the root program if there is none.
     pub(crate) fn open_or_create(instance: &Instance) -> Result<Self> {
         let pin = instance.program(ROOT);
         if pin.exists() {
@@ -88,7 +88,7 @@ impl Chain {
 
     /// Opens the chain of an instance that has one.
     pub(crate) fn open(instance: &Instance) -> Result<Self> {
-        // If it cannot be opened, that is likely why.
+        // If the chain cannot be opened, lost pins are the likely cause.
         Self::open_pins(instance).or_else(|error| refuse_lost(instance).and(Err(error)))
     }
 
@@ -131,9 +131,9 @@ impl Chain {
         (0..).zip(self.slots()?).map(filled).collect()
     }
 
-    /// The place of a program that is in this slot or will be; `None`: it never hands on.
+    /// The place of a program that is in this slot or will be; `None`: the program never hands on.
     fn place_of(&self, slot: u32, id: u32) -> Result<Option<u32>> {
-        // Captures have this one, whatever they are made of.
+        // Slot 0 is for captures, whatever program they consist of.
         if slot == OwnProgram::Captures.slot() {
             return Ok(Some(slot));
         }
@@ -159,7 +159,7 @@ impl Chain {
         Ok(None)
     }
 
-    /// Slot and place of one of our programs: those that it has, or will have.
+    /// Slot and place of one of our programs: its present ones, or those that it will have.
     pub(crate) fn home(&self, own: OwnProgram) -> Result<(u32, u32)> {
         if let Some(slot) = self.slot_of(own.name())? {
             let filled = self.filled()?.get(slot as usize).copied().flatten();
@@ -169,11 +169,11 @@ impl Chain {
         Ok((own.slot(), own.slot()))
     }
 
-    /// Finds out whether the slot is free for this program, or holds it.
+    /// Refuses the slot, if it holds another program than this one.
     pub(crate) fn refuse_taken(&self, slot: u32, name: &str) -> Result<()> {
         let Some(id) = self.programs.id_at(slot)? else { return Ok(()) };
         let holder = self.names()?.remove(&id);
-        // What has no name is about to leave.
+        // A program without a name is about to be removed.
         match holder {
             Some(holder) if holder != name => Err(ChainError::SlotTaken { slot, holder }.into()),
             _ => Ok(()),
@@ -194,7 +194,7 @@ impl Chain {
         }
     }
 
-    /// The names of the programs that are in the chain or about to be, by the kernel's ids.
+    /// The names of the programs that are in the chain or are being put there, by the kernel's ids.
     pub(crate) fn names(&self) -> Result<BTreeMap<u32, String>> {
         let mut names = BTreeMap::new();
         for pin in pins(&self.instance) {
@@ -207,22 +207,23 @@ impl Chain {
         Ok(names)
     }
 
-    /// Puts a program into a slot, replacing what is there of its name in one step, and pins it under `name`.
+    /// Puts a program into a slot and pins it under `name`. If the slot holds the program of that name, this replaces
+    /// it in one step.
     ///
-    /// Interrupted at any point, the chain leads to the old program or the new one.
+    /// If the command is interrupted at any point, the chain leads to the old program or to the new one.
     pub(crate) fn put(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
         self.settle()?;
         self.put_settled(slot, program, name)
     }
 
-    /// As [`Self::put`], where there is nothing to end first.
+    /// As [`Self::put`], if no interrupted command is left to finish.
     pub(crate) fn put_settled(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
         self.refuse_taken(slot, name)?;
         self.enter(slot, program, name)?;
         self.commit(name)
     }
 
-    /// Puts a program into a slot, to be what `name` is. What it hands on to is said before packets get there.
+    /// Puts a program into a slot as the replacement of `name`. It gets its successor before packets reach it.
     fn enter(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
         let next = format!("{name}{NEXT}");
         let pin = self.instance.program(&next);
@@ -240,7 +241,7 @@ impl Chain {
         self.relink(&[])
     }
 
-    /// What was to be the program of this name is it from now on.
+    /// The replacement of this name becomes the program of this name.
     fn commit(&self, name: &str) -> Result<()> {
         Objects::new(&self.instance).commit(name)?;
         self.rename(&format!("{name}{NEXT}"), name)
@@ -253,7 +254,7 @@ impl Chain {
             .map_err(|source| pin_error("rename", &from, source))
     }
 
-    /// Whether the slot holds the program that is pinned under `name`, and every slot leads to the next.
+    /// Whether the slot holds the program that is pinned under `name`, and every slot is linked to the next one.
     pub(crate) fn in_place(&self, slot: u32, name: &str) -> Result<bool> {
         let begun = [NEXT, GONE].map(|state| self.instance.program(&format!("{name}{state}")));
         let (Some(id), false) = (self.pinned_id(name)?, begun.iter().any(|pin| pin.exists()))
@@ -275,7 +276,7 @@ impl Chain {
     }
 
     /// Takes the program of this name out of the chain, if the slot holds it, and removes its pin. The slot is
-    /// emptied when no packet is on its way there any more.
+    /// emptied when no packet can reach it any more.
     pub(crate) fn remove(&self, slot: u32, name: &str) -> Result<()> {
         self.settle()?;
         let Some(id) = self.pinned_id(name)? else { return Ok(()) };
@@ -288,18 +289,19 @@ impl Chain {
         remove_pin(&self.instance.program(&gone))
     }
 
-    /// Takes the program of this name out of the chain, wherever it is; and what interrupted commands left of it.
+    /// Takes the program of this name out of the chain, whichever slot holds it, with what interrupted commands left
+    /// of it.
     pub(crate) fn remove_named(&self, name: &str) -> Result<()> {
         self.settle()?;
         match self.slot_of(name)? {
             Some(slot) => self.remove(slot, name),
-            // Somebody has emptied its slot.
+            // Somebody else has emptied its slot.
             None => remove_pin(&self.instance.program(name)),
         }
     }
 
-    /// Moves a program to an empty slot without a copy. If others lie between, which [`Self::is_beside`] tells,
-    /// packets pass by this one for some milliseconds.
+    /// Moves a program to an empty slot without loading a copy. If other programs lie between ([`Self::is_beside`]
+    /// tells), packets bypass this program for some milliseconds.
     pub(crate) fn shift(&self, from: u32, program: BorrowedFd<'_>, to: u32) -> Result<()> {
         self.programs.set(to, program)?;
         if !self.is_beside(from, to)? {
@@ -316,8 +318,8 @@ impl Chain {
         Ok(between.into_iter().all(|slot| ids.get(slot as usize).is_none_or(Option::is_none)))
     }
 
-    /// Brings a program of a name to another slot by a copy of it, which has a place of its own. No packet misses
-    /// it; one that is under way just then may meet both.
+    /// Moves a program to another slot by means of a copy, which has its own place. No packet misses the program. A
+    /// packet that is in the chain at that moment may meet both.
     pub(crate) fn put_copy(&self, copy: BorrowedFd<'_>, name: &str, to: u32) -> Result<()> {
         self.enter(to, copy, name)?;
         self.commit(name)?;
@@ -336,11 +338,11 @@ impl Chain {
         Ok(self.programs.remove(slot)?)
     }
 
-    /// Ends what interrupted commands began.
+    /// Finishes or undoes what interrupted commands began.
     pub(crate) fn settle(&self) -> Result<()> {
         let mut seen = BTreeSet::new();
         for slot in self.linked_first()? {
-            // The same in two slots: it was on its way from one to the other.
+            // A program in two slots was being moved from one to the other.
             if self.programs.id_at(slot)?.is_some_and(|id| !seen.insert(id)) {
                 self.empty(slot)?;
             }
@@ -358,7 +360,7 @@ impl Chain {
         let slots = (0..).zip(self.slots()?).filter(|(_, id)| has_no_name(*id));
         let nameless: Vec<_> = slots.map(|(slot, _)| slot).collect();
         if !nameless.is_empty() {
-            // Unless somebody removed its pin, a program was replaced, moved or removed.
+            // A program in a slot without a pin was replaced, moved or removed, unless somebody removed the pin.
             refuse_lost_programs(&self.instance)?;
         }
         nameless.into_iter().try_for_each(|slot| self.empty(slot))?;
@@ -369,7 +371,7 @@ impl Chain {
         Objects::new(&self.instance).remove_but(&pins(&self.instance))
     }
 
-    /// The slots, first those that packets get to: of two that hold the same program, one is a leftover.
+    /// The slots, reachable ones first. If two slots hold the same program, the unreachable one is a leftover.
     fn linked_first(&self) -> Result<Vec<u32>> {
         let slots = self.filled()?;
         let mut order = Vec::new();
@@ -389,8 +391,8 @@ impl Chain {
         Ok(order)
     }
 
-    /// Points every program of the chain at the next slot that holds one, leaving some out. The last ones first:
-    /// whoever is pointed at already knows what comes behind it.
+    /// Links every program of the chain to the next filled slot, except for the slots in `without`. The last ones
+    /// come first: so each program has its successor before another one leads to it.
     fn relink(&self, without: &[u32]) -> Result<()> {
         let mut slots = self.filled()?;
         for slot in without {
@@ -419,15 +421,15 @@ impl Chain {
 
     /// A place that no program of the chain has, for a program of this name in this slot.
     ///
-    /// There are as many places as slots, and captures alone may have that of slot 0. So one is free for a
-    /// program's copy as long as a slot is, which the copy needs anyway.
+    /// There are as many places as slots, and only captures may have the place of slot 0. So a place is free for a
+    /// copy as long as a slot is free, and the copy needs a slot anyway.
     pub(crate) fn free_place(&self, slot: u32, name: &str) -> Result<u32> {
         let taken: BTreeSet<_> =
             self.filled()?.iter().flatten().filter_map(|filled| filled.place).collect();
         let own = OwnProgram::named(name).map(OwnProgram::slot);
         let kept = |place: &u32| own != Some(*place) && OwnProgram::of_slot(*place).is_some();
         let others = OwnProgram::Captures.slot() + 1..CHAIN_SLOTS;
-        // Those of our own programs are taken by others only if there is no other left.
+        // The places of our own programs are given to others only when no other is left.
         let (last, first): (Vec<_>, Vec<_>) =
             [slot].into_iter().chain(own).chain(others).partition(kept);
         let mut candidates = first.into_iter().chain(last).filter(|place| !taken.contains(place));
@@ -439,7 +441,7 @@ impl Chain {
         Ok(self.filled()?.get(slot as usize).copied().flatten().and_then(|filled| filled.place))
     }
 
-    /// Finds out whether another program has the place.
+    /// Refuses a place that another program has.
     pub(crate) fn refuse_taken_place(&self, place: u32, name: &str) -> Result<()> {
         let slots = self.filled()?;
         let has_it = |filled: &&Filled| filled.place == Some(place);
@@ -464,8 +466,8 @@ fn behind(slots: &Slots, slot: u32) -> u32 {
     filled.next().map_or(CHAIN_SLOTS, |(at, _)| at)
 }
 
-/// For each program of the chain, from the last one to the root (0), where `chain_next` has what comes behind
-/// it, and which slot that is.
+/// For each program of the chain, from the last one to the root (0): the index in `chain_next` of its successor, and
+/// the successor's slot.
 fn entries(slots: &Slots) -> Vec<(u32, u32)> {
     let mut behind = CHAIN_SLOTS;
     let mut entries = Vec::new();

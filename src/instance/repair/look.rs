@@ -1,4 +1,4 @@
-//! What runs, and what is pinned.
+//! Compares what runs with what is pinned, and lists the pins that are lost.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -39,10 +39,10 @@ use crate::kernel::objects::kind;
 use crate::model::abi::consts;
 use crate::model::error::Result;
 
-/// How much of a name the kernel keeps.
+/// How many bytes of a name the kernel keeps.
 const KERNEL_NAME: usize = 15;
 
-/// Looks what is lost of an instance; nothing, if it does not run.
+/// Finds the lost pins of an instance; none, if it does not run.
 pub(crate) fn look(instance: &Instance) -> Result<LostPins> {
     let mut look = Look {
         instance,
@@ -81,13 +81,13 @@ fn program(id: u32) -> Option<ProgramInfo> {
     bpf::program_by_id(id).and_then(|program| bpf::program_info(program.as_fd())).ok()
 }
 
-/// The maps of a program by the kernel's names; those that are gone by now are left out.
+/// The maps of a program, by their kernel names. Those that are gone by now are left out.
 fn maps_of(program: &ProgramInfo) -> Vec<(u32, MapHandle)> {
     let open = |id: &u32| Some((*id, MapHandle::from_map_id(*id).ok()?));
     program.maps.iter().filter_map(open).collect()
 }
 
-/// The name of a program, if it is one of ours. Others may have functions that are called so.
+/// The name of a program, if it is one of ours. Other programs may have functions of the same name.
 pub(super) fn own_name(program: &ProgramInfo) -> Option<&str> {
     let own = OwnProgram::named(&program.name)?;
     links::has_map(program, own.mark()).then_some(&program.name)
@@ -98,10 +98,10 @@ struct Look<'i> {
     found: LostPins,
 }
 
-/// A program that runs, or would.
+/// A program that runs, or would run.
 struct Running {
     name: String,
-    /// Its pin says that a command has it in hand.
+    /// A command is working on it, as its pin says.
     begun: bool,
     info: ProgramInfo,
 }
@@ -109,7 +109,7 @@ struct Running {
 impl Look<'_> {
     fn all(&mut self) -> Result<()> {
         let Some(root) = self.root() else {
-            // Nothing is attached, then: what is left over, whoever sets the instance up takes away.
+            // In this case nothing is attached. The next command that sets up the instance removes the leftovers.
             return Ok(());
         };
         let mut chain = None;
@@ -142,7 +142,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Notes a pin that is not of this object; none: of which nothing holds the object.
+    /// Notes a pin that does not hold this object. No object: nothing holds the object any more.
     fn expect(&mut self, pin: String, object: Option<Object>) {
         let pinned = pinned(&self.instance.dir().join(&pin));
         let is_well = match (pinned, object) {
@@ -159,11 +159,11 @@ impl Look<'_> {
         }
     }
 
-    /// The root program, by its pin or a link.
+    /// The root program, found by its pin or by a link.
     fn root(&mut self) -> Option<ProgramInfo> {
         let pinned = links::pinned_root(self.instance);
         let linked = links::linked_programs(self.instance);
-        // What is attached is what runs, whatever is pinned.
+        // The attached program is the one that runs, whatever is pinned.
         let is_linked = pinned.as_ref().is_some_and(|root| linked.contains(&root.id));
         let attached = || linked.iter().copied().filter_map(program).find(links::is_root);
         let root = if is_linked { pinned } else { attached().or(pinned) }?;
@@ -171,7 +171,7 @@ impl Look<'_> {
         Some(root)
     }
 
-    /// The programs that are in slots, and those that are pinned. Notes those in slots that have no pin.
+    /// The programs in slots, and the pinned ones. Notes those in slots that have no pin.
     fn programs(&mut self, slots: &[Option<u32>]) -> Vec<Running> {
         let in_slot: BTreeSet<u32> = slots.iter().copied().flatten().collect();
         let mut named = BTreeMap::new();
@@ -180,7 +180,7 @@ impl Look<'_> {
                 continue;
             };
             let Some(info) = program(id) else { continue };
-            // Else somebody has pinned another program in the place of ours, or ours by another name.
+            // Otherwise somebody has pinned another program in place of ours, or ours under another name.
             let fits = match own_name(&info) {
                 Some(name) => name == base(&pin),
                 None => OwnProgram::named(base(&pin)).is_none(),
@@ -191,7 +191,8 @@ impl Look<'_> {
         }
         let ids: BTreeSet<u32> = named.values().map(|info| info.id).collect();
         let mut running: Vec<Running> = Vec::new();
-        // Of a name, first what is in a slot: what a command is about to replace is in none any more.
+        // For each name, the program in a slot comes first: a program that a command is about to replace has none any
+        // more.
         let mut order: Vec<_> = named.iter().collect();
         order.sort_by_key(|(_, info)| !in_slot.contains(&info.id));
         for (pin, info) in order {
@@ -207,7 +208,7 @@ impl Look<'_> {
                 own_name(&info) == Some(base(pin))
                     || (&other.name, other.tag) == (&info.name, info.tag)
             };
-            // A command was killed that moved the program of this name.
+            // A command that moved the program of this name was killed.
             if named.iter().any(is_copy) {
                 continue;
             }
@@ -218,7 +219,7 @@ impl Look<'_> {
         running
     }
 
-    /// What a program was called that has no pin any more.
+    /// The former name of a program that has no pin any more.
     fn name_of(&self, info: &ProgramInfo, named: &BTreeMap<String, ProgramInfo>) -> String {
         if let Some(name) = own_name(info) {
             return name.to_owned();
@@ -235,7 +236,7 @@ impl Look<'_> {
         free_name(self.instance, &info.name)
     }
 
-    /// Notes the programs that have a pin and no slot, where the chain still says which that was.
+    /// Notes the programs that have a pin but no slot, if the chain still shows which slot that was.
     fn passed_by(
         &mut self,
         slots: &[Option<u32>],
@@ -250,7 +251,7 @@ impl Look<'_> {
         if running.iter().all(|program| is_in_slot(&program)) {
             return Ok(());
         }
-        // In the order of the chain, each leads to the next one; the last may be one that leads nowhere.
+        // In the chain's order, each leads to the next. The last one may lead nowhere.
         let mut order = Vec::new();
         for program in running {
             let place = place::of(program.info.id)?.filter(|place| *place < consts::CHAIN_SLOTS);
@@ -268,7 +269,7 @@ impl Look<'_> {
                 continue;
             }
             let is_free = |slot: u32| slots.get(slot as usize).is_some_and(Option::is_none);
-            // Where another program is missing, the order is not that of slots.
+            // If another program is missing, the order differs from that of the slots.
             let is_anothers =
                 |slot: u32| OwnProgram::of_slot(slot).is_some_and(|own| own.name() != program.name);
             let slot = Some(by_order).filter(|slot| is_free(*slot) && !is_anothers(*slot));
@@ -280,7 +281,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// The maps of one of our programs: those that it holds, and those that it should.
+    /// The maps of one of our programs: those that it holds, and those that it should hold.
     fn own_maps(&mut self, own: OwnProgram, program: &Running) {
         let Some(version) = own.version() else { return };
         let mut held = BTreeSet::new();
@@ -301,19 +302,19 @@ impl Look<'_> {
         }
     }
 
-    /// The ABI version that a map has in its first word.
+    /// The ABI version in a map's first word.
     fn version(&self, map: &str) -> Option<u32> {
         let path = self.instance.map(map);
         matches!(pinned(&path), Pinned::This(Object::Map(_))).then_some(())?;
         maps::first_word(&maps::open(&path).ok()?).ok()
     }
 
-    /// The maps of somebody else's program that were pinned for it, and its object.
+    /// The maps of another program that were pinned for it, and its object.
     fn maps_of_others(&mut self, program: &Running) {
         let Running { name, begun, info } = program;
         let maps = maps_of(info);
         let kept = maps.iter().find(|(_, map)| map.name() == KEPT).map(|(id, _)| *id);
-        // Whoever loads a program has its maps.
+        // The process that loaded the program has its maps.
         if *begun || (kept.is_none() && !self.instance.object(name).exists()) {
             return;
         }
@@ -338,7 +339,7 @@ impl Look<'_> {
         }
     }
 
-    /// Notes that the balancer's maps are there, and no program that uses them.
+    /// Notes that the balancer's maps exist, but no program that uses them.
     fn balancer_without_program(&mut self, running: &[Running]) {
         let balancer = OwnProgram::Balancer;
         let version = balancer.version().and_then(|map| self.version(map));
@@ -351,7 +352,7 @@ impl Look<'_> {
     }
 }
 
-/// Whether the kernel's name of something is what is left of this.
+/// Whether the kernel's name is the truncated form of this name.
 fn is_kernel_name(kernels: &str, name: &str) -> bool {
     kernels.as_bytes() == &name.as_bytes()[..name.len().min(KERNEL_NAME)]
 }

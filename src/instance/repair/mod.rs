@@ -1,12 +1,13 @@
-//! Pins that somebody removed, or put something else in the place of.
+//! Finds pins that somebody removed or replaced by something else, and pins again what runs.
 //!
-//! Forwarding needs no pin but those of links and of arrays of programs, which the kernel empties when nobody
-//! outside of programs holds them. So an instance may run on while commands cannot read it. Each object that runs
-//! is found by what holds it: the link holds the root program, the root program holds the chain, the chain its
-//! programs, and these their maps; maps that no instruction names are bound to their program when it is loaded.
-//! [`look`] follows that and compares it with the pins; [`recover`] pins again what it finds.
+//! Forwarding needs only the pins of links and of program arrays: the kernel empties a program array when only
+//! programs hold it. So an instance may run on while commands cannot read it. Each running object can be found by
+//! what holds it. The link holds the root program, the root program holds the chain, the chain holds its programs,
+//! and these hold their maps. Maps that no instruction names are bound to their program at load time. [`look`]
+//! follows these references and compares them with the pins; [`recover`] pins again what it finds.
 //!
-//! What an interrupted command leaves is none of this: [`crate::instance::chain::slots::Chain::settle`] and the plan see to that.
+//! Leftovers of interrupted commands are not handled here, but by [`crate::instance::chain::slots::Chain::settle`]
+//! and the plan.
 
 mod look;
 mod recover;
@@ -24,11 +25,11 @@ pub use crate::model::lost_pins::LostPin;
 pub use crate::model::lost_pins::LostPins;
 pub(crate) use crate::model::lost_pins::Object;
 
-/// How often it is looked again, and after how long: a command that is at work renames pins.
+/// How often to look again, and after how long: a running command renames pins.
 const LOOKS: u32 = 4;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 
-/// What is lost, apart from what a command that is at work just changes.
+/// What is lost, without what a running command is just changing.
 pub(crate) fn lost(instance: &Instance) -> Result<LostPins> {
     let mut lost = look(instance)?;
     for _ in 1..LOOKS {
@@ -41,7 +42,7 @@ pub(crate) fn lost(instance: &Instance) -> Result<LostPins> {
     Ok(lost)
 }
 
-/// The same, of what the balancer needs.
+/// The same, for what the balancer needs.
 pub(crate) fn lost_of_balancer(instance: &Instance) -> Result<LostPins> {
     lost(instance).map(LostPins::of_balancer)
 }
@@ -51,12 +52,12 @@ pub(crate) fn others_run(instance: &Instance) -> bool {
     look(instance).is_ok_and(|found| found.has_decap || found.has_others)
 }
 
-/// Refuses an instance of which the balancer misses pins.
+/// Refuses an instance if pins of the balancer are lost.
 pub(crate) fn refuse_lost_of_balancer(instance: &Instance) -> Result<()> {
     refuse(lost_of_balancer(instance)?)
 }
 
-/// Refuses an instance of which pins are lost.
+/// Refuses an instance if pins are lost.
 pub(crate) fn refuse_lost(instance: &Instance) -> Result<()> {
     refuse(lost(instance)?)
 }
@@ -65,7 +66,7 @@ fn refuse(lost: LostPins) -> Result<()> {
     if lost.is_empty() { Ok(()) } else { Err(Error::LostPins(Box::new(lost))) }
 }
 
-/// As [`refuse_lost`], for who has the lock and is about to take programs without a name out of the chain.
+/// As [`refuse_lost`], for a caller that holds the lock and will remove programs without a name from the chain.
 pub(crate) fn refuse_lost_programs(instance: &Instance) -> Result<()> {
     let lost = look(instance)?;
     let is_program = |lost: &LostPin| matches!(lost.object, Some(Object::Program(_)));

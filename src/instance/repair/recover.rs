@@ -1,4 +1,4 @@
-//! Pinning again what runs.
+//! Pins again what runs.
 
 use std::os::fd::AsFd;
 use std::thread;
@@ -26,15 +26,15 @@ use crate::kernel::objects::Kind;
 use crate::kernel::objects::kind;
 use crate::model::error::Result;
 
-/// How often the chain must be found whole, at most how often it is looked at, and after how long.
+/// How often the chain must be found intact, how often it is checked at most, and after which pause.
 const QUIET_LOOKS: u32 = 30;
 const MOST_LOOKS: u32 = 200;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
-/// Pins again what runs, and puts programs back into the chain. Returns what was lost, and what still is: what
-/// the kernel has freed.
+/// Pins again what runs, and puts programs back into the chain. Returns what was lost, and what still is lost because
+/// the kernel has freed it.
 ///
-/// The caller has the lock of the instance. Interrupted at any point, the next look finds the rest.
+/// The caller holds the lock of the instance. If this is interrupted at any point, the next call finds the rest.
 pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
     PARTS.iter().try_for_each(|part| folders::make(&instance.dir().join(part)))?;
     pin_links(instance)?;
@@ -43,7 +43,7 @@ pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
         remove_pin(&instance.program(links::ROOT))?;
     }
     let lost = look(instance)?;
-    // What cannot be pinned holds up nothing else.
+    // One failure does not keep the others from being pinned.
     let mut failed = Ok(());
     for pin in &lost.pins {
         failed = failed.and(pin_again(instance, pin));
@@ -68,7 +68,7 @@ fn pin_again(instance: &Instance, lost: &LostPin) -> Result<()> {
         Object::Program(id) => bpf::program_by_id(id).map_err(open)?,
         Object::Map(id) => objects::map_by_id(id).map_err(open)?,
     };
-    // The folder of the maps of somebody's program.
+    // The folder of the maps of another program.
     if let Some(folder) = path.parent() {
         if folder.is_file() {
             remove_pin(folder)?;
@@ -79,7 +79,7 @@ fn pin_again(instance: &Instance, lost: &LostPin) -> Result<()> {
     bpf::pin(object.as_fd(), &path).map_err(|source| pin_error("pin", &path, source))
 }
 
-/// Removes pins of our programs by other names: nobody would know which one counts.
+/// Removes pins of our programs under other names: it would be unclear which one counts.
 fn remove_other_names(instance: &Instance) -> Result<()> {
     for pin in pins(instance) {
         let path = instance.program(&pin);
@@ -94,8 +94,8 @@ fn remove_other_names(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Puts programs back until the chain stays as it is: the kernel empties an array some time after its last pin is gone,
-/// and does not look whether it has another one by then.
+/// Puts programs back until the chain stays intact. The kernel empties an array some time after its last pin is gone,
+/// even if the array has a new pin by then.
 fn outlast_emptying(instance: &Instance) -> Result<()> {
     let mut looks = 0;
     for _ in 0..MOST_LOOKS {
@@ -110,7 +110,7 @@ fn outlast_emptying(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Puts programs back into their slots, the last ones first: whoever is reached leads to all behind.
+/// Puts programs back into their slots, the last ones first: each program then leads to all behind it.
 fn put_back(instance: &Instance, lost: &LostPins) -> Result<()> {
     if lost.slots.is_empty() {
         return Ok(());
@@ -126,7 +126,7 @@ fn put_back(instance: &Instance, lost: &LostPins) -> Result<()> {
     Ok(())
 }
 
-/// Removes what is no link from where links are pinned, and pins links of ours whose pins were moved elsewhere.
+/// Removes what is not a link from the folder of links, and pins our links whose pins were moved elsewhere.
 fn pin_links(instance: &Instance) -> Result<()> {
     let mut known = Vec::new();
     for pin in instance.links()? {
@@ -142,7 +142,7 @@ fn pin_links(instance: &Instance) -> Result<()> {
         if info.program != root.id || ifindex == 0 || known.contains(&ifindex) {
             continue;
         }
-        // In another network namespace, the index may be another interface's.
+        // An index in another network namespace may belong to another interface.
         let runs = bpf::attached(ifindex).ok().flatten();
         let (Some(name), true) =
             (links::interface_name(ifindex), runs.is_some_and(|runs| runs.program == root.id))

@@ -208,14 +208,14 @@ fn find(input: impl Read + Send, number: u64) -> Result<Found, String> {
             }
             Err(PcapError::BufferTooSmall) => {
                 return Err(format!(
-                    "what follows packet {count} takes more than {} MiB, as no packet does",
+                    "the block after packet {count} is longer than {} MiB, and no packet is",
                     LONGEST_BLOCK >> 20
                 ));
             }
             Err(PcapError::Incomplete(_) | PcapError::UnexpectedEof) => {
-                return Err(format!("ends within what follows packet {count}"));
+                return Err(format!("ends in the middle of the block after packet {count}"));
             }
-            Err(_) => return Err(format!("is damaged behind packet {count}")),
+            Err(_) => return Err(format!("is damaged after packet {count}")),
         };
         if let Some(Captured { interface, length, data }) = captured_in(block, &mut links) {
             count += 1;

@@ -1,4 +1,5 @@
-//! Which set of a table a flow belongs to: `set_of` in `table_sets.h`, which says why nobody can aim at one.
+//! Computes which set of a table a flow belongs to, as `set_of` in `table_sets.h` does. That file says why nobody can
+//! aim at a set.
 
 use crate::model::abi;
 use crate::model::connection_tables::Family;

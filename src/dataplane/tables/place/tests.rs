@@ -1,4 +1,4 @@
-//! Flows that are numbered in every way find places as a random function would give them.
+//! Flows with regular numbers spread over the sets as a random function would spread them.
 
 use std::net::Ipv6Addr;
 
@@ -9,7 +9,7 @@ use crate::model::abi::consts;
 
 const FLOWS: u32 = 20_000;
 
-/// A name, and the flow of a number below [`FLOWS`].
+/// A name, and a function that gives the flow of a number below [`FLOWS`].
 type Numbered = (String, Family, Numbering);
 type Numbering = Box<dyn Fn(u64) -> abi::flow_key>;
 
@@ -36,7 +36,7 @@ fn port(word: u64) -> u16 {
     u16::try_from(word & 0xffff).unwrap()
 }
 
-/// Clients in rows and fields of every stride, in each word of a flow.
+/// Clients whose addresses and ports form sequences of every stride, in each word of a flow.
 fn families() -> Vec<Numbered> {
     const NET: u64 = 0x2001_0db8_0000_0000;
     let mut all: Vec<Numbered> = Vec::new();
@@ -62,7 +62,7 @@ fn families() -> Vec<Numbered> {
         let flow =
             move |n| v4(0x0a00_0001_u32.wrapping_add(half(n).wrapping_mul(stride)), 4500, 53, 1);
         add(format!("IPv4 hosts by {stride}"), Family::V4, Box::new(flow));
-        // As it lies in memory.
+        // In the byte order of memory.
         let flow = move |n| v4(half(n).wrapping_mul(stride).swap_bytes(), 0, 53, 1);
         add(format!("IPv4 swapped by {stride}"), Family::V4, Box::new(flow));
     }
@@ -88,7 +88,7 @@ fn families() -> Vec<Numbered> {
     all
 }
 
-/// How many of the places find room in sets of four.
+/// How many of the places get room in sets of four.
 fn remembered(places: impl Iterator<Item = u32>, sets: u32) -> u32 {
     let mut used = vec![0; sets as usize];
     let mut remembered = 0;
@@ -113,7 +113,7 @@ fn place(key: &abi::flow_key, family: Family, sets: u32, secret: &Secret) -> u32
     set_of(&words(key, family), key.vip, family, sets, secret)
 }
 
-/// Of a table as large as the flows are many, of one that is no power of two, and of one with ample room.
+/// For a table with as many entries as flows, for one whose size is no power of two, and for one with ample room.
 #[test]
 fn numbered_flows_are_remembered_as_random_ones_are() {
     let families = families();
@@ -128,7 +128,7 @@ fn numbered_flows_are_remembered_as_random_ones_are() {
                 let places =
                     flows.iter().map(|(words, vip)| set_of(words, *vip, *family, sets, &secret));
                 let found = remembered(places, sets);
-                // One per cent: of some thousand tries some are worse than a hundred random ones.
+                // One per cent: among some thousand tries, some are worse than a hundred random ones.
                 assert!(
                     found + FLOWS / 100 >= least,
                     "{name}, secret {number}: {found} of {sets} sets, a random function {least}"
@@ -138,13 +138,13 @@ fn numbered_flows_are_remembered_as_random_ones_are() {
     }
 }
 
-/// Flows that differ in bytes that the multiplication of a whole word would carry out of it: of 16 such flows
-/// and a victim, computed without the secret, the most that meet is what chance gives.
+/// Flows that differ in bytes that the multiplication of a whole word would carry out of it. Given 16 such flows and
+/// a victim, chosen without the secret, no more of them meet than by chance.
 #[test]
 fn nobody_can_aim() {
     const SETS: u32 = 250_000;
     let victim = v6(0xfd00_0010_0244_0007, 0x0700_0000_0000_0001, 4500, 4500, 1);
-    // What is added to the last byte of one word is taken from that of another.
+    // The amount added to the last byte of one word is subtracted from that of another.
     let aimed: Vec<_> = (1..=16)
         .flat_map(|n| {
             [(56, 56), (0, 0), (0, 56), (56, 0), (32, 32)].map(|(high, low)| {
@@ -169,7 +169,7 @@ fn nobody_can_aim() {
     assert!(meetings <= 8, "{meetings} flows share the victim's set");
 }
 
-/// Another word, another key, another factor: another set.
+/// Another word, another key or another factor gives another set.
 #[test]
 fn everything_counts() {
     const SETS: u32 = 1 << 31;

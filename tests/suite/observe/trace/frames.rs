@@ -237,10 +237,10 @@ fn long_blocks_and_bad_captures() {
         (
             "17 MiB",
             secrets(17 << 20),
-            "what follows packet 2 takes more than 16 MiB, as no packet does",
+            "the block after packet 2 is longer than 16 MiB, and no packet is",
         ),
-        ("a half", secrets(100)[..50].to_vec(), "ends within what follows packet 2"),
-        ("zeros", vec![0; 100], "is damaged behind packet 2"),
+        ("a half", secrets(100)[..50].to_vec(), "ends in the middle of the block after packet 2"),
+        ("zeros", vec![0; 100], "is damaged after packet 2"),
     ] {
         with(&after);
         let output = ask(&file);

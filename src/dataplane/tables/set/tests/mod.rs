@@ -7,8 +7,7 @@ use std::cell::RefCell;
 
 use super::*;
 
-/// Flows that meet in one set. All go to the same real and are as old as each other: nothing but their keys
-/// tells them apart.
+/// Flows in the same set. All go to the same real and have the same age: only their keys differ.
 const FLOWS: u64 = 6;
 const NOW: u16 = 1000;
 const VIP_AND_REAL: u64 = 7 << 32 | 5 << 8 | 3;
@@ -23,12 +22,12 @@ fn entry_of(flow: u64, seen: u16, family: Family) -> Entry {
     }
 }
 
-/// A set, and packets that come before steps of whoever uses it, as `table_sets.h` handles them.
+/// A set, with packets that come before steps of its user. They are handled as `table_sets.h` does.
 struct Busy {
     entries: RefCell<[Entry; WAYS]>,
     family: Family,
     rng: RefCell<fastrand::Rng>,
-    /// One in so many steps has a packet before it; 0: none.
+    /// One in this many steps has a packet before it; 0: none.
     one_in: u32,
     /// The time that packets write.
     clock: u16,
@@ -136,7 +135,7 @@ fn an_entry_of_a_quiet_set_goes() {
     }
 }
 
-/// The clock of packets is the present, or the tick before, or for TCP some time ago.
+/// The packets' clock shows the present, the tick before, or for TCP an earlier time.
 #[test]
 fn packets_between_any_two_steps_lose_no_other_flow() {
     for clock in [NOW, NOW - 1, NOW - 2, NOW - 600] {

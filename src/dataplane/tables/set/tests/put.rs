@@ -6,13 +6,13 @@ use super::super::*;
 
 const NOW: u16 = 1000;
 const VIP: u64 = 5 << 8;
-/// As many flows as a set has entries: no packet pushes one out.
+/// As many flows as a set has entries: no packet evicts one.
 const FLOWS: u64 = WAYS as u64;
 /// The flow that is put in, and the real that it leads to.
 const NEW: u64 = 0;
 const OTHER_REAL: u64 = 99;
 
-/// Every flow leads to a real of its own: what is mixed up shows.
+/// Every flow leads to its own real, so that mixed-up entries show.
 fn entry_of(flow: u64, real: u64, seen: u16, family: Family) -> Entry {
     let last = u64::from(seen) << SEEN_BIT | real << 32 | VIP | 3;
     match family {
@@ -21,7 +21,7 @@ fn entry_of(flow: u64, real: u64, seen: u16, family: Family) -> Entry {
     }
 }
 
-/// A set, and packets that come before steps of whoever uses it, as `table_sets.h` handles them.
+/// A set, with packets that come before steps of its user. They are handled as `table_sets.h` does.
 struct Live {
     entries: RefCell<[Entry; WAYS]>,
     family: Family,
@@ -68,7 +68,7 @@ impl Live {
         }
     }
 
-    /// No flow leads where another one does.
+    /// Checks that no flow leads where another one does.
     fn check(&self) {
         for entry in &*self.entries.borrow() {
             if let Some(flow) = self.flow_of(entry) {
@@ -111,7 +111,7 @@ impl Words for Live {
     }
 }
 
-/// A set of which each entry is one of the flows from `first` on, or free.
+/// A set whose entries are flows from `first` on, or free.
 fn live(family: Family, first: u64, seed: u64) -> Live {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut flows: Vec<_> = (first..FLOWS).collect();
@@ -195,13 +195,13 @@ fn packets_between_any_two_steps_do_no_harm_to_what_is_corrected() {
     }
 }
 
-/// Flows move all the time, and no reading misses one.
+/// Flows move all the time, and a reading does not miss one.
 #[test]
 fn what_stays_is_read() {
     for family in Family::BOTH {
         for seed in 0..5000 {
             let set = live(family, NEW, seed);
-            // Two packets or so come while a set is read, far more than there are.
+            // About two packets come while a set is read, far more than in reality.
             let set = Live { one_in: set.one_in.max(8), ..set };
             let before: Vec<_> = (0..FLOWS).filter(|flow| set.count(*flow) == 1).collect();
             let read = read_all(&set, family);
