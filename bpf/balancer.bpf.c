@@ -57,7 +57,10 @@ _Static_assert(L4LB_CHAIN_SLOTS == LB_CHAIN_SLOTS, "abi/limits.h repeats chain.h
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Returns the reason why no real could take this packet of a VIP, or LB_GO_ON. */
+/*
+ * Returns the reason why no real could take this packet of a VIP, or LB_GO_ON. handle_icmp in
+ * balance/ask.h judges pings. Plain packets have none of these flags (parse_plain_l4).
+ */
 static __always_inline int unfit(const struct pkt *p)
 {
 	if (has(p, LB_PKT_FRAGMENT))

@@ -18,6 +18,10 @@
 #include <bpf/bpf_helpers.h>
 #include "l4lb/abi/abi.h"
 
+/*
+ * Flags. A plain packet has LB_PKT_SYN and LB_PKT_RST at most. If parse_v4 or parse_v6 sets another
+ * flag, parse_plain_v4 or parse_plain_v6 has to say that the packet is not plain.
+ */
 #define LB_PKT_OPTIONS	   (1 << 0) /* IPv4 header longer than 20 bytes */
 #define LB_PKT_FRAGMENT	   (1 << 1)
 #define LB_PKT_NO_PORTS	   (1 << 2) /* this packet does not contain the ports */

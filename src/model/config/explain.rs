@@ -7,7 +7,7 @@ const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
 const TABLES: [&str; 3] = ["connection_table", "packets", "metrics"];
 
 /// Every key, with its table, and a value of it, which JSON and TOML write alike but for tables.
-const EXAMPLES: [(&str, &str); 37] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("interfaces.name", "\"eth0\""),
     ("interfaces.xdp_mode", "\"auto\""),
     ("interfaces.gateway", "\"auto\""),

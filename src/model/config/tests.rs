@@ -65,9 +65,10 @@ fn the_reference_lists_every_key() {
         ("[[server_ids]]", keys::<ServerIdConfig>()),
     ] {
         let table = heading.trim_matches(['[', ']']);
-        assert_eq!(super::explain::tests::keys_of(table), keys, "{heading}");
+        let examples = super::explain::tests::keys_of(table);
+        assert_eq!(examples, keys, "{heading}: EXAMPLES in src/model/config/explain.rs");
         let documented: BTreeSet<_> = documented(heading).into_keys().collect();
-        assert_eq!(documented, keys, "{heading}");
+        assert_eq!(documented, keys, "{heading}: the table in docs/config.md");
     }
 }
 
@@ -76,7 +77,7 @@ fn the_reference_tells_the_defaults() {
     let check = |heading: &str, defaults: &Value| {
         for (key, default) in documented(heading) {
             if let Some(default) = default {
-                assert_eq!(defaults.get(&key), Some(&default), "{heading} {key}");
+                assert_eq!(defaults.get(&key), Some(&default), "docs/config.md: {heading} {key}");
             }
         }
     };

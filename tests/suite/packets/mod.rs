@@ -72,7 +72,7 @@ fn the_files_are_what_the_tables_say() {
         let committed = std::fs::read_to_string(path(file)).unwrap_or_default();
         assert!(
             committed == text(file),
-            "{} is not what the tables say; write it with LB_WRITE_PACKET_TESTS=1",
+            "{} is not what the tables say: LB_WRITE_PACKET_TESTS=1 cargo test --test suite packets::the_files",
             path(file).display()
         );
     }
@@ -189,7 +189,12 @@ fn every_verdict_and_every_reason_occurs() {
     assert_eq!(verdicts, ["XDP_DROP", "XDP_PASS", "XDP_TX"].map(String::from).into());
     // No interface of packet tests has so small an MTU: trace.rs.
     for reason in l4lb::reasons().iter().filter(|reason| reason.name != "small_mtu") {
-        assert!(cases_of.contains_key(reason.name), "no case ends with {}", reason.name);
+        assert!(
+            cases_of.contains_key(reason.name),
+            "no case in tests/packets/*.json ends with {}: add one to a table in tests/suite/packets/cases, and \
+             write the files",
+            reason.name
+        );
     }
     for reason in cases_of.keys() {
         let known = l4lb::reasons().iter().any(|known| known.name == reason);

@@ -65,7 +65,10 @@ fn program_and_reference_agree_on_random_packets() {
         let not_here: Vec<_> = not_here.collect();
         for reason in l4lb::reasons().iter().filter(|reason| !not_here.contains(&reason.name)) {
             let name = reason.name;
-            assert!(ends.contains_key(name), "no packet ended with {name}: {ends:?}");
+            assert!(
+                ends.contains_key(name),
+                "no random packet ended with {name}: let traffic.rs make some, or name it in `not_here`: {ends:?}"
+            );
         }
     }
 }
