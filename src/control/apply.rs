@@ -1,4 +1,4 @@
-//! Applying a configuration: the kernel is made to match it.
+//! Applying a configuration: this makes the kernel match it.
 
 use crate::control::carry_out::carry_out;
 use crate::control::down;
@@ -21,7 +21,7 @@ use crate::model::flow_effect::Breaking;
 use crate::plan::Plan;
 
 impl Balancer {
-    /// What [`Balancer::apply`] would change. Changes nothing, apart from asking for the gateways.
+    /// What [`Balancer::apply`] would change. Changes nothing; it only asks for the gateways' MACs.
     pub fn plan(instance: &Instance, config: &Config) -> Result<Plan> {
         config.check()?;
         instance.check_host()?;
@@ -34,14 +34,14 @@ impl Balancer {
 
     /// Loads, attaches and programs until the kernel matches the configuration.
     ///
-    /// Traffic that is forwarded already goes on all along. What would break established flows is refused, unless
-    /// [`ApplyOptions::allow_breaking`] says that it is meant. Interfaces that cannot be served hold up no others:
-    /// look at [`Plan::unserved`]. If it fails before the first packet could be forwarded, nothing remains.
+    /// Traffic that is already forwarded is not interrupted. A change that would break established flows is refused,
+    /// unless [`ApplyOptions::allow_breaking`] permits it. An interface that cannot be served does not stop the others:
+    /// look at [`Plan::unserved`]. If apply fails before the first packet could be forwarded, it leaves nothing behind.
     pub fn apply(instance: &Instance, config: &Config) -> Result<Plan> {
         Self::apply_with(instance, config, OnUnserved::LeaveOut)
     }
 
-    /// As [`Balancer::apply`], with options, or only a choice of what an interface that cannot be served means.
+    /// As [`Balancer::apply`], with options, or with only an [`OnUnserved`].
     pub fn apply_with(
         instance: &Instance,
         config: &Config,
@@ -50,8 +50,8 @@ impl Balancer {
         Self::apply_announced(instance, config, options, |_| {})
     }
 
-    /// As [`Balancer::apply_with`]; `announce` is shown the plan before programs and maps take memory, if
-    /// anything is to change.
+    /// As [`Balancer::apply_with`]. If anything is to change, `announce` gets the plan before programs and maps take
+    /// memory.
     pub fn apply_announced(
         instance: &Instance,
         config: &Config,
@@ -67,9 +67,9 @@ impl Balancer {
         let already = Already::Adopt(adopt);
         let planned = || make_plan(instance, config, on_unserved, choice, already);
         let change = || {
-            // Before links are pinned again, or taken away.
+            // Before links are pinned again or removed.
             links::refuse_other_namespace(instance, &[])?;
-            // What is planned is planned of what the maps say when all of them are there.
+            // The plan is made from the maps, so all of them must be there.
             let lost = down::recover(instance, repair, || {
                 down::can_be_set_up(instance, config, on_unserved, choice, already)
             })?;
@@ -89,7 +89,7 @@ impl Balancer {
     }
 }
 
-/// Refuses a plan that breaks established flows, or of which that cannot be found out.
+/// Refuses a plan that breaks established flows, or whose effect on them is not known.
 fn refuse_breaking(plan: &Plan) -> Result<()> {
     let breaking: Vec<_> = plan.breaking().cloned().collect();
     if !breaking.is_empty() {

@@ -19,8 +19,8 @@ use crate::model::error::Result;
 use crate::plan::Plan;
 use crate::plan::Steps;
 
-/// Carries a plan out. Interfaces that turn out not to be servable are left out, and the plan says so, unless that is
-/// to be an error.
+/// Carries a plan out. Leaves out interfaces that turn out not to be servable, and notes them in the plan, unless
+/// `on_unserved` makes that an error.
 pub(crate) fn carry_out(
     instance: &Instance,
     plan: &mut Plan,
@@ -33,7 +33,7 @@ pub(crate) fn carry_out(
         chain.settle()?;
     }
     follow_names(instance)?;
-    // First what is most likely to fail: an interface without an entry passes its packets on.
+    // Attaching is most likely to fail, so it comes first. An interface without an entry passes its packets on.
     let done = Attaching::or_undo(instance, &chain, |attaching| {
         attach_all(instance, &chain, attaching, plan, adopt, on_unserved)?;
         announce(plan);
@@ -45,7 +45,7 @@ pub(crate) fn carry_out(
     })
 }
 
-/// Attaches to the interfaces of a plan, to as many as that is possible with.
+/// Attaches to as many interfaces of the plan as possible.
 fn attach_all(
     instance: &Instance,
     chain: &Chain,
@@ -73,7 +73,7 @@ fn attach_all(
     }
 }
 
-/// Writes the entries of the interfaces, for which there may be no place.
+/// Writes the entries of the interfaces. The map may have no place left for one.
 fn set_entries(
     instance: &Instance,
     chain: &Chain,
@@ -126,11 +126,11 @@ fn program(
         }
     }
     done?;
-    // Behind the entries: who is killed before leaves a record of an interface that is served, which says too little,
-    // but none is forgotten.
+    // The record comes after the entries. If the process is killed in between, the record may list an interface that is
+    // served, but it never misses one.
     if let Err(error) = unserved::write(instance, &plan.records()) {
-        // Everything else is in force, which is not to be undone.
-        tracing::warn!("status does not know which interfaces are not served: {error}");
+        // Everything else is in force and must not be undone.
+        tracing::warn!("status cannot show which interfaces are not served: {error}");
     }
     for name in &plan.steps.detach {
         remove_link(&instance.link(name))?;
@@ -141,9 +141,8 @@ fn program(
     Ok(())
 }
 
-/// Writes the maps, but for the interfaces, which are there already. The program takes the packets
-/// over before rings change, and all flows that are in use by then are in its tables: those that were not
-/// yet go where they went before.
+/// Writes the maps, except the entries of the interfaces, which are written already. The program gets the packets
+/// before rings change. Every flow that was in use before then has an entry; other flows go where they went before.
 fn write(
     dataplane: &Dataplane,
     chain: &Chain,
@@ -160,11 +159,11 @@ fn write(
         chain.put(slot, loaded.program.as_fd(), OwnProgram::Balancer.name())?;
         if steps.tables.is_some() && !running.own.is_empty() {
             maps::wait_for_packets()?;
-            // The new program has the packets: what is left of the change is better done than not.
+            // The new program already has the packets, so finish the rest of the change even if this fails.
             if let Err(error) = dataplane.copy_latest_flows(running, tables, &steps.knobs, since) {
                 tracing::warn!(
-                    "flows that began while the connection tables were changed may move; all others were taken \
-                     along: {error}"
+                    "flows that began while the connection tables were replaced may move; all others were copied: \
+                     {error}"
                 );
             }
         }

@@ -1,7 +1,7 @@
-//! The chain: the programs that share the interfaces of an instance, run in the order of their slots.
+//! The chain: the programs that share the interfaces of an instance. They run in the order of their slots.
 //!
-//! `include/l4lb/chain.h` is the contract for the programs; this is the control side of it. The balancer,
-//! decapsulation and captures are in the chain like any other program.
+//! `include/l4lb/chain.h` is the contract for the programs; this is its control side. The balancer, decapsulation and
+//! captures are in the chain like any other program.
 //!
 //! ```no_run
 //! use l4lb::Instance;
@@ -66,19 +66,19 @@ pub use crate::observe::chain::SlotStatus;
 pub use crate::observe::chain::interfaces;
 pub use crate::observe::chain::list;
 
-/// How a program is put into the chain. The default is by the name of its file, on the interfaces that the
+/// How a program is put into the chain. By default it gets the name of its file, and runs on the interfaces that the
 /// instance has.
 #[derive(Clone, Debug, Default)]
 pub struct InsertOptions {
-    /// What it is to be called; `None`: as its file, up to the first dot.
+    /// The program's name in the chain; `None`: the file's name up to the first dot.
     pub name: Option<String>,
-    /// Which program of an object with several, by its C function.
+    /// The C function of the program, if the object has several programs.
     pub program: Option<String>,
-    /// Interfaces that the root program is attached to, if it is not yet.
+    /// Interfaces to attach the root program to, unless it is attached already.
     pub interfaces: Vec<String>,
-    /// How it is attached to these.
+    /// The XDP mode on these interfaces.
     pub mode: XdpMode,
-    /// The slot for the program that such an interface has already; `None`: that is an error.
+    /// The slot for the XDP program that such an interface has already; `None`: that is an error.
     pub adopt: Option<u32>,
 }
 
@@ -94,7 +94,7 @@ pub enum Which {
 impl FromStr for Which {
     type Err = std::convert::Infallible;
 
-    /// A number is a slot: names begin with a letter.
+    /// A number is a slot, as names begin with a letter.
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Slot))
     }
@@ -126,11 +126,11 @@ impl Source {
     }
 }
 
-/// Puts a program into a slot of the chain: one of an object file that was built against
-/// `include/l4lb/chain.h`, or a pinned one that follows the contract and shares this chain's maps.
+/// Puts a program into a slot of the chain. `source` is an object file that was built against `include/l4lb/chain.h`,
+/// or a pinned program that follows the contract and shares this chain's maps.
 ///
-/// If a program of the name is in this slot, it is replaced in one step; an object's maps are those of the
-/// program before. Else the slot must be empty. Slots are 1 to 15: captures have slot 0.
+/// If this slot has a program of the same name, it is replaced in one step, and a program from an object keeps the maps
+/// of its predecessor. Otherwise the slot must be empty. Slots are 1 to 15: captures have slot 0.
 ///
 /// Errors leave the chain as it was.
 pub fn insert(
@@ -197,7 +197,7 @@ fn insert_locked(
         attaching.attach(instance, &chain, interfaces, adopt)?;
         chain.put_settled(slot, program.as_fd(), name)?;
         if let Source::Pinned(_) = source {
-            // What a program of the name was loaded from before is not what runs now.
+            // The object that an earlier program of this name was loaded from is not what runs now.
             remove_pin(&instance.object(name))?;
         }
         objects.remove_maps_but(name, &maps)
@@ -208,7 +208,7 @@ fn insert_locked(
     done
 }
 
-/// Loads what is to be in the slot, or checks that it can be; and the names of its maps.
+/// Loads the program for the slot, or checks a pinned one. Also returns the names of its maps.
 fn load(
     instance: &Instance,
     chain: &Chain,
@@ -233,27 +233,28 @@ fn load(
     }
 }
 
-/// Whether a program that somebody else has loaded follows the contract.
+/// Checks that a program that somebody else has loaded follows the contract.
 fn check_pinned(chain: &Chain, name: &str, program: &OwnedFd) -> Result<()> {
     let misfit = |why: String| ChainError::Misfit { program: name.to_owned(), why };
     let Ok(info) = bpf::program_info(program.as_fd()) else {
-        return Err(misfit("the pin is no program".to_owned()).into());
+        return Err(misfit("the pin is not a program".to_owned()).into());
     };
     if !info.is_xdp {
-        return Err(misfit("it is no XDP program".to_owned()).into());
+        return Err(misfit("it is not an XDP program".to_owned()).into());
     }
     if let Some(why) = place::misfit(program.as_fd())? {
         return Err(misfit(why).into());
     }
     if !chain.map_ids()?.iter().all(|map| info.maps.contains(map)) {
-        let why = "it does not use the maps 'chain' and 'chain_next' of this instance; whoever loads it \
-                   shares them (l4lb/chain.h), or 'lbctl chain insert' loads its object";
+        let why = "it does not use the maps 'chain' and 'chain_next' of this instance; its loader must share them \
+                   (l4lb/chain.h), or load its object with 'lbctl chain insert'";
         return Err(misfit(why.to_owned()).into());
     }
     let place = place::of(info.id)?.filter(|place| *place < consts::CHAIN_SLOTS);
     let Some(place) = place else {
         let why = format!(
-            "its l4lb_slot cannot be read, or is none: whoever loads it sets that to a number below {}, with BTF",
+            "its l4lb_slot cannot be read, or is out of range; its loader must set it to a number below {}, and load \
+             it with BTF",
             consts::CHAIN_SLOTS
         );
         return Err(misfit(why).into());
@@ -265,7 +266,7 @@ fn check_pinned(chain: &Chain, name: &str, program: &OwnedFd) -> Result<()> {
     chain.refuse_taken_place(place, name)
 }
 
-/// Opens the chain of an instance to change it; and the program that is meant, with its slot.
+/// Opens the chain of an instance to change it. Also returns the name and the slot of the program.
 fn open(instance: &Instance, which: &Which) -> Result<(Chain, String, u32)> {
     let missing = || ChainError::NoSuchProgram(which.to_string());
     repair::recover(instance)?;
@@ -283,8 +284,8 @@ fn open(instance: &Instance, which: &Which) -> Result<(Chain, String, u32)> {
     Ok((chain, name, slot))
 }
 
-/// Takes a program of somebody else out of the chain, and its maps with it. If it was the last one, the root
-/// program leaves the interfaces, too. Returns its name.
+/// Takes somebody else's program out of the chain, and removes its maps. After the last program, the root program
+/// leaves the interfaces. Returns the program's name.
 pub fn remove(instance: &Instance, which: &Which) -> Result<String> {
     instance.check_host()?;
     let Some(lock) = instance.lock_existing()? else {
@@ -307,7 +308,7 @@ pub fn remove(instance: &Instance, which: &Which) -> Result<String> {
     Ok(name)
 }
 
-/// Leaves the interfaces that nobody needs.
+/// Detaches from the interfaces that no program needs.
 fn leave_interfaces(instance: &Instance, _lock: &Lock) -> Result<()> {
     if !others(instance).is_empty() {
         return Ok(());
@@ -322,11 +323,11 @@ fn leave_interfaces(instance: &Instance, _lock: &Lock) -> Result<()> {
     Ok(())
 }
 
-/// Brings a program to another slot, which must be empty.
+/// Moves a program to another slot, which must be empty.
 ///
-/// No packet misses a program that this library has loaded; one that is under way just then may meet it twice.
-/// A program that somebody else has loaded cannot be copied: if others lie between the slots, packets pass by
-/// it for some milliseconds, of which a warning is logged.
+/// If this library loaded the program, every packet meets it; a packet that is being processed may meet it twice. A
+/// program that somebody else has loaded cannot be copied. If others lie between the two slots, packets bypass it for
+/// some milliseconds, and a warning is logged.
 pub fn relocate(instance: &Instance, which: &Which, slot: u32) -> Result<SlotStatus> {
     instance.check_host()?;
     check_slot(slot, "programs")?;
@@ -359,7 +360,7 @@ pub fn relocate(instance: &Instance, which: &Which, slot: u32) -> Result<SlotSta
     chain::find(instance, &name)
 }
 
-/// Loads a program once more, for a place of its own; `None`: only whoever loaded it could.
+/// Loads a program a second time, for a place of its own; `None`: only its loader can do that.
 fn copy(
     instance: &Instance,
     chain: &Chain,
@@ -378,8 +379,8 @@ fn copy(
     };
     if program.is_none() {
         tracing::warn!(
-            "'{name}' was loaded by somebody else and cannot be copied: packets pass by it while it moves, for \
-             some milliseconds"
+            "'{name}' was loaded by somebody else and cannot be copied: packets bypass it for some milliseconds while \
+             it moves"
         );
     }
     Ok(program)

@@ -1,8 +1,8 @@
-//! The real's side: takes the balancer's outer header off, on hosts without tunnel devices.
+//! Decapsulation on a real: takes the balancer's outer header off, on hosts without tunnel devices.
 //!
-//! The program lives in the chain of an instance, as the balancer does, and may share it with one. Which packets
-//! it takes the header off is a [`Request`]; what that leaves to the host, [`follow`] follows. docs/decap.md says
-//! what is dropped, and why.
+//! The program is in the chain of an instance, as the balancer is, and may share the instance with a balancer. A
+//! [`Request`] says which packets it decapsulates. Where the request names no addresses, [`follow`] uses those of the
+//! host. docs/decap.md says what is dropped, and why.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -47,11 +47,11 @@ pub use crate::observe::decap::DecapStatus;
 pub use crate::observe::decap::readiness;
 pub use crate::observe::decap::status;
 
-/// Decapsulates packets that come in by an interface. Called again for an interface, it replaces what was asked
-/// for before.
+/// Decapsulates packets that come in by an interface. A second call for the same interface replaces its request.
 ///
-/// What is left to the host is that of now; [`follow`] follows. A program that the interface has already is an
-/// error; with `adopt`, it goes into that slot of the chain. Maps of another build are replaced.
+/// Where the request names no addresses, it uses those that the host has now; [`follow`] adapts them later. If the
+/// interface has an XDP program already, that is an error; with `adopt`, the program goes into that slot of the chain.
+/// Maps of another build are replaced.
 pub fn attach(
     instance: &Instance,
     interface: &str,
@@ -66,13 +66,13 @@ pub fn attach(
     attach_to_follow(instance, interface, mode, request, adopt)
 }
 
-/// Whether an interface that is there has no address yet that packets would be decapsulated for.
+/// Whether the interface is there but has no address yet to decapsulate for.
 pub fn waits_for_address(interface: &str, request: &Request) -> Result<bool> {
     let interface = &netlink::link_blocking(interface)?.name;
     Ok(request.addresses.is_empty() && Facts::read()?.of_interface(interface).next().is_none())
 }
 
-/// As [`attach`], for who calls [`follow`] afterwards: the interface may have no address yet.
+/// As [`attach`], for callers of [`follow`]: the interface may have no address yet.
 pub fn attach_to_follow(
     instance: &Instance,
     interface: &str,
@@ -94,7 +94,7 @@ pub fn attach_to_follow(
 }
 
 /// As [`attach_to_follow`], if an interface that decapsulated has lost the program: somebody took it off, or the
-/// interface was made anew. `false`, if it was not lost, but detached, or still has it.
+/// interface was made anew. Returns `false` if it was detached by command, or still has the program.
 pub fn attach_again(
     instance: &Instance,
     interface: &str,
@@ -110,7 +110,7 @@ pub fn attach_again(
         return Ok(false);
     }
     let Some(_lock) = instance.lock_existing()? else { return Ok(false) };
-    // Another command may just have been detaching it.
+    // Another command may have detached it by now.
     if !is_lost(instance, interface)? {
         return Ok(false);
     }
@@ -128,7 +128,7 @@ fn is_lost(instance: &Instance, interface: &str) -> Result<bool> {
     Ok(link.is_some_and(|(_, link)| link.mode.is_none()))
 }
 
-/// Those requests that are in force: of interfaces that the instance has links to.
+/// The requests in force: those of interfaces that the instance has links to.
 fn in_force(
     instance: &Instance,
     mut requests: BTreeMap<u32, Request>,
@@ -138,7 +138,7 @@ fn in_force(
     Ok(requests)
 }
 
-/// What packets are to be looked at by.
+/// What the program should filter by now.
 fn wanted(instance: &Instance, maps: &Maps) -> Result<InUse> {
     InUse::of(&in_force(instance, maps.requests()?)?, &Facts::read()?)
 }
@@ -153,7 +153,7 @@ fn carry_out(
     if left.needs_repair()
         && OwnProgram::Decap.maps().iter().any(|map| left.has(&format!("map/{map}")))
     {
-        // What was asked for other interfaces is gone. The program that runs goes on with the maps that it has.
+        // The requests of other interfaces are lost. The running program keeps the maps that it has.
         remove_maps(instance)?;
     }
     refuse_other_mode(instance, interface, ifindex, mode)?;
@@ -176,17 +176,17 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     } else {
         Default::default()
     };
-    // That of an interface which somebody took the program off says how to attach it again.
+    // If somebody took the program off an interface, its request stays: it says how to attach again.
     let attached = attached(instance)?;
     requests.retain(|ifindex, _| {
         attached.contains(ifindex) || links::interface_name(*ifindex).is_some()
     });
     requests.insert(ifindex, request.clone());
-    // Before anything is written: there may be too much of it.
+    // Before anything is written, as there may be too many addresses.
     let in_use = InUse::of(&in_force(instance, requests.clone())?, &Facts::read()?)?;
     warn_of_left_out(&in_use);
     if !ours {
-        // The program that runs goes on with the maps that it has.
+        // The running program keeps the maps that it has.
         remove_maps(instance)?;
     }
     let loaded = programs::load_decap(Some(instance), place)?;
@@ -200,14 +200,14 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     Ok(())
 }
 
-/// `before`: the outer sources that might send so far; none: anybody, or nobody.
+/// `before`: the outer sources that could send so far; empty: anybody could, or nobody.
 fn warn_of_anybody(ifindex: u32, before: &BTreeSet<Prefix>) {
     let interface = links::interface_name(ifindex).unwrap_or_else(|| format!("index {ifindex}"));
     let before: Vec<_> = before.iter().map(prefix_name).collect();
     let before = if before.is_empty() {
         String::new()
     } else {
-        format!("; until now, only {} might", before.join(", "))
+        format!("; until now, only {} could", before.join(", "))
     };
     tracing::warn!(
         "interface {interface} is attached without --from: anybody may send{before}; attach it again with --from \
@@ -218,8 +218,8 @@ fn warn_of_anybody(ifindex: u32, before: &BTreeSet<Prefix>) {
 fn warn_of_left_out(in_use: &InUse) {
     if in_use.own_left_out != 0 {
         tracing::warn!(
-            "{} addresses and prefixes of this host: decapsulation has room for {} and {}; packets inside that come \
-             from one of them are not refused",
+            "this host has {} addresses and prefixes more than decapsulation has room for ({} and {}); inner packets \
+             from them are not refused",
             in_use.own_left_out,
             consts::DECAP_MAX_ADDRESSES,
             consts::DECAP_MAX_PREFIXES - 1
@@ -227,7 +227,7 @@ fn warn_of_left_out(in_use: &InUse) {
     }
 }
 
-/// Stops decapsulating on an interface, or on all. Whether there was anything to stop.
+/// Stops decapsulating on an interface, or on all. Returns whether there was anything to stop.
 pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     instance.check_host()?;
     let Some(lock) = instance.lock_existing()? else { return Ok(false) };
@@ -247,7 +247,7 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     let kept: BTreeSet<u32> = rest.values().filter_map(|link| link.index).collect();
     let (mut found, needed) = match layout {
         Layout::Ours => forget_but(instance, &kept)?,
-        // Which of the interfaces it was for cannot be read.
+        // The maps of another build do not say which interfaces they are for.
         Layout::Other if interface.is_some() && !kept.is_subset(&served) => {
             return Err(other(instance));
         }
@@ -266,14 +266,13 @@ pub fn detach(instance: &Instance, interface: Option<&str>) -> Result<bool> {
     Ok(found)
 }
 
-/// Forgets what was asked for other interfaces than these. Whether there was anything, and whether anything is
-/// left.
+/// Forgets the requests of all interfaces but these. Returns whether there were any others, and whether any are left.
 fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)> {
     let maps = Maps::open(instance)?;
     let before = maps.requests()?;
     let mut requests = before.clone();
     requests.retain(|ifindex, _| kept.contains(ifindex));
-    // First what packets are looked at by: as long as an interface is known, the next command knows what an
+    // First the filters, then the requests: as long as an interface's request is there, the next command knows what an
     // interrupted one left.
     maps.set_in_use(&InUse::of(&requests, &Facts::read()?)?)?;
     maps.set_requests(&requests)?;
@@ -288,20 +287,20 @@ fn remove_program(instance: &Instance, lock: Lock) -> Result<()> {
     remove_maps(instance)
 }
 
-/// What [`follow`] has changed.
+/// What [`follow`] changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Followed {
-    /// Outer destinations that packets are decapsulated for now.
+    /// Outer destinations that are decapsulated from now on.
     pub added: BTreeSet<IpAddr>,
-    /// Those that they no longer are.
+    /// Outer destinations that are no longer decapsulated.
     pub removed: BTreeSet<IpAddr>,
-    /// Destinations that packets inside may have now.
+    /// Inner destinations that are accepted from now on.
     pub to_added: BTreeSet<Prefix>,
-    /// Those that they no longer may.
+    /// Inner destinations that are no longer accepted.
     pub to_removed: BTreeSet<Prefix>,
-    /// Outer sources that may send now, as that of an interface is out of force which is gone.
+    /// Outer sources that may send from now on, as the request of an interface that is gone is out of force.
     pub from_added: BTreeSet<Prefix>,
-    /// Those that no longer may.
+    /// Outer sources that may no longer send.
     pub from_removed: BTreeSet<Prefix>,
     /// Whether anybody may send now, if that has changed.
     pub anybody: Option<bool>,
@@ -321,7 +320,7 @@ impl Followed {
         }
     }
 
-    /// Whether nothing is to be told.
+    /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -352,24 +351,24 @@ impl fmt::Display for Followed {
     }
 }
 
-/// A prefix as it is written: that of a single address without its length.
+/// A prefix as text; a single address without its length.
 pub fn prefix_name(prefix: &Prefix) -> String {
     if prefix.is_single() { prefix.address().to_string() } else { prefix.to_string() }
 }
 
-/// What would change in what packets are looked at by, if the addresses of the host were followed now.
+/// What [`follow`] would change now.
 ///
-/// Addresses are those of the network namespace of the calling thread.
+/// Uses the addresses of the calling thread's network namespace.
 pub fn outdated(instance: &Instance) -> Result<Followed> {
     links::refuse_other_namespace(instance, &[])?;
     let maps = ours(instance)?;
     Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?))
 }
 
-/// Follows the addresses of the host, as far as requests leave to it what is decapsulated; and puts out of force
-/// what was asked for an interface that is gone.
+/// Adapts decapsulation to the addresses of the host, where requests name none. Also puts the requests of interfaces
+/// that are gone out of force.
 ///
-/// Addresses are those of the network namespace of the calling thread.
+/// Uses the addresses of the calling thread's network namespace.
 pub fn follow(instance: &Instance) -> Result<Followed> {
     instance.check_host()?;
     links::refuse_other_namespace(instance, &[])?;

@@ -1,4 +1,4 @@
-//! Pins of the balancer that somebody removed, and removing all of them.
+//! Pins of the balancer that somebody removed; and taking the balancer down.
 
 use crate::control::make_plan::plan_without_flows;
 use crate::control::make_plan::read_snapshot;
@@ -28,11 +28,11 @@ use crate::plan::Plan;
 use crate::plan::Snapshot;
 
 impl Balancer {
-    /// Pins again what somebody removed the pins of, as far as what runs still holds it; traffic goes on. Returns what
-    /// was lost.
+    /// Pins again what somebody removed the pins of, if something that runs still holds it. Traffic is not interrupted.
+    /// Returns the pins that were missing.
     ///
-    /// What the kernel has freed is [`Error::LostPins`]: [`ApplyOptions::repair`](crate::ApplyOptions::repair) sets
-    /// the balancer up anew.
+    /// If the kernel has freed an object, that is [`Error::LostPins`]:
+    /// [`ApplyOptions::repair`](crate::ApplyOptions::repair) sets the balancer up anew.
     pub fn pin_again(instance: &Instance) -> Result<LostPins> {
         instance.check_host()?;
         let lost = repair::lost(instance)?;
@@ -43,15 +43,15 @@ impl Balancer {
         recover(instance, false, || Ok(()))
     }
 
-    /// Takes the balancer out of the chain and removes every pin of it. If no other program needs the chain, the
-    /// root program leaves the interfaces, and nothing stays. Whether there was anything to remove.
+    /// Takes the balancer out of the chain and removes all its pins. If no other program needs the chain, the root
+    /// program leaves the interfaces, and nothing stays. Returns whether there was anything to remove.
     ///
-    /// It works whichever pins are there. Other programs in the chain stay: if they need it and it cannot be opened,
-    /// that is an error, and nothing is removed.
+    /// It works whichever pins are left. Other programs of the chain stay. If they need the chain and it cannot be
+    /// opened, that is an error, and nothing is removed.
     pub fn down(instance: &Instance) -> Result<bool> {
         instance.check_host()?;
         let Some(lock) = instance.lock_existing()? else {
-            // A process that was killed leaves its folder, also where the instance was gone by then.
+            // A process that was killed leaves its folder behind, even if the instance was gone by then.
             remove_abandoned(instance);
             return Ok(false);
         };
@@ -67,10 +67,10 @@ impl Balancer {
     }
 }
 
-/// The chain, if programs besides the balancer need it. An error, if they do and it cannot be opened: to remove all of it
-/// would end what others run.
+/// The chain, if programs besides the balancer need it. If they do and it cannot be opened, that is an error: removing
+/// it would end what others run.
 fn stays(instance: &Instance) -> Result<Option<Chain>> {
-    // Else a program without a pin would not be known to need it.
+    // Otherwise a program without a pin would not be counted among those that need it.
     let recovered = repair::recover(instance).err();
     let opened = Chain::open_existing(instance);
     let is_needed =
@@ -78,13 +78,15 @@ fn stays(instance: &Instance) -> Result<Option<Chain>> {
     match (opened, recovered) {
         (opened, recovered) if !is_needed => {
             if let Some(error) = recovered.or(opened.err()) {
-                tracing::warn!("not all pins could be opened, and all are removed: {error}");
+                tracing::warn!("not all pins could be opened; all of them are removed: {error}");
             }
             Ok(None)
         }
         (Ok(chain), recovered) => {
             if let Some(error) = recovered {
-                tracing::warn!("not everything that other programs need is pinned: {error}");
+                tracing::warn!(
+                    "other programs of the chain have lost pins that cannot be restored: {error}"
+                );
             }
             Ok(chain)
         }
@@ -94,7 +96,7 @@ fn stays(instance: &Instance) -> Result<Option<Chain>> {
 
 /// Takes the balancer out of a chain that others need.
 fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
-    // From here on it does not count as set up, and its program is not missed.
+    // From here on the balancer does not count as set up, and its program does not count as missing.
     if let Ok(control) = Map::<u32, abi::control>::open(&instance.map("control")) {
         control.set(&0, &abi::control::default())?;
     }
@@ -105,15 +107,16 @@ fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
         }
     }
     OwnProgram::Balancer.remove_maps(instance)?;
-    // Captures of what other programs get to see go on.
+    // Captures of other programs' packets go on.
     if !captures::any(instance) {
         OwnProgram::Captures.remove_maps(instance)?;
     }
     Ok(())
 }
 
-/// Pins again what runs. What the kernel has freed is an error; with `anew`, the balancer is taken down, to be set up
-/// from its file, if `possible` says that this can succeed. Returns what was lost. The caller has the lock.
+/// Pins again what runs. If the kernel has freed an object, that is an error. With `anew`, the balancer is then taken
+/// down, to be set up from its file, if `possible` says that this can succeed. Returns the pins that were missing. The
+/// caller has the lock.
 pub(crate) fn recover(
     instance: &Instance,
     anew: bool,
@@ -134,7 +137,7 @@ pub(crate) fn recover(
     Ok(lost)
 }
 
-/// Finds out, before the balancer is taken down, whether it can be set up anew.
+/// Checks, before the balancer is taken down, that it can be set up anew.
 pub(crate) fn can_be_set_up(
     instance: &Instance,
     config: &Config,
@@ -145,7 +148,7 @@ pub(crate) fn can_be_set_up(
     own_host::check(config)?;
     let fresh = Snapshot { interfaces: running_interfaces(instance)?, ..Snapshot::default() };
     match plan_without_flows(instance, config, &fresh, on_unserved, choice, already) {
-        // The maps that run give theirs back.
+        // Taking the balancer down frees the memory of its maps.
         Err(error @ Error::Memory { .. }) => {
             let Ok(running) = read_snapshot(instance) else { return Err(error) };
             plan_without_flows(instance, config, &running, on_unserved, choice, already).map(drop)
@@ -154,7 +157,7 @@ pub(crate) fn can_be_set_up(
     }
 }
 
-/// The plan where pins are lost: what is in the maps besides can be read when they are back.
+/// The plan while pins are missing. The rest of it needs the maps, which can be read once they are pinned again.
 pub(crate) fn plan(instance: &Instance) -> Result<Option<Plan>> {
     let lost = repair::lost_of_balancer(instance)?;
     Ok((!lost.is_empty()).then(|| Plan { lost, ..Plan::default() }))

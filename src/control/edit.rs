@@ -16,16 +16,16 @@ use crate::plan::address_changes;
 use crate::plan::diff::Running;
 use crate::plan::diff::diff;
 
-/// How long flows are counted for a command that does not ask for consent: it may be an emergency.
+/// How long an edit may spend on counting flows. An edit does not ask for consent, and may be an emergency.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);
 
 impl Balancer {
-    /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same, and whatever
-    /// becomes of established flows: [`Plan::flows`] tells.
+    /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same. It also makes
+    /// changes that break flows: [`Plan::flows`] reports them.
     ///
-    /// Flows are counted before the instance is locked, for two seconds at most. If they cannot be,
-    /// [`Plan::flows_unknown`] says why, and the change is made all the same. `change` is called twice, as another
-    /// command may change the instance meanwhile: what it makes of the table the second time is written.
+    /// Flows are counted before the instance is locked, for two seconds at most. If they cannot be counted,
+    /// [`Plan::flows_unknown`] says why, and the change is made nevertheless. `change` is called twice, as another
+    /// command may change the instance in between; its second result is written.
     pub fn edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
         let seen = Self::open(&self.instance)?;
         let (running, wanted, mut counted) = seen.edited(&change)?;
@@ -38,7 +38,7 @@ impl Balancer {
         counted.set_flows(effects(&seen, &question, &counted, Some(COUNT_AT_MOST)));
 
         let _lock = self.instance.lock_existing()?;
-        // The maps may have been replaced before the lock was free.
+        // Another command may have replaced the maps before this one got the lock.
         let current = Self::open(&self.instance)?;
         let (_, wanted, mut plan) = current.edited(&change)?;
         current.dataplane.write_all(&plan.steps.table)?;
@@ -55,7 +55,7 @@ impl Balancer {
         Ok(plan)
     }
 
-    /// What runs, what a change makes of it, and the plan from one to the other without what it does to flows.
+    /// The running table, what `change` makes of it, and the plan from one to the other, without its effect on flows.
     fn edited(&self, change: &impl Fn(&mut Table) -> Result<()>) -> Result<(Running, Table, Plan)> {
         let running = self.dataplane.read_table(self.next_serial()?)?;
         let mut wanted = running.table();

@@ -1,4 +1,4 @@
-//! Following what becomes of the interfaces that an instance serves, and of their gateways.
+//! Following the interfaces that an instance serves, and their gateways.
 
 use crate::control::carry_out::carry_out;
 use crate::control::options::OnUnserved;
@@ -27,12 +27,12 @@ use crate::plan::Plan;
 use crate::plan::Snapshot;
 
 impl Balancer {
-    /// Follows what became of the interfaces meanwhile: gateways, MTUs, MACs, an interface that was made anew.
-    /// VIPs and reals stay as they are, and so does how another command has set up an interface since. What was
-    /// last known of a gateway that does not answer stays, with a warning in the plan, whoever else says that he is a
-    /// router: another one is taken when the route of the one in use is gone, or for a better route of the same IP
-    /// version. MACs and MTUs do not wait for it. Interfaces that could not be
-    /// served so far are tried again: [`Plan::unserved`] has those that still cannot.
+    /// Adapts the maps to what changed on the interfaces: gateways, MTUs, MACs, interfaces that were made anew. VIPs
+    /// and reals stay as they are. If another command has set up an interface differently since, that stays too. If a
+    /// gateway does not answer, its last known MAC stays, with a warning in the plan. Router advertisements alone do
+    /// not replace it: another router is taken only when the route of the one in use is gone, or for a better route of
+    /// the same IP version. MACs and MTUs do not wait for a gateway. Interfaces that could not be served so far are
+    /// tried again; [`Plan::unserved`] has those that still cannot.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
         refuse_other_namespace(instance, &[])?;
         let given: Vec<_> = config.interfaces.iter().map(|interface| &*interface.name).collect();
@@ -44,8 +44,8 @@ impl Balancer {
         Ok(plan)
     }
 
-    /// Writes what the kernel tells of the interfaces themselves, without asking anybody for a gateway: a new MAC
-    /// makes the kernel forget its neighbours.
+    /// Writes the interfaces' own MACs and MTUs from the kernel, without asking for a gateway: a new MAC makes the
+    /// kernel forget its neighbours.
     fn follow_links(instance: &Instance, config: &Config) -> Result<Vec<InterfaceChange>> {
         let read = || {
             let balancer = Self::open(instance)?;
@@ -74,7 +74,7 @@ impl Balancer {
         Ok(plan.interfaces)
     }
 
-    /// `given` are the names that the file has, some of which may be alternative ones.
+    /// `given` are the names in the file; some may be alternative names.
     fn follow_gateways(instance: &Instance, config: &Config, given: &[&str]) -> Result<Plan> {
         let before = Self::open(instance)?;
         let records = unserved::read(instance)?;
@@ -86,7 +86,7 @@ impl Balancer {
         let interfaces = read_interfaces(instance, &current.dataplane)?;
         let records = unserved::read(instance)?;
         if resolve::followed(config, &interfaces, &records) != followed {
-            // Another command was faster, and knows better.
+            // Another command was faster, and has newer facts.
             return Ok(Plan { overtaken: true, ..Plan::default() });
         }
 
@@ -106,37 +106,37 @@ impl Balancer {
         plan.warnings = found.warnings;
         plan.unserved = found.unserved;
         plan.steps.kept_records = records.clone();
-        // One that was missing is recorded by the name that the file has; it has its own when it is there.
+        // A missing interface is recorded by the name in the file. Once it is there, it is recorded by its own name.
         let is_followed = |name: &String| {
             given.contains(&&**name) || followed.iter().any(|(i, _)| i.name == *name)
         };
         plan.steps.kept_records.retain(|name, _| !is_followed(name));
         let resolved = found.served;
         if resolved.len() == followed.len() {
-            // Of interfaces that are gone: those here have other numbers.
+            // The entries of interfaces that are gone: the present ones have other indices.
             let lost = interfaces.iter().filter(|(_, running)| running.is_gone());
             let lost = lost.filter_map(|(name, running)| Some((name, running.entry?)));
             let is_back =
                 |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
             let lost: Vec<_> = lost.filter(|(_, entry)| !is_back(entry)).collect();
             plan.steps.remove_entries.extend(lost.iter().map(|(_, entry)| *entry));
-            // What was made anew is told of as that.
+            // An interface that was made anew is reported as that, not as detached.
             let is_wanted = |name: &str| followed.iter().any(|(wanted, _)| wanted.name == name);
             let forgotten = lost.iter().filter(|(name, _)| !is_wanted(name));
             plan.interfaces.extend(forgotten.map(|(name, _)| InterfaceChange {
                 name: (*name).clone(),
                 action: InterfaceAction::Detach,
-                details: vec!["it is gone".to_owned()],
+                details: vec!["the interface is gone".to_owned()],
                 made_anew: false,
             }));
-            // What is known of only some interfaces tells nothing of all.
+            // Some of the interfaces say nothing about the CPUs of all.
             plan.warnings.extend(current.cpu_warnings(&resolved)?);
         }
         let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
         if followed.iter().any(|(i, _)| records.get(&i.name).is_some_and(|record| record.replaces))
         {
-            // What stayed until these are served leaves then, as the file says.
+            // The interfaces that stayed only until these are served leave now, as the file says.
             let mut leaving = snapshot;
             leaving.interfaces.retain(|_, running| {
                 running.entry.is_some() && !running.is_gone() && running.elsewhere.is_none()

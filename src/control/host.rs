@@ -1,4 +1,4 @@
-//! What a plan depends on beside the configuration, read from the host.
+//! The facts about the host that a plan depends on.
 
 use crate::instance::programs;
 use crate::kernel::bpf::random;
@@ -13,7 +13,7 @@ use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
 
 impl Host {
-    /// Reads what matters to a balancer on these interfaces.
+    /// Reads the facts that matter to a balancer on these interfaces.
     pub(crate) fn read(interfaces: &[ResolvedInterface]) -> Result<Self> {
         let files = Files::host();
         Ok(Self {

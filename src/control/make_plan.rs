@@ -1,4 +1,4 @@
-//! Making the plan of an apply: what runs and what the host has are read, and what is asked for is compared.
+//! Making the plan of an apply: reads what runs and the facts about the host, and compares them with the configuration.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ use crate::plan;
 use crate::plan::Plan;
 use crate::plan::Snapshot;
 
-/// What runs.
+/// Reads what runs.
 pub(crate) fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
     let chain = Chain::open_existing(instance)?;
     let own = OwnProgram::Balancer;
@@ -90,7 +90,7 @@ pub(crate) fn make_plan(
     Ok(plan)
 }
 
-/// The plan, but for what becomes of flows.
+/// The plan, without its effect on flows.
 pub(crate) fn plan_without_flows(
     instance: &Instance,
     config: &Config,
@@ -107,7 +107,7 @@ pub(crate) fn plan_without_flows(
     let mut plan = plan::plan(snapshot, config, &found.served, &host)?;
     plan.warnings.extend(found.warnings);
     plan.unserved = found.unserved;
-    // Before anything is attached, or attached again.
+    // Check that the map has room before anything is attached, or attached again.
     let mut places = match snapshot.control {
         Some(_) => Dataplane::open(instance)?.interface_places()?,
         None => InterfacePlaces::default(),
@@ -129,8 +129,8 @@ pub(crate) fn plan_without_flows(
     Ok(plan)
 }
 
-/// The CPUs that are to have connection tables, where it cannot be seen now which ones all interfaces need: those that
-/// have them, so that an interface that fails moves no flow; for new tables, all that are online.
+/// The CPUs that are to have connection tables while some interfaces, and so their CPUs, are not known. CPUs that have
+/// tables keep them, so that an interface that fails moves no flow. New tables are made for all CPUs that are online.
 fn expected_cpus(
     snapshot: &Snapshot,
     config: &Config,
@@ -148,8 +148,7 @@ fn expected_cpus(
     }
 }
 
-/// Finds out whether a configuration fits the host, its memory above all, with what is known of the
-/// interfaces.
+/// Checks that a configuration fits the host, above all its memory, with what is known about the interfaces.
 pub(crate) fn check_fit(
     instance: &Instance,
     config: &Config,

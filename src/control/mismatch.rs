@@ -1,4 +1,4 @@
-//! Whether the maps match each other, and writing anew what does not.
+//! Finds maps that do not match each other, and writes them anew.
 
 use crate::dataplane::Check;
 use crate::dataplane::balancer::Balancer;
@@ -10,17 +10,17 @@ use crate::plan::diff::Running;
 use crate::plan::diff::diff;
 
 impl Balancer {
-    /// Where what packets are handled by is not what the control plane's own records give: nobody but root can have
-    /// written there, or a fault of l4lb. [`Self::rewrite_mismatches`] puts it right, and so does the next apply.
+    /// The places where the maps of the packet path differ from the control plane's own records. Only root can have
+    /// written there, or l4lb has a fault. [`Self::rewrite_mismatches`] fixes it, and so does the next apply.
     ///
-    /// Rings are compared by their checksums, which takes some ten microseconds for each.
+    /// Rings are compared by their checksums, which takes some ten microseconds for each ring.
     pub fn mismatches(&self) -> Result<Vec<Mismatch>> {
         let running = self.dataplane.read_checked(self.next_serial()?, Check::Checksums)?;
         Ok(mismatches(&running))
     }
 
-    /// As [`Self::mismatches`], but compares rings slot by slot with what Maglev gives: a millisecond and more for each.
-    /// Also finds what interrupted commands have left.
+    /// As [`Self::mismatches`], but compares rings slot by slot with what Maglev gives, which takes a millisecond or
+    /// more for each ring. Also finds what interrupted commands have left.
     pub fn all_mismatches(&self) -> Result<Vec<Mismatch>> {
         let running = self.dataplane.read_checked(self.next_serial()?, Check::Slots)?;
         let mut all = mismatches(&running);
@@ -37,11 +37,11 @@ impl Balancer {
         Ok(all)
     }
 
-    /// Writes anew what [`Self::mismatches`] finds. Packets go on meanwhile. The instance is locked only if there is
-    /// something; one that does not run has nothing.
+    /// Writes anew what [`Self::mismatches`] finds, while packets are forwarded. Locks the instance only if there is
+    /// something to write. An instance that does not run has nothing to write.
     ///
-    /// Where the entry of a real is wrong, its address may be, which the rings are made from: then nothing is written,
-    /// and an apply, which knows the address, has to.
+    /// If the entry of a real is wrong, its address may be wrong, and rings are made from addresses. Then nothing is
+    /// written: only an apply knows the address.
     pub fn rewrite_mismatches(instance: &Instance) -> Result<Rewritten> {
         let open = || match Self::open(instance) {
             Err(Error::NotRunning { .. }) => Ok(None),
@@ -51,7 +51,7 @@ impl Balancer {
         if balancer.mismatches()?.is_empty() {
             return Ok(Rewritten::default());
         }
-        // Another command may have been at it, and have put it right by now.
+        // Another command may have fixed it by now.
         let Some(_lock) = instance.lock_existing()? else { return Ok(Rewritten::default()) };
         let Some(balancer) = open()? else { return Ok(Rewritten::default()) };
         let running = balancer.dataplane.read_checked(balancer.next_serial()?, Check::Checksums)?;
@@ -66,12 +66,12 @@ impl Balancer {
     }
 }
 
-/// What [`Balancer::rewrite_mismatches`] has done.
+/// What [`Balancer::rewrite_mismatches`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewritten {
     /// What was written anew.
     pub done: Vec<Mismatch>,
-    /// What only an apply can put right.
+    /// What only an apply can fix.
     pub left: Vec<Mismatch>,
 }
 

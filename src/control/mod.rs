@@ -1,4 +1,4 @@
-//! The verbs: what `lbctl` and those who embed the library do with an instance.
+//! The verbs: what `lbctl` and other users of the library do with an instance.
 
 pub(crate) mod apply;
 pub(crate) mod carry_out;

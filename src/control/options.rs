@@ -1,18 +1,19 @@
 //! How a configuration is applied.
 
-/// What it means that an interface cannot be served: it is missing or down, its gateway is not found, it has another
-/// program.
+/// What to do about an interface that cannot be served: it is missing or down, its gateway does not answer, or it has
+/// another program.
 ///
-/// Of an interface that is served already, what was last known stays while its gateway does not answer, with a warning;
-/// unless it is [`Self::Fail`].
+/// While the gateway of an interface that is already served does not answer, its last known MAC stays, with a warning;
+/// except with [`Self::Fail`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnUnserved {
-    /// The rest is done: [`Plan::unserved`](crate::Plan::unserved) has those that are left out. An error, if the instance does not run and none
-    /// of its interfaces can be served.
+    /// Do the rest: [`Plan::unserved`](crate::Plan::unserved) has the interfaces that are left out. It is an error if
+    /// the instance does not run and none of its interfaces can be served.
     #[default]
     LeaveOut,
-    /// The same, also if none can be served: VIPs, program and maps are set up. For who calls [`Balancer::follow`](crate::Balancer::follow).
+    /// The same, even if none can be served: VIPs, program and maps are set up. For callers of
+    /// [`Balancer::follow`](crate::Balancer::follow).
     Wait,
     /// An error: all or nothing.
     Fail,
@@ -22,21 +23,23 @@ pub enum OnUnserved {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApplyOptions {
-    /// What it means that an interface cannot be served.
+    /// What to do about an interface that cannot be served.
     pub on_unserved: OnUnserved,
     /// The slot of the chain for the XDP program that an interface of the configuration has already; `None`:
     /// that is an error.
     pub adopt: Option<u32>,
-    /// Whether established flows may break. Else a change that breaks some is [`Error::BreaksFlows`](crate::Error::BreaksFlows), one of which that
-    /// cannot be found out [`Error::FlowsUnknown`](crate::Error::FlowsUnknown), and nothing is changed.
+    /// Whether established flows may break. If not, a change that breaks some is
+    /// [`Error::BreaksFlows`](crate::Error::BreaksFlows), a change whose effect cannot be found out is
+    /// [`Error::FlowsUnknown`](crate::Error::FlowsUnknown), and nothing is changed.
     pub allow_breaking: bool,
-    /// `--repair`: whether the balancer may be taken down and set up anew, where somebody removed pins and the kernel
-    /// has freed what they were of. For about a second no packet is balanced, and flows are forgotten. Without it,
-    /// that is [`Error::LostPins`](crate::Error::LostPins). What is still held is pinned again in any case, without an interruption.
+    /// `--repair`: whether apply may take the balancer down and set it up anew, if somebody removed pins and the kernel
+    /// has freed the objects. For about a second no packet is balanced, and flows are forgotten. Without it, that is
+    /// [`Error::LostPins`](crate::Error::LostPins). Objects that something still holds are always pinned again, without
+    /// an interruption.
     pub repair: bool,
-    /// Whether the default router that is in use stays while its route is there, also if it does not answer, as
-    /// [`Balancer::follow`](crate::Balancer::follow) has it. Else whoever answers is taken, and may be of the other IP version. For who calls
-    /// [`Balancer::follow`](crate::Balancer::follow).
+    /// Whether the default router in use stays while its route is there, even if it does not answer, as in
+    /// [`Balancer::follow`](crate::Balancer::follow). If not, the first router that answers is taken, even of the other
+    /// IP version. For callers of [`Balancer::follow`](crate::Balancer::follow).
     pub keep_gateways: bool,
 }
 

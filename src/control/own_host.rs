@@ -1,7 +1,7 @@
-//! What a configuration must not do to the host that balances: its own addresses, and who listens there.
+//! What a configuration must not do to the balancer's own host: its addresses, and the programs that listen there.
 //!
-//! Reading the facts and judging them are apart: [`refusals`] is pure, and the one judge for files, for
-//! commands, and for what runs while the host changes.
+//! [`OwnHost::read`] reads the facts. [`refusals`] is pure, and judges files, commands, and what runs while the host
+//! changes.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -32,24 +32,24 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
 
-/// Sockets that a text names.
+/// How many sockets a message names.
 const NAMED: usize = 4;
 
-/// The addresses of this host, and where it listens.
+/// The addresses of this host, and the sockets that listen on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnHost {
     /// Address → the interface that has it.
     addresses: BTreeMap<IpAddr, String>,
-    /// What is routed to this host by its loopback devices (`ip route add local PREFIX dev lo`).
+    /// Prefixes that the loopback devices route to this host (`ip route add local PREFIX dev lo`).
     local: Vec<Prefix>,
-    /// Broadcast address → the interface on whose network it is one.
+    /// Broadcast address → the interface whose network has it.
     broadcasts: BTreeMap<IpAddr, String>,
-    /// Sockets that wait for clients, as far as a configuration makes them matter.
+    /// Sockets that listen, if the configuration makes them matter.
     listeners: BTreeSet<(Protocol, SocketAddr)>,
 }
 
 impl OwnHost {
-    /// Reads what matters to a configuration.
+    /// Reads the facts that matter to a configuration.
     pub(crate) fn read(config: &Config) -> Result<Self> {
         let mut own = Self::default();
         for (interface, net) in host::networks()? {
@@ -71,7 +71,7 @@ impl OwnHost {
         }
     }
 
-    /// Why an address is this host's own: what has it.
+    /// If an address is this host's own: what has it.
     fn owner(&self, address: IpAddr) -> Option<String> {
         if let Some(interface) = self.addresses.get(&address) {
             return Some(format!("interface {interface}"));
@@ -80,14 +80,14 @@ impl OwnHost {
         Some(format!("local route {prefix}"))
     }
 
-    /// Whether it matters to a VIP who listens.
+    /// Whether a VIP could take packets from programs that listen.
     fn can_cut_off(&self, vip: &VipConfig) -> bool {
         vip.port == 0
             && vip.allow_own_address == OwnAddress::Allowed
             && self.owner(vip.address).is_some()
     }
 
-    /// Where packets for an address find a socket. One of `::` takes IPv4 too, unless it was told not to, which
+    /// The sockets that get packets for this VIP. A socket on `::` also takes IPv4, unless IPV6_V6ONLY is set, which
     /// cannot be seen.
     fn listening(&self, vip: &Vip) -> Vec<SocketAddr> {
         let takes = |at: IpAddr| {
@@ -98,7 +98,7 @@ impl OwnHost {
     }
 }
 
-/// Where this network namespace waits for clients.
+/// The listening sockets of this network namespace.
 fn listeners(protocol: Protocol) -> Result<BTreeSet<SocketAddr>> {
     // Only the byte order matters to these files.
     let system = ExplicitSystemInfo {
@@ -109,7 +109,7 @@ fn listeners(protocol: Protocol) -> Result<BTreeSet<SocketAddr>> {
     };
     let mut found = BTreeSet::new();
     for family in ["", "6"] {
-        // The namespace of a process is that of its first thread.
+        // `/proc/net` would be the namespace of the process's first thread.
         let path = format!("/proc/thread-self/net/{protocol}{family}");
         // A kernel without IPv6 has no such file.
         if !Path::new(&path).exists() {
@@ -127,7 +127,7 @@ fn listeners(protocol: Protocol) -> Result<BTreeSet<SocketAddr>> {
                 listening.map(|socket| socket.local_address).collect()
             }),
             Protocol::Udp => UdpNetEntries::from_read(text, &system).map(|sockets| {
-                // Those that are connected talk to one peer, and end soon.
+                // Connected sockets talk to one peer, and end soon.
                 let bound = sockets.0.into_iter().filter(|s| s.state == UdpState::Close);
                 bound.map(|socket| socket.local_address).collect()
             }),
@@ -139,16 +139,16 @@ fn listeners(protocol: Protocol) -> Result<BTreeSet<SocketAddr>> {
     Ok(found)
 }
 
-/// Something that a configuration asks for and this host cannot have.
+/// Something in a configuration that this host cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// The key of the configuration.
+    /// The configuration key.
     pub(crate) key: String,
     /// Whose address it is: `VIP tcp://10.200.1.1:80`, `real 10.0.0.1`.
     pub(crate) place: String,
     /// What is wrong.
     pub(crate) what: String,
-    /// What would come of it.
+    /// What it would lead to.
     pub(crate) why: &'static str,
     /// What to do.
     pub(crate) fix: &'static str,
@@ -174,8 +174,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     }
 }
 
-/// As [`check`], of a change to what runs: what was so before, as an address came to the host since, does not
-/// stand in the way of other changes.
+/// As [`check`], for a change to what runs. An address may have come to the host since; an old refusal does not stop
+/// other changes.
 pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
     let own = OwnHost::read(after)?;
     let refused = refusals(after, &own);
@@ -189,7 +189,7 @@ pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
     }
 }
 
-/// What of a configuration a host cannot have.
+/// Everything in a configuration that this host cannot have.
 pub(crate) fn refusals(config: &Config, own: &OwnHost) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for (i, interface) in config.interfaces.iter().enumerate() {
@@ -216,7 +216,7 @@ pub(crate) fn refusals(config: &Config, own: &OwnHost) -> Vec<Refusal> {
     refusals
 }
 
-/// Whether packets to ports of an address that no VIP has end at the balancer.
+/// Whether the balancer drops or rejects packets to the ports of an address that have no VIP.
 fn closes_other_ports(config: &Config, address: IpAddr) -> bool {
     let vips = config.vips.iter().filter(|vip| vip.address == address);
     vips.filter_map(|vip| vip.other_ports).any(|other_ports| other_ports != OtherPorts::Pass)
@@ -241,11 +241,10 @@ impl OwnHost {
                 key,
                 place,
                 what: format!("{address} is this host's own address ({owner})"),
-                why: "what is sent to the VIP does not reach this host's programs any more",
-                fix: "take the address off the host; or, if it is on lo because a routing daemon (BIRD, FRR) \
-                       announces it from there, or because this host is one of the VIP's reals, too, set \
-                       allow_own_address = true for the VIP in the file and apply that (a new VIP: lbctl vip add \
-                       --allow-own-address)",
+                why: "packets for the VIP would no longer reach this host's programs",
+                fix: "take the address off the host; or, if a routing daemon (BIRD, FRR) announces it from lo, or if \
+                      this host is also one of the VIP's reals, set allow_own_address = true for the VIP in the file \
+                      and apply that (a new VIP: lbctl vip add --allow-own-address)",
             });
         }
         if config.allow_own_address == OwnAddress::Allowed && closed() {
@@ -253,11 +252,11 @@ impl OwnHost {
                 key,
                 place,
                 what: format!(
-                    "{address} is this host's own address ({owner}), other_ports lets nothing else through to it, \
+                    "{address} is this host's own address ({owner}), other_ports lets no other packets through to it, \
                      and VIP {vip} does not say allow_own_address = \"force\""
                 ),
-                // Also without a program that listens: answers to what the host itself asks come to such ports.
-                why: "all that the host does by that address is cut off, SSH as well",
+                // This holds even if no program listens: answers to the host's own requests come to such ports.
+                why: "everything that this host does by that address is cut off, SSH included",
                 fix: "leave other_ports out, or set allow_own_address = \"force\" for every VIP of the address in \
                        the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
             });
@@ -281,15 +280,16 @@ impl OwnHost {
                 vip.protocol,
                 named.join(", ")
             ),
-            why: "a VIP of every port cuts all of them off, SSH as well",
-            fix: "name the ports that are meant, a VIP each, or set allow_own_address = \"force\" \
-                   in the file and apply that (a new VIP: lbctl vip add --allow-own-address=force)",
+            why: "a VIP of every port cuts all of them off, SSH included",
+            fix: "make one VIP for each port that is meant, or set allow_own_address = \"force\" in the file and \
+                  apply that (a new VIP: lbctl vip add --allow-own-address=force)",
         })
     }
 
     /// Why an address can be neither a real's nor a gateway's.
     ///
-    /// `names` is asked for key and place of those that cannot: there may be tens of thousands that can.
+    /// `names` is called for the key and place of an address that is refused. There may be tens of thousands that are
+    /// not.
     fn no_peer(
         &self,
         address: IpAddr,
@@ -304,9 +304,9 @@ impl OwnHost {
             key,
             place,
             what: format!("{address} is this host's own address ({owner})"),
-            why: "packets for it leave by the interface and come to nobody, as this version does not deliver to its \
-                  own host",
-            fix: "give the address of another host, or take it out",
+            why: "packets for it leave by the interface and reach nobody, as this version does not deliver to its own \
+                  host",
+            fix: "give the address of another host, or remove it",
         })
     }
 }
@@ -397,7 +397,7 @@ mod tests {
         let rules = |allow: &str, other_ports: &str| {
             let allow = format!("allow_own_address = {allow}");
             let first = vip("10.200.1.1", 80, "tcp", &allow);
-            // The rule is the address's, whichever VIP has it.
+            // The rule belongs to the address, whichever VIP has it.
             let second = format!("{allow}\nother_ports = \"{other_ports}\"");
             refused(&format!("{first}{}", vip("10.200.1.1", 443, "tcp", &second)))
         };
@@ -407,7 +407,7 @@ mod tests {
             assert!(
                 found.iter().all(|line| line.contains("other_ports") && line.contains("force"))
             );
-            // Each names the VIP that has to say so: it may be another than the one that is added.
+            // Each line names the VIP that has to say so: it may be another VIP than the one that is added.
             for (line, port) in found.iter().zip([80, 443]) {
                 assert!(
                     line.contains(&format!("VIP tcp://10.200.1.1:{port} does not say")),

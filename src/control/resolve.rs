@@ -1,4 +1,4 @@
-//! Which interfaces can be served: what is asked for, what runs, and what the gateways answer.
+//! Which interfaces can be served: compares the configuration with what runs, and asks the gateways.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,8 +30,8 @@ use crate::plan::Unserved;
 /// How long a gateway may take to answer.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The configuration with the interfaces' own names, where it has alternative ones: pins follow names, and an
-/// interface that is named twice is refused. What is not there keeps the name that it is given.
+/// The configuration with the interfaces' own names in place of alternative ones. Pins follow own names. An interface
+/// that is named twice is refused. A missing interface keeps the name that the file has.
 pub(crate) fn own_names(config: &Config) -> Result<Cow<'_, Config>> {
     let given: Vec<_> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
     let names = netlink::own_names_blocking(&given)?;
@@ -54,8 +54,8 @@ pub(crate) fn own_names(config: &Config) -> Result<Cow<'_, Config>> {
     Ok(Cow::Owned(config))
 }
 
-/// The interfaces of a configuration, as they are set up where they run, and asked for where they wait; and whom their
-/// gateways were found by.
+/// The interfaces of a configuration, each with the next hop that its gateway was found by. A running interface is as
+/// it was set up; a waiting one is as it was asked for.
 pub(crate) fn followed(
     config: &Config,
     interfaces: &BTreeMap<String, RunningInterface>,
@@ -82,55 +82,55 @@ pub(crate) fn followed(
     followed.collect()
 }
 
-/// The mode that an interface goes on in while it is followed, if it is asked for in another one: to try that takes the
-/// program off for a moment, which only `apply` and a reload do.
+/// The mode that an interface keeps while it is followed, although the configuration asks for another. Trying the other
+/// mode takes the program off for a moment, which only `apply` and a reload do.
 fn mode_to_keep(asked: &InterfaceConfig, running: &RunningInterface) -> Option<XdpMode> {
     let mode = running.mode.filter(|mode| ![XdpMode::Auto, *mode].contains(&asked.xdp_mode))?;
     let before = interface_config(&asked.name, &running.entry?).xdp_mode;
     Some(if before == XdpMode::Auto { before } else { mode })
 }
 
-/// Whom an entry's gateway was found by; `None`: it is configured by its MAC.
+/// The next hop that an entry's gateway was found by; `None`: the gateway is configured by its MAC.
 fn next_hop_of(entry: &abi::interface) -> Option<NextHop> {
     let is_auto = u32::from(entry.gateway_kind) == abi::consts::GATEWAY_AUTO;
     next_hop(entry).or_else(|| is_auto.then_some(NextHop::UNKNOWN))
 }
 
-/// Whether an entry's gateway is found as this asks for.
+/// Whether an entry's gateway was found in the way that `asked` names.
 fn has_gateway(asked: &InterfaceConfig, entry: &abi::interface) -> bool {
     gateway_of(asked) == gateway_of(&interface_config(&asked.name, entry))
 }
 
-/// The same, as they are asked for.
+/// The interfaces as the configuration asks for them, with the next hops of those that run.
 fn with_next_hops(
     config: &Config,
     interfaces: &BTreeMap<String, RunningInterface>,
 ) -> Vec<(InterfaceConfig, Option<NextHop>)> {
     let followed = followed(config, interfaces, &Records::new()).into_iter();
     let each = config.interfaces.iter().zip(followed).map(|(wanted, (runs, next_hop))| {
-        // One that was configured is none of a route.
+        // A configured gateway does not come from a route.
         let same = gateway_of(wanted) == gateway_of(&runs);
         (wanted.clone(), next_hop.filter(|_| same))
     });
     each.collect()
 }
 
-/// What was found of the interfaces that are asked for.
+/// What was found out about the interfaces of a configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Those that can be served: as they are now, or as they were last known.
+    /// Those that can be served, by present or by last known facts.
     pub(crate) served: Vec<ResolvedInterface>,
-    /// Those of them that are as they are now.
+    /// Those of them whose facts are present ones.
     pub(crate) current: Vec<ResolvedInterface>,
-    /// Those that cannot, or not as they are asked for.
+    /// Those that cannot be served, or not as asked for.
     pub(crate) unserved: Vec<Unserved>,
-    /// The first reason.
+    /// Why the first of them cannot be served.
     pub(crate) error: Option<Error>,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Found {
-    /// Takes up what was found of an interface. Of one that is served already, what was last known stays.
+    /// Adds the result for an interface. If it fails and the interface is served already, its last known facts stay.
     pub(crate) fn add(
         &mut self,
         config: &InterfaceConfig,
@@ -161,7 +161,7 @@ impl Found {
         }
     }
 
-    /// Keeps it recorded that an interface is asked for in another mode than the one that it is followed in.
+    /// Keeps the record that an interface is asked for in another mode than the one that it runs in.
     pub(crate) fn keep_mode(
         &mut self,
         record: &Unserved,
@@ -178,22 +178,22 @@ impl Found {
         let mut unserved = record.clone();
         let entry = self::running(&record.name, running).and_then(|running| running.entry);
         if !entry.is_some_and(|entry| has_gateway(&record.config, &entry)) {
-            // What was in the way is not any more; the mode has not been tried.
+            // The former reason is no longer true; the mode has not been tried.
             let mode = record.config.xdp_mode;
             unserved.why = format!(
-                "xdp_mode = \"{mode}\" is tried by an apply or a reload only: it takes the program off for a moment"
+                "only an apply or a reload tries xdp_mode = \"{mode}\": that takes the program off for a moment"
             );
         }
         self.unserved.push(unserved);
     }
 }
 
-/// What is to become of a program that an interface has already.
+/// What to do about a program that an interface has already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Already {
-    /// A warning: who applies may give it a slot of the chain.
+    /// Warn: apply can give it a slot of the chain.
     Warn,
-    /// It goes into this slot; `None`: the interface cannot be served.
+    /// Put it into this slot; `None`: the interface cannot be served.
     Adopt(Option<u32>),
 }
 
@@ -230,14 +230,15 @@ pub(crate) fn find_all(
         }
     }
     if let Already::Adopt(Some(slot)) = already {
-        // One slot, one program: that is known before the first of several leaves its interface.
+        // A slot has room for one program. Check that before the first of several interfaces loses its own.
         let targets: Vec<_> = found.current.iter().map(ResolvedInterface::target).collect();
         refuse_foreign_programs(instance, &targets, Some(slot))?;
     }
     Ok(found)
 }
 
-/// Asks for the gateways of interfaces, all at once; beside each is whom its gateway was found by before.
+/// Asks for the gateways of all interfaces at once. Each interface comes with the next hop that its gateway was found
+/// by before.
 pub(crate) fn resolve_all(
     interfaces: &[(InterfaceConfig, Option<NextHop>)],
     choice: Choice,
@@ -273,7 +274,7 @@ fn resolved_interface(
     }
 }
 
-/// What runs on the interface of this name, or the one that had it before it was renamed.
+/// The running interface of this name, or the one that had this name before it was renamed.
 fn running<'a>(
     name: &str,
     interfaces: &'a BTreeMap<String, RunningInterface>,
@@ -282,8 +283,8 @@ fn running<'a>(
     interfaces.get(name).or_else(had)
 }
 
-/// The entry of an interface that runs, and what is known of it without its gateway's answer: the MAC and MTU are
-/// what the kernel tells now, the gateway's MAC is the last one.
+/// The entry of a running interface, and what is known without its gateway's answer: the MAC and MTU that the kernel
+/// has now, and the gateway's last MAC.
 pub(crate) fn known(
     config: &InterfaceConfig,
     running: &BTreeMap<String, RunningInterface>,
@@ -304,7 +305,7 @@ pub(crate) fn known(
     Some((entry, known))
 }
 
-/// An interface as it is served, if that is by another gateway than the one that is asked for and not found.
+/// A running interface with its present gateway, if the gateway that is asked for was not found.
 fn as_before(
     config: &InterfaceConfig,
     interfaces: &BTreeMap<String, RunningInterface>,
@@ -314,8 +315,8 @@ fn as_before(
     known(&before, interfaces).map(|(_, known)| known)
 }
 
-/// What is known of an interface whose gateway does not answer for now, and a warning that says so; the error, if
-/// nothing is, or only where another gateway was.
+/// The last known facts of an interface whose gateway does not answer, with a warning that says so. Returns the error
+/// if there are none, or if they belong to another gateway.
 fn last_known(
     config: &InterfaceConfig,
     running: &BTreeMap<String, RunningInterface>,
@@ -331,5 +332,5 @@ fn last_known(
     if gateway(&last.entry()) != gateway(&entry) {
         return Err(error);
     }
-    Ok((last, format!("{error}; until then what was last known stays")))
+    Ok((last, format!("{error}; until then the gateway's last known MAC stays")))
 }

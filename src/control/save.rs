@@ -1,4 +1,4 @@
-//! What runs, as a configuration.
+//! Saving: what runs, as a configuration.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,14 @@ use crate::plan;
 use crate::plan::Unserved;
 
 impl Balancer {
-    /// The running state as a configuration, with the interfaces that are asked for and not served: planning it changes
-    /// nothing, unless an interface was renamed. The metrics endpoint belongs to `lbctl serve` and is not part of it.
+    /// The running state as a configuration. It includes interfaces that are asked for and not served. Planning it
+    /// changes nothing, unless an interface was renamed. The metrics endpoint belongs to `lbctl serve` and is not part
+    /// of it.
     pub fn save(&self) -> Result<Config> {
         self.save_with(&self.table()?)
     }
 
-    /// As [`Self::save`], with VIPs, reals and server ids that were read already.
+    /// As [`Self::save`], from VIPs, reals and server ids that the caller has read.
     pub(crate) fn save_with(&self, table: &Table) -> Result<Config> {
         let mut config = Config::default();
         table.write_to(&mut config);
@@ -37,11 +38,11 @@ impl Balancer {
             plan::write_knobs(&knobs, &mut config);
         }
         let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
-        // Asked in another network namespace, the instance is the same; but what has moved away from the others
-        // cannot be planned.
+        // From another network namespace, the instance is the same. But an interface that was moved away from the
+        // others cannot be planned.
         let all_elsewhere = interfaces.values().all(|interface| interface.attached.is_none());
         let is_asked_for = |interface: &RunningInterface| {
-            // Without a link, the name is not known.
+            // Without a link, the interface's name is not known.
             interface.pin.is_some() && (interface.elsewhere.is_none() || all_elsewhere)
         };
         let mut interfaces: BTreeMap<_, _> = interfaces
@@ -56,7 +57,7 @@ impl Balancer {
         Ok(config)
     }
 
-    /// Interfaces that are asked for and were not served, or not as they are asked for, when that was last tried, and why.
+    /// The interfaces that were not served as asked for when that was last tried, and why.
     pub fn unserved(&self) -> Result<Vec<Unserved>> {
         Ok(unserved::read(&self.instance)?.into_values().collect())
     }

@@ -1,5 +1,5 @@
-//! The record of interfaces that are asked for and not served, or not as they are asked for: what `status`, metrics and
-//! `save` know of them, whoever asked. It is a map of the control plane's own, made when there is something to record.
+//! The record of interfaces that are not served as asked for. `status`, metrics and `save` read it, whichever command
+//! wrote it. It is a map of the control plane, made when there is something to record.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -24,22 +24,22 @@ use crate::model::interface::ResolvedInterface;
 use crate::model::interface::interface_config;
 use crate::plan::Unserved;
 
-/// More interfaces than files may name, as each command has its own.
+/// More interfaces than a file may name, as each command has its own.
 const MOST: u32 = consts::INTERFACE_PLACES;
 
 type Name = abi::UnservedName;
 
-/// By name, what is recorded.
+/// The records by interface name.
 pub(crate) type Records = BTreeMap<String, Unserved>;
 
 fn open(instance: &Instance) -> Result<Option<Map<Name, abi::Unserved>>> {
     let pin = instance.map(UNSERVED);
-    // Another command may just be removing it.
+    // Another command may be removing it.
     match Map::open(&pin) {
         Ok(map) => Ok(Some(map)),
         Err(_) if !pin.exists() => Ok(None),
         Err(error) if error.is_layout() || is_no_map(&pin) => {
-            tracing::debug!(%error, "somebody else's pin: nothing is recorded");
+            tracing::debug!(%error, "the pin belongs to somebody else: nothing is recorded");
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -51,7 +51,7 @@ fn is_no_map(pin: &Path) -> bool {
     found.is_ok_and(|kind| !matches!(kind, Kind::Map(_)))
 }
 
-/// Takes away what is pinned in the place of the record and is none. The caller has the lock.
+/// Removes a pin in the record's place that is not a record. The caller has the lock.
 pub(crate) fn remove_misfit(instance: &Instance) -> Result<()> {
     if open(instance)?.is_none() {
         remove_pin(&instance.map(UNSERVED))?;
@@ -59,7 +59,7 @@ pub(crate) fn remove_misfit(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// What is recorded.
+/// Reads the records.
 pub(crate) fn read(instance: &Instance) -> Result<Records> {
     let Some(map) = open(instance)? else { return Ok(Records::new()) };
     let mut records = Records::new();
@@ -79,7 +79,7 @@ pub(crate) fn read(instance: &Instance) -> Result<Records> {
     Ok(records)
 }
 
-/// Records this instead, if anything else is recorded.
+/// Replaces the records, if they differ.
 pub(crate) fn write(instance: &Instance, records: &Records) -> Result<()> {
     let before = read(instance)?;
     if are_same(&before, records) {
@@ -104,7 +104,7 @@ pub(crate) fn write(instance: &Instance, records: &Records) -> Result<()> {
     Ok(())
 }
 
-/// Whether nothing is to be written to get from one to the other.
+/// Whether two sets of records are the same.
 pub(crate) fn are_same(one: &Records, other: &Records) -> bool {
     one.keys().eq(other.keys()) && one.values().zip(other.values()).all(|(a, b)| is_same(a, b))
 }
@@ -123,7 +123,7 @@ fn create(instance: &Instance) -> Result<Map<Name, abi::Unserved>> {
 }
 
 fn raw(unserved: &Unserved) -> abi::Unserved {
-    // As an entry of the packet path, of an interface without an index.
+    // Stored as an entry of the packet path, for an interface without an index.
     let asked = ResolvedInterface {
         config: unserved.config.clone(),
         ifindex: 0,
@@ -141,7 +141,7 @@ fn raw(unserved: &Unserved) -> abi::Unserved {
     }
 }
 
-/// A text with zeros behind it; of one that is too long, the beginning.
+/// A text, padded with zeros. A text that is too long is cut off.
 fn bytes<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
     let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= N);

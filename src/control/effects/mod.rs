@@ -1,7 +1,7 @@
-//! What a change does to flows: which share of new ones goes elsewhere, and how many established ones do.
+//! What a change does to flows: which share of new flows goes elsewhere, and how many established flows do.
 //!
-//! A plan is made without asking the tables; this is put into it afterwards. Every entry of the connection
-//! tables is judged by what runs and what is wanted (`judge`, pure), in large tables a sample of them.
+//! A plan is made without reading the connection tables; the effects are added afterwards. `judge` (pure) decides about
+//! every entry from what runs and what is wanted. Large tables are sampled.
 
 mod fit;
 mod judge;
@@ -29,20 +29,20 @@ pub use crate::model::flow_effect::Flows;
 pub use crate::model::flow_effect::Precision;
 pub use crate::model::flow_effect::RealFlows;
 
-/// How often tables are read again that another command replaced meanwhile.
+/// How often to try again if another command replaces the tables meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// What is asked about.
+/// What to judge.
 pub(crate) struct Question<'a> {
     pub(crate) running: &'a Running,
     pub(crate) wanted: &'a Table,
-    /// Of the program that runs, and of the one that is to.
+    /// The knobs of the running program and of the new one.
     pub(crate) knobs: Option<(&'a abi::knobs, &'a abi::knobs)>,
-    /// Interfaces that are served no longer: they are gone, or their link is.
+    /// Interfaces that can no longer be served: the interface is gone, or its link is.
     pub(crate) dead_interfaces: BTreeSet<String>,
 }
 
-/// Whether a plan touches flows that there can be.
+/// Whether a plan touches flows that may exist.
 fn concerns_flows(question: &Question<'_>, plan: &Plan) -> bool {
     let takes_over = |vip: &Vip| question.running.vips.contains_key(&Vip { port: 0, ..*vip });
     let vips = plan.vips.iter();
@@ -53,7 +53,7 @@ fn concerns_flows(question: &Question<'_>, plan: &Plan) -> bool {
         || vips.into_iter().any(|change| change.action != VipAction::Add || takes_over(&change.vip))
 }
 
-/// Finds out what a plan does to the flows of a balancer that runs. If that takes longer than it may, it is an error.
+/// Finds out what a plan does to the flows of a running balancer. It is an error if that takes longer than `at_most`.
 pub(crate) fn effects(
     balancer: &Balancer,
     question: &Question<'_>,

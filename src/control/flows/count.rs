@@ -1,4 +1,4 @@
-//! How many flows there are, in groups.
+//! Counts flows in groups.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::dataplane::balancer::Balancer;
 use crate::model::address::Vip;
 use crate::model::error::Result;
 
-/// What flows are counted by.
+/// What to count flows by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupBy {
@@ -21,7 +21,7 @@ pub enum GroupBy {
     Vip,
     /// The real.
     Real,
-    /// The CPU whose table has it.
+    /// The CPU whose table has the entry.
     Cpu,
     /// The state.
     State,
@@ -33,39 +33,39 @@ pub enum GroupBy {
 pub enum FlowGroup {
     /// The VIP; `None`: VIPs that were removed.
     Vip(Option<Vip>),
-    /// The real; `None`: reals that were removed, and whose ids belong to others.
+    /// The real; `None`: reals that were removed, and whose ids were given to others.
     Real(Option<IpAddr>),
-    /// The CPU; `None`: the table that CPUs without one of their own share.
+    /// The CPU; `None`: the table that CPUs without a table of their own share.
     Cpu(Option<u32>),
     /// The state.
     State(FlowState),
 }
 
-/// Entries of a group.
+/// The entries of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FlowCount {
-    /// Which.
+    /// The group.
     pub group: FlowGroup,
-    /// All of them.
+    /// All entries.
     pub entries: u64,
-    /// Those whose next packet goes to their real.
+    /// Entries whose next packet goes to their real.
     pub live: u64,
-    /// The others.
+    /// All other entries.
     pub stale: u64,
 }
 
-/// Entries of all groups.
+/// The entries of all groups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FlowCounts {
     /// What they were counted by.
     pub by: GroupBy,
-    /// The groups that have any, in order.
+    /// The groups that have entries, in order.
     pub groups: Vec<FlowCount>,
-    /// All of them.
+    /// All entries.
     pub entries: u64,
-    /// Those whose next packet goes to their real.
+    /// Entries whose next packet goes to their real.
     pub live: u64,
-    /// The others.
+    /// All other entries.
     pub stale: u64,
 }
 
@@ -81,7 +81,7 @@ impl GroupBy {
 }
 
 impl Balancer {
-    /// Counts the flows that a filter lets through, each once for every table that has it.
+    /// Counts the flows that match a filter, once for every table that has them.
     pub fn count_flows(&self, filter: &FlowFilter, by: GroupBy) -> Result<FlowCounts> {
         let mut groups: BTreeMap<FlowGroup, (u64, u64)> = BTreeMap::new();
         for flow in self.flows(filter)? {

@@ -1,4 +1,4 @@
-//! Which flows are meant.
+//! Which flows to read.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
 
-/// Which flows are meant: those that all of it applies to. The default lets all through.
+/// Which flows to read: those that match every field. The default matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowFilter {
     /// Flows of this VIP, which must exist.
     pub vip: Option<Vip>,
-    /// Flows of this real, be it that it was removed.
+    /// Flows of this real, even if it was removed.
     pub real: Option<IpAddr>,
-    /// Flows of clients in this network. None of a VIP whose hash mode leaves the address out.
+    /// Flows of clients in this network. Matches no flow of a VIP whose hash mode leaves the address out.
     pub client: Option<Prefix>,
-    /// Flows from this port, in host order. None of a VIP whose hash mode leaves it out.
+    /// Flows from this port, in host order. Matches no flow of a VIP whose hash mode leaves the port out.
     pub client_port: Option<u16>,
     /// Flows whose age is above this.
     pub older_than: Option<Duration>,
@@ -31,7 +31,7 @@ pub struct FlowFilter {
     pub states: Vec<FlowState>,
 }
 
-/// A filter whose names are known to stand for something.
+/// A filter whose VIP and real are known.
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
     filter: FlowFilter,
@@ -39,7 +39,7 @@ pub(super) struct Resolved {
 }
 
 impl FlowFilter {
-    /// Whether it lets all flows through.
+    /// Whether it matches all flows.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -57,13 +57,13 @@ impl FlowFilter {
 }
 
 impl Resolved {
-    /// Whether an entry is worth a closer look: what most entries fail at, and costs least.
+    /// A cheap first check that most entries fail.
     pub(super) fn may_match(&self, raw: &tables::Flow) -> bool {
         self.serial.is_none_or(|serial| serial == raw.key.vip)
             && self.filter.client_port.is_none_or(|port| port.to_be() == raw.key.sport)
     }
 
-    /// Whether a flow that [may match](Self::may_match) does.
+    /// Whether a flow that passed [`Self::may_match`] matches.
     pub(super) fn matches(&self, flow: &Flow) -> bool {
         let FlowFilter { vip: _, real, client, client_port, older_than, younger_than, states } =
             &self.filter;

@@ -1,4 +1,4 @@
-//! One flow, as a client sees it.
+//! Finds one flow, as a client sees it.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::model::error::Result;
 use crate::model::maglev::hash::flow_slot;
 use crate::model::secret::Secret;
 
-/// A flow, by what its packets to the VIP have in their headers.
+/// A flow, by the headers of its packets to the VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FiveTuple {
     /// The transport protocol.
@@ -39,17 +39,17 @@ pub struct FiveTuple {
 pub struct FoundFlow {
     /// The VIP that serves it.
     pub vip: Vip,
-    /// Whether the VIP has its flows remembered.
+    /// Whether the VIP remembers its flows.
     pub remembered: bool,
-    /// The entries, at most one of each CPU. Flows that the VIP's hash mode does not tell apart share them.
+    /// The entries, at most one for each CPU. Flows that the VIP's hash mode does not tell apart share them.
     pub entries: Vec<Flow>,
-    /// Where the ring sends it on a CPU that has no entry or a stale one; `None`: the VIP has no real that takes
-    /// new flows. A server id in a QUIC packet comes before either.
+    /// The real that the ring gives on a CPU that has no entry, or a stale one; `None`: the VIP has no real that takes
+    /// new flows. A server id in a QUIC packet comes before both.
     pub ring: Option<IpAddr>,
 }
 
 impl Balancer {
-    /// Looks for a flow in every table, where its packets do.
+    /// Looks a flow up in every table, as its packets do.
     pub fn find_flow(&self, tuple: &FiveTuple) -> Result<FoundFlow> {
         let FiveTuple { protocol, client, destination } = *tuple;
         let view = self.flow_view()?;
@@ -96,7 +96,7 @@ impl Balancer {
     ) -> Result<Option<u32>> {
         let Some(ring) = self.dataplane.rings.at(vip.id)? else { return Ok(None) };
         let ring: Map<u32, u64> = Map::new(ring)?;
-        // Where the hash mode leaves the address out, its bytes are 0; the family still counts.
+        // If the hash mode leaves the address out, its bytes are 0; the IP version still counts.
         let source = match (IpAddr::from(key.src), family) {
             (IpAddr::V6(none), Family::V4) if none.is_unspecified() => [0; 4].into(),
             (source, _) => source,

@@ -1,4 +1,4 @@
-//! Flows, one after the other, from one table after the other.
+//! Reads flows one by one, table by table.
 
 use std::vec;
 
@@ -29,13 +29,13 @@ use crate::model::error::Result;
 pub(super) struct Source {
     /// `None`: the shared table.
     pub(super) cpu: Option<u32>,
-    /// Of a table of sets; `None`: it is of kind LRU.
+    /// The IP version of a set-associative table; `None`: it is an LRU table.
     pub(super) family: Option<Family>,
     /// The kernel's id of the map.
     id: u32,
 }
 
-/// One of these, opened.
+/// An open table.
 #[derive(Debug)]
 pub(super) enum Opened {
     Sets(MapHandle, Family),
@@ -43,7 +43,7 @@ pub(super) enum Opened {
 }
 
 impl Source {
-    /// Those that there are, by CPU.
+    /// All tables, by CPU.
     pub(super) fn all(dataplane: &Dataplane, tables: &Tables) -> Result<Vec<Self>> {
         let mut sources = Vec::new();
         let families: &[_] = match tables.kind {
@@ -75,7 +75,7 @@ impl Source {
         })
     }
 
-    /// What TCP's ages are of.
+    /// What the ages of TCP flows count from.
     pub(super) fn tcp_age(&self) -> AgeOf {
         if self.family.is_some() { AgeOf::LastPacket } else { AgeOf::Insert }
     }
@@ -84,7 +84,7 @@ impl Source {
 /// The table that is being read.
 #[derive(Debug)]
 enum Place {
-    /// A part of it after the other; `next` is the next set.
+    /// The table is read in parts; `next` is the next set.
     Sets {
         map: MapHandle,
         family: Family,
@@ -98,7 +98,7 @@ enum Place {
 }
 
 impl Place {
-    /// Appends the next flows; `false`: there are no more.
+    /// Appends the next flows. Returns `false` if there are no more.
     fn read(&mut self, into: &mut Vec<tables::Flow>) -> Result<bool> {
         match self {
             Self::Sets { map, family, part, next } => {
@@ -107,7 +107,7 @@ impl Place {
                     return Ok(false);
                 }
                 if next.is_multiple_of(SETS_OF_PART) {
-                    // The one before goes first.
+                    // Unmap the previous part first.
                     *part = None;
                 }
                 let part = match part {
@@ -128,20 +128,20 @@ impl Place {
     }
 }
 
-/// Sets that are read before their flows are handed out.
+/// Sets that are read before their flows are returned.
 pub(super) const SETS_AT_ONCE: u32 = 256;
 const _: () = assert!(SETS_OF_PART.is_multiple_of(SETS_AT_ONCE));
 
-/// The flows in all tables of a balancer: see [`Balancer::flows`](crate::Balancer::flows). An error ends it.
+/// The flows in all tables of a balancer: see [`Balancer::flows`](crate::Balancer::flows). It ends after an error.
 #[derive(Debug)]
 pub struct Flows<'a> {
     dataplane: &'a Dataplane,
     view: View,
     filter: Resolved,
     sources: vec::IntoIter<Source>,
-    /// The table that is being read, and where it comes from.
+    /// The table that is being read, and its source.
     current: Option<(Source, Place)>,
-    /// Those that were read of it, and when, and how many of them were handed out.
+    /// The flows that were read from it, when, and how many of them were returned.
     read: Vec<tables::Flow>,
     now: u64,
     done: usize,
@@ -159,7 +159,7 @@ impl<'a> Flows<'a> {
         Ok(Self { dataplane, view, filter, sources, current, read, now: 0, done: 0 })
     }
 
-    /// Reads on; `false`: that were all.
+    /// Reads on. Returns `false` after the last table.
     fn read_on(&mut self) -> Result<bool> {
         self.read.clear();
         self.done = 0;

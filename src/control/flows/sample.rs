@@ -1,4 +1,4 @@
-//! All flows for those who count: in large tables, of a part that stands for the whole.
+//! Reads flows for counting: all of them, or a representative part of large tables.
 
 use std::io;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::kernel::bpf;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// Places for flows that are looked at, in all tables of a balancer: that takes about a second.
+/// How many places for flows are looked at, in all tables of a balancer. That takes about a second.
 const PLACES: u64 = 1 << 22;
 
 fn in_time(until: Option<Instant>) -> Result<()> {
@@ -26,8 +26,8 @@ fn in_time(until: Option<Instant>) -> Result<()> {
 }
 
 impl Balancer {
-    /// Hands out flows, each with how many it stands for: flows lie in tables by hashes, so that every n-th part
-    /// of a table is like the others. Whether those were all. Past `until`, it is an error.
+    /// Calls `take` for flows, each with the number of flows that it stands for. Tables place flows by hash, so every
+    /// n-th part of a table is like the others. Returns whether every flow was read. Past `until`, it is an error.
     pub(crate) fn sample_flows(
         &self,
         until: Option<Instant>,
@@ -52,7 +52,7 @@ impl Balancer {
                         in_time(until)?;
                         let first = next - next % SETS_OF_PART;
                         if part.as_ref().is_none_or(|(at, _)| *at != first) {
-                            // The one before goes first.
+                            // Unmap the previous part first.
                             drop(part.take());
                             part = Some((first, SetTable::part(&map, family, first)?));
                         }
@@ -67,7 +67,7 @@ impl Balancer {
                     }
                 }
                 Opened::Lru(table) => {
-                    // The shared one is small.
+                    // The shared table is small.
                     let step = if source.cpu.is_some() { step } else { 1 };
                     let mut walk = crate::kernel::maps::Walk::default();
                     loop {

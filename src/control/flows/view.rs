@@ -1,4 +1,4 @@
-//! Puts entries of connection tables into words.
+//! Explains entries of connection tables.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use crate::dataplane::ViewVip;
 use crate::dataplane::tables;
 
 impl Flow {
-    /// Puts an entry into words. `tcp_age` is what TCP's ages are of in its table, `now` of `CLOCK_MONOTONIC`, in
-    /// nanoseconds.
+    /// Explains an entry. `tcp_age` is what the ages of TCP flows in its table count from. `now` is `CLOCK_MONOTONIC`
+    /// in nanoseconds.
     pub(super) fn new(
         raw: &tables::Flow,
         view: &View,
@@ -20,7 +20,7 @@ impl Flow {
     ) -> Self {
         let (vip, age) = (view.vip_of(raw), View::age(raw, now));
         let port = |port: u16| (port != 0).then(|| u16::from_be(port));
-        // Without an address, the port is the destination's once more.
+        // If the key has no address, its source port is a copy of the destination port.
         let client = (raw.key.src.word != [0; 4]).then(|| IpAddr::from(raw.key.src));
         Self {
             vip: vip.map(|vip| vip.vip),

@@ -326,7 +326,7 @@ fn tables_and_programs() {
         let table = json!("connection_table");
         let other = KINDS.into_iter().find(|other| *other != kind).expect("another kind");
         let moved = lab.planned(&lab.config(&one).replace(kind, other), &table);
-        assert_eq!(moved["what"], "40 established flows are taken along", "{moved:#}");
+        assert_eq!(moved["what"], "40 established flows are copied", "{moved:#}");
         // A set of four, or four in all.
         let few = lab.config(&one).replace("entries = 20000", "entries = 4");
         let few = lab.planned(&few, &table);
@@ -368,7 +368,7 @@ fn larger_tables() {
         lab.host.lbctl().apply(&sized(60));
         let held = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]))["entries"].clone();
         let larger = lab.planned(&sized(120), &json!("connection_table"));
-        assert_eq!(larger["what"], format!("{held} established flows are taken along"));
+        assert_eq!(larger["what"], format!("{held} established flows are copied"));
         let file = config_file(&sized(120));
         lab.host.lbctl().ok(&["apply", "-f", path_of(&file)]);
         let after = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]))["entries"].clone();

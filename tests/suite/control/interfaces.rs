@@ -320,7 +320,7 @@ fn an_interface_that_was_made_anew() {
     let without = config_file("[connection_table]\nentries = 100000\n");
     let plan = host.lbctl().exits(3, &["plan", "-f", path_of(&without)]).stdout;
     assert!(
-        plan.contains("- interface up.100\n    flows: nothing comes in by it any more\n"),
+        plan.contains("- interface up.100\n    flows: no packets come in by it any more\n"),
         "{plan}"
     );
 

@@ -201,7 +201,7 @@ fn reals_change_while_an_interface_is_dead() {
     rig.topology.balancer.ns.shell("ip neigh flush dev second");
     let applied = lbctl.ok(&["apply", "--yes", "-f", path_of(&file(&two_interfaces(&one)))]);
     assert!(applied.stderr.contains("did not answer"), "{applied}");
-    assert!(applied.stderr.contains("what was last known stays"), "{applied}");
+    assert!(applied.stderr.contains("the gateway's last known MAC stays"), "{applied}");
     assert_eq!(reals(), 1);
     let strict = ["apply", "--yes", "--strict", "-f", path_of(&file(&two_interfaces(&both)))]
         .map(str::to_owned);

@@ -186,11 +186,10 @@ fn the_hosts_own_address_must_be_allowed() {
     let refused = with(&vip(own, &["10.0.0.1"]));
     let path = path_of(&refused);
     let line = format!(
-        "error: {path}: vips[1].address: {OWN} is this host's own address (interface uplink): what is sent to the VIP \
-         does not reach this host's programs any more; take the address off the host; or, if it is on lo because a \
-         routing daemon (BIRD, FRR) announces it from there, or because this host is one of the VIP's reals, too, set \
-         allow_own_address = true for the VIP in the file and apply that (a new VIP: lbctl vip add \
-         --allow-own-address)\n"
+        "error: {path}: vips[1].address: {OWN} is this host's own address (interface uplink): packets for the VIP \
+         would no longer reach this host's programs; take the address off the host; or, if a routing daemon (BIRD, \
+         FRR) announces it from lo, or if this host is also one of the VIP's reals, set allow_own_address = true for \
+         the VIP in the file and apply that (a new VIP: lbctl vip add --allow-own-address)\n"
     );
     for command in ["plan", "apply", "serve"] {
         assert_eq!(host.lbctl().exits(1, &[command, "-f", path]).stderr, line, "{command}");

@@ -1,4 +1,5 @@
-//! How many flows find no room in tables of another size, kind or number, as `dataplane/flow_moves/copy.rs` copies them.
+//! How many flows find no room in tables of another size, kind or number, as `dataplane/flow_moves/copy.rs` copies
+//! them.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -9,26 +10,26 @@ use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
 use crate::model::connection_tables::Tables;
 use crate::model::connection_tables::lru_room;
 
-/// Entries of a CPU's tables, or of the shared one: IPv4 and IPv6.
+/// The entries of a CPU's tables, or of the shared one: IPv4 and IPv6.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entries {
-    /// Those that are copied.
+    /// Entries that are copied.
     pub(super) live: [u64; 2],
-    /// With those that no packet would use: they take room in tables that stay.
+    /// The same, and stale ones: these take room in tables that stay.
     pub(super) all: [u64; 2],
 }
 
-/// By CPU; the shared table is without one.
+/// By CPU; `None` is the shared table.
 pub(super) type Used = BTreeMap<Option<u32>, Entries>;
 
 const WAYS: usize = consts::SET_WAYS as usize;
 
-/// Sets of a new table that are looked at for what comes to all of them.
+/// How many sets of a new table the mean for all sets is estimated from.
 const SETS_LOOKED_AT: u32 = 2048;
 
-/// How many flows are left without room when these tables take the place of those. An expectation: which flows meet
-/// in a set is chance. A CPU's own flows come first. Those of CPUs that lose their table are offered to all others, as
-/// nobody knows which of these their packets will come to: what counts is the mean.
+/// How many flows find no room when tables `new` replace tables `running`. This is an expectation, as chance decides
+/// which flows meet in a set. A CPU's own flows come first. Flows of CPUs that lose their table are copied to all other
+/// CPUs, as nobody knows to which one their packets will come; this counts the mean.
 pub(super) fn without_room(running: &Tables, new: &Tables, used: &Used) -> f64 {
     let entries = |cpu: Option<u32>| used.get(&cpu).copied().unwrap_or_default();
     let of = |cpu: Option<u32>| entries(cpu).live;
@@ -74,11 +75,12 @@ pub(super) fn without_room(running: &Tables, new: &Tables, used: &Used) -> f64 {
     left + of_shared / number(newcomers.max(1)) + of_leaving / number(new.own.len() as u64)
 }
 
-/// How a set is occupied: the chance of each number of entries.
+/// How full a set is: the probability of each number of entries.
 type Occupancy = [f64; WAYS + 1];
 
-/// Of a table of sets: how many of its CPU's own flows find their set full, which were in so many sets `before` or in
-/// no sets; and how many of others, which come after them.
+/// For a table of sets: how many of its CPU's own flows find their set full, and how many of the flows from other CPUs,
+/// which come after them. `before`: the number of sets in the table that the own flows come from, if it was one of
+/// sets.
 fn in_sets(own: u64, before: Option<&u32>, sets: u32, leaving: u64) -> (f64, f64) {
     let each = |flows: u64| number(flows) / f64::from(sets.max(1));
     let filled = match before {
@@ -89,23 +91,23 @@ fn in_sets(own: u64, before: Option<&u32>, sets: u32, leaving: u64) -> (f64, f64
     let with_others = mean(&convolve(&filled, &random(each(leaving))));
     let left = |flows: u64, kept: f64| (number(flows) - kept * f64::from(sets)).max(0.0);
     let own_left = left(own, kept);
-    // What the sum of floating-point numbers makes of none.
+    // Removes rounding errors of floating-point sums.
     let own_left = if own_left < 1e-6 * number(own) { 0.0 } else { own_left };
     (own_left, left(leaving, with_others - kept))
 }
 
-/// The sets of a table to which the flows of another one come. A flow's place is a fraction of the table: a set of one
-/// has those of a range of sets of the other, of the outermost ones a part. There are never more than a set has
-/// entries from one former set, so that a table of twice as many sets has room for all.
+/// How full the sets of a table are with the flows of another table of sets. A flow's place is a fraction of the table:
+/// a set gets the flows of a range of former sets, and a part of those at both ends. At most [`WAYS`] flows come from
+/// one former set, so a table of twice as many sets has room for all.
 fn from_sets(flows: u64, former: u32, sets: u32) -> Occupancy {
     let (former, sets) = (former.max(1), sets.max(1));
     let each = full_sets(number(flows) / f64::from(former));
     let looked_at = sets.min(SETS_LOOKED_AT);
     let mut sum = [0.0; WAYS + 1];
     for n in 0..looked_at {
-        // Of many, some at regular distances could all be alike.
+        // Sets at regular distances could all be alike.
         let set = if looked_at == sets { n } else { scattered(n, sets) };
-        // In parts of which a former set has as many as there are sets, and a set as many as there are former ones.
+        // Lengths are in units of which a former set has `sets`, and a new set has `former`.
         let (parts, wide) = (u64::from(sets), u64::from(former));
         let (begin, end) = (u64::from(set) * wide, (u64::from(set) + 1) * wide);
         let (first, last) = (begin / parts, (end - 1) / parts);
@@ -122,14 +124,13 @@ fn from_sets(flows: u64, former: u32, sets: u32) -> Occupancy {
     sum.map(|sum| sum / f64::from(looked_at))
 }
 
-/// The n-th of numbers below `end` that lie as evenly as chance does not: fractions of multiples of the golden ratio.
+/// The n-th of evenly spread numbers below `end`: fractions of multiples of the golden ratio.
 fn scattered(n: u32, end: u32) -> u32 {
     const GOLDEN: u32 = 0x9e37_79b9;
     crate::model::abi::high_half(u64::from(n.wrapping_mul(GOLDEN)) * u64::from(end))
 }
 
-/// Sets that flows come to by chance, so many each in the mean: a Poisson distribution, of which a set keeps what it
-/// has entries for.
+/// Sets that flows come to by chance, `each` on average: a Poisson distribution, cut off at the entries that a set has.
 fn random(each: f64) -> Occupancy {
     let mut occupancy = [0.0; WAYS + 1];
     let (mut chance, mut below, mut k) = ((-each).exp(), 0.0, 0.0);
@@ -143,9 +144,9 @@ fn random(each: f64) -> Occupancy {
     occupancy
 }
 
-/// Sets that were filled by chance and hold so many in the mean.
+/// Sets that were filled by chance and hold `held` flows on average.
 fn full_sets(held: f64) -> Occupancy {
-    // Four in the mean are never reached by chance.
+    // Chance never reaches an average of exactly four.
     let (mut low, mut high) = (0.0, 64.0);
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
@@ -158,7 +159,7 @@ fn mean(occupancy: &Occupancy) -> f64 {
     occupancy.iter().zip(0_u32..).map(|(chance, k)| chance * f64::from(k)).sum()
 }
 
-/// What two have together, as far as there is room.
+/// The sum of two sets' flows, up to the room of a set.
 fn convolve(one: &Occupancy, other: &Occupancy) -> Occupancy {
     let mut both = [0.0; WAYS + 1];
     for (a, chance) in one.iter().enumerate() {
@@ -169,7 +170,7 @@ fn convolve(one: &Occupancy, other: &Occupancy) -> Occupancy {
     both
 }
 
-/// What so many alike have together.
+/// The sum of `count` such sets' flows.
 fn power(occupancy: &Occupancy, mut count: u64) -> Occupancy {
     let (mut all, mut doubled) = ([0.0; WAYS + 1], *occupancy);
     all[0] = 1.0;
@@ -183,7 +184,7 @@ fn power(occupancy: &Occupancy, mut count: u64) -> Occupancy {
     all
 }
 
-/// A share of each set's flows, picked by chance.
+/// A random share of each set's flows.
 fn thinned(occupancy: &Occupancy, share: f64) -> Occupancy {
     let one = {
         let mut one = [0.0; WAYS + 1];

@@ -28,7 +28,7 @@ fn only_live_ones_need_room() {
     let old = lru(&[(0, 4000), (1, 4000)]);
     assert!(without_room(&old, &lru(&[(0, 1000), (1, 1000)]), &used).abs() < 1e-9);
     assert!(without_room(&old, &tables(SETS, &[(0, 1000), (1, 1000)]), &used) < 10.0);
-    // A table that stays keeps dead ones, too: those of the other CPU find what is left.
+    // A table that stays keeps its stale entries too: the other CPU's flows get what is left.
     let room = u32::try_from(1700 - lru_room(1700, 0)).expect("small");
     let old = lru(&[(0, 1700 + room), (1, 4000)]);
     let left = without_room(&old, &lru(&[(0, 1700 + room)]), &used);
@@ -41,17 +41,17 @@ fn what_fits_is_kept() {
     let old = tables(SETS, &[(0, 5000), (1, 5000)]);
     assert!(without_room(&old, &old, &used).abs() < 1e-9);
     assert!(without_room(&old, &tables(SETS, &[(0, 9000), (1, 9000)]), &used) < 0.5);
-    // Four for each of 10 sets, and all of the rest goes.
+    // Each of 10 sets keeps four flows, and all others are lost.
     let few = without_room(&old, &tables(SETS, &[(0, 10), (1, 10)]), &used);
     assert!((few - (2100.0 - 3.0 * 40.0)).abs() < 1.0, "{few}");
     let lru = tables(TableKind::Lru, &[(0, 600), (1, 600)]);
     assert!((without_room(&old, &lru, &used) - 900.0).abs() < 1e-9);
     let one = |size| tables(TableKind::Lru, &[(0, size)]);
     let room = u32::try_from(2100 - lru_room(2100, 0)).expect("small");
-    // Its own 1000, and of the 1100 others what finds room.
+    // It keeps its own 1000, and as many of the 1100 others as have room.
     assert!((without_room(&old, &one(2100 + room), &used)).abs() < 1e-9);
     assert!((without_room(&old, &one(1600 + room), &used) - 500.0).abs() < 1e-9);
-    // All of them are without a table of their own.
+    // No CPU has a table of its own.
     let many: Used = [(Some(0), live([20_000, 0]))].into();
     let none = without_room(&tables(SETS, &[(0, 9000)]), &tables(SETS, &[]), &many);
     assert!((3616.0..5000.0).contains(&none), "{none}");
@@ -67,7 +67,7 @@ fn larger_tables_forget_none() {
         for times in [2, 3, 10, 100] {
             assert!(to(held, 10_000, times * 10_000) < 1e-3, "{held}: {times} times as large");
         }
-        // Some sets get flows of two.
+        // Some sets get the flows of two sets.
         let half_more = to(held, 10_000, 15_000);
         assert!(half_more < 0.02 * 1.5 * number(held), "{held}: {half_more}");
         assert!(to(held, 10_000, 90_001) < 0.002 * number(held) + 1e-3, "{held}");
@@ -86,7 +86,7 @@ fn flow(number: u32, last_seen: u64) -> Flow {
     Flow { key, real: 1, generation: 1, last_seen: last_seen << consts::SEEN_SHIFT, units: None }
 }
 
-/// A simulation of what `dataplane/flow_moves/copy.rs` does with the tables that come in.
+/// Simulates what `dataplane/flow_moves/copy.rs` does with these tables.
 struct Simulation {
     running: Vec<SetTables>,
     secret: Secret,
@@ -98,7 +98,7 @@ impl Simulation {
         let mut simulation = Self { running: Vec::new(), secret };
         for cpu in 0..cpus {
             let table = Self::table(sets);
-            // The later the CPU, the later its flows.
+            // The higher the CPU's number, the later its flows.
             let flows: Vec<_> =
                 (0..flows).map(|n| flow(cpu * flows + n, u64::from(cpu) + 1)).collect();
             table.fill(&flows, &BTreeSet::new(), &simulation.secret);
@@ -118,7 +118,8 @@ impl Simulation {
         flows
     }
 
-    /// How many find no room where the first CPUs get, or keep, tables of so many sets; and how many are expected not to.
+    /// How many flows find no room if the first `cpus` CPUs get, or keep, tables of `sets` sets; and how many are
+    /// expected not to.
     fn lost(self, cpus: u32, sets: u32) -> (f64, f64) {
         let used: Used = (0..)
             .zip(&self.running)
@@ -161,7 +162,7 @@ impl Simulation {
     }
 }
 
-/// What is said is what is done, of half as many CPUs and as many, of smaller, the same and larger tables.
+/// The expectation matches the simulation, for half as many CPUs and as many, and for smaller, equal and larger tables.
 #[test]
 fn what_is_counted_is_what_finds_no_room() {
     for (cpus, flows, sets) in [

@@ -1,4 +1,4 @@
-//! What becomes of each established flow. Pure.
+//! What happens to each established flow. Pure.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl Tally {
     }
 }
 
-/// An expectation as a number of flows: not none, unless it is.
+/// An expectation as a number of flows. It is 0 only if the expectation is.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -85,13 +85,13 @@ enum Fate {
     Stays,
     /// To another real, or to none.
     Moves,
-    /// Perhaps: what decides is not in the table, and no chance is known.
+    /// It may move: the entry does not hold what decides, and no probability is known.
     MayMove,
-    /// With this chance.
+    /// With this probability.
     MovesBy(f64),
 }
 
-/// A ring, and whom its slots mean.
+/// A ring, and the reals that its slots stand for.
 struct RingOf {
     members: Vec<Member>,
     ring: Option<Arc<Ring>>,
@@ -108,7 +108,7 @@ impl RingOf {
         self.members.get(index).map(|member| member.address)
     }
 
-    /// The chance that a flow of which nothing is known goes elsewhere than to a real.
+    /// The probability that a flow, of which nothing else is known, goes elsewhere than to `real`.
     fn chance_against(&self, real: IpAddr) -> f64 {
         let Some(index) = self.members.iter().position(|member| member.address == real) else {
             return 1.0;
@@ -118,7 +118,7 @@ impl RingOf {
     }
 }
 
-/// A VIP that is wanted.
+/// A wanted VIP.
 struct Target<'a> {
     vip: Vip,
     spec: &'a VipSpec,
@@ -126,7 +126,7 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Where its ring sends a flow that is at a real: whether that is elsewhere.
+    /// Whether the target's ring moves a flow that is at `real`.
     fn by_ring(&self, rings: &Rings, flow: &Flow, real: IpAddr, named: &BTreeSet<IpAddr>) -> Fate {
         let ring = self.ring.get_or_init(|| RingOf::new(rings, self.spec));
         let fate = match slot(flow, &self.vip, self.spec) {
@@ -139,7 +139,7 @@ impl Target<'_> {
     }
 }
 
-/// The slot of a flow in a VIP's ring; `None`: its entry does not hold all that decides.
+/// The slot of a flow in a VIP's ring; `None`: the entry does not hold all that decides.
 fn slot(flow: &Flow, vip: &Vip, spec: &VipSpec) -> Option<u32> {
     let flags = spec.flags(vip);
     let has = |flag| flags & flag != 0;
@@ -156,16 +156,16 @@ fn slot(flow: &Flow, vip: &Vip, spec: &VipSpec) -> Option<u32> {
     Some(flow_slot(flow.client?, source_port, port))
 }
 
-/// A VIP that runs, and what becomes of it.
+/// A running VIP, and what happens to it.
 struct Case<'a> {
     before: &'a VipSpec,
-    /// Whom its flows may stay with.
+    /// The reals that its flows may stay with.
     keepers: BTreeSet<IpAddr>,
-    /// Who serves its packets from now on, by this VIP or by that of every port.
+    /// The target that serves its packets from now on: this VIP, or the VIP of every port.
     next: Option<usize>,
-    /// Of a VIP of every port: ports that new VIPs take over.
+    /// For a VIP of every port: the ports that new VIPs take over.
     taken_over: BTreeMap<u16, usize>,
-    /// Flows are not looked for as they were stored.
+    /// Packets no longer find flows under their stored keys.
     anew: bool,
     gone: bool,
     established: u64,
@@ -173,7 +173,7 @@ struct Case<'a> {
     reals: BTreeMap<IpAddr, (u64, Tally)>,
 }
 
-/// What becomes of flows that are handed over one by one.
+/// Judges flows that are passed to it one by one.
 pub(super) struct Judge<'a> {
     plan: &'a Plan,
     question: &'a Question<'a>,
@@ -181,16 +181,16 @@ pub(super) struct Judge<'a> {
     cases: HashMap<Vip, Case<'a>>,
     /// Reals that server ids name from now on.
     named: BTreeSet<IpAddr>,
-    /// UDP flows that were silent for longer have expired, once the program is replaced.
+    /// UDP flows that were silent for longer expire once the program is replaced.
     timeout: Option<Duration>,
     used: Used,
     established: u64,
-    /// Flows of id-routed VIPs, by real: all, and those that must leave it as no id names it any more.
+    /// Flows of id-routed VIPs, by real: all, and those that must leave because no id names the real any more.
     by_id: BTreeMap<IpAddr, (u64, Tally)>,
     expired: (u64, Tally),
-    /// Flows that go elsewhere should their entries get lost.
+    /// Flows that would go elsewhere if their entries were lost.
     astray: Tally,
-    /// Flows that new VIPs take over from one of every port, by target.
+    /// Flows that new VIPs take over from a VIP of every port, by target.
     taken: BTreeMap<usize, (u64, Tally)>,
 }
 
@@ -249,7 +249,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Judges an entry that stands for `weight` of them.
+    /// Judges an entry that stands for `weight` entries.
     pub(super) fn take(&mut self, flow: &Flow, weight: u64) {
         let v6 = flow.vip.map(|vip| vip.address).or(flow.client).is_some_and(|a| a.is_ipv6());
         let used = self.used.entry(flow.cpu).or_default();
@@ -260,7 +260,7 @@ impl<'a> Judge<'a> {
         if flow.state != FlowState::Live {
             return;
         }
-        // The new program does not use it, nor is it copied.
+        // The new program does not use the entry, and it is not copied.
         let late = self.timeout.is_some_and(|t| vip.protocol == Protocol::Udp && flow.age > t);
         used.live[usize::from(v6)] += if late { 0 } else { weight };
         self.established += weight;
@@ -314,7 +314,7 @@ impl<'a> Judge<'a> {
             of.0 += weight;
             return;
         }
-        // The VIP may be as it was: then it is a server id that let the real go.
+        // The VIP itself may not change: then a server id no longer names the real.
         if by_id && !case.anew && !case.before.reals.contains_key(&real) {
             self.by_id.entry(real).or_default().1.add(fate, weight);
         }
@@ -324,7 +324,7 @@ impl<'a> Judge<'a> {
         of.1.add(fate, weight);
     }
 
-    /// What all changes of the plan do.
+    /// The effects of all changes of the plan.
     pub(super) fn effects(&self, exact: bool) -> Vec<FlowEffect> {
         let mut effects = Vec::new();
         if let Some(change) = &self.plan.program {
@@ -346,10 +346,12 @@ impl<'a> Judge<'a> {
 
     fn program(&self, change: &ProgramChange, exact: bool) -> FlowEffect {
         let mut effect = FlowEffect::new(Changed::Program);
-        let mut parts =
-            vec!["no packet misses a program, and flows stay where they are".to_owned()];
+        let mut parts = vec![
+            "every packet meets the old program or the new one, and flows stay where they are"
+                .to_owned(),
+        ];
         if *change == ProgramChange::Load {
-            parts = vec!["flows that the tables have go on where they went".to_owned()];
+            parts = vec!["flows that are in the tables go to the same reals as before".to_owned()];
         }
         effect.established = Some(Self::counted(self.established, exact));
         effect.moved = Some(Self::counted(0, exact));
@@ -357,7 +359,7 @@ impl<'a> Judge<'a> {
             let (expired, moved) = (Self::counted(flows, exact), tally.flows(exact));
             parts = vec![format!(
                 "{expired} UDP flows that were silent for more than {} s are forgotten, and {moved} of them go \
-                 elsewhere; others stay",
+                 elsewhere; all others stay",
                 timeout.as_secs()
             )];
             effect.moved = Some(moved);
@@ -369,14 +371,14 @@ impl<'a> Judge<'a> {
         effect
     }
 
-    /// `None`: it is the same tables.
+    /// `None`: the tables stay.
     fn tables(&self, exact: bool) -> Option<FlowEffect> {
         let new = self.plan.steps.tables.as_ref()?;
         let mut effect = FlowEffect::new(Changed::ConnectionTable);
         let all = self.used.values().flat_map(|used| used.live).sum::<u64>();
         let established = Self::counted(all, exact);
         let left = fit::without_room(&self.plan.steps.running_tables, new, &self.used);
-        // Less than one in expectation is none.
+        // An expectation below one counts as none.
         let left = if left < 1.0 { 0.0 } else { left.min(number(all)) };
         let astray = number(self.astray.flows(exact).flows);
         let moved = left * astray / number(all.max(1));
@@ -387,11 +389,11 @@ impl<'a> Judge<'a> {
             precision: if left == 0.0 { established.precision } else { Precision::About },
         });
         effect.what = if left == 0.0 {
-            format!("{established} established flows are taken along")
+            format!("{established} established flows are copied")
         } else {
             format!(
-                "of {established} established flows, about {} find no room and are forgotten, and about {} of \
-                 those go elsewhere; the others are taken along",
+                "of {established} established flows, about {} find no room and are forgotten, and about {} of those \
+                 go elsewhere; all others are copied",
                 rounded(left),
                 rounded(moved)
             )
@@ -404,7 +406,7 @@ impl<'a> Judge<'a> {
         let none = Some(Self::counted(0, exact));
         (effect.moved, effect.what) = match change.action {
             InterfaceAction::Attach => {
-                (none, "what comes in by it for a VIP is balanced from now on".to_owned())
+                (none, "packets that come in by it for VIPs are balanced from now on".to_owned())
             }
             InterfaceAction::Reattach => (
                 none,
@@ -412,15 +414,16 @@ impl<'a> Judge<'a> {
             ),
             InterfaceAction::Update => (none, "no flow moves".to_owned()),
             InterfaceAction::Detach if self.question.dead_interfaces.contains(&change.name) => {
-                (none, "nothing comes in by it any more".to_owned())
+                (none, "no packets come in by it any more".to_owned())
             }
             InterfaceAction::Detach => {
-                // Tables do not tell by which interface a flow comes in.
+                // The tables do not say by which interface a flow comes in.
                 let mut all = Tally::default();
                 all.add(Fate::MayMove, self.established);
                 let moved = all.flows(exact);
                 let what = format!(
-                    "flows that come in by it are balanced no more, new and established ones: {moved} of the latter"
+                    "packets that come in by it are no longer balanced, neither new flows nor established ones: \
+                     {moved} of the latter"
                 );
                 (Some(moved), what)
             }
@@ -459,7 +462,9 @@ impl<'a> Judge<'a> {
             .collect();
         if change.action == VipAction::Remove {
             effect.what = match case.next {
-                None => format!("{established} established flows are forgotten and served no more"),
+                None => {
+                    format!("{established} established flows are forgotten and no longer served")
+                }
                 Some(at) => format!(
                     "{established} established flows are forgotten, and {moved} of them go elsewhere by {}",
                     self.targets[at].vip
@@ -474,17 +479,18 @@ impl<'a> Judge<'a> {
             (true, true) => {
                 effect.established = None;
                 effect.moved = None;
-                "established flows move as new ones do, as the VIP has none remembered".to_owned()
+                "established flows move as new ones do, as the VIP does not remember flows".to_owned()
             }
             (true, false) => {
                 if change.moved > 0.0 {
                     effect.established = None;
                     effect.moved = None;
                 }
-                "flows are remembered from now on; established ones go by the ring once more".to_owned()
+                "flows are remembered from now on; the ring decides once more about established ones".to_owned()
             }
             (false, true) => format!(
-                "{established} established flows are forgotten and go by the ring alone, {moved} of them elsewhere"
+                "{established} established flows are forgotten, and the ring alone decides: {moved} of them go \
+                 elsewhere"
             ),
             (false, false) if case.anew => format!(
                 "{established} established flows are not found under their new keys, and {moved} of them go elsewhere"
@@ -503,7 +509,8 @@ impl<'a> Judge<'a> {
         }
         match (case.before.is_routed_by_id(), after.is_routed_by_id()) {
             (false, true) => parts.push(
-                "packets that carry a server id go to its real at once, established or not; how many is not known"
+                "packets that carry a server id go to its real at once, in new and established flows; how many is not \
+                 known"
                     .to_owned(),
             ),
             (true, false) => parts.push("server ids in packets no longer count".to_owned()),
@@ -542,13 +549,14 @@ impl<'a> Judge<'a> {
             (Some(from), None) => (
                 Some(must_leave),
                 format!(
-                    "packets that carry it go by connection table and ring; {must_leave} established flows that {from} \
-                     had by ids alone go elsewhere"
+                    "connection table and ring decide about packets that carry it; {must_leave} established flows \
+                     that were at {from} only because of ids go elsewhere"
                 ),
             ),
             (None, _) => {
                 effect.established = None;
-                let what = "packets that carry it go to its real at once, established or not; how many is not known";
+                let what = "packets that carry it go to its real at once, in new and established flows; how many is \
+                            not known";
                 (None, what.to_owned())
             }
         };
@@ -556,7 +564,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// What a program with other knobs does to packets, whatever their flow.
+/// What a program with other knobs does to packets of all flows.
 fn of_packets(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
     let (mut before, mut after) = (Config::default(), Config::default());
     write_knobs(old, &mut before);
@@ -565,20 +573,20 @@ fn of_packets(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
     let mut parts = Vec::new();
     if after.max_frame < before.max_frame {
         parts.push(format!(
-            "frames of more than {} bytes are refused from now on, in established flows too",
+            "frames of more than {} bytes are refused from now on, also in established flows",
             after.max_frame
         ));
     }
     if before.oversize != after.oversize {
         parts.push(
-            "senders of what is too long are treated otherwise, in established flows too"
+            "senders of packets that are too long get another answer from now on, also in established flows"
                 .to_owned(),
         );
     }
     let sources = (before.source_v4(), before.source_v6());
     if sources != (after.source_v4(), after.source_v6()) {
         parts.push(
-            "reals that decapsulate for the former outer source alone drop what they are sent"
+            "reals that decapsulate only for the former outer source drop packets from the new one"
                 .to_owned(),
         );
     }

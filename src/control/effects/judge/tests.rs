@@ -10,7 +10,7 @@ fn table(text: &str) -> Table {
     Table::from(&Config::from_toml(text).expect("a configuration"))
 }
 
-/// What runs, as far as it matters here.
+/// The running state, as far as it matters here.
 fn running(table: &Table) -> Running {
     let vips = table.vips.iter().map(|(vip, spec)| {
         let running = RunningVip {
@@ -29,7 +29,7 @@ fn running(table: &Table) -> Running {
 const VIP: &str = "[[vips]]\naddress = \"10.200.1.1\"\nport = 443\nprotocol = \"udp\"\n\
                    routing = [\"quic-connection-id\"]\nreals = [ { address = \"10.0.0.1\" } ]\n";
 
-/// The VIP itself does not change: the id's real goes with it.
+/// The VIP itself does not change: only the id named the real.
 #[test]
 fn a_real_that_only_an_id_names_goes_with_it() {
     let id = "[[server_ids]]\nid = 7\nreal = \"10.0.0.9\"\n";
@@ -62,7 +62,7 @@ fn a_real_that_only_an_id_names_goes_with_it() {
     assert!(effects[0].breaks());
 }
 
-/// Entries that no packet would use are neither established nor copied.
+/// Stale entries are neither established nor copied.
 #[test]
 fn dead_ones_get_not_lost() {
     let runs = table(VIP);

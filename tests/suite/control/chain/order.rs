@@ -243,7 +243,7 @@ fn pinned_programs() {
         std::fs::remove_file(&pin).expect("remove the pin");
     };
     refused(6, false, "does not use the maps 'chain' and 'chain_next' of this instance");
-    refused(u32::MAX, true, "its l4lb_slot cannot be read, or is none");
+    refused(u32::MAX, true, "its l4lb_slot cannot be read, or is out of range");
     refused(8, true, "l4lb_slot = 8, which is 'balancer'");
 
     let object = built.load(6, Some(&instance));
@@ -259,7 +259,7 @@ fn pinned_programs() {
     ask();
     assert_eq!(count(&own), 2);
     let output = lbctl.ok(&["chain", "move", "somebodys", "9"]);
-    assert!(output.stderr.contains("cannot be copied: packets pass by it"), "{output}");
+    assert!(output.stderr.contains("cannot be copied: packets bypass it"), "{output}");
     ask();
     assert_eq!(count(&own), 2);
     lbctl.ok(&["chain", "move", "somebodys", "1"]);

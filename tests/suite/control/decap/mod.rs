@@ -193,7 +193,7 @@ fn only_balancers_may_send() {
     assert!(
         warning.contains("WARN")
             && warning.contains("interface uplink is attached without --from")
-            && warning.contains("until now, only 172.16.0.0/16, 100::/64 might"),
+            && warning.contains("until now, only 172.16.0.0/16, 100::/64 could"),
         "{warning}"
     );
     let again = opened(&[]).expect("a warning");
