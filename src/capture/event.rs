@@ -1,4 +1,4 @@
-//! From an event of the kernel to a packet.
+//! From the kernel's events to packets.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::model::abi::consts;
 use crate::model::error::Result;
 use crate::model::reason::reasons;
 
-/// What time it is, by the clock that the kernel's events have.
+/// Converts the clock of the kernel's events to the time of day.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    /// When `CLOCK_MONOTONIC` was at 0.
+    /// The time of day when `CLOCK_MONOTONIC` was at 0.
     zero: SystemTime,
 }
 
@@ -33,7 +33,7 @@ impl Clock {
         Ok(())
     }
 
-    /// Nothing changes unless the wall clock did: times must not go to and fro with every reading.
+    /// Only a change of the wall clock changes it: times must not jitter with every reading.
     fn after(self, reading: Reading) -> Self {
         let zero = reading.zero();
         if zero.contains(&self.zero) { self } else { Self { zero: *zero.start() } }
@@ -44,7 +44,7 @@ impl Clock {
     }
 }
 
-/// Both clocks, which cannot be read at once.
+/// Both clocks, which cannot be read at the same time.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     before: Duration,
@@ -59,20 +59,20 @@ impl Reading {
         Ok(Self { before, wall, after: Duration::from_nanos(bpf::monotonic_ns()?) })
     }
 
-    /// When `CLOCK_MONOTONIC` may have been at 0.
+    /// The range of times when `CLOCK_MONOTONIC` may have been at 0.
     fn zero(self) -> RangeInclusive<SystemTime> {
         let ago = |since| self.wall.checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH);
         ago(self.after)..=ago(self.before)
     }
 }
 
-/// The packets of events that were read at once, in the order of their times.
+/// The packets of events that were read together, in the order of their times.
 pub(super) fn packets(events: Vec<Event>, clock: Clock, names: &mut Names) -> Result<Vec<Packet>> {
     let mut events: Vec<_> = events
         .into_iter()
         .filter_map(|event| Some((abi::from_bytes::<abi::capture_event>(&event.bytes)?, event)))
         .collect();
-    // Those of one CPU are in order already: a stable sort keeps that where times are the same.
+    // The events of one CPU are in order already. A stable sort keeps that order for equal times.
     events.sort_by_key(|(head, _)| head.time);
     events.into_iter().map(|(head, event)| packet(&head, event, clock, names)).collect()
 }
@@ -124,7 +124,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// The clock was at `wall` when `CLOCK_MONOTONIC` was between these.
+    /// The wall clock was at `wall` when `CLOCK_MONOTONIC` was between `before` and `after`.
     fn reading(wall: u64, before: u64, after: u64) -> Reading {
         Reading { before: seconds(before), wall: NOON + seconds(wall), after: seconds(after) }
     }
@@ -136,7 +136,7 @@ mod tests {
             let followed = clock.after(reading(wall, 100, 100));
             assert_eq!(followed.time(101 * 1_000_000_000), NOON + seconds(wall + 1));
         }
-        // However long it took to read both: it is what it was, or it is not.
+        // However long reading both took, the test is whether the old value is still possible.
         assert_eq!(clock.after(reading(105, 100, 110)).zero, clock.zero);
         assert_ne!(clock.after(reading(111, 100, 110)).zero, clock.zero);
     }
@@ -147,7 +147,7 @@ mod tests {
         let earliest = SystemTime::now();
         clock.follow().expect("a clock");
         let now = clock.time(bpf::monotonic_ns().expect("a clock"));
-        // Some time may pass between any two lines.
+        // The thread may be suspended between any two lines.
         let near = seconds(60);
         assert!(now > earliest - near && now < SystemTime::now() + near, "{now:?}");
     }

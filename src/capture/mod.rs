@@ -1,8 +1,8 @@
-//! Seeing packets again: tcpdump is blind below XDP.
+//! Captures packets that XDP programs handle, which tcpdump cannot see.
 //!
-//! Packets are seen before any program of the chain, or as they leave the balancer, together with what it
-//! decided. What is not wanted is left out in the kernel, before anything is copied; what is wanted is copied
-//! to a buffer of the CPU that handles the packet, and nothing holds the packet up.
+//! A packet is captured before any program of the chain, or as it leaves the balancer, together with the balancer's
+//! decision. The kernel filters packets before it copies anything. It copies those that match to a buffer of the CPU
+//! that handles the packet. The packet never waits.
 //!
 //! ```no_run
 //! use std::time::Duration;

@@ -19,14 +19,14 @@ use crate::model::error::CaptureError;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// How long names are not read again, once they were, for ids that have none or while VIPs are added.
+/// How long to wait before names are read again for unknown ids, or while VIPs are being added.
 const NOT_AGAIN: Duration = Duration::from_millis(20);
 
-/// How long a command may take from the first serial to the last entry. One that takes longer is seen by the
-/// refresh that comes anyway.
+/// How long a command may take from the first serial to the last entry. If one takes longer, the regular refresh sees
+/// it.
 const CHANGE: Duration = Duration::from_secs(1);
 
-/// The names of an instance, as they were when they were read last.
+/// The names of an instance at the last reading.
 #[derive(Debug)]
 pub(super) struct Names {
     instance: Instance,
@@ -35,9 +35,9 @@ pub(super) struct Names {
     vips: HashMap<u32, Vip>,
     interfaces: HashMap<u32, String>,
     read: Instant,
-    /// Another one whenever a VIP was added.
+    /// It changes whenever a VIP was added.
     next_serial: Option<u32>,
-    /// Until when entries may still come that the last change of `next_serial` announced.
+    /// Until when entries may still follow the last change of `next_serial`.
     changing: Instant,
 }
 
@@ -59,11 +59,10 @@ impl Names {
         Ok(names)
     }
 
-    /// Reads them again if a VIP was added, which may have the id that another one had until then. Whether it
-    /// did.
+    /// Reads the names again if a VIP was added, which may have got the id of another one. Returns whether it did.
     pub(super) fn follow(&mut self) -> Result<bool> {
         let Some(dataplane) = &self.dataplane else { return Ok(false) };
-        // Written before the entries of the VIPs that it was raised for.
+        // The serial is written before the entries of its VIPs.
         let next_serial = Some(dataplane.control()?.map_or(0, |control| control.next_serial));
         let now = Instant::now();
         if next_serial != self.next_serial {
@@ -76,7 +75,7 @@ impl Names {
         Ok(true)
     }
 
-    /// Reads them again.
+    /// Reads the names again.
     pub(super) fn refresh(&mut self) -> Result<()> {
         self.interfaces.clear();
         self.read = Instant::now();
@@ -88,15 +87,15 @@ impl Names {
 
     /// The VIP of an id.
     pub(super) fn vip(&mut self, id: u32) -> Result<Option<Vip>> {
-        // It was added meanwhile; or it is gone, and there may be many packets that were for it.
+        // The VIP was added meanwhile. Or it is gone, and many packets for it may follow.
         if !self.vips.contains_key(&id) && self.read.elapsed() > NOT_AGAIN {
             self.refresh()?;
         }
         Ok(self.vips.get(&id).copied())
     }
 
-    /// The interface of an index, as it is called now. In another network namespace than the instance's, its link
-    /// knows a name, and the index may be another interface's.
+    /// The present name of an interface. If this is another network namespace than the instance's, the name comes from
+    /// the link, as the index may be another interface's here.
     pub(super) fn interface(&mut self, ifindex: u32) -> String {
         let instance = &self.instance;
         let linked = || {
@@ -112,7 +111,7 @@ impl Names {
         self.interfaces.entry(ifindex).or_insert_with(name).clone()
     }
 
-    /// Refuses VIPs and reals that are not there.
+    /// Refuses VIPs and reals that do not exist.
     pub(super) fn check(&self, wanted: &DecisionFilter) -> Result<()> {
         let Some(dataplane) = &self.dataplane else { return Ok(()) };
         let known = |vip: &Vip| self.vips.values().any(|known| known == vip);
@@ -126,7 +125,7 @@ impl Names {
         }
     }
 
-    /// Tells the program the ids that are wanted now.
+    /// Writes the wanted ids for the program.
     pub(super) fn write_wanted(
         &self,
         options: &CaptureOptions,

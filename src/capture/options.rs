@@ -1,4 +1,4 @@
-//! What a capture is asked for.
+//! What to capture.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,35 +17,35 @@ use crate::model::reason::reasons;
 
 pub use crate::model::capture_points::Points;
 
-/// What the balancer must have decided about a packet. What is empty does not matter; of what is not, one
-/// must be right.
+/// What the balancer must have decided about a packet. Empty lists match everything; of the others, one entry must
+/// match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecisionFilter {
-    /// The VIPs that packets were for.
+    /// The VIPs of the packets.
     pub vips: BTreeSet<Vip>,
-    /// The reals that they were sent to.
+    /// The reals that packets were sent to.
     pub reals: BTreeSet<IpAddr>,
-    /// What became of them.
+    /// The verdicts.
     pub verdicts: BTreeSet<Verdict>,
-    /// Why, by the names of [`crate::reasons`].
+    /// The reasons, by the names of [`crate::reasons`].
     pub reasons: Vec<&'static Reason>,
 }
 
 impl DecisionFilter {
-    /// Whether it lets everything through.
+    /// Whether it matches everything.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The reasons that fit, one bit for each.
+    /// The matching reasons, one bit for each.
     fn bitmap(&self) -> Result<u64, CaptureError> {
         let fits = |reason: &Reason| {
             (self.verdicts.is_empty() || self.verdicts.contains(&reason.verdict))
                 && (self.reasons.is_empty()
                     || self.reasons.iter().any(|wanted| wanted.name == reason.name))
         };
-        // Bit 0 is LB_GO_ON's, which no packet ends with.
+        // Bit 0 is that of LB_GO_ON, which no packet ends with.
         let bits = (1..).zip(reasons()).filter(|(_, reason)| fits(reason));
         match bits.fold(0, |bits, (at, _)| bits | 1_u64 << at) {
             0 => Err(CaptureError::NoReasonLeft),
@@ -54,28 +54,28 @@ impl DecisionFilter {
     }
 }
 
-/// What a capture is asked for. The default: all packets that come in, whole.
+/// What to capture. The default: all incoming packets, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CaptureOptions {
-    /// Where.
+    /// The capture points.
     pub at: Points,
-    /// Which packets, in the language of tcpdump (pcap-filter(7)); empty: all. At exit it sees what leaves:
-    /// the outer header of encapsulated packets.
+    /// Which packets, in tcpdump's language (pcap-filter(7)); empty: all. At exit it sees the leaving packet, with the
+    /// outer header if it is encapsulated.
     pub filter: String,
-    /// The same for the packet that an encapsulated one carries; those without do not match.
+    /// The same for the packet inside an encapsulated one. Packets that are not encapsulated do not match.
     pub inner: Option<String>,
-    /// Only those that came in by this interface.
+    /// Only packets that came in by this interface.
     pub interface: Option<String>,
-    /// What the balancer must have decided. It counts at exit; at entry nothing is decided.
+    /// What the balancer must have decided. It applies at exit: at entry nothing is decided yet.
     pub decision: DecisionFilter,
-    /// Bytes of each frame that are copied at most, 1 to [`CaptureOptions::MAX_SNAPLEN`].
+    /// The most bytes of each frame to copy, 1 to [`CaptureOptions::MAX_SNAPLEN`].
     pub snaplen: u32,
-    /// One of this many matching packets is copied, at random; 1: all.
+    /// Copy a random one of this many matching packets; 1: all.
     pub one_of: u32,
-    /// Only those on these CPUs; `None`: all.
+    /// Only packets on these CPUs; `None`: all.
     pub cpus: Option<BTreeSet<u32>>,
-    /// Bytes of buffer for each CPU, which are rounded up to a power of two.
+    /// Bytes of buffer for each CPU, rounded up to a power of two.
     pub buffer: u64,
 }
 
@@ -99,13 +99,13 @@ impl CaptureOptions {
     /// The most bytes of a frame that can be copied.
     pub const MAX_SNAPLEN: u32 = consts::CAPTURE_MAX_SNAPLEN;
 
-    /// Bytes of buffer for each CPU, unless said otherwise: some two thousand frames of full size.
+    /// The default buffer for each CPU, in bytes: room for some two thousand frames of full size.
     pub const DEFAULT_BUFFER: u64 = 4 << 20;
 
     /// The least and the most bytes of buffer for each CPU.
     pub const BUFFERS: [u64; 2] = [64 << 10, 1 << 30];
 
-    /// Refuses what cannot be.
+    /// Refuses options that are out of range.
     pub(crate) fn check(&self) -> Result<(), CaptureError> {
         let out_of_range = |what, range| Err(CaptureError::OutOfRange { what, range });
         if !self.at.exit() && !self.decision.is_empty() {
@@ -124,7 +124,7 @@ impl CaptureOptions {
         self.decision.bitmap().map(drop)
     }
 
-    /// The filters, compiled: of the frame, and of the packet in it.
+    /// The compiled filters: for the frame, and for the packet inside it.
     pub(crate) fn filters(&self, netmask: Option<Ipv4Addr>) -> Result<(Filter, Option<Filter>)> {
         let frame = Filter::compile(&self.filter, FilterScope::Frame, netmask)?;
         let inner = self.inner.as_ref();
@@ -133,7 +133,7 @@ impl CaptureOptions {
         Ok((frame, inner))
     }
 
-    /// As the program has it.
+    /// The options as the program needs them.
     pub(crate) fn raw(&self, capture: u32) -> Result<abi::capture_options, CaptureError> {
         let mut cpus = [u64::MAX; (consts::MAX_CPUS / 64) as usize];
         if let Some(wanted) = &self.cpus {

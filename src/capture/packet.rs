@@ -1,4 +1,4 @@
-//! A captured packet, as whatever shows or writes it gets it.
+//! A captured packet.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::model::address::Vip;
 use crate::model::reason::Reason;
 
-/// Where on its way through the chain a packet is captured.
+/// The point of the chain where a packet is captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CapturePoint {
-    /// As it came in, before any other program of the chain has seen it.
+    /// As it came in, before any other program of the chain.
     Entry,
     /// As it leaves the balancer: encapsulated, answered, or as it was.
     Exit,
@@ -21,11 +21,11 @@ pub enum CapturePoint {
 /// What the balancer decided about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Why, and with it the verdict.
+    /// The reason, which implies the verdict.
     pub reason: &'static Reason,
-    /// The VIP that the packet was for, if one was found.
+    /// The packet's VIP, if one was found.
     pub vip: Option<Vip>,
-    /// The real that it was sent to, if it was.
+    /// The real that it was sent to, if any.
     pub real: Option<IpAddr>,
 }
 
@@ -34,7 +34,7 @@ pub struct Decision {
 pub struct Packet {
     /// When the program saw it.
     pub time: SystemTime,
-    /// Where on its way.
+    /// The capture point.
     pub at: CapturePoint,
     /// Name of the interface that it came in by; its index, if it has no name any more.
     pub interface: String,
@@ -44,9 +44,9 @@ pub struct Packet {
     pub queue: u32,
     /// The CPU that ran the program.
     pub cpu: u32,
-    /// Bytes of the frame, without checksum.
+    /// Length of the frame in bytes, without its checksum.
     pub length: u32,
-    /// The frame from its Ethernet header on, as much of it as was asked for.
+    /// The frame from its Ethernet header on, as far as it was to be copied.
     pub data: Vec<u8>,
     /// What the balancer decided: at [`CapturePoint::Exit`] only.
     pub decision: Option<Decision>,

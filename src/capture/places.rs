@@ -1,8 +1,8 @@
 //! The places that captures have in an instance.
 //!
-//! `include/l4lb/watch/captures.h` says how packets get from one to the next. Each capture holds a lock on a folder of
-//! its own, `<instance>/captures/<capture>`: the kernel lets go of it when the process ends, however that may be,
-//! and the next command takes away what such a one has left. Until then its filters run in vain.
+//! `include/l4lb/watch/captures.h` says how packets get from one place to the next. Each capture holds a lock on a
+//! folder of its own, `<instance>/captures/<capture>`. The kernel releases the lock when the process ends, in whatever
+//! way. The next command then removes what the capture has left. Until then its filters run without effect.
 
 use std::fs::File;
 use std::io;
@@ -44,14 +44,14 @@ use crate::model::error::Result;
 /// How many tail calls the kernel follows for a packet (`MAX_TAIL_CALL_CNT`).
 const MOST_TAIL_CALLS: u32 = 33;
 
-/// A capture is a filter and the program that copies; behind the last one at each point is another program.
-/// The chain may be full.
+/// Each capture takes two: its filter, and the program that copies. At each point another program follows the last
+/// capture. The chain may be full.
 const MOST_HOOKS: usize = ((MOST_TAIL_CALLS - consts::CHAIN_SLOTS - 2) / 2) as usize;
 
-/// How long the end of a capture waits for another writer: whoever has ended it is waiting.
+/// How long the end of a capture waits for another writer, as the user waits too.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
 
-/// Where captures are.
+/// The capture points.
 const POINTS: [(u32, u32); 2] = [
     (consts::CAPTURE_ENTRY, consts::CAPTURE_ENTRY_END),
     (consts::CAPTURE_EXIT, consts::CAPTURE_EXIT_END),
@@ -66,7 +66,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Those of an instance in which there was a capture before.
+    /// The places, if the instance has had a capture.
     pub(super) fn open(instance: &Instance) -> Result<Self> {
         let programs = ProgramArray::open(&instance.map(CAPTURES))?;
         let next = maps::open(&instance.map(CAPTURE_NEXT))?;
@@ -78,7 +78,7 @@ impl Places {
         Ok(Self { programs, next, memory })
     }
 
-    /// Those of an instance, ready for captures.
+    /// The places, prepared for captures.
     pub(super) fn prepare(instance: &Instance) -> Result<(Self, CaptureProgram)> {
         let loaded = programs::load_capture(instance)?;
         let places = Self::open(instance)?;
@@ -101,7 +101,7 @@ impl Places {
         Ok(maps::id(self.programs.handle())?)
     }
 
-    /// Whether the place has this program, and packets get there.
+    /// Whether the place has this program and packets reach it.
     pub(super) fn has(&self, place: u32, program: u32) -> Result<bool> {
         let wanted = self.links(&[])?;
         let linked = wanted
@@ -110,7 +110,7 @@ impl Places {
         Ok(linked && self.programs.id_at(place)? == Some(program))
     }
 
-    /// Puts programs into places. Packets that are under way may miss them.
+    /// Puts programs into places. Packets that are being processed may miss them.
     pub(super) fn put(&self, programs: &[(u32, BorrowedFd<'_>)]) -> Result<()> {
         for (place, program) in programs {
             self.programs.set(*place, *program)?;
@@ -118,7 +118,7 @@ impl Places {
         self.relink(&[])
     }
 
-    /// Takes the programs of a capture out of their places.
+    /// Removes the programs of a capture from their places.
     fn remove(&self, capture: u32) -> Result<()> {
         let places = POINTS.map(|(first, _)| first + capture);
         self.relink(&places)?;
@@ -130,7 +130,7 @@ impl Places {
         Ok(())
     }
 
-    /// Makes room for that many programs more, or says that there is none.
+    /// Makes room for this many programs more, or says that there is none.
     pub(super) fn refuse_too_many(&self, more: usize) -> Result<()> {
         let mut hooks = more;
         for (first, end) in POINTS {
@@ -153,7 +153,7 @@ impl Places {
         Ok(false)
     }
 
-    /// Word → what `capture_next` is to have there, as if there were nothing in the places `without`.
+    /// Word → the value that `capture_next` needs there, as if the places `without` were empty.
     fn links(&self, without: &[u32]) -> Result<Vec<(u32, u64)>> {
         let mut links = Vec::new();
         for (first, end) in POINTS {
@@ -165,7 +165,7 @@ impl Places {
                 links.push((place, next.into()));
             }
         }
-        // What the balancer looks at: nobody captures.
+        // The balancer reads this: no capture.
         if let Some((_, next)) = links.iter_mut().find(|(at, _)| *at == consts::CAPTURE_EXIT)
             && *next == u64::from(consts::CAPTURE_EXIT_END)
         {
@@ -186,7 +186,7 @@ impl Places {
     }
 }
 
-/// The place of a capture that runs. Held for as long as it does.
+/// The place of a running capture, held as long as it runs.
 #[derive(Debug)]
 pub(super) struct Place {
     instance: Instance,
@@ -195,7 +195,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a free one.
+    /// Takes a free place.
     pub(super) fn take(instance: &Instance, _lock: &Lock) -> Result<Self> {
         for capture in 0..consts::MAX_CAPTURES {
             let path = instance.capture(capture);
@@ -206,27 +206,27 @@ impl Place {
             folders::make(&path)?;
             let open = |source| pin_error("lock", &path, source);
             let dir = File::open(&path).map_err(open)?;
-            // Others look at it for a moment.
+            // Others lock it for a moment to look at it.
             let dir = instance.flock(dir, &path, Instant::now())?;
             return Ok(Self { instance: instance.clone(), capture, dir });
         }
         Err(CaptureError::TooMany { instance: instance.name().to_owned() }.into())
     }
 
-    /// Whether the instance still has it.
+    /// Whether the instance still has the place.
     pub(super) fn is_there(&self) -> bool {
         let inode = |meta: io::Result<std::fs::Metadata>| meta.map(|meta| meta.ino()).ok();
         let path = self.instance.capture(self.capture);
         inode(self.dir.metadata()) == inode(std::fs::metadata(path))
     }
 
-    /// Gives it back; while another writer is at work, to the next command, for which the folder's lock ends.
+    /// Gives the place back. If another writer is busy, the next command does it, as the lock on the folder ends here.
     pub(super) fn leave(&self) -> Result<()> {
         let lock = match self.instance.leaving(TIME_TO_LEAVE).lock_existing() {
             Ok(Some(lock)) => lock,
             Ok(None) => return Ok(()),
             Err(error @ Error::Locked { .. }) => {
-                tracing::warn!("the capture is left to the next command to remove: {error}");
+                tracing::warn!("the next command removes the capture: {error}");
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -235,19 +235,19 @@ impl Place {
     }
 }
 
-/// Takes a capture away.
+/// Removes a capture.
 pub(super) fn remove(instance: &Instance, capture: u32, lock: &Lock) -> Result<()> {
     remove_capture(instance, capture)?;
     settle(instance, lock)
 }
 
-/// Takes away what captures have left whose processes were killed. Whether there was anything.
+/// Removes what captures whose processes were killed have left. Returns whether there was anything.
 ///
-/// `lbctl` does so with every command but those that only look (`plan`, `trace`, `doctor`, `test`). A capture
-/// that was killed copies nothing any more, and holds up no packet: what is left is a filter that is run for
-/// nothing. So it waits for nobody: while another writer is at work, it leaves this to who comes next.
+/// Every `lbctl` command does so, except those that only look (`plan`, `trace`, `doctor`, `test`). A capture that was
+/// killed copies nothing any more and delays no packet: only its filter still runs. So this takes no time from the
+/// command: if another writer is busy, the next command does it.
 pub fn remove_abandoned(instance: &Instance) -> Result<bool> {
-    // Without any, a process was killed that was about to remove the folder of captures.
+    // If there is none, a process was killed while it removed the folder of captures.
     let nothing = || any(instance) && abandoned(instance).is_empty();
     if !instance.captures().exists() || nothing() {
         return Ok(false);
@@ -268,7 +268,7 @@ pub(super) fn remove_abandoned_locked(instance: &Instance, lock: &Lock) -> Resul
 /// The captures whose folders nobody has locked.
 fn abandoned(instance: &Instance) -> Vec<u32> {
     let is_free = |path: &PathBuf| {
-        // Shared: two that look at the same time do not take each other for a capture.
+        // A shared lock: two commands that look at the same time do not take each other for a capture.
         File::open(path).is_ok_and(|dir| Flock::lock(dir, FlockArg::LockSharedNonblock).is_ok())
     };
     folders_of(instance).filter(|(_, path)| is_free(path)).map(|(capture, _)| capture).collect()
@@ -288,7 +288,7 @@ fn remove_capture(instance: &Instance, capture: u32) -> Result<()> {
     }
 }
 
-/// Takes away what is there for captures only, where there are none any more.
+/// Removes what only captures need, if there are none any more.
 fn settle(instance: &Instance, _lock: &Lock) -> Result<()> {
     let at_entry = instance.map(CAPTURES).exists()
         && instance.map(CAPTURE_NEXT).exists()
@@ -297,7 +297,7 @@ fn settle(instance: &Instance, _lock: &Lock) -> Result<()> {
         Chain::open(instance)?.remove_named(OwnProgram::Captures.name())?;
     }
     if !any(instance) {
-        // Another may come at any time: that it is empty is all that matters.
+        // Another capture may start at any time; it only matters that the folder is empty.
         let _ = std::fs::remove_dir(instance.captures());
     }
     Ok(())

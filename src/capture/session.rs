@@ -1,4 +1,4 @@
-//! A capture that runs.
+//! A running capture.
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -51,32 +51,32 @@ use crate::model::error::CaptureError;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// How often a capture sees to it that it still is where it was put.
+/// How often a capture checks that it is still in its place.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// What is in a buffer is read after so long, however little it is.
+/// How long events may wait in a buffer before they are read, however few they are.
 const LATENCY: Duration = Duration::from_millis(50);
 
-/// How long an instance may be without what captures need, as while it is set up anew.
+/// How long an instance may lack what captures need, for example while it is set up anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the kernel calls a filter.
+/// The filter's name in the kernel.
 const FILTER: &str = "capture_filter";
 
-/// What became of the packets that a capture matched.
+/// What happened to the packets that a capture matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CaptureCounts {
-    /// Packets that filters and all else matched: the sum of the others.
+    /// Packets that matched: the sum of the other counts.
     pub matched: u64,
-    /// Copied, and handed out.
+    /// Copied, and returned.
     pub captured: u64,
     /// Not copied, as the buffer was full. The packets themselves went on.
     pub dropped_by_buffer: u64,
-    /// Not copied, as only a sample was asked for.
+    /// Not copied, as sampling left them out.
     pub left_out_by_sampling: u64,
 }
 
-/// The filters, as they were compiled.
+/// The compiled filters.
 #[derive(Debug)]
 struct Filters {
     frame: Filter,
@@ -97,18 +97,17 @@ impl Filters {
 struct Installed {
     place: Place,
     places: Places,
-    /// The array of programs that it is in.
+    /// The program array that it is in.
     array: u32,
-    /// Place, and the filter in it.
+    /// The place, and the filter in it.
     filters: Vec<(u32, u32)>,
-    /// Nobody else holds it: if this process ends, its filters do not find the programs that copy.
+    /// Only this process holds it: when the process ends, its filters no longer find the programs that copy.
     _copiers: ProgramArray,
 }
 
-/// A capture that runs. It ends when it is dropped; also by the process's end, whatever ends that.
+/// A running capture. It ends when it is dropped, or when the process ends in any way.
 ///
-/// A packet is in the buffer, or counted as dropped by it, before it goes on; nothing that the reader does or
-/// fails to do holds it up.
+/// A packet is in the buffer, or counted as dropped, before it goes on. The reader can never delay it.
 #[derive(Debug)]
 pub struct Capture {
     instance: Instance,
@@ -122,13 +121,12 @@ pub struct Capture {
     clock: Clock,
     installed: Option<Installed>,
     checked: Instant,
-    /// Since when it is out of its place.
+    /// Since when it is not in its place.
     lost: Option<Instant>,
 }
 
 impl Capture {
-    /// Starts to capture in an instance that runs a balancer, decapsulates, or has other programs in its
-    /// chain.
+    /// Starts a capture in an instance that runs a balancer, decapsulates, or has other programs in its chain.
     pub fn start(instance: &Instance, options: &CaptureOptions) -> Result<Self> {
         options.check()?;
         instance.check_host()?;
@@ -141,7 +139,7 @@ impl Capture {
             *interface = netlink::own_name(interface)?;
         }
         let options = &options;
-        // Before the lock is taken: libpcap may take its time.
+        // Compile before taking the lock: libpcap may be slow.
         let (frame, inner) = options.filters(netmask(instance, options)?)?;
         let filters = Filters { frame, inner };
         let cpus = buffered_cpus(options)?;
@@ -173,12 +171,11 @@ impl Capture {
         })
     }
 
-    /// The packets that were captured since the last call, in the order of their times; waits for some, but
-    /// no longer than `timeout`.
+    /// The packets that were captured since the last call, in the order of their times. Waits for packets, at most for
+    /// `timeout`.
     ///
-    /// To be called again and again: in between, it keeps the capture where it belongs, as when the instance
-    /// is set up anew. Once the instance is taken down, and all packets are read, the error is
-    /// [`CaptureError::TakenDown`].
+    /// Call it again and again: it also keeps the capture in its place, for example when the instance is set up anew.
+    /// Once the instance is taken down and all packets are read, it returns [`CaptureError::TakenDown`].
     pub fn next_batch(&mut self, timeout: Duration) -> Result<Vec<Packet>> {
         let end = Instant::now() + timeout;
         loop {
@@ -200,7 +197,7 @@ impl Capture {
         }
     }
 
-    /// Captures no more, and hands out what was captured before.
+    /// Ends the capture, and returns the packets that were captured before.
     pub fn stop(&mut self) -> Result<Vec<Packet>> {
         if let Some(installed) = self.installed.take() {
             installed.place.leave()?;
@@ -222,14 +219,14 @@ impl Capture {
 
     fn read(&mut self) -> Result<Vec<Packet>> {
         let events = self.reader.read().map_err(buffer_error("read"))?;
-        // Behind the events: whoever is in them is there by now.
+        // Read names after the events: whatever the events name exists by now.
         if self.names.follow()? {
             self.names.write_wanted(&self.options, &self.wanted)?;
         }
         event::packets(events, self.clock, &mut self.names)
     }
 
-    /// Follows what became of VIPs, reals, interfaces and the instance itself.
+    /// Follows changes of VIPs, reals, interfaces and the instance itself.
     fn upkeep(&mut self) -> Result<()> {
         if self.is_in_place() {
             self.lost = None;
@@ -244,7 +241,7 @@ impl Capture {
                 self.lost = None;
                 Ok(())
             }
-            // It may be about to be set up.
+            // The instance may be about to be set up.
             Err(error) if self.lost.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
                 tracing::debug!("not capturing for now: {error}");
                 Ok(())
@@ -266,7 +263,7 @@ impl Capture {
                     return Ok(false);
                 }
             }
-            // It may have gone without those that share the chain with it.
+            // The balancer may have gone while other programs of the chain stay.
             if self.options.at.exit()
                 && !self.instance.program(OwnProgram::Balancer.name()).exists()
             {
@@ -283,7 +280,7 @@ impl Capture {
         let instance = &self.instance;
         let lock = instance.lock_existing()?.ok_or_else(|| taken_down(instance))?;
         refuse_lost(instance)?;
-        // Another capture may have been about to come or go.
+        // Another capture may have been starting or ending.
         if self.is_in_place() {
             return Ok(());
         }
@@ -299,7 +296,10 @@ impl Capture {
         let (installed, maps, ()) =
             install(instance, &self.options, &self.filters, maps, &lock, tell)?;
         (self.installed, self.maps) = (Some(installed), maps);
-        tracing::info!("instance '{}' was set up anew: capturing there", self.instance.name());
+        tracing::info!(
+            "instance '{}' was set up anew; the capture goes on there",
+            self.instance.name()
+        );
         Ok(())
     }
 }
@@ -309,12 +309,12 @@ impl Drop for Capture {
         if let Some(installed) = self.installed.take()
             && let Err(error) = installed.place.leave()
         {
-            tracing::warn!("the capture is left to the next command to remove: {error}");
+            tracing::warn!("the next command removes the capture: {error}");
         }
     }
 }
 
-/// What a capture has of its own.
+/// What belongs to one capture only.
 struct Opened {
     counts: PerCpuArray<abi::capture_count>,
     wanted: ArrayMemory,
@@ -376,7 +376,7 @@ fn install<T>(
 
 /// The programs of a capture.
 struct Loaded {
-    /// Place, and the filter for it.
+    /// The place, and the filter for it.
     filters: Vec<(u32, OwnedFd)>,
     copiers: ProgramArray,
     maps: CaptureMaps,
@@ -409,7 +409,7 @@ fn load(
     Ok(Loaded { filters: loaded, copiers, maps })
 }
 
-/// Refuses what the instance has not.
+/// Refuses what the instance does not have.
 fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
     if let Some(interface) = &options.interface {
         let links = links::links(instance)?;
@@ -440,11 +440,10 @@ fn refuse_missing(instance: &Instance, options: &CaptureOptions) -> Result<()> {
     Ok(())
 }
 
-/// The netmask of the network that `ip broadcast` is about: that of the interface asked for, or of the only
-/// one.
+/// The netmask for `ip broadcast`: that of the given interface, or of the only one.
 fn netmask(instance: &Instance, options: &CaptureOptions) -> Result<Option<Ipv4Addr>> {
     let links = links::links(instance)?;
-    // The addresses here are not those there.
+    // This namespace's addresses are not those of the instance.
     let elsewhere: Vec<_> = links
         .iter()
         .filter(|(_, link)| link.elsewhere().is_some())

@@ -4,11 +4,11 @@ use std::io;
 
 use super::packet::Packet;
 
-/// Takes captured packets: prints them, or writes them to a file.
+/// Takes captured packets, to print them or to write them to a file.
 pub trait Sink {
-    /// Takes a packet. It may be held back until [`Self::flush`].
+    /// Takes a packet. It may be buffered until [`Self::flush`].
     fn packet(&mut self, packet: &Packet) -> io::Result<()>;
 
-    /// Hands on all that was held back.
+    /// Writes everything that is buffered.
     fn flush(&mut self) -> io::Result<()>;
 }

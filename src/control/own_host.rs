@@ -87,7 +87,7 @@ impl OwnHost {
             && self.owner(vip.address).is_some()
     }
 
-    /// The sockets that get packets for this VIP. A socket on `::` also takes IPv4, unless IPV6_V6ONLY is set, which
+    /// The sockets that get packets for this VIP. A socket on `::` also takes IPv4, unless `IPV6_V6ONLY` is set, which
     /// cannot be seen.
     fn listening(&self, vip: &Vip) -> Vec<SocketAddr> {
         let takes = |at: IpAddr| {

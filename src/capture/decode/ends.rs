@@ -1,17 +1,17 @@
-//! Who packets are from and for, as a line tells it once.
+//! The addresses and ports of a packet, which a line shows once.
 
 use std::fmt;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-/// Who a packet is from and for.
+/// The addresses and ports of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     pub(super) source: IpAddr,
     destination: IpAddr,
-    /// The line has them already: extension headers are written behind the addresses, the ports behind those.
+    /// Whether the line has them already: addresses come before extension headers, ports after them.
     written: bool,
-    /// Whether there are more fragments of the packet, so that its length tells nothing.
+    /// Whether the packet has more fragments, so that its length says nothing.
     pub(super) fragment: bool,
 }
 

@@ -1,4 +1,4 @@
-//! ICMP of either family: errors with the flow that they quote, echo, and what neighbours say to each other.
+//! ICMP and `ICMPv6`: errors with the flow that they quote, echo, and neighbour discovery.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const HEADER: usize = 8;
 /// Where the second half of the header is: an identifier, an MTU, a pointer, a gateway.
 const REST_OF_HEADER: usize = 4;
 
-/// Writes a message of ICMP: what it quotes, if it is an error and quotes something.
+/// Writes an ICMP message. Returns the quoted packet, if it is an error that quotes one.
 pub(super) fn icmp<'a>(
     line: &mut String,
     message: Part<'a>,
@@ -100,7 +100,7 @@ fn unreachable(line: &mut String, code: u8, quoted: &QuotedTarget, mtu: u16) -> 
     }
 }
 
-/// The same of `ICMPv6`.
+/// The same for `ICMPv6`.
 pub(super) fn icmp6<'a>(
     line: &mut String,
     message: Part<'a>,
@@ -159,7 +159,7 @@ pub(super) fn icmp6<'a>(
     }
 }
 
-/// Writes what `ICMPv6`'s "time exceeded" says: whether too little was captured for it.
+/// Writes an `ICMPv6` "time exceeded" message. Returns whether too few bytes were captured.
 fn time_exceeded6(line: &mut String, code: u8, quoted: Part<'_>) -> Result<bool, fmt::Error> {
     line.write_str("time exceeded in-transit")?;
     Ok(match code {
@@ -183,7 +183,7 @@ fn parameter_problem6(line: &mut String, code: u8, rest: u32) -> fmt::Result {
     }
 }
 
-/// Writes what IPv6's "destination unreachable" says: whether too little was captured for it.
+/// Writes an IPv6 "destination unreachable" message. Returns whether too few bytes were captured.
 fn unreachable6(
     line: &mut String,
     code: u8,
@@ -212,17 +212,17 @@ fn unreachable6(
     Ok(false)
 }
 
-/// What is quoted, unless the error ends before it.
+/// The quoted packet, unless the error ends before it.
 fn present(quoted: Part<'_>) -> Option<Part<'_>> {
     (quoted.length != 0).then_some(quoted)
 }
 
-/// Where the packet that an error quotes was going.
+/// The destination of the packet that an error quotes.
 struct QuotedTarget {
     source: IpAddr,
     address: IpAddr,
     protocol: IpNumber,
-    /// `None`: not captured. Also of protocols that have none, where it is of no use.
+    /// `None`: the port was not captured. The bytes are read for protocols without ports, too, and not used.
     port: Option<u16>,
 }
 

@@ -1,4 +1,4 @@
-//! IPv4 and IPv6 with what is in between them and the transport.
+//! IPv4 and IPv6, and the headers between them and the transport.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ const IPV4_HEADER: usize = 20;
 const IPV4_LONGEST_HEADER: usize = 60;
 const IPV6_HEADER: usize = 40;
 
-/// A packet of either family, as its first byte says.
+/// A packet of the IP version that its first byte names.
 fn either(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt::Result {
     match packet.captured.first().map(|byte| byte >> 4) {
         Some(4) => ipv4(line, packet, telling),
@@ -83,7 +83,7 @@ pub(super) fn ipv4(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt
     Ok(())
 }
 
-/// The names of IPv4 options, `length` bytes of which those in `known` were captured.
+/// The names of `length` bytes of IPv4 options, of which the bytes in `known` were captured.
 fn ipv4_options(line: &mut String, mut known: &[u8], length: usize) -> fmt::Result {
     let cut = known.len() < length;
     line.write_str("options (")?;
@@ -139,7 +139,7 @@ pub(super) fn ipv6(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt
     transport(line, header.next_header(), payload, ends, telling)
 }
 
-/// What an IP header of either family says comes next, by way of extension headers.
+/// Writes what follows an IP header of either version, through extension headers.
 fn transport(
     line: &mut String,
     mut protocol: IpNumber,
@@ -214,7 +214,7 @@ fn quote(line: &mut String, quoted: Option<Part<'_>>, telling: Telling) -> fmt::
     either(line, quoted, Telling { quoted: true, ..telling })
 }
 
-/// Whether another header follows that says more. AH is one in IPv4 too.
+/// Whether another header follows that decides. AH does so in IPv4 too.
 fn is_extension(protocol: IpNumber, v6: bool) -> bool {
     protocol == IpNumber::AUTHENTICATION_HEADER
         || v6
@@ -228,7 +228,7 @@ fn is_extension(protocol: IpNumber, v6: bool) -> bool {
             )
 }
 
-/// Writes an extension header: what follows it, unless nothing of that can be told.
+/// Writes an extension header. Returns what follows it, unless that cannot be known.
 fn extension<'a>(
     line: &mut String,
     protocol: IpNumber,

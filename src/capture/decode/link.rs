@@ -17,7 +17,7 @@ use super::Telling;
 use super::ip;
 use crate::model::address::Mac;
 
-/// Below this, the field is no type but a length: IEEE 802.3.
+/// Below this value, the field is a length, not a type: IEEE 802.3.
 const FIRST_ETHER_TYPE: u16 = 0x0600;
 
 pub(super) fn ethernet(line: &mut String, frame: Part<'_>) -> fmt::Result {
@@ -73,7 +73,7 @@ pub(super) fn ethernet(line: &mut String, frame: Part<'_>) -> fmt::Result {
     }
 }
 
-/// Types that a balancer's links carry, by their names in tcpdump.
+/// tcpdump's names of the types that are usual on a balancer's links.
 fn ether_type_name(ether_type: u16) -> &'static str {
     match ether_type {
         0x8809 => "Slow Protocols",

@@ -1,4 +1,4 @@
-//! Captured packets as text, one line each, in the manner of `tcpdump -n -S --nano`.
+//! Captured packets as text, one line each, in the style of `tcpdump -n -S --nano`.
 //!
 //! ```text
 //! 12:00:01.000000042 IP 192.0.2.1.31337 > 10.200.1.1.80: Flags [S], seq 7, win 64240, options [mss 1460], length 0
@@ -6,10 +6,10 @@
 //! 12:00:02.000000000 drop ip_options, vip tcp://10.200.1.1:80: IP options (RR) 192.0.2.1.31337 > 10.200.1.1.80: Flags [S], …
 //! ```
 //!
-//! The time of day is local, as the host's `TZ` and `/etc/localtime` have it, with nanoseconds. What was captured at
-//! [`CapturePoint::Exit`] has the [`Decision`] next: verdict, reason, VIP and real as far as there are any.
+//! The time of day is local, by the host's `TZ` and `/etc/localtime`, with nanoseconds. At [`CapturePoint::Exit`], the
+//! [`Decision`] comes next: verdict, reason, and VIP and real if there are any.
 //!
-//! Addresses, ports, flags, numbers, options and lengths read as tcpdump's do. What differs, on purpose:
+//! Addresses, ports, flags, numbers, options and lengths look as in tcpdump. These differences are on purpose:
 //!
 //! | | here | tcpdump |
 //! | --- | --- | --- |
@@ -25,7 +25,7 @@
 //! | LLDP, MPLS, STP, … | the Ethernet header: `… > …, ethertype LLDP (0x88cc), length 64` | decoded, or a hex dump |
 //! | cut and invalid headers | one space before `[|tcp]` | one or two |
 //!
-//! A line never holds anything but printable characters, whatever the packet does.
+//! A line holds only printable characters, whatever the packet contains.
 
 mod ends;
 mod icmp;
@@ -51,19 +51,19 @@ use super::packet::Decision;
 use super::packet::Packet;
 use super::sink::Sink;
 
-/// How many headers of a kind may be inside of one another; more are not followed. A balancer's packets have two.
+/// How deep headers of one kind may be nested; deeper ones are not decoded. A balancer's packets have two.
 const NESTING: u32 = 8;
 
-/// What lines say besides the packet.
+/// What lines show besides the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LineOptions {
-    /// The interface's name, behind the time: for captures on several.
+    /// The interface's name, after the time: for captures on several interfaces.
     pub interface: bool,
 }
 
 /// Writes each packet as a line of text: see [the module](self).
 ///
-/// Each line is handed to the writer as one whole write.
+/// Each line goes to the writer as one whole write.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -117,7 +117,7 @@ impl<W: Write> Lines<W> {
         let line = &mut self.line;
         write_time(line, packet.time, &self.zone)?;
         if self.options.interface {
-            // The kernel takes names with control characters.
+            // The kernel allows control characters in names.
             write!(line, "{} ", packet.interface.escape_debug())?;
         }
         if let Some(decision) = &packet.decision {
@@ -143,7 +143,7 @@ impl<W: Write> Sink for Lines<W> {
     }
 }
 
-/// A whole frame as in a line of [`Lines`], without what is only known of a captured packet.
+/// A whole frame as in a line of [`Lines`], without the facts that only a captured packet has.
 pub fn describe(frame: &[u8]) -> String {
     let mut line = String::new();
     // Writing to memory does not fail.
@@ -152,14 +152,14 @@ pub fn describe(frame: &[u8]) -> String {
 }
 
 fn write_frame(line: &mut String, packet: &Packet) -> fmt::Result {
-    // A frame is never shorter than what was captured of it.
+    // A frame is at least as long as the bytes that were captured.
     let length = packet.data.len().max(usize::try_from(packet.length).unwrap_or(usize::MAX));
     link::ethernet(line, Part { captured: &packet.data, length })
 }
 
 fn write_time(line: &mut String, time: SystemTime, zone: &TimeZone) -> fmt::Result {
     let Ok(time) = Timestamp::try_from(time) else {
-        // Before the year -9999 or after 9999: no clock shows that.
+        // Before the year -9999 or after 9999, which no clock shows.
         return line.write_str("--:--:--.--------- ");
     };
     let time = zone.to_datetime(time);
@@ -188,9 +188,9 @@ fn write_decision(line: &mut String, decision: &Decision) -> fmt::Result {
 /// Part of a packet: a header and what follows it.
 #[derive(Clone, Copy, Debug)]
 struct Part<'a> {
-    /// What there is of it. Never longer than `length`.
+    /// The captured bytes. Never longer than `length`.
     captured: &'a [u8],
-    /// How long it was.
+    /// How long the part was in the packet.
     length: usize,
 }
 
@@ -203,7 +203,7 @@ impl Part<'_> {
         }
     }
 
-    /// The first `length` bytes, and no padding behind them.
+    /// The first `length` bytes, without padding behind them.
     fn limit(self, length: usize) -> Self {
         let length = length.min(self.length);
         Self { captured: self.captured.get(..length).unwrap_or(self.captured), length }
@@ -225,17 +225,17 @@ impl Part<'_> {
     }
 }
 
-/// How a packet is told.
+/// How a packet is shown.
 #[derive(Clone, Copy, Debug, Default)]
 struct Telling {
-    /// In how many headers of its kind it is.
+    /// How many headers of its kind it is inside.
     depth: u32,
-    /// An ICMP error quotes it: of its payload only the ports matter.
+    /// An ICMP error quotes it: only the ports of its payload matter.
     quoted: bool,
 }
 
 impl Telling {
-    /// For a packet inside of this one; `None` where that goes too far.
+    /// For a packet inside this one; `None` if it is too deep.
     fn inside(self) -> Option<Self> {
         (self.depth < NESTING).then_some(Self { depth: self.depth + 1, ..self })
     }

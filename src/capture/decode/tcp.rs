@@ -12,7 +12,7 @@ use super::ends::Ends;
 const HEADER: usize = 20;
 const LONGEST_HEADER: usize = 60;
 
-/// Where the header's length is, in its upper half in words of four bytes.
+/// The offset of the header's length, which is in the upper half of the byte, in words of four bytes.
 const DATA_OFFSET: usize = 12;
 
 pub(super) fn tcp(
@@ -91,9 +91,9 @@ fn write_flags(line: &mut String, header: &TcpHeaderSlice<'_>) -> fmt::Result {
     line.write_str("]")
 }
 
-/// The options in `known`; `cut`: there were more.
+/// The options in `known`; `cut`: more options were not captured.
 ///
-/// Not by way of etherparse, whose iterator ends at the first option that it does not know.
+/// etherparse's iterator ends at the first option that it does not know, so it is not used here.
 fn write_options(line: &mut String, mut known: &[u8], cut: bool) -> fmt::Result {
     line.write_str(", options [")?;
     let mut comma = "";

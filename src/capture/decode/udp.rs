@@ -1,4 +1,4 @@
-//! UDP, and what tells QUIC.
+//! UDP, and recognising QUIC.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -14,10 +14,10 @@ const HEADER: usize = 8;
 /// The port of HTTP/3.
 const QUIC_PORT: u16 = 443;
 
-/// How much of a short header's connection id is shown. Its length is known to the server only.
+/// How many bytes of a short header's connection id are shown. Only the server knows its length.
 const SHORT_ID: usize = 8;
 
-/// The longest connection id of the versions that are told apart (RFC 9000, 17.2).
+/// The longest connection id of the known versions (RFC 9000, 17.2).
 const LONGEST_ID: usize = 20;
 
 pub(super) fn udp(
@@ -50,10 +50,10 @@ pub(super) fn udp(
     quic(line, datagram.limit(length).skip(HEADER).captured, quic_port)
 }
 
-/// Notes a QUIC header, if `payload` begins with one: the balancer reads connection ids in it.
+/// Notes a QUIC header at the beginning of `payload`, as the balancer reads connection ids in it.
 ///
-/// Long headers tell by their version. Short headers have one fixed bit; they are QUIC if the port is. Of
-/// long headers at that port the fixed bit does not matter: a client may clear it (RFC 9287).
+/// A long header is recognised by its version. A short header has one fixed bit, and counts as QUIC at the port of
+/// HTTP/3. Long headers at that port may have the fixed bit cleared by the client (RFC 9287).
 fn quic(line: &mut String, payload: &[u8], quic_port: bool) -> fmt::Result {
     const LONG: u8 = 0x80;
     const FIXED: u8 = 0x40;

@@ -2,7 +2,7 @@
 
 use crate::kernel::insn::Insn;
 
-/// Whether what stands behind a piece of code can be reached from it.
+/// Whether code that follows a piece of code can be reached from it.
 pub(super) fn falls_through(piece: &[Insn]) -> bool {
     let ends = [Insn::exit().code, Insn::jump(0).code];
     let last = piece.last().is_none_or(|last| !ends.contains(&last.code));
@@ -11,11 +11,11 @@ pub(super) fn falls_through(piece: &[Insn]) -> bool {
     })
 }
 
-/// A place in the code, which may come to be after the jumps to it.
+/// A place in the code. It may come after the jumps to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
-/// Code in the making.
+/// Code that is being assembled.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     code: Vec<Insn>,
@@ -25,7 +25,7 @@ pub(super) struct Assembler {
     jumps: Vec<(usize, Label)>,
 }
 
-/// A jump that would lead further than eBPF jumps do.
+/// A jump that is longer than eBPF jumps can be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooFar;
 
@@ -35,7 +35,7 @@ impl Assembler {
         Label(self.places.len() - 1)
     }
 
-    /// The label is here.
+    /// Puts the label here.
     pub(super) fn place(&mut self, label: Label) {
         self.places[label.0] = Some(self.code.len());
     }
@@ -54,7 +54,7 @@ impl Assembler {
         self.code.push(insn);
     }
 
-    /// Whether something jumps to a label.
+    /// Whether anything jumps to a label.
     pub(super) fn is_used(&self, label: Label) -> bool {
         self.jumps.iter().any(|(_, to)| *to == label)
     }

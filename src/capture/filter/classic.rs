@@ -1,4 +1,4 @@
-//! Classic BPF as libpcap emits it, taken apart and checked.
+//! Parses and checks the classic BPF that libpcap emits.
 
 use crate::kernel::insn::Alu;
 use crate::kernel::insn::Size;
@@ -9,12 +9,12 @@ use nix::libc;
 /// Words of scratch memory.
 pub(super) const MEMORY_WORDS: u32 = libc::BPF_MEMWORDS.cast_unsigned();
 
-/// Offsets at which the kernel's interpreter finds what is not in the packet; those that libpcap uses. In
+/// Offsets at which the kernel's interpreter reads facts that are not in the packet; those that libpcap uses. For
 /// libpcap's own interpreter, the packet is too short for them.
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
 const INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
 
-/// XDP sees what comes in, and libpcap asks for no more than whether the type is `PACKET_OUTGOING`.
+/// XDP sees incoming packets, and libpcap only asks whether the type is `PACKET_OUTGOING`.
 const RECEIVED: u32 = libc::PACKET_HOST as u32;
 
 /// The second operand of an operation on A.
@@ -24,7 +24,7 @@ pub(super) enum Source {
     K(u32),
 }
 
-/// An operation. Targets of jumps are places in the program; all others go on with the next one.
+/// An operation. Jump targets are places in the program; all other operations continue with the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// A = the packet's bytes at this offset, in network byte order. No match if it ends before.
@@ -65,7 +65,7 @@ pub(super) enum Op {
         otherwise: usize,
     },
     Goto(usize),
-    /// The same at the end of a loop's turn.
+    /// The same at the end of a turn of a loop.
     Turn(usize),
     Accept,
     Reject,
@@ -80,7 +80,7 @@ pub(super) struct Invalid {
     pub(super) what: &'static str,
 }
 
-/// Takes a program apart. `limit`: no packet has bytes beyond this offset.
+/// Parses a program. `limit`: no packet has bytes beyond this offset.
 pub(super) fn decode(program: &[ClassicInsn], limit: u32) -> Result<Vec<Op>, Invalid> {
     let mut ops = Vec::with_capacity(program.len());
     for (at, insn) in program.iter().enumerate() {

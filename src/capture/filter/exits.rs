@@ -1,6 +1,6 @@
-//! Pieces of code that programs end with.
+//! Pieces of code that end filter programs.
 //!
-//! Those that name maps do so by descriptors, which must be open until the program is loaded.
+//! Pieces that use maps name them by descriptors, which must be open until the program is loaded.
 
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
@@ -20,8 +20,7 @@ pub fn verdict(value: u32) -> Vec<Insn> {
     vec![Insn::alu64(Alu::Mov, Reg::R0, Imm(value.cast_signed())), Insn::exit()]
 }
 
-/// Continues in the program that `array`, a program array, has at `index`; if it has none, goes on behind
-/// this piece.
+/// Continues in the program at `index` of `array`, a program array. If there is none, continues behind this piece.
 pub fn tail_call(array: BorrowedFd<'_>, index: u32) -> Vec<Insn> {
     let mut code = vec![Insn::alu64(Alu::Mov, Reg::R1, Operand::Reg(CONTEXT))];
     code.extend(Insn::load_map(Reg::R2, array.as_raw_fd()));
@@ -30,13 +29,13 @@ pub fn tail_call(array: BorrowedFd<'_>, index: u32) -> Vec<Insn> {
     code
 }
 
-/// Continues in the program that `array` has at the place which `next`, an array of one value, holds in its
-/// word `at`, of 64 bits. If there is none any more, the places from `at` to `end` are tried; if they have
-/// none, goes on behind this piece.
+/// Continues in a program of `array`. Its place is in `next`, an array of one value, in the 64-bit word `at`. If there
+/// is no program at that place any more, it tries the places from `at` to `end`; if these have none, it continues
+/// behind this piece.
 pub(crate) fn follow(array: BorrowedFd<'_>, next: BorrowedFd<'_>, at: u32, end: u32) -> Vec<Insn> {
     let offset = at.cast_signed() * i32::try_from(size_of::<u64>()).unwrap_or_default();
     let mut code = Vec::from(Insn::load_map_value(Reg::R3, next.as_raw_fd(), offset));
-    // The half that says all, on little-endian machines.
+    // On little-endian machines, this half holds the whole number.
     code.push(Insn::load(Size::W, Reg::R3, Reg::R3, 0));
     code.push(Insn::alu64(Alu::Mov, Reg::R1, Operand::Reg(CONTEXT)));
     code.extend(Insn::load_map(Reg::R2, array.as_raw_fd()));
@@ -47,7 +46,7 @@ pub(crate) fn follow(array: BorrowedFd<'_>, next: BorrowedFd<'_>, at: u32, end: 
     code
 }
 
-/// Goes on with a whole program, which takes the context where programs get it.
+/// Continues with a whole program, which gets the context in its usual register.
 pub(crate) fn program(code: &[Insn]) -> Vec<Insn> {
     let mut piece = vec![Insn::alu64(Alu::Mov, Reg::R1, Operand::Reg(CONTEXT))];
     piece.extend(code);

@@ -1,27 +1,27 @@
-//! What is known at each operation of a program, so that the translation checks bounds once for many loads
-//! and leaves out what is never run.
+//! What is known at each operation of a program. With it, the translation checks bounds once for many loads, and leaves
+//! out code that is never run.
 
 use super::classic::Op;
 use super::classic::Source;
 use crate::kernel::insn::Size;
 
-/// What an operation and those after it need for a match. `None` in its place: there is no match from here.
+/// What an operation and those after it need for a match. `None` instead of it: no match is possible from here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Need {
     /// The packet is at least this long.
     pub(super) packet: u32,
-    /// As many bytes of it are behind X, as X is here.
+    /// This many bytes of it are behind X, by the value that X has here.
     pub(super) behind_x: u32,
 }
 
-/// What is certain in front of an operation, whichever way led there.
+/// What is certain before an operation, on every path to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
-    /// The packet is at least this long, and the verifier has seen it.
+    /// The packet is at least this long, and the verifier knows it.
     pub(super) packet: u32,
-    /// As many bytes are behind X; none: there is no pointer to them yet.
+    /// This many bytes are behind X; none: there is no pointer to them yet.
     pub(super) behind_x: Option<u32>,
-    /// X is no greater than this.
+    /// X is at most this.
     pub(super) x_max: u32,
     /// What has been written, see [`Slot`].
     written: u32,
@@ -30,11 +30,11 @@ pub(super) struct Known {
 /// See [`Known::checks_behind_x`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Checks {
-    /// X must be no greater than this, lest the verifier lose track of packet + X: no packet is long enough.
+    /// X must be at most this, or the verifier loses track of packet + X. No packet is longer.
     pub(super) x_max: Option<u32>,
-    /// The pointer to packet + X has to be made first.
+    /// The pointer to packet + X must be made first.
     pub(super) pointer: bool,
-    /// As many bytes must be behind X.
+    /// This many bytes must be behind X.
     pub(super) behind_x: u32,
 }
 
@@ -60,13 +60,13 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) needs: Vec<Option<Need>>,
-    /// `None`: never reached.
+    /// `None`: the operation is never reached.
     pub(super) known: Vec<Option<Known>>,
-    /// What is read before it was written, as a mask of [`Slot`]s: classic BPF has them all 0.
+    /// The [`Slot`]s that are read before they are written, as a mask: classic BPF starts with zeros.
     pub(super) read_unset: u32,
 }
 
-/// The operations that may come next. All are behind this one: there are no loops.
+/// The operations that may come next. All of them are behind this one: there are no loops.
 fn successors(op: Op, at: usize) -> impl Iterator<Item = usize> {
     let (first, second) = match op {
         Op::Branch { then, otherwise, .. } => (Some(then), Some(otherwise)),
@@ -77,7 +77,7 @@ fn successors(op: Op, at: usize) -> impl Iterator<Item = usize> {
     first.into_iter().chain(second)
 }
 
-/// Where `at` leads without doing anything.
+/// Where `at` leads after operations without effect.
 pub(super) fn resolve(ops: &[Op], mut at: usize) -> usize {
     while let Op::Goto(to) = ops[at] {
         at = to;
@@ -85,7 +85,7 @@ pub(super) fn resolve(ops: &[Op], mut at: usize) -> usize {
     at
 }
 
-/// Whether there is a packet that could match.
+/// Whether any packet could match.
 pub(super) fn has_match(ops: &[Op]) -> bool {
     needs(ops).first().is_some_and(Option::is_some)
 }
@@ -189,16 +189,16 @@ impl Known {
 
     /// How long the packet is known to be after a load that ends at `end`.
     pub(super) fn packet_checked(self, end: u32, need: Need) -> u32 {
-        // What comes later needs is checked at once: without it there is no match anyway.
+        // Check now what later operations need: without it there is no match anyway.
         if self.packet < end { need.packet } else { self.packet }
     }
 
-    /// What a load that ends at `end` behind X has to check.
+    /// What a load that ends at `end` behind X must check.
     pub(super) fn checks_behind_x(self, end: u32, need: Need, limit: u32) -> Checks {
         match self.behind_x {
             Some(behind_x) if behind_x >= end => Checks { x_max: None, pointer: false, behind_x },
             _ => {
-                // What is needed ends within the limit, or it were a `Reject`.
+                // The needed bytes end within the limit; otherwise this would be a `Reject`.
                 let x_max = limit - need.behind_x;
                 let x_max = (self.x_max > x_max).then_some(x_max);
                 let pointer = x_max.is_some() || self.behind_x.is_none();

@@ -1,4 +1,4 @@
-//! Finds the packet that an encapsulated frame carries.
+//! Finds the packet inside an encapsulated frame.
 
 use nix::libc;
 
@@ -17,7 +17,7 @@ use crate::kernel::insn::Test;
 const ETHERNET: u32 = 14;
 const ETHER_TYPE: i16 = 12;
 const TAG: u32 = 4;
-/// As many as the balancer takes.
+/// As many VLAN tags as the balancer accepts.
 const MOST_TAGS: u32 = 2;
 
 const IPV4: u32 = 20;
@@ -28,10 +28,10 @@ const IPV4_LONGEST: u32 = 60;
 const IPV6: u32 = 40;
 const IPV6_NEXT_HEADER: i16 = 6;
 
-/// The packet begins no later in the frame.
+/// The packet begins at most this far into the frame.
 pub(super) const MAX_OFFSET: u32 = ETHERNET + MOST_TAGS * TAG + IPV4_LONGEST;
 
-/// A constant that compares with two bytes as they were loaded.
+/// A constant to compare with two bytes as they were loaded.
 fn network(value: i32) -> Operand {
     let value = u16::try_from(value).unwrap_or_default();
     Imm(i32::from(value.to_be()))
@@ -41,8 +41,8 @@ fn constant(value: u32) -> Operand {
     Imm(value.cast_signed())
 }
 
-/// Moves [`PACKET`] from the frame to the packet inside of its outer IP header, or goes to `otherwise` if it
-/// has none, or is a later fragment of it.
+/// Moves [`PACKET`] from the frame to the packet inside its outer IP header. Goes to `otherwise` if there is none, or
+/// if the frame is a later fragment.
 pub(super) fn find(code: &mut Assembler, otherwise: Label) {
     let [network_header, ipv6, protocol, found] = [(); 4].map(|()| code.label());
     let value = Reg::R0;
@@ -77,7 +77,7 @@ pub(super) fn find(code: &mut Assembler, otherwise: Label) {
     code.emit_jump(Insn::jump32(Test::Lt, length, constant(IPV4), 0), otherwise);
     code.emit(Insn::load(Size::B, value, PACKET, IPV4_PROTOCOL));
     code.emit(Insn::alu64(Alu::Add, PACKET, Operand::Reg(length)));
-    // Options that reach behind the end of the frame.
+    // Options that reach beyond the end of the frame.
     code.emit_jump(Insn::jump64(Test::Gt, PACKET, Operand::Reg(END), 0), otherwise);
     code.emit_jump(Insn::jump(0), protocol);
 

@@ -1,8 +1,7 @@
 //! tcpdump's filter language for XDP.
 //!
-//! libpcap compiles an expression, such as `tcp port 443 and host 192.0.2.1`, to classic BPF. This module
-//! translates that to eBPF, so that the decision falls in the kernel, in front of the chain's other programs
-//! and before anything is copied.
+//! libpcap compiles an expression, such as `tcp port 443 and host 192.0.2.1`, to classic BPF. This module translates
+//! that to eBPF, so that the kernel decides, before the chain's other programs run and before anything is copied.
 //!
 //! ```no_run
 //! use l4lb::capture::filter::{Exits, Filter, FilterScope, verdict};
@@ -14,15 +13,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The answer is that of libpcap's own interpreter, except that
+//! The result is that of libpcap's own interpreter, with these exceptions:
 //!
-//! - frames come in: `inbound` is true, `outbound` false, and `ifindex` is the interface that XDP runs on;
-//! - VLAN tags are those in the frame: a driver that takes them off keeps them from XDP;
-//! - nothing beyond 64 KiB of a frame is looked at;
-//! - a shift by a constant of 32 or more leaves 0, which libpcap's interpreter leaves undefined;
-//! - `protochain` follows up to 184 headers, more than a frame of 1514 bytes has room for; fewer if an
-//!   expression has it several times. Libpcap's interpreter follows a chain that was forged to lead back to
-//!   itself for ever.
+//! - all frames are incoming: `inbound` is true, `outbound` false, and `ifindex` is the interface that XDP runs on;
+//! - VLAN tags are those in the frame: XDP does not see tags that a driver has removed;
+//! - a filter reads only the first 64 KiB of a frame;
+//! - a shift by a constant of 32 or more gives 0, which libpcap's interpreter leaves undefined;
+//! - `protochain` follows up to 184 headers, more than a frame of 1514 bytes has room for, and fewer if an expression
+//!   has several. libpcap's interpreter never ends on a chain that was forged to lead back to itself.
 
 mod assembler;
 mod classic;
@@ -64,19 +62,19 @@ pub enum FilterScope {
     /// The frame, from its Ethernet header on.
     #[default]
     Frame,
-    /// The IP packet that the frame carries inside of another: directly behind an outer IPv4 or IPv6 header
-    /// of protocol 4 or 41, behind up to two VLAN tags. Frames without one do not match, nor do later
-    /// fragments of the outer packet. Expressions are those for packets without a link layer: libpcap
-    /// refuses `ether` and `vlan`. `len` counts from the inner header to the end of the frame.
+    /// The IP packet inside another one: directly behind an outer IPv4 or IPv6 header of protocol 4 or 41, behind at
+    /// most two VLAN tags. Frames without one do not match, nor do later fragments of the outer packet. The expression
+    /// is for packets without a link layer: libpcap refuses `ether` and `vlan`. `len` counts from the inner header to
+    /// the end of the frame.
     Inner,
 }
 
-/// How the program of a filter goes on once it knows. At the beginning of both pieces, R6 holds the context
-/// (`struct xdp_md *`), and no other register anything.
+/// How a filter program continues after its decision. At the beginning of both pieces, R6 holds the context (`struct
+/// xdp_md *`), and the other registers hold nothing.
 #[derive(Clone, Debug)]
 pub struct Exits {
-    /// On a match. A piece that does not end the program, such as [`tail_call`] without a program to call,
-    /// goes on into `otherwise`.
+    /// On a match. If the piece does not end the program, as [`tail_call`] without a program to call, it continues in
+    /// `otherwise`.
     pub on_match: Vec<Insn>,
     /// On no match.
     pub otherwise: Vec<Insn>,
@@ -85,17 +83,17 @@ pub struct Exits {
 /// A filter in classic BPF, ready to be translated.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// What to call it in messages.
+    /// Its name in messages.
     name: String,
     scope: FilterScope,
     classic: Vec<ClassicInsn>,
     ops: Vec<classic::Op>,
 }
 
-/// What a filter that was not given as an expression is called.
+/// The name of a filter that was not given as an expression.
 const NAMELESS: &str = "in classic BPF";
 
-/// No more of an expression is shown in messages.
+/// How many characters of an expression messages show.
 const MOST_SHOWN: usize = 100;
 
 /// The longest expression, in bytes.
@@ -113,8 +111,8 @@ fn shown(expression: &str) -> String {
     }
 }
 
-/// Has libpcap compile, and waits for it no longer than is bearable. Nothing ends it when it takes longer; but that
-/// it does, as the expression's length is bounded, or the process's end.
+/// Lets libpcap compile, for a limited time. Nothing can stop libpcap when it takes longer: it runs on until it is
+/// done, which the limited length of the expression ensures, or until the process ends.
 fn compile_in_time(
     expression: &str,
     linktype: i32,
@@ -134,20 +132,20 @@ fn compile_in_time(
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     receiver.recv_timeout(TIME_TO_COMPILE).unwrap_or_else(|_| {
         Err(format!(
-            "libpcap does not compile it within {} s: use 'net' in place of many a 'host', 'portrange' in \
-             place of many a 'port', and addresses in place of names",
+            "libpcap cannot compile it within {} s: use 'net' in place of many a 'host', 'portrange' in place of many \
+             a 'port', and addresses in place of names",
             TIME_TO_COMPILE.as_secs()
         ))
     })
 }
 
 impl Filter {
-    /// Compiles an expression of the language of tcpdump, pcap-filter(7); an empty one matches everything.
+    /// Compiles an expression of tcpdump's language, pcap-filter(7); an empty one matches everything.
     ///
-    /// `netmask` is that of the network on the interface, for `ip broadcast`; libpcap refuses that without.
-    /// Names in the expression are looked up now, by whatever means the host has. For hundreds of hosts or
-    /// ports joined by `or`, libpcap's optimiser takes seconds, as it does for tcpdump; after ten it is an error,
-    /// as is an expression of more than 8192 bytes.
+    /// `netmask` is that of the interface's network, for `ip broadcast`; libpcap refuses `ip broadcast` without it.
+    /// Names in the expression are looked up now, in the ways that the host is configured for. If hundreds of hosts or
+    /// ports are joined by `or`, libpcap's optimiser takes seconds, as in tcpdump. After ten seconds that is an error,
+    /// and so is an expression of more than 8192 bytes.
     pub fn compile(
         expression: &str,
         scope: FilterScope,
@@ -164,7 +162,7 @@ impl Filter {
         }
     }
 
-    /// Takes a program in classic BPF, for Ethernet frames or, in [`FilterScope::Inner`], for IP packets.
+    /// Takes a program in classic BPF, for Ethernet frames or, with [`FilterScope::Inner`], for IP packets.
     pub fn from_classic(
         program: Vec<ClassicInsn>,
         scope: FilterScope,
@@ -193,7 +191,7 @@ impl Filter {
         &self.classic
     }
 
-    /// The XDP program, in eBPF: it decides about a packet, then goes on with one of the `exits`.
+    /// The XDP program in eBPF: it decides about a packet, then continues with one of the `exits`.
     pub fn translate(&self, exits: &Exits) -> Result<Vec<Insn>, FilterError> {
         translate::translate(&self.ops, self.scope, exits).map_err(|TooFar| FilterError::TooLong {
             filter: self.name.clone(),
@@ -201,8 +199,8 @@ impl Filter {
         })
     }
 
-    /// Loads the XDP program into the kernel, of whose `name` the kernel keeps 15 bytes: letters, digits,
-    /// `_` and `.`. It can run behind a tail call from programs of the section `xdp`.
+    /// Loads the XDP program into the kernel. The kernel keeps 15 bytes of its `name`: letters, digits, `_` and `.`.
+    /// Programs of the section `xdp` can tail-call it.
     pub fn load(&self, name: &str, exits: &Exits) -> Result<OwnedFd, FilterError> {
         let code = self.translate(exits)?;
         program::load_xdp(name, &code).map_err(|error| {
@@ -210,7 +208,7 @@ impl Filter {
             let filter = self.name.clone();
             let why = last_word(&error.log);
             match error.source.raw_os_error() {
-                // EFAULT: too many branches wait to be followed.
+                // EFAULT: too many branches for the verifier to follow.
                 Some(nix::libc::E2BIG | nix::libc::EFAULT) => {
                     FilterError::TooComplex { filter, instructions: self.classic.len(), why }
                 }

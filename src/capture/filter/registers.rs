@@ -3,13 +3,13 @@
 //! | register | holds |
 //! | --- | --- |
 //! | R0, R1 | A and X, the upper halves 0 |
-//! | R2 | nothing for long |
+//! | R2 | temporary values |
 //! | R4 | packet + X, once something was loaded from there |
 //! | R6 | the context |
 //! | R7, R8 | the packet's first byte, and the byte behind its last |
 //! | R10 − 4 × (n + 1) | word n of scratch memory |
 //!
-//! Offsets stay in registers: before Linux 5.18, the verifier forgets the bounds of what is put on the stack.
+//! Offsets stay in registers: before Linux 5.18, the verifier forgets the bounds of values on the stack.
 
 use crate::kernel::insn::Reg;
 

@@ -1,4 +1,4 @@
-//! From classic BPF to eBPF. `registers` says what is where.
+//! Translates classic BPF to eBPF. `registers` says which register holds what.
 
 use std::mem::offset_of;
 
@@ -34,7 +34,7 @@ use crate::kernel::insn::Reg;
 use crate::kernel::insn::Size;
 use crate::kernel::insn::Test;
 
-/// As instructions have it.
+/// In the type that instructions have.
 const fn displacement(offset: usize) -> i16 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -45,16 +45,16 @@ const fn displacement(offset: usize) -> i16 {
     offset
 }
 
-/// Offsets in the context, of members of four bytes.
+/// Offsets in the context, whose members have four bytes.
 const CONTEXT_DATA: i16 = displacement(offset_of!(xdp_md, data));
 const CONTEXT_DATA_END: i16 = displacement(offset_of!(xdp_md, data_end));
 const CONTEXT_INTERFACE: i16 = displacement(offset_of!(xdp_md, ingress_ifindex));
 const CONTEXT_QUEUE: i16 = displacement(offset_of!(xdp_md, rx_queue_index));
 
-/// The verifier does not follow a pointer further into a packet (`MAX_PACKET_OFF`).
+/// The verifier follows a pointer only this far into a packet (`MAX_PACKET_OFF`).
 const MAX_PACKET_OFFSET: u32 = 0xffff;
 
-/// No packet that the filter looks at has bytes beyond this offset.
+/// The filter reads no bytes of a packet beyond this offset.
 pub(super) const fn limit(scope: FilterScope) -> u32 {
     match scope {
         FilterScope::Frame => MAX_PACKET_OFFSET,
@@ -62,7 +62,7 @@ pub(super) const fn limit(scope: FilterScope) -> u32 {
     }
 }
 
-/// Where control goes from an operation.
+/// Where an operation continues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Target {
     Op(usize),
@@ -75,11 +75,11 @@ struct Translation<'a> {
     flow: Flow,
     limit: u32,
     code: Assembler,
-    /// Of each operation, then of both exits.
+    /// A label for each operation, then for both exits.
     labels: Vec<Label>,
 }
 
-/// Translates a program that has a match.
+/// Translates a program that can match.
 pub(super) fn translate(
     ops: &[Op],
     scope: FilterScope,
@@ -104,7 +104,7 @@ pub(super) fn translate(
     code.finish()
 }
 
-/// A constant for the 32-bit instructions, which take it as it is.
+/// A constant for 32-bit instructions, which do not extend its sign.
 fn imm(value: u32) -> Operand {
     Imm(value.cast_signed())
 }
@@ -116,7 +116,7 @@ fn stack(word: u32) -> i16 {
 }
 
 impl Translation<'_> {
-    /// The operations that are translated, in their order: jumps to the others lead past them.
+    /// The operations that are translated, in their order. Jumps to others lead past them.
     fn reached(&self) -> impl Iterator<Item = (usize, Op, Known, Need)> {
         self.ops.iter().enumerate().filter_map(|(at, op)| {
             let (known, need) = (self.flow.known[at]?, self.flow.needs[at]?);
@@ -150,7 +150,7 @@ impl Translation<'_> {
         self.code.emit_jump(insn, label);
     }
 
-    /// Loads what the operations start from.
+    /// Sets the registers and words that the operations start from.
     fn prologue(&mut self, scope: FilterScope) {
         self.emit(Insn::alu64(Alu::Mov, CONTEXT, Operand::Reg(Reg::R1)));
         let loads = self.reached().any(|(_, op, ..)| {
@@ -192,7 +192,7 @@ impl Translation<'_> {
         }
     }
 
-    /// Gets to a target from right in front of another.
+    /// Gets to one target when another follows immediately.
     fn go_on(&mut self, target: Target, following: Target) {
         if target != following {
             self.jump(Insn::jump(0), target);
@@ -245,7 +245,7 @@ impl Translation<'_> {
                 self.forget_x();
                 return self.go_on(self.target(to), following);
             }
-            // Not among those that are reached.
+            // A place that is not among those that are reached.
             Op::Goto(_) | Op::Accept | Op::Reject => return,
         }
         self.go_on(self.target(at + 1), following);
@@ -266,7 +266,7 @@ impl Translation<'_> {
         self.jump(Insn::jump64(Test::Gt, Reg::R2, Operand::Reg(END), 0), Target::Otherwise);
     }
 
-    /// Loads from behind a pointer, where bytes are known to be.
+    /// Loads from behind a pointer, where the bytes are known to be there.
     fn load(&mut self, base: Reg, size: Size, to: Reg, at: u32) {
         if let Ok(at) = i16::try_from(at) {
             self.emit(Insn::load(size, to, base, at));
@@ -277,7 +277,7 @@ impl Translation<'_> {
         }
     }
 
-    /// Turns A, just loaded, to host byte order.
+    /// Converts A, just loaded, to host byte order.
     fn swap(&mut self, size: Size) {
         if size != Size::B {
             self.emit(Insn::from_network(size, A));
@@ -300,8 +300,8 @@ impl Translation<'_> {
         self.swap(size);
     }
 
-    /// Makes the verifier forget what it knows about X, by way of a number that it does not know: the ways
-    /// through a turn of a loop then look the same from there on, and it follows but one.
+    /// Makes the verifier forget what it knows about X, through a number that it does not know. Then all paths through
+    /// a turn of a loop look the same afterwards, and it follows only one.
     fn forget_x(&mut self) {
         self.emit(Insn::load(Size::W, Reg::R2, CONTEXT, CONTEXT_QUEUE));
         self.emit(Insn::alu32(Alu::Xor, X, Operand::Reg(Reg::R2)));
@@ -318,7 +318,7 @@ impl Translation<'_> {
             (Alu::Div | Alu::Mod, Source::X) => {
                 self.jump(Insn::jump32(Test::Eq, X, Imm(0), 0), Target::Otherwise);
             }
-            // eBPF takes the distance modulo 32, classic BPF shifts everything out.
+            // eBPF takes the shift distance modulo 32, classic BPF shifts all bits out.
             (Alu::Lsh | Alu::Rsh, Source::X) => {
                 self.emit(Insn::jump32(Test::Lt, X, Imm(32), 1));
                 self.emit(Insn::alu32(Alu::Mov, A, Imm(0)));

@@ -1,21 +1,20 @@
-//! Programs without loops: what a loop repeats is written out many times.
+//! Unrolls loops: the turns of a loop are written out one after the other.
 //!
-//! libpcap emits loops for `protochain`. The verifier would follow every way through every turn of one, and
-//! give up; copies that the program runs through once it checks one after the other.
+//! libpcap emits loops for `protochain`. The verifier would follow every path through every turn of a loop, and give
+//! up. Of copies that the program runs through once, it checks one after the other.
 
 use super::classic::Op;
 
-/// No more turns are taken. A header of a chain has 8 bytes or more: a frame of 1514 bytes has no room for
-/// more of them.
+/// The most turns. A header of a chain has 8 bytes or more, so a frame of 1514 bytes has no room for more of them.
 pub(super) const MOST_TURNS: usize = 184;
 
-/// All copies together have no more operations than this, lest they grow longer than jumps in eBPF reach.
+/// The most operations of all copies together. With more, eBPF jumps could not reach across them.
 const MOST_COPIED: usize = 10_000;
 
 /// The operations from the target of a jump back to the jump.
 struct Loop {
     start: usize,
-    /// Behind the jump.
+    /// The place behind the jump.
     end: usize,
 }
 
@@ -25,7 +24,7 @@ impl Loop {
     }
 }
 
-/// The loops of a program; those that overlap count as one.
+/// The loops of a program; overlapping loops count as one.
 fn loops(ops: &[Op]) -> Vec<Loop> {
     let mut loops: Vec<Loop> = Vec::new();
     for (at, op) in ops.iter().enumerate() {
@@ -42,7 +41,7 @@ fn loops(ops: &[Op]) -> Vec<Loop> {
     loops
 }
 
-/// Writes loops out. What would take more turns than there are copies has no match.
+/// Unrolls loops. A packet that would take more turns than there are copies does not match.
 pub(super) fn unroll(ops: Vec<Op>) -> Vec<Op> {
     let loops = loops(&ops);
     let looped: usize = loops.iter().map(Loop::len).sum();
@@ -50,7 +49,7 @@ pub(super) fn unroll(ops: Vec<Op>) -> Vec<Op> {
         return ops;
     }
     let turns = (MOST_COPIED / looped).clamp(1, MOST_TURNS);
-    // Where an operation is, in the first copy if there are several.
+    // Where an operation is; if there are several copies, in the first one.
     let place = |at: usize| {
         let before = loops.iter().filter(|l| l.end <= at).map(Loop::len).sum::<usize>();
         at + before * (turns - 1)

@@ -1,17 +1,17 @@
-//! Captured packets as pcapng, for Wireshark, tshark, tcpdump and whatever else reads it.
+//! Captured packets as pcapng, for Wireshark, tshark, tcpdump and other readers.
 //!
-//! Each point of capture is an interface of the file, described when its first packet comes: `eth0@entry`, `eth0@exit`.
-//! Times are in nanoseconds. Each packet is an enhanced packet block with
+//! Each capture point of an interface is an interface of the file, such as `eth0@entry` and `eth0@exit`. It is
+//! described when its first packet comes. Times are in nanoseconds. Each packet is an enhanced packet block with
 //!
 //! | option | |
 //! | --- | --- |
 //! | `opt_comment` | see below |
 //! | `epb_flags` | outbound if the balancer sent it out (`XDP_TX`), else inbound |
 //! | `epb_queue` | the receive queue |
-//! | `epb_verdict` | at exit: what the balancer returned to the kernel, as of kind "Linux eBPF XDP" |
+//! | `epb_verdict` | at exit: the balancer's return value, as of kind "Linux eBPF XDP" |
 //!
-//! The **comment** is made of words `key=value` with one space in between, always in this order; keys without a value are
-//! left out. It is stable: scripts may match it.
+//! The **comment** consists of words `key=value`, separated by one space, always in this order. Keys without a value
+//! are left out. The format is stable: scripts may parse it.
 //!
 //! ```text
 //! verdict=tx reason=ring vip=tcp://10.200.1.1:80 real=10.0.0.1 at=exit cpu=0
@@ -22,7 +22,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `verdict` | `tx`, `drop` or `pass`; at exit only |
-//! | `reason` | a [reason](crate::reasons)'s name; at exit only |
+//! | `reason` | name of the [reason](crate::reasons); at exit only |
 //! | `vip` | the VIP, if the packet was for one, as [`Vip`](crate::Vip) is written |
 //! | `real` | the real's address, if it was sent to one |
 //! | `at` | `entry` or `exit` |
@@ -31,7 +31,7 @@
 //! Wireshark's display filters for them: `frame.comment contains "reason=ring"`, `frame.interface_name == "eth0@exit"`,
 //! `frame.interface_queue == 3`, `frame.verdict.ebpf_xdp == 3`.
 //!
-//! The file is little endian on every machine.
+//! The file is little-endian on every machine.
 
 #[cfg(test)]
 mod tests;
@@ -82,7 +82,7 @@ const FILTER_EXPRESSION: u8 = 0;
 /// The section's length is not known before its end.
 const UNKNOWN_LENGTH: i64 = -1;
 
-/// How much a [`BlockFile`] gathers before it writes.
+/// How many bytes a [`BlockFile`] gathers before it writes.
 const BUFFER: usize = 256 * 1024;
 
 /// What the file says about the capture.
@@ -94,14 +94,14 @@ pub struct PcapngOptions {
     pub filter: Option<String>,
 }
 
-/// What a capture counted at one of its points: for the statistics at the end of the file.
+/// What a capture counted at one capture point, for the statistics at the end of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PointCounts {
     /// Index of the interface.
     pub ifindex: u32,
-    /// Which point.
+    /// The capture point.
     pub at: CapturePoint,
-    /// Packets that the filter and the sampling let through.
+    /// Packets that passed the filter and the sampling.
     pub matched: u64,
     /// Those of them that were lost because the buffer was full.
     pub dropped: u64,
@@ -118,9 +118,10 @@ struct Point {
 
 /// Writes packets as pcapng: see [the module](self).
 ///
-/// Each block is handed to the writer as one whole [`Write::write_all`], so that a writer knows where blocks end.
+/// Each block goes to the writer as one [`Write::write_all`], so that a writer knows where blocks end.
 ///
-/// After a write has failed, nothing more is written: what a block was cut to could not be told from the next one.
+/// After a write has failed, nothing more is written: a reader could not tell a block that was cut off from the next
+/// one.
 ///
 /// ```
 /// use l4lb::capture::pcapng::PcapngOptions;
@@ -141,7 +142,7 @@ pub struct PcapngWriter<W> {
 }
 
 impl<W: Write> PcapngWriter<W> {
-    /// Begins a file: writes its header.
+    /// Begins a file by writing its header.
     pub fn new(out: W, options: &PcapngOptions) -> io::Result<Self> {
         let mut header = vec![text(
             OptionCode::ShbUserAppl,
@@ -177,8 +178,8 @@ impl<W: Write> PcapngWriter<W> {
         Ok(writer)
     }
 
-    /// Ends the file with statistics of each interface, and flushes it: when it began and ended, how many
-    /// packets it has, and what `counts` says. Interfaces of which no packet came are not in the file.
+    /// Ends the file with statistics of each interface, and flushes it. They say when the capture began and ended, how
+    /// many packets there are, and what `counts` says. Interfaces without packets are not in the file.
     pub fn finish(&mut self, counts: &[PointCounts]) -> io::Result<()> {
         let end = nanoseconds(SystemTime::now());
         let (ts_high, ts_low) = halves(end);
@@ -214,7 +215,7 @@ impl<W: Write> PcapngWriter<W> {
         self.out
     }
 
-    /// The file's interface for a packet, which is described first if it is new.
+    /// The file's interface for a packet. A new one is described first.
     fn point(&mut self, packet: &Packet) -> io::Result<usize> {
         let name = packet.interface.as_str();
         let known = self.points.iter().position(|point| {
@@ -293,7 +294,7 @@ impl<W: Write> Sink for PcapngWriter<W> {
             ts_high,
             ts_low,
             caplen,
-            // A frame is never shorter than what was captured of it.
+            // A frame is at least as long as the bytes that were captured.
             origlen: packet.length.max(caplen),
             data: &packet.data,
             options,
@@ -310,9 +311,9 @@ impl<W: Write> Sink for PcapngWriter<W> {
     }
 }
 
-/// A regular file that ends with a whole block, also when the disk is full: what does not fit is cut off again.
+/// A regular file that always ends with a whole block. If the disk is full, the incomplete block is cut off.
 ///
-/// It gathers blocks, and writes them when there are enough or at [`Write::flush`]; not when it is dropped.
+/// It gathers blocks and writes them when there are enough, or at [`Write::flush`], but not when it is dropped.
 #[derive(Debug)]
 pub struct BlockFile {
     file: File,
@@ -327,7 +328,7 @@ pub struct BlockFile {
 pub type PcapngFile = PcapngWriter<BlockFile>;
 
 impl BlockFile {
-    /// Makes a file, or empties the one that is there.
+    /// Creates a file, or empties an existing one.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self {
             file: File::create(path)?,
@@ -337,7 +338,7 @@ impl BlockFile {
         })
     }
 
-    /// Writes what is in the buffer. On an error, the file ends with the last block that went into it as a whole.
+    /// Writes what is in the buffer. After an error, the file ends with the last whole block.
     fn write_buffer(&mut self) -> io::Result<()> {
         let buffer = mem::take(&mut self.buffer);
         let ends = mem::take(&mut self.ends);
@@ -354,7 +355,7 @@ impl BlockFile {
         let whole = ends.iter().rev().find(|end| **end <= written).copied().unwrap_or_default();
         self.end += whole as u64;
         if result.is_err() {
-            // Of a device or a pipe, nothing can be taken back; and the first error is the one to tell.
+            // What was written to a device or a pipe cannot be taken back. Only the first error is returned.
             let _ = self.file.set_len(self.end);
             let _ = self.file.seek(SeekFrom::Start(self.end));
         }
@@ -381,10 +382,10 @@ impl Write for BlockFile {
 }
 
 impl PcapngFile {
-    /// Makes a file and writes its header, or empties the file that is there.
+    /// Creates a file, or empties an existing one, and writes the header.
     pub fn create(path: &Path, options: &PcapngOptions) -> io::Result<Self> {
         let mut writer = Self::new(BlockFile::create(path)?, options)?;
-        // A full disk is told now, not when packets have come.
+        // A full disk is an error now, not when packets come.
         writer.flush()?;
         Ok(writer)
     }
@@ -393,7 +394,7 @@ impl PcapngFile {
 /// What the comment of a packet says: see [the module](self).
 fn comment(packet: &Packet) -> String {
     let mut comment = String::new();
-    // A string takes all that is written to it.
+    // Writing to a string does not fail.
     if let Some(decision) = &packet.decision {
         let _ =
             write!(comment, "verdict={} reason={} ", decision.reason.verdict, decision.reason.name);
@@ -412,7 +413,7 @@ fn comment(packet: &Packet) -> String {
     comment
 }
 
-/// What the kernel calls it: `enum xdp_action`.
+/// The kernel's names: `enum xdp_action`.
 fn xdp_action(verdict: Verdict) -> u64 {
     match verdict {
         Verdict::Drop => 1,
@@ -431,7 +432,7 @@ fn option(code: OptionCode, value: impl Into<Vec<u8>>) -> PcapNGOption<'static> 
     }
 }
 
-/// Text of at most 65535 bytes: what is longer is cut off at a character's end.
+/// Text of at most 65535 bytes; longer text is cut off at the end of a character.
 fn text(code: OptionCode, text: &str) -> PcapNGOption<'static> {
     let mut end = text.len().min(usize::from(u16::MAX));
     while !text.is_char_boundary(end) {
@@ -446,12 +447,12 @@ fn halves(nanoseconds: u64) -> (u32, u32) {
     ((nanoseconds >> 32) as u32, nanoseconds as u32)
 }
 
-/// A time as options have it: in two halves as well, whatever the order of bytes.
+/// A time as options have it: also in two halves, whatever the byte order.
 fn time_bytes(nanoseconds: u64) -> [u8; 8] {
     nanoseconds.rotate_left(32).to_le_bytes()
 }
 
-/// Nanoseconds since 1970; times that the format has no number for are the nearest one that it has.
+/// Nanoseconds since 1970. A time that the format cannot hold becomes the nearest one that it can.
 fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

@@ -190,7 +190,7 @@ fn a_capture_ends_beside_a_command_that_goes_on() {
     let output = capture.wait(SOON);
     assert_eq!(output.code(), Some(0), "{output}");
     assert!(
-        output.stderr.contains("left to the next command")
+        output.stderr.contains("the next command removes the capture")
             && output.stderr.contains("packets captured")
     );
     drop(lock);

@@ -60,7 +60,7 @@ fn done(program: &SlotStatus, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The time of day here.
+/// The time of day in the local time zone.
 fn local(time: SystemTime) -> Option<String> {
     let time = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system());
     Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())

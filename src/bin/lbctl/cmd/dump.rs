@@ -38,10 +38,10 @@ use crate::args::Dump;
 use crate::output;
 use crate::signals::interruption;
 
-/// How long a signal, or a reader that has gone, may go unnoticed.
+/// How long it may take to notice a signal, or that the reader has gone.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How much is gathered before it is written.
+/// How many bytes are gathered before they are written.
 const BUFFER: usize = 1 << 16;
 
 pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
@@ -62,7 +62,7 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
         .map_err(|source| l4lb::Error::Host { operation: "wait for signals", source })?;
     let instance = instance.clone().with_interrupt(Arc::clone(&interrupted));
     let mut capture = Capture::start(&instance, &options)?;
-    // Not before it is certain that there will be a capture: a file that is there loses what it has.
+    // Open the file only when the capture is certain to start: an existing file loses its content.
     let mut output = match Output::open(args, &options) {
         Ok(output) => output,
         Err(error) => return Ok(cannot_write(args, &error)),
@@ -96,8 +96,8 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
         && options.inner.is_none()
     {
         output::complain(
-            "hint: nothing matched; of an encapsulated packet the expression sees the outer header, and --inner is \
-             about the packet inside",
+            "hint: nothing matched; the expression applies to the outer header of an encapsulated packet, --inner to \
+             the packet inside",
         );
     }
     output::complain(format_args!(
@@ -118,7 +118,7 @@ fn point(at: Points) -> &'static str {
 }
 
 fn cannot_write(args: &Dump, error: &io::Error) -> Exit {
-    // Whoever reads our output has seen enough.
+    // The reader has closed the pipe, and needs no message.
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Exit::Done;
     }
@@ -134,11 +134,11 @@ fn cannot_write(args: &Dump, error: &io::Error) -> Exit {
 
 /// Why a capture ended.
 enum Ended {
-    /// As was asked for: a signal, the count, the time.
+    /// As asked for: by a signal, the count or the time.
     Asked,
     /// Packets could not be written.
     Output(io::Error),
-    /// It could not go on.
+    /// The capture failed.
     Failed(l4lb::Error),
 }
 
@@ -181,7 +181,7 @@ enum Kind {
 
 impl Output {
     fn open(args: &Dump, options: &CaptureOptions) -> io::Result<Self> {
-        // Without Rust's own buffer, which writes line by line.
+        // Rust's own buffer would write line by line.
         let stdout = || -> io::Result<_> {
             let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
             Ok(BufWriter::with_capacity(BUFFER, stdout))
@@ -197,7 +197,7 @@ impl Output {
             )),
             Some(_) if args.writes_to_stdout() => {
                 let mut pipe = PcapngWriter::new(stdout()?, &pcapng)?;
-                // Whoever reads it wants to know what is coming.
+                // The reader should see at once that the capture runs.
                 pipe.flush()?;
                 Kind::Pipe(pipe)
             }
@@ -231,7 +231,7 @@ impl Output {
     }
 
     fn finish(&mut self, at: Points, counts: &CaptureCounts) -> io::Result<()> {
-        // Counts are those of all points and interfaces: they say something where there is one of each.
+        // Counts are for all points and interfaces, so they mean something only if there is one of each.
         let at = match at {
             Points::Entry => Some(CapturePoint::Entry),
             Points::Exit => Some(CapturePoint::Exit),
@@ -255,7 +255,7 @@ impl Output {
         }
     }
 
-    /// Whether nobody reads standard output any more: without packets, no write would tell.
+    /// Whether nobody reads standard output any more. Without packets, no write would show it.
     fn reader_has_gone(&self) -> bool {
         if matches!(self.sink, Kind::File(_)) {
             return false;

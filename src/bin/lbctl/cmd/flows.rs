@@ -104,7 +104,7 @@ fn find(instance: &Instance, tuple: &FiveTuple, json: bool) -> Result {
     );
     let FiveTuple { protocol, client, destination } = tuple;
     if found.entries.is_empty() {
-        let why = if found.remembered { "" } else { ", which has its flows not remembered" };
+        let why = if found.remembered { "" } else { ", which does not remember its flows" };
         output::complain(format_args!(
             "error: no connection table has {protocol} {client} {destination} of VIP {}{why}; {ring}",
             found.vip
@@ -133,7 +133,7 @@ const HEADER: [&str; 6] = ["VIP", "CLIENT", "REAL", "CPU", "AGE", "STATE"];
 fn row(flow: &Flow) -> [String; 6] {
     let vip = match (&flow.vip, flow.port) {
         (None, _) => "(removed)".to_owned(),
-        // A VIP for every port, whose hash mode tells them apart.
+        // A VIP for every port whose hash mode tells ports apart.
         (Some(vip), Some(port)) if vip.port == 0 => format!("{vip} ({port})"),
         (Some(vip), _) => vip.to_string(),
     };
@@ -169,7 +169,7 @@ fn state(state: FlowState) -> &'static str {
     }
 }
 
-/// An age to the second, from an hour on to the minute, from a day on to the hour.
+/// An age to the second; from an hour on, to the minute; from a day on, to the hour.
 fn for_people(age: Duration) -> Duration {
     let seconds = age.as_secs();
     let unit = match seconds {

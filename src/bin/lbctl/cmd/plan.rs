@@ -14,7 +14,7 @@ use crate::args::ApplyOnce;
 use crate::args::ConfigFile;
 use crate::output;
 
-/// Tells what works, but not well.
+/// Prints warnings.
 pub(super) fn warn(plan: &Plan) {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
@@ -26,7 +26,7 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&file.file))?;
     warn(&plan);
     output::report(&plan, json)?;
-    // Whoever applies has seen the plan, or does not care.
+    // Whoever applies has seen the plan, or does not need it.
     if !json && !plan.tied_reals.is_empty() {
         output::text(&plan.tied_reals)?;
     }
@@ -57,9 +57,9 @@ pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result
     warn(&plan);
     let unserved = plan.unserved.clone();
     if !json {
-        // It was printed before it was taken.
+        // It was printed before the memory was taken.
         plan.memory = None;
-        // Standard error has them.
+        // Standard error has the warnings.
         plan.unserved.clear();
     }
     output::report(&plan, json)?;

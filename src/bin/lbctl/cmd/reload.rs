@@ -1,4 +1,4 @@
-//! `lbctl reload`, `lbctl decap reload`: a reload whose outcome whoever asks for it hears.
+//! `lbctl reload`, `lbctl decap reload`: reloads, and reports the outcome.
 
 use std::time::Duration;
 

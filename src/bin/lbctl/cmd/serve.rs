@@ -1,5 +1,4 @@
-//! `lbctl serve`: forwarding needs no process; this one follows the gateways, reloads and is asked for
-//! metrics.
+//! `lbctl serve`: forwarding needs no process. This one follows the gateways, reloads and answers Prometheus.
 
 use l4lb::Instance;
 use l4lb::agent::Agent;

@@ -25,7 +25,7 @@ use crate::args::StatusArgs;
 use crate::cmd::chain;
 use crate::output;
 
-/// VIPs that are shown unless all are asked for.
+/// How many VIPs are shown without --all.
 const BUSIEST: usize = 15;
 
 pub(crate) fn status(instance: &Instance, args: &StatusArgs, json: bool) -> Result {
@@ -108,7 +108,7 @@ fn mac(interface: &InterfaceStatus) -> String {
     }
 }
 
-/// What the packet path was told, and what is so now.
+/// What the packet path uses, and what is true now.
 fn mtu(interface: &InterfaceStatus) -> String {
     let InterfaceStatus { mtu, mtu_now, .. } = interface;
     match mtu_now.filter(|now| now != mtu) {
@@ -178,7 +178,7 @@ fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-/// Who follows the gateways and answers Prometheus, and what became of the last reload.
+/// The process that follows the gateways and answers Prometheus, and the outcome of its last reload.
 fn serve(server: Option<&Server>) -> String {
     let Some(Server { process, reload, metrics, .. }) = server else {
         return "serve        nobody: gateways are not followed".to_owned();
@@ -209,7 +209,7 @@ fn total(stats: &Stats) -> String {
     )
 }
 
-/// How many flows there are in all tables, and how full the fullest is.
+/// The number of flows in all tables, and how full the fullest table is.
 fn flows(tables: &[TableStatus]) -> String {
     let sum = |of: fn(&TableStatus) -> u32| tables.iter().map(|t| u64::from(of(t))).sum::<u64>();
     let most = |table: &TableStatus| table.used_ipv4.max(table.used_ipv6);
@@ -297,7 +297,7 @@ fn print_all(status: &Status) -> Result<()> {
         }),
     )?;
     output::line(
-        "(new flows: within this second; above the limit they are balanced, not remembered)",
+        "(new flows within this second; flows above the limit are balanced, but not remembered)",
     )?;
     output::line("")?;
     let (planned, kernel) = sums(&status.memory);
@@ -311,7 +311,7 @@ fn print_all(status: &Status) -> Result<()> {
         }),
     )?;
     if kernel.is_none() {
-        output::line("(kernels before 6.4 do not count all that a map takes)")?;
+        output::line("(kernels before 6.4 do not count all the memory of a map)")?;
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ fn render(trace: &Trace) -> String {
     if !trace.in_front.is_empty() {
         let _ = writeln!(
             text,
-            "not asked, but in front of the balancer: {}",
+            "not asked, but runs before the balancer: {}",
             trace.in_front.join(", ")
         );
     }

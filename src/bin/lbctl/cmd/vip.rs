@@ -80,7 +80,7 @@ fn list(balancer: &Balancer, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// What is not as by default, be it said by another VIP of the address.
+/// Settings that differ from the default, even if another VIP of the address has set them.
 fn answers(table: &Table, vip: &Vip, spec: &VipSpec) -> String {
     let (other_ports, echo) = (table.other_ports(vip.address), table.echo(vip.address));
     let parts = [

@@ -241,8 +241,7 @@ fn only_vips_are_reached() {
     // Routed to the host as its own came later: what was attached once does not know.
     assert_eq!(tried("10.201.7.7"), "unknown_inner_destination");
     let table = host.lbctl().ok(&["decap", "status"]).stdout;
-    let outdated =
-        "nobody follows unless 'lbctl decap serve' runs:\n+ inner destination 10.201.0.0/16";
+    let outdated = "only 'lbctl decap serve' follows them:\n+ inner destination 10.201.0.0/16";
     assert!(table.contains(outdated), "{table}");
     host.lbctl().ok(&[&["decap", "attach", UPLINK][..], &FROM].concat());
     assert_eq!(tried("10.201.7.7"), "ipv4_in_ipv4");

@@ -146,6 +146,6 @@ fn programs_in_front() {
     }
     assert_eq!(in_front(), (json!(["first", "second"]), json!("uplink")));
     let text = lbctl.ok(&ask).stdout;
-    let line = "not asked, but in front of the balancer: first, second\n";
+    let line = "not asked, but runs before the balancer: first, second\n";
     assert!(text.contains(line), "{text}");
 }

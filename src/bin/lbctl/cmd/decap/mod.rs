@@ -40,7 +40,7 @@ pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Re
     Ok(Exit::Done)
 }
 
-/// Who follows cannot be seen: what was not followed can.
+/// Whether somebody follows the addresses cannot be seen; what was not followed can.
 fn print_outdated(instance: &Instance) -> Result<()> {
     let outdated = match decap::outdated(instance) {
         Err(error @ l4lb::Error::OtherNamespace { .. }) => {
@@ -52,7 +52,7 @@ fn print_outdated(instance: &Instance) -> Result<()> {
     if !outdated.is_empty() {
         output::line("")?;
         output::line(
-            "the host has other addresses than those in force, which nobody follows unless 'lbctl decap serve' runs:",
+            "the host has other addresses than decapsulation uses; only 'lbctl decap serve' follows them:",
         )?;
         output::line(outdated.to_string().trim_end())?;
     }
@@ -71,13 +71,13 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
     output::line("")?;
     for interface in status.lost.keys() {
         output::line(format!(
-            "interface {interface} is gone, or somebody took the program off it: what was asked for it is not, or soon no \
-             longer, in force"
+            "interface {interface} is gone, or somebody took the program off it: what was asked for it is out of \
+             force, or will be soon"
         ))?;
     }
     if status.own_addresses_left_out != 0 {
         output::line(format!(
-            "{} addresses of this host are more than there is room for: packets inside may come from them",
+            "this host has {} addresses more than there is room for: inner packets from them are not refused",
             status.own_addresses_left_out
         ))?;
     }
@@ -91,7 +91,7 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// What packets may have, and what says so.
+/// The destinations that inner packets may have, and where they come from.
 fn allowed(status: &DecapStatus) -> Vec<[String; 3]> {
     let mut rows = Vec::new();
     let mut add = |(checked, option): (&str, &str), allowed: Vec<(String, bool)>, none: &str| {

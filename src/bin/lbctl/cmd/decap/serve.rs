@@ -1,5 +1,4 @@
-//! `lbctl decap serve`: decapsulation needs no process; this one follows the host's addresses, and is asked for
-//! metrics.
+//! `lbctl decap serve`: decapsulation needs no process. This one follows the host's addresses and answers Prometheus.
 
 use l4lb::Instance;
 use l4lb::agent::DecapAgent;

@@ -35,17 +35,17 @@ struct Reading {
 }
 
 impl Reading {
-    /// Anew each time: the instance may be taken down and set up meanwhile.
+    /// Open the instance each time, as it may be taken down and set up meanwhile.
     fn take(instance: &Instance) -> l4lb::Result<Self> {
         let stats = Balancer::open(instance)?.stats()?;
         Ok(Self { at: Instant::now(), time: Timestamp::now(), stats })
     }
 }
 
-/// A round.
+/// The rates of one interval.
 #[derive(Debug, Default, Serialize)]
 struct Round {
-    /// Of the later reading: RFC 3339, in UTC, with milliseconds.
+    /// The time of the later reading: RFC 3339, in UTC, with milliseconds.
     #[serde(serialize_with = "rfc3339")]
     time: Timestamp,
     #[serde(flatten)]
@@ -66,7 +66,7 @@ fn rfc3339<S: serde::Serializer>(
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
-/// Prints rates every so often, `count` times or until nobody reads.
+/// Prints rates after every interval, `count` times or until nobody reads.
 pub(super) fn watch(
     instance: &Instance,
     interval: Duration,
@@ -101,7 +101,7 @@ pub(super) fn watch(
     Ok(Exit::Done)
 }
 
-/// Overwrites what is there, which flickers less than to clear it first.
+/// Overwrites the screen, which flickers less than clearing it first.
 fn draw(lines: &[String], width: usize, first: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if first {
@@ -119,7 +119,7 @@ fn draw(lines: &[String], width: usize, first: bool) -> io::Result<()> {
     out.flush()
 }
 
-/// A round as lines, no more than leave the last line of a screen of this height empty for the cursor.
+/// The rates as lines. They leave the last line of a screen of this height empty, for the cursor.
 fn block(round: &Round, zone: &TimeZone, height: Option<usize>) -> Vec<String> {
     let Round { time, rates } = round;
     let mut vips: Vec<_> = rates.vips.iter().collect();
@@ -130,7 +130,7 @@ fn block(round: &Round, zone: &TimeZone, height: Option<usize>) -> Vec<String> {
 
     let wanted = [vips.len(), reals.len(), reasons.len(), rates.table.len()];
     let given = height.map_or(wanted, |height| {
-        // The first line and the last, and of each part a blank line and a header.
+        // The first line and the last, and a blank line and a header for each part.
         fit(wanted, height.saturating_sub(2 + 2 * wanted.len()))
     });
     let mut lines = vec![format!(
@@ -150,7 +150,7 @@ fn block(round: &Round, zone: &TimeZone, height: Option<usize>) -> Vec<String> {
             lines.push(format!("… and {} more", wanted - (given - 1)));
         }
     };
-    // Where not all have room, the last line says so.
+    // If there is no room for all, the last line says so.
     let rows = |index: usize| {
         if wanted[index] > given[index] { given[index].saturating_sub(1) } else { given[index] }
     };
@@ -188,7 +188,7 @@ fn block(round: &Round, zone: &TimeZone, height: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// Shares lines out: each part gets a fair share, and what one leaves is the next ones'.
+/// Shares lines out. Each part gets a fair share, and the next parts get what it does not need.
 fn fit<const N: usize>(wanted: [usize; N], room: usize) -> [usize; N] {
     let mut given = [0; N];
     let mut left = room;

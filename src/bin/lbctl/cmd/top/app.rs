@@ -1,4 +1,4 @@
-//! What `lbctl top` knows and has selected. Asks nobody, draws nothing.
+//! The state and the selection of `lbctl top`. It reads nothing and draws nothing.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -19,10 +19,10 @@ use ratatui::crossterm::event::KeyModifiers;
 
 use super::health;
 
-/// Intervals that sparklines go back at most.
+/// How many intervals sparklines show at most.
 pub(super) const HISTORY: usize = 60;
 
-/// Rows that a page is.
+/// How many rows Page Up and Page Down move.
 const PAGE: isize = 10;
 
 /// A reading.
@@ -37,7 +37,7 @@ pub(super) struct Sample {
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) instance: String,
-    /// Why the last reading failed. What else is known is from before that.
+    /// Why the last reading failed. All other data is older then.
     pub(super) failure: Option<String>,
     /// `None`: not read yet.
     pub(super) health: Option<health::Reading>,
@@ -45,13 +45,13 @@ pub(super) struct App {
     last: Option<Sample>,
     /// Packets per second, the newest last.
     history: BTreeMap<Vip, VecDeque<u64>>,
-    /// Rows move with the rates, the selection stays with what it is on.
+    /// Rows move with the rates; the selection stays on its VIP or real.
     vip: Option<Vip>,
     real: Option<IpAddr>,
     inside: bool,
-    /// Whether the selection was made by a key; before, it is the busiest.
+    /// Whether a key made the selection; before that, it is the busiest row.
     chosen: bool,
-    /// Whether VIPs without a usable real come before all others.
+    /// Whether VIPs without a usable real come first.
     pub(super) dark_first: bool,
 }
 
@@ -72,7 +72,7 @@ impl App {
         }
     }
 
-    /// Takes a reading, or why there is none.
+    /// Takes a reading, or the reason why there is none.
     pub(super) fn sample(&mut self, sample: Result<Sample, String>) {
         let sample = match sample {
             Ok(sample) => sample,
@@ -111,18 +111,18 @@ impl App {
         }
     }
 
-    /// Takes a reading of health, but of an instance that does not run: that is known already.
+    /// Takes a reading of health. It is ignored if the instance does not run: the reading says so already.
     pub(super) fn health(&mut self, reading: health::Reading) {
         self.health = Some(reading).filter(|_| self.failure.is_none());
     }
 
-    /// VIPs without a usable real, and all of them.
+    /// How many VIPs have no usable real, and how many there are.
     pub(super) fn dark_vips(&self) -> (usize, usize) {
         let vips = self.last.as_ref().map_or(&[][..], |sample| &sample.vips);
         (vips.iter().filter(|vip| vip.usable_reals() == 0).count(), vips.len())
     }
 
-    /// The VIPs, the busiest first.
+    /// The VIPs, busiest first.
     pub(super) fn vips(&self) -> Vec<&VipStatus> {
         let mut vips: Vec<_> = self.last.iter().flat_map(|sample| &sample.vips).collect();
         let packets = |vip: &VipStatus| self.vip_rate(vip.vip).packets();
@@ -133,7 +133,7 @@ impl App {
         vips
     }
 
-    /// The reals of the VIP that is shown, the busiest first.
+    /// The reals of the shown VIP, busiest first.
     pub(super) fn reals(&self) -> Vec<&VipRealStatus> {
         let vip = self.shown_vip();
         let mut reals: Vec<_> = vip.into_iter().flat_map(|vip| &vip.reals).collect();
@@ -168,13 +168,13 @@ impl App {
         self.rates.reals.get(&real).copied().unwrap_or_default()
     }
 
-    /// The packets per second of the last intervals, the newest last.
+    /// Packets per second in the last intervals, newest last.
     pub(super) fn history(&self, vip: Vip, most: usize) -> Vec<u64> {
         let Some(history) = self.history.get(&vip) else { return Vec::new() };
         history.iter().skip(history.len().saturating_sub(most)).copied().collect()
     }
 
-    /// What a key does; `Break`: it ends the program.
+    /// Handles a key; `Break` ends the program.
     pub(super) fn key(&mut self, key: KeyEvent) -> ControlFlow<()> {
         match key.code {
             KeyCode::Char('q') => return ControlFlow::Break(()),

@@ -1,4 +1,4 @@
-//! Which columns have room, and text that has not.
+//! Which columns fit, and how to shorten text that does not.
 
 use ratatui::layout::Constraint;
 use ratatui::style::Modifier;
@@ -15,7 +15,7 @@ pub(super) const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     title: &'static str,
-    /// What the figures are about, where the title alone would mislead.
+    /// What the figures are about, if the title alone would mislead.
     about: &'static str,
     pub(super) width: u16,
     right: bool,
@@ -35,20 +35,20 @@ impl Column {
     }
 }
 
-/// A table of names and figures. Where there is no room for all columns, those on the right go first.
+/// A table of names and figures. If there is no room for all columns, the rightmost ones are left out first.
 #[derive(Debug)]
 pub(super) struct Listing<'a> {
     pub(super) title: &'static str,
-    /// Characters of the longest name.
+    /// Length of the longest name in characters.
     pub(super) longest: u16,
     pub(super) columns: &'a [Column],
-    /// So many columns rather have the names cut than go …
+    /// Rather than leave out these columns, cut the names …
     pub(super) kept: usize,
-    /// … but to fewer characters than these.
+    /// … but not to fewer characters than these.
     pub(super) least: u16,
 }
 
-/// What has room.
+/// The columns that fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fit {
     pub(super) name: u16,
@@ -60,7 +60,7 @@ impl Listing<'_> {
         self.longest.max(length(self.title))
     }
 
-    /// The width of all of it.
+    /// The width of all of them.
     pub(super) fn width(&self) -> u16 {
         self.columns.iter().fold(self.name(), |width, column| width + 1 + column.width)
     }
@@ -104,17 +104,17 @@ impl Listing<'_> {
     }
 }
 
-/// The characters of a text that has one column for each.
+/// The characters of a text, each one column wide.
 pub(super) fn length(text: &str) -> u16 {
     u16::try_from(text.chars().count()).unwrap_or(u16::MAX)
 }
 
-/// The longest of these.
+/// The longest of these texts.
 pub(super) fn longest(names: impl Iterator<Item = impl AsRef<str>>) -> u16 {
     names.map(|name| length(name.as_ref())).max().unwrap_or_default()
 }
 
-/// A text with its middle left out, as addresses tell themselves apart by their ends.
+/// A text with its middle left out: addresses differ at their ends.
 pub(super) fn cut(text: &str, width: u16) -> String {
     let (count, width) = (text.chars().count(), usize::from(width));
     if count <= width {
@@ -131,17 +131,17 @@ pub(super) fn unbroken(text: &str) -> String {
     text.replace(' ', "\u{a0}")
 }
 
-/// A text over as many lines as it takes.
+/// A text wrapped to lines.
 pub(super) fn wrap(text: &str, width: u16) -> Vec<String> {
     let options = textwrap::Options::new(width.max(1).into());
     let lines = textwrap::wrap(text, options.word_splitter(WordSplitter::NoHyphenation));
     lines.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
-/// Characters that a sentence has to be left with to tell anything.
+/// How many characters of a sentence must stay for it to make sense.
 const TELLS: u16 = 16;
 
-/// A text of which `middle` is cut until all of it takes no more than so many lines, one at least.
+/// Shortens `middle` until the whole text takes at most this many lines, at least one.
 pub(super) fn wrap_within(
     before: &str,
     middle: &str,
@@ -159,7 +159,7 @@ pub(super) fn wrap_within(
     })
 }
 
-/// Leaves so many lines, one at least, and says where there were more.
+/// Keeps this many lines, at least one, and marks where more were cut off.
 pub(super) fn shorten(lines: &mut Vec<String>, width: u16, most: usize) {
     let most = most.max(1);
     if lines.len() > most {

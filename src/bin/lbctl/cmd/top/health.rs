@@ -1,4 +1,4 @@
-//! Whether the instance does well, read beside what is drawn: it takes long where tables are large.
+//! The health of the instance. A background thread reads it, as that takes long if tables are large.
 
 use std::io;
 use std::panic;
@@ -14,16 +14,16 @@ use l4lb::Balancer;
 use l4lb::Health;
 use l4lb::Instance;
 
-/// From the end of a reading to the next.
+/// Time from the end of a reading to the next one.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A reading is no more than one part of so many of the time.
+/// A reading takes at most one part in this many of the time.
 const PARTS: u32 = 5;
 
 /// The state of health, or why it is not known.
 pub(super) type Reading = Result<Health, String>;
 
-/// Reads it time and again, until this is dropped.
+/// Reads health again and again, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Readings {
     received: Receiver<Reading>,
@@ -48,14 +48,14 @@ impl Readings {
         Ok(Self { received, thread: Some(thread) })
     }
 
-    /// The latest one that has come since the last call.
+    /// The latest reading since the last call.
     pub(super) fn latest(&mut self) -> Option<Reading> {
         let mut latest = None;
         loop {
             match self.received.try_recv() {
                 Ok(reading) => latest = Some(reading),
                 Err(TryRecvError::Empty) => return latest,
-                // Only a panic ends it, and has restored the terminal already.
+                // Only a panic ends the thread, and it has restored the terminal already.
                 Err(TryRecvError::Disconnected) => {
                     if let Some(Err(panicked)) = self.thread.take().map(JoinHandle::join) {
                         panic::resume_unwind(panicked);

@@ -37,7 +37,7 @@ use crate::Failure;
 use crate::Result;
 use crate::signals::interruption;
 
-/// The most of a terminal that is used.
+/// The largest part of a terminal that is used.
 const MOST_COLUMNS: u16 = 1000;
 const MOST_ROWS: u16 = 500;
 
@@ -55,7 +55,7 @@ pub(crate) fn top(instance: &Instance, interval: Duration, json: bool) -> Result
     app.sample(Ok(read(instance)?));
     let interrupted = interruption()?;
     let mut health = Readings::start(instance)?;
-    // Also restores the terminal should there be a panic.
+    // It also restores the terminal after a panic.
     let viewport = Viewport::Fixed(area()?);
     let mut terminal = ratatui::try_init_with_options(TerminalOptions { viewport })?;
     execute!(io::stdout(), EnterAlternateScreen)?;
@@ -110,7 +110,7 @@ fn run(
     Ok(())
 }
 
-/// Draws what has changed; all, if the terminal has another size by now.
+/// Draws what has changed, or everything if the terminal's size has changed.
 fn draw(terminal: &mut DefaultTerminal, app: &mut App) -> io::Result<()> {
     let area = area()?;
     if terminal.get_frame().area() != area {
@@ -119,13 +119,13 @@ fn draw(terminal: &mut DefaultTerminal, app: &mut App) -> io::Result<()> {
     terminal.draw(|frame| view::draw(frame, app)).map(drop)
 }
 
-/// What is drawn on: no more than there is memory for, whatever the terminal says of itself.
+/// The screen. It never takes more memory than there is, whatever size the terminal reports.
 fn area() -> io::Result<Rect> {
     let (columns, rows) = terminal::size()?;
     Ok(Rect::new(0, 0, columns.min(MOST_COLUMNS), rows.min(MOST_ROWS)))
 }
 
-/// What the terminal tells, by a thread of its own: crossterm 0.29 never comes back from a terminal that is gone.
+/// A separate thread reads the terminal's events: crossterm 0.29 never returns from a terminal that is gone.
 fn events() -> io::Result<Receiver<io::Result<Event>>> {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new().name("events".to_owned()).spawn(move || {

@@ -1,5 +1,5 @@
-//! What `lbctl top` looks like. Only the 16 colours, and nothing that colour alone tells; no characters beyond ASCII
-//! but the sparklines' blocks and the ellipsis.
+//! How `lbctl top` looks. It uses only the 16 colours, and colour is never the only sign. The only characters beyond
+//! ASCII are the sparklines' blocks and the ellipsis.
 
 use l4lb::Rate;
 use l4lb::RealState;
@@ -31,13 +31,13 @@ use crate::numbers::si;
 use crate::numbers::si_unit;
 use crate::output;
 
-/// Lines of the panels at the bottom, their header included.
+/// Lines of the panels at the bottom, including their header.
 const PANELS: u16 = 8;
 
-/// Between the panels.
+/// The gap between the panels.
 const GAP: u16 = 2;
 
-/// Characters that names of VIPs and reals are not cut below while there are figures to leave out.
+/// Names of VIPs and reals are not cut below this many characters while there are columns to leave out.
 const NAME: u16 = 20;
 
 /// The same for reasons, whose names are known.
@@ -45,13 +45,13 @@ const REASON: u16 = 10;
 
 const ALERT: Style = BOLD.fg(Color::Red);
 
-/// What is from before the last reading failed.
+/// The style of data from before a failed reading.
 const STALE: Style = Style::new().add_modifier(Modifier::DIM);
 
 pub(super) fn draw(frame: &mut Frame, app: &App) {
     let Rect { width, height, .. } = frame.area();
     let header = header(app, width, height);
-    // Where there is no room for all, the panels go first, and with them what is blank.
+    // If there is no room for everything, the panels go first, with the blank lines around them.
     let panels = if height >= PANELS * 2 { PANELS } else { 0 };
     let blank = Constraint::Length(u16::from(panels != 0));
     let [head, _, main, _, bottom, foot] = Layout::vertical([
@@ -82,7 +82,7 @@ fn header(app: &App, width: u16, height: u16) -> Vec<Line<'static>> {
         return styled(wrap(failure, width), ALERT).collect();
     }
     let most = usize::from(height / 2).clamp(4, PANELS.into());
-    // Where not all has room: of a VIP its figures, of the instance what is wrong.
+    // If there is no room for everything, a VIP's figures stay, and what is wrong with the instance.
     let (title, style, for_health) = match app.shown_vip() {
         Some(vip) if vip.usable_reals() == 0 => (vip_title(app, vip), ALERT, 1),
         Some(vip) => (vip_title(app, vip), BOLD, 1),
@@ -122,7 +122,7 @@ fn vip_title(app: &App, vip: &VipStatus) -> String {
     )
 }
 
-/// What `lbctl status` begins with, on no more than so many lines.
+/// The first lines of `lbctl status`, on at most this many lines.
 fn health(app: &App, width: u16, most: usize) -> (Vec<String>, Style) {
     let health = match &app.health {
         None => return (wrap_within("", "health: not read yet", "", width, most), Style::new()),
@@ -158,14 +158,14 @@ fn footer(app: &App, width: u16) -> Line<'static> {
     line.into()
 }
 
-/// Usable reals and all of them, and a mark, or the room for one.
+/// Usable reals and all reals, and a mark or the space for one.
 fn usable(vip: &VipStatus) -> String {
     let usable = vip.usable_reals();
     let mark = if usable == 0 { " !" } else { "  " };
     format!("{usable}/{}{mark}", vip.reals.len())
 }
 
-/// A figure, unless it is from before the last reading failed.
+/// A figure, unless it is from before a failed reading.
 fn figure(app: &App, text: impl Into<String>, style: Style) -> Line<'static> {
     match app.failure {
         Some(_) => "-".into(),
@@ -210,7 +210,7 @@ fn vips(frame: &mut Frame, app: &App, area: Rect) {
     if fit.columns < columns.len() || app.failure.is_some() {
         return;
     }
-    // The sparklines have what the listing leaves.
+    // The sparklines get the room that the listing leaves.
     let before = listing.width() - history.width;
     let most = u16::try_from(HISTORY).unwrap_or(u16::MAX);
     let room = Rect { x: area.x + before, width: (area.width - before).min(most), ..area };
@@ -226,7 +226,7 @@ fn style<'a>(table: ratatui::widgets::Table<'a>, app: &App) -> ratatui::widgets:
 
 fn reals(frame: &mut Frame, app: &App, area: Rect) {
     let reals = app.reals();
-    // There are no counters of a real in one VIP.
+    // There are no counters for a real in one VIP.
     let columns = [
         Column::text("STATE", 5),
         Column::numeric("PACKETS/S", 9).about("ALL VIPS"),
@@ -262,9 +262,9 @@ fn reals(frame: &mut Frame, app: &App, area: Rect) {
     frame.render_stateful_widget(style(table, app), area, &mut state);
 }
 
-/// What became of packets, and beside it the connection table; where there is no room for both, without.
+/// What happened to packets, and the connection table beside it if there is room.
 fn counters(frame: &mut Frame, app: &App, area: Rect) {
-    // Neither is known by VIP.
+    // Neither is counted for each VIP.
     let about = if app.shown_vip().is_some() { "INSTANCE" } else { "" };
     let of_reasons = [
         Column::text("VERDICT", 7),
@@ -314,7 +314,7 @@ fn counters(frame: &mut Frame, app: &App, area: Rect) {
     }
 }
 
-/// Hits and misses, also while there are none, and what else there is.
+/// Hits and misses, even if there are none, and everything else that is not zero.
 fn table_events(app: &App) -> impl Iterator<Item = &'static str> {
     const ALWAYS: [&str; 3] = ["hit", "miss_syn", "miss_tcp"];
     let others = app.rates.table.iter().map(|(event, _)| *event);
