@@ -43,17 +43,17 @@ use crate::model::error::Result;
 use crate::plan::InterfaceAction;
 use crate::plan::Plan;
 
-/// What says where the endpoint listens.
+/// The setting that says where the endpoint listens.
 const LISTEN: &str = "metrics.listen";
 
 /// How an [`Agent`] applies its file.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// All or nothing: it does not start, or not reload, if an interface cannot be served. Else that one is tried again
-    /// every few seconds. The same holds at the start for the address of the metrics.
+    /// All or nothing: if an interface cannot be served, the agent does not start or reload. Otherwise it tries such an
+    /// interface again every few seconds. At the start, the same holds for the metrics address.
     pub strict: bool,
-    /// Takes the XDP program that an interface has already into this slot of the chain.
+    /// Puts the XDP program that an interface has already into this slot of the chain.
     pub adopt: Option<u32>,
 }
 
@@ -64,7 +64,7 @@ impl Options {
             adopt: self.adopt,
             allow_breaking: true,
             repair: true,
-            // With `strict`, too: who starts or reloads has not asked for another router.
+            // With `strict` too: a start or reload is no request for another router.
             keep_gateways: true,
         }
     }
@@ -95,20 +95,19 @@ impl Agent {
         Ok(Self { instance: instance.clone(), file, config, options })
     }
 
-    /// Applies the file, then stays until it is told to stop: follows gateways and interfaces, serves those that come,
-    /// reloads the file, pins again what lost its pins, writes maps anew that do not match, and answers at
-    /// `metrics.listen`. Starting and reloading is consent to what the file says: what breaks established flows is
-    /// logged.
+    /// Applies the file, then runs until it is stopped. It follows gateways and interfaces, serves interfaces that
+    /// appear, reloads the file, restores pins, fixes maps that do not match, and answers at `metrics.listen`. Starting
+    /// and reloading consent to what the file says: changes that break established flows are logged.
     ///
-    /// `tell` hears what it comes to. It is called within the future, and must not block.
+    /// `tell` gets the agent's events. The agent's future calls it, so it must not block.
     ///
     /// # Errors
     ///
-    /// Only of the start: those of [`Balancer::apply`], and [`Error::Serving`] where another process serves the
-    /// balancer. What fails later is logged and tried again.
+    /// Only errors of the start: those of [`Balancer::apply`], and [`Error::Serving`] if another process serves the
+    /// balancer. Later failures are logged and tried again.
     pub async fn run(self, control: &Control, mut tell: impl FnMut(Event<'_>)) -> Result<()> {
         let options = self.options.apply();
-        // Nor is it heard only when another command is done.
+        // A stop must be noticed while another command holds the lock.
         let instance = &self.instance.with_interrupt(control.interrupt());
         let changes = Some(Changes::subscribe()?);
         let mut check = interval(CHECK_INTERVAL);
@@ -138,7 +137,7 @@ impl Agent {
         let running = Running { file: self.file, server, reloads, repairs, endpoint };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);
-        tracing::info!("leaving; forwarding needs no process");
+        tracing::info!("stopped; forwarding goes on without this process");
         Ok(())
     }
 }
@@ -153,7 +152,7 @@ struct Running {
 }
 
 impl Running {
-    /// Stays until it is told to stop.
+    /// Runs until it is stopped.
     async fn stay(
         mut self,
         control: &Control,
@@ -180,7 +179,7 @@ impl Running {
         }
     }
 
-    /// Reads the file again, and tells of the outcome, unless it is told to stop meanwhile.
+    /// Reads the file again and reports the outcome, unless it is stopped meanwhile.
     async fn reload(&mut self, control: &Control, tell: &mut impl FnMut(Event<'_>)) {
         self.reloads.begin(&mut *tell);
         let reloaded = self.server.reload(&self.file, control).await;
@@ -200,13 +199,13 @@ impl Running {
     }
 }
 
-/// What is kept as the file says.
+/// What the agent keeps as the file says.
 struct Server {
     instance: Instance,
     options: ApplyOptions,
     config: Config,
     warnings: Warnings,
-    /// The interfaces that could not be served the last time.
+    /// The interfaces that could not be served at the last try.
     unserved: BTreeSet<String>,
 }
 
@@ -224,9 +223,9 @@ impl Server {
         Ok(server)
     }
 
-    /// Applies the file again. If that fails, what was applied before is what is kept.
+    /// Applies the file again. If that fails, the agent keeps what was applied before.
     async fn reload(&mut self, file: &Path, control: &Control) -> Result<()> {
-        // Beside the loop, which a mount that does not answer must not hold up.
+        // A mount that does not answer must not block the loop, so another thread reads the file.
         let path = file.to_owned();
         let read = spawn_blocking(move || Config::from_file(&path));
         let failed = |kind, what: &str| {
@@ -235,7 +234,7 @@ impl Server {
         };
         let config = tokio::select! {
             read = timeout(TIME_TO_READ * 2, read) => {
-                read.map_err(|_| failed(io::ErrorKind::TimedOut, "it does not come"))?
+                read.map_err(|_| failed(io::ErrorKind::TimedOut, "no answer in time"))?
             }
             () = control.wait_for_stop() => return Err(failed(io::ErrorKind::Interrupted, "interrupted")),
         };
@@ -251,7 +250,7 @@ impl Server {
             })
         });
         let mut plan = applied.await.map_err(panicked)??;
-        // It was logged before it was taken.
+        // It was logged before the memory was taken.
         plan.memory = None;
         self.config = config;
         report_changes(&plan);
@@ -263,18 +262,18 @@ impl Server {
             );
         }
         let warnings = self.not_served(&mut plan);
-        self.warnings.report(warnings);
+        self.warnings.report_reloaded(warnings);
         Ok(())
     }
 
-    /// Follows gateways and interfaces; and addresses, if the instance decapsulates as well.
+    /// Follows gateways and interfaces, and addresses if the instance decapsulates as well.
     async fn follow(&mut self) {
         let (instance, config) = (self.instance.clone(), self.config.clone());
         let followed = spawn_blocking(move || Balancer::follow(&instance, &config));
         let mut warnings = follow_decap(&self.instance).await;
         match followed.await.map_err(panicked).and_then(|plan| plan) {
             Ok(plan) if plan.overtaken => {
-                // What there was to warn of is not over; the next look tells.
+                // The warnings stay in force until the next look.
                 report_changes(&plan);
                 return;
             }
@@ -296,13 +295,20 @@ impl Server {
                 report_changes(&plan);
                 warnings.extend(self.not_served(&mut plan));
             }
-            Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
-            Err(error) => warnings.push(error.to_string()),
+            Err(error @ Error::LockInterrupted { .. }) => {
+                tracing::debug!("{error}");
+                return;
+            }
+            Err(error) => {
+                warnings.push(error.to_string());
+                self.warnings.add(warnings);
+                return;
+            }
         }
         self.warnings.report(warnings);
     }
 
-    /// What there is to warn of in a plan that was carried out, and of interfaces above all.
+    /// The warnings of a plan that was carried out, those about interfaces first.
     fn not_served(&mut self, plan: &mut Plan) -> Vec<String> {
         self.unserved = plan.unserved.iter().map(|unserved| unserved.name.clone()).collect();
         let mut warnings: Vec<_> = plan.unserved.iter().map(ToString::to_string).collect();
@@ -310,19 +316,19 @@ impl Server {
         warnings
     }
 
-    /// Takes away what captures have left that were killed.
+    /// Removes what captures that were killed have left.
     async fn tidy(&self) {
         let instance = self.instance.clone();
         let tidied = spawn_blocking(move || remove_abandoned(&instance));
         match tidied.await.map_err(panicked).and_then(|tidied| tidied) {
-            Ok(true) => tracing::info!("removed what a capture left that was killed"),
+            Ok(true) => tracing::info!("removed what a killed capture had left"),
             Ok(false) => {}
-            Err(error) => tracing::warn!("abandoned captures: {error}"),
+            Err(error) => tracing::warn!("cannot remove what killed captures have left: {error}"),
         }
     }
 }
 
-/// Logs what changed; what did not, `Warnings` has.
+/// Logs what changed. `Warnings` logs the rest.
 fn report_changes(plan: &Plan) {
     if !plan.is_empty() {
         let mut changes = plan.clone();

@@ -1,4 +1,4 @@
-//! What steers an agent.
+//! Controls an agent from outside.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
-/// Stops an agent, or has it reload. Clones steer the same one, from any thread.
+/// Stops an agent, or makes it reload. Clones control the same agent, from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Control {
     stop: Arc<AtomicBool>,
@@ -15,36 +15,36 @@ pub struct Control {
 }
 
 impl Control {
-    /// Has the agent end. It is heard also while the agent waits for a command that is changing the instance.
+    /// Stops the agent, even while it waits for a command that is changing the instance.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.stopped.notify_one();
     }
 
-    /// Has the agent read its file, or the host's addresses, again. Several that come while a reload is under way cause
-    /// one more.
+    /// Makes the agent read its file, or the host's addresses, again. Several requests during a reload cause one more
+    /// reload.
     pub fn reload(&self) {
         self.reload.notify_one();
     }
 
-    /// Whether it was told to stop.
+    /// Whether the agent was told to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// What ends waiting for locks.
+    /// What interrupts waiting for locks.
     pub(super) fn interrupt(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
     }
 
-    /// Waits until it is told to stop.
+    /// Waits for [`Self::stop`].
     pub(super) async fn wait_for_stop(&self) {
         while !self.is_stopped() {
             self.stopped.notified().await;
         }
     }
 
-    /// Waits until it is told to reload.
+    /// Waits for [`Self::reload`].
     pub(super) async fn wait_for_reload(&self) {
         self.reload.notified().await;
     }

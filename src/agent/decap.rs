@@ -32,7 +32,7 @@ use crate::model::config::XdpMode;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// What says where the endpoint listens.
+/// The option that says where the endpoint listens.
 const LISTEN: &str = "--metrics";
 
 /// What a [`DecapAgent`] does.
@@ -41,17 +41,17 @@ const LISTEN: &str = "--metrics";
 pub struct DecapOptions {
     /// The interfaces, by their names or alternative names.
     pub interfaces: Vec<String>,
-    /// Where the program runs.
+    /// The XDP mode.
     pub mode: XdpMode,
     /// Which packets are decapsulated.
     pub request: Request,
-    /// Takes the XDP program that an interface has already into this slot of the chain.
+    /// Puts the XDP program that an interface has already into this slot of the chain.
     pub adopt: Option<u32>,
-    /// Where Prometheus is answered; `None`: nowhere.
+    /// Where to answer Prometheus; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
 }
 
-/// Keeps a host decapsulating for the addresses that it has: see [the module](super).
+/// Keeps a host decapsulating for its addresses: see [the module](super).
 #[derive(Debug)]
 pub struct DecapAgent {
     server: Server,
@@ -66,7 +66,7 @@ impl DecapAgent {
     /// Those of [`own_name`].
     pub fn new(instance: &Instance, options: DecapOptions) -> Result<Self> {
         let DecapOptions { interfaces, mode, request, adopt, metrics } = options;
-        // Else one that is given by an alternative name would be served twice.
+        // Otherwise an interface that is given by two names would be served twice.
         let names = interfaces.iter().map(|name| own_name(name));
         let interfaces: BTreeSet<_> =
             names.collect::<std::result::Result<_, _>>().map_err(Error::from)?;
@@ -75,18 +75,18 @@ impl DecapAgent {
         Ok(Self { server, metrics })
     }
 
-    /// Attaches, then stays until it is told to stop: follows the host's addresses, attaches again to interfaces that are
-    /// made anew, pins again what lost its pins, and answers Prometheus.
+    /// Attaches, then runs until it is stopped. It follows the host's addresses, attaches to interfaces that are made
+    /// anew, restores pins, and answers Prometheus.
     ///
-    /// `tell` hears what it comes to. It is called within the future, and must not block.
+    /// `tell` gets the agent's events. The agent's future calls it, so it must not block.
     ///
     /// # Errors
     ///
-    /// Only of the start: those of [`decap::attach`], and [`Error::Serving`] where another process serves one of the
-    /// interfaces. What fails later is logged and tried again.
+    /// Only errors of the start: those of [`decap::attach`], and [`Error::Serving`] if another process serves one of
+    /// the interfaces. Later failures are logged and tried again.
     pub async fn run(self, control: &Control, mut tell: impl FnMut(Event<'_>)) -> Result<()> {
         let Self { mut server, metrics } = self;
-        // Nor is it heard only when another command is done.
+        // A stop must be noticed while another command holds the lock.
         server.instance = server.instance.with_interrupt(control.interrupt());
         let changes = Some(Changes::subscribe()?);
         let mut check = interval(CHECK_INTERVAL);
@@ -116,7 +116,9 @@ impl DecapAgent {
         let running = Running { server, serving, endpoint, warnings: Warnings::default() };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);
-        tracing::info!("leaving; decapsulation needs no process, but nobody follows addresses");
+        tracing::info!(
+            "stopped; decapsulation goes on without this process, but nobody follows the host's addresses"
+        );
         Ok(())
     }
 }
@@ -130,7 +132,7 @@ struct Running {
 }
 
 impl Running {
-    /// Stays until it is told to stop.
+    /// Runs until it is stopped.
     async fn stay(
         mut self,
         control: &Control,
@@ -155,7 +157,7 @@ impl Running {
         }
     }
 
-    /// Reads the addresses again, and tells of the outcome, unless it is told to stop meanwhile.
+    /// Reads the addresses again and reports the outcome, unless it is stopped meanwhile.
     async fn reload(&mut self, control: &Control, tell: &mut impl FnMut(Event<'_>)) {
         self.serving.reload_begins();
         tell(Event::Reloading);
@@ -189,7 +191,7 @@ struct Server {
 }
 
 impl Server {
-    /// Attaches. An interface without an address gets one later.
+    /// Attaches. An interface may get its first address later.
     async fn attach(&self, interface: &str) -> Result<()> {
         let (instance, name) = (self.instance.clone(), interface.to_owned());
         let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
@@ -199,13 +201,14 @@ impl Server {
         });
         if attached.await.map_err(panicked)?? {
             tracing::warn!(
-                "interface {interface} has no address to decapsulate for yet; it is followed, or give one with --address"
+                "interface {interface} has no address to decapsulate for yet; wait until it has one, or give one with \
+                 --address"
             );
         }
         Ok(())
     }
 
-    /// Attaches again, if an interface has lost the program without being detached.
+    /// Attaches again, if the interface has lost the program and was not detached by command.
     async fn attach_again(&self, interface: &str) -> Result<bool> {
         let (instance, interface) = (self.instance.clone(), interface.to_owned());
         let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
@@ -215,7 +218,7 @@ impl Server {
         attached.await.map_err(panicked)?
     }
 
-    /// Follows addresses, and attaches again to an interface that was made anew. What there is to warn of.
+    /// Follows addresses, and attaches to interfaces that were made anew. Returns the warnings.
     async fn follow(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for interface in &self.interfaces {

@@ -1,4 +1,4 @@
-//! Where an agent's metrics are asked for.
+//! Where an agent's metrics endpoint listens.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use super::process::host;
 use crate::kernel::netlink::CHECK_INTERVAL;
 use crate::model::error::Result;
 
-/// Listens; `option` is what says where.
+/// Listens; `option` is the setting that names the address.
 pub(super) async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|source| {
         let what = format!("{source} ({option} = \"{address}\")");
@@ -20,21 +20,21 @@ pub(super) async fn listen(address: SocketAddr, option: &str) -> Result<TcpListe
     })
 }
 
-/// The same; that it cannot is a warning, as an [`Endpoint`] tries again.
+/// The same, but a failure is a warning, as an [`Endpoint`] tries again.
 pub(super) async fn listen_or_warn(address: SocketAddr, option: &str) -> Option<TcpListener> {
     let listener = listen(address, option).await;
     let every = CHECK_INTERVAL.as_secs();
     listener
-        .inspect_err(|error| tracing::warn!("no metrics: {error}; tried again every {every} s"))
+        .inspect_err(|error| tracing::warn!("no metrics: {error}; trying again every {every} s"))
         .ok()
 }
 
 /// The metrics endpoint.
 pub(super) struct Endpoint {
     answers: Answers,
-    /// What says where it listens.
+    /// The setting that says where it listens.
     option: &'static str,
-    /// Where it listens; `None`: nowhere, as the address cannot be had, nor one that there was before.
+    /// Where it listens; `None`: nowhere, as neither the address nor the one before can be used.
     listening: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
@@ -58,13 +58,14 @@ impl Endpoint {
         self.listening = Some((address, task));
     }
 
-    /// Listens elsewhere; where it did, if that fails. Answers that are under way are finished.
+    /// Listens at another address; if that fails, at the former one. Answers in progress are finished.
     pub(super) async fn move_to(&mut self, address: SocketAddr) -> Result<()> {
         if self.listens_at(address) {
             return Ok(());
         }
         let before = self.listening.as_ref().map(|(before, _)| *before);
-        // First, as a port of one address cannot be listened at when it is that of all.
+        // The former listener must go first: nothing can listen at one address while another listens at the same port
+        // of all addresses.
         if let Some((_, task)) = self.listening.take() {
             task.abort();
             let _: std::result::Result<(), JoinError> = task.await;
@@ -79,13 +80,14 @@ impl Endpoint {
         if let Some(before) = before {
             match listen(before, self.option).await {
                 Ok(listener) => self.begin(before, listener),
-                Err(error) => tracing::error!("nor where it listened before: {error}"),
+                Err(error) => tracing::error!("nor can it listen at its former address: {error}"),
             }
         }
         Err(error)
     }
 
-    /// Listens there, if it does not and now can: a port may be free, or an address back. Whether it does.
+    /// Tries to listen at the address, as its port may be free or the address back by now. Returns whether it listens
+    /// there.
     pub(super) async fn retry(&mut self, address: SocketAddr) -> bool {
         if self.listens_at(address) {
             return true;

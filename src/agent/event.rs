@@ -1,20 +1,20 @@
-//! What an agent tells whoever embeds it.
+//! The events of an agent.
 
 use std::fmt;
 
 use crate::model::error::Error;
 
-/// What an agent has come to. A service manager wants to hear of it; the log has the details.
+/// An event of an agent, for a service manager. The log has the details.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// What was asked for is in place, and is followed from here on.
+    /// What was asked for is in place, and the agent follows it from here on.
     Ready,
     /// A reload begins.
     Reloading,
     /// A reload has ended.
     Reloaded(&'a Outcome),
-    /// The agent was told to stop, and ends. What is in the kernel goes on.
+    /// The agent was told to stop, and ends. The kernel goes on forwarding or decapsulating.
     Stopping,
 }
 
@@ -22,13 +22,13 @@ pub enum Event<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// What was read is in force.
+    /// The new settings are in force.
     Done,
-    /// So it is, but metrics are not where the file says.
+    /// The new settings are in force, but metrics are not where the file says.
     MetricsElsewhere(Error),
-    /// What was applied before is in force.
+    /// The former settings are in force.
     Failed(Error),
-    /// The addresses of the host are not followed everywhere.
+    /// The host's addresses are not in force everywhere.
     NotFollowed {
         /// Why not.
         why: String,
@@ -36,12 +36,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether all was done.
+    /// Whether everything was done.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }
 
-    /// Why not all was done.
+    /// Why not everything was done.
     pub(super) fn failure(&self) -> Option<String> {
         match self {
             Self::Done => None,
@@ -50,7 +50,7 @@ impl Outcome {
         }
     }
 
-    /// Whether what was read is in force.
+    /// Whether the new settings are in force.
     pub(super) fn is_applied(&self) -> bool {
         matches!(self, Self::Done | Self::MetricsElsewhere(_))
     }

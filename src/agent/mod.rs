@@ -1,19 +1,19 @@
 //! What `lbctl serve` and `lbctl decap serve` do, for services that embed them.
 //!
-//! Forwarding and decapsulating need no process: what is in the kernel goes on by itself. An agent keeps it right while
-//! the host changes. [`Agent`] does so for a balancer, [`DecapAgent`] for a real. Both
+//! Forwarding and decapsulating need no process: the kernel does both by itself. An agent adapts what is in the kernel
+//! while the host changes. [`Agent`] does so for a balancer, [`DecapAgent`] for a real. Both
 //!
-//! - claim what they serve, so that no second process serves it, too, and `lbctl reload` and `lbctl status` find them;
-//! - follow the kernel: gateways that get another MAC, interfaces that come and are made anew, the host's addresses;
-//! - pin again what somebody removed the pins of;
+//! - claim what they serve: no second process can serve it, and `lbctl reload` and `lbctl status` find them;
+//! - follow the kernel: new MACs of gateways, interfaces that appear or are made anew, the host's addresses;
+//! - restore pins that somebody removed;
 //! - answer `/metrics`, `/healthz` and `/readyz`.
 //!
-//! A [`Control`] stops an agent and has it reload, as SIGTERM and SIGHUP do for `lbctl serve`. What it comes to are
-//! [`Event`]s; what it finds and does, one by one, it logs by [`tracing`].
+//! A [`Control`] stops an agent or makes it reload, as SIGTERM and SIGHUP do for `lbctl serve`. It reports [`Event`]s,
+//! and logs what it finds and does by [`tracing`].
 //!
-//! An agent needs root and Linux 5.15 ([`MINIMUM_KERNEL`](crate::MINIMUM_KERNEL)). It runs on a runtime of tokio, with
-//! time and I/O enabled; one thread is enough, and it leaves to the runtime's blocking threads what may take long. Drop
-//! its future, or the runtime, and it ends as if it was killed: forwarding goes on, and the claim is gone.
+//! An agent needs root and Linux 5.15 ([`MINIMUM_KERNEL`](crate::MINIMUM_KERNEL)). It runs on a tokio runtime with time
+//! and I/O enabled. One thread is enough: slow work runs on the runtime's blocking threads. If you drop its future or
+//! the runtime, it ends as if it was killed: forwarding goes on, and the claim is released.
 //!
 //! ```no_run
 //! use l4lb::Instance;

@@ -1,4 +1,4 @@
-//! What agents share: claims, the changes that they wait for, and what they do at each look.
+//! What agents share: claims, waiting for changes, and what they do at each look.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// How long to wait before the kernel is asked again to tell of changes.
+/// How long to wait before subscribing to the kernel's changes again.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
-/// Claims what this process is to serve; `None`: it was told to stop while somebody else had it.
+/// Claims what this process is to serve; `None`: it was stopped while another process had the claim.
 pub(super) async fn claim(
     instance: &Instance,
     parts: Vec<Part>,
@@ -38,32 +38,32 @@ pub(super) async fn claim(
     }
 }
 
-/// An error of the host's.
+/// An error of the host.
 pub(super) fn host(operation: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Host { operation, source }
 }
 
-/// A metric that was made.
+/// A metric, or an error of the host.
 pub(super) fn made<T>(metric: prometheus::Result<T>) -> Result<T> {
     metric.map_err(|error| host("make metrics")(std::io::Error::other(error)))
 }
 
-/// Waits for what may alter a gateway or the host's own addresses. A subscription that ended is made anew, but not at once: meanwhile
-/// the timer does.
+/// Waits for a change that may affect a gateway or the host's own addresses. If the subscription ends, it subscribes
+/// again after a second; until then the caller's timer checks.
 pub(super) async fn next_change(changes: &mut Option<Changes>) {
     loop {
         if let Some(subscription) = changes {
             if subscription.next().await.is_some() {
                 return;
             }
-            tracing::warn!("the kernel tells of no more changes; asking again");
+            tracing::warn!("the kernel no longer reports changes; subscribing again");
             *changes = None;
         }
         sleep(SUBSCRIBE_AGAIN).await;
         match Changes::subscribe() {
             Ok(subscription) => {
                 *changes = Some(subscription);
-                // Something may have been missed.
+                // A change may have been missed.
                 return;
             }
             Err(error) => tracing::debug!("{error}"),
@@ -71,13 +71,12 @@ pub(super) async fn next_change(changes: &mut Option<Changes>) {
     }
 }
 
-/// What ends a task that was waited for.
+/// The error of a task that panicked or was cancelled.
 pub(super) fn panicked(error: JoinError) -> Error {
     host("finish a change")(std::io::Error::other(error))
 }
 
-/// Pins again what somebody removed the pins of. What that does not bring back, whoever follows finds, too, and warns
-/// of.
+/// Restores pins that somebody removed. If some cannot be restored, following fails and warns.
 pub(super) async fn pin_again(instance: &Instance) {
     let instance = instance.clone();
     let pinned = spawn_blocking(move || Balancer::pin_again(&instance));
@@ -88,7 +87,7 @@ pub(super) async fn pin_again(instance: &Instance) {
     }
 }
 
-/// Follows the addresses of the host where the instance decapsulates. What there is to warn of.
+/// Follows the host's addresses, if the instance decapsulates. Returns the warnings.
 pub(super) async fn follow_decap(instance: &Instance) -> Vec<String> {
     let instance = instance.clone();
     let followed = spawn_blocking(move || decap::follow(&instance));

@@ -1,4 +1,4 @@
-//! What an agent tells of its reloads: to Prometheus, to `lbctl reload` and `lbctl status`.
+//! How an agent reports its reloads: to Prometheus, to `lbctl reload` and to `lbctl status`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ use super::process::made;
 use crate::instance::serving::Serving;
 use crate::model::error::Result;
 
-/// Whether the file is what runs.
+/// Whether what runs is what the file says.
 #[derive(Clone)]
 pub(super) struct Reloads {
     serving: Arc<Serving>,
@@ -24,7 +24,7 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
-    /// Of a process that has just applied its file.
+    /// For a process that has just applied its file.
     pub(super) fn new(serving: Serving) -> Result<Self> {
         let success = made(IntGauge::new(
             "l4lb_reload_success",
@@ -44,13 +44,13 @@ impl Reloads {
         self.timestamp.set(now.unwrap_or_default().as_secs_f64());
     }
 
-    /// A reload begins. Whoever asks for one from here on gets another.
+    /// A reload begins. A request from here on causes another reload.
     pub(super) fn begin(&self, mut tell: impl FnMut(Event<'_>)) {
         self.serving.reload_begins();
         tell(Event::Reloading);
     }
 
-    /// It has ended.
+    /// The reload has ended.
     pub(super) fn end(&self, outcome: &Outcome, mut tell: impl FnMut(Event<'_>)) {
         if outcome.is_applied() {
             self.applied();
@@ -60,19 +60,19 @@ impl Reloads {
         } else {
             tracing::error!("{outcome}");
         }
-        // Before who has asked for it hears the outcome: then systemd has no reload under way any more.
+        // Tell systemd first: when `lbctl reload` returns, systemd must not see a reload in progress any more.
         tell(Event::Reloaded(outcome));
         let failure = outcome.failure();
         let ended = failure.as_deref().map_or(Ok(()), Err);
         self.serving.reload_ended(ended, outcome.is_applied());
     }
 
-    /// Notes whether the metrics are where the file says.
+    /// Records whether the metrics are where the file says.
     pub(super) fn set_metrics(&self, listening: bool) {
         self.serving.set_metrics(listening);
     }
 
-    /// What to say of the last reload, if it failed.
+    /// A note about the last reload, if it failed.
     pub(super) fn failure(&self) -> Option<String> {
         let reload = self.serving.failed_reload()?;
         Some(format!("the last reload failed ({}): {}", reload.time(), reload.message))

@@ -1,4 +1,4 @@
-//! Looks once a minute whether the maps match each other, and writes anew what does not.
+//! Checks once a minute whether the maps match each other, and fixes those that do not.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::mismatch::Mismatch;
 
-/// How often it looks: that takes some ten microseconds for each VIP.
+/// Time between two checks. A check takes some ten microseconds for each VIP.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Mismatches that the log names one by one.
+/// How many mismatches the log names one by one.
 const NAMED: usize = 10;
 
-/// [`INTERVAL`]; tests cannot wait for it, and set `LBCTL_REPAIR_MS`.
+/// [`INTERVAL`], or `LBCTL_REPAIR_MS` for tests, which cannot wait that long.
 fn every() -> Duration {
     let asked = std::env::var("LBCTL_REPAIR_MS").ok().filter(|_| cfg!(debug_assertions));
     let asked = asked.and_then(|asked| asked.parse().ok()).filter(|asked| *asked > 0);
     asked.map_or(INTERVAL, Duration::from_millis)
 }
 
-/// What was written anew so far.
+/// The number of fixed mismatches.
 pub(super) struct Repairs {
     made: IntCounter,
     due: Interval,
-    /// What was said last of what is left.
+    /// The last message about what cannot be fixed.
     said: Option<String>,
 }
 
@@ -67,20 +67,20 @@ impl Repairs {
                     tracing::warn!("{mismatch}: written anew");
                 }
                 if let Some(more @ 1..) = repair.done.len().checked_sub(NAMED) {
-                    tracing::warn!("and {more} more such maps, written anew as well");
+                    tracing::warn!("and {more} more maps: written anew");
                 }
                 self.tell(repair.left.first().map(|left: &Mismatch| {
-                    format!("{left}: lbctl apply -f FILE writes it anew, and its VIPs' rings")
+                    format!("{left}: run lbctl apply -f FILE, which writes it anew with the rings of its VIPs")
                 }));
             }
             Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
             Err(error) => {
-                self.tell(Some(format!("whether the maps match each other is unknown: {error}")));
+                self.tell(Some(format!("cannot check whether the maps match each other: {error}")));
             }
         }
     }
 
-    /// Says it unless it was said last.
+    /// Logs a message, unless it is the same as the last one.
     fn tell(&mut self, what: Option<String>) {
         if let Some(text) = what.as_ref().filter(|_| what != self.said) {
             tracing::warn!("{text}");

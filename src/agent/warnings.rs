@@ -3,27 +3,104 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-/// What was warned of already: a warning that lasts is given once.
+/// The warnings that are in force. A warning that lasts is logged once.
 #[derive(Debug, Default)]
 pub(super) struct Warnings(BTreeSet<String>);
 
 impl Warnings {
-    /// Logs what there is to warn of now and was not before, and what there is no longer.
+    /// Logs the warnings that are new, and what is well again where one is gone.
     pub(super) fn report(&mut self, warnings: Vec<String>) {
-        let warnings: BTreeSet<_> = warnings.into_iter().collect();
-        for warning in warnings.difference(&self.0) {
-            tracing::warn!("{warning}");
+        let (new, gone) = self.replace(warnings);
+        for gone in gone {
+            // Another warning about the interface says what it is like now.
+            let interface = interface_of(&gone);
+            if interface.is_none() || !new.iter().any(|new| interface_of(new) == interface) {
+                tracing::info!("{}", good_news(&gone));
+            }
         }
-        for gone in self.0.difference(&warnings) {
-            // Not what was to be done about it.
-            let what = gone.split_once(';').map_or(gone.as_str(), |(what, _)| what);
-            tracing::info!("no longer: {what}");
+    }
+
+    /// The same after a reload: a warning may be gone only because the file asks for something else.
+    pub(super) fn report_reloaded(&mut self, warnings: Vec<String>) {
+        let _ = self.replace(warnings);
+    }
+
+    /// Logs warnings that are new. The others stay in force, as nothing was found out about them.
+    pub(super) fn add(&mut self, warnings: Vec<String>) {
+        let _ = self.replace(self.0.iter().cloned().chain(warnings).collect());
+    }
+
+    /// Logs the warnings that are new, and returns these, and those that are gone.
+    fn replace(&mut self, warnings: Vec<String>) -> (BTreeSet<String>, BTreeSet<String>) {
+        let warnings = warnings.into_iter().collect();
+        let changed = (&warnings - &self.0, &self.0 - &warnings);
+        for new in &changed.0 {
+            tracing::warn!("{new}");
         }
         self.0 = warnings;
+        changed
     }
+}
+
+/// The interface that a warning is about.
+fn interface_of(warning: &str) -> Option<&str> {
+    let (_, name) = warning.split_once("interface ")?;
+    let name = name.split_whitespace().next()?;
+    Some(name.trim_matches(['"', ':', ';', ',']))
+}
+
+/// What to say when a warning is gone.
+fn good_news(warning: &str) -> String {
+    let what = warning.split_once("; ").map_or(warning, |(what, _)| what);
+    let why = [": not served: ", ": served as before, not as asked for: "];
+    let why = why.into_iter().find_map(|prefix| Some(what.split_once(prefix)?.1)).unwrap_or(what);
+    let news = interface_of(warning).and_then(|name| {
+        if why.starts_with(&format!("interface {name} is down")) {
+            Some(format!("interface {name} is up again"))
+        } else if why.starts_with(&format!("interface {name} has no carrier")) {
+            Some(format!("interface {name} has a carrier now"))
+        } else if why.starts_with("there is no interface") {
+            Some(format!("interface {name} is there now"))
+        } else if why.starts_with("gateway ") && why.contains(" did not answer ") {
+            Some(format!("the gateway of interface {name} answers now"))
+        } else {
+            None
+        }
+    });
+    news.unwrap_or_else(|| format!("no longer a problem: {what}"))
 }
 
 /// Logs a report, a line each.
 pub(super) fn log_lines(report: &impl Display) {
     report.to_string().lines().for_each(|line| tracing::info!("{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netlink::NetlinkError;
+    use std::time::Duration;
+
+    #[test]
+    fn a_warning_that_is_gone_is_good_news() {
+        let interface = || "eth0".to_owned();
+        let down = NetlinkError::InterfaceDown { interface: interface() }.to_string();
+        let missing = NetlinkError::NoSuchInterface { name: interface() }.to_string();
+        let no_carrier = NetlinkError::NoCarrier { interface: interface() }.to_string();
+        let silent = NetlinkError::GatewayNotResolved {
+            interface: interface(),
+            address: [192, 0, 2, 1].into(),
+            timeout: Duration::from_secs(3),
+        };
+        for (warning, news) in [
+            (down.clone(), "interface eth0 is up again"),
+            (format!("interface eth0: not served: {down}"), "interface eth0 is up again"),
+            (format!("interface eth0: not served: {missing}"), "interface eth0 is there now"),
+            (no_carrier, "interface eth0 has a carrier now"),
+            (silent.to_string(), "the gateway of interface eth0 answers now"),
+            ("it rains; wait".to_owned(), "no longer a problem: it rains"),
+        ] {
+            assert_eq!(good_news(&warning), news, "{warning}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The connections that are open, and who has to go when there are too many.
+//! The open connections, and which one to close when there are too many.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::task::JoinHandle;
 
-/// Connections at a time.
+/// Most connections at a time.
 const MAX: usize = 256;
 
 /// The open connections, the oldest first.
@@ -16,7 +16,7 @@ pub(super) struct Connections {
     open: VecDeque<(Connection, JoinHandle<()>)>,
 }
 
-/// What is known of a connection.
+/// A connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     asked: Arc<AtomicBool>,
@@ -34,8 +34,8 @@ impl Connection {
 }
 
 impl Connections {
-    /// Starts one more. Where there are too many, the oldest one goes that has not asked for anything, or
-    /// the oldest: a client that means well has its answer long before.
+    /// Starts a connection. If there are too many, closes the oldest that has not sent a request; if all have, the
+    /// oldest. A client that means well has its answer long before.
     pub(super) fn start<F>(&mut self, talk: impl FnOnce(Connection) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -83,7 +83,7 @@ mod tests {
         }
         let open = start(true);
         assert_eq!(open, [true; MAX], "the silent one is gone");
-        // All have asked: the oldest goes.
+        // All have sent a request: close the oldest.
         let open = start(false);
         assert_eq!(open.len(), MAX);
         assert_eq!(open.iter().filter(|asked| **asked).count(), MAX - 1);

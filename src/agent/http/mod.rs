@@ -1,5 +1,4 @@
-//! The endpoint of agents: metrics, liveness, readiness. Whoever asks, however much and whatever, is
-//! bounded here.
+//! The HTTP endpoint of agents: metrics, liveness, readiness. It limits what any client can use, whatever it sends.
 
 mod connections;
 mod shared;
@@ -41,28 +40,28 @@ use crate::observe::readiness::Unready;
 use crate::observe::readiness::readiness;
 use crate::report::metrics::Collector;
 
-/// How long a client may take to ask.
+/// How long a client may take to send its request.
 const TIME_TO_ASK: Duration = Duration::from_secs(5);
 
-/// How long a client may take to read its answer, and the answer to be made.
+/// How long making and sending an answer may take.
 const TIME_TO_ANSWER: Duration = Duration::from_secs(15);
 
-/// Bytes of a request's first line and headers.
+/// Most bytes of a request's first line and headers.
 const MAX_HEAD: usize = 16 * 1024;
 
 const INDEX: &str = "l4lb: /metrics for Prometheus, /healthz for liveness, /readyz for readiness\n";
 
-/// What makes `/readyz` be about the file, too: `/readyz?strict`.
+/// The query that makes `/readyz` check the file too: `/readyz?strict`.
 const STRICT: &str = "strict";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What is asked for. Clones answer from the same reading.
+/// What the endpoint answers. Clones answer from the same reading.
 #[derive(Clone)]
 pub(super) struct Answers {
     metrics: Shared<Result<Bytes, String>>,
     readiness: Shared<Result<LostPins, Unready>>,
-    /// What to say beside readiness.
+    /// What `/readyz` adds.
     note: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
@@ -75,7 +74,7 @@ impl Answers {
         Self::new(instance, Collector::new(instance.clone()), own, readiness)
     }
 
-    /// Answers about an instance that decapsulates, and need not have a balancer.
+    /// Answers about an instance that decapsulates, with or without a balancer.
     pub(super) fn of_decap(instance: &Instance) -> Self {
         Self::new(instance, Collector::of_decap(instance.clone()), [], decap::readiness)
     }
@@ -105,7 +104,7 @@ impl Answers {
         }
     }
 
-    /// The same, with what `/readyz` says beside that traffic is handled. It must not take long.
+    /// The same, with a note that `/readyz` adds to its answer. `note` must not take long.
     pub(super) fn with_note(
         self,
         note: impl Fn() -> Option<String> + Send + Sync + 'static,
@@ -113,7 +112,7 @@ impl Answers {
         Self { note: Arc::new(note), ..self }
     }
 
-    /// Ready for traffic: also with notes, unless who asks is strict.
+    /// Ready for traffic. Notes make a difference only to `?strict`.
     fn ready(&self, lost: &LostPins, strict: bool) -> (StatusCode, String) {
         let lost = (!lost.is_empty()).then(|| lost.to_string());
         let notes: Vec<_> = lost.into_iter().chain((self.note)()).collect();
@@ -139,13 +138,13 @@ pub(super) async fn serve(listener: TcpListener, answers: Answers) {
                 tracing::warn!("metrics: cannot accept a connection: {error}");
                 sleep(Duration::from_secs(1)).await;
             }
-            // The client was gone before.
+            // The client has gone already.
             Err(error) => tracing::debug!("metrics: {error}"),
         }
     }
 }
 
-/// Whether it takes a while until there is enough again.
+/// Whether it takes a while until the resource is available again.
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     error.raw_os_error().is_some_and(|error| shortages.contains(&Errno::from_raw(error)))
@@ -163,7 +162,7 @@ async fn talk(stream: TcpStream, answers: Answers, connection: Connection) {
         .max_buf_size(MAX_HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // Broken clients are no news.
+    // A broken client is not worth a log line.
     let _ = timeout(TIME_TO_ASK + TIME_TO_ANSWER, pin!(http)).await;
 }
 

@@ -1,4 +1,4 @@
-//! One reading for all who ask at the same time.
+//! One reading for all clients that ask at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-/// Who asks within this long after a reading gets that one. So whatever clients do, no more than one is made
-/// in this time.
+/// How old a reading may be. Whatever clients do, at most one is made in this time.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Something that takes milliseconds to read.
@@ -28,11 +27,11 @@ impl<T: Clone + Send + 'static> Shared<T> {
         Self { read: Arc::new(read), last: Arc::default() }
     }
 
-    /// A reading that ended within the last second, or is under way; else a new one. The error says why
+    /// Returns a reading that ended within the last second, or the one in progress, or a new one. The error says why
     /// there is none.
     pub(super) async fn get(&self) -> Result<T, String> {
         let (read, last) = (Arc::clone(&self.read), Arc::clone(&self.last));
-        // A task of its own: it holds the lock until the reading has ended, also if who asked is gone by then.
+        // A separate task holds the lock until the reading has ended, even if the client has gone.
         let reading = tokio::spawn(async move {
             let mut last = last.lock_owned().await;
             if let Some((_, value)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
@@ -67,7 +66,7 @@ mod tests {
             under_way.fetch_sub(1, Ordering::Relaxed);
             reads.fetch_add(1, Ordering::Relaxed) + 1
         });
-        // The first one does not wait for its answer.
+        // The first client does not wait for its answer.
         let impatient = tokio::spawn({
             let shared = shared.clone();
             async move { shared.get().await }

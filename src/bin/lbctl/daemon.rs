@@ -1,4 +1,4 @@
-//! What commands share that stay: the event loop, the signals that steer an agent, and what systemd hears of it.
+//! What commands that keep running share: the event loop, the signals that control an agent, and notifying systemd.
 
 use l4lb::agent::Control;
 use l4lb::agent::Event;
@@ -7,19 +7,19 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
-/// Runs what waits for several things.
+/// Runs a future that waits for several things.
 pub(crate) fn block_on<T>(work: impl Future<Output = l4lb::Result<T>>) -> l4lb::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(host("start the event loop"))?;
     let done = runtime.block_on(work);
-    // Whatever still waits for something, as a file that does not come, is not waited for.
+    // Blocking threads that still wait, for example for a file that does not come, must not delay the end.
     runtime.shutdown_background();
     done
 }
 
-/// SIGHUP reloads, SIGTERM and SIGINT stop. From here on none of them ends the process in the middle of something.
+/// SIGHUP reloads, SIGTERM and SIGINT stop. From here on, none of them ends the process at once.
 pub(crate) fn control() -> l4lb::Result<Control> {
     let listen = |kind| signal(kind).map_err(host("wait for signals"));
     let mut hangup = listen(SignalKind::hangup())?;
@@ -43,7 +43,7 @@ fn host(operation: &'static str) -> impl Fn(std::io::Error) -> l4lb::Error {
     move |source| l4lb::Error::Host { operation, source }
 }
 
-/// Tells systemd what an agent has come to.
+/// Tells systemd about an agent's event.
 pub(crate) fn tell_systemd(event: Event<'_>) {
     match event {
         Event::Ready => notify_ready("serving"),
@@ -55,14 +55,14 @@ pub(crate) fn tell_systemd(event: Event<'_>) {
     }
 }
 
-/// Tells systemd, if it asked.
+/// Tells systemd, if systemd started this process.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("cannot notify systemd: {error}");
     }
 }
 
-/// Ready: after the start, and after each reload, whatever became of it. `status` is for `systemctl status`.
+/// Ready: after the start, and after each reload, even one that failed. `status` is for `systemctl status`.
 fn notify_ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(&message(status))]);
 }

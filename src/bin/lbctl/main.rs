@@ -24,9 +24,9 @@ use crate::args::Command;
 /// What ends a command early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What was typed makes no sense, for this reason.
+    /// The command line makes no sense, for this reason.
     Usage(String),
-    /// The library says why.
+    /// The library's error.
     Library(l4lb::Error),
     /// Standard output could not be written.
     Output(io::Error),
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Err(error) => return wrong_usage(&error),
     };
     init_logging();
-    // The library logs what libbpf says where it matters.
+    // The library logs libbpf's messages where they matter.
     libbpf_rs::set_print(None);
     let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
     let enough = if needs_files(&cli.command) { files } else { Ok(()) };
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
 
 /// Standard output could not be written.
 fn not_written(error: &io::Error) -> ExitCode {
-    // Whoever reads our output has seen enough.
+    // The reader has closed the pipe, and needs no message.
     if error.kind() == io::ErrorKind::BrokenPipe {
         return ExitCode::SUCCESS;
     }
@@ -103,10 +103,11 @@ fn not_written(error: &io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// One line, and exit code 2; but what was asked for with `--help` or `--version` goes to standard output.
+/// A usage error is one line, with exit code 2; `--help` and `--version` print to standard output.
 fn wrong_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // What has no line end waits in the buffer, and at the end of the process nobody hears that it is lost.
+        // Text without a line end waits in the buffer. At the end of the process, an error in writing it would go
+        // unnoticed.
         let printed = error.print().and_then(|()| io::stdout().flush());
         return printed.map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS);
     }
@@ -123,7 +124,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The command that was typed, as far as there is such a one: `lbctl flows find`.
+/// The command that was typed, as far as there is one: `lbctl flows find`.
 fn command_path() -> String {
     let (mut command, mut path) = (Cli::command(), Cli::command().get_name().to_owned());
     for word in std::env::args_os().skip(1) {
@@ -134,7 +135,7 @@ fn command_path() -> String {
     path
 }
 
-/// Warnings to standard error, one line each; more with `RUST_LOG`.
+/// Logs warnings to standard error, one line each; more with `RUST_LOG`.
 fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "warn,l4lb=info,lbctl=info,libbpf=error".into());
@@ -147,13 +148,13 @@ fn init_logging() {
         .init();
 }
 
-/// Whether a command is refused where it may open few files only. Forwarding can always be ended: `down` opens a few at a
-/// time, and a second one goes on where the first has stopped.
+/// Whether a command is refused if the process may open only a few files. `down` is not, so that forwarding can always
+/// be ended: it opens a few files at a time, and a second run continues where the first one stopped.
 fn needs_files(command: &Command) -> bool {
     !matches!(command, Command::Down | Command::Reload(_))
 }
 
-/// Whether a command promises to change nothing, also not what others left behind.
+/// Whether a command promises to change nothing, not even what others left behind.
 fn only_looks(command: &Command) -> bool {
     use Command::{Doctor, Plan, Test, Trace};
     matches!(command, Plan(_) | Trace(_) | Doctor(_) | Test { .. })
@@ -166,11 +167,11 @@ fn run(cli: &Cli) -> Result {
     if global.mount_bpffs {
         instance.mount_bpffs()?;
     }
-    // Of captures that were killed. Whether it works is for nothing but them.
+    // Removes what killed captures have left. A failure concerns only captures.
     if !only_looks(&cli.command)
         && let Err(error) = l4lb::capture::remove_abandoned(&instance)
     {
-        tracing::debug!("abandoned captures: {error}");
+        tracing::debug!("cannot remove what killed captures have left: {error}");
     }
     match &cli.command {
         Command::Plan(file) => cmd::plan::plan(&instance, file, global.json),

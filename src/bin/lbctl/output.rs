@@ -15,13 +15,12 @@ use tracing::Level;
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Prints a line. An error is not a panic: the reader may have gone.
+/// Prints a line. A failure is an error, not a panic, as the reader may have gone.
 pub(crate) fn line(text: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
-/// Prints a line to standard error. Where that cannot be written, there is nobody left to tell: `eprintln!` would
-/// panic.
+/// Prints a line to standard error. If that fails, there is nowhere to report it; `eprintln!` would panic.
 pub(crate) fn complain(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -33,8 +32,8 @@ pub(crate) fn text(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
-/// Standard error, for the log: what others wrote cannot make a line longer, or other than a line. What is asked for
-/// to find a fault, as the verifier's log, is whole.
+/// Standard error, for the log. Text from outside cannot break or lengthen a line. Long messages for finding faults,
+/// such as the verifier's log, are printed whole.
 pub(crate) struct Log;
 
 impl<'a> MakeWriter<'a> for Log {
@@ -49,14 +48,14 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// A line of the log, which comes in one piece.
+/// A line of the log, in one write.
 pub(crate) struct LogLine {
     whole: bool,
 }
 
 impl io::Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Where nobody reads the log, `serve` goes on without: told of an error, the logger would panic.
+        // If nobody reads the log, `serve` goes on without it: the logger would panic on an error.
         let _ = if self.whole {
             io::stderr().write_all(bytes)
         } else {
@@ -80,12 +79,12 @@ pub(crate) fn json(report: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-/// Standard output by itself makes a system call for every line, and reports may have fifty thousand.
+/// Standard output would make a system call for every line, and reports may have fifty thousand.
 fn buffered() -> BufWriter<io::StdoutLock<'static>> {
     BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
-/// Prints a report that has a form for people, or as JSON.
+/// Prints a report as text, or as JSON.
 pub(crate) fn report(report: &(impl Serialize + Display), as_json: bool) -> io::Result<()> {
     if as_json { json(report) } else { text(report) }
 }
@@ -125,11 +124,11 @@ pub(crate) fn table_lines<const N: usize>(
     table.lines().map(|row| row.trim_end().to_owned()).collect()
 }
 
-/// Rows before the widths of the columns are settled.
+/// Rows that arrived before the widths of the columns were settled.
 const ROWS_AHEAD: usize = 1000;
 
-/// A table of any number of rows, printed while they come: the first of them say how wide the columns are, and
-/// what is longer later on is printed all the same.
+/// A table of any number of rows that is printed as the rows arrive. The first rows set the widths of the columns;
+/// longer values later on are still printed.
 pub(crate) struct Rows<const N: usize> {
     header: [&'static str; N],
     numeric: &'static [usize],
@@ -152,7 +151,7 @@ impl<const N: usize> Rows<N> {
         if self.ahead.len() >= ROWS_AHEAD { self.settle() } else { Ok(()) }
     }
 
-    /// Prints what is not printed yet.
+    /// Prints the rows that are not printed yet.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         if self.widths.is_none() {
             self.settle()?;
@@ -192,7 +191,7 @@ impl<const N: usize> Rows<N> {
     }
 }
 
-/// JSON for what may be long: an object a line.
+/// Prints long JSON: an object a line.
 pub(crate) struct JsonLines(BufWriter<io::StdoutLock<'static>>);
 
 impl JsonLines {

@@ -1,4 +1,4 @@
-//! The signals that end commands which run until they are told to stop.
+//! Signals for commands that run until they are told to stop.
 
 use std::io;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use std::thread;
 use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal;
 
-/// Set at the first SIGINT, SIGTERM or SIGHUP. Another one ends the process at once, should it wait for a
-/// reader who does not read: what it has in the kernel goes with it.
+/// Set at the first SIGINT, SIGTERM or SIGHUP. A second signal ends the process at once, in case it waits for a reader
+/// that does not read. The kernel then removes what the process has there.
 ///
-/// To be called before other threads are started: they would take the signals as ever.
+/// Call it before other threads start: they would get the signals otherwise.
 pub(crate) fn interruption() -> io::Result<Arc<AtomicBool>> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    // Every thread but the one that waits leaves them alone.
+    // Every thread blocks these signals, except the one that waits for them.
     signals.thread_block()?;
     let interrupted = Arc::<AtomicBool>::default();
     let set = Arc::clone(&interrupted);

@@ -270,7 +270,7 @@ fn serve_waits_for_interfaces() {
     let balances = || http_get(rig.client(), server(VIP), "/").is_ok();
     assert!(wait_until(PATIENCE, balances), "{}", serve.stderr());
     serve.wait_for("INFO interface uplink is served now");
-    serve.wait_for("INFO no longer: interface uplink: not served");
+    serve.wait_for("INFO interface uplink is up again");
     assert_eq!(served(ns, UPLINK).as_deref(), Some("1"));
     let waiting = status(&lbctl)["unserved"].clone();
     let waits = |n: usize| waiting[n]["name"].as_str();

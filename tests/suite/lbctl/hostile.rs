@@ -201,7 +201,8 @@ fn lists_of_cpus() {
         let (code, _, stderr) = run(&host, ["dump", "--duration", "1ms", &format!("--cpu={list}")]);
         assert_eq!(code, 2, "{list}: {stderr}");
         assert!(
-            stderr.contains("it is a list of CPUs, such as 0-3,8; the last can be 1023")
+            stderr
+                .contains("write a list of CPUs, such as 0-3,8; the highest possible CPU is 1023")
                 || list.is_empty()
         );
     }

@@ -209,7 +209,7 @@ fn serve_does_not_take_a_wrong_address_for_a_right_one() {
     let mut wrong = entry();
     wrong[15] ^= 0x40;
     set(&map(&host.bpffs, "reals"), 1, &wrong);
-    let told = "does not match its address: lbctl apply -f FILE writes it anew";
+    let told = "does not match its address: run lbctl apply -f FILE, which writes it anew";
     let says = || serve.stderr().contains(told);
     assert!(wait_until(PATIENCE, says), "{}", serve.stderr());
     // Nor does it at the next look.

@@ -1,4 +1,4 @@
-//! What a VIP answers itself, as the command line has it.
+//! What a VIP itself answers, on the command line.
 
 use clap::ValueEnum;
 

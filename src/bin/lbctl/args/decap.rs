@@ -1,4 +1,4 @@
-//! What `lbctl decap` takes.
+//! The arguments of `lbctl decap`.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ use super::addresses::prefix;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DecapCommand {
-    /// Decapsulate what comes in by an interface
+    /// Decapsulate packets that come in by an interface
     ///
-    /// Reads the host's addresses once; 'lbctl decap serve' follows later changes.
+    /// Reads the host's addresses once. 'lbctl decap serve' follows later changes.
     Attach {
         /// The interface
         interface: String,
@@ -28,12 +28,12 @@ pub(crate) enum DecapCommand {
         #[command(flatten)]
         how: How,
     },
-    /// Attach, then stay: follow the host's addresses, answer Prometheus; SIGHUP reads them at once, SIGTERM
-    /// leaves the program attached
+    /// Attach, then keep running: follow the host's addresses, answer Prometheus. SIGHUP reads the addresses at once;
+    /// SIGTERM ends it, and the program stays attached
     Serve(Serve),
-    /// Have lbctl decap serve read the host's addresses at once, and tell what became of it; exit 1 if it failed
+    /// Have lbctl decap serve read the host's addresses at once, and report the outcome; exit 1 if it failed
     Reload {
-        /// One of its interfaces
+        /// An interface that it serves
         interface: String,
         #[command(flatten)]
         reload: ReloadArgs,
@@ -43,31 +43,31 @@ pub(crate) enum DecapCommand {
         /// The interface [default: all]
         interface: Option<String>,
     },
-    /// Show what is decapsulated for whom, and what became of packets
+    /// Show which packets are decapsulated, and what happened to packets
     Status,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The interfaces
+    /// The interfaces to decapsulate on
     #[arg(required = true, num_args = 1..=64, value_name = "INTERFACE")]
     pub(crate) interfaces: Vec<String>,
     #[command(flatten)]
     pub(crate) asked: Asked,
     #[command(flatten)]
     pub(crate) how: How,
-    /// Answer Prometheus here: /metrics, /healthz, /readyz [default: nowhere]
+    /// Answer Prometheus at this address: /metrics, /healthz, /readyz [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     pub(crate) metrics: Option<SocketAddr>,
 }
 
-/// Which packets.
+/// Which packets to decapsulate.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
-    /// Outer sources that may send: those that the balancers are configured with [default: anybody]
+    /// Outer sources that may send: the ones that the balancers' configurations name [default: anybody]
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     from: Vec<Prefix>,
-    /// Destinations that the packets inside may have [default: what the host has on its loopback devices]
+    /// Inner destinations to accept [default: the addresses on the loopback devices]
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     to: Vec<Prefix>,
     /// Outer destinations to decapsulate for [default: the interface's own addresses]
@@ -85,10 +85,10 @@ impl Asked {
     }
 }
 
-/// How the program gets onto an interface.
+/// How the program is attached to an interface.
 #[derive(Debug, Args)]
 pub(crate) struct How {
-    /// Where the program runs
+    /// The XDP mode
     #[arg(long = "xdp-mode", value_enum, default_value_t = Mode::Auto)]
     pub(crate) mode: Mode,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Every `lbctl …` that the documentation shows can be typed: the real parser takes it.
+//! Parses every `lbctl …` line of the documentation with the real parser.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use clap::error::ErrorKind;
 
 use super::Cli;
 
-/// A command line, and where it stands.
+/// A command line, and where it is.
 struct Shown {
     place: String,
     text: String,
-    /// In a block of code, where nothing may be left out; in a sentence, arguments may.
+    /// Whether it is in a block of code, where arguments may not be left out as in a sentence.
     whole: bool,
 }
 
@@ -35,7 +35,7 @@ fn commands_in_the_documentation_parse() {
     assert!(seen > 150, "{seen} commands");
 }
 
-/// What the parser may have against it.
+/// What the parser objects to.
 fn is_fine(error: &clap::Error, shown: &Shown, words: &[String]) -> bool {
     // `--adopt SLOT`: a word in capitals stands for a value.
     let placeholder = words.iter().any(|word| {
@@ -84,7 +84,7 @@ fn commands(file: &Path) -> Vec<Shown> {
             let command = line.trim_start_matches(['#', ' ']);
             let command = command.strip_prefix("ExecStart=/usr/local/bin/").unwrap_or(command);
             let command = command.strip_prefix("ExecReload=/usr/local/bin/").unwrap_or(command);
-            // In comments of other files, what a command does stands behind it, some spaces away.
+            // In comments of other files, a description follows the command after some spaces.
             let command =
                 if markdown { command } else { command.split("  ").next().unwrap_or_default() };
             let shell = language.starts_with("sh") || !markdown;
@@ -101,7 +101,7 @@ fn commands(file: &Path) -> Vec<Shown> {
     found
 }
 
-/// The words of a command as a shell reads them, up to a comment or what comes after the command.
+/// The words of a command as a shell reads them, up to a comment or the end of the command.
 fn words(text: &str) -> Vec<String> {
     let mut words = vec![];
     let mut word: Option<String> = None;

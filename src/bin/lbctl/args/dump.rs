@@ -23,7 +23,7 @@ use l4lb::reasons;
 use super::addresses::address;
 use super::time;
 
-/// Where to capture, as the command line has it.
+/// Capture points, on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum At {
     /// As packets come in, before any other program
@@ -43,7 +43,7 @@ impl From<At> for Points {
     }
 }
 
-/// A verdict, as the command line has it.
+/// Verdicts, on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum VerdictArg {
     Tx,
@@ -66,16 +66,16 @@ pub(crate) struct Dump {
     /// Which packets, in tcpdump's language (pcap-filter(7)) [default: all]
     #[arg(value_name = "EXPRESSION")]
     expression: Vec<String>,
-    /// Where
+    /// Where to capture
     #[arg(long, value_enum, default_value_t = At::Entry)]
     at: At,
-    /// Which, by the packet inside of an encapsulated one
+    /// Apply the expression to the packet inside an encapsulated one
     #[arg(long, value_name = "EXPRESSION")]
     inner: Option<String>,
-    /// Only what came in by this interface; any: by all, as without it
+    /// Only packets that came in by this interface; any: all interfaces, the default
     #[arg(short, long, value_name = "NAME")]
     interface: Option<String>,
-    /// Taken for the sake of habit: addresses and ports are numbers anyway
+    /// Accepted because tcpdump has it: addresses and ports are always numbers
     #[arg(short = 'n', action = ArgAction::Count)]
     _numbers: u8,
     /// At exit: only packets for this VIP; may be repeated
@@ -93,24 +93,24 @@ pub(crate) struct Dump {
     /// Write pcapng to a file; -: to standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,
-    /// End after so many packets
+    /// End after this many packets
     #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) count: Option<u64>,
-    /// End after so long: 10s, 5m
+    /// End after this time: 10s, 5m
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) duration: Option<Duration>,
-    /// Copy no more than so many bytes of each packet
+    /// Copy at most this many bytes of each packet
     #[arg(short, long, value_name = "BYTES", default_value_t = CaptureOptions::MAX_SNAPLEN,
           hide_default_value = true,
           value_parser = RangedU64ValueParser::<u32>::new().range(1..=CaptureOptions::MAX_SNAPLEN.into()))]
     snaplen: u32,
-    /// Copy one of so many packets, at random: 1/100
+    /// Copy a random share of the packets: 1/100
     #[arg(long, value_name = "1/N", value_parser = sample)]
     sample: Option<u32>,
-    /// Only on these CPUs: 0-3,8
+    /// Only packets on these CPUs: 0-3,8
     #[arg(long = "cpu", value_name = "LIST", value_parser = cpu_list)]
     cpus: Option<CpuList>,
-    /// Buffer of each CPU
+    /// Buffer for each CPU
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize::b(CaptureOptions::DEFAULT_BUFFER),
           value_parser = buffer)]
     buffer: ByteSize,
@@ -129,7 +129,7 @@ impl Dump {
         decision.reasons.clone_from(&self.reasons);
         let mut options = CaptureOptions::default();
         options.at = self.at.into();
-        // Words are joined, as tcpdump has it.
+        // Words are joined into one expression, as tcpdump does.
         options.filter = self.expression.join(" ");
         options.inner.clone_from(&self.inner);
         options.interface = self.interface.clone().filter(|interface| interface != "any");
@@ -150,7 +150,7 @@ fn reason(name: &str) -> Result<&'static Reason, String> {
 
 fn sample(text: &str) -> Result<u32, String> {
     let one_of = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| *n != 0);
-    one_of.ok_or_else(|| "it is written 1/N, such as 1/100".to_owned())
+    one_of.ok_or_else(|| "write it as 1/N, such as 1/100".to_owned())
 }
 
 #[derive(Clone, Debug)]
@@ -159,13 +159,13 @@ pub(crate) struct CpuList(BTreeSet<u32>);
 fn cpu_list(text: &str) -> Result<CpuList, String> {
     let list = outside::cpu_list(text, MAX_CPUS).filter(|cpus| !cpus.is_empty());
     list.map(CpuList).ok_or_else(|| {
-        format!("it is a list of CPUs, such as 0-3,8; the last can be {}", MAX_CPUS - 1)
+        format!("write a list of CPUs, such as 0-3,8; the highest possible CPU is {}", MAX_CPUS - 1)
     })
 }
 
 fn buffer(text: &str) -> Result<ByteSize, String> {
     let [least, most] = CaptureOptions::BUFFERS;
-    let size: ByteSize = text.parse().map_err(|_| "it is a size, such as 16MiB".to_owned())?;
+    let size: ByteSize = text.parse().map_err(|_| "write a size, such as 16MiB".to_owned())?;
     if (least..=most).contains(&size.as_u64()) {
         return Ok(size);
     }

@@ -37,7 +37,7 @@ pub(crate) enum FlowsCommand {
         #[command(flatten)]
         selectors: Selectors,
     },
-    /// Find one flow by what its packets to the VIP say; exit 1 if no table has it
+    /// Find one flow by the headers of its packets to the VIP; exit 1 if no table has it
     #[command(after_help = AGES)]
     Find {
         /// The transport protocol
@@ -49,11 +49,11 @@ pub(crate) enum FlowsCommand {
             help = "The client: 192.0.2.1:31337, [2001:db8::1]:31337"
         )]
         client: SocketAddr,
-        /// What it sends to: 10.200.1.1:80
+        /// The address and port that it sends to: 10.200.1.1:80
         #[arg(value_name = "VIP:PORT", value_parser = endpoint)]
         destination: SocketAddr,
     },
-    /// Delete the entries that all selectors apply to: these flows move to where the ring says
+    /// Delete the entries that match all selectors: the ring then decides where these flows go
     #[command(after_help = DELETING)]
     Delete {
         #[command(flatten)]
@@ -90,10 +90,10 @@ pub(crate) struct Selectors {
     /// From this port
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     client_port: Option<u16>,
-    /// Whose age is above this: 90s, 15m, 2h
+    /// Older than this: 90s, 15m, 2h
     #[arg(long, value_name = "AGE", value_parser = time)]
     pub(crate) older_than: Option<Duration>,
-    /// Whose age is below this
+    /// Younger than this
     #[arg(long, value_name = "AGE", value_parser = time)]
     younger_than: Option<Duration>,
     /// In this state
@@ -121,9 +121,9 @@ impl From<&Selectors> for FlowFilter {
 enum State {
     /// The next packet goes to the entry's real
     Live,
-    /// Any but live
+    /// Any state but live
     Stale,
-    /// UDP, without a packet for longer than the timeout
+    /// UDP, silent for longer than the timeout
     Expired,
     /// The real was removed
     RealRemoved,
@@ -152,7 +152,7 @@ impl State {
     }
 }
 
-/// `GroupBy`, as the command line has it.
+/// `GroupBy`, on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum By {
     Vip,
@@ -176,6 +176,6 @@ fn protocol(text: &str) -> Result<Protocol, &'static str> {
     match text {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
-        _ => Err("the protocol is tcp or udp"),
+        _ => Err("write tcp or udp"),
     }
 }

@@ -1,4 +1,4 @@
-//! What can be typed. Only parsing: nothing here asks the system.
+//! The command line. This only parses: nothing here asks the system.
 
 mod addresses;
 mod answers;
@@ -58,7 +58,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The instance: several can run side by side, on different interfaces
+    /// The instance: several instances can run side by side, on different interfaces
     #[arg(long, global = true, help_heading = EVERYWHERE, default_value = DEFAULT_INSTANCE, value_name = "NAME")]
     pub(crate) instance: String,
 
@@ -70,7 +70,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) mount_bpffs: bool,
 
-    /// How long to wait for a command that is changing the instance; 0: not at all
+    /// How long to wait while another command changes the instance; 0: do not wait
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "SECONDS",
           default_value_t = DEFAULT_LOCK_TIMEOUT.as_secs(),
           value_parser = RangedU64ValueParser::<u64>::new().range(0..=86400))]
@@ -90,7 +90,7 @@ pub(crate) struct ConfigFile {
 
 #[derive(Debug, Args)]
 pub(crate) struct Adopt {
-    /// Take the XDP program that an interface has already into this slot of the chain
+    /// Put the XDP program that an interface has already into this slot of the chain
     #[arg(long, value_name = "SLOT")]
     pub(crate) adopt: Option<u32>,
 }
@@ -102,7 +102,7 @@ pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) adopt: Adopt,
 
-    /// All or nothing: change nothing if an interface cannot be served, or its gateway does not answer
+    /// All or nothing: change nothing if an interface cannot be served or its gateway does not answer
     #[arg(long)]
     pub(crate) strict: bool,
 }
@@ -116,45 +116,47 @@ pub(crate) struct ApplyOnce {
     #[arg(long)]
     pub(crate) yes: bool,
 
-    /// Take the balancer down and set it up anew, if somebody removed pins and the kernel has freed what they were of
+    /// If somebody removed pins and the kernel has freed the objects, take the balancer down and set it up anew
     ///
-    /// For about a second, no packet is balanced; flows are forgotten. What runs and has only lost its pins is
-    /// pinned again without this, and without an interruption.
+    /// For about a second no packet is balanced, and flows are forgotten. Objects that are still in use are always
+    /// pinned again, without this option and without an interruption.
     #[arg(long)]
     pub(crate) repair: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what apply would change; exit 0 when nothing, 3 when something or when an interface cannot be served
+    /// Show what apply would change; exit 0 if nothing, 3 if something, or if an interface cannot be served
     Plan(ConfigFile),
     /// Load, attach and program until the kernel matches the file
     ///
-    /// What would break established flows is refused, exit code 1, unless --yes is given; plan tells beforehand.
+    /// Refuses changes that would break established flows, with exit code 1, unless --yes is given. plan shows them
+    /// beforehand.
     ///
-    /// An interface that cannot be served, as it is down or its gateway does not answer, holds up nothing else: the rest
-    /// is done, and the exit code is 1. With --strict nothing is.
+    /// If an interface cannot be served, because it is down or its gateway does not answer, the rest is done, and the
+    /// exit code is 1. With --strict nothing is done.
     Apply(ApplyOnce),
-    /// Apply, then stay: follow gateways, answer Prometheus; SIGHUP reloads, SIGTERM leaves the data
-    /// plane running
+    /// Apply, then keep running: follow gateways, answer Prometheus. SIGHUP reloads; SIGTERM ends it, and the data
+    /// plane goes on
     ///
-    /// Starting it and reloading it is consent to what the file says: what breaks established flows is logged.
+    /// Starting and reloading consent to what the file says: changes that break established flows are made and logged.
     ///
-    /// Interfaces that cannot be served, and a metrics endpoint that is taken, are tried again every few seconds.
+    /// It tries again every few seconds to serve interfaces that cannot be served, and to listen for metrics if the
+    /// port is taken.
     Serve(Apply),
-    /// Have lbctl serve read its file again, and tell what became of it; exit 1 if the file was not applied
+    /// Have lbctl serve read its file again, and report the outcome; exit 1 if the file was not applied
     ///
-    /// For `ExecReload=` of systemd, which SIGHUP tells nothing of a reload that failed.
+    /// For `ExecReload=` of systemd, which does not learn from SIGHUP that a reload failed.
     Reload(ReloadArgs),
-    /// Take the balancer down: detach, unless other programs of the chain stay, and remove its pins
+    /// Take the balancer down: remove its pins, and detach unless other programs of the chain stay
     Down,
-    /// Print the running state as a config file
+    /// Print the running state as a configuration file
     Save,
-    /// Is it well? What to do where it is not; interfaces, chain, the busiest VIPs, tables, memory
+    /// Say whether it is well, and what to do if not; show interfaces, chain, the busiest VIPs, tables, memory
     ///
-    /// The reals of VIPs: lbctl real list. What on the host would hurt: lbctl doctor.
+    /// The reals of VIPs: lbctl real list. Problems of the host: lbctl doctor.
     ///
-    /// Exit code 0 whether it is well or not, unless --check is given; 1 if the instance does not run.
+    /// Exits with 0 whether it is well or not, unless --check is given, and with 1 if the instance does not run.
     Status(StatusArgs),
     /// List, add and delete VIPs
     #[command(subcommand)]
@@ -164,13 +166,13 @@ pub(crate) enum Command {
     Real(RealCommand),
     /// Show the counters of the packet path
     ///
-    /// What each reason means: docs/metrics.md of the project.
+    /// docs/metrics.md explains each reason.
     Stats(StatsArgs),
     /// Watch health, VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
     ///
-    /// VIPs are sorted by their rate; ! puts those first that have no usable real.
+    /// VIPs are sorted by their rate; ! puts VIPs without a usable real first.
     Top {
-        /// From one reading of the counters to the next
+        /// Time from one reading of the counters to the next
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
@@ -179,18 +181,18 @@ pub(crate) enum Command {
     /// List, find, delete and count the flows in the connection tables
     #[command(subcommand)]
     Flows(FlowsCommand),
-    /// The real's side: take the outer header off
+    /// Decapsulate on a real: take the balancer's outer header off
     #[command(subcommand)]
     Decap(DecapCommand),
-    /// Show where a packet would go and why, without touching anything
+    /// Show where a packet would go, and why, without sending it
     Trace(TraceArgs),
-    /// The programs on the interfaces
+    /// List, insert, move and remove the programs on the interfaces
     #[command(subcommand)]
     Chain(ChainCommand),
-    /// Find out what on this host would hurt, and how to fix it; exit 1 if there are errors
+    /// Find problems of this host, and how to fix them; exit 1 if there are errors
     ///
-    /// Without FILE it looks at the interfaces of the instance, if that runs. It changes nothing. Warnings and
-    /// notes alone exit 0. All findings: docs/doctor.md.
+    /// Without FILE it looks at the interfaces of the running instance. It changes nothing. Warnings and notes alone
+    /// exit with 0. docs/doctor.md has all findings.
     Doctor(Doctor),
     /// Send the packets of test files through a private copy of the balancer
     Test {
@@ -210,7 +212,7 @@ pub(crate) struct ReloadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// All VIPs, the connection table and flood guard of each CPU, and all of the memory
+    /// Show all VIPs, the connection table and flood guard of each CPU, and all of the memory
     #[arg(long)]
     pub(crate) all: bool,
     /// Exit with 1 if it is not well
@@ -220,13 +222,13 @@ pub(crate) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
-    /// Show rates per second instead, every so often [default: 1 second]; with --json an object a line
+    /// Show rates per second, again after each interval [default: 1 second]; with --json an object a line
     ///
-    /// What there was nothing of is left out.
+    /// Counters that did not change are left out.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
           value_parser = interval)]
     pub(crate) watch: Option<Duration>,
-    /// End after so many times
+    /// End after this many intervals
     #[arg(long, value_name = "N", requires = "watch",
           value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) count: Option<u64>,
@@ -244,7 +246,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=86400.0).contains(seconds));
     seconds
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it is a number of seconds, 0.1 to 86400".to_owned())
+        .ok_or_else(|| "write a number of seconds, 0.1 to 86400".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -252,7 +254,7 @@ pub(crate) struct Doctor {
     /// Look at the interfaces of this configuration file, before it is applied
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "real")]
     pub(crate) file: Option<PathBuf>,
-    /// Look at a real instead of a balancer
+    /// Look at this host as a real instead of a balancer
     #[arg(long)]
     pub(crate) real: bool,
     /// A VIP that the real serves [default: the addresses of its loopback interface]
@@ -264,7 +266,7 @@ pub(crate) struct Doctor {
 pub(crate) enum VipCommand {
     /// List all VIPs
     List,
-    /// Add a VIP, without reals as yet
+    /// Add a VIP, without reals at first
     Add {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
@@ -277,17 +279,17 @@ pub(crate) enum VipCommand {
         /// Follow the server ids in QUIC connection ids
         #[arg(long)]
         quic_connection_id: bool,
-        /// The address may be one of this host's own; force: even with every port where programs listen
+        /// Allow an address of this host; force: even if programs listen on it and the VIP is for every port
         #[arg(long, value_name = "force", value_enum, num_args = 0..=1, require_equals = true,
               default_missing_value = "true")]
         allow_own_address: Option<Allow>,
-        /// What becomes of packets to ports of the address that no VIP has [default: what its VIPs say, or pass]
+        /// What to do with packets to ports of the address that have no VIP [default: what its other VIPs say, or pass]
         #[arg(long, value_enum)]
         other_ports: Option<OtherPorts>,
-        /// What becomes of packets while there is no usable real
+        /// What to do with packets while there is no usable real
         #[arg(long, value_enum, default_value_t = NoReal::Drop)]
         no_real: NoReal,
-        /// When the address answers echo requests [default: what its VIPs say, or always]
+        /// When the address answers echo requests [default: what its other VIPs say, or always]
         #[arg(long, value_enum)]
         echo: Option<Echo>,
     },
@@ -298,7 +300,7 @@ pub(crate) enum VipCommand {
     },
 }
 
-/// `OwnAddress`, as the command line has it.
+/// `OwnAddress`, on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Allow {
     True,
@@ -314,7 +316,7 @@ impl From<Allow> for OwnAddress {
     }
 }
 
-/// `HashMode`, as the command line has it.
+/// `HashMode`, on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Hash {
     #[value(name = "5-tuple")]
@@ -351,7 +353,7 @@ pub(crate) struct RealOfVip {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RealCommand {
-    /// List the reals of a VIP, or of all
+    /// List the reals of a VIP, or of all VIPs
     List {
         /// Such as <tcp://10.200.1.1:80>
         vip: Option<Vip>,
@@ -374,7 +376,7 @@ pub(crate) enum RealCommand {
         #[arg(value_parser = weight())]
         weight: u32,
     },
-    /// Give a real no new flows; existing ones stay
+    /// Give a real no new flows; established ones stay
     Drain(RealOfVip),
     /// Take a real down: its flows move at once
     Down(RealOfVip),
@@ -392,11 +394,11 @@ pub(crate) struct TraceArgs {
     #[arg(value_parser = endpoint)]
     pub(crate) client: Option<SocketAddr>,
 
-    /// What it sends to, such as 10.200.1.1:80
+    /// The address and port that it sends to, such as 10.200.1.1:80
     #[arg(value_parser = endpoint)]
     pub(crate) server: Option<SocketAddr>,
 
-    /// Ask about a packet of a capture (pcap or pcapng) instead; - is standard input
+    /// Trace a packet of a capture (pcap or pcapng) instead; - is standard input
     #[arg(
         long,
         value_name = "FILE",
@@ -404,15 +406,15 @@ pub(crate) struct TraceArgs {
     )]
     pub(crate) pcap: Option<PathBuf>,
 
-    /// Which packet of the capture, as Wireshark counts them
+    /// The packet's number in the capture, as Wireshark counts
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "pcap")]
     pub(crate) packet: u64,
 
-    /// The packet opens a connection, instead of going on with one
+    /// Trace a packet that opens a connection, instead of one of an established connection
     #[arg(long)]
     pub(crate) syn: bool,
 
-    /// Bytes of payload, to see what becomes of long packets
+    /// Bytes of payload, to trace long packets
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) payload: u16,
 
@@ -421,7 +423,7 @@ pub(crate) struct TraceArgs {
     pub(crate) interface: Option<String>,
 }
 
-/// `Protocol`, as the command line has it.
+/// `Protocol`, on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Transport {
     Tcp,
@@ -439,48 +441,48 @@ impl From<Transport> for Protocol {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChainCommand {
-    /// List the programs in their order
+    /// List the programs in the order in which they run
     List,
-    /// Put a program into a slot; one of the same name there is replaced, and no packet misses it
+    /// Put a program into a slot; a program of the same name there is replaced, and no packet misses it
     Insert {
         /// 1 to 15; lower ones run first. The balancer has 8, decapsulation 12
         slot: u32,
         /// An object built against l4lb/chain.h, or a pinned program that shares the chain's maps
         #[arg(value_name = "OBJECT.bpf.o|PINNED")]
         source: PathBuf,
-        /// What to call it [default: the file's name up to the first dot]
+        /// Its name in the chain [default: the file's name up to the first dot]
         #[arg(long)]
         name: Option<String>,
         /// The C function of the program, if the object has several
         #[arg(long, value_name = "FUNCTION")]
         program: Option<String>,
-        /// An interface to run the chain on, if it does not yet
+        /// An interface to run the chain on, if it does not run there yet
         #[arg(long = "interface", value_name = "INTERFACE")]
         interfaces: Vec<String>,
-        /// Where the chain runs on these interfaces
+        /// The XDP mode on these interfaces
         #[arg(long = "xdp-mode", value_enum, default_value_t = Mode::Auto)]
         mode: Mode,
         #[command(flatten)]
         adopt: Adopt,
     },
-    /// Take a program out, and its maps with it; with the last one, the chain leaves the interfaces
+    /// Take a program out, and remove its maps; after the last one, the chain leaves the interfaces
     Remove {
-        /// The program
+        /// The program's name or slot
         #[arg(value_name = "SLOT|NAME")]
         program: Which,
     },
-    /// Bring a program to another slot, which must be empty
+    /// Move a program to another slot, which must be empty
     Move {
-        /// The program
+        /// The program's name or slot
         #[arg(value_name = "SLOT|NAME")]
         program: Which,
-        /// Where to
+        /// The new slot
         #[arg(value_name = "SLOT")]
         to: u32,
     },
 }
 
-/// `XdpMode`, as the command line has it.
+/// `XdpMode`, on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Mode {
     Auto,

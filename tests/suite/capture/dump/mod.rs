@@ -260,7 +260,7 @@ fn wrong_usage() {
             &["--at", "exit", "--reason", "rign"],
             "there is no such reason; there are connection_table",
         ),
-        (2, &["--sample", "4"], "it is written 1/N"),
+        (2, &["--sample", "4"], "write it as 1/N"),
         (2, &["--buffer", "1KiB"], "it must be 64.0 KiB to 1.0 GiB"),
         (2, &["--json"], "dump prints no JSON"),
         (1, &["port", "nosuchport"], "filter 'port nosuchport': "),

@@ -332,7 +332,7 @@ fn wrong_usage() {
     says(2, &["list", "--older-than", "90"], "write it like 90s, 15m or 2h");
     says(2, &["list", "--client-port", "0"], "0 is not in 1..=65535");
     says(2, &["count", "--by", "port"], "possible values: vip, real, cpu, state");
-    says(2, &["find", "icmp", "192.0.2.1:1", "10.200.1.1:80"], "the protocol is tcp or udp");
+    says(2, &["find", "icmp", "192.0.2.1:1", "10.200.1.1:80"], "write tcp or udp");
     says(
         2,
         &["find", "tcp", "192.0.2.1", "10.200.1.1:80"],
