@@ -1,5 +1,5 @@
-//! Compiles every BPF program to a skeleton, and derives the Rust side's constants and reason tables from
-//! the C headers, which are the only place where they are written.
+//! Compiles every BPF program to a skeleton, and makes Rust's constants and tables of reasons from the C headers, which
+//! are the only definition.
 
 use std::env;
 use std::error::Error;
@@ -19,7 +19,7 @@ use libbpf_cargo::SkeletonBuilder;
 /// The BPF programs, by the name of their source in `bpf/`.
 const OBJECTS: [&str; 5] = ["root", "balancer", "decap", "capture", "copy"];
 
-/// Turns the header's lists into Rust. A macro's own name is not expanded beside `##`, its value is.
+/// Turns the headers' lists into Rust. The preprocessor does not expand the name beside `##`, but it expands the result.
 const LISTS: &str = r"
 #define LB_REASON(v, n, h) Reason { verdict: Verdict::v, name: #n, help: h },
 #define LB_EVENT(n, h) Named { name: #n, help: h },
@@ -45,7 +45,7 @@ fn main() {
 fn run() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let clang = clang()?;
-    // For the benchmark's own programs, which are compiled when it runs.
+    // The benchmark compiles its own programs with these when it runs.
     println!("cargo::rustc-env=LB_CLANG={clang}");
     println!("cargo::rustc-env=LB_CLANG_ARGS={}", clang_args()?.join(" "));
     for name in OBJECTS {
@@ -61,7 +61,7 @@ fn run() -> Result<()> {
     list_objects(&clang, &out)
 }
 
-/// For tests: the objects themselves, and what compiled them.
+/// Writes the objects and the compiler's version for tests.
 fn list_objects(clang: &str, out: &Path) -> Result<()> {
     let version = String::from_utf8(Command::new(clang).arg("--version").output()?.stdout)?;
     let version = version.lines().next().unwrap_or_default();
@@ -77,7 +77,7 @@ fn list_objects(clang: &str, out: &Path) -> Result<()> {
     Ok(fs::write(out.join("objects.rs"), text)?)
 }
 
-/// `CLANG`, or the first that is installed: the version that the project is checked with, then any.
+/// `$CLANG`, or the first that is installed. The version that the project is checked with comes first.
 fn clang() -> Result<String> {
     let asked = env::var("CLANG").ok();
     let candidates = asked.map_or_else(
@@ -140,13 +140,13 @@ fn generate_lists(clang: &str, out: &Path) -> Result<()> {
     for line in macros.lines() {
         let Some(rest) = line.strip_prefix("#define LB_") else { continue };
         let name = rest.split_whitespace().next().unwrap_or_default();
-        // Macros with arguments are the lists themselves.
+        // Macros with arguments are the lists, not constants.
         if !name.contains('(') {
             writeln!(source, "LB_CONST({name})")?;
         }
     }
     let text = preprocess(clang, &[], &source)?;
-    // Constants of 64 bits say so.
+    // Constants of 64 bits have the suffix ULL.
     let lines = text.lines().map(|line| match line.strip_suffix("ULL;") {
         Some(value) => value.replace(": u32 =", ": u64 =") + ";\n",
         None => format!("{line}\n"),

@@ -1,4 +1,4 @@
-//! Serves the metrics of an instance together with one's own, over HTTP.
+//! Serves the metrics of an instance and a metric of the example's own over HTTP.
 //!
 //! ```text
 //! metrics LISTEN [BPFFS [INSTANCE]]
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // A client that has gone, or too many open files: no reason to end.
+            // A client has gone, or there are too many open files: the service goes on.
             Err(error) => {
                 eprintln!("{error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn scrape(registry: Registry) -> Result<Response<Full<Bytes>>, Infallible> {
-    // Reading thousands of counters takes milliseconds: others need not wait for it.
+    // Reading thousands of counters takes milliseconds. On a blocking thread, it does not hold up other clients.
     let read = tokio::task::spawn_blocking(move || {
         let text = TextEncoder::new().encode_to_string(&registry.gather());
         text.map_err(|error| error.to_string())

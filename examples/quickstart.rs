@@ -1,4 +1,4 @@
-//! Embeds the balancer: load and attach it, one VIP with two reals, read the counters, leave it running.
+//! Embeds the balancer: sets up one VIP, adds a second real, reads the counters, and leaves the balancer running.
 //!
 //! ```text
 //! quickstart INTERFACE GATEWAY-MAC [BPFFS]
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (interface, gateway) = arguments.next().zip(arguments.next()).ok_or(usage)?;
     let bpffs = arguments.next().unwrap_or_else(|| l4lb::DEFAULT_BPFFS.to_owned());
 
-    // What is wanted: the same words as in a configuration file.
+    // The configuration: the same text as in a file.
     let config = Config::from_toml(&format!(
         r#"
         [[interfaces]]
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let instance = Instance::new(bpffs, "quickstart")?;
     print!("{}", Balancer::apply(&instance, &config)?);
 
-    // From here on packets are balanced, whether this process lives or not. Change what runs:
+    // From here on packets are balanced, whether this process lives or not. This changes what runs:
     let balancer = Balancer::open(&instance)?;
     let vip: Vip = "tcp://10.200.1.1:80".parse()?;
     let plan = balancer.edit(|table| {

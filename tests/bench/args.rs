@@ -12,26 +12,26 @@ use crate::rounds::Rounds;
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[command(name = "bench", override_usage = "make bench ARGS=\"[OPTIONS] [NAMES]…\"")]
 pub(crate) struct Args {
-    /// Only what has a name that begins like this: "tcp4-hit", "end-to-end", "hit-ratio", "ring", "config",
+    /// Measure only what has a name that begins like this: "tcp4-hit", "end-to-end", "hit-ratio", "ring", "config",
     /// "flows" …
     names: Vec<String>,
-    /// Everything, but small and short, to see that it works. The figures say nothing.
+    /// Measure everything, but small and short, to see that it works. The figures say nothing.
     #[arg(long)]
     brief: bool,
-    /// One JSON document instead of Markdown.
+    /// Print one JSON document instead of Markdown.
     #[arg(long)]
     pub(crate) json: bool,
     /// How often the programs take turns.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Lets flows begin and take turns in order. Their entries lie in order, too, and are fetched ahead:
-    /// quicker than what a network sends.
+    /// Let flows begin and take turns in order. Their entries lie in order, too, and the CPU fetches them ahead: quicker
+    /// than what a network sends.
     #[arg(long)]
     in_order: bool,
-    /// The CPU that single packets are handled on; else the last one that may be used.
+    /// The CPU that handles single packets. Default: the last one that the process may use.
     #[arg(long)]
     pub(crate) cpu: Option<u32>,
-    /// What cargo says to every benchmark.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -55,12 +55,12 @@ impl Args {
     }
 }
 
-/// Chooses by how names begin.
+/// Chooses measurements by the beginning of their names.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter(Vec<String>);
 
 impl Filter {
-    /// Whether this is to be measured.
+    /// Whether to measure this.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|begin| name.starts_with(begin))
     }
@@ -90,7 +90,7 @@ pub(crate) struct Live {
     pub(crate) rounds: u32,
     /// Flows of each CPU's connection table.
     pub(crate) entries: u32,
-    /// How long a turn lasts, about.
+    /// About how long a turn lasts.
     pub(crate) seconds: f64,
 }
 

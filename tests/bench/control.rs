@@ -1,5 +1,4 @@
-//! What the control plane takes: building rings; reading, planning and applying a large configuration;
-//! scraping it, listing flows.
+//! How long the control plane takes to build rings, and to read, plan and apply a large configuration.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -25,10 +24,10 @@ use crate::report::Section;
 use crate::rounds::Spread;
 use crate::scrape;
 
-/// Reals of all VIPs together: less than may be, so that there is one to replace another.
+/// Reals of all VIPs together: fewer than the limit, so that there is one to replace another.
 const REALS: u16 = 4000;
 
-/// A ring is built so often in a round.
+/// How often a ring is built in a round.
 const BUILDS: u32 = 20;
 
 /// How long something took.
@@ -54,7 +53,7 @@ pub(crate) fn measure(lab: &Lab<'_>, effort: Control, filter: &Filter) -> Result
     Ok(section)
 }
 
-/// Runs `work`, which is done `times` over, and tells how long one of them took.
+/// Runs `work`, which does something `times` times, and gives how long one of them took.
 pub(crate) fn time<T>(times: u32, work: impl FnOnce() -> Result<T>) -> Result<(T, Took)> {
     let (begin, cpu_begin) = (Instant::now(), cpu_time(ClockId::CLOCK_PROCESS_CPUTIME_ID)?);
     let result = work()?;
@@ -108,7 +107,7 @@ const STEPS: [(&str, &str); 5] = [
 ];
 
 fn configuration(lab: &Lab<'_>, effort: Control, filter: &Filter, section: &mut Section) -> Result {
-    // What comes later needs what is before it: all or nothing.
+    // A step needs those before it, so all are measured, or none.
     if !STEPS.iter().any(|(name, _)| filter.has(name)) {
         return Ok(());
     }
@@ -145,7 +144,7 @@ fn configuration(lab: &Lab<'_>, effort: Control, filter: &Filter, section: &mut 
     Ok(())
 }
 
-/// Applies one after the other. The second is to change nothing, the last one VIP.
+/// Applies one after the other. The second must change nothing, and the last one must change one VIP.
 fn apply_all(instance: &Instance, configs: [&Config; 3]) -> Result<Vec<Took>> {
     let mut all = Vec::new();
     for config in configs {

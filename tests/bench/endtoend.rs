@@ -1,14 +1,12 @@
-//! Packets per second over a virtual link: generated, received, balanced, sent back and received again,
-//! all by the same CPU.
+//! Packets per second over a virtual link. The same CPU generates, receives, balances, sends back and receives again.
 //!
 //! ```text
 //! generator ─► far end ─► near end: program under test ─► far end: dropped
 //! ```
 //!
-//! The kernel sends live frames of `BPF_PROG_TEST_RUN` in batches; a frame that a CPU sends is received by
-//! the queue of that CPU, and handled by it. So a CPU's rate is what is left for all of this together,
-//! and only rates of the same run can be compared: with a program that does nothing but send back, and
-//! one that drops.
+//! The kernel sends live frames of `BPF_PROG_TEST_RUN` in batches. The queue of the CPU that sends a frame receives it,
+//! and the same CPU handles it. So a CPU's rate is that of all these steps together. Compare it only with rates of the
+//! same run: that of a program that only sends back, and that of one that drops.
 
 use std::iter;
 use std::thread;
@@ -43,10 +41,10 @@ use crate::report::count;
 use crate::rounds::Spread;
 use crate::rounds::order;
 
-/// Packets from which it is estimated how many make a turn as long as it is to be.
+/// Packets that are timed to estimate how many make a turn of the wanted length.
 const TRIAL: u32 = 1 << 16;
 
-/// The Linux that had `BPF_F_TEST_XDP_LIVE_FRAMES` first.
+/// The first Linux with `BPF_F_TEST_XDP_LIVE_FRAMES`.
 const LIVE_FRAMES_SINCE: (u32, u32) = (5, 18);
 
 /// Traffic that is sent.
@@ -62,7 +60,7 @@ struct Subject<'a> {
     label: &'static str,
     table: &'static str,
     link: &'a Link<'a>,
-    /// Where frames that it has handled are counted.
+    /// Where the frames that it has handled are counted.
     counted: End,
     generators: Vec<Runner>,
 }
@@ -134,7 +132,7 @@ pub(crate) fn measure(lab: &Lab<'_>, effort: &Effort, filter: &Filter) -> Result
 
 impl Traffic {
     fn flows_of(&self, cpu: u32) -> Flows {
-        // Numbers that no other CPU has.
+        // These numbers of flows belong to no other CPU.
         let first = cpu << 20;
         match self.flows {
             Some(flows) => Flows::shuffled(first, flows, 0),
@@ -180,7 +178,7 @@ impl Traffic {
     }
 }
 
-/// Where the generator's frames are said to come in, and so go out: the far end.
+/// The interface that the generator's frames claim to come in by, and so go out by: the far end.
 fn ingress(link: &Link<'_>, cpu: u32) -> Result<Ingress> {
     Ok(Ingress { ifindex: if_nametoindex(link.far.as_str())?, queue: cpu })
 }
@@ -216,8 +214,7 @@ impl Subject<'_> {
     }
 }
 
-/// Sends packets from one CPU. Gives the seconds that this has kept it busy: what else runs on the machine
-/// does not count.
+/// Sends packets from one CPU. Gives the seconds for which this kept the CPU busy; other processes do not count.
 fn send(generator: &Runner, cpu: u32, packets: u32) -> Result<f64> {
     stay_on(cpu)?;
     let softirq = SoftirqThread::of(cpu)?;

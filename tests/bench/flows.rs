@@ -1,4 +1,4 @@
-//! What `lbctl flows list` takes for a full connection table: the command as users run it.
+//! How long `lbctl flows list` takes for a full connection table: the command as users run it.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ use crate::programs::Flows;
 use crate::programs::Runner;
 use crate::report::Section;
 
-/// What is listed as.
+/// The formats of the list.
 const FORMATS: [(&str, &[&str]); 2] = [("text", &[]), ("JSON lines", &["--json"])];
 
 /// Measures if the filter names it.
@@ -43,7 +43,7 @@ pub(crate) fn measure(
     let cpu = *lab.cpus.last().ok_or("there is no CPU to run on")?;
     for kind in TableKind::ALL {
         eprintln!("{NAME} {}", kind.name());
-        // Twice the room, so that next to none gives way to another; some more for those that do.
+        // Twice the room, so that hardly any flow gives way to another, and some more flows for those that do.
         let site = Site::new(lab, "flows", kind, &[cpu], effort.flows * 2)?;
         site.without_limit(|| on_cpu(cpu, || fill(lab, &site, effort.flows / 100 * 107)))?;
         let listed = Balancer::open(site.instance())?.flows(&FlowFilter::default())?.count();
@@ -66,7 +66,7 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// Has so many flows begin.
+/// Begins so many flows.
 fn fill(lab: &Lab<'_>, site: &Site<'_>, flows: u32) -> Result {
     let packets = Kind::Tcp4Ack.packets();
     let root = site.program("root")?;
@@ -76,7 +76,7 @@ fn fill(lab: &Lab<'_>, site: &Site<'_>, flows: u32) -> Result {
     Ok(())
 }
 
-/// Runs a command whose output goes nowhere. Gives what it took, and the most memory that it had, in kilobytes.
+/// Runs a command and throws its output away. Gives how long it took, and the most memory that it had, in kilobytes.
 #[expect(unsafe_code, reason = "the standard library does not tell what a child took")]
 fn run(command: &mut Command) -> Result<(Took, u64)> {
     let begin = Instant::now();
@@ -92,7 +92,7 @@ fn run(command: &mut Command) -> Result<(Took, u64)> {
             ended if ended == pid => break,
             _ => return Err(io::Error::last_os_error().into()),
         }
-        // `ru_maxrss` would count what this process had when the child was made.
+        // `ru_maxrss` would count the memory of this process at the time of the fork.
         resident = resident.max(most_resident(pid));
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,4 +1,4 @@
-//! The frames of the paths, and what of them differs from flow to flow.
+//! The frames of the paths, and the fields that differ from flow to flow.
 
 use std::net::IpAddr;
 
@@ -16,12 +16,12 @@ pub(crate) const PORT: u16 = 80;
 const CLIENT4: &str = "192.168.1.2";
 const CLIENT6: &str = "fc00:2::2";
 const ROUTER4: &str = "192.168.1.254";
-/// Documentation, RFC 5737: nobody's VIP.
+/// An address for documentation (RFC 5737), which is no VIP.
 const ELSEWHERE4: &str = "192.0.2.80";
 
 const CLIENT_PORT: u16 = 31337;
 
-/// As traffic.h has it: what may change lies within so many 8-byte words.
+/// As in traffic.h: the fields that may change lie within so many 8-byte words.
 const WORDS: usize = 9;
 
 const ETHERNET: u32 = 14;
@@ -52,7 +52,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Packets {
     pub(crate) frame: Vec<u8>,
-    /// How many 8-byte words in front the balancer changes, apart from what it puts before them.
+    /// How many 8-byte words at the front of the frame the balancer changes, beside the header that it adds.
     restore: u32,
     address_at: u32,
     port_at: u32,
@@ -79,7 +79,7 @@ impl Kind {
         };
         let mut bytes = frame.bytes();
         if self == Self::Echo4 {
-            // Padding, which no checksum covers: what is written there changes none.
+            // No checksum covers this padding, so the flow's number can be written there.
             bytes.resize(WORDS * 8, 0);
         } else if bytes.len() < WORDS * 8 {
             bytes = frame.filled_to(WORDS * 8).bytes();
@@ -91,14 +91,14 @@ impl Kind {
                 let quoted = ETHERNET + IP4 + ICMP;
                 (quoted + 16, quoted + IP4 + 2)
             }
-            // All are of one source, and checksums are looked at: behind the packet.
+            // All requests have one source, and the balancer looks at checksums: the number goes behind the packet.
             Self::Echo4 => (BEHIND_ECHO, BEHIND_ECHO + 4),
             _ if v6 => (ETHERNET + 8 + 12, ETHERNET + IP6),
             _ => (ETHERNET + 12, ETHERNET + IP4),
         };
         let restore = match self {
             Self::Elsewhere4 => 0,
-            // The reply is made of the request itself.
+            // The balancer turns the request itself into the reply.
             Self::Echo4 => (ETHERNET + IP4 + ICMP).div_ceil(8),
             // The outer header lies where the Ethernet header was.
             _ => ETHERNET.div_ceil(8),

@@ -1,11 +1,10 @@
-//! Which share of the packets of established flows the connection table knows: what a kind of table is
-//! worth when there are as many flows as entries, or a flood.
+//! The share of packets of established flows whose flow the connection table knows. It shows how good a kind of table is
+//! when there are as many flows as entries, or a flood.
 //!
-//! So many flows are active at a time, and which of them a packet is of follows Zipf's law. Flows end and
-//! others begin: one packet in [`PACKETS_OF_FLOW`] is the SYN of a new flow that takes the place of any
-//! active one. Entries of flows that have ended stay behind. Packets of a flood come between, each of a
-//! flow that nothing else belongs to. New flows are remembered however many there are, so that the table
-//! alone is judged: `new_connections_per_second` lets less of a flood reach it.
+//! A fixed number of flows is active at a time. Zipf's law chooses the flow of a packet. Flows end and others begin: one
+//! packet in [`PACKETS_OF_FLOW`] is the SYN of a new flow that takes the place of a random active one. Entries of flows
+//! that have ended stay behind. Packets of a flood come between, each of a flow of its own. The balancer remembers all
+//! new flows, so that only the table is judged: `new_connections_per_second` would let less of a flood reach it.
 
 use l4lb::Stats;
 use rand::RngExt;
@@ -27,7 +26,7 @@ use crate::programs::set;
 use crate::report::Section;
 use crate::report::count;
 
-/// As trace.bpf.c has it.
+/// As in trace.bpf.c.
 const TRACE_PACKETS: u32 = 1 << 16;
 /// In a packet of the trace: it opens the connection.
 const SYN: u32 = 1 << 31;
@@ -35,11 +34,11 @@ const SYN: u32 = 1 << 31;
 /// Packets that a flow has, on average.
 const PACKETS_OF_FLOW: u32 = 20;
 
-/// How unevenly packets are shared out among the flows: the n-th has a share in proportion to 1/n.
+/// Zipf's exponent: the share of the n-th flow is in proportion to 1/n.
 const EXPONENT: f64 = 1.0;
 
-/// Packets of established flows for each entry of the table before hits are counted: as many flows as there
-/// are entries have begun then.
+/// Packets of established flows for each entry of the table before hits are counted. By then, as many flows have begun
+/// as there are entries.
 const PACKETS_BEFORE: u64 = PACKETS_OF_FLOW as u64;
 
 /// The same while they are counted.
@@ -135,7 +134,7 @@ fn hits(stats: &Stats) -> u64 {
     stats.table.iter().filter(|(event, _)| *event == "hit").map(|(_, count)| count).sum()
 }
 
-/// Makes packets up.
+/// Generates packets.
 struct Traffic {
     random: SmallRng,
     popularity: Zipf<f64>,
@@ -151,7 +150,7 @@ struct Traffic {
 impl Traffic {
     fn new(flows: u32, flood: &Flood) -> Result<Self> {
         Ok(Self {
-            // The same packets for every kind of table.
+            // Every kind of table gets the same packets.
             random: SmallRng::seed_from_u64(1),
             popularity: Zipf::new(f64::from(flows), EXPONENT)?,
             active: (0..flows).collect(),

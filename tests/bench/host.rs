@@ -1,4 +1,4 @@
-//! The facts about a machine without which its figures say little.
+//! Facts about the machine that its figures depend on.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::Result;
 
-/// Mitigations that the packet path pays for: at each tail call, and at each look-up.
+/// Mitigations that cost time in the packet path, at each tail call and at each look-up.
 const MITIGATIONS: [&str; 5] =
     ["spectre_v1", "spectre_v2", "retbleed", "spec_rstack_overflow", "indirect_target_selection"];
 
@@ -135,8 +135,7 @@ pub(crate) fn cpu_time(clock: ClockId) -> Result<f64> {
     Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
 }
 
-/// The kernel's thread that goes on with softirqs, and so with received packets, when they have kept a CPU
-/// for too long.
+/// The kernel's thread that takes over softirqs, and so received packets, when they have kept a CPU busy for too long.
 #[derive(Debug)]
 pub(crate) struct SoftirqThread {
     statistics: PathBuf,
@@ -162,7 +161,7 @@ impl SoftirqThread {
     }
 }
 
-/// Bytes of memory that can be had without swapping.
+/// Bytes of memory that are available without swapping.
 pub(crate) fn available_memory() -> Result<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:"));

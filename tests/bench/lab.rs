@@ -52,7 +52,7 @@ use crate::programs::set_rodata;
 /// Reals of each VIP.
 const REALS: u16 = 100;
 
-/// More new connections in a second than there can be: all are remembered.
+/// More new connections a second than there can be, so that the balancer remembers all.
 const NO_LIMIT: u32 = u32::MAX;
 
 /// How long the reader of a capture waits for packets.
@@ -74,22 +74,22 @@ pub(crate) struct Lab<'n> {
 }
 
 impl<'n> Lab<'n> {
-    /// Makes it, and compiles the benchmark's programs. To be called inside the namespace: the BPF
-    /// filesystem is mounted for the calling thread and those that it starts, and ends with them.
+    /// Makes it, and compiles the benchmark's programs. Call it inside the namespace: the BPF filesystem is mounted for
+    /// the calling thread and the threads that it starts, and ends with them.
     pub(crate) fn new(ns: &'n NetNs, cpus: Vec<u32>) -> Result<Self> {
         let programs = Programs::compile()?;
-        // Interfaces are to be silent: what they say by themselves would be measured, too.
+        // Interfaces must be silent: packets that they send by themselves would be measured, too.
         ns.shell("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
         Ok(Self { ns, programs, cpus, bpffs: Bpffs::new() })
     }
 
-    /// An instance that nothing of is there yet.
+    /// An instance that does not exist yet.
     pub(crate) fn instance(&self, name: &str) -> Result<Instance> {
         Ok(Instance::new(self.bpffs.path(), name)?)
     }
 
-    /// A pair of interfaces with a receive queue for each CPU. What arrives at the far end is dropped:
-    /// without a program there, what an XDP program sends does not arrive at all.
+    /// A pair of interfaces with a receive queue for each CPU. A program at the far end drops what arrives: without one,
+    /// packets that an XDP program sends would not arrive at all.
     pub(crate) fn link(&self, name: &str) -> Link<'_> {
         let (near, far) = (name.to_owned(), format!("{name}-far"));
         let queues = self.cpus.iter().max().map_or(1, |last| last + 1);
@@ -104,7 +104,7 @@ impl<'n> Lab<'n> {
     }
 }
 
-/// Two interfaces that are connected. They go when it is dropped.
+/// Two interfaces that are connected. They are removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Link<'l> {
     lab: &'l Lab<'l>,
@@ -149,7 +149,7 @@ pub(crate) enum TableKind {
 }
 
 impl TableKind {
-    /// Every kind: what has to do with connection tables is measured with each.
+    /// Every kind of connection table. Measurements that involve one are made with each.
     pub(crate) const ALL: [Self; 2] = [Self::SetAssociative, Self::Lru];
 
     /// As the configuration has it.
@@ -174,7 +174,7 @@ impl TableKind {
     }
 }
 
-/// A balancer on an interface of its own. It goes when it is dropped.
+/// A balancer on an interface of its own. It is taken down when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Site<'l> {
     pub(crate) kind: TableKind,
@@ -205,8 +205,7 @@ impl<'l> Site<'l> {
         Ok(Self { kind, link, config, instance })
     }
 
-    /// Remembers every new connection while `work` runs, however many come: nothing but that program is
-    /// exchanged.
+    /// Remembers every new connection while `work` runs, however many come. Only the balancer's program is replaced.
     pub(crate) fn without_limit<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut config = self.config.clone();
         config.connection_table.new_connections_per_second = NO_LIMIT;
@@ -254,7 +253,7 @@ impl<'l> Site<'l> {
         let next = MapHandle::from_pinned_path(self.map("chain_next"))?;
         let before = values(&next)?;
         let mut neighbours = self.load_neighbours(&chain, slots)?;
-        // As those of a chain are: one that is not counts as one whose pin somebody removed.
+        // Programs of a chain are pinned; l4lb takes one that is not for one whose pin somebody removed.
         let pin = |slot: u32| self.instance.dir().join("prog").join(format!("neighbour{slot}"));
         for (slot, object) in &mut neighbours {
             for mut program in object.progs_mut() {
@@ -262,7 +261,7 @@ impl<'l> Site<'l> {
             }
             set_program(&chain, *slot, &program(object, "neighbour")?)?;
         }
-        // Behind each comes the next that is there: here, places are slots.
+        // Each place leads to the next filled one; here, places are slots.
         let filled = |slot: &u32| {
             chain.lookup(&slot.to_ne_bytes(), MapFlags::ANY).is_ok_and(|there| there.is_some())
         };
@@ -282,7 +281,7 @@ impl<'l> Site<'l> {
         done
     }
 
-    /// Captures while `work` runs, read by a thread that is not on this one's CPU, if there is another.
+    /// Captures while `work` runs. If there is another CPU, the thread that reads the capture runs there.
     pub(crate) fn with_capture<T>(
         &self,
         captured: Captured,

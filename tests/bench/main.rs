@@ -1,9 +1,8 @@
-//! `make bench`: what a packet costs on every path, packets per second over a virtual link, what the
-//! control plane takes, and how often the connection table hits.
+//! `make bench`: nanoseconds per packet on every path, packets per second over a virtual link, the time of the control
+//! plane, and how often the connection table hits.
 //!
-//! The figures are of the product as users run it: balancers are set up by the library, from a
-//! configuration, in a namespace and a BPF filesystem of the benchmark's own. docs/performance.md tells
-//! how to read them.
+//! The figures are of the product as users run it: the library sets balancers up from a configuration, in a namespace and
+//! a BPF filesystem of the benchmark's own. docs/performance.md tells how to read them.
 #![expect(clippy::cast_precision_loss, reason = "counts become figures")]
 
 mod args;
@@ -35,7 +34,7 @@ use crate::host::Host;
 use crate::lab::Lab;
 use crate::report::Section;
 
-/// Everything that can fail ends the benchmark with one line.
+/// An error of any kind, which ends the benchmark with one line.
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
@@ -64,7 +63,9 @@ fn run(args: &Args) -> Result {
     let cpus = host::allowed_cpus()?;
     let cpu = args.cpu.or(cpus.last().copied()).ok_or("there is no CPU to run on")?;
     if !cpus.contains(&cpu) {
-        return Err(format!("CPU {cpu} may not be used: --cpu is to be one of {cpus:?}").into());
+        return Err(
+            format!("this process may not use CPU {cpu}: --cpu takes one of {cpus:?}").into()
+        );
     }
     let host = Host::read()?;
     if !args.json {
@@ -87,7 +88,10 @@ fn run(args: &Args) -> Result {
         ])
     })?;
     if sections.iter().all(Section::is_empty) {
-        return Err("nothing has a name that begins like this; see docs/performance.md".into());
+        return Err(
+            "no measurement has a name that begins like this; docs/performance.md lists them"
+                .into(),
+        );
     }
     if args.json {
         let mut document = json!({ "host": host });

@@ -1,7 +1,7 @@
 //! Nanoseconds per packet of every path, beside the yardstick.
 //!
-//! Tables are filled first, as they are in production: with more flows than fit, and the path's flows lie
-//! anywhere between them.
+//! Tables are filled first, as they are in production: with more flows than fit. The path's flows lie scattered among
+//! them.
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -30,10 +30,10 @@ use crate::report::Section;
 use crate::rounds::Spread;
 use crate::yardstick::Yardstick;
 
-/// Every program has turns and new flows of its own: it would find what another one has used or inserted.
+/// Every program has turns and new flows of its own. Otherwise it would find flows that another one has used or inserted.
 const OWN: u32 = 1 << 26;
 
-/// Bytes that a flow takes in the tables of balancer and yardstick together, hash buckets included.
+/// Bytes of a flow in the tables of balancer and yardstick together, hash buckets included.
 const FLOW_MEMORY: u64 = 256;
 
 /// Balancers, one for each kind of connection table, and the yardstick.
@@ -60,10 +60,10 @@ impl<'l> Tables<'l> {
         Ok(tables)
     }
 
-    /// Makes flows known: one after the other, or among others that take the place of older ones.
+    /// Makes flows known: one after the other, or among other flows that replace older ones.
     fn make_known(&self, lab: &Lab<'_>, packets: Kind, flows: u32, in_order: bool) -> Result {
         if !in_order {
-            // Not so many that the first would be gone again.
+            // Fewer than would push out the first ones again.
             let among = self.entries / 5 * 4;
             let strangers = self.strangers.replace(self.strangers.get() + among);
             self.fill(lab, packets, Flows::scattered(0, flows, among, strangers))?;
@@ -127,7 +127,7 @@ pub(crate) fn measure(
         let available = host::available_memory()?;
         if available < wanted {
             section.note(format!(
-                "{} is left out: its tables want {} MB, of which {} are free.",
+                "{} is left out: its tables need {} MB, and {} MB are free.",
                 path.name,
                 wanted >> 20,
                 available >> 20
@@ -144,7 +144,7 @@ pub(crate) fn measure(
     Ok(section)
 }
 
-/// Fills the tables with the path's flows, measures it, and gives what the wrapper took in each round.
+/// Fills the tables with the path's flows, measures the path, and gives the wrapper's time in each round.
 fn measure_path(
     path: &Path,
     lab: &Lab<'_>,
@@ -178,7 +178,7 @@ fn with_setting(setting: Setting, sites: &[Site<'_>], work: &mut dyn FnMut() -> 
     }
 }
 
-/// What a packet took, in each round: nanoseconds, without the wrapper.
+/// Nanoseconds per packet in each round, without the wrapper.
 #[derive(Debug, Default)]
 struct Turns {
     wrapper: Vec<f64>,
@@ -187,14 +187,14 @@ struct Turns {
     ours: Vec<Ours>,
 }
 
-/// What it took a balancer.
+/// The times of a balancer.
 #[derive(Debug)]
 struct Ours {
     /// The balancer's program alone.
     balancer: Vec<f64>,
-    /// What the interface runs.
+    /// All that the interface runs.
     root: Vec<f64>,
-    /// The share of the packets that were counted by the path's reason.
+    /// The share of the packets that the balancer counted by the path's reason.
     share: f64,
 }
 
@@ -290,8 +290,7 @@ fn spread(times: &[f64]) -> Spread {
     Spread::of(times.iter().copied())
 }
 
-/// How many times as long as the yardstick, round by round: what slows the machine down for a while slows
-/// both.
+/// How many times as long as the yardstick, round by round: whatever slows the machine down for a while slows both.
 fn ratio(times: &[f64], yardstick: &[f64]) -> Spread {
     Spread::of(times.iter().zip(yardstick).map(|(time, yardstick)| time / yardstick))
 }

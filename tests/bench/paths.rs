@@ -1,4 +1,4 @@
-//! The ways that packets go, each of which is measured.
+//! The paths of packets that are measured.
 
 use l4lb::capture::Points;
 
@@ -9,23 +9,23 @@ use crate::programs::PASS;
 use crate::programs::TX;
 use crate::report::count;
 
-/// A way that packets go.
+/// A path of packets.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
-    /// What it is called.
+    /// Its name.
     pub(crate) name: String,
     /// What its packets are.
     pub(crate) what: String,
     pub(crate) packets: Kind,
     /// How many flows there are; `None`: every packet is of a new one.
     pub(crate) flows: Option<u32>,
-    /// The packets that made the flows known.
+    /// The packets that make the flows known.
     pub(crate) known_by: Option<Kind>,
-    /// The reason that the balancer is to count.
+    /// The reason that the balancer must count.
     pub(crate) reason: &'static str,
     /// Whether the yardstick does something like it.
     pub(crate) yardstick: bool,
-    /// What is not as the configuration has it.
+    /// What differs from the configuration.
     pub(crate) setting: Setting,
     /// Whether it is measured with every kind of connection table.
     pub(crate) every_table: bool,
@@ -36,9 +36,9 @@ pub(crate) struct Path {
 pub(crate) enum Setting {
     /// As configured.
     Default,
-    /// Every new flow is remembered, however many there are.
+    /// The balancer remembers every new flow, however many there are.
     Unlimited,
-    /// No slot of the chain from this one to that is empty: there are programs that hand on.
+    /// Programs that hand on fill all slots of the chain from the first to the second of these.
     Neighbours(u32, u32),
     /// Somebody captures.
     Captured(Captured),
@@ -107,7 +107,7 @@ impl Path {
         }
     }
 
-    /// Packets that the connection table has nothing to do with.
+    /// Packets that do not reach the connection table.
     fn without_table(name: &str, packets: Kind, reason: &'static str, what: &str) -> Self {
         Self {
             flows: Some(1),
@@ -123,7 +123,17 @@ impl Path {
         let some = effort.flows[1];
         let hit = |flows| Self::hit("tcp4", Kind::Tcp4Ack, "TCP", flows);
         let mut paths: Vec<Self> = effort.flows.into_iter().map(hit).collect();
-        paths.extend([
+        paths.extend(Self::of_kinds_of_packets(some));
+        let chained = Self::with_full_chain(&paths, &hit(some).name);
+        paths.extend(chained);
+        paths.extend(Self::handed_on());
+        paths.extend(Self::captured(&hit(some)));
+        paths
+    }
+
+    /// A path for each kind of packets, but TCP of known flows over IPv4. `some`: how many flows are known.
+    fn of_kinds_of_packets(some: u32) -> [Self; 10] {
+        [
             Self::flood("tcp4-syn-flood", Kind::Tcp4Syn, "SYNs, each of a new flow"),
             Self::flood("tcp4-ack-flood", Kind::Tcp4Ack, "ACKs, each of a new flow"),
             Self {
@@ -166,33 +176,42 @@ impl Path {
                     "TCP to no VIP, passed",
                 )
             },
-        ]);
+        ]
+    }
+
+    /// The path of this name, and that of packets to no VIP, with all slots of the chain filled.
+    fn with_full_chain(paths: &[Self], name: &str) -> Vec<Self> {
         let full = |path: Self| Self {
             name: format!("{}-full-chain", path.name),
             what: format!("{}; all 16 slots of the chain filled", path.what),
             setting: Setting::Neighbours(0, 15),
             ..path
         };
-        let of_interest = |path: &&Self| path.name == hit(some).name || path.name == "not-vip";
-        let chained: Vec<Self> = paths.iter().filter(of_interest).cloned().map(full).collect();
-        paths.extend(chained);
-        // One program behind the balancer, over no empty slot and over six of them.
-        for (name, slot) in [("not-vip-slot-9", 9), ("not-vip-slot-15", 15)] {
-            let what = format!("TCP to no VIP, handed on to a program in slot {slot}");
-            let path = Self::without_table(name, Kind::Elsewhere4, "not_vip", &what);
-            paths.push(Self { setting: Setting::Neighbours(slot, slot), ..path });
-        }
-        paths.extend(Captured::ALL.map(|captured| Self {
-            name: format!("{}-{}", hit(some).name, captured.name()),
-            what: format!("{}; {}", hit(some).what, captured.what()),
-            setting: Setting::Captured(captured),
-            every_table: false,
-            ..hit(some)
-        }));
-        paths
+        let of_interest = |path: &&Self| path.name == name || path.name == "not-vip";
+        paths.iter().filter(of_interest).cloned().map(full).collect()
     }
 
-    /// The one that needs larger tables than the others.
+    /// Packets to no VIP with one program behind the balancer: right behind it, and after six empty slots.
+    fn handed_on() -> [Self; 2] {
+        [("not-vip-slot-9", 9), ("not-vip-slot-15", 15)].map(|(name, slot)| {
+            let what = format!("TCP to no VIP, handed on to a program in slot {slot}");
+            let path = Self::without_table(name, Kind::Elsewhere4, "not_vip", &what);
+            Self { setting: Setting::Neighbours(slot, slot), ..path }
+        })
+    }
+
+    /// This path while somebody captures.
+    fn captured(path: &Self) -> impl Iterator<Item = Self> {
+        Captured::ALL.into_iter().map(|captured| Self {
+            name: format!("{}-{}", path.name, captured.name()),
+            what: format!("{}; {}", path.what, captured.what()),
+            setting: Setting::Captured(captured),
+            every_table: false,
+            ..path.clone()
+        })
+    }
+
+    /// The path that needs larger tables than the others.
     pub(crate) fn with_many_flows(effort: &Effort) -> Self {
         Self::hit("tcp4", Kind::Tcp4Ack, "TCP", effort.many_flows)
     }

@@ -1,7 +1,7 @@
 //! The benchmark's own BPF programs, and running them.
 //!
-//! They are compiled when the benchmark starts, with the compiler and the flags that `build.rs` has
-//! chosen for the product's: no build of the product has to wait for them.
+//! They are compiled when the benchmark starts, with the compiler and the flags that `build.rs` chose for the product's
+//! programs. So no build of the product waits for them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ use crate::host::cpu_time;
 /// Where the sources are.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench");
 
-/// The contract for programs in the chain, which one of them fulfils.
+/// Where the contract for programs in the chain is, which one of them follows.
 const HEADERS: &str = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");
 
 /// The sources, by the part of their name before `.bpf.c`.
@@ -98,7 +98,7 @@ pub(crate) fn load(object: OpenObject) -> Result<Object> {
     })
 }
 
-/// Sets the read-only data of an object: all of it, so that a layout that has changed is noticed.
+/// Sets all read-only data of an object, so that a changed layout is an error.
 pub(crate) fn set_rodata(object: &mut OpenObject, bytes: &[u8]) -> Result {
     let mut maps = object.maps_mut();
     let mut map = maps
@@ -138,13 +138,13 @@ pub(crate) fn pinned_program(path: &Path) -> Result<std::os::fd::OwnedFd> {
         .map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-/// The first of the flows that fill tables before what is measured: nothing else belongs to them.
+/// The number of the first flow that only fills tables before a measurement.
 pub(crate) const AGED: u32 = 1 << 31;
 
-/// The first of the flows that no table knows.
+/// The number of the first flow that no table knows.
 pub(crate) const UNKNOWN: u32 = 3 << 30;
 
-/// Fractions whose multiples fall evenly, and not into the order of each other's.
+/// Fractions whose multiples are spread evenly, each in an order of its own.
 const GOLDEN_RATIO: u32 = 2_654_435_769;
 const SQUARE_ROOT_OF_2: u32 = 1_779_033_703;
 
@@ -155,13 +155,13 @@ pub(crate) struct Flows {
     pub(crate) first: u32,
     /// How many there are; 0: every packet is one of its own.
     pub(crate) count: u32,
-    /// 0 if they take turns in order. Else they do so in none that memory could be fetched ahead for: this
-    /// fraction, in units of 2^-32, is added from turn to turn.
+    /// 0 if they take turns in order. Otherwise this fraction, in units of 2^-32, is added from turn to turn, which gives
+    /// an order that the CPU cannot fetch ahead.
     pub(crate) stride: u32,
-    /// Unless in order, how many of them come again; others do not, and have numbers from `strangers` on.
+    /// Unless in order: how many of them come again. The others come once, and have numbers from `strangers` on.
     pub(crate) known: u32,
     pub(crate) strangers: u32,
-    /// Unless in order, the turn to begin with.
+    /// Unless in order: the turn to begin with.
     pub(crate) begin: u32,
 }
 
@@ -171,14 +171,14 @@ impl Flows {
         Self { first, count, stride: 0, known: count, strangers: 0, begin: 0 }
     }
 
-    /// Now this one, now that one; programs that use the same entries should begin with different turns, lest one
-    /// of them finds in the caches what the other has just used.
+    /// In scattered order. Programs that use the same entries should begin with different turns; otherwise one finds in
+    /// the caches what the other has just used.
     pub(crate) fn shuffled(first: u32, count: u32, begin: u32) -> Self {
         Self { stride: GOLDEN_RATIO, begin, ..Self::in_order(first, count) }
     }
 
-    /// `known` flows that are scattered among others, so that in a table that is filled by `count` packets they
-    /// lie far apart. A few of them may be missing.
+    /// `known` flows that are scattered among others, so that they lie far apart in a table that `count` packets fill. A
+    /// few of them may be missing.
     pub(crate) fn scattered(first: u32, known: u32, count: u32, strangers: u32) -> Self {
         Self { stride: SQUARE_ROOT_OF_2, known, strangers, ..Self::in_order(first, count) }
     }
@@ -207,10 +207,10 @@ pub(crate) struct Runner {
     ingress: Ingress,
 }
 
-/// How a run went.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
-    /// CPU time that a packet took, wrapper included.
+    /// CPU time per packet, wrapper included.
     pub(crate) nanoseconds: f64,
     /// The verdict about the last packet, `XDP_*`.
     pub(crate) verdict: u32,
@@ -234,7 +234,7 @@ impl Runner {
         Ok(runner)
     }
 
-    /// One that sends packets out of the interface that they are said to come in by.
+    /// One that sends packets out of the interface that they claim to come in by.
     pub(crate) fn generator(
         programs: &Programs,
         packets: &Packets,
@@ -287,7 +287,7 @@ impl Runner {
             ..ProgramInput::default()
         };
         let program = program(&self.object, self.program)?;
-        // The time that the kernel reports is in whole nanoseconds, and counts what interrupts the run.
+        // The kernel reports whole nanoseconds, and counts interrupts during the run.
         let before = cpu_time(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
         let run = program.test_run(input)?;
         let nanoseconds =
@@ -295,7 +295,7 @@ impl Runner {
         Ok(Run { nanoseconds, verdict: run.return_value })
     }
 
-    /// Sends so many packets, in batches, as the kernel sends what XDP programs send.
+    /// Sends so many packets in batches, the way that the kernel sends packets of XDP programs.
     pub(crate) fn send(&self, packets: u32) -> Result {
         let mut context = self.context();
         let input = ProgramInput {

@@ -1,4 +1,4 @@
-//! What is printed: Markdown tables, as docs/performance.md has them, or JSON.
+//! The output: Markdown tables, as in docs/performance.md, or JSON.
 
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
@@ -21,7 +21,7 @@ impl Section {
         Self { name, title, head: head.to_vec(), rows: Vec::new(), notes: Vec::new() }
     }
 
-    /// Adds a line, and what it says for programs.
+    /// Adds a line, and the same as JSON.
     pub(crate) fn row(&mut self, cells: Vec<String>, json: Value) {
         self.rows.push((cells, json));
     }
@@ -31,12 +31,12 @@ impl Section {
         self.notes.push(text);
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.notes.is_empty()
     }
 
-    /// Prints it; nothing, if there is nothing in it.
+    /// Prints it, unless it is empty.
     pub(crate) fn print(&self) {
         if !self.rows.is_empty() {
             let mut table = Table::new();
@@ -54,7 +54,7 @@ impl Section {
         }
     }
 
-    /// The same for programs.
+    /// The table as JSON, with its name.
     pub(crate) fn json(&self) -> (String, Value) {
         let rows: Vec<&Value> = self.rows.iter().map(|(_, json)| json).collect();
         (self.name.to_owned(), json!({ "rows": rows, "notes": self.notes }))

@@ -1,5 +1,5 @@
-//! What makes figures of a noisy machine worth something: subjects take turns, round by round, and
-//! what is told is the median and how far the rounds lie apart.
+//! Measuring on a noisy machine: subjects take turns, round by round. The result is the median, and how far the rounds
+//! lie apart.
 
 use serde::Serialize;
 
@@ -15,12 +15,12 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// That of these figures, of which there must be one.
+    /// The median and quartiles of these figures. There must be at least one.
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let at = |quarter: usize| {
-            // Linear between the two figures that it falls between.
+            // Interpolated between the two nearest figures.
             let (whole, part) =
                 ((sorted.len() - 1) * quarter / 4, (sorted.len() - 1) * quarter % 4);
             let next = sorted[(whole + 1).min(sorted.len() - 1)];
@@ -36,8 +36,8 @@ impl Spread {
     }
 }
 
-/// In which order subjects have their turns in a round: neither is any the first each time, nor does any come
-/// after the same other each time.
+/// The order of the subjects' turns in a round. It changes, so that no subject is always the first, or always comes after
+/// the same other one.
 pub(crate) fn order(round: u32, subjects: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..subjects).collect();
     order.rotate_left(round as usize / 2 % subjects.max(1));
@@ -56,9 +56,10 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// Measures each subject once in every round. Gives, for each subject, the nanoseconds that a packet took it in each round; wrapper included.
+    /// Measures each subject once in every round. Gives, for each subject, its nanoseconds per packet in each round,
+    /// wrapper included.
     ///
-    /// Every subject is to end with its verdict.
+    /// Every subject must end with its verdict.
     pub(crate) fn measure(self, subjects: &[(Runner, u32)]) -> Result<Vec<Vec<f64>>> {
         let mut times = vec![Vec::new(); subjects.len()];
         for round in 0..self.rounds {

@@ -1,4 +1,4 @@
-//! What the metrics take: a scrape, as `lbctl serve` answers it, and what is read in the background for it.
+//! How long the metrics take: a scrape, as `lbctl serve` answers it, and what a background thread reads for it.
 
 use std::hint::black_box;
 
@@ -58,7 +58,7 @@ pub(crate) fn measure(
         registry.register(Box::new(Collector::new(instance.clone())))?;
         let scrape =
             || -> Result<String> { Ok(TextEncoder::new().encode_to_string(&registry.gather())?) };
-        // This one starts what is read in the background; the next ones are not to.
+        // This scrape starts the background thread; the next ones must not.
         let mut text = scrape()?;
         while !text.contains("l4lb_ring_sample_age") || !text.contains("l4lb_table_sample_age") {
             text = scrape()?;

@@ -67,7 +67,7 @@ impl Yardstick {
     }
 }
 
-/// A ring in which the reals take turns: which one a flow meets does not matter here.
+/// A ring in which the reals take turns: it does not matter here which one a flow gets.
 fn fill_ring(object: &Object, vip: u32, reals: &[u32]) -> Result {
     let slots = (0..RING_SIZE).map(|slot| vip * RING_SIZE + slot);
     let keys: Vec<u8> = slots.flat_map(u32::to_ne_bytes).collect();
@@ -77,7 +77,7 @@ fn fill_ring(object: &Object, vip: u32, reals: &[u32]) -> Result {
     Ok(ring.update_batch(&keys, &values, RING_SIZE, MapFlags::ANY, MapFlags::ANY)?)
 }
 
-/// An address as the C structs have it: four words, of which IPv4 takes the first.
+/// An address as in the C structs: four words, of which IPv4 uses the first.
 fn words(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => [&v4.octets()[..], &[0; 12]].concat(),
@@ -85,7 +85,7 @@ fn words(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The sum of what is the same in every outer IPv4 header to this real, as it lies in memory.
+/// The checksum's part that is the same in every outer IPv4 header to this real, in memory order.
 fn partial_checksum(real: IpAddr) -> u32 {
     let IpAddr::V4(real) = real else { return 0 };
     let [a, b, c, d] = real.octets();
