@@ -120,14 +120,14 @@ pub(super) fn idle_tables(cpus: &TableCpus, reapply: &str) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Note,
         format!("{}: a connection table, but no packets", cpus_in_words(&idle)),
-        "their share of connection_table.entries is not used",
+        "that share of connection_table.entries is not used",
         if cpus.auto {
             Fix::Command(reapply.to_owned())
         } else {
-            Fix::Advice(
-                "take these CPUs out of connection_table.cpus, or write \"auto\" there, then apply"
-                    .to_owned(),
-            )
+            Fix::Advice(format!(
+                "take {} out of connection_table.cpus, or write \"auto\" there, then apply",
+                if idle.len() == 1 { "it" } else { "them" }
+            ))
         },
     ))
 }
