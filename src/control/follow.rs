@@ -1,5 +1,7 @@
 //! Following the interfaces that an instance serves, and their gateways.
 
+use std::collections::BTreeMap;
+
 use crate::control::carry_out::carry_out;
 use crate::control::options::OnUnserved;
 use crate::control::resolve;
@@ -18,8 +20,12 @@ use crate::instance::links::refuse_other_namespace;
 use crate::kernel::netlink::Choice;
 use crate::model::abi;
 use crate::model::config::Config;
+use crate::model::config::InterfaceConfig;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::interface::ResolvedInterface;
+use crate::model::interface::RunningInterface;
+use crate::model::next_hop::NextHop;
 use crate::plan;
 use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
@@ -113,22 +119,7 @@ impl Balancer {
         plan.steps.kept_records.retain(|name, _| !is_followed(name));
         let resolved = found.served;
         if resolved.len() == followed.len() {
-            // The entries of interfaces that are gone: the present ones have other indices.
-            let lost = interfaces.iter().filter(|(_, running)| running.is_gone());
-            let lost = lost.filter_map(|(name, running)| Some((name, running.entry?)));
-            let is_back =
-                |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
-            let lost: Vec<_> = lost.filter(|(_, entry)| !is_back(entry)).collect();
-            plan.steps.remove_entries.extend(lost.iter().map(|(_, entry)| *entry));
-            // An interface that was made anew is reported as that, not as detached.
-            let is_wanted = |name: &str| followed.iter().any(|(wanted, _)| wanted.name == name);
-            let forgotten = lost.iter().filter(|(name, _)| !is_wanted(name));
-            plan.interfaces.extend(forgotten.map(|(name, _)| InterfaceChange {
-                name: (*name).clone(),
-                action: InterfaceAction::Detach,
-                details: vec!["the interface is gone".to_owned()],
-                made_anew: false,
-            }));
+            forget_lost(&mut plan, &interfaces, &resolved, &followed);
             // Some of the interfaces say nothing about the CPUs of all.
             plan.warnings.extend(current.cpu_warnings(&resolved)?);
         }
@@ -150,4 +141,27 @@ impl Balancer {
         }
         Ok(plan)
     }
+}
+
+/// Removes the entries of interfaces that are gone; interfaces that are there have other indices.
+fn forget_lost(
+    plan: &mut Plan,
+    interfaces: &BTreeMap<String, RunningInterface>,
+    resolved: &[ResolvedInterface],
+    followed: &[(InterfaceConfig, Option<NextHop>)],
+) {
+    let lost = interfaces.iter().filter(|(_, running)| running.is_gone());
+    let lost = lost.filter_map(|(name, running)| Some((name, running.entry?)));
+    let is_back = |entry: &abi::interface| resolved.iter().any(|i| i.ifindex == entry.ifindex);
+    let lost: Vec<_> = lost.filter(|(_, entry)| !is_back(entry)).collect();
+    plan.steps.remove_entries.extend(lost.iter().map(|(_, entry)| *entry));
+    // An interface that was made anew is reported as that, not as detached.
+    let is_wanted = |name: &str| followed.iter().any(|(wanted, _)| wanted.name == name);
+    let forgotten = lost.iter().filter(|(name, _)| !is_wanted(name));
+    plan.interfaces.extend(forgotten.map(|(name, _)| InterfaceChange {
+        name: (*name).clone(),
+        action: InterfaceAction::Detach,
+        details: vec!["the interface is gone".to_owned()],
+        made_anew: false,
+    }));
 }

@@ -1,10 +1,12 @@
 use super::*;
 use crate::control::flows::AgeOf;
+use crate::model::config::Config;
 use crate::model::config::TableKind;
 use crate::model::connection_tables::Tables;
 use crate::model::vip_table::Table;
 use crate::plan::diff::Running;
 use crate::plan::diff::RunningVip;
+use crate::plan::diff::ServerIdChange;
 
 fn table(text: &str) -> Table {
     Table::from(&Config::from_toml(text).expect("a configuration"))
