@@ -61,7 +61,7 @@ pub(crate) mod consts {
 /// `IPPROTO_ICMP`: the protocol of the marker that says "this is a VIP's address".
 const ICMP: u8 = 1;
 
-/// A type that is nothing but bytes, any of which are valid.
+/// A type that is plain bytes, and for which all bytes are valid.
 ///
 /// # Safety
 /// No padding, no pointers, no invalid values.
@@ -107,7 +107,7 @@ pod! {
     UnservedName, 128;
 }
 
-/// The name of an interface that is not served, zeros behind it: it may be an alternative one (`ALTIFNAMSIZ`).
+/// The name of an interface that is not served, padded with zeros. It may be an alternative name (`ALTIFNAMSIZ`).
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct UnservedName(pub(crate) [u8; 128]);
@@ -118,21 +118,21 @@ impl Default for UnservedName {
     }
 }
 
-/// It is served as it was asked for before.
+/// It is served as the configuration before had it.
 pub(crate) const UNSERVED_AS_BEFORE: u32 = 1;
 
-/// Interfaces that are no longer asked for stay until it is served.
+/// Interfaces that the configuration no longer names stay until it is served.
 pub(crate) const UNSERVED_REPLACES: u32 = 2;
 
-/// What is recorded of an interface that is not served. Only the control plane has it: the headers do not.
+/// The record of an interface that is not served. Only the control plane uses it; the C headers do not have it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Unserved {
-    /// What is asked for, as an entry of an interface without an index.
+    /// The configuration, as an entry of an interface without an index.
     pub(crate) asked: interface,
     /// [`UNSERVED_AS_BEFORE`], [`UNSERVED_REPLACES`].
     pub(crate) flags: u32,
-    /// UTF-8, zeros behind it.
+    /// UTF-8, padded with zeros.
     pub(crate) why: [u8; 380],
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn bytes_of<T: Pod>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
-/// The value of these bytes, if there are as many as it takes.
+/// The value of these bytes, if their number is right.
 pub(crate) fn from_bytes<T: Pod>(bytes: &[u8]) -> Option<T> {
     // SAFETY: as many bytes as the value takes are readable, and any of them are valid for `Pod`.
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
@@ -161,7 +161,7 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
     })
 }
 
-/// The address of these words, IPv4 where it is mapped.
+/// The address of these words; IPv4 if it is IPv4-mapped.
 pub(crate) fn address_of(words: [u32; 4]) -> IpAddr {
     let mut octets = [0; 16];
     for (bytes, word) in octets.chunks_exact_mut(4).zip(words) {
@@ -249,7 +249,7 @@ impl From<Vip> for vip_key {
 }
 
 impl vip_key {
-    /// The VIP of a key; `None` for the marker of an address, which has no protocol of a VIP.
+    /// The VIP of a key; `None` for the marker of an address, whose protocol is not that of a VIP.
     pub(crate) fn vip(&self) -> Option<Vip> {
         Some(Vip {
             address: self.addr.into(),
@@ -263,7 +263,7 @@ impl vip_key {
         self.addr.into()
     }
 
-    /// The keys of the markers that a VIP needs beside its own entry: see `struct vip_key` in abi/vip.h.
+    /// The keys of the markers that a VIP needs in addition to its own entry: see `struct vip_key` in abi/vip.h.
     pub(crate) fn markers(vip: &Vip) -> [Self; 2] {
         [vip.protocol.number(), ICMP].map(|proto| Self {
             addr: vip.address.into(),
@@ -273,7 +273,7 @@ impl vip_key {
         })
     }
 
-    /// An order, so that keys can be compared and kept in sets.
+    /// An order of keys, for comparisons and sets.
     pub(crate) fn sort_key(&self) -> ([u32; 4], u16, u8) {
         (self.addr.word, self.port, self.proto)
     }

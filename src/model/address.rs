@@ -11,6 +11,7 @@ use macaddr::MacAddr6;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::model::text::is_host_name;
 use crate::model::text::quote;
 
 /// The transport protocol a VIP balances.
@@ -98,7 +99,14 @@ impl FromStr for Vip {
             Some(v6) => v6.parse::<Ipv6Addr>().map(IpAddr::V6).ok(),
             None => address.parse().ok().map(IpAddr::V4),
         };
-        let address = address.ok_or_else(|| error("bad address"))?;
+        let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+        let address = address.ok_or_else(|| {
+            error(if is_host_name(host) {
+                "a host name, where only an IP address can be"
+            } else {
+                "no IP address; IPv6 addresses are in brackets"
+            })
+        })?;
         check_service_address(address).map_err(error)?;
         let port = match port {
             "*" => 0,
@@ -135,10 +143,10 @@ impl Serialize for Vip {
 pub struct Mac([u8; 6]);
 
 impl Mac {
-    /// That of all stations.
+    /// The address of all stations.
     pub(crate) const BROADCAST: Self = Self([0xff; 6]);
 
-    /// Makes one of its bytes.
+    /// Makes an address of its bytes.
     pub const fn new(bytes: [u8; 6]) -> Self {
         Self(bytes)
     }
@@ -153,17 +161,17 @@ impl Mac {
         self.0 == [0; 6]
     }
 
-    /// Whether it is that of all stations.
+    /// Whether it is the address of all stations.
     pub(crate) fn is_broadcast(self) -> bool {
         self == Self::BROADCAST
     }
 
-    /// Whether it is a group's. That of all stations is one.
+    /// Whether it is the address of a group. The address of all stations is one.
     pub(crate) fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// Whether it can be one station's: neither a group's nor zero.
+    /// Whether it can be the address of one station: neither a group's nor zero.
     pub fn is_station(self) -> bool {
         !self.is_zero() && !self.is_multicast()
     }
@@ -206,8 +214,8 @@ impl<'de> Deserialize<'de> for Mac {
     }
 }
 
-/// Says why an address can be neither a VIP nor a real, nor the source of what is sent to reals: those
-/// packets pass routers.
+/// Says why an address can be neither a VIP nor a real, nor the source of packets to reals: those packets pass
+/// routers.
 pub(crate) fn check_service_address(address: IpAddr) -> Result<(), &'static str> {
     check_neighbour_address(address)?;
     // RFC 3927, section 2.7; RFC 4291, section 2.5.6.
@@ -217,7 +225,7 @@ pub(crate) fn check_service_address(address: IpAddr) -> Result<(), &'static str>
     Ok(())
 }
 
-/// Says why an address can be nobody's on a network.
+/// Says why an address can be no host's on a network.
 pub(crate) fn check_neighbour_address(address: IpAddr) -> Result<(), &'static str> {
     if address.is_unspecified() {
         return Err("the unspecified address names no host");
@@ -239,7 +247,7 @@ pub(crate) fn check_neighbour_address(address: IpAddr) -> Result<(), &'static st
     }
 }
 
-/// Says why no prefix of outer IPv4 sources may have addresses such as these: flows are spread over all of it.
+/// Says why a prefix cannot be used for outer IPv4 sources: flows are spread over all of its addresses.
 pub(crate) fn check_source_prefix(prefix: Ipv4Net) -> Result<(), String> {
     const NOBODYS: [(Ipv4Net, &str); 4] = [
         (Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8), "which name no host"),
@@ -283,8 +291,9 @@ mod tests {
             ("tcp://10.200.1.1", "no port"),
             ("tcp://10.200.1.1:0", "the port is"),
             ("tcp://10.200.1.1:65536", "the port is"),
-            ("tcp://fc00::1:80", "bad address"),
-            ("tcp://[10.0.0.1]:80", "bad address"),
+            ("tcp://fc00::1:80", "no IP address"),
+            ("tcp://[10.0.0.1]:80", "no IP address"),
+            ("tcp://web1.example:80", "a host name"),
             ("tcp://0.0.0.0:80", "unspecified"),
             ("tcp://224.0.0.1:80", "multicast"),
             ("tcp://127.0.0.1:80", "loopback"),

@@ -3,12 +3,12 @@
 /// Where packets are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Points {
-    /// As they came in, before any other program of the chain has seen them.
+    /// As they come in, before any other program of the chain sees them.
     #[default]
     Entry,
-    /// As they leave the balancer, with what it decided.
+    /// As they leave the balancer, with its decision.
     Exit,
-    /// Both: a packet that passes both is there twice.
+    /// Both: a packet that passes both is captured twice.
     Both,
 }
 

@@ -1,4 +1,4 @@
-//! Which connection tables a program has: kinds, sizes, and what has room in them.
+//! The connection tables of a program: kinds, sizes, and how many flows they have room for.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::config::TableKind;
 
-/// Flows in the table that CPUs without one of their own share.
+/// Flows in the table that CPUs without their own table share.
 pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
 
-/// How late the coarse clock may be: two ticks of the slowest kernel, as it moves on after the tick is counted. Then
-/// a packet's time is before it came, and the flow looks idle for longer than it is.
+/// How late the coarse clock may be: two ticks of the slowest kernel, which updates it after it counts a tick. A
+/// packet then gets a time before its arrival, and its flow looks idle for longer than it is.
 const CLOCK_LATE: u64 = 20_000_000;
 
-/// When UDP flows expire, so that none does before its time: above how many nanoseconds between two packets; and of
-/// tables of sets, above how many units between what the two times are rounded down to.
+/// When UDP flows expire, so that none expires early: above how many nanoseconds between two packets; in tables of
+/// sets, above how many units between the two times, rounded down.
 pub(crate) fn udp_timeout(seconds: u32) -> (u64, u32) {
     let nanoseconds = u64::from(seconds) * 1_000_000_000 + CLOCK_LATE;
     let units = nanoseconds.div_ceil(1 << consts::SEEN_SHIFT);
@@ -51,8 +51,7 @@ impl Family {
 }
 
 impl TableKind {
-    /// Size of a table that is to have room for so many flows: elements of a table of kind LRU, sets of
-    /// either family.
+    /// Size of a table with room for so many flows: elements of a table of kind LRU, sets of each family.
     pub(crate) fn size(self, entries: u32) -> u32 {
         match self {
             Self::SetAssociative => entries.div_ceil(consts::SET_WAYS),
@@ -60,7 +59,7 @@ impl TableKind {
         }
     }
 
-    /// Flows for which a table of a size has room.
+    /// Flows that a table of a size has room for.
     pub(crate) fn entries(self, size: u32) -> u32 {
         match self {
             Self::SetAssociative => size.saturating_mul(consts::SET_WAYS),
@@ -87,7 +86,7 @@ pub(crate) struct Tables {
     pub(crate) kind: TableKind,
     /// Which half of the outer maps holds them.
     pub(crate) bank: u32,
-    /// CPU → size of its own table, the same for all. CPUs that are missing use the shared one.
+    /// CPU → size of its own table, the same for all. Other CPUs use the shared table.
     pub(crate) own: BTreeMap<u32, u32>,
 }
 
@@ -103,11 +102,11 @@ impl Tables {
     }
 }
 
-/// What is left free in a table of kind LRU: the kernel hands out free entries to a CPU by 128, and takes used ones
-/// where so many are no longer there. Some CPUs hold some that are free.
+/// What stays free in a table of kind LRU: the kernel hands out 128 free entries at a time to a CPU. If fewer are
+/// free, it evicts used ones, while other CPUs still hold free ones.
 const LRU_SPARE: u64 = 4 * 128;
 
-/// How many flows find room in a table of kind LRU without that others give way.
+/// How many flows a table of kind LRU holds before it evicts others.
 pub(crate) fn lru_room(size: u32, used: u64) -> u64 {
     u64::from(size).saturating_sub(used).saturating_sub(LRU_SPARE)
 }

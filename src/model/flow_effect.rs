@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::address::Vip;
 
-/// Which change of a plan does it.
+/// The change of a plan that has the effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -36,20 +36,20 @@ impl fmt::Display for Changed {
     }
 }
 
-/// How well a number is known.
+/// How exact a number is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Counted.
     #[default]
     Exact,
-    /// Expected, as entries do not hold all that decides; or counted in a sample of a large table.
+    /// Estimated, because entries do not hold everything that decides; or counted in a sample of a large table.
     About,
-    /// No more than that: the tables do not tell which of them.
+    /// An upper bound: the tables do not tell which of the flows.
     AtMost,
 }
 
-/// A number of flows: entries of the connection tables, of which a flow whose packets come to several CPUs has several.
+/// A number of flows: entries of the connection tables. A flow has several if its packets come to several CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Flows {
     /// How many.
@@ -72,26 +72,26 @@ impl fmt::Display for Flows {
 /// What a change does to the established flows of one real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RealFlows {
-    /// The real that they go to so far.
+    /// The real that they go to now.
     pub real: IpAddr,
     /// How many do.
     pub established: u64,
-    /// How many of those go elsewhere at once.
+    /// How many of those move to another real at once.
     pub moved: u64,
 }
 
-/// What one change of a plan does to flows.
+/// The effect of one change of a plan on flows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FlowEffect {
     /// Which change.
     pub change: Changed,
-    /// The share of new flows, 0 to 1, that go to another real than so far; `None`: the change is not about that.
+    /// The share of new flows, 0 to 1, that go to another real than before; `None`: the change does not affect that.
     pub new_moved: Option<f64>,
-    /// The established flows that it is about, as far as tables hold them; `None`: no table tells.
+    /// The established flows that it concerns, as far as tables hold them; `None`: no table tells.
     pub established: Option<Flows>,
-    /// Those of them that go to another real at once or are served no more: these connections break.
+    /// Those of them that go to another real at once or are no longer served: these connections break.
     pub moved: Option<Flows>,
-    /// The reals of a VIP of which flows move.
+    /// The reals of a VIP whose flows move.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reals: Vec<RealFlows>,
     /// All of it in one line.

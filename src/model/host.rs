@@ -1,4 +1,4 @@
-//! Facts of the host that a plan depends on. Whoever reads them is in `kernel`.
+//! Facts of the host that a plan depends on. `kernel` reads them.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::model::secret::Secret;
 pub(crate) struct Host {
     /// CPUs are numbered below this.
     pub(crate) possible_cpus: u32,
-    /// The CPUs that may receive packets by way of the interfaces.
+    /// The CPUs that may receive packets of the interfaces.
     pub(crate) receiving_cpus: BTreeSet<u32>,
     /// The CPUs that are online.
     pub(crate) online_cpus: BTreeSet<u32>,
@@ -24,13 +24,13 @@ pub(crate) struct Host {
     /// The maps that every balancer has.
     pub(crate) maps: Vec<MapShape>,
     pub(crate) memory: Available,
-    /// Random, for an instance without a secret so far.
+    /// Random, for an instance that has no secret yet.
     pub(crate) secret: Secret,
-    /// The same, for the limits of answers.
+    /// Random too, for the limits of answers.
     pub(crate) answer_secret: AnswerSecret,
 }
 
-/// A map that every balancer has, as the object describes it.
+/// A map of every balancer, as the BPF object describes it.
 #[derive(Clone, Debug)]
 pub(crate) struct MapShape {
     pub(crate) kind: MapType,
@@ -43,19 +43,19 @@ pub(crate) struct MapShape {
 /// Memory of a NUMA node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeMemory {
-    /// Nobody uses it.
+    /// Memory that nobody uses.
     pub(crate) free: u64,
     /// Free, or a cache that the kernel can drop.
     pub(crate) available: u64,
 }
 
-/// The memory that can be had, in bytes. What could not be read does not limit.
+/// The available memory, in bytes. What could not be read counts as no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Available {
     /// The host's `MemAvailable`.
     pub(crate) host: Option<u64>,
-    /// What the control groups that this process is in leave, by their path: maps are charged to whoever
-    /// makes them.
+    /// What the control groups of this process leave, by their path: the kernel charges maps to the process that
+    /// creates them.
     pub(crate) groups: BTreeMap<String, u64>,
     /// Nodes that have memory.
     pub(crate) nodes: BTreeMap<u32, NodeMemory>,

@@ -1,4 +1,4 @@
-//! An interface as the system, the maps and the configuration have it.
+//! An interface as the system, the maps and the configuration describe it.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::model::config::XdpMode;
 use crate::model::next_hop::NextHop;
 use crate::model::next_hop::RouteFamily;
 
-/// An interface of the configuration, as the system has it.
+/// An interface of the configuration, as the system describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ResolvedInterface {
     pub(crate) config: InterfaceConfig,
@@ -20,14 +20,14 @@ pub(crate) struct ResolvedInterface {
     /// Its own MAC; `None`: any of a single host counts as its own.
     pub(crate) mac: Option<Mac>,
     pub(crate) gateway: Mac,
-    /// Whom the gateway was found by; `None`: nobody was asked, or it is not known.
+    /// The next hop by which the gateway was found; `None`: the gateway is fixed, or the next hop is not known.
     pub(crate) next_hop: Option<NextHop>,
-    /// Next hops of better default routes, which did not answer.
+    /// Next hops of better default routes that did not answer.
     pub(crate) passed_over: Vec<IpAddr>,
 }
 
 impl ResolvedInterface {
-    /// What it takes to attach to it: name, index and mode.
+    /// What attaching needs: name, index and mode.
     pub(crate) fn target(&self) -> (&str, u32, XdpMode) {
         (&self.config.name, self.ifindex, self.config.xdp_mode)
     }
@@ -105,10 +105,10 @@ pub(crate) fn next_hop(entry: &abi::interface) -> Option<NextHop> {
 /// An interface as the instance has it.
 #[derive(Clone, Debug)]
 pub(crate) struct RunningInterface {
-    /// The name that its link is pinned by, which may have been changed meanwhile; `None`: there is no link.
+    /// The name of its link's pin. The interface may have another name now. `None`: there is no link.
     pub(crate) pin: Option<String>,
-    /// The interface of this network namespace that the link is attached to; `None`: there is no link, or its
-    /// interface is gone, or elsewhere.
+    /// The index of the interface of this network namespace that the link is attached to. `None`: there is no link, or
+    /// its interface is gone or in another namespace.
     pub(crate) attached: Option<u32>,
     /// The index of the link's interface in another network namespace.
     pub(crate) elsewhere: Option<u32>,
@@ -121,7 +121,7 @@ pub(crate) struct RunningInterface {
 }
 
 impl RunningInterface {
-    /// Whether there is no interface any more that the link, or the entry, is for.
+    /// Whether the interface of the link or the entry no longer exists.
     pub(crate) fn is_gone(&self) -> bool {
         self.attached.is_none() && self.elsewhere.is_none()
     }

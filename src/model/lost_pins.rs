@@ -1,4 +1,4 @@
-//! Pins of an instance that somebody removed, or put something else in the place of: which, and what to do about it.
+//! Pins of an instance that somebody removed or replaced: which, and what to do about it.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use serde::Serialize;
 pub struct LostPin {
     /// Its place in the folder of the instance: `map/vips`.
     pub pin: String,
-    /// Whether something else is pinned there. Else nothing is.
+    /// Whether something else is pinned there. If not, nothing is.
     pub replaced: bool,
-    /// Whether what runs still holds the object, so that it can be pinned again without an interruption.
+    /// Whether a running program still holds the object. Then it can be pinned again without an interruption.
     pub held: bool,
     #[serde(skip)]
     pub(crate) object: Option<Object>,
-    /// Whether it is of a map that decapsulation alone has.
+    /// Whether it is the pin of a map that only decapsulation has.
     #[serde(skip)]
     pub(crate) of_decap: bool,
 }
@@ -27,7 +27,7 @@ pub(crate) enum Object {
     Map(u32),
 }
 
-/// What of an instance is not as it should be.
+/// The pins and chain slots of an instance that are not as they should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, thiserror::Error)]
 pub struct LostPins {
     /// The instance's name.
@@ -35,9 +35,9 @@ pub struct LostPins {
     pub instance: String,
     /// The pins.
     pub pins: Vec<LostPin>,
-    /// Programs that are not in the chain any more, as the kernel has emptied it: packets pass by them.
+    /// Programs that are no longer in the chain because the kernel emptied it. Packets do not reach them.
     pub passed_by: Vec<String>,
-    /// The slots that these belong into, and their names.
+    /// The slots where these belong, and their names.
     #[serde(skip)]
     pub(crate) slots: Vec<(u32, String)>,
     #[serde(skip)]
@@ -59,28 +59,28 @@ impl LostPins {
         self.pins.iter().any(|lost| lost.pin == pin)
     }
 
-    /// Whether it takes setting up anew: the kernel has freed something, as nothing held it any more.
+    /// Whether something must be set up anew: the kernel freed an object that nothing held any more.
     pub fn needs_repair(&self) -> bool {
         self.pins.iter().any(|lost| !lost.held)
     }
 
-    /// Whether what runs goes on as if nothing was lost: only pins are missing.
+    /// Whether traffic goes on as if nothing was lost: only pins are missing.
     pub fn goes_on(&self) -> bool {
         self.passed_by.is_empty() && !self.needs_repair()
     }
 
-    /// Whether the balancer has to be set up anew. Maps of decapsulation are no concern of its.
+    /// Whether the balancer has to be set up anew. Maps of decapsulation do not count.
     pub(crate) fn balancer_needs_repair(&self) -> bool {
         self.pins.iter().any(|lost| !lost.held && !lost.of_decap)
     }
 
-    /// What the balancer misses. What the kernel has freed of decapsulation, only `decap attach` brings back.
+    /// What the balancer lacks. If the kernel freed maps of decapsulation, only `decap attach` restores them.
     pub(crate) fn of_balancer(mut self) -> Self {
         self.pins.retain(|lost| lost.held || !lost.of_decap);
         self
     }
 
-    /// What becomes of it, a line each.
+    /// What the plan does about each, one line each.
     pub(crate) fn plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for LostPin { pin, replaced, held, .. } in &self.pins {
             let what =
@@ -88,17 +88,17 @@ impl LostPins {
             let then = if *held {
                 "pinned again, without an interruption"
             } else {
-                "the kernel has freed it: the balancer is set up anew, which apply does with --repair only"
+                "the kernel has freed it: only apply --repair sets the balancer up anew"
             };
             writeln!(f, "~ pin {pin}: {what}; {then}")?;
         }
         for program in &self.passed_by {
-            writeln!(f, "~ chain: packets pass by {program}; put back into its slot")?;
+            writeln!(f, "~ chain: packets do not reach {program}; it is put back into its slot")?;
         }
         Ok(())
     }
 
-    /// What is so, without what to do about it.
+    /// What is wrong, without what to do about it.
     pub fn what(&self) -> String {
         let names = |replaced| {
             let pins = self.pins.iter().filter(|lost| lost.replaced == replaced);
@@ -114,7 +114,7 @@ impl LostPins {
         }
         if !self.passed_by.is_empty() {
             parts.push(format!(
-                "packets pass by {}, as the chain was emptied",
+                "the chain was emptied, and packets do not reach {}",
                 self.passed_by.join(", ")
             ));
         }
@@ -131,7 +131,7 @@ impl LostPins {
         if !freed.is_empty() {
             return format!(
                 "the kernel has freed {freed}: '{lbctl} apply --repair -f FILE' takes the balancer down and sets it \
-                 up anew, for about a second without it, and forgets flows"
+                 up anew: for about a second nothing is balanced, and flows are forgotten"
             );
         }
         if !freed_of_decap.is_empty() {
@@ -176,7 +176,7 @@ mod tests {
         LostPins { pins, has_balancer: true, has_decap: true, ..LostPins::default() }
     }
 
-    /// What an apply cannot bring back does not hold it up, and is not what it is told for.
+    /// An apply ignores what it cannot restore.
     #[test]
     fn maps_of_decapsulation_are_brought_back_by_decap_attach() {
         let decap = freed(&["map/decap_settings"]);

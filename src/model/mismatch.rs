@@ -1,4 +1,4 @@
-//! Where the maps do not match each other. Pure.
+//! Maps that do not match each other. Pure.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,33 +12,33 @@ use crate::model::maglev::ring::RING_SIZE;
 const REMEDY: &str = "lbctl apply -f FILE writes them anew, without an interruption; 'lbctl serve' does so within a minute. If \
     no other program wrote to the maps, it is a fault of l4lb: please report it";
 
-/// What to do where the entry of a real is wrong. Its address may be, and then the maps do not tell which is right:
-/// neither 'lbctl serve' nor what 'lbctl save' prints knows.
+/// What to do if the entry of a real is wrong. If its address is wrong, the maps do not tell the right one: neither
+/// 'lbctl serve' nor 'lbctl save' knows it.
 const REAL_REMEDY: &str = "apply the file that you have, not what 'lbctl save' prints: lbctl apply --yes -f FILE, \
     or lbctl reload; --yes, as flows that already go to a wrong address count as established";
 
-/// Something that packets are handled by and that is not what the control plane's own records give. Its text says what
-/// is wrong. The next apply of a file writes it anew; `lbctl serve` does so within a minute, but for [`Self::Real`].
+/// A part of the packet path's maps that does not match the records of the control plane. Its text says what is wrong.
+/// The next apply of a file writes it anew; `lbctl serve` does so within a minute, except [`Self::Real`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "map", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Mismatch {
-    /// A ring is not what Maglev gives for the VIP's reals.
+    /// A ring is not the one that Maglev gives for the VIP's reals.
     Ring {
         /// Whose.
         vip: Vip,
-        /// How many of its [`RING_SIZE`] slots lead elsewhere; 0: they are right, but not which reals it bars.
+        /// How many of its [`RING_SIZE`] slots are wrong. 0: only the list of barred reals is wrong.
         slots: u32,
     },
-    /// The index by which packets find their VIP is not what the map of the VIPs holds.
+    /// The index by which packets find their VIP does not match the map of the VIPs.
     VipIndex,
-    /// The entry that packets get of a real does not match its address: encapsulated packets have a wrong checksum, or
-    /// the wrong family.
+    /// The entry of a real does not match its address: encapsulated packets have a wrong checksum, or the wrong
+    /// family.
     Real {
         /// Which.
         real: IpAddr,
     },
-    /// The maps hold what no VIP needs, or lack what one does: an interrupted command left it so.
+    /// An interrupted command left entries that no VIP needs, or did not write entries that one needs.
     Leftovers,
 }
 
@@ -48,7 +48,7 @@ impl Mismatch {
         if mismatches.iter().any(Self::is_of_real) { REAL_REMEDY } else { REMEDY }
     }
 
-    /// The first of them, and how many more there are; empty: there are none.
+    /// The first mismatch, and how many more there are. Empty: there are none.
     pub(crate) fn summary(mismatches: &[Self]) -> String {
         let Some((first, more)) = mismatches.split_first() else { return String::new() };
         match more.len() {

@@ -1,4 +1,4 @@
-//! Whom an interface's gateway was found by.
+//! The next hop by which an interface's gateway was found.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,14 +19,14 @@ pub enum RouteFamily {
 /// Whom an interface's gateway was found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NextHop {
-    /// The address that was resolved to the gateway's MAC.
+    /// The address that the kernel resolved to the gateway's MAC.
     pub address: IpAddr,
     /// The IP version of the default route that it is the next hop of; `None`: it was configured.
     pub route: Option<RouteFamily>,
 }
 
 impl NextHop {
-    /// The gateway's MAC is known, but not whom it was found by: an earlier build did not record it.
+    /// The gateway's MAC is known, but not its next hop: an earlier build did not record it.
     pub(crate) const UNKNOWN: Self =
         Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), route: None };
 }
@@ -34,7 +34,7 @@ impl NextHop {
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.route, self.address) {
-            // As a rule.
+            // The usual case.
             (None, address)
             | (Some(RouteFamily::Ipv4), address @ IpAddr::V4(_))
             | (Some(RouteFamily::Ipv6), address @ IpAddr::V6(_)) => write!(f, "{address}"),

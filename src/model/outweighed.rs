@@ -1,4 +1,4 @@
-//! Reals that get no new flows though they are up, as the other weights of their VIP leave them no slot of the ring.
+//! Reals that are up and get no new flows, because the other weights of their VIP leave them no slot of the ring.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::model::maglev::ring::RING_SIZE;
 use crate::model::maglev::ring::Ring;
 use crate::model::vip_table::Table;
 
-/// A real that is up and has a weight, and too little of it for a slot of its VIP's ring.
+/// A real that is up, and whose weight is too low for a slot of its VIP's ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OutweighedReal {
     /// The VIP.
@@ -21,7 +21,7 @@ pub struct OutweighedReal {
     pub real: IpAddr,
     /// Its weight.
     pub weight: u32,
-    /// The least weight with which it would get a slot, if the others stay.
+    /// The least weight that would give it a slot, if the other weights stay.
     pub needed: u32,
 }
 
@@ -30,8 +30,8 @@ impl fmt::Display for OutweighedReal {
         let Self { vip, real, weight, .. } = self;
         write!(
             f,
-            "real {real} of {vip} gets 0.00 % of new flows: beside the other weights, its {weight} is too little for \
-             one of the {RING_SIZE} slots of the ring"
+            "real {real} of {vip} gets 0.00 % of new flows: compared with the other weights, its weight {weight} is too \
+             low for one of the {RING_SIZE} slots of the ring"
         )
     }
 }
@@ -41,13 +41,13 @@ impl OutweighedReal {
     pub fn fix(&self) -> String {
         let Self { vip, real, needed, .. } = self;
         format!(
-            "lower the others' weights, or 'lbctl real weight {vip} {real} {needed}'; with 0 it is said that it gets \
+            "lower the others' weights, or run 'lbctl real weight {vip} {real} {needed}'; weight 0 says that it is to get \
              none"
         )
     }
 }
 
-/// Those among the members of a VIP's ring.
+/// The outweighed reals among the members of a VIP's ring.
 pub(crate) fn outweighed(vip: Vip, members: &[Member]) -> Vec<OutweighedReal> {
     let without = Ring::without_slot(members);
     let each = without.into_iter().filter_map(|index| {
@@ -57,14 +57,14 @@ pub(crate) fn outweighed(vip: Vip, members: &[Member]) -> Vec<OutweighedReal> {
     each.collect()
 }
 
-/// The least weight with which a member gets a slot.
+/// The least weight that gives a member a slot.
 fn needed(members: &[Member], index: usize) -> u32 {
     let mut members = members.to_vec();
     let mut gets_one = |weight| {
         members[index].weight = weight;
         !Ring::without_slot(&members).contains(&index)
     };
-    // Not with the first; with the last, nobody has more.
+    // The first gives none. The last gives one: no member has more.
     let (mut too_little, mut enough) = (0, crate::model::config::MAX_WEIGHT);
     while enough - too_little > 1 {
         let weight = too_little.midpoint(enough);
@@ -77,7 +77,7 @@ fn needed(members: &[Member], index: usize) -> u32 {
     enough
 }
 
-/// What works in a table, but hardly as it is meant.
+/// Warnings about VIPs and reals that work, but probably not as intended.
 pub(crate) fn warnings(table: &Table, concerns: impl Fn(&Vip) -> bool) -> Vec<String> {
     let mut warnings = Vec::new();
     for (vip, spec) in table.vips.iter().filter(|(vip, _)| concerns(vip)) {
@@ -92,7 +92,7 @@ pub(crate) fn warnings(table: &Table, concerns: impl Fn(&Vip) -> bool) -> Vec<St
                 NoReal::Reject => "refused",
             };
             warnings.push(format!(
-                "vip {vip}: no real takes new flows, as {all} drained, down or of weight 0: new flows are {fate}; \
+                "vip {vip}: no real takes new flows, because {all} drained, down or of weight 0: new flows are {fate}; \
                  'lbctl real list {vip}' shows {them}"
             ));
         }

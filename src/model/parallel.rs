@@ -1,4 +1,4 @@
-//! Work that is shared out to threads.
+//! Work that several threads share.
 
 use std::io;
 use std::num::NonZero;
@@ -18,7 +18,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) 
     map_on(threads, items, work)
 }
 
-/// As [`map`], on so many threads: for what waits rather than works.
+/// As [`map`], with this many threads: for work that mostly waits.
 pub(crate) fn map_on<T: Sync, R: Send>(
     threads: usize,
     items: &[T],
@@ -36,7 +36,7 @@ pub(crate) fn map_on<T: Sync, R: Send>(
         for part in theirs {
             done.extend(match part {
                 Ok(part) => part.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                // No thread is to be had: it takes longer.
+                // The system gives no thread: it takes longer.
                 Err(items) => all(items),
             });
         }
@@ -44,12 +44,12 @@ pub(crate) fn map_on<T: Sync, R: Send>(
     })
 }
 
-/// Does work on one CPU. An error: this process may not run there, or the CPU is offline.
+/// Runs a function on one CPU. An error: this process may not run there, or the CPU is offline.
 pub(crate) fn on_cpu<T: Send>(cpu: u32, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let mut only = CpuSet::new();
     only.set(cpu as usize)?;
     thread::scope(|scope| {
-        // A thread of its own, so that nobody else is held there.
+        // On a new thread, so that the caller's thread is not bound to the CPU.
         let thread = thread::Builder::new().spawn_scoped(scope, || -> io::Result<T> {
             sched_setaffinity(Pid::from_raw(0), &only)?;
             Ok(work())

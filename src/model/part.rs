@@ -1,11 +1,11 @@
-//! The parts of an instance that a process follows.
+//! The parts of an instance that a process can serve.
 
 use std::fmt;
 
 /// The instance's name, unless said otherwise.
 pub const DEFAULT_INSTANCE: &str = "default";
 
-/// What a process follows.
+/// What a process serves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Part {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::model::abi;
 
-/// What the balancer does with a packet in the end.
+/// What the balancer finally does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -14,7 +14,7 @@ pub enum Verdict {
     Tx,
     /// Dropped: `XDP_DROP`.
     Drop,
-    /// Handed on to the next program of the chain, after the last one to the kernel: `XDP_PASS`.
+    /// Handed on to the next program of the chain, or to the kernel after the last one: `XDP_PASS`.
     Pass,
 }
 
@@ -40,13 +40,13 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// Whether the packet was sent to a real: the other ones that were sent are answers to their senders.
+    /// Whether the packet was sent to a real. All other packets that are sent are answers to senders.
     pub fn goes_to_real(&self) -> bool {
         self.verdict == Verdict::Tx && !self.name.ends_with("_reply")
     }
 }
 
-/// A counter that is no reason: its name and meaning.
+/// A counter that is not a reason: its name and meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The name, as in metric labels: stable, lower case with underscores.
@@ -88,7 +88,7 @@ pub fn reasons() -> &'static [Reason] {
     lists::reasons()
 }
 
-/// The events at connection table and server ids that are counted, in the order of their counters.
+/// The counted events of connection table and server ids, in the order of their counters.
 pub fn table_events() -> &'static [Named] {
     lists::table_events()
 }

@@ -1,10 +1,10 @@
-//! Random words of an instance: whoever knows them can aim at a place in its tables.
+//! Random words of an instance. Somebody who knows them can choose packets for one place of its tables.
 
 use std::fmt;
 
 use crate::model::abi;
 
-/// What the place of a flow in its table depends on, and nobody but the instance knows.
+/// A secret of the instance. The place of a flow in its table depends on it.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Secret {
     pub(crate) keys: [u32; 6],
@@ -18,11 +18,11 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// That of random words.
+    /// Makes a secret of random words.
     pub(crate) fn of([first, second, third, factors @ ..]: [u64; 6]) -> Self {
         let words = [first, second, third];
         let half = |n: usize| [abi::low_half(words[n / 2]), abi::high_half(words[n / 2])][n % 2];
-        // Odd, so that multiplying by them loses nothing.
+        // Odd, so that a multiplication by them is invertible.
         Self { keys: std::array::from_fn(half), factors: factors.map(|factor| factor | 1) }
     }
 }
@@ -33,7 +33,8 @@ impl From<&abi::knobs> for Secret {
     }
 }
 
-/// What the bucket of a source depends on that asks for answers. Never printed: whoever knows it silences others.
+/// A secret for the limits of answers. The bucket of a source depends on it. It is never printed: somebody who knows
+/// it can silence other sources.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct AnswerSecret([u64; 2]);
 

@@ -15,13 +15,13 @@ pub(crate) struct TableCpus {
 }
 
 impl TableCpus {
-    /// The CPUs whose packets find no table of their own; `None`: there are none.
+    /// The CPUs that receive packets and have no table; `None`: there are none.
     pub(crate) fn without_table(&self) -> Option<CpusWithoutTable> {
         let cpus: Vec<u32> = self.receiving.difference(&self.tables).copied().collect();
         (!cpus.is_empty()).then_some(CpusWithoutTable(cpus))
     }
 
-    /// The CPUs whose tables no packet comes to.
+    /// The CPUs that have a table and receive no packets.
     pub(crate) fn idle(&self) -> Vec<u32> {
         self.tables.difference(&self.receiving).copied().collect()
     }
@@ -32,7 +32,7 @@ impl TableCpus {
 pub(crate) struct CpusWithoutTable(pub(crate) Vec<u32>);
 
 impl CpusWithoutTable {
-    /// What to do about it where the configuration names the CPUs.
+    /// What to do about it if the configuration names the CPUs.
     pub(crate) fn remedy(&self) -> String {
         let what = if self.0.len() == 1 { "it" } else { "them" };
         format!("add {what} to connection_table.cpus, or write \"auto\" there")

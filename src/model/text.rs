@@ -1,6 +1,6 @@
-//! Text that others wrote: how much of it a message repeats, and how it is decoded.
+//! Text from outside: how much of it a message repeats, and how it is decoded.
 
-/// The most characters of somebody else's text that a message repeats.
+/// The most characters of a text from outside that a message repeats.
 pub const MOST_QUOTED: usize = 200;
 
 /// The most characters of a message.
@@ -17,13 +17,19 @@ pub fn quote(text: &str) -> String {
     cut(text, MOST_QUOTED, 0)
 }
 
-/// A message that may repeat what others wrote: as [`quote`], with more room. Of one that is too long, the end
-/// stays as well, which says what to do.
+/// Whether a text looks like the name of a host. l4lb takes addresses only, and looks up no names.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.contains(|c: char| c.is_ascii_alphabetic()) && text.chars().all(is_part)
+}
+
+/// A message that may repeat text from outside: as [`quote`], with more room. A message that is too long keeps its
+/// end, which says what to do.
 pub fn message(text: &str) -> String {
     cut(text, MOST_OF_MESSAGE * 2 / 3, MOST_OF_MESSAGE / 3)
 }
 
-/// Text of several lines, fit for a log: as [`quote`], but whole, and ends of lines and tabs stay.
+/// Text of several lines, fit for a log: as [`quote`], but not shortened, and line ends and tabs stay.
 pub(crate) fn lines(text: &str) -> String {
     let lines: Vec<_> = text
         .lines()
@@ -45,7 +51,7 @@ fn cut(text: &str, first: usize, last: usize) -> String {
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
-        // Characters that show nothing, or turn what is around them.
+        // Invisible characters, and those that turn the direction of writing.
         let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         if c.is_control() || turns {
             printable.extend(c.escape_default());

@@ -1,8 +1,8 @@
 //! Reals of one VIP whose addresses hash alike. Pure.
 //!
-//! Such reals prefer the slots of a ring in the same order, and take turns: which of the two has the first turn decides
-//! about the slots of both. Here the lower address has. In Katran its hash table decides, and that depends on what
-//! was in it before. So the rings of a machine of either kind may differ in the slots of these reals.
+//! Such reals prefer the slots of a ring in the same order, and take turns. The one with the first turn decides the
+//! slots of both. In l4lb that is the lower address. In Katran a hash table decides, and its order depends on what it
+//! held before. So the rings of l4lb and Katran may differ in the slots of these reals.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,13 +16,13 @@ use crate::model::address::Vip;
 use crate::model::maglev::hash::real_hash;
 use crate::model::vip_table::Table;
 
-/// So many [`TiedReals`] are told one by one.
+/// The most [`TiedReals`] that are listed.
 const MOST_TIES: usize = 100;
 
-/// So many VIPs of one.
+/// The most VIPs that are listed for one of them.
 const MOST_VIPS: usize = 10;
 
-/// So many are told to people.
+/// The most that a text for people lists.
 const MOST_LINES: usize = 3;
 
 /// Reals of VIPs whose addresses hash alike. Its `Display` is a few lines at most.
@@ -34,10 +34,10 @@ pub struct Ties {
     pub first: Vec<TiedReals>,
 }
 
-/// Reals that hash alike, and are together in VIPs.
+/// Reals that hash alike and have a VIP in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TiedReals {
-    /// The reals, in the order in which they have their turns.
+    /// The reals, in the order of their turns.
     pub reals: Vec<IpAddr>,
     /// The first ten of the VIPs.
     pub vips: Vec<Vip>,
@@ -87,7 +87,7 @@ impl fmt::Display for TiedReals {
     }
 }
 
-/// Those of a table, among reals that take new flows.
+/// Finds them in a table, among reals that take new flows.
 pub(crate) fn ties(table: &Table) -> Ties {
     let all: FxHashSet<IpAddr> =
         table.vips.values().flat_map(|spec| spec.reals.keys()).copied().collect();

@@ -1,4 +1,4 @@
-//! Keys of `vips` in an order, so that they can be compared and kept in sets.
+//! Keys of `vips`, with an order, for comparisons and sets.
 
 use std::fmt;
 

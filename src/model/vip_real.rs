@@ -1,4 +1,4 @@
-//! What tells the records of `vip_reals` apart.
+//! The keys of the records in `vip_reals`.
 
 use crate::model::abi;
 
@@ -6,12 +6,12 @@ use crate::model::abi;
 pub(crate) type VipRealKey = (u32, u32);
 
 impl abi::vip_real {
-    /// What it is about. An array holds no two with the same.
+    /// Its key. An array holds no two records with the same key.
     pub(crate) fn key(&self) -> VipRealKey {
         (self.vip, self.real)
     }
 
-    /// Whether the place is free.
+    /// Whether the element of the array is free.
     pub(crate) fn is_none(&self) -> bool {
         self.real == 0 && self.state == 0
     }

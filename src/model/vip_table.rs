@@ -53,18 +53,18 @@ pub struct VipSpec {
     pub routing: BTreeSet<Routing>,
     /// Whether the address may be one of the balancer's own host.
     pub allow_own_address: OwnAddress,
-    /// What becomes of packets to ports of the address that no VIP has. `None`: what its other VIPs say.
+    /// What happens to packets for ports of the address that no VIP has. `None`: the setting of its other VIPs.
     pub other_ports: Option<OtherPorts>,
-    /// What becomes of packets while there is no usable real.
+    /// What happens to packets while there is no usable real.
     pub no_real: NoReal,
-    /// When the address answers echo requests. `None`: what its other VIPs say.
+    /// When the address answers echo requests. `None`: the setting of its other VIPs.
     pub echo: Option<Echo>,
     /// The servers.
     pub reals: BTreeMap<IpAddr, RealSpec>,
 }
 
 impl VipSpec {
-    /// `vip.flags` for the packet path, without those that depend on the past.
+    /// `vip.flags` for the packet path, without the flags that depend on earlier states.
     pub(crate) fn flags(&self, vip: &Vip) -> u32 {
         let (mode, any_port) = match self.hash {
             HashMode::FiveTuple => (0, consts::VIP_IGNORE_DPORT),
@@ -93,7 +93,7 @@ impl VipSpec {
         flags | OtherPorts::flags(self.other_ports) | Echo::flags(self.echo)
     }
 
-    /// The properties that flags stand for; without reals.
+    /// The properties that the flags say; without reals.
     pub(crate) fn from_flags(flags: u32) -> Self {
         let has = |flag| flags & flag != 0;
         let hash = if has(consts::VIP_IGNORE_SPORT) {
@@ -130,7 +130,7 @@ impl VipSpec {
         self.routing.contains(&Routing::QuicConnectionId)
     }
 
-    /// What its ring is made of.
+    /// The members of its ring.
     pub(crate) fn members(&self) -> Vec<Member> {
         self.reals
             .iter()
@@ -184,7 +184,7 @@ impl From<&Config> for Table {
 }
 
 impl Table {
-    /// Puts the table into a configuration, in place of what it says of VIPs and server ids.
+    /// Replaces the VIPs and server ids of a configuration by those of the table.
     pub fn write_to(&self, config: &mut Config) {
         config.vips = self
             .vips
@@ -226,14 +226,14 @@ impl Table {
         reals
     }
 
-    /// The VIPs of an address, which lie side by side.
+    /// The VIPs of an address. They are adjacent in the map.
     fn of_address(&self, address: IpAddr) -> impl Iterator<Item = &VipSpec> {
         let first = Vip { address, port: 0, protocol: Protocol::Tcp };
         let last = Vip { address, port: u16::MAX, protocol: Protocol::Udp };
         self.vips.range(first..=last).map(|(_, spec)| spec)
     }
 
-    /// What becomes of packets to ports of an address that no VIP has.
+    /// What happens to packets for ports of an address that no VIP has.
     pub fn other_ports(&self, address: IpAddr) -> OtherPorts {
         self.of_address(address).find_map(|spec| spec.other_ports).unwrap_or_default()
     }
@@ -243,7 +243,7 @@ impl Table {
         self.of_address(address).find_map(|spec| spec.echo).unwrap_or_default()
     }
 
-    /// The flags of an address's markers, but for that which says that they are some.
+    /// The flags of an address's markers, except the one that says that it is a marker.
     pub(crate) fn rules(&self, address: IpAddr) -> u32 {
         let other_ports = match self.other_ports(address) {
             OtherPorts::Pass => None,
@@ -257,7 +257,7 @@ impl Table {
         OtherPorts::flags(other_ports) | if answers { 0 } else { consts::VIP_NO_ECHO }
     }
 
-    /// Every entry that `vips` must hold: VIPs, and markers where no VIP has the place.
+    /// Every entry that `vips` must hold: VIPs, and markers under keys that no VIP has.
     pub(crate) fn keys(&self) -> BTreeMap<VipKey, Option<Vip>> {
         let markers = self.vips.keys().flat_map(abi::vip_key::markers);
         let mut keys: BTreeMap<_, _> = markers.map(|marker| (VipKey::from(marker), None)).collect();

@@ -1,4 +1,4 @@
-//! What an address does with packets that are for none of its VIPs: the part of a plan that it has.
+//! The part of a plan about addresses: what an address does with packets that none of its VIPs takes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,13 +12,12 @@ use crate::model::config::OtherPorts;
 use crate::model::vip_table::VipSpec;
 use crate::model::vip_table::config_name;
 
-/// What changes for an address, be it by one VIP of several that it has. Of an address without VIPs, both are as
-/// by default.
+/// What changes for an address. One of its VIPs can cause it. An address without VIPs has the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct AddressChange {
     /// The address.
     pub address: IpAddr,
-    /// What becomes of packets to ports that no VIP has: before and after.
+    /// What happens to packets for ports that no VIP has: before and after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_ports: Option<(OtherPorts, OtherPorts)>,
     /// When echo requests are answered: before and after.

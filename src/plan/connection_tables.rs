@@ -1,4 +1,4 @@
-//! The part of a plan that connection tables have.
+//! The part of a plan about connection tables.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(super) fn plan_tables(
     let mut tables = Tables { kind: table.kind, bank: snapshot.tables.bank, own };
     plan.steps.running_tables = snapshot.tables.clone();
     if tables != snapshot.tables {
-        // A running program must find its own as long as it runs.
+        // The running program uses its own tables until it is replaced.
         if snapshot.knobs.is_some() {
             tables.bank = 1 - tables.bank;
         }
@@ -44,7 +44,7 @@ pub(super) fn plan_tables(
     Ok(tables)
 }
 
-/// The CPUs that are to have a table of their own, in the order in which the configuration names them.
+/// The CPUs that get a table of their own, in the order of the configuration.
 fn table_cpus(plan: &mut Plan, config: &Config, host: &Host) -> Result<Vec<u32>> {
     let list = match &config.connection_table.cpus {
         Cpus::Auto => return Ok(host.receiving_cpus.iter().copied().collect()),

@@ -1,4 +1,4 @@
-//! Connection tables that are missing, or of no use.
+//! CPUs that lack a connection table, and tables that no CPU uses.
 
 use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
 use crate::model::host::cpus_in_words;
@@ -6,7 +6,7 @@ use crate::model::table_cpus::TableCpus;
 
 const SHARE_OUT: &str = "'lbctl apply', or a reload of 'lbctl serve', shares the tables out again";
 
-/// Warns of packets that find no table of their own, and of tables that no packet finds.
+/// Warns about CPUs that receive packets and have no table, and about tables of CPUs that receive none.
 pub(crate) fn warnings(cpus: &TableCpus) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(missing) = cpus.without_table() {
@@ -15,10 +15,10 @@ pub(crate) fn warnings(cpus: &TableCpus) -> Vec<String> {
             .push(format!("{missing}: flows there share one of {SHARED_TABLE_ENTRIES}; {remedy}"));
     }
     let idle = cpus.idle();
-    // Whoever names CPUs may have reasons.
+    // If the configuration names the CPUs, the operator may have reasons.
     if cpus.auto && !idle.is_empty() {
         warnings.push(format!(
-            "the connection tables of {} lie idle, as no receive queue is served there any more; {SHARE_OUT}",
+            "the connection tables of {} are idle, because these CPUs serve no receive queue any more; {SHARE_OUT}",
             cpus_in_words(&idle)
         ));
     }
@@ -47,6 +47,6 @@ mod tests {
         assert!(several.starts_with("CPUs 1,2,5 may receive packets, but have no"), "{several}");
         assert!(several.contains("'lbctl apply'"), "{several}");
         let idle = warn(true, &[0, 1, 2], &[0]).join("\n");
-        assert!(idle.contains("of CPUs 1,2 lie idle") && idle.contains("'lbctl apply'"), "{idle}");
+        assert!(idle.contains("of CPUs 1,2 are idle") && idle.contains("'lbctl apply'"), "{idle}");
     }
 }

@@ -1,4 +1,4 @@
-//! A plan for people.
+//! The text of a plan.
 
 use std::fmt;
 
@@ -43,9 +43,13 @@ impl Plan {
             };
             write!(f, "{sign} vip {}", change.vip)?;
             match change.action {
-                // Not where the ring stays as it is.
+                // If the ring stays as it is, nothing moves.
                 VipAction::Change if change.moved > 0.0 => {
-                    write!(f, ": {:.2} % of its hash space moves", change.moved * 100.0)?;
+                    write!(
+                        f,
+                        ": {:.2} % of its hash space moves (new flows, and flows that the connection table does not know)",
+                        change.moved * 100.0
+                    )?;
                 }
                 VipAction::Repair => write!(f, ": completed after an interrupted command")?,
                 VipAction::Change | VipAction::Add | VipAction::Remove => {}

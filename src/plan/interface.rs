@@ -1,4 +1,4 @@
-//! The part of a plan that interfaces have.
+//! The part of a plan about interfaces.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,16 +26,16 @@ pub(crate) const IPV6_MINIMUM_MTU: u32 = 1280;
 /// Bytes that an outer IPv6 header adds.
 const LARGEST_OVERHEAD: u32 = 40;
 
-/// What becomes of an interface.
+/// What happens to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceAction {
-    /// The root program is attached to it.
+    /// The root program gets attached to it.
     Attach,
     /// It is detached and attached again in another mode: for some milliseconds its packets reach the
     /// kernel.
     Reattach,
-    /// Its gateway, its MTU, its MAC or what was asked for changes, without a gap.
+    /// Its gateway, MTU, MAC or configuration changes. No packet is missed.
     Update,
     /// The balancer leaves it. The root program is detached from it, unless other programs of the chain need it.
     Detach,
@@ -50,12 +50,12 @@ pub struct InterfaceChange {
     pub action: InterfaceAction,
     /// What changes, one short phrase each.
     pub details: Vec<String>,
-    /// Whether the interface was deleted and made again since it was attached to.
+    /// Whether somebody deleted the interface and created it again since the program was attached.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub made_anew: bool,
 }
 
-/// Plans what it takes to serve these interfaces; others stay as they are.
+/// Plans the steps that serve these interfaces. Others stay as they are.
 pub(crate) fn plan_interfaces(
     plan: &mut Plan,
     snapshot: &Snapshot,
@@ -160,7 +160,7 @@ pub(crate) fn plan_detaching(
 ) {
     let kept: BTreeSet<_> = config.interfaces.iter().map(|interface| &interface.name).collect();
     for (name, running) in &snapshot.interfaces {
-        // An entry that lost its link to an interrupted command may be wanted again.
+        // An interrupted command may have removed the link of an entry that the configuration names again.
         let wanted_again =
             |entry: abi::interface| interfaces.iter().any(|i| i.ifindex == entry.ifindex);
         if running.elsewhere.is_some() {
@@ -208,7 +208,7 @@ fn describe_entry(
         details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
     }
     let (hop_before, hop_now) = (next_hop(old), next_hop(&wanted.entry()));
-    // What was configured is told above.
+    // A change of the configuration is told above.
     if hop_before != hop_now && gateway_key(&before) == gateway_key(&after) {
         let text = |hop: Option<NextHop>| hop.map_or("not known".to_owned(), |hop| hop.to_string());
         details.push(format!("next hop {} → {}", text(hop_before), text(hop_now)));
@@ -238,7 +238,7 @@ fn gateway_key(interface: &InterfaceConfig) -> String {
     }
 }
 
-/// Says that the gateway is not the one of the best route.
+/// Warns that the gateway is not that of the best route.
 fn warn_of_silence(plan: &mut Plan, interface: &ResolvedInterface) {
     let Some(next_hop) = interface.next_hop.filter(|_| !interface.passed_over.is_empty()) else {
         return;

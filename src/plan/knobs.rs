@@ -1,4 +1,4 @@
-//! The knobs of the balancer's program: from a configuration, back into one, and what differs.
+//! The knobs of the balancer's program: made from a configuration, read back into one, and compared.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ pub(crate) fn knobs(
     let table = &config.connection_table;
     let (v4, v6) = (config.packets.source_v4().net(), config.packets.source_v6().net());
     let (udp_timeout, udp_timeout_units) = udp_timeout(table.udp_timeout_seconds);
-    // Only the last word of an IPv6 source varies.
+    // Only the last 32 bits of an IPv6 source vary.
     let tail = u32::MAX.checked_shr(u32::from(v6.prefix_len()).saturating_sub(96)).unwrap_or(0);
     abi::knobs {
         build: consts::OBJECT_HASH,
@@ -55,7 +55,7 @@ pub(crate) fn knobs(
     }
 }
 
-/// Puts what the knobs say into a configuration.
+/// Writes the values of the knobs into a configuration.
 pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
     let seconds = knobs.udp_timeout / 1_000_000_000;
     config.connection_table.kind = TableKind::from_raw(knobs.table_kind);
@@ -101,7 +101,7 @@ pub(super) fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
         }
     }
     if details.is_empty() {
-        details.push("for other connection tables".to_owned());
+        details.push("replaced in one step, because the connection tables change".to_owned());
     }
     details
 }

@@ -11,7 +11,7 @@ use crate::model::error::Error;
 use crate::model::flow_effect::Changed;
 
 impl Plan {
-    /// Takes an interface out of what is to be done, as it turned out that it cannot be served.
+    /// Removes an interface that cannot be served from the plan.
     pub(crate) fn leave_out(&mut self, ifindex: u32, error: &Error) {
         let steps = &mut self.steps;
         let Some(at) = steps.served.iter().position(|to| to.ifindex == ifindex) else { return };
@@ -29,8 +29,8 @@ impl Plan {
         self.keep_leaving();
     }
 
-    /// While an interface that is asked for cannot be served, those stay that are served and no longer asked for: a
-    /// name that was mistyped, or a new uplink without carrier, must not end all traffic.
+    /// While a configured interface cannot be served, the balancer stays on interfaces that it serves and the
+    /// configuration no longer names. A mistyped name, or a new uplink without carrier, must not end all traffic.
     pub(crate) fn keep_leaving(&mut self) {
         if self.unserved.iter().all(|one| one.as_before) {
             return;
@@ -53,19 +53,19 @@ impl Plan {
         }
     }
 
-    /// Whether it starts an instance that would serve none of the interfaces that it is asked for.
+    /// Whether it starts an instance that would serve none of the configured interfaces.
     pub(crate) fn serves_nothing(&self) -> bool {
         self.steps.starts && self.steps.served.is_empty() && !self.unserved.is_empty()
     }
 
-    /// What is to be recorded of interfaces that are not served.
+    /// The records of interfaces that are not served.
     pub(crate) fn records(&self) -> BTreeMap<String, Unserved> {
         let mut records = self.steps.kept_records.clone();
         records.extend(self.unserved.iter().map(|one| (one.name.clone(), one.clone())));
         records
     }
 
-    /// Plans to forget what is recorded of interfaces that are no longer asked for, or are served.
+    /// Plans to forget the records of interfaces that are served now, or that the configuration no longer names.
     pub(crate) fn forget_records(
         &mut self,
         recorded: &BTreeMap<String, Unserved>,

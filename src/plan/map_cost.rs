@@ -1,7 +1,7 @@
 //! What a map costs, computed from its shape. Pure.
 //!
-//! The figures are those that Linux 6.4 and later show as `memlock` in a map's fdinfo, but for some hundred
-//! bytes a map. Older kernels show less than what they take: of hash tables, keys and values only.
+//! The figures are those that Linux 6.4 and later show as `memlock` in a map's fdinfo, but for some hundred bytes a
+//! map. Older kernels show less than they allocate: only the keys and values of hash tables.
 
 use libbpf_rs::MapType;
 
@@ -12,16 +12,16 @@ use crate::model::connection_tables::SHARED_TABLE_ENTRIES;
 use crate::model::host::MapShape;
 use crate::plan::rings::RING_MAP_VALUES;
 
-/// From this version on the kernel counts all that a map takes.
+/// From this version on, the kernel counts all memory of a map.
 pub(crate) const KERNEL_COUNTS_ALL: (u32, u32) = (6, 4);
 
 const PAGE: u64 = 4096;
 
-/// Of a hash table: what the kernel keeps with every element beside its key and value, and for every bucket.
+/// Of a hash table: the kernel's overhead for each element and each bucket.
 const HASH_ELEMENT: u64 = 48;
 const HASH_BUCKET: u64 = 16;
 
-/// What an element that is allocated when it is needed costs more.
+/// What an element costs more if the kernel allocates it on demand.
 const ALLOCATED_ELEMENT: u64 = 8;
 
 /// Bytes of a value or key of this type in a map.
@@ -33,7 +33,7 @@ fn hash_buckets(max_entries: u32) -> u64 {
     u64::from(max_entries).next_power_of_two() * HASH_BUCKET
 }
 
-/// An LRU hash, which holds all its elements from the start.
+/// An LRU hash. The kernel allocates all elements at the start.
 fn lru_hash<K, V>(max_entries: u32) -> u64 {
     hash_buckets(max_entries)
         + u64::from(max_entries) * (HASH_ELEMENT + stored::<K>() + stored::<V>())
@@ -44,7 +44,7 @@ fn mmapable_array(value: u64, entries: u32) -> u64 {
     PAGE + (value * u64::from(entries)).next_multiple_of(PAGE)
 }
 
-/// The table that CPUs without one of their own share.
+/// The table that CPUs without their own table share.
 pub(crate) fn shared_table() -> u64 {
     own_table(TableKind::Lru, SHARED_TABLE_ENTRIES)
 }
@@ -70,7 +70,7 @@ pub(crate) fn ring() -> u64 {
     mmapable_array(stored::<u64>(), RING_MAP_VALUES)
 }
 
-/// An element of a hash table that is allocated when it is needed.
+/// An element of a hash table that the kernel allocates on demand.
 pub(crate) fn element<K, V>() -> u64 {
     HASH_ELEMENT + stored::<K>() + stored::<V>() + ALLOCATED_ELEMENT
 }
@@ -86,7 +86,7 @@ impl MapShape {
             MapType::Hash if self.flags & libbpf_sys::BPF_F_NO_PREALLOC != 0 => {
                 hash_buckets(self.max_entries)
             }
-            // Every CPU has an element aside, so that one can be replaced in a full table.
+            // Each CPU keeps one spare element, to replace another in a full table.
             MapType::Hash => {
                 hash_buckets(self.max_entries)
                     + (entries + cpus) * (HASH_ELEMENT + key + value)

@@ -65,7 +65,7 @@ use knobs::knob_changes;
 pub enum ProgramChange {
     /// It is loaded for the first time.
     Load,
-    /// It is replaced, in one step that no packet misses, and keeps all maps.
+    /// It is replaced in one step, without interruption, and keeps all maps.
     Replace {
         /// Why.
         details: Vec<String>,
@@ -75,12 +75,12 @@ pub enum ProgramChange {
 /// What an apply would change. Its `Display` is what `lbctl plan` prints.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
-    /// Of [`Balancer::follow`](crate::Balancer::follow): another command changed the interfaces meanwhile. Nothing was
-    /// done, and nothing is known of what there was to warn of: follow again.
+    /// Of [`Balancer::follow`](crate::Balancer::follow): another command changed the interfaces at the same time.
+    /// Nothing was done, and warnings are not known: follow again.
     #[serde(skip)]
     pub overtaken: bool,
-    /// Pins that somebody removed, or put something else in the place of. Where there are any, what else differs is
-    /// known when they are back.
+    /// Pins that somebody removed or replaced. If there are any, the other changes are known only once the pins are
+    /// back.
     pub lost: LostPins,
     /// The program.
     pub program: Option<ProgramChange>,
@@ -88,24 +88,23 @@ pub struct Plan {
     pub connection_table: Vec<String>,
     /// The interfaces.
     pub interfaces: Vec<InterfaceChange>,
-    /// Interfaces of the configuration that are not served, or not as it says, and why. After an apply these are
+    /// Interfaces of the configuration that are not served, or not as configured, and why. After an apply these are
     /// recorded in the instance, and [`Balancer::follow`](crate::Balancer::follow) tries them again.
     pub unserved: Vec<Unserved>,
     /// The VIPs.
     pub vips: Vec<VipChange>,
-    /// The addresses of the VIPs: what changes for packets that no VIP takes. No change of its own, but what those of
-    /// VIPs come to.
+    /// The addresses of the VIPs: what changes for packets that no VIP takes. It follows from the changes of the VIPs.
     pub addresses: Vec<AddressChange>,
     /// The server ids.
     pub server_ids: Vec<ServerIdChange>,
-    /// What the maps hold that does not match the rest of them, and is written anew: nobody but root, or a fault of
-    /// l4lb, can have made it so.
+    /// Map contents that do not match the other maps, and are written anew. Only root or a fault of l4lb can cause
+    /// this.
     pub repairs: Vec<Mismatch>,
     /// Leftovers of an interrupted command that are cleaned up, though nothing else changes.
     pub clean_up: bool,
-    /// What the changes do to flows, where an instance runs that can have some.
+    /// What the changes do to flows. Empty if no instance runs.
     pub flows: Vec<FlowEffect>,
-    /// Why that is not known, where it is not.
+    /// Why the effect on flows is not known, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flows_unknown: Option<String>,
     /// Whether `lbctl apply` wants `--yes` for it, the library's [`ApplyOptions::allow_breaking`]: established flows
@@ -113,20 +112,20 @@ pub struct Plan {
     ///
     /// [`ApplyOptions::allow_breaking`]: crate::ApplyOptions::allow_breaking
     pub needs_yes: bool,
-    /// What works, but not well.
+    /// Warnings: what works, but not well.
     pub warnings: Vec<String>,
-    /// Reals of the wanted VIPs whose addresses hash alike, whether anything of them changes or not: machines with
-    /// Katran may send their flows the other way round. Not in the plan's `Display`.
+    /// Reals of the wanted VIPs whose addresses hash alike, changed or not. Machines with Katran may send their flows
+    /// to the other real. Not in the plan's `Display`.
     #[serde(skip_serializing_if = "Ties::is_empty")]
     pub tied_reals: Ties,
-    /// What the maps take, if connection tables or rings become more, fewer, larger or smaller.
+    /// The memory of the maps, if the number or size of connection tables or rings changes.
     pub memory: Option<MemoryPlan>,
     #[serde(skip)]
     pub(crate) steps: Steps,
 }
 
 impl Plan {
-    /// Takes up what differs in VIPs, reals and server ids.
+    /// Adds the differences in VIPs, reals and server ids to the plan.
     pub(crate) fn set_table(&mut self, mut diff: TableDiff) -> Result<()> {
         if diff.ids_exhausted {
             return Err(Error::RealIds);
@@ -141,7 +140,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes up what the changes do to flows. That it cannot be found out is no error: it is unknown.
+    /// Adds the effect on flows to the plan. If it cannot be found out, it counts as unknown; that is no error.
     pub(crate) fn set_flows(&mut self, effects: Result<Vec<FlowEffect>>) {
         match effects {
             Ok(flows) => self.flows = flows,
@@ -150,7 +149,7 @@ impl Plan {
         self.needs_yes = self.breaking().next().is_some() || self.flows_unknown.is_some();
     }
 
-    /// Why an apply without consent is refused, if it is: one line.
+    /// Why apply refuses the plan without consent, if it does: one line.
     pub fn refusal(&self) -> Option<String> {
         if !self.needs_yes {
             return None;
@@ -165,7 +164,7 @@ impl Plan {
         })
     }
 
-    /// Whether flows break of reals that leave a VIP: of those fewer do if they are drained first.
+    /// Whether flows break because reals leave a VIP. If such reals are drained first, fewer flows break.
     pub(crate) fn draining_helps(&self) -> bool {
         self.breaking().any(|effect| match effect.change {
             Changed::Vip(vip) => {
@@ -175,18 +174,18 @@ impl Plan {
         })
     }
 
-    /// A warning, if it is not known what the changes do to flows.
+    /// A warning, if the effect of the changes on flows is not known.
     pub(crate) fn unknown_flows(&self) -> Option<String> {
         let why = self.flows_unknown.as_ref()?;
         Some(format!("how many established flows move is unknown: {why}"))
     }
 
-    /// The changes that break established flows, or may.
+    /// The changes that break established flows, or may break them.
     pub fn breaking(&self) -> impl Iterator<Item = &FlowEffect> {
         self.flows.iter().filter(|effect| effect.breaks())
     }
 
-    /// Whether nothing is to change: what runs is what is wanted, but for [`Self::unserved`].
+    /// Whether nothing changes: all that runs is as wanted, except [`Self::unserved`].
     pub fn is_empty(&self) -> bool {
         self.lost.is_empty()
             && self.program.is_none()
@@ -247,7 +246,7 @@ fn plan_program(
     plan.steps.knobs = wanted;
 }
 
-/// Plans the memory of what is planned so far, and refuses what there is not enough of.
+/// Plans the memory of the plan so far, and refuses it if there is not enough.
 pub(crate) fn plan_memory(
     plan: &mut Plan,
     snapshot: &Snapshot,

@@ -1,4 +1,4 @@
-//! The difference between two tables, for people.
+//! The difference between two tables, in words.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::VipSpec;
 use crate::model::vip_table::config_name;
 
-/// What becomes of a VIP.
+/// What happens to a VIP.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VipAction {
@@ -18,9 +18,9 @@ pub enum VipAction {
     Add,
     /// It changes.
     Change,
-    /// It goes.
+    /// It is removed.
     Remove,
-    /// An interrupted command left it half changed; it is completed.
+    /// An interrupted command left it half changed. The plan completes it.
     Repair,
 }
 
@@ -36,7 +36,7 @@ pub struct VipChange {
     /// Share of the VIP's hash space, 0 to 1, that goes to another real than before; with another hash mode, of its
     /// new flows. What becomes of those that the connection table holds is in [`Plan::flows`](crate::Plan::flows).
     pub moved: f64,
-    /// Whether what moves of its flows moves because reals leave, and by nothing else.
+    /// Whether its flows move only because reals leave.
     #[serde(skip)]
     pub(crate) moves_by_reals: bool,
 }
@@ -46,18 +46,18 @@ pub struct VipChange {
 pub struct ServerIdChange {
     /// The id.
     pub id: u32,
-    /// Its real so far.
+    /// Its real before.
     pub from: Option<IpAddr>,
-    /// Its real from now on.
+    /// Its real afterwards.
     pub to: Option<IpAddr>,
 }
 
-/// Whether nothing but the reals decides what becomes of a VIP's flows.
+/// Whether two versions of a VIP treat flows alike, apart from their reals.
 pub(crate) fn differs_by_reals(old: &VipSpec, new: &VipSpec) -> bool {
     old.hash == new.hash && old.stateless == new.stateless && old.routing == new.routing
 }
 
-/// What differs between two of one VIP, one short phrase each.
+/// The differences between two versions of one VIP, one short phrase each.
 pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
     let mut details = Vec::new();
     if old.hash != new.hash {
@@ -101,7 +101,7 @@ fn describe_choice<T: PartialEq + Serialize>(
     }
 }
 
-/// As [`describe`], of the reals alone.
+/// As [`describe`], but only the reals.
 pub(crate) fn describe_reals(details: &mut Vec<String>, old: &VipSpec, new: &VipSpec) {
     for (address, real) in &new.reals {
         match old.reals.get(address) {

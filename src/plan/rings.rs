@@ -1,4 +1,4 @@
-//! The rings that a change takes: each is built once, however many VIPs have the same reals, and on all CPUs.
+//! The rings of a change. VIPs with the same reals share a ring: it is built once. All CPUs build rings.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -21,10 +21,10 @@ const CHANGES_AT_ONCE: usize = 64;
 /// Values of a ring map.
 pub(crate) const RING_MAP_VALUES: u32 = consts::RING_VALUES + consts::BARRED_VALUES;
 
-/// Ring maps that are open at a time, each beside the one that it replaces.
+/// The number of ring maps that are open at a time. Each of them replaces one that is open too.
 pub(crate) const RINGS_AT_ONCE: usize = 256;
 
-/// Content of a ring map: what its slots hold, and whom it bars.
+/// Content of a ring map: what its slots hold, and which reals it bars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RingImage {
     /// Empty: no real takes new flows.
@@ -35,7 +35,7 @@ pub(crate) struct RingImage {
 }
 
 impl RingImage {
-    /// `None`: there is nothing to say in one. `ids` has those of all members.
+    /// `None`: the VIP needs no ring. `ids` has the ids of all members.
     pub(crate) fn new(
         members: Vec<Member>,
         ids: &FxHashMap<IpAddr, u32>,
@@ -48,19 +48,18 @@ impl RingImage {
         Some(Self { members, ids, barred })
     }
 
-    /// What [`consts::RING_CHECKSUM_SHIFT`] tells of, never 0: of all values of the ring map, and of the reals that
-    /// they were made from. That these are the same can so be told without building the ring, which takes a hundred
-    /// times longer.
+    /// The checksum at [`consts::RING_CHECKSUM_SHIFT`], never 0. It covers all values of the ring map, and the reals
+    /// that they were made from. Comparing checksums is a hundred times faster than building the ring.
     pub(crate) fn checksum(&self, values: usize, value: impl Fn(usize) -> u64) -> u64 {
         const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-        // Each is invertible in both: one value that differs makes another result.
+        // Each step is invertible in both arguments: if one value differs, the result differs.
         let step = |sum: u64, value: u64| (sum.rotate_left(5) ^ value).wrapping_mul(MULTIPLIER);
         let mut sum = self.members.len() as u64;
         for (member, id) in self.members.iter().zip(&self.ids) {
             sum = step(sum, real_hash(member.address));
             sum = step(sum, u64::from(member.weight) << 32 | u64::from(*id));
         }
-        // Several at a time: each multiplication waits for the one before.
+        // Four sums at a time, because each multiplication waits for the one before.
         let mut sums = [sum; 4];
         let mut at = 0;
         while at < values {
@@ -90,7 +89,7 @@ pub(crate) fn slots_of(at: usize, value: u64) -> u64 {
 pub(crate) struct Rings(HashMap<Vec<Member>, Arc<Ring>>);
 
 impl Rings {
-    /// The ring of these members, unless they make none.
+    /// The ring of these members, if they make one.
     pub(crate) fn get_or_build(&self, members: &[Member]) -> Option<Arc<Ring>> {
         self.0.get(members).cloned().or_else(|| Ring::build(members).map(Arc::new))
     }
@@ -104,8 +103,8 @@ impl Rings {
         self.0.extend(built.filter_map(|(members, ring)| Some((members, ring?))));
     }
 
-    /// The share of slots that lead elsewhere after each change from one list of members to another. Keeps
-    /// the new rings, which will be needed.
+    /// For each change from one list of members to another, the share of slots that lead to another real. Keeps the
+    /// new rings for later use.
     pub(crate) fn moved(&mut self, changes: &[(Vec<Member>, Vec<Member>)]) -> Vec<f64> {
         let mut shares = Vec::with_capacity(changes.len());
         for changes in changes.chunks(CHANGES_AT_ONCE) {
@@ -120,8 +119,7 @@ impl Rings {
         shares
     }
 
-    /// The share of flows that lead elsewhere once they are looked for by other keys: those that meet their real
-    /// again do so by chance.
+    /// The share of flows that go to another real once the hash uses other fields. The rest keeps its real by chance.
     pub(crate) fn moved_anew(old: &[Member], new: &[Member]) -> f64 {
         if old.is_empty() && new.is_empty() {
             return 0.0;
@@ -145,7 +143,7 @@ impl Rings {
             (Some(before), Some(after)) => (before, after),
             _ => return 1.0,
         };
-        // Where each old member is in the new list, if it is.
+        // The place of each old member in the new list, if it has one.
         let places: HashMap<_, u16> = new.iter().map(|member| member.address).zip(0..).collect();
         let new_place: Vec<_> = old.iter().map(|member| places.get(&member.address)).collect();
         let slots = before.slots().iter().zip(after.slots());

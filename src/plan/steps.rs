@@ -12,66 +12,66 @@ use crate::model::interface::RunningInterface;
 use crate::plan::diff::Running;
 use crate::plan::diff::TableDiff;
 
-/// What runs. `Default` is an instance that does not.
+/// What runs. `Default` is an instance that does not run.
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
-    /// Of the program in the chain.
+    /// The knobs of the program in the chain.
     pub(crate) knobs: Option<abi::knobs>,
-    /// Whether that is also the one that is pinned, and the chain leads to it.
+    /// Whether this program is also the pinned one, and the chain calls it.
     pub(crate) in_place: bool,
     pub(crate) control: Option<abi::control>,
     pub(crate) tables: Tables,
-    /// Whether the shared table is there.
+    /// Whether the shared table exists.
     pub(crate) shared_table: bool,
     /// There are tables that no program uses.
     pub(crate) stray_tables: bool,
     pub(crate) interfaces: BTreeMap<String, RunningInterface>,
     pub(crate) table: Running,
-    /// What is recorded of interfaces that are not served.
+    /// The records of interfaces that are not served.
     pub(crate) unserved: BTreeMap<String, Unserved>,
 }
 
-/// Knobs hold secrets, and a [`Plan`] may be logged by whoever embeds the library.
+/// Knobs hold secrets, and a program that embeds the library may log a [`Plan`].
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot").finish_non_exhaustive()
     }
 }
 
-/// As of [`Snapshot`].
+/// Prints no secrets, as for [`Snapshot`].
 impl fmt::Debug for Steps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Steps").finish_non_exhaustive()
     }
 }
 
-/// The plan in the terms of those who carry it out.
+/// The plan in terms of maps, programs and links.
 #[derive(Clone, Default)]
 pub(crate) struct Steps {
     pub(crate) knobs: abi::knobs,
     pub(crate) replace_program: bool,
     pub(crate) control: Option<abi::control>,
     pub(crate) running_tables: Tables,
-    /// The tables that the program is to use; `None`: as the running one does.
+    /// The tables that the program gets. `None`: those of the running program.
     pub(crate) tables: Option<Tables>,
     /// There are tables that no program uses.
     pub(crate) stray_tables: bool,
     /// CPU → NUMA node.
     pub(crate) nodes: BTreeMap<u32, u32>,
-    /// Interfaces to attach to, some of them again.
+    /// Interfaces to attach to, for the first time or again.
     pub(crate) attach: Vec<ResolvedInterface>,
     pub(crate) entries: Vec<abi::interface>,
     pub(crate) detach: Vec<String>,
     pub(crate) remove_entries: Vec<abi::interface>,
-    /// Of the interfaces that are no longer asked for, those that are served so far: index by name.
+    /// Interfaces that are served, and that the configuration no longer names: index by name.
     pub(crate) leaving: BTreeMap<String, u32>,
-    /// Those of them that stay, as none is served yet that is asked for in their place.
+    /// Those of them that stay, because no interface that replaces them is served yet.
     pub(crate) kept: Vec<String>,
-    /// The instance does not run so far.
+    /// The instance does not run yet.
     pub(crate) starts: bool,
     /// The interfaces that are served afterwards.
     pub(crate) served: Vec<ResolvedInterface>,
-    /// What is recorded of interfaces that this plan is not about.
+    /// The records of interfaces that this plan does not change.
     pub(crate) kept_records: BTreeMap<String, Unserved>,
     pub(crate) table: TableDiff,
 }

@@ -1,4 +1,4 @@
-//! Interfaces that are asked for and cannot be served as they are asked for.
+//! Interfaces of the configuration that cannot be served as configured.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use crate::model::text::message;
 /// How many interfaces a reason names: the record has room for one line.
 const MOST_NAMED: usize = 3;
 
-/// An interface that is asked for and is not served, or not as it is asked for. Its text is one line.
+/// An interface of the configuration that is not served, or not as configured. Its text is one line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unserved {
     /// Its name.
     pub name: String,
     /// Why, and behind a semicolon what to do about it: one line.
     pub why: String,
-    /// It is served as it was asked for before.
+    /// It is served as the configuration before had it.
     pub as_before: bool,
-    /// Interfaces that are no longer asked for stay until it is served.
+    /// Interfaces that the configuration no longer names stay until it is served.
     #[serde(skip)]
     pub(crate) replaces: bool,
-    /// What is asked for.
+    /// The configuration of the interface.
     #[serde(skip)]
     pub(crate) config: InterfaceConfig,
 }
@@ -49,7 +49,7 @@ impl Unserved {
         let reason = Self::reason(&self.why);
         let remedy = self.why.get(reason.len()..).unwrap_or_default();
         self.why = format!(
-            "{reason} (until it is served, the balancer stays on {names}{more}, though no longer asked for){remedy}"
+            "{reason} (until it is served, the balancer stays on {names}{more}, which the configuration no longer names){remedy}"
         );
         self.replaces = true;
     }
@@ -61,14 +61,17 @@ impl Unserved {
 
     /// What to do about it.
     pub(crate) fn remedy(why: &str) -> String {
-        Self::remedy_and(why, "'lbctl serve' tries again by itself, else lbctl apply -f FILE")
+        Self::remedy_and(
+            why,
+            "'lbctl serve' tries again by itself; without it, run lbctl apply -f FILE",
+        )
     }
 
     /// The same, of an interface that is served as before.
     pub(crate) fn remedy_as_before(why: &str) -> String {
-        // To try a mode takes the program off for a moment.
-        let again = "'lbctl serve' tries another gateway again by itself, another mode when it reloads; else lbctl \
-                     apply -f FILE";
+        // Trying a mode detaches the program for a moment.
+        let again = "'lbctl serve' tries another gateway by itself, and another mode when it reloads; without it, \
+                     run lbctl apply -f FILE";
         Self::remedy_and(why, again)
     }
 
@@ -83,7 +86,7 @@ impl Unserved {
 impl fmt::Display for Unserved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, why, as_before, .. } = self;
-        let how = if *as_before { "served as before, not as asked for" } else { "not served" };
+        let how = if *as_before { "served as before, not as configured" } else { "not served" };
         write!(f, "interface {name}: {how}: {why}")
     }
 }

@@ -8,10 +8,10 @@ use crate::model::vip_real::VipRealKey;
 use crate::plan::diff::running::RunningReal;
 use crate::plan::rings::RingImage;
 
-/// One step. The packet path finds a consistent table after each, and after each part of one that has several.
+/// One step. After each step, and after each part of a step with several, the packet path finds a consistent table.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
-    /// Forgets the flows of reals whose ids are handed out with a generation that was used before.
+    /// Forgets the flows of reals that get an id with a generation that was used before.
     ForgetReals(BTreeSet<u32>),
     /// Forgets the flows of all VIPs but those with these serials: serials start over.
     ForgetVipsBut(BTreeSet<u32>),
@@ -32,10 +32,10 @@ pub(crate) enum Write {
     RemoveVip(VipKey),
     /// Sets a VIP's counters to zero: its id had another owner.
     ClearVipCounts(u32),
-    /// Each replaces a ring in one step, and then waits until no packet is under way by the old one.
+    /// Replaces each ring in one step, and then waits until no packet uses the old one.
     Rings(Vec<(u32, RingImage)>),
-    /// Writes over rings where they lie, which takes microseconds: meanwhile some slots are those of the old
-    /// ring. Packets may be under way by the old one for as long again.
+    /// Overwrites rings in place, which takes microseconds. During that time, some slots are still those of the old
+    /// ring, and packets that began before may use them for as long again.
     RewriteRings(Vec<(u32, RingImage)>),
     RemoveRings(Vec<u32>),
     VipReals(Vec<abi::vip_real>),

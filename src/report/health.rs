@@ -117,7 +117,7 @@ impl fmt::Display for Problem {
             }
             Self::ServedAsBefore { interface, reason } => write!(
                 f,
-                "interface {interface}: served as before, not as asked for: {}",
+                "interface {interface}: served as before, not as configured: {}",
                 Unserved::reason(reason)
             ),
             Self::NoReal { vips } => write!(f, "no reals: {}", some(vips)),

@@ -1,16 +1,16 @@
-//! What a VIP answers itself, or lets be.
+//! What a VIP answers itself.
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::abi::consts;
 
-/// `other_ports` of a VIP's address: what becomes of TCP and UDP packets to ports that no VIP has.
+/// `other_ports` of a VIP's address: what happens to TCP and UDP packets for ports that no VIP has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OtherPorts {
-    /// They are handed on, to the host's own sockets or to whom it forwards.
+    /// They are handed on, to the host's own sockets or to where the host forwards them.
     #[default]
     Pass,
     /// They are dropped.
@@ -19,12 +19,12 @@ pub enum OtherPorts {
     Reject,
 }
 
-/// `no_real` of a VIP: what becomes of its packets while it has no usable real.
+/// `no_real` of a VIP: what happens to its packets while it has no usable real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum NoReal {
-    /// They are dropped: clients try for a while.
+    /// They are dropped: clients retry for a while.
     #[default]
     Drop,
     /// They are refused: TCP by a reset, UDP by "port unreachable".

@@ -1,4 +1,4 @@
-//! What the types of a configuration cannot say: ranges, duplicates, limits, and what does not go together.
+//! Checks that types cannot express: ranges, duplicates, limits, and settings that exclude each other.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ use crate::model::text::quote;
 use crate::model::vip_table::config_name;
 
 impl Config {
-    /// Checks what the types cannot: ranges, duplicates, limits, and what does not go together.
+    /// Checks what types cannot express: ranges, duplicates, limits, and settings that exclude each other.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_interfaces()?;
         self.check_connection_table()?;
@@ -192,8 +192,8 @@ impl Config {
             ConfigError::at("packets.encap_source_v4", format!("{prefix} {why}"))
         })?;
         self.check_single_sources()?;
-        // Who replaced the synthetic IPv4 source has a network that drops such sources: the default of the
-        // other family would be dropped there too, in silence.
+        // An operator replaces the synthetic IPv4 source because the network drops such sources. It would also
+        // silently drop the default source of the other family.
         let own_v4 = packets.encap_source_v4.is_some_and(|source| source != SourceV4::default());
         if own_v4 && packets.encap_source_v6.is_none() {
             let of_vips = self.vips.iter().enumerate().flat_map(|(i, vip)| {
@@ -215,7 +215,7 @@ impl Config {
         Ok(())
     }
 
-    /// Checks what is one for all VIPs of an address: those that say it say the same.
+    /// Checks settings that all VIPs of an address share: VIPs that set one must set the same value.
     fn check_of_address<T: Copy + PartialEq + Serialize>(
         &self,
         key: &str,
@@ -362,7 +362,7 @@ fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether an interface can have this name, be it an alternative one.
+/// Whether an interface can have this name or alternative name.
 pub(crate) fn is_interface_name(name: &str) -> bool {
     let strange = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
     // ALTIFNAMSIZ includes a terminating zero.

@@ -1,4 +1,4 @@
-//! What to write for a key, where a file has something else there that is no value of its type.
+//! What to write for a key whose value in the file has the wrong type.
 
 /// Tables that a file may have several of.
 const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
@@ -6,7 +6,7 @@ const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
 /// Tables that a file has one of.
 const TABLES: [&str; 3] = ["connection_table", "packets", "metrics"];
 
-/// Every key, with its table, and a value of it, which JSON and TOML write alike but for tables.
+/// Every key, with its table and an example value. JSON and TOML write values alike, except tables.
 const EXAMPLES: &[(&str, &str)] = &[
     ("interfaces.name", "\"eth0\""),
     ("interfaces.xdp_mode", "\"auto\""),
@@ -55,7 +55,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// What a parser says is of Rust's types, in the file's words.
+/// Texts of parsers about Rust's types, and the words of the file for them.
 const WORDS: [(&str, &str); 11] = [
     ("expected u8", "expected a whole number from 0 to 255"),
     ("expected u16", "expected a whole number from 0 to 65535"),
@@ -70,14 +70,14 @@ const WORDS: [(&str, &str); 11] = [
     ("expected struct ", "expected a table"),
 ];
 
-/// Puts what a parser says of a key in words of the file, with what could be written there.
+/// Translates a parser's text about a key into words of the file, and adds an example.
 pub(super) fn explain(key: &str, what: &str, format: Format) -> String {
     let known = WORDS.iter().find_map(|(rust, words)| {
         let at = what.find(rust)?;
         Some(format!("{}{words}", &what[..at]))
     });
-    // What else is wrong says itself what is right: unknown keys and names, missing keys.
-    let is_syntax = what.contains("syntax") || what.starts_with("invalid type");
+    // Other errors already say what is right: unknown keys and names, missing keys.
+    let is_syntax = what.contains("IP address") || what.starts_with("invalid type");
     let Some(words) = known.or_else(|| is_syntax.then(|| what.to_owned())) else {
         return what.to_owned();
     };
@@ -87,7 +87,7 @@ pub(super) fn explain(key: &str, what: &str, format: Format) -> String {
     }
 }
 
-/// An assignment to a key, as its format has it; `None`: nothing is known of the key.
+/// An assignment to a key, in the file's format; `None`: the key is not known.
 fn example(key: &str, format: Format) -> Option<String> {
     // `vips[3].reals[0].address` is `vips.reals.address`.
     let place: Vec<_> =

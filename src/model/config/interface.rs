@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::address::Mac;
+use crate::model::text::is_host_name;
 use crate::model::text::quote;
 
 /// `[[interfaces]]`
@@ -22,16 +23,16 @@ pub struct InterfaceConfig {
     /// The next hop of everything that is sent to reals. Not together with `gateway_mac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayAddress>,
-    /// The next hop's MAC address, where it is not to be asked for.
+    /// The next hop's MAC address, if the balancer is not to resolve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_mac: Option<Mac>,
-    /// Destination MACs of frames that are for this host, beside the interface's own.
+    /// Destination MACs of frames for this host, in addition to the interface's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macs: Vec<Mac>,
 }
 
 impl InterfaceConfig {
-    /// An interface as a file has it that says no more than its name.
+    /// An interface of which a file only gives the name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -48,12 +49,12 @@ impl InterfaceConfig {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum XdpMode {
-    /// Native where the driver can, else generic, with a warning.
+    /// Native if the driver can, else generic, with a warning.
     #[default]
     Auto,
     /// In the driver, before the kernel allocates anything for the packet.
     Native,
-    /// Behind the driver, in every driver: slower.
+    /// Behind the driver. Works with every driver, but slower.
     Generic,
 }
 
@@ -85,8 +86,10 @@ impl<'de> Deserialize<'de> for GatewayAddress {
             return Ok(Self::Auto);
         }
         text.parse().map(Self::Address).map_err(|_| {
+            let is_host = if is_host_name(&text) { "a host name, " } else { "" };
             let text = quote(&text);
-            serde::de::Error::custom(format!("'{text}' is neither \"auto\" nor an IP address"))
+            let what = format!("'{text}' is {is_host}neither \"auto\" nor an IP address");
+            serde::de::Error::custom(what)
         })
     }
 }

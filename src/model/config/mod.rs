@@ -2,6 +2,7 @@
 //!
 //! TOML, or JSON by file name. Every error names the file, the line or the key, and what to do.
 
+mod address;
 mod answers;
 mod check;
 mod explain;
@@ -39,7 +40,7 @@ pub use own_address::OwnAddress;
 pub use source_prefix::SourceV4;
 pub use source_prefix::SourceV6;
 
-/// Everything that `lbctl` can be told in a file.
+/// The configuration of `lbctl`.
 ///
 /// ```
 /// let config = l4lb::Config::from_toml(
@@ -61,7 +62,7 @@ pub use source_prefix::SourceV6;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The interfaces on which packets for the VIPs come in. They leave by the same one.
+    /// The interfaces where packets for the VIPs arrive. Packets leave by the interface where they arrived.
     #[serde(default)]
     pub interfaces: Vec<InterfaceConfig>,
     /// Which flows are remembered, and how many.
@@ -94,7 +95,7 @@ pub struct ConnectionTableConfig {
     pub cpus: Cpus,
     /// Seconds after its last packet for which a UDP flow is remembered.
     pub udp_timeout_seconds: u32,
-    /// New flows per second and CPU that are remembered; what comes above is balanced all the same.
+    /// New flows per second and CPU that are remembered. Flows above this limit are still balanced.
     pub new_connections_per_second: u32,
 }
 
@@ -118,7 +119,7 @@ pub enum TableKind {
     /// Sets of four flows in arrays: one cache line a packet.
     #[default]
     SetAssociative,
-    /// The kernel's LRU hash, as Katran has it.
+    /// The kernel's LRU hash, as in Katran.
     Lru,
 }
 
@@ -129,11 +130,11 @@ pub const MAX_TABLE_ENTRIES: u32 = 100_000_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cpus {
-    /// Those that serve the receive queues of the interfaces; all that are online, if an interface has none
-    /// of its own, or they cannot be told.
+    /// The CPUs that serve the receive queues of the interfaces. All online CPUs, if an interface has no queues of its
+    /// own, or their CPUs are not known.
     #[default]
     Auto,
-    /// These.
+    /// These CPUs.
     List(Vec<u32>),
 }
 
@@ -182,9 +183,9 @@ impl Serialize for Cpus {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct PacketsConfig {
-    /// The longest frame that is balanced, in bytes, without VLAN tags and checksum.
+    /// The longest frame that the balancer takes, in bytes, without VLAN tags and checksum.
     pub max_frame: u32,
-    /// What happens to longer ones, and to those that would not fit the interface once encapsulated.
+    /// What happens to longer packets, and to packets that would exceed the interface's MTU once encapsulated.
     pub oversize: Oversize,
     /// What is put around a packet on its way to the real.
     pub encapsulation: Encapsulation,
@@ -258,7 +259,8 @@ pub enum Encapsulation {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct MetricsConfig {
-    /// Where `lbctl serve` answers Prometheus.
+    /// The address and port where `lbctl serve` answers Prometheus.
+    #[serde(deserialize_with = "address::read")]
     pub listen: SocketAddr,
 }
 
@@ -274,6 +276,7 @@ impl Default for MetricsConfig {
 #[non_exhaustive]
 pub struct VipConfig {
     /// The address that clients send to.
+    #[serde(deserialize_with = "address::read")]
     pub address: IpAddr,
     /// The destination port; 0: every port of the address that has no VIP of its own.
     pub port: u16,
@@ -282,7 +285,7 @@ pub struct VipConfig {
     /// What decides where a flow goes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hash: HashMode,
-    /// Whether flows are remembered. Without, the ring alone decides.
+    /// Whether flows are remembered. If not, the ring alone decides.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub connection_table: bool,
     /// What else in a packet may name its real.
@@ -291,11 +294,11 @@ pub struct VipConfig {
     /// Whether the address may be one of the balancer's own host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_own_address: OwnAddress,
-    /// What becomes of packets to ports of the address that no VIP has. All VIPs of an address say the same, or
-    /// leave it out.
+    /// What happens to packets for ports of the address that no VIP has. All VIPs of an address say the same, or leave
+    /// it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_ports: Option<OtherPorts>,
-    /// What becomes of packets while there is no usable real.
+    /// What happens to packets while there is no usable real.
     #[serde(default, skip_serializing_if = "is_default")]
     pub no_real: NoReal,
     /// When the address answers echo requests. All VIPs of an address say the same, or leave it out.
@@ -307,7 +310,7 @@ pub struct VipConfig {
 }
 
 impl VipConfig {
-    /// A VIP as a file has it that says no more of it; its reals are to follow.
+    /// A VIP with defaults and without reals.
     pub fn new(vip: Vip) -> Self {
         Self {
             address: vip.address,
@@ -343,7 +346,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Which parts of a packet decide where its flow goes, and what is one flow.
+/// Which parts of a packet decide where its flow goes, and which packets are one flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -380,7 +383,8 @@ pub enum Routing {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RealConfig {
-    /// Where the server is.
+    /// The server's address.
+    #[serde(deserialize_with = "address::read")]
     pub address: IpAddr,
     /// Its share, relative to the VIP's other reals; 0: no new flows, existing ones stay.
     #[serde(default = "one")]
@@ -401,7 +405,7 @@ fn one() -> u32 {
     1
 }
 
-/// The highest weight. Weights are relative; more would not be told apart in a ring of 65537 slots.
+/// The highest weight. Weights are relative, and a ring of 65537 slots cannot represent finer differences.
 pub const MAX_WEIGHT: u32 = 65_535;
 
 /// Whether a real takes flows of a VIP.
@@ -436,6 +440,7 @@ pub struct ServerIdConfig {
     /// The id. 0 means "none" on the wire.
     pub id: u32,
     /// The server that has it.
+    #[serde(deserialize_with = "address::read")]
     pub real: IpAddr,
 }
 
@@ -446,19 +451,19 @@ impl ServerIdConfig {
     }
 }
 
-/// Removes what would break the promise of one line per error.
+/// Joins the lines of a text: every error is one line.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Where in a file; empty: at its top, or where no key could be read.
+/// The key in a file. Empty: the top of the file, or no key could be read.
 pub(crate) fn key_of(path: &serde_path_to_error::Path) -> String {
     let text = path.to_string();
     let known = text.trim_end_matches('?').trim_end_matches('.');
     known.to_owned()
 }
 
-/// The error of a key, with what could be written there.
+/// The error of a key, with an example.
 fn explained(path: &serde_path_to_error::Path, what: &str, format: Format) -> ConfigError {
     let key = key_of(path);
     let what = explain(&key, &one_line(what), format);
@@ -468,7 +473,7 @@ fn explained(path: &serde_path_to_error::Path, what: &str, format: Format) -> Co
 impl Config {
     /// Parses and checks the text of a file: JSON if its name ends in `.json`, else TOML.
     pub(crate) fn from_text_of(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        // A file that was truncated while it was written must not remove every VIP.
+        // A file that is read while somebody writes it must not remove every VIP.
         if text.trim().is_empty() {
             let what = "is empty; to stop balancing, use 'lbctl down'";
             return Err(ConfigError::at("", what).in_file(path));
@@ -486,7 +491,7 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`Self::from_toml`], slower by a quarter: an error tells its key.
+    /// As [`Self::from_toml`], slower by a quarter: errors name their key.
     fn trace_toml(text: &str) -> Result<Self, ConfigError> {
         let locate = |error: &toml::de::Error| {
             error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1)
@@ -508,13 +513,13 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`Self::from_json`], slower: an error tells its key.
+    /// As [`Self::from_json`], slower: errors name their key.
     fn trace_json(text: &str) -> Result<Self, ConfigError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let config = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let inner = error.inner();
             let message = inner.to_string();
-            // serde_json puts the place behind the message.
+            // serde_json puts the line behind the message.
             let what = message.split(" at line ").next().unwrap_or_default();
             explained(error.path(), what, Format::Json)
                 .on_line((inner.line() != 0).then_some(inner.line()))

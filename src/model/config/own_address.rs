@@ -10,7 +10,7 @@ use serde::de;
 
 /// `allow_own_address`: whether a VIP may be on an address of the host that balances it.
 ///
-/// Such packets do not reach the host's own sockets any more.
+/// Packets for the VIP no longer reach the host's own sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum OwnAddress {

@@ -1,4 +1,4 @@
-//! The addresses that outer sources of encapsulated packets are taken from.
+//! The prefixes of the outer sources of encapsulated packets.
 
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -25,7 +25,7 @@ macro_rules! source_prefix {
         }
 
         impl $name {
-            /// The prefix of this address and length; `None`: there is no such length, or bits are set behind it.
+            /// The prefix of this address and length. `None`: the length is too large, or bits behind it are set.
             pub fn new(address: $address, length: u8) -> Option<Self> {
                 <$net>::new(address, length).ok().filter(|net| net.trunc() == *net).map(Self)
             }

@@ -1,4 +1,4 @@
-//! Outer sources that servers have for their own: their kernels drop such packets as spoofed.
+//! Outer sources that are addresses of servers. The servers' kernels drop such packets as spoofed.
 
 use std::fmt;
 use std::iter;
@@ -13,7 +13,7 @@ use super::ConfigError;
 /// Only the last 32 bits of an outer IPv6 source vary.
 const FIXED_BITS_V6: u8 = 96;
 
-/// Where a configuration has an address that servers have.
+/// The key of a configuration with an address that servers have.
 #[derive(Clone, Copy, Debug)]
 enum Owner {
     Vip(usize),
@@ -32,8 +32,8 @@ impl fmt::Display for Owner {
 }
 
 impl Config {
-    /// Checks that no outer source is a single address that a server or a VIP has: all packets to that server, or to all
-    /// of the VIP's, would be dropped there.
+    /// Checks that no outer source is the single address of a server or a VIP. That server, or all servers of the VIP,
+    /// would drop all packets.
     pub(super) fn check_single_sources(&self) -> Result<(), ConfigError> {
         for (key, source) in self.outer_sources() {
             let is_single = source.prefix_len() == source.max_prefix_len();
@@ -50,7 +50,7 @@ impl Config {
         Ok(())
     }
 
-    /// The warnings about prefixes of outer sources that have such addresses: that hurts the flows which get one.
+    /// Warns of prefixes of outer sources that contain such addresses. Flows that get such a source are dropped.
     pub(crate) fn shared_sources(&self) -> Vec<String> {
         let warnings = self.outer_sources().into_iter().filter_map(|(key, source)| {
             let mut owners = self.owners_in(source);
@@ -79,7 +79,7 @@ impl Config {
         ]
     }
 
-    /// What servers have of a prefix: their own addresses, and VIPs.
+    /// The addresses in a prefix that servers have: their own addresses, and VIPs.
     fn owners_in(&self, prefix: IpNet) -> impl Iterator<Item = (Owner, IpAddr)> {
         let of_vips = self.vips.iter().enumerate().flat_map(|(i, vip)| {
             let reals = vip.reals.iter().enumerate();

@@ -10,7 +10,7 @@ use crate::model::abi::consts;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// VIPs, reals, verdicts and reasons are known only where the balancer is done.
+    /// VIPs, reals, verdicts and reasons are known only at the balancer's exit.
     #[error(
         "VIPs, reals, verdicts and reasons are known at exit only: use --at exit, or --at both"
     )]
@@ -54,7 +54,7 @@ pub enum CaptureError {
     #[error("no VIP has real {0}; 'lbctl real list' shows them")]
     NoSuchReal(IpAddr),
 
-    /// No balancer runs, which alone has an exit.
+    /// No balancer runs. Only a balancer has an exit.
     #[error(
         "instance '{instance}' has no balancer, and packets are captured at its exit; start it with \
          'lbctl apply -f FILE', or capture with --at entry"
@@ -74,9 +74,9 @@ pub enum CaptureError {
         instance: String,
     },
 
-    /// All places are taken.
+    /// The maximum number of captures runs.
     #[error(
-        "{} captures of instance '{instance}' run already, as many as can; end one of them",
+        "{} captures of instance '{instance}' run already, which is the maximum; end one of them",
         consts::MAX_CAPTURES
     )]
     TooMany {

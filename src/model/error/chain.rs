@@ -1,4 +1,4 @@
-//! What is in the way of a program that is to be in the chain.
+//! Why a program cannot be put into the chain, moved or removed.
 
 use std::io;
 use std::path::PathBuf;
@@ -74,12 +74,12 @@ pub enum ChainError {
     #[error("the chain has no program {0}; 'lbctl chain list' shows them")]
     NoSuchProgram(String),
 
-    /// A program of l4lb leaves in another way.
+    /// A program of l4lb is removed by another command.
     #[error("'{name}' is a program of l4lb: '{command}' takes it out of the chain")]
     OwnProgram {
         /// Its name.
         name: String,
-        /// How to get rid of it.
+        /// The command that removes it.
         command: &'static str,
     },
 
@@ -87,9 +87,9 @@ pub enum ChainError {
     #[error("'{0}' stays in slot {slot} until the last capture ends: captures see packets before all others", slot = consts::SLOT_CAPTURE)]
     Capture(String),
 
-    /// One of our programs would see no packet any more.
+    /// One of our programs would receive no packets any more.
     #[error(
-        "'{name}' never hands on: in slot {slot} it would keep all packets from {own} in slot {own_slot}; give it \
+        "'{name}' hands no packet on: in slot {slot} it would keep all packets from {own} in slot {own_slot}; give it \
          a slot behind that"
     )]
     EndsBefore {
@@ -128,10 +128,10 @@ pub enum ChainError {
         why: String,
     },
 
-    /// A map of the object is not as the one that is there.
+    /// A map of the object is defined otherwise than the existing one.
     #[error(
-        "map '{map}' of '{name}' has another definition than the one that is there, with what is in it: remove \
-         the program first ('lbctl chain remove {name}'), and its maps with it"
+        "map '{map}' of '{name}' is defined otherwise than the map that exists: remove the program first ('lbctl \
+         chain remove {name}'), which also removes its maps and what they hold"
     )]
     MapChanged {
         /// The program.

@@ -1,6 +1,6 @@
-//! Why nothing is decapsulated, or not as asked.
+//! Errors of decapsulation.
 
-/// Why nothing is decapsulated, or not as asked. The text is one line.
+/// An error of decapsulation. The text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecapError {
@@ -20,7 +20,7 @@ pub enum DecapError {
         interface: String,
     },
 
-    /// What is to be decapsulated makes no sense.
+    /// A request that makes no sense.
     #[error("{option}: {why}")]
     Request {
         /// The option of `lbctl decap attach` that says it.
@@ -29,7 +29,7 @@ pub enum DecapError {
         why: String,
     },
 
-    /// There is more than the maps of decapsulation have room for.
+    /// A request exceeds the maps of decapsulation.
     #[error(
         "{count} {what}: decapsulation has room for {most}; name fewer, or shorter prefixes, with {option}"
     )]
@@ -40,7 +40,7 @@ pub enum DecapError {
         count: usize,
         /// How many are possible.
         most: usize,
-        /// The option that says which they are.
+        /// The option that names them.
         option: &'static str,
     },
 

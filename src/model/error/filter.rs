@@ -20,13 +20,13 @@ pub enum FilterError {
     Classic {
         /// See [`Expression`](Self::Expression).
         filter: String,
-        /// Its place in the program, from 0.
+        /// Its index in the program, from 0.
         instruction: usize,
         /// What is wrong with it.
         what: &'static str,
     },
 
-    /// It is certain that no packet matches.
+    /// No packet can match.
     #[error(
         "filter {filter}: no packet can match: XDP sees received frames only ('outbound' is never true), \
          and no more than 64 KiB of each"

@@ -1,11 +1,11 @@
-//! What an instance needs of its host, and lacks.
+//! What an instance needs of its host.
 
 use std::path::PathBuf;
 
 /// The oldest kernel that has all that is needed.
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 15);
 
-/// A folder that somebody else could have tampered with, or can.
+/// A folder that another user can change, or could have changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} {why}: {remedy}", path.display())]
 pub struct UntrustedFolder {

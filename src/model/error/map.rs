@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-/// What kind of failure it was, as far as callers go by that.
+/// The kinds of failure that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MapFailure {
     /// The kernel had not enough memory.
@@ -26,7 +26,7 @@ pub struct MapError {
 }
 
 impl MapError {
-    /// Makes the error of what went wrong in the kernel.
+    /// Makes the error of a failed call.
     pub(crate) fn of(
         map: &str,
         operation: &'static str,

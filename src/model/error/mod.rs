@@ -1,4 +1,4 @@
-//! What can go wrong in the library, in one line each: which object, which operation, what to do.
+//! The errors of the library, one line each: which object, which operation, what to do.
 
 mod capture;
 mod chain;
@@ -53,11 +53,11 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// The chain is not as it would have to be.
+    /// A program cannot be put into the chain, or the chain cannot be changed.
     #[error(transparent)]
     Chain(#[from] ChainError),
 
-    /// Another process serves the instance, or none that could reload.
+    /// Another process serves the instance, or no process can reload.
     #[error(transparent)]
     Serving(#[from] ServingError),
 
@@ -65,7 +65,7 @@ pub enum Error {
     #[error(transparent)]
     Map(#[from] MapError),
 
-    /// An interface, route or neighbour is not there or not as needed.
+    /// An interface, route or neighbour is missing or not as needed.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 
@@ -73,7 +73,7 @@ pub enum Error {
     #[error("{0}")]
     MissingRights(Box<MissingRights>),
 
-    /// The kernel lacks what is needed.
+    /// The kernel is too old.
     #[error(
         "kernel {release} is too old: {}.{} or newer is needed", MINIMUM_KERNEL.0, MINIMUM_KERNEL.1
     )]
@@ -175,13 +175,13 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The process may not open as many files as it takes.
+    /// The process may not open enough files.
     #[error(
-        "cannot {what}: too many open files, of which the process may have {limit} (RLIMIT_NOFILE): raise that to 1024, \
-         by 'ulimit -n 1024' or LimitNOFILE=1024 of the service"
+        "cannot {what}: the process may have only {limit} open files (RLIMIT_NOFILE): raise the limit to 1024 by 'ulimit -n \
+         1024' or by LimitNOFILE=1024 of the service"
     )]
     OpenFiles {
-        /// What it takes them for.
+        /// What needs them.
         what: String,
         /// How many it may have.
         limit: u64,
@@ -286,7 +286,7 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// Another program asked for another mode than the balancer has the interface in.
+    /// The mode that was asked for is not the balancer's mode of the interface.
     #[error(
         "interface {interface} runs in {runs} mode for the balancer of this instance; leave out \
          --xdp-mode, or change xdp_mode in the balancer's configuration"
@@ -298,11 +298,11 @@ pub enum Error {
         runs: XdpMode,
     },
 
-    /// Too many interfaces share a place in the interface table.
+    /// The indices of too many interfaces are equal modulo the size of the interface table.
     #[error(
-        "interface {interface} (index {ifindex}) finds no place in the table of interfaces: {} have all {} that it may \
-         have, as indices that are alike modulo {} share theirs; leave one of them out, or give \
-         one another index ('ip link set NAME netns OTHER index N' and back, or 'ip link add … index N')",
+        "the table of interfaces has no place for interface {interface} (index {ifindex}): {} hold all {} places that it \
+         can have, because their indices are equal modulo {}; leave one of them out, or give one another index ('ip \
+         link set NAME netns OTHER index N' and back, or 'ip link add … index N')",
         in_the_way.join(", "), consts::INTERFACE_PROBES, consts::INTERFACE_PLACES
     )]
     InterfaceTable {
@@ -316,19 +316,19 @@ pub enum Error {
 
     /// Interrupted commands left too many reals behind.
     #[error(
-        "no ids are left for new reals, as interrupted commands hold too many; apply a smaller change \
+        "no ids are left for new reals, because interrupted commands hold too many; apply a smaller change \
          first, such as what 'lbctl save' prints"
     )]
     RealIds,
 
-    /// Established flows would break, and nobody has said that this is meant.
+    /// Established flows would break, and the caller did not allow it.
     #[error(
-        "established flows would break: {changes}; nothing was changed: 'lbctl plan -f FILE' tells more, --yes applies \
-         it all the same; {}",
+        "established flows would break: {changes}; nothing was changed: 'lbctl plan -f FILE' shows the details, --yes applies \
+         it anyway; {}",
         if *.draining_helps {
-            "of reals that are drained first, fewer break the longer you wait"
+            "drain the reals first: the longer you wait, the fewer flows break"
         } else {
-            "draining reals does not help here: apply it when few flows are in use"
+            "draining reals does not help here: apply it when there are few flows"
         }
     )]
     BreaksFlows {
@@ -338,9 +338,9 @@ pub enum Error {
         draining_helps: bool,
     },
 
-    /// Established flows may break, as they could not be counted, and nobody has said that this is meant.
+    /// Established flows may break: they could not be counted, and the caller did not allow it.
     #[error(
-        "how many established flows would break is unknown ({why}); nothing was changed: --yes applies it all the same"
+        "how many established flows would break is unknown ({why}); nothing was changed: --yes applies it anyway"
     )]
     FlowsUnknown {
         /// Why they could not be counted.
@@ -358,15 +358,15 @@ pub enum Error {
 
     /// The maps would take more memory than there is.
     #[error(
-        "not enough memory: {needed} more than now are needed ({plan}), and {available} are available \
+        "not enough memory: this needs {needed} more than now ({plan}), and {available} are available \
          {place}; {remedy}"
     )]
     Memory {
-        /// What the maps take, by what they are for.
+        /// The memory of the maps, by purpose.
         plan: String,
-        /// What is taken in addition to what runs.
+        /// The memory that is needed in addition.
         needed: String,
-        /// What there is.
+        /// The memory that is available.
         available: String,
         /// Where.
         place: String,
@@ -374,8 +374,8 @@ pub enum Error {
         remedy: String,
     },
 
-    /// The kernel had not enough memory for a map, though the plan fitted.
-    #[error("{source}: {needed} more than now are needed ({plan}); {remedy}")]
+    /// The kernel had not enough memory for a map, although the plan fitted.
+    #[error("{source}: this needs {needed} more than now ({plan}); {remedy}")]
     OutOfMemory {
         /// What the kernel refused.
         source: Box<Error>,
@@ -387,14 +387,14 @@ pub enum Error {
         remedy: &'static str,
     },
 
-    /// There is no interface that a packet could come in by.
+    /// No interface exists where a packet could arrive.
     #[error("instance '{instance}' serves no interface that is there; name one with --interface")]
     NoServedInterface {
         /// The instance.
         instance: String,
     },
 
-    /// A packet to ask about that cannot be made or read.
+    /// A packet for a trace cannot be made or read.
     #[error(transparent)]
     TracePacket(#[from] TracePacketError),
 
@@ -405,10 +405,10 @@ pub enum Error {
         length: usize,
     },
 
-    /// A frame of which programs that the kernel runs for a test would see the beginning only.
+    /// A frame of which a program would only see the beginning in a test run.
     #[error(
-        "a frame of {length} bytes; a program that is only tried sees at most {longest} (BPF_PROG_TEST_RUN), \
-         and packets for VIPs are too big over {} (packets.max_frame): take a shorter one of the flow, which \
+        "a frame of {length} bytes; in a test run, a program sees at most {longest} bytes (BPF_PROG_TEST_RUN), \
+         and packets for VIPs are too big above {} (packets.max_frame): take a shorter one of the flow, which \
          goes to the same real", PacketsConfig::MAX_FRAME.end()
     )]
     FrameTooLong {
@@ -418,10 +418,10 @@ pub enum Error {
         longest: usize,
     },
 
-    /// Entries of a table of sets are deleted on the CPU that writes to it.
+    /// Entries of a table of sets can only be deleted on the CPU that writes to it.
     #[error(
-        "cannot run on CPU {cpu} ({source}), where alone its connection table can be changed; run it \
-         outside of cpusets that leave this CPU out"
+        "cannot run on CPU {cpu} ({source}), and its connection table can only be changed there; run it \
+         outside of cpusets that exclude this CPU"
     )]
     NotOnCpu {
         /// The CPU.
@@ -430,9 +430,9 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// Another process has exchanged the connection tables during a reading.
+    /// Another process replaced the connection tables while they were read.
     #[error(
-        "the connection tables were replaced while they were read, as by 'lbctl apply'; read them again"
+        "another command ('lbctl apply') replaced the connection tables while they were read; read them again"
     )]
     TablesReplaced,
 
@@ -445,8 +445,8 @@ pub enum Error {
         destination: std::net::SocketAddr,
     },
 
-    /// An address that is no real's.
-    #[error("no VIP has or lately had a real {0}; 'lbctl real list' shows those that they have")]
+    /// An address that no real has.
+    #[error("no VIP has or recently had a real {0}; 'lbctl real list' shows the reals")]
     UnknownReal(std::net::IpAddr),
 
     /// The host refused something else.

@@ -1,4 +1,4 @@
-//! What can go wrong, in one line each.
+//! Errors of netlink, one line each.
 
 use std::io;
 use std::net::IpAddr;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::model::address::Mac;
 
-/// What went wrong between us, the kernel's tables and the gateway.
+/// An error of interfaces, routes, neighbours or a gateway.
 ///
 /// Every message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetlinkError {
     /// The network namespace has no interface of that name.
-    #[error("there is no interface {name:?} here; `ip link` lists the interfaces there are")]
+    #[error("there is no interface {name:?} here; `ip link` lists the interfaces")]
     NoSuchInterface {
         /// The name asked for.
         name: String,
@@ -30,9 +30,9 @@ pub enum NetlinkError {
         /// The interface's name.
         interface: String,
     },
-    /// The interface is up, but connected to nothing, and so the gateway was not found.
+    /// The interface has no carrier, so the gateway was not found.
     #[error(
-        "interface {interface} has no carrier to find its gateway over; check the cable or the \
+        "interface {interface} has no carrier, so its gateway cannot be found; check the cable or the \
          other end"
     )]
     NoCarrier {
@@ -70,9 +70,9 @@ pub enum NetlinkError {
     /// The configured gateway is not a neighbour on the interface.
     #[error(
         "gateway {address} is not on the network of interface {interface}: {}; give the address of a \
-         router there, or, if it is one, say so: `ip route add {address} dev {interface}`",
-        behind.map_or("no route leads there by it".to_owned(), |router| {
-            format!("the way to it leads by the router {router}")
+         router there; if {address} is one, add a route: `ip route add {address} dev {interface}`",
+        behind.map_or("no route by the interface leads there".to_owned(), |router| {
+            format!("the route to it goes through the router {router}")
         })
     )]
     NotOnLink {
@@ -95,7 +95,7 @@ pub enum NetlinkError {
         /// The gateway's address; for [`Gateway::Auto`](crate::kernel::netlink::Gateway::Auto) with several candidates,
         /// the first one's.
         address: IpAddr,
-        /// How long it was waited for.
+        /// How long the kernel waited for an answer.
         timeout: Duration,
     },
     /// The gateway's neighbour entry is fixed to a MAC no single host has.
@@ -115,12 +115,12 @@ pub enum NetlinkError {
     /// The kernel refused a request.
     #[error("cannot {operation}: {}", cause.text)]
     Netlink {
-        /// What was asked of it.
+        /// The request.
         operation: String,
-        /// What it answered; its text is part of the message, so this is no `source`.
+        /// The kernel's answer. Its text is part of the message, so this is no `source`.
         cause: NetlinkRefusal,
     },
-    /// A netlink socket, the runtime or the thread it needs could not be had.
+    /// A netlink socket, its runtime or its thread could not be created.
     #[error("cannot {operation}: {cause}; check the limits on open files and tasks")]
     System {
         /// What was tried.
@@ -136,7 +136,7 @@ pub enum NetlinkError {
 pub struct NetlinkRefusal {
     /// The error number, if it gave one.
     pub errno: Option<i32>,
-    /// The words for it, and what to do if that is known.
+    /// Its text, and what to do if that is known.
     pub text: String,
 }
 
@@ -147,7 +147,7 @@ impl NetlinkRefusal {
 }
 
 impl NetlinkError {
-    /// Whether it is about one interface as it is now: not the system, nor what was asked for.
+    /// Whether the state of one interface causes the error, not the system or the request.
     pub(crate) fn is_of_interface(&self) -> bool {
         !matches!(self, Self::System { .. } | Self::NotAGateway { .. })
     }

@@ -1,4 +1,4 @@
-//! What a process lacks of the rights that it needs.
+//! Capabilities that a process needs and does not have.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use std::fmt;
 pub struct MissingRights {
     /// The names of the capabilities that are missing.
     pub capabilities: Vec<&'static str>,
-    /// Whether the user is root all the same, as in a container.
+    /// Whether the user is root nevertheless, as in a container.
     pub is_root: bool,
-    /// Whether the capabilities are there, but of a user namespace: for BPF the host's count alone.
+    /// Whether the process has the capabilities in a user namespace only. For BPF, only those of the host count.
     pub in_user_namespace: bool,
 }
 

@@ -11,7 +11,7 @@ use crate::model::part::Part;
 pub enum ServingError {
     /// Another process serves it already.
     #[error(
-        "{part} of instance '{instance}' is served already, by {holder}: '{}' has that one reload; to replace it, end it first",
+        "{part} of instance '{instance}' is served already, by {holder}: '{}' makes it reload; to replace it, end it first",
         reload_command(part, instance)
     )]
     Served {
@@ -19,7 +19,7 @@ pub enum ServingError {
         part: Part,
         /// The instance.
         instance: String,
-        /// By whom, in words: process id and command, as far as they can be seen.
+        /// The process that serves it: id and command, as far as they are visible.
         holder: String,
     },
 
@@ -39,30 +39,30 @@ pub enum ServingError {
         part: Part,
         /// The instance.
         instance: String,
-        /// By whom, in words.
+        /// The process that serves it.
         holder: String,
     },
 
-    /// The process that was to reload has ended.
-    #[error("{holder} has ended before it had reloaded")]
+    /// The process that was to reload ended.
+    #[error("{holder} ended before it had reloaded")]
     Ended {
         /// Which one.
         holder: String,
     },
 
-    /// There was no outcome in time.
+    /// The process did not report an outcome in time.
     #[error(
-        "{holder} has not reloaded within {} s, and may still do so: its log tells, or 'lbctl status'",
+        "{holder} has not reloaded within {} s, and may still do so: see its log, or 'lbctl status'",
         timeout.as_secs()
     )]
     TimedOut {
         /// Which one.
         holder: String,
-        /// How long was waited for it.
+        /// How long the command waited.
         timeout: Duration,
     },
 
-    /// What the serving process tells of itself is not as this build expects it.
+    /// The record of the serving process has another format than this build expects.
     #[error(
         "{holder} is of another build of lbctl: restart it, or send it SIGHUP and look at its log"
     )]
@@ -87,11 +87,11 @@ fn remedy(part: &Part) -> String {
     match part {
         Part::Decap(interface) => {
             format!(
-                "'lbctl decap serve {interface}' would; 'lbctl decap attach {interface}' reads addresses once"
+                "'lbctl decap serve {interface}' serves it; 'lbctl decap attach {interface}' reads addresses once"
             )
         }
         Part::Balancer => {
-            "'lbctl serve -f FILE' would; 'lbctl apply -f FILE' applies a file".to_owned()
+            "'lbctl serve -f FILE' serves it; 'lbctl apply -f FILE' applies a file".to_owned()
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Why there is no frame to ask about.
+//! Why a frame for a trace cannot be made or read.
 
 use std::net::IpAddr;
 
 /// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header (`ETH_HLEN`).
 pub(crate) const SHORTEST_FRAME: usize = 14;
 
-/// Why there is no frame to ask about. The text is one line.
+/// Why a frame for a trace cannot be made or read. The text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TracePacketError {

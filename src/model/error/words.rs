@@ -1,14 +1,14 @@
-//! Words that several errors, or errors and reports, have in common.
+//! Words that several errors and reports share.
 
 use std::time::Duration;
 
 use crate::model::config::XdpMode;
 
-/// The command that takes a program off an interface: a link's stays whatever is said of the interface.
+/// The command that detaches a program from an interface. 'ip link' cannot detach a program that a link holds.
 pub(crate) fn detach_command(interface: &str, mode: XdpMode, link: Option<u32>) -> String {
     match (link, mode) {
         (Some(id), _) => format!("bpftool link detach id {id}"),
-        // Said without its mode, the kernel looks for one in the driver only.
+        // Without the mode, the kernel only looks for a program in the driver.
         (None, XdpMode::Generic) => format!("ip link set dev {interface} xdpgeneric off"),
         (None, _) => format!("ip link set dev {interface} xdp off"),
     }

@@ -1,7 +1,7 @@
 //! The hash functions that decide which real a flow goes to.
 //!
-//! They are those of Katran's forwarding plane, so that machines of both kinds choose alike, and
-//! are meant for nothing else. All arithmetic wraps.
+//! They are those of Katran's forwarding plane, so that l4lb and Katran choose alike. They have no other use. All
+//! arithmetic wraps.
 //!
 //! | function | algorithm | published in |
 //! | --- | --- | --- |
@@ -14,13 +14,13 @@ use std::net::IpAddr;
 /// Slots in a ring: a prime, the same for every VIP.
 pub const RING_SIZE: u32 = 65537;
 
-/// What the state starts from, with length and `initval` added: `JHASH_INITVAL` of `jhash.h`.
+/// The initial state, before length and `initval` are added: `JHASH_INITVAL` of `jhash.h`.
 const JHASH_START: u32 = 0xdead_beef;
 
 /// jhash's `initval` for the two words of a flow: client address (or its hash) and ports.
 const FLOW_SEED: u32 = 33_554_944;
 
-/// jhash's `initval` where the 16 bytes of an IPv6 client become one word.
+/// jhash's `initval` that reduces the 16 bytes of an IPv6 client to one word.
 const IPV6_CLIENT_SEED: u32 = 512;
 
 /// FNV's 32-bit offset basis.
@@ -108,11 +108,10 @@ fn jhash_final([mut a, mut b, mut c]: [u32; 3]) -> u32 {
     (c ^ b).wrapping_sub(b.rotate_left(24))
 }
 
-/// The hash of a real's address: what its place in every ring follows from.
+/// The hash of a real's address. It decides the real's slots in every ring.
 ///
-/// That of folly's `IPAddress`, which Katran uses: `CityHash`'s 128-to-64 of the family and of
-/// FNV-1 (IPv4) or `SpookyHash` V2 (IPv6) of the bytes in network order. An IPv4-mapped IPv6
-/// address counts as IPv6.
+/// It is the hash of folly's `IPAddress`, which Katran uses: `CityHash`'s 128-to-64 of the family and of FNV-1 (IPv4)
+/// or `SpookyHash` V2 (IPv6) of the bytes in network order. An IPv4-mapped IPv6 address counts as IPv6.
 pub fn real_hash(address: IpAddr) -> u64 {
     match address {
         IpAddr::V4(v4) => hash_128_to_64(FAMILY_IPV4, u64::from(fnv_signed(v4.octets()))),
@@ -156,7 +155,7 @@ fn spooky_16(message: [u8; 16]) -> [u64; 2] {
         h[turned] = h[turned].rotate_left(rotation).wrapping_add(h[from]);
         h[to] ^= h[turned];
     }
-    // Constants stand in for the last 0 to 15 bytes where these are none.
+    // Constants replace the last 0 to 15 bytes, of which there are none.
     h[2] = h[2].wrapping_add(SPOOKY_CONST);
     h[3] = h[3].wrapping_add(SPOOKY_CONST).wrapping_add(LENGTH);
     for (step, rotation) in SPOOKY_END.into_iter().enumerate() {
@@ -186,9 +185,8 @@ pub fn murmur(a: u64, b: u64, seed: u32) -> u64 {
 
 /// The slot of a flow in every ring: below [`RING_SIZE`].
 ///
-/// Ports are in host order. The family of `source`, which is that of the packet, decides how the
-/// address is mixed in; that of the reals does not matter. What a VIP leaves out of its hash is to
-/// be passed as 0.
+/// Ports are in host order. The family of `source`, which is that of the packet, decides how the address is mixed in;
+/// that of the reals does not matter. The caller passes 0 for what a VIP leaves out of its hash.
 pub fn flow_slot(source: IpAddr, source_port: u16, destination_port: u16) -> u32 {
     let [s0, s1] = source_port.to_be_bytes();
     let [d0, d1] = destination_port.to_be_bytes();

@@ -1,5 +1,5 @@
-//! How many slots each member of a ring gets, without building it: a turn takes one slot, so it is enough to
-//! count the turns.
+//! Counts the slots that each member of a ring gets, without building the ring. A turn takes one slot, so counting the
+//! turns is enough.
 
 use crate::model::maglev::ring::LARGEST_EXACT_WEIGHT;
 use crate::model::maglev::ring::Member;
@@ -21,7 +21,7 @@ impl Ring {
         shares
     }
 
-    /// The members that have a weight and get no slot beside the others: indices.
+    /// The indices of members that have a weight and get no slot because of the others.
     pub(crate) fn without_slot(members: &[Member]) -> Vec<usize> {
         let weights = || members.iter().map(|member| member.weight).filter(|weight| *weight != 0);
         let (least, most) = (weights().min().unwrap_or(1), weights().max().unwrap_or(1));
@@ -39,7 +39,7 @@ impl Ring {
     }
 }
 
-/// How many of the turns each member has, by its place in `weights`, none of which is 0.
+/// The number of turns of each member, by its place in `weights`. No weight is 0.
 fn count(weights: &[u32]) -> Vec<u32> {
     let heaviest = weights.iter().copied().max().unwrap_or_default();
     if heaviest > LARGEST_EXACT_WEIGHT {
@@ -62,7 +62,7 @@ fn count(weights: &[u32]) -> Vec<u32> {
             enough = round;
         }
     }
-    // In the last round, those who come first get the slots that are left.
+    // In the last round, the first members get the remaining slots.
     let mut left = u64::from(RING_SIZE) - total(too_few);
     until(too_few)
         .zip(until(enough))

@@ -16,8 +16,8 @@ fn bucket_of(key: &abi::vip_key) -> usize {
     usize::try_from(bucket).unwrap_or_default()
 }
 
-/// Lays entries of `vips` out in buckets. VIPs come before markers, which fewer packets ask for; what
-/// finds no room is left to `vips`.
+/// Distributes the entries of `vips` over buckets. VIPs come before markers, which fewer packets need. Packets find
+/// entries for which a bucket has no room in `vips`.
 pub(crate) fn build(entries: &[(abi::vip_key, abi::vip)]) -> Vec<abi::vip_bucket> {
     let mut buckets = vec![abi::vip_bucket::default(); consts::VIP_BUCKETS as usize];
     let mut sorted: Vec<_> = entries.iter().collect();
@@ -31,7 +31,7 @@ pub(crate) fn build(entries: &[(abi::vip_key, abi::vip)]) -> Vec<abi::vip_bucket
             None => bucket.entry[0].vip.flags |= consts::VIP_BUCKET_FULL,
         }
     }
-    // A packet that finds nothing in its bucket learns there whether to look for a rule of its address.
+    // If a packet finds nothing in its bucket, the bucket tells it whether to look for a rule of its address.
     let rules = |(_, vip): &(abi::vip_key, abi::vip)| {
         vip.flags & consts::VIP_MARKER != 0 && OtherPorts::from_flags(vip.flags).is_some()
     };

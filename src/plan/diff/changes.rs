@@ -1,4 +1,4 @@
-//! The changes of VIPs that run and are wanted otherwise.
+//! Changes of VIPs that run.
 
 use super::Differ;
 use super::RunningVip;
@@ -26,8 +26,8 @@ struct Change<'a> {
     spec: &'a VipSpec,
 }
 
-/// The writes that change VIPs, in the order in which they come. Each is for all VIPs: whenever a ring is
-/// replaced, the kernel waits for running programs, but for a batch of them only once.
+/// The writes that change VIPs, in the order in which they come. Each write covers all VIPs: the kernel waits for
+/// running programs once for each batch of rings.
 #[derive(Default)]
 struct Changes {
     marks: Vec<abi::vip_real>,
@@ -77,7 +77,7 @@ impl<'a> Differ<'a> {
         both.filter(|change| self.differs(change.running, change.spec)).collect()
     }
 
-    /// Whether what is wanted of a VIP differs from what runs, be it only in who may keep flows.
+    /// Whether a VIP changes. It also changes if only the set of reals that may keep flows differs.
     fn differs(&self, running: &RunningVip, spec: &VipSpec) -> bool {
         if self.has_wrong_ring(running) || running.spec != *spec {
             return true;
@@ -119,7 +119,7 @@ impl<'a> Differ<'a> {
 
         let flags = spec.flags(vip) | bar | kept;
         if forgets(vip, running, spec) {
-            // What it remembers from now on is by the ring that is there by then.
+            // From now on, its connection table is filled from the new ring.
             let flags = flags & !consts::VIP_RING_CHANGED;
             let serial = serials.next().unwrap_or(running.serial);
             changes.entries.push((key, abi::vip { id: running.id, serial, flags }));
@@ -143,7 +143,7 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// Says what changes, but for VIPs that only who may keep flows differs of.
+    /// Reports the changes. Leaves out VIPs of which only the set of reals that may keep flows differs.
     fn tell_changes(&mut self, changing: Vec<Change<'_>>) {
         let members: Vec<_> = changing
             .iter()

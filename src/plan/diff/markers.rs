@@ -16,7 +16,7 @@ const fn marker(flags: u32) -> abi::vip {
 }
 
 impl Differ<'_> {
-    /// New markers have no rules as yet: those are for packets that no VIP takes, and the VIPs come first.
+    /// New markers have no rules yet. Rules are for packets that no VIP takes, so the VIPs are written first.
     pub(super) fn add_markers(&mut self) {
         let runs = |key: &VipKey| {
             self.running.markers.contains_key(key)

@@ -8,8 +8,7 @@
 //! - a new VIP's entry is written last, a removed one's goes first;
 //! - a VIP that changes carries a mark, in the record of its reals, from before the first write to after the
 //!   last;
-//! - a VIP that looks for its flows otherwise than before gets a new serial in the same write: what was remembered is
-//!   never found again;
+//! - a VIP whose flows get other keys gets a new serial in the same write: its old flows are never found again;
 //! - what an address does with packets that no VIP takes is written last;
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
@@ -56,11 +55,11 @@ pub(crate) struct TableDiff {
     pub(crate) vips: Vec<VipChange>,
     pub(crate) server_ids: Vec<ServerIdChange>,
     pub(crate) writes: Vec<Write>,
-    /// What the maps hold that does not match the rest of them, and is written anew.
+    /// Map contents that do not match the other maps, and are written anew.
     pub(crate) repairs: Vec<Mismatch>,
-    /// Rings without a checksum, which an earlier build wrote: they get one with the next change.
+    /// Rings without a checksum, from an earlier build. The next change adds it.
     pub(crate) unsigned: Vec<(u32, RingImage)>,
-    /// Those that had to be built to see what moves.
+    /// The rings that were built to find out what moves.
     pub(crate) rings: Rings,
     /// There is no plan: interrupted commands left too many reals behind.
     pub(crate) ids_exhausted: bool,
@@ -71,11 +70,11 @@ struct Differ<'a> {
     wanted: &'a Table,
     wanted_keys: BTreeMap<VipKey, Option<Vip>>,
     wanted_reals: FxHashSet<IpAddr>,
-    /// Their ids, as soon as all have one.
+    /// The ids of the wanted reals, once all have one.
     wanted_ids: FxHashSet<u32>,
     /// The server ids that run.
     server_ids: BTreeMap<u32, IpAddr>,
-    /// From where on serials are handed out, and those that were.
+    /// The next serial to hand out, and those handed out so far.
     next_serial: u32,
     handed_out: BTreeSet<u32>,
     /// Address → id: of all reals that run or are wanted.
@@ -83,7 +82,7 @@ struct Differ<'a> {
     diff: TableDiff,
 }
 
-/// What must be written, and in which order, so that the maps hold `wanted`.
+/// Returns the ordered writes after which the maps hold `wanted`.
 pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     let mut differ = Differ {
         running,
@@ -98,8 +97,7 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
         diff: TableDiff::default(),
     };
     differ.repair();
-    // What goes makes room for what comes, wherever that is safe: the maps hold little more than what a
-    // configuration may have.
+    // Where that is safe, removals come first, because the maps hold little more than the largest configuration.
     differ.remove_unused_reals();
     if !differ.add_reals() {
         return TableDiff { ids_exhausted: true, ..TableDiff::default() };
@@ -123,8 +121,8 @@ impl Differ<'_> {
         }
     }
 
-    /// Clears reals that only an interrupted command can have left: no VIP, no server id and no ring has
-    /// them. While a VIP is half changed, its ring may.
+    /// Clears reals that an interrupted command left: no VIP, no server id and no ring has them. While a VIP is half
+    /// changed, its ring may still have some.
     fn remove_unused_reals(&mut self) {
         let unwanted = self.unwanted_reals();
         if unwanted.is_empty() || self.running.vips.values().any(|vip| vip.changing) {
@@ -146,13 +144,13 @@ impl Differ<'_> {
             .collect()
     }
 
-    /// Whether there were ids for all.
+    /// Gives every new real an id. Returns whether there were enough.
     fn add_reals(&mut self) -> bool {
         let mut addresses: Vec<IpAddr> = self.wanted_reals.iter().copied().collect();
         addresses.retain(|address| !self.ids.contains_key(address));
         // By address, so that machines with the same configuration look the same.
         addresses.sort_unstable();
-        // Ids that had the fewest owners first: a generation comes back as late as can be.
+        // Ids with the fewest owners first, so that a generation repeats as late as possible.
         let owned = &self.running.reals;
         let live: FxHashSet<u32> = self.ids.values().copied().collect();
         let mut used = Vec::new();
@@ -201,13 +199,13 @@ impl Differ<'_> {
     }
 
     fn remove_vips(&mut self) {
-        // A VIP with port 0 takes the place of the marker that others of its address need: it goes last.
+        // A VIP with port 0 has the key of the marker that other VIPs of its address need, so it is removed last.
         let gone = self.running.vips.iter().filter(|(vip, _)| !self.wanted.vips.contains_key(vip));
         let (any_port, one_port): (Vec<_>, Vec<_>) = gone.partition(|(vip, _)| vip.port == 0);
         let (mut rings, mut reals) = (Vec::new(), Vec::new());
         for (vip, running) in one_port.into_iter().chain(any_port) {
             let key = VipKey::from(abi::vip_key::from(*vip));
-            // Another VIP of the address may need a marker where this one was.
+            // Another VIP of the address may need a marker under this key.
             if self.wanted_keys.contains_key(&key) {
                 self.write(Write::Vips(vec![(key, MARKER)]));
             } else {
@@ -241,8 +239,8 @@ impl Differ<'_> {
         self.write(Write::RemoveVipReals(self.running.stray_vip_reals.clone()));
     }
 
-    /// The reals that stay barred or become so: those that could have flows and may not keep them. A real
-    /// that goes altogether needs no bar, its generation ends.
+    /// The reals that are barred afterwards: those that may have flows and must not keep them. A real that is removed
+    /// altogether needs no bar, because its generation ends.
     fn barred(&self, running: Option<&RunningVip>, spec: &VipSpec) -> BTreeSet<u32> {
         let mut barred = BTreeSet::new();
         if let Some(running) = running {
@@ -250,7 +248,7 @@ impl Differ<'_> {
             barred.extend(&running.barred);
             barred.extend(before.iter().filter_map(|address| self.ids.get(address)));
         }
-        // A real that a packet may name by its id must not get it while it is down.
+        // A packet can name a real by its server id. While the real is down, it must not get the packet.
         let down = spec.reals.iter().filter(|(_, real)| real.state == RealState::Down);
         barred.extend(down.filter_map(|(address, _)| self.ids.get(address)));
 
@@ -268,13 +266,13 @@ impl Differ<'_> {
         barred
     }
 
-    /// A VIP's ring; `None`: there is nothing to say in one.
+    /// A VIP's ring; `None`: it needs none.
     fn ring(&self, spec: &VipSpec, barred: BTreeSet<u32>) -> Option<RingImage> {
         RingImage::new(spec.members(), &self.ids, barred)
     }
 
-    /// Whether all reals of a ring stay. Else it is replaced: before a real is cleared, no packet may be under
-    /// way that read its id in the ring.
+    /// Whether all reals of a ring stay. If not, the ring is replaced: before a real is cleared, the kernel must have
+    /// finished all packets that read its id in the ring.
     fn stay(&self, ring: &RingImage) -> bool {
         ring.ids.iter().all(|id| self.wanted_ids.contains(id))
     }
@@ -315,7 +313,7 @@ impl Differ<'_> {
             let Some(id) = free.next() else { break };
             let barred = self.barred(None, spec);
             let bar = if barred.is_empty() { 0 } else { consts::VIP_BARRED };
-            // Before the first VIP nobody counted.
+            // Before the first VIP, all counters are zero.
             if self.running.next_serial > 1 {
                 self.write(Write::ClearVipCounts(id));
             }
@@ -333,7 +331,7 @@ impl Differ<'_> {
                 moves_by_reals: false,
             });
         }
-        // All at once: nothing of it is in use before the entries are there.
+        // In one batch: no packet uses rings and reals before the VIPs' entries exist.
         self.write(Write::Rings(rings));
         self.write(Write::VipReals(reals));
         self.write(Write::Vips(entries));
@@ -341,7 +339,7 @@ impl Differ<'_> {
 
     fn remove_reals(&mut self) {
         for (id, real) in self.unwanted_reals() {
-            // Not those that were removed as unused.
+            // Skips those that were already removed as unused.
             if self.ids.get(&real.address) == Some(&id) {
                 self.write(Write::SetReal { id, real: cleared(&real) });
             }
@@ -354,8 +352,8 @@ fn mark(vip: u32) -> abi::vip_real {
     abi::vip_real { vip, real: 0, weight: 0, state: consts::STATE_CHANGING }
 }
 
-/// A real that lost its id: flows that were given to it are stale from now on, and packets that are on
-/// their way to it still find its address.
+/// A real that loses its id. Its flows are stale from now on; packets that the program handles right now still find
+/// its address.
 fn cleared(real: &RunningReal) -> RunningReal {
     RunningReal { live: false, generation: next_generation(real.generation), ..*real }
 }

@@ -1,4 +1,4 @@
-//! What is written anew because it does not match the rest of the maps, though nobody wants a change.
+//! What is written anew because it does not match the other maps, without a change of the configuration.
 
 use super::Differ;
 use super::RunningVip;
@@ -7,7 +7,7 @@ use crate::model::mismatch::Mismatch;
 use crate::plan::writes::Write;
 
 impl Differ<'_> {
-    /// Everything but the rings, which go with the changes of their VIPs.
+    /// Repairs all but the rings. Those are repaired with the changes of their VIPs.
     pub(super) fn repair(&mut self) {
         if self.running.stale_index {
             self.write(Write::VipIndex);
@@ -33,13 +33,14 @@ impl Differ<'_> {
         }
     }
 
-    /// Whether a VIP's ring cannot be trusted: it was compared, or an interrupted command was at it.
+    /// Whether a VIP's ring cannot be trusted: a comparison found it wrong, or a command was interrupted while it
+    /// changed the VIP.
     pub(super) fn has_wrong_ring(&self, running: &RunningVip) -> bool {
         running.changing || self.running.wrong_rings.contains_key(&running.id)
     }
 
-    /// Whether nobody knows any more which reals a VIP bars. All that have no business in it can be: none of them may
-    /// keep a flow.
+    /// Whether it is unknown which reals a VIP bars. Then all reals that the VIP does not have may be barred: none of
+    /// them may keep a flow.
     pub(super) fn lost_bars(&self, running: &RunningVip) -> bool {
         running.flags & consts::VIP_BARRED != 0
             && self.running.wrong_rings.contains_key(&running.id)

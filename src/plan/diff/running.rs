@@ -20,7 +20,7 @@ pub(crate) struct RunningVip {
     pub(crate) id: u32,
     pub(crate) serial: u32,
     pub(crate) flags: u32,
-    /// It has the mark.
+    /// It has the mark of a change that is not complete.
     pub(crate) changing: bool,
     pub(crate) spec: VipSpec,
     /// Real ids that no packet of the VIP may go to.
@@ -48,26 +48,26 @@ pub(crate) struct Running {
     pub(crate) vips: BTreeMap<Vip, RunningVip>,
     /// With their flags.
     pub(crate) markers: BTreeMap<VipKey, u32>,
-    /// Every id that was ever used.
+    /// All ids that were ever used.
     pub(crate) reals: BTreeMap<u32, RunningReal>,
     pub(crate) server_ids: BTreeMap<u32, u32>,
     pub(crate) next_serial: u32,
-    /// Rings, reals and marks of ids that no VIP has: left over from an interrupted command.
+    /// Rings, reals and marks of ids that no VIP has: an interrupted command left them.
     pub(crate) stray_rings: BTreeSet<u32>,
     pub(crate) stray_vip_reals: Vec<VipRealKey>,
-    /// The index of the VIPs is not what `vips` says: an interrupted command did not come to it.
+    /// The index of the VIPs does not match `vips`: a command was interrupted before it wrote the index.
     pub(crate) stale_index: bool,
-    /// VIPs by their ids whose rings are not what their reals give, and how many slots differ. Only where rings were
-    /// compared.
+    /// Ids of VIPs whose rings do not match their reals, and how many slots differ. Empty if rings were not compared.
     pub(crate) wrong_rings: BTreeMap<u32, u32>,
-    /// VIPs by their ids whose rings are right, and have no checksum that says so.
+    /// Ids of VIPs whose rings are right, but have no checksum.
     pub(crate) unsigned_rings: BTreeSet<u32>,
-    /// Ids of reals of which what packets are given does not match their addresses. Only where that was compared.
+    /// Ids of reals whose entries for the packet path do not match their addresses. Empty if entries were not
+    /// compared.
     pub(crate) wrong_reals: BTreeSet<u32>,
 }
 
 impl Running {
-    /// What runs, in the words of what is wanted.
+    /// What runs, as a table of the same type as the wanted one.
     pub(crate) fn table(&self) -> Table {
         let vips = self.vips.iter().map(|(vip, running)| (*vip, running.spec.clone())).collect();
         Table { vips, server_ids: self.server_id_addresses() }
@@ -87,14 +87,14 @@ impl Running {
 }
 
 impl RunningReal {
-    /// Whether flows of a generation were given to this address: until the id has another owner, this is known
-    /// of a real that was cleared, too.
+    /// Whether the flows of a generation belong to this address. This is also known of a cleared real, until its id
+    /// has another owner.
     pub(crate) fn owns(&self, generation: u32) -> bool {
         self.generation == if self.live { generation } else { next_generation(generation) }
     }
 }
 
-/// The generation that flows get of a real's id once it has another owner.
+/// The generation of a real's id for its next owner.
 pub(super) fn next_generation(generation: u32) -> u32 {
     generation % consts::MAX_GENERATION + 1
 }

@@ -1,4 +1,4 @@
-//! Serials, which the flows of VIPs are keyed by: which VIPs get new ones, and handing them out.
+//! Serials. They are part of the keys of flows. Which VIPs get new ones, and how they are handed out.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::model::address::Vip;
 use crate::model::vip_table::VipSpec;
 use crate::plan::writes::Write;
 
-/// Whether what a VIP has remembered must not be found any more: it is under other keys, or from before the VIP went
-/// without a table. Else flows would go on where they were then, once the VIP is as it was.
+/// Whether a VIP must not find its old flows any more: they have other keys, or they date from before the VIP went
+/// without a connection table. Otherwise flows would return to their old reals when the VIP is changed back.
 pub(super) fn forgets(vip: &Vip, running: &RunningVip, spec: &VipSpec) -> bool {
     let (before, after) = (running.flags, spec.flags(vip));
     (before ^ after) & consts::VIP_REDUCED_KEY != 0 || before & !after & consts::VIP_STATELESS != 0

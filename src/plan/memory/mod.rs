@@ -1,4 +1,4 @@
-//! What the maps of a configuration cost, before they are made. Pure.
+//! The memory that the maps of a configuration take, computed before they are created. Pure.
 
 mod shortage;
 #[cfg(test)]
@@ -28,15 +28,15 @@ use crate::plan::steps::Snapshot;
 use crate::plan::steps::Steps;
 use crate::plan::writes::Write;
 
-/// What loading the balancer's program takes beside the maps, and gives back: the verifier keeps states of the program at each
-/// branch, and libbpf and this process need some. Measured as the peak of a control group (Linux 6.18, x86-64). It
-/// depends on the kernel's version.
+/// The memory that loading the balancer's program takes besides the maps, and gives back: the verifier keeps states of
+/// the program at each branch, and libbpf and this process need some. Measured as the peak of a control group (Linux
+/// 6.18, x86-64). It depends on the kernel's version.
 const LOADING: u64 = 36_000_000;
 
 /// What the balancer's maps take, by what they are for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Of each CPU that has a table of its own.
+    /// The table of each CPU that has its own.
     pub(crate) tables: BTreeMap<u32, u64>,
     pub(crate) shared_table: u64,
     pub(crate) rings: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// What runs takes.
+    /// The memory of what runs.
     pub(crate) fn of(
         tables: &Tables,
         running: &Running,
@@ -83,7 +83,7 @@ impl Usage {
     }
 }
 
-/// What so many server ids take.
+/// The memory of so many server ids.
 fn server_ids(count: usize) -> u64 {
     count as u64 * element::<u32, u32>()
 }
@@ -92,7 +92,7 @@ fn table_bytes(tables: &Tables) -> BTreeMap<u32, u64> {
     tables.own.iter().map(|(cpu, size)| (*cpu, own_table(tables.kind, *size))).collect()
 }
 
-/// The VIPs that have a ring: all but those that nothing is to be said of in one.
+/// The VIPs that have a ring.
 fn rings(running: &Running) -> BTreeSet<u32> {
     let has_ring = running
         .vips
@@ -101,7 +101,7 @@ fn rings(running: &Running) -> BTreeSet<u32> {
     has_ring.map(|vip| vip.id).chain(running.stray_rings.iter().copied()).collect()
 }
 
-/// Memory that is taken and given back in turn, and the most of it at a time.
+/// Counts memory that is taken and given back, and its peak.
 #[derive(Clone, Copy, Debug, Default)]
 struct Level {
     now: i64,
@@ -123,7 +123,7 @@ impl Level {
     }
 }
 
-/// How much memory is taken while the steps of a plan are carried out: of the host, and of it on each NUMA node.
+/// The memory that is taken while the steps of a plan are carried out: on the whole host, and on each NUMA node.
 #[derive(Debug, Default)]
 struct Course {
     host: Level,
@@ -131,7 +131,7 @@ struct Course {
 }
 
 impl Course {
-    /// All tables that are new are there before any of the old ones goes.
+    /// All new tables exist before the first old one is removed.
     fn replace_tables(&mut self, before: &Tables, after: &Tables, nodes: &BTreeMap<u32, u32>) {
         let kept =
             |cpu: &u32| before.kind == after.kind && before.own.get(cpu) == after.own.get(cpu);
@@ -147,7 +147,7 @@ impl Course {
         }
     }
 
-    /// Writes and removes rings, of which these VIPs have some so far. Returns those that have one afterwards.
+    /// Writes and removes rings. Takes the VIPs that have a ring before, and returns those that have one afterwards.
     fn write_rings(&mut self, writes: &[Write], mut vips: BTreeSet<u32>) -> BTreeSet<u32> {
         for write in writes {
             match write {
@@ -174,18 +174,18 @@ impl Course {
 pub struct TableMemory {
     /// The CPU.
     pub cpu: u32,
-    /// The NUMA node that it is put on: the CPU's; `None`: the kernel knows no nodes.
+    /// The CPU's NUMA node, which holds the table. `None`: the kernel knows no nodes.
     pub node: Option<u32>,
-    /// What it takes.
+    /// Its size.
     pub bytes: u64,
 }
 
-/// The memory that an apply takes: bytes, by what they are for. Its `Display` is a few lines.
+/// The memory that an apply takes: bytes, by purpose. Its `Display` is a few lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// The connection tables of the CPUs that have one of their own.
     pub tables: Vec<TableMemory>,
-    /// The one that all other CPUs share.
+    /// The table that all other CPUs share.
     pub shared_table: u64,
     /// The rings of the VIPs.
     pub rings: u64,
@@ -193,19 +193,19 @@ pub struct MemoryPlan {
     pub counters: u64,
     /// All other maps.
     pub other: u64,
-    /// All together, once it is done.
+    /// The total, once the apply is done.
     pub total: u64,
-    /// What is taken at most, meanwhile, beside what runs before: what is replaced goes only afterwards.
+    /// The peak during the apply, in addition to what runs before. Old maps are removed only after the new ones exist.
     pub additional: u64,
-    /// What is taken at most while the program is loaded, which the verifier looks through: some of it is of maps, the rest
-    /// is given back. About so much: it depends on the kernel's version. 0: the program stays.
+    /// The peak while the kernel loads and verifies the program: a part is for maps, the rest is given back. The
+    /// figure is approximate: it depends on the kernel's version. 0: the program stays.
     pub loading: u64,
     #[serde(skip)]
     additional_on: BTreeMap<u32, u64>,
 }
 
 impl MemoryPlan {
-    /// Plans the memory of a change. `None`: tables and rings stay as many and as large as they are.
+    /// Plans the memory of a change. `None`: number and size of tables and rings stay.
     pub(crate) fn new(
         running: &Snapshot,
         steps: &Steps,
@@ -217,7 +217,7 @@ impl MemoryPlan {
         let loading = match (steps.replace_program, fresh) {
             (false, _) => 0,
             (true, false) => LOADING,
-            // Its maps are made before.
+            // The maps of the program are created before.
             (true, true) => LOADING + fixed.total(),
         };
         let tables = steps.tables.as_ref().unwrap_or(&running.tables);
@@ -244,12 +244,12 @@ impl MemoryPlan {
         (!unchanged).then(|| Self { loading, ..Self::of(&usage, &course, &host.nodes) })
     }
 
-    /// That of a program which is loaded again, while tables and rings stay.
+    /// The memory of loading the program again while tables and rings stay.
     pub(crate) fn of_loading() -> Self {
         Self { loading: LOADING, ..Self::default() }
     }
 
-    /// What is there in the end, and what was taken on the way.
+    /// The memory in the end, and the peak on the way.
     fn of(usage: &Usage, course: &Course, nodes: &BTreeMap<u32, u32>) -> Self {
         let table = |(cpu, bytes): (&u32, &u64)| TableMemory {
             cpu: *cpu,
@@ -269,12 +269,12 @@ impl MemoryPlan {
         }
     }
 
-    /// What must be there.
+    /// The memory that must be available.
     fn needed(&self) -> u64 {
         self.additional.max(self.loading)
     }
 
-    /// The tables by the node that they are put on: its CPUs, and their tables' bytes.
+    /// The tables by NUMA node: its CPUs, and the bytes of their tables.
     fn by_node(&self) -> BTreeMap<u32, (Vec<u32>, u64)> {
         let mut nodes: BTreeMap<u32, (Vec<u32>, u64)> = BTreeMap::new();
         for table in &self.tables {
@@ -286,7 +286,7 @@ impl MemoryPlan {
         nodes
     }
 
-    /// What the maps take by what they are for, in a few words.
+    /// The memory of the maps by purpose, in a few words.
     fn summary(&self) -> String {
         let tables: u64 = self.tables.iter().map(|table| table.bytes).sum();
         let count = self.tables.len();
@@ -311,20 +311,17 @@ impl fmt::Display for MemoryPlan {
         writeln!(f, "memory: {}, total {}", self.summary(), Bytes(self.total))?;
         if self.additional != self.total {
             let taken = Bytes(self.additional);
-            writeln!(f, "memory: {taken} more than now, until what is replaced is gone")?;
+            writeln!(f, "memory: {taken} more than now while old and new maps exist together")?;
         }
         if self.loading > self.additional {
             let most = Bytes(self.loading);
-            writeln!(
-                f,
-                "memory: about {most} for a moment, while the kernel verifies the program"
-            )?;
+            writeln!(f, "memory: about {most} while the kernel verifies the program")?;
         }
         let nodes = self.by_node();
         if nodes.len() > 1 {
             for (node, (cpus, bytes)) in nodes {
                 let (cpus, bytes) = (cpus_in_words(&cpus), Bytes(bytes));
-                writeln!(f, "memory: on NUMA node {node}: the tables of {cpus}, {bytes}")?;
+                writeln!(f, "memory: NUMA node {node} holds the tables of {cpus}: {bytes}")?;
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What there is not enough memory for, and what to do about it. Pure.
+//! Which memory is short, and what to do about it. Pure.
 
 use crate::model::error::Error;
 use crate::model::error::Result;
@@ -7,7 +7,7 @@ use crate::model::host::Bytes;
 use crate::plan::memory::MemoryPlan;
 
 impl Available {
-    /// Refuses what cannot be had.
+    /// Refuses a plan that needs more memory than there is.
     pub(crate) fn check(&self, plan: &MemoryPlan) -> Result<()> {
         let short = |needed: u64, available: u64, place: String, remedy: &str| {
             Err(Error::Memory {
@@ -21,7 +21,8 @@ impl Available {
         let lower = plan.keys_to_lower();
         let needed = plan.needed();
         let lower = if plan.loading > plan.additional {
-            "most of it is for a moment, while the kernel verifies the program: give it more"
+            "most of it is needed only while the kernel verifies the program: free some memory, or raise the limit of the \
+             control group"
         } else {
             lower
         };
@@ -48,8 +49,8 @@ impl Available {
         Ok(())
     }
 
-    /// Warns of tables that come to lie elsewhere than on their CPU's node: rather than drop caches there, the
-    /// kernel takes free memory of another node.
+    /// Warns of tables that will not be on their CPU's NUMA node: the kernel takes free memory of another node rather
+    /// than drop caches.
     pub(crate) fn warnings(&self, plan: &MemoryPlan) -> Vec<String> {
         if self.nodes.len() < 2 {
             return Vec::new();
@@ -60,9 +61,9 @@ impl Available {
                 continue;
             };
             warnings.push(format!(
-                "NUMA node {node} has {} of free memory for {} of connection tables: part of them comes to lie \
-                 on another node, where each look-up takes longer; 'sysctl vm.drop_caches=1' before it avoids \
-                 that",
+                "NUMA node {node} has {} of free memory for {} of connection tables: the kernel puts part of them on \
+                 another node, where each look-up takes longer; to avoid that, run 'sysctl vm.drop_caches=1' \
+                 first",
                 Bytes(memory.free),
                 Bytes(*needed)
             ));
@@ -72,7 +73,7 @@ impl Available {
 }
 
 impl MemoryPlan {
-    /// What in a configuration takes most of the memory.
+    /// The keys of the configuration that take most of the memory.
     fn keys_to_lower(&self) -> &'static str {
         let tables: u64 = self.tables.iter().map(|table| table.bytes).sum();
         if self.rings > tables {
@@ -82,7 +83,7 @@ impl MemoryPlan {
         }
     }
 
-    /// An error of the kernel, which had not enough memory after all, with what was to be had.
+    /// Adds the planned memory to an error of the kernel that it has not enough.
     pub(crate) fn explain(&self, error: Error) -> Error {
         if !error.is_out_of_memory() {
             return error;

@@ -159,8 +159,8 @@ fn tables_are_replaced() {
     assert_eq!(plan.additional_on, [(0, 2 * large), (1, 2 * large)].into());
     let text = plan.to_string();
     assert!(text.contains("connection tables 4 x 109.1 MB"), "{text}");
-    assert!(text.contains("more than now, until what is replaced is gone"), "{text}");
-    assert!(text.contains("on NUMA node 1: the tables of CPUs 2,3, 218.1 MB"), "{text}");
+    assert!(text.contains("more than now while old and new maps exist together"), "{text}");
+    assert!(text.contains("NUMA node 1 holds the tables of CPUs 2,3: 218.1 MB"), "{text}");
 }
 
 /// Rings are replaced some hundred at a time.
@@ -238,7 +238,7 @@ fn what_does_not_fit_is_refused() {
         (
             memory(2 * half, 2 * half, [(half, half), (half / 2, half / 2)]),
             [
-                "218.1 MB more than now are needed (connection tables 4 x 109.1 MB",
+                "218.1 MB more than now (connection tables 4 x 109.1 MB",
                 "109.1 MB are available on NUMA node 1",
                 "connection_table.cpus",
             ],

@@ -209,9 +209,12 @@ fn a_gateway_that_is_not_found_is_one_line_and_nothing_else() {
     };
     fails_at_once(
         "gateway = \"198.51.100.1\"",
-        "198.51.100.1 is not on the network of interface uplink: the way to it leads by the router 172.31.0.254",
+        "198.51.100.1 is not on the network of interface uplink: the route to it goes through the router 172.31.0.254",
     );
-    fails_at_once("gateway = \"fc00:99::1\"", "the way to it leads by the router fc00:31::fe");
+    fails_at_once(
+        "gateway = \"fc00:99::1\"",
+        "the route to it goes through the router fc00:31::fe",
+    );
     let neighbours = ns.shell("ip neigh show dev uplink");
     for off_link in ["198.51.100.1", "fc00:99::1"] {
         assert!(
@@ -225,7 +228,7 @@ fn a_gateway_that_is_not_found_is_one_line_and_nothing_else() {
     fails_at_once("gateway = \"auto\"", "interface uplink has no default route");
     fails_at_once(
         "gateway = \"198.51.100.1\"",
-        "gateway 198.51.100.1 is not on the network of interface uplink: no route leads there by it",
+        "gateway 198.51.100.1 is not on the network of interface uplink: no route by the interface leads there",
     );
     ns.shell(
         "echo 0 >/proc/sys/net/ipv4/nexthop_compat_mode

@@ -161,7 +161,7 @@ fn refused_programs_and_modes_delay_no_other() {
     let is_told = || findings().contains("not-served") || findings().contains("served-as-before");
     assert!(!is_told(), "{}", findings());
     let applied = lbctl.exits(1, &["apply", "-f", path_of(&file)]);
-    assert!(applied.stderr.contains("second: served as before, not as asked for"), "{applied}");
+    assert!(applied.stderr.contains("second: served as before, not as configured"), "{applied}");
     assert!(host.has_xdp("second"));
     let told = status(&lbctl);
     assert_eq!(told["interfaces"]["second"]["mode"], "generic", "{told}");
@@ -213,7 +213,7 @@ fn reals_change_while_an_interface_is_dead() {
         |reals: &[&str]| file(&two_interfaces(reals).replace("172.32.0.254", "172.32.0.99"));
     let asked = other(&both);
     let applied = lbctl.exits(1, &["apply", "--yes", "-f", path_of(&asked)]);
-    assert!(applied.stderr.contains("second: served as before, not as asked for"), "{applied}");
+    assert!(applied.stderr.contains("second: served as before, not as configured"), "{applied}");
     assert_eq!(reals(), 2);
     let interface = || status(&lbctl)["interfaces"]["second"].clone();
     assert_eq!(

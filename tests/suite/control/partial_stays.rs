@@ -41,7 +41,7 @@ fn the_old_interface_stays_until_the_new_one_is_served() {
     let download = rig.download(VIP);
     let file = config_file(&second_only(&text));
     let path = path_of(&file);
-    let stays = "(until it is served, the balancer stays on uplink, though no longer asked for)";
+    let stays = "(until it is served, the balancer stays on uplink, which the configuration no longer names)";
 
     for (make, why) in [
         ("true", "there is no interface \"second\""),
@@ -189,7 +189,7 @@ fn serve_tries_a_mode_only_when_asked() {
         let pin: PathBuf = host.bpffs.path().join("l4lb/default/link/second");
         pin.metadata().expect("a link").ino()
     };
-    let told = "second: served as before, not as asked for";
+    let told = "second: served as before, not as configured";
     serve.reload(&asked("native"), told);
     let before = link();
     for (from, to) in [(9000, 8990), (8990, 8980), (8980, 9000)] {

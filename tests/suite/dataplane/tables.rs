@@ -108,7 +108,7 @@ fn serve_notices_other_cpus() {
     let after = tables();
     assert_eq!((entries(&after, 0), entries(&after, 1)), (Some(10_000), Some(10_000)));
     std::fs::write(online.path(), "0\n").expect("write a file");
-    serve.wait_for("the connection tables of CPU 1 lie idle");
+    serve.wait_for("the connection tables of CPU 1 are idle");
     serve.stop();
 }
 

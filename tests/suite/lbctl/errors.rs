@@ -327,8 +327,8 @@ fn an_apply_that_fails_changes_nothing() {
         interfaces += &interface(&format!("v{n}"), "generic", GATEWAY_MAC);
     }
     let in_the_way = [
-        "interface v9 (index 10216) finds no place",
-        "v1 (2024), v2 (3048), v3 (4072), v4 (5096), v5 (6120), v6 (7144), v7 (8168), v8 (9192) have all 8",
+        "no place for interface v9 (index 10216)",
+        "v1 (2024), v2 (3048), v3 (4072), v4 (5096), v5 (6120), v6 (7144), v7 (8168), v8 (9192) hold all 8",
         "'ip link set NAME netns OTHER index N' and back",
     ];
     refused(&apply(&interfaces, "10.0.0.2"), &in_the_way);

@@ -33,8 +33,7 @@ fn few_open_files() {
     let refused = |files: u32, arguments: &[&str]| {
         let output = run(&host, files, arguments);
         assert_eq!(output.code(), Some(1), "{files}: {output}");
-        let limit =
-            format!("too many open files, of which the process may have {files} (RLIMIT_NOFILE)");
+        let limit = format!("the process may have only {files} open files (RLIMIT_NOFILE)");
         assert!(output.stderr.contains(&limit), "{files}: {output}");
         assert_eq!(output.stderr.lines().count(), 1, "{files}: {output}");
     };

@@ -248,7 +248,7 @@ fn every_wait_ends() {
     assert_eq!(serve.running.wait(SOON).code(), Some(0));
     let output = waiting.wait(SOON);
     assert_eq!(output.code(), Some(1), "{output}");
-    let ended = output.stderr.contains("has ended before it had reloaded");
+    let ended = output.stderr.contains("ended before it had reloaded");
     assert!(ended || output.stderr.contains("nobody serves"), "{output}");
     for wrong in ["0", "86401", "x", "-1"] {
         host.lbctl().exits(2, &["reload", &format!("--timeout={wrong}")]);

@@ -189,7 +189,7 @@ fn a_gateway_that_falls_silent_keeps_its_mac() {
     answers(&rig, OTHER_VIP);
     serve.reload(
         &with_gateway("172.31.0.99", &two_vips()),
-        "WARN interface uplink: served as before, not as asked for: gateway 172.31.0.99",
+        "WARN interface uplink: served as before, not as configured: gateway 172.31.0.99",
     );
     assert_eq!(serve.interface(), before);
     assert_eq!(serve.count(&warning), 1, "{}", serve.running.stderr());

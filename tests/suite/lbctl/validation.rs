@@ -270,8 +270,8 @@ fn a_real_without_a_slot_is_reported() {
     let file = config_file(&Host::config(&vip(VIP, &reals)));
     let path = path_of(&file);
     let what = format!(
-        "real 10.0.0.2 of {VIP} gets 0.00 % of new flows: beside the other weights, its 1 is too little for one of the \
-         65537 slots of the ring"
+        "real 10.0.0.2 of {VIP} gets 0.00 % of new flows: compared with the other weights, its weight 1 is too low for \
+         one of the 65537 slots of the ring"
     );
     let fix = format!("'lbctl real weight {VIP} 10.0.0.2 2'");
     let planned = Patient::new(host.lbctl(), &host.ns, &["-f", path]);
@@ -306,6 +306,6 @@ fn a_real_without_a_slot_is_reported() {
     host.lbctl().ok(&["vip", "add", one, "--no-real", "reject"]);
     host.lbctl().ok(&["real", "add", one, "10.0.0.1"]);
     let output = host.lbctl().ok(&["real", "drain", one, "10.0.0.1"]);
-    let said = "as its only one is drained, down or of weight 0: new flows are refused;";
+    let said = "because its only one is drained, down or of weight 0: new flows are refused;";
     assert!(output.stderr.contains(said), "{output}");
 }

@@ -13,13 +13,13 @@
 //! size of the ring. Nearly all of the work is stepping along this sequence over taken slots.
 //!
 //! * Positions are 64-bit fractions of the ring: an addition that overflows has gone round the
-//!   ring, so no step needs a modulo. `fraction` tells why this is exact.
+//!   ring, so no step needs a modulo. `fraction` explains why this is exact.
 //! * Free slots are bits of a table that fits the first-level cache, looked at several at a time,
 //!   because a branch for each would mostly be mispredicted.
 //! * The last few slots would take hundreds of steps each. There, the inverse of `skip` tells how
 //!   many steps away a free slot is, and the nearest one is taken.
-//! * Who has which turn does not depend on the slots. It is computed beforehand, at a cost that
-//!   does not grow when one member outweighs many.
+//! * The order of turns does not depend on the slots. It is computed beforehand, and the cost does
+//!   not grow if one member outweighs many.
 
 use std::fmt;
 use std::iter;
@@ -126,10 +126,10 @@ pub(crate) fn in_turn(members: &[Member]) -> Vec<(u64, IpAddr, u32, u16)> {
     used
 }
 
-/// Who has each turn, as places in `weights`: as many turns as there are slots.
+/// The member of each turn, as a place in `weights`. There are as many turns as slots.
 ///
-/// In every round, each member in order adds its weight to its credit, and has a turn if that
-/// makes the largest weight, which the turn costs. Weights are not 0.
+/// In every round, each member in order adds its weight to its credit. If the credit reaches the largest weight, the
+/// member has a turn, which costs that weight. Weights are not 0.
 pub(crate) fn turns(weights: &[u32]) -> Vec<u16> {
     let heaviest = weights.iter().copied().max().unwrap_or_default();
     let mut turns = if weights.iter().all(|&weight| weight == heaviest) {

@@ -59,7 +59,7 @@ fn by_link_and_without() {
         // Nor does either get past the other later.
         for [program, slot] in [["10", "4"], ["balancer", "14"]] {
             let refused = lbctl.exits(1, &["chain", "move", program, slot]);
-            assert!(refused.stderr.contains("never hands on"), "{refused}");
+            assert!(refused.stderr.contains("hands no packet on"), "{refused}");
         }
         let seen = || {
             let map = object.maps().find(|map| map.name() == "theirs.bss").expect("its data");
@@ -142,7 +142,7 @@ fn what_cannot_be_adopted() {
     let held = Linked::new(&host.ns, UPLINK, &object);
     refused("0", &["slot 0 is not for programs that are taken over"]);
     refused("8", &["slot 8 is kept for a program of l4lb"]);
-    refused("4", &["never hands on", "keep all packets from balancer in slot 8"]);
+    refused("4", &["hands no packet on", "keep all packets from balancer in slot 8"]);
     assert!(!host.has_pins("default"));
     let planned = lbctl.exits(3, &["plan", "-f", path]);
     assert!(planned.to_string().contains("already runs XDP program 'tracer'"), "{planned}");

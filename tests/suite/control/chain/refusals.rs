@@ -78,7 +78,7 @@ fn objects_and_slots() {
         (&["insert", "6", &good], &["'good' is in slot 4 already", "lbctl chain move good SLOT"]),
         (
             &["insert", "4", &larger.text()],
-            &["map 'seen' of 'good' has another definition", "remove"],
+            &["map 'seen' of 'good' is defined otherwise", "remove"],
         ),
         (&["insert", "4", &frags.text(), "--name", "good"], &["xdp.frags"]),
         (&["move", "4", "5"], &["slot 5 of the chain holds 'two'"]),

@@ -343,7 +343,7 @@ fn wrong_usage() {
     says(2, &["find", "tcp", "[2001:db8::1]:1", "10.200.1.1:80"], "not of the same IP version");
     says(1, &["list", "--vip", "tcp://10.200.1.1:81"], "no VIP tcp://10.200.1.1:81;");
     says(1, &["delete", "--vip", "tcp://10.200.1.1:81"], "no VIP tcp://10.200.1.1:81;");
-    says(1, &["list", "--real", "10.0.0.9"], "no VIP has or lately had a real 10.0.0.9;");
+    says(1, &["list", "--real", "10.0.0.9"], "no VIP has or recently had a real 10.0.0.9;");
     says(1, &["find", "tcp", "192.0.2.1:1", "10.200.1.1:81"], "no VIP serves tcp 10.200.1.1:81;");
     let ring = "no connection table has tcp 192.0.2.9:1 10.200.1.1:80 of VIP tcp://10.200.1.1:80; the ring says 10.0.0.1";
     says(1, &["find", "tcp", "192.0.2.9:1", "10.200.1.1:80"], ring);

@@ -141,8 +141,8 @@ fn long_ones() {
     let pcap = pcap(&frame);
     let refused = host.lbctl().exits(1, &["trace", "--pcap", text(&pcap), "--packet", "2"]);
     let why = format!(
-        "a frame of {} bytes; a program that is only tried sees at most {longest} (BPF_PROG_TEST_RUN), and \
-         packets for VIPs are too big over 3514 (packets.max_frame): take a shorter one of the flow, which goes \
+        "a frame of {} bytes; in a test run, a program sees at most {longest} bytes (BPF_PROG_TEST_RUN), and \
+         packets for VIPs are too big above 3514 (packets.max_frame): take a shorter one of the flow, which goes \
          to the same real\n",
         longest + 1
     );
