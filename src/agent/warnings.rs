@@ -52,7 +52,7 @@ fn interface_of(warning: &str) -> Option<&str> {
 /// What to say when a warning is gone.
 fn good_news(warning: &str) -> String {
     let what = warning.split_once("; ").map_or(warning, |(what, _)| what);
-    let why = [": not served: ", ": served as before, not as asked for: "];
+    let why = [": not served: ", ": served as before, not as configured: "];
     let why = why.into_iter().find_map(|prefix| Some(what.split_once(prefix)?.1)).unwrap_or(what);
     let news = interface_of(warning).and_then(|name| {
         if why.starts_with(&format!("interface {name} is down")) {

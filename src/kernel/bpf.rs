@@ -26,8 +26,8 @@ use crate::model::config::XdpMode;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// Stops the process in front of a write to the kernel, so that tests can see what an interrupted command
-/// leaves behind: `LBCTL_KILL_AT_WRITE=n` kills it instead of its n-th write.
+/// Kills the process before a write to the kernel, so that tests see what an interrupted command leaves:
+/// `LBCTL_KILL_AT_WRITE=n` kills it before its n-th write.
 #[cfg(debug_assertions)]
 pub(crate) fn write_point() {
     use std::sync::LazyLock;
@@ -46,7 +46,7 @@ pub(crate) fn write_point() {
 #[cfg(not(debug_assertions))]
 pub(crate) fn write_point() {}
 
-/// Fails where tests want it, so that they can see what becomes of the rest: `LBCTL_FAIL_AT=NAME`.
+/// Fails where a test wants it, so that the test sees what happens then: `LBCTL_FAIL_AT=NAME`.
 #[cfg(debug_assertions)]
 pub(crate) fn fail_point(name: &str) -> Result<()> {
     if std::env::var_os("LBCTL_FAIL_AT").is_some_and(|at| at == name) {
@@ -61,7 +61,7 @@ pub(crate) fn fail_point(_: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many CPUs per-CPU maps have values for. libbpf has it from sysfs.
+/// The number of CPUs in per-CPU maps. libbpf reads it from sysfs.
 pub(crate) fn possible_cpus() -> io::Result<usize> {
     const FILE: &str = "/sys/devices/system/cpu/possible";
     libbpf_rs::num_possible_cpus().map_err(|error| {
@@ -85,7 +85,7 @@ pub(crate) const fn size_u32<T>() -> u32 {
     size
 }
 
-/// Length of a buffer, for a kernel that counts in 32 bits: what is longer it refuses.
+/// Length of a buffer, for a kernel that counts in 32 bits. It refuses longer buffers.
 pub(crate) fn len_u32<T>(buffer: &[T]) -> u32 {
     u32::try_from(buffer.len()).unwrap_or(u32::MAX)
 }
@@ -94,7 +94,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
 }
 
-/// `XDP_FLAGS_*` of a mode; none leaves the choice to the kernel.
+/// `XDP_FLAGS_*` of a mode. Without a flag, the kernel chooses.
 fn mode_flags(mode: XdpMode) -> u32 {
     match mode {
         XdpMode::Auto => 0,
@@ -136,8 +136,8 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// What a link is attached to, in whichever network namespace that is; 0 once the interface is gone, or the link
-/// detached.
+/// The index of the interface that a link is attached to, in the network namespace of that interface. 0 once the
+/// interface is gone, or the link is detached.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = sys::bpf_link_info::default();
     let mut len = size_u32::<sys::bpf_link_info>();
@@ -149,8 +149,8 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(LinkInfo { id: info.id, is_xdp, program: info.prog_id, ifindex })
 }
 
-/// The links of XDP programs there are, with what holds each. libbpf-rs's iterator asks for all that can be known of
-/// each link, and ends at one that it does not know.
+/// All links of XDP programs, by id. libbpf-rs's iterator reads everything about each link, and ends at a kind that it
+/// does not know.
 pub(crate) fn xdp_links() -> impl Iterator<Item = (OwnedFd, LinkInfo)> {
     // SAFETY: `next` is writable.
     let ids = ids(|before, next| unsafe { sys::bpf_link_get_next_id(before, next) });
@@ -161,7 +161,7 @@ pub(crate) fn xdp_links() -> impl Iterator<Item = (OwnedFd, LinkInfo)> {
     })
 }
 
-/// The programs there are.
+/// All programs.
 pub(crate) fn programs() -> impl Iterator<Item = ProgramInfo> {
     // SAFETY: `next` is writable.
     let ids = ids(|before, next| unsafe { sys::bpf_prog_get_next_id(before, next) });
@@ -177,7 +177,7 @@ fn ids(next: impl Fn(u32, *mut u32) -> i32) -> impl Iterator<Item = u32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkInfo {
     pub(crate) id: u32,
-    /// Else `ifindex` means something else.
+    /// If not, `ifindex` has another meaning.
     pub(crate) is_xdp: bool,
     pub(crate) program: u32,
     pub(crate) ifindex: u32,
@@ -190,7 +190,7 @@ pub(crate) fn monotonic_ns() -> Result<u64> {
     Ok(std::time::Duration::from(now).as_nanos().try_into().unwrap_or(u64::MAX))
 }
 
-/// Words that nobody can guess.
+/// Random words that nobody can guess.
 pub(crate) fn random<const N: usize>() -> Result<[u64; N]> {
     let mut words = [0; N];
     for word in &mut words {
@@ -227,7 +227,7 @@ pub(crate) struct Attached {
     pub(crate) mode: XdpMode,
 }
 
-/// What the kernel says about XDP on an interface.
+/// The kernel's information about XDP on an interface.
 pub(crate) fn xdp_query(ifindex: u32) -> io::Result<sys::bpf_xdp_query_opts> {
     let mut opts = sys::bpf_xdp_query_opts {
         sz: size_of::<sys::bpf_xdp_query_opts>() as _,
@@ -249,13 +249,14 @@ pub(crate) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
     Ok((opts.prog_id != 0).then_some(Attached { program: opts.prog_id, mode }))
 }
 
-/// How an interface of this network namespace runs a program; `None`: it does not, or there is no such interface.
+/// The mode in which an interface of this network namespace runs a program. `None`: it does not run it, or there is no
+/// such interface.
 pub(crate) fn runs(ifindex: u32, program: u32) -> io::Result<Option<XdpMode>> {
     let opts = match xdp_query(ifindex) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => return Ok(None),
         found => found?,
     };
-    // Beside one that the hardware runs, there may be another.
+    // There may be another program besides the one that the hardware runs.
     Ok(if opts.skb_prog_id == program {
         Some(XdpMode::Generic)
     } else if [opts.drv_prog_id, opts.hw_prog_id].contains(&program) {
@@ -265,14 +266,14 @@ pub(crate) fn runs(ifindex: u32, program: u32) -> io::Result<Option<XdpMode>> {
     })
 }
 
-/// Entries of a map, as the kernel hands them out.
+/// Entries of a map, as the kernel returns them.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// One key after the other, without gaps.
     pub(crate) keys: Vec<u8>,
     /// Their values, in the same order.
     pub(crate) values: Vec<u8>,
-    /// What to go on behind; `None`: these were the last.
+    /// The position to continue after; `None`: these were the last.
     pub(crate) last: Option<u32>,
 }
 
@@ -283,11 +284,11 @@ pub(crate) fn percpu_array_read(map: &MapHandle, indices: Range<u32>) -> io::Res
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let Range { start, end } = indices;
-    // The kernel goes on behind the key that it is given.
+    // The kernel continues after the given key.
     Ok(read_batch(map, start.checked_sub(1), end.saturating_sub(start))?.values)
 }
 
-/// Reads up to `at_once` entries of a hash table, behind those of an earlier call. `ENOSPC`: a bucket has more.
+/// Reads up to `at_once` entries of a hash table, after those of an earlier call. `ENOSPC`: a bucket has more.
 pub(crate) fn hash_read(map: &MapHandle, behind: Option<u32>, at_once: u32) -> io::Result<Batch> {
     if !matches!(map.map_type(), MapType::Hash | MapType::LruHash) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -295,9 +296,9 @@ pub(crate) fn hash_read(map: &MapHandle, behind: Option<u32>, at_once: u32) -> i
     read_batch(map, behind, at_once)
 }
 
-/// Reads up to `at_once` entries of an array or a hash table, behind those of an earlier call.
+/// Reads up to `at_once` entries of an array or a hash table, after those of an earlier call.
 ///
-/// libbpf-rs takes every error for the end.
+/// libbpf-rs treats every error as the end.
 fn read_batch(map: &MapHandle, behind: Option<u32>, at_once: u32) -> io::Result<Batch> {
     let key = map.key_size() as usize;
     let value = match map.map_type() {
@@ -328,7 +329,7 @@ fn read_batch(map: &MapHandle, behind: Option<u32>, at_once: u32) -> io::Result<
     });
     let last = match done {
         Ok(_) => Some(last),
-        // The map ended: `count` says where.
+        // The map ended after `count` entries.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
@@ -338,7 +339,8 @@ fn read_batch(map: &MapHandle, behind: Option<u32>, at_once: u32) -> io::Result<
 }
 
 /// An array's memory, for reading and writing without a call per value. The map must have been made with
-/// `BPF_F_MMAPABLE`. Packets and other processes may use it all the while: words of 64 bits are whole.
+/// `BPF_F_MMAPABLE`. Packets and other processes may use it at the same time. Words of 64 bits are read and written
+/// whole.
 #[derive(Debug)]
 pub(crate) struct ArrayMemory {
     memory: MmapRaw,
@@ -362,7 +364,7 @@ impl ArrayMemory {
         Ok(Self { memory, words: bytes / size_of::<u64>() })
     }
 
-    /// Memory of no map.
+    /// An empty mapping.
     #[cfg(test)]
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
         let memory = MmapOptions::new().len(bytes).map_anon()?.into();
@@ -388,7 +390,7 @@ pub(crate) struct ProgramInfo {
     pub(crate) id: u32,
     pub(crate) is_xdp: bool,
     pub(crate) name: String,
-    /// Of its instructions: copies of a program have the same.
+    /// The hash of its instructions. Copies of a program have the same.
     pub(crate) tag: [u8; 8],
     pub(crate) maps: Vec<u32>,
     /// When it was loaded: `CLOCK_BOOTTIME`, ns.
@@ -400,7 +402,7 @@ pub(crate) struct ProgramInfo {
 
 /// Asks the kernel about a program.
 pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
-    // The most that a program can use.
+    // The most maps that a program can use.
     let mut maps = vec![0_u32; 64];
     let mut info = sys::bpf_prog_info {
         nr_map_ids: len_u32(&maps),
@@ -444,7 +446,7 @@ pub(crate) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Attaches a program to an interface without a link: it stays until somebody takes it off.
+/// Attaches a program to an interface without a link. It stays until somebody detaches it.
 pub(crate) fn attach_without_link(
     program: BorrowedFd<'_>,
     ifindex: u32,
@@ -459,7 +461,7 @@ pub(crate) fn attach_without_link(
     Ok(())
 }
 
-/// Takes a program off an interface that was attached without a link, if it still is that one.
+/// Detaches a program that was attached without a link, if the interface still runs it.
 pub(crate) fn detach_without_link(
     program: BorrowedFd<'_>,
     ifindex: u32,

@@ -1,4 +1,4 @@
-//! What the calling thread may do.
+//! The capabilities of the calling thread.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::io;

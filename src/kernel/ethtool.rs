@@ -1,4 +1,4 @@
-//! `SIOCETHTOOL`: the statistics that a driver keeps under names of its own. Netlink has the standard ones only.
+//! `SIOCETHTOOL`: the statistics that a driver has under its own names. Netlink only has standard ones.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::io;
@@ -18,8 +18,8 @@ const GSSET_INFO: u32 = 0x37;
 const SS_STATS: u32 = 1;
 const NAME_LEN: usize = 32;
 
-/// Statistics more than there were a moment ago: kernels before 6.18 write as many as there are by then,
-/// whatever they were asked for, and a driver has more when it gets more queues.
+/// Spare room for statistics: kernels before 6.18 write all statistics, however many the caller asked for, and a
+/// driver may get more queues in between.
 const SLACK: usize = 16 * 1024;
 
 /// The statistics of an interface in the calling thread's network namespace, in the driver's order. An
@@ -54,7 +54,7 @@ pub(crate) fn statistics(interface: &str) -> io::Result<Vec<(String, u64)>> {
     Ok(names.zip(values.into_iter().skip(1)).take(count as usize).collect())
 }
 
-/// As words lie in memory on the little-endian machines that XDP runs on.
+/// As words are in memory on the little-endian machines that l4lb supports.
 #[expect(clippy::cast_possible_truncation, reason = "the half that is asked for")]
 fn low_word(word: u64) -> u32 {
     word as u32
@@ -84,7 +84,7 @@ impl Asking {
         Ok(Self { socket, name })
     }
 
-    /// `buffer` begins with the command, and takes the answer: it has room for more than the kernel writes.
+    /// `buffer` begins with the command and receives the answer. It has room for more than the kernel writes.
     fn ask(&self, buffer: &mut [u64]) -> io::Result<()> {
         let request = libc::ifreq {
             ifr_name: self.name,

@@ -1,4 +1,4 @@
-//! The host's CPUs, NUMA nodes and addresses, as sysfs, procfs and the C library tell them.
+//! The host's CPUs, NUMA nodes and addresses, read from sysfs, procfs and the C library.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
 
-/// Where sysfs and procfs are mounted: tests have trees of their own.
+/// Where sysfs and procfs are mounted. Tests have their own trees.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     pub(crate) sys: PathBuf,
@@ -31,20 +31,20 @@ impl Files {
         Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc") }
     }
 
-    /// Where control groups are mounted. `ip netns exec` mounts a sysfs of its own, without them: then as the first process
-    /// sees them.
+    /// Where control groups are mounted. `ip netns exec` mounts another sysfs, without them. Then they are read as the
+    /// first process sees them.
     pub(crate) fn control_groups(&self) -> PathBuf {
         let own = self.sys.join("fs/cgroup");
         let is_empty = std::fs::read_dir(&own).map_or(true, |mut entries| entries.next().is_none());
         if is_empty { self.proc.join("1/root/sys/fs/cgroup") } else { own }
     }
 
-    /// Whether sysfs tells of CPUs, without which per-CPU maps cannot be read.
+    /// Whether sysfs lists the CPUs. Without the list, per-CPU maps cannot be read.
     pub(crate) fn has_sysfs(&self) -> bool {
         self.sys.join("devices/system/cpu/possible").exists()
     }
 
-    /// Whether procfs tells what the kernel's network is set to.
+    /// Whether procfs has the settings of the kernel's network.
     pub(crate) fn has_procfs(&self) -> bool {
         self.proc.join("sys/net").exists()
     }
@@ -76,7 +76,7 @@ impl Files {
         nodes
     }
 
-    /// The NUMA nodes that are online, and where sysfs tells about them.
+    /// The NUMA nodes that are online, and their folders in sysfs.
     pub(crate) fn node_dirs(&self) -> Vec<(u32, PathBuf)> {
         let dirs = entries(&self.sys.join("devices/system/node")).into_iter();
         dirs.filter_map(|(name, path)| Some((name.strip_prefix("node")?.parse().ok()?, path)))
@@ -117,7 +117,7 @@ pub(crate) fn networks() -> Result<Vec<(String, Prefix)>> {
         .collect())
 }
 
-/// What a file of sysfs or procfs says, without the end of its line; `None`: it cannot be read.
+/// The text of a file of sysfs or procfs, without the line end; `None`: it cannot be read.
 pub(crate) fn text(path: &Path) -> Option<String> {
     Some(read_system(path).ok()?.trim().to_owned())
 }
@@ -127,7 +127,7 @@ pub(crate) fn list(path: &Path) -> Option<BTreeSet<u32>> {
     cpu_list(&text(path)?, MAX_TOLD_CPUS)
 }
 
-/// Names and paths of what is in a folder, which need not exist.
+/// Names and paths of the files in a folder. The folder need not exist.
 pub(crate) fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut entries: Vec<_> = entries

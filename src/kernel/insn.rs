@@ -1,4 +1,4 @@
-//! Instructions of eBPF, as programs that are assembled here have them.
+//! Instructions of eBPF, for programs that l4lb assembles.
 
 use libbpf_sys as sys;
 
@@ -131,7 +131,7 @@ impl Test {
     }
 }
 
-/// The other side of an instruction.
+/// The second operand of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operand {
     /// A register.
@@ -262,7 +262,7 @@ impl Insn {
         [first, second]
     }
 
-    /// Whether `off` says where it goes on: calls and exits are jumps by their class only.
+    /// Whether `off` is a jump target. Calls and exits have the class of jumps, but no target.
     pub(crate) fn is_jump(self) -> bool {
         let class = self.code & 7;
         let operation = self.code & 0xf0;

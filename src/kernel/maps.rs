@@ -1,4 +1,4 @@
-//! Typed access to BPF maps. Bytes end here: nothing above this module sees any.
+//! Typed access to BPF maps. Nothing above this module handles raw bytes.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -49,7 +49,7 @@ impl MapError {
 
 type Result<T> = std::result::Result<T, MapError>;
 
-/// A map of `K` to `V`, not per CPU.
+/// A map from `K` to `V`, not per CPU.
 pub(crate) struct Map<K, V> {
     handle: MapHandle,
     name: String,
@@ -63,7 +63,7 @@ impl<K, V> fmt::Debug for Map<K, V> {
 }
 
 impl<K: Pod, V: Pod> Map<K, V> {
-    /// Takes over a map whose sizes must be those of the types.
+    /// Wraps a map. Its sizes must be those of the types.
     pub(crate) fn new(handle: MapHandle) -> Result<Self> {
         let name = handle.name().to_string_lossy().into_owned();
         if handle.key_size() as usize != size_of::<K>()
@@ -86,7 +86,7 @@ impl<K: Pod, V: Pod> Map<K, V> {
         &self.handle
     }
 
-    /// The error of a map that has no room for more.
+    /// The error of a full map.
     pub(crate) fn full(&self) -> MapError {
         self.error("add to it")(std::io::Error::other("it is full").into())
     }
@@ -103,7 +103,7 @@ impl<K: Pod, V: Pod> Map<K, V> {
             .map_err(self.error("write"))
     }
 
-    /// Adds an entry, unless there is one; whether it was added.
+    /// Adds an entry, unless the key exists. Returns whether it was added.
     pub(crate) fn add(&self, key: &K, value: &V) -> Result<bool> {
         match self.handle.update(bytes_of(key), bytes_of(value), MapFlags::NO_EXIST) {
             Ok(()) => Ok(true),
@@ -112,7 +112,7 @@ impl<K: Pod, V: Pod> Map<K, V> {
         }
     }
 
-    /// Removes an entry; whether there was one.
+    /// Removes an entry. Returns whether there was one.
     pub(crate) fn remove(&self, key: &K) -> Result<bool> {
         write_point();
         match self.handle.delete(bytes_of(key)) {
@@ -138,9 +138,9 @@ impl<K: Pod, V: Pod> Map<K, V> {
         keys.iter().try_for_each(|key| self.remove(key).map(drop))
     }
 
-    /// All entries. Of a map that packets change meanwhile, some may be missing or come twice.
+    /// All entries. If packets change the map at the same time, some may be missing or come twice.
     pub(crate) fn entries(&self) -> Result<Vec<(K, V)>> {
-        // Less than a hash bucket's entries per batch would lose the rest in silence.
+        // A batch smaller than a hash bucket would silently lose entries.
         let batch = self.handle.max_entries().max(1);
         let entries = self
             .handle
@@ -151,9 +151,9 @@ impl<K: Pod, V: Pod> Map<K, V> {
             .collect())
     }
 
-    /// All entries of a trie, which the kernel reads in batches since Linux 5.13 only.
+    /// All entries of a trie. The kernel reads tries in batches only since Linux 5.13.
     pub(crate) fn walk(&self) -> Result<Vec<(K, V)>> {
-        // Of one that is changed meanwhile, the kernel may begin anew.
+        // If the trie changes at the same time, the kernel may start over.
         let keys = self.handle.keys().take(self.handle.max_entries() as usize);
         let mut entries = Vec::new();
         for key in keys.filter_map(|key| from_bytes(&key)) {
@@ -162,8 +162,8 @@ impl<K: Pod, V: Pod> Map<K, V> {
         Ok(entries)
     }
 
-    /// The next entries of a hash table, some thousand; none: that were all. Of one that packets change
-    /// meanwhile, what is there from the beginning to the end comes exactly once.
+    /// The next entries of a hash table, some thousand; none: the walk is complete. If packets change the table at the
+    /// same time, entries that exist during the whole walk come exactly once.
     pub(crate) fn next_entries(&self, walk: &mut Walk) -> Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
         while entries.is_empty() && !walk.done {
@@ -181,7 +181,7 @@ impl<K: Pod, V: Pod> Map<K, V> {
                 keys.zip(values)
                     .filter_map(|(key, value)| Some((from_bytes(key)?, from_bytes(value)?))),
             );
-            // Where a walk has come to is the number of a bucket.
+            // The position of a walk is the number of a bucket.
             let from = walk.behind.unwrap_or(0);
             walk.step = batch.last.unwrap_or(from).saturating_sub(from);
             walk.behind = batch.last;
@@ -190,7 +190,7 @@ impl<K: Pod, V: Pod> Map<K, V> {
         Ok(entries)
     }
 
-    /// As [`Self::entries`] of a hash table, without holding all of them at a time.
+    /// As [`Self::entries`] of a hash table, without keeping all of them in memory.
     pub(crate) fn each_entry(&self, mut take: impl FnMut((K, V))) -> Result<()> {
         let mut walk = Walk::default();
         loop {
@@ -202,13 +202,13 @@ impl<K: Pod, V: Pod> Map<K, V> {
         }
     }
 
-    /// Hands out every value of an array that was made with `BPF_F_MMAPABLE`, with its index.
+    /// Passes every value of an array with `BPF_F_MMAPABLE` to a function, with its index.
     pub(crate) fn each_value(&self, mut take: impl FnMut(u32, V)) -> Result<()> {
         const { assert!(size_of::<V>() <= 64) };
         let memory = ArrayMemory::new(&self.handle)
             .map_err(|error| MapError::new(&self.name, "map its memory to read", error))?;
         let words = bpf::stride(&self.handle) / size_of::<u64>();
-        // Room for the largest value, without asking for memory.
+        // Room for the largest value, without an allocation.
         let mut bytes = [0; 64];
         for (index, value) in (0..).zip(memory.words().chunks_exact(words)) {
             for (word, bytes) in value.iter().zip(bytes.chunks_exact_mut(size_of::<u64>())) {
@@ -231,18 +231,18 @@ impl<K: Pod, V: Pod> Map<K, V> {
     }
 }
 
-/// How far a walk through a hash table has come.
+/// The position of a walk through a hash table.
 #[derive(Debug)]
 pub(crate) struct Walk {
     behind: Option<u32>,
     at_once: u32,
     done: bool,
-    /// The buckets of the last reading.
+    /// The buckets of the last read.
     step: u32,
 }
 
 impl Walk {
-    /// Leaves out so many times as many buckets as were read last.
+    /// Skips this many times as many buckets as were read last.
     pub(crate) fn skip(&mut self, times: u32) {
         if let Some(behind) = &mut self.behind {
             *behind = behind.saturating_add(self.step.saturating_mul(times));
@@ -256,14 +256,15 @@ impl Default for Walk {
     }
 }
 
-/// How much of a per-CPU array is read at once, unless a single index has more: some CPUs make megabytes of it.
+/// How much of a per-CPU array is read at once, unless a single index has more: with many CPUs, an array has
+/// megabytes.
 const BATCH_BYTES: usize = 1 << 16;
 
-/// An array whose values every CPU has for itself.
+/// An array with separate values for each CPU.
 pub(crate) struct PerCpuArray<V> {
     handle: MapHandle,
     name: String,
-    /// Those that are possible, whether online or not.
+    /// The number of possible CPUs, online or not.
     cpus: usize,
     value: PhantomData<fn() -> V>,
 }
@@ -296,7 +297,7 @@ impl<V: Pod> PerCpuArray<V> {
         Ok(values)
     }
 
-    /// Hands out the indices below `end`, and the value that each CPU has there.
+    /// Passes the indices below `end` to a function, with the value of each CPU.
     pub(crate) fn each(
         &self,
         end: u32,
@@ -324,7 +325,7 @@ impl<V: Pod> PerCpuArray<V> {
         Ok(())
     }
 
-    /// Sets the value of each CPU that is possible.
+    /// Sets the value of each possible CPU.
     pub(crate) fn set(&self, index: u32, values: &[V]) -> Result<()> {
         let values: Vec<_> = values.iter().map(|value| bytes_of(value).to_vec()).collect();
         self.handle
@@ -371,13 +372,13 @@ impl ArrayOfMaps {
         self.inner(id).map(Some)
     }
 
-    /// A map that was at some index, by the kernel's id of it.
+    /// Opens a map that was at some index, by its id.
     pub(crate) fn inner(&self, id: u32) -> Result<MapHandle> {
         MapHandle::from_map_id(id)
             .map_err(|error| MapError::new(&self.name, "open an inner map of", error))
     }
 
-    /// Puts a map in, in one step, and waits until no packet uses the one that was there.
+    /// Replaces a map in one step, and waits until no packet uses the old one.
     pub(crate) fn set(&self, index: u32, map: &impl AsFd) -> Result<()> {
         write_point();
         self.handle
@@ -385,7 +386,8 @@ impl ArrayOfMaps {
             .map_err(|error| MapError::new(&self.name, "put a map into", error))
     }
 
-    /// As [`Self::set`] for several: each in one step, and waits once for all (Linux 5.19; before, some times).
+    /// As [`Self::set`] for several maps: each is replaced in one step. It waits once for all (before Linux 5.19:
+    /// several times).
     pub(crate) fn set_many(&self, maps: &[(u32, MapHandle)]) -> Result<()> {
         if let [(index, map)] = maps {
             return self.set(*index, map);
@@ -401,12 +403,12 @@ impl ArrayOfMaps {
         while_waiting(maps, |(index, map)| self.set(*index, map))
     }
 
-    /// As [`Self::remove`] for several.
+    /// As [`Self::remove`] for several indices.
     pub(crate) fn remove_many(&self, indices: &[u32]) -> Result<()> {
         while_waiting(indices, |index| self.remove(*index).map(drop))
     }
 
-    /// Takes a map out; whether there was one.
+    /// Removes a map. Returns whether there was one.
     pub(crate) fn remove(&self, index: u32) -> Result<bool> {
         if self.id_at(index)?.is_none() {
             return Ok(false);
@@ -420,8 +422,8 @@ impl ArrayOfMaps {
     }
 }
 
-/// Does what makes the kernel wait until no packet uses a map that was there, some milliseconds each time. It
-/// has no call that does it for many, but those who wait at the same time wait for the same.
+/// Runs changes after each of which the kernel waits some milliseconds, until no packet uses the old map. No call does
+/// this for many maps, but threads that wait at the same time share one wait.
 fn while_waiting<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     const AT_ONCE: usize = 64;
     parallel::map_on(AT_ONCE, items, work).into_iter().collect()
@@ -496,8 +498,8 @@ pub(crate) fn id_of(map: &MapHandle) -> Result<u32> {
     Ok(info?.info.id)
 }
 
-/// Waits until no packet is under way any more that is now: whoever comes later sees what was written before.
-/// Some milliseconds. The kernel does so for whoever changes a map of maps.
+/// Waits some milliseconds, until programs have finished all packets that they handle now. Later packets see what was
+/// written before. The kernel waits so after each change of a map of maps.
 pub(crate) fn wait_for_packets() -> Result<()> {
     const NAME: &str = "l4lb_wait";
     let inner = create_inner(NAME, MapType::Array, size_of::<u32>(), size_of::<u32>(), 1, 0, 0)?;
@@ -511,7 +513,7 @@ pub(crate) fn wait_for_packets() -> Result<()> {
     ArrayOfMaps::new(outer).set(0, &inner)
 }
 
-/// Maps and programs are put into others by their descriptor.
+/// A map or program is put into another map by its descriptor.
 fn fd_value(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
@@ -540,9 +542,9 @@ pub(crate) fn first_word(array: &MapHandle) -> Result<u32> {
     Ok(value.and_then(|bytes| from_bytes(&bytes)).unwrap_or_default())
 }
 
-/// What the kernel says that a map takes, in bytes: `memlock` of its fdinfo.
+/// The memory of a map in bytes, as the kernel reports it: `memlock` of its fdinfo.
 ///
-/// Linux before 6.4 leaves out what is neither key nor value. libbpf-rs reads 32 bits of it.
+/// Linux before 6.4 only counts keys and values. libbpf-rs reads only 32 bits of the number.
 pub(crate) fn kernel_bytes(map: &impl AsFd) -> Result<u64> {
     let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
     let info = read_system(path.as_ref())
@@ -551,14 +553,14 @@ pub(crate) fn kernel_bytes(map: &impl AsFd) -> Result<u64> {
     Ok(memlock.unwrap_or_default())
 }
 
-/// Creates an array of programs that nobody else knows. It is empty again once nobody holds its descriptor.
+/// Creates an array of programs that is not pinned. The kernel empties it once nobody holds its descriptor.
 pub(crate) fn create_program_array(name: &'static str, max_entries: u32) -> Result<ProgramArray> {
     let size = size_of::<u32>();
     create_inner(name, MapType::ProgArray, size, size, max_entries, 0, 0).map(ProgramArray::new)
 }
 
-/// Creates a map that is to go into another: type, sizes and flags as the outer map's prototype has them.
-/// The NUMA node matters with `BPF_F_NUMA_NODE`; a kernel without NUMA has node 0.
+/// Creates a map for a map of maps, with type, sizes and flags of the outer map's prototype. The NUMA node matters
+/// with `BPF_F_NUMA_NODE`; a kernel without NUMA has node 0.
 pub(crate) fn create_inner(
     name: &'static str,
     kind: MapType,

@@ -1,4 +1,4 @@
-//! The memory that there is: of the host, of the control groups above this process, of NUMA nodes.
+//! The available memory: of the host, of the control groups of this process, and of NUMA nodes.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use crate::kernel::host::text;
 use crate::model::host::Available;
 use crate::model::host::NodeMemory;
 
-/// How the versions of control groups name things: the controller in `/proc/self/cgroup`, where the groups are
-/// below `/sys/fs/cgroup`, limit, usage, and what of it are caches.
+/// The names in each version of control groups: the controller in `/proc/self/cgroup`, the folder below
+/// `/sys/fs/cgroup`, the files of limit and usage, and the keys of caches.
 const VERSIONS: [(&str, &str, &str, &str, [&str; 3]); 2] = [
     ("", "", "memory.max", "memory.current", ["active_file", "inactive_file", "slab_reclaimable"]),
     (
@@ -20,7 +20,7 @@ const VERSIONS: [(&str, &str, &str, &str, [&str; 3]); 2] = [
     ),
 ];
 
-/// Reads the memory that can be had.
+/// Reads the available memory.
 pub(crate) fn available(files: &Files) -> Available {
     Available {
         host: text(&files.proc.join("meminfo"))
@@ -30,7 +30,7 @@ pub(crate) fn available(files: &Files) -> Available {
     }
 }
 
-/// Bytes that a line such as `MemFree:  12 kB` tells of; those of a node begin with `Node 0`.
+/// The bytes of a line such as `MemFree: 12 kB`. Lines of a node begin with `Node 0`.
 fn kilobytes(meminfo: &str, key: &str) -> Option<u64> {
     meminfo.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip_while(|word| *word != key).skip(1);
@@ -42,7 +42,7 @@ fn nodes(files: &Files) -> BTreeMap<u32, NodeMemory> {
     let read = |(node, dir): (u32, std::path::PathBuf)| {
         let meminfo = text(&dir.join("meminfo"))?;
         let value = |key| kilobytes(&meminfo, key);
-        // A node of CPUs alone: the kernel takes the nearest memory for them.
+        // A node without memory: the kernel uses the nearest node's memory for its CPUs.
         value("MemTotal:").filter(|total| *total != 0)?;
         let free = value("MemFree:")?;
         let caches = ["Active(file):", "Inactive(file):", "SReclaimable:"];
@@ -52,7 +52,7 @@ fn nodes(files: &Files) -> BTreeMap<u32, NodeMemory> {
     files.node_dirs().into_iter().filter_map(read).collect()
 }
 
-/// What the control groups leave that this process is in, and those above them.
+/// What the control groups of this process, and those above them, leave.
 fn groups(files: &Files) -> BTreeMap<String, u64> {
     let mut left = BTreeMap::new();
     let memberships = text(&files.proc.join("self/cgroup")).unwrap_or_default();
@@ -67,7 +67,7 @@ fn groups(files: &Files) -> BTreeMap<String, u64> {
             for group in std::path::Path::new(path).ancestors() {
                 let dir = root.join(group.strip_prefix("/").unwrap_or(group));
                 let number = |file: &str| text(&dir.join(file))?.parse::<u64>().ok();
-                // "max" is no number.
+                // "max" is not a number, and no limit.
                 let (Some(limit), Some(usage)) = (number(limit), number(usage)) else { continue };
                 let stat = text(&dir.join("memory.stat")).unwrap_or_default();
                 let cache = |name: &&str| {

@@ -1,4 +1,4 @@
-//! What the kernel tells and takes: nothing in here knows of the balancer.
+//! Access to the kernel. Nothing in here knows the balancer.
 
 pub(crate) mod bpf;
 pub(crate) mod capabilities;

@@ -1,5 +1,5 @@
-//! What network cards count about themselves: as `ethtool -S` shows it. Packets that a card had no buffer
-//! for, or that its driver could not send, are seen nowhere else.
+//! Counters of network cards, as `ethtool -S` shows them. Only they count packets that a card had no buffer for, or
+//! that its driver could not send.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,8 @@ use crate::kernel::ethtool;
 /// The statistics of an interface's driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NicStatistics {
-    /// By the names that the driver gives them. Those that it has for each queue are summed, with a `*` for
-    /// the number: `rx_queue_*_drops`. Most are counters, and some drivers set them to zero when the
-    /// interface goes down.
+    /// The values by the driver's names. Values of queues are summed, with a `*` for the queue's number:
+    /// `rx_queue_*_drops`. Most are counters, and some drivers set them to zero when the interface goes down.
     pub statistics: BTreeMap<String, u64>,
 }
 
@@ -40,10 +39,10 @@ impl NicStatistics {
     }
 }
 
-/// Words that a queue's number follows behind a `_` …
+/// Words before a `_` and a queue's number …
 const BEFORE_UNDERSCORE: [&str; 7] = ["queue", "q", "rxq", "txq", "ring", "rvec", "vec"];
 
-/// … and those that it follows at once, or behind a `-`: behind a `_` it would be a size, as in
+/// … and words before the number itself, or before a `-` and the number. After a `_` it would be a size, as in
 /// `rx_64_bytes_phy`.
 const BEFORE_DIGIT: [&str; 10] =
     ["rx", "tx", "ch", "queue", "q", "rxq", "txq", "xdp", "rx_xdp", "tx_xdp"];

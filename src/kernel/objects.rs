@@ -1,4 +1,4 @@
-//! What a pin is of, and what programs hold without using it.
+//! What a pin refers to, and which maps programs hold without using them.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::io;
@@ -12,7 +12,7 @@ use libbpf_sys as sys;
 
 use crate::kernel::outside::read_system;
 
-/// What a descriptor is of, by the kernel's id.
+/// The object of a descriptor, by the kernel's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A map.
@@ -25,9 +25,9 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// What a descriptor of the bpf filesystem is of.
+/// Finds the object of a descriptor of the bpf filesystem.
 ///
-/// `BPF_OBJ_GET_INFO_BY_FD` does not tell: it fills in for any kind what the caller then takes for another.
+/// `BPF_OBJ_GET_INFO_BY_FD` does not tell the kind: it fills in data of any kind, and the caller takes it for another.
 pub(crate) fn kind(object: BorrowedFd<'_>) -> io::Result<Kind> {
     Ok(parse(&read_system(format!("/proc/self/fdinfo/{}", object.as_raw_fd()).as_ref())?))
 }
@@ -35,7 +35,7 @@ pub(crate) fn kind(object: BorrowedFd<'_>) -> io::Result<Kind> {
 fn parse(fdinfo: &str) -> Kind {
     let field = |name| fdinfo.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
     let id = |name| field(name).and_then(|id| id.parse().ok());
-    // A link has lines of its program, too.
+    // The fdinfo of a link has lines about its program, too.
     if let Some(kind) = field("link_type:") {
         return if kind == "xdp" { Kind::XdpLink } else { Kind::Other };
     }
@@ -51,8 +51,8 @@ pub(crate) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has a program hold a map that no instruction of it names: the map lives as long as the program does, and is
-/// found by it. Linux 5.10.
+/// Makes a program hold a map that none of its instructions names. The map lives as long as the program, and is found
+/// through it. Linux 5.10.
 pub(crate) fn bind(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: both descriptors are valid for the call, and no options is a null pointer.
     let done = unsafe { sys::bpf_prog_bind_map(program.as_raw_fd(), map.as_raw_fd(), ptr::null()) };

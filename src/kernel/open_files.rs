@@ -1,4 +1,5 @@
-//! How many files a process may have open: maps, programs and links are some, and a skeleton opens all of its own at once.
+//! The limit of open files. Maps, programs and links count as open files, and a skeleton opens all of its maps and
+//! programs at once.
 
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
@@ -7,17 +8,17 @@ use nix::sys::resource::setrlimit;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// As many files as any command needs, but for captures on hundreds of CPUs: rings are made some hundred at a time.
+/// Enough files for any command, except captures on hundreds of CPUs. Rings are made some hundred at a time.
 pub const ENOUGH_FILES: u64 = 512;
 
-/// Lets this process open as many files as it may without asking anybody (the hard limit), and refuses to go on with fewer
-/// than [`ENOUGH_FILES`]: what fails in the middle of a change for want of one leaves that change half done.
+/// Raises this process's limit of open files to the hard limit. An error, if that is less than [`ENOUGH_FILES`]: a
+/// change that fails halfway for lack of a file stays half done.
 pub fn raise_limit() -> Result<()> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
-    // Some programs close all that they might have open: for those, a limit of a billion is none.
+    // Some programs close every file that they might have open. For them, a limit of a billion files is too high.
     let enough = hard.min(soft.max(ENOUGH_FILES * 8));
     if soft < enough {
-        // If not, what is said below is right.
+        // If this fails, the check below reports it.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, enough, hard);
     }
     let limit = limit();
@@ -27,12 +28,12 @@ pub fn raise_limit() -> Result<()> {
     Ok(())
 }
 
-/// How many this process may have.
+/// How many files this process may have open.
 pub(crate) fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
 }
 
-/// Whether an error is about that. Libbpf hands its number on in texts only.
+/// Whether an error is about this limit. Libbpf passes the error number only in texts.
 pub(crate) fn are_too_many(text: &str) -> bool {
     ["EMFILE", "os error 24"].iter().any(|sign| text.contains(sign))
 }

@@ -1,6 +1,5 @@
-//! What comes from outside is bounded: how large a file is read, and how long it may take to come. How much of a text a
-//! message repeats is in `model::text`, how many numbers a list stands for in `model::cpu_list`; docs/limits.md has
-//! all bounds.
+//! Bounds for input: the size of a file, and the time to read it. The bounds of quoted text are in `model::text`,
+//! those of lists of CPUs in `model::cpu_list`. docs/limits.md has all bounds.
 
 use std::fs::File;
 use std::io;
@@ -26,19 +25,20 @@ use crate::model::text::decode;
 pub use crate::model::text::message;
 pub use crate::model::text::quote;
 
-/// The largest file of a configuration or of packet tests, in bytes: ten times what the limits of its lists take.
+/// The largest file of a configuration or of packet tests, in bytes: ten times the size of a file with the longest
+/// possible lists.
 pub const MAX_FILE: u64 = 64 << 20;
 
-/// How long such a file may take to come, where it is a pipe or a terminal.
+/// How long reading such a file may take, if it is a pipe or a terminal.
 pub const TIME_TO_READ: Duration = Duration::from_secs(60);
 
-/// The most of a file in sysfs or procfs that is read, in bytes.
+/// The most bytes that are read of a file in sysfs or procfs.
 const MAX_SYSTEM_FILE: u64 = 4 << 20;
 
-/// The most of a table of sockets in procfs that is read, in bytes: some 400000 sockets.
+/// The most bytes that are read of a table of sockets in procfs: some 400000 sockets.
 const MAX_SOCKETS: u64 = 64 << 20;
 
-/// A file, a pipe or a device, of which nothing is waited for beyond a time.
+/// A file, a pipe or a device that is read with a deadline.
 #[derive(Debug)]
 pub struct Input {
     file: File,
@@ -46,7 +46,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens one, without waiting for somebody to write to a pipe.
+    /// Opens it, without waiting for a writer of a pipe.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
@@ -56,7 +56,7 @@ impl Input {
         Ok(Self { file, until: Instant::now() + TIME_TO_READ })
     }
 
-    /// Waits until there is something, or nothing will come any more.
+    /// Waits until there is data, or the end.
     fn wait(&self) -> io::Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
@@ -111,7 +111,7 @@ impl Config {
     }
 }
 
-/// Reads a table of sockets in procfs, which is long where there are many connections.
+/// Reads a table of sockets in procfs. It is long if there are many connections.
 pub(crate) fn read_sockets(path: &Path) -> io::Result<Vec<u8>> {
     read_at_most(&mut File::open(path)?, MAX_SOCKETS)
 }

@@ -1,7 +1,7 @@
 //! libpcap's compiler of filter expressions.
 //!
-//! Bound by hand: the crate `pcap` passes no netmask, which `ip broadcast` needs, and keeps the compiled
-//! instructions to itself.
+//! Bound by hand: the crate `pcap` passes no netmask, which `ip broadcast` needs, and does not expose the compiled
+//! instructions.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::ffi::CStr;
@@ -19,7 +19,7 @@ pub(crate) const DLT_EN10MB: c_int = 1;
 /// Packets that begin with an IPv4 or IPv6 header. Linux's number; those of some other systems differ.
 pub(crate) const DLT_RAW: c_int = 12;
 
-/// What an accepting program returns, as tcpdump has it: more than any frame's length.
+/// What an accepting program returns, as with tcpdump: more than any frame's length.
 const SNAPLEN: c_int = 262_144;
 
 /// `PCAP_NETMASK_UNKNOWN`.
@@ -40,7 +40,7 @@ pub struct ClassicInsn {
     pub code: u16,
     /// How many instructions a conditional jump skips if its test holds.
     pub jt: u8,
-    /// How many if it does not.
+    /// How many instructions it skips if the test does not hold.
     pub jf: u8,
     /// The constant or offset.
     pub k: u32,
@@ -87,7 +87,7 @@ pub(crate) fn compile(
 ) -> Result<Vec<ClassicInsn>, String> {
     let expression =
         CString::new(expression).map_err(|_| "the expression holds a NUL byte".to_owned())?;
-    // In host byte order: pcap_lookupnet gives it the other way round, and tcpdump gets it wrong.
+    // In host byte order. pcap_lookupnet returns the other order, and tcpdump gets it wrong.
     let netmask = netmask.map_or(NETMASK_UNKNOWN, u32::from);
     // SAFETY: takes no pointers.
     let handle = Handle(

@@ -1,6 +1,6 @@
 //! The kernel's per-CPU buffers of events, as `bpf_perf_event_output` fills them.
 //!
-//! Bound by hand: libbpf-rs neither lets choose the CPUs nor when the reader is woken.
+//! Bound by hand: libbpf-rs lets callers choose neither the CPUs nor when the reader is woken.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::io;
@@ -20,7 +20,7 @@ use libbpf_sys as sys;
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) cpu: u32,
-    /// What the program gave, and at most 7 bytes behind it.
+    /// The data of the program, and at most 7 bytes of padding.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -57,7 +57,7 @@ impl PerfReader {
             ..Default::default()
         };
         attr.__bindgen_anon_1.sample_period = 1;
-        // The reader is not woken for every packet, but when a quarter is full; else it looks now and then.
+        // The kernel wakes the reader when a quarter is full, not for every packet. The reader also polls.
         attr.set_watermark(1);
         attr.__bindgen_anon_2.wakeup_watermark = u32::try_from(bytes / 4).unwrap_or(u32::MAX);
         let mut cpus: Vec<c_int> = cpus.iter().map(|cpu| cpu.cast_signed()).collect();
@@ -106,7 +106,7 @@ impl PerfReader {
         }
     }
 
-    /// Takes what is there now, CPU by CPU.
+    /// Reads the events that are there now, CPU by CPU.
     pub(crate) fn read(&mut self) -> io::Result<Vec<Event>> {
         // SAFETY: the buffer is alive, and nobody uses `events` while libbpf calls back.
         crate::kernel::bpf::check(unsafe { sys::perf_buffer__consume(self.buffer.as_ptr()) })?;
@@ -134,7 +134,7 @@ unsafe extern "C" fn collect(
     let events = unsafe { &mut *events.cast::<Vec<Event>>() };
     // SAFETY: libbpf hands over whole records.
     let header = unsafe { &*record };
-    // Records of lost events say what the program counts itself.
+    // The program itself counts lost events, so their records are ignored.
     if header.type_ == sys::PERF_RECORD_SAMPLE {
         let room = usize::from(header.size).saturating_sub(offset_of!(RawSample, data));
         // SAFETY: a sample of raw data, as was asked for, which is as long as its header says.

@@ -1,9 +1,9 @@
-//! Libbpf's messages while one of our calls to it lasts.
+//! Libbpf's messages during our calls to it.
 //!
-//! Libbpf has one callback for the whole process, which may be a service that has its own: ours is set around our calls
-//! only, and gets the messages of the threads that make these. Those of others are handed on to the callback before.
-//! A message repeats what stands in objects, which need not be text. libbpf-rs's own callback takes it for UTF-8 and panics
-//! otherwise, and no panic leaves a function that C calls: the process would abort.
+//! Libbpf has one callback for the whole process, and the process may be a service with its own callback. Ours is set
+//! only around our calls, and handles the messages of the threads that make these calls. It passes other messages on
+//! to the previous callback. A message can contain bytes of object files that are not text. libbpf-rs's own callback
+//! takes them for UTF-8 and panics otherwise, and a panic in a function that C calls aborts the process.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::cell::Cell;
@@ -18,14 +18,14 @@ use std::sync::PoisonError;
 
 use libbpf_sys as sys;
 
-/// How grave a message is.
+/// The severity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Warning,
     Other,
 }
 
-/// What gets the messages of a thread.
+/// The handler of a thread's messages.
 pub(crate) type Handler = fn(Level, &str);
 
 /// Room for a verifier's log, of which libbpf asks for as much; and for whoever has not so much memory. What is not written
@@ -50,7 +50,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Who uses ours, and what there was before.
+/// The users of our callback, and the callback before it.
 struct State {
     users: usize,
     before: Option<Callback>,
@@ -77,11 +77,11 @@ fn set(callback: Option<Callback>) -> Option<Callback> {
     unsafe { std::mem::transmute::<sys::libbpf_print_fn_t, Option<Callback>>(before) }
 }
 
-/// While it lives, what libbpf says to this thread goes to a handler. It may be had several times.
+/// While it lives, a handler gets libbpf's messages of this thread. Several may live at a time.
 #[derive(Debug)]
 pub(crate) struct Messages {
     before: Option<Handler>,
-    /// It is this thread's.
+    /// It belongs to this thread.
     here: std::marker::PhantomData<*const ()>,
 }
 
@@ -106,7 +106,7 @@ impl Drop for Messages {
             return;
         }
         let now = set(state.before.take());
-        // Somebody has set another one meanwhile, who means it.
+        // Somebody set another callback in between. It stays.
         if now.is_some_and(|now| !std::ptr::fn_addr_eq(now, callback as Callback)) {
             set(now);
         }
@@ -125,7 +125,7 @@ unsafe extern "C" fn callback(
         // SAFETY: who set it has to expect such a call with these arguments.
         return before.map_or(0, |before| unsafe { before(level, format, arguments) });
     };
-    // Only its last line is lost to a handler that panics.
+    // If a handler panics, only its last line is lost.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         let (level, room) = match level {
             sys::LIBBPF_WARN => (Level::Warning, ROOM),

@@ -1,4 +1,4 @@
-//! What the running kernel can do, found out by trying it on objects that are gone again at once.
+//! What the running kernel can do. Each feature is tried on temporary objects.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::io;
@@ -54,12 +54,12 @@ fn array(map_type: MapType) -> io::Result<MapHandle> {
     MapHandle::create(map_type, Some("l4lb_probe"), 4, 8, 1, &opts).map_err(io::Error::other)
 }
 
-/// Whether per-CPU arrays can be read many values at a time.
+/// Whether many values of a per-CPU array can be read at a time.
 pub(crate) fn percpu_batch() -> io::Result<bool> {
     refused_with_unsupported(percpu_array_read(&array(MapType::PercpuArray)?, 0..1))
 }
 
-/// Whether maps in maps can be replaced many at a time.
+/// Whether many maps in a map of maps can be replaced at a time.
 pub(crate) fn batch_of_maps() -> io::Result<bool> {
     let inner = array(MapType::Array)?;
     let opts = sys::bpf_map_create_opts {
@@ -95,7 +95,7 @@ fn refused_with<T>(errno: Errno, done: io::Result<T>) -> io::Result<bool> {
     }
 }
 
-/// A map's kind without a call says so by a number that only the kernel has a name for.
+/// If a kind of map lacks a call, the kernel returns a number that only it has a name for.
 fn refused_with_unsupported<T>(done: io::Result<T>) -> io::Result<bool> {
     const ENOTSUPP: i32 = 524;
     match done {
@@ -104,7 +104,7 @@ fn refused_with_unsupported<T>(done: io::Result<T>) -> io::Result<bool> {
     }
 }
 
-/// What a driver's XDP can do (`NETDEV_XDP_ACT_*`). Linux 6.3; before, and of drivers without, 0.
+/// The XDP features of a driver (`NETDEV_XDP_ACT_*`). Linux 6.3; 0 before, and for drivers without features.
 pub(crate) fn driver_features(ifindex: u32) -> io::Result<u64> {
     Ok(xdp_query(ifindex)?.feature_flags)
 }

@@ -1,4 +1,4 @@
-//! Loading programs that were assembled here.
+//! Loads programs that l4lb assembled.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::ffi::CStr;
@@ -13,22 +13,22 @@ use libbpf_sys as sys;
 
 use crate::kernel::insn::Insn;
 
-/// The licence that the kernel sees: some helpers are there for GPL programs only.
+/// The licence for the kernel: some helpers are for GPL programs only.
 const LICENSE: &CStr = c"Dual BSD/GPL";
 
-/// Room for what the verifier says of a program that it refuses: the most that older kernels take.
+/// Room for the verifier's log of a program that it refuses: the most that older kernels accept.
 const LOG_SIZE: u32 = u32::MAX >> 8;
 
 /// Why a program was not loaded.
 #[derive(Debug)]
 pub(crate) struct LoadError {
-    /// What the kernel returned.
+    /// The kernel's error.
     pub(crate) source: io::Error,
-    /// What the verifier said, as far as it said something.
+    /// The verifier's log. It may be empty.
     pub(crate) log: String,
 }
 
-/// Loads an XDP program for chains. Of the name, the kernel keeps 15 bytes.
+/// Loads an XDP program for chains. The kernel keeps 15 bytes of the name.
 pub(crate) fn load_xdp(name: &str, code: &[Insn]) -> Result<OwnedFd, LoadError> {
     crate::kernel::bpf::write_point();
     let without_log = |source| LoadError { source, log: String::new() };
@@ -46,7 +46,7 @@ pub(crate) fn load_xdp(name: &str, code: &[Insn]) -> Result<OwnedFd, LoadError> 
     match load(&name, &code, Variant::Xdp, &mut []) {
         Ok(program) => Ok(program),
         Err(source) => {
-            // Once more for the log: asked for at first, it would slow down every load.
+            // Load it once more for the log. The log would slow down every load.
             let mut log = vec![0_u8; LOG_SIZE as usize];
             let program = load(&name, &code, Variant::Xdp, &mut log);
             log.truncate(log.iter().position(|byte| *byte == 0).unwrap_or(log.len()));
@@ -56,14 +56,14 @@ pub(crate) fn load_xdp(name: &str, code: &[Insn]) -> Result<OwnedFd, LoadError> 
     }
 }
 
-/// Kinds of XDP programs that no program array mixes.
+/// Kinds of XDP programs that cannot be in one program array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     /// As libbpf loads `SEC("xdp")`, which is what chains are made of.
     Xdp,
     /// As libbpf loads `SEC("xdp.frags")`. Linux 5.18.
     Frags,
-    /// Without an expected attach type, as loaders other than libbpf do. Linux before 6.18 takes it for
+    /// Without an expected attach type, as other loaders than libbpf do. Linux before 6.18 treats it as
     /// [`Variant::Xdp`].
     Untyped,
 }
@@ -116,7 +116,7 @@ fn load(
 ) -> io::Result<OwnedFd> {
     let mut opts = sys::bpf_prog_load_opts {
         sz: size_of::<sys::bpf_prog_load_opts>() as _,
-        // As libbpf loads SEC("xdp"): a program array takes no others beside those (since Linux 6.18).
+        // As libbpf loads SEC("xdp"): a program array takes only programs of one kind (since Linux 6.18).
         expected_attach_type: if variant == Variant::Untyped { 0 } else { sys::BPF_XDP },
         prog_flags: if variant == Variant::Frags { sys::BPF_F_XDP_HAS_FRAGS } else { 0 },
         log_level: u32::from(!log.is_empty()),

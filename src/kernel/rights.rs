@@ -1,4 +1,4 @@
-//! What whoever runs this must be allowed to do: two capabilities, whoever that is.
+//! The rights that a user needs: two capabilities, whatever the user's id.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ pub use crate::model::error::MissingRights;
 use crate::model::error::Result;
 
 /// Numbers and names. `CAP_SYS_ADMIN` opens maps and programs by their ids, and stands for `CAP_BPF` and `CAP_PERFMON`
-/// (Linux 5.8); `CAP_NET_ADMIN` is what interfaces, neighbours and routes take.
+/// (Linux 5.8); `CAP_NET_ADMIN` is for interfaces, neighbours and routes.
 const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 
-/// The user ids of a user namespace that is the host's own.
+/// The user ids of the host's own user namespace.
 const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
 
-/// What is missing of the rights to run a balancer.
+/// The rights that are missing to run a balancer.
 pub(crate) fn missing() -> Result<Option<MissingRights>> {
     let effective = capabilities::effective().map_err(|source| Error::Host {
         operation: "ask for the capabilities of this process",
         source,
     })?;
-    // Without /proc, it cannot be told; then the kernel refuses.
+    // Without /proc this is not known. Then the kernel refuses later.
     let users = read_system(Path::new("/proc/self/uid_map"));
     let in_user_namespace = users.is_ok_and(|map| !map.split_whitespace().eq(ALL_USERS));
     let is_root = nix::unistd::geteuid().is_root();
@@ -31,7 +31,7 @@ pub(crate) fn missing() -> Result<Option<MissingRights>> {
 fn missing_of(effective: u64, is_root: bool, in_user_namespace: bool) -> Option<MissingRights> {
     let lacks = |(number, _): &&(u32, &str)| effective & 1 << number == 0;
     let capabilities: Vec<_> = NEEDED.iter().filter(lacks).map(|(_, name)| *name).collect();
-    // Without capabilities there, those come first.
+    // If they are missing there too, name them first.
     let in_user_namespace = in_user_namespace && capabilities.is_empty();
     (in_user_namespace || !capabilities.is_empty()).then_some(MissingRights {
         capabilities,
@@ -40,7 +40,7 @@ fn missing_of(effective: u64, is_root: bool, in_user_namespace: bool) -> Option<
     })
 }
 
-/// Refuses to go on without the rights.
+/// An error if the rights are missing.
 pub(crate) fn check() -> Result<()> {
     match missing()? {
         Some(missing) => Err(Error::MissingRights(Box::new(missing))),

@@ -1,4 +1,4 @@
-//! `BPF_PROG_TEST_RUN`: XDP programs over a frame that nobody sent.
+//! `BPF_PROG_TEST_RUN`: runs XDP programs on a frame that was not received.
 #![expect(unsafe_code, reason = "calls of C interfaces")]
 
 use std::io;
@@ -18,13 +18,13 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 pub(crate) use crate::model::error::SHORTEST_FRAME;
 
-/// The interface that `BPF_PROG_TEST_RUN` says its frames come from, if nothing else is asked for.
+/// The interface that `BPF_PROG_TEST_RUN` reports for its frames by default.
 pub(crate) const LOOPBACK: u32 = 1;
 
-/// Longer than any packet with its Ethernet header and VLAN tags.
+/// More than any packet with its Ethernet header and VLAN tags.
 const NEVER_THAT_LONG: usize = 1 << 17;
 
-/// Room for what a program may put in front of a frame.
+/// Room for headers that a program puts in front of a frame.
 const HEADROOM: usize = 256;
 
 /// What a program did with a frame.
@@ -36,8 +36,8 @@ pub(crate) struct TestRun {
     pub(crate) frame: Vec<u8>,
 }
 
-/// Runs an XDP program over one frame, behind `metadata` bytes of driver metadata (a multiple of 4), as if it
-/// came in by an interface of this network namespace. Refuses frames that [`check_frame`] refuses.
+/// Runs an XDP program on one frame, behind `metadata` bytes of driver metadata (a multiple of 4), as if it arrived at
+/// an interface of this network namespace. Refuses frames that [`check_frame`] refuses.
 pub(crate) fn test_run(
     program: BorrowedFd<'_>,
     frame: &[u8],
@@ -49,10 +49,10 @@ pub(crate) fn test_run(
         .map_err(|source| Error::Host { operation: "run the program over a frame", source })
 }
 
-/// Whether programs can be run over a frame, and see all of it.
+/// An error unless programs can run on the frame and see all of it.
 ///
-/// The kernel lays no more than a page out in one piece, less headroom and tailroom. Of a longer frame, programs
-/// see the beginning only, as if it ended there (Linux 5.18); before, such frames are refused.
+/// The kernel puts at most a page, less headroom and tailroom, in one piece. Programs see only the beginning of a
+/// longer frame, as if it ended there (since Linux 5.18; older kernels refuse such frames).
 pub(crate) fn check_frame(frame: &[u8]) -> Result<()> {
     static LONGEST: OnceLock<usize> = OnceLock::new();
 
@@ -114,7 +114,7 @@ fn run(
         data_size_out: len_u32(&output),
         ..Default::default()
     };
-    // The loopback is where frames come in that nothing is said of.
+    // By default, frames arrive at the loopback interface.
     let plain = metadata == 0 && ingress_ifindex == LOOPBACK;
     if !plain {
         opts.ctx_in = (&raw const context).cast();

@@ -1,4 +1,4 @@
-//! Hearing of changes.
+//! Notifications of changes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,16 +35,16 @@ use super::neighbour::Neighbour;
 use super::neighbour::neighbour_key;
 use crate::model::error::NetlinkError;
 
-/// How long [`Changes::next`] collects what else changes before it reports.
+/// How long [`Changes::next`] collects further changes before it reports.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// How many neighbours [`Changes`] remembers before it forgets them all, to be bounded.
 pub(super) const SEEN_NEIGHBOURS: usize = 16_384;
 
-/// The same of nexthop objects.
+/// The same for nexthop objects.
 const SEEN_NEXTHOPS: usize = 16_384;
 
-/// What can alter a gateway, or what the host has for its own.
+/// The changes that can alter a gateway, or the host's own addresses.
 const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
@@ -54,10 +54,10 @@ const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Ipv6Route,
 ];
 
-/// The usable MACs of the neighbours, as the kernel last said: it also announces each step of a
-/// neighbour's life. Entries that are gone have none.
+/// The usable MACs of the neighbours, as the kernel last reported. It also announces changes of a neighbour's state.
+/// Removed entries have none.
 ///
-/// Nexthop objects, by their id, likewise. A routing daemon writes each again that did not change.
+/// Nexthop objects by their id, likewise. Routing daemons rewrite objects that did not change.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) neighbours: HashMap<(u32, IpAddr), Option<Mac>>,
@@ -65,10 +65,9 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Takes note of a message, and says whether it can alter a gateway, or what the host has for its
-    /// own: an interface, an address, a route to the host itself or a default route of the main table
-    /// came, went or changed; a neighbour got another MAC, got one at all or lost it. What was never
-    /// seen counts as changed.
+    /// Records a message, and says whether it can alter a gateway, or the host's own addresses: an interface, an
+    /// address, a route to the host itself or a default route of the main table came, went or changed; a neighbour got
+    /// another MAC, got one at all or lost it. What was never seen counts as changed.
     pub(super) fn is_news(&mut self, message: &RouteNetlinkMessage) -> bool {
         match message {
             RouteNetlinkMessage::NewLink(_)
@@ -87,7 +86,7 @@ impl Seen {
         }
     }
 
-    /// Takes note of the usable MAC a neighbour has now, and says whether that is a change.
+    /// Records the usable MAC of a neighbour, and says whether it changed.
     fn is_new_mac(&mut self, message: &NeighbourMessage, mac: Option<Mac>) -> bool {
         let Some(key) = neighbour_key(message) else {
             return false;
@@ -98,8 +97,8 @@ impl Seen {
         self.neighbours.insert(key, mac) != Some(mac)
     }
 
-    /// Takes note of a nexthop object, and says whether that is a change. Of routes that go with it, or lead elsewhere by
-    /// it, the kernel does not tell.
+    /// Records a nexthop object, and says whether it changed. The kernel does not report the routes that disappear or
+    /// change with it.
     pub(super) fn is_new_nexthop(&mut self, message: NexthopMessage) -> bool {
         let (id, now) = match message {
             NexthopMessage::Get(_) => return false,
@@ -126,10 +125,10 @@ pub struct Changes {
     /// `None` once it has ended.
     connection: Option<Connection<Message>>,
     messages: Pin<Box<dyn Stream<Item = Received> + Send>>,
-    /// Held because the connection ends with its last handle.
+    /// Kept because the connection ends with its last handle.
     _handle: ConnectionHandle<Message>,
     seen: Seen,
-    /// Something is to be reported: kept here so that a dropped `next` loses nothing.
+    /// Whether a change is to be reported. Kept here so that a dropped `next` loses nothing.
     pending: bool,
 }
 
@@ -179,7 +178,7 @@ impl Changes {
             self.note(message);
         }
         let deadline = Instant::now() + SETTLE;
-        // `timeout_at` alone would go on for as long as there is always a message.
+        // `timeout_at` alone would never end while there is always a message.
         while Instant::now() < deadline
             && let Ok(Some(message)) = timeout_at(deadline, self.receive()).await
         {

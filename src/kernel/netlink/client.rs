@@ -76,7 +76,7 @@ impl Netlink {
         Ok(routes.collect())
     }
 
-    /// The same, of anything.
+    /// The same, for requests of all kinds.
     pub(super) async fn ask(
         &self,
         message: Message,
@@ -85,7 +85,7 @@ impl Netlink {
         let mut attempt = 1;
         loop {
             let (answers, interrupted) = self.exchange(message.clone(), flags).await?;
-            // A table that never rests still has to be used; its changes are reported by `Changes`.
+            // A table that always changes must be used anyway. `Changes` reports its changes.
             if !interrupted || attempt == DUMP_ATTEMPTS {
                 return Ok(answers);
             }
@@ -172,7 +172,7 @@ where
     })
 }
 
-/// Tokio panics where it finds no room for the descriptors of its signal handler.
+/// Tokio panics if there are no file descriptors for its signal handler.
 fn room_for_runtime() -> std::io::Result<()> {
     let pair = std::os::unix::net::UnixStream::pair;
     (0..4).map(|_| pair()).collect::<std::io::Result<Vec<_>>>().map(drop)

@@ -1,4 +1,4 @@
-//! What a network card's driver is told to do: offloads and queues, as `ethtool -k` and `ethtool -l` show them.
+//! Settings of a network card's driver: offloads and queues, as `ethtool -k` and `ethtool -l` show them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) struct Features {
     pub(crate) fixed: BTreeSet<String>,
 }
 
-/// How many queues an interface has, and may have. A driver has queues of either kind, or both.
+/// How many queues an interface has, and can have. A driver has combined queues, separate ones, or both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Channels {
     /// Queues that only receive.
@@ -37,7 +37,7 @@ pub(crate) struct Channels {
     pub(crate) rx_max: u32,
     /// Queues that only send.
     pub(crate) tx: u32,
-    /// Queues that do both.
+    /// Combined queues.
     pub(crate) combined: u32,
     pub(crate) combined_max: u32,
 }
@@ -49,7 +49,7 @@ impl Channels {
     }
 }
 
-/// Reads the offloads of an interface; an error is what to say of it.
+/// Reads the offloads of an interface. The error is a text for the user.
 pub(crate) fn features_blocking(interface: &str) -> Result<Features, String> {
     let attributes = ask(async |mut handle| {
         collect(handle.feature().get(Some(interface)).execute().await).await
@@ -70,7 +70,7 @@ pub(crate) fn features_blocking(interface: &str) -> Result<Features, String> {
     Ok(features)
 }
 
-/// Reads the number of an interface's queues; an error is what to say of it.
+/// Reads the number of an interface's queues. The error is a text for the user.
 pub(crate) fn channels_blocking(interface: &str) -> Result<Channels, String> {
     let attributes = ask(async |mut handle| {
         collect(handle.channel().get(Some(interface)).execute().await).await

@@ -1,4 +1,4 @@
-//! From what is configured to the MAC of the gateway.
+//! Finds the MAC of the configured gateway.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::model::address::Mac;
 use crate::model::error::NetlinkError;
 use crate::model::next_hop::NextHop;
 
-/// The pauses between two looks at a neighbour that is being resolved: from this, doubling, …
+/// The pauses between two looks at a neighbour that the kernel resolves: from this, doubling, …
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// … to this.
@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// How often the kernel is asked again to resolve a neighbour that does not answer.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Where an interface's frames go, as it is configured.
+/// Where an interface's frames go, as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gateway {
     /// To the next hop of the default route through the interface: IPv4's, or IPv6's when there is
@@ -35,36 +35,36 @@ pub enum Gateway {
     Auto,
     /// To this neighbour on the interface.
     Address(IpAddr),
-    /// To this MAC; the kernel is not asked.
+    /// To this MAC. The kernel is not asked.
     Mac(Mac),
 }
 
 /// Where an interface's frames go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedGateway {
-    /// Whom it was found by; `None` for a fixed MAC.
+    /// The next hop by which it was found; `None` for a fixed MAC.
     pub next_hop: Option<NextHop>,
     /// The destination MAC. Never zero, broadcast or multicast.
     pub mac: Mac,
-    /// Next hops of better default routes, which did not answer.
+    /// Next hops of better default routes that did not answer.
     pub passed_over: Vec<IpAddr>,
 }
 
-/// What is asked for an interface's gateway, and what there is to know beforehand.
+/// What is configured for an interface's gateway, and what is known before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) interface: &'a str,
     pub(crate) gateway: Gateway,
-    /// What it goes by so far; `None`: nothing, or that is not known.
+    /// The next hop in use; `None`: there is none, or it is not known.
     pub(crate) in_use: Option<NextHop>,
-    /// Whether that may be left, where [`Gateway::Auto`] says that it is found.
+    /// Whether another may replace it, for [`Gateway::Auto`].
     pub(crate) choice: Choice,
 }
 
 /// An interface and where its frames go.
 type Resolved = Result<(Link, ResolvedGateway), NetlinkError>;
 
-/// What an address is that no neighbour has; `None` for one that a gateway can have.
+/// Why no neighbour can have an address; `None` for one that a gateway can have.
 fn address_problem(address: IpAddr) -> Option<&'static str> {
     if address.is_unspecified() {
         Some("the unspecified address")
@@ -180,14 +180,14 @@ impl Netlink {
         Err(NetlinkError::NotOnLink { interface: interface.name.clone(), address, behind })
     }
 
-    /// Finds out whether there is a point in asking for an address on an interface.
+    /// Finds out whether an address can be a neighbour on an interface.
     async fn whether_neighbour(
         &self,
         interface: &Link,
         address: IpAddr,
     ) -> Result<Reach, NetlinkError> {
         let entry = self.neighbour(interface, address).await?;
-        // Whoever is a neighbour needs no route; without a carrier, there may be none for now.
+        // A neighbour needs no route. Without a carrier, the kernel may have none now.
         if !interface.carrier || entry.is_some_and(|entry| entry.usable_mac().is_some()) {
             return Ok(Reach::Neighbour);
         }
@@ -268,7 +268,7 @@ pub fn resolve_blocking(
     blocking(async |netlink| netlink.find(&wanted, timeout).await)
 }
 
-/// As [`resolve_blocking`], of several interfaces at once: one whose gateway does not answer holds up no other.
+/// As [`resolve_blocking`], for several interfaces at once. A gateway that does not answer delays no other.
 pub(crate) fn resolve_all_blocking(
     wanted: &[Wanted<'_>],
     timeout: Duration,

@@ -30,20 +30,20 @@ use super::route::metric;
 use super::route::next_hop;
 use crate::model::error::NetlinkError;
 
-/// An interface, in more detail than the balancer needs it.
+/// An interface, in more detail than the balancer needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LinkFacts {
     pub(crate) link: Link,
-    /// What `ip -d link` calls its kind: `veth`, `bond`, `ipip`, …; `None` for a device's own.
+    /// Its kind, as `ip -d link` shows it: `veth`, `bond`, `ipip`, …; `None` for a physical device.
     pub(crate) kind: Option<String>,
     pub(crate) loopback: bool,
-    /// Whether neighbours find it by ARP.
+    /// Whether it answers ARP.
     pub(crate) arp: bool,
-    /// Of a veth, the other end; of a VLAN, the interface below it.
+    /// The other end of a veth; the interface below a VLAN.
     pub(crate) lower: Option<u32>,
-    /// The network namespace that `lower` counts in, by its number in this one; `None`: this one.
+    /// The network namespace of `lower`, by its number in this one; `None`: this one.
     pub(crate) lower_namespace: Option<i32>,
-    /// Of a tunnel, the one sender that it takes packets from; `None`: from all.
+    /// The only sender from which a tunnel takes packets; `None`: from all.
     pub(crate) remote: Option<IpAddr>,
     /// Whether its driver runs an XDP program.
     pub(crate) native_xdp: bool,
@@ -100,23 +100,23 @@ fn remote(tunnel: &[InfoIpTunnel]) -> Option<IpAddr> {
 pub(crate) struct RouteFacts {
     /// To this host itself.
     pub(crate) local: bool,
-    /// The interface that it leads to; `None`: it has several next hops.
+    /// The interface through which it leads; `None`: it has several next hops.
     pub(crate) interface: Option<u32>,
     pub(crate) gateway: Option<IpAddr>,
     /// The destinations, as `ip route` writes them.
     pub(crate) destination: String,
-    /// Who made it, as `ip route` writes it.
+    /// The protocol that made it, as `ip route` writes it.
     pub(crate) protocol: String,
     pub(crate) source: Option<IpAddr>,
     /// Less is better.
     pub(crate) metric: u32,
-    /// The longest packet on the way, if the route says so.
+    /// The MTU of the path, if the route says so.
     pub(crate) mtu: Option<u32>,
-    /// The largest TCP segment that is asked for, if the route says so.
+    /// The MSS that the host announces, if the route says so.
     pub(crate) advmss: Option<u32>,
 }
 
-/// Whether packets go on by a route of this kind.
+/// Whether a route of this kind forwards packets.
 fn leads_on(kind: RouteType) -> bool {
     !matches!(kind, RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit)
 }
@@ -202,7 +202,7 @@ impl Netlink {
         }
     }
 
-    /// The route that a packet to an address takes.
+    /// Finds the route that a packet to an address takes.
     async fn route(&self, to: IpAddr) -> Result<Option<RouteFacts>, NetlinkError> {
         let mut message = RouteMessage::default();
         let (family, address, length) = match to {
@@ -211,8 +211,7 @@ impl Netlink {
         };
         message.header.address_family = family;
         message.header.destination_prefix_length = length;
-        // The route of the table, with the metrics that were given to it, not what was made of it for this
-        // destination.
+        // The route of the table, with its own metrics, not the entry that the kernel derives for this destination.
         message.header.flags = RouteFlags::FibMatch;
         message.attributes.push(RouteAttribute::Destination(address));
         match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
@@ -235,7 +234,7 @@ impl Netlink {
                             | Errno::EHOSTUNREACH
                             | Errno::EAFNOSUPPORT
                             | Errno::EOPNOTSUPP
-                            // What "blackhole" and "prohibit" answer.
+                            // The kernel's answers for "blackhole" and "prohibit" routes.
                             | Errno::EINVAL
                             | Errno::EACCES
                     )
@@ -256,8 +255,7 @@ pub(crate) fn links_blocking() -> Result<Vec<LinkFacts>, NetlinkError> {
     blocking(async |netlink| netlink.links().await)
 }
 
-/// Finds an interface in another network namespace, which is known here by a number. Needs
-/// `CAP_NET_ADMIN` there.
+/// Finds an interface in another network namespace, by that namespace's number here. Needs `CAP_NET_ADMIN` there.
 pub(crate) fn peer_blocking(index: u32, namespace: i32) -> Result<Option<LinkFacts>, NetlinkError> {
     blocking(async |netlink| netlink.peer(index, namespace).await)
 }

@@ -20,23 +20,23 @@ pub(super) const NAME_MAX: usize = 15;
 /// The longest alternative name (`ALTIFNAMSIZ - 1`).
 pub(super) const ALTERNATIVE_NAME_MAX: usize = 127;
 
-/// `IFLA_ALT_IFNAME`: the kernel takes longer names by this only.
+/// `IFLA_ALT_IFNAME`: the kernel accepts longer names only in this attribute.
 const ALTERNATIVE_NAME: u16 = 53;
 
-/// A network interface, as the kernel described it when it was asked.
+/// A network interface, as the kernel described it at the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The interface's number in its network namespace.
     pub index: u32,
     /// Its name; never one of its alternative names.
     pub name: String,
-    /// The longest packet it sends, without the Ethernet header.
+    /// Its MTU: the longest packet, without the Ethernet header.
     pub mtu: u32,
     /// Its MAC; `None` when its link-layer addresses are not MACs.
     pub mac: Option<Mac>,
     /// Whether it is administratively up (`ip link set … up`).
     pub up: bool,
-    /// Whether it is connected to something (`LOWER_UP`).
+    /// Whether it has a carrier (`LOWER_UP`).
     pub carrier: bool,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn mac_from(bytes: &[u8]) -> Option<Mac> {
     <[u8; 6]>::try_from(bytes).ok().map(Mac::from)
 }
 
-/// What a MAC is that no single host has; `None` for one that a gateway can have.
+/// Why no single host can have a MAC; `None` for one that a gateway can have.
 pub(super) fn mac_problem(mac: Mac) -> Option<&'static str> {
     if mac.is_zero() {
         Some("all zero")
@@ -132,7 +132,8 @@ impl Netlink {
     }
 }
 
-/// The interfaces' own names, of names that may be alternative ones; of one that is not there, the name that was given.
+/// Turns names that may be alternative names into the interfaces' own names. If an interface does not exist, keeps the
+/// given name.
 pub(crate) fn own_names_blocking(names: &[&str]) -> Result<Vec<String>, NetlinkError> {
     if names.is_empty() {
         return Ok(Vec::new());
@@ -150,8 +151,7 @@ pub(crate) fn own_names_blocking(names: &[&str]) -> Result<Vec<String>, NetlinkE
     })
 }
 
-/// The own name of an interface that is given by it or by an alternative name; of one that is not there, the name that was
-/// given.
+/// The own name of an interface, given by its own or an alternative name. If it does not exist, the given name.
 pub fn own_name(name: &str) -> Result<String, NetlinkError> {
     Ok(own_names_blocking(&[name])?.pop().unwrap_or_else(|| name.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What the host takes for its own by way of its loopback devices.
+//! The host's own addresses and prefixes on its loopback devices.
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -16,8 +16,7 @@ use super::refused::errno;
 use crate::model::error::NetlinkError;
 use crate::model::prefix::Prefix;
 
-/// The destinations of a local route by one of these interfaces, unless they are loopback addresses or mean
-/// something on a link only.
+/// The destinations of a local route by one of these interfaces, unless they are loopback or link-local addresses.
 pub(super) fn local_prefix(route: &RouteMessage, interfaces: &[u32]) -> Option<Prefix> {
     let (mut by, mut destination) = (None, None);
     for attribute in &route.attributes {
@@ -58,7 +57,7 @@ impl Netlink {
                     }
                     _ => None,
                 })),
-                // The kernel has no IPv6, or nothing was ever added to the table.
+                // The kernel has no IPv6, or the table never had a route.
                 Err(error)
                     if matches!(
                         errno(&error),
@@ -74,8 +73,8 @@ impl Netlink {
     }
 }
 
-/// Lists what the host takes for its own by way of its loopback devices: their addresses, and prefixes that are
-/// routed to it (`ip route add local PREFIX dev lo`). Loopback and link-local addresses are left out.
+/// Lists the host's own addresses and prefixes on its loopback devices: their addresses, and prefixes that are routed
+/// to it (`ip route add local PREFIX dev lo`). Loopback and link-local addresses are left out.
 pub(crate) fn local_prefixes_blocking() -> Result<Vec<Prefix>, NetlinkError> {
     blocking(async |netlink| netlink.local_prefixes().await)
 }

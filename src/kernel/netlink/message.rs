@@ -1,6 +1,6 @@
-//! Messages of the kernel's tables, and what can be told from one message alone.
+//! Messages of the kernel's tables, and what one message alone tells.
 //!
-//! The crate that has netlink's messages does not know those of nexthop objects: they are read and written here.
+//! The crate for netlink's messages does not know nexthop objects. Their messages are read and written here.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -44,12 +44,12 @@ pub(super) enum Message {
     Nexthop(NexthopMessage),
 }
 
-/// What is said about a nexthop object.
+/// The kind of a message about a nexthop object.
 #[derive(Clone, Debug)]
 pub(super) enum NexthopMessage {
-    /// Asks for the one of this id.
+    /// Asks for the object of this id.
     Get(u32),
-    /// It is so, or became so.
+    /// The object exists, or changed.
     New(Nexthop),
     /// It is gone.
     Removed(Nexthop),
@@ -59,11 +59,11 @@ pub(super) enum NexthopMessage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Nexthop {
     pub(super) id: u32,
-    /// The ids of its members, if it is a group. No member is a group.
+    /// The ids of its members, if it is a group. A member is never a group.
     pub(super) group: Vec<u32>,
     /// It discards packets.
     pub(super) blackhole: bool,
-    /// The index of the interface that it leads out by.
+    /// The index of the interface through which it leads.
     pub(super) interface: Option<u32>,
     pub(super) gateway: Option<IpAddr>,
     /// Its interface cannot send.
@@ -167,7 +167,7 @@ pub(super) fn is_default(route: &RouteMessage) -> bool {
         && table.unwrap_or(header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN)
 }
 
-/// Whether a route says that its destinations are this host's own.
+/// Whether a route says that its destinations are the host's own addresses.
 pub(super) fn is_local(route: &RouteMessage) -> bool {
     route.header.kind == RouteType::Local
 }
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!((nexthop.id, nexthop.interface, nexthop.dead), (7, Some(2), true));
         assert_eq!(nexthop.gateway, Some([10, 0, 0, 1].into()));
         for length in 0..payload.len() {
-            // What ends between two attributes is whole.
+            // A message that ends between two attributes is complete.
             let whole = length >= HEADER && (length - HEADER).is_multiple_of(8);
             assert_eq!(parse(&payload[..length]).is_some(), whole, "{length}");
         }

@@ -1,12 +1,11 @@
 //! Interfaces, routes and neighbours, read and watched over netlink: which MAC an interface's
 //! frames go to, and what it takes to keep that answer true.
 //!
-//! The data plane sends every frame to a gateway's MAC and never asks the kernel's stack, so no
-//! traffic of ours keeps the kernel's neighbour entry of that gateway alive. [`resolve_blocking`]
-//! finds the MAC, and by asking for it makes the kernel check it: whoever wants to hear of a gateway
-//! that got another MAC calls it every [`CHECK_INTERVAL`], and whenever [`Changes`] says so. Nothing
-//! is left in the kernel that does not age by itself. This module knows nothing of BPF: its callers
-//! put the MAC into the maps.
+//! The data plane sends every frame to a gateway's MAC and never asks the kernel's stack, so no traffic of ours keeps
+//! the kernel's neighbour entry of that gateway alive. [`resolve_blocking`] finds the MAC, and makes the kernel check
+//! it. A caller that wants to notice a gateway's new MAC calls it every [`CHECK_INTERVAL`], and whenever [`Changes`]
+//! says so. All entries that this leaves in the kernel expire by themselves. This module knows nothing of BPF: its
+//! callers put the MAC into the maps.
 //!
 //! A netlink socket belongs to the network namespace of the thread that opens it, and everything
 //! here opens its own.
@@ -66,5 +65,5 @@ pub(crate) use observe::observe_blocking;
 
 /// How often [`resolve_blocking`] is to be called for a gateway in use.
 ///
-/// As often as the kernel checks neighbours that it was told to keep resolved.
+/// The kernel checks neighbours that it keeps resolved at the same interval.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Other network namespaces of this host: those that have a name, and those that a process is in.
+//! Other network namespaces of this host: those with a name, and those of processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,17 +20,17 @@ use super::client::Netlink;
 use super::client::blocking;
 use crate::model::error::NetlinkError;
 
-/// Where `ip netns` keeps those that have a name.
+/// Where `ip netns` keeps namespaces with a name.
 const NAMED: &str = "/run/netns";
 
-/// The most processes whose namespaces are looked at.
+/// The most processes whose namespaces are read.
 const MOST_PROCESSES: usize = 1 << 16;
 
 /// A network namespace beside this one.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     file: File,
-    /// What it was found by.
+    /// Its name, or a process in it.
     path: PathBuf,
 }
 
@@ -43,7 +43,7 @@ impl Namespace {
         }
     }
 
-    /// Calls a function in the namespace, on a thread of its own. Needs `CAP_SYS_ADMIN`.
+    /// Calls a function in the namespace, on a new thread. Needs `CAP_SYS_ADMIN`.
     pub(crate) fn run<T: Send>(
         &self,
         work: impl FnOnce() -> Result<T, String> + Send,
@@ -61,7 +61,8 @@ impl Namespace {
     }
 }
 
-/// What leads to network namespaces: names first, then processes in their order, the first of which started what runs.
+/// Paths to network namespaces: names first, then processes by id. The process with the lowest id usually started the
+/// others.
 fn paths(proc: &Path) -> Vec<PathBuf> {
     let list = |folder: &Path| {
         fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name())
@@ -98,7 +99,7 @@ impl Netlink {
     }
 }
 
-/// Finds the network namespace that has a number in this one; `None`: it has no name, and no process that is seen from
+/// Finds the network namespace that has a number in this one. `None`: it has no name, and no process that is visible
 /// here is in it.
 pub(crate) fn namespace_blocking(
     number: i32,
@@ -107,7 +108,7 @@ pub(crate) fn namespace_blocking(
     blocking(async |netlink| {
         let mut seen = BTreeSet::new();
         for path in paths(proc) {
-            // Processes end meanwhile.
+            // A process can end at any time.
             let Ok(found) = fs::metadata(&path) else { continue };
             if !seen.insert((found.dev(), found.ino())) {
                 continue;
@@ -123,7 +124,7 @@ pub(crate) fn namespace_blocking(
     })
 }
 
-/// What `ip netns add` made and nothing is mounted on (any more) is a plain file.
+/// A file of `ip netns add` on which nothing is mounted is a plain file.
 fn is_namespace(file: &File) -> io::Result<bool> {
     Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
 }

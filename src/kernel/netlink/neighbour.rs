@@ -25,7 +25,7 @@ use super::link::mac_problem;
 use super::refused::errno;
 use crate::model::error::NetlinkError;
 
-/// The kernel tells users times in hundredths of a second (`USER_HZ`).
+/// The kernel reports times in hundredths of a second (`USER_HZ`).
 const MS_PER_TICK: u64 = 10;
 
 /// An entry of the kernel's neighbour table.
@@ -36,7 +36,7 @@ pub(super) struct Neighbour {
     state: NeighbourState,
     flags: NeighbourFlags,
     ext_flags: NeighbourExtFlags,
-    /// How long ago it was last heard that it has this MAC; `None`: the kernel does not say.
+    /// How long ago the kernel last confirmed this MAC; `None`: the kernel does not say.
     pub(super) confirmed: Option<Duration>,
 }
 
@@ -75,13 +75,13 @@ impl Neighbour {
         self.mac.filter(|mac| valid && mac_problem(*mac).is_none())
     }
 
-    /// Whether the kernel has asked for its MAC in vain, or does so now for the first time.
+    /// Whether the kernel got no answer for its MAC, or asks for the first time now.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self.state, NeighbourState::Incomplete | NeighbourState::Failed)
     }
 
-    /// Whether it needs no resolution, because somebody else answers for it: an operator
-    /// (`PERMANENT`), the device (`NOARP`) or a control plane (`NTF_EXT_EXT_VALIDATED`).
+    /// Whether the kernel does not resolve it, because somebody else sets the MAC: an operator (`PERMANENT`), the
+    /// device (`NOARP`) or a control plane (`NTF_EXT_EXT_VALIDATED`).
     pub(super) fn is_fixed(&self) -> bool {
         matches!(self.state, NeighbourState::Permanent | NeighbourState::Noarp)
             || self.ext_flags.contains(NeighbourExtFlags::ExtValidated)
@@ -105,7 +105,7 @@ fn neighbour_message(interface: &Link, address: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// The flags that make the kernel use, and so confirm, an entry, and leave what is known about it.
+/// The flags that make the kernel use, and so confirm, an entry without changing it.
 pub(super) fn use_flags(entry: Option<Neighbour>) -> NeighbourFlags {
     let mut flags = NeighbourFlags::Use;
     flags.set(
@@ -178,8 +178,8 @@ impl Netlink {
         }
     }
 
-    /// Makes the kernel do what it does before it sends a packet to a neighbour: resolve it if it has
-    /// not, check it if it has not heard of it for long. Waits for no answer of the neighbour.
+    /// Makes the kernel do what it does before it sends a packet to a neighbour: resolve it if it is not resolved,
+    /// check it if it was not confirmed for long. Does not wait for the neighbour's answer.
     ///
     /// `entry` is what there is now, and must not be fixed: the write would turn a permanent entry
     /// into one that expires.
@@ -205,15 +205,15 @@ impl Netlink {
     }
 }
 
-/// What the kernel knows of neighbours with a MAC.
+/// What the kernel knows about neighbours with a MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// It would send to none of them now: it has none, or knows another MAC.
+    /// It would send to none of them now: there is none, or the neighbour has another MAC.
     Not,
-    /// Nor to the one in question: it asks for its MAC in vain, and heard of it last so long ago.
+    /// It would not send to the neighbour: it gets no answer for its MAC, and last confirmed it this long ago.
     Silent(Option<Duration>),
-    /// It would; somebody else than the kernel answers for the MAC.
+    /// It would send. Somebody else than the kernel sets the MAC.
     Fixed,
-    /// It would; it heard so long ago that the MAC is right.
+    /// It would send. It confirmed the MAC this long ago.
     Confirmed(Duration),
 }

@@ -1,4 +1,4 @@
-//! Which default router is an interface's gateway: who is asked, and who may take over from whom. Pure.
+//! Which default router is an interface's gateway: which routers are asked, and when one replaces another. Pure.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ pub(super) struct DefaultHop {
     pub(super) metric: u32,
     /// The rank of its router preference among routes of one metric; less is better.
     pub(super) preference: u8,
-    /// A router advertisement made the route: anybody on the link can send one.
+    /// A router advertisement made the route. Any host on the link can send one.
     pub(super) advertised: bool,
 }
 
@@ -24,12 +24,12 @@ impl From<DefaultHop> for NextHop {
     }
 }
 
-/// Whether the gateway in use may be left for one that answers.
+/// Whether another router may replace the gateway in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// A command wants the best default router that answers.
     Anew,
-    /// Nobody asked for another one: only the routing table moves a gateway, not its silence.
+    /// No command asked for another gateway. Only a change of the routing table replaces the gateway, not its silence.
     Keep,
 }
 
@@ -37,9 +37,10 @@ pub(crate) enum Choice {
 ///
 /// [`Choice::Anew`]: IPv4's before IPv6's, each by metric and router preference; of equals, the one in use is the first.
 ///
-/// [`Choice::Keep`], while a default route leads to the one in use: that one. Before it come only those of routes of
-/// the same IP version with a better metric, as the kernel would leave it for them too. An advertisement makes nobody
-/// come before it. When its route is gone, others of the same IP version, and those of the other if it has none.
+/// [`Choice::Keep`], while a default route leads to the one in use: that one. Only next hops of routes of the same IP
+/// version with a better metric come before it, because the kernel would prefer them too. An advertisement puts no
+/// router before it. When its route is gone, the others of the same IP version follow, or those of the other version
+/// if there are none.
 pub(super) fn to_ask(
     hops: &[DefaultHop],
     in_use: Option<NextHop>,
@@ -57,7 +58,7 @@ pub(super) fn to_ask(
     } else if hops.iter().any(|hop| Some(hop.route) == used.route) {
         hops.retain(|hop| Some(hop.route) == used.route);
     } else if used == NextHop::UNKNOWN {
-        // Whoever is silent may be the one in use.
+        // The router that does not answer may be the one in use.
         hops.truncate(1);
     }
     hops

@@ -1,7 +1,7 @@
-//! Nexthop objects (`ip nexthop`, Linux 5.3): what a route leads to that has the id of one.
+//! Nexthop objects (`ip nexthop`, Linux 5.3), and where routes with their ids lead.
 //!
-//! A route can name one by its id. With the sysctl `net.ipv4.nexthop_compat_mode` off, the kernel then tells nothing else
-//! of where the route leads to.
+//! A route can name one by its id. With the sysctl `net.ipv4.nexthop_compat_mode` off, the kernel then reports only
+//! the id.
 
 use netlink_packet_route::route::RouteAddress;
 use netlink_packet_route::route::RouteAttribute;
@@ -26,7 +26,7 @@ impl Netlink {
                 Message::Nexthop(NexthopMessage::New(nexthop)) if nexthop.id == id => Some(nexthop),
                 _ => None,
             })),
-            // It is gone meanwhile, or the kernel has none at all.
+            // It was removed, or the kernel has no nexthop objects.
             Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::EOPNOTSUPP)) => {
                 Ok(None)
             }
@@ -37,8 +37,8 @@ impl Netlink {
         }
     }
 
-    /// Writes into a route where it leads to by nexthop objects, if it only has the id of one: as the kernel does with
-    /// the sysctl `net.ipv4.nexthop_compat_mode` on.
+    /// If a route only has the id of a nexthop object, adds the object's next hops to the route, as the kernel does
+    /// with the sysctl `net.ipv4.nexthop_compat_mode` on.
     pub(super) async fn expand(&self, route: &mut RouteMessage) -> Result<(), NetlinkError> {
         let mut id = None;
         for attribute in &route.attributes {
@@ -71,7 +71,7 @@ fn attributes(nexthop: &Nexthop) -> Option<RouteAttribute> {
 /// Writes the next hops of a nexthop object, or those of the members of a group, into a route.
 pub(super) fn write_hops(route: &mut RouteMessage, nexthop: &Nexthop, members: &[Nexthop]) {
     if nexthop.group.is_empty() {
-        // Of one that discards packets the kernel says so in the route itself.
+        // If it discards packets, the kernel says so in the route itself.
         let Some(interface) = nexthop.interface else { return };
         route.attributes.push(RouteAttribute::Oif(interface));
         route.attributes.extend(attributes(nexthop));

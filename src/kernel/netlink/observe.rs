@@ -20,7 +20,7 @@ use crate::model::next_hop::NextHop;
 pub(crate) enum Which {
     Name(String),
     Index(u32),
-    /// Not at all: another network namespace has it.
+    /// Not at all: it is in another network namespace.
     Elsewhere,
 }
 
@@ -28,11 +28,11 @@ pub(crate) enum Which {
 #[derive(Clone, Debug)]
 pub(crate) struct InUse {
     pub(crate) which: Which,
-    /// Where it finds its gateway.
+    /// How its gateway is found.
     pub(crate) gateway: Gateway,
-    /// Whom it was found by; `None`: a fixed MAC has nobody, or it is not known.
+    /// The next hop by which it was found; `None`: the MAC is fixed, or the next hop is not known.
     pub(crate) next_hop: Option<NextHop>,
-    /// What its frames are sent to.
+    /// The MAC that its frames are sent to.
     pub(crate) mac: Mac,
 }
 
@@ -41,18 +41,18 @@ pub(crate) struct InUse {
 pub(crate) struct Observed {
     /// `None`: there is no such interface.
     pub(crate) link: Option<Link>,
-    /// What it knows of the MAC in use.
+    /// What it knows about the MAC in use.
     pub(crate) known: Known,
-    /// Whether there is a default route by the interface, where its gateway is found by one.
+    /// Whether there is a default route by the interface, if its gateway is found by one.
     pub(crate) routed: bool,
     /// The gateway's MAC, if that is another one than the MAC in use.
     pub(crate) moved_to: Option<Mac>,
-    /// Another default router, which is to be asked for: nobody goes there by himself.
+    /// Another default router. It must be resolved first, because the kernel does not do so by itself.
     pub(crate) alternative: Option<IpAddr>,
 }
 
-/// What is known of the MAC in use by the neighbours on an interface: by the one that it was found by, whatever others
-/// have that MAC or say that they are routers.
+/// What the neighbours on an interface tell about the MAC in use. Only the neighbour by which it was found counts,
+/// whichever others have that MAC or claim to be routers.
 fn known(mac: Mac, next_hop: Option<NextHop>, neighbours: &[(IpAddr, Neighbour)]) -> Known {
     let in_question: Vec<_> = neighbours
         .iter()
@@ -119,7 +119,7 @@ impl Netlink {
             link: Some(link),
             known: known(wanted.mac, next_hop, &neighbours),
             routed: !routers.is_empty(),
-            // The first that is usable is the one that is followed to.
+            // The gateway moves to the first usable one.
             moved_to: routers.iter().find_map(mac_of).filter(|now| *now != wanted.mac),
             alternative: next_hop
                 .and_then(|next_hop| all.into_iter().find(|other| *other != next_hop.address)),
@@ -127,7 +127,7 @@ impl Netlink {
     }
 }
 
-/// What the kernel knows of interfaces in use. Asks no neighbour, and changes nothing.
+/// What the kernel knows about interfaces in use. Sends nothing to neighbours, and changes nothing.
 pub(crate) fn observe_blocking(wanted: &[InUse]) -> Result<Vec<Observed>, NetlinkError> {
     if wanted.is_empty() {
         return Ok(Vec::new());

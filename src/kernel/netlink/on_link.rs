@@ -1,4 +1,4 @@
-//! Whether an address is one of a neighbour on an interface.
+//! Finds out whether an address is a neighbour on an interface.
 
 use std::net::IpAddr;
 
@@ -17,18 +17,18 @@ use super::refused::errno;
 use super::route::next_hop;
 use crate::model::error::NetlinkError;
 
-/// What the kernel would do with a packet to an address, if it is to leave by an interface.
+/// What the kernel would do with a packet to an address that leaves by an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// It would ask the address for its MAC, or it does not say.
+    /// It would resolve the address to a MAC, or it does not tell.
     Neighbour,
     /// It would send it to a router.
     Behind(IpAddr),
     /// It has no route for it.
     Nowhere,
-    /// It would keep it: the address is the host's own.
+    /// It would deliver it locally: the address is the host's own.
     Own,
-    /// It would send it to everybody.
+    /// It would broadcast it.
     Broadcast,
 }
 
@@ -53,7 +53,7 @@ impl Reach {
                 .collect(),
             None => vec![next_hop(&route.attributes)],
         };
-        // A next hop that is its own is one that `onlink` was said of.
+        // A next hop equal to the destination means an `onlink` route.
         match hops.iter().find(|hop| hop.is_none_or(|hop| hop == address)) {
             Some(_) => Self::Neighbour,
             None => hops.into_iter().flatten().next().map_or(Self::Nowhere, Self::Behind),
@@ -62,7 +62,7 @@ impl Reach {
 }
 
 impl Netlink {
-    /// Finds out by the kernel's routes where an address is, seen from an interface.
+    /// Finds out from the kernel's routes how an address is reached by an interface.
     pub(super) async fn reach(
         &self,
         interface: &Link,
@@ -70,14 +70,14 @@ impl Netlink {
     ) -> Result<Reach, NetlinkError> {
         let (family, destination, length) = match address {
             IpAddr::V4(v4) => (AddressFamily::Inet, RouteAddress::Inet(v4), 32),
-            // It is on every link.
+            // Link-local addresses are on every link.
             IpAddr::V6(v6) if v6.is_unicast_link_local() => return Ok(Reach::Neighbour),
             IpAddr::V6(v6) => (AddressFamily::Inet6, RouteAddress::Inet6(v6), 128),
         };
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         message.header.destination_prefix_length = length;
-        // Without it, IPv4 takes every address for a neighbour that no route of the interface leads to.
+        // Without this flag, the kernel takes every IPv4 address without a route on the interface for a neighbour.
         message.header.flags = RouteFlags::FibMatch;
         message.attributes.push(RouteAttribute::Destination(destination));
         message.attributes.push(RouteAttribute::Oif(interface.index));
@@ -96,7 +96,7 @@ impl Netlink {
             {
                 Ok(Reach::Nowhere)
             }
-            // A reason of another kind is none against the address.
+            // Any other error says nothing against the address.
             Err(error) => {
                 tracing::debug!("whether {address} is on the link cannot be told: {error}");
                 Ok(Reach::Neighbour)

@@ -1,4 +1,4 @@
-//! What the kernel says to a request that it refuses, and in which words that is told.
+//! Texts for requests that the kernel refuses.
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::NlasIterator;
@@ -15,7 +15,7 @@ pub(super) fn errno(error: &rtnetlink::Error) -> Option<Errno> {
     }
 }
 
-/// The words for a netlink error: the errno's, the kernel's own, and what to do if it is known.
+/// The text for a netlink error: the errno's text, the kernel's own, and what to do if that is known.
 pub(super) fn explain(error: &rtnetlink::Error) -> String {
     let rtnetlink::Error::NetlinkError(message) = error else {
         return "the kernel did not answer; try again".to_owned();

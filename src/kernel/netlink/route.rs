@@ -49,7 +49,7 @@ fn preference_rank(route: &RouteMessage) -> u8 {
 
 /// The next hop's address in the attributes of a route or of one hop of a multipath route.
 ///
-/// An IPv4 route via an IPv6 next hop has it in `RTA_VIA`.
+/// An IPv4 route by an IPv6 next hop has it in `RTA_VIA`.
 pub(super) fn next_hop(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(v4))
@@ -149,7 +149,7 @@ impl Netlink {
                         RouteNetlinkMessage::NewRoute(route) => Some(route),
                         _ => None,
                     })
-                    // Asked for a family it does not have, the kernel can answer with all it has.
+                    // Asked for a family that it lacks, the kernel may answer with all routes.
                     .filter(|route| route.header.address_family == family)
                     .collect();
                 for route in routes.iter_mut().filter(|route| is_default(route)) {
@@ -157,7 +157,7 @@ impl Netlink {
                 }
                 Ok(default_next_hops(&routes, route_family, interface.index))
             }
-            // No route was ever added to the table, or the kernel has no IPv6.
+            // The table never had a route, or the kernel has no IPv6.
             Err(error)
                 if matches!(
                     errno(&error),

@@ -1,9 +1,9 @@
 //! Which CPUs receive packets: those that serve the interrupts of an interface's receive queues.
 //!
-//! Native XDP runs where the interrupt is served. In generic mode it runs behind receive packet steering
-//! (RPS), so that the CPUs which that names count as well.
+//! Native XDP runs where the interrupt is served. In generic mode it runs after receive packet steering (RPS), so the
+//! CPUs of RPS count as well.
 //!
-//! In doubt a CPU counts: a connection table too many costs memory, one too few costs connections.
+//! If in doubt, a CPU counts: one connection table too many costs memory, one too few costs connections.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::model::config::XdpMode;
 use crate::model::cpu_list::MAX_TOLD_CPUS;
 use crate::model::error::Result;
 
-/// The CPUs that may receive packets by way of the interfaces: all that are online, if one of the interfaces
-/// has no interrupts of its own, as virtual ones, or there is none.
+/// The CPUs that may receive packets of the interfaces. All online CPUs, if one of the interfaces has no interrupts of
+/// its own, as virtual interfaces, or if there is no interface.
 ///
 /// Each interface is a name, an index and the mode of XDP.
 pub(crate) fn receiving<'a>(
@@ -43,15 +43,15 @@ pub(crate) fn receiving<'a>(
 enum Role {
     /// A receive queue, perhaps with a transmit queue.
     Receive,
-    /// Transmit queues only, or the card's own affairs.
+    /// Transmit queues only, or events of the card itself.
     Other,
-    /// It bears the interface's name and nothing else: everything, or, beside other interrupts, the link.
+    /// Its name is the interface's name: it is for everything, or, if there are other interrupts, for the link.
     Bare,
     /// The name does not tell.
     Unknown,
 }
 
-/// Words for what no packet comes by, in the names that drivers give their interrupts.
+/// Words in the names of interrupts that receive no packets.
 const NO_QUEUE: [&str; 22] = [
     "admin", "adminq", "aq", "async", "cmd", "config", "control", "ctrl", "err", "error", "event",
     "fdir", "hwc", "link", "lsc", "mbox", "mgmnt", "mgmt", "misc", "other", "pages", "ptp",
@@ -62,7 +62,7 @@ const NO_QUEUE: [&str; 22] = [
 struct Interrupt {
     number: u32,
     role: Role,
-    /// The number that its name ends with: that of the queue, for those that say so.
+    /// The number at the end of its name. For names of queues, it is the queue's number.
     queue: Option<u32>,
 }
 
@@ -78,7 +78,7 @@ impl Interrupt {
 }
 
 fn role(interface: &str, action: &str) -> Role {
-    // Whatever words the interface's own name is made of.
+    // The interface's own name may contain such words.
     let rest = action.replacen(interface, "", 1).to_lowercase();
     if rest.is_empty() {
         return Role::Bare;
@@ -98,7 +98,7 @@ fn role(interface: &str, action: &str) -> Role {
     }
 }
 
-/// Leaves the interrupts of receive queues; all, if the names do not tell.
+/// Keeps the interrupts of receive queues. Keeps all, if the names do not tell.
 fn of_receive_queues(mut interrupts: Vec<Interrupt>, queues: usize) -> Vec<Interrupt> {
     let has = |wanted: &[Role]| interrupts.iter().any(|i| wanted.contains(&i.role));
     let queue_roles: &[Role] = if has(&[Role::Receive, Role::Unknown]) {
@@ -109,7 +109,7 @@ fn of_receive_queues(mut interrupts: Vec<Interrupt>, queues: usize) -> Vec<Inter
         return interrupts;
     };
     interrupts.retain(|interrupt| queue_roles.contains(&interrupt.role));
-    // Drivers such as virtio_net have interrupts for more queues than are in use ('ethtool -L').
+    // Drivers such as virtio_net have interrupts for more queues than they use ('ethtool -L').
     let numbered = interrupts.iter().all(|i| i.role == Role::Receive && i.queue.is_some());
     if numbered && queues != 0 {
         interrupts.sort_by_key(|interrupt| interrupt.queue);
@@ -135,13 +135,13 @@ fn mask(text: &str) -> BTreeSet<u32> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Interrupts {
     pub(crate) numbers: Vec<u32>,
-    /// The CPUs that packets come to.
+    /// The CPUs that receive packets.
     pub(crate) cpus: BTreeSet<u32>,
 }
 
 impl Files {
-    /// The interrupts of an interface's receive queues, and the CPUs that packets come to, with those of
-    /// receive packet steering if it is `steered`; `None`: it has none, or any CPU may serve them.
+    /// The interrupts of an interface's receive queues, and the CPUs that receive packets, with those of receive
+    /// packet steering if it is `steered`. `None`: it has no interrupts, or any CPU may serve them.
     pub(crate) fn receive_interrupts(&self, interface: &str, steered: bool) -> Option<Interrupts> {
         let dir = self.interface(interface);
         let numbers =
@@ -150,13 +150,13 @@ impl Files {
         Some(Interrupts { numbers, cpus })
     }
 
-    /// Where sysfs tells about an interface.
+    /// The folder of an interface in sysfs.
     pub(crate) fn interface(&self, name: &str) -> PathBuf {
         self.sys.join("class/net").join(name)
     }
 
-    /// Whether sysfs tells about the interface of this number: one that was mounted in another network
-    /// namespace shows that one's interfaces.
+    /// Whether sysfs describes the interface of this number. A sysfs that was mounted in another network namespace
+    /// shows the interfaces of that namespace.
     pub(crate) fn knows_interface(&self, name: &str, ifindex: u32) -> bool {
         let index = text(&self.interface(name).join("ifindex"));
         index.is_some_and(|index| index == ifindex.to_string())
@@ -165,12 +165,12 @@ impl Files {
     /// The CPUs that serve an interface's receive queues; `None`: any CPU may.
     fn queue_cpus(&self, interface: &str, steered: bool) -> Option<BTreeSet<u32>> {
         let dir = self.interface(interface);
-        // Threads that poll the queues run wherever the scheduler puts them (Linux 5.12).
+        // The scheduler may run threads that poll the queues on any CPU (Linux 5.12).
         if text(&dir.join("threaded")).is_some_and(|threaded| threaded != "0") {
             return None;
         }
         let mut cpus = BTreeSet::new();
-        // A bond, a VLAN, a bridge: what it receives comes by way of the interfaces below it.
+        // A bond, VLAN or bridge receives packets through the interfaces below it.
         for (name, _) in entries(&dir) {
             if let Some(lower) = name.strip_prefix("lower_") {
                 cpus.extend(self.queue_cpus(lower, steered)?);
@@ -192,7 +192,7 @@ impl Files {
         let mut cpus = BTreeSet::new();
         for number in self.queue_interrupts(interface, dir) {
             let dir = self.proc.join("irq").join(number.to_string());
-            // The one that was chosen among those that are allowed, where the kernel tells.
+            // The CPU that the kernel chose among the allowed ones, if it tells.
             let served = ["effective_affinity_list", "smp_affinity_list"]
                 .iter()
                 .find_map(|file| list(&dir.join(file)).filter(|cpus| !cpus.is_empty()));
@@ -201,9 +201,9 @@ impl Files {
         (!cpus.is_empty()).then_some(cpus)
     }
 
-    /// The interrupts of a card's receive queues, as far as names tell them from others.
+    /// The interrupts of a card's receive queues, as far as their names tell.
     fn queue_interrupts(&self, interface: &str, dir: &Path) -> Vec<u32> {
-        // Without a name: not in use, as all of an interface that is down.
+        // An interrupt without a name is not in use. While an interface is down, all of its interrupts are so.
         let interrupts = self.interrupts(interface, &dir.join("device"));
         let queues = entries(&dir.join("queues")).into_iter();
         let queues = queues.filter(|(name, _)| name.starts_with("rx-")).count();
@@ -223,7 +223,7 @@ impl Files {
         if !numbers.is_empty() {
             return numbers.into_iter().filter_map(used).collect();
         }
-        // A platform device has no list: names of its interrupts hold its own, or the interface's.
+        // A platform device has no list. The names of its interrupts contain its own name, or the interface's.
         let device = device.canonicalize().unwrap_or_default();
         let device = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_own = |number: &u32| {
@@ -236,14 +236,14 @@ impl Files {
         all.filter_map(|(name, _)| name.parse().ok()).filter(is_own).filter_map(used).collect()
     }
 
-    /// What drivers call an interrupt that they use.
+    /// The names that drivers give an interrupt.
     fn actions(&self, number: u32) -> Option<String> {
         let path = self.sys.join("kernel/irq").join(number.to_string()).join("actions");
         text(&path).filter(|actions| !actions.is_empty())
     }
 
-    /// The interrupts of a device, used or not. Those of a virtio device, as of others that sit on a PCI
-    /// device, are its parent's.
+    /// The interrupts of a device, used or not. A virtio device, or another device on a PCI device, has those of its
+    /// parent.
     fn interrupt_numbers(&self, device: &Path) -> Vec<u32> {
         let (Ok(device), Ok(root)) = (device.canonicalize(), self.sys.canonicalize()) else {
             return Vec::new();
@@ -253,7 +253,7 @@ impl Files {
             if !several.is_empty() {
                 return several.into_iter().filter_map(|(name, _)| name.parse().ok()).collect();
             }
-            // Every PCI device has this file; a bridge above it has interrupts of its own.
+            // Every PCI device has this file. A bridge above it has its own interrupts.
             if let Some(one) = text(&dir.join("irq")) {
                 return one.parse().into_iter().filter(|number| *number != 0).collect();
             }
