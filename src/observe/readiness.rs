@@ -277,7 +277,7 @@ impl Unready {
             Self::NoCarrier(_) => "it is up, but has no carrier".to_owned(),
             Self::NotAttached(_) => "no program of this instance is attached".to_owned(),
             Self::OtherNamespace(_) => {
-                "it is in another network namespace, and can only be read there".to_owned()
+                "the instance runs on it in another network namespace, and it can only be read there".to_owned()
             }
             Self::MacChanged { mac, now, .. } => {
                 format!("its MAC is {now} now, but only frames to {mac} are balanced")
