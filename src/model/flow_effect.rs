@@ -16,9 +16,9 @@ pub enum Changed {
     Program,
     /// [`Plan::connection_table`](crate::Plan::connection_table)
     ConnectionTable,
-    /// One of [`Plan::interfaces`](crate::Plan::interfaces)
+    /// One of the interfaces of a [`Plan`](crate::Plan)
     Interface(String),
-    /// One of [`Plan::vips`](crate::Plan::vips)
+    /// One of the VIPs of a [`Plan`](crate::Plan)
     Vip(Vip),
     /// One of [`Plan::server_ids`](crate::Plan::server_ids)
     ServerId(u32),
