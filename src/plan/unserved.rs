@@ -94,7 +94,7 @@ impl fmt::Display for Unserved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::netlink::NetlinkError;
+    use crate::model::error::NetlinkError;
 
     #[test]
     fn texts_say_what_and_what_to_do() {

@@ -300,7 +300,10 @@ fn a_real_without_a_slot_is_reported() {
         host.lbctl().ok(&["real", "drain", VIP, real]);
     }
     let output = host.lbctl().ok(&["real", "drain", VIP, "10.0.0.3"]);
-    assert!(output.stderr.contains("no real takes new flows, as all 3 are drained"), "{output}");
+    assert!(
+        output.stderr.contains("no real takes new flows, because all 3 are drained"),
+        "{output}"
+    );
     assert!(output.stderr.contains("new flows are dropped"), "{output}");
     let one = "tcp://10.200.1.7:80";
     host.lbctl().ok(&["vip", "add", one, "--no-real", "reject"]);

@@ -134,7 +134,7 @@ fn what_cannot_be_adopted() {
             lbctl.ok(&["down"]);
             lbctl.ok(&["chain", "remove", "10"]);
         } else {
-            assert!(output.stderr.contains("gave no expected attach type"), "{output}");
+            assert!(output.stderr.contains("without an expected attach type"), "{output}");
         }
         assert!(!host.has_pins("default"));
     }
