@@ -33,7 +33,7 @@ impl Clock {
         Ok(())
     }
 
-    /// Only a change of the wall clock changes it: times must not jitter with every reading.
+    /// The clock after a reading. It changes only if the wall clock was set: times must not jitter with every reading.
     fn after(self, reading: Reading) -> Self {
         let zero = reading.zero();
         if zero.contains(&self.zero) { self } else { Self { zero: *zero.start() } }
@@ -136,7 +136,7 @@ mod tests {
             let followed = clock.after(reading(wall, 100, 100));
             assert_eq!(followed.time(101 * 1_000_000_000), NOON + seconds(wall + 1));
         }
-        // However long reading both took, the test is whether the old value is still possible.
+        // The clock keeps its old value if that is still possible, however long the reading took.
         assert_eq!(clock.after(reading(105, 100, 110)).zero, clock.zero);
         assert_ne!(clock.after(reading(111, 100, 110)).zero, clock.zero);
     }

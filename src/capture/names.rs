@@ -87,7 +87,7 @@ impl Names {
 
     /// The VIP of an id.
     pub(super) fn vip(&mut self, id: u32) -> Result<Option<Vip>> {
-        // The VIP was added meanwhile. Or it is gone, and many packets for it may follow.
+        // The VIP may be new: read again. Or it is gone, and many packets for it may follow: do not read for each.
         if !self.vips.contains_key(&id) && self.read.elapsed() > NOT_AGAIN {
             self.refresh()?;
         }

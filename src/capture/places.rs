@@ -44,11 +44,11 @@ use crate::model::error::Result;
 /// How many tail calls the kernel follows for a packet (`MAX_TAIL_CALL_CNT`).
 const MOST_TAIL_CALLS: u32 = 33;
 
-/// Each capture takes two: its filter, and the program that copies. At each point another program follows the last
-/// capture. The chain may be full.
+/// Each capture takes two tail calls: its filter, and the program that copies. At each point another program follows
+/// the last capture. This leaves room for a full chain.
 const MOST_HOOKS: usize = ((MOST_TAIL_CALLS - consts::CHAIN_SLOTS - 2) / 2) as usize;
 
-/// How long the end of a capture waits for another writer, as the user waits too.
+/// How long a capture that ends waits for another writer. The user waits as long.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(3);
 
 /// The capture points.
@@ -206,7 +206,7 @@ impl Place {
             folders::make(&path)?;
             let open = |source| pin_error("lock", &path, source);
             let dir = File::open(&path).map_err(open)?;
-            // Others lock it for a moment to look at it.
+            // Other commands lock it for a moment to look at it.
             let dir = instance.flock(dir, &path, Instant::now())?;
             return Ok(Self { instance: instance.clone(), capture, dir });
         }
@@ -220,7 +220,7 @@ impl Place {
         inode(self.dir.metadata()) == inode(std::fs::metadata(path))
     }
 
-    /// Gives the place back. If another writer is busy, the next command does it, as the lock on the folder ends here.
+    /// Gives the place back. If another writer is busy, the next command does so: the lock on the folder ends here.
     pub(super) fn leave(&self) -> Result<()> {
         let lock = match self.instance.leaving(TIME_TO_LEAVE).lock_existing() {
             Ok(Some(lock)) => lock,

@@ -219,7 +219,7 @@ impl Capture {
 
     fn read(&mut self) -> Result<Vec<Packet>> {
         let events = self.reader.read().map_err(buffer_error("read"))?;
-        // Read names after the events: whatever the events name exists by now.
+        // Read names after the events: then everything that the events name exists.
         if self.names.follow()? {
             self.names.write_wanted(&self.options, &self.wanted)?;
         }

@@ -11,7 +11,7 @@ pub(super) struct Ends {
     destination: IpAddr,
     /// Whether the line has them already: addresses come before extension headers, ports after them.
     written: bool,
-    /// Whether the packet has more fragments, so that its length says nothing.
+    /// Whether the packet has more fragments. Then its length tells nothing about the whole.
     pub(super) fragment: bool,
 }
 
@@ -25,7 +25,7 @@ impl Ends {
         }
     }
 
-    /// Writes the addresses, unless they are there.
+    /// Writes the addresses, unless the line has them already.
     pub(super) fn write(&mut self, line: &mut String) -> fmt::Result {
         if self.written {
             return Ok(());
@@ -34,7 +34,7 @@ impl Ends {
         write!(line, "{} > {}: ", self.source, self.destination)
     }
 
-    /// Writes ports, with the addresses unless those are there. `None`: the ports were not captured.
+    /// Writes ports, and the addresses unless the line has them already. `None`: the ports were not captured.
     pub(super) fn write_ports(
         &mut self,
         line: &mut String,

@@ -100,7 +100,7 @@ fn unreachable(line: &mut String, code: u8, quoted: &QuotedTarget, mtu: u16) -> 
     }
 }
 
-/// The same for `ICMPv6`.
+/// Writes an `ICMPv6` message. Returns the quoted packet, if it is an error that quotes one.
 pub(super) fn icmp6<'a>(
     line: &mut String,
     message: Part<'a>,

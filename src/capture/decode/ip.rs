@@ -83,7 +83,7 @@ pub(super) fn ipv4(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt
     Ok(())
 }
 
-/// The names of `length` bytes of IPv4 options, of which the bytes in `known` were captured.
+/// The names of `length` bytes of IPv4 options. `known` has the bytes that were captured.
 fn ipv4_options(line: &mut String, mut known: &[u8], length: usize) -> fmt::Result {
     let cut = known.len() < length;
     line.write_str("options (")?;
@@ -214,7 +214,7 @@ fn quote(line: &mut String, quoted: Option<Part<'_>>, telling: Telling) -> fmt::
     either(line, quoted, Telling { quoted: true, ..telling })
 }
 
-/// Whether another header follows that decides. AH does so in IPv4 too.
+/// Whether this is an extension header, which another header follows. AH is one in IPv4 too.
 fn is_extension(protocol: IpNumber, v6: bool) -> bool {
     protocol == IpNumber::AUTHENTICATION_HEADER
         || v6

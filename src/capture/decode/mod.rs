@@ -159,7 +159,7 @@ fn write_frame(line: &mut String, packet: &Packet) -> fmt::Result {
 
 fn write_time(line: &mut String, time: SystemTime, zone: &TimeZone) -> fmt::Result {
     let Ok(time) = Timestamp::try_from(time) else {
-        // Before the year -9999 or after 9999, which no clock shows.
+        // The time is before the year -9999 or after 9999, which no clock shows.
         return line.write_str("--:--:--.--------- ");
     };
     let time = zone.to_datetime(time);
@@ -235,7 +235,7 @@ struct Telling {
 }
 
 impl Telling {
-    /// For a packet inside this one; `None` if it is too deep.
+    /// The same for a packet inside this one; `None`: it is nested too deeply.
     fn inside(self) -> Option<Self> {
         (self.depth < NESTING).then_some(Self { depth: self.depth + 1, ..self })
     }

@@ -148,7 +148,7 @@ fn quic_headers_are_noted() {
         &datagram(443, short),
         "IP 192.0.2.1.31337 > 10.200.1.1.443: UDP, length 10, quic short dcid 0102030405060708",
     );
-    // Nothing tells a short header but the port.
+    // Only the port tells that this is a short header.
     line(&datagram(8443, short), "IP 192.0.2.1.31337 > 10.200.1.1.8443: UDP, length 10");
     line(
         &datagram(443, b"\xc0\0\0\0\x01\xff\x01"),
@@ -177,7 +177,7 @@ fn names_with_control_characters_do_no_harm() {
     assert_eq!(line, "01:29:59.000000042 e\\u{1b}[2J\\n [|ip]\n");
 }
 
-/// Frames that look like something: headers in any order, any bytes between.
+/// Frames with valid headers in any order, and any bytes between them.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let ether_type = prop_oneof![
         Just(0x0800_u16),
@@ -258,7 +258,7 @@ proptest! {
     }
 }
 
-/// As deep as a frame's room goes, the line and the stack stay short.
+/// Even if nested headers fill the frame, the line and the stack stay short.
 #[test]
 fn nesting_ends() {
     let deep = ip4(4, 9000, &[]).repeat(400);

@@ -9,8 +9,8 @@ use nix::libc;
 /// Words of scratch memory.
 pub(super) const MEMORY_WORDS: u32 = libc::BPF_MEMWORDS.cast_unsigned();
 
-/// Offsets at which the kernel's interpreter reads facts that are not in the packet; those that libpcap uses. For
-/// libpcap's own interpreter, the packet is too short for them.
+/// At these offsets, the kernel's interpreter reads facts that are not in the packet. libpcap uses only these.
+/// libpcap's own interpreter takes the packet for too short.
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
 const INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
 

@@ -33,14 +33,14 @@ fn translate(program: &[ClassicInsn]) -> Vec<Insn> {
     filter(program).expect("valid").translate(&exits).expect("short")
 }
 
-/// As eBPF's usual notation has it: opcode, registers, offset, constant.
+/// Instructions in eBPF's usual notation: opcode, registers, offset, constant.
 fn text(code: &[Insn]) -> Vec<String> {
     code.iter().map(|i| format!("{:02x} {}{} {} {}", i.code, i.dst, i.src, i.off, i.imm)).collect()
 }
 
 #[test]
 fn a_program_is_as_short_as_it_can_be() {
-    // tcp: not one check more than that the frame reaches to the protocol, no jump to what comes next.
+    // tcp: the only check is that the frame reaches to the protocol, and no jump leads to the next instruction.
     let program = [
         insn(0x28, 0, 0, 12),
         insn(0x15, 0, 3, 0x800),
@@ -73,18 +73,18 @@ fn a_program_is_as_short_as_it_can_be() {
 
 #[test]
 fn what_is_never_reached_is_left_out() {
-    // The verifier refuses it: here "otherwise", and the code that is jumped over.
+    // The verifier refuses unreachable code. Here that is "otherwise", and the code that the jump skips.
     let program = [insn(0x05, 0, 0, 2), insn(0x30, 0, 0, 5), REJECT, ACCEPT];
     assert_eq!(text(&translate(&program)), ["bf 61 0 0", "b7 00 0 1", "95 00 0 0"]);
 
-    // A match that does not end the program goes on there.
+    // If the code for a match does not end the program, it continues in "otherwise".
     let filter = filter(&[ACCEPT]).expect("valid");
     let nop = Insn::jump(0);
     let end = verdict(2);
     for (on_match, len) in [
         (vec![], 3),
         (vec![Insn::neg32(super::Reg::R0)], 4),
-        // Ends with an exit, and jumps over it.
+        // The piece ends with an exit, and jumps over it.
         ([vec![Insn { off: 2, ..nop }], verdict(1)].concat(), 6),
         (verdict(1), 3),
     ] {
@@ -110,7 +110,7 @@ fn invalid_programs_are_refused() {
         let expected = format!("filter in classic BPF: classic BPF instruction {at}: {what}");
         assert_eq!(error, expected);
     }
-    // All that libpcap's interpreter knows, and nothing else.
+    // The translation knows all opcodes of libpcap's interpreter, and no others.
     let known = (0..=0x1ff)
         .filter(|code| {
             let program = [insn(*code, 0, 0, 1), ACCEPT, ACCEPT];
@@ -175,14 +175,14 @@ fn loops_are_written_out() {
         let end = if turn + 1 < MOST_TURNS { Op::Turn(start + 6) } else { Op::Reject };
         assert_eq!(unrolled[start + 5], end);
     }
-    // One that never ends has no match.
+    // A loop that never ends has no match.
     let forever = [insn(0x05, 0, 0, u32::MAX), ACCEPT];
     assert!(matches!(filter(&forever), Err(FilterError::NeverMatches { .. })));
 }
 
 #[test]
 fn shifts_by_more_than_there_are_bits_leave_nothing() {
-    // Undefined in libpcap's interpreter, refused by the kernel; libpcap's optimiser has it so.
+    // libpcap's interpreter leaves these shifts undefined, and the kernel refuses them. libpcap's optimiser gives 0.
     for (code, k) in [(0x64, 32), (0x74, 32), (0x64, u32::MAX)] {
         let program = [insn(0x00, 0, 0, 7), insn(code, 0, 0, k), insn(0x16, 0, 0, 0)];
         let code = text(&translate(&program));

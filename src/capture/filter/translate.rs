@@ -34,7 +34,7 @@ use crate::kernel::insn::Reg;
 use crate::kernel::insn::Size;
 use crate::kernel::insn::Test;
 
-/// In the type that instructions have.
+/// An offset in the type that instructions have.
 const fn displacement(offset: usize) -> i16 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -245,7 +245,7 @@ impl Translation<'_> {
                 self.forget_x();
                 return self.go_on(self.target(to), following);
             }
-            // A place that is not among those that are reached.
+            // `reached` does not return these operations.
             Op::Goto(_) | Op::Accept | Op::Reject => return,
         }
         self.go_on(self.target(at + 1), following);
@@ -266,7 +266,7 @@ impl Translation<'_> {
         self.jump(Insn::jump64(Test::Gt, Reg::R2, Operand::Reg(END), 0), Target::Otherwise);
     }
 
-    /// Loads from behind a pointer, where the bytes are known to be there.
+    /// Loads from behind a pointer. The caller knows that the bytes are there.
     fn load(&mut self, base: Reg, size: Size, to: Reg, at: u32) {
         if let Ok(at) = i16::try_from(at) {
             self.emit(Insn::load(size, to, base, at));

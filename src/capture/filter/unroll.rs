@@ -1,7 +1,7 @@
 //! Unrolls loops: the turns of a loop are written out one after the other.
 //!
 //! libpcap emits loops for `protochain`. The verifier would follow every path through every turn of a loop, and give
-//! up. Of copies that the program runs through once, it checks one after the other.
+//! up. The program runs through each copy once, so the verifier checks one copy after the other.
 
 use super::classic::Op;
 
@@ -49,7 +49,7 @@ pub(super) fn unroll(ops: Vec<Op>) -> Vec<Op> {
         return ops;
     }
     let turns = (MOST_COPIED / looped).clamp(1, MOST_TURNS);
-    // Where an operation is; if there are several copies, in the first one.
+    // The place of an operation. If there are several copies, it is the place in the first one.
     let place = |at: usize| {
         let before = loops.iter().filter(|l| l.end <= at).map(Loop::len).sum::<usize>();
         at + before * (turns - 1)

@@ -103,7 +103,7 @@ pub struct PointCounts {
     pub at: CapturePoint,
     /// Packets that passed the filter and the sampling.
     pub matched: u64,
-    /// Those of them that were lost because the buffer was full.
+    /// Matched packets that were lost because the buffer was full.
     pub dropped: u64,
 }
 
@@ -447,7 +447,7 @@ fn halves(nanoseconds: u64) -> (u32, u32) {
     ((nanoseconds >> 32) as u32, nanoseconds as u32)
 }
 
-/// A time as options have it: also in two halves, whatever the byte order.
+/// A time as options have it: also the upper half first, in either byte order.
 fn time_bytes(nanoseconds: u64) -> [u8; 8] {
     nanoseconds.rotate_left(32).to_le_bytes()
 }

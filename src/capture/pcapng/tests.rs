@@ -23,11 +23,11 @@ struct Found {
     nanoseconds: u64,
     length: u32,
     data: Vec<u8>,
-    /// By code, as they lie there.
+    /// Codes and values, in the order of the file.
     options: Vec<(u16, Vec<u8>)>,
 }
 
-/// What a reader finds at the end: of each interface its times, and the rest by code.
+/// What a reader finds about an interface at the end of the file.
 #[derive(Debug, PartialEq, Eq)]
 struct Statistics {
     interface: String,
@@ -45,7 +45,7 @@ fn text_of(options: &[(u16, Vec<u8>)], code: OptionCode) -> String {
     String::from_utf8(value.clone()).expect("text")
 }
 
-/// Reads a file as pcap-parser does; its end may not be cut.
+/// Reads a file with pcap-parser. Fails if the end of the file is cut off.
 fn read(file: &[u8]) -> (Vec<Found>, Vec<Statistics>) {
     let mut reader = PcapNGReader::new(1 << 18, file).expect("a file");
     let (mut interfaces, mut packets, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
