@@ -84,7 +84,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// Those of [`Config::from_file`].
+    /// The errors of [`Config::from_file`].
     pub fn from_file(
         instance: &Instance,
         file: impl Into<PathBuf>,
@@ -250,7 +250,7 @@ impl Server {
             })
         });
         let mut plan = applied.await.map_err(panicked)??;
-        // It was logged before the memory was taken.
+        // The announcement above logged it, before the kernel allocated the memory.
         plan.memory = None;
         self.config = config;
         report_changes(&plan);

@@ -63,10 +63,10 @@ impl DecapAgent {
     ///
     /// # Errors
     ///
-    /// Those of [`own_name`].
+    /// The errors of [`own_name`].
     pub fn new(instance: &Instance, options: DecapOptions) -> Result<Self> {
         let DecapOptions { interfaces, mode, request, adopt, metrics } = options;
-        // Otherwise an interface that is given by two names would be served twice.
+        // Otherwise the agent would serve an interface twice that is given by two names.
         let names = interfaces.iter().map(|name| own_name(name));
         let interfaces: BTreeSet<_> =
             names.collect::<std::result::Result<_, _>>().map_err(Error::from)?;

@@ -8,11 +8,11 @@ use std::fmt::Display;
 pub(super) struct Warnings(BTreeSet<String>);
 
 impl Warnings {
-    /// Logs the warnings that are new, and what is well again where one is gone.
+    /// Logs the warnings that are new. If a warning is gone, logs what is well again.
     pub(super) fn report(&mut self, warnings: Vec<String>) {
         let (new, gone) = self.replace(warnings);
         for gone in gone {
-            // Another warning about the interface says what it is like now.
+            // If there is a new warning about the interface, it describes the present state.
             let interface = interface_of(&gone);
             if interface.is_none() || !new.iter().any(|new| interface_of(new) == interface) {
                 tracing::info!("{}", good_news(&gone));
@@ -25,7 +25,7 @@ impl Warnings {
         let _ = self.replace(warnings);
     }
 
-    /// Logs warnings that are new. The others stay in force, as nothing was found out about them.
+    /// Logs warnings that are new. The others stay in force, because nothing new is known about them.
     pub(super) fn add(&mut self, warnings: Vec<String>) {
         let _ = self.replace(self.0.iter().cloned().chain(warnings).collect());
     }

@@ -23,7 +23,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Its client has sent a request.
+    /// Records that the client has sent a request.
     pub(super) fn asked(&self) {
         self.asked.store(true, Ordering::Relaxed);
     }
@@ -35,7 +35,7 @@ impl Connection {
 
 impl Connections {
     /// Starts a connection. If there are too many, closes the oldest that has not sent a request; if all have, the
-    /// oldest. A client that means well has its answer long before.
+    /// oldest. An honest client gets its answer long before.
     pub(super) fn start<F>(&mut self, talk: impl FnOnce(Connection) -> F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -144,7 +144,7 @@ pub(super) async fn serve(listener: TcpListener, answers: Answers) {
     }
 }
 
-/// Whether it takes a while until the resource is available again.
+/// Whether a resource is short that takes a while to be available again.
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     error.raw_os_error().is_some_and(|error| shortages.contains(&Errno::from_raw(error)))

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-/// How old a reading may be. Whatever clients do, at most one is made in this time.
+/// How old a reading may be. The endpoint makes at most one reading in this time, whatever clients do.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Something that takes milliseconds to read.
