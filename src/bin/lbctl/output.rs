@@ -124,7 +124,7 @@ pub(crate) fn table_lines<const N: usize>(
     table.lines().map(|row| row.trim_end().to_owned()).collect()
 }
 
-/// Rows that arrived before the widths of the columns were settled.
+/// How many rows arrive before the widths of the columns are fixed.
 const ROWS_AHEAD: usize = 1000;
 
 /// A table of any number of rows that is printed as the rows arrive. The first rows set the widths of the columns;

@@ -10,7 +10,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal;
 
 /// Set at the first SIGINT, SIGTERM or SIGHUP. A second signal ends the process at once, in case it waits for a reader
-/// that does not read. The kernel then removes what the process has there.
+/// that does not read. The kernel then removes what the process had in it.
 ///
 /// Call it before other threads start: they would get the signals otherwise.
 pub(crate) fn interruption() -> io::Result<Arc<AtomicBool>> {

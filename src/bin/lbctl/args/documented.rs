@@ -35,7 +35,7 @@ fn commands_in_the_documentation_parse() {
     assert!(seen > 150, "{seen} commands");
 }
 
-/// What the parser objects to.
+/// Whether the documentation may show a command line that the parser refuses with this error.
 fn is_fine(error: &clap::Error, shown: &Shown, words: &[String]) -> bool {
     // `--adopt SLOT`: a word in capitals stands for a value.
     let placeholder = words.iter().any(|word| {

@@ -26,7 +26,7 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&file.file))?;
     warn(&plan);
     output::report(&plan, json)?;
-    // Whoever applies has seen the plan, or does not need it.
+    // Only `plan` prints this: a user of `apply` has seen the plan, or does not need it.
     if !json && !plan.tied_reals.is_empty() {
         output::text(&plan.tied_reals)?;
     }
@@ -57,9 +57,9 @@ pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result
     warn(&plan);
     let unserved = plan.unserved.clone();
     if !json {
-        // It was printed before the memory was taken.
+        // `announce` printed it, before the kernel allocated the memory.
         plan.memory = None;
-        // Standard error has the warnings.
+        // The loop below reports these on standard error.
         plan.unserved.clear();
     }
     output::report(&plan, json)?;

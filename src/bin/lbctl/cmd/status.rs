@@ -108,7 +108,7 @@ fn mac(interface: &InterfaceStatus) -> String {
     }
 }
 
-/// What the packet path uses, and what is true now.
+/// The MTU that the packet path uses, and the interface's present MTU if it differs.
 fn mtu(interface: &InterfaceStatus) -> String {
     let InterfaceStatus { mtu, mtu_now, .. } = interface;
     match mtu_now.filter(|now| now != mtu) {

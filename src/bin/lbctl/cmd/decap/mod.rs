@@ -40,7 +40,7 @@ pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Re
     Ok(Exit::Done)
 }
 
-/// Whether somebody follows the addresses cannot be seen; what was not followed can.
+/// Prints which of the host's addresses decapsulation does not follow. Whether a process follows them is not visible.
 fn print_outdated(instance: &Instance) -> Result<()> {
     let outdated = match decap::outdated(instance) {
         Err(error @ l4lb::Error::OtherNamespace { .. }) => {

@@ -148,13 +148,13 @@ impl App {
         self.last.as_ref()?.vips.iter().find(|status| status.vip == vip)
     }
 
-    /// Its place in [`Self::vips`].
+    /// The place of the selected VIP in [`Self::vips`].
     pub(super) fn selected_vip(&self) -> Option<usize> {
         let vip = self.vip?;
         self.vips().iter().position(|status| status.vip == vip)
     }
 
-    /// Its place in [`Self::reals`].
+    /// The place of the selected real in [`Self::reals`].
     pub(super) fn selected_real(&self) -> Option<usize> {
         let real = self.real?;
         self.reals().iter().position(|status| status.address == real)

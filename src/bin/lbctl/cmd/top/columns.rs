@@ -42,9 +42,9 @@ pub(super) struct Listing<'a> {
     /// Length of the longest name in characters.
     pub(super) longest: u16,
     pub(super) columns: &'a [Column],
-    /// Rather than leave out these columns, cut the names …
+    /// To keep this many columns, names are cut …
     pub(super) kept: usize,
-    /// … but not to fewer characters than these.
+    /// … but not to fewer characters than this.
     pub(super) least: u16,
 }
 
@@ -60,7 +60,7 @@ impl Listing<'_> {
         self.longest.max(length(self.title))
     }
 
-    /// The width of all of them.
+    /// The width with all columns.
     pub(super) fn width(&self) -> u16 {
         self.columns.iter().fold(self.name(), |width, column| width + 1 + column.width)
     }
@@ -138,7 +138,7 @@ pub(super) fn wrap(text: &str, width: u16) -> Vec<String> {
     lines.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
-/// How many characters of a sentence must stay for it to make sense.
+/// A sentence makes no sense with fewer characters of its middle than this.
 const TELLS: u16 = 16;
 
 /// Shortens `middle` until the whole text takes at most this many lines, at least one.

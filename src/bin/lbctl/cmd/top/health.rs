@@ -17,7 +17,7 @@ use l4lb::Instance;
 /// Time from the end of a reading to the next one.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A reading takes at most one part in this many of the time.
+/// Readings take at most 1/`PARTS` of the time.
 const PARTS: u32 = 5;
 
 /// The state of health, or why it is not known.

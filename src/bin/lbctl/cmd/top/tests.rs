@@ -88,7 +88,7 @@ fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
     cells.chunks(width.into()).map(line).collect()
 }
 
-/// With words one blank apart.
+/// The line with one blank between words.
 fn words(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -82,7 +82,7 @@ fn header(app: &App, width: u16, height: u16) -> Vec<Line<'static>> {
         return styled(wrap(failure, width), ALERT).collect();
     }
     let most = usize::from(height / 2).clamp(4, PANELS.into());
-    // If there is no room for everything, a VIP's figures stay, and what is wrong with the instance.
+    // If there is no room for everything, the figures of a VIP stay, and so does what is wrong with the instance.
     let (title, style, for_health) = match app.shown_vip() {
         Some(vip) if vip.usable_reals() == 0 => (vip_title(app, vip), ALERT, 1),
         Some(vip) => (vip_title(app, vip), BOLD, 1),
