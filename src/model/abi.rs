@@ -118,7 +118,7 @@ impl Default for UnservedName {
     }
 }
 
-/// It is served as the configuration before had it.
+/// The interface is served as the previous configuration had it.
 pub(crate) const UNSERVED_AS_BEFORE: u32 = 1;
 
 /// Interfaces that the configuration no longer names stay until it is served.

@@ -13,15 +13,15 @@ pub(crate) const SHARED_TABLE_ENTRIES: u32 = 16_384;
 /// packet then gets a time before its arrival, and its flow looks idle for longer than it is.
 const CLOCK_LATE: u64 = 20_000_000;
 
-/// When UDP flows expire, so that none expires early: above how many nanoseconds between two packets; in tables of
-/// sets, above how many units between the two times, rounded down.
+/// UDP flows expire above these limits, and none expires early: nanoseconds between two packets; in tables of sets,
+/// units between the two times, which are rounded down.
 pub(crate) fn udp_timeout(seconds: u32) -> (u64, u32) {
     let nanoseconds = u64::from(seconds) * 1_000_000_000 + CLOCK_LATE;
     let units = nanoseconds.div_ceil(1 << consts::SEEN_SHIFT);
     (nanoseconds, u32::try_from(units).unwrap_or(u32::MAX))
 }
 
-/// The IP version of packets: each has tables of its own in the kind of sets.
+/// The IP version of packets. In the kind of sets, each version has tables of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     V4,
@@ -67,7 +67,7 @@ impl TableKind {
         }
     }
 
-    /// As the program has it.
+    /// The program's number for the kind.
     pub(crate) fn raw(self) -> u32 {
         match self {
             Self::SetAssociative => consts::TABLE_KIND_SETS,

@@ -10,7 +10,7 @@ pub const MAX_CPUS: u32 = consts::MAX_CPUS;
 /// CPU numbers that the kernel reports are below this, eight times the most that it can be built for.
 pub(crate) const MAX_TOLD_CPUS: u32 = 1 << 16;
 
-/// The longest list of CPUs, in bytes: every second one of those that the kernel can be built for.
+/// The longest list of CPUs, in bytes: every second CPU that the kernel can be built for.
 pub(crate) const LONGEST_LIST: usize = 32 << 10;
 
 /// Parses a list such as `0-3,8` or `0-14:2`, of numbers below `bound`, which also bounds the memory. `None`: it is
@@ -29,7 +29,7 @@ pub fn cpu_list(text: &str, bound: u32) -> Option<BTreeSet<u32>> {
     let mut listed = vec![false; usize::try_from(bound).ok()?];
     for item in text.split(',').filter(|_| !text.is_empty()) {
         let (range, _stride) = item.split_once(':').unwrap_or((item, ""));
-        // Checked before a range is expanded.
+        // Check the bound before expanding a range.
         if !range.split('-').all(|number| number.parse::<u32>().is_ok_and(|n| n < bound)) {
             return None;
         }

@@ -45,7 +45,7 @@ pub enum Precision {
     Exact,
     /// Estimated, because entries do not hold everything that decides; or counted in a sample of a large table.
     About,
-    /// An upper bound: the tables do not tell which of the flows.
+    /// An upper bound: the tables do not tell which flows.
     AtMost,
 }
 
@@ -89,7 +89,7 @@ pub struct FlowEffect {
     pub new_moved: Option<f64>,
     /// The established flows that it concerns, as far as tables hold them; `None`: no table tells.
     pub established: Option<Flows>,
-    /// Those of them that go to another real at once or are no longer served: these connections break.
+    /// Established flows that go to another real at once or are no longer served: these connections break.
     pub moved: Option<Flows>,
     /// The reals of a VIP whose flows move.
     #[serde(skip_serializing_if = "Vec::is_empty")]

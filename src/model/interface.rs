@@ -17,7 +17,7 @@ pub(crate) struct ResolvedInterface {
     pub(crate) config: InterfaceConfig,
     pub(crate) ifindex: u32,
     pub(crate) mtu: u32,
-    /// Its own MAC; `None`: any of a single host counts as its own.
+    /// Its own MAC; `None`: any MAC of a single host counts as its own.
     pub(crate) mac: Option<Mac>,
     pub(crate) gateway: Mac,
     /// The next hop by which the gateway was found; `None`: the gateway is fixed, or the next hop is not known.
@@ -90,7 +90,7 @@ pub(crate) fn interface_config(name: &str, entry: &abi::interface) -> InterfaceC
     InterfaceConfig { name: name.to_owned(), xdp_mode, gateway, gateway_mac, macs }
 }
 
-/// Whom the gateway of an interface entry was found by; `None`: nobody was asked, or it is not known.
+/// The next hop by which the gateway of an interface entry was found; `None`: there was none, or it is not known.
 pub(crate) fn next_hop(entry: &abi::interface) -> Option<NextHop> {
     let address = IpAddr::from(entry.gateway);
     let route = match (u32::from(entry.gateway_kind), entry.gateway_route) {

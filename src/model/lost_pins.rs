@@ -121,7 +121,7 @@ impl LostPins {
         parts.join("; ")
     }
 
-    /// What to do about it; with a path or word in front of each command, such as `lbctl`.
+    /// What to do about it. Each command in it begins with `lbctl`, which is the program's name or path.
     pub fn remedy(&self, lbctl: &str) -> String {
         let freed = |of_decap| {
             let freed = self.pins.iter().filter(|lost| !lost.held && lost.of_decap == of_decap);

@@ -25,7 +25,7 @@ const REAL_REMEDY: &str = "apply the file that you have, not what 'lbctl save' p
 pub enum Mismatch {
     /// A ring is not the one that Maglev gives for the VIP's reals.
     Ring {
-        /// Whose.
+        /// The VIP.
         vip: Vip,
         /// How many of its [`RING_SIZE`] slots are wrong. 0: only the list of barred reals is wrong.
         slots: u32,
@@ -35,7 +35,7 @@ pub enum Mismatch {
     /// The entry of a real does not match its address: encapsulated packets have a wrong checksum, or the wrong
     /// family.
     Real {
-        /// Which.
+        /// The real.
         real: IpAddr,
     },
     /// An interrupted command left entries that no VIP needs, or did not write entries that one needs.

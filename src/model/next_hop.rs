@@ -16,7 +16,7 @@ pub enum RouteFamily {
     Ipv6,
 }
 
-/// Whom an interface's gateway was found by.
+/// The next hop by which an interface's gateway was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NextHop {
     /// The address that the kernel resolved to the gateway's MAC.

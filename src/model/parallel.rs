@@ -36,7 +36,7 @@ pub(crate) fn map_on<T: Sync, R: Send>(
         for part in theirs {
             done.extend(match part {
                 Ok(part) => part.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                // The system gives no thread: it takes longer.
+                // The system gives no thread: this thread does the work, which takes longer.
                 Err(items) => all(items),
             });
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The instance's name, unless said otherwise.
+/// The default name of an instance.
 pub const DEFAULT_INSTANCE: &str = "default";
 
 /// What a process serves.

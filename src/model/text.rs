@@ -6,8 +6,8 @@ pub const MOST_QUOTED: usize = 200;
 /// The most characters of a message.
 pub const MOST_OF_MESSAGE: usize = 1200;
 
-/// Somebody else's text, fit for one line of a message: control characters, and those that turn the direction of
-/// writing, as `\u{1b}`; and no more than [`MOST_QUOTED`] characters.
+/// Text from outside, made fit for one line of a message. Control characters, and those that turn the direction of
+/// writing, become escapes such as `\u{1b}`. It has at most [`MOST_QUOTED`] characters.
 ///
 /// ```
 /// assert_eq!(l4lb::outside::quote("eth0\n\u{1b}[2J"), "eth0\\n\\u{1b}[2J");
@@ -75,10 +75,10 @@ pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// UTF-8 text without its byte order mark; an error is what to say of it.
+/// UTF-8 text without its byte order mark. The error is a message.
 pub(crate) fn decode(bytes: Vec<u8>) -> Result<String, String> {
     let marked = OTHER_MARKS.iter().find(|(mark, _)| bytes.starts_with(mark));
-    // Without a mark: what such files begin with is ASCII, and half of UTF-16 is zeros then.
+    // UTF-16 without a mark: such files begin with ASCII, so every second byte is zero.
     let unmarked = match (bytes.first(), bytes.get(1)) {
         (Some(0), Some(1..)) => Some("UTF-16BE"),
         (Some(1..), Some(0)) => Some("UTF-16LE"),

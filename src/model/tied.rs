@@ -152,7 +152,7 @@ mod tests {
         let table = table(&[
             ("10.200.1.1", &[TWIN, OTHER, LOW]),
             ("10.200.1.2", &[LOW, TWIN]),
-            // Not together.
+            // In these VIPs, at most one of the two takes new flows.
             ("10.200.1.3", &[LOW, OTHER]),
             ("10.200.1.4", &[TWIN]),
             ("10.200.1.5", &[LOW, &drained]),
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(super::ties(&self::table(&[("10.200.1.1", &[LOW, OTHER])])).to_string(), "");
     }
 
-    /// However many there are.
+    /// Only a few lines are printed, however many groups there are.
     #[test]
     fn few_lines_are_printed() {
         let low: Vec<_> = (0..=255).map(|n| format!("address = \"10.0.0.{n}\"")).collect();

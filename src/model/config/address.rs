@@ -1,4 +1,4 @@
-//! How addresses are read from a file: an error repeats what stands there.
+//! How addresses are read from a file. An error repeats the text of the file.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,9 +14,9 @@ use crate::model::text::quote;
 
 /// What a file calls an address of this type.
 pub(super) trait Address: FromStr {
-    /// With its article.
+    /// The type's name in errors, with its article.
     const CALLED: &'static str;
-    /// For what is no text.
+    /// What serde's error expects if the value is not a string.
     const EXPECTED: &'static str;
 }
 
@@ -30,7 +30,7 @@ impl Address for SocketAddr {
     const EXPECTED: &'static str = "socket address";
 }
 
-/// Says what a text is that is no address.
+/// The error for a text that is not an address.
 pub(super) fn no_address<A: Address>(text: &str) -> String {
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     if is_host_name(host) {

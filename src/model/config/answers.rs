@@ -45,7 +45,7 @@ pub enum Echo {
     Never,
 }
 
-/// A choice that takes two bits of `vip.flags`: 0, or one more than its place in this list.
+/// The two bits of `vip.flags` for a choice: 0 for none, else one more than its place in this list.
 fn to_bits<T: PartialEq>(choices: &[T], shift: u32, choice: Option<&T>) -> u32 {
     let place = choice.and_then(|choice| choices.iter().position(|known| known == choice));
     place.and_then(|place| u32::try_from(place + 1).ok()).unwrap_or_default() << shift
@@ -69,7 +69,7 @@ const _: () = assert!(
 );
 
 impl OtherPorts {
-    /// In `vip.flags`.
+    /// The choice's bits of `vip.flags`.
     pub(crate) fn flags(choice: Option<Self>) -> u32 {
         to_bits(&OTHER_PORTS, consts::VIP_OTHER_PORTS_SHIFT, choice.as_ref())
     }
@@ -80,7 +80,7 @@ impl OtherPorts {
 }
 
 impl Echo {
-    /// In `vip.flags`.
+    /// The choice's bits of `vip.flags`.
     pub(crate) fn flags(choice: Option<Self>) -> u32 {
         to_bits(&ECHO, consts::VIP_ECHO_SHIFT, choice.as_ref())
     }

@@ -32,7 +32,7 @@ pub struct InterfaceConfig {
 }
 
 impl InterfaceConfig {
-    /// An interface of which a file only gives the name.
+    /// An interface with this name and defaults.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),

@@ -93,7 +93,7 @@ pub struct ConnectionTableConfig {
     pub entries: u32,
     /// The CPUs that get a table of their own.
     pub cpus: Cpus,
-    /// Seconds after its last packet for which a UDP flow is remembered.
+    /// How many seconds after its last packet a UDP flow is remembered.
     pub udp_timeout_seconds: u32,
     /// New flows per second and CPU that are remembered. Flows above this limit are still balanced.
     pub new_connections_per_second: u32,

@@ -16,7 +16,7 @@ use super::SourceV4;
 use super::SourceV6;
 use super::VipConfig;
 
-/// The keys of a table, as serde lists them when it meets another.
+/// The keys of a table, as serde lists them when it meets an unknown key.
 fn keys<T: DeserializeOwned>() -> BTreeSet<String> {
     let Err(error) = serde_json::from_value::<T>(json!({ "no such key": 0 })) else {
         panic!("unknown keys are accepted");
@@ -43,7 +43,7 @@ fn documented(heading: &str) -> BTreeMap<String, Option<Value>> {
     .collect()
 }
 
-/// Some editors begin a file with one.
+/// Some editors begin a file with a byte order mark.
 #[test]
 fn byte_order_marks_are_left_out() {
     let mark = '\u{feff}';
@@ -90,7 +90,7 @@ fn the_reference_tells_the_defaults() {
     };
     check("[packets]", &serde_json::to_value(packets).unwrap());
 
-    // Of tables in lists, those with the least that they need.
+    // Tables in lists: with the required keys only.
     let interface: InterfaceConfig = serde_json::from_value(json!({ "name": "eth0" })).unwrap();
     let gateway = interface.gateway.unwrap_or_default();
     check(
@@ -116,7 +116,7 @@ fn the_reference_tells_the_defaults() {
     check("vips.reals", &json!({ "weight": real.weight, "state": real.state }));
 }
 
-/// A server drops what comes from its own address, or from a VIP's, which it has as well.
+/// A server drops packets from its own address, and from the address of a VIP, which it has as well.
 #[test]
 fn outer_sources_are_nobodys() {
     let config = |packets: &str, interface: &str| {
@@ -159,7 +159,7 @@ fn outer_sources_are_nobodys() {
         let error = config(source, "").expect_err(source).to_string();
         assert!(error.contains(key) && error.contains("give one that"), "{error}");
     }
-    // Of a prefix only some flows are hurt, and the default must not refuse what worked.
+    // A prefix hurts only some flows, and the default must not refuse configurations that worked.
     let warnings = |source: &str| config(source, "").expect(source).shared_sources();
     let default = warnings("");
     assert_eq!(default.len(), 1, "{default:?}");
@@ -302,7 +302,7 @@ fn a_vip(rest: &str) -> String {
     format!("[[vips]]\naddress = \"10.200.1.1\"\nport = 80\nprotocol = \"tcp\"\n{rest}")
 }
 
-/// One line, that begins with the place.
+/// Asserts that the error is one line that begins with the place.
 #[track_caller]
 fn assert_refused(text: &str, place: &str, what: &str) {
     let error = Config::from_toml(text).expect_err(text).to_string();
@@ -311,7 +311,7 @@ fn assert_refused(text: &str, place: &str, what: &str) {
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 
-/// What is one for all VIPs of an address may be left out, but not be said twice and differently.
+/// A VIP may leave out a setting that all VIPs of its address share, but two VIPs must not set different values.
 #[test]
 fn vips_of_an_address_agree() {
     let udp = |rest: &str| a_vip(rest).replace("tcp", "udp");
@@ -547,7 +547,7 @@ fn a_file_that_is_empty_is_refused() {
     assert!(error.ends_with("is empty; to stop balancing, use 'lbctl down'"), "{error}");
 }
 
-/// What an error says to write can be written.
+/// A user can write what an error says to write.
 #[test]
 fn what_errors_say_to_write_is_right() {
     let wrong = [

@@ -23,16 +23,16 @@ pub enum CaptureError {
     /// A number is out of its range.
     #[error("{what} must be {range}")]
     OutOfRange {
-        /// Which.
+        /// The name of the number.
         what: &'static str,
-        /// What it may be.
+        /// The range.
         range: String,
     },
 
     /// None of the CPUs asked for is online.
     #[error("none of the CPUs asked for is online; online are {}", list(online))]
     NoCpu {
-        /// Those that are.
+        /// The CPUs that are online.
         online: BTreeSet<u32>,
     },
 
@@ -44,9 +44,9 @@ pub enum CaptureError {
     NoSuchInterface {
         /// The instance.
         instance: String,
-        /// What was asked for.
+        /// The interface that was asked for.
         interface: String,
-        /// What there is.
+        /// The interfaces that the instance runs on.
         interfaces: BTreeSet<String>,
     },
 

@@ -20,14 +20,14 @@ pub enum ChainError {
     #[error("'{0}' is the name of a program of l4lb; give another with --name")]
     OwnName(String),
 
-    /// No slot, or not for this program.
+    /// There is no such slot, or it is not for this program.
     #[error(
         "slot {slot} is not for {what}: they go into slots 1 to {last}", last = consts::CHAIN_SLOTS - 1
     )]
     NoSlot {
-        /// Which.
+        /// The slot.
         slot: u32,
-        /// What was to go there.
+        /// What was to go into it.
         what: &'static str,
     },
 
@@ -66,7 +66,7 @@ pub enum ChainError {
         name: String,
         /// Its `l4lb_slot`.
         place: u32,
-        /// Who has that place.
+        /// The program that has that place.
         holder: String,
     },
 
@@ -99,7 +99,7 @@ pub enum ChainError {
         slot: u32,
         /// The program behind it.
         own: String,
-        /// That one's slot.
+        /// The slot of that program.
         own_slot: u32,
     },
 

@@ -34,7 +34,7 @@ pub enum DecapError {
         "{count} {what}: decapsulation has room for {most}; name fewer, or shorter prefixes, with {option}"
     )]
     Limit {
-        /// Of what.
+        /// What there is too much of.
         what: &'static str,
         /// How many there are.
         count: usize,

@@ -109,7 +109,7 @@ pub enum Error {
     #[error(transparent)]
     LostPins(Box<LostPins>),
 
-    /// Another process is changing the instance, for longer than is waited for.
+    /// Another process is changing the instance, and the command does not wait any longer.
     #[error(
         "instance '{instance}' is being changed by {holder}, and {}; wait for that (--lock-timeout SECONDS), \
          or end it if it hangs", waited(*timeout)
@@ -119,7 +119,7 @@ pub enum Error {
         instance: String,
         /// Who has the lock, in words: process id and command, as far as they can be seen.
         holder: String,
-        /// How long was waited for it.
+        /// How long the command waited.
         timeout: Duration,
     },
 
@@ -190,7 +190,7 @@ pub enum Error {
     /// The kernel refused a program or its maps.
     #[error("the kernel refused program {program}: {why} (the whole log: RUST_LOG=libbpf=debug)")]
     Load {
-        /// Which one.
+        /// The program.
         program: String,
         /// The verifier's or libbpf's last word.
         why: String,
@@ -228,7 +228,7 @@ pub enum Error {
         owner: String,
     },
 
-    /// The root program of an instance is on the interface whose pins are not beside this one's.
+    /// The interface runs the root program of an instance whose pins are in another bpf filesystem.
     #[error(
         "interface {interface} runs the root program (id {id}) of another instance of l4lb, whose pins are in another bpf \
          filesystem ('findmnt -t bpf' lists them): take it down there ('lbctl --bpffs PATH --instance NAME down'), or, \
@@ -310,7 +310,7 @@ pub enum Error {
         interface: String,
         /// Its index.
         ifindex: u32,
-        /// Those that have the places, with their indices.
+        /// The interfaces that have the places, with their indices.
         in_the_way: Vec<String>,
     },
 
@@ -334,7 +334,7 @@ pub enum Error {
     BreaksFlows {
         /// What breaks them.
         changes: Breaking,
-        /// Whether some are of reals that leave a VIP.
+        /// Whether some of them are due to reals that leave a VIP.
         draining_helps: bool,
     },
 
@@ -379,9 +379,9 @@ pub enum Error {
     OutOfMemory {
         /// What the kernel refused.
         source: Box<Error>,
-        /// What is taken in addition to what runs.
+        /// The memory that is needed in addition.
         needed: String,
-        /// What the maps take, by what they are for.
+        /// The memory of the maps, by purpose.
         plan: String,
         /// What to change in the configuration.
         remedy: &'static str,
@@ -405,7 +405,7 @@ pub enum Error {
         length: usize,
     },
 
-    /// A frame of which a program would only see the beginning in a test run.
+    /// In a test run, a program would see only the beginning of the frame.
     #[error(
         "a frame of {length} bytes; in a test run, a program sees at most {longest} bytes (BPF_PROG_TEST_RUN), \
          and packets for VIPs are too big above {} (packets.max_frame): take a shorter one of the flow, which \
@@ -509,7 +509,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it is about one interface, so that others can be served all the same.
+    /// Whether it is about one interface. If so, the others can be served.
     pub(crate) fn is_of_interface(&self) -> bool {
         match self {
             Self::Netlink(error) => error.is_of_interface(),
@@ -524,7 +524,7 @@ impl Error {
         }
     }
 
-    /// The error; of a configuration, with the file that it is in.
+    /// The error. If it is about a configuration, it names the file.
     #[must_use]
     pub fn in_file(self, path: &Path) -> Self {
         match self {
@@ -537,7 +537,7 @@ impl Error {
     pub(crate) fn is_out_of_memory(&self) -> bool {
         match self {
             Self::Map(error) => error.is_out_of_memory(),
-            // Libbpf hands the error number on in its messages only.
+            // Libbpf passes the error number only in its messages.
             Self::Load { why, .. } => {
                 ["ENOMEM", "Cannot allocate memory"].iter().any(|sign| why.contains(sign))
             }

@@ -46,7 +46,7 @@ pub enum ServingError {
     /// The process that was to reload ended.
     #[error("{holder} ended before it had reloaded")]
     Ended {
-        /// Which one.
+        /// The process.
         holder: String,
     },
 
@@ -56,7 +56,7 @@ pub enum ServingError {
         timeout.as_secs()
     )]
     TimedOut {
-        /// Which one.
+        /// The process.
         holder: String,
         /// How long the command waited.
         timeout: Duration,
@@ -67,7 +67,7 @@ pub enum ServingError {
         "{holder} is of another build of lbctl: restart it, or send it SIGHUP and look at its log"
     )]
     OtherBuild {
-        /// Which one.
+        /// The process.
         holder: String,
     },
 }

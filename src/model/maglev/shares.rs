@@ -97,7 +97,7 @@ mod tests {
         addresses.zip(weights).map(|(address, weight)| Member { address, weight }).collect()
     }
 
-    /// Counts them in the ring itself.
+    /// Compares the shares with the slots of the ring itself.
     fn assert_counted(members: &[Member]) {
         let mut counted = vec![0; members.len()];
         for &owner in Ring::build(members).iter().flat_map(Ring::slots) {

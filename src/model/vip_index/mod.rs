@@ -16,8 +16,8 @@ fn bucket_of(key: &abi::vip_key) -> usize {
     usize::try_from(bucket).unwrap_or_default()
 }
 
-/// Distributes the entries of `vips` over buckets. VIPs come before markers, which fewer packets need. Packets find
-/// entries for which a bucket has no room in `vips`.
+/// Distributes the entries of `vips` over buckets. VIPs come before markers, which fewer packets need. If a bucket has
+/// no room for an entry, packets find the entry in `vips`.
 pub(crate) fn build(entries: &[(abi::vip_key, abi::vip)]) -> Vec<abi::vip_bucket> {
     let mut buckets = vec![abi::vip_bucket::default(); consts::VIP_BUCKETS as usize];
     let mut sorted: Vec<_> = entries.iter().collect();

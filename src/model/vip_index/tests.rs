@@ -31,7 +31,7 @@ fn every_bucket_says_whether_other_ports_have_rules() {
         .map(|vip| (abi::vip_key::from(vip.parse::<Vip>().unwrap()), abi::vip::default()))
         .to_vec();
     let reject = OtherPorts::flags(Some(OtherPorts::Reject));
-    // In a VIP it is how the VIP was written.
+    // In a VIP's entry, the flag only records the VIP's setting. In a marker, it is a rule.
     entries[0].1.flags = reject;
     entries[1].1.flags = consts::VIP_MARKER;
     assert_eq!(rules(&build(&entries)), 0);
@@ -60,7 +60,7 @@ fn every_key_is_in_its_bucket_or_the_bucket_says_that_there_are_more() {
 /// A name, and the VIPs of the numbers below [`consts::MAX_VIPS`].
 type Numbered = (String, Box<dyn Fn(u32) -> Vip>);
 
-/// As many VIPs as there may be, in rows and fields.
+/// The highest number of VIPs, with addresses and ports in regular patterns.
 fn families() -> Vec<Numbered> {
     const NET: u128 = 0xfc00_0001 << 96;
     let vip = |address: IpAddr, port: u32| Vip {
@@ -95,7 +95,7 @@ fn families() -> Vec<Numbered> {
     all
 }
 
-/// Keys that find their bucket full.
+/// How many keys find their bucket full.
 fn overflowing(buckets: impl Iterator<Item = usize>) -> usize {
     let mut used = vec![0; consts::VIP_BUCKETS as usize];
     let mut overflowing = 0;
@@ -106,7 +106,7 @@ fn overflowing(buckets: impl Iterator<Item = usize>) -> usize {
     overflowing
 }
 
-/// The most keys that find their bucket full, of hundreds of random functions.
+/// Among hundreds of random functions, the most keys that find their bucket full.
 fn at_random(keys: usize) -> usize {
     let mut rng = fastrand::Rng::with_seed(keys as u64);
     let mut random = || overflowing((0..keys).map(|_| rng.usize(..consts::VIP_BUCKETS as usize)));

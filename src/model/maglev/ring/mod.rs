@@ -30,12 +30,12 @@ pub use crate::model::maglev::hash::RING_SIZE;
 use crate::model::maglev::hash::murmur;
 use crate::model::maglev::hash::real_hash;
 
-/// What is hashed, with the hash of its address, into the slot that a member prefers.
+/// A member first prefers a slot that is a hash of this key and of the hash of its address.
 const OFFSET_KEY: u64 = 42;
 /// The seed of that hash.
 const OFFSET_SEED: u32 = 0;
 
-/// What is hashed, with the hash of its address, into a member's step from slot to slot.
+/// A member's step from slot to slot is a hash of this key and of the hash of its address.
 const SKIP_KEY: u64 = 2_718_281_828;
 /// The seed of that hash.
 const SKIP_SEED: u32 = 2307;
@@ -50,7 +50,7 @@ const LAST_SLOTS: usize = 256;
 /// How many slots are looked at without a branch between.
 const STRIDE: usize = 3;
 
-/// In a slot that is free. Also the largest number of members, so that it is no member's index.
+/// The value of a free slot. It is also the largest number of members, so it is no member's index.
 const NOBODY: u16 = u16::MAX;
 
 /// A real, as a ring sees it.
@@ -182,7 +182,7 @@ fn turns_by_member(weights: &[u32], heaviest: u32) -> Vec<u16> {
 
 /// The rounds, the first being 1, in which a member of this weight has a turn.
 fn rounds_with_turn(weight: u32, heaviest: u32) -> impl Iterator<Item = u32> {
-    // So many rounds pay for a turn but for `missing`, which is taken from the credit if it can be.
+    // This many rounds pay for a turn except `missing`. The credit pays that if it suffices.
     let (rounds, missing) = (heaviest / weight, heaviest % weight);
     let mut round = 0;
     let mut credit = 0;
@@ -223,10 +223,10 @@ fn turns_by_round(weights: &[u32], heaviest: u32) -> Vec<u16> {
 
 /// A member while the ring is being filled: how far it has come in its order of preference.
 ///
-/// Katran computes `offset + next * skip` in a `u32`, which can overflow, but only with a skip of
-/// 65535 or 65536 and when the member has been at all slots but one. It then finds that slot later
-/// (65535), or looks for it for ever (65536), where it just gets it here. One address in 2^32, with
-/// an offset of 65536 too, overflows two slots before the end, and may get the other of these two.
+/// Katran computes `offset + next * skip` in a `u32`, which can overflow, but only with a skip of 65535 or 65536 and
+/// when the member has been at all slots but one. Katran's member then finds that slot later (65535), or looks for it
+/// forever (65536). Here, the member gets it at once. One address in 2^32, with an offset of 65536 too, overflows two
+/// slots before the end, and may get the other of these two.
 struct Claimant {
     index: u16,
     /// The position to look at next, a fraction of the ring.
@@ -346,7 +346,7 @@ impl FreeSlots {
 
 /// Which of some free slots is the fewest steps of `skip` behind `position`.
 fn nearest(free: &[u64], position: u64, skip: u64) -> usize {
-    // Half a step more than none: rounding must not make of none a whole turn.
+    // Adds half a step: rounding must not turn 0 steps into a whole turn of the ring.
     const HALF: u64 = SLOT / 2;
     let steps_per_slot = inverse(slot_of(skip) as u64);
     let steps_to = |slot: u64| {
@@ -357,8 +357,8 @@ fn nearest(free: &[u64], position: u64, skip: u64) -> usize {
     nearest.map_or(0, |(place, _)| place)
 }
 
-/// The number that `value`, a number of slots from 1 to 65536, gives 1 with when multiplied modulo
-/// [`RING_SIZE`]: its 65535th power, after Fermat.
+/// The inverse of `value`, a number of slots from 1 to 65536: their product is 1 modulo [`RING_SIZE`]. By Fermat's
+/// theorem, it is the 65535th power of `value`.
 fn inverse(value: u64) -> u64 {
     let modulus = u64::from(RING_SIZE);
     (0..16).fold(1, |power, _| power * power % modulus * value % modulus)

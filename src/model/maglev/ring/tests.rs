@@ -24,8 +24,8 @@ fn build(members: &[Member]) -> Ring {
     ring
 }
 
-/// The ring as WIRE.md words it, given weights, offsets and skips in the order of hashes;
-/// `None` where it never comes to an end.
+/// The ring by the words of WIRE.md, from weights, offsets and skips in the order of hashes; `None`: the algorithm
+/// never ends.
 fn by_the_book(members: &[(u32, u32, u32)]) -> Option<Vec<u16>> {
     let largest = members.iter().map(|&(weight, ..)| weight).max().unwrap();
     let mut ring = vec![None; RING_SIZE as usize];
