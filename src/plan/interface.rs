@@ -103,7 +103,7 @@ fn plan_entry(
     details
 }
 
-/// The entry of an interface of this name that was deleted: the one that is there has another index.
+/// The entry of a deleted interface of this name: the interface that exists now has another index.
 fn stale(running: Option<&RunningInterface>, wanted: &ResolvedInterface) -> Option<abi::interface> {
     running?.entry.filter(|old| old.ifindex != wanted.ifindex)
 }
@@ -208,7 +208,7 @@ fn describe_entry(
         details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
     }
     let (hop_before, hop_now) = (next_hop(old), next_hop(&wanted.entry()));
-    // A change of the configuration is told above.
+    // The code above reports a change of the configuration.
     if hop_before != hop_now && gateway_key(&before) == gateway_key(&after) {
         let text = |hop: Option<NextHop>| hop.map_or("not known".to_owned(), |hop| hop.to_string());
         details.push(format!("next hop {} → {}", text(hop_before), text(hop_now)));

@@ -1,6 +1,6 @@
 //! What a map costs, computed from its shape. Pure.
 //!
-//! The figures are those that Linux 6.4 and later show as `memlock` in a map's fdinfo, but for some hundred bytes a
+//! The figures are those that Linux 6.4 and later show as `memlock` in a map's fdinfo, except for some hundred bytes a
 //! map. Older kernels show less than they allocate: only the keys and values of hash tables.
 
 use libbpf_rs::MapType;
@@ -21,7 +21,7 @@ const PAGE: u64 = 4096;
 const HASH_ELEMENT: u64 = 48;
 const HASH_BUCKET: u64 = 16;
 
-/// What an element costs more if the kernel allocates it on demand.
+/// The additional cost of an element that the kernel allocates on demand.
 const ALLOCATED_ELEMENT: u64 = 8;
 
 /// Bytes of a value or key of this type in a map.
@@ -76,7 +76,7 @@ pub(crate) fn element<K, V>() -> u64 {
 }
 
 impl MapShape {
-    /// What it costs before it has elements.
+    /// The memory of a map without elements.
     pub(crate) fn bytes(&self, cpus: u32) -> u64 {
         let (entries, cpus) = (u64::from(self.max_entries), u64::from(cpus));
         let key = u64::from(self.key_size).next_multiple_of(8);

@@ -65,7 +65,7 @@ pub(crate) struct Steps {
     pub(crate) remove_entries: Vec<abi::interface>,
     /// Interfaces that are served, and that the configuration no longer names: index by name.
     pub(crate) leaving: BTreeMap<String, u32>,
-    /// Those of them that stay, because no interface that replaces them is served yet.
+    /// Leaving interfaces that stay, because no interface that replaces them is served yet.
     pub(crate) kept: Vec<String>,
     /// The instance does not run yet.
     pub(crate) starts: bool,

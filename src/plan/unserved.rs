@@ -18,7 +18,7 @@ pub struct Unserved {
     pub name: String,
     /// Why, and behind a semicolon what to do about it: one line.
     pub why: String,
-    /// It is served as the configuration before had it.
+    /// The interface is served as the previous configuration had it.
     pub as_before: bool,
     /// Interfaces that the configuration no longer names stay until it is served.
     #[serde(skip)]
@@ -67,7 +67,7 @@ impl Unserved {
         )
     }
 
-    /// The same, of an interface that is served as before.
+    /// The same for an interface that is served as before.
     pub(crate) fn remedy_as_before(why: &str) -> String {
         // Trying a mode detaches the program for a moment.
         let again = "'lbctl serve' tries another gateway by itself, and another mode when it reloads; without it, \

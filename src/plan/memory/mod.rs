@@ -217,7 +217,7 @@ impl MemoryPlan {
         let loading = match (steps.replace_program, fresh) {
             (false, _) => 0,
             (true, false) => LOADING,
-            // The maps of the program are created before.
+            // The maps of the program are created before the program is loaded.
             (true, true) => LOADING + fixed.total(),
         };
         let tables = steps.tables.as_ref().unwrap_or(&running.tables);

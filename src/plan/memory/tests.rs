@@ -31,7 +31,7 @@ fn nodes() -> BTreeMap<u32, u32> {
     [(0, 0), (1, 0), (2, 1), (3, 1)].into()
 }
 
-/// What runs with these tables: CPU → flows.
+/// An instance that runs with these tables: CPU → flows.
 fn runs(tables: &[u32], table: Running) -> Snapshot {
     let control = Some(crate::model::abi::control::default());
     let tables = lru(tables);
@@ -142,7 +142,7 @@ fn a_first_apply_takes_everything() {
     assert_eq!(plan.additional, plan.total);
 }
 
-/// Tables are copied into their successors: for a while there are both.
+/// Tables are copied into their successors: for a while, both exist.
 #[test]
 fn tables_are_replaced() {
     let (small, large) = (connection_table(1 << 10), connection_table(1 << 20));
@@ -168,13 +168,13 @@ fn tables_are_replaced() {
 fn rings_are_replaced_in_groups() {
     let writes = vec![Write::Rings((0..400).map(|id| (id, image())).collect())];
     let plan = plan(&runs(&[100], table(0..400)), &steps(Some(&[200]), writes)).unwrap();
-    // The smaller table is gone by then.
+    // The smaller table is removed before the rings are written.
     let larger = connection_table(200) - connection_table(100);
     assert_eq!(plan.additional, larger + 256 * ring());
     assert_eq!(plan.rings, 400 * ring());
 }
 
-/// An apply was killed in a group of 24 MB that had room for its maps.
+/// An apply was killed in a control group of 24 MB, which had room for its maps.
 #[test]
 fn loading_the_program_takes_more_than_the_maps() {
     let steps = Steps { replace_program: true, ..steps(Some(&[1000, 1000]), vec![]) };
@@ -189,7 +189,7 @@ fn loading_the_program_takes_more_than_the_maps() {
     assert!(group(64 << 20).check(&plan).is_ok());
 }
 
-/// Where no map is made: another program for the same tables.
+/// No map is created: another program uses the same tables.
 #[test]
 fn loading_another_program_takes_as_much() {
     let refused = |left| {

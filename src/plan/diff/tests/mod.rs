@@ -44,7 +44,7 @@ struct Maps {
     reals: BTreeMap<u32, RunningReal>,
     server_ids: BTreeMap<u32, u32>,
     vip_reals: BTreeMap<(u32, u32), (u32, u32)>,
-    /// Real ids that packets may have read in a ring that was written over.
+    /// Real ids that packets may have read in a ring before it was overwritten.
     under_way: BTreeSet<u32>,
     /// By serial: how packets looked for flows so far.
     looked_for: BTreeMap<u32, u32>,
@@ -165,7 +165,7 @@ impl Maps {
         running
     }
 
-    /// What a packet could trip over.
+    /// Asserts that packets find a consistent table.
     fn check(&mut self) {
         let mut ids = BTreeSet::new();
         let mut serials = BTreeSet::new();
@@ -183,8 +183,8 @@ impl Maps {
             let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
             let changed = entry.flags & consts::VIP_RING_CHANGED != 0;
             let first = self.first_rings.entry(entry.serial).or_insert_with(|| members.clone());
-            // Else a SYN in a flood would leave the table alone, and lead elsewhere than what comes behind it.
-            // While it is written over it has the members of both.
+            // Otherwise a SYN in a flood, which does not use the table, would go elsewhere than the packets behind it.
+            // While a ring is overwritten, it has the members of both rings.
             let same = members.iter().all(|member| first.contains(member))
                 && first.iter().all(|member| members.contains(member));
             assert!(changed || same, "{key:?}: its ring changed before it said so");
@@ -204,7 +204,7 @@ impl Maps {
         assert_eq!(live.len(), addresses.len(), "two ids for one real");
     }
 
-    /// Whether a flow that the table holds for a real may go on to it: what `flow_lookup` asks.
+    /// Whether a flow that the table holds for a real may stay there. `flow_lookup` asks this.
     fn may_keep(&self, vip: &Vip, id: u32, generation: u32) -> bool {
         let entry = self.vips[&VipKey::from(abi::vip_key::from(*vip))];
         let real = self.reals[&id];
@@ -214,7 +214,7 @@ impl Maps {
     }
 }
 
-/// Whether flows that were remembered with some flags may not be found with others.
+/// Whether a VIP with the flags `after` must not find the flows that it remembered with the flags `before`.
 fn forgets_by(before: u32, after: u32) -> bool {
     let keys = |flags| flags & consts::VIP_REDUCED_KEY;
     let remembers = |flags| flags & consts::VIP_STATELESS == 0;
@@ -271,8 +271,8 @@ prop_compose! {
     }
 }
 
-/// The parts of a write that packets, or a process that is killed, can come between: the kernel carries out
-/// batches entry by entry.
+/// The parts of a write. Packets, or the end of the process, can come between two parts: the kernel carries out batches
+/// entry by entry.
 fn parts(write: &Write) -> Vec<Write> {
     fn each<T: Clone>(of: &[T], write: impl Fn(Vec<T>) -> Write) -> Vec<Write> {
         of.iter().map(|one| write(vec![one.clone()])).collect()
@@ -290,14 +290,14 @@ fn parts(write: &Write) -> Vec<Write> {
     }
 }
 
-/// Goes to a table, stopping in front of the n-th part of its writes; a ring that is written over has two.
+/// Writes what leads to a table, and stops before the n-th part. A ring that is overwritten has two parts.
 fn go(maps: &mut Maps, wanted: &Table, stop: Option<usize>) {
     let mut left = stop.unwrap_or(usize::MAX);
     let mut may_go_on = || {
         left = left.saturating_sub(1);
         left > 0
     };
-    // The last one is over.
+    // The packets of the last call are finished.
     maps.under_way.clear();
     for part in diff(&maps.running(), wanted).writes.iter().flat_map(parts) {
         if let Write::RewriteRings(rings) = &part {
@@ -340,7 +340,7 @@ fn assert_reached(maps: &Maps, wanted: &Table) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Few tables, so that it often goes back to where it was interrupted on the way from.
+    /// There are few tables, so it often returns to the table that it was leaving when it was interrupted.
     #[test]
     fn every_interruption_is_completed(
         tables in collection::vec(table(), 1..4),
@@ -373,8 +373,7 @@ proptest! {
                 let changed = after.flags & consts::VIP_RING_CHANGED != 0;
                 prop_assert!(!(forgets && changed), "{} has an empty table", vip);
             }
-            // A flow that exists from before keeps its real exactly if the VIP lasted, and the real too,
-            // and may keep flows.
+            // An earlier flow keeps its real exactly if the VIP and the real lasted, and the real may keep flows.
             flows.retain(|(vip, serial, address, id, generation)| {
                 let Some(spec) = table.vips.get(vip) else { return false };
                 let entry = maps.vips[&VipKey::from(abi::vip_key::from(*vip))];
@@ -431,13 +430,13 @@ fn one_real_changed_touches_one_vip() {
     let change = diff(&maps.running(), &table);
     assert_eq!(change.vips.len(), 1);
     assert_eq!(change.vips[0].vip, vip(7));
-    // Mark, ring, record, no mark: what packets look up a VIP in stays as it is.
+    // The writes are the mark, the ring, the record, and the removal of the mark. The VIP's entry stays as it is.
     assert_eq!(change.writes.len(), 4, "{:?}", change.writes);
     assert!(!change.writes.iter().any(|write| matches!(write, Write::Vips(_))));
     assert!(change.vips[0].moved > 0.0 && change.vips[0].moved < 0.03, "{}", change.vips[0].moved);
 }
 
-/// What the maps take, by state/maps.h.
+/// Asserts that the maps have room, by their sizes in state/maps.h.
 fn assert_fits(maps: &Maps) {
     assert!(maps.vips.len() <= 4 * consts::MAX_VIPS as usize, "{} vips", maps.vips.len());
     assert!(maps.server_ids.len() <= 2 * consts::MAX_SERVER_IDS as usize);
@@ -446,7 +445,7 @@ fn assert_fits(maps: &Maps) {
     assert!(ids.iter().flatten().all(|(id, _)| **id > 0 && **id < consts::REAL_IDS));
 }
 
-/// As many of everything as a configuration may have, none of it in common with another `set`.
+/// The largest configuration. It has nothing in common with that of another `set`.
 fn full(set: u8) -> Table {
     let address = |n: u32| -> IpAddr {
         let [_, _, high, low] = n.to_be_bytes();
@@ -473,14 +472,14 @@ fn everything_can_be_replaced_at_once() {
         assert!(!change.ids_exhausted, "{set}");
         for write in change.writes.iter().take(stop.unwrap_or(usize::MAX)) {
             maps.write(write);
-            // Tens of thousands of these, and none takes room.
+            // There are tens of thousands of these writes, and none takes room.
             if !matches!(write, Write::RemoveServerId(_)) {
                 assert_fits(&maps);
             }
         }
     }
     assert_eq!(maps.running().table(), full(5));
-    // The same VIPs with other reals: what a VIP gets comes before what another loses.
+    // The same VIPs with other reals: a VIP gets its new reals before another loses its old ones.
     let mut moved = full(5);
     for (spec, other) in moved.vips.values_mut().zip(full(6).vips.into_values()).take(4) {
         spec.reals = other.reals;
@@ -549,7 +548,7 @@ fn flows_are_forgotten_before_a_generation_or_a_serial_comes_back() {
     );
 }
 
-/// A port is not refused while its VIP is on its way, and an echo not answered when the last real is gone.
+/// Ports are not refused before their VIP exists, and echo requests are answered until the last real is gone.
 #[test]
 fn rules_come_behind_the_vips() {
     let vip =

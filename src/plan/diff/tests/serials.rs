@@ -1,8 +1,8 @@
-//! Who gets which serial.
+//! Which VIPs get which serials.
 
 use super::*;
 
-/// A VIP that changes and one that comes get different ones, also where serials start over between them.
+/// A changed VIP and a new one get different serials, even if serials start over between the two.
 #[test]
 fn serials_are_handed_out_once() {
     let vip =
