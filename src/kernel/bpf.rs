@@ -46,7 +46,7 @@ pub(crate) fn write_point() {
 #[cfg(not(debug_assertions))]
 pub(crate) fn write_point() {}
 
-/// Fails where a test wants it, so that the test sees what happens then: `LBCTL_FAIL_AT=NAME`.
+/// Fails at the point that a test names, so that the test sees what happens then: `LBCTL_FAIL_AT=NAME`.
 #[cfg(debug_assertions)]
 pub(crate) fn fail_point(name: &str) -> Result<()> {
     if std::env::var_os("LBCTL_FAIL_AT").is_some_and(|at| at == name) {
@@ -313,9 +313,9 @@ fn read_batch(map: &MapHandle, behind: Option<u32>, at_once: u32) -> io::Result<
         sz: size_of::<sys::bpf_map_batch_opts>() as _,
         ..Default::default()
     };
-    // SAFETY: `keys` and `values` have room for `count` of them, of the sizes that the kernel writes for this type
-    // of map, and it writes no more. Where it has come to is a word, in arrays and hash tables alike. All pointers
-    // are valid for the call.
+    // SAFETY: `keys` and `values` have room for `count` of them, of the sizes that the kernel writes for this type of
+    // map, and it writes no more. The position is one word, in arrays and hash tables alike. All pointers are valid for
+    // the call.
     let done = check(unsafe {
         sys::bpf_map_lookup_batch(
             map.as_fd().as_raw_fd(),
@@ -353,7 +353,7 @@ impl ArrayMemory {
         Self::part(map, 0..map.max_entries())
     }
 
-    /// Maps some of its values, the first of which must begin with a page.
+    /// Maps some of its values. A page must begin with the first one.
     pub(crate) fn part(map: &MapHandle, values: Range<u32>) -> io::Result<Self> {
         let stride = stride(map);
         let bytes = stride * values.len();

@@ -22,8 +22,8 @@ const NAME_LEN: usize = 32;
 /// driver may get more queues in between.
 const SLACK: usize = 16 * 1024;
 
-/// The statistics of an interface in the calling thread's network namespace, in the driver's order. An
-/// interface without any has none.
+/// The statistics of an interface in the calling thread's network namespace, in the driver's order. The list may be
+/// empty.
 pub(crate) fn statistics(interface: &str) -> io::Result<Vec<(String, u64)>> {
     let asking = Asking::new(interface)?;
     // struct ethtool_sset_info: cmd, reserved, mask, count of each set in the mask.
@@ -34,7 +34,7 @@ pub(crate) fn statistics(interface: &str) -> io::Result<Vec<(String, u64)>> {
     }
     let count = low_word(info[2]);
     let room = count as usize + SLACK;
-    // struct ethtool_gstrings: cmd, set, len, then the names, which so begin in the middle of a word.
+    // struct ethtool_gstrings: cmd, set, len, then the names, which therefore begin in the middle of a word.
     let mut names = vec![0; 2 + room * NAME_LEN / size_of::<u64>()];
     names[0] = u64::from(SS_STATS) << 32 | u64::from(GSTRINGS);
     names[1] = count.into();
@@ -54,7 +54,7 @@ pub(crate) fn statistics(interface: &str) -> io::Result<Vec<(String, u64)>> {
     Ok(names.zip(values.into_iter().skip(1)).take(count as usize).collect())
 }
 
-/// As words are in memory on the little-endian machines that l4lb supports.
+/// The half of a word that comes first in memory, on the little-endian machines that l4lb supports.
 #[expect(clippy::cast_possible_truncation, reason = "the half that is asked for")]
 fn low_word(word: u64) -> u32 {
     word as u32

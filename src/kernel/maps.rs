@@ -422,8 +422,8 @@ impl ArrayOfMaps {
     }
 }
 
-/// Runs changes after each of which the kernel waits some milliseconds, until no packet uses the old map. No call does
-/// this for many maps, but threads that wait at the same time share one wait.
+/// Runs changes of maps of maps. After each, the kernel waits some milliseconds, until no packet uses the old map. No
+/// call does this for many maps, but threads that wait at the same time share one wait.
 fn while_waiting<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     const AT_ONCE: usize = 64;
     parallel::map_on(AT_ONCE, items, work).into_iter().collect()

@@ -140,7 +140,7 @@ mod tests {
         file("sys/fs/cgroup/memory/memory.stat", "total_inactive_file 100\ninactive_file 1\n");
         assert_eq!(available(&files).groups, groups("/", 200));
 
-        // 'ip netns exec' mounts a sysfs without any.
+        // 'ip netns exec' mounts a sysfs without control groups.
         let (sys, aside) = (dir.path().join("sys"), dir.path().join("proc/1/root/sys"));
         fs::create_dir_all(aside.parent().expect("a folder")).expect("make folders");
         fs::rename(sys, aside).expect("move it");

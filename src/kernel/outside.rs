@@ -141,7 +141,7 @@ mod tests {
     use crate::model::config;
     use crate::model::cpu_list;
 
-    /// What docs/limits.md says is so.
+    /// docs/limits.md tells the bounds that are in force.
     #[test]
     fn documentation_tells_the_bounds() {
         let text = include_str!("../../docs/limits.md").replace('\n', " ");
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(read_text(file.path()).unwrap(), "[[vips]]");
     }
 
-    /// One that comes in pieces is waited for, and one that nobody writes is not waited for in opening it.
+    /// Reading waits for data that comes in pieces. Opening does not wait for a writer.
     #[test]
     fn pipes_are_read() {
         let folder = tempfile::tempdir().unwrap();

@@ -78,8 +78,8 @@ impl Drop for Handle {
     }
 }
 
-/// Compiles an expression to optimised classic BPF for packets of a link type (`DLT_*`), or says what
-/// libpcap dislikes about it. Without a netmask, libpcap refuses `ip broadcast`.
+/// Compiles an expression to optimised classic BPF for packets of a link type (`DLT_*`), or returns libpcap's message
+/// about what is wrong. Without a netmask, libpcap refuses `ip broadcast`.
 pub(crate) fn compile(
     expression: &str,
     linktype: c_int,

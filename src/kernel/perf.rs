@@ -70,8 +70,7 @@ impl PerfReader {
             ..Default::default()
         };
         let events = NonNull::from(Box::leak(Box::<Vec<Event>>::default()));
-        // SAFETY: all that is pointed to lives until the call returns, but for `events`, which lives as long
-        // as the buffer.
+        // SAFETY: everything that is pointed to lives until the call returns. `events` lives as long as the buffer.
         let buffer = unsafe {
             sys::perf_buffer__new_raw(
                 array.as_raw_fd(),

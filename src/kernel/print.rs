@@ -28,20 +28,20 @@ pub(crate) enum Level {
 /// The handler of a thread's messages.
 pub(crate) type Handler = fn(Level, &str);
 
-/// Room for a verifier's log, of which libbpf asks for as much; and for whoever has not so much memory. What is not written
-/// to costs nothing.
+/// Room for a warning with a verifier's log: libbpf asks the kernel for a log of this size. If a process cannot have
+/// that much memory, it gets `LITTLE_ROOM`. Memory that is not written to costs nothing.
 const ROOM: usize = (16 << 20) + 4096;
 const LITTLE_ROOM: usize = 64 << 10;
 
 /// Room for all other messages.
 const LINE: usize = 4096;
 
-/// The functions that libbpf calls: bindgen has another type for the list of arguments on each platform, which always is a
-/// pointer by the calling convention.
+/// The type of libbpf's callback. bindgen gives the list of arguments another type on each platform. By the calling
+/// convention it always is a pointer.
 type Callback = unsafe extern "C" fn(sys::libbpf_print_level, *const c_char, *mut c_void) -> c_int;
 
 unsafe extern "C" {
-    /// As C has it.
+    /// The function of C, with the list of arguments as a pointer.
     fn vsnprintf(
         buffer: *mut c_char,
         size: usize,
@@ -122,7 +122,7 @@ unsafe extern "C" fn callback(
     let handler = HANDLER.try_with(Cell::get).ok().flatten();
     let Some(handler) = handler else {
         let before = state().before;
-        // SAFETY: who set it has to expect such a call with these arguments.
+        // SAFETY: whoever set it expects calls with these arguments.
         return before.map_or(0, |before| unsafe { before(level, format, arguments) });
     };
     // If a handler panics, only its last line is lost.
@@ -135,11 +135,11 @@ unsafe extern "C" fn callback(
         if text.try_reserve_exact(room).is_err() && text.try_reserve_exact(LITTLE_ROOM).is_err() {
             return;
         }
-        // SAFETY: there is room for so many bytes; format and arguments are libbpf's, for one call.
+        // SAFETY: the buffer has room for that many bytes; format and arguments are libbpf's, for one call.
         let length =
             unsafe { vsnprintf(text.as_mut_ptr().cast(), text.capacity(), format, arguments) };
         let written = usize::try_from(length).unwrap_or(0).min(text.capacity() - 1);
-        // SAFETY: so many bytes were written, and one more, which ends the text.
+        // SAFETY: that many bytes were written, and one more, which ends the text.
         unsafe { text.set_len(written) };
         handler(level, &String::from_utf8_lossy(&text));
     }));
@@ -176,7 +176,7 @@ mod tests {
         0
     }
 
-    /// Has libbpf complain that these bytes are no object.
+    /// Makes libbpf complain that bytes are no object.
     fn complain() {
         let opts = sys::bpf_object_open_opts {
             sz: size_of::<sys::bpf_object_open_opts>() as _,
@@ -190,11 +190,11 @@ mod tests {
         assert!(object.is_null());
     }
 
-    /// What is no UTF-8 comes as well; a panic stays here; and whoever had a callback has it again, and all along for
-    /// threads of its own.
+    /// A handler gets messages that are not UTF-8, too. A panic of a handler stays in it. The previous callback is back
+    /// at the end, and gets the messages of other threads all along.
     #[test]
     fn messages_go_where_they_belong() {
-        // Other tests of this process use libbpf: they hand theirs on.
+        // Other tests of this process use libbpf: their messages go to the previous callback.
         let real = set(Some(others));
         {
             let keep = |_: Level, text: &str| SAID.lock().unwrap().push(text.to_owned());
@@ -216,7 +216,7 @@ mod tests {
         let before = OTHERS.load(Ordering::Relaxed);
         complain();
         assert!(OTHERS.load(Ordering::Relaxed) > before, "it is back");
-        // Whoever sets one meanwhile keeps it.
+        // If somebody sets a callback meanwhile, it stays.
         let ours = Messages::to(|_, _| {});
         set(Some(later));
         drop(ours);

@@ -21,7 +21,7 @@ pub(crate) use crate::model::error::SHORTEST_FRAME;
 /// The interface that `BPF_PROG_TEST_RUN` reports for its frames by default.
 pub(crate) const LOOPBACK: u32 = 1;
 
-/// More than any packet with its Ethernet header and VLAN tags.
+/// No packet with its Ethernet header and VLAN tags is this long.
 const NEVER_THAT_LONG: usize = 1 << 17;
 
 /// Room for headers that a program puts in front of a frame.

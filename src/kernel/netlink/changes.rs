@@ -38,7 +38,7 @@ use crate::model::error::NetlinkError;
 /// How long [`Changes::next`] collects further changes before it reports.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// How many neighbours [`Changes`] remembers before it forgets them all, to be bounded.
+/// The most neighbours that [`Changes`] remembers. Then it forgets them all, so that its memory is bounded.
 pub(super) const SEEN_NEIGHBOURS: usize = 16_384;
 
 /// The same for nexthop objects.
@@ -67,7 +67,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Records a message, and says whether it can alter a gateway, or the host's own addresses: an interface, an
     /// address, a route to the host itself or a default route of the main table came, went or changed; a neighbour got
-    /// another MAC, got one at all or lost it. What was never seen counts as changed.
+    /// another MAC, got one at all or lost it. Something that was never seen counts as changed.
     pub(super) fn is_news(&mut self, message: &RouteNetlinkMessage) -> bool {
         match message {
             RouteNetlinkMessage::NewLink(_)
@@ -118,9 +118,9 @@ type Received = (NetlinkMessage<Message>, SocketAddr);
 /// A subscription to everything that can alter a gateway or the host's own addresses: interfaces,
 /// addresses, neighbours, routes and nexthop objects.
 ///
-/// Subscribe first and resolve then, so that no change falls between. Nothing is read from the
-/// socket but in [`next`](Self::next): a caller that does not come back costs no memory, the kernel
-/// drops what the socket cannot hold, and `next` then says that everything may have changed.
+/// Subscribe before you resolve, so that you miss no change. Only [`next`](Self::next) reads from the socket. If nobody
+/// calls it, it costs no memory: the kernel drops what the socket cannot hold, and `next` then says that everything may
+/// have changed.
 pub struct Changes {
     /// `None` once it has ended.
     connection: Option<Connection<Message>>,
@@ -154,7 +154,7 @@ impl Changes {
             socket.add_membership(group as u32).map_err(&failed)?;
         }
         match socket.add_membership(MulticastGroup::Nexthop as u32) {
-            // Before Linux 5.3 there are none.
+            // Linux before 5.3 has no nexthop objects.
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {}
             joined => joined.map_err(&failed)?,
         }
@@ -167,8 +167,8 @@ impl Changes {
         })
     }
 
-    /// Waits until something changed that can alter a gateway or the host's own addresses, and a moment longer, so that what
-    /// happens together is reported together. `None` when the subscription failed for good.
+    /// Waits for a change that can alter a gateway or the host's own addresses, and a moment longer, to report changes
+    /// that come together as one. `None`: the subscription failed for good.
     ///
     /// Reports too much rather than too little: the first news of a neighbour always counts as a
     /// change. Dropping the future loses no change, so it fits `select!`.
@@ -205,7 +205,7 @@ impl Changes {
         }
     }
 
-    /// The next message; `None` when the connection has ended and all it read was taken.
+    /// The next message; `None`: the connection has ended, and all that it read was taken.
     async fn receive(&mut self) -> Option<NetlinkMessage<Message>> {
         poll_fn(|context| self.poll_receive(context)).await
     }
@@ -214,7 +214,7 @@ impl Changes {
         let taken = self.messages.as_mut().poll_next(context);
         let taken = match (taken, &mut self.connection) {
             (Poll::Pending, Some(connection)) => {
-                // It reads whatever the socket has into `messages`.
+                // The connection reads what the socket has into `messages`.
                 if Pin::new(connection).poll(context).is_ready() {
                     self.connection = None;
                 }

@@ -32,7 +32,7 @@ use crate::model::error::NetlinkError;
 /// How long the kernel may take for each message of an answer; it normally takes microseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a dump is repeated when the table changed while it was read.
+/// How often a dump is tried if the table changes while it is read.
 const DUMP_ATTEMPTS: usize = 5;
 
 /// A client of the kernel's link, route and neighbour tables in one network namespace.
@@ -62,7 +62,7 @@ impl Netlink {
         Ok(Self { handle })
     }
 
-    /// Sends a request and collects the answer; a dump that a change interrupted is repeated.
+    /// Sends a request and collects the answer. Repeats a dump that a change interrupted.
     pub(super) async fn request(
         &self,
         message: RouteNetlinkMessage,
@@ -76,7 +76,7 @@ impl Netlink {
         Ok(routes.collect())
     }
 
-    /// The same, for requests of all kinds.
+    /// The same for requests of all kinds.
     pub(super) async fn ask(
         &self,
         message: Message,
@@ -93,8 +93,8 @@ impl Netlink {
         }
     }
 
-    /// Sends a request and collects the answer, of a dump of routes only the default ones and those to
-    /// this host itself, and whether it is of a table that changed meanwhile.
+    /// Sends a request. Returns the answer, and whether the table changed while the kernel dumped it. Of a dump of
+    /// routes, it keeps only default routes and routes to this host itself.
     async fn exchange(
         &self,
         message: Message,

@@ -24,7 +24,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 /// … to this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often the kernel is asked again to resolve a neighbour that does not answer.
+/// The time after which the kernel is asked again to resolve a neighbour that does not answer.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where an interface's frames go, as configured.
@@ -86,14 +86,14 @@ fn not_a_gateway(interface: &Link, gateway: String, why: &'static str) -> Netlin
 impl Netlink {
     /// Finds the MAC of an interface's gateway.
     ///
-    /// A neighbour entry that is usable is taken as it is; otherwise this waits until the kernel has
-    /// resolved the address, or until `timeout`. Either way the kernel is made to use the entry, as if
-    /// it had a packet to send: so it checks one that it has not heard of lately. An entry that
-    /// somebody else answers for is never written to.
+    /// Takes a usable neighbour entry as it is. If there is none, waits until the kernel has resolved the address, or
+    /// until `timeout`. In both cases it makes the kernel use the entry, as if the kernel had a packet to send: so the
+    /// kernel checks an entry that it has not heard of lately. It never writes to an entry that somebody else answers
+    /// for.
     ///
-    /// For [`Gateway::Auto`] the next hops of [`default_gateways`](Self::default_gateways) are tried as
-    /// [`to_ask`] says, each for an equal share of `timeout`; the first that answers wins, and if none
-    /// does, the error is that of the one in use, or the first one's.
+    /// For [`Gateway::Auto`] it tries the next hops of [`default_gateways`](Self::default_gateways) in the order of
+    /// [`to_ask`], each for an equal share of `timeout`. The first that answers is the gateway. If none does, the error
+    /// is that of the one in use, or the first one's.
     pub(super) async fn resolve(
         &self,
         interface: &Link,
@@ -257,8 +257,7 @@ impl Netlink {
 /// Finds an interface and the MAC of its gateway, and makes the kernel check that MAC if it has not
 /// heard of it lately.
 ///
-/// A gateway that the kernel knows is taken as it knows it; another one is waited for until
-/// `timeout`.
+/// If the kernel knows the gateway's MAC, takes it. If not, waits for it until `timeout`.
 pub fn resolve_blocking(
     interface: &str,
     gateway: &Gateway,

@@ -179,7 +179,7 @@ impl Netlink {
     }
 
     /// Makes the kernel do what it does before it sends a packet to a neighbour: resolve it if it is not resolved,
-    /// check it if it was not confirmed for long. Does not wait for the neighbour's answer.
+    /// check it if it was not confirmed for a long time. Does not wait for the neighbour's answer.
     ///
     /// `entry` is what there is now, and must not be fixed: the write would turn a permanent entry
     /// into one that expires.

@@ -35,7 +35,8 @@ pub(crate) enum Choice {
 
 /// The next hops to be asked, in this order; the first that answers is the gateway.
 ///
-/// [`Choice::Anew`]: IPv4's before IPv6's, each by metric and router preference; of equals, the one in use is the first.
+/// [`Choice::Anew`]: IPv4's before IPv6's, each by metric and router preference. Of equal ones, the one in use comes
+/// first.
 ///
 /// [`Choice::Keep`], while a default route leads to the one in use: that one. Only next hops of routes of the same IP
 /// version with a better metric come before it, because the kernel would prefer them too. An advertisement puts no
@@ -109,7 +110,7 @@ mod tests {
         asks(&both, NextHop::UNKNOWN, Choice::Anew, &["10.0.0.1", "fe80::1"]);
         asks(&both, used("10.0.0.1", Ipv4), Choice::Keep, &["10.0.0.1"]);
         asks(&both, used("10.0.0.1", Ipv4), Choice::Anew, &["10.0.0.1", "fe80::1"]);
-        // IPv4 takes nothing over from IPv6, either.
+        // An IPv4 route does not replace an IPv6 route in use, either.
         asks(&both, used("fe80::1", Ipv6), Choice::Keep, &["fe80::1"]);
         asks(&both, used("fe80::1", Ipv6), Choice::Anew, &["10.0.0.1", "fe80::1"]);
     }
@@ -119,7 +120,7 @@ mod tests {
         let several =
             [hop("10.0.0.1", Ipv4, 0), hop("10.0.0.2", Ipv4, 0), hop("10.0.0.3", Ipv4, 9)];
         asks(&several, used("10.0.0.2", Ipv4), Choice::Keep, &["10.0.0.2"]);
-        // Nor does an apply move what is as good as any.
+        // An apply does not replace a gateway by one that is only as good, either.
         let anew = ["10.0.0.2", "10.0.0.1", "10.0.0.3"];
         asks(&several, used("10.0.0.2", Ipv4), Choice::Anew, &anew);
     }

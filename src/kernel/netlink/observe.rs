@@ -20,7 +20,7 @@ use crate::model::next_hop::NextHop;
 pub(crate) enum Which {
     Name(String),
     Index(u32),
-    /// Not at all: it is in another network namespace.
+    /// It is not looked for: it is in another network namespace.
     Elsewhere,
 }
 
@@ -51,8 +51,8 @@ pub(crate) struct Observed {
     pub(crate) alternative: Option<IpAddr>,
 }
 
-/// What the neighbours on an interface tell about the MAC in use. Only the neighbour by which it was found counts,
-/// whichever others have that MAC or claim to be routers.
+/// What the neighbours on an interface tell about the MAC in use. Only the neighbour by which it was found counts.
+/// Others do not, even if they have that MAC or claim to be routers.
 fn known(mac: Mac, next_hop: Option<NextHop>, neighbours: &[(IpAddr, Neighbour)]) -> Known {
     let in_question: Vec<_> = neighbours
         .iter()

@@ -40,7 +40,7 @@ impl From<rtnetlink::Error> for NetlinkRefusal {
     }
 }
 
-/// The text the kernel attached to an error message (`NLMSGERR_ATTR_MSG`), if it did.
+/// The text that the kernel attached to an error message (`NLMSGERR_ATTR_MSG`), if any.
 ///
 /// `payload` is what follows the error code: the header of the request alone, because the sockets
 /// here set `NETLINK_CAP_ACK`, then the attributes.

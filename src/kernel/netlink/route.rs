@@ -105,7 +105,7 @@ pub(super) fn default_next_hops(
     hops
 }
 
-/// Adds those whose address is not there already.
+/// Adds the hops whose addresses are not in the list yet.
 fn add_new(hops: &mut Vec<DefaultHop>, more: impl IntoIterator<Item = DefaultHop>) {
     for hop in more {
         if hops.iter().all(|known| known.address != hop.address) {
@@ -149,7 +149,7 @@ impl Netlink {
                         RouteNetlinkMessage::NewRoute(route) => Some(route),
                         _ => None,
                     })
-                    // Asked for a family that it lacks, the kernel may answer with all routes.
+                    // If the kernel lacks the family, it may answer with all routes.
                     .filter(|route| route.header.address_family == family)
                     .collect();
                 for route in routes.iter_mut().filter(|route| is_default(route)) {

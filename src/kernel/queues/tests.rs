@@ -57,7 +57,7 @@ impl Tree {
         self.interfaces.push((name.to_owned(), index, mode));
     }
 
-    /// An interrupt that is served by a CPU.
+    /// An interrupt, and the CPU that serves it.
     fn interrupt(&self, number: u32, action: &str, cpu: &str) {
         self.file(&format!("sys/kernel/irq/{number}/actions"), action);
         self.file(&format!("proc/irq/{number}/effective_affinity_list"), cpu);
@@ -67,7 +67,7 @@ impl Tree {
     /// A PCI card with these interrupts: what their driver calls them, and which CPU serves them.
     fn card(&mut self, name: &str, slot: &str, rx_queues: u32, interrupts: &[(&str, &str)]) {
         let device = format!("devices/pci0000:00/0000:00:01.0/{slot}");
-        // Its bridge, which tells of errors and hot plugging.
+        // The interrupt of its bridge, for errors and hot plugging.
         self.file("sys/devices/pci0000:00/0000:00:01.0/msi_irqs/24", "msi");
         self.interrupt(24, "aerdrv,PCIe PME", "7");
         self.interface_at(name, &device, rx_queues, XdpMode::Native);
@@ -93,7 +93,7 @@ impl Tree {
         }
     }
 
-    /// The CPUs that these interfaces' packets come by.
+    /// The CPUs that receive the packets of these interfaces.
     fn cpus_of(&self, names: &[&str]) -> Vec<u32> {
         let all = self.interfaces.iter().map(|(name, index, mode)| (name.as_str(), *index, *mode));
         let interfaces = all.filter(|(name, ..)| names.contains(name));
@@ -198,7 +198,7 @@ fn an_interfaces_own_name_tells_nothing() {
     assert_eq!(tree.cpus_of(&["mgmt-link-tx"]), [1, 2]);
 }
 
-/// The interrupts of a virtio device are its parent's; of its queues, not all are in use.
+/// A virtio device has the interrupts of its parent. Not all of its queues are in use.
 #[test]
 fn virtio() {
     let mut tree = Tree::new();
@@ -222,7 +222,7 @@ fn virtio() {
     assert_eq!(tree.cpus_of(&["eth0"]), [1, 3]);
 }
 
-/// A device without a list of its interrupts: they bear its name, or the interface's.
+/// A device without a list of its interrupts: their names are its name, or the interface's.
 #[test]
 fn platform_devices() {
     for (action, cpus) in [("eth0", vec![2]), ("virtio1", vec![2]), ("eth00", EIGHT.to_vec())] {
@@ -235,7 +235,7 @@ fn platform_devices() {
     }
 }
 
-/// One wire for all, shared with another device.
+/// All queues share one interrupt with another device.
 #[test]
 fn a_shared_interrupt() {
     let mut tree = Tree::new();
@@ -247,7 +247,7 @@ fn a_shared_interrupt() {
 
 #[test]
 fn in_doubt_every_cpu_counts() {
-    // Down: the driver uses none of its interrupts. That of the bridge is not the card's.
+    // While a card is down, its driver uses none of its interrupts. The bridge's interrupt is not the card's.
     let mut tree = Tree::new();
     tree.card("eth0", "0000:03:00.0", 2, &[("", ""), ("", "")]);
     tree.card("eth1", "0000:04:00.0", 2, &[]);
@@ -258,12 +258,12 @@ fn in_doubt_every_cpu_counts() {
     }
     assert_eq!(tree.cpus_of(&["eth2"]), [3]);
 
-    // Queues that threads poll.
+    // Threads poll the queues.
     tree.file("sys/class/net/eth2/threaded", "1");
     assert_eq!(tree.cpus_of(&["eth2"]), EIGHT, "threaded");
     tree.file("sys/class/net/eth2/threaded", "0");
 
-    // The sysfs of another network namespace.
+    // The sysfs is that of another network namespace.
     tree.file("sys/class/net/eth2/ifindex", "99");
     assert_eq!(tree.cpus_of(&["eth2"]), EIGHT, "another interface of this name");
 }
@@ -346,7 +346,7 @@ fn nodes_of_cpus() {
     assert_eq!(nodes, [(0, 0), (1, 0), (2, 2), (3, 2), (4, 0)]);
 }
 
-/// What it takes to spread them.
+/// What a caller needs to spread the interrupts over CPUs.
 #[test]
 fn interrupts_of_receive_queues() {
     let mut tree = Tree::new();
