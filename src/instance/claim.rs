@@ -25,10 +25,10 @@ use crate::model::config::is_interface_name;
 use crate::model::error::Result;
 pub(crate) use crate::model::part::Part;
 
-/// How long to wait for a process that was told to end, if locks are waited for that long.
+/// The longest wait for a process that was told to end, even if the instance's lock timeout is longer.
 const TIME_TO_TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// How long to wait for a process that only checks who holds the claim.
+/// The shortest wait: another process may hold the lock only to check who has the claim.
 const TIME_TO_LOOK: Duration = Duration::from_millis(500);
 
 impl Part {
@@ -37,7 +37,7 @@ impl Part {
         let name = match self {
             Self::Balancer => "serve".to_owned(),
             Self::Decap(interface) if !is_interface_name(interface) => return None,
-            // As with the pins of links.
+            // The bpf filesystem accepts no dots, as for the pins of links.
             Self::Decap(interface) => format!("decap:{}", interface.replace('.', ":")),
         };
         Some(instance.parent().join(format!("{}:{name}", instance.name())))
@@ -82,7 +82,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Does not remove another folder that somebody has put there.
+        // Somebody may have put another folder there: that one stays.
         if inode(self.dir.metadata()) == inode(fs::metadata(&self.path))
             && let Err(error) = remove_folder(&self.path)
         {

@@ -2,8 +2,8 @@
 //! 1777), any user can create `l4lb` first, and the owner of a folder can replace what is in it.
 //!
 //! From the mount downwards, `lbctl` opens each folder without following a link and checks the handle. The owner must
-//! be the caller or root, and nobody else may write to it. Only its owner or that of the folder above could rename a
-//! folder that passed. So its contents can then be reached by path.
+//! be the caller or root, and nobody else may write to it. After this check, only the owner of the folder or of the
+//! folder above could rename it. So `lbctl` can then use the paths of its contents.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -132,11 +132,11 @@ pub(super) fn check_all(instance: &Instance) -> Result<()> {
         let found = folder.metadata().map_err(|source| pin_error("look at", &path, source))?;
         check(&path, &found)?;
     }
-    // So far only the instance's folder is certain. Its contents may date from when everybody could write there.
+    // So far only the folder itself is checked. Others may have created its contents while they could write there.
     each(&instance.dir(), &mut |path, found| check(path, found))
 }
 
-/// Calls `visit` for each pin and folder below a folder, outer ones first. What vanishes meanwhile is skipped.
+/// Calls `visit` for each pin and folder below a folder, the outer ones first. Skips what vanishes meanwhile.
 fn each(folder: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> Result<()>) -> Result<()> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(found) = entry.metadata() else { continue };
@@ -149,7 +149,7 @@ fn each(folder: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> Result<()>) -
     Ok(())
 }
 
-/// Removes others' permissions on the folders of an instance, all of which were checked.
+/// Removes others' permissions on the folders of an instance. The caller has checked all of them.
 pub(super) fn close_all(instance: &Instance) -> Result<()> {
     each(&instance.dir(), &mut |path, found| {
         if found.is_dir() && mode(found) != MODE {
@@ -182,7 +182,7 @@ pub(crate) fn make(path: &Path) -> Result<()> {
         }
         write_point();
         match DirBuilder::new().mode(MODE).create(path) {
-            // If it exists by now, it is checked: another user may have created it.
+            // Another user may have created the folder, so it is opened and checked next.
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(pin_error("create", path, source)),
@@ -198,7 +198,7 @@ pub(crate) fn open_to_others(instance: &Instance) -> (Vec<PathBuf>, bool) {
     let mut open: Vec<_> =
         [instance.parent(), instance.dir()].into_iter().filter(|path| is_open(path)).collect();
     if open.contains(&instance.parent()) {
-        // What lies in a closed folder is out of reach.
+        // Others cannot reach the contents of a closed folder.
         let _ = each(&instance.dir(), &mut |path, found| {
             if found.is_dir() && mode(found) & OPEN != 0 {
                 open.push(path.to_owned());

@@ -38,7 +38,7 @@ use crate::model::error::detach_command;
 /// Name of the root program's pin.
 pub(crate) const ROOT: &str = "root";
 
-/// The kernel's name for it.
+/// The kernel's name for the root program.
 const ROOT_FUNCTION: &str = "l4lb_root";
 
 /// A link of an instance.
@@ -81,7 +81,7 @@ impl Link {
                 source,
             })?;
             let before = found;
-            // The interface may have gone or moved between the two questions.
+            // The interface may have vanished or moved between the two system calls.
             found = bpf::link_info(link.as_fd()).map_err(failed)?;
             if mode.is_some() || found == before {
                 let index = (before.ifindex != 0).then_some(before.ifindex);
@@ -92,14 +92,14 @@ impl Link {
     }
 }
 
-/// How often to look at a link whose interface goes or moves at the same time.
+/// How often to read a link whose interface vanishes or moves at the same time.
 const LOOKS: u32 = 8;
 
 /// The links of an instance, by the present names of their interfaces. If the interface is gone or in another network
 /// namespace, the key is its former name. If another interface has that name now, a link without an interface is left
 /// out, and one in another namespace gets the number of its link as its name.
 pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
-    // What another user has put there holds no program of ours.
+    // Another user may have pinned something else there.
     let is_link = |pin: &String| !matches!(pinned_link(&instance.link(pin)), Ok(None));
     let pins = instance.links()?.into_iter().filter(is_link);
     let found = pins.map(|pin| Link::read(instance, pin));
@@ -142,8 +142,8 @@ fn keep_one_each(links: &mut [Link]) {
     }
 }
 
-/// Refuses to work on the instance's interfaces in a network namespace that has none of them, if another one has.
-/// Also refuses to attach to interfaces by names of those in another namespace.
+/// Refuses to work on the instance's interfaces in a network namespace that has none of them, if another namespace has
+/// some. Also refuses to attach to interfaces that have the names of the instance's interfaces in another namespace.
 pub(crate) fn refuse_other_namespace(instance: &Instance, wanted: &[&str]) -> Result<()> {
     refuse_links_elsewhere(instance, &links(instance)?, wanted)
 }
@@ -218,13 +218,13 @@ pub(crate) fn follow_names(instance: &Instance) -> Result<()> {
     renamed.iter().try_for_each(|(name, link)| rename(&link.pin, name))
 }
 
-/// An interface that [`ensure_attached`] attached, or moved to another mode.
+/// An interface that [`ensure_attached`] attached, or switched to another mode.
 #[derive(Debug)]
 pub(crate) struct Change {
     name: String,
     ifindex: u32,
     before: Option<XdpMode>,
-    /// What was removed from it.
+    /// The foreign program that was removed from it, and its mode.
     displaced: Option<(OwnedFd, XdpMode)>,
 }
 
@@ -266,7 +266,7 @@ pub(crate) fn ensure_attached(
     follow_names(instance)?;
     let links = links(instance)?;
     let running = links.iter().find(|(_, link)| link.ifindex() == Some(ifindex));
-    // The name of its pin, in case the interface is renamed at this moment.
+    // Uses the pin's name: somebody may rename the interface at this moment.
     let name = running.map_or(name, |(name, _)| name.as_str());
     let running = running.map(|(_, link)| link);
     let mut foreign = None;
@@ -279,7 +279,8 @@ pub(crate) fn ensure_attached(
     refuse_other_namespace(instance, &[name])?;
     let before = running.and_then(|link| link.mode);
     let mut change = Change { name: name.to_owned(), ifindex, before, displaced: None };
-    // The kernel refuses both modes at once. If nothing runs, the link's interface is gone.
+    // The kernel refuses both modes at once, so the old link goes first. If nothing runs, that link's interface is
+    // gone.
     remove_link(&instance.link(name))?;
     if let Some(foreign) = foreign {
         if may_displace != Some(foreign.id) {
@@ -373,7 +374,7 @@ impl Foreign {
         }))
     }
 
-    /// The error: this program is in the way.
+    /// The error that names this program as the obstacle.
     pub(crate) fn refusal(self, instance: &Instance) -> Error {
         Error::ForeignProgram {
             interface: self.interface,
@@ -406,7 +407,7 @@ pub(crate) fn has_map(info: &ProgramInfo, map: &str) -> bool {
     info.maps.iter().any(is_it)
 }
 
-/// Whether this is a root program of any instance and build. Programs of a chain are not: they run in one.
+/// Whether this is a root program of any instance and build. Programs in a chain are no root programs.
 pub(crate) fn is_root(info: &ProgramInfo) -> bool {
     info.name == ROOT_FUNCTION && CHAIN_MAPS.iter().all(|map| has_map(info, map))
 }
@@ -506,7 +507,7 @@ pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
             }
         }
     }
-    // Foreign files beside them.
+    // Foreign files beside these folders.
     let beside = entries(&instance.dir()).filter(|path| !instance.is_folder(path));
     let in_captures = entries(&instance.captures()).filter(|path| path.is_file());
     beside.chain(in_captures).try_for_each(|path| remove_pin(&path))

@@ -63,7 +63,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// The same, within these bounds.
+    /// The same, with the timeout within these bounds.
     pub(super) fn clamped(&self, least: Duration, most: Duration) -> Self {
         Self { timeout: self.timeout.clamp(least, most), ..self.clone() }
     }
@@ -138,7 +138,7 @@ impl Instance {
                 break lock;
             }
         };
-        // Checked only now: the previous holder of the lock may have removed them.
+        // Creates them under the lock: the previous holder may have removed them.
         super::PARTS.iter().try_for_each(|part| folders::make(&self.dir().join(part)))?;
         Ok(lock)
     }

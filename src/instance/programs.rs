@@ -162,7 +162,7 @@ impl Loading {
     }
 }
 
-/// The maps that every balancer has, without those that are put into others later.
+/// The maps that every balancer has, without the inner maps, which are created later.
 pub(crate) fn balancer_maps() -> Result<Vec<MapShape>> {
     let loading = Loading::of(OwnProgram::Balancer.name());
     let mut storage = MaybeUninit::uninit();
@@ -196,8 +196,8 @@ pub(crate) struct Loaded {
     pub(crate) maps: Vec<MapHandle>,
 }
 
-/// Loads the balancer with these knobs for a place in the chain. Its maps are pinned; without an instance, they are
-/// its own.
+/// Loads the balancer with these knobs for a place in the chain. Pins its maps. Without an instance, this pins nothing,
+/// and the maps are the program's own.
 pub(crate) fn load_balancer(
     instance: Option<&Instance>,
     place: u32,
@@ -251,8 +251,8 @@ pub(crate) fn load_trace(instance: &Instance, knobs: &abi::knobs) -> Result<Load
     loading.keep(skel.progs.balancer.as_fd(), skel.object())
 }
 
-/// Loads the decapsulation program for a place in the chain. Its maps are pinned; without an instance, they are its
-/// own.
+/// Loads the decapsulation program for a place in the chain. Pins its maps. Without an instance, this pins nothing, and
+/// the maps are the program's own.
 pub(crate) fn load_decap(instance: Option<&Instance>, place: u32) -> Result<Loaded> {
     let loading = Loading::of(OwnProgram::Decap.name());
     let mut storage = MaybeUninit::uninit();
@@ -304,7 +304,7 @@ pub(crate) struct CopyPrograms {
     pub(crate) exit: Option<OwnedFd>,
 }
 
-/// Loads the programs of a capture that copy packets, with new maps of its own or with its existing ones.
+/// Loads the programs of a capture that copy packets. The capture gets new maps, or keeps its existing ones.
 pub(crate) fn load_copy(
     instance: &Instance,
     options: &abi::capture_options,
@@ -346,8 +346,8 @@ pub(crate) fn load_copy(
     Ok((CopyPrograms { entry, exit }, maps))
 }
 
-/// Binds maps to a program that no instruction of it names. Maps that only the control plane needs then live as long
-/// as the program, and are found by it if somebody removes their pins.
+/// Binds maps to a program whose instructions do not name them. Maps that only the control plane needs then live as
+/// long as the program. If somebody removes their pins, commands find them by the program.
 ///
 /// If this fails, everything else still works.
 pub(crate) fn bind(program: BorrowedFd<'_>, maps: impl IntoIterator<Item = MapHandle>) {

@@ -176,7 +176,7 @@ impl Record {
         self.word(DONE).store(number, Ordering::Release);
     }
 
-    /// The result of a finished reload; `None`: so many followed that it is no longer kept.
+    /// The result of a finished reload; `None`: later reloads have overwritten it.
     fn outcome(&self, number: u64) -> Option<Reload> {
         let at = Self::place(number);
         let is_whole = || self.get(at + NUMBER) == number;
@@ -241,8 +241,8 @@ impl Serving {
         self.records.iter().for_each(Record::begin);
     }
 
-    /// Notes how the current reload ended. The error says why it failed; `applied` says whether the file was applied
-    /// all the same.
+    /// Notes how the current reload ended. The error says why it failed; `applied` says whether it applied the file
+    /// nevertheless.
     pub fn reload_ended(&self, outcome: Result<(), &str>, applied: bool) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let outcome = Reload {
@@ -308,7 +308,7 @@ pub fn reload(instance: &Instance, part: &Part, timeout: Duration) -> Result<Rel
     let is_there = || {
         Ok::<_, Error>(match holder(&folder)? {
             None => false,
-            // It holds the lock, even if the kernel's list does not show it at this moment.
+            // A process holds the lock, even if the kernel's list does not show which one at this moment.
             Some(Holder(None)) => true,
             Some(now) => now == found,
         })
@@ -392,7 +392,7 @@ mod tests {
             assert!(!kept.is_empty() && kept.len() <= (OUTCOME - TEXT) * size_of::<u64>());
             assert!(!kept.contains(['\n', '\u{1b}', '\u{fffd}']), "{kept}");
         }
-        // What another process has written does not matter either.
+        // Another process may write wrong numbers.
         record.word(Record::place(3) + LENGTH).store(u64::MAX, Ordering::Relaxed);
         assert!(record.last().unwrap().message.len() <= OUTCOME * size_of::<u64>());
         record.word(Record::place(3) + TIME).store(u64::MAX, Ordering::Relaxed);

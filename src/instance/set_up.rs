@@ -17,7 +17,7 @@ pub(crate) fn set_up<T>(
 ) -> Result<(T, Lock)> {
     if !instance.exists() {
         let fits = fits();
-        // Unless another command is creating it at this moment: then what is in the way may be that command's work.
+        // If another command has begun to create the instance, the error may come from that command's work: then go on.
         if fits.is_err() && !instance.exists() {
             fits?;
         }

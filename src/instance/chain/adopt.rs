@@ -20,8 +20,8 @@ use crate::model::error::Result;
 /// An interface: its name, its index, and the mode to attach the root program in.
 type Interface<'a> = (&'a str, u32, XdpMode);
 
-/// Finds the programs that the interfaces already run. Fails if one of them cannot be taken into the chain, or may
-/// not.
+/// Finds the programs that the interfaces already run. Fails if the caller gave no slot for one of them, or if the
+/// chain cannot hold it.
 pub(crate) fn refuse_foreign_programs(
     instance: &Instance,
     interfaces: &[Interface<'_>],
@@ -63,7 +63,7 @@ fn find(
         }
         let chain = Chain::open_existing(instance)?;
         if let Some(chain) = &chain {
-            // An interrupted command may have put it into the slot.
+            // An interrupted command may have put the program into the slot already.
             let there = chain.slots()?.get(slot as usize).copied().flatten();
             if there.is_some_and(|id| id != foreign.id) {
                 chain.refuse_taken(slot, "")?;
@@ -101,8 +101,8 @@ impl Attaching {
         done
     }
 
-    /// Attaches to interfaces. If one of them runs a program already, that goes into the slot `adopt` first. It
-    /// leaves the interface at the moment when the root program replaces it.
+    /// Attaches to interfaces. If one of them already runs a program, this first puts that program into the slot
+    /// `adopt`. Then the root program replaces it on the interface.
     pub(crate) fn attach(
         &mut self,
         instance: &Instance,
@@ -136,7 +136,7 @@ impl Attaching {
         Ok(())
     }
 
-    /// Undoes the change of one interface, which cannot be served after all.
+    /// Undoes the change of one interface that turns out not to be servable.
     pub(crate) fn undo_of(&mut self, instance: &Instance, chain: &Chain, ifindex: u32) {
         if let Some(at) = self.changes.iter().position(|change| change.is_of(ifindex)) {
             self.changes.swap_remove(at).undo(instance, chain.root());

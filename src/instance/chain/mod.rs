@@ -37,8 +37,8 @@ pub(crate) fn check_slot(slot: u32, what: &'static str) -> Result<()> {
     Err(ChainError::NoSlot { slot, what }.into())
 }
 
-/// Refuses a program that never hands on, if its slot is in front of the balancer's or of decapsulation's. It does
-/// not matter whether these are loaded yet.
+/// Refuses a program that never hands packets on, if its slot is in front of the balancer's or of decapsulation's. It
+/// does not matter whether these are loaded yet.
 pub(crate) fn refuse_end_before_own(chain: Option<&Chain>, name: &str, slot: u32) -> Result<()> {
     let to_come = Some(OwnProgram::Balancer.slot());
     for (own, home) in [(OwnProgram::Balancer, to_come), (OwnProgram::Decap, None)] {
@@ -52,7 +52,7 @@ pub(crate) fn refuse_end_before_own(chain: Option<&Chain>, name: &str, slot: u32
     Ok(())
 }
 
-/// Refuses one of our programs, if its slot is behind a program that never hands on.
+/// Refuses one of our programs, if its slot is behind a program that never hands packets on.
 pub(crate) fn refuse_behind_end(chain: &Chain, own: &str, own_slot: u32) -> Result<()> {
     let mut names = chain.names()?;
     for (slot, filled) in (0..own_slot).zip(chain.filled()?) {

@@ -18,7 +18,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     {
         return Err(ChainError::Name(quote(name)).into());
     }
-    // The folder of its maps would be where one of our maps is pinned.
+    // The folder of the program's maps would have the same path as the pin of one of our maps.
     let mut maps = OwnProgram::ALL.iter().flat_map(|own| own.maps()).chain(&CHAIN_MAPS);
     if name == ROOT || OwnProgram::named(name).is_some() || maps.any(|map| *map == name) {
         return Err(ChainError::OwnName(name.to_owned()).into());

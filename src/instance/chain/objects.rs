@@ -45,7 +45,7 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::text::quote;
 
-/// The most that a value of a map may take (`KMALLOC_MAX_SIZE` before Linux 6.1).
+/// The largest value that a map can have (`KMALLOC_MAX_SIZE` before Linux 6.1).
 const MAX_OBJECT: usize = 4 << 20;
 
 /// The longest name of a file, in characters.
@@ -57,7 +57,7 @@ pub(crate) const KEPT: &str = "l4lb_object";
 /// An object file, and its program that goes into the chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
-    /// Where it was read, for errors.
+    /// The path that it was read from, for errors.
     path: PathBuf,
     bytes: Vec<u8>,
     /// The C function.
@@ -243,7 +243,7 @@ fn is_name_of(kernels: &OsStr, name: &str) -> bool {
     kernels.as_encoded_bytes() == &name.as_bytes()[..name.len().min(15)]
 }
 
-/// Whether an existing map matches what the object defines, as far as it defines it.
+/// Whether an existing map matches its definition in the object, where the object defines something.
 fn is_alike(open: &OpenMapMut<'_>, there: &MapHandle) -> bool {
     let info = there.info().map(|info| info.info.map_flags);
     let size = |ours: u32, theirs: u32| ours == 0 || ours == theirs;
@@ -257,7 +257,7 @@ fn is_alike(open: &OpenMapMut<'_>, there: &MapHandle) -> bool {
         && info.is_ok_and(|flags| flags == open.map_flags())
 }
 
-/// What is kept of others' programs, beside the programs themselves.
+/// The objects and maps of other programs in the chain.
 #[derive(Debug)]
 pub(crate) struct Objects<'i>(&'i Instance);
 
@@ -295,8 +295,8 @@ impl<'i> Objects<'i> {
         names
     }
 
-    /// The names of a program's maps, from its object: from the object with this id, if the id is known. Empty, if no
-    /// object can be read.
+    /// The names of a program's maps, as its object defines them. If the id `kept` is known, this reads the object with
+    /// that id. Empty: no object can be read.
     pub(crate) fn map_names(&self, name: &str, kept: Option<u32>) -> Vec<String> {
         let kept = kept.and_then(|id| MapHandle::from_map_id(id).ok());
         let object = match kept {
@@ -309,7 +309,7 @@ impl<'i> Objects<'i> {
         open.maps().map(|map| map.name().to_string_lossy().into_owned()).collect()
     }
 
-    /// Binds what is kept to the program, so that it is found if its pins are gone.
+    /// Binds the object and the maps to the program. Commands then find them by the program if their pins are gone.
     fn bind(&self, name: &str, program: BorrowedFd<'_>, maps: &BTreeSet<String>) {
         let kept = [format!("{name}{NEXT}"), name.to_owned()];
         let object = kept.iter().map(|name| self.0.object(name)).find(|path| path.exists());
@@ -317,8 +317,7 @@ impl<'i> Objects<'i> {
         bind(program, object.into_iter().chain(maps).filter_map(|path| maps::open(&path).ok()));
     }
 
-    /// What was kept for the replacement of `name` now belongs to `name`. If no object was kept, `name` has none from
-    /// now on.
+    /// Gives `name` the object that was kept for its replacement, if there is one.
     pub(crate) fn commit(&self, name: &str) -> Result<()> {
         let new = self.0.object(&format!("{name}{NEXT}"));
         if !new.exists() {
@@ -336,7 +335,7 @@ impl<'i> Objects<'i> {
             .try_for_each(|map| remove_pin(&self.0.maps_of(name).join(map)))
     }
 
-    /// Removes all that is kept of a program.
+    /// Removes the objects and the maps of a program.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         remove_pin(&self.0.object(&format!("{name}{NEXT}")))?;
         remove_pin(&self.0.object(name))?;
@@ -344,7 +343,7 @@ impl<'i> Objects<'i> {
         if maps.is_dir() { remove_folder(&maps) } else { Ok(()) }
     }
 
-    /// Removes what is kept of programs that have no pin.
+    /// Removes the objects and the maps of programs that have no pin.
     pub(crate) fn remove_but(&self, pins: &[String]) -> Result<()> {
         let has_pin = |name: &str| pins.iter().any(|pin| pin == name || base(pin) == name);
         for object in entries(&self.0.dir().join("object")) {

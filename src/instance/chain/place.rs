@@ -60,7 +60,7 @@ pub(crate) fn rodata(id: u32) -> Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// Why the kernel does not put a program into one array with those of a chain; `None`: it does.
+/// Why the kernel refuses to put a program into one array with those of a chain; `None`: it accepts the program.
 pub(crate) fn misfit(program: BorrowedFd<'_>) -> Result<Option<String>> {
     let Err(error) = fits(program, Variant::Xdp)? else { return Ok(None) };
     let why = if fits(program, Variant::Frags)?.is_ok() {

@@ -47,7 +47,7 @@ use crate::model::error::Result;
 pub(crate) struct Filled {
     /// The kernel's id of the program.
     pub(crate) id: u32,
-    /// Its place; `None`: it never hands on.
+    /// Its place; `None`: it never hands packets on.
     pub(crate) place: Option<u32>,
 }
 
@@ -131,7 +131,7 @@ impl Chain {
         (0..).zip(self.slots()?).map(filled).collect()
     }
 
-    /// The place of a program that is in this slot or will be; `None`: the program never hands on.
+    /// The place of a program that is in this slot or will be; `None`: the program never hands packets on.
     fn place_of(&self, slot: u32, id: u32) -> Result<Option<u32>> {
         // Slot 0 is for captures, whatever program they consist of.
         if slot == OwnProgram::Captures.slot() {
@@ -391,8 +391,8 @@ impl Chain {
         Ok(order)
     }
 
-    /// Links every program of the chain to the next filled slot, except for the slots in `without`. The last ones
-    /// come first: so each program has its successor before another one leads to it.
+    /// Links every program of the chain to the next filled slot, except for the slots in `without`. This begins with
+    /// the last program: so each program has its successor before another one leads to it.
     fn relink(&self, without: &[u32]) -> Result<()> {
         let mut slots = self.filled()?;
         for slot in without {
@@ -460,7 +460,7 @@ impl Chain {
     }
 }
 
-/// The first filled slot behind one.
+/// The first filled slot behind this slot.
 fn behind(slots: &Slots, slot: u32) -> u32 {
     let mut filled = (0..).zip(slots).filter(|(at, filled)| *at > slot && filled.is_some());
     filled.next().map_or(CHAIN_SLOTS, |(at, _)| at)

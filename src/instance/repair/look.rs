@@ -81,7 +81,7 @@ fn program(id: u32) -> Option<ProgramInfo> {
     bpf::program_by_id(id).and_then(|program| bpf::program_info(program.as_fd())).ok()
 }
 
-/// The maps of a program, by their kernel names. Those that are gone by now are left out.
+/// The maps of a program, by their kernel names. Leaves out those that are gone.
 fn maps_of(program: &ProgramInfo) -> Vec<(u32, MapHandle)> {
     let open = |id: &u32| Some((*id, MapHandle::from_map_id(*id).ok()?));
     program.maps.iter().filter_map(open).collect()
@@ -101,7 +101,7 @@ struct Look<'i> {
 /// A program that runs, or would run.
 struct Running {
     name: String,
-    /// A command is working on it, as its pin says.
+    /// The pin says that a command is working on it.
     begun: bool,
     info: ProgramInfo,
 }
@@ -142,7 +142,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Notes a pin that does not hold this object. No object: nothing holds the object any more.
+    /// Notes the pin as lost if it does not hold this object. `None`: nothing holds the object any more.
     fn expect(&mut self, pin: String, object: Option<Object>) {
         let pinned = pinned(&self.instance.dir().join(&pin));
         let is_well = match (pinned, object) {
@@ -180,7 +180,7 @@ impl Look<'_> {
                 continue;
             };
             let Some(info) = program(id) else { continue };
-            // Otherwise somebody has pinned another program in place of ours, or ours under another name.
+            // If not, somebody has pinned another program in place of ours, or ours under another name.
             let fits = match own_name(&info) {
                 Some(name) => name == base(&pin),
                 None => OwnProgram::named(base(&pin)).is_none(),
@@ -191,8 +191,8 @@ impl Look<'_> {
         }
         let ids: BTreeSet<u32> = named.values().map(|info| info.id).collect();
         let mut running: Vec<Running> = Vec::new();
-        // For each name, the program in a slot comes first: a program that a command is about to replace has none any
-        // more.
+        // Of several programs of a name, one in a slot comes first: a program that a command has just replaced is in no
+        // slot.
         let mut order: Vec<_> = named.iter().collect();
         order.sort_by_key(|(_, info)| !in_slot.contains(&info.id));
         for (pin, info) in order {
@@ -236,7 +236,7 @@ impl Look<'_> {
         free_name(self.instance, &info.name)
     }
 
-    /// Notes the programs that have a pin but no slot, if the chain still shows which slot that was.
+    /// Notes the programs that have a pin but no slot, if the chain still shows which slot they had.
     fn passed_by(
         &mut self,
         slots: &[Option<u32>],
@@ -251,7 +251,7 @@ impl Look<'_> {
         if running.iter().all(|program| is_in_slot(&program)) {
             return Ok(());
         }
-        // In the chain's order, each leads to the next. The last one may lead nowhere.
+        // Each program leads to the next one in the chain's order. The last one may lead nowhere.
         let mut order = Vec::new();
         for program in running {
             let place = place::of(program.info.id)?.filter(|place| *place < consts::CHAIN_SLOTS);

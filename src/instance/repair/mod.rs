@@ -29,7 +29,7 @@ pub(crate) use crate::model::lost_pins::Object;
 const LOOKS: u32 = 4;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 
-/// What is lost, without what a running command is just changing.
+/// The pins that are lost. Leaves out those that a running command is changing.
 pub(crate) fn lost(instance: &Instance) -> Result<LostPins> {
     let mut lost = look(instance)?;
     for _ in 1..LOOKS {

@@ -39,11 +39,11 @@ pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
     PARTS.iter().try_for_each(|part| folders::make(&instance.dir().join(part)))?;
     pin_links(instance)?;
     if links::pinned_root(instance).is_none() && links::linked_programs(instance).is_empty() {
-        // Nothing runs, whatever is pinned there.
+        // No root program runs, even if something is pinned there.
         remove_pin(&instance.program(links::ROOT))?;
     }
     let lost = look(instance)?;
-    // One failure does not keep the others from being pinned.
+    // If one pin fails, the others are still pinned.
     let mut failed = Ok(());
     for pin in &lost.pins {
         failed = failed.and(pin_again(instance, pin));
@@ -95,7 +95,7 @@ fn remove_other_names(instance: &Instance) -> Result<()> {
 }
 
 /// Puts programs back until the chain stays intact. The kernel empties an array some time after its last pin is gone,
-/// even if the array has a new pin by then.
+/// even if the array has been pinned again since.
 fn outlast_emptying(instance: &Instance) -> Result<()> {
     let mut looks = 0;
     for _ in 0..MOST_LOOKS {
@@ -110,7 +110,7 @@ fn outlast_emptying(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Puts programs back into their slots, the last ones first: each program then leads to all behind it.
+/// Puts programs back into their slots, beginning with the last one: each program then leads to all behind it.
 fn put_back(instance: &Instance, lost: &LostPins) -> Result<()> {
     if lost.slots.is_empty() {
         return Ok(());
