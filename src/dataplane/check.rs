@@ -52,7 +52,7 @@ impl Dataplane {
             }
             running = again;
         }
-        // Another command changes them all the time and holds the lock. A later check will tell.
+        // Another command holds the lock and keeps changing the maps. A later check will find any mismatch.
         Ok(running)
     }
 
@@ -88,8 +88,8 @@ impl Dataplane {
             let Some(image) = images.get(&id) else { continue };
             match self.checksums(id, image)? {
                 Some(sums) if sums.written == sums.computed => {}
-                // The slots are right. So the barred reals are wrong, if packets look at them, or else the checksum
-                // itself is.
+                // The slots are right. If packets look at the barred reals, these are wrong. If not, the checksum
+                // itself is wrong.
                 Some(sums) if sums.written != 0 && flags[&id] & consts::VIP_BARRED != 0 => {
                     running.wrong_rings.insert(id, 0);
                 }
@@ -99,7 +99,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Whether a ring is the one that was written for this image.
+    /// Whether a ring is the one that was written for this image, by its checksum.
     fn looks_right(&self, id: u32, image: Option<&RingImage>) -> Result<bool> {
         match image {
             Some(image) => {

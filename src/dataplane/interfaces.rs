@@ -83,7 +83,7 @@ pub(crate) fn read_interfaces(
     for entry in dataplane.read_interfaces()? {
         let index = Some(entry.ifindex);
         let here = interfaces.iter().find(|(_, link)| link.attached == index);
-        // The interface may have moved away with its index.
+        // The interface may have moved to another network namespace and kept its index.
         let elsewhere = || interfaces.iter().find(|(_, link)| link.elsewhere == index);
         let name = here.or_else(elsewhere).map(|(name, _)| name.clone());
         match name.and_then(|name| interfaces.get_mut(&name)) {

@@ -269,7 +269,7 @@ impl Dataplane {
                 self.control.set(&0, &abi::control { next_serial: *next_serial, ..control })?;
             }
             Write::Reals(reals) => {
-                // The counters of a reused id are those of another real.
+                // The counters of a reused id have counted for another real.
                 for (id, _) in reals.iter().filter(|(_, real)| real.generation > 1) {
                     self.real_counts.clear(*id)?;
                 }
@@ -316,7 +316,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Makes the index that packets use match `vips`, except for those keys.
+    /// Makes the index that packets use match `vips`, except for the keys in `but`.
     fn sync_index(&self, but: &mut Leaving) -> Result<()> {
         let mut entries = self.vips.entries()?;
         entries.retain(|(key, _)| !but.keys.contains(&VipKey::from(*key)));
@@ -445,7 +445,7 @@ fn new_ring(content: &RingContent) -> Result<MapHandle> {
     Ok(map)
 }
 
-/// Writes a ring to its memory, and only what differs. One write to memory replaces a system call for every value,
+/// Writes what differs in a ring, directly to its memory. One write to memory replaces a system call for every value,
 /// and unchanged values stay in packets' caches. The ring may be in use: each value is written in one step.
 fn fill_ring(map: &MapHandle, content: &RingContent) -> Result<()> {
     let memory =
@@ -455,7 +455,7 @@ fn fill_ring(map: &MapHandle, content: &RingContent) -> Result<()> {
             write_point();
         }
         if word.load(Ordering::Relaxed) != *value {
-            // After the reals that it names.
+            // A packet that reads this value also sees the reals that it names.
             word.store(*value, Ordering::Release);
         }
     }

@@ -30,8 +30,8 @@ impl VipReals {
         })
     }
 
-    /// Finds where the entries of these VIPs are, to write them. The result stays right while nobody else writes. It
-    /// has room for `more` new entries, or for as many as fit.
+    /// Finds the entries of these VIPs, to write them. The result stays right while nobody else writes. It has room for
+    /// `more` new entries, or for as many as fit.
     pub(crate) fn writer(&self, vips: &FxHashSet<u32>, more: usize) -> Result<Writer<'_>> {
         let (mut places, mut free) = (FxHashMap::default(), Vec::new());
         self.0.each_value(|place, entry| {
@@ -72,7 +72,7 @@ impl Writer<'_> {
         self.map.set_many(&set)
     }
 
-    /// Removes these entries, as far as they exist.
+    /// Removes these entries. Skips those that do not exist.
     pub(crate) fn remove(&mut self, keys: &[VipRealKey]) -> Result<()> {
         let gone: Vec<u32> = keys.iter().filter_map(|key| self.places.remove(key)).collect();
         let none = abi::vip_real::default();

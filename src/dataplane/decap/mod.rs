@@ -35,7 +35,7 @@ use request::raw_prefix;
 /// Whose maps are pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Nobody's. There may be leftovers of an interrupted command, which no packet uses.
+    /// Nobody's. An interrupted command may have left some, which no packet uses.
     None,
     /// This build's.
     Ours,
@@ -108,7 +108,7 @@ pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
 pub(crate) struct Facts {
     /// Its addresses, by interface.
     addresses: Vec<(String, IpAddr)>,
-    /// What its loopback devices make it treat as its own, apart from loopback addresses.
+    /// Prefixes that its loopback devices route to the host itself, except loopback addresses.
     local: BTreeSet<Prefix>,
 }
 
@@ -188,12 +188,12 @@ impl InUse {
                 if prefix.is_single() {
                     *in_use.addresses.entry(prefix.address()).or_default() |= consts::DECAP_OWN;
                 } else if prefix.prefix_len() != 0 {
-                    // A host that treats every address as its own still has clients.
+                    // The prefix of all addresses is left out: clients have such addresses, too.
                     in_use.own.insert(*prefix);
                 }
             }
         }
-        // It is better to run with one check less than not to run.
+        // If the map has no room, the program runs with one check less.
         let all = in_use.addresses.len();
         if all > room {
             in_use.addresses.retain(|_, flags| *flags & consts::DECAP_OUTER != 0);
@@ -207,7 +207,7 @@ impl InUse {
         Ok(in_use)
     }
 
-    /// Whether any source may send.
+    /// Whether `from` is empty: any source may send.
     pub(crate) fn anybody(&self) -> bool {
         self.from.is_empty()
             && self.addresses.values().any(|flags| flags & consts::DECAP_OUTER != 0)
@@ -323,7 +323,7 @@ impl Maps {
         let of_settings = |settings: abi::decap_settings| {
             (settings.abi, settings.check_source, settings.own_left_out, settings.own_prefixes)
         };
-        // If there is no room for both, old entries are removed first.
+        // If the map has no room for both, this removes old entries first.
         let both = wanted.addresses.keys().filter(|address| !old_addresses.contains_key(address));
         let crowded = old_addresses.len() + both.count() > consts::DECAP_MAX_ADDRESSES as usize;
         let remove_old = || -> Result<()> {
@@ -355,7 +355,7 @@ impl Maps {
     }
 }
 
-/// Adds what is missing in a trie. Returns what it holds besides.
+/// Adds what is missing in a trie. Returns the entries of the trie that are not wanted.
 fn add(map: &Prefixes, wanted: &[(Prefix, u32)]) -> Result<Vec<abi::decap_prefix>> {
     let running: BTreeMap<_, _> =
         map.walk()?.into_iter().map(|(raw, counts)| (prefix_of(&raw), (raw, counts))).collect();
@@ -367,7 +367,7 @@ fn add(map: &Prefixes, wanted: &[(Prefix, u32)]) -> Result<Vec<abi::decap_prefix
     }
     let gone =
         running.into_iter().filter(|(net, _)| !wanted.iter().any(|(prefix, _)| prefix == net));
-    // They are removed last.
+    // Entries that do not count are removed last.
     Ok(gone.rev().map(|(_, (raw, _))| raw).collect())
 }
 
@@ -377,7 +377,7 @@ mod tests {
 
     use super::*;
 
-    /// If a host has more addresses than fit, those that packets are decapsulated for are among the known ones.
+    /// If a host has more addresses than fit, the map still has the outer destinations.
     #[test]
     fn own_addresses_that_there_is_no_room_for() {
         let room = consts::DECAP_MAX_ADDRESSES;

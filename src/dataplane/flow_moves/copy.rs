@@ -8,17 +8,17 @@
 //! | loses its table | its packets may come to any CPU: all tables get its flows, the shared one as well |
 //!
 //! A CPU's own flows come first. Flows of CPUs that lose their table get the room that is left and evict no others.
-//! Only in the shared table, which those CPUs use from now on, they get at least half the room.
+//! Those CPUs use the shared table from now on: there, their flows get at least half the room.
 //!
 //! Entries that no packet would use are not copied: entries of removed VIPs and reals, entries of barred reals, and
 //! expired UDP flows. They would take room from live flows.
 //!
 //! Flows are copied twice. The first time, no program uses the new tables yet, except for those that CPUs keep. The
-//! second time, the new program is in use; flows that began or changed meanwhile are copied. Among flows with the
-//! same right to room, the latest come first: flows without room are those that were used longest ago. But tables of
-//! kind LRU, and the shared table, store when a TCP flow began, not when it was used. TCP flows from there are
-//! ordered by their begin, and a long flow that is in use may get no room. A CPU's own flow that began meanwhile may
-//! evict an entry that is older by these times.
+//! second time, the new program is in use; this copies the flows that began or changed meanwhile. Among flows with the
+//! same right to room, the latest come first: the last ones may get no room. But tables of kind LRU, and the
+//! shared table, store when a TCP flow began, not when it was used. TCP flows from there are ordered by when they
+//! began, so a long flow that is in use may get no room. A CPU's own flow that began meanwhile may evict an entry that
+//! is older by these times.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -48,7 +48,7 @@ use crate::model::secret::Secret;
 /// How much too early an entry's time may be: times are rounded down to units.
 const ROUNDED: u64 = 2 << consts::SEEN_SHIFT;
 
-/// The least share of the shared table that flows of CPUs get that lose their table.
+/// Flows of CPUs that lose their table get at least this many entries of the shared table.
 const LEAVING_IN_SHARED: u64 = SHARED_TABLE_ENTRIES as u64 / 2;
 
 /// A CPU's new table.
@@ -91,7 +91,7 @@ impl Move<'_> {
         !self.new.own.contains_key(&cpu)
     }
 
-    /// Those flows that packets would still use.
+    /// The flows that packets would still use.
     fn live(&self, mut flows: Vec<Flow>) -> Result<Vec<Flow>> {
         let now = bpf::monotonic_ns()?;
         flows.retain(|flow| self.view.is_live(flow, now));
@@ -256,8 +256,8 @@ impl Dataplane {
             }
             Ok(flows)
         };
-        // On that CPU, no packet is half done. On another one, a flow is missed only if a packet moves it in the
-        // wrong nanoseconds.
+        // On that CPU, no packet is half done. On another CPU, this misses a flow only if a packet moves the flow
+        // within the same few nanoseconds.
         tables.live(parallel::on_cpu(cpu, read).unwrap_or_else(|_| read())?)
     }
 

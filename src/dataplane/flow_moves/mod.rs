@@ -34,7 +34,7 @@ use crate::model::secret::Secret;
 use copy::Move;
 
 impl Dataplane {
-    /// The tables in a bank, and whether the maps hold other tables besides: leftovers of an interrupted command.
+    /// The tables in a bank, and whether the maps also hold other tables, which an interrupted command left.
     pub(crate) fn read_tables(
         &self,
         kind: TableKind,
@@ -87,9 +87,9 @@ impl Dataplane {
         Ok(shared)
     }
 
-    /// Prepares the tables of the program that will replace the one with the tables `running`: in the other bank, on
-    /// the CPUs' NUMA nodes, filled with the running program's flows (see [`copy`]). `knobs` are the new program's.
-    /// Returns the time before the copy, for [`Self::copy_latest_flows`].
+    /// Prepares the tables of the program that will replace the running one: in the other bank, on the CPUs' NUMA
+    /// nodes, filled with the flows of the tables `running` (see [`copy`]). `knobs` are the new program's. Returns the
+    /// time before the copy, for [`Self::copy_latest_flows`].
     pub(crate) fn prepare_tables(
         &self,
         running: &Tables,
@@ -114,7 +114,7 @@ impl Dataplane {
     }
 
     /// Copies what changed in the old tables since they were copied. Call this when the new program has replaced the
-    /// old one, and no packet is left in that.
+    /// old one, and the old one handles no packet any more.
     pub(crate) fn copy_latest_flows(
         &self,
         running: &Tables,
@@ -188,8 +188,8 @@ impl Dataplane {
                 if let Some(table) = self.flows_of(family).at(place)? {
                     let table = SetTable::new(&table, family)?;
                     let forget = || table.forget(unwanted);
-                    // This process may not run on that CPU. A real's id cannot wait, and another flow is forgotten as
-                    // well only if a packet comes in the wrong nanoseconds.
+                    // If this process cannot run there, it forgets from here: a real's id cannot wait. Another flow is
+                    // forgotten only if a packet comes within the same few nanoseconds.
                     parallel::on_cpu(place % consts::MAX_CPUS, forget)
                         .unwrap_or_else(|_| forget())?;
                 }

@@ -146,7 +146,7 @@ impl View {
         self.vips.get(&raw.key.vip)
     }
 
-    /// The real of an entry; `None`: its id belongs to another real by now.
+    /// The real of an entry; `None`: its id now belongs to another real.
     pub(crate) fn real_of(&self, raw: &Flow) -> Option<&RunningReal> {
         let real = self.reals.get(raw.real as usize).and_then(Option::as_ref);
         real.filter(|real| real.owns(raw.generation))
@@ -163,7 +163,7 @@ impl ViewVip {
         self.vip.protocol == Protocol::Udp
     }
 
-    /// In the order in which packets check: see `flow_lookup` in `connection_table.h`.
+    /// Checks in the same order as packets: see `flow_lookup` in `connection_table.h`.
     fn state(&self, raw: &Flow, real: Option<&RunningReal>, expired: bool) -> FlowState {
         if self.flags & consts::VIP_STATELESS != 0 || !self.looks_for(&raw.key) {
             return FlowState::Unused;

@@ -24,9 +24,9 @@ pub(crate) enum Room {
     Taken,
 }
 
-/// The flows for a CPU's table, in the order in which they get room: its own, the latest first, then those of CPUs
-/// that lose their table, the latest first. Each flow is there once; the number of own flows is returned, too. If
-/// both have a flow, the later entry decides where it leads.
+/// The flows for a CPU's table, in the order in which they get room: its own, the latest first, then those of CPUs that
+/// lose their table, the latest first. Each flow occurs once. Also returns the number of own flows. If both have a
+/// flow, the later entry decides where it leads.
 pub(crate) fn own_first(own: Vec<Flow>, leaving: &[Flow]) -> (Vec<Flow>, usize) {
     let mut flows = own;
     newest_first(&mut flows);
@@ -94,8 +94,8 @@ pub(crate) fn fill_lru(table: &LruTable, flows: &[Flow], own: usize) -> Result<(
     table.set_many(&entries)
 }
 
-/// Inserts flows into a table of kind LRU that packets use: the first ones, if not all have room. Up to `most` are
-/// inserted even if other entries must give way. An existing entry stays, unless it is older and leads elsewhere.
+/// Inserts flows into a table of kind LRU that packets use: the first ones, if not all have room. Up to `most` may
+/// evict other entries. An existing entry stays, unless it is older and leads elsewhere.
 pub(crate) fn insert_in_lru(table: &LruTable, flows: &[Flow], most: u64) -> Result<()> {
     let used = lru_used(table)?.into_iter().map(u64::from).sum();
     let room = lru_room(table.max_entries(), used).max(most);

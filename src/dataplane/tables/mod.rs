@@ -55,10 +55,10 @@ pub(crate) struct Flow {
     pub(crate) key: abi::flow_key,
     pub(crate) real: u32,
     pub(crate) generation: u32,
-    /// When it was last seen, of `CLOCK_MONOTONIC`, in ns. In a table of sets this is in its units before the
-    /// reading.
+    /// When it was last seen: `CLOCK_MONOTONIC`, in ns. For a table of sets, this is the time of the reading minus
+    /// `units`.
     pub(crate) last_seen: u64,
-    /// Only in a table of sets: how many units ago that was.
+    /// Only in a table of sets: its age in units.
     pub(crate) units: Option<u16>,
 }
 
@@ -127,8 +127,8 @@ pub(crate) fn lru_used(table: &LruTable) -> Result<[u32; 2]> {
 
 impl From<&Flow> for abi::flow {
     fn from(flow: &Flow) -> Self {
-        // A table of sets rounds times down to units: the packet came at the latest at the end of its unit. A later
-        // reading of the same entry does not give an earlier time.
+        // A table of sets rounds times down to units. This takes the end of the unit: the packet came no later, and a
+        // later reading of the same entry does not give an earlier time.
         let last_seen = match flow.units {
             None | Some(0) => flow.last_seen,
             Some(_) => (flow.seen_units() + 1) << consts::SEEN_SHIFT,
@@ -313,7 +313,7 @@ impl SetTable {
     }
 
     /// Inserts a flow while packets use the table. Runs on the table's CPU. Returns whether the flow was inserted. If
-    /// the set is full and [`Room::Taken`] allows it, the least recently used entry gives way, if that was used
+    /// the set is full and [`Room::Taken`] allows it, this evicts the least recently used entry, if that was used
     /// before this flow. If the flow has an entry that was not used since, that entry gets the flow's real.
     pub(crate) fn insert(&self, flow: &Flow, secret: &Secret, now: u64, room: Room) -> bool {
         let words = entry_words(flow, self.family);

@@ -79,11 +79,11 @@ fn times_of_other_readings_are_compared_by_the_second() {
     for flow in &there {
         table.add(flow, &SECRET);
     }
-    // Read later within its second than the table is read now.
+    // This flow's time comes from a reading later in its second than `now`.
     let same = flow(7, 1, now - 9 * UNIT + UNIT / 3);
     assert!(!table.insert(&same, &SECRET, now, Room::Taken), "nothing there is older");
     assert!(there.iter().all(|flow| has(&read(&table, now), flow)));
-    // A flow that leads elsewhere, read earlier within its second.
+    // This flow leads elsewhere. Its time comes from a reading earlier in its second.
     let elsewhere = Flow { real: 2, ..flow(0, 2, now - 9 * UNIT - UNIT / 3) };
     assert!(table.insert(&elsewhere, &SECRET, now, Room::Taken));
     let real = read(&table, now).into_iter().find(|flow| flow.id() == elsewhere.id());
@@ -111,7 +111,7 @@ fn leaving_flows_push_out_none() {
     let before = read(&kept.v4, 100 * UNIT);
     assert!(before.len() > 1000);
     kept.insert(&leaving, &v6_vips, &SECRET, Room::Free).expect("put in");
-    // In tables of another size as well as of the same one.
+    // Tries tables of another size, and of the same size.
     let made = tables(1000);
     let (flows, _) = own_first(before.clone(), &leaving);
     made.fill(&flows, &v6_vips, &SECRET);

@@ -51,7 +51,7 @@ fn families() -> Vec<Numbered> {
         );
     }
     let small = [3, 5, 7, 9, 100, 255, 257, 65_537];
-    // Strides that leave as many addresses as there are flows.
+    // With these strides, every flow has its own address.
     for stride in (0..50).map(|bit| 1_u64 << bit).chain(small) {
         let high = move |n: u64| v6(NET.wrapping_add(n.wrapping_mul(stride)), 1, 0, 443, 3);
         let low = move |n: u64| v6(NET, n.wrapping_mul(stride).wrapping_add(1), 4500, 4500, 3);
@@ -113,7 +113,7 @@ fn place(key: &abi::flow_key, family: Family, sets: u32, secret: &Secret) -> u32
     set_of(&words(key, family), key.vip, family, sets, secret)
 }
 
-/// For a table with as many entries as flows, for one whose size is no power of two, and for one with ample room.
+/// Tries a table with as many entries as flows, one whose size is no power of two, and one with ample room.
 #[test]
 fn numbered_flows_are_remembered_as_random_ones_are() {
     let families = families();
@@ -128,7 +128,7 @@ fn numbered_flows_are_remembered_as_random_ones_are() {
                 let places =
                     flows.iter().map(|(words, vip)| set_of(words, *vip, *family, sets, &secret));
                 let found = remembered(places, sets);
-                // One per cent: among some thousand tries, some are worse than a hundred random ones.
+                // Allows one per cent: of some thousand tries, some are worse than a hundred random ones.
                 assert!(
                     found + FLOWS / 100 >= least,
                     "{name}, secret {number}: {found} of {sets} sets, a random function {least}"
@@ -138,8 +138,8 @@ fn numbered_flows_are_remembered_as_random_ones_are() {
     }
 }
 
-/// Flows that differ in bytes that the multiplication of a whole word would carry out of it. Given 16 such flows and
-/// a victim, chosen without the secret, no more of them meet than by chance.
+/// The flows differ in bytes that the multiplication of a whole word would carry out of it. Somebody who does not know
+/// the secret chooses a victim and 16 such flows. They meet the victim no more often than by chance.
 #[test]
 fn nobody_can_aim() {
     const SETS: u32 = 250_000;

@@ -121,7 +121,7 @@ pub(super) enum Put {
     Done,
     /// The flow has an entry already, at this place.
     Known(usize, Entry),
-    /// There is no free entry behind the last taken one, which is this.
+    /// No entry behind the last taken one is free. This is the last taken one.
     Full(Entry),
     /// Packets interfered each time.
     Busy,
@@ -166,8 +166,8 @@ pub(super) fn put_in(set: &(impl Words + ?Sized), family: Family, new: &Entry, n
     Put::Busy
 }
 
-/// Removes an entry of a flow that has another one in front of it, which packets find. A packet of the flow may have
-/// come before the new entry was put in, and taken a free entry in front of others: that one is newer.
+/// Removes an entry of a flow if the flow has another one in front of it, which packets find. That one is newer: a
+/// packet of the flow came before the new entry was put in, and took a free entry in front of others.
 fn forget_older(set: &(impl Words + ?Sized), family: Family, flow: &Entry, now: u16) {
     for _ in 0..ATTEMPTS {
         let entries = read(set, family);
@@ -229,7 +229,7 @@ fn exchange_last(
     let last = |way: usize| way * words + words - 1;
     let was = expected[words - 1];
     let with_seen = |seen: u16| was << 16 >> 16 | u64::from(seen) << SEEN_BIT;
-    // In this order: an entry moves from the front to the back, or gets the present time.
+    // Reads in this order, because an entry moves from the front to the back, or gets the present time.
     let others: [u64; WAYS] = std::array::from_fn(|way| set.load(last(way)));
     let Some(marked) = marks(now).map(with_seen).find(|mark| !others.contains(mark)) else {
         return false;
