@@ -1,4 +1,4 @@
-//! Which packets an instance decapsulates, how many it did, and whether it can.
+//! Which packets an instance decapsulates, how many it has decapsulated, and whether it can.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -39,8 +39,8 @@ pub struct DecapStatus {
     /// Destinations that inner packets may have.
     pub to: BTreeSet<Prefix>,
     /// What was asked for interfaces that are gone, or from which somebody removed the program. The key is the
-    /// interface's name, else the name of its pin, else the index. The requests have no effect any more once
-    /// [`follow`](crate::control::decap::follow) has noticed.
+    /// interface's name, else the name of its pin, else the index. Once [`follow`](crate::control::decap::follow) has
+    /// noticed, these requests have no effect any more.
     pub lost: BTreeMap<String, Request>,
     /// Whether any source may send, because `from` is empty.
     pub anybody_may_send: bool,
@@ -77,7 +77,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
             interfaces.insert(name, link.mode);
         }
     }
-    // Only if there is a single pin and a single index is it certain that they belong together.
+    // The pin and the index certainly belong together only if there is one of each.
     let single = gone.pop().filter(|_| gone.is_empty() && lost.len() == 1);
     let name_of = |ifindex| {
         let name = links::interface_name(ifindex).or_else(|| single.clone());

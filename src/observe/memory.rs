@@ -23,11 +23,11 @@ use crate::plan::memory::Usage;
 /// What maps of one purpose take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MapsMemory {
-    /// Which: `connection tables`, `rings`, `counters` or `other maps`.
+    /// The purpose: `connection tables`, `rings`, `counters` or `other maps`.
     pub maps: &'static str,
     /// As [`Plan::memory`](crate::Plan::memory) has it.
     pub planned: u64,
-    /// As the kernel counts it; `None`: the kernel is older than 6.4 and leaves out a good part.
+    /// As the kernel counts it; `None`: the kernel is older than 6.4 and leaves out a large part.
     pub kernel: Option<u64>,
 }
 
@@ -101,7 +101,7 @@ fn sum_inner(outer: &ArrayOfMaps, places: impl IntoIterator<Item = u32>) -> Resu
 pub struct MapMemory {
     /// The pin's name. `rings`, for example, stands for all rings and the map that holds them.
     pub map: &'static str,
-    /// Bytes as the kernel counts them. Before Linux 6.4 the kernel leaves out a good part, so they are computed.
+    /// Bytes as the kernel counts them. Before Linux 6.4 the kernel leaves out a large part, so `lbctl` computes them.
     pub bytes: u64,
 }
 

@@ -22,7 +22,7 @@ pub struct Rate {
     pub bits: f64,
 }
 
-/// What became of packets for one reason, per second.
+/// How many packets ended for one reason, per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReasonRate {
     /// The reason's name.
@@ -56,10 +56,10 @@ impl VipRate {
 /// Rates per second, from two readings of [`Stats`]. Zero rates are left out.
 ///
 /// A counter that is lower than before was restarted: somebody deleted and added the VIP again, or took the instance
-/// down. Its present value then came in since the first reading.
+/// down. Then its whole value counts as new since the first reading.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Rates {
-    /// Between the readings.
+    /// Seconds between the readings.
     pub seconds: f64,
     /// Everything that came in.
     pub total: Rate,
@@ -121,7 +121,7 @@ impl Rates {
         }
     }
 
-    /// Events per second of this name, one of [`crate::table_events`].
+    /// The rate of the event with this name, one of [`crate::table_events`].
     pub fn event(&self, name: &str) -> f64 {
         self.table.iter().find(|(event, _)| *event == name).map_or(0.0, |(_, rate)| *rate)
     }

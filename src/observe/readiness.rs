@@ -123,14 +123,14 @@ pub struct InterfaceState {
 }
 
 impl InterfaceState {
-    /// The MAC that the packet path was told and the one that the interface has, if frames to the latter are not
-    /// taken for this host's.
+    /// If frames to the interface's present MAC are not taken for this host's: the MAC that the packet path was told,
+    /// and the present one.
     fn readdressed(&self) -> Option<(Mac, Mac)> {
         let (mac, now) = (self.own_mac?, self.own_mac_now?);
         (mac != now && !self.macs.contains(&now)).then_some((mac, now))
     }
 
-    /// Why traffic does not pass by the interface, as far as is known. The obstacle nearest to the interface comes
+    /// Why traffic does not pass through the interface, as far as is known. The obstacle nearest to the interface comes
     /// first.
     pub fn unready(&self) -> Option<Unready> {
         let Self { interface, link, mode, mac, moved_to, routed, .. } = self;
@@ -356,8 +356,8 @@ impl Unready {
     }
 }
 
-/// Why traffic does not pass by interfaces; served interfaces come first. An interface that is still served as before
-/// is left out: traffic passes by it, though something else is configured.
+/// Why traffic does not pass through interfaces; served interfaces come first. Leaves out an interface that is still
+/// served as before: traffic passes through it, though something else is configured.
 pub(crate) fn unready_interfaces(states: &[InterfaceState], unserved: &[Unserved]) -> Vec<Unready> {
     let mut unready: Vec<_> = states.iter().filter_map(InterfaceState::unready).collect();
     // An interface that is gone is in both lists.
@@ -396,7 +396,8 @@ pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
     unready.map_or_else(|| Ok(LostPins::default()), Err)
 }
 
-/// The same, if pins are lost and maps cannot be read: whether the program runs on the interfaces.
+/// The same, if pins are lost and maps cannot be read: then this only checks whether the program runs on the
+/// interfaces.
 pub(crate) fn ready_without_pins(instance: &Instance, lost: LostPins) -> Result<LostPins, Unready> {
     if !lost.goes_on() {
         return Err(Unready::NotRunning(lost.to_string()));

@@ -1,4 +1,4 @@
-//! Problems that are going on now. Counters since the start cannot tell, so they are read twice, a second apart.
+//! Problems that are going on now. Counters since the start cannot show that, so they are read twice, a second apart.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,7 @@ const FULL_PERCENT: u32 = 90;
 /// A full table is too small if more than one in a hundred packets that are looked up is missed …
 const MISSED_PERCENT: u32 = 1;
 
-/// … and more than this many a second. A few misses are normal: connections that another balancer had.
+/// … and more than this many a second. A few misses are normal: another balancer had these connections before.
 const MISSED_PER_SECOND: u32 = 10;
 
 /// Too many frames to other MACs: more than one in a hundred packets for VIPs comes in such a frame …
@@ -39,8 +39,9 @@ const OTHER_MAC_PERCENT: u32 = 1;
 /// … and more than this many a second. A switch floods a few frames whenever it has forgotten a host's port.
 const OTHER_MAC_PER_SECOND: u32 = 10;
 
-/// If no table is full, misses come from connections that began elsewhere. A few are normal, and so are all those of
-/// another balancer's connections for some seconds. More than this share of look-ups, in percent, is too many.
+/// If no table is full, misses come from connections that began elsewhere. A few are normal. If another balancer's
+/// connections move here, it is normal to miss them all for some seconds. More than this share of look-ups, in percent,
+/// is too many.
 const STRANGE_PERCENT: u32 = 10;
 
 /// How long the first look takes.
@@ -72,7 +73,7 @@ const FORGOTTEN_FIX: &str = "flows gather in few sets, which chance does not do:
 /// More new flows arrive than are remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Flood {
-    /// The CPUs that do not remember all of theirs.
+    /// The CPUs that do not remember all their new flows.
     pub cpus: Vec<u32>,
     /// New flows a second that they balance but do not remember.
     pub not_remembered: u64,
@@ -205,17 +206,17 @@ fn fullest(tables: &[TableStatus]) -> Option<(u32, u32)> {
     parts.max_by_key(|(used, room)| u64::from(*used) * 1000 / u64::from(*room).max(1))
 }
 
-/// What the second look is compared with.
+/// One look at counters and tables.
 struct Reading {
     at: Instant,
     stats: Stats,
     guards: Vec<FloodGuard>,
-    /// Only if no table is full.
+    /// Empty if a table is full.
     tables: Vec<TableStatus>,
 }
 
 impl Reading {
-    /// How many look-ups a second missed and hit since another reading.
+    /// The look-ups a second that hit, and those that missed, since another reading.
     fn lookups_since(&self, stats: &Stats, at: Instant) -> (f64, f64) {
         let rates = Rates::between(stats, &self.stats, self.at.duration_since(at));
         (rates.event("hit"), rates.event("miss_tcp"))
@@ -259,7 +260,7 @@ fn forgotten(before: &Reading, after: &Reading) -> Option<u64> {
     (found > 2.0 * by_chance * all).then_some(forgotten)
 }
 
-/// Whether a second look is needed: the counters may show something old, or something that goes on.
+/// Whether a second look is needed: the counters may show something old, or something that still goes on.
 fn is_unclear(tables: &[TableStatus], guards: &[FloodGuard], stats: &Stats) -> bool {
     let flooded = guards.iter().any(|guard| guard.not_remembered != 0);
     let other_mac = stats.reason("other_mac") != 0;
@@ -320,7 +321,8 @@ impl Recent {
 
     fn of(full: Option<(u32, u32)>, rates: &Rates, flood: Option<Flood>) -> Self {
         let (hits, missed) = (rates.event("hit"), rates.event("miss_tcp"));
-        // Flows that the flood guard kept out are missed as well, whatever the room, and a flood fills any table.
+        // Packets also miss flows that the flood guard did not remember, however much room there is. And a flood fills
+        // any table.
         let full = full.filter(|_| hurts(hits, missed) && flood.is_none());
         let found = full.map(|(used, entries)| Misses {
             used,

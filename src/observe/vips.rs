@@ -23,7 +23,7 @@ use crate::observe::stats::Stats;
 /// A real of a VIP.
 #[derive(Clone, Debug, Serialize)]
 pub struct VipRealStatus {
-    /// Where it is.
+    /// Its address.
     pub address: IpAddr,
     /// Its weight.
     pub weight: u32,
@@ -41,7 +41,7 @@ impl VipRealStatus {
         self.wants_flows() && self.share > 0.0
     }
 
-    /// Whether it is up but takes no new flows, because its weight is so far below those of the VIP's other reals.
+    /// Whether it is up but takes no new flows, because its weight is too small beside the VIP's other reals.
     pub fn is_outweighed(&self) -> bool {
         self.wants_flows() && !self.is_usable()
     }
@@ -54,7 +54,7 @@ impl VipRealStatus {
 /// A VIP.
 #[derive(Clone, Debug, Serialize)]
 pub struct VipStatus {
-    /// Which one.
+    /// Its protocol, address and port.
     pub vip: Vip,
     /// What was sent to its reals.
     pub sent: Count,

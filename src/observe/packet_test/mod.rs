@@ -4,7 +4,7 @@
 //!
 //! A file holds a configuration and cases. The cases run in order on one copy: later ones meet the flows of earlier
 //! ones. The interfaces need a `gateway_mac`; all frames come in by the first of them. Frames to its `macs` are for
-//! this host. Without `macs`, frames to any MAC but broadcast and multicast are.
+//! this host. Without `macs`, frames to any MAC but broadcast and multicast are for this host.
 //!
 //! ```json
 //! { "config": { "interfaces": [ { "name": "eth0", "gateway_mac": "02:00:00:00:00:fe" } ] },

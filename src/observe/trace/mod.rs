@@ -201,7 +201,7 @@ impl Balancer {
 impl Tracer<'_> {
     fn outcome(&self, cpu: u32, frame: &[u8]) -> Result<TraceOutcome> {
         let mut run = self.run(cpu, frame)?;
-        // Only now is it known which flow the program looks up in its own tables of kind LRU.
+        // Only this first run tells which flow the program looks up in its own tables of kind LRU.
         if run.found.has_key != 0 && self.copy_flow(cpu, &run.found.key)? {
             run = self.run(cpu, frame)?;
         }

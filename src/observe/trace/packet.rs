@@ -104,7 +104,7 @@ impl TracePacket {
 
     /// As [`Self::read`], from a capture that is already open, for example a pipe. `name` is for errors.
     ///
-    /// Reads in pieces, and no further than it has to.
+    /// Reads in pieces, and stops once it has the packet.
     pub fn read_from(
         input: impl Read + Send,
         name: &str,
@@ -116,7 +116,7 @@ impl TracePacket {
                 Err(why @ (Error::FrameTooShort { .. } | Error::FrameTooLong { .. })) => {
                     Err(error(format!("packet {number}: {why}")))
                 }
-                // Other reasons why the kernel cannot run a program are not the capture's fault.
+                // If the kernel cannot run a program for other reasons, the capture is not at fault.
                 _ => Ok(bytes),
             },
             Ok(Found::Frame { whole: false, bytes }) => Err(error(format!(
