@@ -67,7 +67,7 @@ impl Balancer {
         let already = Already::Adopt(adopt);
         let planned = || make_plan(instance, config, on_unserved, choice, already);
         let change = || {
-            // Before links are pinned again or removed.
+            // Refuses before links are pinned again or removed.
             links::refuse_other_namespace(instance, &[])?;
             // The plan is made from the maps, so all of them must be there.
             let lost = down::recover(instance, repair, || {

@@ -141,8 +141,8 @@ fn program(
     Ok(())
 }
 
-/// Writes the maps, except the entries of the interfaces, which are written already. The program gets the packets
-/// before rings change. Every flow that was in use before then has an entry; other flows go where they went before.
+/// Writes the maps, except the entries of the interfaces, which are written already. The new program gets the packets
+/// before rings change. Every flow that was in use until then has an entry; other flows go where they went before.
 fn write(
     dataplane: &Dataplane,
     chain: &Chain,

@@ -360,7 +360,7 @@ pub fn relocate(instance: &Instance, which: &Which, slot: u32) -> Result<SlotSta
     chain::find(instance, &name)
 }
 
-/// Loads a program a second time, for a place of its own; `None`: only its loader can do that.
+/// Loads a program a second time, for a place of its own; `None`: only the process that loaded it can do that.
 fn copy(
     instance: &Instance,
     chain: &Chain,

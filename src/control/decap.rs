@@ -66,7 +66,7 @@ pub fn attach(
     attach_to_follow(instance, interface, mode, request, adopt)
 }
 
-/// Whether the interface is there but has no address yet to decapsulate for.
+/// Whether the interface exists but has no address yet to decapsulate for.
 pub fn waits_for_address(interface: &str, request: &Request) -> Result<bool> {
     let interface = &netlink::link_blocking(interface)?.name;
     Ok(request.addresses.is_empty() && Facts::read()?.of_interface(interface).next().is_none())
@@ -110,7 +110,7 @@ pub fn attach_again(
         return Ok(false);
     }
     let Some(_lock) = instance.lock_existing()? else { return Ok(false) };
-    // Another command may have detached it by now.
+    // Another command may have detached it meanwhile.
     if !is_lost(instance, interface)? {
         return Ok(false);
     }
@@ -138,7 +138,7 @@ fn in_force(
     Ok(requests)
 }
 
-/// What the program should filter by now.
+/// What the program should check packets against now.
 fn wanted(instance: &Instance, maps: &Maps) -> Result<InUse> {
     InUse::of(&in_force(instance, maps.requests()?)?, &Facts::read()?)
 }
@@ -182,7 +182,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
         attached.contains(ifindex) || links::interface_name(*ifindex).is_some()
     });
     requests.insert(ifindex, request.clone());
-    // Before anything is written, as there may be too many addresses.
+    // Fails if there are too many addresses, so it comes before any write.
     let in_use = InUse::of(&in_force(instance, requests.clone())?, &Facts::read()?)?;
     warn_of_left_out(&in_use);
     if !ours {
@@ -200,7 +200,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     Ok(())
 }
 
-/// `before`: the outer sources that could send so far; empty: anybody could, or nobody.
+/// `before`: the outer sources that could send so far; empty: any source could, or none.
 fn warn_of_anybody(ifindex: u32, before: &BTreeSet<Prefix>) {
     let interface = links::interface_name(ifindex).unwrap_or_else(|| format!("index {ifindex}"));
     let before: Vec<_> = before.iter().map(prefix_name).collect();
@@ -272,8 +272,8 @@ fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)>
     let before = maps.requests()?;
     let mut requests = before.clone();
     requests.retain(|ifindex, _| kept.contains(ifindex));
-    // First the filters, then the requests: as long as an interface's request is there, the next command knows what an
-    // interrupted one left.
+    // Writes the filters first, then the requests. While an interface's request is there, the next command knows what
+    // an interrupted command left.
     maps.set_in_use(&InUse::of(&requests, &Facts::read()?)?)?;
     maps.set_requests(&requests)?;
     Ok((requests.len() != before.len(), !requests.is_empty()))
@@ -298,11 +298,11 @@ pub struct Followed {
     pub to_added: BTreeSet<Prefix>,
     /// Inner destinations that are no longer accepted.
     pub to_removed: BTreeSet<Prefix>,
-    /// Outer sources that may send from now on, as the request of an interface that is gone is out of force.
+    /// Outer sources that may send from now on, because an interface is gone and its request has no effect any more.
     pub from_added: BTreeSet<Prefix>,
     /// Outer sources that may no longer send.
     pub from_removed: BTreeSet<Prefix>,
-    /// Whether anybody may send now, if that has changed.
+    /// Whether any source may send now, if that has changed.
     pub anybody: Option<bool>,
 }
 
@@ -365,8 +365,8 @@ pub fn outdated(instance: &Instance) -> Result<Followed> {
     Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?))
 }
 
-/// Adapts decapsulation to the addresses of the host, where requests name none. Also puts the requests of interfaces
-/// that are gone out of force.
+/// Adapts decapsulation to the addresses of the host, where requests name none. Also ends the effect of requests whose
+/// interfaces are gone.
 ///
 /// Uses the addresses of the calling thread's network namespace.
 pub fn follow(instance: &Instance) -> Result<Followed> {
@@ -382,7 +382,7 @@ pub fn follow(instance: &Instance) -> Result<Followed> {
         return Ok(Followed::default());
     }
     let _lock = instance.lock_existing()?;
-    // Another command may have been faster, and may have replaced the maps.
+    // Another command may have replaced the maps before this one got the lock.
     let maps = ours(instance)?;
     let Some((running, wanted)) = differs(&maps)? else { return Ok(Followed::default()) };
     if wanted.own_left_out != running.own_left_out {

@@ -1,4 +1,4 @@
-//! Pins of the balancer that somebody removed; and taking the balancer down.
+//! Pins the balancer's objects again if somebody removed pins, and takes the balancer down.
 
 use crate::control::make_plan::plan_without_flows;
 use crate::control::make_plan::read_snapshot;
@@ -28,8 +28,8 @@ use crate::plan::Plan;
 use crate::plan::Snapshot;
 
 impl Balancer {
-    /// Pins again what somebody removed the pins of, if something that runs still holds it. Traffic is not interrupted.
-    /// Returns the pins that were missing.
+    /// Pins again the objects whose pins somebody removed, if something that runs still holds them. Traffic is not
+    /// interrupted. Returns the pins that were missing.
     ///
     /// If the kernel has freed an object, that is [`Error::LostPins`]:
     /// [`ApplyOptions::repair`](crate::ApplyOptions::repair) sets the balancer up anew.
@@ -51,7 +51,7 @@ impl Balancer {
     pub fn down(instance: &Instance) -> Result<bool> {
         instance.check_host()?;
         let Some(lock) = instance.lock_existing()? else {
-            // A process that was killed leaves its folder behind, even if the instance was gone by then.
+            // A process that was killed leaves its folder behind, even if the instance is gone.
             remove_abandoned(instance);
             return Ok(false);
         };
@@ -67,10 +67,10 @@ impl Balancer {
     }
 }
 
-/// The chain, if programs besides the balancer need it. If they do and it cannot be opened, that is an error: removing
-/// it would end what others run.
+/// The chain, if programs besides the balancer need it. If they do and it cannot be opened, that is an error: without
+/// the chain, the others' programs would not run.
 fn stays(instance: &Instance) -> Result<Option<Chain>> {
-    // Otherwise a program without a pin would not be counted among those that need it.
+    // Pins programs again first: a program without a pin would not count as one that needs the chain.
     let recovered = repair::recover(instance).err();
     let opened = Chain::open_existing(instance);
     let is_needed =
@@ -114,9 +114,9 @@ fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
     Ok(())
 }
 
-/// Pins again what runs. If the kernel has freed an object, that is an error. With `anew`, the balancer is then taken
-/// down, to be set up from its file, if `possible` says that this can succeed. Returns the pins that were missing. The
-/// caller has the lock.
+/// Pins again what runs. If the kernel has freed an object that the balancer needs, that is an error. With `anew`, this
+/// takes the balancer down instead, if `possible` succeeds; the caller then sets it up from its file. Returns the pins
+/// that were missing. The caller has the lock.
 pub(crate) fn recover(
     instance: &Instance,
     anew: bool,
@@ -157,7 +157,7 @@ pub(crate) fn can_be_set_up(
     }
 }
 
-/// The plan while pins are missing. The rest of it needs the maps, which can be read once they are pinned again.
+/// The plan while pins are missing. The rest of the plan needs the maps, which can be read once they are pinned again.
 pub(crate) fn plan(instance: &Instance) -> Result<Option<Plan>> {
     let lost = repair::lost_of_balancer(instance)?;
     Ok((!lost.is_empty()).then(|| Plan { lost, ..Plan::default() }))

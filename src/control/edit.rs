@@ -16,7 +16,7 @@ use crate::plan::address_changes;
 use crate::plan::diff::Running;
 use crate::plan::diff::diff;
 
-/// How long an edit may spend on counting flows. An edit does not ask for consent, and may be an emergency.
+/// How long an edit may spend on counting flows. An edit asks for no consent, and may be urgent.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);
 
 impl Balancer {
@@ -24,8 +24,8 @@ impl Balancer {
     /// changes that break flows: [`Plan::flows`] reports them.
     ///
     /// Flows are counted before the instance is locked, for two seconds at most. If they cannot be counted,
-    /// [`Plan::flows_unknown`] says why, and the change is made nevertheless. `change` is called twice, as another
-    /// command may change the instance in between; its second result is written.
+    /// [`Plan::flows_unknown`] says why, and this makes the change anyway. It calls `change` twice, because another
+    /// command may change the instance in between, and writes the second result.
     pub fn edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
         let seen = Self::open(&self.instance)?;
         let (running, wanted, mut counted) = seen.edited(&change)?;

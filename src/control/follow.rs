@@ -36,9 +36,9 @@ impl Balancer {
     /// Adapts the maps to what changed on the interfaces: gateways, MTUs, MACs, interfaces that were made anew. VIPs
     /// and reals stay as they are. If another command has set up an interface differently since, that stays too. If a
     /// gateway does not answer, its last known MAC stays, with a warning in the plan. Router advertisements alone do
-    /// not replace it: another router is taken only when the route of the one in use is gone, or for a better route of
-    /// the same IP version. MACs and MTUs do not wait for a gateway. Interfaces that could not be served so far are
-    /// tried again; [`Plan::unserved`] has those that still cannot.
+    /// not replace it: this takes another router only if the route of the one in use is gone, or if there is a better
+    /// route of the same IP version. It writes MACs and MTUs without waiting for a gateway. It tries again the
+    /// interfaces that could not be served so far; [`Plan::unserved`] has those that still cannot.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
         refuse_other_namespace(instance, &[])?;
         let given: Vec<_> = config.interfaces.iter().map(|interface| &*interface.name).collect();
@@ -120,14 +120,14 @@ impl Balancer {
         let resolved = found.served;
         if resolved.len() == followed.len() {
             forget_lost(&mut plan, &interfaces, &resolved, &followed);
-            // Some of the interfaces say nothing about the CPUs of all.
+            // Only all interfaces together tell which CPUs receive packets.
             plan.warnings.extend(current.cpu_warnings(&resolved)?);
         }
         let snapshot = Snapshot { interfaces, ..Snapshot::default() };
         plan::plan_interfaces(&mut plan, &snapshot, &resolved, config);
         if followed.iter().any(|(i, _)| records.get(&i.name).is_some_and(|record| record.replaces))
         {
-            // The interfaces that stayed only until these are served leave now, as the file says.
+            // Some interfaces stayed only until these are served. They leave now, as the file says.
             let mut leaving = snapshot;
             leaving.interfaces.retain(|_, running| {
                 running.entry.is_some() && !running.is_gone() && running.elsewhere.is_none()

@@ -51,7 +51,7 @@ impl Balancer {
         if balancer.mismatches()?.is_empty() {
             return Ok(Rewritten::default());
         }
-        // Another command may have fixed it by now.
+        // Another command may have fixed it meanwhile.
         let Some(_lock) = instance.lock_existing()? else { return Ok(Rewritten::default()) };
         let Some(balancer) = open()? else { return Ok(Rewritten::default()) };
         let running = balancer.dataplane.read_checked(balancer.next_serial()?, Check::Checksums)?;

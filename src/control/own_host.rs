@@ -71,7 +71,7 @@ impl OwnHost {
         }
     }
 
-    /// If an address is this host's own: what has it.
+    /// The interface or the local route that makes an address this host's own.
     fn owner(&self, address: IpAddr) -> Option<String> {
         if let Some(interface) = self.addresses.get(&address) {
             return Some(format!("interface {interface}"));
@@ -174,8 +174,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     }
 }
 
-/// As [`check`], for a change to what runs. An address may have come to the host since; an old refusal does not stop
-/// other changes.
+/// As [`check`], for a change to what runs. The host may have got one of the addresses since: a refusal that holds for
+/// `before`, too, does not stop the change.
 pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
     let own = OwnHost::read(after)?;
     let refused = refusals(after, &own);
@@ -288,8 +288,7 @@ impl OwnHost {
 
     /// Why an address can be neither a real's nor a gateway's.
     ///
-    /// `names` is called for the key and place of an address that is refused. There may be tens of thousands that are
-    /// not.
+    /// Calls `names` for the key and place of an address only if it is refused: tens of thousands may not be.
     fn no_peer(
         &self,
         address: IpAddr,

@@ -54,8 +54,8 @@ pub(crate) fn own_names(config: &Config) -> Result<Cow<'_, Config>> {
     Ok(Cow::Owned(config))
 }
 
-/// The interfaces of a configuration, each with the next hop that its gateway was found by. A running interface is as
-/// it was set up; a waiting one is as it was asked for.
+/// The interfaces of a configuration, each with the next hop that its gateway was found by. A running interface has the
+/// settings that it was set up with; a waiting one has those that were asked for.
 pub(crate) fn followed(
     config: &Config,
     interfaces: &BTreeMap<String, RunningInterface>,
@@ -90,7 +90,7 @@ fn mode_to_keep(asked: &InterfaceConfig, running: &RunningInterface) -> Option<X
     Some(if before == XdpMode::Auto { before } else { mode })
 }
 
-/// The next hop that an entry's gateway was found by; `None`: the gateway is configured by its MAC.
+/// The next hop by which an entry's gateway was found; `None`: the gateway is configured by its MAC.
 fn next_hop_of(entry: &abi::interface) -> Option<NextHop> {
     let is_auto = u32::from(entry.gateway_kind) == abi::consts::GATEWAY_AUTO;
     next_hop(entry).or_else(|| is_auto.then_some(NextHop::UNKNOWN))
@@ -120,7 +120,7 @@ fn with_next_hops(
 pub(crate) struct Found {
     /// Those that can be served, by present or by last known facts.
     pub(crate) served: Vec<ResolvedInterface>,
-    /// Those of them whose facts are present ones.
+    /// The interfaces in `served` whose facts are present ones.
     pub(crate) current: Vec<ResolvedInterface>,
     /// Those that cannot be served, or not as asked for.
     pub(crate) unserved: Vec<Unserved>,

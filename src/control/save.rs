@@ -38,8 +38,8 @@ impl Balancer {
             plan::write_knobs(&knobs, &mut config);
         }
         let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
-        // From another network namespace, the instance is the same. But an interface that was moved away from the
-        // others cannot be planned.
+        // If all interfaces are in another network namespace, the configuration has all of them. If only some were
+        // moved away, no plan can include those.
         let all_elsewhere = interfaces.values().all(|interface| interface.attached.is_none());
         let is_asked_for = |interface: &RunningInterface| {
             // Without a link, the interface's name is not known.
@@ -57,7 +57,7 @@ impl Balancer {
         Ok(config)
     }
 
-    /// The interfaces that were not served as asked for when that was last tried, and why.
+    /// The interfaces that the last attempt could not serve as asked for, and why.
     pub fn unserved(&self) -> Result<Vec<Unserved>> {
         Ok(unserved::read(&self.instance)?.into_values().collect())
     }

@@ -24,7 +24,7 @@ use crate::model::interface::ResolvedInterface;
 use crate::model::interface::interface_config;
 use crate::plan::Unserved;
 
-/// More interfaces than a file may name, as each command has its own.
+/// Several commands, each with interfaces of its own, may record more interfaces than one file may name.
 const MOST: u32 = consts::INTERFACE_PLACES;
 
 type Name = abi::UnservedName;

@@ -44,7 +44,7 @@ pub struct FoundFlow {
     /// The entries, at most one for each CPU. Flows that the VIP's hash mode does not tell apart share them.
     pub entries: Vec<Flow>,
     /// The real that the ring gives on a CPU that has no entry, or a stale one; `None`: the VIP has no real that takes
-    /// new flows. A server id in a QUIC packet comes before both.
+    /// new flows. A server id in a QUIC packet takes precedence over entry and ring.
     pub ring: Option<IpAddr>,
 }
 

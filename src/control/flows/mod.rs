@@ -75,8 +75,7 @@ pub struct Flow {
     /// The CPU whose table has the entry; `None`: the table that CPUs without a table of their own share.
     pub cpu: Option<u32>,
     /// The time since the event in [`Self::age_of`]. Set-associative tables count it in units of about a second, up to
-    /// [`MAX_SET_AGE`]. For TCP it may be too large there, by the time for which its CPU has seen neither a new flow
-    /// nor UDP.
+    /// [`MAX_SET_AGE`]. For TCP it may be too large there: by as long as its CPU has seen neither a new flow nor UDP.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
     /// What the age counts from.

@@ -141,7 +141,7 @@ pub struct Flows<'a> {
     sources: vec::IntoIter<Source>,
     /// The table that is being read, and its source.
     current: Option<(Source, Place)>,
-    /// The flows that were read from it, when, and how many of them were returned.
+    /// The flows that were read from it, the time of the reading, and how many flows were returned.
     read: Vec<tables::Flow>,
     now: u64,
     done: usize,

@@ -27,7 +27,8 @@ fn in_time(until: Option<Instant>) -> Result<()> {
 
 impl Balancer {
     /// Calls `take` for flows, each with the number of flows that it stands for. Tables place flows by hash, so every
-    /// n-th part of a table is like the others. Returns whether every flow was read. Past `until`, it is an error.
+    /// n-th part of a table is like the others. Returns whether every flow was read. It is an error if reading takes
+    /// past `until`.
     pub(crate) fn sample_flows(
         &self,
         until: Option<Instant>,

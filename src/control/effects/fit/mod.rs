@@ -15,7 +15,7 @@ use crate::model::connection_tables::lru_room;
 pub(super) struct Entries {
     /// Entries that are copied.
     pub(super) live: [u64; 2],
-    /// The same, and stale ones: these take room in tables that stay.
+    /// Live and stale entries. Stale ones take room in tables that stay.
     pub(super) all: [u64; 2],
 }
 
@@ -24,7 +24,7 @@ pub(super) type Used = BTreeMap<Option<u32>, Entries>;
 
 const WAYS: usize = consts::SET_WAYS as usize;
 
-/// How many sets of a new table the mean for all sets is estimated from.
+/// The mean over all sets of a new table is estimated from this many.
 const SETS_LOOKED_AT: u32 = 2048;
 
 /// How many flows find no room when tables `new` replace tables `running`. This is an expectation, as chance decides
@@ -79,8 +79,7 @@ pub(super) fn without_room(running: &Tables, new: &Tables, used: &Used) -> f64 {
 type Occupancy = [f64; WAYS + 1];
 
 /// For a table of sets: how many of its CPU's own flows find their set full, and how many of the flows from other CPUs,
-/// which come after them. `before`: the number of sets in the table that the own flows come from, if it was one of
-/// sets.
+/// which come after them. `before`: if the own flows come from a table of sets, its number of sets.
 fn in_sets(own: u64, before: Option<&u32>, sets: u32, leaving: u64) -> (f64, f64) {
     let each = |flows: u64| number(flows) / f64::from(sets.max(1));
     let filled = match before {
@@ -107,7 +106,7 @@ fn from_sets(flows: u64, former: u32, sets: u32) -> Occupancy {
     for n in 0..looked_at {
         // Sets at regular distances could all be alike.
         let set = if looked_at == sets { n } else { scattered(n, sets) };
-        // Lengths are in units of which a former set has `sets`, and a new set has `former`.
+        // In these units, a former set is `sets` long and a new set is `former` long.
         let (parts, wide) = (u64::from(sets), u64::from(former));
         let (begin, end) = (u64::from(set) * wide, (u64::from(set) + 1) * wide);
         let (first, last) = (begin / parts, (end - 1) / parts);

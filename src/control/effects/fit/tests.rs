@@ -118,8 +118,8 @@ impl Simulation {
         flows
     }
 
-    /// How many flows find no room if the first `cpus` CPUs get, or keep, tables of `sets` sets; and how many are
-    /// expected not to.
+    /// The first `cpus` CPUs get, or keep, tables of `sets` sets. Returns how many flows find no room, and how many are
+    /// expected to find none.
     fn lost(self, cpus: u32, sets: u32) -> (f64, f64) {
         let used: Used = (0..)
             .zip(&self.running)
@@ -162,7 +162,7 @@ impl Simulation {
     }
 }
 
-/// The expectation matches the simulation, for half as many CPUs and as many, and for smaller, equal and larger tables.
+/// The expectation matches the simulation, for half the CPUs and for all, and for smaller, equal and larger tables.
 #[test]
 fn what_is_counted_is_what_finds_no_room() {
     for (cpus, flows, sets) in [

@@ -30,7 +30,7 @@ use crate::model::vip_table::VipSpec;
 use crate::plan::Plan;
 use crate::plan::rings::Rings;
 
-/// A count that may be partly expected and partly a bound.
+/// The sum of flows that are counted, flows that are expected, and flows that are only bounded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     counted: u64,
@@ -60,7 +60,7 @@ impl Tally {
     }
 }
 
-/// An expectation as a number of flows. It is 0 only if the expectation is.
+/// Rounds an expectation to a number of flows. The result is 0 only if the expectation is 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -73,11 +73,11 @@ fn rounded(expected: f64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Stays,
-    /// To another real, or to none.
+    /// It moves to another real, or to none.
     Moves,
     /// It may move: the entry does not hold what decides, and no probability is known.
     MayMove,
-    /// With this probability.
+    /// It moves with this probability.
     MovesBy(f64),
 }
 
@@ -98,7 +98,7 @@ impl RingOf {
         self.members.get(index).map(|member| member.address)
     }
 
-    /// The probability that a flow, of which nothing else is known, goes elsewhere than to `real`.
+    /// The probability that a flow goes elsewhere than to `real`, if nothing else is known of the flow.
     fn chance_against(&self, real: IpAddr) -> f64 {
         let Some(index) = self.members.iter().position(|member| member.address == real) else {
             return 1.0;
@@ -124,7 +124,7 @@ impl Target<'_> {
             Some(_) => Fate::Moves,
             None => Fate::MovesBy(ring.chance_against(real)),
         };
-        // Its packets may name the real.
+        // The flow's packets may carry a server id that names the real.
         if self.spec.is_routed_by_id() && named.contains(&real) { Fate::MayMove } else { fate }
     }
 }
@@ -195,7 +195,7 @@ pub(super) struct Judge<'a> {
     cases: HashMap<Vip, Case<'a>>,
     /// Reals that server ids name from now on.
     named: BTreeSet<IpAddr>,
-    /// UDP flows that were silent for longer expire once the program is replaced.
+    /// Once the program is replaced, UDP flows expire that were silent for longer than this.
     timeout: Option<Duration>,
     used: Used,
     established: u64,
@@ -312,7 +312,7 @@ impl<'a> Judge<'a> {
             of.0 += weight;
             return;
         }
-        // The VIP itself may not change: then a server id no longer names the real.
+        // Even if the VIP itself does not change, a server id may no longer name the real.
         if by_id && !case.anew && !case.before.reals.contains_key(&real) {
             self.by_id.entry(real).or_default().1.add(fate, weight);
         }

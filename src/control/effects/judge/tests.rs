@@ -31,7 +31,7 @@ fn running(table: &Table) -> Running {
 const VIP: &str = "[[vips]]\naddress = \"10.200.1.1\"\nport = 443\nprotocol = \"udp\"\n\
                    routing = [\"quic-connection-id\"]\nreals = [ { address = \"10.0.0.1\" } ]\n";
 
-/// The VIP itself does not change: only the id named the real.
+/// The VIP itself does not change: only the server id named the real.
 #[test]
 fn a_real_that_only_an_id_names_goes_with_it() {
     let id = "[[server_ids]]\nid = 7\nreal = \"10.0.0.9\"\n";
