@@ -23,13 +23,13 @@ use crate::report::readings::Readings;
 pub struct Status {
     /// The instance's name.
     pub instance: String,
-    /// Whether all is well.
+    /// Whether the instance does well.
     pub health: Health,
     /// The process that serves the balancer (`lbctl serve`); `None`: no process follows its gateways.
     pub serve: Option<Server>,
     /// The interfaces.
     pub interfaces: BTreeMap<String, InterfaceStatus>,
-    /// Interfaces that are asked for, but not served, or served otherwise.
+    /// Interfaces that are not served, or not as asked for.
     pub unserved: Vec<Unserved>,
     /// The programs on them.
     pub chain: Vec<SlotStatus>,

@@ -122,7 +122,7 @@ pub(crate) fn of_interfaces(
     let mut report = match look.at_interfaces(balancer, interfaces, observed) {
         Ok(report) => report,
         Err(error) => {
-            // Doctor itself says so. Status does not need it.
+            // Doctor reports this error itself. Status does not need it.
             tracing::debug!("cannot look at the interfaces: {error}");
             return Vec::new();
         }
@@ -227,7 +227,7 @@ fn no_bpffs(checked: &Result<(), Error>) -> Option<Answer> {
     }
 }
 
-/// Without these files doctor can tell little, and what it cannot read must not count as well.
+/// Doctor reads most facts from these files. What it cannot read must not count as [`Answer::Well`].
 fn no_system_files(files: &Files) -> Option<Answer> {
     let (what, command) = match (files.has_sysfs(), files.has_procfs()) {
         (true, true) => return Some(Answer::Well),

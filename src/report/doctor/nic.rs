@@ -22,7 +22,7 @@ pub(super) enum Attachment {
     /// The instance does not serve it so far.
     #[default]
     NotYet,
-    /// It should, but its programs are not there.
+    /// The instance should serve it, but the programs are not on it.
     Lost,
     /// The instance runs on it, in another network namespace.
     Elsewhere,

@@ -14,7 +14,7 @@ pub(super) const CHECKS: &[Check<Nic>] = &[
     (FindingId::SenderOffloads, sender_offloads),
 ];
 
-/// The command that switches offloads off, or what to do if the driver does not let them be.
+/// The command that switches offloads off, or advice if the driver does not allow that.
 fn switch_off(nic: &Nic, features: &Features, names: &[&str]) -> Fix {
     let (fixed, changeable): (Vec<&str>, Vec<&str>) =
         names.iter().partition(|name| features.fixed.contains(**name));

@@ -160,7 +160,7 @@ fn queues_that_native_mode_wants() {
         nic.online = (0..combined).collect();
         nic
     };
-    // These drivers take half of the queues at most …
+    // These drivers refuse if more than half of the queues are in use.
     let refused = |severity, fix| Some((FindingId::NativeQueues, severity, command(fix)));
     assert_eq!(finding(&of("ena", 8, 16)), None);
     let mut nic = of("ena", 9, 16);
@@ -175,7 +175,7 @@ fn queues_that_native_mode_wants() {
     nic.online = (0..8).collect();
     nic.channels = Ok(Channels { rx: 9, tx: 9, rx_max: 16, ..Channels::default() });
     assert_eq!(finding(&nic), refused(Severity::Error, "ethtool -L eth0 rx 8 tx 8"));
-    // … one more for each CPU.
+    // This driver takes one more queue for each CPU.
     assert_eq!(finding(&of("virtio_net", 4, 8)), None);
     let mut nic = of("virtio_net", 5, 8);
     nic.online = (0..4).collect();

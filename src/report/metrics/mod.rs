@@ -105,8 +105,8 @@ impl Collector {
         Self::with(instance, true)
     }
 
-    /// Collects from an instance that decapsulates. As long as it has no balancer, too, there are no series of one, and
-    /// `l4lb_running` is missing.
+    /// Collects from an instance that decapsulates. While the instance has no balancer, there are no series of a
+    /// balancer, and `l4lb_running` is missing.
     pub fn of_decap(instance: Instance) -> Self {
         Self::with(instance, false)
     }
@@ -134,7 +134,7 @@ fn description(family: &Family) -> Desc {
 #[derive(Debug, Default)]
 struct Scrape {
     families: Vec<MetricFamily>,
-    /// By the part's name, why it could not be read.
+    /// Why a part could not be read, by the part's name; `None`: it was read.
     parts: BTreeMap<&'static str, Option<String>>,
 }
 
@@ -227,8 +227,8 @@ impl Collector {
         self.maps.get(|maps| maps.tables != tables, read)
     }
 
-    /// When the kernel last heard the gateways. If one falls silent, the kernel forgets that together with the MAC, but
-    /// packets still go there.
+    /// When the kernel last heard the gateways. If a gateway falls silent, the kernel forgets its MAC and this time,
+    /// but packets still go to that MAC.
     fn heard(&self, interfaces: &[InterfaceState]) -> BTreeMap<String, Instant> {
         let now = Instant::now();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);

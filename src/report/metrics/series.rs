@@ -277,7 +277,7 @@ pub(super) fn interfaces(
     ]
 }
 
-/// `unserved`: what is recorded of interfaces, of which some may be served as before.
+/// `unserved`: the records of interfaces. Some of these may be served as before.
 pub(super) fn served(states: &[InterfaceState], unserved: &[Unserved]) -> MetricFamily {
     let attached = states.iter().map(|state| (state.interface.as_str(), state.mode.is_some()));
     let waiting = unserved.iter().map(|unserved| (unserved.name.as_str(), false));

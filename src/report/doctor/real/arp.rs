@@ -19,7 +19,7 @@ fn asked_by_arp<'a>(real: &'a Real, name: &str) -> Option<&'a LinkFacts> {
     (link.kind.is_none() || uplink).then_some(link)
 }
 
-/// Sets a value for all interfaces. If the interface itself has a larger one, which would count, it sets that as well.
+/// Sets a value for all interfaces. If the interface's own value is larger, that one counts: then this sets it, too.
 fn set(key: &str, value: u32, name: &str, found: u32) -> Fix {
     let mut command = format!("sysctl -w net.ipv4.conf.all.{key}={value}");
     if found > value {

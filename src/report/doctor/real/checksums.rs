@@ -10,10 +10,10 @@ use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
 use crate::report::doctor::report::Fix;
 
-/// How long doctor waits for further ones, if there were any.
+/// How long doctor waits for further wrong checksums, if there were any.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// More than one in so many since the network namespace was made is more than a bad cable does.
+/// A bad cable spoils at most one in so many packets since the network namespace was made.
 const ONE_IN: u64 = 1000;
 
 /// Packets of a protocol since the network namespace was made.

@@ -37,8 +37,8 @@ const CLIENTS: [&[IpAddr]; 2] = [
     ],
 ];
 
-/// The route to clients. One by way of a gateway comes first: a laboratory uses some of these addresses for its own
-/// hosts, whose route needs no gateway.
+/// The route to clients. A route by a gateway comes first: a laboratory uses some of these addresses for its own hosts,
+/// whose route needs no gateway.
 fn back(clients: &[IpAddr]) -> Back {
     let mut routes = Vec::new();
     for client in clients {

@@ -80,7 +80,7 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
     ))
 }
 
-/// Bytes of the longest outer header that may come.
+/// Bytes of the longest outer header that packets may have.
 fn overhead(real: &Real) -> u32 {
     let v6 = match real.xdp() {
         Some(decap) => decap.addresses.iter().any(IpAddr::is_ipv6),
