@@ -431,7 +431,7 @@ fn changes_that_need_consent() {
         let path = path_of(&file);
         let refused = lab.host.lbctl().exits(1, &["apply", "-f", path]).stderr;
         assert!(refused.contains("'lbctl plan -f FILE'"), "{refused}");
-        assert_eq!(refused.contains("drained first"), drain, "{refused}");
+        assert_eq!(refused.contains("drain the reals first"), drain, "{refused}");
         assert_eq!(refused.contains("draining reals does not help"), !drain, "{refused}");
     }
     let down = json_of(&lab.host.lbctl().ok(&["real", "down", TCP, "10.0.0.1", "--json"]));
