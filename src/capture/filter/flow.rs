@@ -5,12 +5,12 @@ use super::classic::Op;
 use super::classic::Source;
 use crate::kernel::insn::Size;
 
-/// What an operation and those after it need for a match. `None` instead of it: no match is possible from here.
+/// What an operation and those after it need for a match. `None` in its place: no match is possible from here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Need {
     /// The packet is at least this long.
     pub(super) packet: u32,
-    /// This many bytes of it are behind X, by the value that X has here.
+    /// With the value that X has here, this many bytes of the packet are behind X.
     pub(super) behind_x: u32,
 }
 
@@ -19,7 +19,7 @@ pub(super) struct Need {
 pub(super) struct Known {
     /// The packet is at least this long, and the verifier knows it.
     pub(super) packet: u32,
-    /// This many bytes are behind X; none: there is no pointer to them yet.
+    /// This many bytes are behind X; `None`: there is no pointer to them yet.
     pub(super) behind_x: Option<u32>,
     /// X is at most this.
     pub(super) x_max: u32,
