@@ -34,7 +34,7 @@ pub(super) struct Endpoint {
     answers: Answers,
     /// The setting that says where it listens.
     option: &'static str,
-    /// Where it listens; `None`: nowhere, as neither the address nor the one before can be used.
+    /// Where it listens; `None`: nowhere, because it can use neither this address nor the one before.
     listening: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
@@ -86,8 +86,8 @@ impl Endpoint {
         Err(error)
     }
 
-    /// Tries to listen at the address, as its port may be free or the address back by now. Returns whether it listens
-    /// there.
+    /// Tries to listen at the address: its port may have become free, or the address may be back. Returns whether it
+    /// listens there.
     pub(super) async fn retry(&mut self, address: SocketAddr) -> bool {
         if self.listens_at(address) {
             return true;
