@@ -13,12 +13,12 @@ pub enum Points {
 }
 
 impl Points {
-    /// Whether at entry.
+    /// Whether packets are captured at entry.
     pub fn entry(self) -> bool {
         self != Self::Exit
     }
 
-    /// Whether at exit.
+    /// Whether packets are captured at exit.
     pub fn exit(self) -> bool {
         self != Self::Entry
     }

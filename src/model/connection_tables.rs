@@ -51,7 +51,7 @@ impl Family {
 }
 
 impl TableKind {
-    /// Size of a table with room for so many flows: elements of a table of kind LRU, sets of each family.
+    /// Size of a table with room for this many flows: elements of a table of kind LRU, sets of each family.
     pub(crate) fn size(self, entries: u32) -> u32 {
         match self {
             Self::SetAssociative => entries.div_ceil(consts::SET_WAYS),

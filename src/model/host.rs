@@ -24,9 +24,9 @@ pub(crate) struct Host {
     /// The maps that every balancer has.
     pub(crate) maps: Vec<MapShape>,
     pub(crate) memory: Available,
-    /// Random, for an instance that has no secret yet.
+    /// Random words for an instance that has no secret yet.
     pub(crate) secret: Secret,
-    /// Random too, for the limits of answers.
+    /// Random words for the limits of answers.
     pub(crate) answer_secret: AnswerSecret,
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn on_cpu<T: Send>(cpu: u32, work: impl FnOnce() -> T + Send) -> io::
     let mut only = CpuSet::new();
     only.set(cpu as usize)?;
     thread::scope(|scope| {
-        // On a new thread, so that the caller's thread is not bound to the CPU.
+        // Use a new thread, so that the caller's thread is not bound to the CPU.
         let thread = thread::Builder::new().spawn_scoped(scope, || -> io::Result<T> {
             sched_setaffinity(Pid::from_raw(0), &only)?;
             Ok(work())

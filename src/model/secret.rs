@@ -22,7 +22,7 @@ impl Secret {
     pub(crate) fn of([first, second, third, factors @ ..]: [u64; 6]) -> Self {
         let words = [first, second, third];
         let half = |n: usize| [abi::low_half(words[n / 2]), abi::high_half(words[n / 2])][n % 2];
-        // Odd, so that a multiplication by them is invertible.
+        // The factors are odd, so that a multiplication by them is invertible.
         Self { keys: std::array::from_fn(half), factors: factors.map(|factor| factor | 1) }
     }
 }
@@ -40,7 +40,7 @@ pub(crate) struct AnswerSecret([u64; 2]);
 
 impl AnswerSecret {
     pub(crate) const fn of([first, second]: [u64; 2]) -> Self {
-        // Odd, so that multiplying by them loses nothing.
+        // The words are odd, so that a multiplication by them loses nothing.
         Self([first | 1, second | 1])
     }
 

@@ -491,7 +491,7 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`Self::from_toml`], slower by a quarter: errors name their key.
+    /// As [`Self::from_toml`], but errors name their key. It takes a quarter longer.
     fn trace_toml(text: &str) -> Result<Self, ConfigError> {
         let locate = |error: &toml::de::Error| {
             error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1)
@@ -513,7 +513,7 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`Self::from_json`], slower: errors name their key.
+    /// As [`Self::from_json`], but errors name their key. It takes longer.
     fn trace_json(text: &str) -> Result<Self, ConfigError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let config = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {

@@ -17,9 +17,9 @@ pub enum OwnAddress {
     /// `false`: refused.
     #[default]
     Refused,
-    /// `true`: allowed; with every port only where no socket of the host listens.
+    /// `true`: allowed. A VIP for every port is allowed only where no socket of the host listens.
     Allowed,
-    /// `"force"`: allowed, with every port too, whatever listens there.
+    /// `"force"`: allowed. A VIP for every port is allowed, too, whatever listens there.
     Forced,
 }
 
