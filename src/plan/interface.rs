@@ -46,7 +46,7 @@ pub enum InterfaceAction {
 pub struct InterfaceChange {
     /// Its name.
     pub name: String,
-    /// What becomes of it.
+    /// What happens to it.
     pub action: InterfaceAction,
     /// What changes, one short phrase each.
     pub details: Vec<String>,

@@ -15,8 +15,8 @@ use crate::model::connection_tables::udp_timeout;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
 
-/// "Too big" answers per second and CPU, to all senders together. Linux limits its own ICMP errors to as many per
-/// host.
+/// "Too big" answers per second and CPU, to all senders together. Linux has the same limit per host for its own ICMP
+/// errors.
 pub(crate) const TOO_BIG_REPLIES_PER_SECOND: u32 = 1_000;
 
 /// The program's knobs for a configuration.

@@ -75,7 +75,7 @@ pub enum ProgramChange {
 /// What an apply would change. Its `Display` is what `lbctl plan` prints.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
-    /// Of [`Balancer::follow`](crate::Balancer::follow): another command changed the interfaces at the same time.
+    /// Set by [`Balancer::follow`](crate::Balancer::follow): another command changed the interfaces at the same time.
     /// Nothing was done, and warnings are not known: follow again.
     #[serde(skip)]
     pub overtaken: bool,

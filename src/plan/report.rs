@@ -27,14 +27,14 @@ pub enum VipAction {
 /// A VIP's part in a plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VipChange {
-    /// Which one.
+    /// The VIP.
     pub vip: Vip,
-    /// What becomes of it.
+    /// What happens to it.
     pub action: VipAction,
     /// What changes, one short phrase each.
     pub details: Vec<String>,
-    /// Share of the VIP's hash space, 0 to 1, that goes to another real than before; with another hash mode, of its
-    /// new flows. What becomes of those that the connection table holds is in [`Plan::flows`](crate::Plan::flows).
+    /// Share of the VIP's hash space, 0 to 1, that goes to another real than before. If the hash mode changes, it is
+    /// the share of new flows. [`Plan::flows`](crate::Plan::flows) says what happens to flows in the connection table.
     pub moved: f64,
     /// Whether its flows move only because reals leave.
     #[serde(skip)]

@@ -148,9 +148,9 @@ impl Differ<'_> {
     fn add_reals(&mut self) -> bool {
         let mut addresses: Vec<IpAddr> = self.wanted_reals.iter().copied().collect();
         addresses.retain(|address| !self.ids.contains_key(address));
-        // By address, so that machines with the same configuration look the same.
+        // Sort by address, so that machines with the same configuration look the same.
         addresses.sort_unstable();
-        // Ids with the fewest owners first, so that a generation repeats as late as possible.
+        // Take ids with the fewest owners first, so that a generation repeats as late as possible.
         let owned = &self.running.reals;
         let live: FxHashSet<u32> = self.ids.values().copied().collect();
         let mut used = Vec::new();

@@ -20,7 +20,7 @@ pub(crate) struct RunningVip {
     pub(crate) id: u32,
     pub(crate) serial: u32,
     pub(crate) flags: u32,
-    /// It has the mark of a change that is not complete.
+    /// It has the mark of an incomplete change.
     pub(crate) changing: bool,
     pub(crate) spec: VipSpec,
     /// Real ids that no packet of the VIP may go to.
@@ -46,7 +46,7 @@ pub(crate) struct RunningReal {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running {
     pub(crate) vips: BTreeMap<Vip, RunningVip>,
-    /// With their flags.
+    /// The markers and their flags.
     pub(crate) markers: BTreeMap<VipKey, u32>,
     /// All ids that were ever used.
     pub(crate) reals: BTreeMap<u32, RunningReal>,

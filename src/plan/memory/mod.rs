@@ -33,7 +33,7 @@ use crate::plan::writes::Write;
 /// 6.18, x86-64). It depends on the kernel's version.
 const LOADING: u64 = 36_000_000;
 
-/// What the balancer's maps take, by what they are for.
+/// The memory of the balancer's maps, by purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// The table of each CPU that has its own.
@@ -83,7 +83,7 @@ impl Usage {
     }
 }
 
-/// The memory of so many server ids.
+/// The memory of this many server ids.
 fn server_ids(count: usize) -> u64 {
     count as u64 * element::<u32, u32>()
 }
@@ -249,7 +249,7 @@ impl MemoryPlan {
         Self { loading: LOADING, ..Self::default() }
     }
 
-    /// The memory in the end, and the peak on the way.
+    /// The memory after an apply, and the peak during it.
     fn of(usage: &Usage, course: &Course, nodes: &BTreeMap<u32, u32>) -> Self {
         let table = |(cpu, bytes): (&u32, &u64)| TableMemory {
             cpu: *cpu,

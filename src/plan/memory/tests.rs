@@ -43,7 +43,7 @@ fn steps(tables: Option<&[u32]>, writes: Vec<Write>) -> Steps {
     Steps { tables: tables.map(lru), table, ..Steps::default() }
 }
 
-/// Tables of kind LRU with so many elements, by CPU.
+/// Tables of kind LRU with this many elements, by CPU.
 fn lru(entries: &[u32]) -> Tables {
     let own = (0..).zip(entries.iter().copied()).collect();
     Tables { kind: TableKind::Lru, bank: 0, own }
