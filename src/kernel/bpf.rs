@@ -373,8 +373,8 @@ impl ArrayMemory {
 
     /// The values, each in [`stride`] bytes.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping can be read and written, has room for as many words, begins with a page, so
-        // that they are aligned, and lives as long as the slice.
+        // SAFETY: the mapping can be read and written, has room for that many words, begins with a page, so that they
+        // are aligned, and lives as long as the slice.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.words) }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// The host's own.
+    /// The places on a host.
     pub(crate) fn host() -> Self {
         Self { sys: PathBuf::from("/sys"), proc: PathBuf::from("/proc") }
     }

@@ -74,7 +74,7 @@ pub(crate) fn batch_of_maps() -> io::Result<bool> {
         sz: size_of::<sys::bpf_map_batch_opts>() as _,
         ..Default::default()
     };
-    // SAFETY: of no elements, nothing is read.
+    // SAFETY: the kernel reads nothing, because there are no elements.
     let done = check(unsafe {
         sys::bpf_map_update_batch(
             outer.as_fd().as_raw_fd(),

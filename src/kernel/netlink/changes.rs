@@ -38,10 +38,10 @@ use crate::model::error::NetlinkError;
 /// How long [`Changes::next`] collects further changes before it reports.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The most neighbours that [`Changes`] remembers. Then it forgets them all, so that its memory is bounded.
+/// The most neighbours that [`Changes`] remembers. With more, it forgets them all, so that its memory is bounded.
 pub(super) const SEEN_NEIGHBOURS: usize = 16_384;
 
-/// The same for nexthop objects.
+/// The most nexthop objects that it remembers.
 const SEEN_NEXTHOPS: usize = 16_384;
 
 /// The changes that can alter a gateway, or the host's own addresses.
@@ -57,7 +57,7 @@ const GROUPS: [MulticastGroup; 6] = [
 /// The usable MACs of the neighbours, as the kernel last reported. It also announces changes of a neighbour's state.
 /// Removed entries have none.
 ///
-/// Nexthop objects by their id, likewise. Routing daemons rewrite objects that did not change.
+/// It also has the nexthop objects, by their ids. Routing daemons rewrite objects that did not change.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) neighbours: HashMap<(u32, IpAddr), Option<Mac>>,

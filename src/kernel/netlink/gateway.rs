@@ -50,7 +50,7 @@ pub struct ResolvedGateway {
     pub passed_over: Vec<IpAddr>,
 }
 
-/// What is configured for an interface's gateway, and what is known before.
+/// What is configured for an interface's gateway, and what is already known about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) interface: &'a str,
