@@ -22,7 +22,7 @@ use super::app::App;
 use super::app::Sample;
 use super::view;
 
-/// A reading after so many seconds: VIP number n gets n thousand packets a second.
+/// A reading after this many seconds: VIP number n gets n thousand packets a second.
 fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
     let count = |thousands: u64| {
         let packets = thousands * seconds * 1000;
