@@ -170,14 +170,10 @@ pub(super) fn set_queues(nic: &Nic, channels: &Channels, count: u32) -> String {
 /// kernel's queues, under a lock. Kernels older than [`MINIMUM_KERNEL`](crate::MINIMUM_KERNEL) refuse instead.
 fn shared_transmit_queues(nic: &Nic) -> Option<Answer> {
     nic.link.as_ref().filter(|_| nic.wants_native() && nic.driver == "virtio_net")?;
-    let channels = match &nic.channels {
-        Ok(channels) => channels,
-        Err(missing) => return Some(missing.answer()),
+    let (channels, cpus) = match nic.channels_and_cpus() {
+        Ok(both) => both,
+        Err(answer) => return Some(answer),
     };
-    if nic.online.is_empty() {
-        return Some(Nic::no_cpus());
-    }
-    let cpus = u32::try_from(nic.online.len()).unwrap_or(u32::MAX);
     let (used, most) = (channels.combined, channels.combined_max);
     if used + cpus <= most {
         return Some(Answer::Well);

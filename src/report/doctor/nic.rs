@@ -106,9 +106,13 @@ impl Nic {
         }
     }
 
-    /// The answer of a check that needs the number of CPUs, if it is not known.
-    pub(super) fn no_cpus() -> Answer {
-        Answer::Unknown("without sysfs the CPUs cannot be listed".to_owned())
+    /// The interface's channels and the number of CPUs online; an error: the answer of a check that needs both.
+    pub(super) fn channels_and_cpus(&self) -> Result<(&Channels, u32), Answer> {
+        let channels = self.channels.as_ref().map_err(Missing::answer)?;
+        if self.online.is_empty() {
+            return Err(Answer::Unknown("without sysfs the CPUs cannot be listed".to_owned()));
+        }
+        Ok((channels, u32::try_from(self.online.len()).unwrap_or(u32::MAX)))
     }
 
     /// How much it hurts if native mode is not possible: an apply that asks for native mode fails.

@@ -17,14 +17,10 @@ pub(super) const CHECKS: &[Check<Nic>] =
 
 fn few_queues(nic: &Nic) -> Option<Answer> {
     nic.link.as_ref()?;
-    let channels = match &nic.channels {
-        Ok(channels) => channels,
-        Err(missing) => return Some(missing.answer()),
+    let (channels, cpus) = match nic.channels_and_cpus() {
+        Ok(both) => both,
+        Err(answer) => return Some(answer),
     };
-    if nic.online.is_empty() {
-        return Some(Nic::no_cpus());
-    }
-    let cpus = u32::try_from(nic.online.len()).unwrap_or(u32::MAX);
     let queues = channels.receiving();
     if queues >= cpus {
         return Some(Answer::Well);
