@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-use tokio::task::spawn_blocking;
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
@@ -18,11 +17,11 @@ use super::endpoint::listen_or_warn;
 use super::event::Event;
 use super::event::Outcome;
 use super::http::Answers;
+use super::process::blocking;
 use super::process::claim;
 use super::process::follow_decap;
 use super::process::host;
 use super::process::next_change;
-use super::process::panicked;
 use super::process::pin_again;
 use super::reloads::Reloads;
 use super::repairs::Repairs;
@@ -227,7 +226,7 @@ impl Server {
     async fn reload(&mut self, file: &Path, control: &Control) -> Result<()> {
         // A mount that does not answer must not block the loop, so another thread reads the file.
         let path = file.to_owned();
-        let read = spawn_blocking(move || Config::from_file(&path));
+        let read = blocking(move || Ok(Config::from_file(&path)?));
         let failed = |kind, what: &str| {
             let what = format!("{}: {what}", file.display());
             host("read the file")(io::Error::new(kind, what))
@@ -238,18 +237,18 @@ impl Server {
             }
             () = control.wait_for_stop() => return Err(failed(io::ErrorKind::Interrupted, "interrupted")),
         };
-        let config = config.map_err(panicked)??;
+        let config = config?;
         self.change(config).await.map_err(|error| error.in_file(file))
     }
 
     async fn change(&mut self, config: Config) -> Result<()> {
         let (instance, wanted, options) = (self.instance.clone(), config.clone(), self.options);
-        let applied = spawn_blocking(move || {
+        let applied = blocking(move || {
             Balancer::apply_announced(&instance, &wanted, options, |plan| {
                 plan.memory.iter().for_each(log_lines);
             })
         });
-        let mut plan = applied.await.map_err(panicked)??;
+        let mut plan = applied.await?;
         // The announcement above logged it, before the kernel allocated the memory.
         plan.memory = None;
         self.config = config;
@@ -269,9 +268,9 @@ impl Server {
     /// Follows gateways and interfaces, and addresses if the instance decapsulates as well.
     async fn follow(&mut self) {
         let (instance, config) = (self.instance.clone(), self.config.clone());
-        let followed = spawn_blocking(move || Balancer::follow(&instance, &config));
+        let followed = blocking(move || Balancer::follow(&instance, &config));
         let mut warnings = follow_decap(&self.instance).await;
-        match followed.await.map_err(panicked).and_then(|plan| plan) {
+        match followed.await {
             Ok(plan) if plan.overtaken => {
                 // The warnings stay in force until the next look.
                 report_changes(&plan);
@@ -319,8 +318,7 @@ impl Server {
     /// Removes what captures that were killed have left.
     async fn tidy(&self) {
         let instance = self.instance.clone();
-        let tidied = spawn_blocking(move || remove_abandoned(&instance));
-        match tidied.await.map_err(panicked).and_then(|tidied| tidied) {
+        match blocking(move || remove_abandoned(&instance)).await {
             Ok(true) => tracing::info!("removed what a killed capture had left"),
             Ok(false) => {}
             Err(error) => tracing::warn!("cannot remove what killed captures have left: {error}"),

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use tokio::task::spawn_blocking;
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
@@ -14,10 +13,10 @@ use super::endpoint::listen_or_warn;
 use super::event::Event;
 use super::event::Outcome;
 use super::http::Answers;
+use super::process::blocking;
 use super::process::claim;
 use super::process::follow_decap;
 use super::process::next_change;
-use super::process::panicked;
 use super::process::pin_again;
 use super::warnings::Warnings;
 use crate::control::decap;
@@ -195,11 +194,11 @@ impl Server {
     async fn attach(&self, interface: &str) -> Result<()> {
         let (instance, name) = (self.instance.clone(), interface.to_owned());
         let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
-        let attached = spawn_blocking(move || {
+        let attached = blocking(move || {
             decap::attach_to_follow(&instance, &name, mode, &request, adopt)?;
             decap::waits_for_address(&name, &request)
         });
-        if attached.await.map_err(panicked)?? {
+        if attached.await? {
             tracing::warn!(
                 "interface {interface} has no address to decapsulate for yet; wait until it has one, or give one with \
                  --address"
@@ -212,10 +211,7 @@ impl Server {
     async fn attach_again(&self, interface: &str) -> Result<bool> {
         let (instance, interface) = (self.instance.clone(), interface.to_owned());
         let (mode, request, adopt) = (self.mode, self.request.clone(), self.adopt);
-        let attached = spawn_blocking(move || {
-            decap::attach_again(&instance, &interface, mode, &request, adopt)
-        });
-        attached.await.map_err(panicked)?
+        blocking(move || decap::attach_again(&instance, &interface, mode, &request, adopt)).await
     }
 
     /// Follows addresses, and attaches to interfaces that were made anew. Returns the warnings.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinError;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -28,8 +27,7 @@ pub(super) async fn claim(
     control: &Control,
 ) -> Result<Option<Serving>> {
     let instance = instance.clone();
-    let claimed = spawn_blocking(move || Serving::begin(&instance, &parts));
-    match claimed.await.map_err(panicked)? {
+    match blocking(move || Serving::begin(&instance, &parts)).await {
         Err(error @ Error::Serving(_)) if control.is_stopped() => {
             tracing::info!("{error}");
             Ok(None)
@@ -71,16 +69,19 @@ pub(super) async fn next_change(changes: &mut Option<Changes>) {
     }
 }
 
-/// The error of a task that panicked or was cancelled.
-pub(super) fn panicked(error: JoinError) -> Error {
-    host("finish a change")(std::io::Error::other(error))
+/// Begins work on a thread that may block. The future waits for it; without the future, the work goes on.
+pub(super) fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T>> {
+    let task = spawn_blocking(work);
+    // The task itself fails if it panicked, or if the runtime ends.
+    async { task.await.map_err(|error| host("finish a change")(std::io::Error::other(error)))? }
 }
 
 /// Restores pins that somebody removed. If some cannot be restored, following fails and warns.
 pub(super) async fn pin_again(instance: &Instance) {
     let instance = instance.clone();
-    let pinned = spawn_blocking(move || Balancer::pin_again(&instance));
-    match pinned.await.map_err(panicked).and_then(|pinned| pinned) {
+    match blocking(move || Balancer::pin_again(&instance)).await {
         Ok(lost) if lost.is_empty() => {}
         Ok(lost) => tracing::warn!("{}: pinned again", lost.what()),
         Err(error) => tracing::debug!("{error}"),
@@ -90,8 +91,7 @@ pub(super) async fn pin_again(instance: &Instance) {
 /// Follows the host's addresses, if the instance decapsulates. Returns the warnings.
 pub(super) async fn follow_decap(instance: &Instance) -> Vec<String> {
     let instance = instance.clone();
-    let followed = spawn_blocking(move || decap::follow(&instance));
-    match followed.await.map_err(panicked).and_then(|followed| followed) {
+    match blocking(move || decap::follow(&instance)).await {
         Ok(followed) => log_lines(&followed),
         Err(Error::Decap(DecapError::None { .. })) => {}
         Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),

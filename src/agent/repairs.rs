@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 use prometheus::core::Collector;
-use tokio::task::spawn_blocking;
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
 use super::process;
-use super::process::panicked;
+use super::process::blocking;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
 use crate::model::error::Error;
@@ -59,8 +58,7 @@ impl Repairs {
 
     pub(super) async fn make(&mut self, instance: &Instance) {
         let instance = instance.clone();
-        let repaired = spawn_blocking(move || Balancer::rewrite_mismatches(&instance)).await;
-        match repaired.map_err(panicked).and_then(|repaired| repaired) {
+        match blocking(move || Balancer::rewrite_mismatches(&instance)).await {
             Ok(repair) => {
                 self.made.inc_by(repair.done.len() as u64);
                 for mismatch in repair.done.iter().take(NAMED) {
