@@ -1,4 +1,5 @@
 //! The plan of the house, as a test: a room uses only rooms below it.
 
+mod circles;
 mod headers;
 mod rooms;

@@ -2,11 +2,13 @@
 //!
 //! Unit tests may look at anything, so they are left out.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+
+use crate::circles;
+use crate::circles::Uses;
 
 /// Each room, and the rooms that it may use. `lib.rs` may use all, and `bin` only the library.
 const ROOMS: [(&str, &[&str]); 11] = [
@@ -43,9 +45,6 @@ struct Import {
     path: Vec<String>,
 }
 
-/// The modules that each module uses.
-type Uses<'m> = BTreeMap<&'m Module, Vec<&'m Module>>;
-
 /// The name of a module: `["kernel", "netlink"]` of `src/kernel/netlink/mod.rs`.
 type Module = Vec<String>;
 
@@ -73,7 +72,7 @@ fn a_room_uses_only_rooms_below_it() {
 fn no_files_use_one_another_in_a_circle() {
     let sources = sources();
     let modules: BTreeSet<&Module> = sources.iter().map(|(_, module)| module).collect();
-    let mut uses = Uses::new();
+    let mut uses = Uses::<&Module>::new();
     for (file, module) in &sources {
         for import in imports(file, module) {
             let imported = (1..=import.path.len())
@@ -87,33 +86,10 @@ fn no_files_use_one_another_in_a_circle() {
             }
         }
     }
-    let mut done = BTreeSet::new();
-    for module in &modules {
-        if let Some(circle) = circle(module, &uses, &mut Vec::new(), &mut done) {
-            panic!("these files use one another in a circle: {}", circle.join(" → "));
-        }
+    if let Some(circle) = circles::find(&uses) {
+        let names: Vec<_> = circle.iter().map(|module| module.join("::")).collect();
+        panic!("these files use one another in a circle: {}", names.join(" → "));
     }
-}
-
-/// Goes from `module` to all that it uses, and ends where it comes back to one that is under way.
-fn circle<'m>(
-    module: &'m Module,
-    uses: &Uses<'m>,
-    under_way: &mut Vec<&'m Module>,
-    done: &mut BTreeSet<&'m Module>,
-) -> Option<Vec<String>> {
-    if let Some(begin) = under_way.iter().position(|other| *other == module) {
-        let names = under_way[begin..].iter().chain([&module]);
-        return Some(names.map(|module| module.join("::")).collect());
-    }
-    if !done.insert(module) {
-        return None;
-    }
-    under_way.push(module);
-    let next = uses.get(module).into_iter().flatten();
-    let found = next.copied().find_map(|next| circle(next, uses, under_way, done));
-    under_way.pop();
-    found
 }
 
 /// Every source file but unit tests, with its module.
