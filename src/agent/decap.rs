@@ -18,6 +18,7 @@ use super::process::claim;
 use super::process::follow_decap;
 use super::process::next_change;
 use super::process::pin_again;
+use super::reloads;
 use super::warnings::Warnings;
 use crate::control::decap;
 use crate::control::decap::Request;
@@ -158,8 +159,7 @@ impl Running {
 
     /// Reads the addresses again and reports the outcome, unless it is stopped meanwhile.
     async fn reload(&mut self, control: &Control, tell: &mut impl FnMut(Event<'_>)) {
-        self.serving.reload_begins();
-        tell(Event::Reloading);
+        reloads::begin(&self.serving, &mut *tell);
         let failures = self.server.follow().await;
         if control.is_stopped() {
             return;
@@ -172,10 +172,7 @@ impl Running {
         } else {
             Outcome::NotFollowed { why }
         };
-        tell(Event::Reloaded(&outcome));
-        let failure = outcome.failure();
-        let ended = failure.as_deref().map_or(Ok(()), Err);
-        self.serving.reload_ended(ended, outcome.is_applied());
+        reloads::end(&self.serving, &outcome, tell);
     }
 }
 

@@ -15,6 +15,21 @@ use super::process::made;
 use crate::instance::serving::Serving;
 use crate::model::error::Result;
 
+/// A reload begins. A request from here on causes another reload.
+pub(super) fn begin(serving: &Serving, mut tell: impl FnMut(Event<'_>)) {
+    serving.reload_begins();
+    tell(Event::Reloading);
+}
+
+/// A reload has ended.
+pub(super) fn end(serving: &Serving, outcome: &Outcome, mut tell: impl FnMut(Event<'_>)) {
+    // Tell systemd first: when `lbctl reload` returns, systemd must not see a reload in progress any more.
+    tell(Event::Reloaded(outcome));
+    let failure = outcome.failure();
+    let ended = failure.as_deref().map_or(Ok(()), Err);
+    serving.reload_ended(ended, outcome.is_applied());
+}
+
 /// Whether what runs is what the file says.
 #[derive(Clone)]
 pub(super) struct Reloads {
@@ -44,14 +59,13 @@ impl Reloads {
         self.timestamp.set(now.unwrap_or_default().as_secs_f64());
     }
 
-    /// A reload begins. A request from here on causes another reload.
-    pub(super) fn begin(&self, mut tell: impl FnMut(Event<'_>)) {
-        self.serving.reload_begins();
-        tell(Event::Reloading);
+    /// See [`begin`].
+    pub(super) fn begin(&self, tell: impl FnMut(Event<'_>)) {
+        begin(&self.serving, tell);
     }
 
     /// The reload has ended.
-    pub(super) fn end(&self, outcome: &Outcome, mut tell: impl FnMut(Event<'_>)) {
+    pub(super) fn end(&self, outcome: &Outcome, tell: impl FnMut(Event<'_>)) {
         if outcome.is_applied() {
             self.applied();
         }
@@ -60,11 +74,7 @@ impl Reloads {
         } else {
             tracing::error!("{outcome}");
         }
-        // Tell systemd first: when `lbctl reload` returns, systemd must not see a reload in progress any more.
-        tell(Event::Reloaded(outcome));
-        let failure = outcome.failure();
-        let ended = failure.as_deref().map_or(Ok(()), Err);
-        self.serving.reload_ended(ended, outcome.is_applied());
+        end(&self.serving, outcome, tell);
     }
 
     /// Records whether the metrics are where the file says.
