@@ -304,7 +304,7 @@ fn strict_serve_starts_with_all_or_nothing() {
     assert!(output.stderr.contains("there is no interface \"second\""), "{output}");
     assert!(!host.has_pins("default"));
 
-    let _taken = host.ns.open(|| TcpListener::bind(METRICS)).expect("listen");
+    let _taken = host.ns.bind(|| TcpListener::bind(METRICS)).expect("listen");
     let one = config_file(&Host::config(""));
     let output = lbctl.exits(1, &["serve", "--strict", "-f", path_of(&one)]);
     assert!(output.stderr.contains("metrics.listen = \"127.0.0.1:9847\""), "{output}");
@@ -315,7 +315,7 @@ fn strict_serve_starts_with_all_or_nothing() {
 #[test]
 fn serve_waits_for_its_port() {
     let host = Host::new();
-    let taken = host.ns.open(|| TcpListener::bind(METRICS)).expect("listen");
+    let taken = host.ns.bind(|| TcpListener::bind(METRICS)).expect("listen");
     let file = config_file(&Host::config(""));
     let mut serve = host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
     serve.wait_for("WARN no metrics:");

@@ -272,7 +272,7 @@ fn one_that_cannot_be_reached() {
 fn metrics_that_cannot_move() {
     let host = Host::new();
     let serve = Serve::start(&host, &[]);
-    let taken = host.ns.open(|| TcpListener::bind("127.0.0.1:9850")).expect("listen");
+    let taken = host.ns.bind(|| TcpListener::bind("127.0.0.1:9850")).expect("listen");
     let listen = "[metrics]\nlisten = \"127.0.0.1:9850\"\n";
     let output = serve.reload(&format!("{}{listen}", Host::config(&vip(VIP, &["10.0.0.2"]))));
     assert_eq!(output.code(), Some(1), "{output}");

@@ -413,7 +413,7 @@ fn the_endpoint_moves() {
     serve.reload(&listening_at("[::1]:9849"), "INFO reloaded");
     healthy("[::1]:9849");
 
-    let taken = ns.open(|| TcpListener::bind("127.0.0.1:9850")).expect("listen");
+    let taken = ns.bind(|| TcpListener::bind("127.0.0.1:9850")).expect("listen");
     let log = serve.reload(&listening_at("127.0.0.1:9850"), "ERROR");
     assert!(log.contains("127.0.0.1:9850") && log.contains("in use"), "{log}");
     healthy("[::1]:9849");

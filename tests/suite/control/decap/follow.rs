@@ -274,7 +274,7 @@ fn the_balancer_follows_too() {
 fn it_waits_for_its_port() {
     let host = Host::new();
     host.ns.shell("ip link set lo up");
-    let taken = host.ns.open(|| std::net::TcpListener::bind(METRICS)).expect("listen");
+    let taken = host.ns.bind(|| std::net::TcpListener::bind(METRICS)).expect("listen");
     let mut running = host.lbctl().spawn(&["decap", "serve", UPLINK, "--metrics", METRICS]);
     running.wait_for("WARN no metrics: cannot listen for metrics: ");
     running.wait_for("INFO decapsulating on uplink");

@@ -1,6 +1,5 @@
 //! The causes of findings do harm traffic: tests that show it in a network of namespaces.
 
-use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -33,7 +32,7 @@ const UPLOAD: usize = 1 << 20;
 
 /// Uploads to a VIP, whatever becomes of it.
 fn upload(rig: &Rig) {
-    let listener = rig.topology.reals[0].ns.open(|| TcpListener::bind("0.0.0.0:8081"));
+    let listener = rig.topology.reals[0].ns.bind(|| TcpListener::bind("0.0.0.0:8081"));
     let listener = listener.expect("listen");
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -134,23 +133,10 @@ fn arp() {
     }
 }
 
-/// Binds a socket to a port that an earlier socket of the test had. Another test's child process may hold the earlier
-/// one for a moment, between fork and exec.
-#[track_caller]
-fn bind<S>(mut open: impl FnMut() -> io::Result<S>) -> S {
-    let mut socket = None;
-    let bound = || {
-        socket = open().ok();
-        socket.is_some()
-    };
-    assert!(wait_until(Duration::from_secs(10), bound), "the port stays in use");
-    socket.expect("it is bound")
-}
-
 /// Sends datagrams from a client behind the router to the VIP; whether the real gets one before long. The links
 /// may be so new that the first are lost.
 fn gets_through(router: &NetNs, real: &NetNs, patience: Duration) -> bool {
-    let receiver = bind(|| real.open(|| UdpSocket::bind("10.200.1.1:53")));
+    let receiver = real.bind(|| UdpSocket::bind("10.200.1.1:53")).expect("listen");
     receiver.set_read_timeout(Some(Duration::from_millis(100))).expect("set a timeout");
     let sender = router.open(|| UdpSocket::bind("192.0.2.7:0")).expect("open a socket");
     router.shell("ip route replace 10.200.1.1 via 172.31.0.2");
@@ -189,7 +175,7 @@ fn reverse_path() {
 /// The segment size that the real asks a client for.
 fn advertised(router: &NetNs, real: &NetNs) -> u16 {
     let mut capture = Capture::start(router, "wire");
-    let _listener = bind(|| real.open(|| TcpListener::bind("10.200.1.1:80")));
+    let _listener = real.bind(|| TcpListener::bind("10.200.1.1:80")).expect("listen");
     let to: SocketAddr = "10.200.1.1:80".parse().expect("an address");
     let _client =
         router.open(|| TcpStream::connect_timeout(&to, Duration::from_secs(5))).expect("connect");
