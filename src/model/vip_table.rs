@@ -15,6 +15,7 @@ use crate::model::address::Vip;
 use crate::model::config::Config;
 use crate::model::config::Echo;
 use crate::model::config::HashMode;
+use crate::model::config::HealthPolicy;
 use crate::model::config::NoReal;
 use crate::model::config::OtherPorts;
 use crate::model::config::OwnAddress;
@@ -59,6 +60,8 @@ pub struct VipSpec {
     pub no_real: NoReal,
     /// When the address answers echo requests. `None`: the setting of its other VIPs.
     pub echo: Option<Echo>,
+    /// How the health of its reals is found out, and what follows from it.
+    pub health: HealthPolicy,
     /// The servers.
     pub reals: BTreeMap<IpAddr, RealSpec>,
 }
@@ -121,6 +124,7 @@ impl VipSpec {
             other_ports: OtherPorts::from_flags(flags),
             no_real: if has(consts::VIP_REJECTS_NO_REAL) { NoReal::Reject } else { NoReal::Drop },
             echo: Echo::from_flags(flags),
+            health: HealthPolicy::default(),
             reals: BTreeMap::new(),
         }
     }
@@ -174,6 +178,7 @@ impl From<&Config> for Table {
                 other_ports: vip.other_ports,
                 no_real: vip.no_real,
                 echo: vip.echo,
+                health: vip.health(),
                 reals,
             };
             (vip.vip(), spec)
@@ -200,6 +205,12 @@ impl Table {
                 other_ports: spec.other_ports,
                 no_real: spec.no_real,
                 echo: spec.echo,
+                check: spec.health.check.clone(),
+                on_failure: spec.health.on_failure,
+                min_healthy: spec.health.min_healthy,
+                fail_open: spec.health.fail_open,
+                slow_start: spec.health.slow_start,
+                flapping: spec.health.flapping,
                 reals: spec
                     .reals
                     .iter()

@@ -4,7 +4,7 @@
 const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
 
 /// Tables that a file has one of.
-const TABLES: [&str; 3] = ["connection_table", "packets", "metrics"];
+const TABLES: [&str; 4] = ["connection_table", "packets", "metrics", "health"];
 
 /// Every key, with its table and an example value. JSON and TOML write values alike, except tables.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -25,6 +25,34 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("packets.encap_source_v6", "\"100::/64\""),
     ("packets.outer_df", "true"),
     ("metrics.listen", "\"127.0.0.1:9847\""),
+    ("health.concurrency", "512"),
+    ("health.first_mark", "0x4c340000"),
+    ("checks.NAME.type", "\"http\""),
+    ("checks.NAME.interval", "\"5s\""),
+    ("checks.NAME.timeout", "\"2s\""),
+    ("checks.NAME.rise", "2"),
+    ("checks.NAME.fall", "3"),
+    ("checks.NAME.fast_interval", "\"1s\""),
+    ("checks.NAME.port", "80"),
+    ("checks.NAME.via", "\"tunnel\""),
+    ("checks.NAME.method", "\"GET\""),
+    ("checks.NAME.path", "\"/healthz\""),
+    ("checks.NAME.host", "\"www.example.net\""),
+    ("checks.NAME.headers", "{ \"X-Check\" = \"1\" }"),
+    ("checks.NAME.status", "[\"200-299\", 401]"),
+    ("checks.NAME.text", "\"ready\""),
+    ("checks.NAME.server_name", "\"www.example.net\""),
+    ("checks.NAME.verify", "true"),
+    ("checks.NAME.ca_file", "\"/etc/ssl/ca.pem\""),
+    ("checks.NAME.name", "\"www.example.net\""),
+    ("checks.NAME.record", "\"AAAA\""),
+    ("checks.NAME.rcode", "\"NOERROR\""),
+    ("checks.NAME.transport", "\"udp\""),
+    ("checks.NAME.send", "\"hex:00ff\""),
+    ("checks.NAME.expect", "\"OK\""),
+    ("checks.NAME.silence_ok", "true"),
+    ("checks.NAME.program", "\"/usr/local/bin/check\""),
+    ("checks.NAME.args", "[\"--quiet\"]"),
     ("vips.address", "\"10.200.1.1\""),
     ("vips.port", "80"),
     ("vips.protocol", "\"tcp\""),
@@ -35,6 +63,16 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("vips.other_ports", "\"drop\""),
     ("vips.no_real", "\"reject\""),
     ("vips.echo", "\"always\""),
+    ("vips.check", "\"web\""),
+    ("vips.on_failure", "\"move\""),
+    ("vips.min_healthy", "\"50%\""),
+    ("vips.fail_open", "true"),
+    ("vips.slow_start", "\"60s\""),
+    ("vips.flapping", "{ failures = 5 }"),
+    ("vips.flapping.failures", "5"),
+    ("vips.flapping.window", "\"10m\""),
+    ("vips.flapping.hold", "\"1m\""),
+    ("vips.flapping.hold_at_most", "\"30m\""),
     ("vips.reals", "[{ address = \"10.0.1.1\" }]"),
     ("vips.reals.address", "\"10.0.1.1\""),
     ("vips.reals.weight", "2"),
@@ -45,6 +83,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("interfaces", "[{ name = \"eth0\" }]"),
     ("vips", "[{ address = \"10.200.1.1\", port = 80, protocol = \"tcp\" }]"),
     ("server_ids", "[{ id = 7, real = \"10.0.1.1\" }]"),
+    ("checks", "{ web = { type = \"http\" } }"),
+    ("health", "{ concurrency = 512 }"),
     ("metrics", "{ listen = \"127.0.0.1:9847\" }"),
 ];
 
@@ -56,11 +96,15 @@ pub(super) enum Format {
 }
 
 /// Texts of parsers about Rust's types, and the words of the file for them.
-const WORDS: [(&str, &str); 11] = [
+const WORDS: [(&str, &str); 12] = [
     ("expected u8", "expected a whole number from 0 to 255"),
     ("expected u16", "expected a whole number from 0 to 65535"),
     ("expected u32", "expected a whole number from 0 to 4294967295"),
     ("expected u64", "expected a whole number, 0 or more"),
+    (
+        "expected the name of a check, or a table with its type",
+        "expected the name of a check in quotes, or a table with its type",
+    ),
     ("expected a boolean", "expected true or false, without quotes"),
     ("expected a sequence", "expected a list"),
     ("expected IP address", "expected an IP address in quotes"),
@@ -90,8 +134,14 @@ pub(super) fn explain(key: &str, what: &str, format: Format) -> String {
 /// An assignment to a key, in the file's format; `None`: the key is not known.
 fn example(key: &str, format: Format) -> Option<String> {
     // `vips[3].reals[0].address` is `vips.reals.address`.
-    let place: Vec<_> =
+    let mut place: Vec<_> =
         key.split('.').map(|part| part.split('[').next().unwrap_or_default()).collect();
+    // A check in place of a name has the keys of the others.
+    if let ["vips", "check", key] = place[..] {
+        place = vec!["checks", "NAME", key];
+    } else if let ["checks", name, _, ..] = &mut place[..] {
+        *name = "NAME";
+    }
     let name = place.last()?;
     if format == Format::Toml && place.len() == 1 {
         if LISTS.contains(name) {

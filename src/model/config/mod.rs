@@ -6,6 +6,7 @@ mod address;
 mod answers;
 mod check;
 mod explain;
+mod health_checks;
 mod interface;
 mod own_address;
 mod source_prefix;
@@ -13,11 +14,13 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -29,6 +32,17 @@ pub use answers::Echo;
 pub use answers::NoReal;
 pub use answers::OtherPorts;
 pub(crate) use check::is_interface_name;
+pub use health_checks::CheckChoice;
+pub use health_checks::CheckConfig;
+pub use health_checks::CheckKind;
+pub use health_checks::DnsTransport;
+pub use health_checks::Flapping;
+pub use health_checks::HealthConfig;
+pub use health_checks::HealthPolicy;
+pub use health_checks::MinHealthy;
+pub use health_checks::OnFailure;
+pub use health_checks::StatusRange;
+pub use health_checks::Via;
 pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
@@ -74,6 +88,12 @@ pub struct Config {
     /// The metrics endpoint of `lbctl serve`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub metrics: MetricsConfig,
+    /// How checks are run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: HealthConfig,
+    /// The checks that VIPs name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, CheckConfig>,
     /// The services.
     #[serde(default)]
     pub vips: Vec<VipConfig>,
@@ -304,6 +324,24 @@ pub struct VipConfig {
     /// When the address answers echo requests. All VIPs of an address say the same, or leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<Echo>,
+    /// How its reals are checked: the name of one of the checks, or a check. Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckChoice>,
+    /// What happens to the flows of a real that is unhealthy.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_failure: OnFailure,
+    /// If fewer reals than this are healthy, all that the operator has up are used.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub min_healthy: MinHealthy,
+    /// Whether all reals are used if too few are healthy.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub fail_open: bool,
+    /// How long a real that comes back takes until it has its share. Default: it has it at once.
+    #[serde(default, with = "health_checks::seconds", skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
+    /// How a real that fails again and again is treated.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub flapping: Flapping,
     /// The servers.
     #[serde(default)]
     pub reals: Vec<RealConfig>,
@@ -323,7 +361,25 @@ impl VipConfig {
             other_ports: None,
             no_real: NoReal::default(),
             echo: None,
+            check: None,
+            on_failure: OnFailure::default(),
+            min_healthy: MinHealthy::default(),
+            fail_open: true,
+            slow_start: None,
+            flapping: Flapping::default(),
             reals: Vec::new(),
+        }
+    }
+
+    /// What it says about the health of its reals.
+    pub fn health(&self) -> HealthPolicy {
+        HealthPolicy {
+            check: self.check.clone(),
+            on_failure: self.on_failure,
+            min_healthy: self.min_healthy,
+            fail_open: self.fail_open,
+            slow_start: self.slow_start,
+            flapping: self.flapping,
         }
     }
 

@@ -5,8 +5,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::json;
 
+use super::CheckConfig;
 use super::Config;
 use super::ConnectionTableConfig;
+use super::HealthConfig;
 use super::InterfaceConfig;
 use super::MetricsConfig;
 use super::PacketsConfig;
@@ -60,6 +62,8 @@ fn the_reference_lists_every_key() {
         ("[connection_table]", keys::<ConnectionTableConfig>()),
         ("[packets]", keys::<PacketsConfig>()),
         ("[metrics]", keys::<MetricsConfig>()),
+        ("[health]", keys::<HealthConfig>()),
+        ("[checks.NAME]", keys::<CheckConfig>()),
         ("[[vips]]", keys::<VipConfig>()),
         ("vips.reals", keys::<RealConfig>()),
         ("[[server_ids]]", keys::<ServerIdConfig>()),
@@ -82,6 +86,7 @@ fn the_reference_tells_the_defaults() {
         }
     };
     check("[connection_table]", &serde_json::to_value(ConnectionTableConfig::default()).unwrap());
+    check("[health]", &serde_json::to_value(HealthConfig::default()).unwrap());
     check("[metrics]", &serde_json::to_value(MetricsConfig::default()).unwrap());
     let packets = PacketsConfig {
         encap_source_v4: Some(SourceV4::default()),
@@ -109,7 +114,31 @@ fn the_reference_tells_the_defaults() {
             "other_ports": vip.other_ports.unwrap_or_default(),
             "no_real": vip.no_real,
             "echo": vip.echo.unwrap_or_default(),
+            "on_failure": vip.on_failure,
+            "min_healthy": vip.min_healthy,
+            "fail_open": vip.fail_open,
+            "flapping": vip.flapping,
             "reals": vip.reals,
+        }),
+    );
+    let tcp: CheckConfig = serde_json::from_value(json!({ "type": "tcp" })).unwrap();
+    check(
+        "[checks.NAME]",
+        &json!({
+            "interval": humantime::format_duration(tcp.interval()).to_string(),
+            "timeout": humantime::format_duration(tcp.timeout()).to_string(),
+            "rise": tcp.rise(),
+            "fall": tcp.fall(),
+            "via": tcp.via(),
+            "method": tcp.method(),
+            "path": tcp.path(),
+            "headers": tcp.headers,
+            "status": tcp.status(),
+            "verify": tcp.verify,
+            "record": tcp.record(),
+            "rcode": tcp.rcode(),
+            "silence_ok": tcp.silence_ok,
+            "args": tcp.args,
         }),
     );
     let real: RealConfig = serde_json::from_value(json!({ "address": "10.0.0.1" })).unwrap();
