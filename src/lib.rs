@@ -12,7 +12,7 @@
 //! | do what `lbctl serve` does in a service of your own | [`agent`] |
 //! | ask a process that serves for a reload | [`serving`] |
 //! | read counters, rates, and everything that `lbctl status` shows | [`Stats`], [`Rates`], [`Status`] |
-//! | know whether an instance does well, and what to do if not | [`Health`], [`readiness()`] |
+//! | know whether an instance does well, and what to do if not | [`Condition`], [`readiness()`] |
 //! | know what on a host would hurt a balancer or a real | [`doctor`] |
 //! | export metrics | [`metrics::Collector`] |
 //! | capture packets, which tcpdump does not see below XDP | [`capture::Capture`] |
@@ -46,7 +46,7 @@
 //! | 8 | `bin/lbctl` | the command line: it parses arguments, calls the library, prints | the library |
 //! | 7 | `lib.rs` | the public face: `pub use` only, opened by a page that shows a newcomer around | all |
 //! | 6 | `agent/` | what `lbctl serve` and `lbctl decap serve` do: follow the kernel, reload, answer Prometheus | capture, report and below |
-//! | 5 | `report/` | judgements: doctor, status, the health of an instance, metrics | control and below |
+//! | 5 | `report/` | judgements: doctor, status, the condition of an instance, metrics | control and below |
 //! | 5 | `capture/` | captures: session, places, filter, decode, pcapng | dataplane and below |
 //! | 4 | `control/` | verbs: apply, edit, follow, resolve, decap, chain, flows | observe and below |
 //! | 3 | `observe/` | readings: stats, rates, readiness, trace, packet tests; what rings, tables, interfaces and memory are like now | dataplane and below |
@@ -161,8 +161,8 @@ pub use plan::diff::VipAction;
 pub use plan::diff::VipChange;
 pub use plan::memory::MemoryPlan;
 pub use plan::memory::TableMemory;
+pub use report::condition;
+pub use report::condition::Condition;
 pub use report::doctor;
-pub use report::health;
-pub use report::health::Health;
 pub use report::metrics;
 pub use report::status::Status;

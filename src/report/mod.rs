@@ -1,7 +1,7 @@
-//! Judgements of readings: doctor, status, the health of an instance, metrics.
+//! Judgements of readings: doctor, status, the condition of an instance, metrics.
 
+pub mod condition;
 pub mod doctor;
-pub mod health;
 pub mod metrics;
 pub(crate) mod readings;
 pub(crate) mod status;

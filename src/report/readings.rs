@@ -1,4 +1,4 @@
-//! Readings of what runs, which health and status judge.
+//! Readings of what runs, which the condition and status are judged by.
 
 use std::collections::BTreeMap;
 

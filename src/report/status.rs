@@ -15,7 +15,7 @@ use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
 use crate::observe::vips::VipStatus;
 use crate::plan::Unserved;
-use crate::report::health::Health;
+use crate::report::condition::Condition;
 use crate::report::readings::Readings;
 
 /// What `lbctl status` shows.
@@ -24,7 +24,7 @@ pub struct Status {
     /// The instance's name.
     pub instance: String,
     /// Whether the instance does well.
-    pub health: Health,
+    pub condition: Condition,
     /// The process that serves the balancer (`lbctl serve`); `None`: no process follows its gateways.
     pub serve: Option<Server>,
     /// The interfaces.
@@ -50,19 +50,19 @@ impl Balancer {
     ///
     /// It sleeps for about a second if the counters since the start do not tell whether all is well now: new flows
     /// were not remembered once, a connection table is full and flows were missed, or packets for VIPs came in frames
-    /// to other hosts. Then it reads the counters twice, and [`Health`] is about the time in between.
+    /// to other hosts. Then it reads the counters twice, and [`Condition`] is about the time in between.
     pub fn status(&self) -> Result<Status> {
         let readings = Readings::take(self)?;
-        let health = Health::judge(self, &readings)?;
-        Ok(Status::new(readings, health))
+        let condition = Condition::judge(self, &readings)?;
+        Ok(Status::new(readings, condition))
     }
 }
 
 impl Status {
-    fn new(readings: Readings, health: Health) -> Self {
+    fn new(readings: Readings, condition: Condition) -> Self {
         Self {
             instance: readings.instance,
-            health,
+            condition,
             serve: readings.serve,
             interfaces: readings.interfaces,
             unserved: readings.unserved,

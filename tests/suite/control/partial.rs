@@ -99,7 +99,7 @@ fn a_dead_interface_delays_no_other() {
         // `status` reports it, though no `serve` runs.
         let status = status(&lbctl);
         assert_eq!(status["unserved"][0]["name"], "second", "{how}: {status}");
-        let findings = status["health"]["findings"].to_string();
+        let findings = status["condition"]["findings"].to_string();
         assert!(
             findings.contains("\"not-served\"") && findings.contains("not served"),
             "{findings}"
@@ -157,7 +157,7 @@ fn refused_programs_and_modes_delay_no_other() {
 
     // One that runs goes on in the mode that it has.
     lbctl.ok(&["apply", "-f", path_of(&second("generic"))]);
-    let findings = || status(&lbctl)["health"]["findings"].to_string();
+    let findings = || status(&lbctl)["condition"]["findings"].to_string();
     let is_told = || findings().contains("not-served") || findings().contains("served-as-before");
     assert!(!is_told(), "{}", findings());
     let applied = lbctl.exits(1, &["apply", "-f", path_of(&file)]);
@@ -236,8 +236,8 @@ fn reals_change_while_an_interface_is_dead() {
     assert_eq!(reals(), 1);
     assert!(http_get(rig.client(), server(VIP), "/").is_ok());
     // Once, though its entry and the record both tell.
-    let health = status(&lbctl)["health"]["findings"].to_string();
-    assert_eq!(health.matches("\"unready\"").count(), 1, "{health}");
+    let condition = status(&lbctl)["condition"]["findings"].to_string();
+    assert_eq!(condition.matches("\"unready\"").count(), 1, "{condition}");
     assert!(lbctl.ok(&["save"]).stdout.contains("name = \"second\""));
 }
 

@@ -89,7 +89,7 @@ impl<'h> Serve<'h> {
         assert_eq!(finding.is_some(), failed.is_some(), "{status:#}");
         if let (Some(finding), Some(why)) = (&finding, failed) {
             assert!(finding["what"].as_str().is_some_and(|what| what.contains(why)), "{finding}");
-            assert_eq!(status["health"]["well"], false);
+            assert_eq!(status["condition"]["well"], false);
             let output = self.host.lbctl().exits(1, &["status", "--check"]);
             assert!(output.stdout.contains("the last reload failed ("), "{output}");
             assert!(output.stdout.contains("RELOAD FAILED 2"), "{output}");
@@ -113,7 +113,7 @@ impl<'h> Serve<'h> {
 #[track_caller]
 fn finding(host: &Host) -> (Option<Value>, Value) {
     let status = json(&host.lbctl().ok(&["status", "--json"]));
-    let findings = status["health"]["findings"].as_array().expect("findings").clone();
+    let findings = status["condition"]["findings"].as_array().expect("findings").clone();
     (findings.into_iter().find(|finding| finding["problem"] == "reload-failed"), status)
 }
 

@@ -134,12 +134,12 @@ fn its_own_mac_is_followed() {
     goes_on(&download, "a MAC of the list");
     let text = rig.lbctl().ok(&["status"]).stdout;
     assert!(text.contains("02:00:00:00:00:77 (now 02:00:00:00:00:78), and 1 more"), "{text}");
-    let health = || json(&rig.lbctl().ok(&["status", "--json"]))["health"].clone();
-    let told = |health: &Value| health["findings"].to_string().contains("\"mac-changed\"");
-    assert!(!told(&health()), "{}", health());
+    let condition = || json(&rig.lbctl().ok(&["status", "--json"]))["condition"].clone();
+    let told = |condition: &Value| condition["findings"].to_string().contains("\"mac-changed\"");
+    assert!(!told(&condition()), "{}", condition());
 
     readdress("02:00:00:00:00:79");
-    assert!(told(&health()), "{}", health());
+    assert!(told(&condition()), "{}", condition());
     let missed = || rig.reason("other_mac") > 0;
     assert!(
         wait_until(SOON, missed),
@@ -149,7 +149,7 @@ fn its_own_mac_is_followed() {
     assert!(planned.stdout.contains("MAC 02:00:00:00:00:77 → 02:00:00:00:00:79"), "{planned}");
     rig.lbctl().ok(&["apply", "-f", path_of(&file)]);
     goes_on(&download, "an apply");
-    assert!(!told(&health()), "{}", health());
+    assert!(!told(&condition()), "{}", condition());
 }
 
 #[test]

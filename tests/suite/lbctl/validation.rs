@@ -243,7 +243,7 @@ fn the_host_gets_the_address_of_a_vip() {
         patient.is_advised("own-address", &place, "error", "allow_own_address = true");
     }
     let status = json_of(&host.lbctl().exits(1, &["status", "--json", "--check"]));
-    let findings = status["health"]["findings"].as_array().expect("findings");
+    let findings = status["condition"]["findings"].as_array().expect("findings");
     let own = findings.iter().find(|finding| finding["finding"]["id"] == "own-address");
     let what = own.expect("it is told")["what"].as_str().expect("text");
     assert!(what.contains("10.200.1.1 is this host's own address"), "{what}");
@@ -285,7 +285,7 @@ fn a_real_without_a_slot_is_reported() {
     let status = host.lbctl().ok(&["status"]).stdout;
     assert!(status.contains(&what) && status.contains("2/3 (1 of too little weight)"), "{status}");
     let status = json_of(&host.lbctl().ok(&["status", "--json"]));
-    let findings = status["health"]["findings"].as_array().expect("findings");
+    let findings = status["condition"]["findings"].as_array().expect("findings");
     let found = findings.iter().find(|finding| finding["problem"] == "outweighed-reals");
     let real = json!({ "vip": VIP, "real": "10.0.0.2", "weight": 1, "needed": 2 });
     assert_eq!(found.expect("it is told")["reals"], json!([real]), "{status:#}");

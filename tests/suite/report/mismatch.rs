@@ -95,7 +95,7 @@ fn a_ring_that_lost_slots() {
     let status = host.lbctl().exits(1, &["status", "--check"]).stdout;
     assert!(status.contains(&line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
-    let found = status["health"]["findings"].as_array().expect("findings");
+    let found = status["condition"]["findings"].as_array().expect("findings");
     let found = found.iter().find(|found| found["problem"] == "map-mismatch").expect("found");
     assert_eq!(
         found["mismatches"],

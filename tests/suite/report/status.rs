@@ -1,4 +1,4 @@
-//! `lbctl status` says whether the instance is healthy, and how to fix what is not.
+//! `lbctl status` says in which condition the instance is, and how to fix what is not.
 
 use std::thread;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use crate::fixtures::wait_until;
 /// The problems that `lbctl status --json` has.
 #[track_caller]
 fn problems(status: &Value) -> Vec<&str> {
-    let findings = status["health"]["findings"].as_array().expect("findings");
+    let findings = status["condition"]["findings"].as_array().expect("findings");
     let problems: Vec<_> =
         findings.iter().map(|finding| finding["problem"].as_str().expect("a name")).collect();
-    assert_eq!(status["health"]["well"], problems.is_empty(), "{status}");
+    assert_eq!(status["condition"]["well"], problems.is_empty(), "{status}");
     problems
 }
 
@@ -97,7 +97,7 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
     assert!(status.contains(line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
     assert_eq!(problems(&status), ["unready", "no-real"]);
-    assert_eq!(status["health"]["findings"][0]["why"]["interface-missing"], UPLINK);
+    assert_eq!(status["condition"]["findings"][0]["why"]["interface-missing"], UPLINK);
 }
 
 #[test]
@@ -115,7 +115,8 @@ fn a_gateway_that_is_gone() {
     let gone = || {
         let status = json(&rig.lbctl().ok(&["status", "--json"]));
         problems(&status) == ["unready"]
-            && status["health"]["findings"][0]["why"]["gateway-unresolved"]["interface"] == UPLINK
+            && status["condition"]["findings"][0]["why"]["gateway-unresolved"]["interface"]
+                == UPLINK
     };
     assert!(wait_until(Duration::from_secs(5), gone), "{}", rig.lbctl().ok(&["status"]));
 }
@@ -124,7 +125,7 @@ fn a_gateway_that_is_gone() {
 #[track_caller]
 fn is_unready(lbctl: &Lbctl<'_>, why: &str, fix: &str) {
     let status = json(&lbctl.ok(&["status", "--json"]));
-    let finding = &status["health"]["findings"][0];
+    let finding = &status["condition"]["findings"][0];
     assert_eq!(finding["problem"], "unready", "{status:#}");
     let about = &finding["why"][why];
     assert!(*about == UPLINK || about["interface"] == UPLINK, "{why}: {finding}");
@@ -140,7 +141,7 @@ fn the_own_interface_comes_before_the_router() {
     lbctl.apply(&config);
     let is_well = || {
         let status = json(&lbctl.ok(&["status", "--json"]));
-        assert!(problems(&status).is_empty(), "{:#}", status["health"]);
+        assert!(problems(&status).is_empty(), "{:#}", status["condition"]);
     };
     is_well();
 
@@ -200,7 +201,7 @@ fn generic_mode_that_was_not_asked_for() {
     };
     let auto = of("\"auto\"");
     assert_eq!(problems(&auto), ["generic-mode"]);
-    assert_eq!(auto["health"]["findings"][0]["interface"], "long");
+    assert_eq!(auto["condition"]["findings"][0]["interface"], "long");
     assert!(problems(&of("\"generic\"")).is_empty(), "as it was asked for");
 }
 
@@ -287,7 +288,7 @@ fn connections_that_began_elsewhere_are_reported() {
     host.lbctl().apply(&config.replace("entries = 20000", "entries = 8000000"));
     let finding = || {
         let status = json(&host.lbctl().ok(&["status", "--json"]));
-        status["health"]["findings"].as_array().expect("findings").first().cloned()
+        status["condition"]["findings"].as_array().expect("findings").first().cloned()
     };
     let strange = Steady::start(&host.ns, "nobody", packet_from);
     let is_told = || {
@@ -305,7 +306,7 @@ fn connections_that_began_elsewhere_are_reported() {
     drop(known);
 }
 
-/// `status` is not healthy where doctor finds an error, as far as it can tell without asking the network.
+/// `status` is not well where doctor finds an error, as far as it can tell without asking the network.
 #[test]
 fn what_is_an_error_for_doctor() {
     let rig = Rig::new(0);
@@ -313,7 +314,7 @@ fn what_is_an_error_for_doctor() {
     lbctl.apply(&config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"])));
     let ids = || {
         let status = json(&lbctl.ok(&["status", "--json"]));
-        let findings = status["health"]["findings"].as_array().expect("findings").clone();
+        let findings = status["condition"]["findings"].as_array().expect("findings").clone();
         let id = |finding: &Value| {
             assert_eq!(finding["problem"], "doctor", "{finding}");
             finding["finding"]["id"].as_str().expect("a name").to_owned()
@@ -321,7 +322,7 @@ fn what_is_an_error_for_doctor() {
         findings.iter().map(id).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(ids(), "");
-    let warnings = || json(&lbctl.ok(&["status", "--json"]))["health"]["warnings"].clone();
+    let warnings = || json(&lbctl.ok(&["status", "--json"]))["condition"]["warnings"].clone();
     let before = warnings().as_u64().expect("a number");
 
     ns.shell("ip route del default; ip -6 route del default");

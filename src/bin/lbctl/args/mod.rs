@@ -168,7 +168,7 @@ pub(crate) enum Command {
     ///
     /// docs/metrics.md explains each reason.
     Stats(StatsArgs),
-    /// Watch health, VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
+    /// Watch whether all is well, VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
     ///
     /// VIPs are sorted by their rate; ! puts VIPs without a usable real first.
     Top {

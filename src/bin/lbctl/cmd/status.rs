@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 
 use l4lb::Balancer;
+use l4lb::Condition;
 use l4lb::GatewayAddress;
-use l4lb::Health;
 use l4lb::Instance;
 use l4lb::InterfaceStatus;
 use l4lb::LinkState;
@@ -16,7 +16,7 @@ use l4lb::Status;
 use l4lb::TableStatus;
 use l4lb::Verdict;
 use l4lb::VipStatus;
-use l4lb::health::Problem;
+use l4lb::condition::Problem;
 use l4lb::serving::Server;
 
 use crate::Exit;
@@ -35,11 +35,11 @@ pub(crate) fn status(instance: &Instance, args: &StatusArgs, json: bool) -> Resu
     } else {
         print(&status, args.all)?;
     }
-    Ok(if args.check && !status.health.well { Exit::Failed } else { Exit::Done })
+    Ok(if args.check && !status.condition.well { Exit::Failed } else { Exit::Done })
 }
 
 fn print(status: &Status, all: bool) -> Result<()> {
-    output::text(verdict(&status.instance, &status.health))?;
+    output::text(verdict(&status.instance, &status.condition))?;
     output::line("")?;
     let served = status.interfaces.iter().map(|(name, interface)| {
         [name.clone(), mode(interface), mac(interface), gateway(interface), mtu(interface)]
@@ -68,19 +68,19 @@ fn print(status: &Status, all: bool) -> Result<()> {
     Ok(())
 }
 
-fn verdict(instance: &str, health: &Health) -> String {
-    let doctor = match health.warnings {
+fn verdict(instance: &str, condition: &Condition) -> String {
+    let doctor = match condition.warnings {
         0 => "of its host: lbctl doctor".to_owned(),
         1 => "1 warning: lbctl doctor".to_owned(),
         count => format!("{count} warnings: lbctl doctor"),
     };
-    let verdict = match health.findings.len() {
-        _ if health.well => "well".to_owned(),
+    let verdict = match condition.findings.len() {
+        _ if condition.well => "well".to_owned(),
         1 => "NOT WELL, 1 thing".to_owned(),
         count => format!("NOT WELL, {count} things"),
     };
     let mut text = format!("instance {instance}: {verdict} ({doctor})\n");
-    for finding in &health.findings {
+    for finding in &condition.findings {
         text.extend(["- ", &finding.what, ": ", &finding.fix, "\n"]);
     }
     text
@@ -227,8 +227,8 @@ fn flows(tables: &[TableStatus]) -> String {
 }
 
 /// The CPUs that do not remember all new flows.
-fn limiting(health: &Health) -> &[u32] {
-    let limited = health.findings.iter().find_map(|finding| match &finding.problem {
+fn limiting(condition: &Condition) -> &[u32] {
+    let limited = condition.findings.iter().find_map(|finding| match &finding.problem {
         Problem::FloodGuardLimits(flood) => Some(flood.cpus.as_slice()),
         _ => None,
     });
@@ -237,7 +237,7 @@ fn limiting(health: &Health) -> &[u32] {
 
 fn flood_guards(status: &Status) -> String {
     let guards = &status.flood_guards;
-    let limiting: Vec<_> = limiting(&status.health).iter().map(u32::to_string).collect();
+    let limiting: Vec<_> = limiting(&status.condition).iter().map(u32::to_string).collect();
     let state = if limiting.is_empty() {
         "quiet".to_owned()
     } else {
@@ -282,7 +282,7 @@ fn print_all(status: &Status) -> Result<()> {
         }),
     )?;
     output::line("")?;
-    let limiting = limiting(&status.health);
+    let limiting = limiting(&status.condition);
     output::table(
         ["FLOOD GUARD", "NEW FLOWS", "LIMIT", "STATE", "NOT REMEMBERED"],
         &[1, 2, 4],

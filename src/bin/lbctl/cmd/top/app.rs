@@ -17,7 +17,7 @@ use ratatui::crossterm::event::KeyCode;
 use ratatui::crossterm::event::KeyEvent;
 use ratatui::crossterm::event::KeyModifiers;
 
-use super::health;
+use super::condition;
 
 /// How many intervals sparklines show at most.
 pub(super) const HISTORY: usize = 60;
@@ -40,7 +40,7 @@ pub(super) struct App {
     /// Why the last reading failed. All other data is older then.
     pub(super) failure: Option<String>,
     /// `None`: not read yet.
-    pub(super) health: Option<health::Reading>,
+    pub(super) condition: Option<condition::Reading>,
     pub(super) rates: Rates,
     last: Option<Sample>,
     /// Packets per second, the newest last.
@@ -60,7 +60,7 @@ impl App {
         Self {
             instance: instance.to_owned(),
             failure: None,
-            health: None,
+            condition: None,
             rates: Rates::default(),
             last: None,
             history: BTreeMap::new(),
@@ -78,7 +78,7 @@ impl App {
             Ok(sample) => sample,
             Err(failure) => {
                 self.failure = Some(failure);
-                self.health = None;
+                self.condition = None;
                 return;
             }
         };
@@ -111,9 +111,9 @@ impl App {
         }
     }
 
-    /// Takes a reading of health. It is ignored if the instance does not run: the reading says so already.
-    pub(super) fn health(&mut self, reading: health::Reading) {
-        self.health = Some(reading).filter(|_| self.failure.is_none());
+    /// Takes a reading of the condition. It is ignored if the instance does not run: the reading says so already.
+    pub(super) fn condition(&mut self, reading: condition::Reading) {
+        self.condition = Some(reading).filter(|_| self.failure.is_none());
     }
 
     /// How many VIPs have no usable real, and how many there are.

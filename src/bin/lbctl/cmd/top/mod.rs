@@ -2,7 +2,7 @@
 
 mod app;
 mod columns;
-mod health;
+mod condition;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -31,7 +31,7 @@ use ratatui::layout::Rect;
 
 use self::app::App;
 use self::app::Sample;
-use self::health::Readings;
+use self::condition::Readings;
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
@@ -54,12 +54,12 @@ pub(crate) fn top(instance: &Instance, interval: Duration, json: bool) -> Result
     let mut app = App::new(instance.name());
     app.sample(Ok(read(instance)?));
     let interrupted = interruption()?;
-    let mut health = Readings::start(instance)?;
+    let mut condition = Readings::start(instance)?;
     // It also restores the terminal after a panic.
     let viewport = Viewport::Fixed(area()?);
     let mut terminal = ratatui::try_init_with_options(TerminalOptions { viewport })?;
     execute!(io::stdout(), EnterAlternateScreen)?;
-    let ended = run(&mut terminal, &mut app, instance, &mut health, interval, || {
+    let ended = run(&mut terminal, &mut app, instance, &mut condition, interval, || {
         interrupted.load(Ordering::Relaxed)
     });
     ratatui::try_restore()?;
@@ -71,7 +71,7 @@ fn run(
     terminal: &mut DefaultTerminal,
     app: &mut App,
     instance: &Instance,
-    health: &mut Readings,
+    condition: &mut Readings,
     interval: Duration,
     interrupted: impl Fn() -> bool,
 ) -> io::Result<()> {
@@ -79,10 +79,10 @@ fn run(
     let mut due = Instant::now() + interval;
     draw(terminal, app)?;
     while !interrupted() {
-        let reading = health.latest();
+        let reading = condition.latest();
         let mut redraw = reading.is_some();
         if let Some(reading) = reading {
-            app.health(reading);
+            app.condition(reading);
         }
         let left = due.saturating_duration_since(Instant::now());
         match events.recv_timeout(left.min(PAUSE)) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use l4lb::Condition;
 use l4lb::Count;
-use l4lb::Health;
 use l4lb::RealState;
 use l4lb::ReasonCount;
 use l4lb::Stats;
@@ -12,8 +12,8 @@ use l4lb::Verdict;
 use l4lb::VipCount;
 use l4lb::VipRealStatus;
 use l4lb::VipStatus;
-use l4lb::health::Finding;
-use l4lb::health::Problem;
+use l4lb::condition::Finding;
+use l4lb::condition::Problem;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
@@ -134,7 +134,7 @@ fn a_vip_shows_its_own_rates_its_reals_and_the_way_back() {
 #[test]
 fn a_vip_keeps_its_figures_on_small_screens() {
     let mut app = app(3);
-    app.health(Ok(Health {
+    app.condition(Ok(Condition {
         well: false,
         warnings: 0,
         findings: vec![finding("tcp://10.200.1.1:80")],
@@ -188,16 +188,16 @@ fn long_names_differ_at_their_ends() {
 }
 
 #[test]
-fn health_is_what_status_says_first() {
+fn condition_is_what_status_says_first() {
     let mut app = app(3);
-    assert_eq!(screen(&app, 80, 24)[1], "health: not read yet");
-    app.health(Ok(Health { well: true, warnings: 0, findings: Vec::new() }));
+    assert_eq!(screen(&app, 80, 24)[1], "condition: not read yet");
+    app.condition(Ok(Condition { well: true, warnings: 0, findings: Vec::new() }));
     assert_eq!(screen(&app, 80, 24)[1], "well");
     let findings = vec![finding("tcp://10.200.1.1:80")];
-    app.health(Ok(Health { well: false, warnings: 0, findings: findings.clone() }));
+    app.condition(Ok(Condition { well: false, warnings: 0, findings: findings.clone() }));
     let one = "NOT WELL: no real takes new flows of tcp://10.200.1.1:80";
     assert_eq!(screen(&app, 80, 24)[1], one);
-    app.health(Ok(Health {
+    app.condition(Ok(Condition {
         well: false,
         warnings: 0,
         findings: [findings.clone(), findings].concat(),
@@ -207,8 +207,8 @@ fn health_is_what_status_says_first() {
     let small = screen(&app, 30, 8);
     assert_eq!(small[2..4], ["NOT WELL: no real …00.1.1:80,", "and 1 more: lbctl status"]);
     assert!(small[5].starts_with("tcp://"), "{small:#?}");
-    app.health(Err("too many open files".to_owned()));
-    assert_eq!(screen(&app, 80, 24)[1], "health: too many open files");
+    app.condition(Err("too many open files".to_owned()));
+    assert_eq!(screen(&app, 80, 24)[1], "condition: too many open files");
 }
 
 #[test]
@@ -245,16 +245,16 @@ fn what_is_old_is_not_shown_as_if_it_were_not() {
     let failure = "instance 'default' does not run (no pins in /sys/fs/bpf/l4lb/default); start it with 'lbctl apply -f FILE'";
     for inside in [false, true] {
         let mut app = app(3);
-        app.health(Ok(Health { well: true, warnings: 0, findings: Vec::new() }));
+        app.condition(Ok(Condition { well: true, warnings: 0, findings: Vec::new() }));
         if inside {
             let _ = app.key(KeyCode::Enter.into());
         }
         app.sample(Err(failure.to_owned()));
-        app.health(Err(failure.to_owned()));
+        app.condition(Err(failure.to_owned()));
         let old = screen(&app, 80, 24);
         assert_eq!(old[..2].join(" "), failure, "all of it");
         let text = old.join("\n");
-        assert!(!text.contains("well") && !text.contains("health"), "{text}");
+        assert!(!text.contains("well") && !text.contains("condition"), "{text}");
         let rows: Vec<_> =
             old[3..22].iter().filter(|line| line.contains(" -")).map(|line| words(line)).collect();
         let (name, figures) = if inside { ("10.0.0.3", 5) } else { ("tcp://10.200.1.3:80", 4) };
@@ -262,7 +262,7 @@ fn what_is_old_is_not_shown_as_if_it_were_not() {
         assert_eq!(rows[0], format!("{name}{}", " -".repeat(figures)), "{text}");
         assert!(!text.contains("ring") && !text.contains("hit"), "{text}");
         app.sample(Ok(sample(Instant::now(), 9, 3)));
-        assert_eq!(screen(&app, 80, 24)[if inside { 2 } else { 1 }], "health: not read yet");
+        assert_eq!(screen(&app, 80, 24)[if inside { 2 } else { 1 }], "condition: not read yet");
     }
 }
 
@@ -286,7 +286,7 @@ fn the_selection_is_scrolled_to_and_survives_its_vip() {
 #[test]
 fn no_screen_is_too_small() {
     let mut app = app(3);
-    app.health(Ok(Health {
+    app.condition(Ok(Condition {
         well: false,
         warnings: 0,
         findings: vec![finding("tcp://10.200.1.1:80"); 2],

@@ -83,16 +83,16 @@ fn header(app: &App, width: u16, height: u16) -> Vec<Line<'static>> {
     }
     let most = usize::from(height / 2).clamp(4, PANELS.into());
     // If there is no room for everything, the figures of a VIP stay, and so does what is wrong with the instance.
-    let (title, style, for_health) = match app.shown_vip() {
+    let (title, style, for_condition) = match app.shown_vip() {
         Some(vip) if vip.usable_reals() == 0 => (vip_title(app, vip), ALERT, 1),
         Some(vip) => (vip_title(app, vip), BOLD, 1),
         None => (title(app), BOLD, most / 2),
     };
     let mut title = wrap(&title, width);
-    let for_health = health(app, width, for_health).0.len();
-    shorten(&mut title, width, most - for_health);
-    let (health, health_style) = health(app, width, most - title.len());
-    styled(title, style).chain(styled(health, health_style)).collect()
+    let for_condition = condition(app, width, for_condition).0.len();
+    shorten(&mut title, width, most - for_condition);
+    let (condition, condition_style) = condition(app, width, most - title.len());
+    styled(title, style).chain(styled(condition, condition_style)).collect()
 }
 
 fn rate(rate: Rate) -> String {
@@ -123,13 +123,13 @@ fn vip_title(app: &App, vip: &VipStatus) -> String {
 }
 
 /// The first lines of `lbctl status`, on at most this many lines.
-fn health(app: &App, width: u16, most: usize) -> (Vec<String>, Style) {
-    let health = match &app.health {
-        None => return (wrap_within("", "health: not read yet", "", width, most), Style::new()),
-        Some(Err(error)) => return (wrap_within("health: ", error, "", width, most), ALERT),
-        Some(Ok(health)) => health,
+fn condition(app: &App, width: u16, most: usize) -> (Vec<String>, Style) {
+    let condition = match &app.condition {
+        None => return (wrap_within("", "condition: not read yet", "", width, most), Style::new()),
+        Some(Err(error)) => return (wrap_within("condition: ", error, "", width, most), ALERT),
+        Some(Ok(condition)) => condition,
     };
-    let Some((first, others)) = health.findings.split_first() else {
+    let Some((first, others)) = condition.findings.split_first() else {
         return (wrap_within("", "well", "", width, most), Style::new());
     };
     let more = match others.len() {

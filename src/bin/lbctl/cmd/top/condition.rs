@@ -1,4 +1,4 @@
-//! The health of the instance. A background thread reads it, as that takes long if tables are large.
+//! The condition of the instance. A background thread reads it, as that takes long if tables are large.
 
 use std::io;
 use std::panic;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use l4lb::Balancer;
-use l4lb::Health;
+use l4lb::Condition;
 use l4lb::Instance;
 
 /// Time from the end of a reading to the next one.
@@ -20,10 +20,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Readings take at most 1/`PARTS` of the time.
 const PARTS: u32 = 5;
 
-/// The state of health, or why it is not known.
-pub(super) type Reading = Result<Health, String>;
+/// The condition, or why it is not known.
+pub(super) type Reading = Result<Condition, String>;
 
-/// Reads health again and again, until this is dropped.
+/// Reads the condition again and again, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Readings {
     received: Receiver<Reading>,
@@ -34,12 +34,13 @@ impl Readings {
     pub(super) fn start(instance: &Instance) -> io::Result<Self> {
         let (sender, received) = mpsc::channel();
         let instance = instance.clone();
-        let thread = thread::Builder::new().name("health".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("condition".to_owned()).spawn(move || {
             loop {
                 let begun = Instant::now();
                 let status = Balancer::open(&instance).and_then(|balancer| balancer.status());
-                let health = status.map(|status| status.health).map_err(|error| error.to_string());
-                if sender.send(health).is_err() {
+                let condition =
+                    status.map(|status| status.condition).map_err(|error| error.to_string());
+                if sender.send(condition).is_err() {
                     return;
                 }
                 thread::sleep(PAUSE.max(begun.elapsed() * (PARTS - 1)));

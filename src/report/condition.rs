@@ -213,10 +213,11 @@ impl From<Problem> for Finding {
     }
 }
 
-/// Whether an instance does well. It is judged by the instance's own maps and by its interfaces, without asking any
-/// gateway. [`crate::report::doctor`] looks at all of the host.
+/// Whether an instance does well: the balancer itself, while "health" is a word for reals. It is judged by the
+/// instance's own maps and by its interfaces, without asking any gateway. [`crate::report::doctor`] looks at all of
+/// the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Health {
+pub struct Condition {
     /// Whether there is nothing to do.
     pub well: bool,
     /// What is not as it should be, the worst first.
@@ -225,7 +226,7 @@ pub struct Health {
     pub warnings: usize,
 }
 
-impl Health {
+impl Condition {
     /// Judges what was read. Watches counters for about a second if those since the start do not settle it.
     pub(crate) fn judge(balancer: &Balancer, readings: &Readings) -> Result<Self> {
         let mut problems = Vec::new();
@@ -335,7 +336,7 @@ mod tests {
         };
         readings.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();
         readings.vips.push(vip(6, &[]));
-        let health = Health::of(counted(
+        let condition = Condition::of(counted(
             &readings,
             vec![1, 4, 5, 6],
             Recent {
@@ -344,8 +345,8 @@ mod tests {
                 ..Recent::default()
             },
         ));
-        assert!(!health.well);
-        let what: Vec<_> = health.findings.iter().map(|finding| finding.what.as_str()).collect();
+        assert!(!condition.well);
+        let what: Vec<_> = condition.findings.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(
             what,
             [
@@ -356,12 +357,12 @@ mod tests {
                 "50 packets a second for VIPs are not balanced, because their frames are addressed to other MACs, beside 3 to this host's",
             ]
         );
-        let json = serde_json::to_value(&health).expect("JSON");
+        let json = serde_json::to_value(&condition).expect("JSON");
         assert_eq!(json["findings"][1]["problem"], "no-usable-real");
         assert_eq!(json["findings"][1]["vips"].as_array().map(Vec::len), Some(5));
         assert_eq!(json["findings"][2]["not_remembered"], 700);
         assert_eq!(json["findings"][3]["cpus"], serde_json::json!([1, 4, 5, 6]));
-        assert!(Health::of(Vec::new()).well);
+        assert!(Condition::of(Vec::new()).well);
     }
 
     /// docs/status.md has every problem, by the name that JSON gives it, and every reason not to be ready.
