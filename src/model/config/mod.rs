@@ -5,6 +5,8 @@
 mod address;
 mod answers;
 mod check;
+#[cfg(test)]
+mod documented;
 mod explain;
 mod health_checks;
 mod interface;
