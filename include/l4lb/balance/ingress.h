@@ -3,25 +3,13 @@
 #ifndef L4LB_BALANCE_INGRESS_H
 #define L4LB_BALANCE_INGRESS_H
 
-#include "l4lb/state/maps.h"
+#include "l4lb/state/interfaces.h"
 #include "l4lb/packet/pkt.h"
 
 /* Returns the interface by which the packet came in, or NULL if this instance does not serve it. */
 static __always_inline struct interface *ingress(struct xdp_md *ctx)
 {
-	__u32 ifindex = ctx->ingress_ifindex;
-	struct interface *interface;
-	__u32 at;
-
-	/* Why the loop is unrolled: packet/verifier.h. */
-#pragma unroll
-	for (int i = 0; i < LB_INTERFACE_PROBES; i++) {
-		at = (ifindex + i) % LB_INTERFACE_PLACES;
-		interface = bpf_map_lookup_elem(&interfaces, &at);
-		if (interface && interface->ifindex == ifindex)
-			return interface;
-	}
-	return NULL;
+	return served_interface(ctx->ingress_ifindex);
 }
 
 /*

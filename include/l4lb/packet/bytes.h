@@ -3,6 +3,7 @@
 #ifndef L4LB_PACKET_BYTES_H
 #define L4LB_PACKET_BYTES_H
 
+#include "l4lb/packet/context.h"
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/verifier.h"
 
@@ -14,12 +15,12 @@
 #define LB_MAX_L4_OFF 511
 #define LB_OFF_MASK   1023
 
-static __always_inline void *pkt_data(struct xdp_md *ctx)
+static __always_inline void *pkt_data(packet_ctx *ctx)
 {
 	return (void *)(long)ctx->data;
 }
 
-static __always_inline void *pkt_end(struct xdp_md *ctx)
+static __always_inline void *pkt_end(packet_ctx *ctx)
 {
 	return (void *)(long)ctx->data_end;
 }
@@ -29,7 +30,7 @@ static __always_inline void *pkt_end(struct xdp_md *ctx)
  * lower halves, as the result has 32 bits, and may spill one of them to the stack; the verifier
  * refuses to store a part of a pointer.
  */
-static __always_inline __u32 frame_length(struct xdp_md *ctx)
+static __always_inline __u32 frame_length(packet_ctx *ctx)
 {
 	__u64 length = pkt_end(ctx) - pkt_data(ctx);
 
@@ -38,7 +39,7 @@ static __always_inline __u32 frame_length(struct xdp_md *ctx)
 }
 
 /* Returns the len bytes at off, or NULL if the frame ends before them. */
-static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
+static __always_inline void *pkt_at(packet_ctx *ctx, __u32 off, __u32 len)
 {
 	void *at = pkt_data(ctx);
 
@@ -58,8 +59,7 @@ static __always_inline void *pkt_at(struct xdp_md *ctx, __u32 off, __u32 len)
 }
 
 /* The same, but NULL if the packet ends before them: behind it the frame has padding. */
-static __always_inline void *packet_at(struct xdp_md *ctx, const struct pkt *p, __u32 off,
-				       __u32 len)
+static __always_inline void *packet_at(packet_ctx *ctx, const struct pkt *p, __u32 off, __u32 len)
 {
 	return off + len > p->end ? NULL : pkt_at(ctx, off, len);
 }

@@ -42,7 +42,7 @@ static __always_inline __u16 csum_add16(__u16 check, __u16 word)
 #define LB_SUM_BLOCK  (1 << LB_SUM_BITS)
 #define LB_SUM_BLOCKS 19
 
-static __always_inline int sum_block(struct xdp_md *ctx, __u32 off, __u32 len, __u32 *sum)
+static __always_inline int sum_block(packet_ctx *ctx, __u32 off, __u32 len, __u32 *sum)
 {
 	void *at = pkt_data(ctx);
 
@@ -66,7 +66,7 @@ static __always_inline int sum_block(struct xdp_md *ctx, __u32 off, __u32 len, _
  * are too many. The loops are unrolled. After each step the verifier knows the same about offset
  * and length whether the step was taken or not, so that it follows one path only.
  */
-static __always_inline int sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len, __u32 *sum)
+static __always_inline int sum_bytes(packet_ctx *ctx, __u32 off, __u32 len, __u32 *sum)
 {
 #pragma unroll
 	for (int i = 0; i < LB_SUM_BLOCKS; i++) {

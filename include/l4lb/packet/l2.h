@@ -32,7 +32,7 @@ struct l2_header {
 	__be32 tags[2]; /* TPID and TCI of each; p->l3_off tells how many there are */
 };
 
-static __always_inline int read_l2(struct xdp_md *ctx, struct l2_header *l2)
+static __always_inline int read_l2(packet_ctx *ctx, struct l2_header *l2)
 {
 	struct l2_header *frame = pkt_at(ctx, 0, sizeof(*frame));
 
@@ -62,7 +62,7 @@ static __always_inline void *put_ether_type(void *at, const struct pkt *p, const
 }
 
 /* Returns the place of the network header, or NULL if its l3_len bytes are not in the frame. */
-static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
+static __always_inline void *write_l2(packet_ctx *ctx, const struct pkt *p,
 				      const struct l2_header *l2, __be16 proto, __u32 l3_len)
 {
 	void *at = pkt_data(ctx);
@@ -78,7 +78,7 @@ static __always_inline void *write_l2(struct xdp_md *ctx, const struct pkt *p,
  * Call it after bpf_xdp_adjust_head(ctx, -room). Moves the Ethernet header and its tags to the
  * front and addresses the frame to the gateway. Returns the place of the network header, or NULL.
  */
-static __always_inline void *move_l2(struct xdp_md *ctx, const struct pkt *p, __u32 room,
+static __always_inline void *move_l2(packet_ctx *ctx, const struct pkt *p, __u32 room,
 				     const struct mac *gateway, __be16 proto)
 {
 	void *at = pkt_data(ctx);

@@ -39,7 +39,7 @@ static __always_inline int is_vlan(__be16 proto)
  * Parses the Ethernet header and up to two VLAN tags. Returns the EtherType behind them, or 0 if
  * the frame is too short.
  */
-static __always_inline __be16 parse_l2(struct xdp_md *ctx, struct pkt *p)
+static __always_inline __be16 parse_l2(packet_ctx *ctx, struct pkt *p)
 {
 	struct ethhdr *eth = pkt_at(ctx, 0, sizeof(*eth));
 	struct vlan_tag *tag;
@@ -71,7 +71,7 @@ static __always_inline void check_length(struct pkt *p)
 }
 
 /* Parses TCP or UDP at p->l4_off. The packet must contain the whole fixed header. */
-static __always_inline void parse_l4(struct xdp_md *ctx, struct pkt *p)
+static __always_inline void parse_l4(packet_ctx *ctx, struct pkt *p)
 {
 	struct udphdr *ports; /* TCP has its ports at the same place */
 	struct tcphdr *tcp;
@@ -111,7 +111,7 @@ static __always_inline void set_end(struct pkt *p)
 		p->end = p->l3_off + p->ip_len;
 }
 
-static __always_inline int parse_v4(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int parse_v4(packet_ctx *ctx, struct pkt *p)
 {
 	struct iphdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip));
 	__be16 frag;
@@ -140,7 +140,7 @@ static __always_inline int parse_v4(struct xdp_md *ctx, struct pkt *p)
  * Walks the extension headers (RFC 8200, section 4) up to the first other header. A header of type
  * p->proto begins at p->l4_off.
  */
-static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
+static __always_inline void walk_ext_headers(packet_ctx *ctx, struct pkt *p)
 {
 	struct ext {
 		__u8 next;
@@ -190,7 +190,7 @@ static __always_inline void walk_ext_headers(struct xdp_md *ctx, struct pkt *p)
  * Parses the fixed header. p->l4_off and p->proto are then those of the next header, which may be
  * an extension header.
  */
-static __always_inline int parse_v6_header(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int parse_v6_header(packet_ctx *ctx, struct pkt *p)
 {
 	struct ipv6hdr *ip = pkt_at(ctx, p->l3_off, sizeof(*ip));
 
@@ -212,7 +212,7 @@ static __always_inline int parse_v6_header(struct xdp_md *ctx, struct pkt *p)
 	return LB_GO_ON;
 }
 
-static __always_inline int parse_v6(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int parse_v6(packet_ctx *ctx, struct pkt *p)
 {
 	int reason = parse_v6_header(ctx, p);
 
@@ -248,7 +248,7 @@ static __always_inline int parse_plain_l4(const void *l4, struct pkt *p)
 	return p->end <= p->frame_len && p->l4_off + header <= p->end;
 }
 
-static __always_inline int parse_plain_v4(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int parse_plain_v4(packet_ctx *ctx, struct pkt *p)
 {
 	struct ethhdr *eth = pkt_data(ctx);
 	struct iphdr *ip = (void *)(eth + 1);
@@ -270,7 +270,7 @@ static __always_inline int parse_plain_v4(struct xdp_md *ctx, struct pkt *p)
 	return parse_plain_l4(ip + 1, p);
 }
 
-static __always_inline int parse_plain_v6(struct xdp_md *ctx, struct pkt *p)
+static __always_inline int parse_plain_v6(packet_ctx *ctx, struct pkt *p)
 {
 	struct ethhdr *eth = pkt_data(ctx);
 	struct ipv6hdr *ip = (void *)(eth + 1);

@@ -9,15 +9,9 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "l4lb/abi/abi.h"
+#include "l4lb/state/interfaces.h"
 #include "l4lb/state/reals.h"
-
-/* VIPs and markers; an address has at most three markers. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4 * LB_MAX_VIPS);
-	__type(key, struct vip_key);
-	__type(value, struct vip);
-} vips SEC(".maps");
+#include "l4lb/state/vips.h"
 
 /*
  * The index of `vips`, which the packet path reads instead of it: one array of buckets. The control
@@ -116,14 +110,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } server_ids SEC(".maps");
-
-/* The interfaces that the balancer serves: a hash of ifindex, see struct interface. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, LB_INTERFACE_PLACES);
-	__type(key, __u32);
-	__type(value, struct interface);
-} interfaces SEC(".maps");
 
 /* Counters by reason and by table event, and the rate limits. Only the packet path writes them. */
 struct {
