@@ -17,7 +17,7 @@ use std::process::exit;
 use libbpf_cargo::SkeletonBuilder;
 
 /// The BPF programs, by the name of their source in `bpf/`.
-const OBJECTS: [&str; 5] = ["root", "balancer", "decap", "capture", "copy"];
+const OBJECTS: [&str; 6] = ["root", "balancer", "decap", "capture", "copy", "healthcheck"];
 
 /// Turns the headers' lists into Rust. The preprocessor does not expand the name beside `##`, but it expands the result.
 const LISTS: &str = r"
@@ -26,6 +26,7 @@ const LISTS: &str = r"
 REASONS_BEGIN LB_REASONS(LB_REASON) REASONS_END
 EVENTS_BEGIN LB_TABLE_EVENTS(LB_EVENT) EVENTS_END
 DECAP_BEGIN LB_DECAP_RESULTS(LB_EVENT) DECAP_END
+HEALTHCHECK_BEGIN LB_HEALTHCHECK_RESULTS(LB_EVENT) HEALTHCHECK_END
 #define LB_CONST(n) pub const n: u32 = LB_##n;
 CONSTS_BEGIN
 ";
@@ -160,22 +161,28 @@ fn generate_lists(clang: &str, out: &Path) -> Result<()> {
         out.join("reasons.rs"),
         format!(
             "static REASONS: &[Reason] = &[{}];\nstatic TABLE_EVENTS: &[Named] = &[{}];\n\
-             static DECAP_RESULTS: &[Named] = &[{}];\n",
+             static DECAP_RESULTS: &[Named] = &[{}];\nstatic HEALTHCHECK_RESULTS: &[Named] = &[{}];\n",
             part("REASONS")?,
             part("EVENTS")?,
-            part("DECAP")?
+            part("DECAP")?,
+            part("HEALTHCHECK")?
         ),
     )?;
     fs::write(
         out.join("consts.rs"),
-        format!("{}\npub const OBJECT_HASH: u64 = {};\n", part("CONSTS")?, object_hash(out)?),
+        format!(
+            "{}\npub const OBJECT_HASH: u64 = {};\npub const HEALTHCHECK_HASH: u64 = {};\n",
+            part("CONSTS")?,
+            object_hash(out, "balancer")?,
+            object_hash(out, "healthcheck")?
+        ),
     )?;
     Ok(())
 }
 
-/// Tells one build of the balancer from another.
-fn object_hash(out: &Path) -> Result<u64> {
+/// Tells one build of a program from another.
+fn object_hash(out: &Path, name: &str) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
-    hasher.write(&fs::read(out.join("balancer.skel.rs"))?);
+    hasher.write(&fs::read(out.join(format!("{name}.skel.rs")))?);
     Ok(hasher.finish())
 }

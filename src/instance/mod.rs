@@ -6,6 +6,7 @@
 //!                         map/<name>          maps: the whole state
 //!                         map/<name>/<map>    maps of others' programs
 //!                         link/<interface>    what keeps the root program attached
+//!                         healthcheck/<index> what keeps the program for health checks attached, see [`healthcheck`]
 //!                         dump/<capture>      empty folders that captures have locked
 //! <bpffs>/l4lb/<instance>:serve               folders that `lbctl serve` and `lbctl decap serve` have locked,
 //!              <instance>:decap:<interface>   see [`claim`]
@@ -17,6 +18,7 @@ pub(crate) mod captures;
 pub(crate) mod chain;
 pub(crate) mod claim;
 pub(crate) mod folders;
+pub(crate) mod healthcheck;
 pub(crate) mod links;
 mod lock;
 pub(crate) mod own_programs;
@@ -150,7 +152,8 @@ impl Instance {
 
     /// Whether this is one of the folders in the instance's folder.
     pub(crate) fn is_folder(&self, path: &Path) -> bool {
-        PARTS.iter().any(|part| path == self.dir().join(part)) || path == self.captures()
+        let beside = [self.captures(), self.dir().join(healthcheck::HEALTHCHECK)];
+        PARTS.iter().any(|part| path == self.dir().join(part)) || beside.iter().any(|b| b == path)
     }
 
     /// Whether the instance has any pins.

@@ -4,6 +4,7 @@
 //! program is not in it: it starts the chain.
 
 use crate::instance::Instance;
+use crate::instance::healthcheck::STATES;
 use crate::instance::remove_pin;
 use crate::model::abi::consts;
 use crate::model::error::Result;
@@ -73,7 +74,7 @@ const BALANCER: Facts = Facts {
         "real_counts",
         "vip_reals",
     ],
-    other_maps: &[UNSERVED],
+    other_maps: &[UNSERVED, STATES],
     mark: "vip_index",
     version: Some("control"),
     removed_by: Some("lbctl down"),

@@ -16,6 +16,7 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
 
 use crate::instance::Instance;
+use crate::instance::healthcheck::HEALTHCHECK;
 use crate::instance::own_programs::CAPTURE_NEXT;
 use crate::instance::own_programs::CAPTURE_VERDICT;
 use crate::instance::own_programs::CAPTURES;
@@ -38,6 +39,7 @@ use crate::model::skel::balancer::BalancerSkelBuilder;
 use crate::model::skel::capture::CaptureSkelBuilder;
 use crate::model::skel::copy::CopySkelBuilder;
 use crate::model::skel::decap::DecapSkelBuilder;
+use crate::model::skel::healthcheck::HealthcheckSkelBuilder;
 use crate::model::skel::root::RootSkelBuilder;
 use crate::model::text::lines;
 use crate::model::text::quote;
@@ -344,6 +346,23 @@ pub(crate) fn load_copy(
     let entry = points.entry().then(|| clone_fd(skel.progs.capture_entry.as_fd())).transpose()?;
     let exit = points.exit().then(|| clone_fd(skel.progs.capture_exit.as_fd())).transpose()?;
     Ok((CopyPrograms { entry, exit }, maps))
+}
+
+/// Loads the program for health checks (tc). It shares the balancer's maps and its knobs, and pins its counters.
+pub(crate) fn load_healthcheck(
+    instance: &Instance,
+    knobs: &abi::knobs,
+    options: abi::healthcheck_options,
+) -> Result<OwnedFd> {
+    let loading = Loading::of(HEALTHCHECK);
+    let mut storage = MaybeUninit::uninit();
+    let mut open = loading.open(HealthcheckSkelBuilder::default(), &mut storage)?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.knobs = abi::from_bytes(abi::bytes_of(knobs)).unwrap_or_default();
+        rodata.options = options;
+    }
+    let skel = loading.load(open, Some(instance))?;
+    clone_fd(skel.progs.healthcheck.as_fd())
 }
 
 /// Binds maps to a program whose instructions do not name them. Maps that only the control plane needs then live as

@@ -19,4 +19,6 @@ pub(crate) mod probe;
 pub(crate) mod program;
 pub(crate) mod queues;
 pub(crate) mod rights;
+pub(crate) mod source;
+pub(crate) mod tc;
 pub(crate) mod test_run;

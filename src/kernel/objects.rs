@@ -19,8 +19,10 @@ pub(crate) enum Kind {
     Map(u32),
     /// A program.
     Program(u32),
-    /// A link that holds a program on an interface.
+    /// A link that holds an XDP program on an interface.
     XdpLink,
+    /// A link that holds a program on the way in or out of an interface.
+    TcxLink,
     /// Anything else.
     Other,
 }
@@ -37,7 +39,11 @@ fn parse(fdinfo: &str) -> Kind {
     let id = |name| field(name).and_then(|id| id.parse().ok());
     // The fdinfo of a link has lines about its program, too.
     if let Some(kind) = field("link_type:") {
-        return if kind == "xdp" { Kind::XdpLink } else { Kind::Other };
+        return match kind {
+            "xdp" => Kind::XdpLink,
+            "tcx" => Kind::TcxLink,
+            _ => Kind::Other,
+        };
     }
     let map = id("map_id:").map(Kind::Map);
     map.or_else(|| id("prog_id:").map(Kind::Program)).unwrap_or(Kind::Other)
@@ -72,6 +78,10 @@ mod tests {
             (
                 "link_type:\txdp\nlink_id:\t3\nprog_tag:\tab\nprog_id:\t78\nifindex:\t4\n",
                 Kind::XdpLink,
+            ),
+            (
+                "link_type:\ttcx\nlink_id:\t3\nprog_tag:\tab\nprog_id:\t78\nifindex:\t4\n",
+                Kind::TcxLink,
             ),
             ("link_type:\ttracing\nlink_id:\t3\nprog_tag:\tab\nprog_id:\t78\n", Kind::Other),
             ("pos:\t0\nflags:\t02\n", Kind::Other),

@@ -39,6 +39,10 @@ pub(crate) use crate::model::skel::decap::types::decap_request;
 pub(crate) use crate::model::skel::decap::types::decap_settings;
 pub(crate) use crate::model::skel::decap::types::decap_state;
 pub(crate) use crate::model::skel::decap::types::lb_addr as decap_addr;
+pub(crate) use crate::model::skel::healthcheck::types::healthcheck_options;
+pub(crate) use crate::model::skel::healthcheck::types::healthcheck_state;
+pub(crate) use crate::model::skel::healthcheck::types::knobs as healthcheck_knobs;
+pub(crate) use crate::model::skel::healthcheck::types::rodata as healthcheck_rodata;
 
 use crate::model::address::Mac;
 use crate::model::address::Protocol;
@@ -93,6 +97,9 @@ pod! {
     flow_entry, 16;
     flow6_entry, 32;
     flow_key, 24;
+    healthcheck_knobs, 152;
+    healthcheck_options, 16;
+    healthcheck_state, 16 * (consts::HEALTHCHECK_COUNTERS as usize) + 32;
     interface, 128;
     knobs, 152;
     real, 32;

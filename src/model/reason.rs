@@ -81,6 +81,10 @@ mod lists {
     pub(crate) fn decap_results() -> &'static [Named] {
         DECAP_RESULTS
     }
+
+    pub(crate) fn healthcheck_results() -> &'static [Named] {
+        HEALTHCHECK_RESULTS
+    }
 }
 
 /// All reasons, in the order of their counters.
@@ -96,6 +100,11 @@ pub fn table_events() -> &'static [Named] {
 /// What decapsulation did with a packet, in the order of its counters.
 pub fn decap_results() -> &'static [Named] {
     lists::decap_results()
+}
+
+/// What became of the packets of checks that go through the tunnel, in the order of the counters.
+pub fn healthcheck_results() -> &'static [Named] {
+    lists::healthcheck_results()
 }
 
 /// How often a CPU counted the table event of this name.

@@ -24,3 +24,4 @@ skeleton!(balancer, "/balancer.skel.rs");
 skeleton!(decap, "/decap.skel.rs");
 skeleton!(capture, "/capture.skel.rs");
 skeleton!(copy, "/copy.skel.rs");
+skeleton!(healthcheck, "/healthcheck.skel.rs");

@@ -21,6 +21,7 @@
 #include "l4lb/abi/counters.h"
 #include "l4lb/abi/decap.h"
 #include "l4lb/abi/flow.h"
+#include "l4lb/abi/healthcheck.h"
 #include "l4lb/abi/interface.h"
 #include "l4lb/abi/knobs.h"
 #include "l4lb/abi/limits.h"

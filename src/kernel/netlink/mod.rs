@@ -28,6 +28,7 @@ mod refused;
 mod route;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ pub(crate) use observe::InUse;
 pub(crate) use observe::Observed;
 pub(crate) use observe::Which;
 pub(crate) use observe::observe_blocking;
+pub(crate) use ways::Ways;
+pub(crate) use ways::has_filters_blocking;
+pub(crate) use ways::ways_blocking;
 
 /// How often [`resolve_blocking`] is to be called for a gateway in use.
 ///

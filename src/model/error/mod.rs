@@ -12,6 +12,7 @@ mod packet_test;
 mod rights;
 mod serving;
 mod trace;
+mod tunnel;
 mod words;
 
 use std::io;
@@ -41,6 +42,7 @@ pub use rights::MissingRights;
 pub use serving::ServingError;
 pub(crate) use trace::SHORTEST_FRAME;
 pub use trace::TracePacketError;
+pub use tunnel::TunnelObstacle;
 pub(crate) use words::detach_command;
 use words::detach_hint;
 use words::waited;
@@ -282,6 +284,19 @@ pub enum Error {
         interface: String,
         /// The mode that was tried.
         mode: XdpMode,
+        /// What the kernel said.
+        source: io::Error,
+    },
+
+    /// Checks cannot go through the tunnel to a VIP's address.
+    #[error(transparent)]
+    Tunnel(#[from] Box<TunnelObstacle>),
+
+    /// The program that encapsulates packets of checks cannot be attached.
+    #[error("cannot attach program healthcheck to the way out of interface {interface}: {source}")]
+    AttachHealthcheck {
+        /// The interface.
+        interface: String,
         /// What the kernel said.
         source: io::Error,
     },

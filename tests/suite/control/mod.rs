@@ -13,3 +13,4 @@ pub(crate) mod kills;
 pub(crate) mod partial;
 pub(crate) mod partial_stays;
 pub(crate) mod quickstart;
+pub(crate) mod tunnel;

@@ -27,6 +27,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::capture::filter::judges;
+use crate::control::tunnel;
 use crate::fixtures::Host;
 use crate::fixtures::UPLINK;
 use crate::fixtures::vip;
@@ -97,6 +98,9 @@ fn programs_cost_what_is_budgeted() {
     let host = Host::new();
     host.lbctl().apply(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1", "fc00::1"])));
     host.lbctl().ok(&["decap", "attach", UPLINK]);
+    host.ns.shell("ip route add 10.200.1.1 via 172.31.0.254");
+    let path = tunnel::ensure(&host.bpffs, &host.ns, &["10.200.1.1".parse().expect("an address")]);
+    assert_eq!(path.obstacles, [].into());
     let mut capture = host.lbctl().spawn(&["dump", "--at", "both"]);
     capture.wait_for("capturing");
     let costs: BTreeMap<_, _> = OBJECTS
@@ -188,21 +192,23 @@ fn differences_are_reported() {
 /// A program of an object, as `lbctl` has loaded it.
 fn running(host: &Host, object: &str) -> OwnedFd {
     let instance = host.bpffs.path().join("l4lb/default");
-    if object != "copy" {
-        return judges::pinned(&instance.join("prog").join(object)).expect("it is pinned");
-    }
-    // Only its filter leads to it; but none of another test has the same maps.
-    let ours = MapHandle::from_pinned_path(instance.join("map/captures")).expect("open a pin");
+    // Only a filter leads to the one, and a link to the other; but none of another test has the same maps.
+    let (function, map) = match object {
+        "copy" => ("capture_entry", "captures"),
+        "healthcheck" => ("healthcheck", "reals"),
+        _ => return judges::pinned(&instance.join("prog").join(object)).expect("it is pinned"),
+    };
+    let ours = MapHandle::from_pinned_path(instance.join("map").join(map)).expect("open a pin");
     let ours = ours.info().expect("ask about a map").info.id;
     let options = ProgInfoQueryOptions::default().include_map_ids(true);
     let program = ProgInfoIter::with_query_opts(options)
-        .find(|program| program.name == "capture_entry" && program.map_ids.contains(&ours));
-    let id = program.expect("a capture runs").id;
+        .find(|program| program.name == function && program.map_ids.contains(&ours));
+    let id = program.unwrap_or_else(|| panic!("{function} runs")).id;
     let program = ProgramHandle::from_prog_id(id).expect("open a program");
     program.as_fd().try_clone_to_owned().expect("duplicate a descriptor")
 }
 
-/// Loads the XDP programs of an object, with this read-only data.
+/// Loads the programs of an object, with this read-only data.
 fn costs(name: &str, object: &[u8], read_only_data: &[u8]) -> Vec<(String, Cost)> {
     let mut open = ObjectBuilder::default()
         .open_memory(object)
@@ -214,9 +220,10 @@ fn costs(name: &str, object: &[u8], read_only_data: &[u8]) -> Vec<(String, Cost)
     }
     let mut logs = BTreeMap::new();
     for mut program in open.progs_mut() {
-        let is_xdp = program.section().to_string_lossy().starts_with("xdp");
-        program.set_autoload(is_xdp);
-        if is_xdp {
+        let section = program.section().to_string_lossy().into_owned();
+        let is_ours = section.starts_with("xdp") || section == "tc";
+        program.set_autoload(is_ours);
+        if is_ours {
             program.set_log_level(LOG_STATS);
             let log = logs
                 .entry(program.name().to_string_lossy().into_owned())

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Health checks through the tunnel. A checker marks its socket with the id of a real and connects
+ * to the VIP's address. This program, on the way out of the interface (tc), encapsulates the
+ * packets of such sockets to that real, as the balancer encapsulates a client's packets: the same
+ * functions, the same knobs, the same maps. So a check finds a real that answers on its own address
+ * but does not decapsulate, lacks the VIP's address, or is behind a path with a small MTU.
+ *
+ * The answers come from the VIP's address to this host's, and pass the balancer as any packet that
+ * is for no VIP. A check never meets the connection tables and the rings.
+ *
+ * Packets of others cost a subtraction and a comparison.
+ */
+#define LB_SOCKET_BUFFER
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "l4lb/abi/abi.h"
+#include "l4lb/state/healthcheck.h"
+#include "l4lb/state/interfaces.h"
+#include "l4lb/state/knobs.h"
+#include "l4lb/state/reals.h"
+#include "l4lb/state/vips.h"
+#include "l4lb/packet/context.h"
+#include "l4lb/packet/encap_skb.h"
+#include "l4lb/packet/parse.h"
+#include "l4lb/packet/pkt.h"
+#include "l4lb/packet/verifier.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define LB_UNFIT                                                                                   \
+	(LB_PKT_FRAGMENT | LB_PKT_OPTIONS | LB_PKT_RUNT | LB_PKT_BAD_LENGTH | LB_PKT_EXT_HEADERS)
+
+static __always_inline int is_vip_address(const struct lb_addr *addr)
+{
+	struct vip_key marker = {.addr = *addr, .proto = IPPROTO_ICMP};
+
+	return bpf_map_lookup_elem(&vips, &marker) != NULL;
+}
+
+/* Parses as the balancer does. Returns whether it is IP at all. */
+static __always_inline int parse(struct __sk_buff *ctx, struct pkt *p)
+{
+	__be16 proto = parse_l2(ctx, p);
+
+	if (proto == bpf_htons(ETH_P_IP))
+		return !parse_v4(ctx, p);
+	p->v6 = 1;
+	return proto == bpf_htons(ETH_P_IPV6) && !parse_v6(ctx, p);
+}
+
+/* Tells whether the balancer would send such a packet to a real. */
+static __always_inline int is_fit(struct __sk_buff *ctx, struct pkt *p)
+{
+	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+		return 0;
+	parse_l4(ctx, p);
+	return !has(p, LB_UNFIT);
+}
+
+/* Returns the interface whose gateway the packet goes to; `redirect`: it is another than asked for.
+ */
+static __always_inline struct interface *way_out(struct __sk_buff *ctx, int *redirect)
+{
+	struct interface *interface = served_interface(ctx->ifindex);
+
+	*redirect = !interface;
+	if (interface || !options.exit)
+		return interface;
+	interface = served_interface(options.exit);
+	return interface && interface->own != LB_NO_MAC ? interface : NULL;
+}
+
+/* The frame's source becomes the interface by which it leaves now. */
+static __always_inline int write_source(struct __sk_buff *ctx, const struct interface *interface)
+{
+	__u64 own = interface->own >> LB_MAC_SHIFT;
+
+	return bpf_skb_store_bytes(ctx, ETH_ALEN, &own, ETH_ALEN, 0);
+}
+
+static __always_inline int send_check(struct __sk_buff *ctx, struct healthcheck_state *state,
+				      __u32 id, int *redirect)
+{
+	struct pkt p = {.frame_len = ctx->len};
+	struct interface *interface;
+	struct real *real;
+
+	if (gather_headers(ctx) || !parse(ctx, &p))
+		return LB_HEALTHCHECK_not_vip;
+	forget_path_by(&p, &state->parsed);
+	if (!is_vip_address(&p.dst))
+		return LB_HEALTHCHECK_not_vip;
+	if (!is_fit(ctx, &p))
+		return LB_HEALTHCHECK_unfit;
+	forget_path_by(&p, &state->parsed);
+	real = bpf_map_lookup_elem(&reals, &id);
+	if (!real || !(real->flags & LB_REAL_LIVE))
+		return LB_HEALTHCHECK_no_real;
+	interface = way_out(ctx, redirect);
+	if (!interface)
+		return LB_HEALTHCHECK_no_interface;
+	if (longest_packet(ctx, &p) > path_mtu(interface, real))
+		return LB_HEALTHCHECK_too_long;
+	if (encapsulate_skb(ctx, &p, interface, real) ||
+	    (*redirect && write_source(ctx, interface)))
+		return LB_HEALTHCHECK_no_room;
+	if (real->flags & LB_REAL_V6)
+		return p.v6 ? LB_HEALTHCHECK_ipv6_in_ipv6 : LB_HEALTHCHECK_ipv4_in_ipv6;
+	return p.v6 ? LB_HEALTHCHECK_ipv6_in_ipv4 : LB_HEALTHCHECK_ipv4_in_ipv4;
+}
+
+SEC("tc")
+int healthcheck(struct __sk_buff *ctx)
+{
+	__u32 id = ctx->mark - options.first_mark, zero = 0, result, bytes;
+	struct healthcheck_state *state;
+	int redirect = 0;
+
+	if (id >= LB_HEALTHCHECK_MARKS)
+		return TC_ACT_UNSPEC;
+	state = bpf_map_lookup_elem(&healthcheck_states, &zero);
+	if (!state)
+		return TC_ACT_SHOT;
+	bytes = ctx->len;
+	result = send_check(ctx, state, id, &redirect);
+	if (result >= LB_HEALTHCHECK_RESULT_COUNT)
+		return TC_ACT_SHOT;
+	state->results[result].packets++;
+	state->results[result].bytes += bytes;
+	if (result == LB_HEALTHCHECK_not_vip)
+		return TC_ACT_UNSPEC;
+	if (result >= LB_HEALTHCHECK_no_real)
+		return TC_ACT_SHOT;
+	/* It may meet this program again, at the device below or at the one that it is sent to. */
+	ctx->mark = 0;
+	return redirect ? bpf_redirect(options.exit, 0) : TC_ACT_UNSPEC;
+}

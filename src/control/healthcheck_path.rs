@@ -1,0 +1,310 @@
+//! The way of checks through the tunnel: attaches the program that encapsulates them (`bpf/healthcheck.bpf.c`) where
+//! the host's routes to the VIPs lead, and says why it cannot.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+use crate::dataplane::Dataplane;
+use crate::dataplane::balancer::Balancer;
+use crate::dataplane::balancer::open_dataplane;
+use crate::dataplane::balancer::running_knobs;
+use crate::instance::Instance;
+use crate::instance::chain::place;
+use crate::instance::healthcheck;
+use crate::instance::healthcheck::Attachment;
+use crate::instance::healthcheck::STATES;
+use crate::instance::healthcheck::attachments;
+use crate::instance::links::refuse_other_namespace;
+use crate::instance::programs::load_healthcheck;
+use crate::kernel::bpf;
+use crate::kernel::netlink::LinkFacts;
+use crate::kernel::netlink::Ways;
+use crate::kernel::netlink::links_blocking;
+use crate::kernel::netlink::ways_blocking;
+use crate::kernel::source::source_to;
+use crate::model::abi;
+use crate::model::abi::consts;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::error::TunnelObstacle;
+
+/// The maps that the program shares with the balancer.
+const SHARED: [&str; 3] = ["interfaces", "reals", "vips"];
+
+/// The way of checks through the tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TunnelPath {
+    /// The interfaces at which packets of checks are encapsulated.
+    pub interfaces: BTreeSet<String>,
+    /// The VIP addresses to which checks cannot go through the tunnel, and why.
+    pub obstacles: BTreeMap<IpAddr, TunnelObstacle>,
+    /// Whether a program was attached, replaced or detached.
+    pub changed: bool,
+}
+
+/// The mark of sockets whose packets go to the real of an id.
+fn mark(first_mark: u32, id: u32) -> u32 {
+    first_mark.wrapping_add(id)
+}
+
+impl Balancer {
+    /// Sees to it that packets of checks to these VIP addresses are encapsulated, and that nothing is left that no
+    /// longer is needed. Changes nothing if all is as it should be; with no address, detaches the program everywhere.
+    ///
+    /// A VIP address to which checks cannot go is no error: see [`TunnelPath::obstacles`].
+    pub fn ensure_tunnel(
+        instance: &Instance,
+        vips: &BTreeSet<IpAddr>,
+        first_mark: u32,
+    ) -> Result<TunnelPath> {
+        instance.check_host()?;
+        let wanted = Wanted::find(instance, vips, first_mark)?;
+        if wanted.is_there(instance)? {
+            return Ok(wanted.path);
+        }
+        let Some(_lock) = instance.lock_existing()? else { return Ok(TunnelPath::default()) };
+        ensure_locked(instance, vips, first_mark)
+    }
+
+    /// Why checks cannot go through the tunnel to a VIP's address; `None`: they can, once
+    /// [`Self::ensure_tunnel`] was called for it.
+    pub fn tunnel_obstacle(&self, vip: IpAddr, first_mark: u32) -> Result<Option<TunnelObstacle>> {
+        let wanted = Wanted::find(&self.instance, &[vip].into(), first_mark)?;
+        Ok(wanted.path.obstacles.into_values().next())
+    }
+
+    /// The mark (`SO_MARK`) of sockets whose packets to a VIP's address go to this real; `None`: no VIP has the real.
+    pub fn tunnel_mark(&self, real: IpAddr, first_mark: u32) -> Result<Option<u32>> {
+        Ok(self.tunnel_marks(first_mark)?.remove(&real))
+    }
+
+    /// The same for all reals.
+    pub fn tunnel_marks(&self, first_mark: u32) -> Result<BTreeMap<IpAddr, u32>> {
+        let reals = self.dataplane.read_reals()?.into_iter().filter(|(_, real)| real.live);
+        Ok(reals.map(|(id, real)| (real.address, mark(first_mark, id))).collect())
+    }
+}
+
+/// As [`Balancer::ensure_tunnel`]; the caller has the lock.
+pub(crate) fn ensure_locked(
+    instance: &Instance,
+    vips: &BTreeSet<IpAddr>,
+    first_mark: u32,
+) -> Result<TunnelPath> {
+    let mut wanted = Wanted::find(instance, vips, first_mark)?;
+    if !wanted.is_there(instance)? {
+        wanted.make(instance)?;
+        wanted.path.changed = true;
+    }
+    Ok(wanted.path)
+}
+
+/// What is to be attached.
+#[derive(Debug, Default)]
+struct Wanted {
+    path: TunnelPath,
+    /// The interfaces, by index.
+    interfaces: BTreeMap<u32, String>,
+    knobs: Option<abi::knobs>,
+    options: abi::healthcheck_options,
+}
+
+impl Wanted {
+    /// Finds out where the routes to the VIPs lead. Empty, if the balancer does not run.
+    fn find(instance: &Instance, vips: &BTreeSet<IpAddr>, first_mark: u32) -> Result<Self> {
+        let mut wanted = Self {
+            options: abi::healthcheck_options {
+                build: consts::HEALTHCHECK_HASH,
+                first_mark,
+                exit: 0,
+            },
+            ..Self::default()
+        };
+        let Some(dataplane) = open_dataplane(instance)? else { return Ok(wanted) };
+        wanted.knobs = running_knobs(instance)?;
+        if vips.is_empty() {
+            return Ok(wanted);
+        }
+        refuse_other_namespace(instance, &[])?;
+        let host = Host::look(&dataplane, first_mark)?;
+        let vips: Vec<_> = vips.iter().copied().collect();
+        for (vip, ways) in vips.iter().zip(ways_blocking(&vips, first_mark)?) {
+            match host.judge(*vip, &ways) {
+                Ok(by) => {
+                    for link in by {
+                        if !host.served.contains_key(&link.link.index) {
+                            wanted.options.exit = host.exit.unwrap_or_default();
+                        }
+                        wanted.interfaces.insert(link.link.index, link.link.name.clone());
+                    }
+                }
+                Err(obstacle) => drop(wanted.path.obstacles.insert(*vip, obstacle)),
+            }
+        }
+        wanted.path.interfaces = wanted.interfaces.values().cloned().collect();
+        Ok(wanted)
+    }
+
+    /// Whether all is attached as it should be, and nothing else.
+    fn is_there(&self, instance: &Instance) -> Result<bool> {
+        let found = attachments(instance)?;
+        let here: BTreeSet<_> = found.iter().map(|found| found.ifindex).collect();
+        if found.len() != here.len() || !here.iter().eq(self.interfaces.keys()) {
+            return Ok(false);
+        }
+        for attachment in &found {
+            match attachment.program {
+                Some(program) if self.is_current(instance, program)? => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a program has the right options, knobs and maps.
+    fn is_current(&self, instance: &Instance, program: u32) -> Result<bool> {
+        let Some(knobs) = self.knobs else { return Ok(false) };
+        let Some(rodata) = place::rodata(program)? else { return Ok(false) };
+        let part = |offset: usize| rodata.get(offset..).unwrap_or_default();
+        let runs: Option<abi::knobs> =
+            abi::from_bytes(part(std::mem::offset_of!(abi::healthcheck_rodata, knobs)));
+        let with: Option<abi::healthcheck_options> =
+            abi::from_bytes(part(std::mem::offset_of!(abi::healthcheck_rodata, options)));
+        let (Some(runs), Some(with)) = (runs, with) else { return Ok(false) };
+        if abi::bytes_of(&runs) != abi::bytes_of(&knobs)
+            || abi::bytes_of(&with) != abi::bytes_of(&self.options)
+        {
+            return Ok(false);
+        }
+        let info = bpf::program_by_id(program)
+            .and_then(|program| bpf::program_info(program.as_fd()))
+            .map_err(|source| Error::Host {
+                operation: "ask the kernel about a program",
+                source,
+            })?;
+        let uses = |name: &str| {
+            healthcheck::pinned_map(instance, name).is_some_and(|map| info.maps.contains(&map))
+        };
+        Ok(SHARED.into_iter().chain([STATES]).all(uses))
+    }
+
+    /// Attaches what is missing, and detaches what is too much. If it is interrupted, the next call does the rest.
+    fn make(&self, instance: &Instance) -> Result<()> {
+        let Some(knobs) = self.knobs.filter(|_| !self.interfaces.is_empty()) else {
+            return healthcheck::remove(instance);
+        };
+        let mut loaded = None;
+        let mut program = || -> Result<OwnedFd> {
+            if loaded.is_none() {
+                loaded = Some(load_healthcheck(instance, &knobs, self.options)?);
+            }
+            let program = loaded.as_ref().map(OwnedFd::try_clone).transpose();
+            let program = program
+                .map_err(|source| Error::Host { operation: "duplicate a descriptor", source })?;
+            program.ok_or(Error::Host {
+                operation: "load a program",
+                source: std::io::ErrorKind::NotFound.into(),
+            })
+        };
+        let mut there: BTreeMap<u32, Attachment> = BTreeMap::new();
+        for attachment in attachments(instance)? {
+            let is_wanted = self.interfaces.contains_key(&attachment.ifindex)
+                && !there.contains_key(&attachment.ifindex);
+            if is_wanted && attachment.program.is_some() {
+                there.insert(attachment.ifindex, attachment);
+            } else if !is_wanted {
+                healthcheck::detach(&attachment)?;
+            }
+        }
+        for (ifindex, name) in &self.interfaces {
+            match there.get(ifindex) {
+                Some(attachment) => {
+                    let runs = attachment.program.map(|id| self.is_current(instance, id));
+                    if !runs.transpose()?.unwrap_or(false) {
+                        healthcheck::replace(attachment, program()?.as_fd())?;
+                    }
+                }
+                None => healthcheck::attach(instance, program()?.as_fd(), *ifindex, name)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the judgement of a route depends on.
+#[derive(Debug)]
+struct Host {
+    links: BTreeMap<u32, LinkFacts>,
+    /// The interfaces that the balancer serves.
+    served: BTreeMap<u32, abi::interface>,
+    /// The one by which packets go that would leave by another interface.
+    exit: Option<u32>,
+    first_mark: u32,
+}
+
+impl Host {
+    fn look(dataplane: &Dataplane, first_mark: u32) -> Result<Self> {
+        let links: BTreeMap<_, _> =
+            links_blocking()?.into_iter().map(|facts| (facts.link.index, facts)).collect();
+        let served = dataplane.read_interfaces()?.into_iter().map(|entry| (entry.ifindex, entry));
+        let served: BTreeMap<_, _> =
+            served.filter(|(ifindex, _)| links.contains_key(ifindex)).collect();
+        let can_send =
+            |entry: &&abi::interface| entry.own != u64::from(consts::NO_MAC) && entry.mac != [0; 6];
+        let exit = served.values().find(can_send).map(|entry| entry.ifindex);
+        Ok(Self { links, served, exit, first_mark })
+    }
+
+    /// The interfaces by which packets to a VIP's address leave.
+    fn judge(&self, vip: IpAddr, ways: &Ways) -> Result<Vec<&LinkFacts>, TunnelObstacle> {
+        let ways = match ways {
+            Ways::Local => return Err(TunnelObstacle::OwnAddress { vip }),
+            Ways::None => return Err(TunnelObstacle::NoRoute { vip, example: self.example(vip) }),
+            Ways::By(ways) => ways,
+        };
+        let mut by = Vec::new();
+        for way in ways {
+            // A device that has just vanished takes its routes along.
+            let Some(facts) = self.links.get(&way.interface) else { continue };
+            let interface = facts.link.name.clone();
+            if facts.link.mac.is_none() {
+                return Err(TunnelObstacle::NotEthernet { vip, interface });
+            }
+            if !self.served.contains_key(&way.interface) && self.exit.is_none() {
+                return Err(TunnelObstacle::NoExit { vip, interface });
+            }
+            by.push(facts);
+        }
+        match source_to(vip, self.first_mark) {
+            Ok(source) if can_be_answered(source) => Ok(by),
+            Ok(found) => Err(TunnelObstacle::NoSource { vip, found: Some(found) }),
+            Err(error) => Err(match error.raw_os_error() {
+                Some(nix::libc::EADDRNOTAVAIL) => TunnelObstacle::NoSource { vip, found: None },
+                _ => TunnelObstacle::NoRoute { vip, example: self.example(vip) },
+            }),
+        }
+    }
+
+    /// A route to a VIP's address that would do.
+    fn example(&self, vip: IpAddr) -> Option<String> {
+        let routes = self.served.iter().filter_map(|(ifindex, entry)| {
+            let gateway = IpAddr::from(entry.gateway);
+            let usable = gateway.is_ipv4() == vip.is_ipv4() && !gateway.is_unspecified();
+            usable.then(|| Some(format!("{gateway} dev {}", self.links.get(ifindex)?.link.name)))?
+        });
+        routes.into_iter().next()
+    }
+}
+
+/// Whether other hosts can send to an address.
+fn can_be_answered(source: IpAddr) -> bool {
+    let link_local = match source {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !source.is_unspecified() && !source.is_loopback() && !link_local
+}

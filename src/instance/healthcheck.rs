@@ -1,0 +1,289 @@
+//! Where the program for health checks is attached: on the way out of interfaces.
+//!
+//! ```text
+//! <instance>/healthcheck/<index>          a link (TCX), on Linux 6.6 and later
+//!            healthcheck/<index>:filter   the program of a filter, on older kernels
+//!            healthcheck/<index>:qdisc    the same, and the filter's clsact qdisc is ours
+//! ```
+//!
+//! The pins are named after the interfaces' indices, so a new name of an interface changes nothing. A filter holds its
+//! program without a pin. Its pin says that there may be one: it is made before the filter and removed after it.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use libbpf_rs::MapCore;
+use libbpf_rs::MapHandle;
+
+use crate::instance::Instance;
+use crate::instance::folders;
+use crate::instance::kernel_is_at_least;
+use crate::instance::pin_error;
+use crate::instance::remove_pin;
+use crate::kernel::bpf;
+use crate::kernel::bpf::ProgramInfo;
+use crate::kernel::netlink::has_filters_blocking;
+use crate::kernel::objects::Kind;
+use crate::kernel::objects::kind;
+use crate::kernel::tc;
+use crate::model::error::Error;
+use crate::model::error::Result;
+
+/// The name of the folder, and of the program's function.
+pub(crate) const HEALTHCHECK: &str = "healthcheck";
+
+/// The map of its counters, which tells our program from others of its name.
+pub(crate) const STATES: &str = "healthcheck_states";
+
+/// The first kernel that has links for such programs.
+const LINKS_SINCE: (u32, u32) = (6, 6);
+
+const FILTER: &str = ":filter";
+const QDISC: &str = ":qdisc";
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Link,
+    Filter { own_qdisc: bool },
+}
+
+/// A pin of this folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Attachment {
+    path: PathBuf,
+    how: How,
+    pub(crate) ifindex: u32,
+    /// The program that the interface runs by it; `None`: the interface is gone or in another network namespace, or
+    /// somebody has detached the program.
+    pub(crate) program: Option<u32>,
+}
+
+fn folder(instance: &Instance) -> PathBuf {
+    instance.dir().join(HEALTHCHECK)
+}
+
+/// What is pinned. Skips what lbctl did not pin there.
+pub(crate) fn attachments(instance: &Instance) -> Result<Vec<Attachment>> {
+    let mut found = Vec::new();
+    for path in pins(instance)? {
+        if let Some((ifindex, how)) = parse(&path) {
+            let program = running(&path, ifindex, how)?;
+            found.push(Attachment { path, how, ifindex, program });
+        }
+    }
+    Ok(found)
+}
+
+fn pins(instance: &Instance) -> Result<Vec<PathBuf>> {
+    let folder = folder(instance);
+    match fs::read_dir(&folder) {
+        Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(pin_error("list", &folder, source)),
+    }
+}
+
+fn parse(path: &Path) -> Option<(u32, How)> {
+    let name = path.file_name()?.to_str()?;
+    let (index, how) = if let Some(index) = name.strip_suffix(FILTER) {
+        (index, How::Filter { own_qdisc: false })
+    } else if let Some(index) = name.strip_suffix(QDISC) {
+        (index, How::Filter { own_qdisc: true })
+    } else {
+        (name, How::Link)
+    };
+    Some((index.parse().ok()?, how))
+}
+
+/// The program that the interface runs by a pin.
+fn running(path: &Path, ifindex: u32, how: How) -> Result<Option<u32>> {
+    let failed = |source| pin_error("look at", path, source);
+    let pin = match bpf::pinned(path) {
+        Ok(pin) => pin,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(pin_error("open", path, source)),
+    };
+    match (how, kind(pin.as_fd()).map_err(failed)?) {
+        (How::Link, Kind::TcxLink) => {
+            let info = tc::link_info(pin.as_fd()).map_err(failed)?;
+            let info = info.filter(|info| info.ifindex == ifindex);
+            let here = info.map(|info| tc::has_link(ifindex, info.id)).transpose();
+            Ok(info.filter(|_| matches!(here, Ok(Some(true)))).map(|info| info.program))
+        }
+        (How::Filter { .. }, Kind::Program(id)) => {
+            let runs = tc::filter_program(ifindex).map_err(failed)?;
+            Ok(runs.filter(|runs| *runs == id))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Attaches a program to an interface, in place of what a pin says.
+pub(crate) fn attach(
+    instance: &Instance,
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    name: &str,
+) -> Result<()> {
+    let failed = |source| Error::AttachHealthcheck { interface: name.to_owned(), source };
+    folders::make(&folder(instance))?;
+    if kernel_is_at_least(LINKS_SINCE)? && bpf::fail_point("tcx").is_ok() {
+        match tc::attach(program, ifindex) {
+            Ok(link) => {
+                let path = folder(instance).join(ifindex.to_string());
+                remove_pin(&path)?;
+                return bpf::pin(link.as_fd(), &path)
+                    .map_err(|error| pin_error("pin", &path, error));
+            }
+            // The kernel was built without them.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    attach_filter(instance, program, ifindex).map_err(|error| match error {
+        FilterError::Kernel(source) => failed(source),
+        FilterError::Pin(error) => error,
+    })
+}
+
+enum FilterError {
+    Kernel(io::Error),
+    Pin(Error),
+}
+
+impl From<io::Error> for FilterError {
+    fn from(error: io::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+fn attach_filter(
+    instance: &Instance,
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+) -> Result<(), FilterError> {
+    let (own, others) =
+        [QDISC, FILTER].map(|kind| folder(instance).join(format!("{ifindex}{kind}"))).into();
+    let pin = |path: &Path| {
+        remove_pin(path).map_err(FilterError::Pin)?;
+        let done = bpf::pin(program, path);
+        done.map_err(|error| FilterError::Pin(pin_error("pin", path, error)))
+    };
+    // An earlier command may have made the qdisc.
+    let had_made = own.exists();
+    pin(&own)?;
+    if !tc::make_qdisc(ifindex)? && !had_made {
+        pin(&others)?;
+        remove_pin(&own).map_err(FilterError::Pin)?;
+    }
+    Ok(tc::set_filter(program, ifindex)?)
+}
+
+/// Puts another program in place of the running one. Each packet meets one of them.
+pub(crate) fn replace(attachment: &Attachment, program: BorrowedFd<'_>) -> Result<()> {
+    let path = &attachment.path;
+    let failed = |source| pin_error("replace the program of", path, source);
+    match attachment.how {
+        How::Link => {
+            let link = bpf::pinned(path).map_err(failed)?;
+            tc::replace(link.as_fd(), program).map_err(failed)
+        }
+        How::Filter { .. } => {
+            tc::set_filter(program, attachment.ifindex).map_err(failed)?;
+            remove_pin(path)?;
+            bpf::pin(program, path).map_err(|source| pin_error("pin", path, source))
+        }
+    }
+}
+
+/// Detaches the program from an interface, and removes the pin.
+pub(crate) fn detach(attachment: &Attachment) -> Result<()> {
+    let Attachment { path, how, ifindex, program } = attachment;
+    match how {
+        How::Link => {
+            // If it fails, the interface is gone. The link goes with its pin anyway.
+            let _ = bpf::pinned(path).and_then(|link| bpf::link_detach(link.as_fd()));
+        }
+        How::Filter { own_qdisc } => {
+            if program.is_some() {
+                tc::remove_filter(*ifindex)
+                    .map_err(|source| pin_error("remove the filter of", path, source))?;
+            }
+            if *own_qdisc && !has_filters_blocking(*ifindex)? {
+                // If it fails, the interface or the qdisc is gone.
+                let _ = tc::remove_qdisc(*ifindex);
+            }
+        }
+    }
+    remove_pin(path)
+}
+
+/// Detaches the program from all interfaces, and removes the folder.
+pub(crate) fn remove(instance: &Instance) -> Result<()> {
+    let reals = pinned_map(instance, "reals");
+    for attachment in attachments(instance)? {
+        detach(&attachment)?;
+    }
+    // Somebody may have removed a pin and hold the link.
+    if let Some(reals) = reals {
+        for (link, info) in tc::links().collect::<Vec<_>>() {
+            let program = bpf::program_by_id(info.program)
+                .and_then(|program| bpf::program_info(program.as_fd()));
+            if program.is_ok_and(|program| is_ours(&program) && program.maps.contains(&reals)) {
+                let _ = bpf::link_detach(link.as_fd());
+            }
+        }
+    }
+    for path in pins(instance)? {
+        remove_pin(&path)?;
+    }
+    let folder = folder(instance);
+    match fs::remove_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(pin_error("remove", &folder, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether this is the program for health checks, of any instance and build.
+fn is_ours(program: &ProgramInfo) -> bool {
+    let is_states =
+        |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|map| map.name() == KERNEL_NAME);
+    program.name == HEALTHCHECK && program.maps.iter().any(is_states)
+}
+
+/// The kernel keeps 15 bytes of [`STATES`].
+const KERNEL_NAME: &str = "healthcheck_sta";
+
+/// The kernel's id of a pinned map.
+pub(crate) fn pinned_map(instance: &Instance, name: &str) -> Option<u32> {
+    let map = bpf::pinned(&instance.map(name)).ok()?;
+    match kind(map.as_fd()) {
+        Ok(Kind::Map(id)) => Some(id),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_tell_how() {
+        let parsed =
+            |name: &str| parse(Path::new("/bpf/l4lb/default/healthcheck").join(name).as_ref());
+        assert_eq!(parsed("7"), Some((7, How::Link)));
+        assert_eq!(parsed("7:filter"), Some((7, How::Filter { own_qdisc: false })));
+        assert_eq!(parsed("12:qdisc"), Some((12, How::Filter { own_qdisc: true })));
+        for other in ["eth0", "7:other", ":filter", "-1", "4294967296"] {
+            assert_eq!(parsed(other), None, "{other}");
+        }
+        assert!(STATES.starts_with(KERNEL_NAME));
+    }
+}

@@ -1,0 +1,150 @@
+//! By which interfaces packets to an address leave the host, and how many filters an interface has.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteAddress;
+use netlink_packet_route::route::RouteAttribute;
+use netlink_packet_route::route::RouteFlags;
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::route::RouteType;
+use netlink_packet_route::tc::TcHandle;
+use netlink_packet_route::tc::TcMessage;
+use nix::errno::Errno;
+use rtnetlink::packet_core::NLM_F_DUMP;
+
+use super::client::Netlink;
+use super::client::blocking;
+use super::refused::errno;
+use super::route::next_hop;
+use crate::model::error::NetlinkError;
+
+/// How packets to an address leave the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ways {
+    /// Not at all: it is the host's own address.
+    Local,
+    /// Not at all: no route leads there.
+    None,
+    /// By these interfaces.
+    By(BTreeSet<Way>),
+}
+
+/// An interface, and the router there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Way {
+    pub(crate) interface: u32,
+    /// `None`: the address is said to be on that network itself.
+    pub(crate) gateway: Option<IpAddr>,
+}
+
+impl Ways {
+    fn from_message(route: &RouteMessage) -> Self {
+        match route.header.kind {
+            RouteType::Local => return Self::Local,
+            RouteType::Unicast => {}
+            _ => return Self::None,
+        }
+        let mut ways = BTreeSet::new();
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Oif(interface) => {
+                    let gateway = next_hop(&route.attributes);
+                    ways.insert(Way { interface: *interface, gateway });
+                }
+                RouteAttribute::MultiPath(paths) => ways.extend(paths.iter().map(|path| {
+                    let gateway = next_hop(&path.attributes);
+                    Way { interface: path.interface_index, gateway }
+                })),
+                _ => {}
+            }
+        }
+        if ways.is_empty() { Self::None } else { Self::By(ways) }
+    }
+}
+
+impl Netlink {
+    async fn ways(&self, to: IpAddr, mark: u32) -> Result<Ways, NetlinkError> {
+        let mut message = RouteMessage::default();
+        let (family, address, length) = match to {
+            IpAddr::V4(v4) => (AddressFamily::Inet, RouteAddress::Inet(v4), 32),
+            IpAddr::V6(v6) => (AddressFamily::Inet6, RouteAddress::Inet6(v6), 128),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = length;
+        // The route of the table: it has all next hops, not the one of a flow.
+        message.header.flags = RouteFlags::FibMatch;
+        message.attributes.push(RouteAttribute::Destination(address));
+        message.attributes.push(RouteAttribute::Mark(mark));
+        match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
+            Ok(answers) => {
+                let route = answers.into_iter().find_map(|answer| match answer {
+                    RouteNetlinkMessage::NewRoute(route) => Some(route),
+                    _ => None,
+                });
+                let Some(mut route) = route else { return Ok(Ways::None) };
+                self.expand(&mut route).await?;
+                Ok(Ways::from_message(&route))
+            }
+            Err(error)
+                if matches!(
+                    errno(&error),
+                    Some(
+                        Errno::ENETUNREACH
+                            | Errno::EHOSTUNREACH
+                            | Errno::EAFNOSUPPORT
+                            | Errno::EOPNOTSUPP
+                            // The kernel's answers for "blackhole" and "prohibit" routes.
+                            | Errno::EINVAL
+                            | Errno::EACCES
+                    )
+                ) =>
+            {
+                Ok(Ways::None)
+            }
+            Err(cause) => Err(NetlinkError::Netlink {
+                operation: format!("find the route to {to}"),
+                cause: cause.into(),
+            }),
+        }
+    }
+
+    async fn has_filters(&self, ifindex: u32) -> Result<bool, NetlinkError> {
+        let parents = [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS];
+        for minor in parents {
+            let mut message = TcMessage::with_index(ifindex.cast_signed());
+            message.header.parent = TcHandle { major: TcHandle::CLSACT.major, minor };
+            let answers = self.request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP);
+            match answers.await {
+                Ok(answers) if answers.is_empty() => {}
+                Ok(_) => return Ok(true),
+                Err(error) if matches!(errno(&error), Some(Errno::ENODEV | Errno::EINVAL)) => {}
+                Err(cause) => {
+                    return Err(NetlinkError::Netlink {
+                        operation: format!("list the filters of interface number {ifindex}"),
+                        cause: cause.into(),
+                    });
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Finds how packets with a mark leave the host to each of the addresses.
+pub(crate) fn ways_blocking(to: &[IpAddr], mark: u32) -> Result<Vec<Ways>, NetlinkError> {
+    blocking(async |netlink| {
+        let mut found = Vec::new();
+        for to in to {
+            found.push(netlink.ways(*to, mark).await?);
+        }
+        Ok(found)
+    })
+}
+
+/// Whether the clsact qdisc of an interface has filters, on the way in or out.
+pub(crate) fn has_filters_blocking(ifindex: u32) -> Result<bool, NetlinkError> {
+    blocking(async |netlink| netlink.has_filters(ifindex).await)
+}
