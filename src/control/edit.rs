@@ -27,16 +27,7 @@ impl Balancer {
     /// [`Plan::flows_unknown`] says why, and this makes the change anyway. It calls `change` twice, because another
     /// command may change the instance in between, and writes the second result.
     pub fn edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
-        let seen = Self::open(&self.instance)?;
-        let (running, wanted, mut counted) = seen.edited(&change)?;
-        let question = Question {
-            running: &running,
-            wanted: &wanted,
-            knobs: None,
-            dead_interfaces: [].into(),
-        };
-        counted.set_flows(effects(&seen, &question, &counted, Some(COUNT_AT_MOST)));
-
+        let (_, counted) = self.count_edit(&change)?;
         let _lock = self.instance.lock_existing()?;
         // Another command may have replaced the maps before this one got the lock.
         let current = Self::open(&self.instance)?;
@@ -49,10 +40,30 @@ impl Balancer {
         } else {
             plan.flows_unknown = Some("another command changed the same VIP meanwhile".to_owned());
         }
-        let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
-        plan.warnings = outweighed::warnings(&wanted, |vip| changed.contains(vip));
-        plan.warnings.extend(plan.unknown_flows());
+        plan.warn_of_edit(&wanted);
         Ok(plan)
+    }
+
+    /// The plan of an [`Self::edit`], which is not carried out. It calls `change` once, takes no lock, and counts flows
+    /// for two seconds at most.
+    pub fn plan_edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
+        let (wanted, mut plan) = self.count_edit(&change)?;
+        plan.warn_of_edit(&wanted);
+        Ok(plan)
+    }
+
+    /// The table that `change` makes, and the plan with its effect on flows.
+    fn count_edit(&self, change: &impl Fn(&mut Table) -> Result<()>) -> Result<(Table, Plan)> {
+        let seen = Self::open(&self.instance)?;
+        let (running, wanted, mut plan) = seen.edited(change)?;
+        let question = Question {
+            running: &running,
+            wanted: &wanted,
+            knobs: None,
+            dead_interfaces: [].into(),
+        };
+        plan.set_flows(effects(&seen, &question, &plan, Some(COUNT_AT_MOST)));
+        Ok((wanted, plan))
     }
 
     /// The running table, what `change` makes of it, and the plan from one to the other, without its effect on flows.
@@ -70,5 +81,14 @@ impl Balancer {
         let now = running.vips.iter().map(|(vip, running)| (vip, &running.spec));
         plan.addresses = address_changes(now, wanted.vips.iter());
         Ok((running, wanted, plan))
+    }
+}
+
+impl Plan {
+    /// Adds the warnings of an edit that makes `wanted`.
+    fn warn_of_edit(&mut self, wanted: &Table) {
+        let changed: BTreeSet<_> = self.vips.iter().map(|change| change.vip).collect();
+        self.warnings = outweighed::warnings(wanted, |vip| changed.contains(vip));
+        self.warnings.extend(self.unknown_flows());
     }
 }

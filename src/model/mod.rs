@@ -22,6 +22,7 @@ pub(crate) mod reason;
 pub(crate) mod secret;
 pub(crate) mod skel;
 pub(crate) mod table_cpus;
+pub(crate) mod table_edits;
 pub(crate) mod text;
 pub(crate) mod tied;
 pub(crate) mod vip_index;

@@ -499,6 +499,18 @@ pub enum Error {
         real: std::net::IpAddr,
     },
 
+    /// Somebody changed VIPs, reals or server ids since the caller read them.
+    #[error(
+        "VIPs or reals were changed since you read them (version {expected}, now {current}): read them again and repeat the \
+         change; nothing was changed"
+    )]
+    TableChanged {
+        /// The version that the caller has read, as it named it.
+        expected: String,
+        /// [`Table::version`](crate::Table::version) of what runs.
+        current: String,
+    },
+
     /// Decapsulation cannot be set up or changed.
     #[error(transparent)]
     Decap(#[from] DecapError),

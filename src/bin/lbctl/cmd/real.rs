@@ -4,6 +4,7 @@ use l4lb::Balancer;
 use l4lb::Error;
 use l4lb::Instance;
 use l4lb::Plan;
+use l4lb::RealConfig;
 use l4lb::RealSpec;
 use l4lb::RealState;
 use l4lb::Vip;
@@ -21,19 +22,14 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
             list(&balancer, *vip, json)?;
             return Ok(Exit::Done);
         }
-        RealCommand::Add { which: RealOfVip { vip, real }, weight } => balancer.edit(|table| {
-            let spec = table.vips.get_mut(vip).ok_or(Error::NoSuchVip(*vip))?;
-            if spec.reals.contains_key(real) {
-                return Err(Error::RealExists { vip: *vip, real: *real });
-            }
-            spec.reals.insert(*real, RealSpec { weight: *weight, state: RealState::Up });
-            Ok(())
-        })?,
-        RealCommand::Delete(RealOfVip { vip, real }) => balancer.edit(|table| {
-            let spec = table.vips.get_mut(vip).ok_or(Error::NoSuchVip(*vip))?;
-            let missing = Error::NoSuchReal { vip: *vip, real: *real };
-            spec.reals.remove(real).map(drop).ok_or(missing)
-        })?,
+        RealCommand::Add { which: RealOfVip { vip, real }, weight } => {
+            let mut config = RealConfig::new(*real);
+            config.weight = *weight;
+            balancer.edit(|table| table.add_real(*vip, &config))?
+        }
+        RealCommand::Delete(RealOfVip { vip, real }) => {
+            balancer.edit(|table| table.remove_real(*vip, *real))?
+        }
         RealCommand::Weight { which, weight } => {
             change(&balancer, *which, |spec| spec.weight = *weight)?
         }
@@ -53,12 +49,7 @@ fn change(
     RealOfVip { vip, real }: RealOfVip,
     change: impl Fn(&mut RealSpec),
 ) -> Result<Plan> {
-    let plan = balancer.edit(|table| {
-        let spec = table.vips.get_mut(&vip).ok_or(Error::NoSuchVip(vip))?;
-        change(spec.reals.get_mut(&real).ok_or(Error::NoSuchReal { vip, real })?);
-        Ok(())
-    })?;
-    Ok(plan)
+    Ok(balancer.edit(|table| table.change_real(vip, real, &change))?)
 }
 
 fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use l4lb::Balancer;
 use l4lb::Echo;
-use l4lb::Error;
 use l4lb::Instance;
 use l4lb::NoReal;
 use l4lb::OtherPorts;
@@ -33,9 +32,6 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
             no_real,
             echo,
         } => balancer.edit(|table| {
-            if table.vips.contains_key(vip) {
-                return Err(Error::VipExists(*vip));
-            }
             let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
             let spec = VipSpec {
                 hash: (*hash).into(),
@@ -47,12 +43,9 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
                 echo: echo.map(Into::into),
                 ..VipSpec::default()
             };
-            table.vips.insert(*vip, spec);
-            Ok(())
+            table.add_vip(*vip, spec)
         })?,
-        VipCommand::Delete { vip } => {
-            balancer.edit(|table| table.vips.remove(vip).map(drop).ok_or(Error::NoSuchVip(*vip)))?
-        }
+        VipCommand::Delete { vip } => balancer.edit(|table| table.remove_vip(*vip))?,
     };
     super::plan::warn(&plan);
     output::report(&plan, json)?;
