@@ -7,12 +7,10 @@ use std::sync::atomic::Ordering;
 
 use tokio::task::JoinHandle;
 
-/// Most connections at a time.
-const MAX: usize = 256;
-
 /// The open connections, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
+    most: usize,
     open: VecDeque<(Connection, JoinHandle<()>)>,
 }
 
@@ -34,6 +32,11 @@ impl Connection {
 }
 
 impl Connections {
+    /// None so far, and at most `most` at a time.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, open: VecDeque::new() }
+    }
+
     /// Starts a connection. If there are too many, closes the oldest that has not sent a request; if all have, the
     /// oldest. An honest client gets its answer long before.
     pub(super) fn start<F>(&mut self, talk: impl FnOnce(Connection) -> F)
@@ -41,7 +44,7 @@ impl Connections {
         F: Future<Output = ()> + Send + 'static,
     {
         self.open.retain(|(_, task)| !task.is_finished());
-        if self.open.len() >= MAX {
+        if self.open.len() >= self.most {
             let silent = self.open.iter().position(|(connection, _)| !connection.has_asked());
             if let Some((_, task)) = self.open.remove(silent.unwrap_or(0)) {
                 task.abort();
@@ -58,11 +61,12 @@ mod tests {
     use std::future::pending;
 
     use super::Connections;
-    use super::MAX;
+
+    const MAX: usize = 256;
 
     #[tokio::test]
     async fn who_says_nothing_goes_first() {
-        let mut connections = Connections::default();
+        let mut connections = Connections::new(MAX);
         let mut start = |asks: bool| {
             connections.start(|connection| {
                 if asks {

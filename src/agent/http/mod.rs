@@ -1,11 +1,9 @@
 //! The HTTP endpoint of agents: metrics, liveness, readiness. It limits what any client can use, whatever it sends.
 
 mod connections;
+pub(super) mod server;
 mod shared;
 
-use std::convert::Infallible;
-use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,20 +16,11 @@ use hyper::body::Bytes;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
-use nix::errno::Errno;
 use prometheus::Registry;
 use prometheus::TextEncoder;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
-use tokio::time::sleep;
-use tokio::time::timeout;
 
-use self::connections::Connection;
-use self::connections::Connections;
+use self::server::Limits;
 use self::shared::Shared;
 use crate::control::decap;
 use crate::instance::Instance;
@@ -40,14 +29,12 @@ use crate::observe::readiness::Unready;
 use crate::observe::readiness::readiness;
 use crate::report::metrics::Collector;
 
-/// How long a client may take to send its request.
-const TIME_TO_ASK: Duration = Duration::from_secs(5);
-
-/// How long making and sending an answer may take.
-const TIME_TO_ANSWER: Duration = Duration::from_secs(15);
-
-/// Most bytes of a request's first line and headers.
-const MAX_HEAD: usize = 16 * 1024;
+const LIMITS: Limits = Limits {
+    name: "metrics",
+    connections: 256,
+    time_to_ask: Duration::from_secs(5),
+    time_to_answer: Duration::from_secs(15),
+};
 
 const INDEX: &str = "l4lb: /metrics for Prometheus, /healthz for liveness, /readyz for readiness\n";
 
@@ -127,49 +114,11 @@ impl Answers {
 
 /// Answers requests until the task is aborted.
 pub(super) async fn serve(listener: TcpListener, answers: Answers) {
-    let mut connections = Connections::default();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let answers = answers.clone();
-                connections.start(|connection| talk(stream, answers, connection));
-            }
-            Err(error) if is_shortage(&error) => {
-                tracing::warn!("metrics: cannot accept a connection: {error}");
-                sleep(Duration::from_secs(1)).await;
-            }
-            // The client has gone already.
-            Err(error) => tracing::debug!("metrics: {error}"),
-        }
-    }
+    let answer = move |request, ()| answer(request, answers.clone());
+    server::serve(listener, LIMITS, answer).await;
 }
 
-/// Whether a resource is short that takes a while to be available again.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-    error.raw_os_error().is_some_and(|error| shortages.contains(&Errno::from_raw(error)))
-}
-
-/// One request, one answer.
-async fn talk(stream: TcpStream, answers: Answers, connection: Connection) {
-    let service = service_fn(move |request| {
-        connection.asked();
-        answer(request, answers.clone())
-    });
-    let http = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(TIME_TO_ASK)
-        .max_buf_size(MAX_HEAD)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    // A broken client is not worth a log line.
-    let _ = timeout(TIME_TO_ASK + TIME_TO_ANSWER, pin!(http)).await;
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    answers: Answers,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<Bytes>> {
     let text = |status, body: &'static str| (status, TEXT, Bytes::from(body));
     let failed = |status, why: String| (status, TEXT, Bytes::from(why + "\n"));
     let (status, kind, body) = match (request.method(), request.uri().path()) {
@@ -197,5 +146,5 @@ async fn answer(
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    Ok(response)
+    response
 }
