@@ -33,6 +33,7 @@ impl Config {
         self.check_interfaces()?;
         self.check_connection_table()?;
         self.check_packets()?;
+        self.check_control()?;
         self.check_vips()?;
         self.check_server_ids()?;
         self.check_limits()

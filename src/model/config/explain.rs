@@ -4,7 +4,7 @@
 const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
 
 /// Tables that a file has one of.
-const TABLES: [&str; 4] = ["connection_table", "packets", "metrics", "health"];
+const TABLES: [&str; 5] = ["connection_table", "packets", "metrics", "control", "health"];
 
 /// Every key, with its table and an example value. JSON and TOML write values alike, except tables.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -25,6 +25,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("packets.encap_source_v6", "\"100::/64\""),
     ("packets.outer_df", "true"),
     ("metrics.listen", "\"127.0.0.1:9847\""),
+    ("control.socket", "\"/run/l4lb/default.sock\""),
+    ("control.mode", "\"0660\""),
+    ("control.group", "\"operators\""),
     ("health.concurrency", "512"),
     ("health.first_mark", "0x4c340000"),
     ("checks.NAME.type", "\"http\""),
@@ -85,6 +88,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("server_ids", "[{ id = 7, real = \"10.0.1.1\" }]"),
     ("checks", "{ web = { type = \"http\" } }"),
     ("health", "{ concurrency = 512 }"),
+    ("control", "{ group = \"operators\" }"),
     ("metrics", "{ listen = \"127.0.0.1:9847\" }"),
 ];
 

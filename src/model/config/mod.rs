@@ -6,6 +6,7 @@ mod address;
 mod answers;
 mod check;
 mod connection_table;
+mod control;
 #[cfg(test)]
 mod documented;
 mod explain;
@@ -39,6 +40,9 @@ pub use connection_table::ConnectionTableConfig;
 pub use connection_table::Cpus;
 pub use connection_table::MAX_TABLE_ENTRIES;
 pub use connection_table::TableKind;
+pub use control::ControlConfig;
+pub use control::ControlSocket;
+pub use control::SocketMode;
 pub use health_checks::CheckChoice;
 pub use health_checks::CheckConfig;
 pub use health_checks::CheckKind;
@@ -95,6 +99,9 @@ pub struct Config {
     /// The metrics endpoint of `lbctl serve`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub metrics: MetricsConfig,
+    /// The control API of `lbctl serve`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub control: ControlConfig,
     /// How checks are run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: HealthConfig,

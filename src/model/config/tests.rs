@@ -8,6 +8,7 @@ use serde_json::json;
 use super::CheckConfig;
 use super::Config;
 use super::ConnectionTableConfig;
+use super::ControlConfig;
 use super::HealthConfig;
 use super::InterfaceConfig;
 use super::MetricsConfig;
@@ -62,6 +63,7 @@ fn the_reference_lists_every_key() {
         ("[connection_table]", keys::<ConnectionTableConfig>()),
         ("[packets]", keys::<PacketsConfig>()),
         ("[metrics]", keys::<MetricsConfig>()),
+        ("[control]", keys::<ControlConfig>()),
         ("[health]", keys::<HealthConfig>()),
         ("[checks.NAME]", keys::<CheckConfig>()),
         ("[[vips]]", keys::<VipConfig>()),
@@ -87,6 +89,8 @@ fn the_reference_tells_the_defaults() {
     };
     check("[connection_table]", &serde_json::to_value(ConnectionTableConfig::default()).unwrap());
     check("[health]", &serde_json::to_value(HealthConfig::default()).unwrap());
+    let control = ControlConfig::default();
+    check("[control]", &json!({ "socket": control.socket, "mode": control.mode() }));
     check("[metrics]", &serde_json::to_value(MetricsConfig::default()).unwrap());
     let packets = PacketsConfig {
         encap_source_v4: Some(SourceV4::default()),
@@ -230,6 +234,10 @@ fn what_is_written_reads_back() {
         [packets]
         encap_source_v4 = "192.0.2.7"
         encap_source_v6 = "2001:db8::/96"
+        [control]
+        socket = "/run/l4lb/web.sock"
+        mode = "0660"
+        group = "operators"
         [[vips]]
         address = "fc00:1::2"
         port = 443
