@@ -72,12 +72,11 @@ impl Table {
     /// [`Error::NoSuchVip`].
     pub fn put_real(&mut self, vip: Vip, config: &RealConfig) -> Result<()> {
         let reals = &mut self.vip_mut(vip)?.reals;
-        match reals.get_mut(&config.address) {
-            Some(real) => (real.weight, real.state) = (config.weight, config.state),
-            None => {
-                let added = VipConfig { reals: vec![*config], ..VipConfig::new(vip) };
-                reals.extend(VipSpec::from(&added).reals);
-            }
+        if let Some(real) = reals.get_mut(&config.address) {
+            (real.weight, real.state) = (config.weight, config.state);
+        } else {
+            let added = VipConfig { reals: vec![*config], ..VipConfig::new(vip) };
+            reals.extend(VipSpec::from(&added).reals);
         }
         Ok(())
     }
