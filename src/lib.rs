@@ -18,6 +18,7 @@
 //! | capture packets, which tcpdump does not see below XDP | [`capture::Capture`] |
 //! | ask what the balancer would do with one packet | [`Balancer::trace`], [`trace`] |
 //! | run the packet tests | [`packet_test`] |
+//! | check whether a real is healthy, and see why not | [`probe`] |
 //! | list, count or delete flows | [`Balancer::flows`], [`flows`] |
 //! | decapsulate on a real | [`decap`] |
 //! | run other XDP programs before or behind the balancer | [`chain`] |
@@ -50,6 +51,7 @@
 //! | 5 | `capture/` | captures: session, places, filter, decode, pcapng | dataplane and below |
 //! | 4 | `control/` | verbs: apply, edit, follow, resolve, decap, chain, flows | observe and below |
 //! | 3 | `observe/` | readings: stats, rates, readiness, trace, packet tests; what rings, tables, interfaces and memory are like now | dataplane and below |
+//! | 3 | `probe/` | one check of one real, for tokio: TCP, TLS, HTTP, DNS, QUIC, UDP, programs, agents | kernel, model |
 //! | 2 | `dataplane/` | the balancer's maps and connection tables; the handle `Balancer` | instance, plan, kernel, model |
 //! | 1 | `instance/` | pins, lock, links, l4lb's own programs as they are loaded, chain slots | kernel, model |
 //! | 1 | `plan/` | what an apply changes, the ordered writes, memory: pure | model |
@@ -74,6 +76,7 @@ mod kernel;
 mod model;
 mod observe;
 mod plan;
+pub mod probe;
 mod report;
 
 pub use control::chain;

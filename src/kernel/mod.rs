@@ -21,4 +21,5 @@ pub(crate) mod queues;
 pub(crate) mod rights;
 pub(crate) mod source;
 pub(crate) mod tc;
+pub(crate) mod tcp;
 pub(crate) mod test_run;

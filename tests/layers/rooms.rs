@@ -11,16 +11,20 @@ use crate::circles;
 use crate::circles::Uses;
 
 /// Each room, and the rooms that it may use. `lib.rs` may use all, and `bin` only the library.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("kernel", &["model"]),
     ("plan", &["model"]),
     ("instance", &["kernel", "model"]),
     ("dataplane", &["instance", "plan", "kernel", "model"]),
     ("observe", &["dataplane", "instance", "plan", "kernel", "model"]),
-    ("control", &["observe", "dataplane", "instance", "plan", "kernel", "model"]),
+    ("probe", &["kernel", "model"]),
+    ("control", &["observe", "probe", "dataplane", "instance", "plan", "kernel", "model"]),
     ("capture", &["dataplane", "instance", "plan", "kernel", "model"]),
-    ("report", &["control", "observe", "dataplane", "instance", "plan", "kernel", "model"]),
+    (
+        "report",
+        &["control", "observe", "probe", "dataplane", "instance", "plan", "kernel", "model"],
+    ),
     (
         "agent",
         &[
@@ -28,6 +32,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
             "report",
             "control",
             "observe",
+            "probe",
             "dataplane",
             "instance",
             "plan",

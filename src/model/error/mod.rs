@@ -2,6 +2,7 @@
 
 mod capture;
 mod chain;
+mod check;
 pub(crate) mod config;
 mod decap;
 mod filter;
@@ -28,6 +29,7 @@ use crate::model::lost_pins::LostPins;
 
 pub use capture::CaptureError;
 pub use chain::ChainError;
+pub use check::CheckError;
 use config::ConfigError;
 pub use decap::DecapError;
 pub use filter::FilterError;
@@ -54,6 +56,10 @@ pub enum Error {
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+
+    /// A check of reals cannot be made.
+    #[error(transparent)]
+    Check(#[from] CheckError),
 
     /// A program cannot be put into the chain, or the chain cannot be changed.
     #[error(transparent)]

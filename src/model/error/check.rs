@@ -1,0 +1,40 @@
+//! Why a check of reals cannot be made from its configuration.
+
+/// Why a check cannot be made. The text is one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// A key that the kind needs is not there.
+    #[error("{key}: a check of this type needs it")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// The value of a key makes no sense.
+    #[error("{key}: {why}")]
+    Wrong {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it, and what it could be.
+        why: String,
+    },
+    /// A file cannot be used.
+    #[error("{key}: {file}: {why}")]
+    File {
+        /// The key that names it.
+        key: &'static str,
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// This host lacks something.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl CheckError {
+    pub(crate) fn wrong(key: &'static str, why: impl Into<String>) -> Self {
+        Self::Wrong { key, why: why.into() }
+    }
+}

@@ -1,0 +1,91 @@
+//! Sockets of checks: marked, and connected without a thread.
+//!
+//! An error of `connect(2)` itself is about this host: it has no route, no address, no permission. What comes later
+//! was sent by somebody. Tokio's own `connect` does not tell the two apart.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::SockRef;
+use socket2::Socket;
+use socket2::Type;
+use tokio::net::TcpStream;
+use tokio::net::UdpSocket;
+
+use super::failure::Failure;
+use super::session::Session;
+
+/// Connects to the target.
+pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
+    let target = session.target;
+    let here = |error: io::Error| Failure::of_this_host(&error, target);
+    let there = |error: io::Error| Failure::of_peer(&error, target);
+    let socket = socket(session, Type::STREAM, Protocol::TCP).map_err(here)?;
+    // Requests are one write; Nagle's algorithm would hold back its last segment.
+    socket.set_tcp_nodelay(true).map_err(here)?;
+    session.wait_for("no answer to SYN");
+    match socket.connect(&target.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
+        Err(error) => return Err(Failure::of_sending(&error, target)),
+    }
+    route_steps(session, &socket);
+    let stream = TcpStream::from_std(socket.into()).map_err(here)?;
+    stream.writable().await.map_err(there)?;
+    match stream.take_error() {
+        Ok(None) => {}
+        Ok(Some(error)) | Err(error) => return Err(there(error)),
+    }
+    session.step("connected", || format!("to {target} over TCP"));
+    Ok(stream)
+}
+
+/// A socket that exchanges datagrams with the target only. ICMP errors are errors of its calls.
+pub(super) fn udp(session: &mut Session) -> Result<UdpSocket, Failure> {
+    let target = session.target;
+    let here = |error: io::Error| Failure::of_this_host(&error, target);
+    let socket = socket(session, Type::DGRAM, Protocol::UDP).map_err(here)?;
+    socket.connect(&target.into()).map_err(here)?;
+    route_steps(session, &socket);
+    UdpSocket::from_std(socket.into()).map_err(here)
+}
+
+/// Ends a connection by a RST, which leaves no state in the kernel: connections of all reals of a VIP go to one
+/// address and port, and there are only some 28,000 source ports, each occupied for a minute by `TIME_WAIT`.
+pub(super) fn reset_on_close(stream: &TcpStream) {
+    // If it fails, the connection ends as others do.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+fn socket(session: &Session, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let kind = kind.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(session.target), kind, Some(protocol))?;
+    if let Some(mark) = session.mark {
+        socket.set_mark(mark)?;
+    }
+    Ok(socket)
+}
+
+/// Which way the kernel chose.
+fn route_steps(session: &mut Session, socket: &Socket) {
+    if !session.explains() {
+        return;
+    }
+    let unknown = match session.target {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let source = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let source = source.unwrap_or(unknown);
+    session.step("source", || source.to_string());
+    if let Some(mark) = session.mark {
+        let (vip, real) = (session.vip.address, session.real);
+        session.step("mark", || format!("{mark:#x}: to {vip}, encapsulated to {real}"));
+    }
+}
