@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let vip: Vip = "tcp://10.200.1.1:80".parse()?;
     let plan = balancer.edit(|table| {
         let spec = table.vips.get_mut(&vip).ok_or(l4lb::Error::NoSuchVip(vip))?;
-        let real = RealSpec { weight: 2, state: RealState::Up };
+        let real = RealSpec::new(2, RealState::Up);
         spec.reals.insert([10, 0, 0, 2].into(), real);
         Ok(())
     })?;

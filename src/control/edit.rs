@@ -72,6 +72,7 @@ impl Balancer {
         let mut wanted = running.table();
         let before = self.save_with(&wanted)?;
         change(&mut wanted)?;
+        wanted.keep_health(|vip| running.spec(vip));
         let mut config = before.clone();
         wanted.write_to(&mut config);
         config.check().map_err(ConfigError::without_key)?;

@@ -74,7 +74,8 @@ pub(crate) fn make_plan(
     let snapshot = read_snapshot(instance)?;
     let mut plan = plan_without_flows(instance, config, &snapshot, on_unserved, choice, already)?;
     if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
-        let (wanted, new) = (Table::from(config), plan.steps.knobs);
+        let (mut wanted, new) = (Table::from(config), plan.steps.knobs);
+        wanted.keep_health(|vip| snapshot.table.spec(vip));
         let dead = snapshot.interfaces.iter().filter(|(_, running)| running.is_gone());
         let dead = dead.map(|(name, _)| name).chain(snapshot.unserved.keys());
         let question = Question {

@@ -9,6 +9,7 @@ pub(crate) mod edit;
 pub mod effects;
 pub mod flows;
 pub(crate) mod follow;
+pub(crate) mod health;
 pub(crate) mod healthcheck_path;
 pub(crate) mod host;
 pub(crate) mod make_plan;

@@ -5,6 +5,7 @@ mod check;
 pub(crate) mod decap;
 pub(crate) mod flow_moves;
 mod flow_view;
+pub(crate) mod health;
 mod interface_places;
 pub(crate) mod interfaces;
 pub(crate) mod tables;
@@ -21,6 +22,7 @@ use libbpf_rs::MapHandle;
 use libbpf_rs::MapType;
 use rustc_hash::FxHashSet;
 
+use crate::dataplane::health::HealthStore;
 use crate::dataplane::vip_reals::VipReals;
 use crate::instance::Instance;
 use crate::kernel::bpf::ArrayMemory;
@@ -36,10 +38,15 @@ use crate::model::abi::consts;
 use crate::model::address::Vip;
 use crate::model::config::RealState;
 use crate::model::error::Result;
+use crate::model::health::RealHealth;
+use crate::model::health::policies::Policies;
 use crate::model::maglev::ring::Ring;
 use crate::model::parallel;
 use crate::model::vip_index;
 use crate::model::vip_key::VipKey;
+use crate::model::vip_real::STATE_CHANGING;
+use crate::model::vip_real::STATE_DRAIN;
+use crate::model::vip_real::STATE_UP;
 use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::VipSpec;
 use crate::plan::diff::Running;
@@ -79,12 +86,15 @@ pub(crate) struct Dataplane {
     pub(crate) real_counts: PerCpuArray<abi::count>,
     pub(crate) vip_reals: VipReals,
     pub(crate) control: Map<u32, abi::control>,
+    /// `None`: the maps are not pinned.
+    pub(crate) health: Option<HealthStore>,
 }
 
 impl Dataplane {
     /// Opens the pinned maps.
     pub(crate) fn open(instance: &Instance) -> Result<Self> {
-        Self::of(|name| maps::open(&instance.map(name)))
+        let opened = Self::of(|name| maps::open(&instance.map(name)))?;
+        Ok(Self { health: Some(HealthStore::of(instance)), ..opened })
     }
 
     /// Takes over the maps of a newly loaded program.
@@ -116,6 +126,7 @@ impl Dataplane {
             real_counts: PerCpuArray::new(find("real_counts")?)?,
             vip_reals: VipReals::new(find("vip_reals")?)?,
             control: Map::new(find("control")?)?,
+            health: None,
         })
     }
 
@@ -146,6 +157,7 @@ impl Dataplane {
     /// Reads VIPs, reals and server ids.
     pub(crate) fn read_table(&self, next_serial: u32) -> Result<Running> {
         let mut running = Running { next_serial, ..Running::default() };
+        running.policies = self.policies()?;
         running.reals = self.read_reals()?;
         running.server_ids = self.server_ids.entries()?.into_iter().collect();
 
@@ -173,6 +185,7 @@ impl Dataplane {
             let FoundVip { address, vip: abi::vip { id, serial, flags }, changing, reals } = found;
             let mut spec = VipSpec::from_flags(flags);
             spec.reals = reals.into_iter().collect();
+            spec.health = running.policies.of(&address);
             let barred = if flags & consts::VIP_BARRED == 0 {
                 BTreeSet::new()
             } else {
@@ -181,6 +194,11 @@ impl Dataplane {
             running.vips.insert(address, RunningVip { id, serial, flags, changing, spec, barred });
         }
         Ok(running)
+    }
+
+    /// The checks, and what VIPs say about them.
+    fn policies(&self) -> Result<Policies> {
+        self.health.as_ref().map_or_else(|| Ok(Policies::default()), HealthStore::policies)
     }
 
     /// Reads which reals the VIPs have, by id. Entries that belong to no VIP are noted as stray.
@@ -194,13 +212,14 @@ impl Dataplane {
             match (vips.get_mut(entry.vip as usize), address) {
                 (Some(Some(vip)), Some(address)) => {
                     let state = match entry.state {
-                        consts::STATE_UP => RealState::Up,
-                        consts::STATE_DRAIN => RealState::Drain,
+                        STATE_UP => RealState::Up,
+                        STATE_DRAIN => RealState::Drain,
                         _ => RealState::Down,
                     };
-                    vip.reals.push((address, RealSpec { weight: entry.weight, state }));
+                    let health = RealHealth::from_raw(entry.health, entry.missing_share);
+                    vip.reals.push((address, RealSpec { weight: entry.weight, state, health }));
                 }
-                (Some(Some(vip)), None) if entry.state == consts::STATE_CHANGING => {
+                (Some(Some(vip)), None) if entry.state == STATE_CHANGING => {
                     vip.changing = true;
                 }
                 _ => running.stray_vip_reals.push(entry.key()),
@@ -303,7 +322,17 @@ impl Dataplane {
             Write::RewriteRings(images) => self.rewrite_rings(images, rings)?,
             Write::RemoveRings(vips) => self.rings.remove_many(vips)?,
             Write::VipReals(entries) => vip_reals.set(entries)?,
-            Write::RemoveVipReals(keys) => vip_reals.remove(keys)?,
+            Write::RemoveVipReals(keys) => {
+                vip_reals.remove(keys)?;
+                if let Some(health) = &self.health {
+                    health.remove_found(keys)?;
+                }
+            }
+            Write::Policies(policies) => {
+                if let Some(health) = &self.health {
+                    health.set_policies(policies)?;
+                }
+            }
         }
         Ok(())
     }

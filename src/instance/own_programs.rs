@@ -22,6 +22,11 @@ pub(crate) const CAPTURE_VERDICT: &str = "capture_verdict";
 /// The record of interfaces that are configured but not served. An instance that an earlier build created has none.
 pub(crate) const UNSERVED: &str = "unserved";
 
+/// The checks and what VIPs say about them, and details of what was found. An instance without checks has neither.
+pub(crate) const CHECKS: &str = "checks";
+pub(crate) const CHECKS_NEXT: &str = "checks:next";
+pub(crate) const HEALTH: &str = "health";
+
 /// One of our programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OwnProgram {
@@ -74,7 +79,7 @@ const BALANCER: Facts = Facts {
         "real_counts",
         "vip_reals",
     ],
-    other_maps: &[UNSERVED, STATES],
+    other_maps: &[UNSERVED, CHECKS, CHECKS_NEXT, HEALTH, STATES],
     mark: "vip_index",
     version: Some("control"),
     removed_by: Some("lbctl down"),

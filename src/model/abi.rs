@@ -112,6 +112,8 @@ pod! {
     [u8; 16], 16;
     Unserved, 512;
     UnservedName, 128;
+    HealthKey, 8;
+    HealthRecord, 128;
 }
 
 /// The name of an interface that is not served, padded with zeros. It may be an alternative name (`ALTIFNAMSIZ`).
@@ -148,6 +150,42 @@ impl Default for Unserved {
         Self { asked: interface::default(), flags: 0, why: [0; 380] }
     }
 }
+
+/// VIP and real, by their ids.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HealthKey {
+    pub(crate) vip: u32,
+    pub(crate) real: u32,
+}
+
+/// Details of what was found about a real of a VIP. Only the control plane uses it; the C headers do not have it. Times
+/// are in seconds since 1970.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HealthRecord {
+    /// When its health last changed.
+    pub(crate) since: u64,
+    /// When what somebody told ends; 0: never.
+    pub(crate) expires: u64,
+    /// Until when it stays out because it failed too often; 0: it does not.
+    pub(crate) held_until: u64,
+    /// Since when failures are counted.
+    pub(crate) failing_since: u64,
+    /// The VIP's serial: another VIP may have the id later.
+    pub(crate) serial: u32,
+    /// How many checks in a row said so.
+    pub(crate) checks: u32,
+    /// How often it became unhealthy since [`Self::failing_since`].
+    pub(crate) failures: u32,
+    /// How often it stayed out because it failed too often.
+    pub(crate) holds: u32,
+    /// UTF-8, padded with zeros.
+    pub(crate) reason: Reason,
+}
+
+/// Why a real's health is as it is, padded with zeros.
+pub(crate) type Reason = [[u8; 16]; 5];
 
 /// The bytes of a value.
 pub(crate) fn bytes_of<T: Pod>(value: &T) -> &[u8] {

@@ -8,6 +8,7 @@ pub(crate) mod connection_tables;
 pub(crate) mod cpu_list;
 pub(crate) mod error;
 pub(crate) mod flow_effect;
+pub(crate) mod health;
 pub(crate) mod host;
 pub(crate) mod interface;
 pub(crate) mod lost_pins;

@@ -12,11 +12,15 @@ use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
+use crate::model::config::CheckChoice;
+use crate::model::config::CheckConfig;
 use crate::model::config::Config;
 use crate::model::config::Echo;
 use crate::model::config::HashMode;
+use crate::model::config::HealthConfig;
 use crate::model::config::HealthPolicy;
 use crate::model::config::NoReal;
+use crate::model::config::OnFailure;
 use crate::model::config::OtherPorts;
 use crate::model::config::OwnAddress;
 use crate::model::config::RealConfig;
@@ -24,21 +28,31 @@ use crate::model::config::RealState;
 use crate::model::config::Routing;
 use crate::model::config::ServerIdConfig;
 use crate::model::config::VipConfig;
+use crate::model::health::Health;
+use crate::model::health::RealHealth;
 use crate::model::maglev::ring::Member;
 use crate::model::vip_key::VipKey;
 
 /// A real as one VIP has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RealSpec {
     /// Share of new flows, relative to the VIP's other reals.
     pub weight: u32,
     /// Whether it takes flows.
     pub state: RealState,
+    /// What was found about it, whatever the operator wants.
+    pub health: RealHealth,
 }
 
 impl RealSpec {
-    /// Whether it takes new flows.
-    pub(crate) fn is_usable(self) -> bool {
+    /// A real about which nothing was found yet.
+    pub fn new(weight: u32, state: RealState) -> Self {
+        Self { weight, state, health: RealHealth::default() }
+    }
+
+    /// Whether the operator wants it to take new flows.
+    pub(crate) fn is_wanted(self) -> bool {
         self.state == RealState::Up && self.weight != 0
     }
 }
@@ -134,22 +148,56 @@ impl VipSpec {
         self.routing.contains(&Routing::QuicConnectionId)
     }
 
-    /// The members of its ring.
+    /// The members of its ring: the reals that the operator wants, except those that do not do well.
     pub(crate) fn members(&self) -> Vec<Member> {
-        self.reals
+        let open = self.fails_open();
+        let taking: Vec<_> = self
+            .reals
             .iter()
-            .filter(|(_, real)| real.is_usable())
-            .map(|(address, real)| Member { address: *address, weight: real.weight })
+            .filter(|(_, real)| real.is_wanted() && (open || real.health.takes_flows()))
+            .map(|(address, real)| {
+                let share =
+                    if real.health.takes_flows() { real.health.share } else { RealHealth::FULL };
+                (*address, real.weight, share)
+            })
+            .collect();
+        // A ring depends only on the proportions of the weights. So it is Katran's while all shares are full, and it
+        // does not change when the first share is not.
+        let scaled = taking.iter().any(|(.., share)| *share != RealHealth::FULL);
+        let weight = |weight, share| if scaled { weight * u32::from(share) } else { weight };
+        taking
+            .into_iter()
+            .map(|(address, of, share)| Member { address, weight: weight(of, share) })
             .collect()
+    }
+
+    /// Whether so few of its reals do well that all are used that the operator wants: a checker that fails, or a
+    /// network, must not take the service down.
+    pub fn fails_open(&self) -> bool {
+        let wanted = self.reals.values().filter(|real| real.is_wanted());
+        let (mut all, mut well) = (0, 0);
+        for real in wanted {
+            all += 1;
+            well += usize::from(real.health.takes_flows());
+        }
+        self.health.fail_open && well < all && well < self.health.min_healthy.of(all)
     }
 
     /// The reals that may keep flows: all but those that are down, and those that server ids may name.
     pub(crate) fn keepers(&self, server_ids: &BTreeMap<u32, IpAddr>) -> BTreeSet<IpAddr> {
-        let down = |address: &IpAddr| {
-            self.reals.get(address).is_some_and(|real| real.state == RealState::Down)
-        };
         let named = self.is_routed_by_id().then(|| server_ids.values()).into_iter().flatten();
-        self.reals.keys().chain(named).filter(|address| !down(address)).copied().collect()
+        let down = self.downs();
+        self.reals.keys().chain(named).filter(|address| !down.contains(*address)).copied().collect()
+    }
+
+    /// The reals that must have no packets at all: the operator has them down, or they are unhealthy and their flows
+    /// are to move.
+    pub(crate) fn downs(&self) -> BTreeSet<IpAddr> {
+        let moves = self.health.on_failure == OnFailure::Move && !self.fails_open();
+        let down = |real: &RealSpec| {
+            real.state == RealState::Down || moves && real.health.state == Health::Unhealthy
+        };
+        self.reals.iter().filter(|(_, real)| down(real)).map(|(address, _)| *address).collect()
     }
 }
 
@@ -160,6 +208,10 @@ pub struct Table {
     pub vips: BTreeMap<Vip, VipSpec>,
     /// The ids that packets of the id-routed VIPs carry.
     pub server_ids: BTreeMap<u32, IpAddr>,
+    /// The checks that VIPs name.
+    pub checks: BTreeMap<String, CheckConfig>,
+    /// How checks are run.
+    pub health: HealthConfig,
 }
 
 impl From<&Config> for Table {
@@ -168,7 +220,7 @@ impl From<&Config> for Table {
             let reals = vip
                 .reals
                 .iter()
-                .map(|real| (real.address, RealSpec { weight: real.weight, state: real.state }))
+                .map(|real| (real.address, RealSpec::new(real.weight, real.state)))
                 .collect();
             let spec = VipSpec {
                 hash: vip.hash,
@@ -184,7 +236,12 @@ impl From<&Config> for Table {
             (vip.vip(), spec)
         });
         let server_ids = config.server_ids.iter().map(|entry| (entry.id, entry.real));
-        Self { vips: vips.collect(), server_ids: server_ids.collect() }
+        Self {
+            vips: vips.collect(),
+            server_ids: server_ids.collect(),
+            checks: config.checks.clone(),
+            health: config.health.clone(),
+        }
     }
 }
 
@@ -227,6 +284,29 @@ impl Table {
             .iter()
             .map(|(id, real)| ServerIdConfig { id: *id, real: *real })
             .collect();
+        config.checks = self.checks.clone();
+        config.health = self.health.clone();
+    }
+
+    /// Takes over what was found about the reals that run. A file says what the operator wants, not how reals do.
+    /// What a check found is forgotten with the VIP's last check.
+    pub(crate) fn keep_health<'a>(&mut self, running: impl Fn(&Vip) -> Option<&'a VipSpec>) {
+        for (vip, spec) in &mut self.vips {
+            let Some(running) = running(vip) else { continue };
+            let checked = spec.health.check.is_some();
+            for (address, real) in &mut spec.reals {
+                let known = running.reals.get(address).map(|real| real.health);
+                real.health = known.filter(|known| checked || known.told).unwrap_or_default();
+            }
+        }
+    }
+
+    /// The check of a VIP, if it has one.
+    pub fn check_of<'a>(&'a self, spec: &'a VipSpec) -> Option<&'a CheckConfig> {
+        match spec.health.check.as_ref()? {
+            CheckChoice::Named(name) => self.checks.get(name),
+            CheckChoice::Inline(check) => Some(check),
+        }
     }
 
     pub(crate) fn reals(&self) -> FxHashSet<IpAddr> {

@@ -12,10 +12,10 @@ use crate::model::config::NoReal;
 use crate::model::config::OtherPorts;
 use crate::model::config::RealState;
 use crate::model::error::Result;
+use crate::model::health::Health;
 use crate::model::maglev::ring::Member;
 use crate::model::maglev::ring::RING_SIZE;
 use crate::model::maglev::ring::Ring;
-use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
 use crate::observe::stats::Count;
 use crate::observe::stats::Stats;
@@ -31,6 +31,11 @@ pub struct VipRealStatus {
     pub state: RealState,
     /// Its share of new flows by the ring, 0 to 1.
     pub share: f64,
+    /// What was found about it.
+    pub health: Health,
+    /// Its weight in the ring, beside those of the VIP's other reals; 0: it gets no new flows.
+    #[serde(skip)]
+    pub ring_weight: u32,
     /// What was sent to it for all VIPs: the packet path counts by real, not by pair of VIP and real.
     pub sent_for_all_vips: Count,
 }
@@ -41,13 +46,13 @@ impl VipRealStatus {
         self.wants_flows() && self.share > 0.0
     }
 
-    /// Whether it is up but takes no new flows, because its weight is too small beside the VIP's other reals.
+    /// Whether it could take new flows, but has no slot of the ring, because its weight is too small beside the VIP's other reals.
     pub fn is_outweighed(&self) -> bool {
         self.wants_flows() && !self.is_usable()
     }
 
     fn wants_flows(&self) -> bool {
-        RealSpec { weight: self.weight, state: self.state }.is_usable()
+        self.ring_weight != 0
     }
 }
 
@@ -79,7 +84,7 @@ impl VipStatus {
     /// The members of its ring.
     pub(crate) fn members(&self) -> Vec<Member> {
         let wanting = self.reals.iter().filter(|real| real.wants_flows());
-        wanting.map(|real| Member { address: real.address, weight: real.weight }).collect()
+        wanting.map(|real| Member { address: real.address, weight: real.ring_weight }).collect()
     }
 
     /// Packets that came in for it.
@@ -103,16 +108,23 @@ impl Balancer {
 fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
     let vips = table.vips.iter().map(|(vip, spec)| {
         let members = spec.members();
-        let shares: HashMap<_, _> =
-            members.iter().map(|member| member.address).zip(Ring::shares(&members)).collect();
+        let shares: HashMap<_, _> = members
+            .iter()
+            .map(|member| member.address)
+            .zip(members.iter().map(|member| member.weight).zip(Ring::shares(&members)))
+            .collect();
         let count = stats.vips.get(vip).copied().unwrap_or_default();
-        let reals = spec.reals.iter().map(|(address, real)| VipRealStatus {
-            address: *address,
-            weight: real.weight,
-            state: real.state,
-            share: f64::from(shares.get(address).copied().unwrap_or_default())
-                / f64::from(RING_SIZE),
-            sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
+        let reals = spec.reals.iter().map(|(address, real)| {
+            let (ring_weight, slots) = shares.get(address).copied().unwrap_or_default();
+            VipRealStatus {
+                address: *address,
+                weight: real.weight,
+                state: real.state,
+                share: f64::from(slots) / f64::from(RING_SIZE),
+                health: real.health.state,
+                ring_weight,
+                sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
+            }
         });
         VipStatus {
             vip: *vip,

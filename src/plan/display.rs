@@ -95,6 +95,10 @@ impl fmt::Display for Plan {
             }
             self.flows_of(f, &Changed::ServerId(change.id))?;
         }
+        for change in &self.checks {
+            let sign = if change.starts_with(['+', '-']) { "" } else { "~ " };
+            writeln!(f, "{sign}{change}")?;
+        }
         for mismatch in &self.repairs {
             writeln!(f, "~ {mismatch}: written anew")?;
         }

@@ -97,6 +97,8 @@ pub struct Plan {
     pub addresses: Vec<AddressChange>,
     /// The server ids.
     pub server_ids: Vec<ServerIdChange>,
+    /// The checks of reals and how they are run: what changes, one short phrase each.
+    pub checks: Vec<String>,
     /// Map contents that do not match the other maps, and are written anew. Only root or a fault of l4lb can cause
     /// this.
     pub repairs: Vec<Mismatch>,
@@ -131,11 +133,14 @@ impl Plan {
             return Err(Error::RealIds);
         }
         self.repairs = std::mem::take(&mut diff.repairs);
-        let visible =
-            !diff.vips.is_empty() || !diff.server_ids.is_empty() || !self.repairs.is_empty();
+        let visible = !diff.vips.is_empty()
+            || !diff.server_ids.is_empty()
+            || !diff.checks.is_empty()
+            || !self.repairs.is_empty();
         self.clean_up |= !diff.writes.is_empty() && !visible;
         self.vips = std::mem::take(&mut diff.vips);
         self.server_ids = std::mem::take(&mut diff.server_ids);
+        self.checks = std::mem::take(&mut diff.checks);
         self.steps.table = diff;
         Ok(())
     }
@@ -193,6 +198,7 @@ impl Plan {
             && self.interfaces.is_empty()
             && self.vips.is_empty()
             && self.server_ids.is_empty()
+            && self.checks.is_empty()
             && self.repairs.is_empty()
             && !self.clean_up
     }
@@ -216,7 +222,8 @@ pub(crate) fn plan(
         plan.warnings.push("no [[interfaces]]: no packet will reach the VIPs".to_owned());
     }
     plan.warnings.extend(config.shared_sources());
-    let table = Table::from(config);
+    let mut table = Table::from(config);
+    table.keep_health(|vip| snapshot.table.spec(vip));
     plan.warnings.extend(outweighed::warnings(&table, |_| true));
     plan.tied_reals = tied::ties(&table);
     plan.set_table(diff(&snapshot.table, &table))?;

@@ -1,14 +1,21 @@
 //! The difference between two tables, in words.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::model::address::Vip;
+use crate::model::config::HealthPolicy;
 use crate::model::config::RealState;
+use crate::model::health::Health;
+use crate::model::health::RealHealth;
 use crate::model::vip_table::RealSpec;
+use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
 use crate::model::vip_table::config_name;
+use crate::plan::diff::running::Running;
 
 /// What happens to a VIP.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,6 +64,52 @@ pub(crate) fn differs_by_reals(old: &VipSpec, new: &VipSpec) -> bool {
     old.hash == new.hash && old.stateless == new.stateless && old.routing == new.routing
 }
 
+/// The differences in checks and in how they are run, one short phrase each.
+pub(crate) fn describe_checks(details: &mut Vec<String>, running: &Running, wanted: &Table) {
+    let (old, new) = (&running.policies.checks, &wanted.checks);
+    for (name, check) in new {
+        match old.get(name) {
+            None => details.push(format!("+ check {name}")),
+            Some(before) if before != check => details.push(format!("check {name} changes")),
+            Some(_) => {}
+        }
+    }
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    details.extend(gone.map(|name| format!("- check {name}")));
+    describe_value(details, "health", &running.policies.health, &wanted.health);
+}
+
+/// The difference in what two versions of a VIP say about the health of its reals.
+fn describe_policy(details: &mut Vec<String>, old: &HealthPolicy, new: &HealthPolicy) {
+    describe_value(details, "check", &old.check, &new.check);
+    describe_value(details, "on_failure", &old.on_failure, &new.on_failure);
+    describe_value(details, "min_healthy", &old.min_healthy, &new.min_healthy);
+    describe_value(details, "fail_open", &old.fail_open, &new.fail_open);
+    if old.slow_start != new.slow_start {
+        let text = |time: Option<Duration>| {
+            time.map_or("none".to_owned(), |time| humantime::format_duration(time).to_string())
+        };
+        details.push(format!("slow_start {} → {}", text(old.slow_start), text(new.slow_start)));
+    }
+    describe_value(details, "flapping", &old.flapping, &new.flapping);
+}
+
+fn describe_value<T: PartialEq + Serialize>(
+    details: &mut Vec<String>,
+    key: &str,
+    old: &T,
+    new: &T,
+) {
+    let text = |value: &T| match serde_json::to_value(value) {
+        Ok(Value::String(text)) => text,
+        Ok(Value::Null) | Err(_) => "none".to_owned(),
+        Ok(value) => value.to_string(),
+    };
+    if old != new {
+        details.push(format!("{key} {} → {}", text(old), text(new)));
+    }
+}
+
 /// The differences between two versions of one VIP, one short phrase each.
 pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
     let mut details = Vec::new();
@@ -85,6 +138,7 @@ pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
     );
     describe_choice(&mut details, "no_real", Some(&old.no_real), Some(&new.no_real));
     describe_choice(&mut details, "echo", old.echo.as_ref(), new.echo.as_ref());
+    describe_policy(&mut details, &old.health, &new.health);
     describe_reals(&mut details, old, new);
     details
 }
@@ -119,8 +173,17 @@ pub(crate) fn describe_reals(details: &mut Vec<String>, old: &VipSpec, new: &Vip
 }
 
 fn describe_real(real: RealSpec) -> String {
-    match real.state {
-        RealState::Up => format!("weight {}", real.weight),
-        state => format!("weight {} {state}", real.weight),
-    }
+    let wanted = match real.state {
+        RealState::Up => String::new(),
+        state => format!(" {state}"),
+    };
+    let share = match real.health.share {
+        RealHealth::FULL => String::new(),
+        share => format!(" at {share}%"),
+    };
+    let found = match real.health.state {
+        Health::Unknown => String::new(),
+        found => format!(" {found}"),
+    };
+    format!("weight {}{wanted}{share}{found}", real.weight)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::abi;
+use crate::model::health::policies::Policies;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
 use crate::plan::diff::running::RunningReal;
@@ -40,6 +41,8 @@ pub(crate) enum Write {
     RemoveRings(Vec<u32>),
     VipReals(Vec<abi::vip_real>),
     RemoveVipReals(Vec<VipRealKey>),
+    /// Replaces the checks, and what VIPs say about them.
+    Policies(Box<Policies>),
 }
 
 impl Write {
@@ -53,6 +56,7 @@ impl Write {
             Self::RemoveRings(of) => of.is_empty(),
             Self::VipReals(of) => of.is_empty(),
             Self::Serials { .. }
+            | Self::Policies(_)
             | Self::VipIndex
             | Self::ForgetReals(_)
             | Self::ForgetVipsBut(_)

@@ -323,6 +323,8 @@ mod tests {
             weight: 1,
             state: crate::model::config::RealState::Down,
             share: 0.0,
+            health: crate::model::health::Health::Unknown,
+            ring_weight: 0,
             sent_for_all_vips: crate::observe::stats::Count::default(),
         };
         let vip = |n: usize, reals: &[_]| VipStatus {

@@ -21,7 +21,11 @@ struct vip_real {
 	__u32 vip;  /* id */
 	__u32 real; /* id */
 	__u32 weight;
-	__u32 state; /* LB_STATE_* */
+	__u8 state; /* LB_STATE_*: what the operator wants */
+	/* What was found about the real (src/model/health); both are 0 if nothing is known. */
+	__u8 health;
+	__u8 missing_share; /* percent of the weight that do not count */
+	__u8 pad;
 };
 
 #define LB_VIP_REAL_PLACES (2 * LB_MAX_VIP_REALS + LB_MAX_VIPS)

@@ -36,6 +36,7 @@ impl Config {
         self.check_control()?;
         self.check_vips()?;
         self.check_server_ids()?;
+        self.check_health()?;
         self.check_limits()
     }
 
@@ -356,7 +357,7 @@ fn check_no_vip(vips: &FxHashSet<IpAddr>, real: IpAddr, key: String) -> Result<(
     Ok(())
 }
 
-fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {
+pub(super) fn check_limit(key: &str, count: usize, most: u32) -> Result<(), ConfigError> {
     if count > most as usize {
         return Err(ConfigError::at(key, format!("{count} entries; at most {most} are supported")));
     }

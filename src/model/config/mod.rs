@@ -5,6 +5,7 @@
 mod address;
 mod answers;
 mod check;
+mod check_health;
 mod connection_table;
 mod control;
 #[cfg(test)]

@@ -48,6 +48,8 @@ impl Changes {
         differ.write(Write::RewriteRings(self.rewritten));
         differ.write(Write::Rings(self.rings));
         differ.write(Write::RemoveRings(self.no_rings));
+        // Like the records of the reals: after the rings that were made from them.
+        differ.set_policies();
         differ.write(Write::VipReals(self.reals));
         differ.write(Write::RemoveVipReals(self.gone));
         differ.write(Write::Vips(self.entries));

@@ -29,8 +29,13 @@ use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::address::Vip;
 use crate::model::config::RealState;
+use crate::model::health::policies::Policies;
 use crate::model::mismatch::Mismatch;
 use crate::model::vip_key::VipKey;
+use crate::model::vip_real::STATE_CHANGING;
+use crate::model::vip_real::STATE_DOWN;
+use crate::model::vip_real::STATE_DRAIN;
+use crate::model::vip_real::STATE_UP;
 use crate::model::vip_real::VipRealKey;
 use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
@@ -42,6 +47,7 @@ use crate::plan::writes::Write;
 pub use crate::plan::report::ServerIdChange;
 pub use crate::plan::report::VipAction;
 pub use crate::plan::report::VipChange;
+use crate::plan::report::describe_checks;
 use crate::plan::report::describe_reals;
 use markers::MARKER;
 pub(crate) use running::Running;
@@ -54,6 +60,8 @@ use running::next_generation;
 pub(crate) struct TableDiff {
     pub(crate) vips: Vec<VipChange>,
     pub(crate) server_ids: Vec<ServerIdChange>,
+    /// What changes about checks, one short phrase each.
+    pub(crate) checks: Vec<String>,
     pub(crate) writes: Vec<Write>,
     /// Map contents that do not match the other maps, and are written anew.
     pub(crate) repairs: Vec<Mismatch>,
@@ -234,6 +242,14 @@ impl Differ<'_> {
         reals.filter_map(move |real| Some((vip, *self.ids.get(real)?)))
     }
 
+    fn set_policies(&mut self) {
+        let wanted = Policies::from(self.wanted);
+        if wanted != self.running.policies {
+            describe_checks(&mut self.diff.checks, self.running, self.wanted);
+            self.write(Write::Policies(Box::new(wanted)));
+        }
+    }
+
     fn remove_strays(&mut self) {
         self.write(Write::RemoveRings(self.running.stray_rings.iter().copied().collect()));
         self.write(Write::RemoveVipReals(self.running.stray_vip_reals.clone()));
@@ -249,8 +265,7 @@ impl Differ<'_> {
             barred.extend(before.iter().filter_map(|address| self.ids.get(address)));
         }
         // A packet can name a real by its server id. While the real is down, it must not get the packet.
-        let down = spec.reals.iter().filter(|(_, real)| real.state == RealState::Down);
-        barred.extend(down.filter_map(|(address, _)| self.ids.get(address)));
+        barred.extend(spec.downs().iter().filter_map(|address| self.ids.get(address)));
 
         if running.is_some_and(|running| self.lost_bars(running)) {
             barred.extend(self.ids.values());
@@ -284,11 +299,21 @@ impl Differ<'_> {
     ) -> impl Iterator<Item = abi::vip_real> {
         reals.map(move |(address, real)| {
             let state = match real.state {
-                RealState::Up => consts::STATE_UP,
-                RealState::Drain => consts::STATE_DRAIN,
-                RealState::Down => consts::STATE_DOWN,
+                RealState::Up => STATE_UP,
+                RealState::Drain => STATE_DRAIN,
+                RealState::Down => STATE_DOWN,
             };
-            abi::vip_real { vip, real: self.ids[address], weight: real.weight, state }
+            let (health, missing_share) = real.health.raw();
+            let real_id = self.ids[address];
+            abi::vip_real {
+                vip,
+                real: real_id,
+                weight: real.weight,
+                state,
+                health,
+                missing_share,
+                pad: 0,
+            }
         })
     }
 
@@ -349,7 +374,7 @@ impl Differ<'_> {
 
 /// The mark of a VIP that changes.
 fn mark(vip: u32) -> abi::vip_real {
-    abi::vip_real { vip, real: 0, weight: 0, state: consts::STATE_CHANGING }
+    abi::vip_real { vip, state: STATE_CHANGING, ..abi::vip_real::default() }
 }
 
 /// A real that loses its id. Its flows are stale from now on; packets that the program handles right now still find

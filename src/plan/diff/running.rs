@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::model::abi::consts;
 use crate::model::address::Vip;
+use crate::model::health::policies::Policies;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
 use crate::model::vip_table::Table;
@@ -52,6 +53,8 @@ pub(crate) struct Running {
     pub(crate) reals: BTreeMap<u32, RunningReal>,
     pub(crate) server_ids: BTreeMap<u32, u32>,
     pub(crate) next_serial: u32,
+    /// The checks, and what VIPs say about them.
+    pub(crate) policies: Policies,
     /// Rings, reals and marks of ids that no VIP has: an interrupted command left them.
     pub(crate) stray_rings: BTreeSet<u32>,
     pub(crate) stray_vip_reals: Vec<VipRealKey>,
@@ -70,7 +73,17 @@ impl Running {
     /// What runs, as a table of the same type as the wanted one.
     pub(crate) fn table(&self) -> Table {
         let vips = self.vips.iter().map(|(vip, running)| (*vip, running.spec.clone())).collect();
-        Table { vips, server_ids: self.server_id_addresses() }
+        Table {
+            vips,
+            server_ids: self.server_id_addresses(),
+            checks: self.policies.checks.clone(),
+            health: self.policies.health.clone(),
+        }
+    }
+
+    /// What a VIP is like.
+    pub(crate) fn spec(&self, vip: &Vip) -> Option<&VipSpec> {
+        self.vips.get(vip).map(|running| &running.spec)
     }
 
     pub(super) fn server_id_addresses(&self) -> BTreeMap<u32, IpAddr> {

@@ -66,10 +66,7 @@ fn image() -> RingImage {
 fn table(ids: std::ops::Range<u32>) -> Running {
     let vip = |id: u32| {
         let address = std::net::Ipv4Addr::from(0x0ac8_0000 + id);
-        let reals = [(
-            [10, 0, 0, 1].into(),
-            RealSpec { weight: 1, state: crate::model::config::RealState::Up },
-        )];
+        let reals = [([10, 0, 0, 1].into(), RealSpec::new(1, crate::model::config::RealState::Up))];
         let spec = VipSpec { reals: reals.into(), ..VipSpec::default() };
         let vip = format!("tcp://{address}:80").parse().unwrap();
         (vip, RunningVip { id, serial: id + 1, flags: 0, spec, barred: [].into(), changing: false })

@@ -31,7 +31,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn up(weight: u32) -> RealSpec {
-    RealSpec { weight, state: RealState::Up }
+    RealSpec::new(weight, RealState::Up)
 }
 
 /// Built without its text form, whose parser checks it too.

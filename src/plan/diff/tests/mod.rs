@@ -22,11 +22,10 @@ use crate::model::abi::consts;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::Echo;
-use crate::model::config::HashMode;
-use crate::model::config::NoReal;
 use crate::model::config::OtherPorts;
 use crate::model::config::RealState;
-use crate::model::config::Routing;
+use crate::model::health::RealHealth;
+use crate::model::health::policies::Policies;
 use crate::model::maglev::ring::Member;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_table::RealSpec;
@@ -34,6 +33,9 @@ use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
 
 mod serials;
+mod tables;
+
+use tables::table;
 
 /// The maps, without a kernel.
 #[derive(Clone, Debug)]
@@ -43,7 +45,8 @@ struct Maps {
     rings: BTreeMap<u32, RingImage>,
     reals: BTreeMap<u32, RunningReal>,
     server_ids: BTreeMap<u32, u32>,
-    vip_reals: BTreeMap<(u32, u32), (u32, u32)>,
+    vip_reals: BTreeMap<(u32, u32), abi::vip_real>,
+    policies: Policies,
     /// Real ids that packets may have read in a ring before it was overwritten.
     under_way: BTreeSet<u32>,
     /// By serial: how packets looked for flows so far.
@@ -61,6 +64,7 @@ impl Default for Maps {
             reals: BTreeMap::new(),
             server_ids: BTreeMap::new(),
             vip_reals: BTreeMap::new(),
+            policies: Policies::default(),
             under_way: BTreeSet::new(),
             looked_for: BTreeMap::new(),
             first_rings: BTreeMap::new(),
@@ -96,9 +100,10 @@ impl Maps {
                 }
             }
             Write::RemoveRings(ids) => self.rings.retain(|id, _| !ids.contains(id)),
-            Write::VipReals(entries) => self
-                .vip_reals
-                .extend(entries.iter().map(|real| (real.key(), (real.weight, real.state)))),
+            Write::VipReals(entries) => {
+                self.vip_reals.extend(entries.iter().map(|real| (real.key(), *real)));
+            }
+            Write::Policies(policies) => self.policies = Policies::clone(policies),
             Write::RemoveVipReals(keys) => {
                 let keys: BTreeSet<_> = keys.iter().collect();
                 self.vip_reals.retain(|key, _| !keys.contains(key));
@@ -122,6 +127,7 @@ impl Maps {
             next_serial: self.next_serial,
             reals: self.reals.clone(),
             server_ids: self.server_ids.clone(),
+            policies: self.policies.clone(),
             ..Running::default()
         };
         let mut ids = BTreeSet::new();
@@ -131,11 +137,14 @@ impl Maps {
                 continue;
             };
             let mut spec = VipSpec::from_flags(entry.flags);
+            spec.health = self.policies.of(&vip);
             let of_vip = (entry.id, 0)..=(entry.id, u32::MAX);
-            for ((_, real), (weight, state)) in self.vip_reals.range(of_vip) {
+            for ((_, real), record) in self.vip_reals.range(of_vip) {
                 let Some(real) = self.reals.get(real).filter(|real| real.live) else { continue };
-                let state = [RealState::Up, RealState::Drain, RealState::Down][*state as usize];
-                spec.reals.insert(real.address, RealSpec { weight: *weight, state });
+                let states = [RealState::Up, RealState::Drain, RealState::Down];
+                let state = states[usize::from(record.state)];
+                let health = RealHealth::from_raw(record.health, record.missing_share);
+                spec.reals.insert(real.address, RealSpec { weight: record.weight, state, health });
             }
             let barred = match self.rings.get(&entry.id) {
                 Some(ring) if entry.flags & consts::VIP_BARRED != 0 => ring.barred.clone(),
@@ -223,52 +232,6 @@ fn forgets_by(before: u32, after: u32) -> bool {
 
 fn real(n: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, n).into()
-}
-
-fn real_spec() -> impl Strategy<Value = RealSpec> {
-    let states = [RealState::Up, RealState::Drain, RealState::Down];
-    (0..3_u32, prop::sample::select(states.to_vec()))
-        .prop_map(|(weight, state)| RealSpec { weight, state })
-}
-
-fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {
-    let reals = collection::btree_map((1..6_u8).prop_map(real), real_spec(), 0..4);
-    let hashes = [HashMode::FiveTuple, HashMode::DestinationPort];
-    let hash = (prop::sample::select(hashes.to_vec()), any::<bool>());
-    let other_ports = [None, Some(OtherPorts::Pass), Some(OtherPorts::Reject)];
-    let other_ports = prop::sample::select(other_ports.to_vec());
-    let echo = prop::sample::select(vec![None, Some(Echo::WhenUsable), Some(Echo::Never)]);
-    let no_real = prop::sample::select(vec![NoReal::Drop, NoReal::Reject]);
-    (any::<bool>(), any::<bool>(), hash, (other_ports, no_real, echo), reals).prop_map(
-        |(udp, quic, (hash, stateless), (other_ports, no_real, echo), reals)| {
-            let routing = (udp && quic).then_some(Routing::QuicConnectionId).into_iter().collect();
-            let spec = VipSpec {
-                hash,
-                stateless,
-                routing,
-                other_ports,
-                no_real,
-                echo,
-                reals,
-                ..VipSpec::default()
-            };
-            (udp, spec)
-        },
-    )
-}
-
-prop_compose! {
-    fn table()(
-        vips in collection::vec((1..3_u8, 0..3_u16, vip_spec()), 0..5),
-        server_ids in collection::btree_map(1..4_u32, (1..8_u8).prop_map(real), 0..3),
-    ) -> Table {
-        let vips = vips.into_iter().map(|(address, port, (udp, spec))| {
-            let address = Ipv4Addr::new(10, 200, 1, address).into();
-            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-            (Vip { address, port, protocol }, spec)
-        });
-        Table { vips: vips.collect(), server_ids }
-    }
 }
 
 /// The parts of a write. Packets, or the end of the process, can come between two parts: the kernel carries out batches
@@ -408,7 +371,7 @@ fn one_real_changed_touches_one_vip() {
         |n| Vip { address: Ipv4Addr::new(10, 200, 1, n).into(), port: 80, protocol: Protocol::Tcp };
     let reals = |weight| {
         (1..=100)
-            .map(|n| (real(n), RealSpec { weight, state: RealState::Up }))
+            .map(|n| (real(n), RealSpec::new(weight, RealState::Up)))
             .collect::<BTreeMap<_, _>>()
     };
     let mut table = Table::default();
@@ -451,7 +414,7 @@ fn full(set: u8) -> Table {
         let [_, _, high, low] = n.to_be_bytes();
         Ipv4Addr::new(10, set, high, low).into()
     };
-    let up = RealSpec { weight: 1, state: RealState::Up };
+    let up = RealSpec::new(1, RealState::Up);
     let per_vip = consts::MAX_VIP_REALS / consts::MAX_VIPS;
     let vips = (0..consts::MAX_VIPS).map(|n| {
         let vip = Vip { address: address(n), port: 80, protocol: Protocol::Tcp };
@@ -460,7 +423,7 @@ fn full(set: u8) -> Table {
     });
     let ids = (0..consts::MAX_SERVER_IDS)
         .map(|id| (u32::from(set) << 24 | id, address(id % consts::MAX_REALS)));
-    Table { vips: vips.collect(), server_ids: ids.collect() }
+    Table { vips: vips.collect(), server_ids: ids.collect(), ..Table::default() }
 }
 
 #[test]
@@ -499,9 +462,9 @@ fn an_id_is_used_again_under_another_generation() {
     let vip =
         Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
     let with = |n| {
-        let up = RealSpec { weight: 1, state: RealState::Up };
+        let up = RealSpec::new(1, RealState::Up);
         let spec = VipSpec { reals: [(real(n), up)].into(), ..VipSpec::default() };
-        Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() }
+        Table { vips: [(vip, spec)].into(), ..Table::default() }
     };
     let mut maps = Maps::default();
     go(&mut maps, &with(1), None);
@@ -526,9 +489,9 @@ fn an_id_is_used_again_under_another_generation() {
 fn flows_are_forgotten_before_a_generation_or_a_serial_comes_back() {
     let vip =
         Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
-    let up = RealSpec { weight: 1, state: RealState::Up };
+    let up = RealSpec::new(1, RealState::Up);
     let spec = VipSpec { reals: [(real(1), up)].into(), ..VipSpec::default() };
-    let wanted = Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() };
+    let wanted = Table { vips: [(vip, spec)].into(), ..Table::default() };
     let used = RunningReal { generation: 1, live: false, address: real(2) };
     let running = Running {
         reals: (1..consts::REAL_IDS).map(|id| (id, used)).collect(),
@@ -556,12 +519,12 @@ fn rules_come_behind_the_vips() {
     let (key, [_, marker]) = (abi::vip_key::from(vip), abi::vip_key::markers(&vip));
     let with = |state| {
         let spec = VipSpec {
-            reals: [(real(1), RealSpec { weight: 1, state })].into(),
+            reals: [(real(1), RealSpec::new(1, state))].into(),
             other_ports: Some(OtherPorts::Reject),
             echo: Some(Echo::WhenUsable),
             ..VipSpec::default()
         };
-        Table { vips: [(vip, spec)].into(), server_ids: BTreeMap::new() }
+        Table { vips: [(vip, spec)].into(), ..Table::default() }
     };
     let mut maps = Maps::default();
     let place = |writes: &[Write], key: abi::vip_key, flag: u32| {

@@ -1,6 +1,7 @@
 //! Which VIPs get which serials.
 
 use super::*;
+use crate::model::config::HashMode;
 
 /// A changed VIP and a new one get different serials, even if serials start over between the two.
 #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use l4lb::Condition;
 use l4lb::Count;
+use l4lb::RealHealth;
 use l4lb::RealState;
 use l4lb::ReasonCount;
 use l4lb::Stats;
@@ -45,6 +46,8 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
                     weight: n.into(),
                     state,
                     share: 0.25,
+                    health: RealHealth::default().state,
+                    ring_weight: n.into(),
                     sent_for_all_vips: count(n.into()),
                 })
                 .collect(),

@@ -1,0 +1,328 @@
+//! What was found about reals: recording it, and reading it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+use crate::dataplane::balancer::Balancer;
+use crate::dataplane::health::HealthStore;
+use crate::model::abi;
+use crate::model::address::Vip;
+use crate::model::error::Error;
+use crate::model::error::Result;
+use crate::model::health::Health;
+use crate::model::health::RealHealth;
+use crate::model::health::found;
+use crate::model::text::quote;
+use crate::model::vip_real::VipRealKey;
+use crate::model::vip_table::Table;
+use crate::plan::Plan;
+use crate::plan::diff::Running;
+use crate::plan::diff::diff;
+
+/// The longest that something told may hold: 10 years.
+pub const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// What a check found about a real of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthResult {
+    /// The VIP.
+    pub vip: Vip,
+    /// The real.
+    pub real: IpAddr,
+    /// Whether it does well.
+    pub health: Health,
+    /// The part of its weight that counts, in percent.
+    pub share: u8,
+    /// Why, in a few words, such as `HTTP 503`; 80 bytes are kept.
+    pub reason: String,
+    /// How many checks in a row said so.
+    pub checks: u32,
+    /// How often it failed.
+    pub flaps: Flaps,
+}
+
+/// How often a real failed. It decides whether the real stays out. Times are in seconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Flaps {
+    /// How often it became unhealthy since [`Self::since`].
+    pub failures: u32,
+    /// Since when failures are counted.
+    pub since: u64,
+    /// How often it stayed out because it failed too often.
+    pub holds: u32,
+    /// Until when it stays out; 0: it does not.
+    pub held_until: u64,
+}
+
+/// What is known about the health of a real of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RealHealthStatus {
+    /// The VIP.
+    pub vip: Vip,
+    /// The real.
+    pub real: IpAddr,
+    /// Whether it does well.
+    pub health: Health,
+    /// The part of its weight that counts, in percent.
+    pub share: u8,
+    /// Whether somebody else said so, not a check of the VIP.
+    pub told: bool,
+    /// Why, if that is known.
+    pub reason: String,
+    /// Since when, in seconds since 1970; 0: not known.
+    pub since: u64,
+    /// When what was told ends, in seconds since 1970; 0: never.
+    pub expires: u64,
+    /// How many checks in a row said so.
+    pub checks: u32,
+    /// How often it failed.
+    pub flaps: Flaps,
+}
+
+impl Balancer {
+    /// Records what checks found, all in one pass: rings that change are written together. Results about VIPs and reals
+    /// that are gone are left out, and so are those about reals of which somebody else told something that still holds.
+    /// What was told and does not hold any longer is forgotten.
+    ///
+    /// The plan says which VIPs changed.
+    pub fn record_health(&self, results: &[HealthResult]) -> Result<Plan> {
+        self.change_health(|running, records| {
+            let now = now();
+            for result in results {
+                records.set(running, result, now);
+            }
+            Ok(())
+        })
+    }
+
+    /// Records what somebody other than the VIP's check says about a real. It counts until `lifetime` is over, or
+    /// without one until [`Self::forget_told_health`]. Meanwhile, checks of the VIP do not count for this real.
+    ///
+    /// `lbctl serve` ends it on time; without it, the next change does.
+    pub fn tell_health(
+        &self,
+        vip: Vip,
+        real: IpAddr,
+        health: Health,
+        reason: &str,
+        lifetime: Option<Duration>,
+    ) -> Result<Plan> {
+        self.change_health(|running, records| {
+            let now = now();
+            let key = records.key(running, &vip, real)?;
+            let until = lifetime
+                .map(|time| now.saturating_add(time.min(LONGEST_LIFETIME).as_secs().max(1)));
+            let record = abi::HealthRecord {
+                since: now,
+                expires: until.unwrap_or(0),
+                reason: found::reason(&quote(reason)),
+                ..records.of(key)
+            };
+            records.write(key, abi::HealthRecord { checks: 1, ..record });
+            records.change(
+                &vip,
+                real,
+                RealHealth { state: health, share: RealHealth::FULL, told: true },
+            );
+            Ok(())
+        })
+    }
+
+    /// Takes back what [`Self::tell_health`] recorded. The real's health is unknown until the next check.
+    pub fn forget_told_health(&self, vip: Vip, real: IpAddr) -> Result<Plan> {
+        self.change_health(|running, records| {
+            let key = records.key(running, &vip, real)?;
+            if records.health(&vip, real).is_some_and(|health| health.told) {
+                records.forget(key, &vip, real, now());
+            }
+            Ok(())
+        })
+    }
+
+    /// What is known about the health of all reals, by VIP and address.
+    pub fn health(&self) -> Result<Vec<RealHealthStatus>> {
+        let running = self.dataplane.read_table(self.next_serial()?)?;
+        let found = self
+            .dataplane
+            .health
+            .as_ref()
+            .map_or_else(|| Ok(HashMap::new()), HealthStore::found)?;
+        let ids = running.live_ids();
+        let mut all = Vec::new();
+        for (vip, of_vip) in &running.vips {
+            for (address, real) in &of_vip.spec.reals {
+                let key = ids.get(address).map(|id| (of_vip.id, *id));
+                let record = key.and_then(|key| found.get(&key)).copied();
+                let record =
+                    record.filter(|record| record.serial == of_vip.serial).unwrap_or_default();
+                let RealHealth { state, share, told } = real.health;
+                let is_known = state != Health::Unknown;
+                all.push(RealHealthStatus {
+                    vip: *vip,
+                    real: *address,
+                    health: state,
+                    share,
+                    told,
+                    reason: if is_known { found::text(&record.reason) } else { String::new() },
+                    since: if is_known { record.since } else { 0 },
+                    expires: if told { record.expires } else { 0 },
+                    checks: if is_known { record.checks } else { 0 },
+                    flaps: flaps(&record),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// When checks were last run, in seconds since 1970.
+    pub fn last_check(&self) -> Result<Option<u64>> {
+        self.dataplane.health.as_ref().map_or(Ok(None), HealthStore::last_check)
+    }
+
+    /// Notes that checks are being run. It takes no lock.
+    pub fn note_checking(&self) -> Result<()> {
+        self.dataplane.health.as_ref().map_or(Ok(()), |health| health.set_last_check(now()))
+    }
+
+    fn change_health(
+        &self,
+        change: impl FnOnce(&Running, &mut Records) -> Result<()>,
+    ) -> Result<Plan> {
+        let _lock = self.instance.lock_existing()?;
+        // Another command may have replaced the maps before this one got the lock.
+        let current = Self::open(&self.instance)?;
+        let running = current.dataplane.read_table(current.next_serial()?)?;
+        let Some(store) = &current.dataplane.health else { return Ok(Plan::default()) };
+        let mut records = Records::new(&running, store)?;
+        records.end_told(&running, now());
+        change(&running, &mut records)?;
+        let mut plan = Plan::default();
+        plan.set_table(diff(&running, &records.wanted))?;
+        // The reasons come first: a process that is killed in between leaves a reason without a change, which nobody sees.
+        store.set_found(&records.writes)?;
+        current.dataplane.write_all(&plan.steps.table)?;
+        Ok(plan)
+    }
+}
+
+fn flaps(record: &abi::HealthRecord) -> Flaps {
+    Flaps {
+        failures: record.failures,
+        since: record.failing_since,
+        holds: record.holds,
+        held_until: record.held_until,
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The records, while a change is made.
+struct Records {
+    found: HashMap<VipRealKey, abi::HealthRecord>,
+    /// The serial of each VIP, by id.
+    serials: HashMap<u32, u32>,
+    ids: FxHashMap<IpAddr, u32>,
+    wanted: Table,
+    writes: Vec<(VipRealKey, abi::HealthRecord)>,
+}
+
+impl Records {
+    fn new(running: &Running, store: &HealthStore) -> Result<Self> {
+        let serials: HashMap<_, _> =
+            running.vips.values().map(|vip| (vip.id, vip.serial)).collect();
+        let mut found = store.found()?;
+        // An earlier VIP may have had the id.
+        found.retain(|(vip, _), record| serials.get(vip) == Some(&record.serial));
+        let (ids, wanted) = (running.live_ids(), running.table());
+        Ok(Self { found, serials, ids, wanted, writes: Vec::new() })
+    }
+
+    fn key(&self, running: &Running, vip: &Vip, real: IpAddr) -> Result<VipRealKey> {
+        let of_vip = running.vips.get(vip).ok_or(Error::NoSuchVip(*vip))?;
+        let id = self.ids.get(&real).filter(|_| of_vip.spec.reals.contains_key(&real));
+        let id = id.ok_or(Error::NoSuchReal { vip: *vip, real })?;
+        Ok((of_vip.id, *id))
+    }
+
+    /// What is known of a real, or a new record.
+    fn of(&self, key: VipRealKey) -> abi::HealthRecord {
+        self.found.get(&key).copied().unwrap_or_default()
+    }
+
+    fn write(&mut self, key: VipRealKey, record: abi::HealthRecord) {
+        let serial = self.serials.get(&key.0).copied().unwrap_or_default();
+        let record = abi::HealthRecord { serial, ..record };
+        self.found.insert(key, record);
+        self.writes.push((key, record));
+    }
+
+    fn health(&self, vip: &Vip, real: IpAddr) -> Option<RealHealth> {
+        Some(self.wanted.vips.get(vip)?.reals.get(&real)?.health)
+    }
+
+    fn change(&mut self, vip: &Vip, real: IpAddr, health: RealHealth) {
+        let spec = self.wanted.vips.get_mut(vip);
+        if let Some(of_vip) = spec.and_then(|spec| spec.reals.get_mut(&real)) {
+            of_vip.health = health;
+        }
+    }
+
+    fn forget(&mut self, key: VipRealKey, vip: &Vip, real: IpAddr, now: u64) {
+        let record = self.of(key);
+        let reason = abi::Reason::default();
+        self.write(key, abi::HealthRecord { since: now, expires: 0, checks: 0, reason, ..record });
+        self.change(vip, real, RealHealth::default());
+    }
+
+    /// Forgets what was told and does not hold any longer.
+    fn end_told(&mut self, running: &Running, now: u64) {
+        for (vip, of_vip) in &running.vips {
+            for (real, spec) in of_vip.spec.reals.iter().filter(|(_, real)| real.health.told) {
+                let Some(id) = self.ids.get(real).copied() else { continue };
+                let key = (of_vip.id, id);
+                let over =
+                    |record: &abi::HealthRecord| record.expires != 0 && record.expires <= now;
+                if spec.health.told && self.found.get(&key).is_some_and(over) {
+                    self.forget(key, vip, *real, now);
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, running: &Running, result: &HealthResult, now: u64) {
+        let HealthResult { vip, real, health, share, reason, checks, flaps } = result;
+        let Ok(key) = self.key(running, vip, *real) else { return };
+        let Some(before) = self.health(vip, *real).filter(|before| !before.told) else { return };
+        // A VIP whose check was removed meanwhile forgets what its check found.
+        if self.wanted.vips.get(vip).is_none_or(|spec| spec.health.check.is_none()) {
+            return;
+        }
+        let known = self.of(key);
+        let since = if before.state == *health && known.since != 0 { known.since } else { now };
+        self.write(
+            key,
+            abi::HealthRecord {
+                since,
+                expires: 0,
+                held_until: flaps.held_until,
+                failing_since: flaps.since,
+                serial: 0,
+                checks: *checks,
+                failures: flaps.failures,
+                holds: flaps.holds,
+                reason: found::reason(&quote(reason)),
+            },
+        );
+        let share = (*share).min(RealHealth::FULL);
+        self.change(vip, *real, RealHealth { state: *health, share, told: false });
+    }
+}

@@ -1,0 +1,309 @@
+//! Checks of the checks: which kind takes which key, ranges, and names that VIPs use.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::CheckChoice;
+use super::CheckConfig;
+use super::CheckKind;
+use super::Config;
+use super::ConfigError;
+use super::Flapping;
+use super::HealthConfig;
+use super::MinHealthy;
+use super::VipConfig;
+use super::check::check_limit;
+use crate::model::abi::consts;
+use crate::model::text::quote;
+use crate::model::vip_table::config_name;
+
+/// The most checks that have a name.
+const MAX_CHECKS: u32 = 512;
+
+/// The most characters of a text of a check.
+const MAX_TEXT: usize = 1024;
+
+/// The most headers, and the most arguments, of a check.
+const MAX_LIST: u32 = 32;
+
+/// The most checks that may run at a time.
+const MAX_CONCURRENCY: u32 = 16_384;
+
+/// The shortest interval, timeout and flapping window.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The longest of them.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// The most runs in a row that `rise` and `fall` may ask for.
+const MAX_IN_A_ROW: u32 = 100;
+
+/// The keys that only some kinds have.
+const OF_KINDS: &[(&[&str], &[CheckKind])] = &[
+    (
+        &["method", "path", "host", "headers", "status", "text"],
+        &[CheckKind::Http, CheckKind::Https],
+    ),
+    (&["server_name", "verify", "ca_file"], &[CheckKind::Tls, CheckKind::Https]),
+    (&["name", "record", "rcode", "transport"], &[CheckKind::Dns]),
+    (&["send", "expect", "silence_ok"], &[CheckKind::Udp]),
+    (&["program", "args"], &[CheckKind::Exec]),
+];
+
+/// The keys that a kind cannot do without, with what to write.
+const NEEDED: &[(CheckKind, &str, &str)] = &[
+    (CheckKind::Dns, "name", "the name to ask for, such as name = \"www.example.net\""),
+    (CheckKind::Udp, "send", "what to send, such as send = \"ping\" or send = \"hex:00ff\""),
+    (CheckKind::Exec, "program", "the program, such as program = \"/usr/local/bin/check\""),
+    (CheckKind::Agent, "port", "the port that the agent listens on, such as port = 8888"),
+];
+
+impl Config {
+    pub(super) fn check_health(&self) -> Result<(), ConfigError> {
+        let HealthConfig { concurrency, first_mark } = self.health;
+        if !(1..=MAX_CONCURRENCY).contains(&concurrency) {
+            let what = format!("{concurrency} is not within 1 to {MAX_CONCURRENCY}");
+            return Err(ConfigError::at("health.concurrency", what));
+        }
+        if first_mark == 0 || first_mark.checked_add(consts::REAL_IDS).is_none() {
+            let most = u32::MAX - consts::REAL_IDS;
+            let what = format!(
+                "{first_mark} is not within 1 to {most}: it is the first of {} marks, and 0 is no mark",
+                consts::REAL_IDS
+            );
+            return Err(ConfigError::at("health.first_mark", what));
+        }
+        check_limit("checks", self.checks.len(), MAX_CHECKS)?;
+        for (name, check) in &self.checks {
+            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+                let what = format!(
+                    "'{}' is no name of a check: use up to 64 letters, digits, '-' and '_'",
+                    quote(name)
+                );
+                return Err(ConfigError::at("checks", what));
+            }
+            check.check(&format!("checks.{name}"))?;
+        }
+        for (i, vip) in self.vips.iter().enumerate() {
+            self.check_health_of(vip, &format!("vips[{i}]"))?;
+        }
+        Ok(())
+    }
+
+    fn check_health_of(&self, vip: &VipConfig, place: &str) -> Result<(), ConfigError> {
+        let key = |key: &str| format!("{place}.{key}");
+        match vip.min_healthy {
+            MinHealthy::Reals(number) if number > consts::MAX_REALS => {
+                let what = format!("{number} is more than a VIP can have; or write a percentage");
+                return Err(ConfigError::at(key("min_healthy"), what));
+            }
+            _ => {}
+        }
+        if let Some(time) = vip.slow_start {
+            check_time(time, &key("slow_start"))?;
+        }
+        let Flapping { failures, window, hold, hold_at_most } = vip.flapping;
+        let within = |field: &str| key(&format!("flapping.{field}"));
+        if !(1..=1000).contains(&failures) {
+            let what = format!("{failures} is not within 1 to 1000");
+            return Err(ConfigError::at(within("failures"), what));
+        }
+        for (field, time) in [("window", window), ("hold", hold), ("hold_at_most", hold_at_most)] {
+            check_time(time, &within(field))?;
+        }
+        if hold > hold_at_most {
+            let what = format!(
+                "{} is below hold, {}",
+                humantime::format_duration(hold_at_most),
+                humantime::format_duration(hold)
+            );
+            return Err(ConfigError::at(within("hold_at_most"), what));
+        }
+        let Some(choice) = &vip.check else { return Ok(()) };
+        let check = match choice {
+            CheckChoice::Inline(check) => {
+                check.check(&key("check"))?;
+                check
+            }
+            CheckChoice::Named(name) => self.checks.get(name).ok_or_else(|| {
+                let known: Vec<_> = self.checks.keys().take(8).map(String::as_str).collect();
+                let what = if known.is_empty() {
+                    "there are no checks in the file".to_owned()
+                } else {
+                    format!("the file has {}", known.join(", "))
+                };
+                let what =
+                    format!("no check is called '{}': {what}; add [checks.NAME]", quote(name));
+                ConfigError::at(key("check"), what)
+            })?,
+        };
+        if vip.port == 0 && check.port.is_none() && check.kind != CheckKind::Exec {
+            let what = format!(
+                "{} has every port, so nobody knows which to check: give the check a port",
+                vip.vip()
+            );
+            return Err(ConfigError::at(key("check"), what));
+        }
+        Ok(())
+    }
+}
+
+impl CheckConfig {
+    /// Checks one check. `place` is its key.
+    fn check(&self, place: &str) -> Result<(), ConfigError> {
+        let error = |key: &str, what: String| Err(ConfigError::at(format!("{place}.{key}"), what));
+        let kind = config_name(&self.kind);
+        let said = serde_json::to_value(self).unwrap_or_default();
+        let is_said = |key: &str| said.get(key).is_some_and(|value| *value != Value::Null);
+        for (keys, kinds) in OF_KINDS {
+            if kinds.contains(&self.kind) {
+                continue;
+            }
+            if let Some(key) = keys.iter().find(|key| is_said(key)) {
+                let kinds: Vec<_> = kinds.iter().map(config_name).collect();
+                let what = format!(
+                    "a check of type \"{kind}\" has no such key; those of type \"{}\" have it",
+                    kinds.join("\" and \"")
+                );
+                return error(key, what);
+            }
+        }
+        let missing = NEEDED.iter().find(|(of, key, _)| *of == self.kind && !is_said(key));
+        if let Some((_, key, what)) = missing {
+            return error(key, format!("a check of type \"{kind}\" needs {what}"));
+        }
+        if self.port == Some(0) {
+            return error("port", "0 is no port that can be checked".to_owned());
+        }
+        self.check_times(place)?;
+        for (key, runs) in [("rise", self.rise()), ("fall", self.fall())] {
+            if !(1..=MAX_IN_A_ROW).contains(&runs) {
+                return error(key, format!("{runs} is not within 1 to {MAX_IN_A_ROW}"));
+            }
+        }
+        self.check_texts(place)
+    }
+
+    fn check_times(&self, place: &str) -> Result<(), ConfigError> {
+        let key = |key: &str| format!("{place}.{key}");
+        let times = [
+            ("interval", self.interval()),
+            ("timeout", self.timeout()),
+            ("fast_interval", self.fast_interval()),
+        ];
+        for (name, time) in times {
+            check_time(time, &key(name))?;
+            if time > self.interval() {
+                let what = format!(
+                    "{} is longer than interval, {}: runs would overlap",
+                    humantime::format_duration(time),
+                    humantime::format_duration(self.interval())
+                );
+                return Err(ConfigError::at(key(name), what));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_texts(&self, place: &str) -> Result<(), ConfigError> {
+        let key = |key: &str| format!("{place}.{key}");
+        let texts = [
+            ("method", &self.method),
+            ("path", &self.path),
+            ("host", &self.host),
+            ("text", &self.text),
+            ("server_name", &self.server_name),
+            ("name", &self.name),
+            ("record", &self.record),
+            ("rcode", &self.rcode),
+            ("send", &self.send),
+            ("expect", &self.expect),
+        ];
+        for (name, text) in texts.iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
+            if text.is_empty() || text.len() > MAX_TEXT {
+                let what = format!("has {} bytes; 1 to {MAX_TEXT} are supported", text.len());
+                return Err(ConfigError::at(key(name), what));
+            }
+        }
+        let token = |text: &str| {
+            let good = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+            !text.is_empty() && text.chars().all(good)
+        };
+        let visible = |text: &str| text.chars().all(|c| c.is_ascii_graphic());
+        if !token(self.method()) {
+            let what = format!("'{}' is no method of HTTP", quote(self.method()));
+            return Err(ConfigError::at(key("method"), what));
+        }
+        if !self.path().starts_with('/') || !visible(self.path()) {
+            let what = format!(
+                "'{}' is no path: it begins with '/', and other characters than ASCII are written as %XX",
+                quote(self.path())
+            );
+            return Err(ConfigError::at(key("path"), what));
+        }
+        if let Some(host) = self.host.as_deref().filter(|host| !visible(host)) {
+            let what = format!("'{}' is no host name", quote(host));
+            return Err(ConfigError::at(key("host"), what));
+        }
+        check_limit(&key("headers"), self.headers.len(), MAX_LIST)?;
+        for (name, value) in &self.headers {
+            let printable = value.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic());
+            if !token(name) || !printable || name.len() + value.len() > MAX_TEXT {
+                let what = format!(
+                    "'{}: {}' is no header, or longer than {MAX_TEXT} bytes",
+                    quote(name),
+                    quote(value)
+                );
+                return Err(ConfigError::at(key("headers"), what));
+            }
+        }
+        check_limit(&key("status"), self.status.len(), MAX_LIST)?;
+        for (name, text) in [("send", &self.send), ("expect", &self.expect)] {
+            if let Some(digits) = text.as_deref().and_then(|text| text.strip_prefix("hex:"))
+                && hex::decode(digits).is_err()
+            {
+                let what = format!("'{}' is no hexadecimal text: two digits a byte", quote(digits));
+                return Err(ConfigError::at(key(name), what));
+            }
+        }
+        check_limit(&key("args"), self.args.len(), MAX_LIST)?;
+        if let Some(arg) = self.args.iter().find(|arg| arg.len() > MAX_TEXT || arg.contains('\0')) {
+            let what = format!("'{}' is longer than {MAX_TEXT} bytes, or has a zero", quote(arg));
+            return Err(ConfigError::at(key("args"), what));
+        }
+        for (name, path) in [("ca_file", &self.ca_file), ("program", &self.program)] {
+            if let Some(path) = path.as_deref().filter(|path| !is_file_path(path)) {
+                let what = format!(
+                    "'{}' is no absolute path: lbctl and lbctl serve may run in different folders",
+                    quote(&path.to_string_lossy())
+                );
+                return Err(ConfigError::at(key(name), what));
+            }
+        }
+        if self.ca_file.is_some() && !self.verify {
+            let what = "nothing is verified: set verify = true, or leave ca_file out";
+            return Err(ConfigError::at(key("ca_file"), what));
+        }
+        Ok(())
+    }
+}
+
+fn is_file_path(path: &Path) -> bool {
+    path.is_absolute() && path.as_os_str().len() < 4096
+}
+
+fn check_time(time: Duration, key: &str) -> Result<(), ConfigError> {
+    if (SHORTEST..=LONGEST).contains(&time) {
+        return Ok(());
+    }
+    let what = format!(
+        "{} is not within {} to {}",
+        humantime::format_duration(time),
+        humantime::format_duration(SHORTEST),
+        humantime::format_duration(LONGEST)
+    );
+    Err(ConfigError::at(key, what))
+}
