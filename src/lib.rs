@@ -124,6 +124,7 @@ pub use model::mismatch::Mismatch;
 pub use model::outweighed::OutweighedReal;
 pub use model::prefix::Prefix;
 pub use model::prefix::PrefixParseError;
+pub use model::real_change::RealChange;
 pub use model::reason::Named;
 pub use model::reason::Reason;
 pub use model::reason::Verdict;

@@ -19,6 +19,7 @@ pub(crate) mod outweighed;
 pub(crate) mod parallel;
 pub(crate) mod part;
 pub(crate) mod prefix;
+pub(crate) mod real_change;
 pub(crate) mod reason;
 pub(crate) mod secret;
 pub(crate) mod skel;

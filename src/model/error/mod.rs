@@ -483,6 +483,21 @@ pub enum Error {
     #[error("no VIP {0}; 'lbctl vip list' shows them")]
     NoSuchVip(crate::model::address::Vip),
 
+    /// A real that no VIP has was named.
+    #[error("no VIP has a real {0}; 'lbctl real list' shows the reals")]
+    RealOfNoVip(std::net::IpAddr),
+
+    /// A real to undrain is down.
+    #[error(
+        "{real} is down in {vip}, not drained; 'lbctl real up {vip} {real}' lets it take flows"
+    )]
+    RealIsDown {
+        /// The VIP.
+        vip: crate::model::address::Vip,
+        /// The address.
+        real: std::net::IpAddr,
+    },
+
     /// A VIP to add exists already.
     #[error("VIP {0} exists already")]
     VipExists(crate::model::address::Vip),

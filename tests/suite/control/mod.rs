@@ -4,6 +4,7 @@ pub(crate) mod chain;
 pub(crate) mod chain_decap;
 pub(crate) mod commands;
 pub(crate) mod decap;
+pub(crate) mod drain;
 pub(crate) mod flow_effects;
 pub(crate) mod flows;
 pub(crate) mod gateway;

@@ -7,6 +7,7 @@ mod decap;
 mod documented;
 mod dump;
 mod flows;
+mod real;
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -22,7 +23,6 @@ use l4lb::DEFAULT_BPFFS;
 use l4lb::DEFAULT_INSTANCE;
 use l4lb::DEFAULT_LOCK_TIMEOUT;
 use l4lb::HashMode;
-use l4lb::MAX_WEIGHT;
 use l4lb::OwnAddress;
 use l4lb::Protocol;
 use l4lb::Vip;
@@ -39,6 +39,7 @@ pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
+pub(crate) use real::RealCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
                           VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";
@@ -335,53 +336,6 @@ impl From<Hash> for HashMode {
             Hash::SourceAndDestinationPort => Self::SourceAndDestinationPort,
         }
     }
-}
-
-fn weight() -> RangedU64ValueParser<u32> {
-    RangedU64ValueParser::new().range(0..=MAX_WEIGHT.into())
-}
-
-/// One of a VIP's reals.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct RealOfVip {
-    /// Such as <tcp://10.200.1.1:80>
-    pub(crate) vip: Vip,
-    /// The server's address
-    #[arg(value_parser = address)]
-    pub(crate) real: IpAddr,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RealCommand {
-    /// List the reals of a VIP, or of all VIPs
-    List {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Option<Vip>,
-    },
-    /// Add a real to a VIP
-    Add {
-        #[command(flatten)]
-        which: RealOfVip,
-        /// Its share, relative to the VIP's other reals
-        #[arg(long, default_value_t = 1, value_parser = weight())]
-        weight: u32,
-    },
-    /// Delete a real from a VIP: its flows move at once
-    Delete(RealOfVip),
-    /// Change a real's weight
-    Weight {
-        #[command(flatten)]
-        which: RealOfVip,
-        /// Its share, relative to the VIP's other reals; 0: no new flows
-        #[arg(value_parser = weight())]
-        weight: u32,
-    },
-    /// Give a real no new flows; established ones stay
-    Drain(RealOfVip),
-    /// Take a real down: its flows move at once
-    Down(RealOfVip),
-    /// Let a real that was drained or down take flows again
-    Up(RealOfVip),
 }
 
 #[derive(Debug, Args)]

@@ -4,52 +4,45 @@ use l4lb::Balancer;
 use l4lb::Error;
 use l4lb::Instance;
 use l4lb::Plan;
+use l4lb::RealChange;
 use l4lb::RealConfig;
-use l4lb::RealSpec;
-use l4lb::RealState;
 use l4lb::Vip;
 
 use crate::Exit;
 use crate::Result;
 use crate::args::RealCommand;
-use crate::args::RealOfVip;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Result {
-    let balancer = Balancer::open(instance)?;
-    let plan = match command {
+    let ((real, vip), change) = match command {
         RealCommand::List { vip } => {
-            list(&balancer, *vip, json)?;
+            list(&Balancer::open(instance)?, *vip, json)?;
             return Ok(Exit::Done);
         }
-        RealCommand::Add { which: RealOfVip { vip, real }, weight } => {
-            let mut config = RealConfig::new(*real);
+        RealCommand::Add { which, weight } => {
+            let mut config = RealConfig::new(which.real);
             config.weight = *weight;
-            balancer.edit(|table| table.add_real(*vip, &config))?
+            let balancer = Balancer::open(instance)?;
+            return report(&balancer.edit(|table| table.add_real(which.vip, &config))?, json);
         }
-        RealCommand::Delete(RealOfVip { vip, real }) => {
-            balancer.edit(|table| table.remove_real(*vip, *real))?
+        RealCommand::Weight(which) => {
+            let (target, weight) = which.target()?;
+            (target, RealChange::Weight(weight))
         }
-        RealCommand::Weight { which, weight } => {
-            change(&balancer, *which, |spec| spec.weight = *weight)?
-        }
-        RealCommand::Drain(which) => {
-            change(&balancer, *which, |spec| spec.state = RealState::Drain)?
-        }
-        RealCommand::Down(which) => change(&balancer, *which, |spec| spec.state = RealState::Down)?,
-        RealCommand::Up(which) => change(&balancer, *which, |spec| spec.state = RealState::Up)?,
+        RealCommand::Delete(which) => (which.target()?, RealChange::Delete),
+        RealCommand::Drain(which) => (which.target()?, RealChange::Drain),
+        RealCommand::Undrain(which) => (which.target()?, RealChange::Undrain),
+        RealCommand::Down(which) => (which.target()?, RealChange::Down),
+        RealCommand::Up(which) => (which.target()?, RealChange::Up),
     };
-    super::plan::warn(&plan);
-    output::report(&plan, json)?;
-    Ok(Exit::Done)
+    let balancer = Balancer::open(instance)?;
+    report(&balancer.edit(|table| table.change_real_in(vip, real, change))?, json)
 }
 
-fn change(
-    balancer: &Balancer,
-    RealOfVip { vip, real }: RealOfVip,
-    change: impl Fn(&mut RealSpec),
-) -> Result<Plan> {
-    Ok(balancer.edit(|table| table.change_real(vip, real, &change))?)
+fn report(plan: &Plan, json: bool) -> Result {
+    super::plan::warn(plan);
+    output::report(plan, json)?;
+    Ok(Exit::Done)
 }
 
 fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {

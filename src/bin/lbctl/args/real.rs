@@ -1,0 +1,188 @@
+//! `lbctl real`
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
+use l4lb::MAX_WEIGHT;
+use l4lb::Vip;
+
+use super::addresses::address;
+use crate::Failure;
+
+fn weight() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(0..=MAX_WEIGHT.into())
+}
+
+/// One of a VIP's reals.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RealOfVip {
+    /// Such as <tcp://10.200.1.1:80>
+    pub(crate) vip: Vip,
+    /// The server's address
+    #[arg(value_parser = address)]
+    pub(crate) real: IpAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RealCommand {
+    /// List the reals of a VIP, or of all VIPs
+    List {
+        /// Such as <tcp://10.200.1.1:80>
+        vip: Option<Vip>,
+    },
+    /// Add a real to a VIP
+    Add {
+        #[command(flatten)]
+        which: RealOfVip,
+        /// Its share, relative to the VIP's other reals
+        #[arg(long, default_value_t = 1, value_parser = weight())]
+        weight: u32,
+    },
+    /// Delete a real from a VIP, or from all: its flows move at once
+    #[command(
+        override_usage = "lbctl real delete [OPTIONS] <VIP> <REAL>\n       lbctl real delete [OPTIONS] --all <REAL>"
+    )]
+    Delete(Which),
+    /// Change a real's weight
+    #[command(
+        override_usage = "lbctl real weight [OPTIONS] <VIP> <REAL> <WEIGHT>\n       lbctl real weight [OPTIONS] --all <REAL> <WEIGHT>"
+    )]
+    Weight(WhichAndWeight),
+    /// Give a real no new flows; established ones stay
+    #[command(
+        override_usage = "lbctl real drain [OPTIONS] <VIP> <REAL>\n       lbctl real drain [OPTIONS] --all <REAL>"
+    )]
+    Drain(Which),
+    /// Give a drained real new flows again; one that is down stays down
+    #[command(
+        override_usage = "lbctl real undrain [OPTIONS] <VIP> <REAL>\n       lbctl real undrain [OPTIONS] --all <REAL>"
+    )]
+    Undrain(Which),
+    /// Take a real down: its flows move at once
+    #[command(
+        override_usage = "lbctl real down [OPTIONS] <VIP> <REAL>\n       lbctl real down [OPTIONS] --all <REAL>"
+    )]
+    Down(Which),
+    /// Let a real that was drained or down take flows again
+    #[command(
+        override_usage = "lbctl real up [OPTIONS] <VIP> <REAL>\n       lbctl real up [OPTIONS] --all <REAL>"
+    )]
+    Up(Which),
+}
+
+/// A real in one VIP, or in every VIP that has it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Which {
+    /// In every VIP that has the real, as one change
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Such as <tcp://10.200.1.1:80>; with --all the server's address
+    #[arg(value_name = "VIP")]
+    pub(crate) first: VipOrReal,
+    /// The server's address
+    #[arg(value_name = "REAL", value_parser = address, required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) real: Option<IpAddr>,
+}
+
+/// The same, and a weight behind it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WhichAndWeight {
+    /// In every VIP that has the real, as one change
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Such as <tcp://10.200.1.1:80>; with --all the server's address
+    #[arg(value_name = "VIP")]
+    pub(crate) first: VipOrReal,
+    /// The server's address; with --all the weight
+    #[arg(value_name = "REAL")]
+    pub(crate) second: RealOrWeight,
+    /// Its share, relative to the VIP's other reals; 0: no new flows
+    #[arg(value_parser = weight(), required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) weight: Option<u32>,
+}
+
+/// The first argument: `--all` says which of the two it must be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum VipOrReal {
+    Vip(Vip),
+    Real(IpAddr),
+}
+
+impl FromStr for VipOrReal {
+    type Err = l4lb::VipParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        address(text).map(Self::Real).or_else(|_| text.parse().map(Self::Vip))
+    }
+}
+
+/// The second argument of `weight`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RealOrWeight {
+    Real(IpAddr),
+    Weight(u32),
+}
+
+impl FromStr for RealOrWeight {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse::<u32>() {
+            Ok(weight) if weight <= MAX_WEIGHT => Ok(Self::Weight(weight)),
+            Ok(_) => Err(format!("a weight is 0 to {MAX_WEIGHT}")),
+            Err(_) => address(text).map(Self::Real),
+        }
+    }
+}
+
+/// A real, and the VIP that it is meant in; `None`: every VIP that has it.
+pub(crate) type Target = (IpAddr, Option<Vip>);
+
+impl Which {
+    pub(crate) fn target(&self) -> Result<Target, Failure> {
+        match (self.all, self.first, self.real) {
+            (true, VipOrReal::Real(real), _) => Ok((real, None)),
+            (false, VipOrReal::Vip(vip), Some(real)) => Ok((real, Some(vip))),
+            (true, VipOrReal::Vip(vip), _) => Err(takes_no_vip(vip)),
+            (false, first, _) => Err(needs_vip(first)),
+        }
+    }
+}
+
+impl WhichAndWeight {
+    pub(crate) fn target(&self) -> Result<(Target, u32), Failure> {
+        match (self.all, self.first, self.second, self.weight) {
+            (true, VipOrReal::Real(real), RealOrWeight::Weight(weight), _) => {
+                Ok(((real, None), weight))
+            }
+            (false, VipOrReal::Vip(vip), RealOrWeight::Real(real), Some(weight)) => {
+                Ok(((real, Some(vip)), weight))
+            }
+            (true, VipOrReal::Vip(vip), ..) => Err(takes_no_vip(vip)),
+            (true, _, RealOrWeight::Real(real), _) => {
+                Err(Failure::Usage(format!("{real} is not a weight: --all takes REAL and WEIGHT")))
+            }
+            (false, VipOrReal::Vip(_), second, _) => {
+                let RealOrWeight::Weight(weight) = second else {
+                    return Err(needs_vip(self.first));
+                };
+                Err(Failure::Usage(format!("{weight} is not the address of a real")))
+            }
+            (false, first, ..) => Err(needs_vip(first)),
+        }
+    }
+}
+
+fn takes_no_vip(vip: Vip) -> Failure {
+    Failure::Usage(format!("--all means every VIP, so leave out {vip}"))
+}
+
+fn needs_vip(first: VipOrReal) -> Failure {
+    let (VipOrReal::Real(first) | VipOrReal::Vip(Vip { address: first, .. })) = first;
+    Failure::Usage(format!(
+        "{first} is not a VIP: write one like tcp://10.200.1.1:80, or give --all"
+    ))
+}

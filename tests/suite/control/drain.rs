@@ -1,0 +1,87 @@
+//! Taking a real out of service, in one VIP or in all.
+
+use serde_json::Value;
+
+use crate::fixtures::Host;
+use crate::fixtures::json;
+use crate::fixtures::vip;
+
+/// The states of a real by VIP, as `lbctl real list` shows them; without those of VIPs that do not have it.
+fn states(host: &Host, real: &str) -> Vec<String> {
+    let vips = json(&host.lbctl().ok(&["real", "list", "--json"]));
+    let reals = vips.as_array().expect("VIPs").iter().flat_map(|vip| {
+        vip["reals"].as_array().expect("reals").iter().filter(|other| other["address"] == real)
+    });
+    reals.map(|real| format!("{} {}", text(&real["state"]), real["weight"])).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// One command changes a real in every VIP that has it, and nothing else.
+#[test]
+fn a_real_of_all_vips() {
+    let host = Host::new();
+    let vips: Vec<_> = (1..=20)
+        .map(|port| vip(&format!("tcp://10.200.1.1:{port}"), &["10.0.0.1", "10.0.0.2"]))
+        .chain([vip("udp://[fc00:1::1]:443", &["10.0.0.1, state = \"down\"", "fc00::2"])])
+        .chain([vip("tcp://10.200.1.2:80", &["10.0.0.2"])])
+        .collect();
+    host.lbctl().apply(&Host::config(&vips.concat()));
+    let lbctl = host.lbctl();
+    let all = |states: &[String], up: &str, other: &str| {
+        assert_eq!(states.len(), 21, "{states:?}");
+        assert!(states[..20].iter().all(|state| state == up), "{states:?}");
+        assert_eq!(states[20], other);
+    };
+    let changed = |arguments: &[&str]| {
+        let plan = json(&lbctl.ok(&[arguments, &["--json"]].concat()));
+        plan["vips"].as_array().expect("changes").len()
+    };
+    // A real that is down gets no flows back by a drain.
+    assert_eq!(changed(&["real", "drain", "--all", "10.0.0.1"]), 20);
+    all(&states(&host, "10.0.0.1"), "drain 1", "down 1");
+    assert_eq!(changed(&["real", "drain", "10.0.0.1", "--all"]), 0);
+    assert_eq!(changed(&["real", "weight", "--all", "10.0.0.1", "9"]), 21);
+    all(&states(&host, "10.0.0.1"), "drain 9", "down 9");
+    assert_eq!(changed(&["real", "undrain", "--all", "10.0.0.1"]), 20);
+    all(&states(&host, "10.0.0.1"), "up 9", "down 9");
+    assert_eq!(changed(&["real", "down", "--all", "10.0.0.1"]), 20);
+    all(&states(&host, "10.0.0.1"), "down 9", "down 9");
+    assert_eq!(changed(&["real", "up", "--all", "10.0.0.1"]), 21);
+    all(&states(&host, "10.0.0.1"), "up 9", "up 9");
+    assert!(states(&host, "10.0.0.2").iter().all(|state| state == "up 1"), "the other real");
+    assert_eq!(changed(&["real", "delete", "--all", "10.0.0.1"]), 21);
+    assert!(states(&host, "10.0.0.1").is_empty());
+    assert_eq!(states(&host, "10.0.0.2").len(), 21);
+}
+
+#[test]
+fn one_vip_or_all() {
+    let host = Host::new();
+    let a = "tcp://10.200.1.1:80";
+    host.lbctl().apply(&Host::config(&vip(a, &["10.0.0.1", "10.0.0.2, state = \"down\""])));
+    host.lbctl().ok(&["real", "drain", a, "10.0.0.1"]);
+    assert_eq!(states(&host, "10.0.0.1"), ["drain 1"]);
+    host.lbctl().ok(&["real", "undrain", a, "10.0.0.1"]);
+    assert_eq!(states(&host, "10.0.0.1"), ["up 1"]);
+    for (arguments, code, complaint) in [
+        (&["drain", "10.0.0.1"][..], 2, "REAL"),
+        (&["drain", "10.0.0.1", "10.0.0.1"], 2, "10.0.0.1 is not a VIP"),
+        (&["drain", "--all", a], 2, "leave out tcp://10.200.1.1:80"),
+        (&["drain", "--all", a, "10.0.0.1"], 2, "--all"),
+        (&["drain", "--all", "10.0.0.9"], 1, "no VIP has a real 10.0.0.9"),
+        (&["undrain", a, "10.0.0.2"], 1, "lbctl real up tcp://10.200.1.1:80 10.0.0.2"),
+        (&["weight", "--all", "10.0.0.1"], 2, "REAL"),
+        (&["weight", "--all", "10.0.0.1", "10.0.0.2"], 2, "10.0.0.2 is not a weight"),
+        (&["weight", "--all", "10.0.0.1", "65536"], 2, "0 to 65535"),
+        (&["weight", a, "7", "8"], 2, "7 is not the address of a real"),
+    ] {
+        let output = host.lbctl().exits(code, &[&["real"], arguments].concat());
+        assert!(output.stderr.contains(complaint), "{arguments:?}: {output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    }
+    assert_eq!(states(&host, "10.0.0.1"), ["up 1"]);
+    assert_eq!(states(&host, "10.0.0.2"), ["down 1"]);
+}
