@@ -9,6 +9,7 @@ pub(crate) mod flow_effects;
 pub(crate) mod flows;
 pub(crate) mod gateway;
 pub(crate) mod gateway_auto;
+pub(crate) mod health;
 pub(crate) mod interfaces;
 pub(crate) mod kills;
 pub(crate) mod partial;
