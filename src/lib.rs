@@ -179,3 +179,5 @@ pub use report::condition::Condition;
 pub use report::doctor;
 pub use report::metrics;
 pub use report::status::Status;
+pub use report::vip_list::ListedReal;
+pub use report::vip_list::ListedVip;

@@ -5,3 +5,4 @@ pub mod doctor;
 pub mod metrics;
 pub(crate) mod readings;
 pub(crate) mod status;
+pub(crate) mod vip_list;

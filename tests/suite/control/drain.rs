@@ -1,4 +1,4 @@
-//! Taking a real out of service, in one VIP or in all.
+//! Taking a real out of service, in one VIP or in all, and saying how it does.
 
 use serde_json::Value;
 
@@ -84,4 +84,50 @@ fn one_vip_or_all() {
     }
     assert_eq!(states(&host, "10.0.0.1"), ["up 1"]);
     assert_eq!(states(&host, "10.0.0.2"), ["down 1"]);
+}
+
+/// Somebody else says how a real does. It is kept apart from what the operator wants.
+#[test]
+fn health_that_is_told() {
+    let host = Host::new();
+    let a = "tcp://10.200.1.1:80";
+    host.lbctl().apply(&Host::config(&vip(a, &["10.0.0.1", "10.0.0.2"])));
+    let saved = host.lbctl().ok(&["save"]).stdout;
+    let real = || {
+        let vips = json(&host.lbctl().ok(&["real", "list", a, "--json"]));
+        vips[0]["reals"][0].clone()
+    };
+    assert_eq!(real()["health"], "unknown");
+    assert_eq!(real()["since"], 0);
+    let tell = ["real", "health", a, "10.0.0.1", "unhealthy", "--reason", "disk full"];
+    host.lbctl().ok(&tell);
+    let told = real();
+    assert_eq!((&told["health"], &told["reason"]), (&"unhealthy".into(), &"disk full".into()));
+    assert_eq!((&told["told"], &told["expires"]), (&true.into(), &0.into()));
+    assert_eq!((&told["share"], &told["state"]), (&0.0.into(), &"up".into()), "{told}");
+    assert!(told["since"].as_u64().expect("a time") > 1_000_000_000, "{told}");
+    let list = host.lbctl().ok(&["real", "list", a]).stdout;
+    assert!(list.contains("unhealthy (told): disk full, since "), "{list}");
+    assert_eq!(host.lbctl().ok(&["save"]).stdout, saved);
+
+    host.lbctl().ok(&["real", "health", a, "10.0.0.1", "healthy", "--for", "1h", "--json"]);
+    let told = real();
+    assert_eq!((&told["health"], &told["told"]), (&"healthy".into(), &true.into()));
+    assert!(told["share"].as_f64().expect("a share") > 0.4, "{told}");
+    let lasts = told["expires"].as_u64().expect("a time") - told["since"].as_u64().expect("a time");
+    assert_eq!(lasts, 3600);
+    host.lbctl().ok(&["real", "health", a, "10.0.0.1", "auto"]);
+    assert_eq!((&real()["health"], &real()["told"]), (&"unknown".into(), &false.into()));
+
+    for (arguments, code, complaint) in [
+        (&[a, "10.0.0.1", "unhealthy"][..], 2, "--reason"),
+        (&[a, "10.0.0.1", "auto", "--for", "1s"], 2, "auto takes back"),
+        (&[a, "10.0.0.1", "ill"], 2, "ill"),
+        (&[a, "10.0.0.9", "healthy"], 1, "has no real 10.0.0.9"),
+        (&["tcp://10.200.1.1:81", "10.0.0.1", "auto"], 1, "no VIP tcp://10.200.1.1:81"),
+    ] {
+        let output = host.lbctl().exits(code, &[&["real", "health"], arguments].concat());
+        assert!(output.stderr.contains(complaint), "{arguments:?}: {output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    }
 }

@@ -40,6 +40,9 @@ pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
 pub(crate) use real::RealCommand;
+pub(crate) use real::RealOfVip;
+pub(crate) use real::TellHealth;
+pub(crate) use real::Told;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
                           VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";

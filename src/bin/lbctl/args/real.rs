@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use clap::Subcommand;
+use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use l4lb::MAX_WEIGHT;
 use l4lb::Vip;
@@ -71,6 +73,34 @@ pub(crate) enum RealCommand {
         override_usage = "lbctl real up [OPTIONS] <VIP> <REAL>\n       lbctl real up [OPTIONS] --all <REAL>"
     )]
     Up(Which),
+    /// Say how a real does, instead of the VIP's own check: for checkers of others
+    ///
+    /// Checks of the VIP do not count for this real meanwhile. `auto` takes it back.
+    Health(TellHealth),
+}
+
+/// What somebody says about a real.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TellHealth {
+    #[command(flatten)]
+    pub(crate) which: RealOfVip,
+    /// How it does; auto: what the VIP's check finds counts again
+    #[arg(value_enum)]
+    pub(crate) health: Told,
+    /// Why, in a few words: lists, logs and metrics show it
+    #[arg(long, value_name = "TEXT", required_if_eq("health", "unhealthy"))]
+    pub(crate) reason: Option<String>,
+    /// How long that holds, so that a checker that died does not decide for ever [default: until it is taken back]
+    #[arg(long = "for", value_name = "TIME", value_parser = super::time)]
+    pub(crate) lifetime: Option<Duration>,
+}
+
+/// What may be said about a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Told {
+    Healthy,
+    Unhealthy,
+    Auto,
 }
 
 /// A real in one VIP, or in every VIP that has it.
