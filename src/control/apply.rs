@@ -2,6 +2,7 @@
 
 use crate::control::carry_out::carry_out;
 use crate::control::down;
+use crate::control::healthcheck_path;
 use crate::control::make_plan::make_plan;
 use crate::control::options::ApplyOptions;
 use crate::control::options::OnUnserved;
@@ -82,6 +83,7 @@ impl Balancer {
             if !plan.is_empty() || !unserved::are_same(&recorded, &plan.records()) {
                 carry_out(instance, &mut plan, adopt, on_unserved, announce)?;
             }
+            plan.warnings.extend(healthcheck_path::warnings_after_change(instance));
             serving::applied(instance);
             Ok(Plan { lost, ..plan })
         };

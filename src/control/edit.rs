@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::control::effects::Question;
 use crate::control::effects::effects;
+use crate::control::healthcheck_path;
 use crate::control::own_host;
 use crate::dataplane::balancer::Balancer;
 use crate::model::config::ConfigError;
@@ -41,6 +42,7 @@ impl Balancer {
             plan.flows_unknown = Some("another command changed the same VIP meanwhile".to_owned());
         }
         plan.warn_of_edit(&wanted);
+        plan.warnings.extend(healthcheck_path::warnings_after_change(&self.instance));
         Ok(plan)
     }
 

@@ -11,6 +11,7 @@ use crate::dataplane::Dataplane;
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::balancer::open_dataplane;
 use crate::dataplane::balancer::running_knobs;
+use crate::dataplane::health::HealthStore;
 use crate::instance::Instance;
 use crate::instance::chain::place;
 use crate::instance::healthcheck;
@@ -67,7 +68,34 @@ impl Balancer {
             return Ok(wanted.path);
         }
         let Some(_lock) = instance.lock_existing()? else { return Ok(TunnelPath::default()) };
-        ensure_locked(instance, vips, first_mark)
+        ensure_locked(instance, vips, first_mark, Others::Detach)
+    }
+
+    /// Sees to it that packets of a check of one real go through the tunnel to a VIP's address, besides those of the
+    /// checks that VIPs have. Returns the mark (`SO_MARK`) of the check's sockets. When the check is over, call
+    /// [`Self::release_tunnel`].
+    pub fn tunnel_to(&self, vip: IpAddr, real: IpAddr) -> Result<u32> {
+        let instance = &self.instance;
+        let (mut vips, first_mark) = asked_for(instance)?;
+        vips.insert(vip);
+        let mut wanted = Wanted::find(instance, &vips, first_mark)?;
+        if let Some(obstacle) = wanted.path.obstacles.remove(&vip) {
+            return Err(Box::new(obstacle).into());
+        }
+        let Some(mark) = self.tunnel_mark(real, first_mark)? else {
+            return Err(Box::new(TunnelObstacle::NoSuchReal { vip, real }).into());
+        };
+        if !wanted.is_there(instance)? {
+            let _lock = instance.lock_existing()?;
+            ensure_locked(instance, &vips, first_mark, Others::Keep)?;
+        }
+        Ok(mark)
+    }
+
+    /// Detaches the program where no VIP's checks need it.
+    pub fn release_tunnel(&self) -> Result<()> {
+        let (vips, first_mark) = asked_for(&self.instance)?;
+        Self::ensure_tunnel(&self.instance, &vips, first_mark).map(drop)
     }
 
     /// Why checks cannot go through the tunnel to a VIP's address; `None`: they can, once
@@ -89,18 +117,48 @@ impl Balancer {
     }
 }
 
+/// What happens to the program at interfaces where nobody asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Others {
+    Detach,
+    Keep,
+}
+
 /// As [`Balancer::ensure_tunnel`]; the caller has the lock.
-pub(crate) fn ensure_locked(
+fn ensure_locked(
     instance: &Instance,
     vips: &BTreeSet<IpAddr>,
     first_mark: u32,
+    others: Others,
 ) -> Result<TunnelPath> {
     let mut wanted = Wanted::find(instance, vips, first_mark)?;
     if !wanted.is_there(instance)? {
-        wanted.make(instance)?;
+        wanted.make(instance, others)?;
         wanted.path.changed = true;
     }
     Ok(wanted.path)
+}
+
+/// The VIP addresses that are checked through the tunnel, and the first mark.
+fn asked_for(instance: &Instance) -> Result<(BTreeSet<IpAddr>, u32)> {
+    let policies = HealthStore::of(instance).policies()?;
+    Ok((policies.tunnel_addresses(), policies.health.first_mark))
+}
+
+/// Adapts the tunnel to what runs since a command changed it. The caller has the lock. What the command was for is
+/// done, so an error is a warning.
+pub(crate) fn warnings_after_change(instance: &Instance) -> Vec<String> {
+    let adapt = || {
+        let (vips, first_mark) = asked_for(instance)?;
+        if vips.is_empty() && attachments(instance)?.is_empty() {
+            return Ok(TunnelPath::default());
+        }
+        ensure_locked(instance, &vips, first_mark, Others::Detach)
+    };
+    match adapt() {
+        Ok(path) => path.obstacles.values().map(ToString::to_string).collect(),
+        Err(error) => vec![format!("checks cannot go through the tunnel: {error}")],
+    }
 }
 
 /// What is to be attached.
@@ -193,8 +251,9 @@ impl Wanted {
     }
 
     /// Attaches what is missing, and detaches what is too much. If it is interrupted, the next call does the rest.
-    fn make(&self, instance: &Instance) -> Result<()> {
-        let Some(knobs) = self.knobs.filter(|_| !self.interfaces.is_empty()) else {
+    fn make(&self, instance: &Instance, others: Others) -> Result<()> {
+        let needed = !self.interfaces.is_empty() || others == Others::Keep;
+        let Some(knobs) = self.knobs.filter(|_| needed) else {
             return healthcheck::remove(instance);
         };
         let mut loaded = None;
@@ -216,7 +275,7 @@ impl Wanted {
                 && !there.contains_key(&attachment.ifindex);
             if is_wanted && attachment.program.is_some() {
                 there.insert(attachment.ifindex, attachment);
-            } else if !is_wanted {
+            } else if !is_wanted && others == Others::Detach {
                 healthcheck::detach(&attachment)?;
             }
         }

@@ -189,6 +189,7 @@ mod tests {
             vips: [(VIP.parse().expect("a VIP"), vip)].into(),
             reals: [(REAL.parse().expect("an address"), count(packets))].into(),
             cpus: Vec::new(),
+            healthcheck: Vec::new(),
         }
     }
 

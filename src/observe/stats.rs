@@ -11,14 +11,17 @@ use serde::Serializer;
 
 use crate::dataplane::balancer::Balancer;
 use crate::instance::chain::slots::Chain;
+use crate::instance::healthcheck::STATES;
 use crate::kernel::bpf;
 use crate::kernel::host;
 use crate::kernel::host::Files;
+use crate::kernel::maps::PerCpuArray;
 use crate::model::abi;
 use crate::model::address::Vip;
 use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::reason::Verdict;
+use crate::model::reason::healthcheck_results;
 use crate::model::reason::reasons;
 use crate::model::reason::table_events;
 
@@ -107,6 +110,10 @@ pub struct Stats {
     pub reals: BTreeMap<IpAddr, Count>,
     /// By CPU: those that are online, and others that counted packets.
     pub cpus: Vec<CpuCount>,
+    /// Packets of checks through the tunnel, by what became of them, in the order of [`crate::healthcheck_results`];
+    /// in JSON an object.
+    #[serde(serialize_with = "by_name")]
+    pub healthcheck: Vec<(&'static str, Count)>,
 }
 
 /// Serializes names and values as an object, in their order.
@@ -191,7 +198,24 @@ impl Balancer {
             }
             stats.reals.insert(real.address, sum);
         })?;
+        stats.healthcheck = self.healthcheck_counts()?;
         Ok(stats)
+    }
+
+    /// The counters of the program for health checks. They are there once it was attached.
+    fn healthcheck_counts(&self) -> Result<Vec<(&'static str, Count)>> {
+        let named = healthcheck_results().iter().map(|result| (result.name, Count::default()));
+        let mut counts: Vec<_> = named.collect();
+        let pin = self.instance().map(STATES);
+        if !pin.exists() {
+            return Ok(counts);
+        }
+        for state in PerCpuArray::<abi::healthcheck_state>::open(&pin)?.get(0)? {
+            for ((_, sum), count) in counts.iter_mut().zip(state.results) {
+                *sum += Count::from_raw(count.packets, count.bytes);
+            }
+        }
+        Ok(counts)
     }
 
     /// What the programs of the chain cost; `None`: the kernel keeps no statistics now and did not before.

@@ -64,6 +64,17 @@ pub enum TunnelObstacle {
         /// The interface.
         interface: String,
     },
+    /// No VIP has the real, so it has no mark.
+    #[error(
+        "checks cannot go through the tunnel to {real}: no VIP of this instance has such a real; add it ('lbctl real add'), \
+         or set via = \"direct\" for the check"
+    )]
+    NoSuchReal {
+        /// The VIP's address.
+        vip: IpAddr,
+        /// The real.
+        real: IpAddr,
+    },
 }
 
 fn family(address: IpAddr) -> &'static str {
@@ -90,6 +101,7 @@ mod tests {
             (TunnelObstacle::NoSource { vip: v6, found: link_local }, "(only fe80::1)"),
             (TunnelObstacle::NoSource { vip: v4, found: None }, "no IPv4 address"),
             (TunnelObstacle::NotEthernet { vip: v4, interface: interface() }, "by eth0"),
+            (TunnelObstacle::NoSuchReal { vip: v4, real: v6 }, "to 2001:db8::1: no VIP"),
             (TunnelObstacle::NoExit { vip: v4, interface: interface() }, "by eth0"),
         ] {
             let text = obstacle.to_string();

@@ -2,14 +2,18 @@
 //! reals.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::address::Vip;
+use crate::model::config::CheckChoice;
 use crate::model::config::CheckConfig;
 use crate::model::config::HealthConfig;
 use crate::model::config::HealthPolicy;
+use crate::model::config::Via;
 use crate::model::vip_table::Table;
 
 /// See [the module](self). JSON holds it, so that a later build reads what this one wrote.
@@ -39,6 +43,19 @@ impl Policies {
     /// What a VIP says.
     pub(crate) fn of(&self, vip: &Vip) -> HealthPolicy {
         self.vips.get(&vip.to_string()).cloned().unwrap_or_default()
+    }
+
+    /// The addresses of VIPs that are checked through the tunnel.
+    pub(crate) fn tunnel_addresses(&self) -> BTreeSet<IpAddr> {
+        let checked = self.vips.iter().filter(|(_, policy)| {
+            let check = match &policy.check {
+                Some(CheckChoice::Named(name)) => self.checks.get(name),
+                Some(CheckChoice::Inline(check)) => Some(&**check),
+                None => None,
+            };
+            check.is_some_and(|check| check.via() == Via::Tunnel)
+        });
+        checked.filter_map(|(vip, _)| Some(vip.parse::<Vip>().ok()?.address)).collect()
     }
 
     /// Whether there is nothing to keep.
@@ -104,5 +121,8 @@ mod tests {
         let again = Config::from_toml(&saved.to_toml().expect("TOML")).expect("a configuration");
         assert_eq!(Table::from(&again), table);
         assert!(Policies::from(&Table::default()).is_empty());
+        assert_eq!(read.tunnel_addresses(), [IpAddr::from([10, 200, 1, 1])].into());
+        let none = Policies { checks: BTreeMap::new(), vips: BTreeMap::new(), ..read };
+        assert_eq!(none.tunnel_addresses(), [].into());
     }
 }

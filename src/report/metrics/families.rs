@@ -94,6 +94,9 @@ families! {
     REAL_BYTES: Counter "l4lb_real_bytes_total" ["real"]
         "Bytes sent to a real, for any VIP.";
 
+    HEALTHCHECK_PACKETS: Counter "l4lb_healthcheck_packets_total" ["result"]
+        "Packets of checks through the tunnel by what became of them.";
+
     TABLE_ENTRIES: Gauge "l4lb_table_entries" ["cpu", "family"]
         "Flows in the connection table of a CPU; cpu=\"shared\" is the table of all other CPUs.";
     TABLE_MAX_ENTRIES: Gauge "l4lb_table_max_entries" ["cpu", "family"]

@@ -99,6 +99,10 @@ pub(super) fn counters(stats: &Stats) -> Vec<MetricFamily> {
         vip(&f::VIP_NEW_FLOWS, |count| count.new_flows),
         real(&f::REAL_PACKETS, |count| count.packets),
         real(&f::REAL_BYTES, |count| count.bytes),
+        by(
+            &f::HEALTHCHECK_PACKETS,
+            stats.healthcheck.iter().map(|(result, count)| (result, number(count.packets))),
+        ),
     ]
 }
 

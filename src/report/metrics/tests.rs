@@ -63,6 +63,10 @@ fn the_reference_is_that_of_the_code() {
         ),
         ("reasons", table("verdict | reason | meaning", 3, reasons)),
         ("events", table("event | meaning", 2, &mut named(crate::table_events()))),
+        (
+            "results of checks",
+            table("result | meaning", 2, &mut named(crate::healthcheck_results())),
+        ),
         ("results", table("result | meaning", 2, &mut named(crate::decap_results()))),
     ] {
         let start = made.find(&format!("<!-- {begin} -->")).expect(begin);

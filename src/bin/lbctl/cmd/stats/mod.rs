@@ -56,5 +56,13 @@ fn print_stats(stats: &Stats) -> Result<()> {
         [real.to_string(), count.packets.to_string(), count.bytes.to_string()]
     });
     output::table(["REAL", "PACKETS", "BYTES"], &[1, 2], reals)?;
+    if stats.healthcheck.iter().all(|(_, count)| count.packets == 0) {
+        return Ok(());
+    }
+    output::line("")?;
+    let checks = stats.healthcheck.iter().map(|(result, count)| {
+        [(*result).to_owned(), count.packets.to_string(), count.bytes.to_string()]
+    });
+    output::table(["CHECKS THROUGH THE TUNNEL", "PACKETS", "BYTES"], &[1, 2], checks)?;
     Ok(())
 }

@@ -68,6 +68,7 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
             .collect(),
         reals: reals().map(|(n, address, _)| (address, count(n.into()))).collect(),
         cpus: Vec::new(),
+        healthcheck: Vec::new(),
     };
     Sample { at: start + Duration::from_secs(seconds), stats, vips }
 }

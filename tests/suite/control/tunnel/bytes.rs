@@ -1,0 +1,194 @@
+//! The program for health checks and the balancer make the same bytes of the same packet.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+
+use libbpf_rs::libbpf_sys;
+use nix::net::if_::if_nametoindex;
+
+use super::FIRST_MARK;
+use super::ensure;
+use super::marks;
+use super::program;
+use crate::fixtures::Host;
+use crate::fixtures::frame::BALANCER;
+use crate::fixtures::frame::Frame;
+use crate::fixtures::frame::eth;
+use crate::fixtures::vip;
+
+/// Room for the outer header.
+const HEADROOM: usize = 256;
+
+const XDP_TX: u32 = 3;
+/// `TC_ACT_UNSPEC`: on to the next program.
+const NEXT: u32 = u32::MAX;
+/// `TC_ACT_SHOT`
+const SHOT: u32 = 2;
+
+/// VIPs, and the one real of each: all four combinations.
+const VIPS: [(&str, &str); 4] = [
+    ("10.200.1.1", "10.0.0.1"),
+    ("10.200.1.2", "fc00::1"),
+    ("fc00:1::1", "10.0.0.1"),
+    ("fc00:1::2", "fc00::1"),
+];
+
+/// A host with a route to the VIPs and a balancer that has them, for TCP and UDP.
+struct Both {
+    host: Host,
+    balancer: OwnedFd,
+    healthcheck: OwnedFd,
+    ifindex: u32,
+}
+
+impl Both {
+    /// Sets it up, with further keys of the configuration.
+    #[track_caller]
+    fn new(more: &str) -> Self {
+        let host = Host::new();
+        let of = |(address, real): (&str, &str)| {
+            let at = SocketAddr::new(address.parse().expect("an address"), 80);
+            [vip(&format!("tcp://{at}"), &[real]), vip(&format!("udp://{at}"), &[real])].concat()
+        };
+        let vips: Vec<_> = VIPS.into_iter().map(of).collect();
+        host.lbctl().apply(&Host::config(&format!("{more}\n{}", vips.concat())));
+        host.ns.shell(
+            "ip route add 10.200.0.0/16 via 172.31.0.254; ip route add fc00:1::/64 via fc00:31::fe",
+        );
+        let addresses = VIPS.map(|(address, _)| address.parse().expect("an address"));
+        let path = ensure(&host.bpffs, &host.ns, &addresses);
+        assert_eq!(path.obstacles, [].into());
+        let root = host.bpffs.path().join("l4lb/default/prog/root");
+        let balancer = libbpf_rs::Program::fd_from_pinned_path(root).expect("the pinned program");
+        let healthcheck = program(&host.bpffs).expect("it is attached");
+        let ifindex = host.ns.open(|| if_nametoindex("uplink")).expect("the interface");
+        Self { host, balancer, healthcheck, ifindex }
+    }
+
+    /// What the balancer sends of a frame.
+    fn balancer(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let context = libbpf_sys::xdp_md {
+            data_end: u32::try_from(frame.len()).expect("a short frame"),
+            ingress_ifindex: self.ifindex,
+            ..libbpf_sys::xdp_md::default()
+        };
+        let (verdict, sent) = self.run(&self.balancer, frame, &context);
+        (verdict == XDP_TX).then_some(sent)
+    }
+
+    /// What the program for health checks does with a frame that has this mark.
+    fn healthcheck(&self, frame: &[u8], mark: u32) -> (u32, Vec<u8>) {
+        // The first members of struct __sk_buff, as linux/bpf.h has them.
+        let mut context = [0_u32; 11];
+        (context[2], context[10]) = (mark, self.ifindex);
+        self.run(&self.healthcheck, frame, &context)
+    }
+
+    #[expect(unsafe_code, reason = "libbpf-rs runs programs of object files only")]
+    fn run<C: Sync>(&self, program: &OwnedFd, frame: &[u8], context: &C) -> (u32, Vec<u8>) {
+        let mut output = vec![0; frame.len() + HEADROOM];
+        let run = || {
+            let mut opts = libbpf_sys::bpf_test_run_opts {
+                sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+                data_in: frame.as_ptr().cast(),
+                data_size_in: u32::try_from(frame.len()).expect("a short frame"),
+                data_out: output.as_mut_ptr().cast(),
+                data_size_out: u32::try_from(output.len()).expect("a short frame"),
+                ctx_in: std::ptr::from_ref(context).cast(),
+                ctx_size_in: u32::try_from(size_of::<C>()).expect("a small struct"),
+                ..libbpf_sys::bpf_test_run_opts::default()
+            };
+            // SAFETY: all buffers that `opts` names live until the call returns, with the sizes it gives.
+            let done =
+                unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut opts) };
+            assert_eq!(done, 0, "the program runs");
+            (opts.retval, opts.data_size_out as usize)
+        };
+        let (verdict, length) = self.host.ns.open(run);
+        output.truncate(length);
+        (verdict, output)
+    }
+
+    fn mark(&self, real: &str) -> u32 {
+        marks(&self.host.bpffs)[&real.parse::<IpAddr>().expect("an address")]
+    }
+}
+
+/// A frame as this host would send it, which it can also be sent by itself: both MACs are its own.
+fn frame(from: &str, to: &str) -> Frame {
+    let address = |text: &str| text.parse().expect("an address");
+    eth().macs(BALANCER, BALANCER).ip(address(from), address(to))
+}
+
+/// The host's address of a VIP's family.
+fn source(vip: &str) -> &'static str {
+    if vip.contains(':') { "fc00:31::2" } else { "172.31.0.2" }
+}
+
+#[test]
+fn the_bytes_are_the_balancers() {
+    for more in [
+        "",
+        "[packets]\nouter_df = true\n",
+        "[packets]\nencap_source_v4 = \"172.16.0.0/24\"\nencap_source_v6 = \"2001:db8::/112\"\n",
+    ] {
+        let both = Both::new(more);
+        for (vip, real) in VIPS {
+            let mark = both.mark(real);
+            for (port, class, length) in
+                [(40_000, 0, 0), (40_001, 0x2e << 2, 1), (61_000, 1, 512), (7, 0xff, 1_300)]
+            {
+                let data = vec![0x5a; length];
+                for frame in [
+                    frame(source(vip), vip).class(class).tcp(port, 80).syn().data(&data),
+                    frame(source(vip), vip).class(class).tcp(port, 80).ack().data(&data),
+                    frame(source(vip), vip).class(class).udp(port, 80).data(&data),
+                ] {
+                    let bytes = frame.bytes();
+                    let wanted = both.balancer(&bytes).expect("the balancer sends it");
+                    let (verdict, sent) = both.healthcheck(&bytes, mark);
+                    assert_eq!(verdict, NEXT, "{more}: {vip}, {port}: {length} bytes");
+                    assert_eq!(sent, wanted, "{more}: {vip}, {port}: {length} bytes");
+                    assert!(sent.len() > bytes.len());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn packets_without_such_a_mark_stay_as_they_are() {
+    let both = Both::new("");
+    let (vip, real) = VIPS[0];
+    let bytes = frame(source(vip), vip).tcp(40_000, 80).syn().bytes();
+    let mark = both.mark(real);
+    // The last mark is that of the last id.
+    for other in [0, 1, FIRST_MARK - 1, FIRST_MARK + 3 * 4096, mark ^ 1 << 31] {
+        assert_eq!(both.healthcheck(&bytes, other), (NEXT, bytes.clone()), "{other:#x}");
+    }
+    // A mark of ours on a packet to somebody else, by whomever it is.
+    let other = frame(source(vip), "10.201.1.1").tcp(40_000, 80).syn().bytes();
+    assert_eq!(both.healthcheck(&other, mark), (NEXT, other.clone()));
+    let arp = eth().macs(BALANCER, [0xff; 6]).ether_type(0x0806).data(&[0; 28]).bytes();
+    assert_eq!(both.healthcheck(&arp, mark), (NEXT, arp.clone()));
+}
+
+#[test]
+fn what_cannot_be_sent_is_dropped() {
+    let both = Both::new("[packets]\nmax_frame = 1514\n");
+    let (vip, real) = VIPS[0];
+    let mark = both.mark(real);
+    let to = || frame(source(vip), vip);
+    let longest = to().udp(40_000, 80).filled_to(1514);
+    assert_eq!(both.healthcheck(&longest.bytes(), mark).0, NEXT);
+    let verdict = |frame: &Frame, mark| both.healthcheck(&frame.bytes(), mark).0;
+    assert_eq!(verdict(&to().udp(40_000, 80).filled_to(1515), mark), SHOT, "too long");
+    assert_eq!(verdict(&to().udp(40_000, 80).fragment(0, true), mark), SHOT, "a fragment");
+    assert_eq!(verdict(&to().ping(1, 1), mark), SHOT, "a ping");
+    let syn = to().tcp(40_000, 80).syn();
+    assert_eq!(verdict(&syn, FIRST_MARK), SHOT, "no real has id 0");
+    assert_eq!(verdict(&syn, FIRST_MARK + 3 * 4096 - 1), SHOT, "no real has the last id");
+    assert_eq!(verdict(&syn, mark), NEXT);
+}
