@@ -2,6 +2,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod capabilities;
+pub(crate) mod child;
 pub(crate) mod ethtool;
 pub(crate) mod host;
 pub(crate) mod insn;

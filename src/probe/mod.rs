@@ -32,6 +32,8 @@
 
 mod agent;
 mod connect;
+mod dns;
+mod exec;
 mod failure;
 mod http;
 mod prepared;
@@ -42,6 +44,7 @@ mod session;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod udp;
 mod wire;
 

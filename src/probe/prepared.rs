@@ -1,6 +1,9 @@
 //! A check, ready to run any number of times.
 
+use super::dns::Dns;
+use super::exec::Exec;
 use super::http::Http;
+use super::tls::Tls;
 use super::udp::Udp;
 use crate::model::config::CheckConfig;
 use crate::model::config::CheckKind;
@@ -17,9 +20,13 @@ pub struct Prepared {
 #[derive(Debug)]
 pub(super) enum Kind {
     Tcp,
+    Tls(Tls),
     Http(Box<Http>),
+    Https(Box<(Tls, Http)>),
+    Dns(Dns),
     Quic,
     Udp(Udp),
+    Exec(Exec),
     Agent,
 }
 
@@ -32,7 +39,10 @@ impl Prepared {
             CheckKind::Quic => Kind::Quic,
             CheckKind::Udp => Kind::Udp(Udp::new(config)?),
             CheckKind::Agent => Kind::Agent,
-            _ => return Err(CheckError::Missing { key: "type" }),
+            CheckKind::Tls => Kind::Tls(Tls::new(config)?),
+            CheckKind::Https => Kind::Https(Box::new((Tls::new(config)?, Http::new(config)?))),
+            CheckKind::Dns => Kind::Dns(Dns::new(config)?),
+            CheckKind::Exec => Kind::Exec(Exec::new(config)?),
         };
         Ok(Self { config: config.clone(), kind })
     }

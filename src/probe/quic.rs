@@ -4,7 +4,6 @@
 //! (RFC 9000, sections 5.2.2 and 6). The answer's form is the same for all versions (RFC 8999, section 6). Nothing is
 //! encrypted, and the server keeps no state.
 
-use super::MAX_READ;
 use super::connect;
 use super::failure::Failure;
 use super::failure::Success;
@@ -36,7 +35,7 @@ pub(super) async fn run(session: &mut Session) -> Result<Success, Failure> {
     let socket = connect::udp(session)?;
     session.wait_for("no Version Negotiation");
     udp::send(session, &socket, &asked.datagram()).await?;
-    let mut buffer = vec![0; MAX_READ];
+    let mut buffer = vec![0; udp::MAX_DATAGRAM];
     for _ in 0..MAX_STRANGE {
         let length = udp::receive(session.target, &socket, &mut buffer).await?;
         let Some(versions) = asked.versions(&buffer[..length]) else {

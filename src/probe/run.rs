@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::agent;
+use super::dns;
+use super::exec;
 use super::failure::Failure;
 use super::failure::Success;
 use super::http;
@@ -17,9 +19,11 @@ use super::report::Report;
 use super::session::Session;
 use super::session::Silence;
 use super::tcp;
+use super::tls;
 use super::udp;
 use crate::kernel::tcp::progress;
 use crate::model::address::Vip;
+use crate::model::config::CheckKind;
 use crate::model::config::Via;
 
 /// A check of one real of a VIP.
@@ -96,7 +100,7 @@ fn target(probe: &Probe) -> SocketAddr {
 /// Whether a run makes sense.
 fn possible(probe: &Probe, target: SocketAddr) -> Result<(), Failure> {
     let config = &probe.check.config;
-    if target.port() == 0 {
+    if target.port() == 0 && config.kind != CheckKind::Exec {
         return Err(Failure::local("the VIP is for every port: the check needs a port"));
     }
     if config.via() == Via::Tunnel && probe.mark.is_none() {
@@ -111,6 +115,10 @@ async fn perform(kind: &Kind, session: &mut Session) -> Result<Success, Failure>
         Kind::Http(http) => http::run(session, http).await,
         Kind::Quic => quic::run(session).await,
         Kind::Udp(udp) => udp::run(session, udp).await,
+        Kind::Tls(tls) => tls::run(session, tls).await,
+        Kind::Https(both) => tls::run_http(session, &both.0, &both.1).await,
+        Kind::Dns(dns) => dns::run(session, dns).await,
+        Kind::Exec(exec) => exec::run(session, exec).await,
         Kind::Agent => agent::run(session).await,
     }
 }
@@ -123,6 +131,7 @@ fn out_of_time(session: &Session) -> Result<Success, Failure> {
     }
     match session.silence {
         Silence::Fails(what) => Err(Failure::new(Class::Timeout, format!("{what} in {timeout}"))),
+        Silence::Local(what) => Err(Failure::local(format!("{what}, for {timeout}"))),
         Silence::Succeeds => Ok(Success::new(format!("no answer in {timeout}, as allowed"))),
     }
 }

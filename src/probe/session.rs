@@ -38,6 +38,8 @@ pub(super) enum Silence {
     Fails(&'static str),
     /// That is right, too.
     Succeeds,
+    /// This host was not even as far: `too many programs run already`.
+    Local(&'static str),
 }
 
 impl Session {

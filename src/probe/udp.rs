@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 use tokio::net::UdpSocket;
 
-use super::MAX_READ;
 use super::connect;
 use super::failure::Failure;
 use super::failure::Success;
@@ -16,6 +15,9 @@ use super::session::Silence;
 use crate::model::config::CheckConfig;
 use crate::model::error::CheckError;
 use crate::model::text::quote;
+
+/// The most bytes of a datagram that are looked at.
+pub(super) const MAX_DATAGRAM: usize = 4096;
 
 /// A UDP check.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ impl Udp {
             return Err(CheckError::wrong("send", why));
         }
         let expect = content("expect", config.expect.as_deref().unwrap_or_default())?;
+        if expect.len() > MAX_DATAGRAM {
+            let why = format!("it has {} bytes; at most {MAX_DATAGRAM}", expect.len());
+            return Err(CheckError::wrong("expect", why));
+        }
         Ok(Self { send, expect, silence_ok: config.silence_ok })
     }
 }
@@ -54,7 +60,7 @@ pub(super) async fn run(session: &mut Session, udp: &Udp) -> Result<Success, Fai
     if udp.silence_ok {
         session.silence = Silence::Succeeds;
     }
-    let mut answer = vec![0; MAX_READ];
+    let mut answer = vec![0; MAX_DATAGRAM];
     let length = receive(session.target, &socket, &mut answer).await?;
     let answer = &answer[..length];
     session.step("answer", || {

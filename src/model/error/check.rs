@@ -1,5 +1,9 @@
 //! Why a check of reals cannot be made from its configuration.
 
+use std::path::Path;
+
+use crate::model::text::quote;
+
 /// Why a check cannot be made. The text is one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -36,5 +40,9 @@ pub enum CheckError {
 impl CheckError {
     pub(crate) fn wrong(key: &'static str, why: impl Into<String>) -> Self {
         Self::Wrong { key, why: why.into() }
+    }
+
+    pub(crate) fn file(key: &'static str, file: &Path, why: impl Into<String>) -> Self {
+        Self::File { key, file: quote(&file.display().to_string()), why: why.into() }
     }
 }

@@ -1,8 +1,10 @@
 //! Checks against servers in this process that lie, drip, stop and never end.
 
 mod datagrams;
+mod exec;
 mod http;
 mod streams;
+mod tls;
 
 use std::future::Future;
 use std::net::Ipv4Addr;
