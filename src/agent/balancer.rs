@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use tokio::time::timeout;
 
+use super::checks::Following;
 use super::control::Control;
 use super::endpoint::Endpoint;
 use super::endpoint::listen;
@@ -128,12 +129,14 @@ impl Agent {
         };
         let reloads = Reloads::new(serving)?;
         let repairs = Repairs::new()?;
+        let checks = Following::start(instance, drop)?;
         let failed = reloads.clone();
-        let collectors = [Box::new(reloads.clone()) as _, repairs.collector()];
+        let collectors =
+            [Box::new(reloads.clone()) as _, repairs.collector(), Box::new(checks.metrics())];
         let answers =
             Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
         let endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
-        let running = Running { file: self.file, server, reloads, repairs, endpoint };
+        let running = Running { file: self.file, server, reloads, repairs, checks, endpoint };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);
         tracing::info!("stopped; forwarding goes on without this process");
@@ -147,6 +150,7 @@ struct Running {
     server: Server,
     reloads: Reloads,
     repairs: Repairs,
+    checks: Following,
     endpoint: Endpoint,
 }
 
@@ -185,6 +189,7 @@ impl Running {
         if control.is_stopped() {
             return;
         }
+        self.checks.look_now();
         let listen = self.server.config.metrics.listen;
         let outcome = match reloaded {
             Err(error) => Outcome::Failed(error),

@@ -34,6 +34,7 @@
 //! ```
 
 mod balancer;
+pub mod checks;
 mod control;
 mod decap;
 mod endpoint;

@@ -138,6 +138,20 @@ pub struct Report {
     pub steps: Vec<Step>,
 }
 
+impl Report {
+    /// The report of a run that did not even begin, because this host cannot check the real.
+    pub(crate) fn local(why: impl AsRef<str>) -> Self {
+        Self {
+            outcome: Outcome::Unknown,
+            class: Class::Local,
+            reason: short(why.as_ref()),
+            took: Duration::ZERO,
+            certificate_expires: None,
+            steps: Vec::new(),
+        }
+    }
+}
+
 fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
 }

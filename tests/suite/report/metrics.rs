@@ -88,6 +88,20 @@ fn of(samples: &Samples, family: &str) -> Samples {
 pub(crate) const OF_SERVE: [&str; 3] =
     ["l4lb_map_repairs_total", "l4lb_reload_success", "l4lb_reload_success_timestamp_seconds"];
 
+/// The metrics of the checks that `lbctl serve` runs. They are there once there is something to check.
+pub(crate) const OF_CHECKS: [&str; 10] = [
+    "l4lb_check_certificate_days",
+    "l4lb_check_duration_seconds",
+    "l4lb_check_jobs",
+    "l4lb_check_lateness_seconds",
+    "l4lb_check_result_age_seconds",
+    "l4lb_check_targets",
+    "l4lb_checks_late_total",
+    "l4lb_checks_running",
+    "l4lb_checks_total",
+    "l4lb_health_changes_total",
+];
+
 /// What `lbctl stats` shows, and `lbctl status` of the flood guards, as the samples of a scrape.
 #[track_caller]
 fn samples_of(stats: &Value, guards: &Value) -> Samples {
@@ -324,7 +338,8 @@ fn every_metric_is_there() {
     http_get(rig.client(), server(VIP), "/").expect("the VIP answers");
     let listed: BTreeSet<_> = families().iter().map(|family| family.name).chain(OF_SERVE).collect();
     let reference = include_str!("../../../docs/metrics.md");
-    assert!(OF_SERVE.iter().all(|name| reference.contains(&format!("| `{name}` |"))));
+    let of_process = OF_SERVE.iter().chain(&OF_CHECKS);
+    assert!(of_process.into_iter().all(|name| reference.contains(&format!("| `{name}` |"))));
     let samples = shows(&balancer.ns, "all metrics", |samples| {
         samples.keys().map(|sample| name(sample)).collect::<BTreeSet<_>>() == listed
     });

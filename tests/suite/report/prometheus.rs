@@ -30,6 +30,7 @@ use crate::fixtures::http_get;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
+use crate::report::metrics::OF_CHECKS;
 use crate::report::metrics::OF_SERVE;
 
 const VIP: &str = "tcp://10.200.1.1:80";
@@ -184,7 +185,9 @@ fn words(text: &str) -> BTreeSet<&str> {
 
 #[track_caller]
 fn all_are_there(what: &str, text: &str) {
-    let known: BTreeSet<_> = families().iter().map(|family| family.name).chain(OF_SERVE).collect();
+    let of_process = OF_SERVE.into_iter().chain(OF_CHECKS);
+    let known: BTreeSet<_> =
+        families().iter().map(|family| family.name).chain(of_process).collect();
     let used: BTreeSet<_> =
         words(text).into_iter().filter(|word| word.starts_with("l4lb_")).collect();
     assert!(used.len() > 5, "{what} uses {used:?}");
