@@ -1,6 +1,7 @@
 //! The project's tests that need root: real programs, real maps, real packets, in namespaces of their own.
 #![allow(missing_docs, dead_code, reason = "fixtures that not every test uses")]
 
+mod agent;
 mod capture;
 mod control;
 mod dataplane;

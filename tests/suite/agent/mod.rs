@@ -1,0 +1,3 @@
+//! What `lbctl serve` does by itself.
+
+pub(crate) mod checks;
