@@ -2,6 +2,7 @@
 
 mod bytes;
 mod lives;
+mod obstacles;
 mod others;
 mod ways;
 
