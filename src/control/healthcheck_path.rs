@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
-use crate::dataplane::Dataplane;
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::balancer::open_dataplane;
 use crate::dataplane::balancer::running_knobs;
@@ -161,6 +160,32 @@ pub(crate) fn warnings_after_change(instance: &Instance) -> Vec<String> {
     }
 }
 
+/// How packets of checks leave the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlook {
+    pub(crate) interfaces: Vec<String>,
+    pub(crate) source: IpAddr,
+}
+
+/// How packets of checks to each of the addresses will leave the host, if the balancer serves these interfaces.
+pub(crate) fn outlook(
+    served: &[abi::interface],
+    vips: &BTreeSet<IpAddr>,
+    first_mark: u32,
+) -> Result<Vec<(IpAddr, Result<Outlook, TunnelObstacle>)>> {
+    let host = Host::look(served, first_mark)?;
+    let vips: Vec<_> = vips.iter().copied().collect();
+    let ways = ways_blocking(&vips, first_mark)?;
+    let judged = vips.iter().zip(ways).map(|(vip, ways)| {
+        let outlook = host.judge(*vip, &ways).map(|(by, source)| {
+            let interfaces = by.into_iter().map(|facts| facts.link.name.clone()).collect();
+            Outlook { interfaces, source }
+        });
+        (*vip, outlook)
+    });
+    Ok(judged.collect())
+}
+
 /// What is to be attached.
 #[derive(Debug, Default)]
 struct Wanted {
@@ -188,11 +213,11 @@ impl Wanted {
             return Ok(wanted);
         }
         refuse_other_namespace(instance, &[])?;
-        let host = Host::look(&dataplane, first_mark)?;
+        let host = Host::look(&dataplane.read_interfaces()?, first_mark)?;
         let vips: Vec<_> = vips.iter().copied().collect();
         for (vip, ways) in vips.iter().zip(ways_blocking(&vips, first_mark)?) {
             match host.judge(*vip, &ways) {
-                Ok(by) => {
+                Ok((by, _)) => {
                     for link in by {
                         if !host.served.contains_key(&link.link.index) {
                             wanted.options.exit = host.exit.unwrap_or_default();
@@ -306,10 +331,10 @@ struct Host {
 }
 
 impl Host {
-    fn look(dataplane: &Dataplane, first_mark: u32) -> Result<Self> {
+    fn look(served: &[abi::interface], first_mark: u32) -> Result<Self> {
         let links: BTreeMap<_, _> =
             links_blocking()?.into_iter().map(|facts| (facts.link.index, facts)).collect();
-        let served = dataplane.read_interfaces()?.into_iter().map(|entry| (entry.ifindex, entry));
+        let served = served.iter().map(|entry| (entry.ifindex, *entry));
         let served: BTreeMap<_, _> =
             served.filter(|(ifindex, _)| links.contains_key(ifindex)).collect();
         let can_send =
@@ -318,8 +343,8 @@ impl Host {
         Ok(Self { links, served, exit, first_mark })
     }
 
-    /// The interfaces by which packets to a VIP's address leave.
-    fn judge(&self, vip: IpAddr, ways: &Ways) -> Result<Vec<&LinkFacts>, TunnelObstacle> {
+    /// The interfaces by which packets to a VIP's address leave, and the address that they come from.
+    fn judge(&self, vip: IpAddr, ways: &Ways) -> Result<(Vec<&LinkFacts>, IpAddr), TunnelObstacle> {
         let ways = match ways {
             Ways::Local => return Err(TunnelObstacle::OwnAddress { vip }),
             Ways::None => return Err(TunnelObstacle::NoRoute { vip, example: self.example(vip) }),
@@ -339,7 +364,7 @@ impl Host {
             by.push(facts);
         }
         match source_to(vip, self.first_mark) {
-            Ok(source) if can_be_answered(source) => Ok(by),
+            Ok(source) if can_be_answered(source) => Ok((by, source)),
             Ok(found) => Err(TunnelObstacle::NoSource { vip, found: Some(found) }),
             Err(error) => Err(match error.raw_os_error() {
                 Some(nix::libc::EADDRNOTAVAIL) => TunnelObstacle::NoSource { vip, found: None },

@@ -1,4 +1,4 @@
-//! Which source address the kernel gives to packets.
+//! Which source address the kernel gives to packets, and which interface has it.
 
 use std::io;
 use std::net::IpAddr;
@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::UdpSocket;
 
+use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt;
 
@@ -22,4 +23,14 @@ pub(crate) fn source_to(to: IpAddr, mark: u32) -> io::Result<IpAddr> {
     setsockopt(&socket, sockopt::Mark, &mark)?;
     socket.connect((to, PORT))?;
     Ok(socket.local_addr()?.ip())
+}
+
+/// The interface that has an IPv4 address.
+pub(crate) fn interface_of(address: IpAddr) -> Option<String> {
+    let IpAddr::V4(address) = address else { return None };
+    let has_it = getifaddrs().ok()?.find(|found| {
+        let found = found.address.as_ref().and_then(|found| found.as_sockaddr_in());
+        found.is_some_and(|found| found.ip() == address)
+    });
+    has_it.map(|found| found.interface_name)
 }

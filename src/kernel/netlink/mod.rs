@@ -26,6 +26,7 @@ mod observe;
 mod on_link;
 mod refused;
 mod route;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod ways;
@@ -63,6 +64,8 @@ pub(crate) use observe::InUse;
 pub(crate) use observe::Observed;
 pub(crate) use observe::Which;
 pub(crate) use observe::observe_blocking;
+pub(crate) use rules::MarkRule;
+pub(crate) use rules::mark_rules_blocking;
 pub(crate) use ways::Ways;
 pub(crate) use ways::has_filters_blocking;
 pub(crate) use ways::ways_blocking;

@@ -80,6 +80,12 @@ finding_ids! {
     RealOutweighed = "real-outweighed" [Warning],
     /// Packets to other ports of a VIP's address go in circles.
     OtherPortsForwarded = "other-ports-forwarded" [Warning],
+    /// Checks cannot go through the tunnel to a VIP's address.
+    TunnelBlocked = "tunnel-blocked" [Error],
+    /// The kernel drops the answers of checks that go through the tunnel.
+    AnswersFiltered = "answers-filtered" [Error],
+    /// Policy routing uses marks of checks.
+    MarkRule = "mark-rule" [Warning],
     /// Somebody removed pins of what runs, or put something else in their place.
     LostPins = "lost-pins" [Error],
     /// The pins are those of another build, or cannot be read.

@@ -18,6 +18,7 @@ use super::nic::Nic;
 use super::nic::Peer;
 use super::report::Answer;
 use super::report::Report;
+use super::tunnel;
 use crate::control::make_plan;
 use crate::control::resolve;
 use crate::dataplane::balancer::Balancer;
@@ -141,6 +142,8 @@ impl<'a> Look<'a> {
         };
         let served = status.map(|status| &status.interfaces);
         let resolved = self.interfaces(report, wanted, served, &links, &reapply);
+        let entries: Vec<_> = resolved.iter().map(ResolvedInterface::entry).collect();
+        tunnel::check(report, wanted, &entries, self.files);
         if let Some(readings) = status {
             self.lost_interfaces(report, wanted, readings, &links);
         }

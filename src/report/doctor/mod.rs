@@ -34,6 +34,7 @@ mod real;
 mod report;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

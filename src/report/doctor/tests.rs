@@ -325,6 +325,9 @@ fn everything_is_looked_for() {
         FindingId::OwnAddress,
         FindingId::RealOutweighed,
         FindingId::OtherPortsForwarded,
+        FindingId::TunnelBlocked,
+        FindingId::AnswersFiltered,
+        FindingId::MarkRule,
         FindingId::LostPins,
         FindingId::InstanceUnreadable,
     ]);

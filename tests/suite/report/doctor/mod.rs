@@ -6,6 +6,7 @@ mod kernel;
 mod offloads;
 mod real;
 mod running;
+mod tunnel;
 
 use std::path::Path;
 
