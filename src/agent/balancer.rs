@@ -10,6 +10,8 @@ use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use tokio::time::timeout;
 
+use super::api::Api;
+use super::api::ControlEndpoint;
 use super::checks::Following;
 use super::control::Control;
 use super::endpoint::Endpoint;
@@ -120,6 +122,8 @@ impl Agent {
         } else {
             listen_or_warn(self.config.metrics.listen, LISTEN).await
         };
+        let socket = ControlEndpoint::make(instance, &self.config.control).await;
+        let socket = if self.options.strict { Ok(socket?) } else { socket };
         let server = match Server::apply(instance, self.config, options).await {
             Err(error @ Error::LockInterrupted { .. }) => {
                 tracing::info!("{error}");
@@ -136,7 +140,10 @@ impl Agent {
         let answers =
             Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
         let endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
-        let running = Running { file: self.file, server, reloads, repairs, checks, endpoint };
+        let failed = reloads.clone();
+        let api = Api::new(instance, move || failed.failure());
+        let api = ControlEndpoint::new(api, instance, &server.config.control, socket);
+        let running = Running { file: self.file, server, reloads, repairs, checks, endpoint, api };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);
         tracing::info!("stopped; forwarding goes on without this process");
@@ -152,6 +159,7 @@ struct Running {
     repairs: Repairs,
     checks: Following,
     endpoint: Endpoint,
+    api: ControlEndpoint,
 }
 
 impl Running {
@@ -163,7 +171,7 @@ impl Running {
         mut check: Interval,
         tell: &mut impl FnMut(Event<'_>),
     ) {
-        self.reloads.set_metrics(self.endpoint.listens_at(self.server.config.metrics.listen));
+        self.note_endpoints();
         tell(Event::Ready);
         while !control.is_stopped() {
             tokio::select! {
@@ -175,11 +183,34 @@ impl Running {
                     pin_again(&self.server.instance).await;
                     self.server.follow().await;
                     self.server.tidy().await;
-                    let listens = self.endpoint.retry(self.server.config.metrics.listen).await;
-                    self.reloads.set_metrics(listens);
+                    self.endpoint.retry(self.server.config.metrics.listen).await;
+                    self.api.retry().await;
+                    self.note_endpoints();
                 }
             }
         }
+        self.api.end().await;
+    }
+
+    /// Moves metrics and the control API to where the file says.
+    async fn move_endpoints(&mut self) -> Outcome {
+        let metrics = self.endpoint.move_to(self.server.config.metrics.listen).await;
+        let api = self.api.move_to(&self.server.config.control).await;
+        match (metrics, api) {
+            (Ok(()), Ok(())) => Outcome::Done,
+            (Ok(()), Err(error)) => Outcome::ControlElsewhere(error),
+            (Err(error), Ok(())) => Outcome::MetricsElsewhere(error),
+            (Err(error), Err(also)) => {
+                tracing::error!("{also}");
+                Outcome::MetricsElsewhere(error)
+            }
+        }
+    }
+
+    /// Tells other processes where metrics and the control API are.
+    fn note_endpoints(&self) {
+        self.reloads.set_metrics(self.endpoint.listens_at(self.server.config.metrics.listen));
+        self.reloads.set_control(self.api.status().as_ref());
     }
 
     /// Reads the file again and reports the outcome, unless it is stopped meanwhile.
@@ -190,15 +221,11 @@ impl Running {
             return;
         }
         self.checks.look_now();
-        let listen = self.server.config.metrics.listen;
         let outcome = match reloaded {
             Err(error) => Outcome::Failed(error),
-            Ok(()) => match self.endpoint.move_to(listen).await {
-                Err(error) => Outcome::MetricsElsewhere(error),
-                Ok(()) => Outcome::Done,
-            },
+            Ok(()) => self.move_endpoints().await,
         };
-        self.reloads.set_metrics(self.endpoint.listens_at(listen));
+        self.note_endpoints();
         self.reloads.end(&outcome, tell);
     }
 }

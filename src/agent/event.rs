@@ -26,6 +26,8 @@ pub enum Outcome {
     Done,
     /// The new settings are in force, but metrics are not where the file says.
     MetricsElsewhere(Error),
+    /// The new settings are in force, but the control API is not where the file says.
+    ControlElsewhere(Error),
     /// The former settings are in force.
     Failed(Error),
     /// The host's addresses are not in force everywhere.
@@ -45,14 +47,16 @@ impl Outcome {
     pub(super) fn failure(&self) -> Option<String> {
         match self {
             Self::Done => None,
-            Self::MetricsElsewhere(error) | Self::Failed(error) => Some(error.to_string()),
+            Self::MetricsElsewhere(error) | Self::ControlElsewhere(error) | Self::Failed(error) => {
+                Some(error.to_string())
+            }
             Self::NotFollowed { why } => Some(why.clone()),
         }
     }
 
     /// Whether the new settings are in force.
     pub(super) fn is_applied(&self) -> bool {
-        matches!(self, Self::Done | Self::MetricsElsewhere(_))
+        matches!(self, Self::Done | Self::MetricsElsewhere(_) | Self::ControlElsewhere(_))
     }
 }
 
@@ -61,6 +65,9 @@ impl fmt::Display for Outcome {
         match self {
             Self::Done => f.write_str("reloaded"),
             Self::MetricsElsewhere(error) => write!(f, "reloaded, but for the metrics: {error}"),
+            Self::ControlElsewhere(error) => {
+                write!(f, "reloaded, but for the control API: {error}")
+            }
             Self::Failed(error) => write!(f, "not reloaded: {error}"),
             Self::NotFollowed { why } => write!(f, "not reloaded: {why}"),
         }

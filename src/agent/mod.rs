@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod api;
 mod balancer;
 pub mod checks;
 mod control;

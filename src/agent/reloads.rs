@@ -12,6 +12,7 @@ use prometheus::proto::MetricFamily;
 use super::event::Event;
 use super::event::Outcome;
 use super::process::made;
+use crate::instance::serving::ControlStatus;
 use crate::instance::serving::Serving;
 use crate::model::error::Result;
 
@@ -80,6 +81,11 @@ impl Reloads {
     /// Records whether the metrics are where the file says.
     pub(super) fn set_metrics(&self, listening: bool) {
         self.serving.set_metrics(listening);
+    }
+
+    /// Records where the control API listens.
+    pub(super) fn set_control(&self, control: Option<&ControlStatus>) {
+        self.serving.set_control(control);
     }
 
     /// A note about the last reload, if it failed.

@@ -44,13 +44,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MAP: &str = "l4lb_serve";
 
 /// The layout of the map's memory, in words of 64 bits: this number; reloads begun; reloads done; how many were done
-/// when another command last applied a file; whether the metrics are not where they should be; then the results.
+/// when another command last applied a file; whether the metrics are not where they should be; then the results; then
+/// where the control API listens, which processes of older builds lack.
 const LAYOUT: u64 = 1;
 const BEGUN: usize = 1;
 const DONE: usize = 2;
 const APPLIED: usize = 3;
 const NO_METRICS: usize = 4;
 const OUTCOMES: usize = 8;
+
+/// What errors call the control API.
+pub(crate) const CONTROL_API: &str = "the control API";
 
 /// How many results are kept, so that each of several callers who reload at once finds its own.
 const KEPT: usize = 4;
@@ -64,7 +68,26 @@ const TIME: usize = 2;
 const LENGTH: usize = 3;
 const TEXT: usize = 4;
 
-const WORDS: usize = OUTCOMES + KEPT * OUTCOME;
+/// Words about the control API: four times how often it was noted, plus one of the states below, or none of them
+/// while it is written; bytes of text; the text, which is the socket's path, a zero, and why it does not listen.
+const CONTROL: usize = OUTCOMES + KEPT * OUTCOME;
+const CONTROL_WORDS: usize = 512;
+const CONTROL_OFF: u64 = 1;
+const CONTROL_LISTENS: u64 = 2;
+const CONTROL_FAILED: u64 = 3;
+
+const WORDS: usize = CONTROL + CONTROL_WORDS;
+
+/// The control API of a process that serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ControlStatus {
+    /// The path of the socket where it should listen.
+    pub socket: String,
+    /// Whether it listens there. If not, the server tries again every five seconds.
+    pub listening: bool,
+    /// Why not, in one line; empty: it listens.
+    pub message: String,
+}
 
 /// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,6 +103,18 @@ pub struct Reload {
 }
 
 impl Reload {
+    /// What it did, in words.
+    pub fn what(&self) -> &'static str {
+        match (self.success, self.applied) {
+            (true, _) => "reloaded",
+            (false, true) if self.message.contains(CONTROL_API) => {
+                "reloaded, but for the control API"
+            }
+            (false, true) => "reloaded, but for the metrics",
+            (false, false) => "not reloaded",
+        }
+    }
+
     /// When it ended, as RFC 3339: `2026-11-27T15:45:00Z`.
     pub fn time(&self) -> String {
         rfc3339(self.at)
@@ -105,6 +140,8 @@ pub struct Server {
     /// Whether its metrics are where its file or its options say; `true` if they say nothing. Otherwise another
     /// process has the port, and the server tries again every five seconds.
     pub metrics: bool,
+    /// Its control API; `None`: its file says that there is none, or another build serves.
+    pub control: Option<ControlStatus>,
 }
 
 /// The shared memory.
@@ -132,7 +169,7 @@ impl Record {
     fn open(folder: &Path) -> Option<Self> {
         let map = maps::open(&folder.join(MAP)).ok()?;
         let record = Self { memory: ArrayMemory::new(&map).ok()? };
-        let fits = record.memory.words().len() >= WORDS && record.get(0) == LAYOUT;
+        let fits = record.memory.words().len() >= CONTROL && record.get(0) == LAYOUT;
         fits.then_some(record)
     }
 
@@ -158,22 +195,71 @@ impl Record {
     fn end(&self, outcome: &Reload) {
         let number = self.get(BEGUN);
         let at = Self::place(number);
-        let mut text = message(&outcome.message);
-        while text.len() > (OUTCOME - TEXT) * size_of::<u64>() {
-            text.pop();
-        }
         let set = |word: usize, value: u64| self.word(at + word).store(value, Ordering::Release);
         set(NUMBER, 0);
         set(WAS_APPLIED, outcome.applied.into());
         set(TIME, outcome.at);
-        set(LENGTH, text.len() as u64);
+        self.write_text(at + LENGTH, OUTCOME - TEXT, message(&outcome.message));
+        set(NUMBER, number);
+        self.word(DONE).store(number, Ordering::Release);
+    }
+
+    /// Writes the length of a text, and behind it as much of the text as so many words hold.
+    fn write_text(&self, at: usize, most: usize, mut text: String) {
+        while text.len() > most * size_of::<u64>() {
+            text.pop();
+        }
+        let set = |word: usize, value: u64| self.word(at + word).store(value, Ordering::Release);
+        set(0, text.len() as u64);
         for (word, bytes) in text.as_bytes().chunks(size_of::<u64>()).enumerate() {
             let mut value = [0; size_of::<u64>()];
             value[..bytes.len()].copy_from_slice(bytes);
-            set(TEXT + word, u64::from_ne_bytes(value));
+            set(1 + word, u64::from_ne_bytes(value));
         }
-        set(NUMBER, number);
-        self.word(DONE).store(number, Ordering::Release);
+    }
+
+    /// Reads what [`Self::write_text`] wrote.
+    fn read_text(&self, at: usize, most: usize) -> String {
+        let most = most * size_of::<u64>();
+        let length = usize::try_from(self.get(at)).unwrap_or(most).min(most);
+        let words = (0..length.div_ceil(size_of::<u64>())).map(|word| self.get(at + 1 + word));
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
+        bytes.truncate(length);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Notes where the control API listens.
+    fn set_control(&self, control: Option<&ControlStatus>) {
+        let times = self.get(CONTROL) / 4;
+        self.word(CONTROL).store(times * 4, Ordering::Release);
+        let state = match control {
+            None => CONTROL_OFF,
+            Some(control) if control.listening => CONTROL_LISTENS,
+            Some(_) => CONTROL_FAILED,
+        };
+        let text = control.map(|control| {
+            let ControlStatus { socket, message: why, .. } = control;
+            format!("{socket}\0{}", message(why))
+        });
+        self.write_text(CONTROL + 1, CONTROL_WORDS - 2, text.unwrap_or_default());
+        self.word(CONTROL).store((times.wrapping_add(1)) * 4 + state, Ordering::Release);
+    }
+
+    /// Where the control API listens, if it does or should.
+    fn control(&self) -> Option<ControlStatus> {
+        if self.memory.words().len() < WORDS {
+            return None;
+        }
+        let state = self.get(CONTROL);
+        let text = self.read_text(CONTROL + 1, CONTROL_WORDS - 2);
+        let listening = match state % 4 {
+            CONTROL_LISTENS => true,
+            CONTROL_FAILED => false,
+            _ => return None,
+        };
+        let (socket, message) = text.split_once('\0')?;
+        let (socket, message) = (socket.to_owned(), message.to_owned());
+        (self.get(CONTROL) == state).then_some(ControlStatus { socket, listening, message })
     }
 
     /// The result of a finished reload; `None`: later reloads have overwritten it.
@@ -183,15 +269,10 @@ impl Record {
         if number == 0 || !is_whole() {
             return None;
         }
-        let most = (OUTCOME - TEXT) * size_of::<u64>();
-        let length = usize::try_from(self.get(at + LENGTH)).unwrap_or(most).min(most);
-        let words =
-            (TEXT..TEXT + length.div_ceil(size_of::<u64>())).map(|word| self.get(at + word));
-        let mut bytes: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
-        bytes.truncate(length);
-        let message = String::from_utf8_lossy(&bytes).into_owned();
+        let message = self.read_text(at + LENGTH, OUTCOME - TEXT);
         let (applied, time) = (self.get(at + WAS_APPLIED) != 0, self.get(at + TIME));
-        is_whole().then_some(Reload { success: length == 0, applied, at: time, message })
+        let success = message.is_empty();
+        is_whole().then_some(Reload { success, applied, at: time, message })
     }
 
     /// The last result, unless another command has applied a file since.
@@ -261,6 +342,11 @@ impl Serving {
         }
     }
 
+    /// Notes where the control API listens; `None`: nowhere, as the file says.
+    pub fn set_control(&self, control: Option<&ControlStatus>) {
+        self.records.iter().for_each(|record| record.set_control(control));
+    }
+
     /// The last reload, if its file was not applied, and no other command has applied one since then.
     pub fn failed_reload(&self) -> Option<Reload> {
         self.records.first()?.last().filter(|reload| !reload.applied)
@@ -273,8 +359,9 @@ pub fn server(instance: &Instance, part: &Part) -> Result<Option<Server>> {
     let Some(Holder(pid)) = holder(&folder)? else { return Ok(None) };
     let record = Record::open(&folder);
     let metrics = record.as_ref().is_none_or(|record| record.get(NO_METRICS) == 0);
+    let control = record.as_ref().and_then(Record::control);
     let reload = record.and_then(|record| record.last());
-    Ok(Some(Server { pid, process: named(pid), reload, metrics }))
+    Ok(Some(Server { pid, process: named(pid), reload, metrics, control }))
 }
 
 /// Notes that a command applied a file: a failed reload of the serving process is then obsolete.
@@ -397,6 +484,29 @@ mod tests {
         assert!(record.last().unwrap().message.len() <= OUTCOME * size_of::<u64>());
         record.word(Record::place(3) + TIME).store(u64::MAX, Ordering::Relaxed);
         assert_eq!(record.last().unwrap().time(), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn where_the_control_api_listens() {
+        let record = record();
+        assert_eq!(record.control(), None);
+        let mut status = ControlStatus {
+            socket: "/run/ä.sock".to_owned(),
+            listening: true,
+            message: String::new(),
+        };
+        record.set_control(Some(&status));
+        assert_eq!(record.control().as_ref(), Some(&status));
+        status.listening = false;
+        status.message = "x".repeat(100_000);
+        record.set_control(Some(&status));
+        let kept = record.control().unwrap();
+        assert!(!kept.listening && kept.socket == status.socket && kept.message.len() > 1000);
+        record.set_control(None);
+        assert_eq!(record.control(), None);
+        // Processes of older builds have less memory.
+        let older = Record { memory: ArrayMemory::anonymous(CONTROL * size_of::<u64>()).unwrap() };
+        assert_eq!(older.control(), None);
     }
 
     #[test]

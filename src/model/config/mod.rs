@@ -14,6 +14,7 @@ mod explain;
 mod health_checks;
 mod interface;
 mod own_address;
+mod part;
 mod source_prefix;
 mod sources;
 #[cfg(test)]
@@ -58,6 +59,7 @@ pub use health_checks::Via;
 pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
+pub(crate) use part::from_json;
 
 pub use crate::model::error::config::ConfigError;
 use explain::Format;

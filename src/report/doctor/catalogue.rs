@@ -104,6 +104,8 @@ finding_ids! {
     MissesWithRoom = "misses-with-room" [Warning],
     /// There are, or were, more new flows a second than the balancer remembers.
     NewFlowsLimited = "new-flows-limited" [Warning, Note],
+    /// `lbctl serve` cannot listen for the control API.
+    ControlApi = "control-api" [Warning],
     /// Packets for VIPs come in frames to MACs that are not this host's.
     OtherMac = "other-mac" [Warning],
     /// There is no such interface.

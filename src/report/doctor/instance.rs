@@ -6,6 +6,7 @@ use super::report::Answer;
 use super::report::Check;
 use super::report::Fix;
 use crate::dataplane::balancer::Balancer;
+use crate::instance::serving::ControlStatus;
 use crate::model::error::Result;
 use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
@@ -27,6 +28,8 @@ pub(super) struct Running {
     pub(super) recent: Recent,
     /// New flows that were not remembered since the instance was set up.
     pub(super) not_remembered: u64,
+    /// The control API of the process that serves; `None`: there is to be none.
+    pub(super) control: Option<ControlStatus>,
     /// The command that brings the instance up to date with the host.
     pub(super) reapply: String,
 }
@@ -44,6 +47,7 @@ impl Running {
             cpus,
             recent: readings.watch(balancer)?,
             not_remembered: readings.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
+            control: readings.serve.as_ref().and_then(|serve| serve.control.clone()),
             reapply: reapply.to_owned(),
         })
     }
@@ -57,6 +61,7 @@ pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::TableTooSmall, table_too_small),
     (FindingId::MissesWithRoom, misses_with_room),
     (FindingId::NewFlowsLimited, new_flows_limited),
+    (FindingId::ControlApi, control_api),
     (FindingId::OtherMac, other_mac),
 ];
 
@@ -139,6 +144,23 @@ fn table_too_small(running: &Running) -> Option<Answer> {
         misses.to_string(),
         "the table forgets flows in use; when the set of reals changes, they move and break",
         Fix::Advice(Misses::fix().to_owned()),
+    ))
+}
+
+fn control_api(running: &Running) -> Option<Answer> {
+    let control = running.control.as_ref()?;
+    if control.listening {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!("no control API: {}", control.message),
+        "programs that use it neither see the balancer nor change it; commands of lbctl work",
+        Fix::Advice(format!(
+            "remove that reason, and 'lbctl serve' listens at {} within seconds; or set control.socket to another path or \
+             to \"off\", and 'lbctl reload'",
+            control.socket
+        )),
     ))
 }
 

@@ -1,5 +1,6 @@
 //! The command itself: what it takes and refuses, what it prints, and `lbctl serve`.
 
+pub(crate) mod api;
 pub(crate) mod endpoint;
 pub(crate) mod errors;
 pub(crate) mod file_errors;

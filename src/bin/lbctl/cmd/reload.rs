@@ -19,8 +19,7 @@ pub(crate) fn reload(instance: &Instance, part: &Part, args: &ReloadArgs, json: 
     } else if outcome.success {
         output::line("reloaded")?;
     } else {
-        let what = if outcome.applied { "reloaded, but for the metrics" } else { "not reloaded" };
-        let error = format!("error: {what}: {}", outcome.message);
+        let error = format!("error: {}: {}", outcome.what(), outcome.message);
         output::complain(message(&error));
     }
     Ok(if outcome.success { Exit::Done } else { Exit::Failed })

@@ -180,19 +180,26 @@ fn share(part: u64, whole: u64) -> f64 {
 
 /// The process that follows the gateways and answers Prometheus, and the outcome of its last reload.
 fn serve(server: Option<&Server>) -> String {
-    let Some(Server { process, reload, metrics, .. }) = server else {
+    let Some(Server { process, reload, metrics, control, .. }) = server else {
         return "serve        nobody: gateways are not followed".to_owned();
     };
     let reload = reload.as_ref().map_or_else(String::new, |reload| {
         let outcome = match (reload.success, reload.applied) {
-            (true, _) => "reloaded",
-            (false, true) => "reloaded, but for the metrics,",
-            (false, false) => "RELOAD FAILED",
+            (true, _) => reload.what().to_owned(),
+            (false, true) => reload.what().to_owned() + ",",
+            (false, false) => "RELOAD FAILED".to_owned(),
         };
         format!(", {outcome} {}", reload.time())
     });
     let metrics = if *metrics { "" } else { ", NO METRICS where its file says: the port is taken" };
-    format!("serve        {process}{reload}{metrics}")
+    let control = control.as_ref().map_or_else(
+        || "control API  none".to_owned(),
+        |control| match control.message.as_str() {
+            "" => format!("control API  {}", control.socket),
+            why => format!("control API  NONE: {why}"),
+        },
+    );
+    format!("serve        {process}{reload}{metrics}\n{control}")
 }
 
 fn total(stats: &Stats) -> String {

@@ -1,5 +1,7 @@
 //! A balancer that runs.
 
+use std::os::unix::fs::PermissionsExt;
+
 use libbpf_rs::Link;
 use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
@@ -9,6 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::Patient;
 use crate::fixtures::Host;
+use crate::fixtures::Serve;
 use crate::fixtures::Steady;
 use crate::fixtures::Verdict;
 use crate::fixtures::XdpLink;
@@ -54,6 +57,27 @@ fn what_changed_since_the_apply() {
     patient.is_fixed("mtu-changed", PLACE, "error", &["1550 now", "told 1600"]);
     host.ns.shell("ip link set uplink mtu 1590");
     patient.is_fixed("mtu-changed", PLACE, "warning", &["1590 now", "told 1550"]);
+}
+
+/// The control API, whose folder is open to others until somebody closes it.
+#[test]
+fn the_control_api_does_not_listen() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (open, socket) = (folder.path().join("open"), folder.path().join("open/a.sock"));
+    let mode = |mode| std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode));
+    std::fs::create_dir(&open).and_then(|()| mode(0o777)).expect("a folder that is open");
+    let control = format!("[control]\nsocket = \"{}\"\n", socket.display());
+    let vip = vip(VIP, &["10.0.0.1"]);
+    let serve = Serve::start(host.lbctl(), &Host::config(&format!("{control}{vip}")));
+    serve.wait_for("WARN no control API", 1);
+    let patient = Patient::new(host.lbctl(), &host.ns, &[]);
+    let words = &["no control API: ", "can be written to by others (mode 0777)", "a.sock"];
+    patient.finds("control-api", INSTANCE, "warning", words);
+    mode(0o755).expect("close it");
+    serve.wait_for("control API at ", 1);
+    patient.is_well("control-api", INSTANCE);
+    serve.stop();
 }
 
 #[test]

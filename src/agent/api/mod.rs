@@ -1,0 +1,190 @@
+//! The control API of `lbctl serve`: what `lbctl … --json` prints, and what `lbctl vip` and `lbctl real` change, as HTTP
+//! and JSON on a Unix socket. docs/api.md has examples, docs/openapi.json every detail.
+//!
+//! Everything that reads or writes maps runs on blocking threads. At most [`READERS`] requests read at a time and one
+//! changes something; others wait, and are told to come again if that takes too long.
+
+mod answer;
+mod change;
+mod endpoint;
+mod health;
+mod read;
+mod request;
+mod routes;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use tokio::net::unix::UCred;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use self::answer::Answer;
+use self::answer::Refusal;
+pub(super) use self::endpoint::ControlEndpoint;
+use self::request::Asked;
+use self::request::Conditions;
+use self::request::Query;
+use self::routes::Run;
+use super::http::server::Limits;
+use super::warnings::log_lines;
+use crate::instance::Instance;
+use crate::plan::Plan;
+
+/// How many requests read the instance at a time.
+const READERS: usize = 4;
+
+/// How long a request waits for others, and then for the lock of the instance.
+const TIME_TO_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the end of `lbctl serve` waits for a change that is being made.
+const TIME_TO_END: Duration = Duration::from_secs(3);
+
+const LIMITS: Limits = Limits {
+    name: "control API",
+    connections: 64,
+    time_to_ask: Duration::from_secs(5),
+    // A body, two waits, counting flows, and the change.
+    time_to_answer: Duration::from_secs(60),
+};
+
+/// A note about the file of this process.
+type Note = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// What answers requests. Clones share their limits.
+#[derive(Clone)]
+pub(super) struct Api {
+    instance: Instance,
+    note: Note,
+    readers: Arc<Semaphore>,
+    writer: Arc<Semaphore>,
+}
+
+/// Waits until fewer others are at work.
+async fn turn(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    match timeout(TIME_TO_WAIT, Arc::clone(of).acquire_owned()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        Ok(Err(_)) => Err(Refusal::busy("lbctl serve is about to end")),
+        Err(_) => {
+            let wait = TIME_TO_WAIT.as_secs();
+            Err(Refusal::busy(format!("other requests took longer than {wait} s; try again")))
+        }
+    }
+}
+
+/// Does work on a thread that may block. The work keeps its turn until it is done, even if the client has gone.
+async fn blocking<T: Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    done.await.unwrap_or_else(|error| {
+        let what = format!("cannot finish the request: {error}");
+        Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, what))
+    })
+}
+
+impl Api {
+    /// For an instance. `note` must not take long.
+    pub(super) fn new(
+        instance: &Instance,
+        note: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            instance: instance.clone().with_lock_timeout(TIME_TO_WAIT),
+            note: Arc::new(note),
+            readers: Arc::new(Semaphore::new(READERS)),
+            writer: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Waits a moment for a change that is being made, and refuses further ones.
+    pub(super) async fn end(&self) {
+        let _: Result<_, _> = timeout(TIME_TO_END, self.writer.acquire()).await;
+        self.writer.close();
+    }
+
+    /// Answers a request.
+    async fn answer(self, request: Request<Incoming>, peer: UCred) -> Response<Full<Bytes>> {
+        let answered = self.handle(request, peer).await;
+        answered.unwrap_or_else(Refusal::into_answer).into_response()
+    }
+
+    async fn handle(&self, request: Request<Incoming>, peer: UCred) -> Result<Answer, Refusal> {
+        let (head, body) = request.into_parts();
+        let (resource, asked) = routes::find(head.uri.path())?;
+        let operation = resource.operation(&head.method)?;
+        let query = Query::parse(head.uri.query().unwrap_or_default(), operation.parameters)?;
+        let conditions = Conditions::parse(&head.headers)?;
+        let asked = Asked { query, conditions, ..asked };
+        let instance = self.instance.clone();
+        match operation.run {
+            Run::Fixed(run) => run(&instance),
+            Run::Read(run) => {
+                blocking(turn(&self.readers).await?, move || run(&instance, &asked)).await
+            }
+            Run::Readiness => {
+                let note = Arc::clone(&self.note);
+                let work = move || read::ready(&instance, &asked, note());
+                blocking(turn(&self.readers).await?, work).await
+            }
+            Run::Tell(run) => {
+                let work = move |asked: &Asked| {
+                    run(&instance, asked).map(|(answer, plan)| (answer, Some(plan)))
+                };
+                self.write(&head, body, asked, peer, work).await
+            }
+            Run::Change(make) => {
+                let work = move |asked: &Asked| make(asked)?.make(&instance, asked);
+                self.write(&head, body, asked, peer, work).await
+            }
+        }
+    }
+
+    /// Reads the body, waits for its turn, and changes something.
+    async fn write(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        asked: Asked,
+        peer: UCred,
+        work: impl FnOnce(&Asked) -> Result<(Answer, Option<Plan>), Refusal> + Send + 'static,
+    ) -> Result<Answer, Refusal> {
+        // A client that is slow to send its body holds up no other.
+        let asked = Asked { body: request::read_body(&head.headers, body).await?, ..asked };
+        let turn = turn(&self.writer).await?;
+        let what = format!("{} {}", head.method, head.uri.path());
+        blocking(turn, move || {
+            let (answer, plan) = work(&asked)?;
+            if let Some(plan) = plan {
+                report(&what, peer, &plan);
+            }
+            Ok(answer)
+        })
+        .await
+    }
+}
+
+/// Logs who changed what.
+fn report(what: &str, peer: UCred, plan: &Plan) {
+    let process = peer.pid().map_or_else(String::new, |pid| format!(", process {pid}"));
+    tracing::info!("control API: {what} by user {}{process}", peer.uid());
+    if !plan.is_empty() {
+        log_lines(plan);
+    }
+}
