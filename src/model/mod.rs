@@ -22,6 +22,7 @@ pub(crate) mod prefix;
 pub(crate) mod real_change;
 pub(crate) mod reason;
 pub(crate) mod secret;
+pub(crate) mod silence;
 pub(crate) mod skel;
 pub(crate) mod table_cpus;
 pub(crate) mod table_edits;

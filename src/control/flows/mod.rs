@@ -25,6 +25,7 @@
 mod count;
 mod filter;
 mod find;
+mod left;
 mod read;
 mod sample;
 mod view;
@@ -50,6 +51,8 @@ pub use count::GroupBy;
 pub use filter::FlowFilter;
 pub use find::FiveTuple;
 pub use find::FoundFlow;
+pub use left::DrainWatch;
+pub use left::FlowsLeft;
 pub use read::Flows;
 
 pub use crate::dataplane::FlowState;

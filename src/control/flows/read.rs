@@ -83,7 +83,7 @@ impl Source {
 
 /// The table that is being read.
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     /// The table is read in parts; `next` is the next set.
     Sets {
         map: MapHandle,
@@ -98,8 +98,16 @@ enum Place {
 }
 
 impl Place {
+    /// The start of a table.
+    pub(super) fn new(opened: Opened) -> Self {
+        match opened {
+            Opened::Sets(map, family) => Self::Sets { map, family, part: None, next: 0 },
+            Opened::Lru(table) => Self::Lru { table, walk: Walk::default() },
+        }
+    }
+
     /// Appends the next flows. Returns `false` if there are no more.
-    fn read(&mut self, into: &mut Vec<tables::Flow>) -> Result<bool> {
+    pub(super) fn read(&mut self, into: &mut Vec<tables::Flow>) -> Result<bool> {
         match self {
             Self::Sets { map, family, part, next } => {
                 let end = next.saturating_add(SETS_AT_ONCE).min(map.max_entries());
@@ -172,10 +180,7 @@ impl<'a> Flows<'a> {
                 self.current = None;
             }
             let Some(source) = self.sources.next() else { return Ok(false) };
-            let place = match source.open(self.dataplane)? {
-                Opened::Sets(map, family) => Place::Sets { map, family, part: None, next: 0 },
-                Opened::Lru(table) => Place::Lru { table, walk: Walk::default() },
-            };
+            let place = Place::new(source.open(self.dataplane)?);
             self.current = Some((source, place));
         }
     }

@@ -77,7 +77,7 @@ impl Flow {
     }
 
     /// When it was last used, in units of a table of sets. These do not depend on the time of reading.
-    fn seen_units(&self) -> u64 {
+    pub(crate) fn seen_units(&self) -> u64 {
         self.last_seen >> consts::SEEN_SHIFT
     }
 

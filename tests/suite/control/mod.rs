@@ -5,6 +5,7 @@ pub(crate) mod chain_decap;
 pub(crate) mod commands;
 pub(crate) mod decap;
 pub(crate) mod drain;
+pub(crate) mod drain_wait;
 pub(crate) mod flow_effects;
 pub(crate) mod flows;
 pub(crate) mod gateway;

@@ -39,9 +39,11 @@ pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
+pub(crate) use real::Drain;
 pub(crate) use real::RealCommand;
 pub(crate) use real::RealOfVip;
 pub(crate) use real::TellHealth;
+pub(crate) use real::Then;
 pub(crate) use real::Told;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\

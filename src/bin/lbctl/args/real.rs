@@ -1,6 +1,7 @@
 //! `lbctl real`
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -54,10 +55,13 @@ pub(crate) enum RealCommand {
     )]
     Weight(WhichAndWeight),
     /// Give a real no new flows; established ones stay
+    ///
+    /// With --wait, it then shows how many flows are left, and ends when none is: exit 0. At the timeout, or if somebody
+    /// takes the drain back, it exits with 1. A signal ends the waiting, not the drain.
     #[command(
         override_usage = "lbctl real drain [OPTIONS] <VIP> <REAL>\n       lbctl real drain [OPTIONS] --all <REAL>"
     )]
-    Drain(Which),
+    Drain(Drain),
     /// Give a drained real new flows again; one that is down stays down
     #[command(
         override_usage = "lbctl real undrain [OPTIONS] <VIP> <REAL>\n       lbctl real undrain [OPTIONS] --all <REAL>"
@@ -77,6 +81,42 @@ pub(crate) enum RealCommand {
     ///
     /// Checks of the VIP do not count for this real meanwhile. `auto` takes it back.
     Health(TellHealth),
+}
+
+/// `real drain`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Wait until the real has no flows left
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait at most
+    #[arg(long, value_name = "TIME", value_parser = super::time, requires = "wait", default_value = "10m")]
+    pub(crate) timeout: Duration,
+    /// A flow has ended if it had no packet for so long: tables do not tell when a TCP connection ends
+    #[arg(long, value_name = "TIME", value_parser = idle, requires = "wait", default_value = "2m")]
+    pub(crate) idle: Duration,
+    /// What to do with the real when no flow is left
+    #[arg(long, value_enum, requires = "wait")]
+    pub(crate) then: Option<Then>,
+    /// Do --then at the timeout, too: flows that are left move at once, and break
+    #[arg(long, requires = "then")]
+    pub(crate) force: bool,
+}
+
+/// What to do with a real that has no flows left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Then {
+    Down,
+    Delete,
+}
+
+fn idle(text: &str) -> Result<Duration, &'static str> {
+    const BOUNDS: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(12 * 3600);
+    let time = super::time(text).ok().filter(|time| BOUNDS.contains(time));
+    time.ok_or("write it like 90s or 15m; 1s to 12h")
 }
 
 /// What somebody says about a real.

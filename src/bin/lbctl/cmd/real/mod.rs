@@ -1,5 +1,7 @@
 //! `lbctl real`
 
+mod drain;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use l4lb::Balancer;
@@ -34,13 +36,13 @@ pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Res
             let balancer = Balancer::open(instance)?;
             return report(&balancer.edit(|table| table.add_real(which.vip, &config))?, json);
         }
+        RealCommand::Drain(args) => return drain::drain(instance, args, json),
         RealCommand::Health(told) => return tell(instance, told, json),
         RealCommand::Weight(which) => {
             let (target, weight) = which.target()?;
             (target, RealChange::Weight(weight))
         }
         RealCommand::Delete(which) => (which.target()?, RealChange::Delete),
-        RealCommand::Drain(which) => (which.target()?, RealChange::Drain),
         RealCommand::Undrain(which) => (which.target()?, RealChange::Undrain),
         RealCommand::Down(which) => (which.target()?, RealChange::Down),
         RealCommand::Up(which) => (which.target()?, RealChange::Up),
