@@ -25,18 +25,18 @@ pub(crate) struct MarkRule {
 impl MarkRule {
     /// `None`: it looks at no mark, or is for packets that do not have it.
     fn from_message(message: &RuleMessage) -> Option<Self> {
-        let (mut mark, mut mask, mut priority) = (None, u32::MAX, 0);
+        let (mut mark, mut bits, mut priority) = (None, u32::MAX, 0);
         for attribute in &message.attributes {
             match attribute {
                 RuleAttribute::FwMark(value) => mark = Some(*value),
-                RuleAttribute::FwMask(value) => mask = *value,
+                RuleAttribute::FwMask(value) => bits = *value,
                 RuleAttribute::Priority(value) => priority = *value,
                 _ => {}
             }
         }
         let v6 = message.header.family == AddressFamily::Inet6;
         let inverted = message.header.flags.contains(RuleFlags::Invert);
-        mark.filter(|_| !inverted && mask != 0).map(|mark| Self { v6, priority, mark, mask })
+        mark.filter(|_| !inverted && bits != 0).map(|mark| Self { v6, priority, mark, mask: bits })
     }
 
     /// The first of so many marks from `first` on that the rule matches.
