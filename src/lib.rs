@@ -46,7 +46,7 @@
 //! | --- | --- | --- | --- |
 //! | 8 | `bin/lbctl` | the command line: it parses arguments, calls the library, prints | the library |
 //! | 7 | `lib.rs` | the public face: `pub use` only, opened by a page that shows a newcomer around | all |
-//! | 6 | `agent/` | what `lbctl serve` and `lbctl decap serve` do: follow the kernel, reload, answer Prometheus | capture, report and below |
+//! | 6 | `agent/` | what `lbctl serve` and `lbctl decap serve` do: follow the kernel, reload, check reals, answer Prometheus | capture, report and below |
 //! | 5 | `report/` | judgements: doctor, status, the condition of an instance, metrics | control and below |
 //! | 5 | `capture/` | captures: session, places, filter, decode, pcapng | dataplane and below |
 //! | 4 | `control/` | verbs: apply, edit, follow, resolve, decap, chain, flows | observe and below |

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::api::Api;
 use super::api::ControlEndpoint;
 use super::checks::Following;
+use super::checks::Notifier;
 use super::control::Control;
 use super::endpoint::Endpoint;
 use super::endpoint::listen;
@@ -133,7 +134,9 @@ impl Agent {
         };
         let reloads = Reloads::new(serving)?;
         let repairs = Repairs::new()?;
-        let checks = Following::start(instance, drop)?;
+        let notifier = Notifier::start();
+        notifier.set(&server.config.notify);
+        let checks = Following::start(instance, notifier.teller())?;
         let failed = reloads.clone();
         let collectors =
             [Box::new(reloads.clone()) as _, repairs.collector(), Box::new(checks.metrics())];
@@ -143,7 +146,8 @@ impl Agent {
         let failed = reloads.clone();
         let api = Api::new(instance, move || failed.failure());
         let api = ControlEndpoint::new(api, instance, &server.config.control, socket);
-        let running = Running { file: self.file, server, reloads, repairs, checks, endpoint, api };
+        let running =
+            Running { file: self.file, server, reloads, repairs, checks, notifier, endpoint, api };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);
         tracing::info!("stopped; forwarding goes on without this process");
@@ -158,6 +162,7 @@ struct Running {
     reloads: Reloads,
     repairs: Repairs,
     checks: Following,
+    notifier: Notifier,
     endpoint: Endpoint,
     api: ControlEndpoint,
 }
@@ -221,6 +226,7 @@ impl Running {
             return;
         }
         self.checks.look_now();
+        self.notifier.set(&self.server.config.notify);
         let outcome = match reloaded {
             Err(error) => Outcome::Failed(error),
             Ok(()) => self.move_endpoints().await,

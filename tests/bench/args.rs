@@ -1,7 +1,10 @@
 //! The command line, and how much work it asks for.
 
+use std::time::Duration;
+
 use clap::Parser;
 
+use crate::checks;
 use crate::rounds::Rounds;
 
 /// Measures the packet path, the control plane and the connection table.
@@ -13,7 +16,7 @@ use crate::rounds::Rounds;
 #[command(name = "bench", override_usage = "make bench ARGS=\"[OPTIONS] [NAMES]…\"")]
 pub(crate) struct Args {
     /// Measure only what has a name that begins like this: "tcp4-hit", "end-to-end", "hit-ratio", "ring", "config",
-    /// "flows" …
+    /// "flows", "checks" …
     names: Vec<String>,
     /// Measure everything, but small and short, to see that it works. The figures say nothing.
     #[arg(long)]
@@ -80,6 +83,7 @@ pub(crate) struct Effort {
     pub(crate) many_flows: u32,
     pub(crate) live: Live,
     pub(crate) control: Control,
+    pub(crate) checks: checks::Effort,
     /// Flows of the connection table whose hits are counted.
     pub(crate) hit_entries: u32,
 }
@@ -122,6 +126,7 @@ impl Effort {
             flows: 1_000_000,
             counted_entries: 10_000_000,
         },
+        checks: checks::Effort { reals: 10_000, interval: Duration::from_secs(5), seconds: 30 },
         hit_entries: 50_000,
     };
 
@@ -133,6 +138,7 @@ impl Effort {
         many_flows: 40_000,
         live: Live { rounds: 2, entries: 20_000, seconds: 0.02 },
         control: Control { rounds: 1, vips: 32, reals: 20, flows: 10_000, counted_entries: 20_000 },
+        checks: checks::Effort { reals: 200, interval: Duration::from_secs(1), seconds: 2 },
         hit_entries: 10_000,
     };
 }

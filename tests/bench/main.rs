@@ -6,6 +6,7 @@
 #![expect(clippy::cast_precision_loss, reason = "counts become figures")]
 
 mod args;
+mod checks;
 mod control;
 mod endtoend;
 #[path = "../suite/fixtures/mod.rs"]
@@ -85,6 +86,7 @@ fn run(args: &Args) -> Result {
             done(endtoend::measure(&lab, &effort, &filter)?),
             done(host::on_cpu(cpu, || hit_ratio::measure(&lab, cpu, effort.hit_entries, &filter))?),
             done(control::measure(&lab, effort.control, &filter)?),
+            done(checks::measure(effort.checks, &filter)?),
         ])
     })?;
     if sections.iter().all(Section::is_empty) {

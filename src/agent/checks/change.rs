@@ -1,5 +1,7 @@
 //! What changed, for people and programs.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -36,35 +38,51 @@ impl fmt::Display for Change {
     }
 }
 
-/// The most changes that the log names at a time.
+/// The most changes that the log names within a second.
 const NAMED: usize = 20;
 
-/// Logs changes: the first of them by name, and how many there are of the others.
-pub(super) fn log(changes: &[Change]) {
-    let mut changes: Vec<_> = changes.iter().filter(|change| change.old != change.new).collect();
-    // What went wrong is named first.
-    changes.sort_by_key(|change| (change.new != Health::Unhealthy, change.vip, change.real));
-    for change in changes.iter().take(NAMED) {
-        if change.new == Health::Unhealthy {
-            tracing::warn!("{change}");
-        } else {
-            tracing::info!("{change}");
+/// What the log says about changes: so many a second by name, and how many there are of the others.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    named: usize,
+    rest: Vec<Change>,
+}
+
+impl Log {
+    /// Logs changes, those that went wrong first.
+    pub(super) fn add(&mut self, changes: &[Change]) {
+        let mut changes: Vec<_> = changes.iter().collect();
+        changes.sort_by_key(|change| (change.new != Health::Unhealthy, change.vip, change.real));
+        let room = NAMED.saturating_sub(self.named).min(changes.len());
+        let (named, rest) = changes.split_at(room);
+        for change in named {
+            if change.new == Health::Unhealthy {
+                tracing::warn!("{change}");
+            } else {
+                tracing::info!("{change}");
+            }
         }
+        self.named += named.len();
+        self.rest.extend(rest.iter().copied().cloned());
     }
-    if let Some(more) = summary(changes.get(NAMED..).unwrap_or_default()) {
-        tracing::warn!("{more}");
+
+    /// A second is over: sums up what was not named.
+    pub(super) fn second(&mut self) {
+        if let Some(more) = summary(&std::mem::take(&mut self.rest)) {
+            tracing::warn!("{more}");
+        }
+        self.named = 0;
     }
 }
 
 /// One line about changes that the log does not name.
-fn summary(rest: &[&Change]) -> Option<String> {
+fn summary(rest: &[Change]) -> Option<String> {
     if rest.is_empty() {
         return None;
     }
     let number = |health| rest.iter().filter(|change| change.new == health).count();
-    let vips =
-        rest.iter().map(|change| change.vip).collect::<std::collections::BTreeSet<_>>().len();
-    let mut reasons = std::collections::BTreeMap::<&str, usize>::new();
+    let vips = rest.iter().map(|change| change.vip).collect::<BTreeSet<_>>().len();
+    let mut reasons = BTreeMap::<&str, usize>::new();
     for change in rest.iter().filter(|change| change.new == Health::Unhealthy) {
         *reasons.entry(&change.reason).or_default() += 1;
     }
@@ -106,11 +124,18 @@ mod tests {
         let changes: Vec<_> = (0..=255)
             .map(|n| change(n, if n < 200 { Health::Unhealthy } else { Health::Healthy }))
             .collect();
-        let all: Vec<_> = changes.iter().collect();
         assert_eq!(
-            summary(&all).unwrap(),
+            summary(&changes).unwrap(),
             "and 256 more reals of 1 VIPs changed: 200 are unhealthy, 56 healthy; mostly: HTTP 503"
         );
         assert_eq!(summary(&[]), None);
+        // The log names some of them, however they come.
+        let mut log = Log::default();
+        for part in changes.chunks(15) {
+            log.add(part);
+        }
+        assert_eq!((log.named, log.rest.len()), (NAMED, 256 - NAMED));
+        log.second();
+        assert_eq!((log.named, log.rest.len()), (0, 0));
     }
 }

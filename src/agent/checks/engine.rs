@@ -22,8 +22,8 @@ use tokio::time::sleep_until;
 use super::book::Batch;
 use super::book::Book;
 use super::book::now;
-use super::change;
 use super::change::Change;
+use super::change::Log;
 use super::job::Id;
 use super::job::Job;
 use super::job::Key;
@@ -130,6 +130,7 @@ impl Checks {
             write_failed: None,
             heard: false,
             noting: None,
+            log: Log::default(),
         };
         Ok(Self { commands, task: tokio::spawn(engine.work(received)), metrics })
     }
@@ -185,6 +186,7 @@ struct Engine {
     /// Whether a check has said something about a real since that was last noted.
     heard: bool,
     noting: Option<JoinHandle<Result<()>>>,
+    log: Log,
 }
 
 impl Engine {
@@ -293,7 +295,7 @@ impl Engine {
         let (now, since_1970) = (Instant::now(), (self.clock)());
         let ids: HashSet<Id> = targets.iter().map(Target::id).collect();
         self.book.retain(|id| ids.contains(id));
-        self.metrics.retain(&targets.iter().map(|target| target.vip).collect());
+        self.metrics.retain(&ids);
         let mut members = HashMap::<u64, Vec<Id>>::new();
         for target in targets {
             self.book.keep(target, read_at, since_1970);
@@ -387,7 +389,7 @@ impl Engine {
         self.book.recorded(&batch);
         let changes: Vec<_> =
             batch.changes.into_iter().filter(|change| change.old != change.new).collect();
-        change::log(&changes);
+        self.log.add(&changes);
         self.metrics.changed(&changes);
         if !changes.is_empty() {
             self.sink.tell(changes);
@@ -397,6 +399,7 @@ impl Engine {
     fn tick(&mut self) {
         self.book.tick((self.clock)());
         self.metrics.report_local();
+        self.log.second();
         if self.noting.as_ref().is_some_and(|noting| !noting.is_finished()) {
             return;
         }

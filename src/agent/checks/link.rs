@@ -196,9 +196,8 @@ impl Link {
         let told =
             table.vips.values().flat_map(|spec| spec.reals.values()).any(|real| real.health.told);
         let same = self.seen.as_ref() == Some(&table);
-        if self.prepare_again.is_some_and(|at| at <= Instant::now()) {
-            self.prepared.retain(|_, prepared| prepared.is_ok());
-        } else if same && !told && !self.tunnel.is_due() {
+        let prepare = self.prepare_again.is_some_and(|at| at <= Instant::now());
+        if same && !prepare && !told && !self.tunnel.is_due() {
             return Ok(None);
         }
         let Some(balancer) = balancer else {
@@ -208,18 +207,20 @@ impl Link {
         let mut warnings = Vec::new();
         let tunnel_is_new = self.find_tunnel(&balancer, &table, same, &mut warnings)?;
         let mut known = balancer.health()?;
-        if told {
-            let over =
-                |real: &RealHealthStatus| real.told && real.expires != 0 && real.expires <= now();
-            if known.iter().any(over) {
-                balancer.record_health(&[])?;
-                known = balancer.health()?;
-            } else if same && !tunnel_is_new && self.prepare_again.is_none() {
-                return Ok(None);
-            }
+        let over =
+            |real: &RealHealthStatus| real.told && real.expires != 0 && real.expires <= now();
+        let ended = told && known.iter().any(over);
+        if ended {
+            balancer.record_health(&[])?;
+            known = balancer.health()?;
         }
+        if same && !prepare && !tunnel_is_new && !ended {
+            return Ok(None);
+        }
+        self.prepared.retain(|_, prepared| prepared.is_ok());
         let known = known.into_iter().map(|real| ((real.vip, real.real), real)).collect();
         let targets = self.targets(&table, &known, &mut warnings);
+        warnings.extend(fail_open(&table));
         self.warnings.report(warnings);
         let at_most = table.health.concurrency as usize;
         self.seen = Some(table);
@@ -317,6 +318,17 @@ impl Tunnel {
     fn is_due(&self) -> bool {
         !self.vips.is_empty() && self.looked.is_none_or(|looked| looked.elapsed() >= CHECK_INTERVAL)
     }
+}
+
+/// The VIPs of which too few reals are healthy.
+fn fail_open(table: &Table) -> impl Iterator<Item = String> {
+    let open = table.vips.iter().filter(|(_, spec)| spec.fails_open());
+    open.map(|(vip, spec)| {
+        let least = spec.health.min_healthy;
+        format!(
+            "{vip}: all reals that are up are used, healthy or not, because fewer than {least} are healthy (fail-open)"
+        )
+    })
 }
 
 /// What a judge goes on from. What others told is not what checks found.

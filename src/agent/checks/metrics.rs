@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -67,7 +69,7 @@ struct Seen {
     /// The last result that says something about a real.
     result: Option<Instant>,
     /// When each real's certificate expires.
-    certificates: BTreeMap<std::net::IpAddr, SystemTime>,
+    certificates: BTreeMap<IpAddr, SystemTime>,
     /// Why this host cannot check it; and whether the log says so.
     local: Option<String>,
     logged: bool,
@@ -191,17 +193,21 @@ impl CheckMetrics {
         }
     }
 
-    /// Forgets all VIPs but these.
-    pub(super) fn retain(&self, vips: &BTreeSet<Vip>) {
-        self.seen().retain(|vip, _| {
+    /// Forgets all reals of VIPs but these.
+    pub(super) fn retain(&self, ids: &HashSet<Id>) {
+        let vips: BTreeSet<Vip> = ids.iter().map(|(vip, _)| *vip).collect();
+        self.seen().retain(|vip, seen| {
+            seen.certificates.retain(|real, _| ids.contains(&(*vip, *real)));
             let stays = vips.contains(vip);
+            let label = vip.to_string();
             if !stays {
-                let vip = vip.to_string();
                 for to in [Health::Healthy, Health::Unhealthy] {
-                    let _ = self.0.changes.remove_label_values(&[&*vip, &*to.to_string()]);
+                    let _ = self.0.changes.remove_label_values(&[&*label, &*to.to_string()]);
                 }
-                let _ = self.0.age.remove_label_values(&[&*vip]);
-                let _ = self.0.certificates.remove_label_values(&[&*vip]);
+                let _ = self.0.age.remove_label_values(&[&*label]);
+            }
+            if seen.certificates.is_empty() {
+                let _ = self.0.certificates.remove_label_values(&[&*label]);
             }
             stays
         });

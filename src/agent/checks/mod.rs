@@ -24,6 +24,7 @@ mod engine;
 mod job;
 mod link;
 mod metrics;
+mod notify;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -35,3 +36,4 @@ pub use engine::Sink;
 pub use job::Target;
 pub(super) use link::Following;
 pub use metrics::CheckMetrics;
+pub(super) use notify::Notifier;

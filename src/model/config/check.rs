@@ -37,6 +37,7 @@ impl Config {
         self.check_vips()?;
         self.check_server_ids()?;
         self.check_health()?;
+        self.check_notify()?;
         self.check_limits()
     }
 

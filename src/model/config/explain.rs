@@ -4,7 +4,7 @@
 const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
 
 /// Tables that a file has one of.
-const TABLES: [&str; 5] = ["connection_table", "packets", "metrics", "control", "health"];
+const TABLES: [&str; 6] = ["connection_table", "packets", "metrics", "control", "notify", "health"];
 
 /// Every key, with its table and an example value. JSON and TOML write values alike, except tables.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -28,6 +28,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("control.socket", "\"/run/l4lb/default.sock\""),
     ("control.mode", "\"0660\""),
     ("control.group", "\"operators\""),
+    ("notify.exec", "\"/usr/local/bin/told\""),
+    ("notify.timeout", "\"10s\""),
     ("health.concurrency", "512"),
     ("health.first_mark", "0x4c340000"),
     ("checks.NAME.type", "\"http\""),
@@ -88,6 +90,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("server_ids", "[{ id = 7, real = \"10.0.1.1\" }]"),
     ("checks", "{ web = { type = \"http\" } }"),
     ("health", "{ concurrency = 512 }"),
+    ("notify", "{ exec = \"/usr/local/bin/told\" }"),
     ("control", "{ group = \"operators\" }"),
     ("metrics", "{ listen = \"127.0.0.1:9847\" }"),
 ];

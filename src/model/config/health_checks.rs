@@ -533,18 +533,23 @@ impl Default for HealthConfig {
 }
 
 /// A duration as text, such as "5s", "500ms", "1m 30s".
-mod duration {
+pub(super) mod duration {
     use std::time::Duration;
 
     use serde::Deserialize;
     use serde::Deserializer;
     use serde::Serializer;
 
-    pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::model::config) fn serialize<S: Serializer>(
+        value: &Duration,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
         s.collect_str(&humantime::format_duration(*value))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+    pub(in crate::model::config) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Duration, D::Error> {
         let text = String::deserialize(d)?;
         humantime::parse_duration(&text).map_err(|_| {
             let what = "a time with its unit, such as \"5s\", \"500ms\" or \"2m\"";

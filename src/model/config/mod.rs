@@ -13,6 +13,7 @@ mod documented;
 mod explain;
 mod health_checks;
 mod interface;
+mod notify;
 mod own_address;
 mod part;
 mod source_prefix;
@@ -59,6 +60,7 @@ pub use health_checks::Via;
 pub use interface::GatewayAddress;
 pub use interface::InterfaceConfig;
 pub use interface::XdpMode;
+pub use notify::NotifyConfig;
 pub(crate) use part::from_json;
 
 pub use crate::model::error::config::ConfigError;
@@ -105,6 +107,9 @@ pub struct Config {
     /// The control API of `lbctl serve`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub control: ControlConfig,
+    /// What is run when the health of a real changes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub notify: NotifyConfig,
     /// How checks are run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: HealthConfig,

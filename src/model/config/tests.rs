@@ -12,6 +12,7 @@ use super::ControlConfig;
 use super::HealthConfig;
 use super::InterfaceConfig;
 use super::MetricsConfig;
+use super::NotifyConfig;
 use super::PacketsConfig;
 use super::RealConfig;
 use super::ServerIdConfig;
@@ -64,6 +65,7 @@ fn the_reference_lists_every_key() {
         ("[packets]", keys::<PacketsConfig>()),
         ("[metrics]", keys::<MetricsConfig>()),
         ("[control]", keys::<ControlConfig>()),
+        ("[notify]", keys::<NotifyConfig>()),
         ("[health]", keys::<HealthConfig>()),
         ("[checks.NAME]", keys::<CheckConfig>()),
         ("[[vips]]", keys::<VipConfig>()),
@@ -89,6 +91,7 @@ fn the_reference_tells_the_defaults() {
     };
     check("[connection_table]", &serde_json::to_value(ConnectionTableConfig::default()).unwrap());
     check("[health]", &serde_json::to_value(HealthConfig::default()).unwrap());
+    check("[notify]", &serde_json::to_value(NotifyConfig::default()).unwrap());
     let control = ControlConfig::default();
     check("[control]", &json!({ "socket": control.socket, "mode": control.mode() }));
     check("[metrics]", &serde_json::to_value(MetricsConfig::default()).unwrap());
@@ -238,6 +241,9 @@ fn what_is_written_reads_back() {
         socket = "/run/l4lb/web.sock"
         mode = "0660"
         group = "operators"
+        [notify]
+        exec = "/usr/local/bin/told"
+        timeout = "3s"
         [[vips]]
         address = "fc00:1::2"
         port = 443

@@ -1,8 +1,12 @@
 //! What is known outlives the process, fail-open, a host that cannot send, and what checks' packets do not do.
 
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket;
 
 use super::VIP;
 use super::checked;
@@ -12,9 +16,11 @@ use crate::fixtures::Rig;
 use crate::fixtures::SOON;
 use crate::fixtures::Serve;
 use crate::fixtures::UPLINK;
+use crate::fixtures::config;
 use crate::fixtures::get;
 use crate::fixtures::http_get;
 use crate::fixtures::server;
+use crate::fixtures::vip;
 use crate::fixtures::wait_until;
 
 /// The reals that answer a number of clients.
@@ -60,6 +66,7 @@ fn all_are_used_again_if_none_is_healthy_or_if_this_host_cannot_send() {
     serve.wait_for("is unhealthy, was healthy: HTTP 503", 2);
     let sick = http_get(rig.client(), server(VIP), "/").expect("somebody answers");
     assert_eq!(sick.status, 503, "packets go on to the reals");
+    serve.wait_for("(fail-open)", 1);
     for real in &nginx {
         real.set_sick(false);
     }
@@ -104,4 +111,97 @@ fn packets_of_checks_are_nobodys_flows_and_have_metrics() {
     assert_eq!(metric(&format!("l4lb_vip_packets_total{{vip=\"{VIP}\"}}")), Some(0.0));
     let flows = rig.lbctl().ok(&["flows", "list", "--json"]);
     assert_eq!(flows.stdout, "", "{flows}");
+}
+
+#[test]
+fn a_program_is_told_and_keeps_nothing_waiting() {
+    let mut rig = Rig::new(2);
+    let mut nginx = nginx_everywhere(&mut rig);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, told) = (folder.path().join("program"), folder.path().join("told"));
+    // It takes its time, and then does not end.
+    let text = format!(
+        "#!/bin/sh\necho $L4LB_REAL $L4LB_OLD $L4LB_NEW $L4LB_REASON >>{}\nsleep 60\n",
+        told.display()
+    );
+    std::fs::write(&program, text).expect("write the program");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).expect("make it executable");
+    let notify = format!("[notify]\nexec = \"{}\"\ntimeout = \"1s\"\n", program.display());
+    let serve = Serve::start(rig.lbctl(), &format!("{}{notify}", checked(2, "", "")));
+    serve.wait_for("is healthy, was unknown", 2);
+    nginx[0].stop();
+    serve.wait_for("real 10.0.0.1 is unhealthy, was healthy", 1);
+    let text = || std::fs::read_to_string(&told).unwrap_or_default();
+    let all = wait_until(SOON * 2, || text().lines().count() >= 3);
+    let mut lines: Vec<_> = text().lines().map(ToOwned::to_owned).collect();
+    assert!(all, "{lines:?}\n{}", serve.running.stderr());
+    lines.sort_unstable();
+    assert!(
+        lines.iter().any(|line| line == "10.0.0.1 healthy unhealthy connection refused"),
+        "{lines:?}"
+    );
+    assert!(lines.iter().any(|line| line.starts_with("10.0.0.2 unknown healthy ")), "{lines:?}");
+    serve.wait_for("did not end within 1s and is killed", 1);
+}
+
+#[test]
+fn a_real_sets_its_own_weight_and_flapping_ones_stay_out() {
+    let mut rig = Rig::new(3);
+    let _nginx = nginx_everywhere(&mut rig);
+    let says = std::sync::Arc::new(std::sync::Mutex::new("up"));
+    let mut agents = Vec::new();
+    for (number, real) in rig.topology.reals.iter().enumerate() {
+        let listener = real.ns.bind(|| TcpListener::bind(("0.0.0.0", 8888))).expect("a port");
+        let says = std::sync::Arc::clone(&says);
+        let accepting = listener.try_clone().expect("duplicate a socket");
+        let agent = std::thread::spawn(move || {
+            while let Ok((mut client, _)) = accepting.accept() {
+                let answer = if number == 0 { *says.lock().expect("no panic") } else { "up" };
+                // The checker may have gone.
+                let _ = client.write_all(format!("{answer}\n").as_bytes());
+            }
+        });
+        agents.push((listener, agent));
+    }
+    let say = |what: &'static str| *says.lock().expect("no panic") = what;
+    let reals = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+    let serve = Serve::start(
+        rig.lbctl(),
+        &config(&format!(
+            "{}check = {{ type = \"agent\", port = 8888, interval = \"300ms\" }}
+             flapping = {{ failures = 1, window = \"1m\", hold = \"6s\", hold_at_most = \"1m\" }}\n",
+            vip(VIP, &reals)
+        )),
+    );
+    serve.wait_for("is healthy, was unknown", 3);
+    let share = || {
+        let answers = (0..300).filter_map(|_| http_get(rig.client(), server(VIP), "/").ok());
+        answers.filter(|answer| answer.real == "real1").count()
+    };
+    assert!((60..=140).contains(&share()), "a third");
+    say("25%");
+    // A ninth of 300 is 33.
+    let mut last = 0;
+    let less = wait_until(SOON, || {
+        last = share();
+        (12..=56).contains(&last)
+    });
+    assert!(less, "{last} of 300\n{}", serve.running.stderr());
+    say("down");
+    serve.wait_for("real 10.0.0.1 is unhealthy, was healthy", 1);
+    say("up");
+    serve.wait_for("real 10.0.0.1 is healthy, was unhealthy", 1);
+    say("down");
+    // Twice within a minute is too often.
+    serve.wait_for("flapping: 2 failures in 1m, out until", 1);
+    say("up");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(share(), 0, "it is held out");
+    serve.wait_for("real 10.0.0.1 is healthy, was unhealthy", 2);
+    for (listener, agent) in agents {
+        // It wakes the thread out of accept.
+        socket::shutdown(listener.as_raw_fd(), socket::Shutdown::Both).expect("shut the listener");
+        agent.join().expect("no agent panics");
+    }
 }
