@@ -29,6 +29,9 @@ pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
     let socket = socket(session, Type::STREAM, Protocol::TCP).map_err(here)?;
     // Requests are one write; Nagle's algorithm would hold back its last segment.
     socket.set_tcp_nodelay(true).map_err(here)?;
+    if session.mark.is_some() {
+        socket.set_tcp_mss(client_mss(target)).map_err(here)?;
+    }
     session.wait_for("no answer to SYN");
     match socket.connect(&target.into()) {
         Ok(()) => {}
@@ -44,6 +47,12 @@ pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
     }
     session.step("connected", || format!("to {target} over TCP"));
     Ok(stream)
+}
+
+/// The longest segment of a client whose MTU is 1500 bytes. The network of the balancer often takes longer packets, to
+/// have room for outer headers. Checks must not fail for packets that no client sends.
+pub(super) fn client_mss(target: SocketAddr) -> u32 {
+    if target.is_ipv4() { 1460 } else { 1440 }
 }
 
 /// A socket that exchanges datagrams with the target only. ICMP errors are errors of its calls.

@@ -43,9 +43,6 @@ use crate::model::text::quote;
 /// The header that makes a request as long as a packet can be.
 const FILL: HeaderName = HeaderName::from_static("x-fill");
 
-/// The most bytes of filling. Servers refuse requests with long headers, many from 8 KiB.
-const MAX_FILL: usize = 7 * 1024;
-
 /// What one line of filling has. Servers also bound single headers.
 const FILL_LINE: &str = match str::from_utf8(&[b'x'; 1024]) {
     Ok(line) => line,
@@ -162,10 +159,11 @@ pub(super) async fn exchange(
     let mut fill = 0;
     if http.full_size {
         // A little more than a segment: a first one that is full, and a short one.
-        let segment = SockRef::from(&**stream).tcp_mss().unwrap_or(0);
-        fill = usize::try_from(segment).unwrap_or(0).min(MAX_FILL);
+        let most = connect::client_mss(target);
+        let segment = SockRef::from(&**stream).tcp_mss().map_or(most, |segment| segment.min(most));
+        fill = usize::try_from(segment).unwrap_or(0);
         session.full_size = Some(Arc::clone(stream));
-        session.step("filled", || format!("the request fills a packet: {fill} bytes more"));
+        session.step("filled", || format!("{fill} bytes, so that the request fills a packet"));
     }
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_READ)

@@ -21,10 +21,13 @@ use super::session::Silence;
 use super::tcp;
 use super::tls;
 use super::udp;
+use crate::kernel::netlink::links_blocking;
+use crate::kernel::netlink::route_blocking;
 use crate::kernel::tcp::progress;
 use crate::model::address::Vip;
 use crate::model::config::CheckKind;
 use crate::model::config::Via;
+use crate::model::text::quote;
 
 /// A check of one real of a VIP.
 #[derive(Clone, Debug)]
@@ -54,7 +57,11 @@ async fn go(probe: &Probe, explain: bool) -> Report {
     let timeout = check.config.timeout();
     let target = target(probe);
     let mark = probe.mark.filter(|_| check.config.via() == Via::Tunnel);
+    let route = if explain { route(target.ip()).await } else { None };
     let mut session = Session::new((probe.vip, probe.real), target, mark, timeout, explain);
+    if let Some(route) = route {
+        session.step("route", || route);
+    }
     let result = match possible(probe, target) {
         Ok(()) => {
             let run = perform(&check.kind, &mut session);
@@ -95,6 +102,24 @@ fn target(probe: &Probe) -> SocketAddr {
         Via::Tunnel => probe.vip.address,
     };
     SocketAddr::new(address, config.port.unwrap_or(probe.vip.port))
+}
+
+/// The way that packets take. It is looked up before the run, whose time it does not take.
+async fn route(to: IpAddr) -> Option<String> {
+    let look = move || {
+        let route = match route_blocking(to) {
+            Ok(Some(route)) => route,
+            Ok(None) => return "none".to_owned(),
+            Err(error) => return quote(&error.to_string()),
+        };
+        let links = links_blocking().unwrap_or_default();
+        let name = |index| links.iter().find(|facts| facts.link.index == index);
+        let by = route.interface.and_then(name).map(|facts| quote(&facts.link.name));
+        let by = by.unwrap_or_else(|| "several interfaces".to_owned());
+        let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        format!("{}{via} on {by}", route.destination)
+    };
+    tokio::task::spawn_blocking(look).await.ok()
 }
 
 /// Whether a run makes sense.

@@ -11,4 +11,5 @@ mod instance;
 mod lbctl;
 mod observe;
 mod packets;
+mod probe;
 mod report;

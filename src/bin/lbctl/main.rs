@@ -187,6 +187,7 @@ fn run(cli: &Cli) -> Result {
         Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
         Command::Real(command) => cmd::real::run(&instance, command, global.json),
         Command::Decap(command) => cmd::decap::run(&instance, command, global.json),
+        Command::Probe(args) => cmd::probe::run(&instance, args, global.json),
         Command::Trace(args) => cmd::trace::run(&instance, args, global.json),
         Command::Chain(command) => cmd::chain::run(&instance, command, global.json),
         Command::Dump(dump) => cmd::dump::dump(&instance, dump, global.json),

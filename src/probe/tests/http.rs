@@ -50,7 +50,7 @@ async fn the_status_decides() {
     let report = run(&http, ok).await;
     assert_eq!((report.outcome, report.reason.as_str()), (Outcome::HEALTHY, "HTTP 204"));
     let steps: Vec<_> = report.steps.iter().map(|step| step.name).collect();
-    assert_eq!(steps, ["source", "connected", "request", "status", "body", "verdict"]);
+    assert_eq!(steps, ["route", "source", "connected", "request", "status", "body", "verdict"]);
 
     let busy = answers("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(fails(&http, busy).await, (Class::Status, "HTTP 503".to_owned()));

@@ -7,6 +7,7 @@ mod decap;
 mod documented;
 mod dump;
 mod flows;
+mod probe;
 mod real;
 
 use std::net::IpAddr;
@@ -39,6 +40,7 @@ pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
+pub(crate) use probe::ProbeArgs;
 pub(crate) use real::Drain;
 pub(crate) use real::RealCommand;
 pub(crate) use real::RealOfVip;
@@ -190,6 +192,11 @@ pub(crate) enum Command {
     /// Decapsulate on a real: take the balancer's outer header off
     #[command(subcommand)]
     Decap(DecapCommand),
+    /// Check the reals of a VIP now, and show every step with its time; exit 1 if one is not healthy
+    ///
+    /// It runs the VIP's own check, unless told otherwise, and changes no real's health. docs/health.md explains what
+    /// it prints.
+    Probe(ProbeArgs),
     /// Show where a packet would go, and why, without sending it
     Trace(TraceArgs),
     /// List, insert, move and remove the programs on the interfaces

@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod flows;
 pub(crate) mod plan;
+pub(crate) mod probe;
 pub(crate) mod progress;
 pub(crate) mod real;
 pub(crate) mod reload;
