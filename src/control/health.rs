@@ -1,12 +1,10 @@
-//! What was found about reals: recording it, and reading it.
+//! What was found about reals: recording it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use rustc_hash::FxHashMap;
-use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::health::HealthStore;
@@ -20,9 +18,13 @@ use crate::model::health::found;
 use crate::model::text::quote;
 use crate::model::vip_real::VipRealKey;
 use crate::model::vip_table::Table;
+use crate::observe::health::now;
 use crate::plan::Plan;
 use crate::plan::diff::Running;
 use crate::plan::diff::diff;
+
+pub use crate::observe::health::Flaps;
+pub use crate::observe::health::RealHealthStatus;
 
 /// The longest that something told may hold: 10 years.
 pub const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -40,45 +42,6 @@ pub struct HealthResult {
     pub share: u8,
     /// Why, in a few words, such as `HTTP 503`; 80 bytes are kept.
     pub reason: String,
-    /// How many checks in a row said so.
-    pub checks: u32,
-    /// How often it failed.
-    pub flaps: Flaps,
-}
-
-/// How often a real failed. It decides whether the real stays out. Times are in seconds since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Flaps {
-    /// How often it became unhealthy since [`Self::since`].
-    pub failures: u32,
-    /// Since when failures are counted.
-    pub since: u64,
-    /// How often it stayed out because it failed too often.
-    pub holds: u32,
-    /// Until when it stays out; 0: it does not.
-    pub held_until: u64,
-}
-
-/// What is known about the health of a real of a VIP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct RealHealthStatus {
-    /// The VIP.
-    pub vip: Vip,
-    /// The real.
-    pub real: IpAddr,
-    /// Whether it does well.
-    pub health: Health,
-    /// The part of its weight that counts, in percent.
-    pub share: u8,
-    /// Whether somebody else said so, not a check of the VIP.
-    pub told: bool,
-    /// Why, if that is known.
-    pub reason: String,
-    /// Since when, in seconds since 1970; 0: not known.
-    pub since: u64,
-    /// When what was told ends, in seconds since 1970; 0: never.
-    pub expires: u64,
     /// How many checks in a row said so.
     pub checks: u32,
     /// How often it failed.
@@ -145,46 +108,6 @@ impl Balancer {
         })
     }
 
-    /// What is known about the health of all reals, by VIP and address.
-    pub fn health(&self) -> Result<Vec<RealHealthStatus>> {
-        let running = self.dataplane.read_table(self.next_serial()?)?;
-        let found = self
-            .dataplane
-            .health
-            .as_ref()
-            .map_or_else(|| Ok(HashMap::new()), HealthStore::found)?;
-        let ids = running.live_ids();
-        let mut all = Vec::new();
-        for (vip, of_vip) in &running.vips {
-            for (address, real) in &of_vip.spec.reals {
-                let key = ids.get(address).map(|id| (of_vip.id, *id));
-                let record = key.and_then(|key| found.get(&key)).copied();
-                let record =
-                    record.filter(|record| record.serial == of_vip.serial).unwrap_or_default();
-                let RealHealth { state, share, told } = real.health;
-                let is_known = state != Health::Unknown;
-                all.push(RealHealthStatus {
-                    vip: *vip,
-                    real: *address,
-                    health: state,
-                    share,
-                    told,
-                    reason: if is_known { found::text(&record.reason) } else { String::new() },
-                    since: if is_known { record.since } else { 0 },
-                    expires: if told { record.expires } else { 0 },
-                    checks: if is_known { record.checks } else { 0 },
-                    flaps: flaps(&record),
-                });
-            }
-        }
-        Ok(all)
-    }
-
-    /// When checks were last run, in seconds since 1970.
-    pub fn last_check(&self) -> Result<Option<u64>> {
-        self.dataplane.health.as_ref().map_or(Ok(None), HealthStore::last_check)
-    }
-
     /// Notes that checks are being run. It takes no lock.
     pub fn note_checking(&self) -> Result<()> {
         self.dataplane.health.as_ref().map_or(Ok(()), |health| health.set_last_check(now()))
@@ -209,20 +132,6 @@ impl Balancer {
         current.dataplane.write_all(&plan.steps.table)?;
         Ok(plan)
     }
-}
-
-fn flaps(record: &abi::HealthRecord) -> Flaps {
-    Flaps {
-        failures: record.failures,
-        since: record.failing_since,
-        holds: record.holds,
-        held_until: record.held_until,
-    }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The records, while a change is made.

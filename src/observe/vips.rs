@@ -2,21 +2,26 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
 use crate::model::address::Vip;
+use crate::model::config::CheckChoice;
+use crate::model::config::CheckConfig;
 use crate::model::config::Echo;
 use crate::model::config::NoReal;
 use crate::model::config::OtherPorts;
 use crate::model::config::RealState;
 use crate::model::error::Result;
-use crate::model::health::Health;
 use crate::model::maglev::ring::Member;
 use crate::model::maglev::ring::RING_SIZE;
 use crate::model::maglev::ring::Ring;
 use crate::model::vip_table::Table;
+use crate::model::vip_table::config_name;
+use crate::observe::health::HealthDetails;
+use crate::observe::health::KnownHealth;
 use crate::observe::stats::Count;
 use crate::observe::stats::Stats;
 
@@ -31,8 +36,9 @@ pub struct VipRealStatus {
     pub state: RealState,
     /// Its share of new flows by the ring, 0 to 1.
     pub share: f64,
-    /// What was found about it.
-    pub health: Health,
+    /// What is known about its health.
+    #[serde(flatten)]
+    pub health: HealthDetails,
     /// Its weight in the ring, beside those of the VIP's other reals; 0: it gets no new flows.
     #[serde(skip)]
     pub ring_weight: u32,
@@ -71,6 +77,13 @@ pub struct VipStatus {
     pub no_real: NoReal,
     /// When its address answers echo requests.
     pub echo: Echo,
+    /// The check of its reals: its name, or its type if it has no name.
+    pub check: Option<String>,
+    /// How often they are checked.
+    #[serde(skip)]
+    pub check_interval: Option<Duration>,
+    /// Whether all reals are used that the operator has up, because too few are healthy.
+    pub fails_open: bool,
     /// Its reals.
     pub reals: Vec<VipRealStatus>,
 }
@@ -79,6 +92,11 @@ impl VipStatus {
     /// How many of its reals take new flows.
     pub fn usable_reals(&self) -> usize {
         self.reals.iter().filter(|real| real.is_usable()).count()
+    }
+
+    /// How often its reals are checked, if there are any.
+    pub(crate) fn checked_every(&self) -> Option<Duration> {
+        self.check_interval.filter(|_| !self.reals.is_empty())
     }
 
     /// The members of its ring.
@@ -101,11 +119,20 @@ impl Balancer {
 
     /// The same, from counters that the caller has read.
     pub fn vips_with(&self, stats: &Stats) -> Result<Vec<VipStatus>> {
-        Ok(vips(&self.table()?, stats))
+        let (table, known) = self.table_and_health()?;
+        Ok(vips(&table, &known, stats))
     }
 }
 
-fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
+/// What a VIP names as its check.
+fn check_name(check: &CheckChoice) -> String {
+    match check {
+        CheckChoice::Named(name) => name.clone(),
+        CheckChoice::Inline(check) => config_name(&check.kind),
+    }
+}
+
+fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
     let vips = table.vips.iter().map(|(vip, spec)| {
         let members = spec.members();
         let shares: HashMap<_, _> = members
@@ -121,7 +148,7 @@ fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
                 weight: real.weight,
                 state: real.state,
                 share: f64::from(slots) / f64::from(RING_SIZE),
-                health: real.health.state,
+                health: known.of(vip, address, real.health),
                 ring_weight,
                 sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
             }
@@ -133,6 +160,9 @@ fn vips(table: &Table, stats: &Stats) -> Vec<VipStatus> {
             other_ports: table.other_ports(vip.address),
             no_real: spec.no_real,
             echo: table.echo(vip.address),
+            check: spec.health.check.as_ref().map(check_name),
+            check_interval: table.check_of(spec).map(CheckConfig::interval),
+            fails_open: spec.fails_open(),
             reals: reals.collect(),
         }
     });

@@ -13,6 +13,7 @@ use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
 use crate::model::outweighed::OutweighedReal;
 use crate::model::outweighed::outweighed;
+use crate::observe::health::time;
 use crate::observe::readiness::Unready;
 use crate::observe::readiness::unready_interfaces;
 pub use crate::observe::recent::Flood;
@@ -27,6 +28,12 @@ use crate::report::doctor::FindingId;
 use crate::report::doctor::Fix;
 use crate::report::doctor::Severity;
 use crate::report::readings::Readings;
+pub use crate::report::reals::FailingOpen;
+pub use crate::report::reals::UnhealthyReal;
+use crate::report::reals::failing_open;
+use crate::report::reals::reals_in_words;
+use crate::report::reals::unhealthy;
+use crate::report::reals::vips_in_words;
 
 /// How many VIPs a problem's text names; its JSON has all of them.
 const NAMED: usize = 3;
@@ -84,6 +91,27 @@ pub enum Problem {
     NoUsableReal {
         /// The VIPs.
         vips: Vec<Vip>,
+        /// Reals of theirs that the operator wants and that are unhealthy.
+        unhealthy: Vec<UnhealthyReal>,
+    },
+    /// VIPs use all reals that the operator has up, because too few of them are healthy.
+    FailsOpen {
+        /// The VIPs.
+        vips: Vec<FailingOpen>,
+    },
+    /// VIPs have checks, and nobody runs them.
+    NobodyChecks {
+        /// How many VIPs.
+        vips: usize,
+        /// When somebody last checked, in seconds since 1970.
+        last_check: Option<u64>,
+        /// Whether `lbctl serve` runs all the same.
+        served: bool,
+    },
+    /// Reals are unhealthy that the operator wants to take flows.
+    UnhealthyReals {
+        /// The reals.
+        reals: Vec<UnhealthyReal>,
     },
     /// There are more new flows within a second than CPUs remember.
     FloodGuardLimits(Flood),
@@ -121,7 +149,34 @@ impl fmt::Display for Problem {
                 Unserved::reason(reason)
             ),
             Self::NoReal { vips } => write!(f, "no reals: {}", some(vips)),
-            Self::NoUsableReal { vips } => write!(f, "no real takes new flows of {}", some(vips)),
+            Self::NoUsableReal { vips, unhealthy } => {
+                write!(f, "no real takes new flows of {}", some(vips))?;
+                if unhealthy.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ", which do not fail open; unhealthy: {}", reals_in_words(unhealthy))
+            }
+            Self::FailsOpen { vips } => write!(
+                f,
+                "FAIL OPEN: too few reals are healthy, so all that are up are used: {}",
+                vips_in_words(vips)
+            ),
+            Self::NobodyChecks { vips, last_check, served } => {
+                match last_check {
+                    Some(last) => write!(f, "nobody checks reals since {}", time(*last))?,
+                    None => f.write_str("nobody has checked reals yet")?,
+                }
+                let whose = if *vips == 1 { "1 VIP has a check" } else { "VIPs have checks" };
+                let serve = if *served {
+                    "lbctl serve runs all the same"
+                } else {
+                    "lbctl serve does not run"
+                };
+                write!(f, ", though {whose} ({serve})")
+            }
+            Self::UnhealthyReals { reals } => {
+                write!(f, "unhealthy reals: {}", reals_in_words(reals))
+            }
             Self::OutweighedReals { reals } => {
                 let Some(first) = reals.first() else { return Ok(()) };
                 write!(f, "{first}")?;
@@ -156,6 +211,12 @@ fn one(vips: &[Vip]) -> String {
     vips.first().map_or_else(|| "VIP".to_owned(), Vip::to_string)
 }
 
+/// How to find out what a real lacks.
+fn probe(reals: &[UnhealthyReal]) -> String {
+    let first = reals.first().map(|real| format!(" {} {}", real.vip, real.real));
+    format!("'lbctl probe{}' shows each step of the check", first.unwrap_or_default())
+}
+
 impl Problem {
     /// What to do about it.
     pub fn fix(&self) -> String {
@@ -177,7 +238,26 @@ impl Problem {
                 "lbctl real add {} ADDRESS; or add reals to the file, then lbctl apply -f FILE",
                 one(vips)
             ),
-            Self::NoUsableReal { vips } => {
+            Self::NoUsableReal { unhealthy, .. } if !unhealthy.is_empty() => format!(
+                "{}; or use them all the same: fail_open = true, then lbctl apply -f FILE",
+                probe(unhealthy)
+            ),
+            Self::FailsOpen { vips } => {
+                let vip = vips.first().map_or_else(|| "VIP".to_owned(), |open| open.vip.to_string());
+                format!(
+                    "'lbctl real list {vip}' shows why; if the reals do well, this host does not reach them: look at its network"
+                )
+            }
+            Self::NobodyChecks { served: true, .. } => {
+                "the log of lbctl serve says why; until then the last results stay in force".to_owned()
+            }
+            Self::NobodyChecks { .. } => {
+                "start lbctl serve; until then the last results stay in force".to_owned()
+            }
+            Self::UnhealthyReals { reals } => {
+                format!("{}; or 'lbctl real drain' if it is to stay out", probe(reals))
+            }
+            Self::NoUsableReal { vips, .. } => {
                 format!("'lbctl real list {}' shows why; then lbctl real up, weight or add", one(vips))
             }
             Self::OutweighedReals { reals } => {
@@ -283,8 +363,30 @@ fn counted(readings: &Readings, without_table: Vec<u32>, recent: Recent) -> Vec<
     if !bare.is_empty() {
         problems.push(Problem::NoReal { vips: names(bare) });
     }
-    if !idle.is_empty() {
-        problems.push(Problem::NoUsableReal { vips: names(idle) });
+    let sick = |vips: &[&VipStatus]| vips.iter().copied().flat_map(unhealthy).collect::<Vec<_>>();
+    // What the operator wanted so has another remedy than what checks found.
+    let (sickly, wanted): (Vec<_>, Vec<_>) =
+        idle.into_iter().partition(|vip| unhealthy(vip).next().is_some());
+    for idle in [sickly, wanted] {
+        if !idle.is_empty() {
+            problems.push(Problem::NoUsableReal { unhealthy: sick(&idle), vips: names(idle) });
+        }
+    }
+    let open: Vec<_> = readings.vips.iter().filter_map(failing_open).collect();
+    if !open.is_empty() {
+        problems.push(Problem::FailsOpen { vips: open });
+    }
+    if readings.health.nobody_checks {
+        problems.push(Problem::NobodyChecks {
+            vips: readings.health.checked_vips,
+            last_check: readings.health.last_check,
+            served: readings.serve.is_some(),
+        });
+    }
+    let others = readings.vips.iter().filter(|vip| vip.usable_reals() != 0);
+    let sick: Vec<_> = others.flat_map(unhealthy).collect();
+    if !sick.is_empty() {
+        problems.push(Problem::UnhealthyReals { reals: sick });
     }
     let outweighed: Vec<_> =
         readings.vips.iter().flat_map(|vip| outweighed(vip.vip, &vip.members())).collect();
@@ -323,7 +425,7 @@ mod tests {
             weight: 1,
             state: crate::model::config::RealState::Down,
             share: 0.0,
-            health: crate::model::health::Health::Unknown,
+            health: crate::observe::health::HealthDetails::default(),
             ring_weight: 0,
             sent_for_all_vips: crate::observe::stats::Count::default(),
         };
@@ -334,6 +436,9 @@ mod tests {
             other_ports: crate::model::config::OtherPorts::default(),
             no_real: crate::model::config::NoReal::default(),
             echo: crate::model::config::Echo::default(),
+            check: None,
+            check_interval: None,
+            fails_open: false,
             reals: reals.to_vec(),
         };
         readings.vips = (1..=5).map(|n| vip(n, std::slice::from_ref(&down))).collect();
@@ -410,7 +515,10 @@ mod tests {
             Problem::ReloadFailed { at: 0, message: name() },
             Problem::Doctor { finding },
             Problem::NoReal { vips: Vec::new() },
-            Problem::NoUsableReal { vips: Vec::new() },
+            Problem::NoUsableReal { vips: Vec::new(), unhealthy: Vec::new() },
+            Problem::FailsOpen { vips: Vec::new() },
+            Problem::NobodyChecks { vips: 0, last_check: None, served: false },
+            Problem::UnhealthyReals { reals: Vec::new() },
             Problem::OutweighedReals { reals: Vec::new() },
             Problem::GenericMode { interface: name() },
             Problem::FloodGuardLimits(Flood { cpus: Vec::new(), not_remembered: 0 }),

@@ -4,5 +4,5 @@ pub mod condition;
 pub mod doctor;
 pub mod metrics;
 pub(crate) mod readings;
+pub(crate) mod reals;
 pub(crate) mod status;
-pub(crate) mod vip_list;

@@ -10,6 +10,7 @@ use crate::instance::serving::Part;
 use crate::instance::serving::Server;
 use crate::model::error::Result;
 use crate::observe::flood_guard::FloodGuard;
+use crate::observe::health::HealthSummary;
 use crate::observe::interfaces::InterfaceStatus;
 use crate::observe::memory::MapsMemory;
 use crate::observe::readiness::InterfaceState;
@@ -30,6 +31,7 @@ pub(crate) struct Readings {
     pub(crate) unserved: Vec<Unserved>,
     pub(crate) chain: Vec<SlotStatus>,
     pub(crate) vips: Vec<VipStatus>,
+    pub(crate) health: HealthSummary,
     pub(crate) tables: Vec<TableStatus>,
     pub(crate) flood_guards: Vec<FloodGuard>,
     pub(crate) memory: Vec<MapsMemory>,
@@ -40,6 +42,7 @@ impl Readings {
     /// Reads all of it. It asks no gateway.
     pub(crate) fn take(balancer: &Balancer) -> Result<Self> {
         let stats = balancer.stats()?;
+        let vips = balancer.vips_with(&stats)?;
         let (mut interfaces, mut observed) = (BTreeMap::new(), Vec::new());
         for (config, state) in balancer.observed()? {
             interfaces.insert(state.interface.clone(), InterfaceStatus::new(config, &state));
@@ -52,7 +55,8 @@ impl Readings {
             observed,
             unserved: balancer.unserved()?,
             chain: chain::list(balancer.instance())?,
-            vips: balancer.vips_with(&stats)?,
+            health: HealthSummary::new(&vips, balancer.last_check()?),
+            vips,
             tables: balancer.table_status()?,
             flood_guards: balancer.flood_guards()?,
             memory: balancer.maps_memory()?,

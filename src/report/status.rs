@@ -9,6 +9,7 @@ use crate::dataplane::balancer::Balancer;
 use crate::instance::serving::Server;
 use crate::model::error::Result;
 use crate::observe::flood_guard::FloodGuard;
+use crate::observe::health::HealthSummary;
 use crate::observe::interfaces::InterfaceStatus;
 use crate::observe::memory::MapsMemory;
 use crate::observe::stats::Stats;
@@ -35,6 +36,8 @@ pub struct Status {
     pub chain: Vec<SlotStatus>,
     /// The VIPs.
     pub vips: Vec<VipStatus>,
+    /// The health of all reals together.
+    pub health: HealthSummary,
     /// The connection tables.
     pub tables: Vec<TableStatus>,
     /// The limits of new flows.
@@ -68,6 +71,7 @@ impl Status {
             unserved: readings.unserved,
             chain: readings.chain,
             vips: readings.vips,
+            health: readings.health,
             tables: readings.tables,
             flood_guards: readings.flood_guards,
             memory: readings.memory,

@@ -21,7 +21,7 @@ use crate::model::error::Error;
 use crate::model::vip_table::Table;
 use crate::model::vip_table::config_name;
 use crate::observe::readiness::readiness;
-use crate::report::vip_list::ListedVip;
+use crate::observe::vips::VipStatus;
 
 /// The parameter of `readiness` that makes it check the file, too.
 pub(super) const STRICT: &str = "strict";
@@ -122,15 +122,15 @@ pub(super) fn vip(instance: &Instance, asked: &Asked) -> Result {
 
 pub(super) fn all_reals(instance: &Instance, _: &Asked) -> Result {
     let (balancer, _, version) = open(instance)?;
-    Ok(Answer::json(&balancer.vip_list()?)?.with_version(&version))
+    Ok(Answer::json(&balancer.vips()?)?.with_version(&version))
 }
 
 /// The VIPs that have a real, with this real alone.
 pub(super) fn real_everywhere(instance: &Instance, asked: &Asked) -> Result {
     let (balancer, _, version) = open(instance)?;
-    let (real, mut vips) = (asked.real()?, balancer.vip_list()?);
+    let (real, mut vips) = (asked.real()?, balancer.vips()?);
     for vip in &mut vips {
-        vip.reals.retain(|found| found.status.address == real);
+        vip.reals.retain(|found| found.address == real);
     }
     vips.retain(|vip| !vip.reals.is_empty());
     if vips.is_empty() {
@@ -140,10 +140,10 @@ pub(super) fn real_everywhere(instance: &Instance, asked: &Asked) -> Result {
 }
 
 /// The VIP of the path, with its reals, and the version of the table.
-fn status_of_vip(instance: &Instance, asked: &Asked) -> Result<(ListedVip, String)> {
+fn status_of_vip(instance: &Instance, asked: &Asked) -> Result<(VipStatus, String)> {
     let (balancer, _, version) = open(instance)?;
     let vip = asked.vip()?;
-    let found = balancer.vip_list()?.into_iter().find(|status| status.vip == vip);
+    let found = balancer.vips()?.into_iter().find(|status| status.vip == vip);
     Ok((found.ok_or(Error::NoSuchVip(vip))?, version))
 }
 
@@ -155,7 +155,7 @@ pub(super) fn reals(instance: &Instance, asked: &Asked) -> Result {
 pub(super) fn real(instance: &Instance, asked: &Asked) -> Result {
     let (status, version) = status_of_vip(instance, asked)?;
     let (vip, real) = (status.vip, asked.real()?);
-    let found = status.reals.into_iter().find(|found| found.status.address == real);
+    let found = status.reals.into_iter().find(|found| found.address == real);
     let found = found.ok_or(Error::NoSuchReal { vip, real })?;
     Ok(Answer::json(&found)?.with_version(&version))
 }

@@ -12,6 +12,7 @@ pub(crate) mod policies;
 pub(crate) mod slow_start;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -56,6 +57,9 @@ impl Default for RealHealth {
     }
 }
 
+/// How long nobody has checked, at the least, before somebody is told.
+const OVERDUE: Duration = Duration::from_secs(30);
+
 /// The bit of the raw state that says [`RealHealth::told`].
 const TOLD: u8 = 1 << 7;
 
@@ -91,9 +95,35 @@ impl RealHealth {
     }
 }
 
+/// Whether checks that are to be run every so often are not run, though the last one was then, in seconds since 1970.
+/// Whoever checks says so with each result, or about every second. A result may take as long as the shortest interval.
+pub(crate) fn is_overdue(
+    intervals: impl IntoIterator<Item = Duration>,
+    last_check: Option<u64>,
+    now: u64,
+) -> bool {
+    let Some(shortest) = intervals.into_iter().min() else { return false };
+    let pause = (shortest * 3).max(OVERDUE).as_secs();
+    last_check.is_none_or(|last| last.saturating_add(pause) < now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checks_are_overdue_after_some_intervals() {
+        let seconds = |seconds: &[u64]| {
+            seconds.iter().map(|seconds| Duration::from_secs(*seconds)).collect::<Vec<_>>()
+        };
+        assert!(!is_overdue([], None, 1000), "nothing is to be checked");
+        assert!(is_overdue(seconds(&[5]), None, 1000));
+        assert!(!is_overdue(seconds(&[5]), Some(970), 1000));
+        assert!(is_overdue(seconds(&[5, 60]), Some(969), 1000));
+        assert!(!is_overdue(seconds(&[60]), Some(820), 1000));
+        assert!(is_overdue(seconds(&[60]), Some(819), 1000));
+        assert!(!is_overdue(seconds(&[60]), Some(2000), 1000), "the clock went back");
+    }
 
     #[test]
     fn records_say_what_was_found() {

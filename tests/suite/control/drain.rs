@@ -107,7 +107,7 @@ fn health_that_is_told() {
     assert_eq!((&told["share"], &told["state"]), (&0.0.into(), &"up".into()), "{told}");
     assert!(told["since"].as_u64().expect("a time") > 1_000_000_000, "{told}");
     let list = host.lbctl().ok(&["real", "list", a]).stdout;
-    assert!(list.contains("unhealthy (told): disk full, since "), "{list}");
+    assert!(list.contains("unhealthy: disk full since "), "{list}");
     assert_eq!(host.lbctl().ok(&["save"]).stdout, saved);
 
     host.lbctl().ok(&["real", "health", a, "10.0.0.1", "healthy", "--for", "1h", "--json"]);

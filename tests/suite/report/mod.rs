@@ -1,6 +1,7 @@
 //! Judgements: `lbctl doctor` and `status`, and the metrics.
 
 pub(crate) mod doctor;
+mod health;
 pub(crate) mod metrics;
 pub(crate) mod mismatch;
 pub(crate) mod prometheus;

@@ -5,6 +5,8 @@ use std::cmp::Reverse;
 use l4lb::Balancer;
 use l4lb::Condition;
 use l4lb::GatewayAddress;
+use l4lb::Health;
+use l4lb::HealthSummary;
 use l4lb::Instance;
 use l4lb::InterfaceStatus;
 use l4lb::LinkState;
@@ -57,6 +59,9 @@ fn print(status: &Status, all: bool) -> Result<()> {
     print_vips(&status.vips, if all { usize::MAX } else { BUSIEST })?;
     output::line("")?;
     output::line(serve(status.serve.as_ref()))?;
+    if status.health.is_of_interest() {
+        output::line(health(&status.health))?;
+    }
     output::line(total(&status.stats))?;
     if all {
         print_all(status)?;
@@ -155,11 +160,13 @@ fn usable(vip: &VipStatus) -> String {
         (count != 0).then(|| format!("{count} {what}"))
     };
     let up = vip.reals.iter().filter(|real| real.state == RealState::Up);
+    let sick = up.clone().filter(|real| real.health.state == Health::Unhealthy).count();
     let weightless = up.clone().filter(|real| real.weight == 0).count();
     let outweighed = up.filter(|real| real.is_outweighed()).count();
     let why: Vec<_> = [
         counted(RealState::Drain, "drained"),
         counted(RealState::Down, "down"),
+        (sick != 0).then(|| format!("{sick} unhealthy")),
         (weightless != 0).then(|| format!("{weightless} of weight 0")),
         (outweighed != 0).then(|| format!("{outweighed} of too little weight")),
     ]
@@ -167,6 +174,9 @@ fn usable(vip: &VipStatus) -> String {
     .flatten()
     .collect();
     let mut usable = format!("{}/{}", vip.usable_reals(), vip.reals.len());
+    if vip.fails_open {
+        usable += ", FAILS OPEN";
+    }
     if vip.usable_reals() == 0 && vip.no_real == NoReal::Reject {
         usable += ", clients are refused";
     }
@@ -200,6 +210,19 @@ fn serve(server: Option<&Server>) -> String {
         },
     );
     format!("serve        {process}{reload}{metrics}\n{control}")
+}
+
+/// The health of all reals, and when somebody last checked.
+fn health(health: &HealthSummary) -> String {
+    let HealthSummary { checked_vips, healthy, unhealthy, unknown, .. } = health;
+    let last = match checked_vips {
+        0 => "no VIP has a check".to_owned(),
+        _ => format!("last check {}", health.last_check_in_words()),
+    };
+    let late = if health.nobody_checks { ", NOBODY CHECKS" } else { "" };
+    format!(
+        "health       {healthy} healthy, {unhealthy} unhealthy, {unknown} unknown; {last}{late}"
+    )
 }
 
 fn total(stats: &Stats) -> String {

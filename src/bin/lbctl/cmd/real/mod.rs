@@ -2,18 +2,14 @@
 
 mod drain;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use l4lb::Balancer;
 use l4lb::Error;
 use l4lb::Health;
 use l4lb::Instance;
-use l4lb::ListedReal;
 use l4lb::Plan;
 use l4lb::RealChange;
 use l4lb::RealConfig;
 use l4lb::Vip;
-use l4lb::outside;
 
 use crate::Exit;
 use crate::Failure;
@@ -77,9 +73,9 @@ fn tell(instance: &Instance, told: &TellHealth, json: bool) -> Result {
 }
 
 fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
-    let mut vips = balancer.vip_list()?;
+    let mut vips = balancer.vips()?;
     if let Some(vip) = vip {
-        vips.retain(|listed| listed.vip == vip);
+        vips.retain(|status| status.vip == vip);
         if vips.is_empty() {
             return Err(Error::NoSuchVip(vip).into());
         }
@@ -89,8 +85,7 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
         return Ok(());
     }
     let rows = vips.iter().flat_map(|vip| {
-        vip.reals.iter().map(|listed| {
-            let real = &listed.status;
+        vip.reals.iter().map(|real| {
             [
                 vip.vip.to_string(),
                 real.address.to_string(),
@@ -99,7 +94,7 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
                 output::percent(real.share),
                 real.sent_for_all_vips.packets.to_string(),
                 real.sent_for_all_vips.bytes.to_string(),
-                health(listed),
+                real.health.in_words(),
             ]
         })
     });
@@ -110,32 +105,4 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
     )?;
     output::line("(a real's packets and bytes are those of all its VIPs)")?;
     Ok(())
-}
-
-/// `unhealthy: HTTP 503, since 12:03:11`
-fn health(listed: &ListedReal) -> String {
-    let ListedReal { status, reason, since, told, expires, .. } = listed;
-    let mut text = status.health.to_string();
-    if *told {
-        text += " (told)";
-    }
-    if !reason.is_empty() {
-        text = format!("{text}: {}", outside::message(reason));
-    }
-    if *since != 0 {
-        text = format!("{text}, since {}", clock(*since));
-    }
-    if *expires != 0 {
-        text = format!("{text}, until {}", clock(*expires));
-    }
-    text
-}
-
-/// A time in seconds since 1970 as the host's clock shows it, with the day unless that is today.
-fn clock(seconds: u64) -> String {
-    let zone = TimeZone::system();
-    let time = i64::try_from(seconds).ok().and_then(|at| Timestamp::from_second(at).ok());
-    let Some(time) = time.map(|time| time.to_zoned(zone.clone())) else { return "?".to_owned() };
-    let today = Timestamp::now().to_zoned(zone).date() == time.date();
-    time.strftime(if today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }).to_string()
 }

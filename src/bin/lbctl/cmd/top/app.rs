@@ -51,8 +51,13 @@ pub(super) struct App {
     inside: bool,
     /// Whether a key made the selection; before that, it is the busiest row.
     chosen: bool,
-    /// Whether VIPs without a usable real come first.
+    /// Whether VIPs come first that have no usable real, or fail open.
     pub(super) dark_first: bool,
+}
+
+/// Whether a VIP has no usable real, or fails open.
+pub(super) fn is_marked(vip: &VipStatus) -> bool {
+    vip.usable_reals() == 0 || vip.fails_open
 }
 
 impl App {
@@ -116,10 +121,19 @@ impl App {
         self.condition = Some(reading).filter(|_| self.failure.is_none());
     }
 
+    fn all_vips(&self) -> &[VipStatus] {
+        self.last.as_ref().map_or(&[][..], |sample| &sample.vips)
+    }
+
     /// How many VIPs have no usable real, and how many there are.
     pub(super) fn dark_vips(&self) -> (usize, usize) {
-        let vips = self.last.as_ref().map_or(&[][..], |sample| &sample.vips);
+        let vips = self.all_vips();
         (vips.iter().filter(|vip| vip.usable_reals() == 0).count(), vips.len())
+    }
+
+    /// How many VIPs use all reals, because too few are healthy.
+    pub(super) fn open_vips(&self) -> usize {
+        self.all_vips().iter().filter(|vip| vip.fails_open).count()
     }
 
     /// The VIPs, busiest first.
@@ -128,7 +142,7 @@ impl App {
         let packets = |vip: &VipStatus| self.vip_rate(vip.vip).packets();
         vips.sort_by(|a, b| packets(b).total_cmp(&packets(a)));
         if self.dark_first {
-            vips.sort_by_key(|vip| vip.usable_reals() != 0);
+            vips.sort_by_key(|vip| !is_marked(vip));
         }
         vips
     }

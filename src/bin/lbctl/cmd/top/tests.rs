@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use l4lb::Condition;
 use l4lb::Count;
-use l4lb::RealHealth;
+use l4lb::Health;
+use l4lb::HealthDetails;
 use l4lb::RealState;
 use l4lb::ReasonCount;
 use l4lb::Stats;
@@ -40,13 +41,16 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
             other_ports: l4lb::OtherPorts::default(),
             no_real: l4lb::NoReal::default(),
             echo: l4lb::Echo::default(),
+            check: None,
+            check_interval: None,
+            fails_open: false,
             reals: reals()
                 .map(|(n, address, state)| VipRealStatus {
                     address,
                     weight: n.into(),
                     state,
                     share: 0.25,
-                    health: RealHealth::default().state,
+                    health: HealthDetails::default(),
                     ring_weight: n.into(),
                     sent_for_all_vips: count(n.into()),
                 })
@@ -98,7 +102,7 @@ fn words(line: &str) -> String {
 }
 
 fn finding(vip: &str) -> Finding {
-    Problem::NoUsableReal { vips: vec![vip.parse().expect("a VIP")] }.into()
+    Problem::NoUsableReal { vips: vec![vip.parse().expect("a VIP")], unhealthy: Vec::new() }.into()
 }
 
 #[test]
@@ -242,6 +246,34 @@ fn vips_without_a_usable_real_are_marked_counted_and_found() {
     let _ = app.key(KeyCode::Esc.into());
     let _ = app.key(KeyCode::Char('!').into());
     assert!(screen(&app, 100, 24)[23].ends_with("! those marked first"), "and back");
+}
+
+#[test]
+fn the_health_of_reals_is_shown_where_there_is_a_check() {
+    let mut sample = sample(Instant::now(), 1, 2);
+    let vip = &mut sample.vips[1];
+    vip.check = Some("web".to_owned());
+    vip.fails_open = true;
+    vip.reals[0].health = HealthDetails {
+        state: Health::Unhealthy,
+        reason: "HTTP 503".to_owned(),
+        ..HealthDetails::default()
+    };
+    let mut app = App::new("default");
+    app.sample(Ok(sample));
+    let all = screen(&app, 100, 24);
+    assert!(all[0].ends_with(", 1 of 2 VIPs fail open (!)"), "{all:#?}");
+    let _ = app.key(KeyCode::Char('!').into());
+    let all = screen(&app, 100, 24);
+    assert!(all[4].starts_with("tcp://10.200.1.2:80   1/3 !"), "{all:#?}");
+    let _ = app.key(KeyCode::Enter.into());
+    let reals = screen(&app, 100, 24);
+    let lines: Vec<_> = reals.iter().map(|line| words(line)).collect();
+    let header = "REAL STATE HEALTH PACKETS/S BIT/S SHARE WEIGHT WHY";
+    assert!(lines.contains(&header.to_owned()), "{reals:#?}");
+    let sick = lines.iter().find(|line| line.starts_with("10.0.0.1 up unhealthy "));
+    assert!(sick.is_some_and(|line| line.ends_with(" HTTP 503")), "{reals:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("10.0.0.2 drain unknown ")), "{reals:#?}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! How `lbctl top` looks. It uses only the 16 colours, and colour is never the only sign. The only characters beyond
 //! ASCII are the sparklines' blocks and the ellipsis.
 
+use l4lb::Health;
 use l4lb::Rate;
 use l4lb::RealState;
 use l4lb::VipRate;
+use l4lb::VipRealStatus;
 use l4lb::VipStatus;
 use ratatui::Frame;
 use ratatui::layout::Constraint;
@@ -18,6 +20,7 @@ use ratatui::widgets::TableState;
 
 use super::app::App;
 use super::app::HISTORY;
+use super::app::is_marked;
 use super::columns::BOLD;
 use super::columns::Column;
 use super::columns::Listing;
@@ -103,10 +106,15 @@ fn rate(rate: Rate) -> String {
 fn title(app: &App) -> String {
     let total = app.rates.total;
     let title = format!("{}: {}", app.instance, rate(total));
-    match app.dark_vips() {
-        (0, _) => title,
-        (dark, all) => format!("{title}, {dark} of {all} VIPs without a usable real (!)"),
+    let ((dark, all), open) = (app.dark_vips(), app.open_vips());
+    let mut marked = Vec::new();
+    if dark != 0 {
+        marked.push(format!("{dark} of {all} VIPs without a usable real"));
     }
+    if open != 0 {
+        marked.push(format!("{open} of {all} VIPs fail open"));
+    }
+    if marked.is_empty() { title } else { format!("{title}, {} (!)", marked.join(", ")) }
 }
 
 fn vip_title(app: &App, vip: &VipStatus) -> String {
@@ -141,10 +149,11 @@ fn condition(app: &App, width: u16, most: usize) -> (Vec<String>, Style) {
 
 /// As many keys as there is room for.
 fn footer(app: &App, width: u16) -> Line<'static> {
-    let keys: &[&str] = match (app.shown_vip(), app.dark_first, app.dark_vips()) {
+    let marked = app.dark_vips().0 + app.open_vips();
+    let keys: &[&str] = match (app.shown_vip(), app.dark_first, marked) {
         (Some(_), ..) => &["q quit", "Esc back", "arrows move"],
         (None, true, _) => &["q quit", "Enter reals", "arrows move", "! by rate"],
-        (None, false, (0, _)) => &["q quit", "Enter reals", "arrows move"],
+        (None, false, 0) => &["q quit", "Enter reals", "arrows move"],
         (None, false, _) => &["q quit", "Enter reals", "arrows move", "! those marked first"],
     };
     let mut line = String::new();
@@ -161,7 +170,7 @@ fn footer(app: &App, width: u16) -> Line<'static> {
 /// Usable reals and all reals, and a mark or the space for one.
 fn usable(vip: &VipStatus) -> String {
     let usable = vip.usable_reals();
-    let mark = if usable == 0 { " !" } else { "  " };
+    let mark = if is_marked(vip) { " !" } else { "  " };
     format!("{usable}/{}{mark}", vip.reals.len())
 }
 
@@ -194,7 +203,7 @@ fn vips(frame: &mut Frame, app: &App, area: Rect) {
     };
     let rows = vips.iter().map(|vip| {
         let (rate, plain) = (app.vip_rate(vip.vip), Style::new());
-        let dark = vip.usable_reals() == 0;
+        let dark = is_marked(vip);
         let figures = [
             figure(app, usable(vip), if dark { ALERT } else { plain }),
             figure(app, si(rate.sent.packets), plain),
@@ -226,14 +235,24 @@ fn style<'a>(table: ratatui::widgets::Table<'a>, app: &App) -> ratatui::widgets:
 
 fn reals(frame: &mut Frame, app: &App, area: Rect) {
     let reals = app.reals();
+    let is_checked = app.shown_vip().is_some_and(|vip| vip.check.is_some());
+    let is_known = |real: &&VipRealStatus| real.health.state != Health::Unknown;
+    let with_health = is_checked || reals.iter().any(is_known);
+    let (health, why) = if with_health {
+        let why = longest(reals.iter().map(|real| real.health.why()));
+        (Some(Column::text("HEALTH", 9)), Some(Column::text("WHY", why.max(length("WHY")))))
+    } else {
+        (None, None)
+    };
     // There are no counters for a real in one VIP.
-    let columns = [
-        Column::text("STATE", 5),
+    let figures = [
         Column::numeric("PACKETS/S", 9).about("ALL VIPS"),
         Column::numeric("BIT/S", 8).about("ALL VIPS"),
         Column::numeric("SHARE", 8),
         Column::numeric("WEIGHT", 6),
     ];
+    let columns: Vec<_> =
+        [Column::text("STATE", 5)].into_iter().chain(health).chain(figures).chain(why).collect();
     let listing = Listing {
         title: "REAL",
         longest: longest(reals.iter().map(|real| real.address.to_string())),
@@ -248,14 +267,20 @@ fn reals(frame: &mut Frame, app: &App, area: Rect) {
             RealState::Drain => plain.fg(Color::Yellow),
             _ => plain.fg(Color::Red),
         };
+        let health = match real.health.state {
+            Health::Unhealthy => plain.fg(Color::Red),
+            _ => plain,
+        };
         let figures = [
-            figure(app, real.state.to_string(), state),
-            figure(app, si(rate.packets), plain),
-            figure(app, si(rate.bits), plain),
-            figure(app, output::percent(real.share), plain),
-            figure(app, real.weight.to_string(), plain),
+            Some(figure(app, real.state.to_string(), state)),
+            with_health.then(|| figure(app, real.health.state.to_string(), health)),
+            Some(figure(app, si(rate.packets), plain)),
+            Some(figure(app, si(rate.bits), plain)),
+            Some(figure(app, output::percent(real.share), plain)),
+            Some(figure(app, real.weight.to_string(), plain)),
+            with_health.then(|| figure(app, real.health.why(), plain)),
         ];
-        (real.address.to_string(), figures.into())
+        (real.address.to_string(), figures.into_iter().flatten().collect())
     });
     let table = listing.table(listing.fit(area.width), rows);
     let mut state = TableState::new().with_selected(app.selected_real());

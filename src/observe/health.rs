@@ -1,0 +1,349 @@
+//! What is known about the health of reals.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+use crate::dataplane::balancer::Balancer;
+use crate::dataplane::health::HealthStore;
+use crate::model::abi;
+use crate::model::address::Vip;
+use crate::model::error::Result;
+use crate::model::health::Health;
+use crate::model::health::RealHealth;
+use crate::model::health::found;
+use crate::model::health::is_overdue;
+use crate::model::text::message;
+use crate::model::vip_real::VipRealKey;
+use crate::model::vip_table::Table;
+use crate::observe::vips::VipStatus;
+
+/// How often a real failed. It decides whether the real stays out. Times are in seconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Flaps {
+    /// How often it became unhealthy since [`Self::since`].
+    pub failures: u32,
+    /// Since when failures are counted.
+    pub since: u64,
+    /// How often it stayed out because it failed too often.
+    pub holds: u32,
+    /// Until when it stays out; 0: it does not.
+    pub held_until: u64,
+}
+
+/// What is known about the health of a real of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RealHealthStatus {
+    /// The VIP.
+    pub vip: Vip,
+    /// The real.
+    pub real: IpAddr,
+    /// Whether it does well.
+    pub health: Health,
+    /// The part of its weight that counts, in percent.
+    pub share: u8,
+    /// Whether somebody else said so, not a check of the VIP.
+    pub told: bool,
+    /// Why, if that is known.
+    pub reason: String,
+    /// Since when, in seconds since 1970; 0: not known.
+    pub since: u64,
+    /// When what was told ends, in seconds since 1970; 0: never.
+    pub expires: u64,
+    /// How many checks in a row said so.
+    pub checks: u32,
+    /// How often it failed.
+    pub flaps: Flaps,
+}
+
+impl RealHealthStatus {
+    /// The same, without VIP and real.
+    pub fn details(&self) -> HealthDetails {
+        let Self { health, share, told, since, expires, checks, flaps, .. } = *self;
+        let reason = self.reason.clone();
+        HealthDetails { state: health, share, told, reason, since, expires, checks, flaps }
+    }
+}
+
+/// What is known about the health of a real, for lists of the reals of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthDetails {
+    /// Whether it does well.
+    #[serde(rename = "health")]
+    pub state: Health,
+    /// The part of its weight that counts, in percent.
+    #[serde(rename = "health_share")]
+    pub share: u8,
+    /// Whether somebody else said so, not a check of the VIP.
+    pub told: bool,
+    /// Why, if that is known.
+    pub reason: String,
+    /// Since when, in seconds since 1970; 0: not known.
+    pub since: u64,
+    /// When what was told ends, in seconds since 1970; 0: never.
+    pub expires: u64,
+    /// How many checks in a row said so.
+    pub checks: u32,
+    /// How often it failed.
+    pub flaps: Flaps,
+}
+
+impl Default for HealthDetails {
+    fn default() -> Self {
+        Self::new(RealHealth::default(), &abi::HealthRecord::default())
+    }
+}
+
+impl HealthDetails {
+    fn new(health: RealHealth, record: &abi::HealthRecord) -> Self {
+        let RealHealth { state, share, told } = health;
+        let is_known = state != Health::Unknown;
+        Self {
+            state,
+            share,
+            told,
+            reason: if is_known { message(&found::text(&record.reason)) } else { String::new() },
+            since: if is_known { record.since } else { 0 },
+            expires: if told { record.expires } else { 0 },
+            checks: if is_known { record.checks } else { 0 },
+            flaps: Flaps {
+                failures: record.failures,
+                since: record.failing_since,
+                holds: record.holds,
+                held_until: record.held_until,
+            },
+        }
+    }
+
+    /// Why, since when, and what else matters, in the local time zone: `HTTP 503 since 12:03:11`. Empty if nothing is
+    /// known.
+    pub fn why(&self) -> String {
+        self.why_at(now(), &TimeZone::system())
+    }
+
+    /// The state, and why: `unhealthy: HTTP 503 since 12:03:11`.
+    pub fn in_words(&self) -> String {
+        let why = self.why();
+        if why.is_empty() { self.state.to_string() } else { format!("{}: {why}", self.state) }
+    }
+
+    fn why_at(&self, now: u64, zone: &TimeZone) -> String {
+        let time = |seconds| time_at(seconds, now, zone);
+        let mut parts = Vec::new();
+        let since = (self.since != 0).then(|| format!("since {}", time(self.since)));
+        let said: Vec<_> = [Some(self.reason.clone()).filter(|reason| !reason.is_empty()), since]
+            .into_iter()
+            .flatten()
+            .collect();
+        if !said.is_empty() {
+            parts.push(said.join(" "));
+        }
+        if self.state != Health::Unhealthy && self.share != RealHealth::FULL {
+            parts.push(format!("at {} % of its weight", self.share));
+        }
+        if self.is_held(now) {
+            parts.push(format!("stays out until {}", time(self.flaps.held_until)));
+        }
+        match (self.told, self.expires) {
+            (false, _) => {}
+            (true, 0) => parts.push("told".to_owned()),
+            (true, expires) => parts.push(format!("told, until {}", time(expires))),
+        }
+        parts.join("; ")
+    }
+
+    /// Whether it stays out because it failed too often.
+    pub(crate) fn is_held(&self, now: u64) -> bool {
+        self.state == Health::Unhealthy && self.flaps.held_until > now
+    }
+}
+
+/// A time in seconds since 1970 in the local time zone: the time of day, with the date if that is not today's.
+pub(crate) fn time(seconds: u64) -> String {
+    time_at(seconds, now(), &TimeZone::system())
+}
+
+fn time_at(seconds: u64, now: u64, zone: &TimeZone) -> String {
+    let zoned = |seconds: u64| {
+        let seconds = i64::try_from(seconds).ok()?;
+        Some(Timestamp::from_second(seconds).ok()?.to_zoned(zone.clone()))
+    };
+    match (zoned(seconds), zoned(now)) {
+        (Some(time), Some(now)) if time.date() == now.date() => {
+            time.strftime("%H:%M:%S").to_string()
+        }
+        (Some(time), _) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        (None, _) => "a time that no calendar has".to_owned(),
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The health of all reals together, and whether somebody checks them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HealthSummary {
+    /// How many VIPs have a check, and reals.
+    pub checked_vips: usize,
+    /// How many VIPs use all reals because too few are healthy.
+    pub failing_open_vips: usize,
+    /// How many reals of VIPs are healthy. A real counts once for each VIP.
+    pub healthy: usize,
+    /// How many are unhealthy.
+    pub unhealthy: usize,
+    /// How many nobody has checked yet, of VIPs that have a check.
+    pub unknown: usize,
+    /// When checks were last run, in seconds since 1970.
+    pub last_check: Option<u64>,
+    /// Whether VIPs have checks that nobody runs.
+    pub nobody_checks: bool,
+}
+
+impl HealthSummary {
+    pub(crate) fn new(vips: &[VipStatus], last_check: Option<u64>) -> Self {
+        let intervals: Vec<Duration> = vips.iter().filter_map(VipStatus::checked_every).collect();
+        let count = |state, of: fn(&VipStatus) -> bool| {
+            let reals = vips.iter().filter(|vip| of(vip)).flat_map(|vip| &vip.reals);
+            reals.filter(|real| real.health.state == state).count()
+        };
+        Self {
+            checked_vips: intervals.len(),
+            failing_open_vips: vips.iter().filter(|vip| vip.fails_open).count(),
+            healthy: count(Health::Healthy, |_| true),
+            unhealthy: count(Health::Unhealthy, |_| true),
+            unknown: count(Health::Unknown, |vip| vip.check.is_some()),
+            last_check,
+            nobody_checks: is_overdue(intervals, last_check, now()),
+        }
+    }
+
+    /// Whether there is anything to tell.
+    pub fn is_of_interest(&self) -> bool {
+        self.checked_vips != 0 || self.healthy != 0 || self.unhealthy != 0
+    }
+
+    /// When somebody last checked, in the local time zone: `last check 12:03:11`.
+    pub fn last_check_in_words(&self) -> String {
+        self.last_check.map_or_else(|| "never".to_owned(), time)
+    }
+}
+
+/// What the records say, and what it takes to find them.
+pub(crate) struct KnownHealth {
+    records: HashMap<VipRealKey, abi::HealthRecord>,
+    /// Id and serial of each VIP.
+    vips: HashMap<Vip, (u32, u32)>,
+    ids: FxHashMap<IpAddr, u32>,
+}
+
+impl KnownHealth {
+    /// What is known about a real of a VIP, whose record says `health`.
+    pub(crate) fn of(&self, vip: &Vip, real: &IpAddr, health: RealHealth) -> HealthDetails {
+        let record = || {
+            let (id, serial) = self.vips.get(vip)?;
+            let record = self.records.get(&(*id, *self.ids.get(real)?))?;
+            // An earlier VIP may have had the id.
+            (record.serial == *serial).then_some(record)
+        };
+        record().map_or_else(
+            || HealthDetails::new(health, &abi::HealthRecord::default()),
+            |record| HealthDetails::new(health, record),
+        )
+    }
+}
+
+impl Balancer {
+    /// What is known about the health of all reals, by VIP and address.
+    pub fn health(&self) -> Result<Vec<RealHealthStatus>> {
+        let (table, known) = self.table_and_health()?;
+        let of_vip = |(vip, spec)| {
+            let (vip, spec): (&Vip, &crate::VipSpec) = (vip, spec);
+            let status = |(real, of_vip): (&IpAddr, &crate::RealSpec)| {
+                let HealthDetails { state, share, told, reason, since, expires, checks, flaps } =
+                    known.of(vip, real, of_vip.health);
+                let (vip, real, health) = (*vip, *real, state);
+                RealHealthStatus {
+                    vip,
+                    real,
+                    health,
+                    share,
+                    told,
+                    reason,
+                    since,
+                    expires,
+                    checks,
+                    flaps,
+                }
+            };
+            spec.reals.iter().map(status).collect::<Vec<_>>()
+        };
+        Ok(table.vips.iter().flat_map(of_vip).collect())
+    }
+
+    /// The VIPs and reals, with what is known about their health.
+    pub(crate) fn table_and_health(&self) -> Result<(Table, KnownHealth)> {
+        let running = self.dataplane.read_table(self.next_serial()?)?;
+        let store = self.dataplane.health.as_ref();
+        let records = store.map_or_else(|| Ok(HashMap::new()), HealthStore::found)?;
+        let known = if records.is_empty() {
+            KnownHealth { records, vips: HashMap::new(), ids: FxHashMap::default() }
+        } else {
+            let vips = running.vips.iter().map(|(vip, found)| (*vip, (found.id, found.serial)));
+            KnownHealth { records, vips: vips.collect(), ids: running.live_ids() }
+        };
+        Ok((running.table(), known))
+    }
+
+    /// When checks were last run, in seconds since 1970.
+    pub fn last_check(&self) -> Result<Option<u64>> {
+        self.dataplane.health.as_ref().map_or(Ok(None), HealthStore::last_check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-27 12:10:00 UTC.
+    const NOW: u64 = 1_795_781_400;
+
+    fn why(details: &HealthDetails) -> String {
+        details.why_at(NOW, &TimeZone::UTC)
+    }
+
+    #[test]
+    fn why_comes_with_the_time() {
+        assert_eq!(why(&HealthDetails::default()), "");
+        let unhealthy = HealthDetails {
+            state: Health::Unhealthy,
+            reason: "HTTP 503".to_owned(),
+            since: NOW - 409,
+            ..HealthDetails::default()
+        };
+        assert_eq!(why(&unhealthy), "HTTP 503 since 12:03:11");
+        let yesterday = HealthDetails { since: NOW - 86_400, ..unhealthy.clone() };
+        assert_eq!(why(&yesterday), "HTTP 503 since 2026-11-26 12:10:00");
+        let flaps = Flaps { held_until: NOW + 60, ..Flaps::default() };
+        let held = HealthDetails { flaps, ..unhealthy.clone() };
+        assert_eq!(why(&held), "HTTP 503 since 12:03:11; stays out until 12:11:00");
+        let told = HealthDetails { told: true, expires: NOW + 30, ..unhealthy };
+        assert_eq!(why(&told), "HTTP 503 since 12:03:11; told, until 12:10:30");
+        let starting = HealthDetails {
+            state: Health::Healthy,
+            share: 25,
+            since: NOW,
+            ..HealthDetails::default()
+        };
+        assert_eq!(why(&starting), "since 12:10:00; at 25 % of its weight");
+        assert_eq!(time_at(u64::MAX, NOW, &TimeZone::UTC), "a time that no calendar has");
+    }
+}
