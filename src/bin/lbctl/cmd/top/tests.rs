@@ -51,7 +51,7 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
                     state,
                     share: 0.25,
                     health: HealthDetails::default(),
-                    ring_weight: n.into(),
+                    ring_weight: if state == RealState::Up { n.into() } else { 0 },
                     sent_for_all_vips: count(n.into()),
                 })
                 .collect(),
@@ -225,6 +225,7 @@ fn vips_without_a_usable_real_are_marked_counted_and_found() {
     sample.vips[40].reals.clear();
     sample.vips[60].reals.truncate(2);
     sample.vips[60].reals[0].state = RealState::Down;
+    sample.vips[60].reals[0].ring_weight = 0;
     let mut app = App::new("default");
     app.sample(Ok(sample));
     let count = "2 of 100 VIPs without a usable real (!)";
