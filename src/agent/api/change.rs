@@ -15,7 +15,7 @@ use super::answer::Answer;
 use super::answer::Refusal;
 use super::request::Asked;
 use super::request::Tags;
-use super::routes::path_of;
+use super::request::path_of;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
 use crate::model::address::Vip;

@@ -251,6 +251,13 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     refuse(media, "send JSON, and say so: 'Content-Type: application/json' (curl: --json)")
 }
 
+/// The path of a VIP.
+pub(super) fn path_of(vip: Vip, real: Option<IpAddr>) -> String {
+    let Vip { address, port, protocol } = vip;
+    let path = format!("/v1/vips/{protocol}/{address}/{port}");
+    real.map_or(path.clone(), |real| format!("{path}/reals/{real}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

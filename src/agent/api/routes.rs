@@ -1,6 +1,5 @@
 //! The resources of the API, and what can be done with each. docs/openapi.json describes the same; a test compares.
 
-use std::net::IpAddr;
 
 use hyper::Method;
 use hyper::StatusCode;
@@ -141,13 +140,6 @@ pub(super) const RESOURCES: &[Resource] = &[
     },
 ];
 
-/// The path of a VIP.
-pub(super) fn path_of(vip: Vip, real: Option<IpAddr>) -> String {
-    let Vip { address, port, protocol } = vip;
-    let path = format!("/v1/vips/{protocol}/{address}/{port}");
-    real.map_or(path.clone(), |real| format!("{path}/reals/{real}"))
-}
-
 /// The resource of a path, and the VIP and real that the path names.
 pub(super) fn find(path: &str) -> Result<(&'static Resource, Asked), Refusal> {
     let segments: Vec<_> = path.split('/').map(decode).collect::<Result<_, _>>()?;
@@ -213,6 +205,7 @@ impl Resource {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::path_of;
     use super::*;
 
     #[test]

@@ -8,8 +8,6 @@ mod check;
 mod check_health;
 mod connection_table;
 mod control;
-#[cfg(test)]
-mod documented;
 mod explain;
 mod health_checks;
 mod interface;

@@ -1,3 +1,5 @@
+mod documented;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 

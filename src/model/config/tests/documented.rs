@@ -1,19 +1,19 @@
 //! What pages and example files show is right.
 
-use super::Config;
-use super::PacketsConfig;
+use crate::model::config::Config;
+use crate::model::config::PacketsConfig;
 
 #[test]
 fn limits_in_the_reference_are_those_of_the_code() {
     use crate::model::abi::consts;
-    let text = include_str!("../../../docs/config.md");
+    let text = include_str!("../../../../docs/config.md");
     for limit in [
         format!("At most {}.", consts::MAX_INTERFACES),
         format!("at most {}, with at most {}", consts::MAX_VIPS, consts::MAX_VIP_REALS),
         format!("at most {} different", consts::MAX_REALS),
         format!("At most {}. The format", consts::MAX_SERVER_IDS),
-        format!("up to {}.", super::MAX_WEIGHT),
-        format!("up to {}, shared", super::MAX_TABLE_ENTRIES),
+        format!("up to {}.", crate::model::config::MAX_WEIGHT),
+        format!("up to {}, shared", crate::model::config::MAX_TABLE_ENTRIES),
         format!("a table of {} flows", crate::model::connection_tables::SHARED_TABLE_ENTRIES),
         format!(
             "| echo reply | {0} | {1} × {0} |",
@@ -38,7 +38,7 @@ fn limits_in_the_reference_are_those_of_the_code() {
 
 #[test]
 fn the_example_of_the_reference_parses() {
-    let text = include_str!("../../../docs/config.md");
+    let text = include_str!("../../../../docs/config.md");
     let (_, example) = text.split_once("```toml\n").unwrap();
     let (example, _) = example.split_once("```").unwrap();
     let config = Config::from_toml(example).unwrap();
@@ -47,7 +47,7 @@ fn the_example_of_the_reference_parses() {
 
 #[test]
 fn the_example_file_parses() {
-    let example = include_str!("../../../examples/l4lb.toml");
+    let example = include_str!("../../../../examples/l4lb.toml");
     let config = Config::from_toml(example).unwrap();
     assert_eq!(config.vips.len(), 2);
 }
