@@ -4,6 +4,7 @@ use crate::control::carry_out::carry_out;
 use crate::control::down;
 use crate::control::healthcheck_path;
 use crate::control::make_plan::make_plan;
+use crate::control::node;
 use crate::control::options::ApplyOptions;
 use crate::control::options::OnUnserved;
 use crate::control::resolve::Already;
@@ -71,6 +72,7 @@ impl Balancer {
             // Refuses before links are pinned again or removed.
             links::refuse_other_namespace(instance, &[])?;
             // The plan is made from the maps, so all of them must be there.
+            let draining = node::read(instance);
             let lost = down::recover(instance, repair, || {
                 down::can_be_set_up(instance, config, on_unserved, choice, already)
             })?;
@@ -84,6 +86,9 @@ impl Balancer {
                 carry_out(instance, &mut plan, adopt, on_unserved, announce)?;
             }
             plan.warnings.extend(healthcheck_path::warnings_after_change(instance));
+            if let Some(since) = draining {
+                node::restore(instance, since)?;
+            }
             serving::applied(instance);
             Ok(Plan { lost, ..plan })
         };

@@ -14,6 +14,7 @@ pub(crate) mod healthcheck_path;
 pub(crate) mod host;
 pub(crate) mod make_plan;
 pub(crate) mod mismatch;
+pub(crate) mod node;
 pub(crate) mod options;
 pub(crate) mod own_host;
 pub(crate) mod resolve;

@@ -14,6 +14,7 @@ use crate::instance::chain::slots::Chain;
 use crate::instance::links;
 use crate::instance::own_programs::OwnProgram;
 use crate::instance::repair::LostPins;
+use crate::instance::serving::rfc3339;
 use crate::kernel::netlink;
 use crate::kernel::netlink::InUse;
 use crate::kernel::netlink::Known;
@@ -173,6 +174,8 @@ pub enum Unready {
     NotRunning(String),
     /// The program in the chain is not the balancer's, or the chain does not lead to it.
     NotInChain,
+    /// The node is drained since this time, in seconds since 1970, as for maintenance. Packets are forwarded.
+    Draining(u64),
     /// It serves no interface.
     NoInterface,
     /// An interface is gone.
@@ -247,6 +250,7 @@ impl Unready {
         match self {
             Self::NotRunning(_)
             | Self::NotInChain
+            | Self::Draining(_)
             | Self::NoInterface
             | Self::NoOuterDestination
             | Self::NoInnerDestination => None,
@@ -271,6 +275,7 @@ impl Unready {
                 "the balancer's program is not in its place in the chain; 'lbctl apply -f FILE' puts it there"
                     .to_owned()
             }
+            Self::Draining(since) => format!("draining since {}", rfc3339(*since)),
             Self::NoInterface => "no interface is served".to_owned(),
             Self::InterfaceMissing(_) => "there is no such interface here".to_owned(),
             Self::InterfaceDown(_) => "it is down".to_owned(),
@@ -323,6 +328,7 @@ impl Unready {
             Self::NoInnerDestination => {
                 "ip address add VIP dev lo; lbctl decap serve follows by itself".to_owned()
             }
+            Self::Draining(_) => "lbctl node undrain".to_owned(),
             Self::NotServed { why, .. } => Unserved::remedy(why),
             Self::NoInterface => "add one to [[interfaces]], then lbctl apply -f FILE".to_owned(),
             Self::InterfaceMissing(_) => {
@@ -384,6 +390,10 @@ pub fn readiness(instance: &Instance) -> Result<LostPins, Unready> {
         Err(Error::LostPins(lost)) => return ready_without_pins(instance, *lost),
         opened => opened.map_err(|error| unreadable(&error))?,
     };
+    let control = balancer.dataplane.control().map_err(|error| unreadable(&error))?;
+    if let Some(control) = control.filter(|control| control.draining_since != 0) {
+        return Err(Unready::Draining(control.draining_since.into()));
+    }
     let in_place = Chain::open(instance)
         .and_then(|chain| chain.in_place(OwnProgram::Balancer.slot(), OwnProgram::Balancer.name()))
         .map_err(|error| unreadable(&error))?;

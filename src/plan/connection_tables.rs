@@ -76,7 +76,8 @@ fn plan_control(
         next_serial: snapshot.table.next_serial,
         table_entries: table.entries.into(),
         cpus_auto: u32::from(table.cpus == Cpus::Auto),
-        pad: 0,
+        // Nothing that a file says begins or ends a drain.
+        draining_since: snapshot.control.map_or(0, |control| control.draining_since),
     };
     let list = |auto: u32, tables: &BTreeMap<u32, u32>| {
         let cpus = tables.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");

@@ -26,6 +26,8 @@ pub struct Status {
     pub instance: String,
     /// Whether the instance does well.
     pub condition: Condition,
+    /// Since when the node is drained, in seconds since 1970; `None`: it is not.
+    pub draining_since: Option<u64>,
     /// The process that serves the balancer (`lbctl serve`); `None`: no process follows its gateways.
     pub serve: Option<Server>,
     /// The interfaces.
@@ -57,7 +59,7 @@ impl Balancer {
     pub fn status(&self) -> Result<Status> {
         let readings = Readings::take(self)?;
         let condition = Condition::judge(self, &readings)?;
-        Ok(Status::new(readings, condition))
+        Ok(Status { draining_since: self.draining_since()?, ..Status::new(readings, condition) })
     }
 }
 
@@ -66,6 +68,7 @@ impl Status {
         Self {
             instance: readings.instance,
             condition,
+            draining_since: None,
             serve: readings.serve,
             interfaces: readings.interfaces,
             unserved: readings.unserved,

@@ -185,6 +185,7 @@ fn run(cli: &Cli) -> Result {
         Command::Top { interval } => cmd::top::top(&instance, *interval, global.json),
         Command::Flows(command) => cmd::flows::run(&instance, command, global.json),
         Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
+        Command::Node(command) => cmd::node::run(&instance, command, global.json),
         Command::Real(command) => cmd::real::run(&instance, command, global.json),
         Command::Decap(command) => cmd::decap::run(&instance, command, global.json),
         Command::Probe(args) => cmd::probe::run(&instance, args, global.json),

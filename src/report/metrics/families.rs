@@ -41,6 +41,8 @@ macro_rules! families {
 families! {
     RUNNING: Gauge "l4lb_running" []
         "Whether the balancer of the instance runs: 1 or 0.";
+    DRAINING: Gauge "l4lb_node_draining" []
+        "Whether the node is drained, as for maintenance: 1 or 0.";
     BUILD_INFO: Gauge "l4lb_build_info" ["version"]
         "The version of the l4lb that answers; always 1.";
     READ_SUCCESS: Gauge "l4lb_read_success" ["part"]

@@ -166,6 +166,9 @@ impl Collector {
         };
         scrape.part::<()>("instance", Result::<_>::Ok(()));
         scrape.families.push(series::running(true));
+        if let Some(since) = scrape.part("node", balancer.draining_since()) {
+            scrape.families.push(series::draining(since));
+        }
         if let Some(stats) = scrape.part("counters", balancer.stats()) {
             scrape.families.extend(series::counters(&stats));
         }

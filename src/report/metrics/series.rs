@@ -59,6 +59,10 @@ pub(super) fn running(runs: bool) -> MetricFamily {
     single(&f::RUNNING, flag(runs))
 }
 
+pub(super) fn draining(since: Option<u64>) -> MetricFamily {
+    single(&f::DRAINING, flag(since.is_some()))
+}
+
 pub(super) fn build_info() -> MetricFamily {
     by(&f::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1.0)])
 }

@@ -13,6 +13,7 @@ pub(crate) mod gateway_auto;
 pub(crate) mod health;
 pub(crate) mod interfaces;
 pub(crate) mod kills;
+pub(crate) mod node;
 pub(crate) mod partial;
 pub(crate) mod partial_stays;
 pub(crate) mod quickstart;

@@ -7,6 +7,7 @@ mod decap;
 mod documented;
 mod dump;
 mod flows;
+mod node;
 mod probe;
 mod real;
 
@@ -40,6 +41,8 @@ pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
+pub(crate) use node::NodeCommand;
+pub(crate) use node::NodeDrain;
 pub(crate) use probe::ProbeArgs;
 pub(crate) use real::Drain;
 pub(crate) use real::RealCommand;
@@ -172,6 +175,9 @@ pub(crate) enum Command {
     /// List, add, change and delete the reals of a VIP
     #[command(subcommand)]
     Real(RealCommand),
+    /// Drain this balancer for maintenance
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Show the counters of the packet path
     ///
     /// docs/metrics.md explains each reason.

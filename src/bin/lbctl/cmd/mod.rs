@@ -5,6 +5,7 @@ pub(crate) mod decap;
 pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod flows;
+pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod progress;
