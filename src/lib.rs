@@ -140,7 +140,7 @@ pub use model::vip_table::VipSpec;
 pub use model::vip_table::config_name;
 pub use observe::flood_guard::FloodGuard;
 pub use observe::health::HealthDetails;
-pub use observe::health::HealthSummary;
+pub use observe::health_summary::HealthSummary;
 pub use observe::interfaces::InterfaceStatus;
 pub use observe::memory::MapMemory;
 pub use observe::memory::MapsMemory;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -18,11 +17,11 @@ use crate::model::error::Result;
 use crate::model::health::Health;
 use crate::model::health::RealHealth;
 use crate::model::health::found;
-use crate::model::health::is_overdue;
 use crate::model::text::message;
 use crate::model::vip_real::VipRealKey;
+use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
-use crate::observe::vips::VipStatus;
+use crate::model::vip_table::VipSpec;
 
 /// How often a real failed. It decides whether the real stays out. Times are in seconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -189,54 +188,6 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The health of all reals together, and whether somebody checks them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HealthSummary {
-    /// How many VIPs have a check, and reals.
-    pub checked_vips: usize,
-    /// How many VIPs use all reals because too few are healthy.
-    pub failing_open_vips: usize,
-    /// How many reals of VIPs are healthy. A real counts once for each VIP.
-    pub healthy: usize,
-    /// How many are unhealthy.
-    pub unhealthy: usize,
-    /// How many nobody has checked yet, of VIPs that have a check.
-    pub unknown: usize,
-    /// When checks were last run, in seconds since 1970.
-    pub last_check: Option<u64>,
-    /// Whether VIPs have checks that nobody runs.
-    pub nobody_checks: bool,
-}
-
-impl HealthSummary {
-    pub(crate) fn new(vips: &[VipStatus], last_check: Option<u64>) -> Self {
-        let intervals: Vec<Duration> = vips.iter().filter_map(VipStatus::checked_every).collect();
-        let count = |state, of: fn(&VipStatus) -> bool| {
-            let reals = vips.iter().filter(|vip| of(vip)).flat_map(|vip| &vip.reals);
-            reals.filter(|real| real.health.state == state).count()
-        };
-        Self {
-            checked_vips: intervals.len(),
-            failing_open_vips: vips.iter().filter(|vip| vip.fails_open).count(),
-            healthy: count(Health::Healthy, |_| true),
-            unhealthy: count(Health::Unhealthy, |_| true),
-            unknown: count(Health::Unknown, |vip| vip.check.is_some()),
-            last_check,
-            nobody_checks: is_overdue(intervals, last_check, now()),
-        }
-    }
-
-    /// Whether there is anything to tell.
-    pub fn is_of_interest(&self) -> bool {
-        self.checked_vips != 0 || self.healthy != 0 || self.unhealthy != 0
-    }
-
-    /// When somebody last checked, in the local time zone: `last check 12:03:11`.
-    pub fn last_check_in_words(&self) -> String {
-        self.last_check.map_or_else(|| "never".to_owned(), time)
-    }
-}
-
 /// What the records say, and what it takes to find them.
 pub(crate) struct KnownHealth {
     records: HashMap<VipRealKey, abi::HealthRecord>,
@@ -266,8 +217,8 @@ impl Balancer {
     pub fn health(&self) -> Result<Vec<RealHealthStatus>> {
         let (table, known) = self.table_and_health()?;
         let of_vip = |(vip, spec)| {
-            let (vip, spec): (&Vip, &crate::VipSpec) = (vip, spec);
-            let status = |(real, of_vip): (&IpAddr, &crate::RealSpec)| {
+            let (vip, spec): (&Vip, &VipSpec) = (vip, spec);
+            let status = |(real, of_vip): (&IpAddr, &RealSpec)| {
                 let HealthDetails { state, share, told, reason, since, expires, checks, flaps } =
                     known.of(vip, real, of_vip.health);
                 let (vip, real, health) = (*vip, *real, state);

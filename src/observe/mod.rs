@@ -4,6 +4,7 @@ pub(crate) mod chain;
 pub(crate) mod decap;
 pub(crate) mod flood_guard;
 pub(crate) mod health;
+pub(crate) mod health_summary;
 pub(crate) mod interfaces;
 pub(crate) mod memory;
 pub mod packet_test;

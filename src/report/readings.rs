@@ -10,7 +10,7 @@ use crate::instance::serving::Part;
 use crate::instance::serving::Server;
 use crate::model::error::Result;
 use crate::observe::flood_guard::FloodGuard;
-use crate::observe::health::HealthSummary;
+use crate::observe::health_summary::HealthSummary;
 use crate::observe::interfaces::InterfaceStatus;
 use crate::observe::memory::MapsMemory;
 use crate::observe::readiness::InterfaceState;

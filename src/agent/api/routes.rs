@@ -1,6 +1,5 @@
 //! The resources of the API, and what can be done with each. docs/openapi.json describes the same; a test compares.
 
-
 use hyper::Method;
 use hyper::StatusCode;
 use hyper::header;
