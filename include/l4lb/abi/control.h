@@ -34,8 +34,8 @@ struct vip_real {
 struct control {
 	__u32 abi;
 	__u32 next_serial;
-	__u64 table_entries; /* connection_table.entries */
-	__u32 cpus_auto;     /* connection_table.cpus = "auto" */
+	__u64 table_entries;  /* connection_table.entries */
+	__u32 cpus_auto;      /* connection_table.cpus = "auto" */
 	__u32 draining_since; /* the node: seconds since 1970; 0: it is not drained */
 };
 
