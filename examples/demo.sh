@@ -109,7 +109,11 @@ start_nginx() {
 			}
 		}
 	END
-	spawn "$node" nginx -e "$dir/error.log" -c "$dir/nginx.conf"
+	run_nginx "$node"
+}
+
+run_nginx() {
+	spawn "$1" nginx -e "$TMP/$1/error.log" -c "$TMP/$1/nginx.conf"
 }
 
 write_config() {
@@ -122,9 +126,14 @@ write_config() {
 
 		[connection_table]
 		entries = 100_000
+
+		[checks.web]
+		type = "http"
+		interval = "500ms"
+		timeout = "400ms"
 	END
 	for vip in "$VIP4" "$VIP6"; do
-		printf '\n[[vips]]\naddress = "%s"\nport = 80\nprotocol = "tcp"\nreals = [\n' "$vip"
+		printf '\n[[vips]]\naddress = "%s"\nport = 80\nprotocol = "tcp"\ncheck = "web"\nreals = [\n' "$vip"
 		for n in "${REALS[@]}"; do
 			printf '  { address = "%s", weight = %d },\n' "$(real_address "$vip" "$n")" "$n"
 		done
@@ -240,21 +249,56 @@ step_download() {
 	((after - before < DOWNLOAD_MB * 1000000 / 10)) || fail "the balancer saw the answers"
 }
 
+# Whether checks have found all reals but these to be well, and these not to be.
+health_is() {
+	lbctl balancer --json status | jq -e --arg sick "$*" \
+		'[.vips[].reals[] | (.health == "unhealthy") == (.address | IN($sick | split(" ")[])) and .health != "unknown"] | all'
+}
+
+milliseconds() {
+	date +%s%3N
+}
+
+# Asks a VIP REQUESTS times in parts, and keeps the answers. FAILED_FOR: how long after the start requests failed, in ms.
+ask_in_parts() {
+	local part part_size=25 begun before
+	begun=$(milliseconds)
+	FAILED_FOR=0
+	: >"$TMP/answers"
+	for ((part = 1; part <= REQUESTS / part_size; part++)); do
+		before=$(wc -l <"$TMP/answers")
+		in_ns client curl -s --connect-timeout 1 "$1/?[1-$part_size]" >>"$TMP/answers" || true
+		(($(wc -l <"$TMP/answers") - before == part_size)) || FAILED_FOR=$(($(milliseconds) - begun))
+		sleep 0.1
+	done
+}
+
 step_dead_real() {
-	step "real3 dies, and is taken out"
-	local i
+	step "nginx on real3 stops. The balancer checks its reals, each through its tunnel, and takes it out by itself"
+	local addresses=()
+	for vip in "${VIPS[@]}"; do
+		addresses+=("$(real_address "$vip" 3)")
+	done
+	show_command balancer serve -f lb.toml
+	spawn balancer "$LBCTL" --bpffs "$TMP/balancer/bpf" serve -f "$TMP/balancer/lb.toml"
+	await "lbctl serve has checked all reals" health_is >/dev/null
+
 	stop_process real3
+	ask_in_parts "${URLS[0]}"
+	say "nginx is stopped. $REQUESTS requests to ${VIPS[0]}: $(tally)"
+	say "requests failed for $FAILED_FOR ms; a check every 500 ms, and 3 in a row decide"
+	[[ $(failed) != 0 ]] || fail "requests are to fail until real3 is out"
+	await "real3 is out" health_is "${addresses[@]}" >/dev/null
+	show balancer real list "${VIPS[0]}"
+	ask "${URLS[1]}"
+	say "$REQUESTS requests to ${VIPS[1]}: $(tally)"
+	[[ $(failed) == 0 ]] || fail "$(failed) requests failed although real3 is out"
+
+	run_nginx real3
+	await "real3 is in use again" health_is >/dev/null
 	ask "${URLS[0]}"
-	say "nginx on real3 is stopped. $REQUESTS requests to ${VIPS[0]}: $(tally)"
-	[[ $(failed) != 0 ]] || fail "requests are to fail while real3 is dead and in use"
-	for i in 0 1; do
-		show balancer real down "${VIPS[i]}" "$(real_address "${VIPS[i]}" 3)"
-	done
-	for i in 0 1; do
-		ask "${URLS[i]}"
-		say "$REQUESTS requests to ${VIPS[i]}: $(tally)"
-		[[ $(failed) == 0 ]] || fail "$(failed) requests failed although real3 is out"
-	done
+	say "nginx is back. $REQUESTS requests to ${VIPS[0]}: $(tally)"
+	[[ $(failed) == 0 && $(count real3) != 0 ]] || fail "real3 is to come back without a failure"
 }
 
 step_status() {
