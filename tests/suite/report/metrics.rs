@@ -122,6 +122,10 @@ fn samples_of(stats: &Value, guards: &Value) -> Samples {
     for (name, count) in stats["table"].as_object().expect("events") {
         add(format!("l4lb_table_events_total{{event=\"{name}\"}}"), count);
     }
+    for (result, count) in stats["healthcheck"].as_object().expect("results") {
+        let name = format!("l4lb_healthcheck_packets_total{{result=\"{result}\"}}");
+        add(name, &count["packets"]);
+    }
     for (vip, count) in stats["vips"].as_object().expect("vips") {
         for (family, key) in [
             ("packets", "packets"),
