@@ -202,8 +202,13 @@ impl Netlink {
         }
     }
 
-    /// Finds the route that a packet to an address takes.
-    async fn route(&self, to: IpAddr) -> Result<Option<RouteFacts>, NetlinkError> {
+    /// Finds the route of the table that a packet to an address takes, with its own metrics and all next hops: not the
+    /// entry that the kernel derives for the destination. A mark may lead to another table.
+    pub(super) async fn table_route(
+        &self,
+        to: IpAddr,
+        mark: Option<u32>,
+    ) -> Result<Option<RouteMessage>, NetlinkError> {
         let mut message = RouteMessage::default();
         let (family, address, length) = match to {
             IpAddr::V4(v4) => (AddressFamily::Inet, RouteAddress::Inet(v4), 32),
@@ -211,20 +216,18 @@ impl Netlink {
         };
         message.header.address_family = family;
         message.header.destination_prefix_length = length;
-        // The route of the table, with its own metrics, not the entry that the kernel derives for this destination.
         message.header.flags = RouteFlags::FibMatch;
         message.attributes.push(RouteAttribute::Destination(address));
+        message.attributes.extend(mark.map(RouteAttribute::Mark));
         match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
             Ok(answers) => {
                 let route = answers.into_iter().find_map(|answer| match answer {
-                    RouteNetlinkMessage::NewRoute(route) if leads_on(route.header.kind) => {
-                        Some(route)
-                    }
+                    RouteNetlinkMessage::NewRoute(route) => Some(route),
                     _ => None,
                 });
                 let Some(mut route) = route else { return Ok(None) };
                 self.expand(&mut route).await?;
-                Ok(Some(RouteFacts::from_message(&route)))
+                Ok(Some(route))
             }
             Err(error)
                 if matches!(
@@ -247,6 +250,13 @@ impl Netlink {
                 cause: cause.into(),
             }),
         }
+    }
+
+    /// Finds the route that a packet to an address takes, if it leads on.
+    async fn route(&self, to: IpAddr) -> Result<Option<RouteFacts>, NetlinkError> {
+        let route = self.table_route(to, None).await?;
+        let route = route.filter(|route| leads_on(route.header.kind));
+        Ok(route.map(|route| RouteFacts::from_message(&route)))
     }
 }
 

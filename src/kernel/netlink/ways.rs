@@ -3,11 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::RouteAddress;
 use netlink_packet_route::route::RouteAttribute;
-use netlink_packet_route::route::RouteFlags;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::route::RouteType;
 use netlink_packet_route::tc::TcHandle;
@@ -67,48 +64,8 @@ impl Ways {
 
 impl Netlink {
     async fn ways(&self, to: IpAddr, mark: u32) -> Result<Ways, NetlinkError> {
-        let mut message = RouteMessage::default();
-        let (family, address, length) = match to {
-            IpAddr::V4(v4) => (AddressFamily::Inet, RouteAddress::Inet(v4), 32),
-            IpAddr::V6(v6) => (AddressFamily::Inet6, RouteAddress::Inet6(v6), 128),
-        };
-        message.header.address_family = family;
-        message.header.destination_prefix_length = length;
-        // The route of the table: it has all next hops, not the one of a flow.
-        message.header.flags = RouteFlags::FibMatch;
-        message.attributes.push(RouteAttribute::Destination(address));
-        message.attributes.push(RouteAttribute::Mark(mark));
-        match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
-            Ok(answers) => {
-                let route = answers.into_iter().find_map(|answer| match answer {
-                    RouteNetlinkMessage::NewRoute(route) => Some(route),
-                    _ => None,
-                });
-                let Some(mut route) = route else { return Ok(Ways::None) };
-                self.expand(&mut route).await?;
-                Ok(Ways::from_message(&route))
-            }
-            Err(error)
-                if matches!(
-                    errno(&error),
-                    Some(
-                        Errno::ENETUNREACH
-                            | Errno::EHOSTUNREACH
-                            | Errno::EAFNOSUPPORT
-                            | Errno::EOPNOTSUPP
-                            // The kernel's answers for "blackhole" and "prohibit" routes.
-                            | Errno::EINVAL
-                            | Errno::EACCES
-                    )
-                ) =>
-            {
-                Ok(Ways::None)
-            }
-            Err(cause) => Err(NetlinkError::Netlink {
-                operation: format!("find the route to {to}"),
-                cause: cause.into(),
-            }),
-        }
+        let route = self.table_route(to, Some(mark)).await?;
+        Ok(route.map_or(Ways::None, |route| Ways::from_message(&route)))
     }
 
     async fn has_filters(&self, ifindex: u32) -> Result<bool, NetlinkError> {
