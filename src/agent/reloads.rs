@@ -1,7 +1,6 @@
 //! How an agent reports its reloads: to Prometheus, to `lbctl reload` and to `lbctl status`.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use prometheus::Gauge;
 use prometheus::IntGauge;
@@ -14,6 +13,7 @@ use super::event::Outcome;
 use super::process::made;
 use crate::instance::serving::ControlStatus;
 use crate::instance::serving::Serving;
+use crate::kernel::clock::since_1970;
 use crate::model::error::Result;
 
 /// A reload begins. A request from here on causes another reload.
@@ -56,8 +56,7 @@ impl Reloads {
     }
 
     fn applied(&self) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.timestamp.set(now.unwrap_or_default().as_secs_f64());
+        self.timestamp.set(since_1970().as_secs_f64());
     }
 
     /// See [`begin`].

@@ -8,17 +8,17 @@ use rustc_hash::FxHashMap;
 
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::health::HealthStore;
+use crate::kernel::clock::seconds_since_1970;
 use crate::model::abi;
 use crate::model::address::Vip;
 use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::health::Health;
 use crate::model::health::RealHealth;
-use crate::model::health::found;
+use crate::model::text::padded;
 use crate::model::text::quote;
 use crate::model::vip_real::VipRealKey;
 use crate::model::vip_table::Table;
-use crate::observe::health::now;
 use crate::plan::Plan;
 use crate::plan::diff::Running;
 use crate::plan::diff::diff;
@@ -56,7 +56,7 @@ impl Balancer {
     /// The plan says which VIPs changed.
     pub fn record_health(&self, results: &[HealthResult]) -> Result<Plan> {
         self.change_health(|running, records| {
-            let now = now();
+            let now = seconds_since_1970();
             for result in results {
                 records.set(running, result, now);
             }
@@ -77,14 +77,14 @@ impl Balancer {
         lifetime: Option<Duration>,
     ) -> Result<Plan> {
         self.change_health(|running, records| {
-            let now = now();
+            let now = seconds_since_1970();
             let key = records.key(running, &vip, real)?;
             let until = lifetime
                 .map(|time| now.saturating_add(time.min(LONGEST_LIFETIME).as_secs().max(1)));
             let record = abi::HealthRecord {
                 since: now,
                 expires: until.unwrap_or(0),
-                reason: found::reason(&quote(reason)),
+                reason: padded(&quote(reason)),
                 ..records.of(key)
             };
             records.write(key, abi::HealthRecord { checks: 1, ..record });
@@ -102,7 +102,7 @@ impl Balancer {
         self.change_health(|running, records| {
             let key = records.key(running, &vip, real)?;
             if records.health(&vip, real).is_some_and(|health| health.told) {
-                records.forget(key, &vip, real, now());
+                records.forget(key, &vip, real, seconds_since_1970());
             }
             Ok(())
         })
@@ -110,7 +110,10 @@ impl Balancer {
 
     /// Notes that checks are being run. It takes no lock.
     pub fn note_checking(&self) -> Result<()> {
-        self.dataplane.health.as_ref().map_or(Ok(()), |health| health.set_last_check(now()))
+        self.dataplane
+            .health
+            .as_ref()
+            .map_or(Ok(()), |health| health.set_last_check(seconds_since_1970()))
     }
 
     fn change_health(
@@ -123,7 +126,7 @@ impl Balancer {
         let running = current.dataplane.read_table(current.next_serial()?)?;
         let Some(store) = &current.dataplane.health else { return Ok(Plan::default()) };
         let mut records = Records::new(&running, store)?;
-        records.end_told(&running, now());
+        records.end_told(&running, seconds_since_1970());
         change(&running, &mut records)?;
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &records.wanted))?;
@@ -187,8 +190,10 @@ impl Records {
 
     fn forget(&mut self, key: VipRealKey, vip: &Vip, real: IpAddr, now: u64) {
         let record = self.of(key);
-        let reason = abi::Reason::default();
-        self.write(key, abi::HealthRecord { since: now, expires: 0, checks: 0, reason, ..record });
+        self.write(
+            key,
+            abi::HealthRecord { since: now, expires: 0, checks: 0, reason: padded(""), ..record },
+        );
         self.change(vip, real, RealHealth::default());
     }
 
@@ -228,7 +233,7 @@ impl Records {
                 checks: *checks,
                 failures: flaps.failures,
                 holds: flaps.holds,
-                reason: found::reason(&quote(reason)),
+                reason: padded(&quote(reason)),
             },
         );
         let share = (*share).min(RealHealth::FULL);

@@ -1,9 +1,8 @@
 //! Maintenance of the balancer itself: it tells others that it is about to go, and forwarding goes on.
 
-use std::time::SystemTime;
-
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
+use crate::kernel::clock::seconds_since_1970;
 use crate::kernel::maps::Map;
 use crate::model::abi;
 use crate::model::error::Result;
@@ -13,8 +12,7 @@ impl Balancer {
     /// so that routing takes traffic elsewhere. Nothing changes for packets. It lasts until [`Self::undrain_node`] or
     /// [`Self::down`], whatever is applied and whether `lbctl serve` runs. Returns since when, in seconds since 1970.
     pub fn drain_node(&self) -> Result<u64> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(1, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX).max(1));
+        let now = u32::try_from(seconds_since_1970()).unwrap_or(u32::MAX).max(1);
         self.set_draining(|since| if since == 0 { now } else { since })
     }
 

@@ -22,6 +22,8 @@ use crate::model::address::Mac;
 use crate::model::error::Result;
 use crate::model::interface::ResolvedInterface;
 use crate::model::interface::interface_config;
+use crate::model::text::padded;
+use crate::model::text::unpadded;
 use crate::plan::Unserved;
 
 /// Several commands, each with interfaces of its own, may record more interfaces than one file may name.
@@ -64,12 +66,12 @@ pub(crate) fn read(instance: &Instance) -> Result<Records> {
     let Some(map) = open(instance)? else { return Ok(Records::new()) };
     let mut records = Records::new();
     for (name, raw) in map.entries()? {
-        let name = text(&name.0);
+        let name = unpadded(&name.0);
         let config = interface_config(&name, &raw.asked);
         let has = |flag: u32| raw.flags & flag != 0;
         let unserved = Unserved {
             name: name.clone(),
-            why: text(&raw.why),
+            why: unpadded(&raw.why),
             as_before: has(abi::UNSERVED_AS_BEFORE),
             replaces: has(abi::UNSERVED_REPLACES),
             config,
@@ -94,11 +96,11 @@ pub(crate) fn write(instance: &Instance, records: &Records) -> Result<()> {
         None => create(instance)?,
     };
     for gone in before.keys().filter(|name| !records.contains_key(*name)) {
-        map.remove(&abi::UnservedName(bytes(gone)))?;
+        map.remove(&abi::UnservedName(padded(gone)))?;
     }
     for (name, unserved) in records {
         if before.get(name).is_none_or(|before| !is_same(before, unserved)) {
-            map.set(&abi::UnservedName(bytes(name)), &raw(unserved))?;
+            map.set(&abi::UnservedName(padded(name)), &raw(unserved))?;
         }
     }
     Ok(())
@@ -137,22 +139,8 @@ fn raw(unserved: &Unserved) -> abi::Unserved {
         asked: asked.entry(),
         flags: if unserved.as_before { abi::UNSERVED_AS_BEFORE } else { 0 }
             | if unserved.replaces { abi::UNSERVED_REPLACES } else { 0 },
-        why: bytes(&unserved.why),
+        why: padded(&unserved.why),
     }
-}
-
-/// A text, padded with zeros. A text that is too long is cut off.
-fn bytes<const N: usize>(text: &str) -> [u8; N] {
-    let mut bytes = [0; N];
-    let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= N);
-    let end = fits.last().unwrap_or(0);
-    bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
-    bytes
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 #[cfg(test)]
@@ -182,10 +170,10 @@ mod tests {
                 Unserved { name, why: why.to_owned(), as_before: true, replaces: false, config };
             let raw = raw(&record);
             assert_eq!(interface_config("eth0.4094", &raw.asked), record.config);
-            let read = text(&raw.why);
+            let read = unpadded(&raw.why);
             assert!(why.starts_with(&read) && (read == why || read.len() >= raw.why.len() - 1));
-            assert_eq!(text(&bytes::<16>(&record.name)), record.name);
+            assert_eq!(unpadded(&padded::<16>(&record.name)), record.name);
         }
-        assert_eq!(text(&bytes::<16>("fifteen-letters")), "fifteen-letters");
+        assert_eq!(unpadded(&padded::<16>("fifteen-letters")), "fifteen-letters");
     }
 }

@@ -28,6 +28,7 @@ use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::kernel::bpf;
 use crate::kernel::bpf::ArrayMemory;
+use crate::kernel::clock::seconds_since_1970;
 use crate::kernel::maps;
 use crate::kernel::maps::MapError;
 use crate::model::error::Error;
@@ -325,11 +326,10 @@ impl Serving {
     /// Notes how the current reload ended. The error says why it failed; `applied` says whether it applied the file
     /// nevertheless.
     pub fn reload_ended(&self, outcome: Result<(), &str>, applied: bool) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let outcome = Reload {
             success: outcome.is_ok(),
             applied,
-            at: now.unwrap_or_default().as_secs(),
+            at: seconds_since_1970(),
             message: outcome.err().unwrap_or_default().to_owned(),
         };
         self.records.iter().for_each(|record| record.end(&outcome));

@@ -3,6 +3,7 @@
 pub(crate) mod bpf;
 pub(crate) mod capabilities;
 pub(crate) mod child;
+pub(crate) mod clock;
 pub(crate) mod ethtool;
 pub(crate) mod host;
 pub(crate) mod insn;

@@ -162,7 +162,7 @@ pub(crate) struct HealthKey {
 /// Details of what was found about a real of a VIP. Only the control plane uses it; the C headers do not have it. Times
 /// are in seconds since 1970.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HealthRecord {
     /// When its health last changed.
     pub(crate) since: u64,
@@ -181,11 +181,24 @@ pub(crate) struct HealthRecord {
     /// How often it stayed out because it failed too often.
     pub(crate) holds: u32,
     /// UTF-8, padded with zeros.
-    pub(crate) reason: Reason,
+    pub(crate) reason: [u8; 80],
 }
 
-/// Why a real's health is as it is, padded with zeros.
-pub(crate) type Reason = [[u8; 16]; 5];
+impl Default for HealthRecord {
+    fn default() -> Self {
+        Self {
+            since: 0,
+            expires: 0,
+            held_until: 0,
+            failing_since: 0,
+            serial: 0,
+            checks: 0,
+            failures: 0,
+            holds: 0,
+            reason: [0; 80],
+        }
+    }
+}
 
 /// The bytes of a value.
 pub(crate) fn bytes_of<T: Pod>(value: &T) -> &[u8] {

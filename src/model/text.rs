@@ -101,6 +101,21 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
+/// A text for a record of fixed size, padded with zeros. A text that is too long is cut off at a character.
+pub(crate) fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let fits = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = fits.take_while(|end| *end <= N).last().unwrap_or(0);
+    let mut bytes = [0; N];
+    bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+    bytes
+}
+
+/// The reverse of [`padded`].
+pub(crate) fn unpadded(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +137,14 @@ mod tests {
     #[test]
     fn logs_keep_their_lines() {
         assert_eq!(lines("a\tb\n\u{1b}[2J\0"), "a\tb\n\\u{1b}[2J\\u{0}");
+    }
+
+    #[test]
+    fn padded_texts_are_read_back() {
+        for kept in ["", "HTTP 503", "sixteen letters.", "ääääääää"] {
+            assert_eq!(unpadded(&padded::<16>(kept)), kept);
+        }
+        assert_eq!(unpadded(&padded::<80>(&"ü".repeat(100))), "ü".repeat(40));
+        assert_eq!(unpadded(&padded::<3>("üü")), "ü", "no half of a character");
     }
 }

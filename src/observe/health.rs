@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,13 +10,14 @@ use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::health::HealthStore;
+use crate::kernel::clock::seconds_since_1970;
 use crate::model::abi;
 use crate::model::address::Vip;
 use crate::model::error::Result;
 use crate::model::health::Health;
 use crate::model::health::RealHealth;
-use crate::model::health::found;
 use crate::model::text::message;
+use crate::model::text::unpadded;
 use crate::model::vip_real::VipRealKey;
 use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
@@ -108,7 +108,7 @@ impl HealthDetails {
             state,
             share,
             told,
-            reason: if is_known { message(&found::text(&record.reason)) } else { String::new() },
+            reason: if is_known { message(&unpadded(&record.reason)) } else { String::new() },
             since: if is_known { record.since } else { 0 },
             expires: if told { record.expires } else { 0 },
             checks: if is_known { record.checks } else { 0 },
@@ -124,7 +124,7 @@ impl HealthDetails {
     /// Why, since when, and what else matters, in the local time zone: `HTTP 503 since 12:03:11`. Empty if nothing is
     /// known.
     pub fn why(&self) -> String {
-        self.why_at(now(), &TimeZone::system())
+        self.why_at(seconds_since_1970(), &TimeZone::system())
     }
 
     /// The state, and why: `unhealthy: HTTP 503 since 12:03:11`.
@@ -166,7 +166,7 @@ impl HealthDetails {
 
 /// A time in seconds since 1970 in the local time zone: the time of day, with the date if that is not today's.
 pub(crate) fn time(seconds: u64) -> String {
-    time_at(seconds, now(), &TimeZone::system())
+    time_at(seconds, seconds_since_1970(), &TimeZone::system())
 }
 
 fn time_at(seconds: u64, now: u64, zone: &TimeZone) -> String {
@@ -181,11 +181,6 @@ fn time_at(seconds: u64, now: u64, zone: &TimeZone) -> String {
         (Some(time), _) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         (None, _) => "a time that no calendar has".to_owned(),
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What the records say, and what it takes to find them.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::kernel::clock::seconds_since_1970;
 use crate::model::health::Health;
 use crate::model::health::is_overdue;
-use crate::observe::health::now;
 use crate::observe::health::time;
 use crate::observe::vips::VipStatus;
 
@@ -43,7 +43,7 @@ impl HealthSummary {
             unhealthy: count(Health::Unhealthy, |_| true),
             unknown: count(Health::Unknown, |vip| vip.check.is_some()),
             last_check,
-            nobody_checks: is_overdue(intervals, last_check, now()),
+            nobody_checks: is_overdue(intervals, last_check, seconds_since_1970()),
         }
     }
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::json;
 
 use super::request::MAX_BODY;
 use super::routes::RESOURCES;
@@ -13,6 +11,7 @@ use crate::control::flows::FlowState;
 use crate::model::config::CheckConfig;
 use crate::model::config::RealConfig;
 use crate::model::config::VipConfig;
+use crate::model::config::tests::keys;
 use crate::model::vip_table::config_name;
 
 fn description() -> Value {
@@ -107,16 +106,6 @@ fn references_lead_somewhere_and_names_are_used() {
     let all = ids.len();
     ids.dedup();
     assert_eq!(ids.len(), all, "two operations have one name");
-}
-
-/// The keys of a type, as serde lists them when it meets an unknown key.
-fn keys<T: DeserializeOwned>() -> BTreeSet<String> {
-    let Err(error) = serde_json::from_value::<T>(json!({ "no such key": 0 })) else {
-        panic!("unknown keys are accepted");
-    };
-    let error = error.to_string();
-    let (_, list) = error.split_once("expected").expect("a list of keys");
-    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 #[test]

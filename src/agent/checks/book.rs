@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -260,11 +259,6 @@ impl Member {
             recorded_at: Some(read_at),
         }
     }
-}
-
-/// Since 1970.
-pub(super) fn now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The time of day, here.

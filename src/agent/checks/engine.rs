@@ -21,7 +21,6 @@ use tokio::time::sleep_until;
 
 use super::book::Batch;
 use super::book::Book;
-use super::book::now;
 use super::change::Change;
 use super::change::Log;
 use super::job::Id;
@@ -31,6 +30,7 @@ use super::job::Target;
 use super::metrics::CheckMetrics;
 use super::random;
 use crate::control::health::HealthResult;
+use crate::kernel::clock::since_1970;
 use crate::model::error::Result;
 use crate::probe::Outcome;
 use crate::probe::Probe;
@@ -100,7 +100,7 @@ impl Checks {
 
     /// The same, with another way to run a check.
     pub fn start_with(sink: Arc<dyn Sink>, at_most: usize, run: Run) -> Result<Self> {
-        Self::start_by(sink, at_most, run, now)
+        Self::start_by(sink, at_most, run, since_1970)
     }
 
     /// The same, by another clock.

@@ -17,7 +17,7 @@ mod part;
 mod source_prefix;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

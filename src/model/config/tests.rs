@@ -23,7 +23,7 @@ use super::SourceV6;
 use super::VipConfig;
 
 /// The keys of a table, as serde lists them when it meets an unknown key.
-fn keys<T: DeserializeOwned>() -> BTreeSet<String> {
+pub(crate) fn keys<T: DeserializeOwned>() -> BTreeSet<String> {
     let Err(error) = serde_json::from_value::<T>(json!({ "no such key": 0 })) else {
         panic!("unknown keys are accepted");
     };

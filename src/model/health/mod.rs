@@ -6,7 +6,6 @@
 //! [`VipSpec`]: crate::model::vip_table::VipSpec
 
 pub(crate) mod flapping;
-pub(crate) mod found;
 pub(crate) mod judge;
 pub(crate) mod policies;
 pub(crate) mod slow_start;
