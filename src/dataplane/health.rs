@@ -51,6 +51,11 @@ impl HealthStore {
         }
     }
 
+    /// Whether there is anything: somebody has made checks, or told how a real does.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.checks.exists() || self.found.exists()
+    }
+
     /// Reads the policies.
     pub(crate) fn policies(&self) -> Result<Policies> {
         if !self.checks.exists() {

@@ -12,7 +12,6 @@ use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
-use crate::model::config::CheckChoice;
 use crate::model::config::CheckConfig;
 use crate::model::config::Config;
 use crate::model::config::Echo;
@@ -303,10 +302,7 @@ impl Table {
 
     /// The check of a VIP, if it has one.
     pub fn check_of<'a>(&'a self, spec: &'a VipSpec) -> Option<&'a CheckConfig> {
-        match spec.health.check.as_ref()? {
-            CheckChoice::Named(name) => self.checks.get(name),
-            CheckChoice::Inline(check) => Some(check),
-        }
+        spec.health.check_of(&self.checks)
     }
 
     pub(crate) fn reals(&self) -> FxHashSet<IpAddr> {

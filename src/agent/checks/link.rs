@@ -1,7 +1,7 @@
 //! The way between the checks and an instance: what is to be checked comes from its maps, and results go there.
 //!
-//! The instance is looked at once a second, because `lbctl`, a reload or another program may change it at any time. A
-//! look that finds nothing new costs a few system calls. What was found and is not in the records, for whatever reason,
+//! The instance is looked at once a second, because `lbctl`, a reload or another program may change it at any time. If
+//! it has no checks, a look asks whether two pins exist; else it reads VIPs and reals. What was found and is not in the records, for whatever reason,
 //! is found missing by the next look and written again.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -28,7 +27,9 @@ use super::metrics::CheckMetrics;
 use crate::control::health::HealthResult;
 use crate::control::health::RealHealthStatus;
 use crate::dataplane::balancer::Balancer;
+use crate::dataplane::health::HealthStore;
 use crate::instance::Instance;
+use crate::kernel::clock::seconds_since_1970;
 use crate::kernel::netlink::CHECK_INTERVAL;
 use crate::model::config::CheckConfig;
 use crate::model::config::HealthConfig;
@@ -187,6 +188,9 @@ impl Link {
 
     /// Looks at the instance. `None`: nothing is new.
     fn look(&mut self) -> Result<Option<Look>> {
+        if self.is_idle() && !HealthStore::of(&self.instance).is_in_use() {
+            return Ok(None);
+        }
         let balancer = match Balancer::open(&self.instance) {
             Ok(balancer) => Some(balancer),
             Err(Error::NotRunning { .. }) => None,
@@ -207,8 +211,9 @@ impl Link {
         let mut warnings = Vec::new();
         let tunnel_is_new = self.find_tunnel(&balancer, &table, same, &mut warnings)?;
         let mut known = balancer.health()?;
-        let over =
-            |real: &RealHealthStatus| real.told && real.expires != 0 && real.expires <= now();
+        let over = |real: &RealHealthStatus| {
+            real.told && real.expires != 0 && real.expires <= seconds_since_1970()
+        };
         let ended = told && known.iter().any(over);
         if ended {
             balancer.record_health(&[])?;
@@ -225,6 +230,14 @@ impl Link {
         let at_most = table.health.concurrency as usize;
         self.seen = Some(table);
         Ok(Some(Look { targets, at_most }))
+    }
+
+    /// Whether the last look found nothing to check, and nothing that is attached for checks.
+    fn is_idle(&self) -> bool {
+        let checks = |table: &Table| table.vips.values().any(|spec| spec.health.check.is_some());
+        self.tunnel.looked.is_some()
+            && self.tunnel.vips.is_empty()
+            && !self.seen.as_ref().is_some_and(checks)
     }
 
     /// Keeps the way through the tunnel. Returns whether it is another one than before.
@@ -345,9 +358,4 @@ fn known_of(status: &RealHealthStatus) -> Known {
         return Known { flaps, ..Known::default() };
     }
     Known { health: status.health, share: status.share, since, flaps }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

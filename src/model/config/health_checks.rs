@@ -497,6 +497,19 @@ pub struct HealthPolicy {
     pub flapping: Flapping,
 }
 
+impl HealthPolicy {
+    /// Its check; `checks` are those that have a name.
+    pub(crate) fn check_of<'a>(
+        &'a self,
+        checks: &'a BTreeMap<String, CheckConfig>,
+    ) -> Option<&'a CheckConfig> {
+        match self.check.as_ref()? {
+            CheckChoice::Named(name) => checks.get(name),
+            CheckChoice::Inline(check) => Some(check),
+        }
+    }
+}
+
 impl Default for HealthPolicy {
     fn default() -> Self {
         Self {

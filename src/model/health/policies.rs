@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::address::Vip;
-use crate::model::config::CheckChoice;
 use crate::model::config::CheckConfig;
 use crate::model::config::HealthConfig;
 use crate::model::config::HealthPolicy;
@@ -23,9 +22,9 @@ pub(crate) struct Policies {
     pub(crate) health: HealthConfig,
     #[serde(default)]
     pub(crate) checks: BTreeMap<String, CheckConfig>,
-    /// By VIP, as text. VIPs with the default policy are left out.
+    /// VIPs with the default policy are left out.
     #[serde(default)]
-    vips: BTreeMap<String, HealthPolicy>,
+    vips: BTreeMap<Vip, HealthPolicy>,
 }
 
 impl From<&Table> for Policies {
@@ -34,7 +33,7 @@ impl From<&Table> for Policies {
         Self {
             health: table.health.clone(),
             checks: table.checks.clone(),
-            vips: said.map(|(vip, spec)| (vip.to_string(), spec.health.clone())).collect(),
+            vips: said.map(|(vip, spec)| (*vip, spec.health.clone())).collect(),
         }
     }
 }
@@ -42,20 +41,15 @@ impl From<&Table> for Policies {
 impl Policies {
     /// What a VIP says.
     pub(crate) fn of(&self, vip: &Vip) -> HealthPolicy {
-        self.vips.get(&vip.to_string()).cloned().unwrap_or_default()
+        self.vips.get(vip).cloned().unwrap_or_default()
     }
 
     /// The addresses of VIPs that are checked through the tunnel.
     pub(crate) fn tunnel_addresses(&self) -> BTreeSet<IpAddr> {
         let checked = self.vips.iter().filter(|(_, policy)| {
-            let check = match &policy.check {
-                Some(CheckChoice::Named(name)) => self.checks.get(name),
-                Some(CheckChoice::Inline(check)) => Some(&**check),
-                None => None,
-            };
-            check.is_some_and(|check| check.via() == Via::Tunnel)
+            policy.check_of(&self.checks).is_some_and(|check| check.via() == Via::Tunnel)
         });
-        checked.filter_map(|(vip, _)| Some(vip.parse::<Vip>().ok()?.address)).collect()
+        checked.map(|(vip, _)| vip.address).collect()
     }
 
     /// Whether there is nothing to keep.
