@@ -7,7 +7,8 @@
 //! the end of the hold.
 //!
 //! Times are wall clock, since 1970, because they outlive the process. A clock that is set backwards must not hold a real
-//! for ever, so no hold ends later than `hold_at_most` from now, and failures in the future are forgotten.
+//! for ever: a hold that ends later than `hold_at_most` from now is cut to that once, and failures in the future are
+//! forgotten.
 
 use std::time::Duration;
 
@@ -98,13 +99,14 @@ impl FlapHistory {
     }
 
     /// Why and how long the real stays out now; `None`: its checks decide.
-    pub(crate) fn hold(&self, policy: &Flapping, now: Duration) -> Option<Hold> {
-        // The clock may have been set back, and the policy may allow less than it did.
-        let until = self.until.min(seconds_up(now.saturating_add(policy.hold_at_most)));
-        (seconds(now) < until).then(|| Hold {
+    pub(crate) fn hold(&mut self, policy: &Flapping, now: Duration) -> Option<Hold> {
+        // The clock may have been set back, and the policy may allow less than it did. The end is kept: one that each look
+        // counts from its own time would never come nearer.
+        self.until = self.until.min(seconds_up(now.saturating_add(policy.hold_at_most)));
+        (seconds(now) < self.until).then(|| Hold {
             failures: u32::try_from(self.failed.len()).unwrap_or(u32::MAX),
             window: policy.window,
-            until: Duration::from_secs(until.into()),
+            until: Duration::from_secs(self.until.into()),
         })
     }
 
@@ -143,7 +145,7 @@ mod tests {
         Duration::from_secs(START + seconds)
     }
 
-    fn until(history: &FlapHistory, policy: &Flapping, now: u64) -> Option<u64> {
+    fn until(history: &mut FlapHistory, policy: &Flapping, now: u64) -> Option<u64> {
         history.hold(policy, at(now)).map(|hold| hold.until.as_secs() - START)
     }
 
@@ -155,23 +157,23 @@ mod tests {
             assert!(!history.fails(&policy, at(second * 10)));
         }
         assert!(history.fails(&policy, at(50)));
-        assert_eq!(until(&history, &policy, 50), Some(110));
+        assert_eq!(until(&mut history, &policy, 50), Some(110));
         assert_eq!(history.hold(&policy, at(50)).unwrap().failures, 6);
         // It goes on failing while it is held out: that alone makes no longer hold.
         assert!(!history.fails(&policy, at(60)));
-        assert_eq!(until(&history, &policy, 109), Some(110));
-        assert_eq!(until(&history, &policy, 110), None);
+        assert_eq!(until(&mut history, &policy, 109), Some(110));
+        assert_eq!(until(&mut history, &policy, 110), None);
         // Back and gone again.
         assert!(history.fails(&policy, at(120)));
-        assert_eq!(until(&history, &policy, 120), Some(240));
+        assert_eq!(until(&mut history, &policy, 120), Some(240));
         assert!(history.fails(&policy, at(250)));
-        assert_eq!(until(&history, &policy, 250), Some(490));
+        assert_eq!(until(&mut history, &policy, 250), Some(490));
         // A quiet time later it is as new.
         for second in 0..5 {
             assert!(!history.fails(&policy, at(2000 + second)));
         }
         assert!(history.fails(&policy, at(2005)));
-        assert_eq!(until(&history, &policy, 2005), Some(2065));
+        assert_eq!(until(&mut history, &policy, 2005), Some(2065));
     }
 
     #[test]
@@ -181,7 +183,7 @@ mod tests {
         let (mut now, mut longest) = (0, 0);
         for _ in 0..40 {
             history.fails(&policy, at(now));
-            let end = until(&history, &policy, now).unwrap_or(now);
+            let end = until(&mut history, &policy, now).unwrap_or(now);
             longest = longest.max(end - now);
             now = end + 1;
         }
@@ -193,8 +195,11 @@ mod tests {
         let policy = Flapping { failures: 0, ..Flapping::default() };
         let mut history = FlapHistory::default();
         assert!(history.fails(&policy, at(1_000_000)));
-        let hold = history.hold(&policy, at(0)).unwrap();
-        assert_eq!(hold.until, at(0) + policy.hold_at_most);
+        let longest = policy.hold_at_most.as_secs();
+        for second in 0..longest {
+            assert_eq!(until(&mut history, &policy, second), Some(longest));
+        }
+        assert_eq!(until(&mut history, &policy, longest), None);
     }
 
     proptest! {
@@ -216,16 +221,16 @@ mod tests {
             for gap in gaps {
                 now += gap;
                 times.push(now);
-                let was_held = until(&history, &policy, now).is_some();
+                let was_held = until(&mut history, &policy, now).is_some();
                 let begins = history.fails(&policy, at(now));
                 let within = times.iter().filter(|time| now - **time < window).count();
                 prop_assert_eq!(begins, !was_held && within > failures as usize);
-                if let Some(until) = until(&history, &policy, now) {
+                if let Some(until) = until(&mut history, &policy, now) {
                     prop_assert!(until > now && until - now <= hold * 8);
                 }
                 prop_assert!(history.failed.len() <= usize::from(MAX_REMEMBERED));
                 // The record keeps what decides.
-                let restored = FlapHistory::restore(&history.summary(), at(now));
+                let mut restored = FlapHistory::restore(&history.summary(), at(now));
                 prop_assert_eq!(restored.summary(), history.summary());
                 prop_assert_eq!(restored.hold(&policy, at(now)), history.hold(&policy, at(now)));
                 prop_assert!(restored.failed.is_sorted());

@@ -188,6 +188,8 @@ impl Judge {
         } else {
             self.back_since = None;
         }
+        // A clock that was set back would keep the smallest share until it is again as late.
+        self.back_since = self.back_since.map(|back| back.min(now));
         let slow = match self.back_since.map(|back| now.saturating_sub(back)) {
             Some(ago) if ago < rules.slow_start => slow_start::share(rules.slow_start, ago),
             Some(_) => {
@@ -340,6 +342,19 @@ mod tests {
             judge.hear(&rules, Finding::SaysUp(0), at(0)),
             Verdict { health: Healthy, share: 0, hold: None }
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_the_slow_start_again_and_no_more() {
+        let rules = Rules { slow_start: Duration::from_secs(90), rise: 1, fall: 1, ..rules() };
+        let mut judge = Judge::resume(&rules, &Known::default(), at(100_000));
+        for finding in [Finding::Fail, PASS] {
+            judge.hear(&rules, finding, at(100_000));
+        }
+        let first = judge.look(&rules, at(0)).share;
+        assert!(first < slow_start::WHOLE);
+        assert!(judge.look(&rules, at(60)).share > first);
+        assert_eq!(judge.look(&rules, at(90)).share, slow_start::WHOLE);
     }
 
     #[test]
