@@ -134,12 +134,14 @@ impl Agent {
         };
         let reloads = Reloads::new(serving)?;
         let repairs = Repairs::new()?;
-        let notifier = Notifier::start();
+        let notifier = Notifier::start()?;
         notifier.set(&server.config.notify);
         let checks = Following::start(instance, notifier.teller())?;
         let failed = reloads.clone();
         let collectors =
-            [Box::new(reloads.clone()) as _, repairs.collector(), Box::new(checks.metrics())];
+            [Box::new(reloads.clone()) as _, repairs.collector(), Box::new(checks.metrics())]
+                .into_iter()
+                .chain(notifier.collectors());
         let answers =
             Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
         let endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);

@@ -7,14 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::process::Stdio;
 
 use nix::sys::signal::Signal;
-use nix::sys::signal::killpg;
-use nix::unistd::Pid;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
-use tokio::process::Child;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
@@ -24,16 +20,14 @@ use super::failure::Success;
 use super::report::Class;
 use super::session::Session;
 use super::session::Silence;
-use crate::kernel::child::without_open_files;
+use crate::kernel::child::Program;
+use crate::kernel::child::command;
 use crate::model::config::CheckConfig;
 use crate::model::error::CheckError;
 use crate::model::text::quote;
 
 /// How many programs run at a time. A program takes memory and processes that no other check does.
 static AT_A_TIME: Semaphore = Semaphore::const_new(32);
-
-/// Where programs find others.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The most bytes of output that are kept, for its first line.
 const MAX_KEPT: usize = 512;
@@ -66,12 +60,10 @@ impl Exec {
     }
 
     fn command(&self, session: &Session) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = command(&self.program);
         let vip = session.vip;
         command
             .args(&self.args)
-            .env_clear()
-            .env("PATH", PATH)
             .env("L4LB_VIP", vip.to_string())
             .env("L4LB_VIP_ADDRESS", vip.address.to_string())
             .env("L4LB_VIP_PORT", vip.port.to_string())
@@ -82,9 +74,6 @@ impl Exec {
         if let Some(mark) = session.mark {
             command.env("L4LB_MARK", mark.to_string());
         }
-        // What it starts is killed with it.
-        command.current_dir("/").process_group(0).kill_on_drop(true).stdin(Stdio::null());
-        without_open_files(command.as_std_mut());
         command
     }
 }
@@ -99,10 +88,9 @@ pub(super) async fn run(session: &mut Session, exec: &Exec) -> Result<Success, F
     let (output, write_output) = io::pipe().map_err(local)?;
     let mut command = exec.command(session);
     command.stdout(write_output.try_clone().map_err(local)?).stderr(write_output);
-    let child = command.spawn().map_err(local)?;
+    let mut program = Program::start(&mut command).map_err(local)?;
     // This process's own ends of the pipe.
     drop(command);
-    let mut child = Group(child);
     session.step("started", || exec.program.display().to_string());
     let mut output = Receiver::from_owned_fd(OwnedFd::from(output)).map_err(local)?;
     let (mut kept, mut length, mut open) = (Vec::new(), 0, true);
@@ -121,7 +109,7 @@ pub(super) async fn run(session: &mut Session, exec: &Exec) -> Result<Success, F
                     return Err(Failure::new(Class::Exec, reason));
                 }
             }
-            status = child.0.wait() => break status.map_err(local)?,
+            status = program.wait() => break status.map_err(local)?,
         }
     };
     let text = String::from_utf8_lossy(&kept);
@@ -142,17 +130,4 @@ fn judge(status: ExitStatus, line: &str) -> Result<Success, Failure> {
     };
     let reason = if line.is_empty() { end } else { format!("{end}: {line}") };
     if status.success() { Ok(Success::new(reason)) } else { Err(Failure::new(Class::Exec, reason)) }
-}
-
-/// A program and what it started. It is killed when this goes, unless it has ended.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // A child that nobody waited for keeps its number, also if it has ended: no other group can have it.
-        if let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
-            // If there is none left, there is nothing to kill.
-            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
-    }
 }
