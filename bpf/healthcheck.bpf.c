@@ -9,7 +9,10 @@
  * The answers come from the VIP's address to this host's, and pass the balancer as any packet that
  * is for no VIP. A check never meets the connection tables and the rings.
  *
- * Packets of others cost a subtraction and a comparison.
+ * What the kernel sends for a check's flow after its socket is closed has no mark, and goes the
+ * same way: packet/gone_socket.h.
+ *
+ * Packets of others cost a comparison of the mark, and a look at what kind of packet it is.
  */
 #define LB_SOCKET_BUFFER
 
@@ -25,6 +28,8 @@
 #include "l4lb/state/vips.h"
 #include "l4lb/packet/context.h"
 #include "l4lb/packet/encap_skb.h"
+#include "l4lb/packet/gone_socket.h"
+#include "l4lb/packet/icmp.h"
 #include "l4lb/packet/parse.h"
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/verifier.h"
@@ -33,6 +38,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define LB_UNFIT                                                                                   \
 	(LB_PKT_FRAGMENT | LB_PKT_OPTIONS | LB_PKT_RUNT | LB_PKT_BAD_LENGTH | LB_PKT_EXT_HEADERS)
+
+/* Behind the results: the packet has nothing to do with checks. */
+#define LB_NOT_OURS LB_HEALTHCHECK_RESULT_COUNT
 
 static __always_inline int is_vip_address(const struct lb_addr *addr)
 {
@@ -52,13 +60,23 @@ static __always_inline int parse(struct __sk_buff *ctx, struct pkt *p)
 	return proto == bpf_htons(ETH_P_IPV6) && !parse_v6(ctx, p);
 }
 
-/* Tells whether the balancer would send such a packet to a real. */
-static __always_inline int is_fit(struct __sk_buff *ctx, struct pkt *p)
+/*
+ * Tells whether the balancer would send such a packet to a real. Of an ICMP error, p becomes the
+ * flow that it quotes.
+ */
+static __always_inline int is_fit(struct __sk_buff *ctx, struct pkt *p, struct parsed *parsed)
 {
-	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+	__u8 *type;
+
+	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
+		parse_l4(ctx, p);
+		return !has(p, LB_UNFIT);
+	}
+	check_length(p);
+	if (!is_icmp(p) || has(p, LB_UNFIT))
 		return 0;
-	parse_l4(ctx, p);
-	return !has(p, LB_UNFIT);
+	type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
+	return type && is_error(p, *type) && !quoted_flow(ctx, p, parsed);
 }
 
 /* Returns the interface whose gateway the packet goes to; `redirect`: it is another than asked for.
@@ -82,35 +100,56 @@ static __always_inline int write_source(struct __sk_buff *ctx, const struct inte
 	return bpf_skb_store_bytes(ctx, ETH_ALEN, &own, ETH_ALEN, 0);
 }
 
-static __always_inline int send_check(struct __sk_buff *ctx, struct healthcheck_state *state,
-				      __u32 id, int *redirect)
+/* Encapsulates the packet to the real, and addresses it. Returns the result. */
+static __always_inline int send_to_real(struct __sk_buff *ctx, struct pkt *p, __u32 id,
+					int *redirect)
 {
-	struct pkt p = {.frame_len = ctx->len};
 	struct interface *interface;
 	struct real *real;
 
-	if (gather_headers(ctx) || !parse(ctx, &p))
-		return LB_HEALTHCHECK_not_vip;
-	forget_path_by(&p, &state->parsed);
-	if (!is_vip_address(&p.dst))
-		return LB_HEALTHCHECK_not_vip;
-	if (!is_fit(ctx, &p))
-		return LB_HEALTHCHECK_unfit;
-	forget_path_by(&p, &state->parsed);
 	real = bpf_map_lookup_elem(&reals, &id);
 	if (!real || !(real->flags & LB_REAL_LIVE))
 		return LB_HEALTHCHECK_no_real;
 	interface = way_out(ctx, redirect);
 	if (!interface)
 		return LB_HEALTHCHECK_no_interface;
-	if (longest_packet(ctx, &p) > path_mtu(interface, real))
+	if (longest_packet(ctx, p) > path_mtu(interface, real))
 		return LB_HEALTHCHECK_too_long;
-	if (encapsulate_skb(ctx, &p, interface, real) ||
-	    (*redirect && write_source(ctx, interface)))
+	if (encapsulate_skb(ctx, p, interface, real) || (*redirect && write_source(ctx, interface)))
 		return LB_HEALTHCHECK_no_room;
 	if (real->flags & LB_REAL_V6)
-		return p.v6 ? LB_HEALTHCHECK_ipv6_in_ipv6 : LB_HEALTHCHECK_ipv4_in_ipv6;
-	return p.v6 ? LB_HEALTHCHECK_ipv6_in_ipv4 : LB_HEALTHCHECK_ipv4_in_ipv4;
+		return p->v6 ? LB_HEALTHCHECK_ipv6_in_ipv6 : LB_HEALTHCHECK_ipv4_in_ipv6;
+	return p->v6 ? LB_HEALTHCHECK_ipv6_in_ipv4 : LB_HEALTHCHECK_ipv4_in_ipv4;
+}
+
+/*
+ * Sends a packet of a check. An id that no real has: the packet has no mark, and may be of a
+ * check's flow all the same. Returns the result, or LB_NOT_OURS if it is not.
+ */
+static __always_inline int send_check(struct __sk_buff *ctx, struct healthcheck_state *state,
+				      __u32 id, int *redirect)
+{
+	int stranger = id >= LB_HEALTHCHECK_MARKS;
+	int otherwise = stranger ? LB_NOT_OURS : LB_HEALTHCHECK_not_vip;
+	struct pkt p = {.frame_len = ctx->len};
+
+	/* What the kernel sends without a socket lies in one piece. */
+	if ((!stranger && gather_headers(ctx)) || !parse(ctx, &p))
+		return otherwise;
+	forget_path_by(&p, &state->parsed);
+	if (!is_vip_address(&p.dst))
+		return otherwise;
+	if (!is_fit(ctx, &p, &state->parsed))
+		return stranger ? LB_NOT_OURS : LB_HEALTHCHECK_unfit;
+	forget_path_by(&p, &state->parsed);
+	if (stranger) {
+		id = recall_flow(&p);
+		if (id >= LB_HEALTHCHECK_MARKS)
+			return LB_NOT_OURS;
+	} else if (!has(&p, LB_PKT_ICMP_ERROR) && (p.proto == IPPROTO_UDP || has(&p, LB_PKT_SYN))) {
+		remember_flow(&p, id);
+	}
+	return send_to_real(ctx, &p, id, redirect);
 }
 
 SEC("tc")
@@ -120,7 +159,7 @@ int healthcheck(struct __sk_buff *ctx)
 	struct healthcheck_state *state;
 	int redirect = 0;
 
-	if (id >= LB_HEALTHCHECK_MARKS)
+	if (id >= LB_HEALTHCHECK_MARKS && !may_lack_socket(ctx))
 		return TC_ACT_UNSPEC;
 	state = bpf_map_lookup_elem(&healthcheck_states, &zero);
 	if (!state)
@@ -128,7 +167,7 @@ int healthcheck(struct __sk_buff *ctx)
 	bytes = ctx->len;
 	result = send_check(ctx, state, id, &redirect);
 	if (result >= LB_HEALTHCHECK_RESULT_COUNT)
-		return TC_ACT_SHOT;
+		return TC_ACT_UNSPEC;
 	state->results[result].packets++;
 	state->results[result].bytes += bytes;
 	if (result == LB_HEALTHCHECK_not_vip)

@@ -15,6 +15,7 @@ use crate::instance::Instance;
 use crate::instance::chain::place;
 use crate::instance::healthcheck;
 use crate::instance::healthcheck::Attachment;
+use crate::instance::healthcheck::CHECK_FLOWS;
 use crate::instance::healthcheck::STATES;
 use crate::instance::healthcheck::attachments;
 use crate::instance::links::refuse_other_namespace;
@@ -272,7 +273,7 @@ impl Wanted {
         let uses = |name: &str| {
             healthcheck::pinned_map(instance, name).is_some_and(|map| info.maps.contains(&map))
         };
-        Ok(SHARED.into_iter().chain([STATES]).all(uses))
+        Ok(SHARED.into_iter().chain([STATES, CHECK_FLOWS]).all(uses))
     }
 
     /// Attaches what is missing, and detaches what is too much. If it is interrupted, the next call does the rest.

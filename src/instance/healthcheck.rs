@@ -39,6 +39,9 @@ pub(crate) const HEALTHCHECK: &str = "healthcheck";
 /// The map of its counters, which tells our program from others of its name.
 pub(crate) const STATES: &str = "healthcheck_states";
 
+/// The map of the flows that it remembers.
+pub(crate) const CHECK_FLOWS: &str = "check_flows";
+
 /// The first kernel that has links for such programs.
 const LINKS_SINCE: (u32, u32) = (6, 6);
 

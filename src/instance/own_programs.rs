@@ -4,6 +4,7 @@
 //! program is not in it: it starts the chain.
 
 use crate::instance::Instance;
+use crate::instance::healthcheck::CHECK_FLOWS;
 use crate::instance::healthcheck::STATES;
 use crate::instance::remove_pin;
 use crate::model::abi::consts;
@@ -79,7 +80,7 @@ const BALANCER: Facts = Facts {
         "real_counts",
         "vip_reals",
     ],
-    other_maps: &[UNSERVED, CHECKS, CHECKS_NEXT, HEALTH, STATES],
+    other_maps: &[UNSERVED, CHECKS, CHECKS_NEXT, HEALTH, STATES, CHECK_FLOWS],
     mark: "vip_index",
     version: Some("control"),
     removed_by: Some("lbctl down"),

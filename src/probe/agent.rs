@@ -30,7 +30,6 @@ pub(super) async fn run(session: &mut Session) -> Result<Success, Failure> {
         let end = line[length..length + read].iter().position(|byte| matches!(byte, b'\n' | b'\r'));
         if let Some(end) = end {
             // The agent has said everything, and need not close first.
-            connect::reset_on_close(&stream);
             break length + end;
         }
         length += read;

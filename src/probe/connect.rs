@@ -12,7 +12,6 @@ use std::time::Duration;
 use nix::errno::Errno;
 use socket2::Domain;
 use socket2::Protocol;
-use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 use tokio::net::TcpStream;
@@ -21,7 +20,13 @@ use tokio::net::UdpSocket;
 use super::failure::Failure;
 use super::session::Session;
 
-/// Connects to the target.
+/// Connects to the target. However the run ends, a RST ends the connection, for three reasons:
+///
+/// - It leaves no state in the kernel here. Connections of all reals of a VIP go to one address and port, and there are
+///   only some 28,000 source ports, each occupied for a minute by `TIME_WAIT`.
+/// - A real that hangs or was cut off gets its connection freed at once, or as soon as it answers.
+/// - It has the socket's mark, and goes to the real under test. After a FIN, a real that hangs would still be sending
+///   when the kernel has forgotten the socket.
 pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
     let target = session.target;
     let here = |error: io::Error| Failure::of_this_host(&error, target);
@@ -29,6 +34,7 @@ pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
     let socket = socket(session, Type::STREAM, Protocol::TCP).map_err(here)?;
     // Requests are one write; Nagle's algorithm would hold back its last segment.
     socket.set_tcp_nodelay(true).map_err(here)?;
+    socket.set_linger(Some(Duration::ZERO)).map_err(here)?;
     if session.mark.is_some() {
         socket.set_tcp_mss(client_mss(target)).map_err(here)?;
     }
@@ -63,13 +69,6 @@ pub(super) fn udp(session: &mut Session) -> Result<UdpSocket, Failure> {
     socket.connect(&target.into()).map_err(here)?;
     route_steps(session, &socket);
     UdpSocket::from_std(socket.into()).map_err(here)
-}
-
-/// Ends a connection by a RST, which leaves no state in the kernel: connections of all reals of a VIP go to one
-/// address and port, and there are only some 28,000 source ports, each occupied for a minute by `TIME_WAIT`.
-pub(super) fn reset_on_close(stream: &TcpStream) {
-    // If it fails, the connection ends as others do.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 fn socket(session: &Session, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -174,7 +174,6 @@ async fn over_tcp(session: &mut Session, dns: &Dns, query: &[u8]) -> Result<u8, 
     let length = usize::from(stream.read_u16().await.map_err(there)?);
     let mut answer = vec![0; length.min(MAX_READ)];
     stream.read_exact(&mut answer).await.map_err(there)?;
-    connect::reset_on_close(&stream);
     judge(query, &answer)
         .ok_or_else(|| Failure::new(Class::Protocol, "the answer is to another query, or no DNS"))
 }

@@ -210,9 +210,6 @@ pub(super) async fn exchange(
         }
     })
     .await;
-    if result.is_ok() {
-        connect::reset_on_close(stream);
-    }
     result
 }
 

@@ -6,8 +6,6 @@ use super::failure::Success;
 use super::session::Session;
 
 pub(super) async fn run(session: &mut Session) -> Result<Success, Failure> {
-    let stream = connect::tcp(session).await?;
-    // There is no protocol whose end could be waited for.
-    connect::reset_on_close(&stream);
+    connect::tcp(session).await?;
     Ok(Success::new("connected"))
 }

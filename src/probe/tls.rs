@@ -225,7 +225,6 @@ pub(super) async fn run(session: &mut Session, tls: &Tls) -> Result<Success, Fai
     let success = Success::new(version.unwrap_or("TLS").replace('_', "."));
     // The server learns that this is the end. Whether it hears of it is not the check's question.
     let _ = secured.shutdown().await;
-    connect::reset_on_close(&stream);
     Ok(success)
 }
 

@@ -4,6 +4,7 @@
 #define L4LB_ABI_HEALTHCHECK_H
 
 #include <linux/types.h>
+#include "l4lb/abi/addr.h"
 #include "l4lb/abi/counters.h"
 #include "l4lb/abi/limits.h"
 #include "l4lb/abi/scratch.h"
@@ -46,11 +47,30 @@ struct healthcheck_options {
 		     */
 };
 
+/*
+ * A flow of a check. The value is the id of the real that its packets go to. What the host sends
+ * for it when no socket is left has no mark: see packet/gone_socket.h.
+ */
+struct check_flow {
+	struct lb_addr src; /* this host */
+	struct lb_addr dst; /* the VIP */
+	__be16 sport;
+	__be16 dport;
+	__u32 proto;
+};
+
+/*
+ * The most flows of checks that are remembered; the least recently used ones go. A real sends a
+ * SYN-ACK for a minute: 500 checks a second fit, and those that were answered need no more.
+ */
+#define LB_CHECK_FLOWS 32768
+
 struct healthcheck_state {
 	struct count results[LB_HEALTHCHECK_RESULT_COUNT];
 	struct parsed parsed;
 };
 
 _Static_assert(sizeof(struct healthcheck_options) == 16, "abi");
+_Static_assert(sizeof(struct check_flow) == 40, "abi");
 
 #endif

@@ -58,7 +58,7 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct
 	if (!has(p, LB_PKT_NO_PORTS))
 		type = packet_at(ctx, p, p->l4_off, sizeof(struct icmphdr));
 	if (type && is_error(p, *type))
-		return quoted_flow(ctx, p, cpu);
+		return quoted_flow(ctx, p, &cpu->parsed);
 	if (type && !is_echo_request(p, *type))
 		return LB_PASS_other_icmp;
 	reason = for_vip_address(p, &marker, LB_GO_ON);

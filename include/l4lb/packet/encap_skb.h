@@ -25,6 +25,12 @@
  * BPF_F_ADJ_ROOM_FIXED_GSO: a segment stays as long as TCP made it. If that is too long with the
  * outer header, the check must find it out, as a client would.
  *
+ * The kernel numbers the outer headers of a GSO packet's segments: ids 0, 1, 2, …, where the
+ * balancer writes 0. A program cannot set the GSO type that keeps the id. It makes no difference:
+ * an id only tells fragments of one packet from those of another (RFC 6864). A packet of a client
+ * that is too long for the path with its outer header is fragmented there as well, all with id 0;
+ * the check's fragments have other ids, and so cannot be mixed up with those.
+ *
  * Writes go by bpf_skb_store_bytes. If the program wrote to the packet by pointers, the kernel
  * would put code in front of it that copies every cloned packet of the interface: nearly all of
  * TCP.

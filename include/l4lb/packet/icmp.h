@@ -5,6 +5,7 @@
 
 #include "l4lb/packet/addr.h"
 #include "l4lb/packet/bytes.h"
+#include "l4lb/packet/context.h"
 #include "l4lb/packet/parse.h"
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/verifier.h"
@@ -53,7 +54,7 @@ static __always_inline int is_error(const struct pkt *p, __u8 type)
  * client, so source and destination are swapped. Returns LB_GO_ON, or the reason why the error does
  * not concern the balancer.
  */
-static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
+static __always_inline int quoted_flow(packet_ctx *ctx, struct pkt *p, struct parsed *parsed)
 {
 	struct lb_addr error_dst = p->dst;
 	struct pkt quoted = {.v6 = p->v6};
@@ -65,7 +66,7 @@ static __always_inline int quoted_flow(struct xdp_md *ctx, struct pkt *p, struct
 	reason = p->v6 ? parse_v6(ctx, &quoted) : parse_v4(ctx, &quoted);
 	if (reason)
 		return LB_PASS_other_icmp;
-	forget_path(&quoted, cpu);
+	forget_path_by(&quoted, parsed);
 	if (quoted.flags & (LB_PKT_NO_PORTS | LB_PKT_EXT_HEADERS) ||
 	    (quoted.proto != IPPROTO_TCP && quoted.proto != IPPROTO_UDP))
 		return LB_PASS_other_icmp;

@@ -17,4 +17,12 @@ struct {
 	__type(value, struct healthcheck_state);
 } healthcheck_states SEC(".maps");
 
+/* Only the program uses it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, LB_CHECK_FLOWS);
+	__type(key, struct check_flow);
+	__type(value, __u32);
+} check_flows SEC(".maps");
+
 #endif

@@ -27,6 +27,35 @@ async fn a_connection_is_enough() {
     );
 }
 
+/// A server that hangs has its connection freed, and nothing of it is left on this host.
+#[tokio::test]
+async fn a_run_that_gives_up_ends_its_connection_by_a_rst() {
+    for kind in [CheckKind::Http, CheckKind::Tls, CheckKind::Agent] {
+        let (told, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let hangs = server(move |mut stream| {
+            let told = told.clone();
+            async move {
+                // Reads whatever comes, and never answers.
+                let mut buffer = [0; 4096];
+                let end = loop {
+                    match stream.read(&mut buffer).await {
+                        Ok(0) => break Ok(()),
+                        Ok(_) => {}
+                        Err(error) => break Err(error.kind()),
+                    }
+                };
+                told.send(end).expect("somebody waits");
+            }
+        })
+        .await;
+        let mut check = check(kind);
+        check.timeout = Some(Duration::from_millis(300));
+        assert_eq!(fails(&check, hangs).await.0, Class::Timeout, "{kind:?}");
+        let reset = Some(Err(std::io::ErrorKind::ConnectionReset));
+        assert_eq!(seen.recv().await, reset, "{kind:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_this_host_cannot_do_says_nothing_about_the_real() {
     let tcp = check(CheckKind::Tcp);

@@ -118,8 +118,11 @@ impl Both {
 
 /// A frame as this host would send it, which it can also be sent by itself: both MACs are its own.
 fn frame(from: &str, to: &str) -> Frame {
-    let address = |text: &str| text.parse().expect("an address");
     eth().macs(BALANCER, BALANCER).ip(address(from), address(to))
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
 }
 
 /// The host's address of a VIP's family.
@@ -191,4 +194,49 @@ fn what_cannot_be_sent_is_dropped() {
     assert_eq!(verdict(&syn, FIRST_MARK), SHOT, "no real has id 0");
     assert_eq!(verdict(&syn, FIRST_MARK + 3 * 4096 - 1), SHOT, "no real has the last id");
     assert_eq!(verdict(&syn, mark), NEXT);
+}
+
+/// What the kernel sends for a flow whose socket is gone has no mark.
+#[test]
+fn what_no_socket_sends_follows_the_flow_of_a_check() {
+    let both = Both::new("");
+    for (vip, real) in VIPS {
+        let mark = both.mark(real);
+        let to = |port| frame(source(vip), vip).tcp(port, 80);
+        let is_left = |frame: &Frame, when: &str| {
+            let bytes = frame.bytes();
+            assert_eq!(both.healthcheck(&bytes, 0), (NEXT, bytes), "{vip}: {when}");
+        };
+        let is_sent = |frame: &Frame, when: &str| {
+            let bytes = frame.bytes();
+            let wanted = both.balancer(&bytes).expect("the balancer sends it");
+            assert_eq!(both.healthcheck(&bytes, 0), (NEXT, wanted), "{vip}: {when}");
+        };
+        is_left(&to(4000).rst(), "nobody has checked");
+        assert_eq!(both.healthcheck(&to(4000).syn().bytes(), mark).0, NEXT);
+        is_sent(&to(4000).rst(), "the RST of a check's flow");
+        is_sent(&to(4000).rst().ack(), "once more");
+        is_left(&to(4001).rst(), "another flow");
+        is_left(&to(4000).ack(), "a segment of a socket without a mark");
+        is_left(&to(4000).syn().ack(), "no client's SYN");
+        is_left(&to(4000).rst().fragment(0, true), "a fragment");
+        is_left(&to(4000).syn(), "another connection from the same port");
+        is_left(&to(4000).rst(), "its RST");
+
+        // "Port unreachable" and all that quotes the answer of a flow.
+        let answer =
+            |port| eth().ip(address(vip), address(source(vip))).udp(80, port).data(b"late");
+        let (kind, code) = if vip.contains(':') { (1, 4) } else { (3, 3) };
+        let error = |port| {
+            let error = frame(source(vip), vip).icmp(kind, code, [0; 4]);
+            error.carrying(&answer(port))
+        };
+        is_left(&error(4000), "nobody has checked by UDP");
+        let check = frame(source(vip), vip).udp(4000, 80).data(b"check");
+        assert_eq!(both.healthcheck(&check.bytes(), mark).0, NEXT);
+        is_sent(&error(4000), "an ICMP error about a check's flow");
+        is_left(&error(4001), "about another");
+        is_left(&frame(source(vip), vip).ping(4000, 80), "a ping");
+        is_left(&check, "a datagram of a socket without a mark");
+    }
 }

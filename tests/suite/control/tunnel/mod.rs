@@ -1,6 +1,7 @@
 //! Checks through the tunnel: sockets of the balancer's host, marked with a real, connect to the VIP's address.
 
 mod bytes;
+mod late;
 mod lives;
 mod obstacles;
 mod others;
