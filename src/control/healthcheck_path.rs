@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::balancer::open_dataplane;
@@ -24,6 +25,7 @@ use crate::kernel::bpf;
 use crate::kernel::netlink::LinkFacts;
 use crate::kernel::netlink::Ways;
 use crate::kernel::netlink::links_blocking;
+use crate::kernel::netlink::silent_blocking;
 use crate::kernel::netlink::ways_blocking;
 use crate::kernel::source::source_to;
 use crate::model::abi;
@@ -174,9 +176,9 @@ pub(crate) fn outlook(
     vips: &BTreeSet<IpAddr>,
     first_mark: u32,
 ) -> Result<Vec<(IpAddr, Result<Outlook, TunnelObstacle>)>> {
-    let host = Host::look(served, first_mark)?;
     let vips: Vec<_> = vips.iter().copied().collect();
     let ways = ways_blocking(&vips, first_mark)?;
+    let host = Host::look(served, first_mark, &on_networks(&vips, &ways))?;
     let judged = vips.iter().zip(ways).map(|(vip, ways)| {
         let outlook = host.judge(*vip, &ways).map(|(by, source)| {
             let interfaces = by.into_iter().map(|facts| facts.link.name.clone()).collect();
@@ -214,10 +216,12 @@ impl Wanted {
             return Ok(wanted);
         }
         refuse_other_namespace(instance, &[])?;
-        let host = Host::look(&dataplane.read_interfaces()?, first_mark)?;
         let vips: Vec<_> = vips.iter().copied().collect();
-        for (vip, ways) in vips.iter().zip(ways_blocking(&vips, first_mark)?) {
-            match host.judge(*vip, &ways) {
+        let ways = ways_blocking(&vips, first_mark)?;
+        let served = dataplane.read_interfaces()?;
+        let host = Host::look(&served, first_mark, &on_networks(&vips, &ways))?;
+        for (vip, ways) in vips.iter().zip(&ways) {
+            match host.judge(*vip, ways) {
                 Ok((by, _)) => {
                     for link in by {
                         if !host.served.contains_key(&link.link.index) {
@@ -329,10 +333,30 @@ struct Host {
     /// The one by which packets go that would leave by another interface.
     exit: Option<u32>,
     first_mark: u32,
+    /// The interfaces and VIP addresses for which nobody there answers.
+    silent: BTreeSet<(u32, IpAddr)>,
+}
+
+/// How long a neighbour may take to answer. One that is there answers within milliseconds. If it is late, the next look
+/// finds it: the kernel goes on asking.
+const NEIGHBOUR_LIMIT: Duration = Duration::from_secs(1);
+
+/// The interfaces and VIP addresses that are on the interface's network, as the routes say.
+fn on_networks(vips: &[IpAddr], ways: &[Ways]) -> BTreeSet<(u32, IpAddr)> {
+    let of = |(vip, ways): (&IpAddr, &Ways)| {
+        let Ways::By(ways) = ways else { return Vec::new() };
+        let here = ways.iter().filter(|way| way.gateway.is_none_or(|gateway| gateway == *vip));
+        here.map(|way| (way.interface, *vip)).collect()
+    };
+    vips.iter().zip(ways).flat_map(of).collect()
 }
 
 impl Host {
-    fn look(served: &[abi::interface], first_mark: u32) -> Result<Self> {
+    fn look(
+        served: &[abi::interface],
+        first_mark: u32,
+        on_networks: &BTreeSet<(u32, IpAddr)>,
+    ) -> Result<Self> {
         let links: BTreeMap<_, _> =
             links_blocking()?.into_iter().map(|facts| (facts.link.index, facts)).collect();
         let served = served.iter().map(|entry| (entry.ifindex, *entry));
@@ -341,7 +365,8 @@ impl Host {
         let can_send =
             |entry: &&abi::interface| entry.own != u64::from(consts::NO_MAC) && entry.mac != [0; 6];
         let exit = served.values().find(can_send).map(|entry| entry.ifindex);
-        Ok(Self { links, served, exit, first_mark })
+        let silent = silent_blocking(on_networks, NEIGHBOUR_LIMIT)?;
+        Ok(Self { links, served, exit, first_mark, silent })
     }
 
     /// The interfaces by which packets to a VIP's address leave, and the address that they come from.
@@ -361,6 +386,11 @@ impl Host {
             }
             if !self.served.contains_key(&way.interface) && self.exit.is_none() {
                 return Err(TunnelObstacle::NoExit { vip, interface });
+            }
+            // The kernel would keep the check's packets until it knows a MAC, and then give up.
+            if self.silent.contains(&(way.interface, vip)) {
+                let example = self.example(vip);
+                return Err(TunnelObstacle::NoNeighbour { vip, interface, example });
             }
             by.push(facts);
         }

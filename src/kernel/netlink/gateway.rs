@@ -205,7 +205,7 @@ impl Netlink {
     ///
     /// Ends with [`NetlinkError::GatewayNotResolved`], [`NetlinkError::UnusableNeighbour`] or
     /// [`NetlinkError::Netlink`] when it gets none.
-    async fn resolve_address(
+    pub(super) async fn resolve_address(
         &self,
         interface: &Link,
         address: IpAddr,

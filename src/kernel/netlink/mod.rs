@@ -68,6 +68,7 @@ pub(crate) use rules::MarkRule;
 pub(crate) use rules::mark_rules_blocking;
 pub(crate) use ways::Ways;
 pub(crate) use ways::has_filters_blocking;
+pub(crate) use ways::silent_blocking;
 pub(crate) use ways::ways_blocking;
 
 /// How often [`resolve_blocking`] is to be called for a gateway in use.

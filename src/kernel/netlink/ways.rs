@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteAttribute;
 use netlink_packet_route::route::RouteMessage;
@@ -98,6 +100,28 @@ pub(crate) fn ways_blocking(to: &[IpAddr], mark: u32) -> Result<Vec<Ways>, Netli
             found.push(netlink.ways(*to, mark).await?);
         }
         Ok(found)
+    })
+}
+
+/// Those of the addresses, each with the index of an interface, for which nobody on the interface's network answers: the
+/// kernel cannot send to them. All are asked at once, and have until `limit`. Whatever else is wrong counts as an answer.
+pub(crate) fn silent_blocking(
+    neighbours: &BTreeSet<(u32, IpAddr)>,
+    limit: Duration,
+) -> Result<BTreeSet<(u32, IpAddr)>, NetlinkError> {
+    if neighbours.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    blocking(async |netlink| {
+        let netlink = &netlink;
+        let ask = async |(index, address): (u32, IpAddr)| {
+            let link = netlink.link_by_index(index).await.ok()?;
+            match netlink.resolve_address(&link, address, limit).await {
+                Err(NetlinkError::GatewayNotResolved { .. }) => Some((index, address)),
+                _ => None,
+            }
+        };
+        Ok(join_all(neighbours.iter().copied().map(ask)).await.into_iter().flatten().collect())
     })
 }
 

@@ -41,6 +41,22 @@ pub enum TunnelObstacle {
         /// The address that its packets would have.
         found: Option<IpAddr>,
     },
+    /// The route says that it is on a network, where nobody answers for it.
+    #[error(
+        "checks cannot go through the tunnel to {vip}: the route to it says that it is on the network of {interface}, \
+         where nobody answers {} for it; add a route by a router, such as 'ip route add {vip} via {}', or set via = \
+         \"direct\" for the check",
+        if vip.is_ipv4() { "ARP" } else { "neighbour solicitations" },
+        example.as_deref().unwrap_or("ROUTER dev INTERFACE")
+    )]
+    NoNeighbour {
+        /// The VIP's address.
+        vip: IpAddr,
+        /// The interface.
+        interface: String,
+        /// Router and interface of a route that would do: `192.0.2.1 dev eth0`.
+        example: Option<String>,
+    },
     /// Packets to it leave by a device without Ethernet.
     #[error(
         "checks cannot go through the tunnel to {vip}: the route to it leads by {interface}, which is no Ethernet \
@@ -100,6 +116,10 @@ mod tests {
             ),
             (TunnelObstacle::NoSource { vip: v6, found: link_local }, "(only fe80::1)"),
             (TunnelObstacle::NoSource { vip: v4, found: None }, "no IPv4 address"),
+            (
+                TunnelObstacle::NoNeighbour { vip: v4, interface: interface(), example: None },
+                "nobody answers ARP for it",
+            ),
             (TunnelObstacle::NotEthernet { vip: v4, interface: interface() }, "by eth0"),
             (TunnelObstacle::NoSuchReal { vip: v4, real: v6 }, "to 2001:db8::1: no VIP"),
             (TunnelObstacle::NoExit { vip: v4, interface: interface() }, "by eth0"),

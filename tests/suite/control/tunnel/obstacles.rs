@@ -11,6 +11,8 @@ use super::ensure;
 use super::instance;
 use super::is_gone;
 use crate::fixtures::Host;
+use crate::fixtures::Serve;
+use crate::fixtures::json;
 use crate::fixtures::vip;
 
 const V4: &str = "10.200.1.1";
@@ -59,6 +61,60 @@ fn the_host_lacks_a_route_or_an_address() {
     assert_eq!(obstacle(&host, V6), None);
     host.ns.shell(&format!("ip route del blackhole {V4}; ip route add {V4} via 172.31.0.254"));
     assert_eq!(obstacle(&host, V4), None);
+}
+
+/// The kernel would ask for the VIP's own MAC, keep the check's packets meanwhile, and drop them.
+#[test]
+fn nobody_answers_for_the_vip_on_the_network_that_its_route_names() {
+    let host = Host::new();
+    let vips = [V4, V6].map(|to| {
+        let to = std::net::SocketAddr::new(address(to), 80);
+        format!("{}{CHECKED}", vip(&format!("tcp://{to}"), &["10.0.0.1"]))
+    });
+    host.ns.shell(&format!(
+        "ip route add {V4} dev uplink; ip route add {V6} dev uplink; ip route add default via 172.31.0.254"
+    ));
+    let output = host.lbctl().apply(&Host::config(&vips.concat()));
+    assert!(
+        output.stderr.contains("on the network of uplink, where nobody answers ARP for it"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("nobody answers neighbour solicitations for it"), "{output}");
+    for to in [V4, V6] {
+        let interface = "uplink".to_owned();
+        let wanted = TunnelObstacle::NoNeighbour { vip: address(to), interface, example: None };
+        assert_eq!(obstacle(&host, to), Some(wanted));
+        // Whoever answers, the program addresses the frame to the gateway.
+        host.ns.shell(&format!(
+            "ip neigh replace {to} lladdr 02:00:00:00:00:99 dev uplink nud permanent"
+        ));
+        assert_eq!(obstacle(&host, to), None);
+    }
+}
+
+/// A VIP's address on a loopback device, as on a real.
+#[test]
+fn a_vip_on_the_balancers_own_host_is_told_and_says_nothing_about_reals() {
+    let host = Host::new();
+    host.ns.shell(&format!("ip route add default via 172.31.0.254; ip addr add {V4}/32 dev lo"));
+    let vip = vip(&format!("tcp://{V4}:80"), &["10.0.0.1"]);
+    let check = CHECKED.replace("\"tcp\"", "\"tcp\", interval = \"200ms\", timeout = \"100ms\"");
+    let serve = Serve::start(
+        host.lbctl(),
+        &Host::config(&format!("{vip}allow_own_address = true\n{check}")),
+    );
+    serve.wait_for("it is an address of this host", 1);
+    let real = || json(&host.lbctl().ok(&["real", "list", "--json"])).to_string();
+    // Many intervals later, no check has said anything.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(!serve.running.stderr().contains("is unhealthy"), "{}", serve.running.stderr());
+    assert!(real().contains("unknown"), "{}", real());
+    let probe = host.lbctl().run(&["probe", &format!("tcp://{V4}:80")]);
+    assert!(
+        probe.stderr.contains("it is an address of this host")
+            || probe.stdout.contains("it is an address of this host"),
+        "{probe}"
+    );
 }
 
 #[test]
