@@ -1,5 +1,6 @@
 //! Pins the balancer's objects again if somebody removed pins, and takes the balancer down.
 
+use crate::control::healthcheck_path::refuse_filters_elsewhere;
 use crate::control::make_plan::plan_without_flows;
 use crate::control::make_plan::read_snapshot;
 use crate::control::options::OnUnserved;
@@ -56,6 +57,7 @@ impl Balancer {
             remove_abandoned(instance);
             return Ok(false);
         };
+        refuse_filters_elsewhere(instance)?;
         let found = OwnProgram::Balancer.maps().iter().any(|name| instance.map(name).exists());
         match stays(instance)? {
             Some(chain) => {

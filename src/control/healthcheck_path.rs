@@ -147,6 +147,11 @@ fn asked_for(instance: &Instance) -> Result<(BTreeSet<IpAddr>, u32)> {
     Ok((policies.tunnel_addresses(), policies.health.first_mark))
 }
 
+/// Refuses to remove filters from another network namespace than the instance's. Links can be detached from anywhere.
+pub(crate) fn refuse_filters_elsewhere(instance: &Instance) -> Result<()> {
+    if healthcheck::has_filters(instance)? { refuse_other_namespace(instance, &[]) } else { Ok(()) }
+}
+
 /// Adapts the tunnel to what runs since a command changed it. The caller has the lock. What the command was for is
 /// done, so an error is a warning.
 pub(crate) fn warnings_after_change(instance: &Instance) -> Vec<String> {
@@ -284,6 +289,7 @@ impl Wanted {
     fn make(&self, instance: &Instance, others: Others) -> Result<()> {
         let needed = !self.interfaces.is_empty() || others == Others::Keep;
         let Some(knobs) = self.knobs.filter(|_| needed) else {
+            refuse_filters_elsewhere(instance)?;
             return healthcheck::remove(instance);
         };
         let mut loaded = None;

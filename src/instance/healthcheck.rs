@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use libbpf_rs::MapCore;
 use libbpf_rs::MapHandle;
 
+use crate::instance::DEFAULT_INSTANCE;
 use crate::instance::Instance;
 use crate::instance::folders;
 use crate::instance::kernel_is_at_least;
@@ -61,9 +62,32 @@ pub(crate) struct Attachment {
     path: PathBuf,
     how: How,
     pub(crate) ifindex: u32,
+    /// Of the filter, if it is one.
+    handle: u32,
     /// The program that the interface runs by it; `None`: the interface is gone or in another network namespace, or
     /// somebody has detached the program.
     pub(crate) program: Option<u32>,
+}
+
+/// The handle of an instance's filters. It begins with "L4": nobody else has it by chance. Instances have different
+/// ones, because the routes to the VIPs of two may lead by one interface.
+fn handle(instance: &Instance) -> u32 {
+    const FIRST: u32 = 0x4c34_0000;
+    if instance.name() == DEFAULT_INSTANCE {
+        return FIRST | u32::from(u16::from_be_bytes(*b"LB"));
+    }
+    // FNV-1a, folded: the same in every build.
+    let hash = instance
+        .name()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    FIRST | (hash >> 16 ^ hash & 0xffff)
+}
+
+/// Whether a filter is attached, which only commands in the network namespace of its interface find.
+pub(crate) fn has_filters(instance: &Instance) -> Result<bool> {
+    let pins = pins(instance)?;
+    Ok(pins.iter().filter_map(|pin| parse(pin)).any(|(_, how)| how != How::Link))
 }
 
 fn folder(instance: &Instance) -> PathBuf {
@@ -75,8 +99,9 @@ pub(crate) fn attachments(instance: &Instance) -> Result<Vec<Attachment>> {
     let mut found = Vec::new();
     for path in pins(instance)? {
         if let Some((ifindex, how)) = parse(&path) {
-            let program = running(&path, ifindex, how)?;
-            found.push(Attachment { path, how, ifindex, program });
+            let handle = handle(instance);
+            let program = running(&path, ifindex, how, handle)?;
+            found.push(Attachment { path, how, ifindex, handle, program });
         }
     }
     Ok(found)
@@ -104,7 +129,7 @@ fn parse(path: &Path) -> Option<(u32, How)> {
 }
 
 /// The program that the interface runs by a pin.
-fn running(path: &Path, ifindex: u32, how: How) -> Result<Option<u32>> {
+fn running(path: &Path, ifindex: u32, how: How, handle: u32) -> Result<Option<u32>> {
     let failed = |source| pin_error("look at", path, source);
     let pin = match bpf::pinned(path) {
         Ok(pin) => pin,
@@ -119,7 +144,7 @@ fn running(path: &Path, ifindex: u32, how: How) -> Result<Option<u32>> {
             Ok(info.filter(|_| matches!(here, Ok(Some(true)))).map(|info| info.program))
         }
         (How::Filter { .. }, Kind::Program(id)) => {
-            let runs = tc::filter_program(ifindex).map_err(failed)?;
+            let runs = tc::filter_program(ifindex, handle).map_err(failed)?;
             Ok(runs.filter(|runs| *runs == id))
         }
         _ => Ok(None),
@@ -184,7 +209,7 @@ fn attach_filter(
         pin(&others)?;
         remove_pin(&own).map_err(FilterError::Pin)?;
     }
-    Ok(tc::set_filter(program, ifindex)?)
+    Ok(tc::set_filter(program, ifindex, handle(instance))?)
 }
 
 /// Puts another program in place of the running one. Each packet meets one of them.
@@ -197,7 +222,7 @@ pub(crate) fn replace(attachment: &Attachment, program: BorrowedFd<'_>) -> Resul
             tc::replace(link.as_fd(), program).map_err(failed)
         }
         How::Filter { .. } => {
-            tc::set_filter(program, attachment.ifindex).map_err(failed)?;
+            tc::set_filter(program, attachment.ifindex, attachment.handle).map_err(failed)?;
             remove_pin(path)?;
             bpf::pin(program, path).map_err(|source| pin_error("pin", path, source))
         }
@@ -206,7 +231,7 @@ pub(crate) fn replace(attachment: &Attachment, program: BorrowedFd<'_>) -> Resul
 
 /// Detaches the program from an interface, and removes the pin.
 pub(crate) fn detach(attachment: &Attachment) -> Result<()> {
-    let Attachment { path, how, ifindex, program } = attachment;
+    let Attachment { path, how, ifindex, handle, program } = attachment;
     match how {
         How::Link => {
             // If it fails, the interface is gone. The link goes with its pin anyway.
@@ -214,7 +239,7 @@ pub(crate) fn detach(attachment: &Attachment) -> Result<()> {
         }
         How::Filter { own_qdisc } => {
             if program.is_some() {
-                tc::remove_filter(*ifindex)
+                tc::remove_filter(*ifindex, *handle)
                     .map_err(|source| pin_error("remove the filter of", path, source))?;
             }
             if *own_qdisc && !has_filters_blocking(*ifindex)? {
@@ -288,5 +313,15 @@ mod tests {
             assert_eq!(parsed(other), None, "{other}");
         }
         assert!(STATES.starts_with(KERNEL_NAME));
+    }
+
+    #[test]
+    fn instances_have_different_handles() {
+        let of = |name| handle(&Instance::new("/sys/fs/bpf", name).unwrap());
+        assert_eq!(of(DEFAULT_INSTANCE), 0x4c34_4c42);
+        let handles: std::collections::BTreeSet<_> =
+            [DEFAULT_INSTANCE, "edge-1", "edge-2", "real1"].map(of).into();
+        assert_eq!(handles.len(), 4);
+        assert!(handles.iter().all(|handle| handle >> 16 == 0x4c34), "{handles:x?}");
     }
 }

@@ -19,9 +19,6 @@ use crate::kernel::bpf::write_point;
 /// The most programs of an interface that the kernel lists here. It allows 64.
 const MOST_PROGRAMS: usize = 64;
 
-/// The handle of our filters, "L4LB": nobody else has it by chance.
-const HANDLE: u32 = 0x4c34_4c42;
-
 /// The priority of our filters: the first. A filter of others may have it, too, if it is a BPF program.
 const PRIORITY: u32 = 1;
 
@@ -127,10 +124,10 @@ fn hook(ifindex: u32, attach_point: sys::bpf_tc_attach_point) -> sys::bpf_tc_hoo
     }
 }
 
-fn filter() -> sys::bpf_tc_opts {
+fn filter(handle: u32) -> sys::bpf_tc_opts {
     sys::bpf_tc_opts {
         sz: size_of::<sys::bpf_tc_opts>() as _,
-        handle: HANDLE,
+        handle,
         priority: PRIORITY,
         ..Default::default()
     }
@@ -156,20 +153,23 @@ pub(crate) fn remove_qdisc(ifindex: u32) -> io::Result<()> {
     check(unsafe { sys::bpf_tc_hook_destroy(&raw mut hook) }).map(drop)
 }
 
-/// Attaches a program as our filter, or puts it into the one that is there.
-pub(crate) fn set_filter(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
+/// Attaches a program as the filter of a handle, or puts it into the one that is there.
+pub(crate) fn set_filter(program: BorrowedFd<'_>, ifindex: u32, handle: u32) -> io::Result<()> {
     write_point();
     let hook = hook(ifindex, sys::BPF_TC_EGRESS);
-    let mut opts =
-        sys::bpf_tc_opts { prog_fd: program.as_raw_fd(), flags: sys::BPF_TC_F_REPLACE, ..filter() };
+    let mut opts = sys::bpf_tc_opts {
+        prog_fd: program.as_raw_fd(),
+        flags: sys::BPF_TC_F_REPLACE,
+        ..filter(handle)
+    };
     // SAFETY: both are valid for the call, and `sz` are their sizes.
     check(unsafe { sys::bpf_tc_attach(&raw const hook, &raw mut opts) }).map(drop)
 }
 
-/// The program of our filter; `None`: there is none.
-pub(crate) fn filter_program(ifindex: u32) -> io::Result<Option<u32>> {
+/// The program of the filter of a handle; `None`: there is none.
+pub(crate) fn filter_program(ifindex: u32, handle: u32) -> io::Result<Option<u32>> {
     let hook = hook(ifindex, sys::BPF_TC_EGRESS);
-    let mut opts = filter();
+    let mut opts = filter(handle);
     // SAFETY: both are valid for the call, and `sz` are their sizes.
     match check(unsafe { sys::bpf_tc_query(&raw const hook, &raw mut opts) }) {
         Ok(_) => Ok(Some(opts.prog_id)),
@@ -181,11 +181,11 @@ pub(crate) fn filter_program(ifindex: u32) -> io::Result<Option<u32>> {
     }
 }
 
-/// Removes our filter.
-pub(crate) fn remove_filter(ifindex: u32) -> io::Result<()> {
+/// Removes the filter of a handle.
+pub(crate) fn remove_filter(ifindex: u32, handle: u32) -> io::Result<()> {
     write_point();
     let hook = hook(ifindex, sys::BPF_TC_EGRESS);
-    let opts = filter();
+    let opts = filter(handle);
     // SAFETY: both are valid for the call, and `sz` are their sizes.
     check(unsafe { sys::bpf_tc_detach(&raw const hook, &raw const opts) }).map(drop)
 }

@@ -21,20 +21,20 @@ use crate::fixtures::vip;
 const VIP: &str = "tcp://10.200.1.1:80";
 
 /// `lbctl`, as on a kernel that has no links for such programs.
-fn without_links(lbctl: Lbctl<'_>, filters: bool) -> Lbctl<'_> {
+pub(super) fn without_links(lbctl: Lbctl<'_>, filters: bool) -> Lbctl<'_> {
     if filters { lbctl.env("LBCTL_FAIL_AT", "tcx") } else { lbctl }
 }
 
-fn qdisc(ns: &NetNs) -> String {
+pub(super) fn qdisc(ns: &NetNs) -> String {
     ns.shell(&format!("tc qdisc show dev {UPLINK} clsact"))
 }
 
-fn filters(ns: &NetNs) -> String {
+pub(super) fn filters(ns: &NetNs) -> String {
     ns.shell(&format!("tc filter show dev {UPLINK} egress"))
 }
 
 /// A host with a default route, and a configuration with or without a check.
-fn host() -> Host {
+pub(super) fn host() -> Host {
     let host = Host::new();
     host.ns.shell("ip route add default via 172.31.0.254");
     host
@@ -45,7 +45,7 @@ fn file(checked: &str) -> String {
 }
 
 /// The pins of the program.
-fn pins(host: &Host) -> Vec<String> {
+pub(super) fn pins(host: &Host) -> Vec<String> {
     let folder = host.bpffs.path().join("l4lb/default/healthcheck");
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let name = |entry: std::fs::DirEntry| entry.file_name().into_string().expect("text");

@@ -5,6 +5,7 @@ mod late;
 mod lives;
 mod obstacles;
 mod others;
+mod places;
 mod ways;
 
 use std::collections::BTreeMap;
