@@ -29,6 +29,11 @@ impl Balancer {
         Ok((since != 0).then_some(since.into()))
     }
 
+    /// How many packets came for all VIPs so far. It may become less when a VIP goes.
+    pub fn packets_for_vips(&self) -> Result<u64> {
+        Ok(self.stats()?.vips.values().map(|vip| vip.sent.packets + vip.dropped).sum())
+    }
+
     fn set_draining(&self, set: impl FnOnce(u32) -> u32) -> Result<u64> {
         let _lock = self.instance.lock_existing()?;
         // Another command may have replaced the maps before this one got the lock.

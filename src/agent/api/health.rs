@@ -1,47 +1,78 @@
 //! The health of reals: what was found, and what others than the checks of the VIP say.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::answer::Answer;
 use super::answer::Refusal;
+use super::read::address;
+use super::read::named;
 use super::request::Asked;
 use crate::control::health::LONGEST_LIFETIME;
-use crate::control::health::RealHealthStatus;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
+use crate::model::address::Vip;
 use crate::model::config::from_json;
 use crate::model::error::Error;
 use crate::model::health::Health;
+use crate::model::vip_table::Table;
 use crate::plan::Plan;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+/// The parameters that select reals.
+pub(super) const SELECT: [&str; 3] = ["vip", "real", "health"];
+
+const STATES: [Health; 3] = [Health::Unknown, Health::Healthy, Health::Unhealthy];
+
 /// `GET /v1/health`
-pub(super) fn all(instance: &Instance, _: &Asked) -> Result<Answer> {
-    Answer::json(&Balancer::open(instance)?.health()?)
+pub(super) fn all(instance: &Instance, asked: &Asked) -> Result<Answer> {
+    let query = &asked.query;
+    let vip: Option<Vip> = query.read("vip", str::parse)?;
+    let real = query.read("real", address)?;
+    let health = query.read("health", |text| named(&STATES, text))?;
+    let balancer = Balancer::open(instance)?;
+    if vip.is_some() || real.is_some() {
+        exists(&balancer.table()?, vip, real)?;
+    }
+    let mut known = balancer.health()?;
+    known.retain(|status| {
+        vip.is_none_or(|vip| status.vip == vip)
+            && real.is_none_or(|real| status.real == real)
+            && health.is_none_or(|health| status.health == health)
+    });
+    Answer::json(&known)
+}
+
+/// The error if there is no such VIP or real: nothing known and nothing there are not the same.
+fn exists(table: &Table, vip: Option<Vip>, real: Option<IpAddr>) -> std::result::Result<(), Error> {
+    match (vip, real) {
+        (None, None) => Ok(()),
+        (None, Some(real)) if table.vips_of(real).next().is_some() => Ok(()),
+        (None, Some(real)) => Err(Error::RealOfNoVip(real)),
+        (Some(vip), real) => {
+            let reals = &table.vips.get(&vip).ok_or(Error::NoSuchVip(vip))?.reals;
+            match real.filter(|real| !reals.contains_key(real)) {
+                Some(real) => Err(Error::NoSuchReal { vip, real }),
+                None => Ok(()),
+            }
+        }
+    }
 }
 
 /// `GET /v1/vips/…/reals/…/health`
 pub(super) fn of_real(instance: &Instance, asked: &Asked) -> Result<Answer> {
     let (vip, real) = (asked.vip()?, asked.real()?);
-    let known = Balancer::open(instance)?.health()?;
-    let of_vip: Vec<RealHealthStatus> =
-        known.into_iter().filter(|status| status.vip == vip).collect();
-    match of_vip.iter().find(|status| status.real == real) {
-        Some(found) => Answer::json(found),
-        None => Err(missing(instance, asked)?.into()),
+    let balancer = Balancer::open(instance)?;
+    let known = balancer.health()?;
+    if let Some(found) = known.iter().find(|status| status.vip == vip && status.real == real) {
+        return Answer::json(found);
     }
-}
-
-/// The error about a VIP or real that is not there.
-fn missing(instance: &Instance, asked: &Asked) -> Result<Error> {
-    let (vip, real) = (asked.vip()?, asked.real()?);
-    let table = Balancer::open(instance)?.table()?;
-    let known = table.vips.contains_key(&vip);
-    Ok(if known { Error::NoSuchReal { vip, real } } else { Error::NoSuchVip(vip) })
+    exists(&balancer.table()?, Some(vip), Some(real))?;
+    // It was added just now.
+    Err(Error::NoSuchReal { vip, real }.into())
 }
 
 /// What can be told.
@@ -75,7 +106,7 @@ impl Telling {
 
 /// `PUT /v1/vips/…/reals/…/health`
 pub(super) fn tell(instance: &Instance, asked: &Asked) -> Result<(Answer, Plan)> {
-    check_conditions(asked)?;
+    no_conditions(asked, "health")?;
     let (vip, real) = (asked.vip()?, asked.real()?);
     let telling: Telling = from_json(asked.object()?.into(), "health")?;
     let health = match telling.health {
@@ -90,7 +121,7 @@ pub(super) fn tell(instance: &Instance, asked: &Asked) -> Result<(Answer, Plan)>
 
 /// `DELETE /v1/vips/…/reals/…/health`
 pub(super) fn forget(instance: &Instance, asked: &Asked) -> Result<(Answer, Plan)> {
-    check_conditions(asked)?;
+    no_conditions(asked, "health")?;
     if !asked.body.is_empty() {
         return Err(Refusal::bad("DELETE takes no body"));
     }
@@ -98,11 +129,11 @@ pub(super) fn forget(instance: &Instance, asked: &Asked) -> Result<(Answer, Plan
     Ok((Answer::json(&plan)?, plan))
 }
 
-/// What is found is no part of what has a version.
-fn check_conditions(asked: &Asked) -> Result<()> {
+/// What is found, and whether the node drains, is no part of what has a version.
+pub(super) fn no_conditions(asked: &Asked, what: &str) -> Result<()> {
     if asked.conditions.matches.is_some() || asked.conditions.matches_none.is_some() {
-        let what = "health has no ETag: leave out If-Match and If-None-Match";
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, what));
+        let what = format!("{what} has no ETag: leave out If-Match and If-None-Match");
+        return Err(Refusal::bad(what));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod change;
+mod drain;
 mod endpoint;
 mod health;
 mod read;
@@ -33,11 +34,13 @@ use tokio::time::timeout;
 
 use self::answer::Answer;
 use self::answer::Refusal;
+use self::drain::Drains;
 pub(super) use self::endpoint::ControlEndpoint;
 use self::request::Asked;
 use self::request::Conditions;
 use self::request::Query;
 use self::routes::Run;
+use super::http::connections::Connection;
 use super::http::server::Limits;
 use super::warnings::log_lines;
 use crate::instance::Instance;
@@ -70,6 +73,7 @@ pub(super) struct Api {
     note: Note,
     readers: Arc<Semaphore>,
     writer: Arc<Semaphore>,
+    drains: Arc<Drains>,
 }
 
 /// Waits until fewer others are at work.
@@ -110,6 +114,7 @@ impl Api {
             note: Arc::new(note),
             readers: Arc::new(Semaphore::new(READERS)),
             writer: Arc::new(Semaphore::new(1)),
+            drains: Arc::default(),
         }
     }
 
@@ -137,6 +142,11 @@ impl Api {
             Run::Fixed(run) => run(&instance),
             Run::Read(run) => {
                 blocking(turn(&self.readers).await?, move || run(&instance, &asked)).await
+            }
+            Run::Watch(run) => {
+                let drains = Arc::clone(&self.drains);
+                let work = move || run(&drains, &instance, &asked);
+                blocking(turn(&self.readers).await?, work).await
             }
             Run::Readiness => {
                 let note = Arc::clone(&self.note);
@@ -167,6 +177,9 @@ impl Api {
     ) -> Result<Answer, Refusal> {
         // A client that is slow to send its body holds up no other.
         let asked = Asked { body: request::read_body(&head.headers, body).await?, ..asked };
+        if let Some(connection) = head.extensions.get::<Connection>() {
+            connection.asked();
+        }
         let turn = turn(&self.writer).await?;
         let what = format!("{} {}", head.method, head.uri.path());
         blocking(turn, move || {

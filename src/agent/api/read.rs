@@ -161,12 +161,20 @@ pub(super) fn real(instance: &Instance, asked: &Asked) -> Result {
 }
 
 /// The value whose name in JSON is `text`.
-fn named<T: Serialize + Copy>(values: &[T], text: &str) -> std::result::Result<T, String> {
+pub(super) fn named<T: Serialize + Copy>(
+    values: &[T],
+    text: &str,
+) -> std::result::Result<T, String> {
     let found = values.iter().find(|value| config_name(*value) == text);
     found.copied().ok_or_else(|| {
         let names: Vec<_> = values.iter().map(config_name).collect();
         format!("write one of {}", names.join(", "))
     })
+}
+
+/// The address of a real.
+pub(super) fn address(text: &str) -> std::result::Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "write it like 192.0.2.1 or 2001:db8::1")
 }
 
 /// An age. The longest is what `lbctl flows` takes, too.
@@ -186,13 +194,10 @@ fn states(text: &str) -> std::result::Result<Vec<FlowState>, String> {
 
 fn filter(asked: &Asked) -> Result<FlowFilter> {
     let query = &asked.query;
-    let like = |how: &'static str| move |_| how;
     let port = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or("it is 1 to 65535");
     Ok(FlowFilter {
         vip: query.read("vip", str::parse)?,
-        real: query.read("real", |text| {
-            text.parse::<IpAddr>().map_err(like("write it like 192.0.2.1 or 2001:db8::1"))
-        })?,
+        real: query.read("real", address)?,
         client: query.read("client", |text| {
             text.parse().map_err(|_| "write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1")
         })?,

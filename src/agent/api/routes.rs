@@ -8,6 +8,8 @@ use super::answer::Answer;
 use super::answer::Refusal;
 use super::change;
 use super::change::Change;
+use super::drain;
+use super::drain::Drains;
 use super::health;
 use super::read;
 use super::request::Asked;
@@ -20,7 +22,7 @@ use crate::plan::Plan;
 /// A change that is made, and its plan.
 type Told = Result<(Answer, Plan), Refusal>;
 
-/// What records the health of a real.
+/// What records the health of a real, or that the node drains.
 type Tell = fn(&Instance, &Asked) -> Told;
 
 /// What a request does.
@@ -30,9 +32,11 @@ pub(super) enum Run {
     Fixed(fn(&Instance) -> Result<Answer, Refusal>),
     /// It reads the instance.
     Read(fn(&Instance, &Asked) -> Result<Answer, Refusal>),
+    /// As `Read`, with what was read before.
+    Watch(fn(&Drains, &Instance, &Asked) -> Result<Answer, Refusal>),
     /// As `Read`, with what this process knows about its file.
     Readiness,
-    /// It records what somebody says about the health of a real.
+    /// It records what somebody says about the health of a real, or about the node.
     Tell(Tell),
     /// It changes VIPs or reals.
     Change(fn(&Asked) -> Result<Change, Refusal>),
@@ -71,6 +75,13 @@ const fn tell(method: &'static str, run: Tell) -> Operation {
     Operation { method, parameters: &[], run: Run::Tell(run) }
 }
 
+const fn watch(
+    parameters: &'static [&'static str],
+    run: fn(&Drains, &Instance, &Asked) -> Result<Answer, Refusal>,
+) -> Operation {
+    Operation { method: "GET", parameters, run: Run::Watch(run) }
+}
+
 pub(super) const RESOURCES: &[Resource] = &[
     Resource { template: "/v1", operations: &[fixed(read::index)] },
     Resource { template: "/v1/openapi.json", operations: &[fixed(|_| Ok(read::openapi()))] },
@@ -94,7 +105,18 @@ pub(super) const RESOURCES: &[Resource] = &[
             run: Run::Read(read::count_flows),
         }],
     },
-    Resource { template: "/v1/health", operations: &[get(health::all)] },
+    Resource {
+        template: "/v1/node",
+        operations: &[watch(&[], drain::node), tell("PATCH", drain::change_node)],
+    },
+    Resource {
+        template: "/v1/health",
+        operations: &[Operation {
+            method: "GET",
+            parameters: &health::SELECT,
+            run: Run::Read(health::all),
+        }],
+    },
     Resource { template: "/v1/reals", operations: &[get(read::all_reals)] },
     Resource {
         template: "/v1/reals/{real}",
@@ -103,6 +125,10 @@ pub(super) const RESOURCES: &[Resource] = &[
             change("PATCH", change::change_everywhere),
             change("DELETE", change::delete_everywhere),
         ],
+    },
+    Resource {
+        template: "/v1/reals/{real}/drain",
+        operations: &[watch(&[drain::IDLE], drain::everywhere)],
     },
     Resource {
         template: "/v1/vips",
@@ -136,6 +162,10 @@ pub(super) const RESOURCES: &[Resource] = &[
             tell("PUT", health::tell),
             tell("DELETE", health::forget),
         ],
+    },
+    Resource {
+        template: "/v1/vips/{protocol}/{address}/{port}/reals/{real}/drain",
+        operations: &[watch(&[drain::IDLE], drain::of_real)],
     },
 ];
 

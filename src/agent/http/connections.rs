@@ -14,15 +14,15 @@ pub(super) struct Connections {
     open: VecDeque<(Connection, JoinHandle<()>)>,
 }
 
-/// A connection.
+/// A connection. Requests have it as an extension.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Connection {
+pub(in crate::agent) struct Connection {
     asked: Arc<AtomicBool>,
 }
 
 impl Connection {
-    /// Records that the client has sent a request.
-    pub(super) fn asked(&self) {
+    /// Records that the client has sent a whole request, so that it only waits for us.
+    pub(in crate::agent) fn asked(&self) {
         self.asked.store(true, Ordering::Relaxed);
     }
 
@@ -37,8 +37,9 @@ impl Connections {
         Self { most, open: VecDeque::new() }
     }
 
-    /// Starts a connection. If there are too many, closes the oldest that has not sent a request; if all have, the
-    /// oldest. An honest client gets its answer long before.
+    /// Starts a connection. If there are too many, closes the oldest that has not sent a whole request; if all have, the
+    /// oldest. An honest client gets its answer long before: it sends what it has to say at once, and so is never older than
+    /// those who do not.
     pub(super) fn start<F>(&mut self, talk: impl FnOnce(Connection) -> F)
     where
         F: Future<Output = ()> + Send + 'static,

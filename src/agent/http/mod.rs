@@ -1,6 +1,6 @@
 //! The HTTP endpoint of agents: metrics, liveness, readiness. It limits what any client can use, whatever it sends.
 
-mod connections;
+pub(super) mod connections;
 pub(super) mod server;
 mod shared;
 

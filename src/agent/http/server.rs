@@ -9,6 +9,7 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
+use hyper::body::Body as _;
 use hyper::body::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -116,8 +117,13 @@ where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Full<Bytes>>>,
 {
-    let service = service_fn(move |request| {
-        connection.asked();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if request.body().is_end_stream() {
+            connection.asked();
+        } else {
+            // Whoever reads the body records that it is there.
+            request.extensions_mut().insert(connection.clone());
+        }
         let answer = answer(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

@@ -1,10 +1,16 @@
 //! `lbctl real drain --wait`, with connections that go on while it waits.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::process::Stdio;
 use std::time::Duration;
 
+use nix::pty::Winsize;
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::fixtures::Host;
 use crate::fixtures::Lbctl;
 use crate::fixtures::Rig;
 use crate::fixtures::config;
@@ -128,7 +134,8 @@ fn flows_that_tell_less() {
         rig.lbctl().apply(&config_in_mode("native", &(more + &vips)));
         udp_ask(rig.client(), server(UDP), "hello").expect("an echo");
         http_get(rig.client(), server(VIP), "/").expect("an answer");
-        let wait = ["real", "drain", "--all", REALS[0], "--wait", "--idle", "8s", "--json"];
+        // Readings of a busy machine are seconds apart: one of them has to be between the two times.
+        let wait = ["real", "drain", "--all", REALS[0], "--wait", "--idle", "20s", "--json"];
         let drained = rig.lbctl().ok(&wait);
         let counts = drained.stdout.lines().filter_map(|line| {
             let line: Value = serde_json::from_str(line).expect("JSON");
@@ -141,4 +148,76 @@ fn flows_that_tell_less() {
         assert!(udp_gone < tcp_gone && udp_gone.is_some(), "{kind}: {counts:?}");
         rig.lbctl().ok(&["real", "undrain", "--all", REALS[0]]);
     }
+}
+
+/// On a terminal there is a bar, drawn anew on one line, and gone in the end. What stays is on stdout.
+#[test]
+fn a_bar_on_a_terminal() {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(&vip(VIP, &REALS)));
+    let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).expect("a terminal");
+    let mut command = host.ns.command(env!("CARGO_BIN_EXE_lbctl"));
+    command
+        .args(["--bpffs", host.bpffs.text(), "real", "drain", VIP, REALS[0], "--wait"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(pty.slave));
+    let child = command.spawn().expect("starts");
+    // Its own ends: the terminal is at its end once the child has ended.
+    drop(command);
+    let mut screen = Vec::new();
+    let mut terminal = File::from(pty.master);
+    let mut buffer = [0; 4096];
+    // EIO says that nobody has the other end any more.
+    while let Ok(length @ 1..) = terminal.read(&mut buffer) {
+        screen.extend_from_slice(&buffer[..length]);
+    }
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        printed.contains("10.0.0.1 has no flows left in tcp://10.200.1.1:80, after "),
+        "{printed}"
+    );
+    assert!(!printed.contains("; 0s of 10m"), "no lines of progress: {printed}");
+    let drawn = String::from_utf8_lossy(&screen).into_owned();
+    assert!(drawn.contains("10.0.0.1: 0 flows left; ") && drawn.contains(" of 10m"), "{drawn:?}");
+    let mut parser =
+        vt100::Parser::new(24.try_into().expect("a height"), 100.try_into().expect("a width"), 0);
+    parser.process(&screen);
+    assert_eq!(parser.screen().contents().trim(), "", "the bar is gone: {drawn:?}");
+}
+
+/// A host that serves 200 VIPs: one command, one plan for all of them, one wait, and the same back.
+#[test]
+fn a_host_in_200_vips() {
+    let host = Host::new();
+    let vips: String =
+        (0..200).map(|port| vip(&format!("tcp://10.200.1.1:{}", 1000 + port), &REALS)).collect();
+    host.lbctl().apply(&Host::config(&vips));
+    let states = || -> Vec<String> {
+        let vips = json(&host.lbctl().ok(&["real", "list", "--json"]));
+        let vips = vips.as_array().expect("VIPs").iter();
+        vips.map(|vip| vip["reals"][0]["state"].as_str().expect("a state").to_owned()).collect()
+    };
+    let drain = ["real", "drain", "--all", REALS[0], "--wait", "--then", "down", "--json"];
+    let output = host.lbctl().ok(&drain);
+    let lines: Vec<Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let in_plan = |line: &Value| line["plan"]["vips"].as_array().map(Vec::len);
+    assert_eq!((&lines[0]["event"], in_plan(&lines[0])), (&"drain".into(), Some(200)));
+    let end = lines.last().expect("an end");
+    assert_eq!((&end["outcome"], in_plan(end)), (&"drained".into(), Some(200)));
+    assert_eq!(states(), vec!["down"; 200]);
+    host.lbctl().ok(&["real", "drain", "--all", REALS[0]]);
+    // Those that were down stay so: each of them has a state of its own.
+    assert_eq!(states(), vec!["down"; 200]);
+    host.lbctl().ok(&["real", "up", "--all", REALS[0]]);
+    host.lbctl().ok(&["real", "drain", "--all", REALS[0]]);
+    assert_eq!(states(), vec!["drain"; 200]);
+    let back = json(&host.lbctl().ok(&["real", "undrain", "--all", REALS[0], "--json"]));
+    assert_eq!(back["vips"].as_array().map(Vec::len), Some(200));
+    assert_eq!(states(), vec!["up"; 200]);
 }

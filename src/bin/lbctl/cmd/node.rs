@@ -104,7 +104,7 @@ fn wait(
     interrupted: &AtomicBool,
     progress: &mut Progress,
 ) -> Result<(End, f64)> {
-    let (mut before, mut read) = (packets(instance)?, Instant::now());
+    let (mut before, mut read) = (Balancer::open(instance)?.packets_for_vips()?, Instant::now());
     let mut below = 0;
     let mut rate = f64::INFINITY;
     loop {
@@ -115,7 +115,7 @@ fn wait(
         let elapsed = read.elapsed();
         // The timeout may be over at once: a rate needs some time.
         if elapsed >= INTERVAL / 2 {
-            let now = packets(instance)?;
+            let now = Balancer::open(instance)?.packets_for_vips()?;
             read = Instant::now();
             #[expect(
                 clippy::cast_precision_loss,
@@ -144,12 +144,6 @@ fn wait(
             return Ok((End::TimedOut, rate));
         }
     }
-}
-
-/// Packets that came in for VIPs.
-fn packets(instance: &Instance) -> Result<u64> {
-    let stats = Balancer::open(instance)?.stats()?;
-    Ok(stats.vips.values().map(|vip| vip.sent.packets + vip.dropped).sum())
 }
 
 fn rate_of(rate: f64) -> String {

@@ -2,7 +2,9 @@
 
 mod changes;
 mod client;
+mod drain;
 mod hostile;
+mod interrupted;
 mod reading;
 mod schema;
 mod sockets;

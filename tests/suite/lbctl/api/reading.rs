@@ -63,6 +63,10 @@ fn every_route_answers_as_described() {
     ask("GET", &health, None, 200);
     ask("GET", "/v1/health", None, 200);
     ask("DELETE", &health, None, 200);
+    ask("PATCH", "/v1/node", Some(r#"{ "draining": true }"#), 200);
+    ask("GET", "/v1/node", None, 200);
+    ask("PATCH", "/v1/node", Some(r#"{ "draining": false }"#), 200);
+    ask("PATCH", "/v1/node", None, 400);
     ask("DELETE", &real, None, 200);
     ask("DELETE", &real, None, 404);
     for method in ["GET", "DELETE"] {
@@ -201,6 +205,7 @@ fn an_instance_may_go_and_come() {
             "POST" if path.ends_with("reals") => Some(r#"{ "address": "10.0.0.1" }"#),
             "POST" => Some(r#"{ "address": "10.200.1.1", "port": 80, "protocol": "tcp" }"#),
             "PUT" if path.ends_with("health") => Some(r#"{ "health": "healthy" }"#),
+            "PATCH" if path.ends_with("node") => Some(r#"{ "draining": true }"#),
             "PATCH" => Some(r#"{ "weight": 1 }"#),
             _ => None,
         };
