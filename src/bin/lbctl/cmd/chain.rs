@@ -1,9 +1,5 @@
 //! `lbctl chain`
 
-use std::time::SystemTime;
-
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use l4lb::Instance;
 use l4lb::chain;
 use l4lb::chain::InsertOptions;
@@ -60,12 +56,6 @@ fn done(program: &SlotStatus, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The time of day in the local time zone.
-fn local(time: SystemTime) -> Option<String> {
-    let time = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system());
-    Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())
-}
-
 fn print_interfaces(instance: &Instance) -> Result<()> {
     let interfaces: Vec<_> = chain::interfaces(instance)?
         .into_iter()
@@ -88,7 +78,7 @@ pub(crate) fn print(chain: &[SlotStatus]) -> Result<()> {
             program.slot.to_string(),
             program.name.clone(),
             program.id.to_string(),
-            program.since.and_then(local).unwrap_or_else(absent),
+            program.since.and_then(output::local_time).unwrap_or_else(absent),
             program.packets.map_or_else(absent, |packets| packets.to_string()),
             if program.hands_on { "" } else { "ENDS THE CHAIN" }.to_owned(),
         ]

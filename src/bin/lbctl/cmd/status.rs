@@ -42,10 +42,11 @@ pub(crate) fn status(instance: &Instance, args: &StatusArgs, json: bool) -> Resu
 
 fn print(status: &Status, all: bool) -> Result<()> {
     output::text(verdict(&status.instance, &status.condition))?;
-    if status.draining_since.is_some() {
-        output::line(
-            "DRAINING: /readyz is 503, and packets are forwarded; 'lbctl node undrain' ends it",
-        )?;
+    if let Some(since) = status.draining_since {
+        output::line(format!(
+            "{}: /readyz is 503, and packets are forwarded; 'lbctl node undrain' ends it",
+            output::draining(since)
+        ))?;
     }
     output::line("")?;
     let served = status.interfaces.iter().map(|(name, interface)| {

@@ -31,6 +31,8 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     pub(super) stats: Stats,
     pub(super) vips: Vec<VipStatus>,
+    /// Since when the node is drained, in seconds since 1970; `None`: it is not.
+    pub(super) draining_since: Option<u64>,
 }
 
 /// The state of the view.
@@ -123,6 +125,11 @@ impl App {
 
     fn all_vips(&self) -> &[VipStatus] {
         self.last.as_ref().map_or(&[][..], |sample| &sample.vips)
+    }
+
+    /// Since when the node is drained, in seconds since 1970; `None`: it is not.
+    pub(super) fn draining_since(&self) -> Option<u64> {
+        self.last.as_ref()?.draining_since
     }
 
     /// How many VIPs have no usable real, and how many there are.

@@ -142,5 +142,6 @@ fn events() -> io::Result<Receiver<io::Result<Event>>> {
 fn read(instance: &Instance) -> l4lb::Result<Sample> {
     let balancer = Balancer::open(instance)?;
     let (at, stats) = (Instant::now(), balancer.stats()?);
-    Ok(Sample { at, vips: balancer.vips_with(&stats)?, stats })
+    let draining_since = balancer.draining_since()?;
+    Ok(Sample { at, vips: balancer.vips_with(&stats)?, draining_since, stats })
 }

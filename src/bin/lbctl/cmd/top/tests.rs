@@ -74,7 +74,7 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
         cpus: Vec::new(),
         healthcheck: Vec::new(),
     };
-    Sample { at: start + Duration::from_secs(seconds), stats, vips }
+    Sample { at: start + Duration::from_secs(seconds), stats, vips, draining_since: None }
 }
 
 fn app(vips: u8) -> App {
@@ -217,6 +217,19 @@ fn condition_is_what_status_says_first() {
     assert!(small[5].starts_with("tcp://"), "{small:#?}");
     app.condition(Err("too many open files".to_owned()));
     assert_eq!(screen(&app, 80, 24)[1], "condition: too many open files");
+}
+
+#[test]
+fn a_drained_node_says_since_when() {
+    let mut sample = sample(Instant::now(), 1, 3);
+    // The time zone is the machine's.
+    sample.draining_since = Some(1_795_781_400);
+    let mut app = App::new("default");
+    app.sample(Ok(sample));
+    let drained = "default (DRAINING since 2026-11-2";
+    assert!(screen(&app, 100, 24)[0].starts_with(drained), "{:#?}", screen(&app, 100, 24));
+    let _ = app.key(KeyCode::Enter.into());
+    assert!(screen(&app, 100, 24)[0].starts_with(drained), "{:#?}", screen(&app, 100, 24));
 }
 
 #[test]

@@ -103,9 +103,17 @@ fn rate(rate: Rate) -> String {
     format!("{}, {}", unbroken(&packets), unbroken(&bits))
 }
 
+/// The instance, and since when the node is drained.
+fn instance(app: &App) -> String {
+    match app.draining_since() {
+        Some(since) => format!("{} ({})", app.instance, output::draining(since)),
+        None => app.instance.clone(),
+    }
+}
+
 fn title(app: &App) -> String {
     let total = app.rates.total;
-    let title = format!("{}: {}", app.instance, rate(total));
+    let title = format!("{}: {}", instance(app), rate(total));
     let ((dark, all), open) = (app.dark_vips(), app.open_vips());
     let mut marked = Vec::new();
     if dark != 0 {
@@ -121,7 +129,7 @@ fn vip_title(app: &App, vip: &VipStatus) -> String {
     let VipRate { sent, dropped, new_flows } = app.vip_rate(vip.vip);
     format!(
         "{}, {}: {} reals usable, {}, {}, {}",
-        app.instance,
+        instance(app),
         vip.vip,
         unbroken(usable(vip).trim_end()),
         rate(sent),
