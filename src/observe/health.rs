@@ -22,6 +22,7 @@ use crate::model::vip_real::VipRealKey;
 use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
+use crate::plan::diff::Running;
 
 /// How often a real failed. It decides whether the real stays out. Times are in seconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -192,15 +193,21 @@ pub(crate) struct KnownHealth {
 }
 
 impl KnownHealth {
+    fn record(&self, vip: &Vip, real: &IpAddr) -> Option<&abi::HealthRecord> {
+        let (id, serial) = self.vips.get(vip)?;
+        let record = self.records.get(&(*id, *self.ids.get(real)?))?;
+        // An earlier VIP may have had the id.
+        (record.serial == *serial).then_some(record)
+    }
+
+    /// Until when a real stays out because it failed too often, in seconds since 1970; 0: it does not.
+    pub(crate) fn held_until(&self, vip: &Vip, real: &IpAddr) -> u64 {
+        self.record(vip, real).map_or(0, |record| record.held_until)
+    }
+
     /// What is known about a real of a VIP, whose record says `health`.
     pub(crate) fn of(&self, vip: &Vip, real: &IpAddr, health: RealHealth) -> HealthDetails {
-        let record = || {
-            let (id, serial) = self.vips.get(vip)?;
-            let record = self.records.get(&(*id, *self.ids.get(real)?))?;
-            // An earlier VIP may have had the id.
-            (record.serial == *serial).then_some(record)
-        };
-        record().map_or_else(
+        self.record(vip, real).map_or_else(
             || HealthDetails::new(health, &abi::HealthRecord::default()),
             |record| HealthDetails::new(health, record),
         )
@@ -237,16 +244,25 @@ impl Balancer {
 
     /// The VIPs and reals, with what is known about their health.
     pub(crate) fn table_and_health(&self) -> Result<(Table, KnownHealth)> {
-        let running = self.dataplane.read_table(self.next_serial()?)?;
+        let running = self.running()?;
+        let known = self.known_health(&running)?;
+        Ok((running.table(), known))
+    }
+
+    /// The VIPs and reals, with the ids that they have in the maps.
+    pub(crate) fn running(&self) -> Result<Running> {
+        self.dataplane.read_table(self.next_serial()?)
+    }
+
+    /// What is known about the health of their reals.
+    pub(crate) fn known_health(&self, running: &Running) -> Result<KnownHealth> {
         let store = self.dataplane.health.as_ref();
         let records = store.map_or_else(|| Ok(HashMap::new()), HealthStore::found)?;
-        let known = if records.is_empty() {
-            KnownHealth { records, vips: HashMap::new(), ids: FxHashMap::default() }
-        } else {
-            let vips = running.vips.iter().map(|(vip, found)| (*vip, (found.id, found.serial)));
-            KnownHealth { records, vips: vips.collect(), ids: running.live_ids() }
-        };
-        Ok((running.table(), known))
+        if records.is_empty() {
+            return Ok(KnownHealth { records, vips: HashMap::new(), ids: FxHashMap::default() });
+        }
+        let vips = running.vips.iter().map(|(vip, found)| (*vip, (found.id, found.serial)));
+        Ok(KnownHealth { records, vips: vips.collect(), ids: running.live_ids() })
     }
 
     /// When checks were last run, in seconds since 1970.

@@ -91,6 +91,24 @@ families! {
         "Rings and entries of reals that do not match the VIPs and reals; of vip_index, whether it does not: 1 or 0.";
     RING_AGE: Gauge "l4lb_ring_sample_age_seconds" []
         "How long ago the collector read the rings.";
+    VIP_REALS_BY_HEALTH: Gauge "l4lb_vip_reals_by_health" ["vip", "health"]
+        "Reals of a VIP that are up and have a weight, by what checks, or checkers of others, say.";
+    VIP_FAILS_OPEN: Gauge "l4lb_vip_fails_open" ["vip"]
+        "Whether a VIP uses all reals that are up, because too few are healthy: 1 or 0.";
+    VIP_REAL_HEALTHY: Gauge "l4lb_vip_real_healthy" ["vip", "real"]
+        "Whether a real of a VIP is healthy: 1 or 0; no series while that is unknown.";
+    VIP_REAL_HEALTH_SHARE: Gauge "l4lb_vip_real_health_share_ratio" ["vip", "real"]
+        "Share of its weight that a real of a VIP gets by slow start and by its agent, 0 to 1; no series while its health is unknown.";
+    VIP_REAL_TOLD: Gauge "l4lb_vip_real_told" ["vip", "real"]
+        "A real of a VIP whose health somebody else has told, not a check of the VIP; always 1.";
+    VIP_REAL_HELD: Gauge "l4lb_vip_real_held" ["vip", "real"]
+        "A real of a VIP that stays out because it failed too often; always 1.";
+    CHECKED_VIPS: Gauge "l4lb_checked_vips" []
+        "VIPs that have a check, and reals.";
+    LAST_CHECK: Gauge "l4lb_last_check_timestamp_seconds" []
+        "When somebody last checked reals, in seconds since 1970.";
+    NOBODY_CHECKS: Gauge "l4lb_nobody_checks" []
+        "Whether VIPs have checks that nobody runs: 1 or 0.";
     REAL_PACKETS: Counter "l4lb_real_packets_total" ["real"]
         "Packets sent to a real, for any VIP.";
     REAL_BYTES: Counter "l4lb_real_bytes_total" ["real"]

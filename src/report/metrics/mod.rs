@@ -2,6 +2,7 @@
 
 mod background;
 mod families;
+mod health;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -178,9 +179,17 @@ impl Collector {
         if let Some(Some(runs)) = scrape.part("chain", balancer.chain_runs()) {
             scrape.families.extend(series::chain_runs(runs));
         }
-        if let Some(table) = scrape.part("vips", balancer.table()) {
+        if let Some(running) = scrape.part("vips", balancer.running()) {
+            let table = running.table();
             let pairs = series::Pairs::of(&table);
             scrape.families.extend(series::vips(&pairs));
+            let health = balancer
+                .known_health(&running)
+                .and_then(|known| Ok((known, balancer.last_check()?)));
+            if let Some((known, last_check)) = scrape.part("health", health) {
+                let series = health::health(&table, &pairs, &known, last_check);
+                scrape.families.extend(series);
+            }
             if let Some(Some(rings)) = scrape.part("rings", self.rings(&table)) {
                 scrape.families.extend(series::rings(&pairs, &rings));
             }

@@ -36,16 +36,16 @@ const SHARED: &str = "shared";
 
 /// A value as a float, as all of Prometheus' are. Counters lose their last digits above 2^53, which takes years.
 #[expect(clippy::cast_precision_loss, reason = "as said")]
-fn number(value: u64) -> f64 {
+pub(super) fn number(value: u64) -> f64 {
     value as f64
 }
 
-fn flag(value: bool) -> f64 {
+pub(super) fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
 /// A metric without labels.
-fn single(family: &Family, value: f64) -> MetricFamily {
+pub(super) fn single(family: &Family, value: f64) -> MetricFamily {
     family.with(vec![family.series([], value)])
 }
 
@@ -136,7 +136,7 @@ const STATES: [(RealState, &str); 3] =
 /// of thousands that are already in order.
 pub(super) struct Pairs<'a> {
     /// Label, VIP, its properties.
-    vips: Vec<(String, Vip, &'a VipSpec)>,
+    pub(super) vips: Vec<(String, Vip, &'a VipSpec)>,
     /// A real's label, and its place among all labels.
     reals: FxHashMap<IpAddr, (String, usize)>,
 }
@@ -154,7 +154,10 @@ impl<'a> Pairs<'a> {
     }
 
     /// The reals of a VIP, with their labels.
-    fn reals(&self, spec: &'a VipSpec) -> impl Iterator<Item = (&str, &'a IpAddr, &'a RealSpec)> {
+    pub(super) fn reals(
+        &self,
+        spec: &'a VipSpec,
+    ) -> impl Iterator<Item = (&str, &'a IpAddr, &'a RealSpec)> {
         let labels = spec.reals.iter().filter_map(|(address, real)| {
             let (label, place) = self.reals.get(address)?;
             Some((*place, label.as_str(), address, real))

@@ -16,19 +16,19 @@ use crate::fixtures::XdpLink;
 use crate::fixtures::json;
 use crate::fixtures::vip;
 
-const VIP: &str = "tcp://10.200.1.1:80";
+pub(super) const VIP: &str = "tcp://10.200.1.1:80";
 
 const REALS: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 
 /// A host with a VIP whose reals are to be checked.
-struct Checked {
-    host: Host,
+pub(super) struct Checked {
+    pub(super) host: Host,
     _pass: XdpLink,
 }
 
 impl Checked {
     #[track_caller]
-    fn new(policy: &str) -> Self {
+    pub(super) fn new(policy: &str) -> Self {
         let host = Host::new();
         let pass = XdpLink::attach(&host.ns, "nobody", Verdict::Pass);
         let checked = Self { host, _pass: pass };
@@ -43,7 +43,7 @@ impl Checked {
         self.host.lbctl().apply(&Host::config(&vip));
     }
 
-    fn with<T: Send>(&self, work: impl FnOnce(&Balancer) -> T + Send) -> T {
+    pub(super) fn with<T: Send>(&self, work: impl FnOnce(&Balancer) -> T + Send) -> T {
         self.host.ns.run(|| {
             let instance = Instance::new(self.host.bpffs.path(), "default").expect("a name");
             work(&Balancer::open(&instance).expect("it runs"))
@@ -52,7 +52,7 @@ impl Checked {
 
     /// As a check would do it.
     #[track_caller]
-    fn find(&self, real: &str, health: Health, reason: &str, flaps: Flaps) {
+    pub(super) fn find(&self, real: &str, health: Health, reason: &str, flaps: Flaps) {
         let result = HealthResult {
             vip: VIP.parse().expect("a VIP"),
             real: real.parse().expect("an address"),
@@ -69,7 +69,7 @@ impl Checked {
     }
 
     #[track_caller]
-    fn is(&self, real: &str, health: Health, reason: &str) {
+    pub(super) fn is(&self, real: &str, health: Health, reason: &str) {
         self.find(real, health, reason, Flaps::default());
     }
 

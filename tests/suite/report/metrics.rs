@@ -78,6 +78,12 @@ fn name(sample: &str) -> &str {
     sample.split('{').next().unwrap_or_default()
 }
 
+/// The metric that a part of a histogram is of.
+fn family(name: &str) -> &str {
+    let of_part = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+    of_part.filter(|family| HISTOGRAMS.contains(family)).unwrap_or(name)
+}
+
 /// The samples of a metric.
 fn of(samples: &Samples, family: &str) -> Samples {
     let of = samples.iter().filter(|(sample, _)| name(sample) == family);
@@ -101,6 +107,24 @@ pub(crate) const OF_CHECKS: [&str; 10] = [
     "l4lb_checks_total",
     "l4lb_health_changes_total",
 ];
+
+/// Those of them that are histograms.
+pub(crate) const HISTOGRAMS: [&str; 2] =
+    ["l4lb_check_duration_seconds", "l4lb_check_lateness_seconds"];
+
+/// The metrics of reals' health. They are there once a VIP has a check, or somebody has told how a real does.
+pub(crate) const OF_HEALTH: [&str; 7] = [
+    "l4lb_last_check_timestamp_seconds",
+    "l4lb_vip_fails_open",
+    "l4lb_vip_real_health_share_ratio",
+    "l4lb_vip_real_healthy",
+    HELD,
+    "l4lb_vip_real_told",
+    "l4lb_vip_reals_by_health",
+];
+
+/// The metric of reals that fail too often.
+const HELD: &str = "l4lb_vip_real_held";
 
 /// What `lbctl stats` shows, and `lbctl status` of the flood guards, as the samples of a scrape.
 #[track_caller]
@@ -210,8 +234,11 @@ fn series_go_with_their_vip_and_real() {
     };
     let labelled = |label: &str| {
         let families = families().iter().filter(|family| family.labels.contains(&label));
-        families.map(|family| family.name.to_owned()).collect::<BTreeSet<_>>()
+        let names = families.map(|family| family.name.to_owned());
+        names.filter(|name| name != HELD).collect::<BTreeSet<_>>()
     };
+    lbctl.ok(&["real", "health", VIP, "10.0.0.1", "healthy"]);
+    lbctl.ok(&["real", "health", OTHER_VIP, "10.0.0.2", "healthy"]);
     let vips = format!("vip=\"{OTHER_VIP}\"");
     let samples = complete(ns);
     assert_eq!(with(&samples, &vips), labelled("vip"));
@@ -336,16 +363,22 @@ fn every_metric_is_there() {
     let statistics = program_statistics();
     let rig = Rig::new(1);
     let Topology { balancer, .. } = &rig.topology;
-    let config = config(&vip(VIP, &["10.0.0.1"]));
-    let serve = Serve::start(rig.lbctl(), &config);
+    let check = "check = { type = \"tcp\", interval = \"500ms\", timeout = \"500ms\" }\n";
+    let both = [&*vip(OTHER_VIP, &["10.0.0.1"]), &*vip(VIP, &["10.0.0.1"]), check].concat();
+    let serve = Serve::start(rig.lbctl(), &config(&both));
     rig.lbctl().ok(&["decap", "attach", "uplink"]);
+    rig.lbctl().ok(&["real", "health", OTHER_VIP, "10.0.0.1", "healthy"]);
     http_get(rig.client(), server(VIP), "/").expect("the VIP answers");
+    // No real fails too often, and a check of type tcp sees no certificate.
+    let of_checks = OF_CHECKS.into_iter().filter(|name| *name != "l4lb_check_certificate_days");
     let listed: BTreeSet<_> = families().iter().map(|family| family.name).chain(OF_SERVE).collect();
+    let listed: BTreeSet<_> =
+        listed.into_iter().filter(|name| *name != HELD).chain(of_checks).collect();
     let reference = include_str!("../../../docs/metrics.md");
     let of_process = OF_SERVE.iter().chain(&OF_CHECKS);
     assert!(of_process.into_iter().all(|name| reference.contains(&format!("| `{name}` |"))));
     let samples = shows(&balancer.ns, "all metrics", |samples| {
-        samples.keys().map(|sample| name(sample)).collect::<BTreeSet<_>>() == listed
+        samples.keys().map(|sample| family(name(sample))).collect::<BTreeSet<_>>() == listed
     });
     drop(statistics);
 

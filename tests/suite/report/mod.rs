@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 mod health;
+mod health_metrics;
 pub(crate) mod metrics;
 pub(crate) mod mismatch;
 pub(crate) mod prometheus;

@@ -30,7 +30,9 @@ use crate::fixtures::http_get;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
+use crate::report::metrics::HISTOGRAMS;
 use crate::report::metrics::OF_CHECKS;
+use crate::report::metrics::OF_HEALTH;
 use crate::report::metrics::OF_SERVE;
 
 const VIP: &str = "tcp://10.200.1.1:80";
@@ -186,8 +188,14 @@ fn words(text: &str) -> BTreeSet<&str> {
 #[track_caller]
 fn all_are_there(what: &str, text: &str) {
     let of_process = OF_SERVE.into_iter().chain(OF_CHECKS);
-    let known: BTreeSet<_> =
-        families().iter().map(|family| family.name).chain(of_process).collect();
+    let parts = |name: &str| ["bucket", "sum", "count"].map(|part| format!("{name}_{part}"));
+    let parts: Vec<_> = HISTOGRAMS.into_iter().flat_map(parts).collect();
+    let known: BTreeSet<_> = families()
+        .iter()
+        .map(|family| family.name)
+        .chain(of_process)
+        .chain(parts.iter().map(String::as_str))
+        .collect();
     let used: BTreeSet<_> =
         words(text).into_iter().filter(|word| word.starts_with("l4lb_")).collect();
     assert!(used.len() > 5, "{what} uses {used:?}");
@@ -263,8 +271,13 @@ fn another_service_embeds_the_collector() {
         // All but what this instance does not do.
         let missing: Vec<_> =
             families().iter().map(|family| family.name).filter(|name| !has(name)).collect();
-        let beside =
-            |name: &&str| !name.starts_with("l4lb_chain_") && !name.starts_with("l4lb_decap_");
+        let beside = |name: &&str| {
+            !name.starts_with("l4lb_chain_")
+                && !name.starts_with("l4lb_decap_")
+                && !OF_HEALTH.contains(name)
+        };
+        // Without checks there is no series of any real's health.
+        assert!(OF_HEALTH.iter().all(|name| !has(name)), "{text}");
         assert!(!missing.iter().any(beside), "{missing:?}\n{text}");
     });
     assert!(served, "the example does not answer");

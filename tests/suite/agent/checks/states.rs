@@ -67,12 +67,26 @@ fn all_are_used_again_if_none_is_healthy_or_if_this_host_cannot_send() {
     let sick = http_get(rig.client(), server(VIP), "/").expect("somebody answers");
     assert_eq!(sick.status, 503, "packets go on to the reals");
     serve.wait_for("(fail-open)", 1);
+    // It is loud, but no reason to withdraw the host: the others' checks may fail as well.
+    let ns = &rig.topology.balancer.ns;
+    for path in ["/readyz", "/readyz?strict"] {
+        let (status, body) = get(ns, METRICS, path).expect("an answer");
+        assert_eq!(status, 200, "{path}: {body}");
+    }
+    let open = format!("\nl4lb_vip_fails_open{{vip=\"{VIP}\"}} 1\n");
+    let unhealthy = format!("\nl4lb_vip_real_healthy{{vip=\"{VIP}\",real=\"10.0.0.1\"}} 0\n");
+    let mut page = String::new();
+    // Readings are shared for a second.
+    let shown = wait_until(SOON, || {
+        page = get(ns, METRICS, "/metrics").expect("metrics").1;
+        page.contains(&open) && page.contains(&unhealthy)
+    });
+    assert!(shown, "{page}");
     for real in &nginx {
         real.set_sick(false);
     }
     serve.wait_for("is healthy, was unhealthy", 2);
     // No route to the VIP: the checks cannot go out. That makes nobody unhealthy.
-    let ns = &rig.topology.balancer.ns;
     let route = ns.shell(&format!("ip route show default dev {UPLINK}"));
     ns.shell("ip route del default");
     serve.wait_for("this host cannot check its reals", 1);
