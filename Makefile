@@ -13,7 +13,7 @@ CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h include/l4lb/*/*.h tests/bench/*.c tests/bench/*.h \
 	tests/suite/fixtures/*.c examples/chain/*.c)
-SCRIPTS := .ci/run .ci/setup $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa examples/*.sh)
+SCRIPTS := .ci/run .ci/setup $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa tests/vm/tunnel examples/*.sh)
 CLANG_FORMAT := clang-format-19
 
 # Network namespaces and BPF need root.
@@ -35,7 +35,7 @@ test: ## Every test, also the privileged ones (root)
 	@.ci/setup build test
 	cargo test --locked
 
-test-vm: build ## Packet tests, commands and filters on Debian's kernels 6.1 and 6.12, emulated
+test-vm: build ## Packet tests, commands, filters and checks on Debian's kernels 6.1 and 6.12, emulated
 	@.ci/setup vm
 	@tests/vm/run
 
