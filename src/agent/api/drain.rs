@@ -98,16 +98,13 @@ impl Drains {
     /// The watch of a drain. One that nobody asked for long makes room.
     fn watched(&self, which: &Which) -> Arc<Mutex<Watched>> {
         let mut all = locked(&self.watched);
-        let known = all.iter().position(|(known, _)| known == which);
-        let (which, watched) = match known {
-            Some(at) => all.remove(at),
-            None => {
-                let Which { real, vips, idle } = which;
-                let watch = DrainWatch::new(*real, vips.iter().copied(), *idle);
-                let new = Watched { watch, begun: Instant::now(), last: None };
-                (which.clone(), Arc::new(Mutex::new(new)))
-            }
-        };
+        let known = all.iter().position(|(known, _)| known == which).map(|at| all.remove(at));
+        let (which, watched) = known.unwrap_or_else(|| {
+            let Which { real, vips, idle } = which;
+            let watch = DrainWatch::new(*real, vips.iter().copied(), *idle);
+            let new = Watched { watch, begun: Instant::now(), last: None };
+            (which.clone(), Arc::new(Mutex::new(new)))
+        });
         if all.len() >= MOST {
             all.remove(0);
         }
