@@ -45,34 +45,12 @@ pub struct RealHealthStatus {
     pub vip: Vip,
     /// The real.
     pub real: IpAddr,
-    /// Whether it does well.
-    pub health: Health,
-    /// The part of its weight that counts, in percent.
-    pub share: u8,
-    /// Whether somebody else said so, not a check of the VIP.
-    pub told: bool,
-    /// Why, if that is known.
-    pub reason: String,
-    /// Since when, in seconds since 1970; 0: not known.
-    pub since: u64,
-    /// When what was told ends, in seconds since 1970; 0: never.
-    pub expires: u64,
-    /// How many checks in a row said so.
-    pub checks: u32,
-    /// How often it failed.
-    pub flaps: Flaps,
+    /// What is known.
+    #[serde(flatten)]
+    pub details: HealthDetails,
 }
 
-impl RealHealthStatus {
-    /// The same, without VIP and real.
-    pub fn details(&self) -> HealthDetails {
-        let Self { health, share, told, since, expires, checks, flaps, .. } = *self;
-        let reason = self.reason.clone();
-        HealthDetails { state: health, share, told, reason, since, expires, checks, flaps }
-    }
-}
-
-/// What is known about the health of a real, for lists of the reals of a VIP.
+/// What is known about the health of a real: state, why and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HealthDetails {
     /// Whether it does well.
@@ -221,21 +199,8 @@ impl Balancer {
         let of_vip = |(vip, spec)| {
             let (vip, spec): (&Vip, &VipSpec) = (vip, spec);
             let status = |(real, of_vip): (&IpAddr, &RealSpec)| {
-                let HealthDetails { state, share, told, reason, since, expires, checks, flaps } =
-                    known.of(vip, real, of_vip.health);
-                let (vip, real, health) = (*vip, *real, state);
-                RealHealthStatus {
-                    vip,
-                    real,
-                    health,
-                    share,
-                    told,
-                    reason,
-                    since,
-                    expires,
-                    checks,
-                    flaps,
-                }
+                let details = known.of(vip, real, of_vip.health);
+                RealHealthStatus { vip: *vip, real: *real, details }
             };
             spec.reals.iter().map(status).collect::<Vec<_>>()
         };

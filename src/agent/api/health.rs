@@ -41,7 +41,7 @@ pub(super) fn all(instance: &Instance, asked: &Asked) -> Result<Answer> {
     known.retain(|status| {
         vip.is_none_or(|vip| status.vip == vip)
             && real.is_none_or(|real| status.real == real)
-            && health.is_none_or(|health| status.health == health)
+            && health.is_none_or(|health| status.details.state == health)
     });
     Answer::json(&known)
 }

@@ -43,6 +43,7 @@ use crate::model::health::flapping::FlapSummary;
 use crate::model::health::judge::Known;
 use crate::model::health::judge::Rules;
 use crate::model::vip_table::Table;
+use crate::observe::health::HealthDetails;
 use crate::probe::Prepared;
 
 /// Time between two looks at the instance.
@@ -211,7 +212,7 @@ impl Link {
         let mut warnings = Vec::new();
         let tunnel_is_new = self.find_tunnel(&balancer, &table, same, &mut warnings)?;
         let mut known = balancer.health()?;
-        let over = |real: &RealHealthStatus| {
+        let over = |RealHealthStatus { details: real, .. }: &RealHealthStatus| {
             real.told && real.expires != 0 && real.expires <= seconds_since_1970()
         };
         let ended = told && known.iter().any(over);
@@ -223,7 +224,7 @@ impl Link {
             return Ok(None);
         }
         self.prepared.retain(|_, prepared| prepared.is_ok());
-        let known = known.into_iter().map(|real| ((real.vip, real.real), real)).collect();
+        let known = known.into_iter().map(|real| ((real.vip, real.real), real.details)).collect();
         let targets = self.targets(&table, &known, &mut warnings);
         warnings.extend(fail_open(&table));
         self.warnings.report(warnings);
@@ -278,7 +279,7 @@ impl Link {
     fn targets(
         &mut self,
         table: &Table,
-        known: &BTreeMap<Id, RealHealthStatus>,
+        known: &BTreeMap<Id, HealthDetails>,
         warnings: &mut Vec<String>,
     ) -> Vec<Target> {
         let mut targets = Vec::new();
@@ -309,7 +310,7 @@ impl Link {
                     tunnel.and_then(|tunnel| tunnel.obstacles.get(&vip.address).cloned());
                 if let Some(status) = known.get(&(*vip, *real)) {
                     target.recorded =
-                        RealHealth { state: status.health, share: status.share, told: status.told };
+                        RealHealth { state: status.state, share: status.share, told: status.told };
                     target.known = known_of(status);
                     target.reason.clone_from(&status.reason);
                 }
@@ -345,7 +346,7 @@ fn fail_open(table: &Table) -> impl Iterator<Item = String> {
 }
 
 /// What a judge goes on from. What others told is not what checks found.
-fn known_of(status: &RealHealthStatus) -> Known {
+fn known_of(status: &HealthDetails) -> Known {
     let since = Duration::from_secs(status.since);
     let flaps = FlapSummary {
         failures: status.flaps.failures,
@@ -357,5 +358,5 @@ fn known_of(status: &RealHealthStatus) -> Known {
     if status.told {
         return Known { flaps, ..Known::default() };
     }
-    Known { health: status.health, share: status.share, since, flaps }
+    Known { health: status.state, share: status.share, since, flaps }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use l4lb::Balancer;
 use l4lb::Flaps;
 use l4lb::Health;
+use l4lb::HealthDetails;
 use l4lb::HealthResult;
 use l4lb::Instance;
-use l4lb::RealHealthStatus;
 use l4lb::Vip;
 
 use crate::fixtures::Host;
@@ -70,10 +70,10 @@ fn used(host: &Host) -> BTreeSet<String> {
     shares(host).into_iter().filter(|(_, share)| *share > 0).map(|(real, _)| real).collect()
 }
 
-fn known(host: &Host, real: &str) -> RealHealthStatus {
+fn known(host: &Host, real: &str) -> HealthDetails {
     let all = with(host, |balancer| balancer.health().expect("readable"));
     let found = all.into_iter().find(|known| known.real.to_string() == real);
-    found.expect("the real is known")
+    found.expect("the real is known").details
 }
 
 fn all() -> BTreeSet<String> {
@@ -97,7 +97,7 @@ fn what_was_found_outlives_commands() {
     record(&host, &[result("10.0.0.1", Health::Unhealthy, "HTTP 503")]);
     assert_eq!(used(&host), but_the_first());
     let before = known(&host, "10.0.0.1");
-    assert_eq!((before.health, before.reason.as_str()), (Health::Unhealthy, "HTTP 503"));
+    assert_eq!((before.state, before.reason.as_str()), (Health::Unhealthy, "HTTP 503"));
     assert!(before.since > 0 && before.checks == 3 && before.flaps.failures == 1, "{before:?}");
 
     assert_eq!(host.lbctl().ok(&apply).stdout, "nothing to change\n");
@@ -121,7 +121,7 @@ fn what_was_found_outlives_commands() {
     let unchecked = config_file(&Host::config(&vip(VIP, &["10.0.0.1", "10.0.0.2", "10.0.0.3"])));
     host.lbctl().ok(&["apply", "-f", path_of(&unchecked), "--yes"]);
     assert_eq!(used(&host), all());
-    assert_eq!(known(&host, "10.0.0.1").health, Health::Unknown);
+    assert_eq!(known(&host, "10.0.0.1").state, Health::Unknown);
     record(&host, &[result("10.0.0.1", Health::Unhealthy, "HTTP 503")]);
     assert_eq!(used(&host), all(), "a result that comes late counts for nothing");
     host.lbctl().ok(&["down"]);
@@ -212,7 +212,7 @@ fn others_may_tell() {
         let refused = balancer.tell_health(other, unknown, Health::Healthy, "x", None);
         assert!(refused.expect_err("no such real").to_string().contains("10.0.0.8"));
     });
-    assert_eq!(known(&host, "10.0.0.9").health, Health::Unhealthy);
+    assert_eq!(known(&host, "10.0.0.9").state, Health::Unhealthy);
 }
 
 /// A VIP that is added again under an id that another had knows nothing of it.
@@ -225,5 +225,5 @@ fn a_reused_id_inherits_nothing() {
     host.lbctl().ok(&["apply", "-f", path_of(&config_file(&config("")))]);
     assert_eq!(used(&host), all());
     let anew = known(&host, "10.0.0.1");
-    assert_eq!((anew.health, anew.since, anew.flaps.failures), (Health::Unknown, 0, 0));
+    assert_eq!((anew.state, anew.since, anew.flaps.failures), (Health::Unknown, 0, 0));
 }

@@ -138,6 +138,11 @@ fn huge_requests() {
             b"\0\xff\x16\x03garbage\r\n\r\n".as_slice(),
             b"GET\r\n\r\n",
             b"GET /v1/vips HTTP/9.9\r\n\r\n",
+            // HTTP/0.9, two lengths, and a chunk that never ends.
+            b"GET /v1/vips\r\n\r\n",
+            b"DELETE /v1/vips/tcp/10.200.1.1/80 HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\nx",
+            b"DELETE /v1/vips/tcp/10.200.1.1/80 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n{",
+            b"DELETE /v1/vips/tcp/10.200.1.1/80 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{",
             b"GET /v1/vips HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             b"GET /v1/vips HTTP/1.1\r\n: none\r\n\r\n",
             long.as_bytes(),
