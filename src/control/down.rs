@@ -6,6 +6,7 @@ use crate::control::make_plan::read_snapshot;
 use crate::control::options::OnUnserved;
 use crate::control::own_host;
 use crate::control::resolve::Already;
+use crate::control::unusable_checks;
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::interfaces::running_interfaces;
 use crate::instance::Instance;
@@ -150,6 +151,7 @@ pub(crate) fn can_be_set_up(
     already: Already,
 ) -> Result<()> {
     own_host::check(config)?;
+    unusable_checks::check(config)?;
     let fresh = Snapshot { interfaces: running_interfaces(instance)?, ..Snapshot::default() };
     match plan_without_flows(instance, config, &fresh, on_unserved, choice, already) {
         // Taking the balancer down frees the memory of its maps.

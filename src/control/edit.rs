@@ -7,6 +7,7 @@ use crate::control::effects::Question;
 use crate::control::effects::effects;
 use crate::control::healthcheck_path;
 use crate::control::own_host;
+use crate::control::unusable_checks;
 use crate::dataplane::balancer::Balancer;
 use crate::model::config::ConfigError;
 use crate::model::error::Result;
@@ -77,8 +78,9 @@ impl Balancer {
         wanted.keep_health(|vip| running.spec(vip));
         let mut config = before.clone();
         wanted.write_to(&mut config);
-        config.check().map_err(ConfigError::without_key)?;
+        config.check().map_err(ConfigError::of_change)?;
         own_host::check_change(&before, &config)?;
+        unusable_checks::check_change(&before, &config)?;
         let mut plan = Plan::default();
         plan.set_table(diff(&running, &wanted))?;
         let now = running.vips.iter().map(|(vip, running)| (vip, &running.spec));

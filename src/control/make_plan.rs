@@ -10,6 +10,7 @@ use crate::control::resolve::Already;
 use crate::control::resolve::Found;
 use crate::control::resolve::find_all;
 use crate::control::unserved;
+use crate::control::unusable_checks;
 use crate::dataplane::Check;
 use crate::dataplane::Dataplane;
 use crate::dataplane::InterfacePlaces;
@@ -70,6 +71,7 @@ pub(crate) fn make_plan(
     already: Already,
 ) -> Result<Plan> {
     own_host::check(config)?;
+    unusable_checks::check(config)?;
     links::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
     let mut plan = plan_without_flows(instance, config, &snapshot, on_unserved, choice, already)?;

@@ -20,3 +20,4 @@ pub(crate) mod own_host;
 pub(crate) mod resolve;
 pub(crate) mod save;
 pub(crate) mod unserved;
+pub(crate) mod unusable_checks;

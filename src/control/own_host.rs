@@ -184,7 +184,7 @@ pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
     }
     let known: BTreeSet<_> = refusals(before, &own).iter().map(Refusal::to_string).collect();
     match refused.into_iter().find(|refusal| !known.contains(&refusal.to_string())) {
-        Some(refusal) => Err(ConfigError::from(refusal).without_key().into()),
+        Some(refusal) => Err(ConfigError::from(refusal).of_change().into()),
         None => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod capabilities;
 pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod ethtool;
+pub(crate) mod executable;
 pub(crate) mod host;
 pub(crate) mod insn;
 pub(crate) mod maps;

@@ -17,8 +17,10 @@ use nix::poll::PollTimeout;
 
 use crate::model::config::Config;
 use crate::model::config::ConfigError;
+use crate::model::config::line::line_of;
 pub use crate::model::cpu_list::MAX_CPUS;
 pub use crate::model::cpu_list::cpu_list;
+use crate::model::error::Error;
 pub use crate::model::text::MOST_OF_MESSAGE;
 pub use crate::model::text::MOST_QUOTED;
 use crate::model::text::decode;
@@ -108,6 +110,21 @@ impl Config {
             ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
         })?;
         Self::from_text_of(path, &text)
+    }
+}
+
+impl Error {
+    /// The error. If it is about a configuration, it names the file, and the line of its key: a TOML file is read for
+    /// that, unless it is a pipe.
+    #[must_use]
+    pub fn in_file(self, path: &Path) -> Self {
+        let Self::Config(error) = self else { return self };
+        let is_json = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
+        let is_file = || std::fs::metadata(path).is_ok_and(|found| found.is_file());
+        let text = (error.lacks_line() && !is_json && is_file()).then(|| read_text(path).ok());
+        let line = text.flatten().and_then(|text| line_of(&text, error.key()));
+        let error = if line.is_some() { error.on_line(line) } else { error };
+        Self::Config(error.in_file(path))
     }
 }
 

@@ -1,9 +1,7 @@
 //! `exec`: a program ends with exit code 0.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -22,6 +20,7 @@ use super::session::Session;
 use super::session::Silence;
 use crate::kernel::child::Program;
 use crate::kernel::child::command;
+use crate::kernel::executable;
 use crate::model::config::CheckConfig;
 use crate::model::error::CheckError;
 use crate::model::text::quote;
@@ -45,15 +44,7 @@ impl Exec {
         if !program.is_absolute() {
             return Err(CheckError::file("program", &program, "it needs an absolute path"));
         }
-        let why = match fs::metadata(&program) {
-            Err(error) => Some(error.to_string()),
-            Ok(facts) if !facts.is_file() => Some("it is no file".to_owned()),
-            Ok(facts) if facts.permissions().mode() & 0o111 == 0 => {
-                Some("it is not executable: chmod +x".to_owned())
-            }
-            Ok(_) => None,
-        };
-        match why {
+        match executable::why_not(&program) {
             Some(why) => Err(CheckError::file("program", &program, why)),
             None => Ok(Self { program, args: config.args.clone() }),
         }

@@ -46,6 +46,9 @@ use crate::model::config::Via;
 use crate::model::error::CheckError;
 use crate::model::text::quote;
 
+/// The largest file of certificates: a hundred times what systems trust.
+const MAX_FILE: u64 = 32 << 20;
+
 /// What a check needs for handshakes.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -112,10 +115,31 @@ fn without_port(host: &str) -> &str {
     }
 }
 
+/// Reads a file of certificates, which is no pipe or device that never ends.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let facts = fs::metadata(file)?;
+    if facts.is_dir() {
+        return Err(io::Error::other("it is a folder: name a file in it"));
+    }
+    if !facts.is_file() || facts.len() > MAX_FILE {
+        return Err(io::Error::other(format!("it is no file of up to {} MiB", MAX_FILE >> 20)));
+    }
+    fs::read(file)
+}
+
 /// The certificates of a file.
 fn authorities(file: &Path) -> Result<RootCertStore, CheckError> {
     let error = |why: String| CheckError::file("ca_file", file, why);
-    let bytes = fs::read(file).map_err(|cause| error(cause.to_string()))?;
+    let bytes = read(file).map_err(|cause| {
+        error(match cause.kind() {
+            io::ErrorKind::NotFound => {
+                "there is no such file: put the certificates to trust there (PEM), or leave ca_file out for the system's"
+                    .to_owned()
+            }
+            io::ErrorKind::PermissionDenied => format!("{cause}: lbctl serve must be able to read it"),
+            _ => cause.to_string(),
+        })
+    })?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|cause| error(format!("not PEM: {cause}")))?;

@@ -130,13 +130,16 @@ impl Config {
             }
             CheckChoice::Named(name) => self.checks.get(name).ok_or_else(|| {
                 let known: Vec<_> = self.checks.keys().take(8).map(String::as_str).collect();
-                let what = if known.is_empty() {
-                    "there are no checks in the file".to_owned()
-                } else {
-                    format!("the file has {}", known.join(", "))
+                let others = match (known.is_empty(), self.checks.len() - known.len()) {
+                    (true, _) => "no check has a name yet".to_owned(),
+                    (false, 0) => format!("there are {}", known.join(", ")),
+                    (false, more) => format!("there are {} and {more} more", known.join(", ")),
                 };
-                let what =
-                    format!("no check is called '{}': {what}; add [checks.NAME]", quote(name));
+                let what = format!(
+                    "no check is called '{}' ({others}); write one of these, or add [checks.{}] to the file",
+                    quote(name),
+                    quote(name)
+                );
                 ConfigError::at(key("check"), what)
             })?,
         };

@@ -11,6 +11,7 @@ mod control;
 mod explain;
 mod health_checks;
 mod interface;
+pub(crate) mod line;
 mod notify;
 mod own_address;
 mod part;
@@ -467,7 +468,10 @@ impl Config {
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let text = without_mark(text);
         let config = toml::from_str(text).or_else(|_| Self::trace_toml(text))?;
-        Self::check(&config)?;
+        Self::check(&config).map_err(|error| {
+            let line = line::line_of(text, error.key());
+            error.on_line(line)
+        })?;
         Ok(config)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::model::error::config::ConfigError;
 use crate::model::text::quote;
 
 /// Why a check cannot be made. The text is one line.
@@ -38,6 +39,17 @@ pub enum CheckError {
 }
 
 impl CheckError {
+    /// The same, as an error of a configuration. `place`: the key of the check there.
+    pub(crate) fn in_config(&self, place: &str) -> ConfigError {
+        let (key, what) = match self {
+            Self::Missing { key } => (key, "a check of this type needs it".to_owned()),
+            Self::Wrong { key, why } => (key, why.clone()),
+            Self::File { key, file, why } => (key, format!("{file}: {why}")),
+            Self::Host(why) => return ConfigError::at(place, why),
+        };
+        ConfigError::at(format!("{place}.{key}"), what)
+    }
+
     pub(crate) fn wrong(key: &'static str, why: impl Into<String>) -> Self {
         Self::Wrong { key, why: why.into() }
     }

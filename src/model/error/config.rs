@@ -6,6 +6,9 @@ use std::path::Path;
 use crate::model::text::message;
 use crate::model::text::quote;
 
+/// Keys of which an error says nothing without them: a check has many.
+const OF_HEALTH: [&str; 5] = ["checks", "check", "min_healthy", "slow_start", "flapping"];
+
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -43,11 +46,25 @@ impl ConfigError {
         Self { line, ..self }
     }
 
-    /// The error without the key, where no file has one.
+    /// The error as one of a change to what runs: no file has the key. What a check says wrong keeps its key, without
+    /// the VIP's place.
     #[must_use]
-    pub(crate) fn without_key(mut self) -> Self {
-        self.key.clear();
-        self
+    pub(crate) fn of_change(self) -> Self {
+        let of_vip = self.key.starts_with("vips[").then(|| self.key.split_once("]."));
+        let key = of_vip.flatten().map_or(&*self.key, |(_, key)| key);
+        let is_kept = OF_HEALTH.contains(&key.split('.').next().unwrap_or_default());
+        let key = if is_kept { key.to_owned() } else { String::new() };
+        Self { key, ..self }
+    }
+
+    /// The key; empty: the file as a whole.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether the file is known, but no line.
+    pub(crate) fn lacks_line(&self) -> bool {
+        self.line.is_none() && !self.key.is_empty()
     }
 
     /// The error, with the file that it is in.

@@ -17,7 +17,6 @@ mod tunnel;
 mod words;
 
 use std::io;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -569,15 +568,6 @@ impl Error {
             | Self::Attach { .. }
             | Self::InterfaceTable { .. } => true,
             _ => false,
-        }
-    }
-
-    /// The error. If it is about a configuration, it names the file.
-    #[must_use]
-    pub fn in_file(self, path: &Path) -> Self {
-        match self {
-            Self::Config(error) => Self::Config(error.in_file(path)),
-            error => error,
         }
     }
 

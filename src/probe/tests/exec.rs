@@ -93,9 +93,9 @@ async fn endless_output_is_cut_and_children_do_not_hold_it_up() {
 #[test]
 fn programs_that_cannot_run_are_refused() {
     for (program, why) in [
-        ("/nonexistent/check", "No such file"),
+        ("/nonexistent/check", "there is no such file"),
         ("check", "absolute"),
-        ("/etc", "no file"),
+        ("/etc", "it is a folder"),
         ("/etc/passwd", "not executable"),
     ] {
         let mut exec = check(CheckKind::Exec);

@@ -165,7 +165,7 @@ fn files_and_names_are_checked() {
     tls.verify = true;
     tls.ca_file = Some("/nonexistent/ca.pem".into());
     let error = Prepared::new(&tls).expect_err("no file").to_string();
-    assert!(error.starts_with("ca_file: /nonexistent/ca.pem: No such file"), "{error}");
+    assert!(error.starts_with("ca_file: /nonexistent/ca.pem: there is no such file"), "{error}");
     tls.ca_file = Some("/etc/passwd".into());
     let error = Prepared::new(&tls).expect_err("no certificate").to_string();
     assert!(error.contains("it has no certificate"), "{error}");

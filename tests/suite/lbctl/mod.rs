@@ -1,6 +1,7 @@
 //! The command itself: what it takes and refuses, what it prints, and `lbctl serve`.
 
 pub(crate) mod api;
+pub(crate) mod check_errors;
 pub(crate) mod endpoint;
 pub(crate) mod errors;
 pub(crate) mod file_errors;

@@ -185,8 +185,10 @@ fn the_hosts_own_address_must_be_allowed() {
     let with = |more: &str| config_file(&format!("{config}{more}"));
     let refused = with(&vip(own, &["10.0.0.1"]));
     let path = path_of(&refused);
+    let text = std::fs::read_to_string(path).expect("read");
+    let at = text.lines().position(|line| line.contains(OWN)).expect("the VIP is there") + 1;
     let line = format!(
-        "error: {path}: vips[1].address: {OWN} is this host's own address (interface uplink): packets for the VIP \
+        "error: {path}:{at}: vips[1].address: {OWN} is this host's own address (interface uplink): packets for the VIP \
          would no longer reach this host's programs; take the address off the host; or, if a routing daemon (BIRD, \
          FRR) announces it from lo, or if this host is also one of the VIP's reals, set allow_own_address = true for \
          the VIP in the file and apply that (a new VIP: lbctl vip add --allow-own-address)\n"
@@ -249,9 +251,9 @@ fn the_host_gets_the_address_of_a_vip() {
     assert!(what.contains("10.200.1.1 is this host's own address"), "{what}");
     serve.signal(nix::sys::signal::Signal::SIGHUP);
     serve.wait_for("not reloaded: ");
-    assert!(
-        serve.stderr().contains(&format!("{path}: vips[0].address: 10.200.1.1 is this host's"))
-    );
+    let said = serve.stderr();
+    assert!(said.contains(&format!("{path}:")), "{said}");
+    assert!(said.contains(": vips[0].address: 10.200.1.1 is this host's"), "{said}");
     serve.stop();
     host.lbctl().exits(1, &["plan", "-f", path]);
     // It prevents no other change, and none that fixes it.

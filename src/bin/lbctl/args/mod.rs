@@ -311,6 +311,9 @@ pub(crate) enum VipCommand {
         /// When the address answers echo requests [default: what its other VIPs say, or always]
         #[arg(long, value_enum)]
         echo: Option<Echo>,
+        /// Check its reals as [checks.NAME] of the running configuration says; lbctl serve does it
+        #[arg(long, value_name = "NAME")]
+        check: Option<String>,
     },
     /// Delete a VIP and its reals
     Delete {

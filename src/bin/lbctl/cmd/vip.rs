@@ -1,7 +1,9 @@
 //! `lbctl vip`
 
 use l4lb::Balancer;
+use l4lb::CheckChoice;
 use l4lb::Echo;
+use l4lb::HealthPolicy;
 use l4lb::Instance;
 use l4lb::NoReal;
 use l4lb::OtherPorts;
@@ -31,9 +33,13 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
             other_ports,
             no_real,
             echo,
+            check,
         } => balancer.edit(|table| {
             let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
+            let mut health = HealthPolicy::default();
+            health.check = check.clone().map(CheckChoice::Named);
             let spec = VipSpec {
+                health,
                 hash: (*hash).into(),
                 stateless: *no_connection_table,
                 routing: routing.into_iter().collect(),

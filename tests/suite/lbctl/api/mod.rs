@@ -1,6 +1,7 @@
 //! The control API of `lbctl serve`: HTTP and JSON on a Unix socket.
 
 mod changes;
+mod checks;
 mod client;
 mod drain;
 mod hostile;

@@ -1,0 +1,97 @@
+//! Checks that this host cannot run, and programs that it cannot tell of changes: a file is missing, or must not be
+//! run. Files, commands and requests are refused for it, by the same words. What runs is not stopped for it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::kernel::executable;
+use crate::model::config::CheckChoice;
+use crate::model::config::CheckConfig;
+use crate::model::config::Config;
+use crate::model::config::ConfigError;
+use crate::model::error::CheckError;
+use crate::model::error::Result;
+use crate::probe::Prepared;
+
+/// Something of a configuration that this host cannot run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unusable {
+    /// Its key.
+    key: String,
+    /// What it is, in words.
+    pub(crate) place: String,
+    /// Why not, and what to do.
+    pub(crate) error: CheckError,
+}
+
+impl From<&Unusable> for ConfigError {
+    fn from(unusable: &Unusable) -> Self {
+        unusable.error.in_config(&unusable.key)
+    }
+}
+
+/// Refuses a configuration with checks, or a program of `[notify]`, that this host cannot run.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    match unusable_checks(config, &BTreeSet::new()).first() {
+        Some(unusable) => Err(ConfigError::from(unusable).into()),
+        None => unusable_program(config).map_or(Ok(()), |it| Err(ConfigError::from(&it).into())),
+    }
+}
+
+/// As [`check`], for a change to what runs: only of checks that are new or change.
+pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
+    let known = all(before).map(|(.., check)| check).collect();
+    match unusable_checks(after, &known).first() {
+        Some(unusable) => Err(ConfigError::from(unusable).of_change().into()),
+        None => Ok(()),
+    }
+}
+
+/// The checks that cannot be run, except for those that are `known`.
+pub(crate) fn unusable_checks(config: &Config, known: &BTreeSet<&CheckConfig>) -> Vec<Unusable> {
+    let mut trusted = BTreeMap::new();
+    let mut unusable = Vec::new();
+    for (key, place, check) in all(config).filter(|(.., check)| !known.contains(check)) {
+        if let Err(error) = try_one(check, &mut trusted) {
+            unusable.push(Unusable { key, place, error });
+        }
+    }
+    unusable
+}
+
+/// The program of `[notify]`, if it cannot be run.
+pub(crate) fn unusable_program(config: &Config) -> Option<Unusable> {
+    let program = config.notify.exec.as_deref()?;
+    let error = CheckError::file("exec", program, executable::why_not(program)?);
+    Some(Unusable { key: "notify".to_owned(), place: "notify".to_owned(), error })
+}
+
+/// All checks of a configuration, each with its key and what it is in words.
+fn all(config: &Config) -> impl Iterator<Item = (String, String, &CheckConfig)> {
+    let named = config
+        .checks
+        .iter()
+        .map(|(name, check)| (format!("checks.{name}"), format!("check {name}"), check));
+    let inline = config.vips.iter().enumerate().filter_map(|(i, vip)| match &vip.check {
+        Some(CheckChoice::Inline(check)) => {
+            Some((format!("vips[{i}].check"), format!("VIP {}", vip.vip()), &**check))
+        }
+        _ => None,
+    });
+    named.chain(inline)
+}
+
+/// Makes a check ready. Certificates of a file, and the system's, are read once: hundreds of checks may trust them.
+fn try_one(
+    check: &CheckConfig,
+    trusted: &mut BTreeMap<Option<PathBuf>, Result<(), CheckError>>,
+) -> Result<(), CheckError> {
+    if !check.verify {
+        return Prepared::new(check).map(drop);
+    }
+    let mut bare = check.clone();
+    (bare.verify, bare.ca_file) = (false, None);
+    Prepared::new(&bare)?;
+    trusted.entry(check.ca_file.clone()).or_insert_with(|| Prepared::new(check).map(drop)).clone()
+}
