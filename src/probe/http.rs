@@ -201,7 +201,7 @@ pub(super) async fn exchange(
     };
     let (mut connection, mut judged) = (pin!(connection), pin!(judged));
     let mut ended = false;
-    let result = std::future::poll_fn(|context| {
+    std::future::poll_fn(|context| {
         // What ends the connection with an error reaches the other future, too.
         ended = ended || connection.as_mut().poll(context).is_ready();
         match judged.as_mut().poll(context) {
@@ -209,8 +209,7 @@ pub(super) async fn exchange(
             Poll::Pending => Poll::Pending,
         }
     })
-    .await;
-    result
+    .await
 }
 
 fn status(status: StatusCode) -> String {
