@@ -132,10 +132,9 @@ fn a_network_that_fails_is_found_through_the_tunnel() {
     let router = |script: &str| {
         rig.topology.router.shell(&script.replace("LINK", &real.router_interface));
     };
-    // As a firewall on its host does that lets nothing out.
-    let blackhole = |command: &str| {
-        format!("ip route {command} blackhole 0.0.0.0/1; ip route {command} blackhole 128.0.0.0/1")
-    };
+    // Some have nft in a folder that not every user's PATH has.
+    let nft = |command: &str| drop(real.ns.shell(&format!("PATH=$PATH:/usr/sbin nft '{command}'")));
+    let cut_off = "add table inet cut; add chain inet cut off { type filter hook input priority 0; policy drop; }";
     let failures = [
         Failure {
             what: "lost its VIP addresses",
@@ -150,10 +149,10 @@ fn a_network_that_fails_is_found_through_the_tunnel() {
             end: &mut || decap("attach"),
         },
         Failure {
-            what: "cut off",
+            what: "cut off by nftables",
             reason: "in 500ms",
-            begin: &mut || drop(real.ns.shell(&blackhole("add"))),
-            end: &mut || drop(real.ns.shell(&blackhole("del"))),
+            begin: &mut || nft(cut_off),
+            end: &mut || nft("delete table inet cut"),
         },
         Failure {
             what: "lower MTU",

@@ -2,6 +2,7 @@
 
 mod failures;
 mod kills;
+mod kinds;
 mod states;
 
 use std::time::Duration;
