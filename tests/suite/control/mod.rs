@@ -11,6 +11,7 @@ pub(crate) mod flows;
 pub(crate) mod gateway;
 pub(crate) mod gateway_auto;
 pub(crate) mod health;
+pub(crate) mod health_kills;
 pub(crate) mod interfaces;
 pub(crate) mod kills;
 pub(crate) mod node;
