@@ -7,6 +7,7 @@ use crate::control::effects::Question;
 use crate::control::effects::effects;
 use crate::control::healthcheck_path;
 use crate::control::own_host;
+use crate::control::unchecked;
 use crate::control::unusable_checks;
 use crate::dataplane::balancer::Balancer;
 use crate::model::config::ConfigError;
@@ -29,11 +30,11 @@ impl Balancer {
     /// [`Plan::flows_unknown`] says why, and this makes the change anyway. It calls `change` twice, because another
     /// command may change the instance in between, and writes the second result.
     pub fn edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
-        let (_, counted) = self.count_edit(&change)?;
+        let (_, _, counted) = self.count_edit(&change)?;
         let _lock = self.instance.lock_existing()?;
         // Another command may have replaced the maps before this one got the lock.
         let current = Self::open(&self.instance)?;
-        let (_, wanted, mut plan) = current.edited(&change)?;
+        let (running, wanted, mut plan) = current.edited(&change)?;
         current.dataplane.write_all(&plan.steps.table)?;
         let same = plan.vips == counted.vips && plan.server_ids == counted.server_ids;
         if same {
@@ -42,7 +43,7 @@ impl Balancer {
         } else {
             plan.flows_unknown = Some("another command changed the same VIP meanwhile".to_owned());
         }
-        plan.warn_of_edit(&wanted);
+        self.warn_of_edit(&mut plan, &running, &wanted);
         plan.warnings.extend(healthcheck_path::warnings_after_change(&self.instance));
         Ok(plan)
     }
@@ -50,13 +51,16 @@ impl Balancer {
     /// The plan of an [`Self::edit`], which is not carried out. It calls `change` once, takes no lock, and counts flows
     /// for two seconds at most.
     pub fn plan_edit(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<Plan> {
-        let (wanted, mut plan) = self.count_edit(&change)?;
-        plan.warn_of_edit(&wanted);
+        let (running, wanted, mut plan) = self.count_edit(&change)?;
+        self.warn_of_edit(&mut plan, &running, &wanted);
         Ok(plan)
     }
 
-    /// The table that `change` makes, and the plan with its effect on flows.
-    fn count_edit(&self, change: &impl Fn(&mut Table) -> Result<()>) -> Result<(Table, Plan)> {
+    /// The running table, what `change` makes of it, and the plan with its effect on flows.
+    fn count_edit(
+        &self,
+        change: &impl Fn(&mut Table) -> Result<()>,
+    ) -> Result<(Running, Table, Plan)> {
         let seen = Self::open(&self.instance)?;
         let (running, wanted, mut plan) = seen.edited(change)?;
         let question = Question {
@@ -66,7 +70,7 @@ impl Balancer {
             dead_interfaces: [].into(),
         };
         plan.set_flows(effects(&seen, &question, &plan, Some(COUNT_AT_MOST)));
-        Ok((wanted, plan))
+        Ok((running, wanted, plan))
     }
 
     /// The running table, what `change` makes of it, and the plan from one to the other, without its effect on flows.
@@ -87,13 +91,13 @@ impl Balancer {
         plan.addresses = address_changes(now, wanted.vips.iter());
         Ok((running, wanted, plan))
     }
-}
 
-impl Plan {
     /// Adds the warnings of an edit that makes `wanted`.
-    fn warn_of_edit(&mut self, wanted: &Table) {
-        let changed: BTreeSet<_> = self.vips.iter().map(|change| change.vip).collect();
-        self.warnings = outweighed::warnings(wanted, |vip| changed.contains(vip));
-        self.warnings.extend(self.unknown_flows());
+    fn warn_of_edit(&self, plan: &mut Plan, running: &Running, wanted: &Table) {
+        let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
+        plan.warnings = outweighed::warnings(wanted, |vip| changed.contains(vip));
+        plan.warnings.extend(plan.unknown_flows());
+        let is_new = |vip: &_| running.spec(vip).is_none_or(|spec| spec.health.check.is_none());
+        plan.warnings.extend(unchecked::warning(&self.instance, wanted, is_new));
     }
 }

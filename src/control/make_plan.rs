@@ -9,6 +9,7 @@ use crate::control::own_host;
 use crate::control::resolve::Already;
 use crate::control::resolve::Found;
 use crate::control::resolve::find_all;
+use crate::control::unchecked;
 use crate::control::unserved;
 use crate::control::unusable_checks;
 use crate::dataplane::Check;
@@ -90,6 +91,7 @@ pub(crate) fn make_plan(
         plan.set_flows(effects(&balancer, &question, &plan, None));
         plan.warnings.extend(plan.unknown_flows());
     }
+    plan.warnings.extend(unchecked::warning(instance, &Table::from(config), |_| true));
     Ok(plan)
 }
 

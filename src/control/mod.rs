@@ -19,5 +19,6 @@ pub(crate) mod options;
 pub(crate) mod own_host;
 pub(crate) mod resolve;
 pub(crate) mod save;
+pub(crate) mod unchecked;
 pub(crate) mod unserved;
 pub(crate) mod unusable_checks;

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
 use crate::model::address::Vip;
-use crate::model::config::CheckChoice;
 use crate::model::config::CheckConfig;
 use crate::model::config::Echo;
 use crate::model::config::NoReal;
@@ -19,7 +18,6 @@ use crate::model::maglev::ring::Member;
 use crate::model::maglev::ring::RING_SIZE;
 use crate::model::maglev::ring::Ring;
 use crate::model::vip_table::Table;
-use crate::model::vip_table::config_name;
 use crate::observe::health::HealthDetails;
 use crate::observe::health::KnownHealth;
 use crate::observe::stats::Count;
@@ -124,14 +122,6 @@ impl Balancer {
     }
 }
 
-/// What a VIP names as its check.
-fn check_name(check: &CheckChoice) -> String {
-    match check {
-        CheckChoice::Named(name) => name.clone(),
-        CheckChoice::Inline(check) => config_name(&check.kind),
-    }
-}
-
 fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
     let vips = table.vips.iter().map(|(vip, spec)| {
         let members = spec.members();
@@ -160,7 +150,7 @@ fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
             other_ports: table.other_ports(vip.address),
             no_real: spec.no_real,
             echo: table.echo(vip.address),
-            check: spec.health.check.as_ref().map(check_name),
+            check: spec.health.check.as_ref().map(ToString::to_string),
             check_interval: table.check_of(spec).map(CheckConfig::interval),
             fails_open: spec.fails_open(),
             reals: reals.collect(),

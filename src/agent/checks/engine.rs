@@ -293,6 +293,11 @@ impl Engine {
 
     fn set_targets(&mut self, targets: &[Target], read_at: Instant) {
         let (now, since_1970) = (Instant::now(), (self.clock)());
+        if self.book.is_empty() && !targets.is_empty() {
+            // They are being checked from now on, though nothing is known yet.
+            self.heard = true;
+            self.note();
+        }
         let ids: HashSet<Id> = targets.iter().map(Target::id).collect();
         self.book.retain(|id| ids.contains(id));
         self.metrics.retain(&ids);
@@ -400,6 +405,11 @@ impl Engine {
         self.book.tick((self.clock)());
         self.metrics.report_local();
         self.log.second();
+        self.note();
+    }
+
+    /// Notes that reals are being checked, if that is so.
+    fn note(&mut self) {
         if self.noting.as_ref().is_some_and(|noting| !noting.is_finished()) {
             return;
         }

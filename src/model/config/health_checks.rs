@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::is_default;
 use super::yes;
+use crate::model::vip_table::config_name;
 
 /// `type` of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -319,6 +320,16 @@ pub enum CheckChoice {
     Named(String),
     /// This one.
     Inline(Box<CheckConfig>),
+}
+
+/// Its name, or its type if it has no name.
+impl fmt::Display for CheckChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.pad(name),
+            Self::Inline(check) => f.pad(&config_name(&check.kind)),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for CheckChoice {

@@ -86,6 +86,14 @@ finding_ids! {
     AnswersFiltered = "answers-filtered" [Error],
     /// Policy routing uses marks of checks.
     MarkRule = "mark-rule" [Warning],
+    /// This host cannot run a check, or the program that is told of changes.
+    CheckUnusable = "check-unusable" [Error],
+    /// A VIP's `min_healthy` is so high that checks never take a real out.
+    AlwaysFailsOpen = "always-fails-open" [Warning],
+    /// A check takes more than a minute to find a failure.
+    SlowDetection = "slow-detection" [Note],
+    /// VIPs have checks, and nobody runs them.
+    NobodyChecks = "nobody-checks" [Warning],
     /// Somebody removed pins of what runs, or put something else in their place.
     LostPins = "lost-pins" [Error],
     /// The pins are those of another build, or cannot be read.

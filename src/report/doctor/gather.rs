@@ -9,6 +9,7 @@ use super::Missing;
 use super::OF_NICS;
 use super::Severity;
 use super::attachment;
+use super::checks;
 use super::config;
 use super::instance;
 use super::instance::Running;
@@ -127,6 +128,7 @@ impl<'a> Look<'a> {
         let wanted = &*wanted;
         config::own_addresses(report, wanted);
         config::weights(report, wanted);
+        checks::of_config(report, wanted);
         config::forwarded_ports(report, wanted, self.files);
         let reapply = self.reapply(asked);
         let links = match netlink::links_blocking() {
@@ -145,6 +147,7 @@ impl<'a> Look<'a> {
         let entries: Vec<_> = resolved.iter().map(ResolvedInterface::entry).collect();
         tunnel::check(report, wanted, &entries, self.files);
         if let Some(readings) = status {
+            checks::of_instance(report, &place, &readings.health, readings.serve.is_some());
             self.lost_interfaces(report, wanted, readings, &links);
         }
         self.tables(report, balancer.as_ref(), asked, &resolved, &place, &reapply);

@@ -20,6 +20,7 @@
 
 mod attachment;
 mod catalogue;
+mod checks;
 mod config;
 mod folders;
 mod gather;

@@ -328,6 +328,10 @@ fn everything_is_looked_for() {
         FindingId::TunnelBlocked,
         FindingId::AnswersFiltered,
         FindingId::MarkRule,
+        FindingId::CheckUnusable,
+        FindingId::AlwaysFailsOpen,
+        FindingId::SlowDetection,
+        FindingId::NobodyChecks,
         FindingId::LostPins,
         FindingId::InstanceUnreadable,
     ]);

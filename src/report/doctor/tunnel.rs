@@ -66,7 +66,7 @@ fn blocked(obstacle: Option<&TunnelObstacle>) -> Answer {
     Answer::hurts(
         Severity::Error,
         obstacle.to_string(),
-        "its checks fail for all reals: they count as unhealthy, and then all of them are used (fail open)",
+        "nobody checks its reals: their health stays what it was, or unknown",
         Fix::Advice("add what is missing, or set via = \"direct\" for the check".to_owned()),
     )
 }

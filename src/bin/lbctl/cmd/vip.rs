@@ -3,6 +3,7 @@
 use l4lb::Balancer;
 use l4lb::CheckChoice;
 use l4lb::Echo;
+use l4lb::Health;
 use l4lb::HealthPolicy;
 use l4lb::Instance;
 use l4lb::NoReal;
@@ -72,11 +73,26 @@ fn list(balancer: &Balancer, json: bool) -> Result<()> {
             if spec.stateless { "no" } else { "yes" }.to_owned(),
             routing.join(" "),
             answers(&table, vip, spec),
+            spec.health.check.as_ref().map(CheckChoice::to_string).unwrap_or_default(),
+            healthy(spec),
             spec.reals.len().to_string(),
         ]
     });
-    output::table(["VIP", "HASH", "CONNECTION TABLE", "ROUTING", "ANSWERS", "REALS"], &[5], rows)?;
+    let header =
+        ["VIP", "HASH", "CONNECTION TABLE", "ROUTING", "ANSWERS", "CHECK", "HEALTHY", "REALS"];
+    output::table(header, &[6, 7], rows)?;
     Ok(())
+}
+
+/// How many of its reals are healthy, if anybody says so.
+fn healthy(spec: &VipSpec) -> String {
+    let known = |real: &l4lb::RealSpec| real.health.state != Health::Unknown;
+    if spec.health.check.is_none() && !spec.reals.values().any(known) {
+        return String::new();
+    }
+    let healthy = spec.reals.values().filter(|real| real.health.state == Health::Healthy).count();
+    let open = if spec.fails_open() { " (fail open)" } else { "" };
+    format!("{healthy}{open}")
 }
 
 /// Settings that differ from the default, even if another VIP of the address has set them.

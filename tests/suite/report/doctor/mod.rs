@@ -1,6 +1,7 @@
 //! `lbctl doctor`: each test causes a finding, does what the finding says, and the finding is gone.
 
 mod balancer;
+mod checks;
 mod harm;
 mod kernel;
 mod offloads;

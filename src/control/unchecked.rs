@@ -1,0 +1,30 @@
+//! Checks that nobody runs: a warning for who asks for them.
+
+use crate::instance::Instance;
+use crate::instance::serving;
+use crate::model::address::Vip;
+use crate::model::part::Part;
+use crate::model::vip_table::Table;
+use crate::model::vip_table::VipSpec;
+
+/// Warns if VIPs have a check, those of `which`, and no `lbctl serve` runs.
+pub(crate) fn warning(
+    instance: &Instance,
+    wanted: &Table,
+    which: impl Fn(&Vip) -> bool,
+) -> Option<String> {
+    let is_checked = |spec: &VipSpec| spec.health.check.is_some() && !spec.reals.is_empty();
+    let checked = wanted.vips.iter().filter(|(vip, spec)| is_checked(spec) && which(vip)).count();
+    // If it cannot be seen whether it runs, nothing is claimed.
+    if checked == 0 || !matches!(serving::server(instance, &Part::Balancer), Ok(None)) {
+        return None;
+    }
+    let whose = if checked == 1 {
+        "1 VIP has a check".to_owned()
+    } else {
+        format!("{checked} VIPs have checks")
+    };
+    Some(format!(
+        "{whose}, and lbctl serve does not run: nobody checks their reals until it does, and what was found last stays"
+    ))
+}
