@@ -1,5 +1,7 @@
 //! What is known outlives the process, fail-open, a host that cannot send, and what checks' packets do not do.
 
+use l4lb::Balancer;
+use l4lb::Instance;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
@@ -159,6 +161,39 @@ fn a_program_is_told_and_keeps_nothing_waiting() {
     serve.wait_for("did not end within 1s and is killed", 1);
 }
 
+/// Its share of new flows grows in steps, and so does its part of the ring.
+#[test]
+fn a_real_that_comes_back_starts_slowly() {
+    let mut rig = Rig::new(2);
+    let mut nginx = nginx_everywhere(&mut rig);
+    let serve = Serve::start(rig.lbctl(), &checked(2, "", "slow_start = \"9s\""));
+    serve.wait_for("is healthy, was unknown", 2);
+    let instance = Instance::new(rig.bpffs.path(), "default").expect("a name");
+    let share = || {
+        let balancer = Balancer::open(&instance).expect("it runs");
+        let first = balancer.health().expect("readable").into_iter().next().expect("a real");
+        let slots = &balancer.running_rings().expect("rings")[&VIP.parse().expect("a VIP")];
+        (first.details.share, slots.share(first.real))
+    };
+    let (all, part) = share();
+    assert!(all == 100 && (part - 0.5).abs() < 0.01, "{all} %, {part}");
+    nginx[0].stop();
+    serve.wait_for("real 10.0.0.1 is unhealthy, was healthy", 1);
+    nginx[0].begin(&rig.topology.reals[0]);
+    serve.wait_for("real 10.0.0.1 is healthy, was unhealthy", 1);
+    let mut seen = vec![share()];
+    let whole = wait_until(SOON * 2, || {
+        seen.push(share());
+        seen.last().is_some_and(|(share, _)| *share == 100)
+    });
+    seen.dedup();
+    assert!(whole && seen.len() > 2, "{seen:?}");
+    assert!(seen.is_sorted(), "{seen:?}");
+    let (first, part) = seen[0];
+    assert!(first < 100 && part < 0.49, "{seen:?}");
+    println!("shares: {seen:?}");
+}
+
 #[test]
 fn a_real_sets_its_own_weight_and_flapping_ones_stay_out() {
     let mut rig = Rig::new(3);
@@ -184,7 +219,7 @@ fn a_real_sets_its_own_weight_and_flapping_ones_stay_out() {
         rig.lbctl(),
         &config(&format!(
             "{}check = {{ type = \"agent\", port = 8888, interval = \"300ms\" }}
-             flapping = {{ failures = 1, window = \"1m\", hold = \"6s\", hold_at_most = \"1m\" }}\n",
+             flapping = {{ failures = 1, window = \"1m\", hold = \"10s\", hold_at_most = \"1m\" }}\n",
             vip(VIP, &reals)
         )),
     );
