@@ -186,7 +186,11 @@ fn the_hosts_own_address_must_be_allowed() {
     let refused = with(&vip(own, &["10.0.0.1"]));
     let path = path_of(&refused);
     let text = std::fs::read_to_string(path).expect("read");
-    let at = text.lines().position(|line| line.contains(OWN)).expect("the VIP is there") + 1;
+    let at = text
+        .lines()
+        .position(|line| line == format!("address = \"{OWN}\""))
+        .expect("the VIP is there")
+        + 1;
     let line = format!(
         "error: {path}:{at}: vips[1].address: {OWN} is this host's own address (interface uplink): packets for the VIP \
          would no longer reach this host's programs; take the address off the host; or, if a routing daemon (BIRD, \
