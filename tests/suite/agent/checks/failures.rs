@@ -53,7 +53,7 @@ fn is_found(serve: &Serve<'_>, requests: &Requests, failure: Failure<'_>) {
     assert!(failed.is_empty(), "{what}: {failed:?} after it was found\n{}", log());
     assert!(after.iter().all(|real| real.as_deref() != Ok("real1")), "{what}: real1 still answers");
     let between = requests.between(begun, found_at);
-    let lost = between.iter().filter(|(_, outcome)| outcome.is_err()).count();
+    let lost = between.iter().filter(|one| one.outcome.is_err()).count();
     println!(
         "{what}: found after {:.1} s, {lost} of {} requests failed meanwhile: {line}",
         (found_at - begun).as_secs_f64(),

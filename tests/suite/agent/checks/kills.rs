@@ -1,5 +1,7 @@
 //! A random real is killed and started every second while clients go on asking, and so is `lbctl serve`.
 
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -12,6 +14,7 @@ use crate::fixtures::HttpClient;
 use crate::fixtures::Requests;
 use crate::fixtures::Rig;
 use crate::fixtures::Serve;
+use crate::fixtures::Syns;
 use crate::fixtures::config;
 use crate::fixtures::server;
 use crate::fixtures::setting;
@@ -25,6 +28,19 @@ const VICTIMS: usize = 6;
 
 /// How long it goes on: `LB_TEST_SECONDS`, such as 120, makes it longer.
 const SECONDS: u64 = 12;
+
+/// How long a real that is back may be known as down: an interval, and a check. Until then, its packets go elsewhere.
+const FOUND: Duration = Duration::from_millis(400);
+
+fn address(victim: usize) -> IpAddr {
+    format!("10.0.0.{}", victim + 1).parse().expect("an address")
+}
+
+/// The address of `real1`, `real2` …
+fn named(real: &str) -> IpAddr {
+    let number = real.strip_prefix("real").expect("a real's name");
+    format!("10.0.0.{number}").parse().expect("an address")
+}
 
 fn table() -> String {
     let reals: Vec<_> = (1..=REALS).map(|n| format!("10.0.0.{n}")).collect();
@@ -57,6 +73,7 @@ fn kills_cost_only_requests_to_reals_that_are_not_found_yet() {
     assert!(in_time, "no connections to real7 and real8");
 
     let patience = Duration::from_secs(1);
+    let syns = Syns::watch(&rig.topology.router);
     let requests = Requests::start(rig.client(), VIP, 12, Duration::from_millis(5), patience);
     let begun = Instant::now();
     let mut downs: Vec<(usize, Instant, Option<Instant>)> = Vec::new();
@@ -86,7 +103,7 @@ fn kills_cost_only_requests_to_reals_that_are_not_found_yet() {
     }
     let ended = Instant::now();
     let all = requests.between(begun, ended);
-    let failed: Vec<_> = all.iter().filter(|(_, outcome)| outcome.is_err()).collect();
+    let failed: Vec<_> = all.iter().filter(|one| one.outcome.is_err()).collect();
     let rate = all.len() as u64 / seconds;
     println!(
         "{} kills in {seconds} s: {} of {} requests failed, {rate} requests a second",
@@ -101,13 +118,29 @@ fn kills_cost_only_requests_to_reals_that_are_not_found_yet() {
         assert!(!logs.contains(&out), "{out}\n{logs}");
     }
     assert_eq!(logs.matches("was unknown").count(), usize::from(REALS), "{logs}");
-    // A request that failed began while some real was down, or was under way when it went down.
-    for (at, outcome) in &failed {
-        let down = downs.iter().any(|(_, from, until)| {
-            *at + patience >= *from && until.is_none_or(|until| *at <= until + patience)
+    // Whoever failed had been sent to a real that was down, or had not been up for as long as finding it takes. Whoever
+    // had an answer had it from the real that its first packet went to, unless that went down meanwhile.
+    let client = IpAddr::V4(rig.topology.client.v4);
+    let mut attributed = 0;
+    for one in &all {
+        let Some(real) = syns.first(SocketAddr::new(client, one.port), one.begun) else {
+            // The socket drops what its reader is too slow for.
+            continue;
+        };
+        attributed += 1;
+        let was_down = downs.iter().any(|(down, from, until)| {
+            real == address(*down)
+                && *from <= one.ended
+                && until.is_none_or(|until| one.begun <= until + FOUND)
         });
-        assert!(down, "{outcome:?} at {:?}", *at - begun);
+        let ended_well = one.outcome.as_ref().is_ok_and(|name| real == named(name));
+        assert!(
+            ended_well || was_down,
+            "{real} was up: {one:?}, {:?} after the start",
+            one.begun - begun
+        );
     }
+    assert!(attributed > all.len() * 9 / 10, "only {attributed} of {} were seen", all.len());
     // Each real has an eighth; a real that is down is found within a second or two of the time between kills.
     assert!(failed.len() < all.len() / 4, "{} of {} requests failed", failed.len(), all.len());
     if let Some(last) = victim {
