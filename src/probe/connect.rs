@@ -16,9 +16,13 @@ use socket2::Socket;
 use socket2::Type;
 use tokio::net::TcpStream;
 use tokio::net::UdpSocket;
+use tokio::time::sleep;
 
 use super::failure::Failure;
 use super::session::Session;
+
+/// What did not come, if the real's own address answers meanwhile.
+const ONLY_DIRECTLY: &str = "no answer to SYN in the tunnel, only directly (decap? VIP?)";
 
 /// Connects to the target. However the run ends, a RST ends the connection, for three reasons:
 ///
@@ -46,13 +50,51 @@ pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
     }
     route_steps(session, &socket);
     let stream = TcpStream::from_std(socket.into()).map_err(here)?;
-    stream.writable().await.map_err(there)?;
+    if session.mark.is_some() {
+        let real = SocketAddr::new(session.real, target.port());
+        let directly = async {
+            sleep(session.timeout / 2).await;
+            answers(real).await
+        };
+        tokio::select! {
+            biased;
+            done = stream.writable() => done.map_err(there)?,
+            true = directly => {
+                session.step("directly", || format!("{real} answers, but not through the tunnel"));
+                session.wait_for(ONLY_DIRECTLY);
+                stream.writable().await.map_err(there)?;
+            }
+            else => stream.writable().await.map_err(there)?,
+        }
+    } else {
+        stream.writable().await.map_err(there)?;
+    }
     match stream.take_error() {
         Ok(None) => {}
         Ok(Some(error)) | Err(error) => return Err(there(error)),
     }
     session.step("connected", || format!("to {target} over TCP"));
     Ok(stream)
+}
+
+/// Whether a real's own address answers, be it by a refusal. It says where to look if nothing comes through the tunnel:
+/// the real is alive and reachable.
+async fn answers(real: SocketAddr) -> bool {
+    let connect = async || {
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(real), kind, Some(Protocol::TCP))?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        match socket.connect(&real.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
+            _ => {
+                let stream = TcpStream::from_std(socket.into())?;
+                stream.writable().await?;
+                stream.take_error()?.map_or(Ok(()), Err)
+            }
+        }
+    };
+    let connected: io::Result<()> = connect().await;
+    connected.map_or_else(|error| error.kind() == io::ErrorKind::ConnectionRefused, |()| true)
 }
 
 /// The longest segment of a client whose MTU is 1500 bytes. The network of the balancer often takes longer packets, to

@@ -77,7 +77,10 @@ fn each_failure_has_its_own_reason() {
 
     // The VIP's address is lost.
     vips_of(&rig, "del");
-    assert_eq!(reason(&rig, &[V4, real]), "no answer to SYN in 3s");
+    assert_eq!(
+        reason(&rig, &[V4, real]),
+        "no answer to SYN in the tunnel, only directly (decap? VIP?) in 3s"
+    );
     probe(&rig, 0, &[V4, real, "--via", "direct"]);
     probe(&rig, 0, &[V4, "10.0.0.2"]);
     vips_of(&rig, "add");

@@ -161,13 +161,13 @@ fn a_network_that_fails_is_found_through_the_tunnel() {
     let failures = [
         Failure {
             what: "lost its VIP addresses",
-            reason: "no answer to SYN in 500ms",
+            reason: "no answer to SYN in the tunnel, only directly (decap? VIP?) in 500ms",
             begin: &mut || drop(real.ns.shell("ip route del local 10.200.0.0/16 dev lo")),
             end: &mut || drop(real.ns.shell("ip route add local 10.200.0.0/16 dev lo")),
         },
         Failure {
             what: "lost decapsulation",
-            reason: "no answer to SYN in 500ms",
+            reason: "no answer to SYN in the tunnel, only directly (decap? VIP?) in 500ms",
             begin: &mut || decap("detach"),
             end: &mut || decap("attach"),
         },
