@@ -1,8 +1,8 @@
 //! The way between the checks and an instance: what is to be checked comes from its maps, and results go there.
 //!
 //! The instance is looked at once a second, because `lbctl`, a reload or another program may change it at any time. If
-//! it has no checks, a look asks whether two pins exist; else it reads VIPs and reals. What was found and is not in the records, for whatever reason,
-//! is found missing by the next look and written again.
+//! it has no checks, a look asks whether two pins exist; else it reads VIPs and reals. What was found and is not in the
+//! records, for whatever reason, is found missing by the next look and written again.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
