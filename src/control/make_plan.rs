@@ -91,6 +91,7 @@ pub(crate) fn make_plan(
         plan.set_flows(effects(&balancer, &question, &plan, None));
         plan.warnings.extend(plan.unknown_flows());
     }
+    plan.warnings.extend(unchecked::unused(config));
     plan.warnings.extend(unchecked::warning(instance, &Table::from(config), |_| true));
     Ok(plan)
 }

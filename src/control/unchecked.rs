@@ -1,8 +1,12 @@
-//! Checks that nobody runs: a warning for who asks for them.
+//! Checks that nobody runs, or that no VIP uses: warnings for who asks for them.
+
+use std::collections::BTreeSet;
 
 use crate::instance::Instance;
 use crate::instance::serving;
 use crate::model::address::Vip;
+use crate::model::config::CheckChoice;
+use crate::model::config::Config;
 use crate::model::part::Part;
 use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
@@ -27,4 +31,20 @@ pub(crate) fn warning(
     Some(format!(
         "{whose}, and lbctl serve does not run: nobody checks their reals until it does, and what was found last stays"
     ))
+}
+
+/// Warns of checks that no VIP names: a forgotten key is easy to overlook.
+pub(crate) fn unused(config: &Config) -> impl Iterator<Item = String> {
+    let used: BTreeSet<&str> = config
+        .vips
+        .iter()
+        .filter_map(|vip| match &vip.check {
+            Some(CheckChoice::Named(name)) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let unused = config.checks.keys().filter(move |name| !used.contains(name.as_str()));
+    unused.map(|name| {
+        format!("no VIP uses check {name}: set check = \"{name}\" for a VIP, or leave it out")
+    })
 }

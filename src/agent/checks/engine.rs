@@ -78,6 +78,8 @@ enum Command {
     /// With the time when their records were read.
     Targets(Vec<Target>, Instant),
     AtMost(usize),
+    /// What others said about reals.
+    Told(Vec<Change>),
 }
 
 /// Checks that run until this is dropped. Clones are not needed: targets and limits are set at any time.
@@ -146,6 +148,13 @@ impl Checks {
         let _ = self.commands.send(Command::Targets(targets, read_at)).await;
     }
 
+    /// Logs and tells what others said about reals, as if checks had found it.
+    pub(super) async fn tell(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            let _ = self.commands.send(Command::Told(changes)).await;
+        }
+    }
+
     /// Replaces how many checks run at a time.
     pub async fn set_limit(&self, at_most: usize) {
         let _ = self.commands.send(Command::AtMost(at_most.max(1))).await;
@@ -200,6 +209,7 @@ impl Engine {
                 command = commands.recv() => match command {
                     Some(Command::Targets(targets, read_at)) => self.set_targets(&targets, read_at),
                     Some(Command::AtMost(at_most)) => self.at_most = at_most,
+                    Some(Command::Told(changes)) => self.tell(changes),
                     None => return,
                 },
                 Some(ended) = self.running.join_next_with_id() => {
@@ -394,6 +404,10 @@ impl Engine {
         self.book.recorded(&batch);
         let changes: Vec<_> =
             batch.changes.into_iter().filter(|change| change.old != change.new).collect();
+        self.tell(changes);
+    }
+
+    fn tell(&mut self, changes: Vec<Change>) {
         self.log.add(&changes);
         self.metrics.changed(&changes);
         if !changes.is_empty() {

@@ -43,6 +43,7 @@ use crate::model::health::flapping::FlapSummary;
 use crate::model::health::judge::Known;
 use crate::model::health::judge::Rules;
 use crate::model::vip_table::Table;
+use crate::model::vip_table::VipSpec;
 use crate::observe::health::HealthDetails;
 use crate::probe::Prepared;
 
@@ -118,6 +119,8 @@ impl Sink for Records {
 /// What a look at the instance found.
 struct Look {
     targets: Vec<Target>,
+    /// What others told meanwhile.
+    told: Vec<Change>,
     at_most: usize,
 }
 
@@ -170,7 +173,8 @@ impl Link {
             };
             self = link;
             match looked {
-                Ok(Some(Look { targets, at_most })) => {
+                Ok(Some(Look { targets, told, at_most })) => {
+                    checks.tell(told).await;
                     checks.set_limit(at_most).await;
                     checks.set_targets_of(targets, read_at).await;
                 }
@@ -197,7 +201,7 @@ impl Link {
             Err(Error::NotRunning { .. }) => None,
             Err(error) => return Err(error),
         };
-        let table = balancer.as_ref().map_or_else(|| Ok(Table::default()), Balancer::table)?;
+        let mut table = balancer.as_ref().map_or_else(|| Ok(Table::default()), Balancer::table)?;
         let told =
             table.vips.values().flat_map(|spec| spec.reals.values()).any(|real| real.health.told);
         let same = self.seen.as_ref() == Some(&table);
@@ -207,7 +211,7 @@ impl Link {
         }
         let Some(balancer) = balancer else {
             self.seen = Some(table);
-            return Ok(Some(Look { targets: Vec::new(), at_most: 1 }));
+            return Ok(Some(Look { targets: Vec::new(), told: Vec::new(), at_most: 1 }));
         };
         let mut warnings = Vec::new();
         let tunnel_is_new = self.find_tunnel(&balancer, &table, same, &mut warnings)?;
@@ -218,19 +222,21 @@ impl Link {
         let ended = told && known.iter().any(over);
         if ended {
             balancer.record_health(&[])?;
-            known = balancer.health()?;
+            (table, known) = (balancer.table()?, balancer.health()?);
         }
         if same && !prepare && !tunnel_is_new && !ended {
             return Ok(None);
         }
         self.prepared.retain(|_, prepared| prepared.is_ok());
         let known = known.into_iter().map(|real| ((real.vip, real.real), real.details)).collect();
+        let told = self.seen.as_ref().map(|seen| told_changes(seen, &table, &known));
+        let told = told.unwrap_or_default();
         let targets = self.targets(&table, &known, &mut warnings);
-        warnings.extend(fail_open(&table));
+        warnings.extend(fail_open(&table).chain(fail_closed(&table)));
         self.warnings.report(warnings);
         let at_most = table.health.concurrency as usize;
         self.seen = Some(table);
-        Ok(Some(Look { targets, at_most }))
+        Ok(Some(Look { targets, told, at_most }))
     }
 
     /// Whether the last look found nothing to check, and nothing that is attached for checks.
@@ -343,6 +349,49 @@ fn fail_open(table: &Table) -> impl Iterator<Item = String> {
             "{vip}: all reals that are up are used, healthy or not, because fewer than {least} are healthy (fail-open)"
         )
     })
+}
+
+/// The VIPs that send nothing to any real, as they are told not to fail open.
+fn fail_closed(table: &Table) -> impl Iterator<Item = String> {
+    let is_closed = |spec: &VipSpec| {
+        spec.health.check.is_some()
+            && !spec.health.fail_open
+            && spec.reals.values().any(|real| real.is_wanted())
+            && spec.members().is_empty()
+    };
+    let closed = table.vips.iter().filter(move |(_, spec)| is_closed(spec));
+    closed.map(|(vip, _)| {
+        format!("{vip}: no real takes new flows: none that is up does well, and fail_open = false")
+    })
+}
+
+/// Health that others told, or that holds no longer, since the last look. What checks find is told when it is recorded.
+fn told_changes(before: &Table, now: &Table, known: &BTreeMap<Id, HealthDetails>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (vip, spec) in &now.vips {
+        let Some(earlier) = before.vips.get(vip) else { continue };
+        for (real, of_real) in &spec.reals {
+            let Some(was) = earlier.reals.get(real).map(|real| real.health) else { continue };
+            let is = of_real.health;
+            if (was.told || is.told) && was.state != is.state {
+                let status = known.get(&(*vip, *real)).filter(|_| is.told);
+                let reason = match status {
+                    Some(status) => format!("told: {}", status.reason),
+                    None => "what was told holds no longer".to_owned(),
+                };
+                let (vip, real) = (*vip, *real);
+                changes.push(Change {
+                    vip,
+                    real,
+                    old: was.state,
+                    new: is.state,
+                    reason,
+                    checks: 0,
+                });
+            }
+        }
+    }
+    changes
 }
 
 /// What a judge goes on from. What others told is not what checks found.

@@ -247,7 +247,16 @@ impl CheckConfig {
             );
             return Err(ConfigError::at(key("path"), what));
         }
-        if let Some(host) = self.host.as_deref().filter(|host| !visible(host)) {
+        if self.method().contains(|c: char| c.is_ascii_lowercase()) {
+            let what = format!(
+                "'{0}' is no method of HTTP: their names are in capitals, such as {1}",
+                quote(self.method()),
+                self.method().to_ascii_uppercase()
+            );
+            return Err(ConfigError::at(key("method"), what));
+        }
+        if let Some(host) = self.host.as_deref().filter(|host| !visible(host) || host.contains('/'))
+        {
             let what = format!("'{}' is no host name", quote(host));
             return Err(ConfigError::at(key("host"), what));
         }

@@ -91,8 +91,12 @@ fn of(samples: &Samples, family: &str) -> Samples {
 }
 
 /// The metrics of `lbctl serve` itself.
-pub(crate) const OF_SERVE: [&str; 3] =
-    ["l4lb_map_repairs_total", "l4lb_reload_success", "l4lb_reload_success_timestamp_seconds"];
+pub(crate) const OF_SERVE: [&str; 4] = [
+    "l4lb_map_repairs_total",
+    "l4lb_notify_lost_total",
+    "l4lb_reload_success",
+    "l4lb_reload_success_timestamp_seconds",
+];
 
 /// The metrics of the checks that `lbctl serve` runs. They are there once there is something to check.
 pub(crate) const OF_CHECKS: [&str; 10] = [

@@ -161,6 +161,21 @@ fn a_program_is_told_and_keeps_nothing_waiting() {
     serve.wait_for("did not end within 1s and is killed", 1);
 }
 
+/// What others say is logged as what checks find, and so is its end.
+#[test]
+fn what_others_tell_is_told_on() {
+    let mut rig = Rig::new(2);
+    let _nginx = nginx_everywhere(&mut rig);
+    let serve = Serve::start(rig.lbctl(), &checked(2, "", ""));
+    serve.wait_for("is healthy, was unknown", 2);
+    let tell = ["real", "health", VIP, "10.0.0.1", "unhealthy", "--reason", "disk full"];
+    rig.lbctl().ok(&[&tell[..], &["--for", "3s"]].concat());
+    serve.wait_for("told: disk full", 1);
+    assert_eq!(serve.count("WARN tcp://10.200.1.1:80: real 10.0.0.1 is unhealthy, was "), 1);
+    serve.wait_for("real 10.0.0.1 is unknown, was unhealthy: what was told holds no longer", 1);
+    serve.wait_for("real 10.0.0.1 is healthy, was unknown", 2);
+}
+
 /// Its share of new flows grows in steps, and so does its part of the ring.
 #[test]
 fn a_real_that_comes_back_starts_slowly() {

@@ -57,6 +57,9 @@ fn checks_that_nobody_runs_are_told() {
     };
     let output = host.lbctl().exits(3, &["plan", "-f", path_of(&config_file(&plain))]);
     assert!(!output.stderr.contains("lbctl serve"), "{output}");
+    let unused = config_file(&format!("{plain}\n[checks.web]\ntype = \"tcp\"\n"));
+    let output = host.lbctl().exits(3, &["plan", "-f", path_of(&unused)]);
+    assert!(output.stderr.contains("no VIP uses check web"), "{output}");
     says(&["plan", "-f", path_of(&file)], 3);
     says(&["apply", "-f", path_of(&file)], 0);
     let running = Patient::new(host.lbctl(), &host.ns, &[]);
