@@ -7,6 +7,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -35,7 +36,7 @@ pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
     let target = session.target;
     let here = |error: io::Error| Failure::of_this_host(&error, target);
     let there = |error: io::Error| Failure::of_peer(&error, target);
-    let socket = socket(session, Type::STREAM, Protocol::TCP).map_err(here)?;
+    let socket = socket(target, session.mark, Type::STREAM, Protocol::TCP).map_err(here)?;
     // Requests are one write; Nagle's algorithm would hold back its last segment.
     socket.set_tcp_nodelay(true).map_err(here)?;
     socket.set_linger(Some(Duration::ZERO)).map_err(here)?;
@@ -43,58 +44,56 @@ pub(super) async fn tcp(session: &mut Session) -> Result<TcpStream, Failure> {
         socket.set_tcp_mss(client_mss(target)).map_err(here)?;
     }
     session.wait_for("no answer to SYN");
-    match socket.connect(&target.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
-        Err(error) => return Err(Failure::of_sending(&error, target)),
-    }
+    begin(&socket, target).map_err(|error| Failure::of_sending(&error, target))?;
     route_steps(session, &socket);
     let stream = TcpStream::from_std(socket.into()).map_err(here)?;
-    if session.mark.is_some() {
-        let real = SocketAddr::new(session.real, target.port());
-        let directly = async {
-            sleep(session.timeout / 2).await;
-            answers(real).await
-        };
+    let directly = session.mark.map(|_| SocketAddr::new(session.real, target.port()));
+    let connected = {
+        let mut established = pin!(established(&stream));
         tokio::select! {
             biased;
-            done = stream.writable() => done.map_err(there)?,
-            true = directly => {
+            connected = &mut established => connected,
+            Some(real) = second_look(directly, session.timeout / 2) => {
                 session.step("directly", || format!("{real} answers, but not through the tunnel"));
                 session.wait_for(ONLY_DIRECTLY);
-                stream.writable().await.map_err(there)?;
+                established.await
             }
-            else => stream.writable().await.map_err(there)?,
         }
-    } else {
-        stream.writable().await.map_err(there)?;
-    }
-    match stream.take_error() {
-        Ok(None) => {}
-        Ok(Some(error)) | Err(error) => return Err(there(error)),
-    }
+    };
+    connected.map_err(there)?;
     session.step("connected", || format!("to {target} over TCP"));
     Ok(stream)
 }
 
-/// Whether a real's own address answers, be it by a refusal. It says where to look if nothing comes through the tunnel:
-/// the real is alive and reachable.
-async fn answers(real: SocketAddr) -> bool {
+/// Sends the SYN.
+fn begin(socket: &Socket, target: SocketAddr) -> io::Result<()> {
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => Ok(()),
+        result => result,
+    }
+}
+
+/// Waits for the answer to the SYN.
+async fn established(stream: &TcpStream) -> io::Result<()> {
+    stream.writable().await?;
+    stream.take_error()?.map_or(Ok(()), Err)
+}
+
+/// A real's own address, if that answers after a while, be it by a refusal. It says where to look if nothing comes
+/// through the tunnel: the real is alive and reachable.
+async fn second_look(real: Option<SocketAddr>, after: Duration) -> Option<SocketAddr> {
+    let real = real?;
+    sleep(after).await;
     let connect = async || {
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::for_address(real), kind, Some(Protocol::TCP))?;
+        let socket = socket(real, None, Type::STREAM, Protocol::TCP)?;
         socket.set_linger(Some(Duration::ZERO))?;
-        match socket.connect(&real.into()) {
-            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
-            _ => {
-                let stream = TcpStream::from_std(socket.into())?;
-                stream.writable().await?;
-                stream.take_error()?.map_or(Ok(()), Err)
-            }
-        }
+        begin(&socket, real)?;
+        established(&TcpStream::from_std(socket.into())?).await
     };
-    let connected: io::Result<()> = connect().await;
-    connected.map_or_else(|error| error.kind() == io::ErrorKind::ConnectionRefused, |()| true)
+    match connect().await {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => None,
+        _ => Some(real),
+    }
 }
 
 /// The longest segment of a client whose MTU is 1500 bytes. The network of the balancer often takes longer packets, to
@@ -107,16 +106,21 @@ pub(super) fn client_mss(target: SocketAddr) -> u32 {
 pub(super) fn udp(session: &mut Session) -> Result<UdpSocket, Failure> {
     let target = session.target;
     let here = |error: io::Error| Failure::of_this_host(&error, target);
-    let socket = socket(session, Type::DGRAM, Protocol::UDP).map_err(here)?;
+    let socket = socket(target, session.mark, Type::DGRAM, Protocol::UDP).map_err(here)?;
     socket.connect(&target.into()).map_err(here)?;
     route_steps(session, &socket);
     UdpSocket::from_std(socket.into()).map_err(here)
 }
 
-fn socket(session: &Session, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+fn socket(
+    target: SocketAddr,
+    mark: Option<u32>,
+    kind: Type,
+    protocol: Protocol,
+) -> io::Result<Socket> {
     let kind = kind.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(session.target), kind, Some(protocol))?;
-    if let Some(mark) = session.mark {
+    let socket = Socket::new(Domain::for_address(target), kind, Some(protocol))?;
+    if let Some(mark) = mark {
         socket.set_mark(mark)?;
     }
     Ok(socket)
