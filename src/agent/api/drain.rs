@@ -32,18 +32,11 @@ pub(super) const IDLE: &str = "idle";
 /// What it is, unless a client says another.
 const DEFAULT_IDLE: Duration = Duration::from_secs(120);
 
-/// As for `lbctl real drain --idle`.
-const IDLES: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(12 * 3600);
-
 /// How many drains are watched at a time. The one that was not asked for the longest goes first.
 const MOST: usize = 64;
 
-/// The shortest time between two readings. Those who ask meanwhile get the last one.
+/// The shortest time between two readings of the rate. Those who ask meanwhile get the last one.
 const BETWEEN: Duration = Duration::from_secs(1);
-
-/// Readings of one drain take at most 1/`PARTS` of the time, however often somebody asks.
-const PARTS: u32 = 20;
 
 /// A rate over a longer time says nothing about now.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -74,7 +67,7 @@ struct Which {
 struct Watched {
     watch: DrainWatch,
     begun: Instant,
-    /// When the next reading is due, and what the last one found.
+    /// When the next reading is due, and what the last one found: however often somebody asks, readings take little time.
     last: Option<(Instant, FlowsLeft)>,
 }
 
@@ -122,19 +115,13 @@ impl Watched {
         }
         let begun = Instant::now();
         let left = self.watch.look(instance)?;
-        let pause = BETWEEN.max(begun.elapsed() * (PARTS - 1));
-        self.last = Some((Instant::now() + pause, left.clone()));
+        self.last = Some((Instant::now() + DrainWatch::pause(begun.elapsed()), left.clone()));
         Ok(left)
     }
 }
 
-fn idle(text: &str) -> std::result::Result<Duration, &'static str> {
-    let time = humantime::parse_duration(text).ok().filter(|time| IDLES.contains(time));
-    time.ok_or("write it like 90s or 15m; 1s to 12h")
-}
-
 fn progress(drains: &Drains, instance: &Instance, asked: &Asked, vips: Vec<Vip>) -> Result {
-    let idle = asked.query.read(IDLE, idle)?.unwrap_or(DEFAULT_IDLE);
+    let idle = asked.query.read(IDLE, DrainWatch::idle)?.unwrap_or(DEFAULT_IDLE);
     let which = Which { real: asked.real()?, vips, idle };
     let watched = drains.watched(&which);
     let mut watched = locked(&watched);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -110,7 +111,27 @@ struct Judge<'a> {
     at: u64,
 }
 
+/// How long a flow may have to be silent to have ended.
+const IDLES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(12 * 3600);
+
+/// The shortest time between two readings.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// Readings take at most 1/`PARTS` of the time.
+const PARTS: u32 = 20;
+
 impl DrainWatch {
+    /// How long a flow must be silent to have ended, from text: 1 second to 12 hours.
+    pub fn idle(text: &str) -> std::result::Result<Duration, &'static str> {
+        let time = humantime::parse_duration(text).ok().filter(|time| IDLES.contains(time));
+        time.ok_or("write it like 90s or 15m; 1s to 12h")
+    }
+
+    /// How long to wait after a reading that took so long.
+    pub fn pause(took: Duration) -> Duration {
+        BETWEEN.max(took * (PARTS - 1))
+    }
+
     /// Watches a real in these VIPs. Flows that had no packet for as long as `idle` have ended.
     pub fn new(real: IpAddr, vips: impl IntoIterator<Item = Vip>, idle: Duration) -> Self {
         Self {

@@ -1,7 +1,6 @@
 //! `lbctl real`
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use l4lb::MAX_WEIGHT;
 use l4lb::Vip;
+use l4lb::flows::DrainWatch;
 
 use super::addresses::address;
 use crate::Failure;
@@ -95,7 +95,7 @@ pub(crate) struct Drain {
     #[arg(long, value_name = "TIME", value_parser = super::time, requires = "wait", default_value = "10m")]
     pub(crate) timeout: Duration,
     /// A flow has ended if it had no packet for so long: tables do not tell when a TCP connection ends
-    #[arg(long, value_name = "TIME", value_parser = idle, requires = "wait", default_value = "2m")]
+    #[arg(long, value_name = "TIME", value_parser = DrainWatch::idle, requires = "wait", default_value = "2m")]
     pub(crate) idle: Duration,
     /// What to do with the real when no flow is left
     #[arg(long, value_enum, requires = "wait")]
@@ -110,13 +110,6 @@ pub(crate) struct Drain {
 pub(crate) enum Then {
     Down,
     Delete,
-}
-
-fn idle(text: &str) -> Result<Duration, &'static str> {
-    const BOUNDS: RangeInclusive<Duration> =
-        Duration::from_secs(1)..=Duration::from_secs(12 * 3600);
-    let time = super::time(text).ok().filter(|time| BOUNDS.contains(time));
-    time.ok_or("write it like 90s or 15m; 1s to 12h")
 }
 
 /// What somebody says about a real.

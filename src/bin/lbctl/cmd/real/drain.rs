@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use std::time::Instant;
 
 use l4lb::Balancer;
@@ -25,12 +24,6 @@ use crate::cmd::progress::Progress;
 use crate::cmd::progress::event;
 use crate::output;
 use crate::signals::interruption;
-
-/// The shortest time from one reading of the tables to the next.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Readings take at most 1/`PARTS` of the time.
-const PARTS: u32 = 20;
 
 /// How many VIPs a line names.
 const NAMED: usize = 3;
@@ -92,7 +85,7 @@ fn wait(
         if let Some(end) = end {
             return Ok((end, left));
         }
-        progress.pause(PAUSE.max(looked.elapsed() * (PARTS - 1)), interrupted);
+        progress.pause(DrainWatch::pause(looked.elapsed()), interrupted);
     }
 }
 
