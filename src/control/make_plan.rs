@@ -76,8 +76,9 @@ pub(crate) fn make_plan(
     links::refuse_other_namespace(instance, &[])?;
     let snapshot = read_snapshot(instance)?;
     let mut plan = plan_without_flows(instance, config, &snapshot, on_unserved, choice, already)?;
+    let mut wanted = Table::from(config);
     if let Some(knobs) = snapshot.knobs.as_ref().filter(|_| snapshot.control.is_some()) {
-        let (mut wanted, new) = (Table::from(config), plan.steps.knobs);
+        let new = plan.steps.knobs;
         wanted.keep_health(|vip| snapshot.table.spec(vip));
         let dead = snapshot.interfaces.iter().filter(|(_, running)| running.is_gone());
         let dead = dead.map(|(name, _)| name).chain(snapshot.unserved.keys());
@@ -92,7 +93,7 @@ pub(crate) fn make_plan(
         plan.warnings.extend(plan.unknown_flows());
     }
     plan.warnings.extend(unchecked::unused(config));
-    plan.warnings.extend(unchecked::warning(instance, &Table::from(config), |_| true));
+    plan.warnings.extend(unchecked::warning(instance, &wanted, |_| true));
     Ok(plan)
 }
 

@@ -17,8 +17,9 @@ pub(crate) fn warning(
     wanted: &Table,
     which: impl Fn(&Vip) -> bool,
 ) -> Option<String> {
-    let is_checked = |spec: &VipSpec| spec.health.check.is_some() && !spec.reals.is_empty();
-    let checked = wanted.vips.iter().filter(|(vip, spec)| is_checked(spec) && which(vip)).count();
+    let is_checked =
+        |(vip, spec): &(&Vip, &VipSpec)| wanted.checked_every(spec).is_some() && which(vip);
+    let checked = wanted.vips.iter().filter(is_checked).count();
     // If it cannot be seen whether it runs, nothing is claimed.
     if checked == 0 || !matches!(serving::server(instance, &Part::Balancer), Ok(None)) {
         return None;

@@ -33,35 +33,41 @@ impl From<&Unusable> for ConfigError {
 
 /// Refuses a configuration with checks, or a program of `[notify]`, that this host cannot run.
 pub(crate) fn check(config: &Config) -> Result<()> {
-    match unusable_checks(config, &BTreeSet::new()).first() {
-        Some(unusable) => Err(ConfigError::from(unusable).into()),
-        None => unusable_program(config).map_or(Ok(()), |it| Err(ConfigError::from(&it).into())),
+    match all_unusable(config).next() {
+        Some(unusable) => Err(ConfigError::from(&unusable).into()),
+        None => Ok(()),
     }
+}
+
+/// What of a configuration cannot be run.
+pub(crate) fn all_unusable(config: &Config) -> impl Iterator<Item = Unusable> {
+    unusable_checks(config, BTreeSet::new()).chain(unusable_program(config))
 }
 
 /// As [`check`], for a change to what runs: only of checks that are new or change.
 pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
     let known = all(before).map(|(.., check)| check).collect();
-    match unusable_checks(after, &known).first() {
-        Some(unusable) => Err(ConfigError::from(unusable).of_change().into()),
+    match unusable_checks(after, known).next() {
+        Some(unusable) => Err(ConfigError::from(&unusable).of_change().into()),
         None => Ok(()),
     }
 }
 
 /// The checks that cannot be run, except for those that are `known`.
-pub(crate) fn unusable_checks(config: &Config, known: &BTreeSet<&CheckConfig>) -> Vec<Unusable> {
+fn unusable_checks(
+    config: &Config,
+    known: BTreeSet<&CheckConfig>,
+) -> impl Iterator<Item = Unusable> {
     let mut trusted = BTreeMap::new();
-    let mut unusable = Vec::new();
-    for (key, place, check) in all(config).filter(|(.., check)| !known.contains(check)) {
-        if let Err(error) = try_one(check, &mut trusted) {
-            unusable.push(Unusable { key, place, error });
-        }
-    }
-    unusable
+    let new = all(config).filter(move |(.., check)| !known.contains(check));
+    new.filter_map(move |(key, place, check)| {
+        let error = try_one(check, &mut trusted).err()?;
+        Some(Unusable { key, place, error })
+    })
 }
 
 /// The program of `[notify]`, if it cannot be run.
-pub(crate) fn unusable_program(config: &Config) -> Option<Unusable> {
+fn unusable_program(config: &Config) -> Option<Unusable> {
     let program = config.notify.exec.as_deref()?;
     let error = CheckError::file("exec", program, executable::why_not(program)?);
     Some(Unusable { key: "notify".to_owned(), place: "notify".to_owned(), error })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
 use rustc_hash::FxHashSet;
@@ -303,6 +304,11 @@ impl Table {
     /// The check of a VIP, if it has one.
     pub fn check_of<'a>(&'a self, spec: &'a VipSpec) -> Option<&'a CheckConfig> {
         spec.health.check_of(&self.checks)
+    }
+
+    /// How often the reals of a VIP are checked, if it has a check and reals.
+    pub(crate) fn checked_every(&self, spec: &VipSpec) -> Option<Duration> {
+        self.check_of(spec).filter(|_| !spec.reals.is_empty()).map(CheckConfig::interval)
     }
 
     pub(crate) fn reals(&self) -> FxHashSet<IpAddr> {

@@ -31,7 +31,7 @@ pub struct HealthSummary {
 
 impl HealthSummary {
     pub(crate) fn new(vips: &[VipStatus], last_check: Option<u64>) -> Self {
-        let intervals: Vec<Duration> = vips.iter().filter_map(VipStatus::checked_every).collect();
+        let intervals: Vec<Duration> = vips.iter().filter_map(|vip| vip.check_interval).collect();
         let count = |state, of: fn(&VipStatus) -> bool| {
             let reals = vips.iter().filter(|vip| of(vip)).flat_map(|vip| &vip.reals);
             reals.filter(|real| real.health.state == state).count()

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
 use crate::model::address::Vip;
-use crate::model::config::CheckConfig;
 use crate::model::config::Echo;
 use crate::model::config::NoReal;
 use crate::model::config::OtherPorts;
@@ -77,7 +76,7 @@ pub struct VipStatus {
     pub echo: Echo,
     /// The check of its reals: its name, or its type if it has no name.
     pub check: Option<String>,
-    /// How often they are checked.
+    /// How often they are checked, if there are any.
     #[serde(skip)]
     pub check_interval: Option<Duration>,
     /// Whether all reals are used that the operator has up, because too few are healthy.
@@ -90,11 +89,6 @@ impl VipStatus {
     /// How many of its reals take new flows.
     pub fn usable_reals(&self) -> usize {
         self.reals.iter().filter(|real| real.is_usable()).count()
-    }
-
-    /// How often its reals are checked, if there are any.
-    pub(crate) fn checked_every(&self) -> Option<Duration> {
-        self.check_interval.filter(|_| !self.reals.is_empty())
     }
 
     /// The members of its ring.
@@ -151,7 +145,7 @@ fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
             no_real: spec.no_real,
             echo: table.echo(vip.address),
             check: spec.health.check.as_ref().map(ToString::to_string),
-            check_interval: table.check_of(spec).map(CheckConfig::interval),
+            check_interval: table.checked_every(spec),
             fails_open: spec.fails_open(),
             reals: reals.collect(),
         }

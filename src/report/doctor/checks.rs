@@ -1,6 +1,5 @@
 //! Checks of reals: whether this host can run them, whether somebody does, and whether they would ever take a real out.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::catalogue::FindingId;
@@ -9,8 +8,7 @@ use super::report::Answer;
 use super::report::Fix;
 use super::report::Report;
 use crate::control::unusable_checks::Unusable;
-use crate::control::unusable_checks::unusable_checks;
-use crate::control::unusable_checks::unusable_program;
+use crate::control::unusable_checks::all_unusable;
 use crate::model::config::CheckConfig;
 use crate::model::config::Config;
 use crate::model::vip_table::Table;
@@ -22,12 +20,9 @@ const SLOW: Duration = Duration::from_secs(60);
 
 /// Looks at the checks of a configuration.
 pub(super) fn of_config(report: &mut Report, wanted: &Config) {
-    let unusable: Vec<_> = unusable_checks(wanted, &BTreeSet::new())
-        .into_iter()
-        .chain(unusable_program(wanted))
-        .map(|unusable| (unusable.place.clone(), unusable_answer(&unusable)))
-        .collect();
-    add(report, FindingId::CheckUnusable, unusable);
+    let unusable =
+        all_unusable(wanted).map(|unusable| (unusable.place.clone(), unusable_answer(&unusable)));
+    add(report, FindingId::CheckUnusable, unusable.collect());
     let table = Table::from(wanted);
     let checked =
         table.vips.iter().filter_map(|(vip, spec)| Some((vip, spec, table.check_of(spec)?)));

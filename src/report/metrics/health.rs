@@ -11,7 +11,6 @@ use super::series::flag;
 use super::series::number;
 use super::series::single;
 use crate::kernel::clock::seconds_since_1970;
-use crate::model::config::CheckConfig;
 use crate::model::health::Health;
 use crate::model::health::RealHealth;
 use crate::model::health::is_overdue;
@@ -34,10 +33,9 @@ pub(super) fn health(
     let (mut told, mut held) = (Vec::new(), Vec::new());
     let mut intervals: Vec<Duration> = Vec::new();
     for (vip, key, spec) in &pairs.vips {
-        let interval = table.check_of(spec).map(CheckConfig::interval);
-        intervals.extend(interval.filter(|_| !spec.reals.is_empty()));
+        intervals.extend(table.checked_every(spec));
         let is_known = |health: RealHealth| health != RealHealth::default();
-        if interval.is_none() && !spec.reals.values().any(|real| is_known(real.health)) {
+        if spec.health.check.is_none() && !spec.reals.values().any(|real| is_known(real.health)) {
             continue;
         }
         open.push(f::VIP_FAILS_OPEN.series([vip], flag(spec.fails_open())));
