@@ -200,6 +200,25 @@ fn links_lead_somewhere() {
     }
 }
 
+/// Each alert leads to a section that is there, and is named after it.
+#[test]
+fn alerts_have_runbooks() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let rules = fs::read_to_string(docs.join("alerts.yml")).expect("the rules");
+    let rules: Vec<_> = rules.split("- alert: ").skip(1).collect();
+    assert!(rules.len() > 30, "{} rules", rules.len());
+    let sections = anchors(&docs.join("alerts.md"));
+    for rule in &rules {
+        let name = rule.lines().next().expect("a name");
+        let url = rule.lines().find_map(|line| line.trim().strip_prefix("runbook_url: "));
+        let expected = name.to_lowercase();
+        assert_eq!(url, Some(format!("\"docs/alerts.md#{expected}\"").as_str()), "{name}");
+        assert!(sections.contains(&expected), "docs/alerts.md has no section {name}");
+    }
+    // No section is left of a rule that is gone.
+    assert_eq!(sections.len(), rules.len() + 1, "{sections:?}");
+}
+
 /// Files of the project that a page names are where it says.
 #[test]
 fn paths_exist() {
