@@ -52,6 +52,7 @@ pub use crate::kernel::insn::Size;
 pub use crate::kernel::insn::Test;
 use crate::kernel::pcap;
 pub use crate::kernel::pcap::ClassicInsn;
+use crate::kernel::pcap::CompileError;
 use crate::kernel::program;
 pub use crate::model::error::FilterError;
 use crate::model::text::quote;
@@ -117,25 +118,25 @@ fn compile_in_time(
     expression: &str,
     linktype: i32,
     netmask: Option<Ipv4Addr>,
-) -> Result<Vec<ClassicInsn>, String> {
+) -> Result<Vec<ClassicInsn>, CompileError> {
     if expression.len() > MOST_EXPRESSION {
-        return Err(format!(
+        return Err(CompileError::Expression(format!(
             "it has {} bytes; {MOST_EXPRESSION} are supported: use 'net' in place of many a 'host'",
             expression.len()
-        ));
+        )));
     }
     let (sender, receiver) = mpsc::channel();
     let expression = expression.to_owned();
     thread::Builder::new()
         .name("l4lb-filter".to_owned())
         .spawn(move || sender.send(pcap::compile(&expression, linktype, netmask)))
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+        .map_err(|error| CompileError::Expression(format!("cannot start a thread: {error}")))?;
     receiver.recv_timeout(TIME_TO_COMPILE).unwrap_or_else(|_| {
-        Err(format!(
+        Err(CompileError::Expression(format!(
             "libpcap cannot compile it within {} s: use 'net' in place of many a 'host', 'portrange' in place of many \
              a 'port', and addresses in place of names",
             TIME_TO_COMPILE.as_secs()
-        ))
+        )))
     })
 }
 
@@ -158,7 +159,10 @@ impl Filter {
         let name = shown(expression);
         match compile_in_time(expression, linktype, netmask) {
             Ok(program) => Self::new(name, program, scope),
-            Err(message) => Err(FilterError::Expression { filter: name, message }),
+            Err(CompileError::Expression(message)) => {
+                Err(FilterError::Expression { filter: name, message })
+            }
+            Err(CompileError::NoLibpcap(why)) => Err(FilterError::NoLibpcap { filter: name, why }),
         }
     }
 

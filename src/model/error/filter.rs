@@ -15,6 +15,18 @@ pub enum FilterError {
         message: String,
     },
 
+    /// libpcap, which compiles expressions, is not on this host, or cannot be loaded.
+    #[error(
+        "filter {filter}: libpcap, which compiles filters, cannot be loaded ({why}): install the package libpcap0.8 \
+         (Debian, Ubuntu) or libpcap (other distributions); captures without a filter work without it"
+    )]
+    NoLibpcap {
+        /// See [`Expression`](Self::Expression).
+        filter: String,
+        /// What the dynamic loader says of each name that libpcap has.
+        why: String,
+    },
+
     /// The classic program is not valid.
     #[error("filter {filter}: classic BPF instruction {instruction}: {what}")]
     Classic {

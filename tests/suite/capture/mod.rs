@@ -3,3 +3,4 @@
 pub(crate) mod dump;
 pub(crate) mod dump_output;
 pub(crate) mod filter;
+pub(crate) mod libpcap;

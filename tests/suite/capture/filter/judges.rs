@@ -3,28 +3,43 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use l4lb::capture::filter::ClassicInsn;
 use libbpf_sys::bpf_obj_get;
 use libbpf_sys::bpf_prog_test_run_opts;
 use libbpf_sys::bpf_test_run_opts;
+use libloading::Library;
 
-#[link(name = "pcap")]
-unsafe extern "C" {
-    fn bpf_filter(program: *const ClassicInsn, packet: *const u8, len: u32, captured: u32) -> u32;
-}
+/// `bpf_filter` of libpcap.
+type Interpreter = unsafe extern "C" fn(
+    program: *const ClassicInsn,
+    packet: *const u8,
+    len: u32,
+    captured: u32,
+) -> u32;
+
+static INTERPRETER: LazyLock<Interpreter> = LazyLock::new(|| {
+    // SAFETY: libpcap's initialisers need nothing, the type is that of pcap.h, and nobody unloads the library.
+    unsafe {
+        let library = Library::new("libpcap.so.0.8").or_else(|_| Library::new("libpcap.so.1"));
+        let library = ManuallyDrop::new(library.expect("libpcap"));
+        *library.get("bpf_filter").expect("bpf_filter in libpcap")
+    }
+});
 
 /// What libpcap's interpreter says of a packet. It must be sure that the program ends.
 pub(crate) fn libpcap_matches(program: &[ClassicInsn], packet: &[u8]) -> bool {
     let len = u32::try_from(packet.len()).expect("a packet");
     // SAFETY: the program was checked by `Filter`: no jump leads out of it, no word of memory is beyond its
     // scratch memory. The packet has `len` bytes.
-    unsafe { bpf_filter(program.as_ptr(), packet.as_ptr(), len, len) != 0 }
+    unsafe { INTERPRETER(program.as_ptr(), packet.as_ptr(), len, len) != 0 }
 }
 
 /// Runs an XDP program over a frame; its verdict.
