@@ -58,6 +58,12 @@ impl Input {
         Ok(Self { file, until: Instant::now() + TIME_TO_READ })
     }
 
+    /// Standard input.
+    pub fn stdin() -> io::Result<Self> {
+        let file = io::stdin().as_fd().try_clone_to_owned()?.into();
+        Ok(Self { file, until: Instant::now() + TIME_TO_READ })
+    }
+
     /// Waits until there is data, or the end.
     fn wait(&self) -> io::Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
@@ -90,14 +96,18 @@ impl Read for Input {
 
 /// Reads a file of text, of [`MAX_FILE`] at most.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let too_large = || io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20));
-    let input = Input::open(path)?;
-    if input.file.metadata()?.len() > MAX_FILE {
+    read_text_from(Input::open(path)?, MAX_FILE)
+}
+
+/// Reads text, of `most` bytes at most, which are whole MiB.
+pub fn read_text_from(input: Input, most: u64) -> io::Result<String> {
+    let too_large = || io::Error::other(format!("it is larger than {} MiB", most >> 20));
+    if input.file.metadata()?.len() > most {
         return Err(too_large());
     }
     let mut text = Vec::new();
-    input.take(MAX_FILE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
+    input.take(most + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > most {
         return Err(too_large());
     }
     decode(text).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
@@ -110,6 +120,25 @@ impl Config {
             ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
         })?;
         Self::from_text_of(path, &text)
+    }
+}
+
+impl Config {
+    /// What errors call standard input.
+    pub const STDIN: &str = "standard input";
+
+    /// Reads standard input, at most as much of it, and for as long, as of a file: JSON if it begins with a brace, else
+    /// TOML.
+    pub fn from_stdin() -> Result<Self, ConfigError> {
+        let name = Path::new(Self::STDIN);
+        let text = Input::stdin().and_then(|input| read_text_from(input, MAX_FILE));
+        let text = text.map_err(|error| {
+            ConfigError::at("", format!("cannot be read: {error}")).in_file(name)
+        })?;
+        if text.trim_start().starts_with('{') {
+            return Self::from_json(&text).map_err(|error| error.in_file(name));
+        }
+        Self::from_text_of(name, &text)
     }
 }
 

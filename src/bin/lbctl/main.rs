@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return wrong_usage(&error),
     };
-    init_logging();
+    init_logging(&cli.global);
     // The library logs libbpf's messages where they matter.
     libbpf_rs::set_print(None);
     let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
@@ -135,10 +135,12 @@ fn command_path() -> String {
     path
 }
 
-/// Logs warnings to standard error, one line each; more with `RUST_LOG`.
-fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "warn,l4lb=info,lbctl=info,libbpf=error".into());
+/// Logs warnings to standard error, one line each; more or less with `-v`, `-q` or `RUST_LOG`.
+fn init_logging(global: &args::Global) {
+    // In 'dump', -v and -q are tcpdump's.
+    let asked = global.log_filter().map(tracing_subscriber::EnvFilter::from);
+    let filter = asked.or_else(|| tracing_subscriber::EnvFilter::try_from_default_env().ok());
+    let filter = filter.unwrap_or_else(|| "warn,l4lb=info,lbctl=info,libbpf=error".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(output::Log)

@@ -13,4 +13,5 @@ pub(crate) mod serve;
 pub(crate) mod serve_beside;
 pub(crate) mod serving;
 pub(crate) mod top;
+pub(crate) mod typing;
 pub(crate) mod validation;

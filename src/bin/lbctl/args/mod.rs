@@ -2,11 +2,13 @@
 
 mod addresses;
 mod answers;
+mod config_file;
 mod decap;
 #[cfg(test)]
 mod documented;
 mod dump;
 mod flows;
+mod global;
 mod node;
 mod probe;
 mod real;
@@ -21,9 +23,6 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use l4lb::DEFAULT_BPFFS;
-use l4lb::DEFAULT_INSTANCE;
-use l4lb::DEFAULT_LOCK_TIMEOUT;
 use l4lb::HashMode;
 use l4lb::OwnAddress;
 use l4lb::Protocol;
@@ -36,11 +35,14 @@ use addresses::endpoint;
 use answers::Echo;
 use answers::NoReal;
 use answers::OtherPorts;
+pub(crate) use config_file::ConfigFile;
+pub(crate) use config_file::Source;
 pub(crate) use decap::DecapCommand;
 pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
+pub(crate) use global::Global;
 pub(crate) use node::NodeCommand;
 pub(crate) use node::NodeDrain;
 pub(crate) use probe::ProbeArgs;
@@ -54,9 +56,6 @@ pub(crate) use real::Told;
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
                           VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";
 
-/// The heading of options that every command has.
-const EVERYWHERE: &str = "Options of every command";
-
 /// An XDP layer-4 load balancer
 #[derive(Debug, Parser)]
 #[command(name = "lbctl", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -65,38 +64,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Global {
-    /// The instance: several instances can run side by side, on different interfaces
-    #[arg(long, global = true, help_heading = EVERYWHERE, default_value = DEFAULT_INSTANCE, value_name = "NAME")]
-    pub(crate) instance: String,
-
-    /// Where the bpf filesystem is mounted
-    #[arg(long, global = true, help_heading = EVERYWHERE, default_value = DEFAULT_BPFFS, value_name = "PATH")]
-    pub(crate) bpffs: PathBuf,
-
-    /// Mount the bpf filesystem if it is not mounted
-    #[arg(long, global = true, help_heading = EVERYWHERE)]
-    pub(crate) mount_bpffs: bool,
-
-    /// How long to wait while another command changes the instance; 0: do not wait
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "SECONDS",
-          default_value_t = DEFAULT_LOCK_TIMEOUT.as_secs(),
-          value_parser = RangedU64ValueParser::<u64>::new().range(0..=86400))]
-    pub(crate) lock_timeout: u64,
-
-    /// Print JSON, for programs
-    #[arg(long, global = true, help_heading = EVERYWHERE)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ConfigFile {
-    /// The configuration file: TOML, or JSON if its name ends in .json
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -270,7 +237,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Look at the interfaces of this configuration file, before it is applied
+    /// Look at the interfaces of this configuration file, before it is applied; -: standard input
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "real")]
     pub(crate) file: Option<PathBuf>,
     /// Look at this host as a real instead of a balancer

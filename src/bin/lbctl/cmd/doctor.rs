@@ -1,19 +1,21 @@
 //! `lbctl doctor`
 
-use l4lb::Config;
 use l4lb::Instance;
 use l4lb::doctor;
 
 use crate::Exit;
 use crate::Result;
 use crate::args::Doctor;
+use crate::args::Source;
+use crate::cmd::config_file;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, args: &Doctor, json: bool) -> Result {
     let report = if args.real {
         doctor::real(instance, &args.vips)
     } else {
-        let config = args.file.as_deref().map(Config::from_file).transpose()?;
+        let read = |file| config_file::read_source(instance, Source::named(file));
+        let config = args.file.as_deref().map(read).transpose()?.map(|(config, _)| config);
         doctor::balancer(instance, config.as_ref())
     };
     output::report(&report, json)?;

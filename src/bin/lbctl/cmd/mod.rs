@@ -1,6 +1,7 @@
 //! One file per command, or per family of commands.
 
 pub(crate) mod chain;
+mod config_file;
 pub(crate) mod decap;
 pub(crate) mod doctor;
 pub(crate) mod dump;

@@ -2,7 +2,6 @@
 
 use l4lb::ApplyOptions;
 use l4lb::Balancer;
-use l4lb::Config;
 use l4lb::Instance;
 use l4lb::OnUnserved;
 use l4lb::Plan;
@@ -12,6 +11,7 @@ use crate::Result;
 use crate::args::Apply;
 use crate::args::ApplyOnce;
 use crate::args::ConfigFile;
+use crate::cmd::config_file;
 use crate::output;
 
 /// Prints warnings.
@@ -22,8 +22,8 @@ pub(super) fn warn(plan: &Plan) {
 }
 
 pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result {
-    let config = Config::from_file(&file.file)?;
-    let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&file.file))?;
+    let (config, path) = config_file::read(instance, file)?;
+    let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&path))?;
     warn(&plan);
     output::report(&plan, json)?;
     // Only `plan` prints this: a user of `apply` has seen the plan, or does not need it.
@@ -39,7 +39,7 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
 
 pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result {
     let ApplyOnce { apply: Apply { file, adopt, strict }, yes, repair } = args;
-    let config = Config::from_file(&file.file)?;
+    let (config, path) = config_file::read(instance, file)?;
     let on_unserved = if *strict { OnUnserved::Fail } else { OnUnserved::LeaveOut };
     let mut options = ApplyOptions::from(on_unserved);
     options.adopt = adopt.adopt;
@@ -52,7 +52,7 @@ pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result
         }
     };
     let mut plan = Balancer::apply_announced(instance, &config, options, announce)
-        .map_err(|error| error.in_file(&file.file))?;
+        .map_err(|error| error.in_file(&path))?;
     announced?;
     warn(&plan);
     let unserved = plan.unserved.clone();

@@ -7,6 +7,7 @@ use l4lb::agent::Options;
 use crate::Exit;
 use crate::Result;
 use crate::args::Apply;
+use crate::cmd::config_file;
 use crate::daemon::block_on;
 use crate::daemon::control;
 use crate::daemon::tell_systemd;
@@ -15,7 +16,7 @@ pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
     let mut options = Options::default();
     options.strict = args.strict;
     options.adopt = args.adopt.adopt;
-    let agent = Agent::from_file(instance, &args.file.file, options)?;
+    let agent = Agent::from_file(instance, config_file::path(instance, &args.file)?, options)?;
     block_on(async { agent.run(&control()?, tell_systemd).await })?;
     Ok(Exit::Done)
 }
