@@ -77,6 +77,7 @@ impl ControlEndpoint {
         made: Result<Made>,
     ) -> Self {
         let wanted = Place::of(instance, config);
+        api.let_others(config.group_may);
         let mut endpoint = Self {
             api,
             instance: instance.clone(),
@@ -145,6 +146,7 @@ impl ControlEndpoint {
 
     /// Listens where a configuration says. If that fails, it goes on where it did, unless the path is the same.
     pub(in crate::agent) async fn move_to(&mut self, config: &ControlConfig) -> Result<()> {
+        self.api.let_others(config.group_may);
         self.wanted = Place::of(&self.instance, config);
         let corrected = self.correct().await;
         if let Err(error) = &corrected {

@@ -17,6 +17,8 @@ mod socket;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -40,10 +42,12 @@ use self::request::Asked;
 use self::request::Conditions;
 use self::request::Query;
 use self::routes::Run;
+use self::socket::is_trusted;
 use super::http::connections::Connection;
 use super::http::server::Limits;
 use super::warnings::log_lines;
 use crate::instance::Instance;
+use crate::model::config::GroupMay;
 use crate::plan::Plan;
 
 /// How many requests read the instance at a time.
@@ -74,6 +78,7 @@ pub(super) struct Api {
     readers: Arc<Semaphore>,
     writer: Arc<Semaphore>,
     drains: Arc<Drains>,
+    others_change: Arc<AtomicBool>,
 }
 
 /// Waits until fewer others are at work.
@@ -115,7 +120,26 @@ impl Api {
             readers: Arc::new(Semaphore::new(READERS)),
             writer: Arc::new(Semaphore::new(1)),
             drains: Arc::default(),
+            others_change: Arc::default(),
         }
+    }
+
+    /// What clients may do that are neither root nor this process's user. It counts for requests that wait already.
+    fn let_others(&self, may: GroupMay) {
+        self.others_change.store(may == GroupMay::Change, Ordering::Relaxed);
+    }
+
+    /// Refuses a change by a client that may only read.
+    fn check_may_change(&self, peer: UCred) -> Result<(), Refusal> {
+        if is_trusted(peer.uid()) || self.others_change.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let what = format!(
+            "user {} may read only; with [control] group_may = \"change\" in the file of lbctl serve, whoever may use \
+             the socket may change the balancer",
+            peer.uid()
+        );
+        Err(Refusal::new(StatusCode::FORBIDDEN, what))
     }
 
     /// Waits a moment for a change that is being made, and refuses further ones.
@@ -175,12 +199,15 @@ impl Api {
         peer: UCred,
         work: impl FnOnce(&Asked) -> Result<(Answer, Option<Plan>), Refusal> + Send + 'static,
     ) -> Result<Answer, Refusal> {
+        self.check_may_change(peer)?;
         // A client that is slow to send its body holds up no other.
         let asked = Asked { body: request::read_body(&head.headers, body).await?, ..asked };
         if let Some(connection) = head.extensions.get::<Connection>() {
             connection.asked();
         }
         let turn = turn(&self.writer).await?;
+        // The file may say something else by now.
+        self.check_may_change(peer)?;
         let what = format!("{} {}", head.method, head.uri.path());
         blocking(turn, move || {
             let (answer, plan) = work(&asked)?;

@@ -1,9 +1,11 @@
 //! The Unix socket of the control API: who may connect, and which paths can be trusted.
 //!
-//! Whoever may use the socket may change the balancer. So nobody but root and this process's user may be able to put
-//! another socket at its path: all folders of the path must be theirs. The kernel lets a client connect only if the
-//! permissions of the socket say so. They are set before this process listens, and until then the kernel refuses
-//! everybody.
+//! Root and this process's user may change the balancer through it. So nobody else may be able to put another socket at
+//! its path: all folders of the path must be theirs. The kernel lets a client connect only if the permissions of the
+//! socket say so. They are set before this process listens, and until then the kernel refuses everybody.
+//!
+//! The kernel records who a client is at the moment when it connects (`SO_PEERCRED`). Each connection has one request:
+//! so whoever gets an open connection from somebody else can do one thing in that user's name, as with an open file.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -58,6 +60,9 @@ const WRITABLE: u32 = 0o022;
 const PASSABLE: u32 = 0o001;
 
 const STICKY: u32 = 0o1000;
+
+/// `/proc/sys/kernel/overflowuid`, unless somebody changed it.
+const OVERFLOW_USER: u32 = 65_534;
 
 /// Where a socket is to be, and who may use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,8 +164,11 @@ fn gid(group: &str) -> Result<Gid, String> {
     found.map(|group| group.gid).ok_or_else(|| unknown("does not exist"))
 }
 
-fn is_trusted(user: u32) -> bool {
-    user == 0 || user == geteuid().as_raw()
+/// Whether a user could do anything to this process anyway: root, and the user that it runs as.
+pub(super) fn is_trusted(user: u32) -> bool {
+    // The kernel shows all users of other user namespaces by this one number, whose owner they need not be.
+    let own = Some(geteuid().as_raw()).filter(|own| *own != OVERFLOW_USER);
+    user == 0 || Some(user) == own
 }
 
 /// The folder of a socket without links, once nobody else can exchange what is in it. Makes the folder if only that is

@@ -35,6 +35,20 @@ pub struct ControlConfig {
     /// The group of the socket: its name or number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// What those who may use the socket, and are neither root nor the user of `lbctl serve`, may do.
+    pub group_may: GroupMay,
+}
+
+/// `group_may`: `"read"` or `"change"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum GroupMay {
+    /// Look at everything, and change nothing.
+    #[default]
+    Read,
+    /// Change VIPs, reals, their health, and the node, too.
+    Change,
 }
 
 /// `socket`: `"auto"`, `"off"`, or a path.
@@ -104,7 +118,7 @@ impl<'de> Deserialize<'de> for SocketMode {
             "0600" | "600" => Ok(Self::Owner),
             "0660" | "660" => Ok(Self::Group),
             text => Err(de::Error::custom(format!(
-                "'{}' is neither \"0600\" nor \"0660\": whoever may use the socket may change the balancer, so give it to a \
+                "'{}' is neither \"0600\" nor \"0660\": whoever may use the socket sees all VIPs and reals, so give it to a \
                  group, not to everybody",
                 quote(text)
             ))),
@@ -193,6 +207,7 @@ mod tests {
         for (text, why) in [
             ("mode = \"0666\"", "control.mode: '0666' is neither \"0600\" nor \"0660\""),
             ("mode = 384", "control.mode: invalid type: integer `384`, expected text in quotes"),
+            ("group_may = \"write\"", "control.group_may: "),
             ("group = \"\"", "control.group: '' is no name or number of a group"),
             ("group = \"a b\"", "control.group: 'a b' is no name"),
             (
@@ -202,6 +217,17 @@ mod tests {
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_group_reads_unless_the_file_says_more() {
+        for (text, may) in [
+            ("group = \"operators\"", GroupMay::Read),
+            ("group_may = \"read\"", GroupMay::Read),
+            ("group = \"operators\"\ngroup_may = \"change\"", GroupMay::Change),
+        ] {
+            assert_eq!(read(text).expect(text).group_may, may, "{text}");
         }
     }
 

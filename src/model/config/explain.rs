@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("control.socket", "\"/run/l4lb/default.sock\""),
     ("control.mode", "\"0660\""),
     ("control.group", "\"operators\""),
+    ("control.group_may", "\"change\""),
     ("notify.exec", "\"/usr/local/bin/told\""),
     ("notify.timeout", "\"10s\""),
     ("health.concurrency", "512"),

@@ -46,6 +46,7 @@ pub use connection_table::MAX_TABLE_ENTRIES;
 pub use connection_table::TableKind;
 pub use control::ControlConfig;
 pub use control::ControlSocket;
+pub use control::GroupMay;
 pub use control::SocketMode;
 pub use health_checks::CheckConfig;
 pub use health_checks::CheckKind;

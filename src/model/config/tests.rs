@@ -95,7 +95,8 @@ fn the_reference_tells_the_defaults() {
     check("[health]", &serde_json::to_value(HealthConfig::default()).unwrap());
     check("[notify]", &serde_json::to_value(NotifyConfig::default()).unwrap());
     let control = ControlConfig::default();
-    check("[control]", &json!({ "socket": control.socket, "mode": control.mode() }));
+    let (mode, group_may) = (control.mode(), control.group_may);
+    check("[control]", &json!({ "socket": control.socket, "mode": mode, "group_may": group_may }));
     check("[metrics]", &serde_json::to_value(MetricsConfig::default()).unwrap());
     let packets = PacketsConfig {
         encap_source_v4: Some(SourceV4::default()),

@@ -2,11 +2,17 @@
 
 use std::fs;
 use std::fs::Permissions;
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
@@ -33,6 +39,20 @@ fn may(socket: &Path, user: &str, group: &str) -> bool {
     output.status.success()
 }
 
+/// The status that a user gets who asks for something.
+fn status_of(socket: &Path, user: &str, method: &str, path: &str) -> String {
+    let url = format!("http://localhost{path}");
+    let body = ["--json", "{\"draining\": true}", "-X", method];
+    let curl = ["-s", "-w", "\n%{http_code}", "--unix-socket", path_of(&socket), &url];
+    let group = GROUP.to_string();
+    let who = ["--reuid", user, "--regid", &group, "--clear-groups", "curl"];
+    let mut command = Command::new("setpriv");
+    let command = command.args(who).args(curl);
+    let command = if method == "GET" { command } else { command.args(body) };
+    let output = command.output().expect("setpriv");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").mode() & 0o7777
 }
@@ -57,6 +77,86 @@ fn root_alone_may_use_it_by_default() {
     assert!(!may(&socket, "65534", &GROUP.to_string()), "{log}");
     server.serve.stop();
     assert!(!socket.exists(), "it goes with the process");
+}
+
+#[test]
+fn a_group_reads_and_changes_only_if_the_file_says_so() {
+    let host = Host::new();
+    let mut server = Server::start(host.lbctl(), VIPS);
+    let socket = server.socket();
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    let mut says = |key: &str| {
+        let group = format!("group = \"{GROUP}\"\n{key}\n{VIPS}");
+        server.serve.reload(&Server::config(&socket, &group), "INFO reloaded");
+    };
+    let real = "/v1/vips/tcp/10.200.1.1/80/reals/10.0.0.1";
+    let refused = |method: &str, path: &str| {
+        let answer = status_of(&socket, "65534", method, path);
+        assert!(answer.ends_with("\n403"), "{method} {path}: {answer}");
+        assert!(answer.contains("user 65534 may read only"), "{answer}");
+        assert!(answer.contains("group_may"), "{answer}");
+    };
+    let node = |user: &str| status_of(&socket, user, "PATCH", "/v1/node");
+    let is_draining = || status_of(&socket, "0", "GET", "/v1/node").contains("\"draining\": true");
+    for key in ["", "group_may = \"read\""] {
+        says(key);
+        assert!(status_of(&socket, "65534", "GET", "/v1/status").ends_with("\n200"));
+        for (method, path) in [
+            ("PATCH", "/v1/node"),
+            ("DELETE", real),
+            ("DELETE", "/v1/reals/10.0.0.1"),
+            ("PUT", "/v1/vips/tcp/10.200.1.9/80"),
+            ("POST", "/v1/vips"),
+            ("PUT", "/v1/vips/tcp/10.200.1.1/80/reals/10.0.0.1/health"),
+        ] {
+            refused(method, path);
+        }
+        assert!(!is_draining(), "it was refused");
+    }
+    // Root may whatever the file says, and the group when it says so.
+    assert!(node("0").ends_with("\n200"));
+    says("group_may = \"change\"");
+    let answer = node("65534");
+    assert!(answer.ends_with("\n200"), "{answer}");
+    says("group_may = \"read\"");
+    refused("PATCH", "/v1/node");
+    server.serve.stop();
+}
+
+/// A client whose request waits for its body while the right is taken away.
+#[test]
+fn a_reload_counts_for_clients_that_are_connected() {
+    let host = Host::new();
+    let mut server = Server::start(host.lbctl(), VIPS);
+    let socket = server.socket();
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    let file = |may: &str| {
+        let keys = format!("group = \"{GROUP}\"\ngroup_may = \"{may}\"\n{VIPS}");
+        Server::config(&socket, &keys)
+    };
+    server.serve.reload(&file("change"), "INFO reloaded");
+    // It connects as a member of the group, and sends the body once there is one.
+    let mut client = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", &GROUP.to_string(), "--clear-groups"])
+        .args(["curl", "-svi", "-X", "PATCH", "-T", "-", "-H", "Content-Type: application/json"])
+        .args(["-H", "Expect:", "--unix-socket", path_of(&socket), "http://localhost/v1/node"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("setpriv");
+    let stderr = BufReader::new(client.stderr.take().expect("stderr"));
+    let asks = |line: io::Result<String>| line.expect("text").starts_with("> PATCH /v1/node");
+    assert!(stderr.lines().any(asks), "it has sent the head");
+    server.serve.reload(&file("read"), "INFO reloaded");
+    let mut stdin = client.stdin.take().expect("stdin");
+    stdin.write_all(b"{\"draining\": true}").expect("let it go on");
+    drop(stdin);
+    let mut answer = String::new();
+    client.stdout.take().expect("stdout").read_to_string(&mut answer).expect("an answer");
+    client.wait().expect("its end");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    server.serve.stop();
 }
 
 #[test]
