@@ -10,6 +10,10 @@ BINARY = $(DESTDIR)$(PREFIX)/bin/lbctl
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 HEADER = $(DESTDIR)$(PREFIX)/include/l4lb/chain.h
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
+MAN = $(DESTDIR)$(PREFIX)/share/man
+BASH_COMPLETION = $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lbctl
+ZSH_COMPLETION = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_lbctl
+FISH_COMPLETION = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lbctl.fish
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h include/l4lb/*/*.h tests/bench/*.c tests/bench/*.h \
 	tests/suite/fixtures/*.c examples/chain/*.c)
@@ -23,7 +27,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 .DELETE_ON_ERROR:
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## The product at work, in network namespaces of its own (root)
 	@.ci/setup build demo
@@ -66,7 +70,19 @@ format: ## Format Rust and C
 setup: ## Install the Debian or Ubuntu packages that all of this needs, if they are missing
 	@.ci/setup
 
-install: ## Install lbctl, chain.h, units for systemd and an example configuration (PREFIX, DESTDIR)
+man: ## The man pages, in target/man, from the release build of lbctl
+	@test -x '$(LBCTL)' || { echo '$(LBCTL) is missing: make build' >&2; exit 1; }
+	rm -rf '$(TARGET_DIR)/man'
+	'$(LBCTL)' man '$(TARGET_DIR)/man'
+
+completions: ## Completions for bash, zsh and fish, in target/completions
+	@test -x '$(LBCTL)' || { echo '$(LBCTL) is missing: make build' >&2; exit 1; }
+	mkdir -p '$(TARGET_DIR)/completions'
+	'$(LBCTL)' completions bash >'$(TARGET_DIR)/completions/lbctl.bash'
+	'$(LBCTL)' completions zsh >'$(TARGET_DIR)/completions/_lbctl'
+	'$(LBCTL)' completions fish >'$(TARGET_DIR)/completions/lbctl.fish'
+
+install: man completions ## Install lbctl, chain.h, man pages, completions, units for systemd and an example configuration (PREFIX, DESTDIR)
 	@test -x '$(LBCTL)' || { echo '$(LBCTL) is missing: make build' >&2; exit 1; }
 	install -D -m 755 '$(LBCTL)' '$(BINARY)'
 	install -D -m 644 include/l4lb/chain.h '$(HEADER)'
@@ -75,9 +91,17 @@ install: ## Install lbctl, chain.h, units for systemd and an example configurati
 		sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/l4lb|$(SYSCONFDIR)/l4lb|' \
 			"examples/systemd/$$unit" >"$(UNITS)/$$unit" || exit; \
 	done
+	install -d '$(MAN)/man1' '$(MAN)/man5'
+	install -m 644 '$(TARGET_DIR)'/man/*.1 '$(MAN)/man1'
+	install -m 644 '$(TARGET_DIR)'/man/*.5 '$(MAN)/man5'
+	install -D -m 644 '$(TARGET_DIR)/completions/lbctl.bash' '$(BASH_COMPLETION)'
+	install -D -m 644 '$(TARGET_DIR)/completions/_lbctl' '$(ZSH_COMPLETION)'
+	install -D -m 644 '$(TARGET_DIR)/completions/lbctl.fish' '$(FISH_COMPLETION)'
 	test -e '$(CONFIG)' || install -D -m 644 examples/l4lb.toml '$(CONFIG)'
 
 uninstall: ## Remove what install has installed, but for the configuration
+	rm -f '$(MAN)'/man1/lbctl.1 '$(MAN)'/man1/lbctl-*.1 '$(MAN)'/man5/l4lb.toml.5
+	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo test test-vm bench build check doc format setup install uninstall
+.PHONY: help demo test test-vm bench build check doc format setup man completions install uninstall

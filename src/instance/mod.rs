@@ -84,6 +84,28 @@ impl Default for Instance {
 }
 
 impl Instance {
+    /// The instances that have pins in a bpf filesystem, by name.
+    pub fn all(bpffs: impl Into<PathBuf>) -> Result<Vec<Self>> {
+        let bpffs = bpffs.into();
+        let folder = bpffs.join("l4lb");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(Error::Pins {
+                    operation: "list the instances in",
+                    path: folder,
+                    source,
+                });
+            }
+        };
+        // Beside the folder of an instance are those that its processes have locked: `NAME:serve`.
+        let instance = |entry: fs::DirEntry| Self::new(&bpffs, entry.file_name().to_str()?).ok();
+        let mut all: Vec<_> = entries.filter_map(|entry| instance(entry.ok()?)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
     /// Names an instance. This creates nothing.
     ///
     /// The name becomes a folder's: letters, digits, `-` and `_`. The bpf filesystem accepts no dots.

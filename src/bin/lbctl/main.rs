@@ -164,6 +164,12 @@ fn only_looks(command: &Command) -> bool {
 
 fn run(cli: &Cli) -> Result {
     let global = &cli.global;
+    match &cli.command {
+        Command::Completions { shell } => return cmd::complete::script(*shell),
+        Command::Complete { words } => return cmd::complete::candidates(words),
+        Command::Man { folder } => return cmd::man::write(folder),
+        _ => {}
+    }
     let instance = Instance::new(&global.bpffs, &global.instance)?
         .with_lock_timeout(Duration::from_secs(global.lock_timeout));
     if global.mount_bpffs {
@@ -196,5 +202,8 @@ fn run(cli: &Cli) -> Result {
         Command::Dump(dump) => cmd::dump::dump(&instance, dump, global.json),
         Command::Doctor(doctor) => cmd::doctor::run(&instance, doctor, global.json),
         Command::Test { files } => cmd::test::run(files, global.json),
+        Command::Completions { .. } | Command::Complete { .. } | Command::Man { .. } => {
+            Ok(Exit::Done)
+        }
     }
 }

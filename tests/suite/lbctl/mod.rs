@@ -2,10 +2,12 @@
 
 pub(crate) mod api;
 pub(crate) mod check_errors;
+pub(crate) mod completions;
 pub(crate) mod endpoint;
 pub(crate) mod errors;
 pub(crate) mod file_errors;
 pub(crate) mod hostile;
+pub(crate) mod man;
 pub(crate) mod open_files;
 pub(crate) mod printing;
 pub(crate) mod reload;

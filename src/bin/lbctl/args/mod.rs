@@ -13,6 +13,7 @@ mod node;
 mod probe;
 mod real;
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -186,6 +187,36 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Print the script that lets a shell complete commands, options, VIPs, reals and names of what runs
+    ///
+    /// Packages and 'make install' put it where the shell looks for it.
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// What the scripts ask: what may stand for the last word
+    #[command(hide = true)]
+    Complete {
+        /// The words behind lbctl
+        #[arg(last = true, value_name = "WORD")]
+        words: Vec<OsString>,
+    },
+    /// Write the man pages
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+}
+
+/// Shells that have a script for completions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,13 @@
 //! One file per command, or per family of commands.
 
 pub(crate) mod chain;
+pub(crate) mod complete;
 mod config_file;
 pub(crate) mod decap;
 pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod flows;
+pub(crate) mod man;
 pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod probe;
