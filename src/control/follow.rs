@@ -27,6 +27,7 @@ use crate::model::interface::ResolvedInterface;
 use crate::model::interface::RunningInterface;
 use crate::model::next_hop::NextHop;
 use crate::plan;
+use crate::plan::Detail;
 use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
 use crate::plan::Plan;
@@ -161,7 +162,7 @@ fn forget_lost(
     plan.interfaces.extend(forgotten.map(|(name, _)| InterfaceChange {
         name: (*name).clone(),
         action: InterfaceAction::Detach,
-        details: vec!["the interface is gone".to_owned()],
+        details: vec![Detail::setting("present", true, false, "the interface is gone")],
         made_anew: false,
     }));
 }

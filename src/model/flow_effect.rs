@@ -84,6 +84,7 @@ pub struct RealFlows {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FlowEffect {
     /// Which change.
+    #[serde(skip)]
     pub change: Changed,
     /// The share of new flows, 0 to 1, that go to another real than before; `None`: the change does not affect that.
     pub new_moved: Option<f64>,
@@ -95,6 +96,7 @@ pub struct FlowEffect {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reals: Vec<RealFlows>,
     /// All of it in one line.
+    #[serde(rename = "text")]
     pub what: String,
 }
 

@@ -80,8 +80,9 @@ impl LostPins {
         self
     }
 
-    /// What the plan does about each, one line each.
-    pub(crate) fn plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What the plan does about each pin, and then about each program, one line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for LostPin { pin, replaced, held, .. } in &self.pins {
             let what =
                 if *replaced { "something else is pinned there" } else { "somebody removed it" };
@@ -90,12 +91,14 @@ impl LostPins {
             } else {
                 "the kernel has freed it: only apply --repair sets the balancer up anew"
             };
-            writeln!(f, "~ pin {pin}: {what}; {then}")?;
+            lines.push(format!("~ pin {pin}: {what}; {then}"));
         }
         for program in &self.passed_by {
-            writeln!(f, "~ chain: packets do not reach {program}; it is put back into its slot")?;
+            lines.push(format!(
+                "~ chain: packets do not reach {program}; it is put back into its slot"
+            ));
         }
-        Ok(())
+        lines
     }
 
     /// What is wrong, without what to do about it.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
-
+use super::detail::Detail;
+use super::detail::in_words;
 use crate::model::address::Vip;
 use crate::model::config::Echo;
 use crate::model::config::OtherPorts;
@@ -13,28 +13,34 @@ use crate::model::vip_table::VipSpec;
 use crate::model::vip_table::config_name;
 
 /// What changes for an address. One of its VIPs can cause it. An address without VIPs has the defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressChange {
     /// The address.
     pub address: IpAddr,
     /// What happens to packets for ports that no VIP has: before and after.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub other_ports: Option<(OtherPorts, OtherPorts)>,
     /// When echo requests are answered: before and after.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub echo: Option<(Echo, Echo)>,
+}
+
+impl AddressChange {
+    pub(super) fn details(&self) -> Vec<Detail> {
+        let mut details = Vec::new();
+        if let Some((old, new)) = self.other_ports {
+            let text = format!("other_ports {} → {}", config_name(&old), config_name(&new));
+            details.push(Detail::setting("other_ports", old, new, text));
+        }
+        if let Some((old, new)) = self.echo {
+            let text = format!("echo {} → {}", config_name(&old), config_name(&new));
+            details.push(Detail::setting("echo", old, new, text));
+        }
+        details
+    }
 }
 
 impl fmt::Display for AddressChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let other_ports = self
-            .other_ports
-            .map(|(old, new)| format!("other_ports {} → {}", config_name(&old), config_name(&new)));
-        let echo = self
-            .echo
-            .map(|(old, new)| format!("echo {} → {}", config_name(&old), config_name(&new)));
-        let parts: Vec<_> = other_ports.into_iter().chain(echo).collect();
-        write!(f, "~ address {}: {}", self.address, parts.join(", "))
+        write!(f, "~ address {}: {}", self.address, in_words(&self.details()))
     }
 }
 

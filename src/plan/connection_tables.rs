@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Plan;
 use super::Snapshot;
 use super::cpus;
+use super::detail::Detail;
 use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::config::Config;
@@ -14,6 +15,10 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::host::Host;
 use crate::model::table_cpus::TableCpus;
+
+/// The keys of the configuration.
+const ENTRIES: &str = "connection_table.entries";
+const CPUS: &str = "connection_table.cpus";
 
 /// Plans the connection tables, and returns those that the program is to use.
 pub(super) fn plan_tables(
@@ -83,26 +88,29 @@ fn plan_control(
         let cpus = tables.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
         if auto == 0 { format!("[{cpus}]") } else { format!("\"auto\" ({cpus})") }
     };
+    let value = |auto: u32, tables: &BTreeMap<u32, u32>| serde_json::json!({ "auto": auto != 0, "cpus": tables.keys().collect::<Vec<_>>() });
     let Some(running) = &snapshot.control else {
         let noun = if count == 1 { "table" } else { "tables" };
-        plan.connection_table.push(format!(
-            "{count} {noun} of {each} entries, cpus {}",
-            list(wanted.cpus_auto, &tables.own)
-        ));
+        let text = format!("{count} {noun} of {each} entries");
+        let entries = Detail::setting(ENTRIES, (), wanted.table_entries, text);
+        let text = format!("cpus {}", list(wanted.cpus_auto, &tables.own));
+        let cpus = Detail::setting(CPUS, (), value(wanted.cpus_auto, &tables.own), text);
+        plan.connection_table.extend([entries, cpus]);
         // Serial 0 stands for no VIP.
         plan.steps.control = Some(abi::control { next_serial: 1, ..wanted });
         return;
     };
     if running.table_entries != wanted.table_entries {
-        plan.connection_table
-            .push(format!("entries {} → {}", running.table_entries, wanted.table_entries));
+        let (old, new) = (running.table_entries, wanted.table_entries);
+        let text = format!("entries {old} → {new}");
+        plan.connection_table.push(Detail::setting(ENTRIES, old, new, text));
     }
     if running.cpus_auto != wanted.cpus_auto || !snapshot.tables.own.keys().eq(tables.own.keys()) {
-        plan.connection_table.push(format!(
-            "cpus {} → {}",
-            list(running.cpus_auto, &snapshot.tables.own),
-            list(wanted.cpus_auto, &tables.own)
-        ));
+        let (old, new) =
+            ((running.cpus_auto, &snapshot.tables.own), (wanted.cpus_auto, &tables.own));
+        let text = format!("cpus {} → {}", list(old.0, old.1), list(new.0, new.1));
+        let (old, new) = (value(old.0, old.1), value(new.0, new.1));
+        plan.connection_table.push(Detail::setting(CPUS, old, new, text));
     }
     if abi::bytes_of(running) != abi::bytes_of(&wanted) {
         plan.steps.control = Some(wanted);

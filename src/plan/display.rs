@@ -1,110 +1,74 @@
-//! The text of a plan.
+//! A plan for people, and for programs.
 
 use std::fmt;
 
-use super::InterfaceAction;
+use serde::Serialize;
+use serde::Serializer;
+
 use super::Plan;
-use super::ProgramChange;
-use crate::model::flow_effect::Changed;
-use crate::plan::diff::VipAction;
+use super::change::Change;
+use super::change::Shown;
+use crate::model::flow_effect::FlowEffect;
+use crate::model::tied::Ties;
+use crate::plan::Unserved;
+use crate::plan::memory::MemoryPlan;
 
-impl Plan {
-    /// The line about flows below a change.
-    fn flows_of(&self, f: &mut fmt::Formatter<'_>, change: &Changed) -> fmt::Result {
-        match self.flows.iter().find(|effect| effect.change == *change) {
-            Some(effect) => writeln!(f, "    flows: {}", effect.what),
-            None => Ok(()),
+/// What a plan is as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    changes: Vec<Change>,
+    unserved: &'a [Unserved],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows_unknown: &'a Option<String>,
+    needs_yes: bool,
+    warnings: &'a [String],
+    #[serde(skip_serializing_if = "Ties::is_empty")]
+    tied_reals: &'a Ties,
+    memory: &'a Option<MemoryPlan>,
+}
+
+impl Serialize for Plan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let report = Report {
+            changes: self.changes(),
+            unserved: &self.unserved,
+            flows_unknown: &self.flows_unknown,
+            needs_yes: self.needs_yes,
+            warnings: &self.warnings,
+            tied_reals: &self.tied_reals,
+            memory: &self.memory,
+        };
+        report.serialize(serializer)
+    }
+}
+
+/// Prints changes. The line about the flows of a change comes below the differences within it.
+fn lines(f: &mut fmt::Formatter<'_>, changes: &[Change]) -> fmt::Result {
+    let mut above: Option<&FlowEffect> = None;
+    for change in changes {
+        let begins = change.shown == Shown::Line || change.flows.is_some();
+        if let Some(effect) = above.filter(|_| begins) {
+            writeln!(f, "    flows: {}", effect.what)?;
+        }
+        if begins {
+            above = change.flows.as_ref();
+        }
+        match change.shown {
+            Shown::Line => writeln!(f, "{}", change.text)?,
+            Shown::Below => writeln!(f, "    {}", change.text)?,
+            Shown::Not => {}
         }
     }
-
-    fn interfaces(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for change in &self.interfaces {
-            let sign = match change.action {
-                InterfaceAction::Attach => '+',
-                InterfaceAction::Detach => '-',
-                InterfaceAction::Update | InterfaceAction::Reattach => '~',
-            };
-            write!(f, "{sign} interface {}", change.name)?;
-            if !change.details.is_empty() {
-                write!(f, ": {}", change.details.join(", "))?;
-            }
-            writeln!(f)?;
-            self.flows_of(f, &Changed::Interface(change.name.clone()))?;
-        }
-        Ok(())
-    }
-
-    fn vips(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for change in &self.vips {
-            let sign = match change.action {
-                VipAction::Add => '+',
-                VipAction::Remove => '-',
-                VipAction::Change | VipAction::Repair => '~',
-            };
-            write!(f, "{sign} vip {}", change.vip)?;
-            match change.action {
-                // If the ring stays as it is, nothing moves.
-                VipAction::Change if change.moved > 0.0 => {
-                    write!(
-                        f,
-                        ": {:.2} % of its hash space moves (new flows, and flows that the connection table does not know)",
-                        change.moved * 100.0
-                    )?;
-                }
-                VipAction::Repair => write!(f, ": completed after an interrupted command")?,
-                VipAction::Change | VipAction::Add | VipAction::Remove => {}
-            }
-            writeln!(f)?;
-            for detail in &change.details {
-                writeln!(f, "    {detail}")?;
-            }
-            self.flows_of(f, &Changed::Vip(change.vip))?;
-        }
-        Ok(())
-    }
+    above.map_or(Ok(()), |effect| writeln!(f, "    flows: {}", effect.what))
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lost.plan(f)?;
-        match &self.program {
-            None => {}
-            Some(ProgramChange::Load) => writeln!(f, "+ program balancer")?,
-            Some(ProgramChange::Replace { details }) => {
-                writeln!(f, "~ program balancer: {}", details.join(", "))?;
-            }
-        }
-        self.flows_of(f, &Changed::Program)?;
-        if !self.connection_table.is_empty() {
-            writeln!(f, "~ connection table: {}", self.connection_table.join(", "))?;
-        }
-        self.flows_of(f, &Changed::ConnectionTable)?;
-        self.interfaces(f)?;
+        lines(f, &self.changes_of_host())?;
         for unserved in &self.unserved {
             writeln!(f, "! {unserved}")?;
         }
-        self.vips(f)?;
-        for change in &self.addresses {
-            writeln!(f, "{change}")?;
-        }
-        for change in &self.server_ids {
-            match (change.from, change.to) {
-                (None, Some(to)) => writeln!(f, "+ server id {}: {to}", change.id)?,
-                (Some(from), Some(to)) => writeln!(f, "~ server id {}: {from} → {to}", change.id)?,
-                (_, None) => writeln!(f, "- server id {}", change.id)?,
-            }
-            self.flows_of(f, &Changed::ServerId(change.id))?;
-        }
-        for change in &self.checks {
-            let sign = if change.starts_with(['+', '-']) { "" } else { "~ " };
-            writeln!(f, "{sign}{change}")?;
-        }
-        for mismatch in &self.repairs {
-            writeln!(f, "~ {mismatch}: written anew")?;
-        }
-        if self.clean_up {
-            writeln!(f, "~ leftovers of an interrupted command are removed")?;
-        }
+        lines(f, &self.changes_of_table())?;
         if let Some(memory) = &self.memory {
             memory.fmt(f)?;
         }

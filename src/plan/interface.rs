@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use serde::Serialize;
-
 use super::Plan;
 use super::Snapshot;
+use super::detail::Detail;
 use crate::model::abi;
 use crate::model::address::Mac;
 use crate::model::config::Config;
@@ -27,8 +26,7 @@ pub(crate) const IPV6_MINIMUM_MTU: u32 = 1280;
 const LARGEST_OVERHEAD: u32 = 40;
 
 /// What happens to an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterfaceAction {
     /// The root program gets attached to it.
     Attach,
@@ -42,16 +40,15 @@ pub enum InterfaceAction {
 }
 
 /// An interface's part in a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InterfaceChange {
     /// Its name.
     pub name: String,
     /// What happens to it.
     pub action: InterfaceAction,
-    /// What changes, one short phrase each.
-    pub details: Vec<String>,
+    /// What changes.
+    pub details: Vec<Detail>,
     /// Whether somebody deleted the interface and created it again since the program was attached.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub made_anew: bool,
 }
 
@@ -83,7 +80,7 @@ fn plan_entry(
     plan: &mut Plan,
     running: Option<&RunningInterface>,
     wanted: &ResolvedInterface,
-) -> Vec<String> {
+) -> Vec<Detail> {
     let (name, entry) = (&wanted.config.name, wanted.entry());
     let old = running.and_then(|running| running.entry);
     let is_same = |old: &abi::interface| abi::bytes_of(old) == abi::bytes_of(&entry);
@@ -97,7 +94,7 @@ fn plan_entry(
     if let Some(pin) = running.and_then(|running| running.pin.as_ref())
         && pin != name
     {
-        details.push(format!("was {pin}"));
+        details.push(Detail::setting("name", pin, name, format!("was {pin}")));
     }
     plan.steps.remove_entries.extend(stale(running, wanted));
     details
@@ -113,16 +110,17 @@ fn update(
     plan: &mut Plan,
     running: &RunningInterface,
     wanted: &ResolvedInterface,
-    mut details: Vec<String>,
+    mut details: Vec<Detail>,
 ) -> Option<InterfaceChange> {
     let asked = wanted.config.xdp_mode;
     let action = if asked != XdpMode::Auto && running.mode != Some(asked) {
-        details.insert(0, format!("attached again in {asked} mode"));
+        let text = format!("attached again in {asked} mode");
+        details.insert(0, Detail::setting("mode", running.mode, asked, text));
         plan.steps.attach.push(wanted.clone());
         InterfaceAction::Reattach
     } else {
         if running.entry.is_none() {
-            details.push(format!("gateway {}", wanted.gateway));
+            details.push(gateway(wanted));
         }
         InterfaceAction::Update
     };
@@ -136,11 +134,13 @@ fn attach(
     running: Option<&RunningInterface>,
     wanted: &ResolvedInterface,
 ) -> InterfaceChange {
-    let mut details =
-        vec![format!("{} mode", wanted.config.xdp_mode), format!("gateway {}", wanted.gateway)];
+    let mode = wanted.config.xdp_mode;
+    let mode = Detail::setting("xdp_mode", (), mode, format!("{mode} mode"));
+    let mut details = vec![mode, gateway(wanted)];
     let stale = stale(running, wanted);
     if let Some(stale) = stale {
-        details.push(format!("made anew, index {} → {}", stale.ifindex, wanted.ifindex));
+        let text = format!("made anew, index {} → {}", stale.ifindex, wanted.ifindex);
+        details.push(Detail::setting("index", stale.ifindex, wanted.ifindex, text));
     }
     plan.steps.attach.push(wanted.clone());
     InterfaceChange {
@@ -183,11 +183,14 @@ pub(crate) fn plan_detaching(
         }
         if running.entry.is_some() || !running.needed_by_others {
             let stays = running.needed_by_others && running.pin.is_some();
-            let why = "stays attached, for other programs of the chain";
+            let why = || {
+                let text = "stays attached, for other programs of the chain";
+                Detail::setting("attached", true, true, text)
+            };
             plan.interfaces.push(InterfaceChange {
                 name: name.clone(),
                 action: InterfaceAction::Detach,
-                details: stays.then(|| why.to_owned()).into_iter().collect(),
+                details: stays.then(why).into_iter().collect(),
                 made_anew: false,
             });
         }
@@ -195,38 +198,57 @@ pub(crate) fn plan_detaching(
 }
 
 fn describe_entry(
-    details: &mut Vec<String>,
+    details: &mut Vec<Detail>,
     name: &str,
     old: &abi::interface,
     wanted: &ResolvedInterface,
 ) {
     let (before, after) = (interface_config(name, old), interface_config(name, &wanted.entry()));
     if gateway_key(&before) != gateway_key(&after) {
-        details.push(format!("{} → {}", gateway_key(&before), gateway_key(&after)));
+        let text = format!("{} → {}", gateway_key(&before), gateway_key(&after));
+        let value = |config: &InterfaceConfig| match (config.gateway_mac, config.gateway) {
+            (Some(_), _) => None,
+            (None, Some(GatewayAddress::Address(address))) => Some(address.to_string()),
+            (None, _) => Some("auto".to_owned()),
+        };
+        details.push(Detail::setting("gateway", value(&before), value(&after), text));
     }
     if old.mac != wanted.entry().mac {
-        details.push(format!("gateway {} → {}", Mac::from(old.mac), wanted.gateway));
+        let (old, new) = (Mac::from(old.mac), wanted.gateway);
+        details.push(Detail::setting("gateway_mac", old, new, format!("gateway {old} → {new}")));
     }
     let (hop_before, hop_now) = (next_hop(old), next_hop(&wanted.entry()));
     // The code above reports a change of the configuration.
     if hop_before != hop_now && gateway_key(&before) == gateway_key(&after) {
         let text = |hop: Option<NextHop>| hop.map_or("not known".to_owned(), |hop| hop.to_string());
-        details.push(format!("next hop {} → {}", text(hop_before), text(hop_now)));
+        let what = format!("next hop {} → {}", text(hop_before), text(hop_now));
+        details.push(Detail::setting("next_hop", hop_before, hop_now, what));
     }
     if abi::mac_of(old.own) != wanted.mac {
         let text = |mac: Option<Mac>| mac.map_or("any".to_owned(), |mac| mac.to_string());
-        details.push(format!("MAC {} → {}", text(abi::mac_of(old.own)), text(wanted.mac)));
+        let old = abi::mac_of(old.own);
+        let what = format!("MAC {} → {}", text(old), text(wanted.mac));
+        details.push(Detail::setting("mac", old, wanted.mac, what));
     }
     if before.macs != after.macs {
         let list = |macs: &[Mac]| macs.iter().map(Mac::to_string).collect::<Vec<_>>().join(", ");
-        details.push(format!("macs [{}] → [{}]", list(&before.macs), list(&after.macs)));
+        let what = format!("macs [{}] → [{}]", list(&before.macs), list(&after.macs));
+        details.push(Detail::setting("macs", &before.macs, &after.macs, what));
     }
     if old.mtu != wanted.mtu {
-        details.push(format!("MTU {} → {}", old.mtu, wanted.mtu));
+        let (old, new) = (old.mtu, wanted.mtu);
+        details.push(Detail::setting("mtu", old, new, format!("MTU {old} → {new}")));
     }
     if before.xdp_mode != wanted.config.xdp_mode {
-        details.push(format!("xdp_mode {} → {}", before.xdp_mode, wanted.config.xdp_mode));
+        let (old, new) = (before.xdp_mode, wanted.config.xdp_mode);
+        details.push(Detail::setting("xdp_mode", old, new, format!("xdp_mode {old} → {new}")));
     }
+}
+
+/// The gateway of an interface that has none yet.
+fn gateway(wanted: &ResolvedInterface) -> Detail {
+    let text = format!("gateway {}", wanted.gateway);
+    Detail::setting("gateway_mac", (), wanted.gateway, text)
 }
 
 /// How the gateway is found, as the configuration has it.

@@ -14,6 +14,7 @@ use crate::model::connection_tables::Tables;
 use crate::model::connection_tables::udp_timeout;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
+use crate::plan::detail::Detail;
 
 /// "Too big" answers per second and CPU, to all senders together. Linux has the same limit per host for its own ICMP
 /// errors.
@@ -76,11 +77,12 @@ pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
     packets.encap_source_v6 = v6.filter(|_| knobs.source6_prefix != 0);
 }
 
-/// What differs between two programs, one short phrase each.
-pub(super) fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
+/// What differs between two programs.
+pub(super) fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<Detail> {
     let mut details = Vec::new();
     if old.build != new.build {
-        details.push("new build".to_owned());
+        let build = |knobs: &abi::knobs| format!("{:016x}", knobs.build);
+        details.push(Detail::setting("build", build(old), build(new), "new build"));
     }
     let (mut before, mut after) = (Config::default(), Config::default());
     write_knobs(old, &mut before);
@@ -96,12 +98,15 @@ pub(super) fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
         for (key, value) in after.as_object().into_iter().flatten() {
             let old = before.get(key).unwrap_or(&serde_json::Value::Null);
             if old != value {
-                details.push(format!("{section}.{key} {old} → {value}"));
+                let key = format!("{section}.{key}");
+                let text = format!("{key} {old} → {value}");
+                details.push(Detail::setting(key, old, value, text));
             }
         }
     }
     if details.is_empty() {
-        details.push("replaced in one step, because the connection tables change".to_owned());
+        let text = "replaced in one step, because the connection tables change";
+        details.push(Detail::setting("connection_table", old.table_bank, new.table_bank, text));
     }
     details
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Detail;
 use super::InterfaceAction;
 use super::InterfaceChange;
 use super::Plan;
@@ -82,7 +83,7 @@ impl Plan {
             } else {
                 (InterfaceAction::Detach, "was not served")
             };
-            let details = vec![detail.to_owned()];
+            let details = vec![Detail::setting("served", false, asked, detail)];
             self.interfaces.push(InterfaceChange {
                 name: name.clone(),
                 action,

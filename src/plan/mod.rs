@@ -1,8 +1,10 @@
 //! What an apply would change: the difference between what runs and what is wanted. Pure.
 
 mod addresses;
+mod change;
 mod connection_tables;
 pub(crate) mod cpus;
+mod detail;
 pub(crate) mod diff;
 mod display;
 mod interface;
@@ -15,8 +17,6 @@ pub(crate) mod rings;
 pub(crate) mod steps;
 mod unserved;
 pub(crate) mod writes;
-
-use serde::Serialize;
 
 use crate::model::abi;
 use crate::model::config::Config;
@@ -43,6 +43,10 @@ use crate::plan::diff::diff;
 use crate::plan::memory::MemoryPlan;
 pub use addresses::AddressChange;
 pub(crate) use addresses::address_changes;
+pub use change::Change;
+pub use detail::Action;
+pub use detail::Detail;
+pub use detail::Object;
 pub(crate) use interface::IPV6_MINIMUM_MTU;
 pub use interface::InterfaceAction;
 pub use interface::InterfaceChange;
@@ -60,24 +64,23 @@ use connection_tables::plan_tables;
 use knobs::knob_changes;
 
 /// The balancer program's part in a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ProgramChange {
     /// It is loaded for the first time.
     Load,
     /// It is replaced in one step, without interruption, and keeps all maps.
     Replace {
         /// Why.
-        details: Vec<String>,
+        details: Vec<Detail>,
     },
 }
 
-/// What an apply would change. Its `Display` is what `lbctl plan` prints.
-#[derive(Clone, Debug, Default, Serialize)]
+/// What an apply would change. Its `Display` is what `lbctl plan` prints. As JSON it has [`Self::changes`] in place of the
+/// lists of what changes.
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Set by [`Balancer::follow`](crate::Balancer::follow): another command changed the interfaces at the same time.
     /// Nothing was done, and warnings are not known: follow again.
-    #[serde(skip)]
     pub overtaken: bool,
     /// Pins that somebody removed or replaced. If there are any, the other changes are known only once the pins are
     /// back.
@@ -85,7 +88,7 @@ pub struct Plan {
     /// The program.
     pub program: Option<ProgramChange>,
     /// The connection tables: what changes, one short phrase each.
-    pub connection_table: Vec<String>,
+    pub connection_table: Vec<Detail>,
     /// The interfaces.
     pub interfaces: Vec<InterfaceChange>,
     /// Interfaces of the configuration that are not served, or not as configured, and why. After an apply these are
@@ -98,7 +101,7 @@ pub struct Plan {
     /// The server ids.
     pub server_ids: Vec<ServerIdChange>,
     /// The checks of reals and how they are run: what changes, one short phrase each.
-    pub checks: Vec<String>,
+    pub checks: Vec<Detail>,
     /// Map contents that do not match the other maps, and are written anew. Only root or a fault of l4lb can cause
     /// this.
     pub repairs: Vec<Mismatch>,
@@ -107,7 +110,6 @@ pub struct Plan {
     /// What the changes do to flows. Empty if no instance runs.
     pub flows: Vec<FlowEffect>,
     /// Why the effect on flows is not known, if so.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub flows_unknown: Option<String>,
     /// Whether `lbctl apply` wants `--yes` for it, the library's [`ApplyOptions::allow_breaking`]: established flows
     /// break, or it is unknown how many do.
@@ -118,11 +120,9 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Reals of the wanted VIPs whose addresses hash alike, changed or not. Machines with Katran may send their flows
     /// to the other real. Not in the plan's `Display`.
-    #[serde(skip_serializing_if = "Ties::is_empty")]
     pub tied_reals: Ties,
     /// The memory of the maps, if the number or size of connection tables or rings changes.
     pub memory: Option<MemoryPlan>,
-    #[serde(skip)]
     pub(crate) steps: Steps,
 }
 

@@ -15,11 +15,12 @@ use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
 use crate::model::vip_table::config_name;
+use crate::plan::detail::Action;
+use crate::plan::detail::Detail;
 use crate::plan::diff::running::Running;
 
 /// What happens to a VIP.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum VipAction {
     /// It is new.
     Add,
@@ -32,24 +33,23 @@ pub enum VipAction {
 }
 
 /// A VIP's part in a plan.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VipChange {
     /// The VIP.
     pub vip: Vip,
     /// What happens to it.
     pub action: VipAction,
-    /// What changes, one short phrase each.
-    pub details: Vec<String>,
+    /// What changes.
+    pub details: Vec<Detail>,
     /// Share of the VIP's hash space, 0 to 1, that goes to another real than before. If the hash mode changes, it is
     /// the share of new flows. [`Plan::flows`](crate::Plan::flows) says what happens to flows in the connection table.
     pub moved: f64,
     /// Whether its flows move only because reals leave.
-    #[serde(skip)]
     pub(crate) moves_by_reals: bool,
 }
 
 /// A server id's part in a plan: `None` stands for "no real".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerIdChange {
     /// The id.
     pub id: u32,
@@ -65,22 +65,24 @@ pub(crate) fn differs_by_reals(old: &VipSpec, new: &VipSpec) -> bool {
 }
 
 /// The differences in checks and in how they are run, one short phrase each.
-pub(crate) fn describe_checks(details: &mut Vec<String>, running: &Running, wanted: &Table) {
+pub(crate) fn describe_checks(details: &mut Vec<Detail>, running: &Running, wanted: &Table) {
     let (old, new) = (&running.policies.checks, &wanted.checks);
     for (name, check) in new {
         match old.get(name) {
-            None => details.push(format!("+ check {name}")),
-            Some(before) if before != check => details.push(format!("check {name} changes")),
+            None => details.push(Detail::check(Action::Add, name, format!("+ check {name}"))),
+            Some(before) if before != check => {
+                details.push(Detail::check(Action::Change, name, format!("check {name} changes")));
+            }
             Some(_) => {}
         }
     }
     let gone = old.keys().filter(|name| !new.contains_key(*name));
-    details.extend(gone.map(|name| format!("- check {name}")));
+    details.extend(gone.map(|name| Detail::check(Action::Remove, name, format!("- check {name}"))));
     describe_value(details, "health", &running.policies.health, &wanted.health);
 }
 
 /// The difference in what two versions of a VIP say about the health of its reals.
-fn describe_policy(details: &mut Vec<String>, old: &HealthPolicy, new: &HealthPolicy) {
+fn describe_policy(details: &mut Vec<Detail>, old: &HealthPolicy, new: &HealthPolicy) {
     describe_value(details, "check", &old.check, &new.check);
     describe_value(details, "on_failure", &old.on_failure, &new.on_failure);
     describe_value(details, "min_healthy", &old.min_healthy, &new.min_healthy);
@@ -89,13 +91,21 @@ fn describe_policy(details: &mut Vec<String>, old: &HealthPolicy, new: &HealthPo
         let text = |time: Option<Duration>| {
             time.map_or("none".to_owned(), |time| humantime::format_duration(time).to_string())
         };
-        details.push(format!("slow_start {} → {}", text(old.slow_start), text(new.slow_start)));
+        let value =
+            |time: Option<Duration>| time.map(|time| humantime::format_duration(time).to_string());
+        let what = format!("slow_start {} → {}", text(old.slow_start), text(new.slow_start));
+        details.push(Detail::setting(
+            "slow_start",
+            value(old.slow_start),
+            value(new.slow_start),
+            what,
+        ));
     }
     describe_value(details, "flapping", &old.flapping, &new.flapping);
 }
 
 fn describe_value<T: PartialEq + Serialize>(
-    details: &mut Vec<String>,
+    details: &mut Vec<Detail>,
     key: &str,
     old: &T,
     new: &T,
@@ -106,28 +116,57 @@ fn describe_value<T: PartialEq + Serialize>(
         Ok(value) => value.to_string(),
     };
     if old != new {
-        details.push(format!("{key} {} → {}", text(old), text(new)));
+        let what = format!("{key} {} → {}", text(old), text(new));
+        details.push(Detail::setting(key, old, new, what));
     }
 }
 
-/// The differences between two versions of one VIP, one short phrase each.
-pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
+/// The differences between two versions of one VIP.
+pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<Detail> {
+    let mut details = describe_settings(old, new);
+    describe_reals(&mut details, old, new);
+    details
+}
+
+/// What is told about a VIP that is new: in words its reals alone, as its settings are in the file.
+pub(crate) fn describe_new(new: &VipSpec) -> Vec<Detail> {
+    let nothing = VipSpec::default();
+    let settings = describe_settings(&nothing, new).into_iter();
+    let mut details: Vec<_> = settings.map(Detail::quiet).collect();
+    describe_reals(&mut details, &nothing, new);
+    details
+}
+
+/// What is told about a VIP that goes: its reals, and in words nothing.
+pub(crate) fn describe_gone(old: &VipSpec) -> Vec<Detail> {
+    let mut details = Vec::new();
+    describe_reals(&mut details, old, &VipSpec::default());
+    details.into_iter().map(Detail::quiet).collect()
+}
+
+/// As [`describe`], without the reals.
+fn describe_settings(old: &VipSpec, new: &VipSpec) -> Vec<Detail> {
     let mut details = Vec::new();
     if old.hash != new.hash {
-        details.push(format!("hash {} → {}", config_name(&old.hash), config_name(&new.hash)));
+        let what = format!("hash {} → {}", config_name(&old.hash), config_name(&new.hash));
+        details.push(Detail::setting("hash", old.hash, new.hash, what));
     }
     if old.stateless != new.stateless {
-        details.push(format!("connection_table {} → {}", !old.stateless, !new.stateless));
+        let what = format!("connection_table {} → {}", !old.stateless, !new.stateless);
+        details.push(Detail::setting("connection_table", !old.stateless, !new.stateless, what));
     }
     if old.routing != new.routing {
         let list =
             |spec: &VipSpec| spec.routing.iter().map(config_name).collect::<Vec<_>>().join(", ");
-        details.push(format!("routing [{}] → [{}]", list(old), list(new)));
+        let what = format!("routing [{}] → [{}]", list(old), list(new));
+        details.push(Detail::setting("routing", &old.routing, &new.routing, what));
     }
     if old.allow_own_address != new.allow_own_address {
+        let key = "allow_own_address";
         let value = |spec: &VipSpec| serde_json::to_string(&spec.allow_own_address);
-        if let (Ok(old), Ok(new)) = (value(old), value(new)) {
-            details.push(format!("allow_own_address {old} → {new}"));
+        if let (Ok(before), Ok(after)) = (value(old), value(new)) {
+            let what = format!("{key} {before} → {after}");
+            details.push(Detail::setting(key, old.allow_own_address, new.allow_own_address, what));
         }
     }
     describe_choice(
@@ -139,37 +178,46 @@ pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<String> {
     describe_choice(&mut details, "no_real", Some(&old.no_real), Some(&new.no_real));
     describe_choice(&mut details, "echo", old.echo.as_ref(), new.echo.as_ref());
     describe_policy(&mut details, &old.health, &new.health);
-    describe_reals(&mut details, old, new);
     details
 }
 
 fn describe_choice<T: PartialEq + Serialize>(
-    details: &mut Vec<String>,
+    details: &mut Vec<Detail>,
     key: &str,
     old: Option<&T>,
     new: Option<&T>,
 ) {
     let name = |choice: Option<&T>| choice.map_or("unset".to_owned(), config_name);
     if old != new {
-        details.push(format!("{key} {} → {}", name(old), name(new)));
+        details.push(Detail::setting(
+            key,
+            old,
+            new,
+            format!("{key} {} → {}", name(old), name(new)),
+        ));
     }
 }
 
 /// As [`describe`], but only the reals.
-pub(crate) fn describe_reals(details: &mut Vec<String>, old: &VipSpec, new: &VipSpec) {
+fn describe_reals(details: &mut Vec<Detail>, old: &VipSpec, new: &VipSpec) {
     for (address, real) in &new.reals {
         match old.reals.get(address) {
-            None => details.push(format!("+ real {address} {}", describe_real(*real))),
-            Some(before) if before != real => details.push(format!(
-                "real {address} {} → {}",
-                describe_real(*before),
-                describe_real(*real)
-            )),
+            None => {
+                let text = format!("+ real {address} {}", describe_real(*real));
+                details.push(Detail::real(*address, None, Some(*real), text));
+            }
+            Some(before) if before != real => {
+                let (old, now) = (describe_real(*before), describe_real(*real));
+                let text = format!("real {address} {old} → {now}");
+                details.push(Detail::real(*address, Some(*before), Some(*real), text));
+            }
             Some(_) => {}
         }
     }
-    let gone = old.reals.keys().filter(|address| !new.reals.contains_key(address));
-    details.extend(gone.map(|address| format!("- real {address}")));
+    let gone = old.reals.iter().filter(|(address, _)| !new.reals.contains_key(address));
+    details.extend(gone.map(|(address, real)| {
+        Detail::real(*address, Some(*real), None, format!("- real {address}"))
+    }));
 }
 
 fn describe_real(real: RealSpec) -> String {

@@ -44,11 +44,13 @@ use crate::plan::rings::RingImage;
 use crate::plan::rings::Rings;
 use crate::plan::writes::Write;
 
+use crate::plan::detail::Detail;
 pub use crate::plan::report::ServerIdChange;
 pub use crate::plan::report::VipAction;
 pub use crate::plan::report::VipChange;
 use crate::plan::report::describe_checks;
-use crate::plan::report::describe_reals;
+use crate::plan::report::describe_gone;
+use crate::plan::report::describe_new;
 use markers::MARKER;
 pub(crate) use running::Running;
 pub(crate) use running::RunningReal;
@@ -60,8 +62,8 @@ use running::next_generation;
 pub(crate) struct TableDiff {
     pub(crate) vips: Vec<VipChange>,
     pub(crate) server_ids: Vec<ServerIdChange>,
-    /// What changes about checks, one short phrase each.
-    pub(crate) checks: Vec<String>,
+    /// What changes about checks.
+    pub(crate) checks: Vec<Detail>,
     pub(crate) writes: Vec<Write>,
     /// Map contents that do not match the other maps, and are written anew.
     pub(crate) repairs: Vec<Mismatch>,
@@ -225,7 +227,7 @@ impl Differ<'_> {
             self.diff.vips.push(VipChange {
                 vip: *vip,
                 action: VipAction::Remove,
-                details: Vec::new(),
+                details: describe_gone(&running.spec),
                 moved: 1.0,
                 moves_by_reals: false,
             });
@@ -332,7 +334,6 @@ impl Differ<'_> {
         }
         let serials = self.new_serials(new.len());
         let (mut rings, mut reals, mut entries) = (Vec::new(), Vec::new(), Vec::new());
-        let nothing = VipSpec::default();
         for ((vip, spec), serial) in new.into_iter().zip(serials) {
             // Config limits the number of VIPs.
             let Some(id) = free.next() else { break };
@@ -346,12 +347,10 @@ impl Differ<'_> {
             reals.extend(self.vip_reals(id, spec.reals.iter()));
             let key = VipKey::from(abi::vip_key::from(*vip));
             entries.push((key, abi::vip { id, serial, flags: spec.flags(vip) | bar }));
-            let mut details = Vec::new();
-            describe_reals(&mut details, &nothing, spec);
             self.diff.vips.push(VipChange {
                 vip: *vip,
                 action: VipAction::Add,
-                details,
+                details: describe_new(spec),
                 moved: 1.0,
                 moves_by_reals: false,
             });

@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 use crate::fixtures::Host;
 use crate::fixtures::Lbctl;
 use crate::fixtures::UPLINK;
+use crate::fixtures::changes_of;
 use crate::fixtures::config_file;
 use crate::fixtures::json as json_of;
 use crate::fixtures::path_of;
@@ -90,10 +91,30 @@ fn plan_tells_and_changes_nothing() {
 
     // One of two reals is another one: its half of the hash space moves, and what Maglev adds to that.
     let plan = json_of(&host.lbctl().exits(3, &["plan", "--json", "-f", path_of(&new)]));
-    let vips = plan["vips"].as_array().expect("a list");
+    let vips = changes_of(&plan, "vip");
     let change = vips.iter().find(|vip| vip["action"] == "change").expect("a VIP that changes");
     let moved = change["moved"].as_f64().expect("a number");
     assert!((0.5..0.7).contains(&moved), "{moved}");
+
+    // For programs, the same changes with their values.
+    let told = |object: &str, action: &str, key: &str, what: &str| {
+        let found = changes_of(&plan, object);
+        let found = found.iter().find(|c| c["action"] == action && c[key] == what);
+        found.unwrap_or_else(|| panic!("{action} {object} {what} in {plan:#}")).clone()
+    };
+    let gone = told("real", "remove", "real", "10.0.0.2");
+    assert_eq!((&gone["vip"], &gone["old"]["weight"]), (&json!("tcp://10.200.1.1:80"), &json!(1)));
+    assert!(gone.get("new").is_none() && gone["text"] == "- real 10.0.0.2", "{gone:#}");
+    let timeout = told("setting", "change", "key", "connection_table.udp_timeout_seconds");
+    assert_eq!((&timeout["old"], &timeout["new"]), (&json!(30), &json!(31)));
+    assert_eq!(timeout["program"], "balancer");
+    told("vip", "add", "vip", "udp://10.200.1.1:80");
+    let texts: Vec<_> = plan["changes"].as_array().expect("changes").iter().collect();
+    for line in
+        output.stdout.lines().map(str::trim).filter(|line| line.starts_with(['+', '-', '~']))
+    {
+        assert!(texts.iter().any(|change| change["text"] == line), "{line} in {plan:#}");
+    }
 }
 
 /// Reals that hash alike are reported whether anything changes or not.
@@ -278,8 +299,8 @@ fn reports_for_programs() {
         (vec!["stats"], "/vips/tcp:~1~110.200.1.1:80/dropped"),
         (vec!["vip", "list"], "/0/protocol"),
         (vec!["real", "list", a], "/0/reals/0/state"),
-        (vec!["real", "weight", a, "10.0.0.1", "3"], "/vips/0/moved"),
-        (vec!["vip", "delete", a], "/vips/0/action"),
+        (vec!["real", "weight", a, "10.0.0.1", "3"], "/changes/0/moved"),
+        (vec!["vip", "delete", a], "/changes/0/action"),
         (vec!["decap", "attach", UPLINK, "--from", "172.16.0.0/16"], "/interfaces/uplink"),
         (vec!["decap", "status"], "/results/malformed/bytes"),
     ] {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::fixtures::Host;
+use crate::fixtures::changes_of;
 use crate::fixtures::json;
 use crate::fixtures::vip;
 
@@ -37,7 +38,7 @@ fn a_real_of_all_vips() {
     };
     let changed = |arguments: &[&str]| {
         let plan = json(&lbctl.ok(&[arguments, &["--json"]].concat()));
-        plan["vips"].as_array().expect("changes").len()
+        changes_of(&plan, "vip").len()
     };
     // A real that is down gets no flows back by a drain.
     assert_eq!(changed(&["real", "drain", "--all", "10.0.0.1"]), 20);

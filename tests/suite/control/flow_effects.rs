@@ -98,11 +98,16 @@ impl Lab {
         let file = config_file(config);
         let path = path_of(&file);
         let plan = json_of(&self.host.lbctl().exits(3, &["plan", "-f", path, "--json"]));
-        let flows = plan["flows"].as_array().expect("a list");
-        let found = flows.iter().find(|effect| effect["change"] == *change);
-        let found = found.unwrap_or_else(|| panic!("nothing of {change} in {plan:#}")).clone();
+        let changes = plan["changes"].as_array().expect("a list").iter();
+        let mut changes = changes.filter(|change| change["flows"].is_object());
+        let found = changes.find(|found| match change.as_object() {
+            None => found["object"] == *change,
+            Some(keys) => keys.iter().all(|(key, value)| found[key] == *value),
+        });
+        let found = found.unwrap_or_else(|| panic!("nothing of {change} in {plan:#}"));
+        let found = found["flows"].clone();
         let text = self.host.lbctl().exits(3, &["plan", "-f", path]).stdout;
-        let line = format!("\n    flows: {}\n", found["what"].as_str().expect("text"));
+        let line = format!("\n    flows: {}\n", found["text"].as_str().expect("text"));
         assert!(text.contains(&line), "{line} in {text}");
         found
     }
@@ -163,7 +168,7 @@ fn reals_come_and_go() {
         assert_eq!(more["moved"], established(0), "{more:#}");
         assert_eq!(more["established"], established(40), "{more:#}");
         assert!((0.3..0.6).contains(&more["new_moved"].as_f64().expect("a share")), "{more:#}");
-        let what = more["what"].as_str().expect("text");
+        let what = more["text"].as_str().expect("text");
         assert!(what.contains("all of 40 established flows stay"), "{what}");
         for third in ["10.0.0.3, weight = 5", "10.0.0.3, state = \"drain\"", "10.0.0.3, weight = 0"]
         {
@@ -204,7 +209,7 @@ fn vips_come_and_go() {
         let (both, every) = (format!("{}{}", vip(TCP, &TWO), vip(EVERY, &TWO)), vip(EVERY, &TWO));
         let lab = Lab::new(kind, &both).establish(TCP);
         let over = lab.change(&every, &of(TCP));
-        assert!(over["what"].as_str().expect("text").ends_with(&format!("elsewhere by {EVERY}")));
+        assert!(over["text"].as_str().expect("text").ends_with(&format!("elsewhere by {EVERY}")));
         // And back: a VIP of every port remembers the port only where it counts.
         let lab = Lab::new(kind, &every).establish(EVERY);
         let effect = lab.planned(&lab.config(&both), &of(TCP));
@@ -280,7 +285,7 @@ fn remembered_or_not() {
             (&Value::Null, &Value::Null),
             "{moves:#}"
         );
-        assert!(moves["what"].as_str().expect("text").contains("move as new ones do"), "{moves:#}");
+        assert!(moves["text"].as_str().expect("text").contains("move as new ones do"), "{moves:#}");
         let moves = lab.planned(&lab.config(&vip(TCP, &TWO)), &of(TCP));
         assert_eq!(moves["moved"], Value::Null, "the ring changes, too: {moves:#}");
         // What was in the table stays forgotten: those that moved stay where they are by now.
@@ -306,7 +311,7 @@ fn ids_in_packets() {
     let routed = config(&lab, "\"quic-connection-id\"", &id("10.0.0.1"));
     let on = lab.planned(&routed, &of(UDP));
     assert_eq!(on["moved"], established(0), "{on:#}");
-    assert!(on["what"].as_str().expect("text").contains("how many is not known"), "{on:#}");
+    assert!(on["text"].as_str().expect("text").contains("how many is not known"), "{on:#}");
     let new = lab.planned(&routed, &json!({ "server_id": 7 }));
     assert_eq!(new["moved"], Value::Null, "{new:#}");
     lab.host.lbctl().apply(&routed);
@@ -326,11 +331,11 @@ fn tables_and_programs() {
         let table = json!("connection_table");
         let other = KINDS.into_iter().find(|other| *other != kind).expect("another kind");
         let moved = lab.planned(&lab.config(&one).replace(kind, other), &table);
-        assert_eq!(moved["what"], "40 established flows are copied", "{moved:#}");
+        assert_eq!(moved["text"], "40 established flows are copied", "{moved:#}");
         // A set of four, or four in all.
         let few = lab.config(&one).replace("entries = 20000", "entries = 4");
         let few = lab.planned(&few, &table);
-        let what = few["what"].as_str().expect("text");
+        let what = few["text"].as_str().expect("text");
         assert!(what.starts_with("of 40 established flows, about 36 find no room"), "{what}");
         assert_eq!(few["moved"]["flows"], 0, "the ring sends them to the same reals: {few:#}");
         // After a change of the reals it does not.
@@ -344,13 +349,13 @@ fn tables_and_programs() {
         let program =
             lab.planned(&lab.config(&format!("{packets}{}", vip(TCP, &THREE))), &json!("program"));
         assert_eq!(program["moved"], established(0), "{program:#}");
-        let what = program["what"].as_str().expect("text");
+        let what = program["text"].as_str().expect("text");
         for words in ["flows stay where they are", "more than 1400 bytes", "former outer source"] {
             assert!(what.contains(words), "'{words}' in {what}");
         }
         let generic = lab.config(&vip(TCP, &THREE)).replace("\"native\"", "\"generic\"");
         let reattached = lab.planned(&generic, &json!({ "interface": "uplink" }));
-        assert!(reattached["what"].as_str().expect("text").contains("for some milliseconds"));
+        assert!(reattached["text"].as_str().expect("text").contains("for some milliseconds"));
         let gone = lab.config(&vip(TCP, &THREE)).replace(Host::INTERFACE, "");
         let gone = lab.planned(&gone, &json!({ "interface": "uplink" }));
         assert_eq!(gone["moved"], json!({ "flows": 40, "precision": "at_most" }), "{gone:#}");
@@ -368,7 +373,7 @@ fn larger_tables() {
         lab.host.lbctl().apply(&sized(60));
         let held = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]))["entries"].clone();
         let larger = lab.planned(&sized(120), &json!("connection_table"));
-        assert_eq!(larger["what"], format!("{held} established flows are copied"));
+        assert_eq!(larger["text"], format!("{held} established flows are copied"));
         let file = config_file(&sized(120));
         lab.host.lbctl().ok(&["apply", "-f", path_of(&file)]);
         let after = json_of(&lab.host.lbctl().ok(&["flows", "count", "--json"]))["entries"].clone();
@@ -390,7 +395,7 @@ fn silent_udp_flows() {
         let shorter = |vips: &str| lab.config(&format!("udp_timeout_seconds = 3\n{vips}"));
         let effect = lab.planned(&shorter(&vip(UDP, &THREE)), &json!("program"));
         assert_eq!(effect["moved"]["precision"], "exact", "{effect:#}");
-        let what = effect["what"].as_str().expect("text");
+        let what = effect["text"].as_str().expect("text");
         assert!(
             what.starts_with("40 UDP flows that were silent for more than 3 s are forgotten"),
             "{what}"
@@ -435,7 +440,7 @@ fn changes_that_need_consent() {
         assert_eq!(refused.contains("draining reals does not help"), !drain, "{refused}");
     }
     let down = json_of(&lab.host.lbctl().ok(&["real", "down", TCP, "10.0.0.1", "--json"]));
-    assert_eq!(down["flows"][0]["moved"], established(first), "{down:#}");
+    assert_eq!(down["changes"][0]["flows"]["moved"], established(first), "{down:#}");
     let gone = lab.host.lbctl().ok(&["real", "delete", TCP, "10.0.0.2"]).stdout;
     assert!(gone.contains(&format!("; 10.0.0.2: {second} of {second} move\n")), "{gone}");
     let third = lab.host.lbctl().ok(&["flows", "count", "--by", "real", "--json"]);
@@ -478,7 +483,8 @@ fn what_cannot_be_counted_is_unknown() {
     assert!(down.stderr.contains(unknown), "{down}");
     assert!(lbctl().ok(&["save"]).stdout.contains("state = \"down\""));
     let drain = json_of(&lbctl().ok(&["--json", "real", "drain", TCP, "10.0.0.2"]));
-    assert!(drain["flows_unknown"].is_string() && drain["flows"] == json!([]), "{drain:#}");
+    assert!(drain["flows_unknown"].is_string(), "{drain:#}");
+    assert!(drain["changes"][0].get("flows").is_none(), "{drain:#}");
 
     let file = config_file(&lab.config(&vip(TCP, &TWO)));
     let path = path_of(&file);

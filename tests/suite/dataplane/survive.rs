@@ -9,6 +9,7 @@ use crate::fixtures::Download;
 use crate::fixtures::HttpClient;
 use crate::fixtures::Leaks;
 use crate::fixtures::Rig;
+use crate::fixtures::changes_of;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::goes_on;
@@ -131,7 +132,7 @@ fn connections_stay_when_their_slot_moves() {
         let file = config_file(&config(&reals(weights)));
         let path = path_of(&file);
         let plan = json(&rig.lbctl().exits(3, &["plan", "--json", "-f", path]));
-        plan["vips"][0]["moved"].as_f64().expect("a number")
+        changes_of(&plan, "vip")[0]["moved"].as_f64().expect("a number")
     };
     let heavy = [1, 1, 200];
     assert!(moves(heavy) > 0.6, "{}", moves(heavy));

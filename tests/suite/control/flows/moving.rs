@@ -14,6 +14,7 @@ use l4lb::Vip;
 
 use crate::fixtures::Host;
 use crate::fixtures::Injector;
+use crate::fixtures::changes_of;
 use crate::fixtures::config_file;
 use crate::fixtures::frame::eth;
 use crate::fixtures::inject::frame;
@@ -249,9 +250,8 @@ fn dead_flows_push_no_live_one_out() {
         let small = config_file(&config(other, entries, "[0]", &after));
         let path = path_of(&small);
         let plan = json(&host.lbctl().exits(3, &["plan", "-f", path, "--json"]));
-        let effects = plan["flows"].as_array().expect("a list");
-        let tables = effects.iter().find(|effect| effect["change"] == "connection_table");
-        let tables = tables.unwrap_or_else(|| panic!("{what}: {plan:#}"));
+        let tables = changes_of(&plan, "connection_table");
+        let tables = &tables.first().unwrap_or_else(|| panic!("{what}: {plan:#}"))["flows"];
         assert_eq!(tables["established"]["flows"], LIVE, "{what}: {tables:#}");
         assert_eq!(tables["moved"]["flows"], 0, "{what}: {tables:#}");
         host.lbctl().ok(&["apply", "-f", path]);

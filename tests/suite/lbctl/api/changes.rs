@@ -94,7 +94,7 @@ fn put_replaces_and_creates() {
     // What was read can be written back as it is.
     let seen = server.get("/v1/vips/udp/fc00:1::2/443");
     let plan = server.ask("PUT", "/v1/vips/udp/fc00:1::2/443", Some(&seen.body)).is(200).json();
-    assert_eq!(plan["vips"], json!([]), "{plan:#}");
+    assert_eq!(plan["changes"], json!([]), "{plan:#}");
     let new = "/v1/vips/tcp/10.200.1.7/443";
     let reply = server.ask("PUT", new, Some(body)).is(201);
     assert_eq!(reply.header("location"), Some(new));
@@ -167,7 +167,7 @@ fn health_is_told_and_forgotten() {
     assert!(share() > 0.2);
     let told = r#"{ "health": "unhealthy", "reason": "keepalived:\u0007 no answer", "for": "1h" }"#;
     let plan = server.ask("PUT", &health, Some(told)).is(200).json();
-    assert_eq!(plan["vips"][0]["vip"], "tcp://10.200.1.1:80", "{plan:#}");
+    assert_eq!(plan["changes"][0]["vip"], "tcp://10.200.1.1:80", "{plan:#}");
     let known = server.get(&health).json();
     assert_eq!((&known["health"], &known["told"]), (&json!("unhealthy"), &json!(true)));
     let reason = known["reason"].as_str().expect("a reason");
@@ -387,7 +387,7 @@ fn a_locked_instance_is_busy() {
     assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
     server.get(WEB).is(200);
     let plan = server.ask("DELETE", &format!("{WEB}?dry_run=true"), None).is(200).json();
-    assert_eq!(plan["vips"][0]["action"], Value::from("remove"), "plans take no lock");
+    assert_eq!(plan["changes"][0]["action"], Value::from("remove"), "plans take no lock");
     drop(locked);
     server.ask("DELETE", WEB, None).is(200);
     server.serve.stop();
