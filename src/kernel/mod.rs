@@ -4,6 +4,7 @@ pub(crate) mod bpf;
 pub(crate) mod capabilities;
 pub(crate) mod child;
 pub(crate) mod clock;
+pub(crate) mod config_files;
 pub(crate) mod ethtool;
 pub(crate) mod executable;
 pub(crate) mod host;

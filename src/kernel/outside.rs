@@ -15,12 +15,8 @@ use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
 
-use crate::model::config::Config;
-use crate::model::config::ConfigError;
-use crate::model::config::line::line_of;
 pub use crate::model::cpu_list::MAX_CPUS;
 pub use crate::model::cpu_list::cpu_list;
-use crate::model::error::Error;
 pub use crate::model::text::MOST_OF_MESSAGE;
 pub use crate::model::text::MOST_QUOTED;
 use crate::model::text::decode;
@@ -111,50 +107,6 @@ pub fn read_text_from(input: Input, most: u64) -> io::Result<String> {
         return Err(too_large());
     }
     decode(text).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
-}
-
-impl Config {
-    /// Reads a file: JSON if its name ends in `.json`, else TOML.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_text(path).map_err(|error| {
-            ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
-        })?;
-        Self::from_text_of(path, &text)
-    }
-}
-
-impl Config {
-    /// What errors call standard input.
-    pub const STDIN: &str = "standard input";
-
-    /// Reads standard input, at most as much of it, and for as long, as of a file: JSON if it begins with a brace, else
-    /// TOML.
-    pub fn from_stdin() -> Result<Self, ConfigError> {
-        let name = Path::new(Self::STDIN);
-        let text = Input::stdin().and_then(|input| read_text_from(input, MAX_FILE));
-        let text = text.map_err(|error| {
-            ConfigError::at("", format!("cannot be read: {error}")).in_file(name)
-        })?;
-        if text.trim_start().starts_with('{') {
-            return Self::from_json(&text).map_err(|error| error.in_file(name));
-        }
-        Self::from_text_of(name, &text)
-    }
-}
-
-impl Error {
-    /// The error. If it is about a configuration, it names the file, and the line of its key: a TOML file is read for
-    /// that, unless it is a pipe.
-    #[must_use]
-    pub fn in_file(self, path: &Path) -> Self {
-        let Self::Config(error) = self else { return self };
-        let is_json = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
-        let is_file = || std::fs::metadata(path).is_ok_and(|found| found.is_file());
-        let text = (error.lacks_line() && !is_json && is_file()).then(|| read_text(path).ok());
-        let line = text.flatten().and_then(|text| line_of(&text, error.key()));
-        let error = if line.is_some() { error.on_line(line) } else { error };
-        Self::Config(error.in_file(path))
-    }
 }
 
 /// Reads a table of sockets in procfs. It is long if there are many connections.

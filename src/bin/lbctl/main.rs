@@ -153,13 +153,13 @@ fn init_logging(global: &args::Global) {
 /// Whether a command is refused if the process may open only a few files. `down` is not, so that forwarding can always
 /// be ended: it opens a few files at a time, and a second run continues where the first one stopped.
 fn needs_files(command: &Command) -> bool {
-    !matches!(command, Command::Down | Command::Reload(_))
+    !matches!(command, Command::Check(_) | Command::Down | Command::Reload(_))
 }
 
 /// Whether a command promises to change nothing, not even what others left behind.
 fn only_looks(command: &Command) -> bool {
-    use Command::{Doctor, Plan, Test, Trace};
-    matches!(command, Plan(_) | Trace(_) | Doctor(_) | Test { .. })
+    use Command::{Check, Doctor, Plan, Test, Trace};
+    matches!(command, Check(_) | Plan(_) | Trace(_) | Doctor(_) | Test { .. })
 }
 
 fn run(cli: &Cli) -> Result {
@@ -182,6 +182,7 @@ fn run(cli: &Cli) -> Result {
         tracing::debug!("cannot remove what killed captures have left: {error}");
     }
     match &cli.command {
+        Command::Check(args) => cmd::check::run(&instance, args, global.json),
         Command::Plan(file) => cmd::plan::plan(&instance, file, global.json),
         Command::Apply(file) => cmd::plan::apply(&instance, file, global.json),
         Command::Serve(file) => cmd::serve::serve(&instance, file),

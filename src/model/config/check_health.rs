@@ -15,6 +15,8 @@ use super::HealthConfig;
 use super::MinHealthy;
 use super::VipConfig;
 use super::check::check_limit;
+use super::errors::Errors;
+use super::nearest::nearest;
 use crate::model::abi::consts;
 use crate::model::text::quote;
 use crate::model::vip_table::config_name;
@@ -61,11 +63,11 @@ const NEEDED: &[(CheckKind, &str, &str)] = &[
 ];
 
 impl Config {
-    pub(super) fn check_health(&self) -> Result<(), ConfigError> {
+    pub(super) fn check_health(&self, errors: &mut Errors) {
         let HealthConfig { concurrency, first_mark } = self.health;
         if !(1..=MAX_CONCURRENCY).contains(&concurrency) {
             let what = format!("{concurrency} is not within 1 to {MAX_CONCURRENCY}");
-            return Err(ConfigError::at("health.concurrency", what));
+            errors.push(ConfigError::at("health.concurrency", what));
         }
         if first_mark == 0 || first_mark.checked_add(consts::REAL_IDS).is_none() {
             let most = u32::MAX - consts::REAL_IDS;
@@ -73,9 +75,9 @@ impl Config {
                 "{first_mark} is not within 1 to {most}: it is the first of {} marks, and 0 is no mark",
                 consts::REAL_IDS
             );
-            return Err(ConfigError::at("health.first_mark", what));
+            errors.push(ConfigError::at("health.first_mark", what));
         }
-        check_limit("checks", self.checks.len(), MAX_CHECKS)?;
+        check_limit("checks", self.checks.len(), MAX_CHECKS, errors);
         for (name, check) in &self.checks {
             let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
             if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
@@ -83,36 +85,35 @@ impl Config {
                     "'{}' is no name of a check: use up to 64 letters, digits, '-' and '_'",
                     quote(name)
                 );
-                return Err(ConfigError::at("checks", what));
+                errors.push(ConfigError::at("checks", what));
             }
-            check.check(&format!("checks.{name}"))?;
+            check.check(&format!("checks.{name}"), errors);
         }
         for (i, vip) in self.vips.iter().enumerate() {
-            self.check_health_of(vip, &format!("vips[{i}]"))?;
+            self.check_health_of(vip, &format!("vips[{i}]"), errors);
         }
-        Ok(())
     }
 
-    fn check_health_of(&self, vip: &VipConfig, place: &str) -> Result<(), ConfigError> {
+    fn check_health_of(&self, vip: &VipConfig, place: &str, errors: &mut Errors) {
         let key = |key: &str| format!("{place}.{key}");
         match vip.min_healthy {
             MinHealthy::Reals(number) if number > consts::MAX_REALS => {
                 let what = format!("{number} is more than a VIP can have; or write a percentage");
-                return Err(ConfigError::at(key("min_healthy"), what));
+                errors.push(ConfigError::at(key("min_healthy"), what));
             }
             _ => {}
         }
         if let Some(time) = vip.slow_start {
-            check_time(time, &key("slow_start"))?;
+            check_time(time, &key("slow_start"), errors);
         }
         let Flapping { failures, window, hold, hold_at_most } = vip.flapping;
         let within = |field: &str| key(&format!("flapping.{field}"));
         if !(1..=1000).contains(&failures) {
             let what = format!("{failures} is not within 1 to 1000");
-            return Err(ConfigError::at(within("failures"), what));
+            errors.push(ConfigError::at(within("failures"), what));
         }
         for (field, time) in [("window", window), ("hold", hold), ("hold_at_most", hold_at_most)] {
-            check_time(time, &within(field))?;
+            check_time(time, &within(field), errors);
         }
         if hold > hold_at_most {
             let what = format!(
@@ -120,44 +121,69 @@ impl Config {
                 humantime::format_duration(hold_at_most),
                 humantime::format_duration(hold)
             );
-            return Err(ConfigError::at(within("hold_at_most"), what));
+            errors.push(ConfigError::at(within("hold_at_most"), what));
         }
-        let Some(choice) = &vip.check else { return Ok(()) };
+        let Some(choice) = &vip.check else { return };
         let check = match choice {
             CheckChoice::Inline(check) => {
-                check.check(&key("check"))?;
+                check.check(&key("check"), errors);
                 check
             }
-            CheckChoice::Named(name) => self.checks.get(name).ok_or_else(|| {
-                let known: Vec<_> = self.checks.keys().take(8).map(String::as_str).collect();
-                let others = match (known.is_empty(), self.checks.len() - known.len()) {
-                    (true, _) => "no check has a name yet".to_owned(),
-                    (false, 0) => format!("there are {}", known.join(", ")),
-                    (false, more) => format!("there are {} and {more} more", known.join(", ")),
-                };
-                let what = format!(
-                    "no check is called '{}' ({others}); write one of these, or add [checks.{}] to the file",
-                    quote(name),
-                    quote(name)
-                );
-                ConfigError::at(key("check"), what)
-            })?,
+            CheckChoice::Named(name) => match self.checks.get(name) {
+                Some(check) => check,
+                None => return errors.push(ConfigError::at(key("check"), self.no_check(name))),
+            },
         };
         if vip.port == 0 && check.port.is_none() && check.kind != CheckKind::Exec {
             let what = format!(
                 "{} has every port, so nobody knows which to check: give the check a port",
                 vip.vip()
             );
-            return Err(ConfigError::at(key("check"), what));
+            errors.push(ConfigError::at(key("check"), what));
         }
-        Ok(())
     }
+}
+
+/// The keys that a check of this kind takes, of all keys that checks have.
+pub(super) fn keys_of_kind<'a>(
+    kind: CheckKind,
+    all: impl Iterator<Item = &'a str>,
+) -> impl Iterator<Item = &'a str> {
+    let of_others = move |key: &str| {
+        OF_KINDS.iter().any(|(keys, kinds)| keys.contains(&key) && !kinds.contains(&kind))
+    };
+    all.filter(move |key| !of_others(key))
+}
+
+impl Config {
+    /// What to say of a name that no check has.
+    pub(crate) fn no_check(&self, name: &str) -> String {
+        no_check(self.checks.keys().map(String::as_str), name)
+    }
+}
+
+/// What to say of a name that none of these checks has.
+pub(crate) fn no_check<'a>(names: impl Iterator<Item = &'a str>, name: &str) -> String {
+    let names: Vec<_> = names.collect();
+    let known = &names[..names.len().min(8)];
+    let others = match (known.is_empty(), names.len() - known.len()) {
+        (true, _) => "no check has a name yet".to_owned(),
+        (false, 0) => format!("there are {}", known.join(", ")),
+        (false, more) => format!("there are {} and {more} more", known.join(", ")),
+    };
+    let meant = nearest(name, names.iter().copied());
+    let meant = meant.map(|near| format!("did you mean \"{near}\"? If not, "));
+    format!(
+        "no check is called '{0}' ({others}); {1}write one of these, or add [checks.{0}] to the file",
+        quote(name),
+        meant.unwrap_or_default()
+    )
 }
 
 impl CheckConfig {
     /// Checks one check. `place` is its key.
-    fn check(&self, place: &str) -> Result<(), ConfigError> {
-        let error = |key: &str, what: String| Err(ConfigError::at(format!("{place}.{key}"), what));
+    fn check(&self, place: &str, errors: &mut Errors) {
+        let error = |key: &str, what: String| ConfigError::at(format!("{place}.{key}"), what);
         let kind = config_name(&self.kind);
         let said = serde_json::to_value(self).unwrap_or_default();
         let is_said = |key: &str| said.get(key).is_some_and(|value| *value != Value::Null);
@@ -165,53 +191,53 @@ impl CheckConfig {
             if kinds.contains(&self.kind) {
                 continue;
             }
-            if let Some(key) = keys.iter().find(|key| is_said(key)) {
+            for key in keys.iter().filter(|key| is_said(key)) {
                 let kinds: Vec<_> = kinds.iter().map(config_name).collect();
                 let what = format!(
                     "a check of type \"{kind}\" has no such key; those of type \"{}\" have it",
                     kinds.join("\" and \"")
                 );
-                return error(key, what);
+                errors.push(error(key, what));
             }
         }
         let missing = NEEDED.iter().find(|(of, key, _)| *of == self.kind && !is_said(key));
         if let Some((_, key, what)) = missing {
-            return error(key, format!("a check of type \"{kind}\" needs {what}"));
+            errors.push(error(key, format!("a check of type \"{kind}\" needs {what}")));
         }
         if self.port == Some(0) {
-            return error("port", "0 is no port that can be checked".to_owned());
+            errors.push(error("port", "0 is no port that can be checked".to_owned()));
         }
-        self.check_times(place)?;
+        self.check_times(place, errors);
         for (key, runs) in [("rise", self.rise()), ("fall", self.fall())] {
             if !(1..=MAX_IN_A_ROW).contains(&runs) {
-                return error(key, format!("{runs} is not within 1 to {MAX_IN_A_ROW}"));
+                errors.push(error(key, format!("{runs} is not within 1 to {MAX_IN_A_ROW}")));
             }
         }
-        self.check_texts(place)
+        self.check_texts(place, errors);
     }
 
-    fn check_times(&self, place: &str) -> Result<(), ConfigError> {
+    fn check_times(&self, place: &str, errors: &mut Errors) {
         let key = |key: &str| format!("{place}.{key}");
+        // The defaults of the others depend on the interval, and fit it.
         let times = [
-            ("interval", self.interval()),
-            ("timeout", self.timeout()),
-            ("fast_interval", self.fast_interval()),
+            ("interval", Some(self.interval())),
+            ("timeout", self.timeout),
+            ("fast_interval", self.fast_interval),
         ];
-        for (name, time) in times {
-            check_time(time, &key(name))?;
+        for (name, time) in times.into_iter().filter_map(|(name, time)| Some((name, time?))) {
+            check_time(time, &key(name), errors);
             if time > self.interval() {
                 let what = format!(
                     "{} is longer than interval, {}: runs would overlap",
                     humantime::format_duration(time),
                     humantime::format_duration(self.interval())
                 );
-                return Err(ConfigError::at(key(name), what));
+                errors.push(ConfigError::at(key(name), what));
             }
         }
-        Ok(())
     }
 
-    fn check_texts(&self, place: &str) -> Result<(), ConfigError> {
+    fn check_texts(&self, place: &str, errors: &mut Errors) {
         let key = |key: &str| format!("{place}.{key}");
         let texts = [
             ("method", &self.method),
@@ -228,7 +254,7 @@ impl CheckConfig {
         for (name, text) in texts.iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
             if text.is_empty() || text.len() > MAX_TEXT {
                 let what = format!("has {} bytes; 1 to {MAX_TEXT} are supported", text.len());
-                return Err(ConfigError::at(key(name), what));
+                errors.push(ConfigError::at(key(name), what));
             }
         }
         let token = |text: &str| {
@@ -238,14 +264,14 @@ impl CheckConfig {
         let visible = |text: &str| text.chars().all(|c| c.is_ascii_graphic());
         if !token(self.method()) {
             let what = format!("'{}' is no method of HTTP", quote(self.method()));
-            return Err(ConfigError::at(key("method"), what));
+            errors.push(ConfigError::at(key("method"), what));
         }
         if !self.path().starts_with('/') || !visible(self.path()) {
             let what = format!(
                 "'{}' is no path: it begins with '/', and other characters than ASCII are written as %XX",
                 quote(self.path())
             );
-            return Err(ConfigError::at(key("path"), what));
+            errors.push(ConfigError::at(key("path"), what));
         }
         if self.method().contains(|c: char| c.is_ascii_lowercase()) {
             let what = format!(
@@ -253,14 +279,14 @@ impl CheckConfig {
                 quote(self.method()),
                 self.method().to_ascii_uppercase()
             );
-            return Err(ConfigError::at(key("method"), what));
+            errors.push(ConfigError::at(key("method"), what));
         }
         if let Some(host) = self.host.as_deref().filter(|host| !visible(host) || host.contains('/'))
         {
             let what = format!("'{}' is no host name", quote(host));
-            return Err(ConfigError::at(key("host"), what));
+            errors.push(ConfigError::at(key("host"), what));
         }
-        check_limit(&key("headers"), self.headers.len(), MAX_LIST)?;
+        check_limit(&key("headers"), self.headers.len(), MAX_LIST, errors);
         for (name, value) in &self.headers {
             let printable = value.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic());
             if !token(name) || !printable || name.len() + value.len() > MAX_TEXT {
@@ -269,22 +295,22 @@ impl CheckConfig {
                     quote(name),
                     quote(value)
                 );
-                return Err(ConfigError::at(key("headers"), what));
+                errors.push(ConfigError::at(key("headers"), what));
             }
         }
-        check_limit(&key("status"), self.status.len(), MAX_LIST)?;
+        check_limit(&key("status"), self.status.len(), MAX_LIST, errors);
         for (name, text) in [("send", &self.send), ("expect", &self.expect)] {
             if let Some(digits) = text.as_deref().and_then(|text| text.strip_prefix("hex:"))
                 && hex::decode(digits).is_err()
             {
                 let what = format!("'{}' is no hexadecimal text: two digits a byte", quote(digits));
-                return Err(ConfigError::at(key(name), what));
+                errors.push(ConfigError::at(key(name), what));
             }
         }
-        check_limit(&key("args"), self.args.len(), MAX_LIST)?;
+        check_limit(&key("args"), self.args.len(), MAX_LIST, errors);
         if let Some(arg) = self.args.iter().find(|arg| arg.len() > MAX_TEXT || arg.contains('\0')) {
             let what = format!("'{}' is longer than {MAX_TEXT} bytes, or has a zero", quote(arg));
-            return Err(ConfigError::at(key("args"), what));
+            errors.push(ConfigError::at(key("args"), what));
         }
         for (name, path) in [("ca_file", &self.ca_file), ("program", &self.program)] {
             if let Some(path) = path.as_deref().filter(|path| !is_file_path(path)) {
@@ -292,14 +318,13 @@ impl CheckConfig {
                     "'{}' is no absolute path: lbctl and lbctl serve may run in different folders",
                     quote(&path.to_string_lossy())
                 );
-                return Err(ConfigError::at(key(name), what));
+                errors.push(ConfigError::at(key(name), what));
             }
         }
         if self.ca_file.is_some() && !self.verify {
             let what = "nothing is verified: set verify = true, or leave ca_file out";
-            return Err(ConfigError::at(key("ca_file"), what));
+            errors.push(ConfigError::at(key("ca_file"), what));
         }
-        Ok(())
     }
 }
 
@@ -307,9 +332,9 @@ fn is_file_path(path: &Path) -> bool {
     path.is_absolute() && path.as_os_str().len() < 4096
 }
 
-fn check_time(time: Duration, key: &str) -> Result<(), ConfigError> {
+fn check_time(time: Duration, key: &str, errors: &mut Errors) {
     if (SHORTEST..=LONGEST).contains(&time) {
-        return Ok(());
+        return;
     }
     let what = format!(
         "{} is not within {} to {}",
@@ -317,5 +342,5 @@ fn check_time(time: Duration, key: &str) -> Result<(), ConfigError> {
         humantime::format_duration(SHORTEST),
         humantime::format_duration(LONGEST)
     );
-    Err(ConfigError::at(key, what))
+    errors.push(ConfigError::at(key, what));
 }

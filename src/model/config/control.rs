@@ -14,6 +14,7 @@ use serde::de;
 
 use super::Config;
 use super::ConfigError;
+use super::errors::Errors;
 use crate::model::text::quote;
 
 /// The most bytes of a socket's path (`unix(7)`): `sun_path` has 108, and the last is zero.
@@ -141,39 +142,34 @@ impl ControlConfig {
 }
 
 impl Config {
-    pub(super) fn check_control(&self) -> Result<(), ConfigError> {
+    pub(super) fn check_control(&self, errors: &mut Errors) {
         let control = &self.control;
         if let ControlSocket::At(path) = &control.socket {
             let shown = quote(&path.display().to_string());
-            let refuse = |why: String| Err(ConfigError::at("control.socket", why));
+            let mut refuse = |why: String| errors.push(ConfigError::at("control.socket", why));
             let like = "write it like \"/run/l4lb/default.sock\", or \"auto\" or \"off\"";
             let bytes = path.as_os_str().as_bytes();
             if !path.is_absolute() {
-                return refuse(format!("'{shown}' is no absolute path; {like}"));
-            }
-            if bytes.len() > MAX_SOCKET_PATH {
-                return refuse(format!(
+                refuse(format!("'{shown}' is no absolute path; {like}"));
+            } else if bytes.len() > MAX_SOCKET_PATH {
+                refuse(format!(
                     "a path of {} bytes; the kernel takes at most {MAX_SOCKET_PATH} for a socket",
                     bytes.len()
                 ));
-            }
-            if bytes.contains(&0) || !is_plain(path) {
-                return refuse(format!("'{shown}' names no file in a folder; {like}"));
+            } else if bytes.contains(&0) || !is_plain(path) {
+                refuse(format!("'{shown}' names no file in a folder; {like}"));
             }
         }
         if let Some(group) = &control.group {
-            let refuse = |why: String| Err(ConfigError::at("control.group", why));
+            let mut refuse = |why: String| errors.push(ConfigError::at("control.group", why));
             let strange = |c: char| matches!(c, ':' | '/') || c.is_whitespace() || c.is_control();
             if group.is_empty() || group.len() > MAX_GROUP || group.contains(strange) {
-                return refuse(format!("'{}' is no name or number of a group", quote(group)));
+                refuse(format!("'{}' is no name or number of a group", quote(group)));
             }
             if control.mode == Some(SocketMode::Owner) {
-                return refuse(
-                    "mode = \"0600\" keeps the group out; leave out one of them".to_owned(),
-                );
+                refuse("mode = \"0600\" keeps the group out; leave out one of them".to_owned());
             }
         }
-        Ok(())
     }
 }
 

@@ -1,10 +1,11 @@
 //! What to write for a key whose value in the file has the wrong type.
 
 /// Tables that a file may have several of.
-const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
+pub(super) const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
 
 /// Tables that a file has one of.
-const TABLES: [&str; 6] = ["connection_table", "packets", "metrics", "control", "notify", "health"];
+pub(super) const TABLES: [&str; 6] =
+    ["connection_table", "packets", "metrics", "control", "notify", "health"];
 
 /// Every key, with its table and an example value. JSON and TOML write values alike, except tables.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -139,19 +140,50 @@ pub(super) fn explain(key: &str, what: &str, format: Format) -> String {
     }
 }
 
-/// An assignment to a key, in the file's format; `None`: the key is not known.
-fn example(key: &str, format: Format) -> Option<String> {
-    // `vips[3].reals[0].address` is `vips.reals.address`.
+/// The key without places in lists and names of checks: `vips[3].reals[0].address` is `vips.reals.address`.
+pub(super) fn path_of(key: &str) -> String {
     let mut place: Vec<_> =
         key.split('.').map(|part| part.split('[').next().unwrap_or_default()).collect();
     // A check in place of a name has the keys of the others.
-    if let ["vips", "check", key] = place[..] {
-        place = vec!["checks", "NAME", key];
-    } else if let ["checks", name, _, ..] = &mut place[..] {
+    if let ["vips", "check", rest @ ..] = &place[..]
+        && !rest.is_empty()
+    {
+        place = ["checks", "NAME"].iter().chain(rest).copied().collect();
+    } else if let ["checks", name, ..] = &mut place[..] {
         *name = "NAME";
     }
-    let name = place.last()?;
-    if format == Format::Toml && place.len() == 1 {
+    place.join(".")
+}
+
+/// An example of a key's value, as JSON.
+pub(super) fn example_value(path: &str) -> Option<serde_json::Value> {
+    let (_, value) = EXAMPLES.iter().find(|(known, _)| *known == path)?;
+    let parsed: std::collections::BTreeMap<String, serde_json::Value> =
+        toml::from_str(&format!("value = {value}")).ok()?;
+    parsed.into_iter().next().map(|(_, value)| value)
+}
+
+/// The keys of a table such as `vips.reals`.
+pub(super) fn keys_of(table: &str) -> impl Iterator<Item = &'static str> {
+    EXAMPLES.iter().filter_map(move |(path, _)| {
+        let (before, name) = path.rsplit_once('.')?;
+        (before == table).then_some(name)
+    })
+}
+
+/// The tables that have a key of this name.
+pub(super) fn tables_with(key: &str) -> impl Iterator<Item = &'static str> {
+    EXAMPLES.iter().filter_map(move |(path, _)| {
+        let (before, name) = path.rsplit_once('.')?;
+        (name == key).then_some(before)
+    })
+}
+
+/// An assignment to a key, in the file's format; `None`: the key is not known.
+fn example(key: &str, format: Format) -> Option<String> {
+    let path = path_of(key);
+    let name = &path.rsplit('.').next()?;
+    if format == Format::Toml && !path.contains('.') {
         if LISTS.contains(name) {
             return Some(format!("[[{name}]]"));
         }
@@ -159,7 +191,6 @@ fn example(key: &str, format: Format) -> Option<String> {
             return Some(format!("[{name}]"));
         }
     }
-    let path = place.join(".");
     let (_, value) = EXAMPLES.iter().find(|(known, _)| *known == path)?;
     Some(match format {
         Format::Toml => format!("{name} = {value}"),
@@ -180,11 +211,7 @@ pub(super) mod tests {
 
     /// The keys of a table that have an example.
     pub(in crate::model::config) fn keys_of(table: &str) -> std::collections::BTreeSet<String> {
-        let of_table = |(path, _): &(&str, &str)| {
-            let (before, name) = path.rsplit_once('.')?;
-            (before == table).then(|| name.to_owned())
-        };
-        EXAMPLES.iter().filter_map(of_table).collect()
+        super::keys_of(table).map(str::to_owned).collect()
     }
 
     #[test]

@@ -9,10 +9,12 @@ mod check_choice;
 mod check_health;
 mod connection_table;
 mod control;
+mod errors;
 mod explain;
+mod findings;
 mod health_checks;
 mod interface;
-pub(crate) mod line;
+mod nearest;
 mod notify;
 mod own_address;
 mod part;
@@ -26,7 +28,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -34,7 +35,6 @@ use serde::Serialize;
 
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
-use crate::model::text::without_mark;
 pub use answers::Echo;
 pub use answers::NoReal;
 pub use answers::OtherPorts;
@@ -48,6 +48,12 @@ pub use control::ControlConfig;
 pub use control::ControlSocket;
 pub use control::GroupMay;
 pub use control::SocketMode;
+pub use findings::ConfigFinding;
+pub use findings::ConfigReport;
+pub use findings::ConfigSeverity;
+pub(crate) use findings::MAX_INCLUDED;
+pub(crate) use findings::Source;
+pub(crate) use findings::Sources;
 pub use health_checks::CheckConfig;
 pub use health_checks::CheckKind;
 pub use health_checks::DnsTransport;
@@ -66,7 +72,6 @@ pub(crate) use part::from_json;
 
 pub use crate::model::error::config::ConfigError;
 use explain::Format;
-use explain::explain;
 pub use own_address::OwnAddress;
 pub use source_prefix::SourceV4;
 pub use source_prefix::SourceV6;
@@ -93,6 +98,10 @@ pub use source_prefix::SourceV6;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
+    /// Further files with interfaces, checks, VIPs and server ids: paths with wildcards, relative to the file. Reading
+    /// the file reads them as well, and leaves this empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
     /// The interfaces where packets for the VIPs arrive. Packets leave by the interface where they arrived.
     #[serde(default)]
     pub interfaces: Vec<InterfaceConfig>,
@@ -446,72 +455,15 @@ pub(crate) fn key_of(path: &serde_path_to_error::Path) -> String {
     known.to_owned()
 }
 
-/// The error of a key, with an example.
-fn explained(path: &serde_path_to_error::Path, what: &str, format: Format) -> ConfigError {
-    let key = key_of(path);
-    let what = explain(&key, &one_line(what), format);
-    ConfigError::at(key, what)
-}
-
 impl Config {
-    /// Parses and checks the text of a file: JSON if its name ends in `.json`, else TOML.
-    pub(crate) fn from_text_of(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        // A file that is read while somebody writes it must not remove every VIP.
-        if text.trim().is_empty() {
-            let what = "is empty; to stop balancing, use 'lbctl down'";
-            return Err(ConfigError::at("", what).in_file(path));
-        }
-        let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        let config = if json { Self::from_json(text) } else { Self::from_toml(text) };
-        config.map_err(|error| error.in_file(path))
-    }
-
     /// Parses and checks TOML.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let text = without_mark(text);
-        let config = toml::from_str(text).or_else(|_| Self::trace_toml(text))?;
-        Self::check(&config).map_err(|error| {
-            let line = line::line_of(text, error.key());
-            error.on_line(line)
-        })?;
-        Ok(config)
-    }
-
-    /// As [`Self::from_toml`], but errors name their key. It takes a quarter longer.
-    fn trace_toml(text: &str) -> Result<Self, ConfigError> {
-        let locate = |error: &toml::de::Error| {
-            error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1)
-        };
-        let deserializer = toml::Deserializer::parse(text).map_err(|error| {
-            ConfigError::at("", one_line(error.message())).on_line(locate(&error))
-        })?;
-        serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            explained(error.path(), error.inner().message(), Format::Toml)
-                .on_line(locate(error.inner()))
-        })
+        Sources::one(Source::of_text(text, Format::Toml)).read()
     }
 
     /// Parses and checks JSON.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let text = without_mark(text);
-        let config = serde_json::from_str(text).or_else(|_| Self::trace_json(text))?;
-        Self::check(&config)?;
-        Ok(config)
-    }
-
-    /// As [`Self::from_json`], but errors name their key. It takes longer.
-    fn trace_json(text: &str) -> Result<Self, ConfigError> {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let config = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let inner = error.inner();
-            let message = inner.to_string();
-            // serde_json puts the line behind the message.
-            let what = message.split(" at line ").next().unwrap_or_default();
-            explained(error.path(), what, Format::Json)
-                .on_line((inner.line() != 0).then_some(inner.line()))
-        })?;
-        deserializer.end().map_err(|error| ConfigError::at("", one_line(&error.to_string())))?;
-        Ok(config)
+        Sources::one(Source::of_text(text, Format::Json)).read()
     }
 
     /// The configuration as TOML, as `lbctl save` prints it.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Config;
 use super::ConfigError;
+use super::errors::Errors;
 use super::health_checks::duration;
 use crate::model::text::quote;
 
@@ -36,16 +37,17 @@ impl Default for NotifyConfig {
 }
 
 impl Config {
-    pub(super) fn check_notify(&self) -> Result<(), ConfigError> {
+    pub(super) fn check_notify(&self, errors: &mut Errors) {
         let NotifyConfig { exec, timeout } = &self.notify;
         if let Some(exec) = exec
             && !is_program(exec)
         {
+            let text = exec.to_string_lossy();
             let what = format!(
                 "'{}' is no absolute path of a program: write one such as \"/usr/local/bin/told\", without arguments",
-                quote(&exec.to_string_lossy())
+                quote(&text)
             );
-            return Err(ConfigError::at("notify.exec", what));
+            errors.push(ConfigError::at("notify.exec", what));
         }
         if !TIMEOUTS.contains(timeout) {
             let what = format!(
@@ -54,9 +56,8 @@ impl Config {
                 humantime::format_duration(*TIMEOUTS.start()),
                 humantime::format_duration(*TIMEOUTS.end())
             );
-            return Err(ConfigError::at("notify.timeout", what));
+            errors.push(ConfigError::at("notify.timeout", what));
         }
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use ipnet::Ipv6Net;
 
 use super::Config;
 use super::ConfigError;
+use super::errors::Errors;
 
 /// Only the last 32 bits of an outer IPv6 source vary.
 const FIXED_BITS_V6: u8 = 96;
@@ -34,11 +35,11 @@ impl fmt::Display for Owner {
 impl Config {
     /// Checks that no outer source is the single address of a server or a VIP. That server, or all servers of the VIP,
     /// would drop all packets.
-    pub(super) fn check_single_sources(&self) -> Result<(), ConfigError> {
+    pub(super) fn check_single_sources(&self, errors: &mut Errors) {
         for (key, source) in self.outer_sources() {
             let is_single = source.prefix_len() == source.max_prefix_len();
             if let Some((owner, address)) = self.owners_in(source).next().filter(|_| is_single) {
-                return Err(ConfigError::at(
+                errors.push(ConfigError::at(
                     key,
                     format!(
                         "{address} is {owner} too, and servers drop packets that come from an address of their \
@@ -47,7 +48,6 @@ impl Config {
                 ));
             }
         }
-        Ok(())
     }
 
     /// Warns of prefixes of outer sources that contain such addresses. Flows that get such a source are dropped.

@@ -14,8 +14,13 @@ const OF_HEALTH: [&str; 5] = ["checks", "check", "min_healthy", "slow_start", "f
 pub struct ConfigError {
     file: Option<String>,
     line: Option<usize>,
+    column: Option<usize>,
     key: String,
     what: String,
+    /// A key that it is about, too: that of the first of two equal entries.
+    also: Option<String>,
+    /// How many errors there are beside this one.
+    others: usize,
 }
 
 impl std::error::Error for ConfigError {}
@@ -31,19 +36,86 @@ impl fmt::Display for ConfigError {
         if !self.key.is_empty() {
             write!(f, "{}: ", quote(&self.key))?;
         }
-        f.write_str(&message(&self.what))
+        f.write_str(&message(&self.what))?;
+        match (&self.file, self.others) {
+            (_, 0) => Ok(()),
+            (file, others) => {
+                write!(f, " (and {others} more error{})", if others == 1 { "" } else { "s" })?;
+                match file {
+                    Some(file) => write!(f, "; all of them: lbctl check -f {}", quote(file)),
+                    None => Ok(()),
+                }
+            }
+        }
     }
 }
 
 impl ConfigError {
     pub(crate) fn at(key: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { file: None, line: None, key: key.into(), what: what.into() }
+        Self {
+            file: None,
+            line: None,
+            column: None,
+            key: key.into(),
+            what: what.into(),
+            also: None,
+            others: 0,
+        }
     }
 
-    /// The error, with the line that it is on, where that is known.
+    /// The error, which is about this key, too.
     #[must_use]
-    pub(crate) fn on_line(self, line: Option<usize>) -> Self {
-        Self { line, ..self }
+    pub(crate) fn also(self, key: impl Into<String>) -> Self {
+        Self { also: Some(key.into()), ..self }
+    }
+
+    /// A key that it is about, too.
+    pub(crate) fn also_key(&self) -> Option<&str> {
+        self.also.as_deref()
+    }
+
+    /// The error, one of several.
+    #[must_use]
+    pub(crate) fn with_others(self, others: usize) -> Self {
+        Self { others, ..self }
+    }
+
+    /// The error, at this key of a file, on this line and in this column.
+    #[must_use]
+    pub(crate) fn placed(self, key: String, line: Option<usize>, column: Option<usize>) -> Self {
+        Self { key, line, column, ..self }
+    }
+
+    /// Whether another error is about the same key of the same file.
+    pub(crate) fn is_about(&self, other: &Self) -> bool {
+        let is_same = self.key == other.key && self.file == other.file;
+        is_same && (!self.key.is_empty() || self.what == other.what)
+    }
+
+    /// The file that it is in, its line and its column.
+    pub(crate) fn place(&self) -> (Option<&str>, Option<usize>, Option<usize>) {
+        (self.file.as_deref(), self.line, self.column)
+    }
+
+    /// What is wrong, and what to do, if it says that.
+    pub(crate) fn parts(&self) -> (String, Option<String>) {
+        if let Some((what, example)) = self.what.split_once(", such as ") {
+            return (what.to_owned(), Some(format!("write {example}")));
+        }
+        match self.what.split_once("; ") {
+            Some((what, fix)) => (what.to_owned(), Some(fix.to_owned())),
+            None => (self.what.clone(), None),
+        }
+    }
+
+    /// The error, which names the place of the other key that it is about.
+    #[must_use]
+    pub(crate) fn and_place(self, other: &str) -> Self {
+        let what = match self.what.split_once("; ") {
+            Some((what, fix)) => format!("{what} on {other}; {fix}"),
+            None => format!("{}, first on {other}; remove one of them", self.what),
+        };
+        Self { what, ..self }
     }
 
     /// The error as one of a change to what runs: no file has the key. What a check says wrong keeps its key, without

@@ -110,7 +110,7 @@ fn pure() -> Vec<Case> {
         ),
         of_vip(
             "check = \"wbe\"",
-            "vips[0].check: no check is called 'wbe' (there are web); write one of these",
+            "vips[0].check: no check is called 'wbe' (there are web); did you mean \"web\"?",
         ),
         of_vip("check = { type = \"ping\" }", "vips[0].check.type: unknown variant `ping`"),
         of_vip(

@@ -172,7 +172,7 @@ fn json_by_name() {
         ("{ \"vips\": 1 }", "lb.json:1: vips: invalid type"),
         ("[[vips]]", "lb.json:1: "),
         ("{", "lb.json:1: EOF while parsing"),
-        ("{} x", "lb.json: trailing characters"),
+        ("{} x", "lb.json:1: trailing characters"),
     ] {
         fs::write(&file, text).expect("write");
         let output = host.lbctl().exits(1, &["apply", "-f", path]);

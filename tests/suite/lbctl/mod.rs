@@ -1,6 +1,7 @@
 //! The command itself: what it takes and refuses, what it prints, and `lbctl serve`.
 
 pub(crate) mod api;
+pub(crate) mod check;
 pub(crate) mod check_errors;
 pub(crate) mod completions;
 pub(crate) mod endpoint;

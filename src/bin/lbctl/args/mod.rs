@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answers;
+mod check;
 mod config_file;
 mod decap;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use addresses::endpoint;
 use answers::Echo;
 use answers::NoReal;
 use answers::OtherPorts;
+pub(crate) use check::Check;
 pub(crate) use config_file::ConfigFile;
 pub(crate) use config_file::Source;
 pub(crate) use decap::DecapCommand;
@@ -105,6 +107,11 @@ pub(crate) struct ApplyOnce {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Check a file by itself: all errors at once, and what is right but hurts; exit 1 if there are errors
+    ///
+    /// It needs no rights and asks nothing of this host. plan says what the file would change here, and doctor -f
+    /// whether this host is fit for it.
+    Check(Check),
     /// Show what apply would change; exit 0 if nothing, 3 if something, or if an interface cannot be served
     Plan(ConfigFile),
     /// Load, attach and program until the kernel matches the file

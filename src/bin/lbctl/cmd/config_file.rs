@@ -4,6 +4,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use l4lb::Config;
+use l4lb::ConfigReport;
 use l4lb::Instance;
 
 use crate::Failure;
@@ -44,6 +45,14 @@ fn path_of(instance: &Instance, source: Source) -> Result<PathBuf> {
         }
     };
     Err(Failure::Usage(what))
+}
+
+/// All that is wrong with a configuration, by itself.
+pub(super) fn check(instance: &Instance, file: &ConfigFile) -> Result<ConfigReport> {
+    match file.source(instance.name()) {
+        Source::StandardInput => Ok(Config::check_stdin()),
+        source => Ok(Config::check_file(&path_of(instance, source)?)),
+    }
 }
 
 /// Whether a file does not exist. Other errors are told by who reads it.

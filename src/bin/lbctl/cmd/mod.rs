@@ -1,6 +1,7 @@
 //! One file per command, or per family of commands.
 
 pub(crate) mod chain;
+pub(crate) mod check;
 pub(crate) mod complete;
 mod config_file;
 pub(crate) mod decap;

@@ -1,0 +1,165 @@
+//! Reads the files of a configuration: one, and those that it includes.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use glob::MatchOptions;
+use glob::Pattern;
+use glob::glob_with;
+
+use super::outside::Input;
+use super::outside::MAX_FILE;
+use super::outside::read_text;
+use super::outside::read_text_from;
+use crate::model::config::Config;
+use crate::model::config::ConfigError;
+use crate::model::config::ConfigReport;
+use crate::model::config::MAX_INCLUDED;
+use crate::model::config::Source;
+use crate::model::config::Sources;
+use crate::model::error::Error;
+use crate::model::text::quote;
+
+/// Wildcards stay within a folder, and do not find hidden files, such as those of editors.
+const MATCHING: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+/// The error for a file that cannot be read.
+fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
+    ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
+}
+
+/// Reads a file and those that it includes.
+fn read(path: &Path) -> Result<Sources, ConfigError> {
+    let text = read_text(path).map_err(|error| unreadable(path, &error))?;
+    with_included(Source::of_file(path, &text), path)
+}
+
+/// Reads standard input, and the files that it includes.
+fn read_stdin() -> Result<Sources, ConfigError> {
+    let name = Path::new(Config::STDIN);
+    let text = Input::stdin().and_then(|input| read_text_from(input, MAX_FILE));
+    let text = text.map_err(|error| unreadable(name, &error))?;
+    with_included(Source::of_stream(name, &text), name)
+}
+
+fn with_included(main: Source, path: &Path) -> Result<Sources, ConfigError> {
+    let text = |path: &Path| read_text(path).map_err(|error| unreadable(path, &error));
+    let mut sources = Sources::one(main);
+    let mut left = MAX_FILE.saturating_sub(sources.main.text.len() as u64);
+    for file in included(&sources, path)? {
+        let text = text(&file)?;
+        left = left.checked_sub(text.len() as u64).ok_or_else(|| {
+            let what = format!(
+                "with it, the files have more than {} MiB; split the set of VIPs",
+                MAX_FILE >> 20
+            );
+            ConfigError::at("", what).in_file(&file)
+        })?;
+        sources.included.push(Source::of_file(&file, &text));
+    }
+    Ok(sources)
+}
+
+/// The files that a file includes, sorted.
+fn included(sources: &Sources, path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut files = Vec::new();
+    for (i, pattern) in sources.includes()?.iter().enumerate() {
+        let refuse = |what: String| sources.place(&ConfigError::at(format!("include[{i}]"), what));
+        let shown = quote(pattern);
+        if pattern.is_empty() || pattern.contains('\0') {
+            return Err(refuse(format!(
+                "'{shown}' names no file; write one such as \"vips/*.toml\""
+            )));
+        }
+        let is_absolute = Path::new(pattern).is_absolute();
+        let whole = match folder.to_str() {
+            _ if is_absolute => pattern.clone(),
+            Some("") => pattern.clone(),
+            Some(folder) => format!("{}/{pattern}", Pattern::escape(folder)),
+            None => {
+                return Err(refuse(
+                    "the folder's name is not UTF-8; write an absolute path".to_owned(),
+                ));
+            }
+        };
+        let found = glob_with(&whole, MATCHING)
+            .map_err(|error| refuse(format!("'{shown}' is no pattern of files: {}", error.msg)))?;
+        let before = files.len();
+        for file in found {
+            let file = file.map_err(|error| refuse(format!("'{shown}': {error}")))?;
+            if file.is_dir() || file == path {
+                continue;
+            }
+            if files.len() >= MAX_INCLUDED {
+                return Err(refuse(format!(
+                    "'{shown}' brings more than {MAX_INCLUDED} files; join some of them"
+                )));
+            }
+            files.push(file);
+        }
+        let is_name = !pattern.contains(['*', '?', '[']);
+        if is_name && files.len() == before {
+            return Err(refuse(format!(
+                "'{shown}' is no file here; create it, or remove it from include"
+            )));
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+impl Config {
+    /// Reads a file, and those that it includes: JSON if its name ends in `.json`, else TOML.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        read(path)?.read()
+    }
+
+    /// What errors call standard input.
+    pub const STDIN: &str = "standard input";
+
+    /// Reads standard input, at most as much of it, and for as long, as of a file: JSON if it begins with a brace, else
+    /// TOML. Files that it includes are relative to the folder where the process runs.
+    pub fn from_stdin() -> Result<Self, ConfigError> {
+        read_stdin()?.read()
+    }
+
+    /// As [`Self::check_file`], of standard input.
+    pub fn check_stdin() -> ConfigReport {
+        report(read_stdin())
+    }
+
+    /// All that is wrong with a file and those that it includes, and what is right but hurts. It asks nothing of this
+    /// host.
+    pub fn check_file(path: &Path) -> ConfigReport {
+        report(read(path))
+    }
+}
+
+fn report(sources: Result<Sources, ConfigError>) -> ConfigReport {
+    match sources {
+        Ok(sources) => sources.report(),
+        Err(error) => ConfigReport::unreadable(&error),
+    }
+}
+
+impl Error {
+    /// The error. If it is about a configuration, it names the file, and the line of its key: the file is read for
+    /// that, unless it is a pipe.
+    #[must_use]
+    pub fn in_file(self, path: &Path) -> Self {
+        let Self::Config(error) = self else { return self };
+        let is_file = || std::fs::metadata(path).is_ok_and(|found| found.is_file());
+        let sources = (error.lacks_line() && is_file()).then(|| read(path).ok()).flatten();
+        Self::Config(match sources {
+            Some(sources) => sources.place(&error),
+            None => error.in_file(path),
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! "Did you mean": the known word that a mistyped one is most like.
+
+/// How alike two words must be, from 0 to 1, by their common letters. clap asks for as much.
+const ALIKE: f64 = 0.7;
+
+/// The same, by the number of letters that differ: "wbe" is "web".
+const CLOSE: f64 = 0.6;
+
+/// The known word that is most like this one, if one is.
+///
+/// ```text
+/// portt → port, wbe → web, adress → address
+/// ```
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = word.to_lowercase();
+    let like = |known: &str| {
+        let (alike, close) =
+            (strsim::jaro(&lower, known), strsim::normalized_damerau_levenshtein(&lower, known));
+        (alike > ALIKE || close > CLOSE).then(|| alike.max(close))
+    };
+    known
+        .into_iter()
+        .filter_map(|known| Some((like(known)?, known)))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typos_are_near_and_other_words_are_not() {
+        let keys = ["address", "port", "protocol", "check", "min_healthy", "reals"];
+        for (word, key) in [
+            ("adress", Some("address")),
+            ("portt", Some("port")),
+            ("prot", Some("port")),
+            ("Protocol", Some("protocol")),
+            ("min-healthy", Some("min_healthy")),
+            ("real", Some("reals")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, keys), key, "{word}");
+        }
+        assert_eq!(nearest("wbe", ["dns", "web"]), Some("web"));
+    }
+}
