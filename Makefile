@@ -34,6 +34,11 @@ demo: ## The product at work, in network namespaces of its own (root)
 	@$(MAKE) --no-print-directory build
 	@$(SUDO) env LBCTL='$(LBCTL)' examples/demo.sh
 
+lab: ## The same network with a prompt for each host, and eight lessons (root)
+	@.ci/setup build demo
+	@$(MAKE) --no-print-directory build
+	@$(SUDO) '$(LBCTL)' lab
+
 test: ## Every test, also the privileged ones (root)
 	@$(if $(SUDO),echo 'make test needs root: sudo env "PATH=$$PATH" make test' >&2; exit 1)
 	@.ci/setup build test
@@ -104,4 +109,4 @@ uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo test test-vm bench build check doc format setup man completions install uninstall
+.PHONY: help demo lab test test-vm bench build check doc format setup man completions install uninstall

@@ -19,6 +19,9 @@ use libbpf_cargo::SkeletonBuilder;
 /// The BPF programs, by the name of their source in `bpf/`.
 const OBJECTS: [&str; 6] = ["root", "balancer", "decap", "capture", "copy", "healthcheck"];
 
+/// A program for the chain, as others write them.
+const EXAMPLE: &str = "examples/chain/drop_list.bpf.c";
+
 /// Turns the headers' lists into Rust. The preprocessor does not expand the name beside `##`, but it expands the result.
 const LISTS: &str = r"
 #define LB_REASON(v, n, h) Reason { verdict: Verdict::v, name: #n, help: h },
@@ -58,8 +61,21 @@ fn run() -> Result<()> {
             .build_and_generate(out.join(format!("{name}.skel.rs")))
             .map_err(|error| format!("bpf/{name}.bpf.c: {error:#}"))?;
     }
+    build_example(&clang, &out)?;
     generate_lists(&clang, &out)?;
     list_objects(&clang, &out)
+}
+
+/// The example of a program for the chain, which `lbctl lab` has with it.
+fn build_example(clang: &str, out: &Path) -> Result<()> {
+    println!("cargo::rerun-if-changed={EXAMPLE}");
+    SkeletonBuilder::new()
+        .source(EXAMPLE)
+        .obj(out.join("drop_list.bpf.o"))
+        .clang(clang)
+        .clang_args(clang_args()?)
+        .build()
+        .map_err(|error| format!("{EXAMPLE}: {error:#}").into())
 }
 
 /// Writes the objects and the compiler's version for tests.

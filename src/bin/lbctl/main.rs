@@ -158,8 +158,8 @@ fn needs_files(command: &Command) -> bool {
 
 /// Whether a command promises to change nothing, not even what others left behind.
 fn only_looks(command: &Command) -> bool {
-    use Command::{Check, Doctor, Plan, Test, Trace};
-    matches!(command, Check(_) | Plan(_) | Trace(_) | Doctor(_) | Test { .. })
+    use Command::{Check, Doctor, Lab, Plan, Test, Trace};
+    matches!(command, Check(_) | Plan(_) | Trace(_) | Doctor(_) | Lab(_) | Test { .. })
 }
 
 fn run(cli: &Cli) -> Result {
@@ -202,6 +202,7 @@ fn run(cli: &Cli) -> Result {
         Command::Chain(command) => cmd::chain::run(&instance, command, global.json),
         Command::Dump(dump) => cmd::dump::dump(&instance, dump, global.json),
         Command::Doctor(doctor) => cmd::doctor::run(&instance, doctor, global.json),
+        Command::Lab(lab) => cmd::lab::run(lab),
         Command::Test { files } => cmd::test::run(files, global.json),
         Command::Completions { .. } | Command::Complete { .. } | Command::Man { .. } => {
             Ok(Exit::Done)

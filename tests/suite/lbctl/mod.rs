@@ -8,6 +8,7 @@ pub(crate) mod endpoint;
 pub(crate) mod errors;
 pub(crate) mod file_errors;
 pub(crate) mod hostile;
+pub(crate) mod lab;
 pub(crate) mod man;
 pub(crate) mod open_files;
 pub(crate) mod printing;

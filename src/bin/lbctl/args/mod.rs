@@ -10,6 +10,7 @@ mod documented;
 mod dump;
 mod flows;
 mod global;
+mod lab;
 mod node;
 mod probe;
 mod real;
@@ -46,6 +47,10 @@ pub(crate) use dump::Dump;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
 pub(crate) use global::Global;
+pub(crate) use lab::HostCommand;
+pub(crate) use lab::Lab;
+pub(crate) use lab::LabCommand;
+pub(crate) use lab::LabFile;
 pub(crate) use node::NodeCommand;
 pub(crate) use node::NodeDrain;
 pub(crate) use probe::ProbeArgs;
@@ -188,6 +193,10 @@ pub(crate) enum Command {
     /// Without FILE it looks at the interfaces of the running instance. It changes nothing. Warnings and notes alone
     /// exit with 0. docs/doctor.md has all findings.
     Doctor(Doctor),
+    /// Learn it: a network of namespaces with a prompt for each host, and eight lessons; exit leaves nothing (root)
+    ///
+    /// The network of the machine is not touched. docs/lab.md has the lessons.
+    Lab(Lab),
     /// Send the packets of test files through a private copy of the balancer
     Test {
         /// Files of packet tests (JSON)

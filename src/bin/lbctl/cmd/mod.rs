@@ -8,6 +8,7 @@ pub(crate) mod decap;
 pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod flows;
+pub(crate) mod lab;
 pub(crate) mod man;
 pub(crate) mod node;
 pub(crate) mod plan;
