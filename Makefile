@@ -27,7 +27,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 .DELETE_ON_ERROR:
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## The product at work, in network namespaces of its own (root)
 	@.ci/setup build demo
@@ -61,9 +61,19 @@ check: ## Formatting, lints and documentation: Rust, C, shell
 	@.ci/setup build check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory check-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	shellcheck -x $(SCRIPTS)
+
+check-features: ## The library with each feature alone, and with none
+	@for features in '' capture metrics agent; do \
+		echo "cargo clippy --lib --no-default-features --features '$$features'"; \
+		cargo clippy --locked --quiet --lib --no-default-features --features "$$features" -- -D warnings || exit; \
+	done
+	@! cargo tree --locked --no-default-features --edges normal --prefix none | grep -E \
+		'^(clap|ratatui|comfy-table|indicatif|prometheus|hyper|rustls|libloading|pcap-parser) ' || \
+		{ echo 'these belong to features, but are built without any' >&2; exit 1; }
 
 doc: ## The reference of the library, in target/doc/l4lb
 	cargo doc --locked --no-deps --lib
@@ -109,4 +119,4 @@ uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo lab test test-vm bench build check doc format setup man completions install uninstall
+.PHONY: help demo lab test test-vm bench build check check-features doc format setup man completions install uninstall

@@ -58,8 +58,18 @@
 //! | 0 | `kernel/` | bpf(2), typed maps, netlink, sysfs and procfs, libpcap; it knows no balancer | model |
 //! | 0 | `model/` | ABI, addresses, configuration, VIPs and reals, Maglev, facts about a host, errors as data: pure | nothing |
 
+#![cfg_attr(
+    not(feature = "agent"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "what only the features that are off use"
+    )
+)]
+
 /// The Rust in the README and in docs/library.md compiles.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "agent"))]
 mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
@@ -67,7 +77,9 @@ mod pages {
     struct Library;
 }
 
+#[cfg(feature = "agent")]
 pub mod agent;
+#[cfg(feature = "capture")]
 pub mod capture;
 mod control;
 mod dataplane;
@@ -76,6 +88,7 @@ mod kernel;
 mod model;
 mod observe;
 mod plan;
+#[cfg(feature = "agent")]
 pub mod probe;
 mod report;
 
@@ -183,5 +196,6 @@ pub use plan::memory::TableMemory;
 pub use report::condition;
 pub use report::condition::Condition;
 pub use report::doctor;
+#[cfg(feature = "metrics")]
 pub use report::metrics;
 pub use report::status::Status;

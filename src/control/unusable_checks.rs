@@ -12,6 +12,7 @@ use crate::model::config::Config;
 use crate::model::config::ConfigError;
 use crate::model::error::CheckError;
 use crate::model::error::Result;
+#[cfg(feature = "agent")]
 use crate::probe::Prepared;
 
 /// Something of a configuration that this host cannot run.
@@ -88,7 +89,18 @@ fn all(config: &Config) -> impl Iterator<Item = (String, String, &CheckConfig)> 
     named.chain(inline)
 }
 
+/// Without the feature `agent`, the library cannot run checks. Who runs them finds out.
+#[cfg(not(feature = "agent"))]
+#[expect(clippy::unnecessary_wraps, reason = "as the function of the same name below")]
+fn try_one(
+    _: &CheckConfig,
+    _: &mut BTreeMap<Option<PathBuf>, Result<(), CheckError>>,
+) -> Result<(), CheckError> {
+    Ok(())
+}
+
 /// Makes a check ready. Certificates of a file, and the system's, are read once: hundreds of checks may trust them.
+#[cfg(feature = "agent")]
 fn try_one(
     check: &CheckConfig,
     trusted: &mut BTreeMap<Option<PathBuf>, Result<(), CheckError>>,

@@ -16,6 +16,7 @@ pub(crate) mod nic;
 pub(crate) mod objects;
 pub(crate) mod open_files;
 pub mod outside;
+#[cfg(feature = "capture")]
 pub(crate) mod pcap;
 pub(crate) mod perf;
 pub(crate) mod print;

@@ -2,6 +2,7 @@
 
 pub mod condition;
 pub mod doctor;
+#[cfg(feature = "metrics")]
 pub mod metrics;
 pub(crate) mod readings;
 pub(crate) mod reals;

@@ -5,6 +5,8 @@
 //! values, and tables of kind LRU, which hold what the running tables hold of the flow. It only reads tables of sets.
 //! So no counter, no entry and no entry's age changes.
 
+#[cfg(feature = "capture")]
+mod capture_file;
 mod packet;
 
 use std::collections::BTreeMap;
