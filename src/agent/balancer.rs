@@ -21,6 +21,7 @@ use super::endpoint::listen_or_warn;
 use super::event::Event;
 use super::event::Outcome;
 use super::http::Answers;
+use super::printed::Printer;
 use super::process::blocking;
 use super::process::claim;
 use super::process::follow_decap;
@@ -80,6 +81,7 @@ pub struct Agent {
     file: PathBuf,
     config: Config,
     options: Options,
+    printer: Option<Printer>,
 }
 
 impl Agent {
@@ -95,7 +97,13 @@ impl Agent {
     ) -> Result<Self> {
         let file = file.into();
         let config = Config::from_file(&file)?;
-        Ok(Self { instance: instance.clone(), file, config, options })
+        Ok(Self { instance: instance.clone(), file, config, options, printer: None })
+    }
+
+    /// The same, with what runs commands for users of the control API who lack the rights to read by themselves.
+    #[must_use]
+    pub fn with_printer(self, printer: Printer) -> Self {
+        Self { printer: Some(printer), ..self }
     }
 
     /// Applies the file, then runs until it is stopped. It follows gateways and interfaces, serves interfaces that
@@ -146,7 +154,7 @@ impl Agent {
             Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
         let endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
         let failed = reloads.clone();
-        let api = Api::new(instance, move || failed.failure());
+        let api = Api::new(instance, move || failed.failure()).with_printer(self.printer);
         let api = ControlEndpoint::new(api, instance, &server.config.control, socket);
         let running =
             Running { file: self.file, server, reloads, repairs, checks, notifier, endpoint, api };

@@ -53,6 +53,9 @@ pub(crate) use lock::named;
 /// The default mount of the bpf filesystem.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 
+/// The folder of the sockets of control APIs whose path no file says.
+pub(crate) const SOCKETS: &str = "/run/l4lb";
+
 /// The folders in an instance's folder.
 pub(crate) const PARTS: [&str; 4] = ["link", "prog", "object", "map"];
 
@@ -126,6 +129,13 @@ impl Instance {
     /// Where the bpf filesystem is mounted.
     pub fn bpffs(&self) -> &Path {
         &self.bpffs
+    }
+
+    /// Where `lbctl serve` answers the control API unless its file says otherwise; `None`: nowhere, because instances
+    /// of two bpf filesystems may have the same name.
+    pub fn control_socket(&self) -> Option<PathBuf> {
+        let usual = self.bpffs == Path::new(DEFAULT_BPFFS);
+        usual.then(|| Path::new(SOCKETS).join(format!("{}.sock", self.name)))
     }
 
     /// The folder of all instances.

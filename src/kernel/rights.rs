@@ -15,8 +15,12 @@ const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 /// The user ids of the host's own user namespace.
 const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
 
-/// The rights that are missing to run a balancer.
-pub(crate) fn missing() -> Result<Option<MissingRights>> {
+/// The rights that this process lacks to run a balancer, or to read from it; `None`: it has them.
+///
+/// # Errors
+///
+/// The kernel does not tell the capabilities of this process.
+pub fn missing() -> Result<Option<MissingRights>> {
     let effective = capabilities::effective().map_err(|source| Error::Host {
         operation: "ask for the capabilities of this process",
         source,

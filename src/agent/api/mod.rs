@@ -9,6 +9,7 @@ mod change;
 mod drain;
 mod endpoint;
 mod health;
+mod output;
 mod read;
 mod request;
 mod routes;
@@ -45,6 +46,7 @@ use self::routes::Run;
 use self::socket::is_trusted;
 use super::http::connections::Connection;
 use super::http::server::Limits;
+use super::printed::Printer;
 use super::warnings::log_lines;
 use crate::instance::Instance;
 use crate::model::config::GroupMay;
@@ -79,6 +81,7 @@ pub(super) struct Api {
     writer: Arc<Semaphore>,
     drains: Arc<Drains>,
     others_change: Arc<AtomicBool>,
+    printer: Option<Printer>,
 }
 
 /// Waits until fewer others are at work.
@@ -121,7 +124,13 @@ impl Api {
             writer: Arc::new(Semaphore::new(1)),
             drains: Arc::default(),
             others_change: Arc::default(),
+            printer: None,
         }
+    }
+
+    /// The same, with what runs commands for those who may only read.
+    pub(super) fn with_printer(self, printer: Option<Printer>) -> Self {
+        Self { printer, ..self }
     }
 
     /// What clients may do that are neither root nor this process's user. It counts for requests that wait already.
@@ -170,6 +179,11 @@ impl Api {
             Run::Watch(run) => {
                 let drains = Arc::clone(&self.drains);
                 let work = move || run(&drains, &instance, &asked);
+                blocking(turn(&self.readers).await?, work).await
+            }
+            Run::Print => {
+                let printer = self.printer.clone();
+                let work = move || output::print(printer.as_ref(), &instance, &asked);
                 blocking(turn(&self.readers).await?, work).await
             }
             Run::Readiness => {

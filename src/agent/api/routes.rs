@@ -11,9 +11,11 @@ use super::change::Change;
 use super::drain;
 use super::drain::Drains;
 use super::health;
+use super::output;
 use super::read;
 use super::request::Asked;
 use super::request::decode;
+use crate::agent::printed::PATH;
 use crate::instance::Instance;
 use crate::model::address::Vip;
 use crate::model::text::quote;
@@ -34,6 +36,8 @@ pub(super) enum Run {
     Read(fn(&Instance, &Asked) -> Result<Answer, Refusal>),
     /// As `Read`, with what was read before.
     Watch(fn(&Drains, &Instance, &Asked) -> Result<Answer, Refusal>),
+    /// It runs a command that only reads.
+    Print,
     /// As `Read`, with what this process knows about its file.
     Readiness,
     /// It records what somebody says about the health of a real, or about the node.
@@ -92,6 +96,14 @@ pub(super) const RESOURCES: &[Resource] = &[
             method: "GET",
             parameters: &[read::STRICT],
             run: Run::Readiness,
+        }],
+    },
+    Resource {
+        template: PATH,
+        operations: &[Operation {
+            method: "GET",
+            parameters: &output::PARAMETERS,
+            run: Run::Print,
         }],
     },
     Resource { template: "/v1/status", operations: &[get(read::status)] },

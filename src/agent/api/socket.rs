@@ -39,16 +39,13 @@ use nix::unistd::Group;
 use nix::unistd::chown;
 use nix::unistd::geteuid;
 
-use crate::instance::DEFAULT_BPFFS;
 use crate::instance::Instance;
+use crate::instance::SOCKETS;
 use crate::instance::named;
 use crate::model::config::ControlConfig;
 use crate::model::config::ControlSocket;
 use crate::model::config::SocketMode;
 use crate::model::text::quote;
-
-/// The folder of sockets whose path no file says.
-const FOLDER: &str = "/run/l4lb";
 
 /// How many clients may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -78,9 +75,7 @@ impl Place {
         let path = match &config.socket {
             ControlSocket::Off => return None,
             ControlSocket::At(path) => path.clone(),
-            // Instances of two bpf filesystems may have the same name.
-            ControlSocket::Auto if instance.bpffs() != Path::new(DEFAULT_BPFFS) => return None,
-            ControlSocket::Auto => Path::new(FOLDER).join(format!("{}.sock", instance.name())),
+            ControlSocket::Auto => instance.control_socket()?,
         };
         Some(Self { path, mode: config.mode(), group: config.group.clone() })
     }
@@ -193,11 +188,11 @@ fn trusted(folder: &Path, mode: SocketMode) -> Result<PathBuf, String> {
     let found = found.map_err(|error| format!("cannot open {}: {error}", folder.display()))?;
     check_all(&found)?;
     // Another instance, whose socket is only for its owner, may have made the folder that they share.
-    if others != 0 && found == Path::new(FOLDER) {
+    if others != 0 && found == Path::new(SOCKETS) {
         let now = look(&found)?.mode() & 0o7777;
         if now & others != others {
             fs::set_permissions(&found, Permissions::from_mode(now | others))
-                .map_err(|error| format!("cannot let the group pass {FOLDER}: {error}"))?;
+                .map_err(|error| format!("cannot let the group pass {SOCKETS}: {error}"))?;
         }
     }
     Ok(found)
@@ -228,7 +223,7 @@ fn check(folder: &Path, found: &Metadata) -> Result<(), String> {
     };
     Err(format!(
         "folder {shown} {why}, who could put another socket there; use a folder that only root can write to, such as \
-         {FOLDER}"
+         {SOCKETS}"
     ))
 }
 

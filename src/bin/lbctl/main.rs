@@ -5,6 +5,7 @@ mod cmd;
 mod daemon;
 mod numbers;
 mod output;
+mod reader;
 mod signals;
 
 use std::io;
@@ -71,12 +72,27 @@ fn main() -> ExitCode {
     init_logging(&cli.global);
     // The library logs libbpf's messages where they matter.
     libbpf_rs::set_print(None);
-    let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
-    let enough = if needs_files(&cli.command) { files } else { Ok(()) };
-    match enough.and_then(|()| run(&cli)) {
-        Ok(Exit::Done) => ExitCode::SUCCESS,
-        Ok(Exit::Failed) => ExitCode::FAILURE,
-        Ok(Exit::Differences) => ExitCode::from(3),
+    // This needs no more than one open file.
+    let exit_code = match reader::is_for_serve(&cli) {
+        Ok(true) => instance(&cli)
+            .and_then(|instance| reader::ask_serve(&instance, &cli))
+            .unwrap_or_else(|failure| exit_code(Err(failure))),
+        Ok(false) => {
+            let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
+            let enough = if needs_files(&cli.command) { files } else { Ok(()) };
+            exit_code(enough.and_then(|()| run(&cli)))
+        }
+        Err(failure) => exit_code(Err(failure)),
+    };
+    ExitCode::from(exit_code)
+}
+
+/// Says why a command failed, and returns its exit code.
+fn exit_code(result: Result) -> u8 {
+    match result {
+        Ok(Exit::Done) => 0,
+        Ok(Exit::Failed) => 1,
+        Ok(Exit::Differences) => 3,
         Err(Failure::Output(error)) => not_written(&error),
         Err(Failure::Usage(what)) => {
             output::complain(format_args!(
@@ -84,23 +100,23 @@ fn main() -> ExitCode {
                 message(&what),
                 command_path()
             ));
-            ExitCode::from(2)
+            2
         }
         Err(Failure::Library(error)) => {
             output::complain(format_args!("error: {}", message(&error.to_string())));
-            ExitCode::FAILURE
+            1
         }
     }
 }
 
 /// Standard output could not be written.
-fn not_written(error: &io::Error) -> ExitCode {
+fn not_written(error: &io::Error) -> u8 {
     // The reader has closed the pipe, and needs no message.
     if error.kind() == io::ErrorKind::BrokenPipe {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     output::complain(format_args!("error: cannot write to standard output: {error}"));
-    ExitCode::FAILURE
+    1
 }
 
 /// A usage error is one line, with exit code 2; `--help` and `--version` print to standard output.
@@ -109,7 +125,8 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         // Text without a line end waits in the buffer. At the end of the process, an error in writing it would go
         // unnoticed.
         let printed = error.print().and_then(|()| io::stdout().flush());
-        return printed.map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS);
+        let code = printed.map_or_else(|error| not_written(&error), |()| 0);
+        return ExitCode::from(code);
     }
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
@@ -162,17 +179,22 @@ fn only_looks(command: &Command) -> bool {
     matches!(command, Check(_) | Plan(_) | Trace(_) | Doctor(_) | Lab(_) | Test { .. })
 }
 
-fn run(cli: &Cli) -> Result {
+/// The instance that the command line names.
+fn instance(cli: &Cli) -> Result<Instance> {
     let global = &cli.global;
+    let instance = Instance::new(&global.bpffs, &global.instance)?;
+    Ok(instance.with_lock_timeout(Duration::from_secs(global.lock_timeout)))
+}
+
+fn run(cli: &Cli) -> Result {
     match &cli.command {
         Command::Completions { shell } => return cmd::complete::script(*shell),
         Command::Complete { words } => return cmd::complete::candidates(words),
         Command::Man { folder } => return cmd::man::write(folder),
         _ => {}
     }
-    let instance = Instance::new(&global.bpffs, &global.instance)?
-        .with_lock_timeout(Duration::from_secs(global.lock_timeout));
-    if global.mount_bpffs {
+    let instance = instance(cli)?;
+    if cli.global.mount_bpffs {
         instance.mount_bpffs()?;
     }
     // Removes what killed captures have left. A failure concerns only captures.
@@ -181,6 +203,11 @@ fn run(cli: &Cli) -> Result {
     {
         tracing::debug!("cannot remove what killed captures have left: {error}");
     }
+    run_command(&instance, cli)
+}
+
+fn run_command(instance: &Instance, cli: &Cli) -> Result {
+    let (instance, global) = (instance.clone(), &cli.global);
     match &cli.command {
         Command::Check(args) => cmd::check::run(&instance, args, global.json),
         Command::Plan(file) => cmd::plan::plan(&instance, file, global.json),

@@ -1,5 +1,6 @@
 //! Tables for people, JSON for programs, both from the same reports.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
 use std::io::BufWriter;
@@ -13,20 +14,85 @@ use comfy_table::Table;
 use comfy_table::presets;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use l4lb::agent::MAX_OUTPUT;
 use l4lb::outside;
 use serde::Serialize;
 use tracing::Level;
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
+/// What a command printed that was run for somebody else.
+#[derive(Debug, Default)]
+pub(crate) struct Caught {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+thread_local! {
+    /// Where this thread prints, if not to standard output and standard error: bytes of either.
+    static CAUGHT: RefCell<Option<[Vec<u8>; 2]>> = const { RefCell::new(None) };
+}
+
+/// Runs something, and catches what this thread prints meanwhile.
+pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> (T, Caught) {
+    /// A panic must not leave the thread mute.
+    struct Speak;
+    impl Drop for Speak {
+        fn drop(&mut self) {
+            CAUGHT.set(None);
+        }
+    }
+    let _speak = Speak;
+    CAUGHT.set(Some(Default::default()));
+    let result = run();
+    let caught = CAUGHT.take().unwrap_or_default();
+    let [stdout, stderr] = caught.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (result, Caught { stdout, stderr })
+}
+
+/// Keeps bytes if this thread's output is caught; `None`: it is not.
+fn keep(place: usize, bytes: &[u8]) -> Option<io::Result<()>> {
+    CAUGHT.with_borrow_mut(|caught| {
+        let kept = caught.as_mut()?.get_mut(place)?;
+        if kept.len() + bytes.len() > MAX_OUTPUT {
+            let what = format!("more than {} MB for somebody who may only read", MAX_OUTPUT >> 20);
+            return Some(Err(io::Error::other(what)));
+        }
+        kept.extend_from_slice(bytes);
+        Some(Ok(()))
+    })
+}
+
+/// Standard output, or where this thread's output is caught.
+#[derive(Debug)]
+pub(crate) struct Out;
+
+impl io::Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match keep(0, bytes) {
+            Some(kept) => kept.map(|()| bytes.len()),
+            None => io::stdout().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+/// The same of standard error.
+fn complain_bytes(bytes: &[u8]) -> io::Result<()> {
+    keep(1, bytes).unwrap_or_else(|| io::stderr().write_all(bytes))
+}
+
 /// Prints a line. A failure is an error, not a panic, as the reader may have gone.
 pub(crate) fn line(text: impl Display) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}")
+    writeln!(Out, "{text}")
 }
 
 /// Prints a line to standard error. If that fails, there is nowhere to report it; `eprintln!` would panic.
 pub(crate) fn complain(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = complain_bytes(format!("{text}\n").as_bytes());
 }
 
 /// Prints text that ends its own lines.
@@ -61,11 +127,11 @@ impl io::Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // If nobody reads the log, `serve` goes on without it: the logger would panic on an error.
         let _ = if self.whole {
-            io::stderr().write_all(bytes)
+            complain_bytes(bytes)
         } else {
             let line = String::from_utf8_lossy(bytes);
             let line = outside::message(line.trim_end_matches('\n')) + "\n";
-            io::stderr().write_all(line.as_bytes())
+            complain_bytes(line.as_bytes())
         };
         Ok(bytes.len())
     }
@@ -84,8 +150,8 @@ pub(crate) fn json(report: &impl Serialize) -> io::Result<()> {
 }
 
 /// Standard output would make a system call for every line, and reports may have fifty thousand.
-fn buffered() -> BufWriter<io::StdoutLock<'static>> {
-    BufWriter::with_capacity(1 << 16, io::stdout().lock())
+fn buffered() -> BufWriter<Out> {
+    BufWriter::with_capacity(1 << 16, Out)
 }
 
 /// A time in the local time zone.
@@ -150,7 +216,7 @@ pub(crate) struct Rows<const N: usize> {
     numeric: &'static [usize],
     ahead: Vec<[String; N]>,
     widths: Option<[usize; N]>,
-    out: BufWriter<io::StdoutLock<'static>>,
+    out: BufWriter<Out>,
 }
 
 impl<const N: usize> Rows<N> {
@@ -208,7 +274,7 @@ impl<const N: usize> Rows<N> {
 }
 
 /// Prints long JSON: an object a line.
-pub(crate) struct JsonLines(BufWriter<io::StdoutLock<'static>>);
+pub(crate) struct JsonLines(BufWriter<Out>);
 
 impl JsonLines {
     pub(crate) fn new() -> Self {

@@ -4,6 +4,7 @@ mod capture;
 mod chain;
 mod check;
 pub(crate) mod config;
+mod control_api;
 mod decap;
 mod filter;
 mod instance;
@@ -30,6 +31,7 @@ pub use capture::CaptureError;
 pub use chain::ChainError;
 pub use check::CheckError;
 use config::ConfigError;
+pub use control_api::ControlApiError;
 pub use decap::DecapError;
 pub use filter::FilterError;
 pub use instance::MINIMUM_KERNEL;
@@ -67,6 +69,10 @@ pub enum Error {
     /// Another process serves the instance, or no process can reload.
     #[error(transparent)]
     Serving(#[from] ServingError),
+
+    /// The control API of a process that serves cannot be used.
+    #[error(transparent)]
+    ControlApi(#[from] ControlApiError),
 
     /// A map could not be read or written.
     #[error(transparent)]

@@ -12,6 +12,7 @@ pub(crate) mod lab;
 pub(crate) mod man;
 pub(crate) mod open_files;
 pub(crate) mod printing;
+pub(crate) mod readers;
 pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod serve_beside;

@@ -25,6 +25,11 @@ pub(crate) struct Global {
           env = "LBCTL_BPFFS", hide_env_values = true)]
     pub(crate) bpffs: PathBuf,
 
+    /// Have lbctl serve print it that listens at this socket [default: /run/l4lb/INSTANCE.sock, for users who lack the
+    /// rights to read by themselves]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
     /// Mount the bpf filesystem if it is not mounted
     #[arg(long, global = true)]
     pub(crate) mount_bpffs: bool,

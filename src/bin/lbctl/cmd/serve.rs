@@ -11,12 +11,14 @@ use crate::cmd::config_file;
 use crate::daemon::block_on;
 use crate::daemon::control;
 use crate::daemon::tell_systemd;
+use crate::reader;
 
 pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
     let mut options = Options::default();
     options.strict = args.strict;
     options.adopt = args.adopt.adopt;
     let agent = Agent::from_file(instance, config_file::path(instance, &args.file)?, options)?;
+    let agent = agent.with_printer(reader::printer());
     block_on(async { agent.run(&control()?, tell_systemd).await })?;
     Ok(Exit::Done)
 }

@@ -17,14 +17,14 @@ use crate::fixtures::Lbctl;
 use crate::fixtures::Serve;
 
 /// Longer than the API gives a client to send its request and to read the answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(in crate::lbctl) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub(in crate::lbctl) struct Reply {
+    pub(in crate::lbctl) status: u16,
     head: String,
-    pub(super) body: String,
+    pub(in crate::lbctl) body: String,
 }
 
 impl fmt::Display for Reply {
@@ -35,13 +35,13 @@ impl fmt::Display for Reply {
 
 impl Reply {
     /// Reads what a server sent. `None`: it is no answer.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(in crate::lbctl) fn parse(text: &str) -> Option<Self> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
         Some(Self { status, head: head.to_owned(), body: body.to_owned() })
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(in crate::lbctl) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -49,13 +49,13 @@ impl Reply {
     }
 
     #[track_caller]
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::lbctl) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
     /// The error of a refusal, which is one line.
     #[track_caller]
-    pub(super) fn error(&self) -> String {
+    pub(in crate::lbctl) fn error(&self) -> String {
         let json = self.json();
         let error = json["error"].as_str().unwrap_or_else(|| panic!("no error: {self}"));
         assert!(!error.is_empty() && !error.contains('\n'), "{error}");
@@ -64,13 +64,13 @@ impl Reply {
     }
 
     #[track_caller]
-    pub(super) fn etag(&self) -> String {
+    pub(in crate::lbctl) fn etag(&self) -> String {
         self.header("etag").unwrap_or_else(|| panic!("no ETag: {self}")).to_owned()
     }
 
     /// Fails the test unless the answer has this status.
     #[track_caller]
-    pub(super) fn is(self, status: u16) -> Self {
+    pub(in crate::lbctl) fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self}");
         self
     }
@@ -78,7 +78,7 @@ impl Reply {
 
 /// A connection that has sent `bytes`.
 #[track_caller]
-pub(super) fn open(socket: &Path, bytes: &[u8]) -> UnixStream {
+pub(in crate::lbctl) fn open(socket: &Path, bytes: &[u8]) -> UnixStream {
     let mut stream = UnixStream::connect(socket).expect("connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("set a timeout");
@@ -89,7 +89,7 @@ pub(super) fn open(socket: &Path, bytes: &[u8]) -> UnixStream {
 
 /// Reads until the server closes the connection. Fails the test if it does not.
 #[track_caller]
-pub(super) fn rest(mut stream: UnixStream) -> String {
+pub(in crate::lbctl) fn rest(mut stream: UnixStream) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("it stays open: {error}"),
@@ -99,7 +99,7 @@ pub(super) fn rest(mut stream: UnixStream) -> String {
 
 /// A request with a body of JSON, or without a body.
 #[track_caller]
-pub(super) fn ask_at(
+pub(in crate::lbctl) fn ask_at(
     socket: &Path,
     method: &str,
     path: &str,
@@ -116,14 +116,14 @@ pub(super) fn ask_at(
 }
 
 /// `lbctl serve` with a control API.
-pub(super) struct Server<'a> {
-    pub(super) serve: Serve<'a>,
+pub(in crate::lbctl) struct Server<'a> {
+    pub(in crate::lbctl) serve: Serve<'a>,
     folder: TempDir,
 }
 
 impl<'a> Server<'a> {
     #[track_caller]
-    pub(super) fn start(lbctl: Lbctl<'a>, more: &str) -> Self {
+    pub(in crate::lbctl) fn start(lbctl: Lbctl<'a>, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = Self::config(&folder.path().join("api.sock"), more);
         let mut serve = Serve::start(lbctl, &config);
@@ -132,25 +132,25 @@ impl<'a> Server<'a> {
     }
 
     /// A configuration with the control API at a socket.
-    pub(super) fn config(socket: &Path, more: &str) -> String {
+    pub(in crate::lbctl) fn config(socket: &Path, more: &str) -> String {
         Host::config(&format!("[control]\nsocket = \"{}\"\n{more}", socket.display()))
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(in crate::lbctl) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(in crate::lbctl) fn socket(&self) -> PathBuf {
         self.folder.path().join("api.sock")
     }
 
     #[track_caller]
-    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&str>) -> Reply {
+    pub(in crate::lbctl) fn ask(&self, method: &str, path: &str, body: Option<&str>) -> Reply {
         ask_at(&self.socket(), method, path, "", body)
     }
 
     #[track_caller]
-    pub(super) fn ask_if(
+    pub(in crate::lbctl) fn ask_if(
         &self,
         method: &str,
         path: &str,
@@ -161,13 +161,13 @@ impl<'a> Server<'a> {
     }
 
     #[track_caller]
-    pub(super) fn get(&self, path: &str) -> Reply {
+    pub(in crate::lbctl) fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, None)
     }
 
     /// What the server answers to `bytes`; empty if it closes the connection.
     #[track_caller]
-    pub(super) fn send(&self, bytes: &[u8]) -> String {
+    pub(in crate::lbctl) fn send(&self, bytes: &[u8]) -> String {
         rest(open(&self.socket(), bytes))
     }
 }

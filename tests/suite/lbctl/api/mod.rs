@@ -2,7 +2,7 @@
 
 mod changes;
 mod checks;
-mod client;
+pub(super) mod client;
 mod drain;
 mod hostile;
 mod interrupted;
@@ -11,7 +11,7 @@ mod schema;
 mod sockets;
 
 /// A VIP with three reals, in the file that is served.
-const VIPS: &str = r#"
+pub(super) const VIPS: &str = r#"
 [[vips]]
 address = "10.200.1.1"
 port = 80

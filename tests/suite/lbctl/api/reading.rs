@@ -201,6 +201,14 @@ fn an_instance_may_go_and_come() {
             server.ask(&method, &path, None).is(200);
             continue;
         }
+        // It prints what the command says.
+        if path == "/v1/output" {
+            let printed = server.get(&path).is(200).json();
+            let stderr = printed["stderr"].as_str().expect("text");
+            assert!(stderr.starts_with("error: instance 'default' does not run"), "{stderr}");
+            assert_eq!(printed["exit_code"], 1);
+            continue;
+        }
         let body = match method.as_str() {
             "POST" if path.ends_with("reals") => Some(r#"{ "address": "10.0.0.1" }"#),
             "POST" => Some(r#"{ "address": "10.200.1.1", "port": 80, "protocol": "tcp" }"#),

@@ -1,0 +1,215 @@
+//! `lbctl` for users who may use the socket of the control API, and have no rights.
+
+use std::fs;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use super::api::VIPS;
+use super::api::client::Server;
+use super::api::client::ask_at;
+use crate::fixtures::Host;
+use crate::fixtures::path_of;
+
+/// A group that no file names.
+const GROUP: &str = "61235";
+
+/// A user who has nothing but perhaps a group, with a copy of `lbctl`: the build may be in a folder of root.
+struct Nobody<'a> {
+    host: &'a Host,
+    folder: TempDir,
+    socket: PathBuf,
+}
+
+impl<'a> Nobody<'a> {
+    #[track_caller]
+    fn new(host: &'a Host, socket: PathBuf) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("open it");
+        // Another process copies it: see `wrapped`.
+        let copy = folder.path().join("lbctl");
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_lbctl")).arg(copy).status();
+        assert!(copied.is_ok_and(|status| status.success()), "copy lbctl");
+        Self { host, folder, socket }
+    }
+
+    fn run_as(&self, group: &str, arguments: &[&str]) -> Output {
+        Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", group, "--clear-groups"])
+            .args(["--bounding-set", "-all", "--inh-caps", "-all"])
+            .arg(self.folder.path().join("lbctl"))
+            .args(["--bpffs", self.host.bpffs.text()])
+            .args(arguments)
+            .output()
+            .expect("setpriv")
+    }
+
+    /// A command of a member of the group that is to ask at the socket.
+    fn ask(&self, arguments: &[&str]) -> Output {
+        self.run_as(GROUP, &[&["--socket", path_of(&self.socket)], arguments].concat())
+    }
+
+    /// What it complains, and that it fails with this exit code.
+    #[track_caller]
+    fn fails(&self, code: i32, output: &Output) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(text(&output.stdout), "");
+        let stderr = text(&output.stderr);
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        stderr
+    }
+}
+
+fn config(socket: &Path, more: &str) -> String {
+    Server::config(socket, &format!("group = \"{GROUP}\"\n{more}{VIPS}"))
+}
+
+#[test]
+fn they_see_what_root_sees() {
+    let host = Host::new();
+    let mut server = Server::start(host.lbctl(), VIPS);
+    let socket = server.socket();
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.serve.reload(&config(&socket, ""), "INFO reloaded");
+    let nobody = Nobody::new(&host, socket);
+    let commands: [&[&str]; 11] = [
+        &["status"],
+        &["status", "--all", "--check"],
+        &["stats"],
+        &["save"],
+        &["vip", "list"],
+        &["real", "list"],
+        &["real", "list", "udp://[fc00:1::2]:443"],
+        &["real", "list", "tcp://192.0.2.9:80"],
+        &["flows", "count", "--by", "real", "--older-than", "10days"],
+        &["chain", "list"],
+        &["decap", "status"],
+    ];
+    for command in commands {
+        for more in [&[][..], &["--json"]] {
+            let command = [command, more].concat();
+            let (root, other) = (host.lbctl().run(&command), nobody.ask(&command));
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            // The kernel's count of memory may change from one reading to the next.
+            let lines = |text: &str| -> Vec<String> {
+                let counted =
+                    |line: &&str| !line.contains("by the kernel") && !line.contains("kernel\":");
+                text.lines().filter(counted).map(str::to_owned).collect()
+            };
+            let is_status = command.first() == Some(&"status") && command.contains(&"--all");
+            if !is_status {
+                assert_eq!(lines(&text(&other.stdout)), lines(&root.stdout), "{command:?}");
+            }
+            assert_eq!(text(&other.stderr), root.stderr, "{command:?}");
+            assert_eq!(other.status.code(), root.code(), "{command:?}");
+        }
+    }
+    server.serve.stop();
+}
+
+#[test]
+fn they_change_nothing() {
+    let host = Host::new();
+    let mut server = Server::start(host.lbctl(), VIPS);
+    let socket = server.socket();
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    // The right to change is for the API alone: lbctl changes with its own rights.
+    server.serve.reload(&config(&socket, "group_may = \"change\"\n"), "INFO reloaded");
+    let nobody = Nobody::new(&host, socket.clone());
+    let before = host.lbctl().ok(&["save"]).stdout;
+    for command in [
+        &["vip", "delete", "tcp://10.200.1.1:80"][..],
+        &["real", "drain", "tcp://10.200.1.1:80", "10.0.0.1"],
+        &["node", "drain", "--no-wait"],
+        &["down"],
+        &["reload"],
+        &["flows", "list"],
+        &["flows", "delete", "--all"],
+        &["trace", "tcp", "192.0.2.1:31337", "10.200.1.1:80"],
+    ] {
+        let complaint = nobody.fails(1, &nobody.run_as(GROUP, command));
+        assert!(complaint.contains("not root, and without CAP_"), "{complaint}");
+        let complaint = nobody.fails(2, &nobody.ask(command));
+        assert!(complaint.contains("--socket is for commands that read"), "{complaint}");
+        // Nor does the server run it, whoever asks.
+        let words = serde_json::to_string(command).expect("JSON");
+        let words: String = words.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let reply = ask_at(&socket, "GET", &format!("/v1/output?command={words}"), "", None);
+        assert!(reply.is(400).error().contains("only commands that list"), "{command:?}");
+    }
+    for (words, why) in [
+        ("[\"plan\",\"-f\",\"/etc/shadow\"]", "only commands that list"),
+        ("[\"doctor\",\"-f\",\"/etc/shadow\"]", "only commands that list"),
+        ("[\"stats\",\"--watch\"]", "only commands that list"),
+        ("[\"status\",\"--instance\",\"other\"]", "it serves instance 'default', not 'other'"),
+        ("[\"status\",\"--no-such-option\"]", "not understood: error: "),
+        ("[\"no-such-command\"]", "not understood: error: "),
+        ("[]", "not understood: "),
+        ("status", "write a list of words"),
+        ("[1]", "write a list of words"),
+    ] {
+        let encoded: String = words.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let reply = ask_at(&socket, "GET", &format!("/v1/output?command={encoded}"), "", None);
+        let error = reply.is(400).error();
+        assert!(error.contains(why), "{words}: {error}");
+    }
+    // What the command line says about the pins and the lock counts for nothing.
+    let elsewhere = "%5b%22status%22%2c%22--bpffs%22%2c%22%2ftmp%22%2c%22--mount-bpffs%22%5d";
+    let reply = ask_at(&socket, "GET", &format!("/v1/output?command={elsewhere}"), "", None);
+    assert_eq!(reply.is(200).json()["exit_code"], 0);
+    assert_eq!(host.lbctl().ok(&["save"]).stdout, before);
+    server.serve.stop();
+}
+
+#[test]
+fn who_may_not_is_told_what_to_do() {
+    let host = Host::new();
+    let mut server = Server::start(host.lbctl(), VIPS);
+    let socket = server.socket();
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    let nobody = Nobody::new(&host, socket.clone());
+    let at = |path: &Path, group: &str| {
+        nobody.fails(1, &nobody.run_as(group, &["status", "--socket", path_of(&path)]))
+    };
+    let complaint = at(&socket, GROUP);
+    assert!(complaint.contains("have [control] group name a group of yours"), "{complaint}");
+    server.serve.reload(&config(&socket, ""), "INFO reloaded");
+    let complaint = at(&socket, "65534");
+    assert!(complaint.contains(&format!("join group '{GROUP}'")), "{complaint}");
+    // A symbolic link, and a folder that others may not enter.
+    let link = nobody.folder.path().join("link.sock");
+    std::os::unix::fs::symlink(&socket, &link).expect("a link");
+    assert!(at(&link, "65534").contains("may not use"));
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o700)).expect("close the folder");
+    assert!(at(&socket, GROUP).contains("may not use"));
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    // Without --socket there is none in another bpf filesystem.
+    let complaint = nobody.fails(1, &nobody.run_as(GROUP, &["status"]));
+    assert!(complaint.contains("name it by --socket"), "{complaint}");
+    let complaint = nobody.fails(1, &nobody.ask(&["--instance", "other", "status"]));
+    assert!(complaint.contains("it serves instance 'default', not 'other'"), "{complaint}");
+    // A socket that a killed process left, and none.
+    server.serve.running.signal(nix::sys::signal::Signal::SIGKILL);
+    let gone = || std::os::unix::net::UnixStream::connect(&socket).is_err();
+    assert!(crate::fixtures::wait_until(crate::fixtures::SOON, gone));
+    assert!(at(&socket, GROUP).contains("nobody listens at"));
+    assert!(at(&nobody.folder.path().join("none"), GROUP).contains("nobody listens at"));
+    // Somebody else's program.
+    let other = nobody.folder.path().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&other).expect("listen");
+    fs::set_permissions(&other, Permissions::from_mode(0o666)).expect("open it");
+    let answers = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let _: std::io::Result<()> =
+            std::io::Write::write_all(&mut stream, b"no HTTP\x1b[2J\r\n\r\n");
+    });
+    let complaint = at(&other, GROUP);
+    assert!(complaint.contains("other.sock: ") && !complaint.contains('\u{1b}'), "{complaint}");
+    answers.join().expect("it answered");
+}
