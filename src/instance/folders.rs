@@ -101,8 +101,10 @@ fn check(path: &Path, found: &Metadata) -> Result<()> {
 /// Checks the mount of the bpf filesystem. In a sticky folder, nobody else can rename root's files.
 fn check_mount(path: &Path) -> Result<()> {
     let missing = || Error::NoBpffs { path: path.to_owned() };
-    let flags = OFlag::O_DIRECTORY.bits();
-    let mount = File::options().read(true).custom_flags(flags).open(path).map_err(|_| missing())?;
+    // Who may only enter it (mode 0711) cannot open it otherwise.
+    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH;
+    let mount = File::options().read(true).custom_flags(flags.bits()).open(path);
+    let mount = mount.map_err(|_| missing())?;
     if !fstatfs(&mount).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
         return Err(missing());
     }

@@ -8,8 +8,10 @@ use crate::model::error::Error;
 pub use crate::model::error::MissingRights;
 use crate::model::error::Result;
 
-/// Numbers and names. `CAP_SYS_ADMIN` opens maps and programs by their ids, and stands for `CAP_BPF` and `CAP_PERFMON`
-/// (Linux 5.8); `CAP_NET_ADMIN` is for interfaces, neighbours and routes.
+/// Numbers and names. `CAP_SYS_ADMIN` stands for `CAP_BPF` and `CAP_PERFMON` (Linux 5.8), which load programs and read
+/// maps. Beyond that, it alone opens maps, programs and links by their ids, up to Linux 6.18 at least: an array of maps
+/// tells its maps, and one of programs its programs, by ids only. So rings, connection tables and the chain cannot be read
+/// without it. `CAP_NET_ADMIN` is for XDP, interfaces, neighbours and routes.
 const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 
 /// The user ids of the host's own user namespace.
@@ -68,7 +70,14 @@ mod tests {
         for (effective, is_root, namespace, words) in [
             (0, false, false, "not root, and without CAP_NET_ADMIN and CAP_SYS_ADMIN"),
             (0, true, true, "root without CAP_NET_ADMIN and CAP_SYS_ADMIN"),
-            (!(1 << 21), true, false, "root without CAP_SYS_ADMIN, which"),
+            (
+                !(1 << 21),
+                true,
+                false,
+                "root without CAP_SYS_ADMIN, for which alone the kernel opens",
+            ),
+            (!(1 << 21), false, false, "give it to the service (systemd: AmbientCapabilities="),
+            (1 << 21, true, false, "root without CAP_NET_ADMIN, which XDP, interfaces"),
             (1 << 21, true, false, "docker: --cap-add NET_ADMIN)"),
             (0, false, false, "sudo"),
             (both, true, true, "of a user namespace do not count"),

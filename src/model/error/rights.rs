@@ -19,14 +19,20 @@ impl MissingRights {
         if self.in_user_namespace {
             return "run it as root of the host, or in a container without a user namespace of its own".to_owned();
         }
-        if !self.is_root {
+        // Who has some of them is no user at a terminal.
+        if !self.is_root && self.capabilities.len() > 1 {
             return "run it with sudo".to_owned();
         }
         let names = self.capabilities.join(" ");
         let added: Vec<_> =
             self.capabilities.iter().map(|name| name.trim_start_matches("CAP_")).collect();
+        let (it, setting) = match (self.capabilities.len(), self.is_root) {
+            (1, true) => ("it", "CapabilityBoundingSet"),
+            (_, true) => ("them", "CapabilityBoundingSet"),
+            (_, false) => ("it", "AmbientCapabilities"),
+        };
         format!(
-            "give them to the service (systemd: CapabilityBoundingSet={names}) or the container (docker: --cap-add {})",
+            "give {it} to the service (systemd: {setting}={names}) or the container (docker: --cap-add {})",
             added.join(" --cap-add ")
         )
     }
@@ -43,6 +49,13 @@ impl fmt::Display for MissingRights {
             );
         }
         let who = if self.is_root { "root" } else { "not root, and" };
-        write!(f, "{who} without {names}, which BPF programs and interfaces need; {remedy}")
+        let why = match self.capabilities.as_slice() {
+            ["CAP_SYS_ADMIN"] => {
+                "for which alone the kernel opens programs, and maps in maps, by their ids (CAP_BPF does not do)"
+            }
+            ["CAP_NET_ADMIN"] => "which XDP, interfaces and routes need",
+            _ => "which BPF programs and interfaces need",
+        };
+        write!(f, "{who} without {names}, {why}; {remedy}")
     }
 }

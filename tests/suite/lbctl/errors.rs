@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use libbpf_rs::MapCore;
 use libbpf_rs::MapFlags;
@@ -78,7 +79,12 @@ fn capabilities() {
     refused(&apply_by_way_of(&host, &mapped, host.bpffs.text()), &["user namespace do not count"]);
     assert!(!host.has_pins(""));
 
-    let bpffs = Bpffs::in_mode("1777");
+    // A folder that root made for the user, in a bpf filesystem that the user may only enter.
+    let bpffs = Bpffs::in_mode("0711");
+    let own = bpffs.path().join("l4lb");
+    fs::create_dir(&own).expect("make a folder");
+    std::os::unix::fs::chown(&own, Some(65_534), None).expect("give it away");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).expect("close it");
     let sets = ["inh-caps", "ambient-caps", "bounding-set"];
     let sets = sets.map(|set| format!("--{set}=-all,+net_admin,+sys_admin"));
     let mut user = NOBODY.to_vec();
