@@ -189,6 +189,7 @@ impl Running {
         self.note_endpoints();
         tell(Event::Ready);
         while !control.is_stopped() {
+            tell(Event::Alive);
             tokio::select! {
                 () = control.wait_for_stop() => {}
                 () = control.wait_for_reload() => self.reload(control, tell).await,

@@ -142,6 +142,7 @@ impl Running {
     ) {
         tell(Event::Ready);
         while !control.is_stopped() {
+            tell(Event::Alive);
             tokio::select! {
                 () = control.wait_for_stop() => {}
                 () = control.wait_for_reload() => self.reload(control, tell).await,

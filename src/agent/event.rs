@@ -10,6 +10,9 @@ use crate::model::error::Error;
 pub enum Event<'a> {
     /// What was asked for is in place, and the agent follows it from here on.
     Ready,
+    /// The agent's loop has come round: it looks at the host, or serves somebody, at least every few seconds, unless it
+    /// waits for the lock of the instance or is at work. If it hangs, this does not come.
+    Alive,
     /// A reload begins.
     Reloading,
     /// A reload has ended.

@@ -113,6 +113,11 @@ impl Instance {
         self
     }
 
+    /// How long a call waits for a command that changes the instance.
+    pub fn lock_timeout(&self) -> Duration {
+        self.patience.timeout
+    }
+
     /// The same instance, but no call waits for another command once `interrupt` is set, for example by a signal
     /// handler: it fails with [`Error::LockInterrupted`]. A call that already holds the lock goes on.
     #[must_use]

@@ -19,4 +19,5 @@ pub(crate) mod serve_beside;
 pub(crate) mod serving;
 pub(crate) mod top;
 pub(crate) mod typing;
+pub(crate) mod units;
 pub(crate) mod validation;

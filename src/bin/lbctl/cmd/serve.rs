@@ -8,9 +8,9 @@ use crate::Exit;
 use crate::Result;
 use crate::args::Apply;
 use crate::cmd::config_file;
+use crate::daemon::Systemd;
 use crate::daemon::block_on;
 use crate::daemon::control;
-use crate::daemon::tell_systemd;
 use crate::reader;
 
 pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
@@ -19,6 +19,7 @@ pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
     options.adopt = args.adopt.adopt;
     let agent = Agent::from_file(instance, config_file::path(instance, &args.file)?, options)?;
     let agent = agent.with_printer(reader::printer());
-    block_on(async { agent.run(&control()?, tell_systemd).await })?;
+    let mut systemd = Systemd::new(instance.lock_timeout());
+    block_on(async { agent.run(&control()?, |event| systemd.tell(event)).await })?;
     Ok(Exit::Done)
 }

@@ -7,9 +7,9 @@ use l4lb::agent::DecapOptions;
 use crate::Exit;
 use crate::Result;
 use crate::args::DecapServe;
+use crate::daemon::Systemd;
 use crate::daemon::block_on;
 use crate::daemon::control;
-use crate::daemon::tell_systemd;
 
 pub(super) fn serve(instance: &Instance, args: &DecapServe) -> Result {
     let mut options = DecapOptions::default();
@@ -19,6 +19,7 @@ pub(super) fn serve(instance: &Instance, args: &DecapServe) -> Result {
     options.adopt = args.how.adopt.adopt;
     options.metrics = args.metrics;
     let agent = DecapAgent::new(instance, options)?;
-    block_on(async { agent.run(&control()?, tell_systemd).await })?;
+    let mut systemd = Systemd::new(instance.lock_timeout());
+    block_on(async { agent.run(&control()?, |event| systemd.tell(event)).await })?;
     Ok(Exit::Done)
 }
