@@ -70,6 +70,7 @@ impl Options {
             repair: true,
             // With `strict` too: a start or reload is no request for another router.
             keep_gateways: true,
+            ..ApplyOptions::default()
         }
     }
 }
@@ -232,6 +233,7 @@ impl Running {
     /// Reads the file again and reports the outcome, unless it is stopped meanwhile.
     async fn reload(&mut self, control: &Control, tell: &mut impl FnMut(Event<'_>)) {
         self.reloads.begin(&mut *tell);
+        self.server.options.refuse_removals = !self.reloads.is_consented();
         let reloaded = self.server.reload(&self.file, control).await;
         if control.is_stopped() {
             return;
@@ -291,7 +293,8 @@ impl Server {
     }
 
     async fn change(&mut self, config: Config) -> Result<()> {
-        let (instance, wanted, options) = (self.instance.clone(), config.clone(), self.options);
+        let (instance, wanted, options) =
+            (self.instance.clone(), config.clone(), self.options.clone());
         let applied = blocking(move || {
             Balancer::apply_announced(&instance, &wanted, options, |plan| {
                 plan.memory.iter().for_each(log_lines);

@@ -77,6 +77,11 @@ impl Reloads {
         end(&self.serving, outcome, tell);
     }
 
+    /// Whether the current reload may remove more than half of the VIPs or reals.
+    pub(super) fn is_consented(&self) -> bool {
+        self.serving.is_consented()
+    }
+
     /// Records whether the metrics are where the file says.
     pub(super) fn set_metrics(&self, listening: bool) {
         self.serving.set_metrics(listening);

@@ -62,6 +62,7 @@ impl Balancer {
     ) -> Result<Plan> {
         let options = options.into();
         let ApplyOptions { on_unserved, adopt, allow_breaking, repair, .. } = options;
+        let ApplyOptions { refuse_removals, expected, .. } = &options;
         config.check()?;
         instance.check_host()?;
         let config = &*own_names(config)?;
@@ -77,6 +78,13 @@ impl Balancer {
                 down::can_be_set_up(instance, config, on_unserved, choice, already)
             })?;
             let mut plan = planned()?;
+            let digest = expected.as_ref().map(|expected| (expected, plan.digest()));
+            if let Some((_, now)) = digest.filter(|(expected, now)| *expected != now) {
+                return Err(Error::OtherPlan(now));
+            }
+            if *refuse_removals && plan.removals.are_many() {
+                return Err(Error::RemovesMuch(plan.removals));
+            }
             if !allow_breaking {
                 refuse_breaking(&plan)?;
             }

@@ -20,7 +20,7 @@ pub enum OnUnserved {
 }
 
 /// How a configuration is applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApplyOptions {
     /// What to do about an interface that cannot be served.
@@ -41,6 +41,12 @@ pub struct ApplyOptions {
     /// [`Balancer::follow`](crate::Balancer::follow). If not, the first router that answers is taken, even of the other
     /// IP version. For callers of [`Balancer::follow`](crate::Balancer::follow).
     pub keep_gateways: bool,
+    /// Whether to refuse a configuration that removes more than half of the VIPs, or of the reals, and more than two, as
+    /// [`Error::RemovesMuch`](crate::Error::RemovesMuch): a file that was cut off does that.
+    pub refuse_removals: bool,
+    /// The [digest](crate::Plan::digest) of the plan that may be carried out; another plan is
+    /// [`Error::OtherPlan`](crate::Error::OtherPlan). `None`: any plan may be.
+    pub expected: Option<String>,
 }
 
 impl From<OnUnserved> for ApplyOptions {

@@ -52,6 +52,8 @@ const BEGUN: usize = 1;
 const DONE: usize = 2;
 const APPLIED: usize = 3;
 const NO_METRICS: usize = 4;
+/// The number of the reload that may remove much.
+const CONSENT: usize = 7;
 const OUTCOMES: usize = 8;
 
 /// What errors call the control API.
@@ -335,6 +337,12 @@ impl Serving {
         self.records.iter().for_each(|record| record.end(&outcome));
     }
 
+    /// Whether who asked for the current reload consents to removing much.
+    pub(crate) fn is_consented(&self) -> bool {
+        let consented = |record: &Record| record.get(CONSENT) == record.get(BEGUN);
+        self.records.first().is_some_and(consented)
+    }
+
     /// Notes whether the metrics are where they should be.
     pub fn set_metrics(&self, listening: bool) {
         for record in &self.records {
@@ -381,6 +389,15 @@ pub(crate) fn applied(instance: &Instance) {
 /// A failed reload is not an error, but a [`Reload`] without success. Errors are [`ServingError`]: nobody serves, or
 /// the result is unknown.
 pub fn reload(instance: &Instance, part: &Part, timeout: Duration) -> Result<Reload> {
+    ask(instance, part, timeout, false)
+}
+
+/// As [`reload`], and consents to removing more than half of the VIPs or reals.
+pub fn reload_consenting(instance: &Instance, part: &Part, timeout: Duration) -> Result<Reload> {
+    ask(instance, part, timeout, true)
+}
+
+fn ask(instance: &Instance, part: &Part, timeout: Duration, consents: bool) -> Result<Reload> {
     let since = Instant::now();
     instance.check_host()?;
     let name = || instance.name().to_owned();
@@ -413,6 +430,9 @@ pub fn reload(instance: &Instance, part: &Part, timeout: Duration) -> Result<Rel
     };
     // Waits for the next reload that begins: a reload in progress may have read the file before it was written.
     let number = record.get(BEGUN) + 1;
+    if consents {
+        record.word(CONSENT).store(number, Ordering::Release);
+    }
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).map_err(|errno| Error::Host {
         operation: "signal the process that serves",
         source: errno.into(),

@@ -21,6 +21,7 @@ pub(crate) mod part;
 pub(crate) mod prefix;
 pub(crate) mod real_change;
 pub(crate) mod reason;
+pub(crate) mod removals;
 pub(crate) mod secret;
 pub(crate) mod silence;
 pub(crate) mod skel;

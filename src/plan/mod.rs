@@ -18,6 +18,8 @@ pub(crate) mod steps;
 mod unserved;
 pub(crate) mod writes;
 
+use std::net::IpAddr;
+
 use crate::model::abi;
 use crate::model::config::Config;
 use crate::model::connection_tables::Tables;
@@ -31,6 +33,7 @@ use crate::model::interface::ResolvedInterface;
 use crate::model::lost_pins::LostPins;
 use crate::model::mismatch::Mismatch;
 use crate::model::outweighed;
+use crate::model::removals::Removals;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
 use crate::model::tied;
@@ -116,6 +119,8 @@ pub struct Plan {
     ///
     /// [`ApplyOptions::allow_breaking`]: crate::ApplyOptions::allow_breaking
     pub needs_yes: bool,
+    /// How much of what runs it removes. Too much of it needs `--yes`, too. Not in the plan's `Display`.
+    pub removals: Removals,
     /// Warnings: what works, but not well.
     pub warnings: Vec<String>,
     /// Reals of the wanted VIPs whose addresses hash alike, changed or not. Machines with Katran may send their flows
@@ -151,13 +156,18 @@ impl Plan {
             Ok(flows) => self.flows = flows,
             Err(error) => self.flows_unknown = Some(error.to_string()),
         }
-        self.needs_yes = self.breaking().next().is_some() || self.flows_unknown.is_some();
+        self.needs_yes = self.breaking().next().is_some()
+            || self.flows_unknown.is_some()
+            || self.removals.are_many();
     }
 
     /// Why apply refuses the plan without consent, if it does: one line.
     pub fn refusal(&self) -> Option<String> {
         if !self.needs_yes {
             return None;
+        }
+        if self.removals.are_many() {
+            return Some(self.removals.to_string());
         }
         let breaking: Vec<_> = self.breaking().cloned().collect();
         Some(match (&breaking[..], &self.flows_unknown) {
@@ -188,6 +198,17 @@ impl Plan {
     /// The changes that break established flows, or may break them.
     pub fn breaking(&self) -> impl Iterator<Item = &FlowEffect> {
         self.flows.iter().filter(|effect| effect.breaks())
+    }
+
+    /// A digest of what changes. It is the same for another plan that changes the same, whatever that does to flows.
+    pub fn digest(&self) -> String {
+        let changes = self.changes().into_iter().map(|change| change.text);
+        let unserved = self.unserved.iter().map(|unserved| unserved.name.clone());
+        let text: String = changes.chain(unserved).map(|line| line + "\n").collect();
+        let digest = murmur3::murmur3_x64_128(&mut std::io::Cursor::new(text), 0);
+        #[expect(clippy::cast_possible_truncation, reason = "half of it tells plans apart")]
+        let half = digest.unwrap_or_default() as u64;
+        format!("{half:016x}")
     }
 
     /// Whether nothing changes: all that runs is as wanted, except [`Self::unserved`].
@@ -226,11 +247,26 @@ pub(crate) fn plan(
     table.keep_health(|vip| snapshot.table.spec(vip));
     plan.warnings.extend(outweighed::warnings(&table, |_| true));
     plan.tied_reals = tied::ties(&table);
+    plan.removals = removals(snapshot, &table);
     plan.set_table(diff(&snapshot.table, &table))?;
     let running = snapshot.table.vips.iter().map(|(vip, running)| (vip, &running.spec));
     plan.addresses = address_changes(running, table.vips.iter());
     plan_memory(&mut plan, snapshot, &table, host)?;
     Ok(plan)
+}
+
+fn removals(snapshot: &Snapshot, wanted: &Table) -> Removals {
+    let mut removals = Removals::default();
+    for (vip, running) in &snapshot.table.vips {
+        let stays = wanted.vips.get(vip);
+        let reals = &running.spec.reals;
+        let gone = |real: &&IpAddr| stays.is_none_or(|spec| !spec.reals.contains_key(*real));
+        removals.of_vips += 1;
+        removals.vips += usize::from(stays.is_none());
+        removals.of_reals += reals.len();
+        removals.reals += reals.keys().filter(gone).count();
+    }
+    removals
 }
 
 fn plan_program(

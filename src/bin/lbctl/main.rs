@@ -170,7 +170,7 @@ fn init_logging(global: &args::Global) {
 /// Whether a command is refused if the process may open only a few files. `down` is not, so that forwarding can always
 /// be ended: it opens a few files at a time, and a second run continues where the first one stopped.
 fn needs_files(command: &Command) -> bool {
-    !matches!(command, Command::Check(_) | Command::Down | Command::Reload(_))
+    !matches!(command, Command::Check(_) | Command::Down { .. } | Command::Reload(_))
 }
 
 /// Whether a command promises to change nothing, not even what others left behind.
@@ -214,7 +214,7 @@ fn run_command(instance: &Instance, cli: &Cli) -> Result {
         Command::Apply(file) => cmd::plan::apply(&instance, file, global.json),
         Command::Serve(file) => cmd::serve::serve(&instance, file),
         Command::Reload(args) => cmd::reload::reload(&instance, &Part::Balancer, args, global.json),
-        Command::Down => cmd::state::down(&instance),
+        Command::Down { yes } => cmd::state::down(&instance, *yes),
         Command::Save => cmd::state::save(&instance, global.json),
         Command::Status(args) => cmd::status::status(&instance, args, global.json),
         Command::Stats(stats) => cmd::stats::stats(&instance, stats, global.json),

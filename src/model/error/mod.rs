@@ -11,6 +11,7 @@ mod instance;
 mod map;
 mod netlink;
 mod packet_test;
+mod questions;
 mod rights;
 mod serving;
 mod trace;
@@ -347,6 +348,18 @@ pub enum Error {
     )]
     RealIds,
 
+    /// Much of what runs would be removed, and the caller did not allow it.
+    #[error(
+        "{0}, as by a file that was cut off; nothing was changed: if that is meant, --yes does it"
+    )]
+    RemovesMuch(crate::model::removals::Removals),
+
+    /// The plan is not the one that the caller has looked at.
+    #[error(
+        "the plan has the digest {0} now: what runs, or the file, has changed; see 'lbctl plan -f FILE'"
+    )]
+    OtherPlan(String),
+
     /// Established flows would break, and the caller did not allow it.
     #[error(
         "established flows would break: {changes}; nothing was changed: 'lbctl plan -f FILE' shows the details, --yes applies \
@@ -559,35 +572,6 @@ pub enum Error {
     /// A packet-test file that cannot be used.
     #[error(transparent)]
     PacketTest(#[from] PacketTestError),
-}
-
-impl Error {
-    /// Whether it is about one interface. If so, the others can be served.
-    pub(crate) fn is_of_interface(&self) -> bool {
-        match self {
-            Self::Netlink(error) => error.is_of_interface(),
-            Self::ForeignProgram { .. }
-            | Self::OtherInstance { .. }
-            | Self::OtherRoot { .. }
-            | Self::OtherNamespace { .. }
-            | Self::NativeMode { .. }
-            | Self::Attach { .. }
-            | Self::InterfaceTable { .. } => true,
-            _ => false,
-        }
-    }
-
-    /// Whether the kernel had not enough memory.
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        match self {
-            Self::Map(error) => error.is_out_of_memory(),
-            // Libbpf passes the error number only in its messages.
-            Self::Load { why, .. } => {
-                ["ENOMEM", "Cannot allocate memory"].iter().any(|sign| why.contains(sign))
-            }
-            _ => false,
-        }
-    }
 }
 
 /// A result of this library.

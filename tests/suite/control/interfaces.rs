@@ -249,7 +249,9 @@ fn an_interface_that_is_renamed() {
     assert!(lbctl.ok(&["save"]).stdout.contains("name = \"wan0\""));
     let file = two("wan0", "second");
     let plan = lbctl.exits(3, &["plan", "-f", path_of(&file)]).stdout;
+    let (plan, digest) = plan.split_once("digest ").expect("a digest");
     assert_eq!(plan, "~ interface wan0: was uplink\n    flows: no flow moves\n");
+    assert_eq!(digest.lines().count(), 1, "{digest}");
     lbctl.ok(&["apply", "--yes", "-f", path_of(&file)]);
     lbctl.ok(&["plan", "-f", path_of(&file)]);
     assert_eq!(links(), ["second", "wan0"]);

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod endpoint;
 pub(crate) mod errors;
 pub(crate) mod file_errors;
+pub(crate) mod guard_rails;
 pub(crate) mod hostile;
 pub(crate) mod lab;
 pub(crate) mod man;

@@ -98,9 +98,13 @@ pub(crate) struct ApplyOnce {
     #[command(flatten)]
     pub(crate) apply: Apply,
 
-    /// Apply even if established flows break
+    /// Apply even if established flows break, or more than half of the VIPs or reals are removed
     #[arg(long)]
     pub(crate) yes: bool,
+
+    /// Apply only if the plan is the one with this digest, which 'lbctl plan' prints
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) expect: Option<String>,
 
     /// If somebody removed pins and the kernel has freed the objects, take the balancer down and set it up anew
     ///
@@ -121,7 +125,8 @@ pub(crate) enum Command {
     Plan(ConfigFile),
     /// Load, attach and program until the kernel matches the file
     ///
-    /// Refuses changes that would break established flows, with exit code 1, unless --yes is given. plan shows them
+    /// Refuses, with exit code 1, changes that would break established flows, or that remove more than half of the VIPs
+    /// or of the reals, and more than two: a file that was cut off does that. --yes does them. plan shows them
     /// beforehand.
     ///
     /// If an interface cannot be served, because it is down or its gateway does not answer, the rest is done, and the
@@ -131,6 +136,7 @@ pub(crate) enum Command {
     /// plane goes on
     ///
     /// Starting and reloading consent to what the file says: changes that break established flows are made and logged.
+    /// But a reload refuses to remove more than half of the VIPs or reals, and more than two: 'lbctl reload --yes' does it.
     ///
     /// It tries again every few seconds to serve interfaces that cannot be served, and to listen for metrics if the
     /// port is taken.
@@ -140,7 +146,11 @@ pub(crate) enum Command {
     /// For `ExecReload=` of systemd, which does not learn from SIGHUP that a reload failed.
     Reload(ReloadArgs),
     /// Take the balancer down: remove its pins, and detach unless other programs of the chain stay
-    Down,
+    Down {
+        /// Do not ask. Only a terminal is asked
+        #[arg(long)]
+        yes: bool,
+    },
     /// Print the running state as a configuration file
     Save,
     /// Say whether it is well, and what to do if not; show interfaces, chain, the busiest VIPs, tables, memory
@@ -237,6 +247,10 @@ pub(crate) enum Shell {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReloadArgs {
+    /// Reload even if more than half of the VIPs or reals are removed
+    #[arg(long)]
+    pub(crate) yes: bool,
+
     /// How long to wait for the outcome
     #[arg(long, value_name = "SECONDS", default_value_t = 80,
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=86400))]

@@ -25,7 +25,23 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
     let (config, path) = config_file::read(instance, file)?;
     let plan = Balancer::plan(instance, &config).map_err(|error| error.in_file(&path))?;
     warn(&plan);
-    output::report(&plan, json)?;
+    let changes = !plan.is_empty();
+    if json {
+        // The control API has plans without a digest: it applies what it plans.
+        let mut report = serde_json::to_value(&plan).map_err(std::io::Error::from)?;
+        if let Some(members) = report.as_object_mut() {
+            members.insert("digest".to_owned(), plan.digest().into());
+        }
+        output::json(&report)?;
+    } else {
+        output::text(&plan)?;
+    }
+    if changes && !json {
+        let digest = plan.digest();
+        output::line(format!(
+            "digest {digest}: lbctl apply --expect {digest} applies exactly this"
+        ))?;
+    }
     // Only `plan` prints this: a user of `apply` has seen the plan, or does not need it.
     if !json && !plan.tied_reals.is_empty() {
         output::text(&plan.tied_reals)?;
@@ -38,13 +54,15 @@ pub(crate) fn plan(instance: &Instance, file: &ConfigFile, json: bool) -> Result
 }
 
 pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result {
-    let ApplyOnce { apply: Apply { file, adopt, strict }, yes, repair } = args;
+    let ApplyOnce { apply: Apply { file, adopt, strict }, yes, repair, expect } = args;
     let (config, path) = config_file::read(instance, file)?;
     let on_unserved = if *strict { OnUnserved::Fail } else { OnUnserved::LeaveOut };
     let mut options = ApplyOptions::from(on_unserved);
     options.adopt = adopt.adopt;
     options.allow_breaking = *yes;
     options.repair = *repair;
+    options.refuse_removals = !yes;
+    options.expected.clone_from(expect);
     let mut announced = Ok(());
     let announce = |plan: &Plan| {
         if let (Some(memory), false) = (&plan.memory, json) {

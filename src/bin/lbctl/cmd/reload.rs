@@ -13,7 +13,14 @@ use crate::args::ReloadArgs;
 use crate::output;
 
 pub(crate) fn reload(instance: &Instance, part: &Part, args: &ReloadArgs, json: bool) -> Result {
-    let outcome = serving::reload(instance, part, Duration::from_secs(args.timeout))?;
+    let outcome = {
+        let timeout = Duration::from_secs(args.timeout);
+        if args.yes {
+            serving::reload_consenting(instance, part, timeout)?
+        } else {
+            serving::reload(instance, part, timeout)?
+        }
+    };
     if json {
         output::json(&outcome)?;
     } else if outcome.success {

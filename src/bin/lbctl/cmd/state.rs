@@ -1,5 +1,11 @@
 //! `lbctl down`, `save`
 
+use std::io;
+use std::io::BufRead as _;
+use std::io::IsTerminal as _;
+use std::io::Read as _;
+use std::io::Write as _;
+
 use l4lb::Balancer;
 use l4lb::Instance;
 
@@ -7,11 +13,35 @@ use crate::Exit;
 use crate::Result;
 use crate::output;
 
-pub(crate) fn down(instance: &Instance) -> Result {
+pub(crate) fn down(instance: &Instance, yes: bool) -> Result {
+    // Scripts are not asked.
+    if !yes && io::stdin().is_terminal() && !consents(instance)? {
+        output::complain("nothing was changed");
+        return Ok(Exit::Failed);
+    }
     if !Balancer::down(instance)? {
         output::line(format!("instance '{}' was not running", instance.name()))?;
     }
     Ok(Exit::Done)
+}
+
+/// Asks whether the balancer is to be taken down, if it runs.
+fn consents(instance: &Instance) -> Result<bool> {
+    let Ok(running) = Balancer::open(instance).and_then(|balancer| balancer.save()) else {
+        return Ok(true);
+    };
+    let vips = match running.vips.len() {
+        1 => "1 VIP".to_owned(),
+        vips => format!("{vips} VIPs"),
+    };
+    let name = instance.name();
+    write!(
+        io::stderr(),
+        "take instance '{name}' down? Packets for {vips} are no longer balanced [y/N] "
+    )?;
+    let mut answer = String::new();
+    io::stdin().lock().take(1024).read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 pub(crate) fn save(instance: &Instance, json: bool) -> Result {
