@@ -21,6 +21,7 @@ use super::endpoint::listen_or_warn;
 use super::event::Event;
 use super::event::Outcome;
 use super::http::Answers;
+use super::page::Page;
 use super::printed::Printer;
 use super::process::blocking;
 use super::process::claim;
@@ -153,12 +154,23 @@ impl Agent {
                 .chain(notifier.collectors());
         let answers =
             Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
-        let endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
         let failed = reloads.clone();
         let api = Api::new(instance, move || failed.failure()).with_printer(self.printer);
+        let page = Page::new(instance, &api, &server.config);
+        let answers = answers.with_page(page.clone());
+        let endpoint = Endpoint::new(server.config.metrics.listen, LISTEN, listener, answers);
         let api = ControlEndpoint::new(api, instance, &server.config.control, socket);
-        let running =
-            Running { file: self.file, server, reloads, repairs, checks, notifier, endpoint, api };
+        let running = Running {
+            file: self.file,
+            server,
+            reloads,
+            repairs,
+            checks,
+            notifier,
+            endpoint,
+            page,
+            api,
+        };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);
         tracing::info!("stopped; forwarding goes on without this process");
@@ -175,6 +187,7 @@ struct Running {
     checks: Following,
     notifier: Notifier,
     endpoint: Endpoint,
+    page: Page,
     api: ControlEndpoint,
 }
 
@@ -240,6 +253,7 @@ impl Running {
         }
         self.checks.look_now();
         self.notifier.set(&self.server.config.notify);
+        self.page.set(&self.server.config);
         let outcome = match reloaded {
             Err(error) => Outcome::Failed(error),
             Ok(()) => self.move_endpoints().await,

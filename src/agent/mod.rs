@@ -41,6 +41,7 @@ mod decap;
 mod endpoint;
 mod event;
 mod http;
+mod page;
 mod printed;
 mod process;
 mod reloads;

@@ -24,6 +24,8 @@ mod lock;
 pub(crate) mod own_programs;
 pub(crate) mod programs;
 pub(crate) mod repair;
+#[cfg(feature = "agent")]
+pub(crate) mod running_captures;
 pub mod serving;
 pub(crate) mod set_up;
 

@@ -80,7 +80,7 @@ impl Answer {
 }
 
 /// Why a request is not answered as asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     error: String,

@@ -1,6 +1,7 @@
 //! Where the control API listens.
 
 use std::io;
+use std::path::PathBuf;
 
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -29,6 +30,11 @@ impl Drop for Listening {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Where the control API is, for messages; `None`: nowhere.
+pub(in crate::agent) fn socket_of(instance: &Instance, config: &ControlConfig) -> Option<PathBuf> {
+    Place::of(instance, config).map(|place| place.path)
 }
 
 /// A socket that is made, and at which nobody is answered yet.

@@ -9,7 +9,9 @@ mod change;
 mod drain;
 mod endpoint;
 mod health;
+mod network;
 mod output;
+mod overview;
 mod read;
 mod request;
 mod routes;
@@ -39,6 +41,9 @@ use self::answer::Answer;
 use self::answer::Refusal;
 use self::drain::Drains;
 pub(super) use self::endpoint::ControlEndpoint;
+pub(super) use self::endpoint::socket_of;
+pub(super) use self::network::Network;
+use self::overview::Overview;
 use self::request::Asked;
 use self::request::Conditions;
 use self::request::Query;
@@ -82,6 +87,7 @@ pub(super) struct Api {
     drains: Arc<Drains>,
     others_change: Arc<AtomicBool>,
     printer: Option<Printer>,
+    overview: Overview,
 }
 
 /// Waits until fewer others are at work.
@@ -125,6 +131,7 @@ impl Api {
             drains: Arc::default(),
             others_change: Arc::default(),
             printer: None,
+            overview: Overview::new(instance),
         }
     }
 
@@ -173,6 +180,7 @@ impl Api {
         let instance = self.instance.clone();
         match operation.run {
             Run::Fixed(run) => run(&instance),
+            Run::Overview => self.overview.answer().await,
             Run::Read(run) => {
                 blocking(turn(&self.readers).await?, move || run(&instance, &asked)).await
             }

@@ -32,6 +32,8 @@ type Tell = fn(&Instance, &Asked) -> Told;
 pub(super) enum Run {
     /// It reads nothing.
     Fixed(fn(&Instance) -> Result<Answer, Refusal>),
+    /// It reads what the status page shows, once a second for all who ask.
+    Overview,
     /// It reads the instance.
     Read(fn(&Instance, &Asked) -> Result<Answer, Refusal>),
     /// As `Read`, with what was read before.
@@ -105,6 +107,10 @@ pub(super) const RESOURCES: &[Resource] = &[
             parameters: &output::PARAMETERS,
             run: Run::Print,
         }],
+    },
+    Resource {
+        template: "/v1/overview",
+        operations: &[Operation { method: "GET", parameters: &[], run: Run::Overview }],
     },
     Resource { template: "/v1/status", operations: &[get(read::status)] },
     Resource { template: "/v1/stats", operations: &[get(read::stats)] },

@@ -1,8 +1,9 @@
 //! The HTTP endpoint of agents: metrics, liveness, readiness. It limits what any client can use, whatever it sends.
 
 pub(super) mod connections;
+pub(super) mod gzip;
 pub(super) mod server;
-mod shared;
+pub(super) mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 
 use self::server::Limits;
 use self::shared::Shared;
+use super::page::Page;
 use crate::control::decap;
 use crate::instance::Instance;
 use crate::instance::repair::LostPins;
@@ -48,6 +50,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) struct Answers {
     metrics: Shared<Result<Bytes, String>>,
     readiness: Shared<Result<LostPins, Unready>>,
+    /// What answers `/` and the API, where there is a balancer.
+    page: Option<Page>,
     /// What `/readyz` adds.
     note: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -87,6 +91,7 @@ impl Answers {
         Self {
             metrics: Shared::new(text),
             readiness: Shared::new(move || readiness(&instance)),
+            page: None,
             note: Arc::new(|| None),
         }
     }
@@ -97,6 +102,11 @@ impl Answers {
         note: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         Self { note: Arc::new(note), ..self }
+    }
+
+    /// The same, with a status page.
+    pub(super) fn with_page(self, page: Page) -> Self {
+        Self { page: Some(page), ..self }
     }
 
     /// Ready for traffic. Notes make a difference only to `?strict`.
@@ -119,6 +129,9 @@ pub(super) async fn serve(listener: TcpListener, answers: Answers) {
 }
 
 async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<Bytes>> {
+    if let Some(page) = answers.page.as_ref().filter(|page| page.has(request.uri().path())) {
+        return page.answer(request).await;
+    }
     let text = |status, body: &'static str| (status, TEXT, Bytes::from(body));
     let failed = |status, why: String| (status, TEXT, Bytes::from(why + "\n"));
     let (status, kind, body) = match (request.method(), request.uri().path()) {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
+use tokio::time::sleep_until;
 
 /// How old a reading may be. The endpoint makes at most one reading in this time, whatever clients do.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Something that takes milliseconds to read.
-pub(super) struct Shared<T> {
+pub(in crate::agent) struct Shared<T> {
     read: Arc<dyn Fn() -> T + Send + Sync>,
     last: Arc<Mutex<Option<(Instant, T)>>>,
 }
@@ -23,14 +24,15 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T: Clone + Send + 'static> Shared<T> {
-    pub(super) fn new(read: impl Fn() -> T + Send + Sync + 'static) -> Self {
+    pub(in crate::agent) fn new(read: impl Fn() -> T + Send + Sync + 'static) -> Self {
         Self { read: Arc::new(read), last: Arc::default() }
     }
 
     /// Returns a reading that ended within the last second, or the one in progress, or a new one. The error says why
-    /// there is none.
-    pub(super) async fn get(&self) -> Result<T, String> {
+    /// there is none. A second later the reading is dropped, because it can be large.
+    pub(in crate::agent) async fn get(&self) -> Result<T, String> {
         let (read, last) = (Arc::clone(&self.read), Arc::clone(&self.last));
+        let kept = Arc::clone(&self.last);
         // A separate task holds the lock until the reading has ended, even if the client has gone.
         let reading = tokio::spawn(async move {
             let mut last = last.lock_owned().await;
@@ -38,7 +40,13 @@ impl<T: Clone + Send + 'static> Shared<T> {
                 return Ok(value.clone());
             }
             let value = spawn_blocking(move || read()).await.map_err(|error| error.to_string())?;
-            *last = Some((Instant::now(), value.clone()));
+            let at = Instant::now();
+            *last = Some((at, value.clone()));
+            tokio::spawn(async move {
+                sleep_until(at + FRESH).await;
+                let mut last = kept.lock().await;
+                last.take_if(|(of, _)| *of == at);
+            });
             Ok(value)
         });
         reading.await.map_err(|error| error.to_string())?

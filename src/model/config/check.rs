@@ -28,6 +28,12 @@ use crate::model::address::check_source_prefix;
 use crate::model::text::quote;
 use crate::model::vip_table::config_name;
 
+/// Most names in `metrics.hosts`.
+const MAX_HOSTS: u32 = 64;
+
+/// Most bytes of such a name, as of a name in DNS.
+const MAX_HOST: usize = 253;
+
 impl Config {
     /// Checks what types cannot express: ranges, duplicates, limits, and settings that exclude each other.
     ///
@@ -46,6 +52,7 @@ impl Config {
         self.check_interfaces(&mut errors);
         self.check_connection_table(&mut errors);
         self.check_packets(&mut errors);
+        self.check_metrics(&mut errors);
         self.check_control(&mut errors);
         self.check_vips(&mut errors);
         self.check_server_ids(&mut errors);
@@ -301,6 +308,22 @@ impl Config {
                         format!("{} is above the highest weight, {MAX_WEIGHT}", real.weight),
                     ));
                 }
+            }
+        }
+    }
+
+    fn check_metrics(&self, errors: &mut Errors) {
+        check_limit("metrics.hosts", self.metrics.hosts.len(), MAX_HOSTS, errors);
+        for (i, host) in self.metrics.hosts.iter().enumerate() {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            if host.is_empty() || host.len() > MAX_HOST || !host.chars().all(allowed) {
+                errors.push(ConfigError::at(
+                    format!("metrics.hosts[{i}]"),
+                    format!(
+                        "'{}' is no name of a host; write it without a scheme and a port: \"lb1.example.net\"",
+                        quote(host)
+                    ),
+                ));
             }
         }
     }

@@ -26,6 +26,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("packets.encap_source_v6", "\"100::/64\""),
     ("packets.outer_df", "true"),
     ("metrics.listen", "\"127.0.0.1:9847\""),
+    ("metrics.page", "true"),
+    ("metrics.hosts", "[\"lb1.example.net\"]"),
     ("control.socket", "\"/run/l4lb/default.sock\""),
     ("control.mode", "\"0660\""),
     ("control.group", "\"operators\""),

@@ -218,11 +218,19 @@ pub struct MetricsConfig {
     /// The address and port where `lbctl serve` answers Prometheus.
     #[serde(deserialize_with = "address::read")]
     pub listen: SocketAddr,
+    /// Whether it shows a status page at `/`, and answers the part of the API that the page reads.
+    pub page: bool,
+    /// Names of this host under which browsers may ask for the page.
+    pub hosts: Vec<String>,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9847)) }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9847)),
+            page: true,
+            hosts: Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Prometheus metrics of an instance, for `lbctl serve` and for services that embed the library. [`families`] lists them.
 
-mod background;
 mod families;
 mod health;
 mod series;
@@ -14,6 +13,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 use std::time::Instant;
 
 use prometheus::core::Desc;
@@ -36,11 +36,15 @@ use crate::observe::readiness::GatewayState;
 use crate::observe::readiness::InterfaceState;
 use crate::observe::rings::RunningRing;
 use crate::observe::tables::TableStatus;
+use crate::report::background::Background;
+use crate::report::background::Pace;
+use crate::report::background::Sample;
 
-use self::background::Background;
-use self::background::Sample;
 pub use self::families::Family;
 pub use self::families::Kind;
+
+/// How often a thread reads what takes longer than counters.
+const PACE: Pace = Pace { interval: Duration::from_secs(60), share_of_cpu: 100 };
 
 /// All metrics that a [`Collector`] may have.
 pub fn families() -> &'static [Family] {
@@ -117,8 +121,8 @@ impl Collector {
             instance,
             balances,
             descriptions: families().iter().map(description).collect(),
-            rings: Background::new(),
-            maps: Background::new(),
+            rings: Background::new(PACE),
+            maps: Background::new(PACE),
             memory: Mutex::default(),
         }
     }

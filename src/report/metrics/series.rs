@@ -10,7 +10,6 @@ use rustc_hash::FxHashSet;
 
 use super::Maps;
 use super::Rings;
-use super::background::Sample;
 use super::families as f;
 use super::families::Family;
 use crate::control::decap::DecapStatus;
@@ -30,6 +29,7 @@ use crate::observe::readiness::InterfaceState;
 use crate::observe::stats::ChainRuns;
 use crate::observe::stats::Stats;
 use crate::plan::Unserved;
+use crate::report::background::Sample;
 
 /// The label of the connection table that CPUs without one of their own share.
 const SHARED: &str = "shared";

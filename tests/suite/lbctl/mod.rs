@@ -12,6 +12,7 @@ pub(crate) mod hostile;
 pub(crate) mod lab;
 pub(crate) mod man;
 pub(crate) mod open_files;
+mod page;
 pub(crate) mod printing;
 pub(crate) mod readers;
 pub(crate) mod reload;

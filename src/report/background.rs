@@ -1,4 +1,4 @@
-//! A background thread reads what takes long. It uses at most 1 % of a CPU, or 10 % while what runs keeps changing.
+//! A background thread reads what takes long. Its [`Pace`] bounds how much of a CPU it uses.
 
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -11,14 +11,24 @@ use std::time::Instant;
 
 use crate::model::error::Result;
 
-/// How old a sample may become. If reading takes so long that this would use more than one part in `SHARE_OF_CPU` of a
-/// CPU, samples become older.
-const INTERVAL: Duration = Duration::from_secs(60);
-const SHARE_OF_CPU: u32 = 100;
+/// How often to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How old a sample may become. If reading takes so long that this would use more than one part in `share_of_cpu` of
+    /// a CPU, samples become older.
+    pub(super) interval: Duration,
+    pub(super) share_of_cpu: u32,
+}
 
-/// The same for a sample that is outdated because somebody has changed what runs.
-const OUTDATED_INTERVAL: Duration = Duration::from_secs(1);
-const OUTDATED_SHARE_OF_CPU: u32 = 10;
+/// The same for a sample that is outdated, as by a change of what runs.
+const OUTDATED: Pace = Pace { interval: Duration::from_secs(1), share_of_cpu: 10 };
+
+impl Pace {
+    /// How long to wait after a reading that took so long.
+    fn pause(self, took: Duration) -> Duration {
+        (took * self.share_of_cpu).max(self.interval)
+    }
+}
 
 /// How long a caller waits if there is no sample yet.
 const FIRST: Duration = Duration::from_secs(1);
@@ -44,6 +54,7 @@ pub(super) struct Background<T> {
 
 #[derive(Debug)]
 struct Shared<T> {
+    pace: Pace,
     state: Mutex<State<T>>,
     read: Condvar,
 }
@@ -60,13 +71,13 @@ struct State<T> {
 
 impl<T> State<T> {
     /// Whether it is time to read the value again.
-    fn is_due(&self, outdated: impl Fn(&T) -> bool) -> bool {
+    fn is_due(&self, pace: Pace, outdated: impl Fn(&T) -> bool) -> bool {
         let Some((end, took)) = self.last else { return true };
         let since = end.elapsed();
-        if since < (took * OUTDATED_SHARE_OF_CPU).max(OUTDATED_INTERVAL) {
+        if since < OUTDATED.pause(took) {
             return false;
         }
-        since >= (took * SHARE_OF_CPU).max(INTERVAL)
+        since >= pace.pause(took)
             || self.sample.as_ref().is_none_or(|sample| outdated(&sample.value))
     }
 }
@@ -78,9 +89,9 @@ impl<T> Shared<T> {
 }
 
 impl<T: Send + Sync + 'static> Background<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pace: Pace) -> Self {
         let state = State { sample: None, error: None, reading: false, last: None };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), read: Condvar::new() }) }
+        Self { shared: Arc::new(Shared { pace, state: Mutex::new(state), read: Condvar::new() }) }
     }
 
     /// The last sample. If it is too old, or `outdated` by other changes, a thread begins to read it again. The caller
@@ -91,10 +102,10 @@ impl<T: Send + Sync + 'static> Background<T> {
         read: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> std::result::Result<Option<Arc<Sample<T>>>, String> {
         let mut state = self.shared.lock();
-        if !state.reading && state.is_due(outdated) {
+        if !state.reading && state.is_due(self.shared.pace, outdated) {
             state.reading = true;
             let shared = Arc::clone(&self.shared);
-            let started = thread::Builder::new().name("l4lb-metrics".to_owned()).spawn(move || {
+            let started = thread::Builder::new().name("l4lb-reader".to_owned()).spawn(move || {
                 let _done = Done(&shared);
                 let start = Instant::now();
                 let read = read();
@@ -142,10 +153,13 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::Background;
+    use super::Pace;
+
+    const SELDOM: Pace = Pace { interval: std::time::Duration::from_secs(60), share_of_cpu: 100 };
 
     #[test]
     fn it_is_read_once_for_many() {
-        let background = Background::new();
+        let background = Background::new(SELDOM);
         let reads = Arc::new(AtomicU32::new(0));
         let read = || {
             let reads = Arc::clone(&reads);
@@ -162,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_and_not_repeated_at_once() {
-        let background = Background::<u32>::new();
+        let background = Background::<u32>::new(SELDOM);
         let fail = || Err(crate::Error::KernelTooOld { release: "2.6".to_owned() });
         let why = background.get(|_| false, fail).expect_err("it fails");
         assert_eq!(background.get(|_| false, || unreachable!()).expect_err("still"), why);
