@@ -76,33 +76,41 @@ impl Balancer {
         reason: &str,
         lifetime: Option<Duration>,
     ) -> Result<Plan> {
+        self.tell_health_of(&[(real, Some(vip))], health, reason, lifetime)
+    }
+
+    /// [`Self::tell_health`] of several reals, each in a VIP, or with `None` in every VIP that has it: of all or of none.
+    pub fn tell_health_of(
+        &self,
+        targets: &[(IpAddr, Option<Vip>)],
+        health: Health,
+        reason: &str,
+        lifetime: Option<Duration>,
+    ) -> Result<Plan> {
         self.change_health(|running, records| {
             let now = seconds_since_1970();
-            let key = records.key(running, &vip, real)?;
             let until = lifetime
                 .map(|time| now.saturating_add(time.min(LONGEST_LIFETIME).as_secs().max(1)));
-            let record = abi::HealthRecord {
-                since: now,
-                expires: until.unwrap_or(0),
-                reason: padded(&quote(reason)),
-                ..records.of(key)
-            };
-            records.write(key, abi::HealthRecord { checks: 1, ..record });
-            records.change(
-                &vip,
-                real,
-                RealHealth { state: health, share: RealHealth::FULL, told: true },
-            );
+            for (vip, real) in in_vips(running, targets)? {
+                records.tell(running, &vip, real, health, reason, (now, until))?;
+            }
             Ok(())
         })
     }
 
     /// Takes back what [`Self::tell_health`] recorded. The real's health is unknown until the next check.
     pub fn forget_told_health(&self, vip: Vip, real: IpAddr) -> Result<Plan> {
+        self.forget_told_health_of(&[(real, Some(vip))])
+    }
+
+    /// [`Self::forget_told_health`] of several reals, each in a VIP, or with `None` in every VIP that has it.
+    pub fn forget_told_health_of(&self, targets: &[(IpAddr, Option<Vip>)]) -> Result<Plan> {
         self.change_health(|running, records| {
-            let key = records.key(running, &vip, real)?;
-            if records.health(&vip, real).is_some_and(|health| health.told) {
-                records.forget(key, &vip, real, seconds_since_1970());
+            for (vip, real) in in_vips(running, targets)? {
+                let key = records.key(running, &vip, real)?;
+                if records.health(&vip, real).is_some_and(|health| health.told) {
+                    records.forget(key, &vip, real, seconds_since_1970());
+                }
             }
             Ok(())
         })
@@ -135,6 +143,24 @@ impl Balancer {
         current.dataplane.write_all(&plan.steps.table)?;
         Ok(plan)
     }
+}
+
+/// The reals of VIPs that are meant.
+fn in_vips(running: &Running, targets: &[(IpAddr, Option<Vip>)]) -> Result<Vec<(Vip, IpAddr)>> {
+    let mut found = Vec::new();
+    for (real, vip) in targets {
+        if let Some(vip) = vip {
+            found.push((*vip, *real));
+            continue;
+        }
+        let before = found.len();
+        let having = running.vips.iter().filter(|(_, vip)| vip.spec.reals.contains_key(real));
+        found.extend(having.map(|(vip, _)| (*vip, *real)));
+        if found.len() == before {
+            return Err(Error::RealOfNoVip(*real));
+        }
+    }
+    Ok(found)
 }
 
 /// The records, while a change is made.
@@ -186,6 +212,28 @@ impl Records {
         if let Some(of_vip) = spec.and_then(|spec| spec.reals.get_mut(&real)) {
             of_vip.health = health;
         }
+    }
+
+    /// Notes what somebody said at this time, and until when it holds.
+    fn tell(
+        &mut self,
+        running: &Running,
+        vip: &Vip,
+        real: IpAddr,
+        health: Health,
+        reason: &str,
+        (now, until): (u64, Option<u64>),
+    ) -> Result<()> {
+        let key = self.key(running, vip, real)?;
+        let record = abi::HealthRecord {
+            since: now,
+            expires: until.unwrap_or(0),
+            reason: padded(&quote(reason)),
+            ..self.of(key)
+        };
+        self.write(key, abi::HealthRecord { checks: 1, ..record });
+        self.change(vip, real, RealHealth { state: health, share: RealHealth::FULL, told: true });
+        Ok(())
     }
 
     fn forget(&mut self, key: VipRealKey, vip: &Vip, real: IpAddr, now: u64) {

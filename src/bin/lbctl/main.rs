@@ -7,13 +7,12 @@ mod numbers;
 mod output;
 mod reader;
 mod signals;
+mod usage;
 
 use std::io;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::CommandFactory;
 use clap::Parser;
 use l4lb::Instance;
 use l4lb::outside::message;
@@ -67,7 +66,9 @@ pub(crate) enum Exit {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return wrong_usage(&error),
+        Err(error) => {
+            return usage::report(&error).unwrap_or_else(|error| ExitCode::from(not_written(&error)));
+        }
     };
     init_logging(&cli.global);
     // The library logs libbpf's messages where they matter.
@@ -98,7 +99,7 @@ fn exit_code(result: Result) -> u8 {
             output::complain(format_args!(
                 "error: {}; see '{} --help'",
                 message(&what),
-                command_path()
+                usage::command_path()
             ));
             2
         }
@@ -117,39 +118,6 @@ fn not_written(error: &io::Error) -> u8 {
     }
     output::complain(format_args!("error: cannot write to standard output: {error}"));
     1
-}
-
-/// A usage error is one line, with exit code 2; `--help` and `--version` print to standard output.
-fn wrong_usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        // Text without a line end waits in the buffer. At the end of the process, an error in writing it would go
-        // unnoticed.
-        let printed = error.print().and_then(|()| io::stdout().flush());
-        let code = printed.map_or_else(|error| not_written(&error), |()| 0);
-        return ExitCode::from(code);
-    }
-    let text = error.to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let first =
-        first.split([' ', '\n']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    let help = format!("see '{} --help'", command_path());
-    if first.starts_with("error:") {
-        output::complain(format_args!("{}; {help}", message(&first)));
-    } else {
-        output::complain(format_args!("error: a command is missing; {help}"));
-    }
-    ExitCode::from(2)
-}
-
-/// The command that was typed, as far as there is one: `lbctl flows find`.
-fn command_path() -> String {
-    let (mut command, mut path) = (Cli::command(), Cli::command().get_name().to_owned());
-    for word in std::env::args_os().skip(1) {
-        let Some(subcommand) = command.find_subcommand(&word).cloned() else { continue };
-        path = format!("{path} {}", subcommand.get_name());
-        command = subcommand;
-    }
-    path
 }
 
 /// Logs warnings to standard error, one line each; more or less with `-v`, `-q` or `RUST_LOG`.
@@ -221,6 +189,7 @@ fn run_command(instance: &Instance, cli: &Cli) -> Result {
         Command::Top { interval } => cmd::top::top(&instance, *interval, global.json),
         Command::Flows(command) => cmd::flows::run(&instance, command, global.json),
         Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
+        Command::Batch(file) => cmd::batch::run(&instance, file, global.json),
         Command::Node(command) => cmd::node::run(&instance, command, global.json),
         Command::Real(command) => cmd::real::run(&instance, command, global.json),
         Command::Decap(command) => cmd::decap::run(&instance, command, global.json),

@@ -63,6 +63,11 @@ impl ConfigError {
         }
     }
 
+    /// What is wrong in a line of a file of changes, or in the file as a whole.
+    pub fn in_line(line: Option<usize>, what: impl Into<String>) -> Self {
+        Self::at("", what).placed(String::new(), line, None)
+    }
+
     /// The error, which is about this key, too.
     #[must_use]
     pub(crate) fn also(self, key: impl Into<String>) -> Self {

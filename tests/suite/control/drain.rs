@@ -68,16 +68,20 @@ fn one_vip_or_all() {
     host.lbctl().ok(&["real", "undrain", a, "10.0.0.1"]);
     assert_eq!(states(&host, "10.0.0.1"), ["up 1"]);
     for (arguments, code, complaint) in [
-        (&["drain", "10.0.0.1"][..], 2, "REAL"),
+        (&["drain", "10.0.0.1"][..], 2, "10.0.0.1 is not a VIP"),
         (&["drain", "10.0.0.1", "10.0.0.1"], 2, "10.0.0.1 is not a VIP"),
         (&["drain", "--all", a], 2, "leave out tcp://10.200.1.1:80"),
         (&["drain", "--all", a, "10.0.0.1"], 2, "--all"),
         (&["drain", "--all", "10.0.0.9"], 1, "no VIP has a real 10.0.0.9"),
         (&["undrain", a, "10.0.0.2"], 1, "lbctl real up tcp://10.200.1.1:80 10.0.0.2"),
         (&["weight", "--all", "10.0.0.1"], 2, "REAL"),
-        (&["weight", "--all", "10.0.0.1", "10.0.0.2"], 2, "10.0.0.2 is not a weight"),
+        (
+            &["weight", "--all", "10.0.0.1", "10.0.0.2"],
+            2,
+            "the last argument is the weight, 0 to 65535",
+        ),
         (&["weight", "--all", "10.0.0.1", "65536"], 2, "0 to 65535"),
-        (&["weight", a, "7", "8"], 2, "7 is not the address of a real"),
+        (&["weight", a, "7", "8"], 2, "comes once, as the last argument"),
     ] {
         let output = host.lbctl().exits(code, &[&["real"], arguments].concat());
         assert!(output.stderr.contains(complaint), "{arguments:?}: {output}");

@@ -1,6 +1,7 @@
 //! What a user may leave out, and shorter ways of typing.
 
 use std::fs;
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -9,6 +10,7 @@ use crate::fixtures::json;
 use crate::fixtures::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
+const SECOND: &str = "udp://[fc00:1::1]:443";
 
 /// A folder that stands for /etc, with the file of an instance.
 fn etc(instance: &str, config: &str) -> TempDir {
@@ -98,4 +100,137 @@ fn more_and_less_in_the_log() {
     assert!(more.len() >= plain.len() && !more.contains("DEBUG libbpf"), "{more}");
     lbctl.exits(2, &["status", "-q", "-v"]);
     assert!(json(&host.lbctl().ok(&["status", "--json"])).is_object());
+}
+
+/// The state and weight of each real, by VIP: `tcp://10.200.1.1:80 10.0.0.1 up 1`.
+fn reals(host: &Host) -> Vec<String> {
+    let vips = json(&host.lbctl().ok(&["real", "list", "--json"]));
+    let vips = vips.as_array().expect("a list of VIPs");
+    let word = |value: &serde_json::Value| value.to_string().replace('"', "");
+    let of_vip = |status: &serde_json::Value| -> Vec<String> {
+        let reals = status["reals"].as_array().expect("its reals");
+        let real = |real: &serde_json::Value| {
+            let parts = [&status["vip"], &real["address"], &real["state"], &real["weight"]];
+            parts.map(word).join(" ")
+        };
+        reals.iter().map(real).collect()
+    };
+    vips.iter().flat_map(of_vip).collect()
+}
+
+#[test]
+fn several_vips_and_reals_are_one_change() {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(""));
+    let run = |arguments: &[&str]| host.lbctl().ok(arguments).stdout;
+    run(&["vip", "add", VIP, SECOND]);
+    run(&["real", "add", VIP, "10.0.0.1", "10.0.0.2", "--weight", "3"]);
+    run(&["real", "add", SECOND, "10.0.0.1", "10.0.0.3"]);
+    run(&["real", "drain", VIP, SECOND, "10.0.0.1"]);
+    assert_eq!(
+        reals(&host),
+        [
+            "tcp://10.200.1.1:80 10.0.0.1 drain 3",
+            "tcp://10.200.1.1:80 10.0.0.2 up 3",
+            "udp://[fc00:1::1]:443 10.0.0.1 drain 1",
+            "udp://[fc00:1::1]:443 10.0.0.3 up 1",
+        ]
+    );
+    run(&["real", "undrain", "10.0.0.1", "--all"]);
+    run(&["real", "weight", "--all", "10.0.0.1", "10.0.0.3", "9"]);
+    run(&["real", "health", "--all", "10.0.0.1", "10.0.0.2", "unhealthy", "--reason", "disk full"]);
+    let list = run(&["real", "ls"]);
+    assert_eq!(list.matches("disk full").count(), 3, "{list}");
+    run(&["real", "health", VIP, "10.0.0.1", "10.0.0.2", "auto"]);
+    assert_eq!(run(&["real", "show"]).matches("disk full").count(), 1);
+    // One that is not there: nothing changes.
+    let before = reals(&host);
+    for arguments in [
+        &["real", "down", VIP, "10.0.0.1", "10.0.0.9"][..],
+        &["real", "delete", VIP, SECOND, "10.0.0.2"],
+        &["vip", "delete", VIP, "tcp://10.200.1.9:80"],
+        &["real", "health", VIP, "10.0.0.1", "10.0.0.9", "healthy"],
+    ] {
+        host.lbctl().exits(1, arguments);
+        assert_eq!(reals(&host), before, "{arguments:?}");
+    }
+    for (arguments, says) in [
+        (&["drain", "10.0.0.1", VIP, "--wait"][..], "VIPs come first"),
+        (&["drain", "--all", "10.0.0.1", "10.0.0.2", "--wait"], "--wait is for one real"),
+        (&["drain", VIP], "which reals of tcp://10.200.1.1:80"),
+        (&["health", VIP, "10.0.0.1", "sick"], "write it like"),
+        (&["health", VIP, "10.0.0.1", "unhealthy"], "--reason"),
+    ] {
+        let output = host.lbctl().exits(2, &[&["real"], arguments].concat());
+        assert!(output.stderr.contains(says), "{arguments:?}: {output}");
+    }
+    run(&["real", "rm", VIP, "10.0.0.1", "10.0.0.2"]);
+    run(&["vip", "remove", VIP, SECOND]);
+    assert!(reals(&host).is_empty());
+}
+
+#[test]
+fn a_batch_is_made_as_a_whole_or_not_at_all() {
+    let host = Host::new();
+    host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.1"])));
+    let batch = |text: &str| host.lbctl().input(text).run(&["batch", "-f", "-"]);
+    let output = batch(
+        "# Two VIPs, and a real moves.
+         vip add udp://[fc00:1::1]:443
+         lbctl real add udp://[fc00:1::1]:443 10.0.0.3 --weight 2
+
+         real delete tcp://10.200.1.1:80 10.0.0.1   # its only one
+         real add tcp://10.200.1.1:80 10.0.0.2\n",
+    );
+    assert_eq!(output.code(), Some(0), "{output}");
+    let after = ["tcp://10.200.1.1:80 10.0.0.2 up 1", "udp://[fc00:1::1]:443 10.0.0.3 up 2"];
+    assert_eq!(reals(&host), after);
+    for (text, says) in [
+        (
+            "real down --all 10.0.0.2\nreal down --all 10.0.0.9",
+            "standard input:2: no VIP has a real",
+        ),
+        (
+            "real down --all 10.0.0.2\nreal dwon --all 10.0.0.3",
+            "a similar subcommand exists: 'down'",
+        ),
+        ("real list", "standard input:1: 'real list' is no change of a batch"),
+        ("# nothing", "holds no change"),
+        ("vip add tcp://10.200.1.1:81\nvip add tcp://10.200.1.1:81", "standard input:2:"),
+        ("real down 'x", "standard input:1: a quotation mark"),
+        ("vip add tcp://10.200.1.1:81 --check absent", "error: standard input: "),
+    ] {
+        let output = batch(text);
+        assert_eq!(output.code(), Some(1), "{text}: {output}");
+        assert!(output.stderr.contains(says), "{text}: {output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+        assert_eq!(reals(&host), after, "{text}");
+    }
+    let file = tempfile::NamedTempFile::new().expect("make a file");
+    let path = file.path().to_str().expect("a printable path");
+    let line = |n: u32| format!("real add {VIP} 10.1.{}.{}\n", n >> 8, n & 255);
+    fs::write(path, (0..1000).map(line).collect::<String>()).expect("write it");
+    let since = Instant::now();
+    host.lbctl().ok(&["batch", "-f", path]);
+    assert!(since.elapsed().as_secs() < 30, "a line takes milliseconds");
+    assert_eq!(reals(&host).len(), 1002);
+    let too_many = (0..70_000).map(|_| "vip delete tcp://10.0.0.1:1\n").collect::<String>();
+    fs::write(path, too_many).expect("write it");
+    let output = host.lbctl().exits(1, &["batch", "-f", path]);
+    assert!(output.stderr.contains("more than 65536 changes"), "{output}");
+}
+
+#[test]
+fn a_typo_is_told_from_what_was_meant() {
+    let host = Host::new();
+    for (arguments, says) in [
+        (&["statsu"][..], "similar subcommands exist: 'status', 'stats'"),
+        (&["real", "lst"], "a similar subcommand exists: 'list'"),
+        (&["status", "--chekc"], "a similar option exists: '--check'"),
+        (&["vip", "add", VIP, "--no-real", "rejct"], "a similar value exists: 'reject'"),
+    ] {
+        let output = host.lbctl().exits(2, arguments);
+        assert!(output.stderr.contains(says), "{output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    }
 }

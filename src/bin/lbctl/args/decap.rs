@@ -44,6 +44,7 @@ pub(crate) enum DecapCommand {
         interface: Option<String>,
     },
     /// Show which packets are decapsulated, and what happened to packets
+    #[command(visible_alias = "show")]
     Status,
 }
 

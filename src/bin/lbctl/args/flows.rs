@@ -1,22 +1,20 @@
 //! `lbctl flows`
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 use l4lb::Prefix;
-use l4lb::Protocol;
 use l4lb::Vip;
 use l4lb::flows::FlowFilter;
 use l4lb::flows::FlowState;
 use l4lb::flows::GroupBy;
 
 use super::addresses::address;
-use super::addresses::endpoint;
 use super::addresses::prefix;
+use super::five_tuple::Header;
 use super::time;
 
 const AGES: &str = "AGE is how long ago the last packet came (\"idle\"), or for TCP in tables of kind \
@@ -32,29 +30,24 @@ come back. Other entries are not touched. See docs/flows.md.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum FlowsCommand {
     /// List flows; with --json one object a line
-    #[command(after_help = AGES)]
+    #[command(after_help = AGES, visible_aliases = ["ls", "show"])]
     List {
         #[command(flatten)]
         selectors: Selectors,
     },
     /// Find one flow by the headers of its packets to the VIP; exit 1 if no table has it
-    #[command(after_help = AGES)]
+    #[command(
+        after_help = AGES,
+        override_usage = "lbctl flows find [OPTIONS] <VIP> <CLIENT:PORT>\n       lbctl flows find [OPTIONS] <PROTOCOL> <CLIENT:PORT> <SERVER:PORT>"
+    )]
     Find {
-        /// The transport protocol
-        #[arg(value_parser = protocol)]
-        protocol: Protocol,
-        #[arg(
-            value_name = "CLIENT:PORT",
-            value_parser = endpoint,
-            help = "The client: 192.0.2.1:31337, [2001:db8::1]:31337"
-        )]
-        client: SocketAddr,
-        /// The address and port that it sends to: 10.200.1.1:80
-        #[arg(value_name = "VIP:PORT", value_parser = endpoint)]
-        destination: SocketAddr,
+        /// Such as <tcp://10.200.1.1:80> 192.0.2.1:31337; or by protocol, client and server, such as tcp 192.0.2.1:31337
+        /// 10.200.1.1:80
+        #[arg(value_names = super::five_tuple::NAMES, num_args = 2..=3, required = true)]
+        packet_to: Vec<Header>,
     },
     /// Delete the entries that match all selectors: the ring then decides where these flows go
-    #[command(after_help = DELETING)]
+    #[command(after_help = DELETING, visible_aliases = ["rm", "remove"])]
     Delete {
         #[command(flatten)]
         selectors: Selectors,
@@ -169,13 +162,5 @@ impl From<By> for GroupBy {
             By::Cpu => Self::Cpu,
             By::State => Self::State,
         }
-    }
-}
-
-fn protocol(text: &str) -> Result<Protocol, &'static str> {
-    match text {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
-        _ => Err("write tcp or udp"),
     }
 }

@@ -3,11 +3,13 @@
 mod addresses;
 mod answers;
 mod check;
+mod batch;
 mod config_file;
 mod decap;
 #[cfg(test)]
 mod documented;
 mod dump;
+mod five_tuple;
 mod flows;
 mod global;
 mod lab;
@@ -17,7 +19,6 @@ mod real;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,22 +29,25 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use l4lb::HashMode;
 use l4lb::OwnAddress;
-use l4lb::Protocol;
 use l4lb::Vip;
 use l4lb::XdpMode;
 use l4lb::chain::Which;
 
 use addresses::address;
-use addresses::endpoint;
 use answers::Echo;
 use answers::NoReal;
 use answers::OtherPorts;
 pub(crate) use check::Check;
+pub(crate) use batch::BatchFile;
+pub(crate) use batch::BatchLine;
+pub(crate) use batch::Change;
 pub(crate) use config_file::ConfigFile;
 pub(crate) use config_file::Source;
 pub(crate) use decap::DecapCommand;
 pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
+pub(crate) use five_tuple::Header;
+pub(crate) use five_tuple::five_tuple;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
 pub(crate) use global::Global;
@@ -55,8 +59,9 @@ pub(crate) use node::NodeCommand;
 pub(crate) use node::NodeDrain;
 pub(crate) use probe::ProbeArgs;
 pub(crate) use real::Drain;
+pub(crate) use real::MOST_TARGETS;
 pub(crate) use real::RealCommand;
-pub(crate) use real::RealOfVip;
+pub(crate) use real::Target;
 pub(crate) use real::TellHealth;
 pub(crate) use real::Then;
 pub(crate) use real::Told;
@@ -162,9 +167,14 @@ pub(crate) enum Command {
     /// List, add and delete VIPs
     #[command(subcommand)]
     Vip(VipCommand),
-    /// List, add, change and delete the reals of a VIP
+    /// List, add, change and delete reals: weight, drain, down, health
     #[command(subcommand)]
     Real(RealCommand),
+    /// Make many changes of VIPs and reals in one transaction: all or none
+    ///
+    /// Each line of the file is a change, as it is typed behind lbctl: vip add, vip delete, real add, real delete,
+    /// real weight, real drain, real undrain, real down, real up. Later lines see what earlier ones did.
+    Batch(BatchFile),
     /// Drain this balancer for maintenance
     #[command(subcommand)]
     Node(NodeCommand),
@@ -312,42 +322,50 @@ pub(crate) struct Doctor {
 #[derive(Debug, Subcommand)]
 pub(crate) enum VipCommand {
     /// List all VIPs
+    #[command(visible_aliases = ["ls", "show"])]
     List,
-    /// Add a VIP, without reals at first
-    Add {
-        /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
-        /// What decides where a flow goes
-        #[arg(long, value_enum, default_value_t = Hash::FiveTuple)]
-        hash: Hash,
-        /// Do not remember flows: the ring alone decides
-        #[arg(long)]
-        no_connection_table: bool,
-        /// Follow the server ids in QUIC connection ids
-        #[arg(long)]
-        quic_connection_id: bool,
-        /// Allow an address of this host; force: even if programs listen on it and the VIP is for every port
-        #[arg(long, value_name = "force", value_enum, num_args = 0..=1, require_equals = true,
-              default_missing_value = "true")]
-        allow_own_address: Option<Allow>,
-        /// What to do with packets to ports of the address that have no VIP [default: what its other VIPs say, or pass]
-        #[arg(long, value_enum)]
-        other_ports: Option<OtherPorts>,
-        /// What to do with packets while there is no usable real
-        #[arg(long, value_enum, default_value_t = NoReal::Drop)]
-        no_real: NoReal,
-        /// When the address answers echo requests [default: what its other VIPs say, or always]
-        #[arg(long, value_enum)]
-        echo: Option<Echo>,
-        /// Check its reals as [checks.NAME] of the running configuration says; lbctl serve does it
-        #[arg(long, value_name = "NAME")]
-        check: Option<String>,
-    },
-    /// Delete a VIP and its reals
+    /// Add VIPs, without reals at first
+    Add(VipAdd),
+    /// Delete VIPs and their reals
+    #[command(visible_aliases = ["rm", "remove"])]
     Delete {
         /// Such as <tcp://10.200.1.1:80>
-        vip: Vip,
+        #[arg(value_name = "VIP", required = true, num_args = 1..)]
+        vips: Vec<Vip>,
     },
+}
+
+/// `vip add`.
+#[derive(Debug, Args)]
+pub(crate) struct VipAdd {
+    /// Such as <tcp://10.200.1.1:80>
+    #[arg(value_name = "VIP", required = true, num_args = 1..)]
+    pub(crate) vips: Vec<Vip>,
+    /// What decides where a flow goes
+    #[arg(long, value_enum, default_value_t = Hash::FiveTuple)]
+    pub(crate) hash: Hash,
+    /// Do not remember flows: the ring alone decides
+    #[arg(long)]
+    pub(crate) no_connection_table: bool,
+    /// Follow the server ids in QUIC connection ids
+    #[arg(long)]
+    pub(crate) quic_connection_id: bool,
+    /// Allow an address of this host; force: even if programs listen on it and the VIP is for every port
+    #[arg(long, value_name = "force", value_enum, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(crate) allow_own_address: Option<Allow>,
+    /// What to do with packets to ports of the address that have no VIP [default: what its other VIPs say, or pass]
+    #[arg(long, value_enum)]
+    pub(crate) other_ports: Option<OtherPorts>,
+    /// What to do with packets while there is no usable real
+    #[arg(long, value_enum, default_value_t = NoReal::Drop)]
+    pub(crate) no_real: NoReal,
+    /// When the address answers echo requests [default: what its other VIPs say, or always]
+    #[arg(long, value_enum)]
+    pub(crate) echo: Option<Echo>,
+    /// Check its reals as [checks.NAME] of the running configuration says; lbctl serve does it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Option<String>,
 }
 
 /// `OwnAddress`, on the command line.
@@ -388,24 +406,20 @@ impl From<Hash> for HashMode {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "lbctl trace [OPTIONS] <VIP> <CLIENT:PORT>\n       lbctl trace [OPTIONS] <PROTOCOL> <CLIENT:PORT> <SERVER:PORT>\n       lbctl trace [OPTIONS] --pcap <FILE>"
+)]
 pub(crate) struct TraceArgs {
-    /// tcp or udp
-    #[arg(value_enum, requires_all = ["client", "server"])]
-    pub(crate) protocol: Option<Transport>,
-
-    /// The client, such as 192.0.2.1:31337 or `[2001:db8::1]:31337`
-    #[arg(value_parser = endpoint)]
-    pub(crate) client: Option<SocketAddr>,
-
-    /// The address and port that it sends to, such as 10.200.1.1:80
-    #[arg(value_parser = endpoint)]
-    pub(crate) server: Option<SocketAddr>,
+    /// A packet to a VIP, such as <tcp://10.200.1.1:80> 192.0.2.1:31337; or by protocol, client and server, such as tcp
+    /// 192.0.2.1:31337 10.200.1.1:80
+    #[arg(value_names = five_tuple::NAMES, num_args = 2..=3, conflicts_with = "pcap")]
+    pub(crate) packet_to: Vec<Header>,
 
     /// Trace a packet of a capture (pcap or pcapng) instead; - is standard input
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["protocol", "syn", "payload"]
+        conflicts_with_all = ["syn", "payload"]
     )]
     pub(crate) pcap: Option<PathBuf>,
 
@@ -426,25 +440,10 @@ pub(crate) struct TraceArgs {
     pub(crate) interface: Option<String>,
 }
 
-/// `Protocol`, on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Transport {
-    Tcp,
-    Udp,
-}
-
-impl From<Transport> for Protocol {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Tcp => Self::Tcp,
-            Transport::Udp => Self::Udp,
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChainCommand {
     /// List the programs in the order in which they run
+    #[command(visible_aliases = ["ls", "show"])]
     List,
     /// Put a program into a slot; a program of the same name there is replaced, and no packet misses it
     Insert {
@@ -469,6 +468,7 @@ pub(crate) enum ChainCommand {
         adopt: Adopt,
     },
     /// Take a program out, and remove its maps; after the last one, the chain leaves the interfaces
+    #[command(visible_aliases = ["rm", "delete"])]
     Remove {
         /// The program's name or slot
         #[arg(value_name = "SLOT|NAME")]

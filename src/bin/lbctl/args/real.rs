@@ -19,67 +19,65 @@ fn weight() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(0..=MAX_WEIGHT.into())
 }
 
-/// One of a VIP's reals.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct RealOfVip {
-    /// Such as <tcp://10.200.1.1:80>
-    pub(crate) vip: Vip,
-    /// The server's address
-    #[arg(value_parser = address)]
-    pub(crate) real: IpAddr,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum RealCommand {
     /// List the reals of a VIP, or of all VIPs
+    #[command(visible_aliases = ["ls", "show"])]
     List {
         /// Such as <tcp://10.200.1.1:80>
         vip: Option<Vip>,
     },
-    /// Add a real to a VIP
+    /// Add reals to a VIP
     Add {
-        #[command(flatten)]
-        which: RealOfVip,
+        /// Such as <tcp://10.200.1.1:80>
+        vip: Vip,
+        /// The servers' addresses
+        #[arg(value_name = "REAL", value_parser = address, required = true, num_args = 1..)]
+        reals: Vec<IpAddr>,
         /// Its share, relative to the VIP's other reals
         #[arg(long, default_value_t = 1, value_parser = weight())]
         weight: u32,
     },
-    /// Delete a real from a VIP, or from all: its flows move at once
+    /// Delete reals from VIPs, or from all: their flows move at once
     #[command(
-        override_usage = "lbctl real delete [OPTIONS] <VIP> <REAL>\n       lbctl real delete [OPTIONS] --all <REAL>"
+        visible_aliases = ["rm", "remove"],
+        override_usage = "lbctl real delete [OPTIONS] <VIP>... <REAL>...\n       lbctl real delete [OPTIONS] --all <REAL>..."
     )]
     Delete(Which),
-    /// Change a real's weight
+    /// Change the weight of reals
     #[command(
-        override_usage = "lbctl real weight [OPTIONS] <VIP> <REAL> <WEIGHT>\n       lbctl real weight [OPTIONS] --all <REAL> <WEIGHT>"
+        override_usage = "lbctl real weight [OPTIONS] <VIP>... <REAL>... <WEIGHT>\n       lbctl real weight [OPTIONS] --all <REAL>... <WEIGHT>"
     )]
     Weight(WhichAndWeight),
-    /// Give a real no new flows; established ones stay
+    /// Give reals no new flows; established ones stay
     ///
-    /// With --wait, it then shows how many flows are left, and ends when none is: exit 0. At the timeout, or if somebody
-    /// takes the drain back, it exits with 1. A signal ends the waiting, not the drain.
+    /// With --wait, which is for one real, it then shows how many flows are left, and ends when none is: exit 0. At the
+    /// timeout, or if somebody takes the drain back, it exits with 1. A signal ends the waiting, not the drain.
     #[command(
-        override_usage = "lbctl real drain [OPTIONS] <VIP> <REAL>\n       lbctl real drain [OPTIONS] --all <REAL>"
+        override_usage = "lbctl real drain [OPTIONS] <VIP>... <REAL>...\n       lbctl real drain [OPTIONS] --all <REAL>..."
     )]
     Drain(Drain),
-    /// Give a drained real new flows again; one that is down stays down
+    /// Give drained reals new flows again; those that are down stay down
     #[command(
-        override_usage = "lbctl real undrain [OPTIONS] <VIP> <REAL>\n       lbctl real undrain [OPTIONS] --all <REAL>"
+        override_usage = "lbctl real undrain [OPTIONS] <VIP>... <REAL>...\n       lbctl real undrain [OPTIONS] --all <REAL>..."
     )]
     Undrain(Which),
-    /// Take a real down: its flows move at once
+    /// Take reals down: their flows move at once
     #[command(
-        override_usage = "lbctl real down [OPTIONS] <VIP> <REAL>\n       lbctl real down [OPTIONS] --all <REAL>"
+        override_usage = "lbctl real down [OPTIONS] <VIP>... <REAL>...\n       lbctl real down [OPTIONS] --all <REAL>..."
     )]
     Down(Which),
-    /// Let a real that was drained or down take flows again
+    /// Let reals that were drained or down take flows again
     #[command(
-        override_usage = "lbctl real up [OPTIONS] <VIP> <REAL>\n       lbctl real up [OPTIONS] --all <REAL>"
+        override_usage = "lbctl real up [OPTIONS] <VIP>... <REAL>...\n       lbctl real up [OPTIONS] --all <REAL>..."
     )]
     Up(Which),
-    /// Say how a real does, instead of the VIP's own check: for checkers of others
+    /// Say how reals do, instead of the VIP's own check: for checkers of others
     ///
-    /// Checks of the VIP do not count for this real meanwhile. `auto` takes it back.
+    /// Checks of the VIP do not count for these reals meanwhile. `auto` takes it back.
+    #[command(
+        override_usage = "lbctl real health [OPTIONS] <VIP>... <REAL>... <HEALTH>\n       lbctl real health [OPTIONS] --all <REAL>... <HEALTH>"
+    )]
     Health(TellHealth),
 }
 
@@ -116,12 +114,9 @@ pub(crate) enum Then {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TellHealth {
     #[command(flatten)]
-    pub(crate) which: RealOfVip,
-    /// How it does; auto: what the VIP's check finds counts again
-    #[arg(value_enum)]
-    pub(crate) health: Told,
-    /// Why, in a few words: lists, logs and metrics show it
-    #[arg(long, value_name = "TEXT", required_if_eq("health", "unhealthy"))]
+    pub(crate) which: WhichAndHealth,
+    /// Why, in a few words: lists, logs and metrics show it; unhealthy needs it
+    #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// How long that holds, so that a checker that died does not decide for ever [default: until it is taken back]
     #[arg(long = "for", value_name = "TIME", value_parser = super::time)]
@@ -136,38 +131,42 @@ pub(crate) enum Told {
     Auto,
 }
 
-/// A real in one VIP, or in every VIP that has it.
+/// Reals in VIPs, or in every VIP that has them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Which {
-    /// In every VIP that has the real, as one change
+    /// In every VIP that has the reals
     #[arg(long)]
     pub(crate) all: bool,
-    /// Such as <tcp://10.200.1.1:80>; with --all the server's address
-    #[arg(value_name = "VIP")]
-    pub(crate) first: VipOrReal,
-    /// The server's address
-    #[arg(value_name = "REAL", value_parser = address, required_unless_present = "all", conflicts_with = "all")]
-    pub(crate) real: Option<IpAddr>,
+    /// VIPs such as <tcp://10.200.1.1:80>, then the addresses of servers; with --all only these
+    #[arg(value_name = "VIP|REAL", required = true, num_args = 1..)]
+    targets: Vec<VipOrReal>,
 }
 
-/// The same, and a weight behind it.
+/// The same, and a weight behind them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WhichAndWeight {
-    /// In every VIP that has the real, as one change
+    /// In every VIP that has the reals
     #[arg(long)]
     pub(crate) all: bool,
-    /// Such as <tcp://10.200.1.1:80>; with --all the server's address
-    #[arg(value_name = "VIP")]
-    pub(crate) first: VipOrReal,
-    /// The server's address; with --all the weight
-    #[arg(value_name = "REAL")]
-    pub(crate) second: RealOrWeight,
-    /// Its share, relative to the VIP's other reals; 0: no new flows
-    #[arg(value_parser = weight(), required_unless_present = "all", conflicts_with = "all")]
-    pub(crate) weight: Option<u32>,
+    /// VIPs such as <tcp://10.200.1.1:80>, then the addresses of servers, with --all only these; at last their share,
+    /// relative to the VIP's other reals: 0 is for no new flows
+    #[arg(value_name = "VIP|REAL|WEIGHT", required = true, num_args = 2..)]
+    targets: Vec<Word<Weight>>,
 }
 
-/// The first argument: `--all` says which of the two it must be.
+/// The same, and behind them how they do.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WhichAndHealth {
+    /// In every VIP that has the reals
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// VIPs such as <tcp://10.200.1.1:80>, then the addresses of servers, with --all only these; at last how they do:
+    /// healthy, unhealthy or auto, which lets the VIP's check count again
+    #[arg(value_name = "VIP|REAL|HEALTH", required = true, num_args = 2..)]
+    targets: Vec<Word<Told>>,
+}
+
+/// A VIP or a real.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum VipOrReal {
     Vip(Vip),
@@ -175,77 +174,143 @@ pub(crate) enum VipOrReal {
 }
 
 impl FromStr for VipOrReal {
-    type Err = l4lb::VipParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        address(text).map(Self::Real).or_else(|_| text.parse().map(Self::Vip))
-    }
-}
-
-/// The second argument of `weight`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum RealOrWeight {
-    Real(IpAddr),
-    Weight(u32),
-}
-
-impl FromStr for RealOrWeight {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse::<u32>() {
-            Ok(weight) if weight <= MAX_WEIGHT => Ok(Self::Weight(weight)),
-            Ok(_) => Err(format!("a weight is 0 to {MAX_WEIGHT}")),
-            Err(_) => address(text).map(Self::Real),
+        if text.contains("://") {
+            return text.parse().map(Self::Vip).map_err(|error| error.to_string());
         }
+        address(text).map(Self::Real).map_err(|error| {
+            format!("{error} if it is a real; VIPs are written like tcp://10.200.1.1:80")
+        })
+    }
+}
+
+/// A VIP, a real, or what is said about them.
+#[derive(Clone, Copy, Debug)]
+enum Word<T> {
+    Of(VipOrReal),
+    Said(T),
+}
+
+impl<T: FromStr<Err = Option<String>>> FromStr for Word<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(said) => Ok(Self::Said(said)),
+            Err(Some(why)) => Err(why),
+            Err(None) => text.parse().map(Self::Of),
+        }
+    }
+}
+
+/// A weight.
+#[derive(Clone, Copy, Debug)]
+struct Weight(u32);
+
+impl FromStr for Weight {
+    /// `None`: it is no number at all.
+    type Err = Option<String>;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse::<u32>() {
+            Ok(weight) if weight <= MAX_WEIGHT => Ok(Self(weight)),
+            _ if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Err(Some(format!("a weight is 0 to {MAX_WEIGHT}")))
+            }
+            _ => Err(None),
+        }
+    }
+}
+
+impl FromStr for Told {
+    type Err = Option<String>;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        ValueEnum::from_str(text, false).map_err(|_| None)
     }
 }
 
 /// A real, and the VIP that it is meant in; `None`: every VIP that has it.
 pub(crate) type Target = (IpAddr, Option<Vip>);
 
-impl Which {
-    pub(crate) fn target(&self) -> Result<Target, Failure> {
-        match (self.all, self.first, self.real) {
-            (true, VipOrReal::Real(real), _) => Ok((real, None)),
-            (false, VipOrReal::Vip(vip), Some(real)) => Ok((real, Some(vip))),
-            (true, VipOrReal::Vip(vip), _) => Err(takes_no_vip(vip)),
-            (false, first, _) => Err(needs_vip(first)),
+/// The most pairs of VIPs and reals that a command names.
+pub(crate) const MOST_TARGETS: usize = 1 << 16;
+
+/// Each real in each VIP.
+fn pairs(all: bool, words: &[VipOrReal]) -> Result<Vec<Target>, Failure> {
+    let (mut vips, mut reals) = (Vec::new(), Vec::new());
+    for word in words {
+        match word {
+            VipOrReal::Vip(vip) if all => {
+                let what = format!("--all means every VIP, so leave out {vip}");
+                return Err(Failure::Usage(what));
+            }
+            VipOrReal::Vip(vip) if !reals.is_empty() => {
+                let what = format!("{vip} is behind a real: VIPs come first");
+                return Err(Failure::Usage(what));
+            }
+            VipOrReal::Vip(vip) => vips.push(Some(*vip)),
+            VipOrReal::Real(real) => reals.push(*real),
         }
+    }
+    match (vips.first(), reals.first()) {
+        (Some(Some(vip)), None) => {
+            return Err(Failure::Usage(format!("which reals of {vip}? Add their addresses")));
+        }
+        (None, Some(real)) if !all => {
+            let what =
+                format!("{real} is not a VIP: write one like tcp://10.200.1.1:80, or give --all");
+            return Err(Failure::Usage(what));
+        }
+        (_, None) => return Err(Failure::Usage("which reals? Add their addresses".to_owned())),
+        _ => {}
+    }
+    if all {
+        vips = vec![None];
+    }
+    if vips.len().saturating_mul(reals.len()) > MOST_TARGETS {
+        let what = format!("these are more than {MOST_TARGETS} reals of VIPs");
+        return Err(Failure::Usage(what));
+    }
+    Ok(vips.iter().flat_map(|vip| reals.iter().map(|real| (*real, *vip))).collect())
+}
+
+/// Each real in each VIP, and what the last word says.
+fn pairs_and_last<T: Copy>(
+    all: bool,
+    words: &[Word<T>],
+    wanted: &str,
+) -> Result<(Vec<Target>, T), Failure> {
+    let (last, words) = match words.split_last() {
+        Some((Word::Said(last), words)) => (*last, words),
+        _ => return Err(Failure::Usage(format!("the last argument is {wanted}"))),
+    };
+    let word = |word: &Word<T>| match word {
+        Word::Of(word) => Ok(*word),
+        Word::Said(_) => Err(Failure::Usage(format!("{wanted} comes once, as the last argument"))),
+    };
+    let words: Vec<_> = words.iter().map(word).collect::<Result<_, _>>()?;
+    Ok((pairs(all, &words)?, last))
+}
+
+impl Which {
+    pub(crate) fn targets(&self) -> Result<Vec<Target>, Failure> {
+        pairs(self.all, &self.targets)
     }
 }
 
 impl WhichAndWeight {
-    pub(crate) fn target(&self) -> Result<(Target, u32), Failure> {
-        match (self.all, self.first, self.second, self.weight) {
-            (true, VipOrReal::Real(real), RealOrWeight::Weight(weight), _) => {
-                Ok(((real, None), weight))
-            }
-            (false, VipOrReal::Vip(vip), RealOrWeight::Real(real), Some(weight)) => {
-                Ok(((real, Some(vip)), weight))
-            }
-            (true, VipOrReal::Vip(vip), ..) => Err(takes_no_vip(vip)),
-            (true, _, RealOrWeight::Real(real), _) => {
-                Err(Failure::Usage(format!("{real} is not a weight: --all takes REAL and WEIGHT")))
-            }
-            (false, VipOrReal::Vip(_), second, _) => {
-                let RealOrWeight::Weight(weight) = second else {
-                    return Err(needs_vip(self.first));
-                };
-                Err(Failure::Usage(format!("{weight} is not the address of a real")))
-            }
-            (false, first, ..) => Err(needs_vip(first)),
-        }
+    pub(crate) fn targets(&self) -> Result<(Vec<Target>, u32), Failure> {
+        let wanted = format!("the weight, 0 to {MAX_WEIGHT}");
+        let (targets, Weight(weight)) = pairs_and_last(self.all, &self.targets, &wanted)?;
+        Ok((targets, weight))
     }
 }
 
-fn takes_no_vip(vip: Vip) -> Failure {
-    Failure::Usage(format!("--all means every VIP, so leave out {vip}"))
-}
-
-fn needs_vip(first: VipOrReal) -> Failure {
-    let (VipOrReal::Real(first) | VipOrReal::Vip(Vip { address: first, .. })) = first;
-    Failure::Usage(format!(
-        "{first} is not a VIP: write one like tcp://10.200.1.1:80, or give --all"
-    ))
+impl WhichAndHealth {
+    pub(crate) fn targets(&self) -> Result<(Vec<Target>, Told), Failure> {
+        pairs_and_last(self.all, &self.targets, "healthy, unhealthy or auto")
+    }
 }

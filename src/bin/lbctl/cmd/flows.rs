@@ -21,6 +21,7 @@ use crate::Failure;
 use crate::Result;
 use crate::args::FlowsCommand;
 use crate::args::Selectors;
+use crate::args::five_tuple;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &FlowsCommand, json: bool) -> Result {
@@ -29,13 +30,14 @@ pub(crate) fn run(instance: &Instance, command: &FlowsCommand, json: bool) -> Re
             let balancer = Balancer::open(instance)?;
             list(&balancer, &filter(&balancer, selectors)?, json)?;
         }
-        FlowsCommand::Find { protocol, client, destination } => {
-            let (protocol, client, destination) = (*protocol, *client, *destination);
+        FlowsCommand::Find { packet_to } => {
+            let tuple = five_tuple(packet_to)?;
+            let FiveTuple { client, destination, .. } = tuple;
             if client.is_ipv4() != destination.is_ipv4() {
                 let what = format!("{client} and {destination} are not of the same IP version");
                 return Err(Failure::Usage(what));
             }
-            return find(instance, &FiveTuple { protocol, client, destination }, json);
+            return find(instance, &tuple, json);
         }
         FlowsCommand::Delete { selectors, all } => {
             if !all && FlowFilter::from(selectors).is_empty() {

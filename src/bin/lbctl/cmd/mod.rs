@@ -1,5 +1,6 @@
 //! One file per command, or per family of commands.
 
+pub(crate) mod batch;
 pub(crate) mod chain;
 pub(crate) mod check;
 pub(crate) mod complete;
@@ -7,6 +8,7 @@ mod config_file;
 pub(crate) mod decap;
 pub(crate) mod doctor;
 pub(crate) mod dump;
+mod edits;
 pub(crate) mod flows;
 pub(crate) mod lab;
 pub(crate) mod man;

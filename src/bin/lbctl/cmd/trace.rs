@@ -8,37 +8,35 @@ use l4lb::Balancer;
 use l4lb::Instance;
 use l4lb::Verdict;
 use l4lb::capture::decode::describe;
+use l4lb::flows::FiveTuple;
 use l4lb::table_events;
 use l4lb::trace::Trace;
 use l4lb::trace::TraceOutcome;
 use l4lb::trace::TracePacket;
 
 use crate::Exit;
-use crate::Failure;
 use crate::Result;
 use crate::args::TraceArgs;
+use crate::args::five_tuple;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, args: &TraceArgs, json: bool) -> Result {
     let balancer = Balancer::open(instance)?;
     let interface = args.interface.as_deref();
-    let frame = match (args.protocol, args.client, args.server, args.pcap.as_deref()) {
-        (Some(protocol), Some(client), Some(server), _) => {
+    let frame = match args.pcap.as_deref() {
+        None => {
+            let FiveTuple { protocol, client, destination: server } = five_tuple(&args.packet_to)?;
             let (syn, payload) = (args.syn, args.payload);
-            let packet = TracePacket { protocol: protocol.into(), client, server, syn, payload };
+            let packet = TracePacket { protocol, client, server, syn, payload };
             match balancer.trace_mac(interface)? {
                 Some(mac) => packet.frame_to(mac),
                 None => packet.frame(),
             }
         }
-        (.., Some(file)) if file == Path::new("-") => {
+        Some(file) if file == Path::new("-") => {
             TracePacket::read_from(io::stdin(), "standard input", args.packet)
         }
-        (.., Some(file)) => TracePacket::read(file, args.packet),
-        (.., None) => {
-            let what = "name a packet, such as tcp 192.0.2.1:31337 10.200.1.1:80, or --pcap FILE";
-            return Err(Failure::Usage(what.to_owned()));
-        }
+        Some(file) => TracePacket::read(file, args.packet),
     };
     let frame = frame.map_err(l4lb::Error::from)?;
     let trace = balancer.trace(interface, &frame)?;

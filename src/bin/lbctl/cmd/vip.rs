@@ -4,11 +4,9 @@ use l4lb::Balancer;
 use l4lb::CheckChoice;
 use l4lb::Echo;
 use l4lb::Health;
-use l4lb::HealthPolicy;
 use l4lb::Instance;
 use l4lb::NoReal;
 use l4lb::OtherPorts;
-use l4lb::Routing;
 use l4lb::Table;
 use l4lb::Vip;
 use l4lb::VipSpec;
@@ -16,44 +14,16 @@ use l4lb::VipSpec;
 use crate::Exit;
 use crate::Result;
 use crate::args::VipCommand;
+use crate::cmd::edits;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Result {
     let balancer = Balancer::open(instance)?;
-    let plan = match command {
-        VipCommand::List => {
-            list(&balancer, json)?;
-            return Ok(Exit::Done);
-        }
-        VipCommand::Add {
-            vip,
-            hash,
-            no_connection_table,
-            quic_connection_id,
-            allow_own_address,
-            other_ports,
-            no_real,
-            echo,
-            check,
-        } => balancer.edit(|table| {
-            let routing = quic_connection_id.then_some(Routing::QuicConnectionId);
-            let mut health = HealthPolicy::default();
-            health.check = check.clone().map(CheckChoice::Named);
-            let spec = VipSpec {
-                health,
-                hash: (*hash).into(),
-                stateless: *no_connection_table,
-                routing: routing.into_iter().collect(),
-                allow_own_address: allow_own_address.map(Into::into).unwrap_or_default(),
-                other_ports: other_ports.map(Into::into),
-                no_real: (*no_real).into(),
-                echo: echo.map(Into::into),
-                ..VipSpec::default()
-            };
-            table.add_vip(*vip, spec)
-        })?,
-        VipCommand::Delete { vip } => balancer.edit(|table| table.remove_vip(*vip))?,
+    let Some(edits) = edits::of_vips(command) else {
+        list(&balancer, json)?;
+        return Ok(Exit::Done);
     };
+    let plan = balancer.edit(|table| edits::make_all(&edits, table))?;
     super::plan::warn(&plan);
     output::report(&plan, json)?;
     Ok(Exit::Done)

@@ -333,10 +333,13 @@ fn wrong_usage() {
     says(2, &["list", "--client-port", "0"], "0 is not in 1..=65535");
     says(2, &["count", "--by", "port"], "possible values: vip, real, cpu, state");
     says(2, &["find", "icmp", "192.0.2.1:1", "10.200.1.1:80"], "write tcp or udp");
+    says(2, &["find", "tcp", "192.0.2.1", "10.200.1.1:80"], "write it like 192.0.2.1:31337");
+    says(2, &["find", "tcp://10.200.1.1:80"], "required");
+    says(2, &["find", "tcp://10.200.1.1:*", "192.0.2.1:1"], "is for every port");
     says(
-        2,
-        &["find", "tcp", "192.0.2.1", "10.200.1.1:80"],
-        "'<CLIENT:PORT>': write it like 192.0.2.1:31337",
+        1,
+        &["find", "tcp://10.200.1.1:80", "192.0.2.9:1"],
+        "no connection table has tcp 192.0.2.9:1",
     );
     says(2, &["list", "--real", "10.0.0"], "write it like 192.0.2.1");
     says(2, &["count", "--nothing"], "see 'lbctl flows count --help'");

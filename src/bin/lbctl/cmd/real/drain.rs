@@ -1,4 +1,4 @@
-//! `lbctl real drain --wait`: shows how many flows are left, and ends when none is.
+//! `lbctl real drain --wait`: drains, shows how many flows are left, and ends when none is.
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
@@ -16,6 +16,7 @@ use l4lb::flows::FlowsLeft;
 use serde_json::json;
 
 use crate::Exit;
+use crate::Failure;
 use crate::Result;
 use crate::args::Drain;
 use crate::args::Then;
@@ -38,12 +39,20 @@ enum End {
 }
 
 pub(super) fn drain(instance: &Instance, args: &Drain, json: bool) -> Result {
-    let (real, vip) = args.which.target()?;
+    let targets = args.which.targets()?;
+    let (real, vip) = targets[0];
+    if targets.iter().any(|(other, _)| *other != real) {
+        let what = "--wait is for one real: run it for each, or drain them without --wait";
+        return Err(Failure::Usage(what.to_owned()));
+    }
     // It must come before other threads start.
-    let interrupted = if args.wait { Some(interruption()?) } else { None };
+    let interrupted = interruption()?;
     let balancer = Balancer::open(instance)?;
-    let plan = balancer.edit(|table| table.change_real_in(vip, real, RealChange::Drain))?;
-    let Some(interrupted) = interrupted else { return super::report(&plan, json) };
+    let plan = balancer.edit(|table| {
+        targets
+            .iter()
+            .try_for_each(|(real, vip)| table.change_real_in(*vip, *real, RealChange::Drain))
+    })?;
     plan::warn(&plan);
     if json {
         event(&json!({ "event": "drain", "plan": plan }))?;
@@ -51,7 +60,7 @@ pub(super) fn drain(instance: &Instance, args: &Drain, json: bool) -> Result {
         output::text(&plan)?;
     }
     let vips: Vec<Vip> = match vip {
-        Some(vip) => vec![vip],
+        Some(_) => targets.iter().filter_map(|(_, vip)| *vip).collect(),
         None => balancer.table()?.vips_of(real).map(|(vip, _)| vip).collect(),
     };
     drop(balancer);
@@ -225,8 +234,11 @@ impl Outcome<'_> {
     /// The arguments that name the real again.
     fn target(&self) -> String {
         match self.vips {
-            [vip] if !self.args.which.all => format!("{vip} {}", self.real),
-            _ => format!("--all {}", self.real),
+            _ if self.args.which.all => format!("--all {}", self.real),
+            vips => {
+                let vips: String = vips.iter().map(|vip| format!("{vip} ")).collect();
+                format!("{vips}{}", self.real)
+            }
         }
     }
 }

@@ -7,44 +7,32 @@ use l4lb::Error;
 use l4lb::Health;
 use l4lb::Instance;
 use l4lb::Plan;
-use l4lb::RealChange;
-use l4lb::RealConfig;
 use l4lb::Vip;
 
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
 use crate::args::RealCommand;
-use crate::args::RealOfVip;
 use crate::args::TellHealth;
 use crate::args::Told;
+use crate::cmd::edits;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Result {
-    let ((real, vip), change) = match command {
+    if let Some(edits) = edits::of_reals(command)? {
+        let balancer = Balancer::open(instance)?;
+        return report(&balancer.edit(|table| edits::make_all(&edits, table))?, json);
+    }
+    match command {
         RealCommand::List { vip } => {
             list(&Balancer::open(instance)?, *vip, json)?;
-            return Ok(Exit::Done);
+            Ok(Exit::Done)
         }
-        RealCommand::Add { which, weight } => {
-            let mut config = RealConfig::new(which.real);
-            config.weight = *weight;
-            let balancer = Balancer::open(instance)?;
-            return report(&balancer.edit(|table| table.add_real(which.vip, &config))?, json);
-        }
-        RealCommand::Drain(args) => return drain::drain(instance, args, json),
-        RealCommand::Health(told) => return tell(instance, told, json),
-        RealCommand::Weight(which) => {
-            let (target, weight) = which.target()?;
-            (target, RealChange::Weight(weight))
-        }
-        RealCommand::Delete(which) => (which.target()?, RealChange::Delete),
-        RealCommand::Undrain(which) => (which.target()?, RealChange::Undrain),
-        RealCommand::Down(which) => (which.target()?, RealChange::Down),
-        RealCommand::Up(which) => (which.target()?, RealChange::Up),
-    };
-    let balancer = Balancer::open(instance)?;
-    report(&balancer.edit(|table| table.change_real_in(vip, real, change))?, json)
+        RealCommand::Drain(args) => drain::drain(instance, args, json),
+        RealCommand::Health(told) => tell(instance, told, json),
+        // The rest are edits.
+        _ => Ok(Exit::Done),
+    }
 }
 
 fn report(plan: &Plan, json: bool) -> Result {
@@ -54,21 +42,25 @@ fn report(plan: &Plan, json: bool) -> Result {
 }
 
 fn tell(instance: &Instance, told: &TellHealth, json: bool) -> Result {
-    let TellHealth { which: RealOfVip { vip, real }, health, reason, lifetime } = told;
+    let TellHealth { which, reason, lifetime } = told;
+    let (targets, health) = which.targets()?;
     let health = match health {
         Told::Healthy => Health::Healthy,
+        Told::Unhealthy if reason.is_none() => {
+            return Err(Failure::Usage("unhealthy needs --reason TEXT: why?".to_owned()));
+        }
         Told::Unhealthy => Health::Unhealthy,
         Told::Auto if reason.is_some() || lifetime.is_some() => {
             let what = "auto takes back what was said, and has neither --reason nor --for";
             return Err(Failure::Usage(what.to_owned()));
         }
         Told::Auto => {
-            let plan = Balancer::open(instance)?.forget_told_health(*vip, *real)?;
+            let plan = Balancer::open(instance)?.forget_told_health_of(&targets)?;
             return report(&plan, json);
         }
     };
     let reason = reason.as_deref().unwrap_or_default();
-    let plan = Balancer::open(instance)?.tell_health(*vip, *real, health, reason, *lifetime)?;
+    let plan = Balancer::open(instance)?.tell_health_of(&targets, health, reason, *lifetime)?;
     report(&plan, json)
 }
 
