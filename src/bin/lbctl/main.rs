@@ -13,7 +13,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 use l4lb::Instance;
 use l4lb::outside::message;
 use l4lb::serving::Part;
@@ -64,10 +64,12 @@ pub(crate) enum Exit {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = args::command().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            return usage::report(&error).unwrap_or_else(|error| ExitCode::from(not_written(&error)));
+            return usage::report(&error)
+                .unwrap_or_else(|error| ExitCode::from(not_written(&error)));
         }
     };
     init_logging(&cli.global);
@@ -156,6 +158,7 @@ fn instance(cli: &Cli) -> Result<Instance> {
 
 fn run(cli: &Cli) -> Result {
     match &cli.command {
+        Command::Instances => return cmd::instances::list(&cli.global.bpffs, cli.global.json),
         Command::Completions { shell } => return cmd::complete::script(*shell),
         Command::Complete { words } => return cmd::complete::candidates(words),
         Command::Man { folder } => return cmd::man::write(folder),
@@ -200,8 +203,9 @@ fn run_command(instance: &Instance, cli: &Cli) -> Result {
         Command::Doctor(doctor) => cmd::doctor::run(&instance, doctor, global.json),
         Command::Lab(lab) => cmd::lab::run(lab),
         Command::Test { files } => cmd::test::run(files, global.json),
-        Command::Completions { .. } | Command::Complete { .. } | Command::Man { .. } => {
-            Ok(Exit::Done)
-        }
+        Command::Instances
+        | Command::Completions { .. }
+        | Command::Complete { .. }
+        | Command::Man { .. } => Ok(Exit::Done),
     }
 }

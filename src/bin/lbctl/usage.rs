@@ -4,13 +4,12 @@ use std::io;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
 use clap::error::ErrorKind;
 use l4lb::outside::message;
 
-use crate::args::Cli;
+use crate::args;
 use crate::output;
 
 /// A usage error is one line, with exit code 2; `--help` and `--version` print to standard output. A command that needs a
@@ -68,7 +67,7 @@ fn similar(error: &clap::Error) -> String {
 
 /// The command that was typed, as far as there is one: `lbctl flows find`.
 pub(crate) fn command_path() -> String {
-    let mut command = Cli::command();
+    let mut command = args::command();
     let mut path = command.get_name().to_owned();
     for word in std::env::args_os().skip(1) {
         let Some(subcommand) = command.find_subcommand(&word).cloned() else { continue };

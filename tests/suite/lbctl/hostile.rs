@@ -85,7 +85,9 @@ fn all_options(host: &Host) -> Vec<(Vec<String>, Vec<String>)> {
             }
             let word = line.trim_start();
             match part {
-                "Commands:" if line.starts_with("  ") && !line.starts_with("   ") => {
+                "Commands:" | "Set up:" | "Change:" | "Look:" | "Test:" | "Other:"
+                    if line.starts_with("  ") && !line.starts_with("   ") =>
+                {
                     commands.extend(word.split(' ').next().filter(|name| *name != "help"));
                 }
                 // Once is enough.

@@ -225,7 +225,7 @@ fn a_typo_is_told_from_what_was_meant() {
     let host = Host::new();
     for (arguments, says) in [
         (&["statsu"][..], "similar subcommands exist: 'status', 'stats'"),
-        (&["real", "lst"], "a similar subcommand exists: 'list'"),
+        (&["real", "drian"], "'drain'; see 'lbctl real --help'"),
         (&["status", "--chekc"], "a similar option exists: '--check'"),
         (&["vip", "add", VIP, "--no-real", "rejct"], "a similar value exists: 'reject'"),
     ] {
@@ -233,4 +233,51 @@ fn a_typo_is_told_from_what_was_meant() {
         assert!(output.stderr.contains(says), "{output}");
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
     }
+}
+
+/// Without a command, the help comes: to standard error, as a usage error.
+#[test]
+fn nothing_typed_is_answered_by_help() {
+    let host = Host::new();
+    let output = host.ns.command(env!("CARGO_BIN_EXE_lbctl")).output().expect("run lbctl");
+    let help = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]), "{help}");
+    for said in ["Set up:\n", "Change:\n", "Look:\n", "Test:\n", "  apply ", "tcp://10.200.1.1:80"]
+    {
+        assert!(help.contains(said), "'{said}' is not in {help}");
+    }
+    let output = host.ns.command(env!("CARGO_BIN_EXE_lbctl")).arg("real").output();
+    let output = output.expect("run lbctl");
+    let help = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{help}");
+    assert!(help.contains("  drain ") && help.contains("[aliases: ls, show]"), "{help}");
+    let drain = host.lbctl().ok(&["real", "drain", "--help"]).stdout;
+    assert!(drain.contains("Examples:\n  lbctl real drain tcp://"), "{drain}");
+}
+
+#[test]
+fn instances_side_by_side() {
+    let host = Host::new();
+    assert!(host.lbctl().ok(&["instances"]).stdout.starts_with("no instance runs"));
+    assert_eq!(json(&host.lbctl().ok(&["instances", "--json"])), serde_json::json!([]));
+    host.lbctl().apply(&Host::config(&vip(VIP, &["10.0.0.1"])));
+    let green = "[[interfaces]]\nname = \"lo\"\nxdp_mode = \"generic\"\ngateway_mac = \"02:00:00:00:00:fe\"\n";
+    host.lbctl().input(green).ok(&["apply", "--instance", "green", "-f", "-"]);
+    let file = crate::fixtures::config_file(green);
+    let path = crate::fixtures::path_of(&file);
+    let mut serve = host.lbctl().spawn(&["serve", "--instance", "green", "-f", path]);
+    serve.wait_for("metrics at http");
+    let text = host.lbctl().ok(&["instances"]).stdout;
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["INSTANCE", "CONDITION", "VIPS", "INTERFACES", "SERVE"], "{text}");
+    assert!(rows[1][0] == "default" && rows[1].ends_with(&["1", "uplink", "no"]), "{text}");
+    assert!(rows[2][0] == "green" && rows[2].contains(&"process"), "{text}");
+    let list = json(&host.lbctl().ok(&["instances", "--json"]));
+    assert_eq!(list[0]["interfaces"], serde_json::json!(["uplink"]), "{list}");
+    assert_eq!((&list[1]["vips"], &list[0]["serve"]), (&0.into(), &serde_json::Value::Null));
+    assert!(list[0]["condition"]["well"].is_boolean(), "{list}");
+    serve.stop();
+    // Removes its program alone.
+    host.lbctl().ok(&["down", "--instance", "green"]);
+    assert_eq!(json(&host.lbctl().ok(&["instances", "--json"])).as_array().map(Vec::len), Some(1));
 }

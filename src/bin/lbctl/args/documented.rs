@@ -102,7 +102,7 @@ fn commands(file: &Path) -> Vec<Shown> {
 }
 
 /// The words of a command as a shell reads them, up to a comment or the end of the command.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = vec![];
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -2,16 +2,18 @@
 
 mod addresses;
 mod answers;
-mod check;
 mod batch;
+mod check;
 mod config_file;
 mod decap;
 #[cfg(test)]
 mod documented;
 mod dump;
+mod examples;
 mod five_tuple;
 mod flows;
 mod global;
+mod help;
 mod lab;
 mod node;
 mod probe;
@@ -37,10 +39,10 @@ use addresses::address;
 use answers::Echo;
 use answers::NoReal;
 use answers::OtherPorts;
-pub(crate) use check::Check;
 pub(crate) use batch::BatchFile;
 pub(crate) use batch::BatchLine;
 pub(crate) use batch::Change;
+pub(crate) use check::Check;
 pub(crate) use config_file::ConfigFile;
 pub(crate) use config_file::Source;
 pub(crate) use decap::DecapCommand;
@@ -51,6 +53,7 @@ pub(crate) use five_tuple::five_tuple;
 pub(crate) use flows::FlowsCommand;
 pub(crate) use flows::Selectors;
 pub(crate) use global::Global;
+pub(crate) use help::command;
 pub(crate) use lab::HostCommand;
 pub(crate) use lab::Lab;
 pub(crate) use lab::LabCommand;
@@ -67,7 +70,8 @@ pub(crate) use real::Then;
 pub(crate) use real::Told;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
-                          VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*";
+                          VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*\n\
+                          'lbctl COMMAND --help' has examples.";
 
 /// An XDP layer-4 load balancer
 #[derive(Debug, Parser)]
@@ -121,12 +125,16 @@ pub(crate) struct ApplyOnce {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check a file by itself: all errors at once, and what is right but hurts; exit 1 if there are errors
+    /// Check a file by itself: all errors at once, and what is right but hurts
+    ///
+    /// Exits with 1 if there are errors.
     ///
     /// It needs no rights and asks nothing of this host. plan says what the file would change here, and doctor -f
     /// whether this host is fit for it.
     Check(Check),
-    /// Show what apply would change; exit 0 if nothing, 3 if something, or if an interface cannot be served
+    /// Show what apply would change
+    ///
+    /// Exits with 0 if nothing, and with 3 if something, or if an interface cannot be served.
     Plan(ConfigFile),
     /// Load, attach and program until the kernel matches the file
     ///
@@ -137,8 +145,9 @@ pub(crate) enum Command {
     /// If an interface cannot be served, because it is down or its gateway does not answer, the rest is done, and the
     /// exit code is 1. With --strict nothing is done.
     Apply(ApplyOnce),
-    /// Apply, then keep running: follow gateways, answer Prometheus. SIGHUP reloads; SIGTERM ends it, and the data
-    /// plane goes on
+    /// Apply, then keep running: follow gateways, check reals, answer Prometheus
+    ///
+    /// SIGHUP reloads. SIGTERM ends it, and the data plane goes on.
     ///
     /// Starting and reloading consent to what the file says: changes that break established flows are made and logged.
     /// But a reload refuses to remove more than half of the VIPs or reals, and more than two: 'lbctl reload --yes' does it.
@@ -146,7 +155,9 @@ pub(crate) enum Command {
     /// It tries again every few seconds to serve interfaces that cannot be served, and to listen for metrics if the
     /// port is taken.
     Serve(Apply),
-    /// Have lbctl serve read its file again, and report the outcome; exit 1 if the file was not applied
+    /// Have lbctl serve read its file again, and report the outcome
+    ///
+    /// Exits with 1 if the file was not applied.
     ///
     /// For `ExecReload=` of systemd, which does not learn from SIGHUP that a reload failed.
     Reload(ReloadArgs),
@@ -158,11 +169,12 @@ pub(crate) enum Command {
     },
     /// Print the running state as a configuration file
     Save,
-    /// Say whether it is well, and what to do if not; show interfaces, chain, the busiest VIPs, tables, memory
+    /// Say whether it is well, and what to do if not; show interfaces, VIPs, tables
     ///
     /// The reals of VIPs: lbctl real list. Problems of the host: lbctl doctor.
     ///
     /// Exits with 0 whether it is well or not, unless --check is given, and with 1 if the instance does not run.
+    #[command(visible_alias = "show")]
     Status(StatusArgs),
     /// List, add and delete VIPs
     #[command(subcommand)]
@@ -182,9 +194,10 @@ pub(crate) enum Command {
     ///
     /// docs/metrics.md explains each reason.
     Stats(StatsArgs),
-    /// Watch whether all is well, VIPs, reals and reasons live: q quits, arrows move, Enter shows the reals of a VIP
+    /// Watch whether all is well, VIPs, reals and reasons live
     ///
-    /// VIPs are sorted by their rate; ! puts VIPs without a usable real first.
+    /// q quits, arrows move, Enter shows the reals of a VIP. VIPs are sorted by their rate; ! puts VIPs without a usable
+    /// real first.
     Top {
         /// Time from one reading of the counters to the next
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
@@ -198,7 +211,9 @@ pub(crate) enum Command {
     /// Decapsulate on a real: take the balancer's outer header off
     #[command(subcommand)]
     Decap(DecapCommand),
-    /// Check the reals of a VIP now, and show every step with its time; exit 1 if one is not healthy
+    /// Check the reals of a VIP now, and show every step with its time
+    ///
+    /// Exits with 1 if one is not healthy.
     ///
     /// It runs the VIP's own check, unless told otherwise, and changes no real's health. docs/health.md explains what
     /// it prints.
@@ -208,7 +223,11 @@ pub(crate) enum Command {
     /// List, insert, move and remove the programs on the interfaces
     #[command(subcommand)]
     Chain(ChainCommand),
-    /// Find problems of this host, and how to fix them; exit 1 if there are errors
+    /// List the instances: whether each does well, its VIPs, interfaces, and whether 'lbctl serve' runs
+    Instances,
+    /// Find problems of this host, and how to fix them
+    ///
+    /// Exits with 1 if there are errors.
     ///
     /// Without FILE it looks at the interfaces of the running instance. It changes nothing. Warnings and notes alone
     /// exit with 0. docs/doctor.md has all findings.
@@ -223,7 +242,7 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Print the script that lets a shell complete commands, options, VIPs, reals and names of what runs
+    /// Print the script by which a shell completes commands, VIPs and reals
     ///
     /// Packages and 'make install' put it where the shell looks for it.
     Completions {

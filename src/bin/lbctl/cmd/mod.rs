@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod dump;
 mod edits;
 pub(crate) mod flows;
+pub(crate) mod instances;
 pub(crate) mod lab;
 pub(crate) mod man;
 pub(crate) mod node;

@@ -7,19 +7,18 @@ use std::io;
 use std::path::Path;
 
 use clap::Command;
-use clap::CommandFactory as _;
 
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
-use crate::args::Cli;
+use crate::args::command;
 
 /// Writes all pages to a folder, which it makes.
 pub(crate) fn write(folder: &Path) -> Result {
     let failed =
         |source| Failure::from(l4lb::Error::Host { operation: "write the man pages", source });
     fs::create_dir_all(folder).map_err(failed)?;
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command().disable_help_subcommand(true);
     command.build();
     pages(&command, folder).map_err(failed)?;
     fs::write(folder.join("l4lb.toml.5"), config_page::page()).map_err(failed)?;
