@@ -2,4 +2,5 @@
 
 mod circles;
 mod headers;
+mod reference;
 mod rooms;
