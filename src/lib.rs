@@ -114,6 +114,7 @@ pub use instance::UntrustedFolder;
 pub use instance::repair::LostPin;
 pub use instance::repair::LostPins;
 pub use instance::serving;
+pub use kernel::audit;
 pub use kernel::maps::MapError;
 pub use kernel::netlink;
 pub use kernel::nic::NicStatistics;

@@ -33,12 +33,15 @@ use super::reloads::Reloads;
 use super::repairs::Repairs;
 use super::warnings::Warnings;
 use super::warnings::log_lines;
+use super::warnings::log_plan;
 use crate::capture::remove_abandoned;
 use crate::control::options::ApplyOptions;
 use crate::control::options::OnUnserved;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
 use crate::instance::serving::Part;
+use crate::kernel::audit::Entry;
+use crate::kernel::audit::Who;
 use crate::kernel::netlink::CHECK_INTERVAL;
 use crate::kernel::netlink::Changes;
 use crate::kernel::outside::TIME_TO_READ;
@@ -142,6 +145,7 @@ impl Agent {
             }
             applied => applied.map_err(|error| error.in_file(&self.file))?,
         };
+        tell_audit(instance, &format!("serve -f {}", self.file.display()), true, &server.changed);
         let reloads = Reloads::new(serving)?;
         let repairs = Repairs::new()?;
         let notifier = Notifier::start()?;
@@ -259,6 +263,11 @@ impl Running {
             Ok(()) => self.move_endpoints().await,
         };
         self.note_endpoints();
+        let what = format!("reload of {}", self.file.display());
+        match outcome.failure().filter(|_| !outcome.is_applied()) {
+            Some(why) => tell_audit(&self.server.instance, &what, false, &why),
+            None => tell_audit(&self.server.instance, &what, true, &self.server.changed),
+        }
         self.reloads.end(&outcome, tell);
     }
 }
@@ -271,6 +280,8 @@ struct Server {
     warnings: Warnings,
     /// The interfaces that could not be served at the last try.
     unserved: BTreeSet<String>,
+    /// What the last change of the configuration changed, in one line.
+    changed: String,
 }
 
 impl Server {
@@ -282,6 +293,7 @@ impl Server {
             config: Config::default(),
             warnings: Warnings::default(),
             unserved: BTreeSet::new(),
+            changed: String::new(),
         };
         server.change(config).await?;
         Ok(server)
@@ -318,6 +330,7 @@ impl Server {
         // The announcement above logged it, before the kernel allocated the memory.
         plan.memory = None;
         self.config = config;
+        self.changed = plan.summary();
         report_changes(&plan);
         for effect in plan.breaking() {
             tracing::warn!(
@@ -392,11 +405,15 @@ impl Server {
     }
 }
 
+/// Tells the system's log what this process changed; who asked a signal for it is not known.
+fn tell_audit(instance: &Instance, what: &str, done: bool, result: &str) {
+    let (who, instance) = (Who::here(), instance.name());
+    Entry { instance, who: &who, what, result, done }.send();
+}
+
 /// Logs what changed. `Warnings` logs the rest.
 fn report_changes(plan: &Plan) {
-    if !plan.is_empty() {
-        let mut changes = plan.clone();
-        changes.unserved.clear();
-        log_lines(&changes);
-    }
+    let mut changes = plan.clone();
+    changes.unserved.clear();
+    log_plan(&changes);
 }

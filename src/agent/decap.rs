@@ -25,6 +25,8 @@ use crate::control::decap::Request;
 use crate::instance::Instance;
 use crate::instance::serving::Part;
 use crate::instance::serving::Serving;
+use crate::kernel::audit::Entry;
+use crate::kernel::audit::Who;
 use crate::kernel::netlink::CHECK_INTERVAL;
 use crate::kernel::netlink::Changes;
 use crate::kernel::netlink::own_name;
@@ -113,6 +115,11 @@ impl DecapAgent {
             (address, Endpoint::new(address, LISTEN, listener, answers))
         });
         tracing::info!("decapsulating on {}", server.interfaces.join(", "));
+        let (who, interfaces) = (Who::here(), server.interfaces.join(" "));
+        let what = format!("decap serve {interfaces}");
+        let result = "decapsulates on these interfaces";
+        let instance = server.instance.name();
+        Entry { instance, who: &who, what: &what, result, done: true }.send();
         let running = Running { server, serving, endpoint, warnings: Warnings::default() };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use crate::plan::Plan;
+
 /// The warnings that are in force. A warning that lasts is logged once.
 #[derive(Debug, Default)]
 pub(super) struct Warnings(BTreeSet<String>);
@@ -73,6 +75,22 @@ fn good_news(warning: &str) -> String {
 /// Logs a report, a line each.
 pub(super) fn log_lines(report: &impl Display) {
     report.to_string().lines().for_each(|line| tracing::info!("{line}"));
+}
+
+/// Logs what a plan changed in one line, however much it is; each change at debug level.
+pub(super) fn log_plan(plan: &Plan) {
+    if plan.is_empty() {
+        return;
+    }
+    tracing::info!("{}", plan.summary());
+    log_details(plan);
+}
+
+/// Logs each change at debug level.
+pub(super) fn log_details(plan: &Plan) {
+    if !plan.is_empty() && tracing::enabled!(tracing::Level::DEBUG) {
+        plan.to_string().lines().for_each(|line| tracing::debug!("{line}"));
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Access to the kernel. Nothing in here knows the balancer.
 
+pub mod audit;
 pub(crate) mod bpf;
 pub(crate) mod capabilities;
 pub(crate) mod child;

@@ -15,6 +15,7 @@ pub(crate) mod memory;
 pub(crate) mod report;
 pub(crate) mod rings;
 pub(crate) mod steps;
+mod summary;
 mod unserved;
 pub(crate) mod writes;
 

@@ -112,6 +112,11 @@ impl Refusal {
         Self { status, ..self }
     }
 
+    /// Why, in one line.
+    pub(super) fn error(&self) -> &str {
+        &self.error
+    }
+
     pub(super) fn into_answer(self) -> Answer {
         let Self { status, error, headers } = self;
         let body = format!("{:#}\n", json!({ "error": message(&error) }));

@@ -52,8 +52,10 @@ use self::socket::is_trusted;
 use super::http::connections::Connection;
 use super::http::server::Limits;
 use super::printed::Printer;
-use super::warnings::log_lines;
+use super::warnings::log_details;
 use crate::instance::Instance;
+use crate::kernel::audit::Entry;
+use crate::kernel::audit::Who;
 use crate::model::config::GroupMay;
 use crate::plan::Plan;
 
@@ -231,22 +233,36 @@ impl Api {
         // The file may say something else by now.
         self.check_may_change(peer)?;
         let what = format!("{} {}", head.method, head.uri.path());
+        let instance = self.instance.clone();
+        let dry_run = asked.query.is_set(change::DRY_RUN).unwrap_or(true);
         blocking(turn, move || {
-            let (answer, plan) = work(&asked)?;
-            if let Some(plan) = plan {
-                report(&what, peer, &plan);
+            let made = work(&asked);
+            if !dry_run {
+                report(&instance, &what, peer, &made);
             }
-            Ok(answer)
+            Ok(made?.0)
         })
         .await
     }
 }
 
-/// Logs who changed what.
-fn report(what: &str, peer: UCred, plan: &Plan) {
-    let process = peer.pid().map_or_else(String::new, |pid| format!(", process {pid}"));
-    tracing::info!("control API: {what} by user {}{process}", peer.uid());
-    if !plan.is_empty() {
-        log_lines(plan);
+/// Logs who changed what, or tried to, and tells the system's log.
+fn report(
+    instance: &Instance,
+    what: &str,
+    peer: UCred,
+    made: &Result<(Answer, Option<Plan>), Refusal>,
+) {
+    let who = Who::peer(peer.uid(), peer.pid());
+    let (done, result) = match made {
+        Ok((_, plan)) => (true, plan.as_ref().map_or("done".to_owned(), Plan::summary)),
+        Err(refusal) => (false, refusal.error().to_owned()),
+    };
+    let failed = if done { "" } else { "FAILED: " };
+    tracing::info!("control API: {what} by {who}: {failed}{result}");
+    if let Ok((_, Some(plan))) = made {
+        log_details(plan);
     }
+    let what = format!("control API: {what}");
+    Entry { instance: instance.name(), who: &who, what: &what, result: &result, done }.send();
 }

@@ -1,8 +1,10 @@
 //! `lbctl`: parse arguments, call the library, print.
 
 mod args;
+mod audit;
 mod cmd;
 mod daemon;
+mod log;
 mod numbers;
 mod output;
 mod reader;
@@ -72,7 +74,8 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|error| ExitCode::from(not_written(&error)));
         }
     };
-    init_logging(&cli.global);
+    let (format, stays) = cli.command.log();
+    log::init(&cli.global, format, stays);
     // The library logs libbpf's messages where they matter.
     libbpf_rs::set_print(None);
     // This needs no more than one open file.
@@ -83,7 +86,11 @@ fn main() -> ExitCode {
         Ok(false) => {
             let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
             let enough = if needs_files(&cli.command) { files } else { Ok(()) };
-            exit_code(enough.and_then(|()| run(&cli)))
+            let result = enough.and_then(|()| run(&cli));
+            if changes(&cli.command) {
+                audit::report(&cli.global.instance, &result);
+            }
+            exit_code(result)
         }
         Err(failure) => exit_code(Err(failure)),
     };
@@ -122,25 +129,25 @@ fn not_written(error: &io::Error) -> u8 {
     1
 }
 
-/// Logs warnings to standard error, one line each; more or less with `-v`, `-q` or `RUST_LOG`.
-fn init_logging(global: &args::Global) {
-    // In 'dump', -v and -q are tcpdump's.
-    let asked = global.log_filter().map(tracing_subscriber::EnvFilter::from);
-    let filter = asked.or_else(|| tracing_subscriber::EnvFilter::try_from_default_env().ok());
-    let filter = filter.unwrap_or_else(|| "warn,l4lb=info,lbctl=info,libbpf=error".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(output::Log)
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .init();
-}
-
 /// Whether a command is refused if the process may open only a few files. `down` is not, so that forwarding can always
 /// be ended: it opens a few files at a time, and a second run continues where the first one stopped.
 fn needs_files(command: &Command) -> bool {
     !matches!(command, Command::Check(_) | Command::Down { .. } | Command::Reload(_))
+}
+
+/// Whether a command changes something, so that the system's log has to know who called it. `serve` tells itself.
+fn changes(command: &Command) -> bool {
+    match command {
+        Command::Apply(_) | Command::Reload(_) | Command::Down { .. } | Command::Node(_) => true,
+        Command::Vip(command) => !matches!(command, args::VipCommand::List),
+        Command::Real(command) => !matches!(command, args::RealCommand::List { .. }),
+        Command::Chain(command) => !matches!(command, args::ChainCommand::List),
+        Command::Flows(command) => matches!(command, args::FlowsCommand::Delete { .. }),
+        Command::Decap(command) => {
+            !matches!(command, args::DecapCommand::Status | args::DecapCommand::Serve(_))
+        }
+        _ => false,
+    }
 }
 
 /// Whether a command promises to change nothing, not even what others left behind.

@@ -15,11 +15,9 @@ use comfy_table::presets;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use l4lb::agent::MAX_OUTPUT;
-use l4lb::outside;
 use serde::Serialize;
-use tracing::Level;
-use tracing::Metadata;
-use tracing_subscriber::fmt::MakeWriter;
+
+use crate::log;
 
 /// What a command printed that was run for somebody else.
 #[derive(Debug, Default)]
@@ -80,8 +78,13 @@ impl io::Write for Out {
     }
 }
 
+/// Whether this thread's output is caught: it is for a person or program elsewhere.
+pub(crate) fn is_caught() -> bool {
+    CAUGHT.with_borrow(Option::is_some)
+}
+
 /// The same of standard error.
-fn complain_bytes(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn complain_bytes(bytes: &[u8]) -> io::Result<()> {
     keep(1, bytes).unwrap_or_else(|| io::stderr().write_all(bytes))
 }
 
@@ -92,7 +95,8 @@ pub(crate) fn line(text: impl Display) -> io::Result<()> {
 
 /// Prints a line to standard error. If that fails, there is nowhere to report it; `eprintln!` would panic.
 pub(crate) fn complain(text: impl Display) {
-    let _ = complain_bytes(format!("{text}\n").as_bytes());
+    let prefix = if is_caught() { "" } else { log::error_prefix() };
+    let _ = complain_bytes(format!("{prefix}{text}\n").as_bytes());
 }
 
 /// Prints text that ends its own lines.
@@ -100,45 +104,6 @@ pub(crate) fn text(text: impl Display) -> io::Result<()> {
     let mut out = buffered();
     write!(out, "{text}")?;
     out.flush()
-}
-
-/// Standard error, for the log. Text from outside cannot break or lengthen a line. Long messages for finding faults,
-/// such as the verifier's log, are printed whole.
-pub(crate) struct Log;
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = LogLine;
-
-    fn make_writer(&'a self) -> LogLine {
-        LogLine { whole: false }
-    }
-
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LogLine {
-        LogLine { whole: *event.level() > Level::INFO }
-    }
-}
-
-/// A line of the log, in one write.
-pub(crate) struct LogLine {
-    whole: bool,
-}
-
-impl io::Write for LogLine {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // If nobody reads the log, `serve` goes on without it: the logger would panic on an error.
-        let _ = if self.whole {
-            complain_bytes(bytes)
-        } else {
-            let line = String::from_utf8_lossy(bytes);
-            let line = outside::message(line.trim_end_matches('\n')) + "\n";
-            complain_bytes(line.as_bytes())
-        };
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Prints a report as JSON.

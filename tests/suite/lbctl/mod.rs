@@ -10,6 +10,7 @@ pub(crate) mod file_errors;
 pub(crate) mod guard_rails;
 pub(crate) mod hostile;
 pub(crate) mod lab;
+pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod open_files;
 mod page;

@@ -9,6 +9,7 @@ use l4lb::Prefix;
 use l4lb::decap::Request;
 
 use super::Adopt;
+use super::Log;
 use super::Mode;
 use super::ReloadArgs;
 use super::addresses::address;
@@ -60,6 +61,8 @@ pub(crate) struct Serve {
     /// Answer Prometheus at this address: /metrics, /healthz, /readyz [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     pub(crate) metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) log: Log,
 }
 
 /// Which packets to decapsulate.

@@ -15,6 +15,7 @@ mod flows;
 mod global;
 mod help;
 mod lab;
+mod log;
 mod node;
 mod probe;
 mod real;
@@ -58,6 +59,8 @@ pub(crate) use lab::HostCommand;
 pub(crate) use lab::Lab;
 pub(crate) use lab::LabCommand;
 pub(crate) use lab::LabFile;
+pub(crate) use log::Log;
+pub(crate) use log::LogFormat;
 pub(crate) use node::NodeCommand;
 pub(crate) use node::NodeDrain;
 pub(crate) use probe::ProbeArgs;
@@ -154,7 +157,7 @@ pub(crate) enum Command {
     ///
     /// It tries again every few seconds to serve interfaces that cannot be served, and to listen for metrics if the
     /// port is taken.
-    Serve(Apply),
+    Serve(Serve),
     /// Have lbctl serve read its file again, and report the outcome
     ///
     /// Exits with 1 if the file was not applied.
@@ -272,6 +275,14 @@ pub(crate) enum Shell {
     Bash,
     Zsh,
     Fish,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) apply: Apply,
+    #[command(flatten)]
+    pub(crate) log: Log,
 }
 
 #[derive(Debug, Args)]

@@ -11,11 +11,13 @@ use crate::Result;
 use crate::args::Apply;
 use crate::args::ApplyOnce;
 use crate::args::ConfigFile;
+use crate::audit;
 use crate::cmd::config_file;
 use crate::output;
 
-/// Prints warnings.
+/// Prints the warnings of a plan, and notes what it changes.
 pub(super) fn warn(plan: &Plan) {
+    audit::note(plan);
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }

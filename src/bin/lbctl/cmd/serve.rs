@@ -6,14 +6,15 @@ use l4lb::agent::Options;
 
 use crate::Exit;
 use crate::Result;
-use crate::args::Apply;
+use crate::args::Serve;
 use crate::cmd::config_file;
 use crate::daemon::Systemd;
 use crate::daemon::block_on;
 use crate::daemon::control;
 use crate::reader;
 
-pub(crate) fn serve(instance: &Instance, args: &Apply) -> Result {
+pub(crate) fn serve(instance: &Instance, args: &Serve) -> Result {
+    let args = &args.apply;
     let mut options = Options::default();
     options.strict = args.strict;
     options.adopt = args.adopt.adopt;

@@ -75,7 +75,7 @@ fn changes_are_those_of_commands() {
     }
     let log = server.serve.running.stderr();
     assert!(
-        log.contains("control API: DELETE /v1/vips/udp/10.200.1.9/0 by user 0, process "),
+        log.contains("control API: DELETE /v1/vips/udp/10.200.1.9/0 by user 0 (root), process "),
         "{log}"
     );
     assert!(!log.contains("dry_run"), "{log}");

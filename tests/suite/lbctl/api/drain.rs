@@ -115,7 +115,7 @@ fn a_node_drains_by_api_and_command() {
     let error = server.ask_if("PATCH", "/v1/node", "If-Match: *\r\n", body).is(400).error();
     assert!(error.contains("the node has no ETag"), "{error}");
     let log = server.serve.running.stderr();
-    assert!(log.contains("control API: PATCH /v1/node by user 0, process "), "{log}");
+    assert!(log.contains("control API: PATCH /v1/node by user 0 (root), process "), "{log}");
     server.serve.stop();
 }
 
