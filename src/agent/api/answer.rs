@@ -84,12 +84,13 @@ impl Answer {
 pub(super) struct Refusal {
     status: StatusCode,
     error: String,
+    kind: String,
     headers: Vec<(HeaderName, String)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), headers: Vec::new() }
+        Self { status, error: error.into(), kind: "request".to_owned(), headers: Vec::new() }
     }
 
     /// The request makes no sense.
@@ -118,8 +119,8 @@ impl Refusal {
     }
 
     pub(super) fn into_answer(self) -> Answer {
-        let Self { status, error, headers } = self;
-        let body = format!("{:#}\n", json!({ "error": message(&error) }));
+        let Self { status, error, kind, headers } = self;
+        let body = format!("{:#}\n", json!({ "error": message(&error), "kind": kind }));
         Answer { status, headers, body: body.into() }
     }
 }
@@ -132,8 +133,8 @@ impl From<ConfigError> for Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
-        match error {
+        let (text, kind) = (error.to_string(), error.kind());
+        let refusal = match error {
             Error::Config(_) => Self::bad(text),
             Error::NoSuchVip(_)
             | Error::NoSuchReal { .. }
@@ -156,6 +157,7 @@ impl From<Error> for Refusal {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, text)
             }
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, text),
-        }
+        };
+        Self { kind, ..refusal }
     }
 }

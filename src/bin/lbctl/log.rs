@@ -56,6 +56,15 @@ pub(crate) fn init(global: &Global, format: LogFormat, stays: bool) {
         .init();
 }
 
+/// The log of a command that is run for somebody else: its warnings, as text.
+pub(crate) fn for_others() -> impl Subscriber + Send + Sync {
+    tracing_subscriber::fmt()
+        .with_max_level(Level::WARN)
+        .with_writer(StandardError)
+        .event_format(Lines::Text { time: false })
+        .finish()
+}
+
 /// The prefix of an error that is no line of the log: `error: …`, at the end of a command.
 pub(crate) fn error_prefix() -> &'static str {
     if *PRIORITIES.get_or_init(is_journal) { priority(Level::ERROR) } else { "" }
@@ -101,9 +110,7 @@ where
         let metadata = event.metadata();
         let mut said = Said::default();
         event.record(&mut said);
-        // Who asked for it reads text, whatever the log of this process is.
-        let lines = if output::is_caught() { Self::Text { time: false } } else { *self };
-        let text = lines.format(*metadata.level(), metadata.target(), &said);
+        let text = self.format(*metadata.level(), metadata.target(), &said);
         writer.write_str(&text)
     }
 }

@@ -71,18 +71,19 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             return usage::report(&error)
-                .unwrap_or_else(|error| ExitCode::from(not_written(&error)));
+                .unwrap_or_else(|error| ExitCode::from(not_written(&error, false)));
         }
     };
     let (format, stays) = cli.command.log();
     log::init(&cli.global, format, stays);
     // The library logs libbpf's messages where they matter.
     libbpf_rs::set_print(None);
+    let json = cli.global.json;
     // This needs no more than one open file.
     let exit_code = match reader::is_for_serve(&cli) {
         Ok(true) => instance(&cli)
             .and_then(|instance| reader::ask_serve(&instance, &cli))
-            .unwrap_or_else(|failure| exit_code(Err(failure))),
+            .unwrap_or_else(|failure| exit_code(Err(failure), json)),
         Ok(false) => {
             let files = l4lb::raise_limit_of_open_files().map_err(Failure::from);
             let enough = if needs_files(&cli.command) { files } else { Ok(()) };
@@ -90,42 +91,39 @@ fn main() -> ExitCode {
             if changes(&cli.command) {
                 audit::report(&cli.global.instance, &result);
             }
-            exit_code(result)
+            exit_code(result, json)
         }
-        Err(failure) => exit_code(Err(failure)),
+        Err(failure) => exit_code(Err(failure), json),
     };
     ExitCode::from(exit_code)
 }
 
 /// Says why a command failed, and returns its exit code.
-fn exit_code(result: Result) -> u8 {
+fn exit_code(result: Result, json: bool) -> u8 {
     match result {
         Ok(Exit::Done) => 0,
         Ok(Exit::Failed) => 1,
         Ok(Exit::Differences) => 3,
-        Err(Failure::Output(error)) => not_written(&error),
+        Err(Failure::Output(error)) => not_written(&error, json),
         Err(Failure::Usage(what)) => {
-            output::complain(format_args!(
-                "error: {}; see '{} --help'",
-                message(&what),
-                usage::command_path()
-            ));
+            let text = format!("{}; see '{} --help'", message(&what), usage::command_path());
+            output::error("usage", &text, json);
             2
         }
         Err(Failure::Library(error)) => {
-            output::complain(format_args!("error: {}", message(&error.to_string())));
+            output::library_error(&error, json);
             1
         }
     }
 }
 
 /// Standard output could not be written.
-fn not_written(error: &io::Error) -> u8 {
+fn not_written(error: &io::Error, json: bool) -> u8 {
     // The reader has closed the pipe, and needs no message.
     if error.kind() == io::ErrorKind::BrokenPipe {
         return 0;
     }
-    output::complain(format_args!("error: cannot write to standard output: {error}"));
+    output::error("output", &format!("cannot write to standard output: {error}"), json);
     1
 }
 

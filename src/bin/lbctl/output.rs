@@ -15,7 +15,9 @@ use comfy_table::presets;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use l4lb::agent::MAX_OUTPUT;
+use l4lb::outside::message;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::log;
 
@@ -97,6 +99,30 @@ pub(crate) fn line(text: impl Display) -> io::Result<()> {
 pub(crate) fn complain(text: impl Display) {
     let prefix = if is_caught() { "" } else { log::error_prefix() };
     let _ = complain_bytes(format!("{prefix}{text}\n").as_bytes());
+}
+
+/// Prints what ended a command: one line on standard error, or as JSON one object in one line.
+pub(crate) fn error(kind: &str, text: &str, as_json: bool) {
+    if as_json {
+        complain(json!({ "error": { "kind": kind, "message": text } }));
+    } else {
+        complain(format_args!("error: {text}"));
+    }
+}
+
+/// The same of an error of the library. As JSON, an error of a file says where it is.
+pub(crate) fn library_error(error: &l4lb::Error, as_json: bool) {
+    let text = message(&error.to_string());
+    if !as_json {
+        return self::error(&error.kind(), &text, false);
+    }
+    let mut object = json!({ "kind": error.kind(), "message": text });
+    if let l4lb::Error::Config(error) = error {
+        object["file"] = error.file().into();
+        object["line"] = error.line().into();
+        object["key"] = error.key().into();
+    }
+    complain(json!({ "error": object }));
 }
 
 /// Prints text that ends its own lines.

@@ -7,7 +7,6 @@ use l4lb::Instance;
 use l4lb::agent::Printed;
 use l4lb::agent::Printer;
 use l4lb::agent::ask;
-use tracing::Level;
 use tracing::subscriber::with_default;
 
 use crate::Failure;
@@ -19,6 +18,7 @@ use crate::args::FlowsCommand;
 use crate::args::RealCommand;
 use crate::args::VipCommand;
 use crate::daemon::block_on;
+use crate::log;
 use crate::output;
 
 /// Whether `lbctl serve` may run a command for somebody who may only read: it changes nothing, opens no file that its
@@ -50,14 +50,12 @@ pub(crate) fn printer() -> Printer {
             return Err(format!("it serves instance '{served}', not '{asked}'; see --instance"));
         }
         // What the command warns of is for whoever asked.
-        let log = tracing_subscriber::fmt()
-            .with_max_level(Level::WARN)
-            .with_writer(output::Log)
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
-            .finish();
-        let run = || with_default(log, || crate::exit_code(crate::run_command(instance, &cli)));
+        let log = log::for_others();
+        let run = || {
+            with_default(log, || {
+                crate::exit_code(crate::run_command(instance, &cli), cli.global.json)
+            })
+        };
         let (exit_code, caught) = output::catch(run);
         Ok(Printed { exit_code, stdout: caught.stdout, stderr: caught.stderr })
     })

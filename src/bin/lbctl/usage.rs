@@ -21,15 +21,14 @@ pub(crate) fn report(error: &clap::Error) -> Result<ExitCode, io::Error> {
         error.print().and_then(|()| io::stdout().flush())?;
         return Ok(ExitCode::SUCCESS);
     }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    // What the command line asks for is not known, as it makes no sense.
+    let json = std::env::args_os().any(|word| word == "--json");
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
         output::complain(error.to_string().trim_end());
     } else {
         let what = one_line(error);
-        output::complain(format_args!(
-            "error: {}; see '{} --help'",
-            message(&what),
-            command_path()
-        ));
+        let text = format!("{}; see '{} --help'", message(&what), command_path());
+        output::error("usage", &text, json);
     }
     Ok(ExitCode::from(2))
 }

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 use crate::model::abi::consts;
 
 /// A capture that cannot begin, or cannot go on. The text is one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum CaptureError {
     /// VIPs, reals, verdicts and reasons are known only at the balancer's exit.

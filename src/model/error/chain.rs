@@ -3,10 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 use crate::model::abi::consts;
 
 /// Why the chain stays as it is. One line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum ChainError {
     /// No name for a program.

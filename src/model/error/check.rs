@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 use crate::model::error::config::ConfigError;
 use crate::model::text::quote;
 
 /// Why a check cannot be made. The text is one line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum CheckError {
     /// A key that the kind needs is not there.

@@ -135,8 +135,18 @@ impl ConfigError {
     }
 
     /// The key; empty: the file as a whole.
-    pub(crate) fn key(&self) -> &str {
+    pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The file, if it is about one.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// The line, if it is known.
+    pub fn line(&self) -> Option<usize> {
+        self.line
     }
 
     /// Whether the file is known, but no line.

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 /// Why the control API of a process that serves cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum ControlApiError {
     /// There is no socket by default in this bpf filesystem.

@@ -1,7 +1,11 @@
 //! Errors of decapsulation.
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 /// An error of decapsulation. The text is one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum DecapError {
     /// The instance does not decapsulate.

@@ -2,8 +2,12 @@
 
 use std::io;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 /// Why there is no program for a filter. The text is one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum FilterError {
     /// libpcap refused the expression.

@@ -8,6 +8,7 @@ mod control_api;
 mod decap;
 mod filter;
 mod instance;
+mod kind;
 mod map;
 mod netlink;
 mod packet_test;
@@ -21,6 +22,9 @@ mod words;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use strum::IntoStaticStr;
+use strum::VariantNames;
 
 use crate::model::abi::consts;
 use crate::model::config::PacketsConfig;
@@ -52,7 +56,8 @@ use words::detach_hint;
 use words::waited;
 
 /// An operation of this library that failed. Its text is one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Error {
     /// The configuration is not valid.

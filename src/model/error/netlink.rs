@@ -4,12 +4,16 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 use crate::model::address::Mac;
 
 /// An error of interfaces, routes, neighbours or a gateway.
 ///
 /// Every message is one line that says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum NetlinkError {
     /// The network namespace has no interface of that name.

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 use crate::model::part::DEFAULT_INSTANCE;
 use crate::model::part::Part;
 
 /// Why an instance cannot be served, or reloaded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum ServingError {
     /// Another process serves it already.

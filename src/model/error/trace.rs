@@ -2,11 +2,15 @@
 
 use std::net::IpAddr;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 /// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header (`ETH_HLEN`).
 pub(crate) const SHORTEST_FRAME: usize = 14;
 
 /// Why a frame for a trace cannot be made or read. The text is one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum TracePacketError {
     /// Client and server speak different IP versions.

@@ -2,10 +2,14 @@
 
 use std::net::IpAddr;
 
+use strum::IntoStaticStr;
+use strum::VariantNames;
+
 /// Why checks cannot go through the tunnel to a VIP's address.
 ///
 /// Every message is one line that says what is missing, and what else there is.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum TunnelObstacle {
     /// The VIP's address is one of the host's own.

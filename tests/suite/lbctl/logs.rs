@@ -27,13 +27,13 @@ fn many(vips: u8, reals: u8) -> String {
 #[test]
 fn a_large_plan_is_a_few_short_lines() {
     let host = Host::new();
-    let file = config_file(&many(40, 50));
+    let file = config_file(&many(8, 40));
     let mut serve = host.lbctl().spawn(&["serve", "-f", path_of(&file)]);
     serve.wait_for("metrics at");
     let log = serve.stderr();
-    let expected = "40 VIPs added (tcp://10.200.1.1:80, tcp://10.200.1.2:80, tcp://10.200.1.3:80, 37 more); \
-        2000 reals added (10.0.1.1, 10.0.1.10, 10.0.1.11, 1997 more)";
-    assert!(log.contains(expected) || log.contains("2000 reals added (10.0.1.1, "), "{log}");
+    let expected = "8 VIPs added (tcp://10.200.1.1:80, tcp://10.200.1.2:80, tcp://10.200.1.3:80, 5 more); \
+        320 reals added (10.0.1.1, 10.0.1.2, 10.0.1.3, 317 more)";
+    assert!(log.contains(expected), "{log}");
     assert!(log.lines().count() < 30, "{log}");
     assert!(log.lines().all(|line| line.chars().count() < 1300), "{log}");
     serve.stop();
@@ -41,7 +41,7 @@ fn a_large_plan_is_a_few_short_lines() {
     host.lbctl().ok(&["down"]);
     let mut serve = host.lbctl().spawn(&["-v", "serve", "-f", path_of(&file)]);
     serve.wait_for("metrics at");
-    assert!(serve.stderr().contains("DEBUG     + real 10.0.40.50 weight 1"), "{}", serve.stderr());
+    assert!(serve.stderr().contains("DEBUG     + real 10.0.8.40 weight 1"), "{}", serve.stderr());
     serve.stop();
 }
 

@@ -107,10 +107,11 @@ fn find(instance: &Instance, tuple: &FiveTuple, json: bool) -> Result {
     let FiveTuple { protocol, client, destination } = tuple;
     if found.entries.is_empty() {
         let why = if found.remembered { "" } else { ", which does not remember its flows" };
-        output::complain(format_args!(
-            "error: no connection table has {protocol} {client} {destination} of VIP {}{why}; {ring}",
+        let text = format!(
+            "no connection table has {protocol} {client} {destination} of VIP {}{why}; {ring}",
             found.vip
-        ));
+        );
+        output::error("flow_not_found", &text, json);
         return Ok(Exit::Failed);
     }
     if json {

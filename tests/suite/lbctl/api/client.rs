@@ -59,7 +59,8 @@ impl Reply {
         let json = self.json();
         let error = json["error"].as_str().unwrap_or_else(|| panic!("no error: {self}"));
         assert!(!error.is_empty() && !error.contains('\n'), "{error}");
-        assert_eq!(json.as_object().map(serde_json::Map::len), Some(1), "{self}");
+        assert!(json["kind"].as_str().is_some_and(|kind| !kind.is_empty()), "{self}");
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(2), "{self}");
         error.to_owned()
     }
 
