@@ -43,7 +43,7 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> (T, Caught) {
         }
     }
     let _speak = Speak;
-    CAUGHT.set(Some(Default::default()));
+    CAUGHT.set(Some([Vec::new(), Vec::new()]));
     let result = run();
     let caught = CAUGHT.take().unwrap_or_default();
     let [stdout, stderr] = caught.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

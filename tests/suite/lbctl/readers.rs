@@ -1,5 +1,6 @@
 //! `lbctl` for users who may use the socket of the control API, and have no rights.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -53,17 +54,25 @@ impl<'a> Nobody<'a> {
     fn ask(&self, arguments: &[&str]) -> Output {
         self.run_as(GROUP, &[&["--socket", path_of(&self.socket)], arguments].concat())
     }
+}
 
-    /// What it complains, and that it fails with this exit code.
-    #[track_caller]
-    fn fails(&self, code: i32, output: &Output) -> String {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{output:?}");
-        assert_eq!(text(&output.stdout), "");
-        let stderr = text(&output.stderr);
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        stderr
-    }
+/// What it complains, and that it fails with this exit code.
+#[track_caller]
+fn fails(code: i32, output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    assert_eq!(text(&output.stdout), "");
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
+/// Percent encoding of everything.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        let _ = write!(encoded, "%{byte:02x}");
+        encoded
+    })
 }
 
 fn config(socket: &Path, more: &str) -> String {
@@ -133,13 +142,13 @@ fn they_change_nothing() {
         &["flows", "delete", "--all"],
         &["trace", "tcp", "192.0.2.1:31337", "10.200.1.1:80"],
     ] {
-        let complaint = nobody.fails(1, &nobody.run_as(GROUP, command));
+        let complaint = fails(1, &nobody.run_as(GROUP, command));
         assert!(complaint.contains("not root, and without CAP_"), "{complaint}");
-        let complaint = nobody.fails(2, &nobody.ask(command));
+        let complaint = fails(2, &nobody.ask(command));
         assert!(complaint.contains("--socket is for commands that read"), "{complaint}");
         // Nor does the server run it, whoever asks.
         let words = serde_json::to_string(command).expect("JSON");
-        let words: String = words.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let words = encoded(&words);
         let reply = ask_at(&socket, "GET", &format!("/v1/output?command={words}"), "", None);
         assert!(reply.is(400).error().contains("only commands that list"), "{command:?}");
     }
@@ -154,8 +163,8 @@ fn they_change_nothing() {
         ("status", "write a list of words"),
         ("[1]", "write a list of words"),
     ] {
-        let encoded: String = words.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let reply = ask_at(&socket, "GET", &format!("/v1/output?command={encoded}"), "", None);
+        let path = format!("/v1/output?command={}", encoded(words));
+        let reply = ask_at(&socket, "GET", &path, "", None);
         let error = reply.is(400).error();
         assert!(error.contains(why), "{words}: {error}");
     }
@@ -175,7 +184,7 @@ fn who_may_not_is_told_what_to_do() {
     fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
     let nobody = Nobody::new(&host, socket.clone());
     let at = |path: &Path, group: &str| {
-        nobody.fails(1, &nobody.run_as(group, &["status", "--socket", path_of(&path)]))
+        fails(1, &nobody.run_as(group, &["status", "--socket", path_of(&path)]))
     };
     let complaint = at(&socket, GROUP);
     assert!(complaint.contains("have [control] group name a group of yours"), "{complaint}");
@@ -190,9 +199,9 @@ fn who_may_not_is_told_what_to_do() {
     assert!(at(&socket, GROUP).contains("may not use"));
     fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
     // Without --socket there is none in another bpf filesystem.
-    let complaint = nobody.fails(1, &nobody.run_as(GROUP, &["status"]));
+    let complaint = fails(1, &nobody.run_as(GROUP, &["status"]));
     assert!(complaint.contains("name it by --socket"), "{complaint}");
-    let complaint = nobody.fails(1, &nobody.ask(&["--instance", "other", "status"]));
+    let complaint = fails(1, &nobody.ask(&["--instance", "other", "status"]));
     assert!(complaint.contains("it serves instance 'default', not 'other'"), "{complaint}");
     // A socket that a killed process left, and none.
     server.serve.running.signal(nix::sys::signal::Signal::SIGKILL);
