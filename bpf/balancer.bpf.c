@@ -119,6 +119,7 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 	if (reason)
 		return reason;
 	why = select_real(ctx, p, vip, interface, cpu, &real);
+	p->counter = vip->counters + p->real;
 	mtu = path_mtu(interface, real);
 	if (ip_bytes(p) > mtu)
 		return too_big(p, mtu, cpu);

@@ -8,6 +8,7 @@ mod flow_view;
 pub(crate) mod health;
 mod interface_places;
 pub(crate) mod interfaces;
+pub(crate) mod real_counters;
 pub(crate) mod tables;
 pub(crate) mod vip_reals;
 
@@ -23,6 +24,7 @@ use libbpf_rs::MapType;
 use rustc_hash::FxHashSet;
 
 use crate::dataplane::health::HealthStore;
+use crate::dataplane::real_counters::RealCounters;
 use crate::dataplane::vip_reals::VipReals;
 use crate::instance::Instance;
 use crate::kernel::bpf::ArrayMemory;
@@ -53,6 +55,7 @@ use crate::plan::diff::Running;
 use crate::plan::diff::RunningReal;
 use crate::plan::diff::RunningVip;
 use crate::plan::diff::TableDiff;
+use crate::plan::diff::counters::CounterChange;
 use crate::plan::rings::RING_MAP_VALUES;
 use crate::plan::rings::RINGS_AT_ONCE;
 use crate::plan::rings::RingImage;
@@ -83,7 +86,7 @@ pub(crate) struct Dataplane {
     pub(crate) interfaces: Map<u32, abi::interface>,
     pub(crate) cpu_states: PerCpuArray<abi::cpu_state>,
     pub(crate) vip_counts: PerCpuArray<abi::vip_count>,
-    pub(crate) real_counts: PerCpuArray<abi::count>,
+    pub(crate) real_counters: RealCounters,
     pub(crate) vip_reals: VipReals,
     pub(crate) control: Map<u32, abi::control>,
     /// `None`: the maps are not pinned.
@@ -123,7 +126,7 @@ impl Dataplane {
             interfaces: Map::new(find("interfaces")?)?,
             cpu_states: PerCpuArray::new(find("cpu_states")?)?,
             vip_counts: PerCpuArray::new(find("vip_counts")?)?,
-            real_counts: PerCpuArray::new(find("real_counts")?)?,
+            real_counters: RealCounters::new(find("real_counts")?, find("count_starts")?)?,
             vip_reals: VipReals::new(find("vip_reals")?)?,
             control: Map::new(find("control")?)?,
             health: None,
@@ -151,7 +154,7 @@ impl Dataplane {
     pub(crate) fn vip_ids(&self) -> Result<Vec<(Vip, u32)>> {
         let entries = self.vips.entries()?.into_iter();
         let vips = entries.filter(|(_, vip)| vip.flags & consts::VIP_MARKER == 0);
-        Ok(vips.filter_map(|(key, vip)| Some((key.vip()?, vip.id))).collect())
+        Ok(vips.filter_map(|(key, vip)| Some((key.vip()?, u32::from(vip.id)))).collect())
     }
 
     /// Reads VIPs, reals and server ids.
@@ -167,7 +170,7 @@ impl Dataplane {
         running.stale_index = !self.is_index(&vip_index::build(&entries))?;
         for (key, vip) in entries {
             let place =
-                vips.get_mut(vip.id as usize).filter(|_| vip.flags & consts::VIP_MARKER == 0);
+                vips.get_mut(usize::from(vip.id)).filter(|_| vip.flags & consts::VIP_MARKER == 0);
             match (key.vip(), place) {
                 (Some(address), Some(place)) => {
                     *place = Some(FoundVip { address, vip, changing: false, reals: Vec::new() });
@@ -182,7 +185,9 @@ impl Dataplane {
         }
         self.read_vip_reals(&mut running, &mut vips)?;
         for found in vips.into_iter().flatten() {
-            let FoundVip { address, vip: abi::vip { id, serial, flags }, changing, reals } = found;
+            let FoundVip { address, vip, changing, reals } = found;
+            let abi::vip { serial, flags, .. } = vip;
+            let (id, counters) = (u32::from(vip.id), u32::from(vip.counters));
             let mut spec = VipSpec::from_flags(flags);
             spec.reals = reals.into_iter().collect();
             spec.health = running.policies.of(&address);
@@ -191,7 +196,8 @@ impl Dataplane {
             } else {
                 self.read_barred(id)?
             };
-            running.vips.insert(address, RunningVip { id, serial, flags, changing, spec, barred });
+            let of_vip = RunningVip { id, counters, serial, flags, changing, spec, barred };
+            running.vips.insert(address, of_vip);
         }
         Ok(running)
     }
@@ -289,9 +295,9 @@ impl Dataplane {
             }
             Write::Reals(reals) => {
                 // The counters of a reused id have counted for another real.
-                for (id, _) in reals.iter().filter(|(_, real)| real.generation > 1) {
-                    self.real_counts.clear(*id)?;
-                }
+                let reused = reals.iter().filter(|(_, real)| real.generation > 1);
+                let begin: Vec<_> = reused.map(|(id, _)| CounterChange::Begin(*id)).collect();
+                self.real_counters.change(&begin)?;
                 let entries: Vec<_> =
                     reals.iter().map(|(id, real)| (*id, raw_real(real))).collect();
                 self.reals.set_many(&entries)?;
@@ -311,6 +317,7 @@ impl Dataplane {
                 self.vips.remove(&key.0)?;
                 leaving.keys.remove(key);
             }
+            Write::Counters(changes) => self.real_counters.change(changes)?,
             Write::ClearVipCounts(id) => self.vip_counts.clear(*id)?,
             Write::Rings(images) => {
                 // Each ring is an open file until it is in its place.

@@ -78,6 +78,7 @@ const BALANCER: Facts = Facts {
         "cpu_states",
         "vip_counts",
         "real_counts",
+        "count_starts",
         "vip_reals",
     ],
     other_maps: &[UNSERVED, CHECKS, CHECKS_NEXT, HEALTH, STATES, CHECK_FLOWS],

@@ -1,5 +1,6 @@
 //! Typed access to BPF maps. Nothing above this module handles raw bytes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -304,11 +305,34 @@ impl<V: Pod> PerCpuArray<V> {
         mut take: impl FnMut(u32, &mut dyn Iterator<Item = V>),
     ) -> Result<()> {
         let end = end.min(self.handle.max_entries());
-        let fit = BATCH_BYTES / (bpf::stride(&self.handle) * self.cpus);
-        let at_once = u32::try_from(fit).unwrap_or(u32::MAX).max(1);
+        let at_once = self.at_once();
         (0..end)
             .step_by(at_once as usize)
             .try_for_each(|first| self.read(first..end.min(first + at_once), &mut take))
+    }
+
+    /// The same of these indices alone.
+    pub(crate) fn each_of(
+        &self,
+        indices: &BTreeSet<u32>,
+        mut take: impl FnMut(u32, &mut dyn Iterator<Item = V>),
+    ) -> Result<()> {
+        let at_once = self.at_once();
+        let mut rest = indices.range(..self.handle.max_entries()).copied().peekable();
+        while let Some(first) = rest.next() {
+            let mut end = first + 1;
+            while end - first < at_once && rest.next_if_eq(&end).is_some() {
+                end += 1;
+            }
+            self.read(first..end, &mut take)?;
+        }
+        Ok(())
+    }
+
+    /// How many indices are read at once.
+    fn at_once(&self) -> u32 {
+        let fit = BATCH_BYTES / (bpf::stride(&self.handle) * self.cpus);
+        u32::try_from(fit).unwrap_or(u32::MAX).max(1)
     }
 
     fn read(

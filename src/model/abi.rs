@@ -11,6 +11,7 @@ use std::net::Ipv6Addr;
 
 pub(crate) use crate::model::skel::balancer::types::control;
 pub(crate) use crate::model::skel::balancer::types::count;
+pub(crate) use crate::model::skel::balancer::types::count_block;
 pub(crate) use crate::model::skel::balancer::types::cpu_state;
 pub(crate) use crate::model::skel::balancer::types::flow;
 pub(crate) use crate::model::skel::balancer::types::flow_entry;
@@ -84,6 +85,7 @@ pod! {
     u64, 8;
     control, 24;
     count, 16;
+    count_block, 16 * (consts::COUNTS_PER_BLOCK as usize);
     cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 72
         + size_of::<[u64; 2]>() * (consts::ANSWER_BUCKETS as usize);
     decap_addr, 16;

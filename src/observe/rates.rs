@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::model::address::Vip;
@@ -73,6 +74,9 @@ pub struct Rates {
     pub vips: BTreeMap<Vip, VipRate>,
     /// By real: what was sent to it for any VIP.
     pub reals: BTreeMap<IpAddr, Rate>,
+    /// By VIP and real: what was sent to the real for this VIP.
+    #[serde(skip)]
+    pub sent: FxHashMap<(Vip, IpAddr), Rate>,
 }
 
 impl Rates {
@@ -111,7 +115,12 @@ impl Rates {
             let rate = rate(before.reals.get(real).copied().unwrap_or_default(), *count);
             (rate != Rate::default()).then_some((*real, rate))
         });
+        let sent = after.sent.iter().filter_map(|(pair, count)| {
+            let rate = rate(before.sent.get(pair).copied().unwrap_or_default(), *count);
+            (rate != Rate::default()).then_some((*pair, rate))
+        });
         Self {
+            sent: sent.collect(),
             seconds,
             total: rate(before.total, after.total),
             reasons: reasons.collect(),
@@ -188,6 +197,7 @@ mod tests {
             table: vec![("hit", packets), ("flood", 0)],
             vips: [(VIP.parse().expect("a VIP"), vip)].into(),
             reals: [(REAL.parse().expect("an address"), count(packets))].into(),
+            sent: FxHashMap::default(),
             cpus: Vec::new(),
             healthcheck: Vec::new(),
         }

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::path::Path;
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::Serializer;
 
 use crate::dataplane::balancer::Balancer;
+use crate::dataplane::real_counters::Counted;
+use crate::dataplane::real_counters::SentToReals;
 use crate::instance::chain::slots::Chain;
 use crate::instance::healthcheck::STATES;
 use crate::kernel::bpf;
@@ -108,6 +111,10 @@ pub struct Stats {
     pub vips: BTreeMap<Vip, VipCount>,
     /// By real: what was sent to it for any VIP, since it was added.
     pub reals: BTreeMap<IpAddr, Count>,
+    /// By VIP and real: what was sent to the real for this VIP, since it was added to it. A VIP for which the maps have
+    /// no room for such counters is left out.
+    #[serde(skip)]
+    pub sent: FxHashMap<(Vip, IpAddr), Count>,
     /// By CPU: those that are online, and others that counted packets.
     pub cpus: Vec<CpuCount>,
     /// Packets of checks through the tunnel, by what became of them, in the order of [`crate::healthcheck_results`];
@@ -187,17 +194,10 @@ impl Balancer {
             }
             stats.vips.insert(*vip, sum);
         })?;
-        let mut reals = self.dataplane.read_reals()?;
-        reals.retain(|_, real| real.live);
-        let end = reals.keys().max().map_or(0, |id| id + 1);
-        self.dataplane.real_counts.each(end, |id, of_cpus| {
-            let Some(real) = reals.get(&id) else { return };
-            let mut sum = Count::default();
-            for count in of_cpus {
-                sum += Count::from_raw(count.packets, count.bytes);
-            }
-            stats.reals.insert(real.address, sum);
-        })?;
+        let SentToReals { in_all, by_vip } = self.dataplane.sent_to_reals()?;
+        let count = |count: Counted| Count::from_raw(count.packets, count.bytes);
+        stats.reals = in_all.into_iter().map(|(real, sent)| (real, count(sent))).collect();
+        stats.sent = by_vip.into_iter().map(|(pair, sent)| (pair, count(sent))).collect();
         stats.healthcheck = self.healthcheck_counts()?;
         Ok(stats)
     }

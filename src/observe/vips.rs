@@ -39,7 +39,10 @@ pub struct VipRealStatus {
     /// Its weight in the ring, beside those of the VIP's other reals; 0: it gets no new flows.
     #[serde(skip)]
     pub ring_weight: u32,
-    /// What was sent to it for all VIPs: the packet path counts by real, not by pair of VIP and real.
+    /// What was sent to it for this VIP, since it was added to it; null: the maps have no room for counters of this
+    /// VIP's reals.
+    pub sent: Option<Count>,
+    /// What was sent to it for all VIPs.
     pub sent_for_all_vips: Count,
 }
 
@@ -134,6 +137,7 @@ fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
                 share: f64::from(slots) / f64::from(RING_SIZE),
                 health: known.of(vip, address, real.health),
                 ring_weight,
+                sent: stats.sent.get(&(*vip, *address)).copied(),
                 sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
             }
         });

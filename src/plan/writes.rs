@@ -6,6 +6,7 @@ use crate::model::abi;
 use crate::model::health::policies::Policies;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
+use crate::plan::diff::counters::CounterChange;
 use crate::plan::diff::running::RunningReal;
 use crate::plan::rings::RingImage;
 
@@ -31,6 +32,8 @@ pub(crate) enum Write {
     VipIndex,
     Vips(Vec<(VipKey, abi::vip)>),
     RemoveVip(VipKey),
+    /// Hands on the counters of pairs of a VIP and a real.
+    Counters(Vec<CounterChange>),
     /// Sets a VIP's counters to zero: its id had another owner.
     ClearVipCounts(u32),
     /// Replaces each ring in one step, and then waits until no packet uses the old one.
@@ -52,6 +55,7 @@ impl Write {
             Self::Reals(of) => of.is_empty(),
             Self::ServerIds(of) | Self::RemoveVipReals(of) => of.is_empty(),
             Self::Vips(of) => of.is_empty(),
+            Self::Counters(of) => of.is_empty(),
             Self::Rings(of) | Self::RewriteRings(of) => of.is_empty(),
             Self::RemoveRings(of) => of.is_empty(),
             Self::VipReals(of) => of.is_empty(),

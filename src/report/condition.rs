@@ -427,6 +427,7 @@ mod tests {
             share: 0.0,
             health: crate::observe::health::HealthDetails::default(),
             ring_weight: 0,
+            sent: None,
             sent_for_all_vips: crate::observe::stats::Count::default(),
         };
         let vip = |n: usize, reals: &[_]| VipStatus {

@@ -12,6 +12,20 @@ struct count {
 	__u64 bytes; /* of frames as received */
 };
 
+/*
+ * What was sent to a real for a VIP is counted at vip.counters + the real's id. The control plane
+ * chooses `counters` so that no two pairs of a VIP and a real meet. The indices below LB_REAL_IDS,
+ * where `counters` is 0, are for VIPs for which it found no such place: they count by real only.
+ *
+ * The kernel allocates each value of a per-CPU map on its own, so a value holds many counters.
+ */
+#define LB_REAL_COUNTS	    65536
+#define LB_COUNTS_PER_BLOCK 64
+
+struct count_block {
+	struct count of[LB_COUNTS_PER_BLOCK];
+};
+
 struct vip_count {
 	struct count sent;
 	__u64 dropped;

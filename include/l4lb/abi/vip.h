@@ -63,8 +63,9 @@ struct vip_key {
 #define LB_VIP_NO_ECHO	       (1 << 23) /* in markers: echo requests are dropped at present */
 
 struct vip {
-	__u32 id;     /* index of `rings` and `vip_counts` */
-	__u32 serial; /* 1 to LB_MAX_SERIAL: identifies the VIP in the keys of its flows */
+	__u16 id;	/* index of `rings` and `vip_counts` */
+	__u16 counters; /* where its reals' counters begin: LB_REAL_COUNTS */
+	__u32 serial;	/* 1 to LB_MAX_SERIAL: identifies the VIP in the keys of its flows */
 	__u32 flags;
 };
 

@@ -6,6 +6,7 @@
 #include "l4lb/chain.h"
 #include "l4lb/state/maps.h"
 #include "l4lb/packet/pkt.h"
+#include "l4lb/packet/verifier.h"
 #include "l4lb/watch/captures.h"
 #include "l4lb/watch/trace.h"
 
@@ -30,13 +31,15 @@ static __always_inline void count_vip(const struct pkt *p, int reason)
 	}
 }
 
-static __always_inline void count_real(const struct pkt *p)
+static __always_inline void count_real(const struct pkt *p, struct cpu_state *cpu)
 {
-	__u32 id = p->real;
-	struct count *real = bpf_map_lookup_elem(&real_counts, &id);
+	/* An offset into a value has to be exact for the verifier, on each path that leads here. */
+	__u32 counter = forget_number(cpu, p->counter);
+	__u32 at = counter / LB_COUNTS_PER_BLOCK;
+	struct count_block *block = bpf_map_lookup_elem(&real_counts, &at);
 
-	if (real)
-		count(real, p);
+	if (block)
+		count(&block->of[counter % LB_COUNTS_PER_BLOCK], p);
 }
 
 /* Gives the packet to the captures at exit. Returns only if there are none. */
@@ -80,7 +83,7 @@ static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struc
 		return XDP_DROP;
 	}
 	if (reason <= LB_TX_icmp_error)
-		count_real(p);
+		count_real(p, cpu);
 	captured(ctx, p, reason, XDP_TX);
 	return XDP_TX;
 }

@@ -54,8 +54,9 @@ struct pkt {
 	__u8 plain; /* a constant: no flags but LB_PKT_SYN and LB_PKT_RST, see packet/parse.h */
 	__u8 proto;
 	__u8 tos;
-	__u32 vip;  /* id, if has_vip */
-	__u32 real; /* id, if the reason sends the packet to a real */
+	__u32 vip;     /* id, if has_vip */
+	__u32 real;    /* id, if the reason sends the packet to a real */
+	__u32 counter; /* of this pair of a VIP and a real: LB_REAL_COUNTS */
 	__u8 has_vip;
 	__u8 new_flow;
 };

@@ -128,10 +128,23 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, LB_REAL_IDS);
+	__uint(max_entries, LB_REAL_COUNTS / LB_COUNTS_PER_BLOCK);
+	__type(key, __u32);
+	__type(value, struct count_block);
+} real_counts SEC(".maps");
+
+/*
+ * For the control plane only: what each counter of `real_counts` had when its present pair of a VIP
+ * and a real began to use it. To set a counter to zero instead would take away what another CPU
+ * counts in the same block at that moment.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LB_REAL_COUNTS);
 	__type(key, __u32);
 	__type(value, struct count);
-} real_counts SEC(".maps");
+} count_starts SEC(".maps");
 
 /*
  * Only the control plane uses this map and the next one. They are maps so that the pinned maps are

@@ -223,8 +223,8 @@ impl DrainWatch {
 
     fn read_counters(&mut self, balancer: &Balancer, id: u32, sources: &[Source]) -> Result<()> {
         let states = balancer.dataplane.cpu_states.get(0)?;
-        let packets: Vec<_> =
-            balancer.dataplane.real_counts.get(id)?.iter().map(|count| count.packets).collect();
+        let counters = balancer.dataplane.counters_of(id)?;
+        let packets = balancer.dataplane.real_counters.packets_of_cpus(&counters)?;
         let done = bpf::monotonic_ns()?;
         let all = packets.iter().sum();
         self.of_all.add(done, 0, all, self.idle);

@@ -25,6 +25,7 @@ fn view() -> View {
         let udp = vip.protocol == Protocol::Udp;
         let running = crate::plan::diff::RunningVip {
             id: u32::from(udp),
+            counters: 0,
             serial: if udp { 1 } else { 2 },
             flags: spec.flags(vip),
             changing: false,

@@ -15,7 +15,10 @@ fn entries(count: u32) -> Vec<(abi::vip_key, abi::vip)> {
     let vip = |id: u32| {
         let [_, _, a, b] = id.to_be_bytes();
         let vip: Vip = format!("tcp://10.200.{a}.{b}:443").parse().unwrap();
-        (abi::vip_key::from(vip), abi::vip { id, serial: id + 1, flags: 0 })
+        (
+            abi::vip_key::from(vip),
+            abi::vip { id: u16::from_be_bytes([a, b]), counters: 0, serial: id + 1, flags: 0 },
+        )
     };
     (0..count).map(vip).collect()
 }

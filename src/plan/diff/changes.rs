@@ -4,7 +4,9 @@ use super::Differ;
 use super::RunningVip;
 use super::VipAction;
 use super::VipChange;
+use super::counters::CounterChange;
 use super::mark;
+use super::raw_vip;
 use super::serials::forgets;
 use crate::model::abi;
 use crate::model::abi::consts;
@@ -31,28 +33,34 @@ struct Change<'a> {
 #[derive(Default)]
 struct Changes {
     marks: Vec<abi::vip_real>,
+    new_counters: Vec<CounterChange>,
     bars: Vec<(VipKey, abi::vip)>,
     rewritten: Vec<(u32, RingImage)>,
     rings: Vec<(u32, RingImage)>,
     no_rings: Vec<u32>,
     reals: Vec<abi::vip_real>,
     gone: Vec<VipRealKey>,
+    old_counters: Vec<CounterChange>,
     entries: Vec<(VipKey, abi::vip)>,
+    last_counters: Vec<CounterChange>,
     unmark: Vec<VipRealKey>,
 }
 
 impl Changes {
     fn write(self, differ: &mut Differ<'_>) {
         differ.write(Write::VipReals(self.marks));
+        differ.write(Write::Counters(self.new_counters));
         differ.write(Write::Vips(self.bars));
         differ.write(Write::RewriteRings(self.rewritten));
         differ.write(Write::Rings(self.rings));
         differ.write(Write::RemoveRings(self.no_rings));
         // Like the records of the reals: after the rings that were made from them.
         differ.set_policies();
+        differ.write(Write::Counters(self.old_counters));
         differ.write(Write::VipReals(self.reals));
         differ.write(Write::RemoveVipReals(self.gone));
         differ.write(Write::Vips(self.entries));
+        differ.write(Write::Counters(self.last_counters));
         differ.write(Write::RemoveVipReals(self.unmark));
     }
 }
@@ -98,7 +106,8 @@ impl<'a> Differ<'a> {
         let barred = self.barred(Some(running), spec);
         let bar = if barred.is_empty() { 0 } else { consts::VIP_BARRED };
         let key = VipKey::from(abi::vip_key::from(*vip));
-        let value = |flags| abi::vip { id: running.id, serial: running.serial, flags };
+        let counters = self.counters(vip, Some(running));
+        let value = |flags| raw_vip(running.id, counters, running.serial, flags);
 
         if !running.changing {
             changes.marks.push(mark(running.id));
@@ -108,7 +117,11 @@ impl<'a> Differ<'a> {
             kept = consts::VIP_RING_CHANGED;
         }
         let with_bar = running.flags | bar | kept;
-        if with_bar != running.flags {
+        let of_counters = self.change_counters(vip, running, spec);
+        changes.new_counters.extend(of_counters.before);
+        changes.old_counters.extend(of_counters.after);
+        changes.last_counters.extend(of_counters.last);
+        if with_bar != running.flags || counters != running.counters {
             changes.bars.push((key, value(with_bar)));
         }
         self.change_ring(changes, running, self.ring(spec, barred));
@@ -124,7 +137,7 @@ impl<'a> Differ<'a> {
             // From now on, its connection table is filled from the new ring.
             let flags = flags & !consts::VIP_RING_CHANGED;
             let serial = serials.next().unwrap_or(running.serial);
-            changes.entries.push((key, abi::vip { id: running.id, serial, flags }));
+            changes.entries.push((key, raw_vip(running.id, counters, serial, flags)));
         } else if flags != with_bar {
             changes.entries.push((key, value(flags)));
         }

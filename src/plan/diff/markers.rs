@@ -12,7 +12,7 @@ use crate::plan::writes::Write;
 pub(super) const MARKER: abi::vip = marker(consts::VIP_MARKER);
 
 const fn marker(flags: u32) -> abi::vip {
-    abi::vip { id: 0, serial: 0, flags }
+    abi::vip { id: 0, counters: 0, serial: 0, flags }
 }
 
 impl Differ<'_> {

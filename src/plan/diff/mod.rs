@@ -13,6 +13,7 @@
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
 mod changes;
+pub(crate) mod counters;
 mod markers;
 mod repair;
 pub(crate) mod running;
@@ -87,6 +88,8 @@ struct Differ<'a> {
     /// The next serial to hand out, and those handed out so far.
     next_serial: u32,
     handed_out: BTreeSet<u32>,
+    /// The first counters of VIPs that get other ones.
+    counters: BTreeMap<Vip, u32>,
     /// Address → id: of all reals that run or are wanted.
     ids: FxHashMap<IpAddr, u32>,
     diff: TableDiff,
@@ -103,6 +106,7 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
         server_ids: running.server_id_addresses(),
         next_serial: running.next_serial,
         handed_out: BTreeSet::new(),
+        counters: BTreeMap::new(),
         ids: running.live_ids(),
         diff: TableDiff::default(),
     };
@@ -113,6 +117,7 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
         return TableDiff { ids_exhausted: true, ..TableDiff::default() };
     }
     differ.set_server_ids();
+    differ.place_counters();
     differ.remove_vips();
     differ.remove_markers();
     differ.remove_strays();
@@ -215,6 +220,7 @@ impl Differ<'_> {
         let (mut rings, mut reals) = (Vec::new(), Vec::new());
         for (vip, running) in one_port.into_iter().chain(any_port) {
             let key = VipKey::from(abi::vip_key::from(*vip));
+            self.write(Write::Counters(self.keep_counters(running)));
             // Another VIP of the address may need a marker under this key.
             if self.wanted_keys.contains_key(&key) {
                 self.write(Write::Vips(vec![(key, MARKER)]));
@@ -343,10 +349,12 @@ impl Differ<'_> {
             if self.running.next_serial > 1 {
                 self.write(Write::ClearVipCounts(id));
             }
+            let counters = self.counters(vip, None);
+            self.begin_counters(counters, spec);
             rings.extend(self.ring(spec, barred).map(|image| (id, image)));
             reals.extend(self.vip_reals(id, spec.reals.iter()));
             let key = VipKey::from(abi::vip_key::from(*vip));
-            entries.push((key, abi::vip { id, serial, flags: spec.flags(vip) | bar }));
+            entries.push((key, raw_vip(id, counters, serial, spec.flags(vip) | bar)));
             self.diff.vips.push(VipChange {
                 vip: *vip,
                 action: VipAction::Add,
@@ -369,6 +377,12 @@ impl Differ<'_> {
             }
         }
     }
+}
+
+/// A value of `vips`. Ids and first counters are below 2^16.
+fn raw_vip(id: u32, counters: u32, serial: u32, flags: u32) -> abi::vip {
+    let low = |number| u16::try_from(number).unwrap_or_default();
+    abi::vip { id: low(id), counters: low(counters), serial, flags }
 }
 
 /// The mark of a VIP that changes.

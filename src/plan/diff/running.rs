@@ -19,6 +19,8 @@ use crate::plan::rings::RingImage;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunningVip {
     pub(crate) id: u32,
+    /// Where the counters of its reals begin; 0: it counts by real only.
+    pub(crate) counters: u32,
     pub(crate) serial: u32,
     pub(crate) flags: u32,
     /// It has the mark of an incomplete change.

@@ -69,7 +69,18 @@ fn table(ids: std::ops::Range<u32>) -> Running {
         let reals = [([10, 0, 0, 1].into(), RealSpec::new(1, crate::model::config::RealState::Up))];
         let spec = VipSpec { reals: reals.into(), ..VipSpec::default() };
         let vip = format!("tcp://{address}:80").parse().unwrap();
-        (vip, RunningVip { id, serial: id + 1, flags: 0, spec, barred: [].into(), changing: false })
+        (
+            vip,
+            RunningVip {
+                id,
+                counters: 0,
+                serial: id + 1,
+                flags: 0,
+                spec,
+                barred: [].into(),
+                changing: false,
+            },
+        )
     };
     Running { vips: ids.map(vip).collect(), ..Running::default() }
 }

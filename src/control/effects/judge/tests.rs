@@ -17,6 +17,7 @@ fn running(table: &Table) -> Running {
     let vips = table.vips.iter().map(|(vip, spec)| {
         let running = RunningVip {
             id: 0,
+            counters: 0,
             serial: 1,
             flags: spec.flags(vip),
             changing: false,

@@ -32,6 +32,7 @@ use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
 
+mod counters;
 mod serials;
 mod tables;
 
@@ -88,6 +89,7 @@ impl Maps {
             Write::VipIndex
             | Write::ForgetReals(_)
             | Write::ForgetVipsBut(_)
+            | Write::Counters(_)
             | Write::ClearVipCounts(_) => {}
             Write::Rings(rings) => {
                 self.rings.extend(rings.iter().cloned());
@@ -138,7 +140,8 @@ impl Maps {
             };
             let mut spec = VipSpec::from_flags(entry.flags);
             spec.health = self.policies.of(&vip);
-            let of_vip = (entry.id, 0)..=(entry.id, u32::MAX);
+            let id = u32::from(entry.id);
+            let of_vip = (id, 0)..=(id, u32::MAX);
             for ((_, real), record) in self.vip_reals.range(of_vip) {
                 let Some(real) = self.reals.get(real).filter(|real| real.live) else { continue };
                 let states = [RealState::Up, RealState::Drain, RealState::Down];
@@ -146,16 +149,17 @@ impl Maps {
                 let health = RealHealth::from_raw(record.health, record.missing_share);
                 spec.reals.insert(real.address, RealSpec { weight: record.weight, state, health });
             }
-            let barred = match self.rings.get(&entry.id) {
+            let barred = match self.rings.get(&id) {
                 Some(ring) if entry.flags & consts::VIP_BARRED != 0 => ring.barred.clone(),
                 _ => BTreeSet::new(),
             };
-            ids.insert(entry.id);
+            ids.insert(id);
             let vip_running = RunningVip {
-                id: entry.id,
+                id,
+                counters: entry.counters.into(),
                 serial: entry.serial,
                 flags: entry.flags,
-                changing: self.vip_reals.contains_key(&mark(entry.id).key()),
+                changing: self.vip_reals.contains_key(&mark(id).key()),
                 spec,
                 barred,
             };
@@ -188,7 +192,7 @@ impl Maps {
             for marker in abi::vip_key::markers(&key.0.vip().unwrap()) {
                 assert!(self.vips.contains_key(&VipKey::from(marker)), "{key:?} has no marker");
             }
-            let ring = self.rings.get(&entry.id);
+            let ring = self.rings.get(&entry.id.into());
             let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
             let changed = entry.flags & consts::VIP_RING_CHANGED != 0;
             let first = self.first_rings.entry(entry.serial).or_insert_with(|| members.clone());
@@ -218,7 +222,7 @@ impl Maps {
         let entry = self.vips[&VipKey::from(abi::vip_key::from(*vip))];
         let real = self.reals[&id];
         let barred = entry.flags & consts::VIP_BARRED != 0
-            && self.rings.get(&entry.id).is_some_and(|ring| ring.barred.contains(&id));
+            && self.rings.get(&entry.id.into()).is_some_and(|ring| ring.barred.contains(&id));
         real.live && real.generation == generation && !barred
     }
 }
@@ -289,7 +293,7 @@ fn assert_reached(maps: &Maps, wanted: &Table) {
     assert!(live.clone().all(|real| needed.contains(&real.address)), "a real was left behind");
     for (vip, spec) in &wanted.vips {
         let entry = maps.vips[&VipKey::from(abi::vip_key::from(*vip))];
-        let ring = maps.rings.get(&entry.id);
+        let ring = maps.rings.get(&entry.id.into());
         let members = ring.map(|ring| ring.members.clone()).unwrap_or_default();
         assert_eq!(members, spec.members(), "{vip}: an old ring stayed");
         for marker in abi::vip_key::markers(vip).map(VipKey::from) {

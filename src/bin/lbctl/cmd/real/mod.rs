@@ -76,6 +76,7 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
         output::json(&vips)?;
         return Ok(());
     }
+    let none = || "-".to_owned();
     let rows = vips.iter().flat_map(|vip| {
         vip.reals.iter().map(|real| {
             [
@@ -84,8 +85,8 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
                 real.state.to_string(),
                 real.weight.to_string(),
                 output::percent(real.share),
-                real.sent_for_all_vips.packets.to_string(),
-                real.sent_for_all_vips.bytes.to_string(),
+                real.sent.map_or_else(none, |sent| sent.packets.to_string()),
+                real.sent.map_or_else(none, |sent| sent.bytes.to_string()),
                 real.health.in_words(),
             ]
         })
@@ -95,6 +96,10 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
         &[3, 4, 5, 6],
         rows,
     )?;
-    output::line("(a real's packets and bytes are those of all its VIPs)")?;
+    if vips.iter().flat_map(|vip| &vip.reals).any(|real| real.sent.is_none()) {
+        output::line(
+            "(-: too many VIPs and reals to count each pair; lbctl stats has all that a real got)",
+        )?;
+    }
     Ok(())
 }

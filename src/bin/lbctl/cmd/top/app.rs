@@ -158,7 +158,7 @@ impl App {
     pub(super) fn reals(&self) -> Vec<&VipRealStatus> {
         let vip = self.shown_vip();
         let mut reals: Vec<_> = vip.into_iter().flat_map(|vip| &vip.reals).collect();
-        let packets = |real: &VipRealStatus| self.real_rate(real.address).packets;
+        let packets = |real: &VipRealStatus| self.real_rate(real).unwrap_or_default().packets;
         reals.sort_by(|a, b| packets(b).total_cmp(&packets(a)));
         reals
     }
@@ -185,8 +185,11 @@ impl App {
         self.rates.vips.get(&vip).copied().unwrap_or_default()
     }
 
-    pub(super) fn real_rate(&self, real: IpAddr) -> Rate {
-        self.rates.reals.get(&real).copied().unwrap_or_default()
+    /// What a real of the shown VIP gets for this VIP; `None`: it is not counted.
+    pub(super) fn real_rate(&self, real: &VipRealStatus) -> Option<Rate> {
+        real.sent?;
+        let rate = self.rates.sent.get(&(self.vip?, real.address));
+        Some(rate.copied().unwrap_or_default())
     }
 
     /// Packets per second in the last intervals, newest last.

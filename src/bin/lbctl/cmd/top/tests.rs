@@ -52,6 +52,7 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
                     share: 0.25,
                     health: HealthDetails::default(),
                     ring_weight: if state == RealState::Up { n.into() } else { 0 },
+                    sent: Some(count(n.into())),
                     sent_for_all_vips: count(n.into()),
                 })
                 .collect(),
@@ -71,6 +72,10 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
             })
             .collect(),
         reals: reals().map(|(n, address, _)| (address, count(n.into()))).collect(),
+        sent: vips
+            .iter()
+            .flat_map(|vip| reals().map(|(n, address, _)| ((vip.vip, address), count(n.into()))))
+            .collect(),
         cpus: Vec::new(),
         healthcheck: Vec::new(),
     };

@@ -252,10 +252,9 @@ fn reals(frame: &mut Frame, app: &App, area: Rect) {
     } else {
         (None, None)
     };
-    // There are no counters for a real in one VIP.
     let figures = [
-        Column::numeric("PACKETS/S", 9).about("ALL VIPS"),
-        Column::numeric("BIT/S", 8).about("ALL VIPS"),
+        Column::numeric("PACKETS/S", 9),
+        Column::numeric("BIT/S", 8),
         Column::numeric("SHARE", 8),
         Column::numeric("WEIGHT", 6),
     ];
@@ -269,7 +268,9 @@ fn reals(frame: &mut Frame, app: &App, area: Rect) {
         least: NAME,
     };
     let rows = reals.iter().map(|real| {
-        let (rate, plain) = (app.real_rate(real.address), Style::new());
+        let (rate, plain) = (app.real_rate(real), Style::new());
+        // Without counters of this VIP's reals there is no rate.
+        let rate = |of: fn(Rate) -> f64| rate.map_or_else(|| "-".to_owned(), |rate| si(of(rate)));
         let state = match real.state {
             RealState::Up => plain,
             RealState::Drain => plain.fg(Color::Yellow),
@@ -282,8 +283,8 @@ fn reals(frame: &mut Frame, app: &App, area: Rect) {
         let figures = [
             Some(figure(app, real.state.to_string(), state)),
             with_health.then(|| figure(app, real.health.state.to_string(), health)),
-            Some(figure(app, si(rate.packets), plain)),
-            Some(figure(app, si(rate.bits), plain)),
+            Some(figure(app, rate(|rate| rate.packets), plain)),
+            Some(figure(app, rate(|rate| rate.bits), plain)),
             Some(figure(app, output::percent(real.share), plain)),
             Some(figure(app, real.weight.to_string(), plain)),
             with_health.then(|| figure(app, real.health.why(), plain)),
