@@ -81,7 +81,7 @@ impl RealCounters {
     ) -> Result<()> {
         let blocks: BTreeSet<_> =
             counters.iter().map(|counter| counter / consts::COUNTS_PER_BLOCK).collect();
-        Ok(self.blocks.each_of(&blocks, take)?)
+        Ok(self.blocks.each(&blocks, take)?)
     }
 
     /// What each counter of the map had when its pair began to use it.

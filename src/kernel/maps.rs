@@ -298,21 +298,8 @@ impl<V: Pod> PerCpuArray<V> {
         Ok(values)
     }
 
-    /// Passes the indices below `end` to a function, with the value of each CPU.
+    /// Passes these indices to a function, with the value of each CPU.
     pub(crate) fn each(
-        &self,
-        end: u32,
-        mut take: impl FnMut(u32, &mut dyn Iterator<Item = V>),
-    ) -> Result<()> {
-        let end = end.min(self.handle.max_entries());
-        let at_once = self.at_once();
-        (0..end)
-            .step_by(at_once as usize)
-            .try_for_each(|first| self.read(first..end.min(first + at_once), &mut take))
-    }
-
-    /// The same of these indices alone.
-    pub(crate) fn each_of(
         &self,
         indices: &BTreeSet<u32>,
         mut take: impl FnMut(u32, &mut dyn Iterator<Item = V>),

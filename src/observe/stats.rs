@@ -183,8 +183,8 @@ impl Balancer {
         stats.cpus.retain(|cpu| cpu.count.packets != 0 || online.contains(&cpu.cpu));
         let vips: HashMap<u32, Vip> =
             self.dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
-        let end = vips.keys().max().map_or(0, |id| id + 1);
-        self.dataplane.vip_counts.each(end, |id, of_cpus| {
+        let ids = vips.keys().copied().collect();
+        self.dataplane.vip_counts.each(&ids, |id, of_cpus| {
             let Some(vip) = vips.get(&id) else { return };
             let mut sum = VipCount::default();
             for count in of_cpus {
