@@ -211,6 +211,19 @@ fn render(text: &str, arguments: &[String]) -> String {
     out + rest
 }
 
+/// A comment for rustdoc, without its links to items.
+fn without_links(comment: &str) -> String {
+    let mut parts = comment.split("](crate::");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        if let Some(at) = out.rfind('[') {
+            out.remove(at);
+        }
+        out.push_str(part.split_once(')').map_or(part, |(_, behind)| behind));
+    }
+    out
+}
+
 fn messages() -> Vec<Message> {
     let folder = root().join("src/model/error");
     let entries = fs::read_dir(folder).expect("src/model/error");
@@ -262,10 +275,14 @@ fn messages_of(source: &str) -> Vec<Message> {
                 });
             }
             when.clear();
-        } else if word.is_empty() {
+        } else if !word.starts_with('#') {
+            // A field, or the end of something: its comment is not the next one's.
             when.clear();
         }
         at += line.len();
+    }
+    for message in &mut found {
+        message.when = without_links(&message.when);
     }
     // What only repeats another error's text has no text of its own.
     found.retain(|message| message.text != "NAME");
