@@ -17,7 +17,7 @@ FISH_COMPLETION = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lbctl.fish
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h include/l4lb/*/*.h tests/bench/*.c tests/bench/*.h \
 	tests/suite/fixtures/*.c examples/chain/*.c)
-SCRIPTS := .ci/run .ci/setup $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa tests/vm/tunnel examples/*.sh)
+SCRIPTS := .ci/run .ci/setup .ci/tool $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa tests/vm/tunnel examples/*.sh)
 CLANG_FORMAT := clang-format-19
 
 # Network namespaces and BPF need root.
@@ -62,6 +62,7 @@ check: ## Formatting, lints and documentation: Rust, C, shell
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory check-features
+	@$(MAKE) --no-print-directory deny
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	shellcheck -x $(SCRIPTS)
@@ -74,6 +75,22 @@ check-features: ## The library with each feature alone, and with none
 	@! cargo tree --locked --no-default-features --edges normal --prefix none | grep -E \
 		'^(clap|ratatui|comfy-table|indicatif|prometheus|hyper|rustls|libloading|pcap-parser) ' || \
 		{ echo 'these belong to features, but are built without any' >&2; exit 1; }
+
+deny: ## Licences, versions and sources of all crates (deny.toml)
+	@if deny=$$(.ci/tool cargo-deny); then \
+		"$$deny" --locked --log-level error check --hide-inclusion-graph licenses bans sources; \
+	else \
+		echo 'skipped: licences, versions and sources of crates' >&2; \
+	fi
+
+check-msrv: ## With the oldest Rust that Cargo.toml promises, if rustup has it
+	@version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if rustup run "$$version" cargo --version >/dev/null 2>&1; then \
+		echo "cargo +$$version check"; \
+		cargo "+$$version" check --locked --quiet; \
+	else \
+		echo "skipped: Rust $$version is missing: rustup toolchain install $$version --profile minimal" >&2; \
+	fi
 
 doc: ## The reference of the library, in target/doc/l4lb
 	cargo doc --locked --no-deps --lib
@@ -119,4 +136,4 @@ uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo lab test test-vm bench build check check-features doc format setup man completions install uninstall
+.PHONY: help demo lab test test-vm bench build check check-features check-msrv deny doc format setup man completions install uninstall
