@@ -17,8 +17,14 @@ FISH_COMPLETION = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lbctl.fish
 
 C_FILES := $(wildcard bpf/*.c include/l4lb/*.h include/l4lb/*/*.h tests/bench/*.c tests/bench/*.h \
 	tests/suite/fixtures/*.c examples/chain/*.c)
-SCRIPTS := .ci/run .ci/setup .ci/tool $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa tests/vm/tunnel examples/*.sh)
+SCRIPTS := .ci/run .ci/setup .ci/tool packaging/stage packaging/image $(wildcard packaging/debian/*) tests/package/run $(wildcard tests/vm/run tests/vm/init tests/vm/round tests/vm/numa tests/vm/tunnel examples/*.sh)
 CLANG_FORMAT := clang-format-19
+
+PACKAGES := $(TARGET_DIR)/package
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | sed -n 1p)
+# The same source makes the same packages.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+TAR = tar --create --gzip --sort=name --mtime="@$(SOURCE_DATE_EPOCH)" --owner=0 --group=0 --numeric-owner
 
 # Network namespaces and BPF need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -53,9 +59,14 @@ bench: ## What packets and commands cost, beside a yardstick; ARGS=--help (root)
 	@.ci/setup build test
 	@cargo bench --locked --bench bench -- $(ARGS)
 
-build: ## The release build of lbctl
+build: ## The release build of lbctl, stripped; what debuggers want is in lbctl.debug beside it
 	@.ci/setup build
 	cargo build --locked --release
+	@if readelf --sections --wide '$(LBCTL)' | grep -F ' .debug_info ' >/dev/null; then \
+		objcopy --only-keep-debug '$(LBCTL)' '$(LBCTL).debug' && \
+		objcopy --strip-all --add-gnu-debuglink='$(LBCTL).debug' '$(LBCTL)' '$(LBCTL).stripped' && \
+		mv '$(LBCTL).stripped' '$(LBCTL)'; \
+	fi
 
 check: ## Formatting, lints and documentation: Rust, C, shell
 	@.ci/setup build check
@@ -83,11 +94,14 @@ deny: ## Licences, versions and sources of all crates (deny.toml)
 		echo 'skipped: licences, versions and sources of crates' >&2; \
 	fi
 
+# The build formats skeletons: that toolchain need not have rustfmt.
 check-msrv: ## With the oldest Rust that Cargo.toml promises, if rustup has it
 	@version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
 	if rustup run "$$version" cargo --version >/dev/null 2>&1; then \
 		echo "cargo +$$version check"; \
-		cargo "+$$version" check --locked --quiet; \
+		mkdir -p '$(TARGET_DIR)/tools/rustfmt' && \
+		ln -sf "$$(rustup which rustfmt)" '$(TARGET_DIR)/tools/rustfmt/' && \
+		PATH="$$PWD/$(TARGET_DIR)/tools/rustfmt:$$PATH" cargo "+$$version" check --locked --quiet; \
 	else \
 		echo "skipped: Rust $$version is missing: rustup toolchain install $$version --profile minimal" >&2; \
 	fi
@@ -131,9 +145,37 @@ install: man completions ## Install lbctl, chain.h, man pages, completions, unit
 	install -D -m 644 '$(TARGET_DIR)/completions/lbctl.fish' '$(FISH_COMPLETION)'
 	test -e '$(CONFIG)' || install -D -m 644 examples/l4lb.toml '$(CONFIG)'
 
+deb: build ## A package for Debian and Ubuntu, in target/package
+	@.ci/setup package
+	@packaging/stage
+	@"$$(.ci/tool cargo-deb)" --no-build --no-strip --locked --quiet --output '$(PACKAGES)/'
+	@ls '$(PACKAGES)'/*.deb
+
+rpm: build ## A package for Fedora, RHEL, SUSE, in target/package
+	@.ci/setup package
+	@packaging/stage
+	@"$$(.ci/tool cargo-generate-rpm)" --output '$(PACKAGES)/' --auto-req builtin --source-date "$$SOURCE_DATE_EPOCH"
+	@ls '$(PACKAGES)'/*.rpm
+
+tarball: build ## What packages install, as an archive to unpack at /, and one of the debug information
+	@packaging/stage
+	@$(TAR) --directory '$(PACKAGES)/root' --transform 's|^\.|l4lb-$(VERSION)|' --file '$(PACKAGES)/l4lb-$(VERSION).tar.gz' .
+	@$(TAR) --directory '$(dir $(LBCTL))' --file '$(PACKAGES)/l4lb-$(VERSION)-debug.tar.gz' lbctl.debug
+	@ls '$(PACKAGES)'/*.tar.gz
+
+image: build ## An image FROM scratch, for 'docker load', in target/package
+	@.ci/setup image
+	@mkdir -p '$(PACKAGES)'
+	@packaging/image
+
+test-package: deb image ## Installs, upgrades, removes and purges the package in a Debian 12 of its own; runs the image (root)
+	@$(if $(SUDO),echo 'make test-package needs root: sudo env "PATH=$$PATH" make test-package' >&2; exit 1)
+	@.ci/setup test-package
+	@tests/package/run
+
 uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(MAN)'/man1/lbctl.1 '$(MAN)'/man1/lbctl-*.1 '$(MAN)'/man5/l4lb.toml.5
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo lab test test-vm bench build check check-features check-msrv deny doc format setup man completions install uninstall
+.PHONY: help demo lab test test-vm bench build check check-features check-msrv deny deb rpm tarball image test-package doc format setup man completions install uninstall
