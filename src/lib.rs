@@ -150,6 +150,7 @@ pub use model::reason::reasons;
 pub use model::reason::table_events;
 pub use model::tied::TiedReals;
 pub use model::tied::Ties;
+pub use model::versions::JSON_FORMAT;
 pub use model::vip_table::RealSpec;
 pub use model::vip_table::Table;
 pub use model::vip_table::VipSpec;

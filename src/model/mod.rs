@@ -29,6 +29,7 @@ pub(crate) mod table_cpus;
 pub(crate) mod table_edits;
 pub(crate) mod text;
 pub(crate) mod tied;
+pub(crate) mod versions;
 pub(crate) mod vip_index;
 pub(crate) mod vip_key;
 pub(crate) mod vip_real;

@@ -34,7 +34,7 @@ use crate::plan::Unserved;
 
 /// What the kernel knows about the MAC that an interface's frames go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum GatewayState {
     /// The gateway is not in the kernel's neighbour table, or has another MAC there. If the gateway's address is not
     /// known: no neighbour has this MAC.
@@ -51,7 +51,7 @@ pub enum GatewayState {
 
 /// Whether an interface can carry packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum LinkState {
     /// It is up and connected.
     Up,
@@ -167,7 +167,7 @@ impl InterfaceState {
 
 /// Why an instance is not ready. Its text is one line; [`Self::fix`] is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Unready {
     /// It does not run, or its state cannot be read.

@@ -40,7 +40,7 @@ const NAMED: usize = 3;
 
 /// Something that is not as it should be. Its text says what it is; [`Self::fix`] says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "problem", rename_all = "kebab-case")]
+#[serde(tag = "problem", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Problem {
     /// The instance is not ready for traffic, or some of its interfaces are not.
@@ -466,7 +466,7 @@ mod tests {
             ]
         );
         let json = serde_json::to_value(&condition).expect("JSON");
-        assert_eq!(json["findings"][1]["problem"], "no-usable-real");
+        assert_eq!(json["findings"][1]["problem"], "no_usable_real");
         assert_eq!(json["findings"][1]["vips"].as_array().map(Vec::len), Some(5));
         assert_eq!(json["findings"][2]["not_remembered"], 700);
         assert_eq!(json["findings"][3]["cpus"], serde_json::json!([1, 4, 5, 6]));

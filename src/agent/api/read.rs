@@ -18,6 +18,7 @@ use crate::instance::Instance;
 use crate::model::abi::consts;
 use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::versions::JSON_FORMAT;
 use crate::model::vip_table::Table;
 use crate::model::vip_table::config_name;
 use crate::observe::readiness::readiness;
@@ -46,6 +47,7 @@ pub(super) fn version(instance: &Instance) -> Result {
         "instance": instance.name(),
         "version": env!("CARGO_PKG_VERSION"),
         "abi": consts::ABI_VERSION,
+        "json_format": JSON_FORMAT,
     }))
 }
 

@@ -157,7 +157,7 @@ function findings(list) {
   $("attention").hidden = list.length === 0;
 }
 
-const MILD = new Set(["generic-mode", "outweighed-reals", "unhealthy-reals", "other-mac", "misses-with-room", "flood-guard-limits"]);
+const MILD = new Set(["generic_mode", "outweighed_reals", "unhealthy_reals", "other_mac", "misses_with_room", "flood_guard_limits"]);
 
 function judge(overview) {
   const judged = overview.judgement && overview.judgement.condition;
@@ -496,7 +496,7 @@ function tables(overview) {
   if (memory) $("tables").append(el("p", { class: "sub" }, `All maps take ${bytes(memory)}.`));
 }
 
-const LINK = { up: "up", down: "DOWN", "no-carrier": "NO CARRIER", missing: "MISSING", "other-namespace": "IN ANOTHER NAMESPACE" };
+const LINK = { up: "up", down: "DOWN", no_carrier: "NO CARRIER", missing: "MISSING", other_namespace: "IN ANOTHER NAMESPACE" };
 
 function interfaces(overview) {
   const unserved = new Map(overview.unserved.map((one) => [one.name, one]));

@@ -190,7 +190,7 @@ fn run_command(instance: &Instance, cli: &Cli) -> Result {
         Command::Apply(file) => cmd::plan::apply(&instance, file, global.json),
         Command::Serve(file) => cmd::serve::serve(&instance, file),
         Command::Reload(args) => cmd::reload::reload(&instance, &Part::Balancer, args, global.json),
-        Command::Down { yes } => cmd::state::down(&instance, *yes),
+        Command::Down { yes } => cmd::state::down(&instance, *yes, global.json),
         Command::Save => cmd::state::save(&instance, global.json),
         Command::Status(args) => cmd::status::status(&instance, args, global.json),
         Command::Stats(stats) => cmd::stats::stats(&instance, stats, global.json),

@@ -158,7 +158,7 @@ fn refused_programs_and_modes_delay_no_other() {
     // One that runs goes on in the mode that it has.
     lbctl.ok(&["apply", "-f", path_of(&second("generic"))]);
     let findings = || status(&lbctl)["condition"]["findings"].to_string();
-    let is_told = || findings().contains("not-served") || findings().contains("served-as-before");
+    let is_told = || findings().contains("not_served") || findings().contains("served_as_before");
     assert!(!is_told(), "{}", findings());
     let applied = lbctl.exits(1, &["apply", "-f", path_of(&file)]);
     assert!(applied.stderr.contains("second: served as before, not as configured"), "{applied}");

@@ -107,8 +107,8 @@ fn an_unhealthy_real_is_a_problem_with_its_reason() {
 
     checked.is("10.0.0.2", Health::Unhealthy, "HTTP 503");
     let status = checked.status();
-    assert_eq!(problems(&status), ["unhealthy-reals"]);
-    let found = finding(&status, "unhealthy-reals");
+    assert_eq!(problems(&status), ["unhealthy_reals"]);
+    let found = finding(&status, "unhealthy_reals");
     let what = found["what"].as_str().expect("text");
     let begin = format!("unhealthy reals: 10.0.0.2 of {VIP} (HTTP 503 since ");
     assert!(what.starts_with(&begin), "{what}");
@@ -136,8 +136,8 @@ fn a_vip_that_fails_open_says_so_loudly() {
         checked.is(real, Health::Unhealthy, "connection refused");
     }
     let status = checked.status();
-    assert_eq!(problems(&status), ["fails-open", "unhealthy-reals"]);
-    let open = finding(&status, "fails-open");
+    assert_eq!(problems(&status), ["fails_open", "unhealthy_reals"]);
+    let open = finding(&status, "fails_open");
     let what = open["what"].as_str().expect("text");
     assert!(what.starts_with("FAIL OPEN: "), "{what}");
     assert!(what.ends_with(&format!("{VIP} (none of 3 reals does well)")), "{what}");
@@ -155,8 +155,8 @@ fn without_fail_open_the_cause_is_named() {
         checked.is(real, Health::Unhealthy, "no answer");
     }
     let status = checked.status();
-    assert_eq!(problems(&status), ["no-usable-real"]);
-    let found = finding(&status, "no-usable-real");
+    assert_eq!(problems(&status), ["no_usable_real"]);
+    let found = finding(&status, "no_usable_real");
     let what = found["what"].as_str().expect("text");
     assert!(what.contains("which do not fail open; unhealthy: 10.0.0.1 of "), "{what}");
     assert!(what.contains("(no answer since "), "{what}");
@@ -168,8 +168,8 @@ fn without_fail_open_the_cause_is_named() {
 fn nobody_checks() {
     let checked = Checked::new("");
     let status = checked.status();
-    assert_eq!(problems(&status), ["nobody-checks"]);
-    let found = finding(&status, "nobody-checks");
+    assert_eq!(problems(&status), ["nobody_checks"]);
+    let found = finding(&status, "nobody_checks");
     assert_eq!(
         found["what"],
         "nobody has checked reals yet, though 1 VIP has a check (lbctl serve does not run)"
@@ -198,7 +198,7 @@ fn what_others_told_is_marked() {
             .expect("recorded");
     });
     let status = checked.status();
-    let what = finding(&status, "unhealthy-reals")["what"].as_str().expect("text").to_owned();
+    let what = finding(&status, "unhealthy_reals")["what"].as_str().expect("text").to_owned();
     assert!(what.contains("(disk full since ") && what.contains("; told, until "), "{what}");
     assert_eq!(status["vips"][0]["reals"][0]["told"], true);
 }

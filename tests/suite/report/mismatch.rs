@@ -96,7 +96,7 @@ fn a_ring_that_lost_slots() {
     assert!(status.contains(&line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
     let found = status["condition"]["findings"].as_array().expect("findings");
-    let found = found.iter().find(|found| found["problem"] == "map-mismatch").expect("found");
+    let found = found.iter().find(|found| found["problem"] == "map_mismatch").expect("found");
     assert_eq!(
         found["mismatches"],
         serde_json::json!([{"map": "ring", "vip": VIP, "slots": 4000}])

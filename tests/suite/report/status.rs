@@ -80,7 +80,7 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
     assert!(status.contains("0/1 (1 drained)"), "{status}");
     host.lbctl().exits(1, &["status", "--check"]);
     let checked = host.lbctl().exits(1, &["status", "--check", "--json"]);
-    assert_eq!(problems(&json(&checked)), ["no-usable-real"]);
+    assert_eq!(problems(&json(&checked)), ["no_usable_real"]);
 
     host.lbctl().ok(&["real", "delete", a, "10.0.0.1"]);
     let status = host.lbctl().ok(&["status"]).stdout;
@@ -96,8 +96,8 @@ fn each_thing_that_is_wrong_comes_with_what_to_do() {
         "\n- interface uplink: there is no such interface here: 'ip link' lists the interfaces";
     assert!(status.contains(line), "{status}");
     let status = json(&host.lbctl().ok(&["status", "--json"]));
-    assert_eq!(problems(&status), ["unready", "no-real"]);
-    assert_eq!(status["condition"]["findings"][0]["why"]["interface-missing"], UPLINK);
+    assert_eq!(problems(&status), ["unready", "no_real"]);
+    assert_eq!(status["condition"]["findings"][0]["why"]["interface_missing"], UPLINK);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_gateway_that_is_gone() {
     let gone = || {
         let status = json(&rig.lbctl().ok(&["status", "--json"]));
         problems(&status) == ["unready"]
-            && status["condition"]["findings"][0]["why"]["gateway-unresolved"]["interface"]
+            && status["condition"]["findings"][0]["why"]["gateway_unresolved"]["interface"]
                 == UPLINK
     };
     assert!(wait_until(Duration::from_secs(5), gone), "{}", rig.lbctl().ok(&["status"]));
@@ -146,28 +146,28 @@ fn the_own_interface_comes_before_the_router() {
     is_well();
 
     ns.shell("ip neigh replace 172.31.0.254 lladdr 02:00:00:00:00:77 dev uplink nud reachable");
-    is_unready(&lbctl, "gateway-moved", "lbctl apply -f FILE; lbctl serve follows");
+    is_unready(&lbctl, "gateway_moved", "lbctl apply -f FILE; lbctl serve follows");
     lbctl.apply(&config);
     is_well();
 
     rig.topology.router.shell("ip link set to-balancer down");
-    is_unready(&lbctl, "no-carrier", "cable");
+    is_unready(&lbctl, "no_carrier", "cable");
     rig.topology.router.shell("ip link set to-balancer up");
 
     ns.shell("ip link set uplink down");
-    is_unready(&lbctl, "interface-down", "ip link set uplink up");
+    is_unready(&lbctl, "interface_down", "ip link set uplink up");
     let text = lbctl.ok(&["status"]).stdout;
     assert!(text.contains("\nuplink     native, DOWN "), "{text}");
     ns.shell("ip link set uplink up");
     // The routes went with it.
-    is_unready(&lbctl, "no-default-route", "ip route add default via ROUTER dev uplink");
+    is_unready(&lbctl, "no_default_route", "ip route add default via ROUTER dev uplink");
     ns.shell("ip route add default via 172.31.0.254");
-    is_unready(&lbctl, "gateway-unresolved", "lbctl apply -f FILE asks for it");
+    is_unready(&lbctl, "gateway_unresolved", "lbctl apply -f FILE asks for it");
     lbctl.apply(&config);
     is_well();
 
     ns.shell("ip link del uplink");
-    is_unready(&lbctl, "interface-missing", "'ip link' lists the interfaces");
+    is_unready(&lbctl, "interface_missing", "'ip link' lists the interfaces");
 }
 
 /// `lbctl` does not resolve a fixed MAC, so it is never unresolved.
@@ -176,16 +176,16 @@ fn a_fixed_gateway_is_never_unresolved() {
     let (host, _pass) = host();
     host.lbctl().apply(&Host::config(&vip("tcp://10.200.1.1:80", &["10.0.0.1"])));
     host.ns.shell("ip link set uplink down");
-    is_unready(&host.lbctl(), "interface-down", "ip link set uplink up");
+    is_unready(&host.lbctl(), "interface_down", "ip link set uplink up");
     host.ns.shell("ip link set uplink up; ip link set nobody down");
-    is_unready(&host.lbctl(), "no-carrier", "cable");
+    is_unready(&host.lbctl(), "no_carrier", "cable");
     host.ns.shell("ip link set nobody up");
     let detach = host.bpffs.path().join("l4lb/default/link/uplink");
     let detach = Link::open(detach).and_then(|link| link.detach());
     detach.expect("detach");
-    is_unready(&host.lbctl(), "not-attached", "lbctl apply -f FILE");
+    is_unready(&host.lbctl(), "not_attached", "lbctl apply -f FILE");
     host.ns.shell("ip link del uplink");
-    is_unready(&host.lbctl(), "interface-missing", "'ip link' lists the interfaces");
+    is_unready(&host.lbctl(), "interface_missing", "'ip link' lists the interfaces");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn generic_mode_that_was_not_asked_for() {
         json(&host.lbctl().ok(&["status", "--json"]))
     };
     let auto = of("\"auto\"");
-    assert_eq!(problems(&auto), ["generic-mode"]);
+    assert_eq!(problems(&auto), ["generic_mode"]);
     assert_eq!(auto["condition"]["findings"][0]["interface"], "long");
     assert!(problems(&of("\"generic\"")).is_empty(), "as it was asked for");
 }
@@ -241,7 +241,7 @@ fn a_flood_is_reported_while_it_lasts() {
     assert!(wait_until(Duration::from_secs(10), guard), "it never began");
     for pause in [0, 300, 300, 300] {
         thread::sleep(Duration::from_millis(pause));
-        assert_eq!(problems_now(), "flood-guard-limits");
+        assert_eq!(problems_now(), "flood_guard_limits");
     }
     let text = host.lbctl().ok(&["status"]).stdout;
     for words in [
@@ -265,7 +265,7 @@ fn a_table_is_too_small_for_the_traffic() {
         problems(&status).join(" ")
     };
     let busy = Steady::start(&host.ns, "nobody", |number| packet_from(number % 640));
-    let full = || problems_now() == "table-too-small";
+    let full = || problems_now() == "table_too_small";
     assert!(wait_until(Duration::from_secs(10), full), "{}", problems_now());
     drop(busy);
     assert_eq!(problems_now(), "", "nobody is missed any more");
@@ -293,7 +293,7 @@ fn connections_that_began_elsewhere_are_reported() {
     let strange = Steady::start(&host.ns, "nobody", packet_from);
     let is_told = || {
         finding().is_some_and(|finding| {
-            assert_eq!(finding["problem"], "misses-with-room", "{finding}");
+            assert_eq!(finding["problem"], "misses_with_room", "{finding}");
             assert_eq!(finding["forgotten"], 0, "they are new, not forgotten: {finding}");
             let fix = finding["fix"].as_str().expect("text");
             fix.contains("another balancer's flows")

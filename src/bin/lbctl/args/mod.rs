@@ -174,7 +174,9 @@ pub(crate) enum Command {
     Save,
     /// Say whether it is well, and what to do if not; show interfaces, VIPs, tables
     ///
-    /// The reals of VIPs: lbctl real list. Problems of the host: lbctl doctor.
+    /// One look at the instance at this moment, for people and for monitoring (--check). The same live, with rates:
+    /// lbctl top. Every counter, without a judgement: lbctl stats. The host around the instance: lbctl doctor. The reals
+    /// of VIPs: lbctl real list.
     ///
     /// Exits with 0 whether it is well or not, unless --check is given, and with 1 if the instance does not run.
     #[command(visible_alias = "show")]
@@ -195,9 +197,14 @@ pub(crate) enum Command {
     Node(NodeCommand),
     /// Show the counters of the packet path
     ///
-    /// docs/metrics.md explains each reason.
+    /// Every counter since the start, or with --watch as rates, without a judgement. Whether it is well: lbctl status. On
+    /// a screen, the busiest first: lbctl top. Why the host loses packets: lbctl doctor. docs/metrics.md explains each
+    /// reason.
     Stats(StatsArgs),
     /// Watch whether all is well, VIPs, reals and reasons live
+    ///
+    /// lbctl status and the rates of lbctl stats on a terminal, again every second. One look, or for a script: lbctl
+    /// status. Problems of the host and their fixes: lbctl doctor.
     ///
     /// q quits, arrows move, Enter shows the reals of a VIP. VIPs are sorted by their rate; ! puts VIPs without a usable
     /// real first.
@@ -231,6 +238,9 @@ pub(crate) enum Command {
     /// Find problems of this host, and how to fix them
     ///
     /// Exits with 1 if there are errors.
+    ///
+    /// It looks at the host around the balancer: kernel, NICs, offloads, routes, neighbours. lbctl status and top look at
+    /// the instance, and lbctl stats shows its counters.
     ///
     /// Without FILE it looks at the interfaces of the running instance. It changes nothing. Warnings and notes alone
     /// exit with 0. docs/doctor.md has all findings.

@@ -8,18 +8,22 @@ use std::io::Write as _;
 
 use l4lb::Balancer;
 use l4lb::Instance;
+use serde_json::json;
 
 use crate::Exit;
 use crate::Result;
 use crate::output;
 
-pub(crate) fn down(instance: &Instance, yes: bool) -> Result {
+pub(crate) fn down(instance: &Instance, yes: bool, json: bool) -> Result {
     // Scripts are not asked.
     if !yes && io::stdin().is_terminal() && !consents(instance)? {
         output::complain("nothing was changed");
         return Ok(Exit::Failed);
     }
-    if !Balancer::down(instance)? {
+    let was_running = Balancer::down(instance)?;
+    if json {
+        output::json(&json!({ "was_running": was_running }))?;
+    } else if !was_running {
         output::line(format!("instance '{}' was not running", instance.name()))?;
     }
     Ok(Exit::Done)

@@ -8,6 +8,7 @@ use l4lb::decap::DecapStatus;
 use l4lb::decap_results;
 use l4lb::netlink::own_name;
 use l4lb::serving::Part;
+use serde_json::json;
 
 use crate::Exit;
 use crate::Result;
@@ -26,7 +27,10 @@ pub(crate) fn run(instance: &Instance, command: &DecapCommand, json: bool) -> Re
             return super::reload::reload(instance, &part, reload, json);
         }
         DecapCommand::Detach { interface } => {
-            if !decap::detach(instance, interface.as_deref())? {
+            let detached = decap::detach(instance, interface.as_deref())?;
+            if json {
+                output::json(&json!({ "detached": detached }))?;
+            } else if !detached {
                 output::line("nothing to detach")?;
             }
         }
