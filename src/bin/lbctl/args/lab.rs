@@ -81,8 +81,8 @@ pub(crate) enum HostCommand {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LabFile {
-    /// docs/lab.md
+    /// `docs/lab.md`
     Lessons,
-    /// examples/chain/drop_list.bpf.c, compiled
+    /// `examples/chain/drop_list.bpf.c`, compiled
     DropList,
 }
