@@ -187,8 +187,14 @@ impl Instance {
     /// Locks a folder, within the time that remains.
     pub(crate) fn flock(&self, dir: File, path: &Path, since: Instant) -> Result<Flock<File>> {
         let (instance, timeout) = (self.name().to_owned(), self.patience.timeout);
-        let does = format_args!("is changing instance '{instance}'");
-        match self.patience.flock(dir, path, since, does)? {
+        // A statement of its own: before Rust 1.89, a variable cannot hold `format_args!`.
+        let locked = self.patience.flock(
+            dir,
+            path,
+            since,
+            format_args!("is changing instance '{instance}'"),
+        );
+        match locked? {
             Ok(locked) => Ok(locked),
             Err(dir) => {
                 let holder = holder(&dir);

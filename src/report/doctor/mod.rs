@@ -39,6 +39,7 @@ mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 pub use catalogue::FindingId;
 pub use catalogue::Severity;
@@ -260,7 +261,7 @@ fn lbctl(instance: &Instance) -> String {
 
 /// How `lbctl` is called for any instance in the same bpf filesystem.
 fn lbctl_at(instance: &Instance) -> String {
-    if *instance.bpffs() == *DEFAULT_BPFFS {
+    if instance.bpffs() == Path::new(DEFAULT_BPFFS) {
         "lbctl".to_owned()
     } else {
         format!("lbctl --bpffs {}", instance.bpffs().display())
