@@ -73,7 +73,7 @@ check: ## Formatting, lints and documentation: Rust, C, shell
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory check-features
-	@$(MAKE) --no-print-directory deny
+	@$(MAKE) --no-print-directory deny check-msrv
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	shellcheck -x $(SCRIPTS)
