@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
@@ -156,8 +159,9 @@ impl Agent {
             [Box::new(reloads.clone()) as _, repairs.collector(), Box::new(checks.metrics())]
                 .into_iter()
                 .chain(notifier.collectors());
-        let answers =
-            Answers::of_balancer(instance, collectors).with_note(move || failed.failure());
+        let per_real = Arc::new(AtomicBool::new(server.config.metrics.per_real));
+        let answers = Answers::of_balancer(instance, collectors, Arc::clone(&per_real))
+            .with_note(move || failed.failure());
         let failed = reloads.clone();
         let api = Api::new(instance, move || failed.failure()).with_printer(self.printer);
         let page = Page::new(instance, &api, &server.config);
@@ -173,6 +177,7 @@ impl Agent {
             notifier,
             endpoint,
             page,
+            per_real,
             api,
         };
         running.stay(control, changes, check, &mut tell).await;
@@ -192,6 +197,8 @@ struct Running {
     notifier: Notifier,
     endpoint: Endpoint,
     page: Page,
+    /// Whether the metrics have series of each real.
+    per_real: Arc<AtomicBool>,
     api: ControlEndpoint,
 }
 
@@ -258,6 +265,7 @@ impl Running {
         self.checks.look_now();
         self.notifier.set(&self.server.config.notify);
         self.page.set(&self.server.config);
+        self.per_real.store(self.server.config.metrics.per_real, Ordering::Relaxed);
         let outcome = match reloaded {
             Err(error) => Outcome::Failed(error),
             Ok(()) => self.move_endpoints().await,

@@ -5,8 +5,13 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use http_body_util::BodyExt as _;
+use http_body_util::Full;
 use hyper::HeaderMap;
+use hyper::Response;
+use hyper::body::Bytes;
 use hyper::header;
+use hyper::header::HeaderValue;
 
 /// What is smaller is sent as it is: it fits a packet or two.
 const SMALL: usize = 2048;
@@ -15,7 +20,7 @@ const SMALL: usize = 2048;
 const LEVEL: u32 = 1;
 
 /// Whether a client takes gzip, by its `Accept-Encoding`.
-pub(in crate::agent) fn is_accepted(headers: &HeaderMap) -> bool {
+fn is_accepted(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).iter();
     let codings = values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
     let mut any = None;
@@ -32,21 +37,35 @@ pub(in crate::agent) fn is_accepted(headers: &HeaderMap) -> bool {
     any.unwrap_or(false)
 }
 
-/// Whether compressing so many bytes is worth it.
-pub(in crate::agent) fn is_worth_it(bytes: usize) -> bool {
-    bytes >= SMALL
-}
-
-/// What compresses what is written to it.
-pub(in crate::agent) fn encoder() -> GzEncoder<Vec<u8>> {
-    GzEncoder::new(Vec::new(), Compression::new(LEVEL))
-}
-
 /// The bytes, compressed.
-pub(in crate::agent) fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = encoder();
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
     encoder.write_all(bytes)?;
     encoder.finish()
+}
+
+/// The same answer, compressed if the client takes that and it is worth it.
+pub(in crate::agent) async fn compressed(
+    response: Response<Full<Bytes>>,
+    asked: &HeaderMap,
+) -> Response<Full<Bytes>> {
+    let (mut head, body) = response.into_parts();
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes);
+    let kept = body.clone();
+    let body = if is_accepted(asked) && body.len() >= SMALL {
+        match tokio::task::spawn_blocking(move || compress(&body)).await {
+            Ok(Ok(small)) => {
+                let gzip = HeaderValue::from_static("gzip");
+                head.headers.insert(header::CONTENT_ENCODING, gzip);
+                small.into()
+            }
+            _ => kept,
+        }
+    } else {
+        kept
+    };
+    head.headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    Response::from_parts(head, Full::new(body))
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@ pub(super) mod server;
 pub(super) mod shared;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http_body_util::Full;
+use hyper::HeaderMap;
 use hyper::Method;
 use hyper::Request;
 use hyper::Response;
@@ -30,6 +32,7 @@ use crate::instance::repair::LostPins;
 use crate::observe::readiness::Unready;
 use crate::observe::readiness::readiness;
 use crate::report::metrics::Collector;
+use crate::report::metrics::openmetrics;
 
 const LIMITS: Limits = Limits {
     name: "metrics",
@@ -49,6 +52,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Clone)]
 pub(super) struct Answers {
     metrics: Shared<Result<Bytes, String>>,
+    /// The same as OpenMetrics.
+    open_metrics: Shared<Result<Bytes, String>>,
     readiness: Shared<Result<LostPins, Unready>>,
     /// What answers `/` and the API, where there is a balancer.
     page: Option<Page>,
@@ -61,8 +66,10 @@ impl Answers {
     pub(super) fn of_balancer(
         instance: &Instance,
         own: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
+        per_real: Arc<AtomicBool>,
     ) -> Self {
-        Self::new(instance, Collector::new(instance.clone()), own, readiness)
+        let collector = Collector::new(instance.clone()).with_per_real(per_real);
+        Self::new(instance, collector, own, readiness)
     }
 
     /// Answers about an instance that decapsulates, with or without a balancer.
@@ -83,13 +90,25 @@ impl Answers {
                 tracing::warn!("metrics: {error}");
             }
         }
+        let of_text = registry.clone();
         let text = move || {
-            let text = TextEncoder::new().encode_to_string(&registry.gather());
+            let mut text = String::new();
+            // Each family is dropped when it is written: with many reals, all of them are larger than the text.
+            for family in of_text.gather() {
+                TextEncoder::new()
+                    .encode_utf8(&[family], &mut text)
+                    .map_err(|error| error.to_string())?;
+            }
+            Ok(text.into())
+        };
+        let open = move || {
+            let text = openmetrics::write(registry.gather());
             text.map(Bytes::from).map_err(|error| error.to_string())
         };
         let instance = instance.clone();
         Self {
             metrics: Shared::new(text),
+            open_metrics: Shared::new(open),
             readiness: Shared::new(move || readiness(&instance)),
             page: None,
             note: Arc::new(|| None),
@@ -135,10 +154,17 @@ async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<B
     let text = |status, body: &'static str| (status, TEXT, Bytes::from(body));
     let failed = |status, why: String| (status, TEXT, Bytes::from(why + "\n"));
     let (status, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => match answers.metrics.get().await {
-            Ok(Ok(body)) => (StatusCode::OK, prometheus::TEXT_FORMAT, body),
-            Ok(Err(error)) | Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
-        },
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            let (kind, metrics) = if wants_open_metrics(request.headers()) {
+                (openmetrics::CONTENT_TYPE, &answers.open_metrics)
+            } else {
+                (prometheus::TEXT_FORMAT, &answers.metrics)
+            };
+            match metrics.get().await {
+                Ok(Ok(body)) => (StatusCode::OK, kind, body),
+                Ok(Err(error)) | Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+            }
+        }
         (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET | &Method::HEAD, "/readyz") => match answers.readiness.get().await {
             Ok(Ok(lost)) => {
@@ -159,5 +185,51 @@ async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<B
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    response
+    gzip::compressed(response, request.headers()).await
+}
+
+/// Whether a client asks for OpenMetrics before the text format. Prometheus does.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let quality = |kind: &str| {
+        let accepted = headers.get_all(header::ACCEPT).iter();
+        let accepted = accepted.filter_map(|value| value.to_str().ok());
+        let ranges = accepted.flat_map(|text| text.split(','));
+        let of_kind = ranges.filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let same = parts.next()?.eq_ignore_ascii_case(kind);
+            let given = parts.find_map(|part| part.strip_prefix("q="));
+            same.then(|| given.map_or(Some(1.0_f32), |text| text.parse().ok()).unwrap_or(0.0))
+        });
+        of_kind.fold(0.0, f32::max)
+    };
+    let open = quality("application/openmetrics-text");
+    open > 0.0 && open >= quality("text/plain")
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+    use hyper::header::ACCEPT;
+
+    #[test]
+    fn clients_choose_the_format() {
+        let open = "application/openmetrics-text";
+        for (accept, taken) in [
+            (
+                format!(
+                    "{open};version=1.0.0,{open};version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+                ),
+                true,
+            ),
+            (open.to_owned(), true),
+            (format!("text/plain, {open};q=0.5"), false),
+            (format!("{open};q=0"), false),
+            ("text/plain".to_owned(), false),
+            ("*/*".to_owned(), false),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().expect("a value"))]);
+            assert_eq!(super::wants_open_metrics(&headers), taken, "{accept}");
+        }
+        assert!(!super::wants_open_metrics(&HeaderMap::new()));
+    }
 }

@@ -127,7 +127,7 @@ impl Page {
             }
         };
         protect(response.headers_mut());
-        compressed(response, headers).await
+        gzip::compressed(response, headers).await
     }
 }
 
@@ -167,29 +167,6 @@ fn protect(headers: &mut HeaderMap) {
     if let Ok(policy) = HeaderValue::from_str(&built().policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-}
-
-/// The same answer, compressed if the client takes that and it is worth it.
-async fn compressed(response: Response<Full<Bytes>>, asked: &HeaderMap) -> Response<Full<Bytes>> {
-    use http_body_util::BodyExt as _;
-
-    let (mut head, body) = response.into_parts();
-    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes);
-    let kept = body.clone();
-    let body = if gzip::is_accepted(asked) && gzip::is_worth_it(body.len()) {
-        match tokio::task::spawn_blocking(move || gzip::compress(&body)).await {
-            Ok(Ok(small)) => {
-                let gzip = HeaderValue::from_static("gzip");
-                head.headers.insert(header::CONTENT_ENCODING, gzip);
-                small.into()
-            }
-            _ => kept,
-        }
-    } else {
-        kept
-    };
-    head.headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    Response::from_parts(head, Full::new(body))
 }
 
 #[cfg(test)]

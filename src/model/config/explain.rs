@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("metrics.listen", "\"127.0.0.1:9847\""),
     ("metrics.page", "true"),
     ("metrics.hosts", "[\"lb1.example.net\"]"),
+    ("metrics.per_real", "true"),
     ("control.socket", "\"/run/l4lb/default.sock\""),
     ("control.mode", "\"0660\""),
     ("control.group", "\"operators\""),

@@ -222,6 +222,8 @@ pub struct MetricsConfig {
     pub page: bool,
     /// Names of this host under which browsers may ask for the page.
     pub hosts: Vec<String>,
+    /// Whether there are series for each pair of VIP and real, and for each real.
+    pub per_real: bool,
 }
 
 impl Default for MetricsConfig {
@@ -230,6 +232,7 @@ impl Default for MetricsConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9847)),
             page: true,
             hosts: Vec::new(),
+            per_real: true,
         }
     }
 }

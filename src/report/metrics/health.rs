@@ -45,6 +45,9 @@ pub(super) fn health(
             let wanted = u64::from(real.is_wanted());
             let of_state = counts.iter_mut().zip(HEALTH).filter(|(_, (of, _))| *of == state);
             of_state.for_each(|(count, _)| *count += wanted);
+            if !pairs.per_real {
+                continue;
+            }
             if is_told {
                 told.push(f::VIP_REAL_TOLD.series([vip, label], 1.0));
             }

@@ -2,6 +2,8 @@
 
 mod families;
 mod health;
+#[cfg(feature = "agent")]
+pub(crate) mod openmetrics;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -13,6 +15,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -73,6 +77,8 @@ pub struct Collector {
     instance: Instance,
     /// Whether the instance should have a balancer.
     balances: bool,
+    /// Whether there are series for each real.
+    per_real: Arc<AtomicBool>,
     descriptions: Vec<Desc>,
     rings: Background<Rings>,
     maps: Background<Maps>,
@@ -116,10 +122,18 @@ impl Collector {
         Self::with(instance, false)
     }
 
+    /// The same, without series for each real and each pair of VIP and real while the switch is off: with hundreds of VIPs
+    /// that have hundreds of reals, these are nearly all.
+    #[must_use]
+    pub fn with_per_real(self, switch: Arc<AtomicBool>) -> Self {
+        Self { per_real: switch, ..self }
+    }
+
     fn with(instance: Instance, balances: bool) -> Self {
         Self {
             instance,
             balances,
+            per_real: Arc::new(AtomicBool::new(true)),
             descriptions: families().iter().map(description).collect(),
             rings: Background::new(PACE),
             maps: Background::new(PACE),
@@ -156,6 +170,7 @@ impl Scrape {
 
 impl Collector {
     fn collect_balancer(&self, scrape: &mut Scrape) {
+        let per_real = self.per_real.load(Ordering::Relaxed);
         let balancer = match Balancer::open(&self.instance) {
             Ok(balancer) => balancer,
             Err(Error::NotRunning { .. }) => {
@@ -175,7 +190,7 @@ impl Collector {
             scrape.families.push(series::draining(since));
         }
         if let Some(stats) = scrape.part("counters", balancer.stats()) {
-            scrape.families.extend(series::counters(&stats));
+            scrape.families.extend(series::counters(&stats, per_real));
         }
         if let Some(guards) = scrape.part("flood_guards", balancer.flood_guards()) {
             scrape.families.extend(series::flood_guards(&guards));
@@ -185,7 +200,7 @@ impl Collector {
         }
         if let Some(running) = scrape.part("vips", balancer.running()) {
             let table = running.table();
-            let pairs = series::Pairs::of(&table);
+            let pairs = series::Pairs::of(&table, per_real);
             scrape.families.extend(series::vips(&pairs));
             let health = balancer
                 .known_health(&running)

@@ -71,7 +71,7 @@ pub(super) fn read_success<'a>(parts: impl Iterator<Item = (&'a str, bool)>) -> 
     by(&f::READ_SUCCESS, parts.map(|(part, success)| (part, flag(success))))
 }
 
-pub(super) fn counters(stats: &Stats) -> Vec<MetricFamily> {
+pub(super) fn counters(stats: &Stats, per_real: bool) -> Vec<MetricFamily> {
     let reasons = |family: &Family, value: fn(&crate::observe::stats::Count) -> u64| {
         let series = stats.reasons.iter().map(|reason| {
             let verdict = reason.verdict.to_string();
@@ -87,7 +87,8 @@ pub(super) fn counters(stats: &Stats) -> Vec<MetricFamily> {
     let vip = |family, value: fn(&crate::observe::stats::VipCount) -> u64| {
         by(family, vips.iter().map(|(vip, count)| (vip, number(value(count)))))
     };
-    let reals: Vec<_> = stats.reals.iter().map(|(real, count)| (real.to_string(), count)).collect();
+    let reals = stats.reals.iter().filter(|_| per_real);
+    let reals: Vec<_> = reals.map(|(real, count)| (real.to_string(), count)).collect();
     let real = |family, value: fn(&crate::observe::stats::Count) -> u64| {
         by(family, reals.iter().map(|(real, count)| (real, number(value(count)))))
     };
@@ -137,12 +138,14 @@ const STATES: [(RealState, &str); 3] =
 pub(super) struct Pairs<'a> {
     /// Label, VIP, its properties.
     pub(super) vips: Vec<(String, Vip, &'a VipSpec)>,
+    /// Whether there are series for each pair of VIP and real.
+    pub(super) per_real: bool,
     /// A real's label, and its place among all labels.
     reals: FxHashMap<IpAddr, (String, usize)>,
 }
 
 impl<'a> Pairs<'a> {
-    pub(super) fn of(table: &'a Table) -> Self {
+    pub(super) fn of(table: &'a Table, per_real: bool) -> Self {
         let vips = table.vips.iter().map(|(vip, spec)| (vip.to_string(), *vip, spec));
         let mut vips: Vec<_> = vips.collect();
         vips.sort_by(|(a, ..), (b, ..)| a.cmp(b));
@@ -150,7 +153,7 @@ impl<'a> Pairs<'a> {
         let mut reals: Vec<_> = reals.into_iter().map(|real| (real.to_string(), *real)).collect();
         reals.sort();
         let place = |(place, (label, real))| (real, (label, place));
-        Self { vips, reals: reals.into_iter().enumerate().map(place).collect() }
+        Self { vips, per_real, reals: reals.into_iter().enumerate().map(place).collect() }
     }
 
     /// The reals of a VIP, with their labels.
@@ -174,11 +177,15 @@ pub(super) fn vips(pairs: &Pairs<'_>) -> Vec<MetricFamily> {
     for (vip, _, spec) in &pairs.vips {
         let mut counts = [0; STATES.len()];
         for (label, _, real) in pairs.reals(spec) {
-            weights.push(f::VIP_REAL_WEIGHT.series([vip, label], real.weight.into()));
+            if pairs.per_real {
+                weights.push(f::VIP_REAL_WEIGHT.series([vip, label], real.weight.into()));
+            }
             for (count, (state, name)) in counts.iter_mut().zip(STATES) {
                 if real.state == state {
                     *count += 1;
-                    states.push(f::VIP_REAL_STATE.series([vip, label, name], 1.0));
+                    if pairs.per_real {
+                        states.push(f::VIP_REAL_STATE.series([vip, label, name], 1.0));
+                    }
                 }
             }
         }
@@ -221,6 +228,9 @@ pub(super) fn rings(pairs: &Pairs<'_>, sample: &Sample<Rings>) -> Vec<MetricFami
         digests.push(f::VIP_RING_DIGEST.series([label], number(ring.digest)));
         let slots = of_vips.get(vip).copied().unwrap_or_default();
         wrong.push(f::VIP_RING_WRONG.series([label], slots.into()));
+        if !pairs.per_real {
+            continue;
+        }
         let known = pairs.reals(spec).filter(|(_, real, _)| before.reals.contains_key(real));
         shares.extend(known.map(|(real, address, _)| {
             f::VIP_REAL_SHARE.series([label, real], ring.share(*address))

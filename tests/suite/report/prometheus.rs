@@ -19,6 +19,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::fixtures::Bpffs;
+use crate::fixtures::Host;
 use crate::fixtures::METRICS;
 use crate::fixtures::NetNs;
 use crate::fixtures::Rig;
@@ -159,12 +160,79 @@ fn it_scrapes_and_evaluates() {
     });
     assert!(evaluated, "an alert is wrong, or comes where nothing is: {rules:#}");
 
+    every_query_is_answered(&prometheus);
+
     // The VIP goes, and its series with it.
     rig.lbctl().ok(&["vip", "delete", VIP]);
     becomes("count(l4lb_vip_packets_total) or vector(0)", &|count| count < 0.5);
     rig.lbctl().ok(&["down"]);
     becomes("count(ALERTS{alertname=\"L4lbNotRunning\"})", &|count| count > 0.0);
     drop(prometheus);
+    serve.stop();
+}
+
+/// The dashboard's queries, as Grafana asks them: Prometheus takes each, and most of the panels have something to show.
+#[track_caller]
+fn every_query_is_answered(prometheus: &Prometheus<'_>) {
+    let dashboard: Value = serde_json::from_str(&read("grafana/l4lb.json")).expect("JSON");
+    let (mut asked, mut empty) = (0, Vec::new());
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let targets = panel["targets"].as_array();
+        for query in targets.into_iter().flatten().filter_map(|target| target["expr"].as_str()) {
+            let query = query.replace("$__rate_interval", "5m").replace("$job", "l4lb");
+            let query = ["$instance", "$vip"].iter().fold(query, |q, name| q.replace(name, ".+"));
+            let escaped: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let answer = prometheus.ask(&format!("/api/v1/query?query={escaped}"));
+            let answer = answer.unwrap_or_else(|| panic!("{query}: no answer"));
+            assert_eq!(answer["status"], "success", "{query}: {answer}");
+            asked += 1;
+            if answer["data"]["result"].as_array().is_none_or(Vec::is_empty) {
+                empty.push(query);
+            }
+        }
+    }
+    // What this balancer does not do: checks, decapsulation, statistics of programs, drops.
+    assert!(
+        asked > 30 && empty.len() < asked * 2 / 3,
+        "{} of {asked} are empty: {empty:#?}",
+        empty.len()
+    );
+}
+
+#[test]
+fn scrapes_are_small_where_that_is_asked_for() {
+    let host = Host::new();
+    let vips = vip(VIP, &["10.0.0.1", "10.0.0.2"]);
+    let mut serve = Serve::start(host.lbctl(), &Host::config(&vips));
+    let ask = |headers: &str| {
+        let mut stream = host.ns.open(|| TcpStream::connect(METRICS)).expect("connect");
+        stream.set_read_timeout(Some(SOON)).expect("set a timeout");
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).expect("send");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        answer
+    };
+    let text = |headers| String::from_utf8_lossy(&ask(headers)).into_owned();
+    let plain = text("");
+    assert!(plain.contains("version=0.0.4") && plain.contains("real=\"10.0.0.2\""), "{plain}");
+    let open = text("Accept: application/openmetrics-text; version=1.0.0\r\n");
+    assert!(open.contains("application/openmetrics-text; version=1.0.0"), "{open}");
+    assert!(
+        open.contains("# TYPE l4lb_packets counter\n") && open.ends_with("\n# EOF\n"),
+        "{open}"
+    );
+    let small = ask("Accept-Encoding: gzip\r\n");
+    let head = String::from_utf8_lossy(&small).to_lowercase();
+    assert!(head.contains("\r\ncontent-encoding: gzip"), "{head}");
+    assert!(small.len() < plain.len() / 3, "{} of {}", small.len(), plain.len());
+    serve.reload(&Host::config(&format!("\n[metrics]\nper_real = false\n{vips}")), "reloaded");
+    let mut last = String::new();
+    let gone = wait_until(SOON, || {
+        last = text("");
+        !last.contains("real=\"")
+    });
+    assert!(gone && last.contains("l4lb_vip_usable_reals{"), "{last}");
     serve.stop();
 }
 
