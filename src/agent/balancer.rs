@@ -18,6 +18,7 @@ use super::api::ControlEndpoint;
 use super::checks::Following;
 use super::checks::Notifier;
 use super::control::Control;
+use super::drift;
 use super::endpoint::Endpoint;
 use super::endpoint::listen;
 use super::endpoint::listen_or_warn;
@@ -66,6 +67,8 @@ pub struct Options {
     pub strict: bool,
     /// Puts the XDP program that an interface has already into this slot of the chain.
     pub adopt: Option<u32>,
+    /// `--watch`: reload when the file, or one that it includes, was written.
+    pub watch: bool,
 }
 
 impl Options {
@@ -150,6 +153,9 @@ impl Agent {
         };
         tell_audit(instance, &format!("serve -f {}", self.file.display()), true, &server.changed);
         let reloads = Reloads::new(serving)?;
+        reloads.set_own(&server.config);
+        let watch = self.options.watch.then(|| control.clone());
+        drift::follow(self.file.clone(), reloads.clone(), watch);
         let repairs = Repairs::new()?;
         let notifier = Notifier::start()?;
         notifier.set(&server.config.notify);
@@ -266,9 +272,14 @@ impl Running {
         self.notifier.set(&self.server.config.notify);
         self.page.set(&self.server.config);
         self.per_real.store(self.server.config.metrics.per_real, Ordering::Relaxed);
+        self.reloads.set_own(&self.server.config);
         let outcome = match reloaded {
             Err(error) => Outcome::Failed(error),
-            Ok(()) => self.move_endpoints().await,
+            Ok(()) => {
+                // Until the next look, the file is what was read.
+                self.reloads.set_drift(None);
+                self.move_endpoints().await
+            }
         };
         self.note_endpoints();
         let what = format!("reload of {}", self.file.display());

@@ -38,6 +38,7 @@ mod balancer;
 pub mod checks;
 mod control;
 mod decap;
+mod drift;
 mod endpoint;
 mod event;
 mod http;

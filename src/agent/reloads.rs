@@ -1,6 +1,8 @@
 //! How an agent reports its reloads: to Prometheus, to `lbctl reload` and to `lbctl status`.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use prometheus::Gauge;
 use prometheus::IntGauge;
@@ -13,7 +15,12 @@ use super::event::Outcome;
 use super::process::made;
 use crate::instance::serving::ControlStatus;
 use crate::instance::serving::Serving;
+use crate::instance::serving::rfc3339;
 use crate::kernel::clock::since_1970;
+use crate::model::config::Config;
+use crate::model::config::ControlConfig;
+use crate::model::config::MetricsConfig;
+use crate::model::config::NotifyConfig;
 use crate::model::error::Result;
 
 /// A reload begins. A request from here on causes another reload.
@@ -37,6 +44,16 @@ pub(super) struct Reloads {
     serving: Arc<Serving>,
     success: IntGauge,
     timestamp: Gauge,
+    in_sync: IntGauge,
+    /// What the file that was read last says about this process.
+    own: Arc<Mutex<Own>>,
+}
+
+/// The parts of a configuration that only `lbctl serve` has.
+type Own = (MetricsConfig, ControlConfig, NotifyConfig);
+
+fn own(config: &Config) -> Own {
+    (config.metrics.clone(), config.control.clone(), config.notify.clone())
 }
 
 impl Reloads {
@@ -50,7 +67,12 @@ impl Reloads {
             "l4lb_reload_success_timestamp_seconds",
             "When the file was last applied, in seconds since 1970.",
         ))?;
-        let reloads = Self { serving: Arc::new(serving), success, timestamp };
+        let in_sync = made(IntGauge::new(
+            "l4lb_config_in_sync",
+            "Whether the file on disk is what was applied last: 1 or 0.",
+        ))?;
+        let own = Arc::default();
+        let reloads = Self { serving: Arc::new(serving), success, timestamp, in_sync, own };
         reloads.applied();
         Ok(reloads)
     }
@@ -92,21 +114,44 @@ impl Reloads {
         self.serving.set_control(control);
     }
 
-    /// A note about the last reload, if it failed.
+    /// Records what the file says about this process, beside what is applied to the kernel.
+    pub(super) fn set_own(&self, config: &Config) {
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own(config);
+    }
+
+    /// Whether a configuration is in force: it is what was applied last, and this process does what it says.
+    pub(super) fn is_applied(&self, config: &Config) -> bool {
+        let is_own = *self.own.lock().unwrap_or_else(PoisonError::into_inner) == own(config);
+        is_own && self.serving.applied_digest() == config.digest()
+    }
+
+    /// Records whether the file on disk is what was applied: `None`, or whether it can be applied.
+    pub(super) fn set_drift(&self, drift: Option<bool>) {
+        self.serving.set_drift(drift);
+    }
+
+    /// A note about the last reload, if it failed, or about a file on disk that was not applied.
     pub(super) fn failure(&self) -> Option<String> {
-        let reload = self.serving.failed_reload()?;
+        let Some(reload) = self.serving.failed_reload() else {
+            let drift = self.serving.drift()?;
+            let valid = if drift.valid { "" } else { ", and cannot be applied" };
+            let since = rfc3339(drift.since);
+            return Some(format!("the file differs from what was applied, since {since}{valid}"));
+        };
         Some(format!("the last reload failed ({}): {}", reload.time(), reload.message))
     }
 }
 
 impl Collector for Reloads {
     fn desc(&self) -> Vec<&Desc> {
-        [self.success.desc(), self.timestamp.desc()].concat()
+        [self.success.desc(), self.timestamp.desc(), self.in_sync.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         // Another command may have applied a file meanwhile.
         self.success.set(self.serving.failed_reload().is_none().into());
-        [self.success.collect(), self.timestamp.collect()].concat()
+        let differs = self.serving.failed_reload().is_some() || self.serving.drift().is_some();
+        self.in_sync.set((!differs).into());
+        [self.success.collect(), self.timestamp.collect(), self.in_sync.collect()].concat()
     }
 }

@@ -65,6 +65,7 @@ impl Balancer {
         let ApplyOptions { refuse_removals, expected, .. } = &options;
         config.check()?;
         instance.check_host()?;
+        let digest = config.digest();
         let config = &*own_names(config)?;
         let choice = if options.keep_gateways { Choice::Keep } else { Choice::Anew };
         let already = Already::Adopt(adopt);
@@ -78,8 +79,8 @@ impl Balancer {
                 down::can_be_set_up(instance, config, on_unserved, choice, already)
             })?;
             let mut plan = planned()?;
-            let digest = expected.as_ref().map(|expected| (expected, plan.digest()));
-            if let Some((_, now)) = digest.filter(|(expected, now)| *expected != now) {
+            let now = expected.as_ref().map(|expected| (expected, plan.digest()));
+            if let Some((_, now)) = now.filter(|(expected, now)| *expected != now) {
                 return Err(Error::OtherPlan(now));
             }
             if *refuse_removals && plan.removals.are_many() {
@@ -97,7 +98,7 @@ impl Balancer {
             if let Some(since) = draining {
                 node::restore(instance, since)?;
             }
-            serving::applied(instance);
+            serving::applied(instance, digest);
             Ok(Plan { lost, ..plan })
         };
         set_up(instance, || planned().map(drop), change).map(|(plan, _lock)| plan)

@@ -52,6 +52,11 @@ const BEGUN: usize = 1;
 const DONE: usize = 2;
 const APPLIED: usize = 3;
 const NO_METRICS: usize = 4;
+/// The digest of the configuration that was applied last, by whichever process; 0: not known.
+const DIGEST: usize = 5;
+/// Whether the file on disk differs from what was applied: four times the time in seconds since 1970 when that was seen
+/// first, plus 1, or 2 if it cannot be applied; 0: it does not differ.
+const DRIFT: usize = 6;
 /// The number of the reload that may remove much.
 const CONSENT: usize = 7;
 const OUTCOMES: usize = 8;
@@ -131,6 +136,15 @@ pub(crate) fn rfc3339(seconds: u64) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
+/// The file on disk is not what was applied last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FileDrift {
+    /// When that was seen first, in seconds since 1970.
+    pub since: u64,
+    /// Whether the file can be read and has no errors.
+    pub valid: bool,
+}
+
 /// A process that serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Server {
@@ -145,6 +159,8 @@ pub struct Server {
     pub metrics: bool,
     /// Its control API; `None`: its file says that there is none, or another build serves.
     pub control: Option<ControlStatus>,
+    /// How the file on disk differs from what was applied last; `None`: it does not, or nobody looks.
+    pub drift: Option<FileDrift>,
 }
 
 /// The shared memory.
@@ -248,6 +264,12 @@ impl Record {
         self.word(CONTROL).store((times.wrapping_add(1)) * 4 + state, Ordering::Release);
     }
 
+    /// How the file on disk differs from what was applied.
+    fn drift(&self) -> Option<FileDrift> {
+        let word = self.get(DRIFT);
+        (word != 0).then_some(FileDrift { since: word / 4, valid: word % 4 == 1 })
+    }
+
     /// Where the control API listens, if it does or should.
     fn control(&self) -> Option<ControlStatus> {
         if self.memory.words().len() < WORDS {
@@ -343,6 +365,25 @@ impl Serving {
         self.records.first().is_some_and(consented)
     }
 
+    /// The digest of the configuration that was applied last, by whichever process; 0: not known.
+    pub(crate) fn applied_digest(&self) -> u64 {
+        self.records.first().map_or(0, |record| record.get(DIGEST))
+    }
+
+    /// Notes whether the file on disk is what was applied: `None`, or whether it can be applied.
+    pub(crate) fn set_drift(&self, drift: Option<bool>) {
+        for record in &self.records {
+            let since = record.drift().map_or_else(seconds_since_1970, |before| before.since);
+            let word = drift.map_or(0, |valid| since * 4 + if valid { 1 } else { 2 });
+            record.word(DRIFT).store(word, Ordering::Release);
+        }
+    }
+
+    /// How the file on disk differs from what was applied.
+    pub(crate) fn drift(&self) -> Option<FileDrift> {
+        self.records.first()?.drift()
+    }
+
     /// Notes whether the metrics are where they should be.
     pub fn set_metrics(&self, listening: bool) {
         for record in &self.records {
@@ -368,15 +409,17 @@ pub fn server(instance: &Instance, part: &Part) -> Result<Option<Server>> {
     let record = Record::open(&folder);
     let metrics = record.as_ref().is_none_or(|record| record.get(NO_METRICS) == 0);
     let control = record.as_ref().and_then(Record::control);
+    let drift = record.as_ref().and_then(Record::drift);
     let reload = record.and_then(|record| record.last());
-    Ok(Some(Server { pid, process: named(pid), reload, metrics, control }))
+    Ok(Some(Server { pid, process: named(pid), reload, metrics, control, drift }))
 }
 
-/// Notes that a command applied a file: a failed reload of the serving process is then obsolete.
-pub(crate) fn applied(instance: &Instance) {
+/// Notes that a configuration was applied: a failed reload of the serving process is then obsolete.
+pub(crate) fn applied(instance: &Instance, digest: u64) {
     let folder = Part::Balancer.folder(instance).filter(|folder| folder.exists());
     if let Some(record) = folder.and_then(|folder| Record::open(&folder)) {
         record.word(APPLIED).store(record.get(DONE), Ordering::Release);
+        record.word(DIGEST).store(digest, Ordering::Release);
     }
 }
 

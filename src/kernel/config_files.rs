@@ -1,6 +1,7 @@
 //! Reads the files of a configuration: one, and those that it includes.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -65,11 +66,76 @@ fn with_included(main: Source, path: &Path) -> Result<Sources, ConfigError> {
     Ok(sources)
 }
 
+/// What tells that a file may have been written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    /// Device, inode, size, and when it was modified and changed. `None`: there is no such file, or it is a pipe.
+    facts: Option<[i64; 7]>,
+}
+
+impl Stamp {
+    #[expect(clippy::cast_possible_wrap, reason = "they are only compared")]
+    fn of(path: &Path) -> Self {
+        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+        let facts = found.map(|found| {
+            [
+                found.dev() as i64,
+                found.ino() as i64,
+                found.size() as i64,
+                found.mtime(),
+                found.mtime_nsec(),
+                found.ctime(),
+                found.ctime_nsec(),
+            ]
+        });
+        Self { path: path.to_owned(), facts }
+    }
+}
+
+/// Which files a configuration has now, and when they were written. It is cheap to ask for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FilesNow {
+    stamps: Vec<Stamp>,
+    sources: Option<Box<[String]>>,
+}
+
+impl FilesNow {
+    /// Looks at the files. `before`: what was seen the last time. `None`: it is a pipe, which is not read twice.
+    pub(crate) fn look(path: &Path, before: Option<&Self>) -> Option<Self> {
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return None;
+        }
+        let main = Stamp::of(path);
+        let same = before.filter(|before| before.stamps.first() == Some(&main));
+        let includes = match same {
+            Some(before) => before.sources.clone(),
+            None => read_text(path).ok().and_then(|text| {
+                let sources = Sources::one(Source::of_file(path, &text));
+                sources.includes().ok().map(Vec::into_boxed_slice)
+            }),
+        };
+        let nothing = Sources::one(Source::of_file(path, ""));
+        let files = expand(&nothing, includes.as_deref().unwrap_or_default(), path);
+        let mut stamps = vec![main];
+        stamps.extend(files.unwrap_or_default().iter().map(|file| Stamp::of(file)));
+        Some(Self { stamps, sources: includes })
+    }
+}
+
 /// The files that a file includes, sorted.
 fn included(sources: &Sources, path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    expand(sources, &sources.includes()?, path)
+}
+
+fn expand(
+    sources: &Sources,
+    patterns: &[String],
+    path: &Path,
+) -> Result<Vec<PathBuf>, ConfigError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut files = Vec::new();
-    for (i, pattern) in sources.includes()?.iter().enumerate() {
+    for (i, pattern) in patterns.iter().enumerate() {
         let refuse = |what: String| sources.place(&ConfigError::at(format!("include[{i}]"), what));
         let shown = quote(pattern);
         if pattern.is_empty() || pattern.contains('\0') {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
+use crate::instance::serving::FileDrift;
 use crate::instance::serving::rfc3339;
 use crate::model::address::Vip;
 use crate::model::config::XdpMode;
@@ -59,6 +60,13 @@ pub enum Problem {
         at: u64,
         /// Why, in one line.
         message: String,
+    },
+    /// The file of `lbctl serve` is not what was applied last.
+    FileDiffers {
+        /// When that was seen first, in seconds since 1970.
+        since: u64,
+        /// Whether the file can be applied, as far as the file itself shows.
+        valid: bool,
     },
     /// [`crate::report::doctor`] found something about the host that loses packets or makes a command fail.
     Doctor {
@@ -135,6 +143,11 @@ impl fmt::Display for Problem {
             Self::MapMismatch { mismatches } => f.write_str(&Mismatch::summary(mismatches)),
             Self::ReloadFailed { at, message } => {
                 write!(f, "the last reload failed ({}): {message}", rfc3339(*at))
+            }
+            Self::FileDiffers { since, valid } => {
+                let valid = if *valid { "" } else { ", and has errors" };
+                let since = rfc3339(*since);
+                write!(f, "the file differs from what was applied, since {since}{valid}")
             }
             Self::Doctor { finding } if finding.what.starts_with(&finding.place) => {
                 f.write_str(&finding.what)
@@ -225,6 +238,12 @@ impl Problem {
             Self::ReloadFailed { .. } => {
                 "what ran before goes on; correct the file ('lbctl plan -f FILE' checks it), then run lbctl reload"
                     .to_owned()
+            }
+            Self::FileDiffers { valid: true, .. } => {
+                "'lbctl plan -f FILE' shows the difference; lbctl reload applies the file".to_owned()
+            }
+            Self::FileDiffers { .. } => {
+                "'lbctl check -f FILE' lists the errors; correct them, then run lbctl reload".to_owned()
             }
             Self::Doctor { finding } => match &finding.fix {
                 Fix::Command(text) | Fix::Advice(text) => text.clone(),
@@ -325,9 +344,15 @@ impl Condition {
             problems.push(Problem::MapMismatch { mismatches });
         }
         let reload = readings.serve.as_ref().and_then(|server| server.reload.as_ref());
-        problems.extend(reload.filter(|reload| !reload.applied).map(|reload| {
-            Problem::ReloadFailed { at: reload.at, message: reload.message.clone() }
-        }));
+        let failed = reload
+            .filter(|reload| !reload.applied)
+            .map(|reload| Problem::ReloadFailed { at: reload.at, message: reload.message.clone() });
+        // A failed reload says why the file is not applied.
+        let drift = readings.serve.as_ref().and_then(|server| server.drift);
+        let drift = drift.filter(|_| failed.is_none());
+        problems.extend(failed);
+        problems
+            .extend(drift.map(|FileDrift { since, valid }| Problem::FileDiffers { since, valid }));
         let mut warnings = 0;
         for finding in doctor::of_interfaces(balancer, &readings.interfaces, &readings.observed) {
             match (finding.severity, finding.id) {
@@ -514,6 +539,8 @@ mod tests {
             Problem::ServedAsBefore { interface: name(), reason: name() },
             Problem::MapMismatch { mismatches: Vec::new() },
             Problem::ReloadFailed { at: 0, message: name() },
+            Problem::FileDiffers { since: 0, valid: true },
+            Problem::FileDiffers { since: 0, valid: false },
             Problem::Doctor { finding },
             Problem::NoReal { vips: Vec::new() },
             Problem::NoUsableReal { vips: Vec::new(), unhealthy: Vec::new() },

@@ -477,6 +477,15 @@ impl Config {
         Sources::one(Source::of_text(text, Format::Json)).read()
     }
 
+    /// A digest of what it says, however a file writes it; not 0.
+    pub(crate) fn digest(&self) -> u64 {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let digest = murmur3::murmur3_x64_128(&mut std::io::Cursor::new(text), 0);
+        #[expect(clippy::cast_possible_truncation, reason = "half of it tells files apart")]
+        let half = digest.unwrap_or_default() as u64;
+        half.max(1)
+    }
+
     /// The configuration as TOML, as `lbctl save` prints it.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         toml::to_string(self).map_err(|error| ConfigError::at("", one_line(&error.to_string())))

@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod check;
 pub(crate) mod check_errors;
 pub(crate) mod completions;
+pub(crate) mod drift;
 pub(crate) mod endpoint;
 pub(crate) mod errors;
 pub(crate) mod file_errors;

@@ -151,6 +151,9 @@ fn whoever_reloads_hears_the_outcome() {
     // A file that is applied by hand is in force, whatever became of the reload.
     let file = config_file(&good());
     host.lbctl().ok(&["apply", "--yes", "-f", file.path().to_str().expect("printable")]);
+    // But the file of lbctl serve is not, until it says the same.
+    serve.write(&good());
+    assert!(wait_until(SOON, || serve.ready("?strict").0 == 200), "{:?}", serve.ready("?strict"));
     serve.told(None);
     serve.fails("nonsense", "key with no value");
     serve.told(Some("key with no value"));

@@ -91,7 +91,8 @@ fn of(samples: &Samples, family: &str) -> Samples {
 }
 
 /// The metrics of `lbctl serve` itself.
-pub(crate) const OF_SERVE: [&str; 4] = [
+pub(crate) const OF_SERVE: [&str; 5] = [
+    "l4lb_config_in_sync",
     "l4lb_map_repairs_total",
     "l4lb_notify_lost_total",
     "l4lb_reload_success",

@@ -291,6 +291,9 @@ pub(crate) enum Shell {
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) apply: Apply,
+    /// Reload when the file, or one that it includes, was written; a file with errors is logged, and not applied
+    #[arg(long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) log: Log,
 }

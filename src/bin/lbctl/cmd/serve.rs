@@ -14,11 +14,12 @@ use crate::daemon::control;
 use crate::reader;
 
 pub(crate) fn serve(instance: &Instance, args: &Serve) -> Result {
-    let args = &args.apply;
     let mut options = Options::default();
-    options.strict = args.strict;
-    options.adopt = args.adopt.adopt;
-    let agent = Agent::from_file(instance, config_file::path(instance, &args.file)?, options)?;
+    options.strict = args.apply.strict;
+    options.adopt = args.apply.adopt.adopt;
+    options.watch = args.watch;
+    let agent =
+        Agent::from_file(instance, config_file::path(instance, &args.apply.file)?, options)?;
     let agent = agent.with_printer(reader::printer());
     let mut systemd = Systemd::new(instance.lock_timeout());
     block_on(async { agent.run(&control()?, |event| systemd.tell(event)).await })?;
