@@ -287,6 +287,9 @@ fn a_browser_shows_it() {
     );
 
     host.lbctl().ok(&["down"]);
+    // A reading counts for a second, in which all of the browser's seconds may pass.
+    let down = || get(&host.ns, "/v1/overview").status == 503;
+    assert!(wait_until(Duration::from_secs(10), down), "{}", get(&host.ns, "/v1/overview").text());
     let dom = dump(&host.ns, browser, profile.path(), "");
     assert!(dom.contains(">Not running</p>") && dom.contains(">default</span>"), "{dom}");
     assert!(dom.contains("lbctl serve</code> with its file brings it up"), "{dom}");
