@@ -22,6 +22,7 @@ pub enum OnUnserved {
 /// How a configuration is applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct ApplyOptions {
     /// What to do about an interface that cannot be served.
     pub on_unserved: OnUnserved,

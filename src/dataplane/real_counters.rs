@@ -103,9 +103,9 @@ impl RealCounters {
         let counters = changes.iter().flat_map(|change| change.counters()).collect();
         let (sums, mut starts) = (self.sums(&counters)?, self.starts()?);
         let sum = |counter: u32| sums.get(&counter).copied().unwrap_or_default();
-        let changed = hand_on(changes, sum, &mut starts);
+        let begun = hand_on(changes, sum, &mut starts);
         let entries: Vec<_> =
-            changed.into_iter().map(|counter| (counter, starts[counter as usize])).collect();
+            begun.into_iter().map(|counter| (counter, starts[counter as usize])).collect();
         Ok(self.starts.set_many(&entries)?)
     }
 
@@ -187,8 +187,8 @@ impl Dataplane {
             sent.in_all.insert(real.address, counted(*id));
         }
         for Pair { vip, real, counter } in pairs {
-            let (Some(counter), Some(real)) = (counter, reals.get(&real)) else { continue };
-            let count = counted(counter);
+            let (Some(own), Some(real)) = (counter, reals.get(&real)) else { continue };
+            let count = counted(own);
             sent.by_vip.insert((vip, real.address), count);
             if let Some(sum) = sent.in_all.get_mut(&real.address) {
                 *sum = plus(*sum, count);

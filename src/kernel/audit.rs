@@ -20,7 +20,7 @@ use crate::model::text::quote;
 /// The environment variable that names another socket; `off`: no lines.
 pub const SOCKET_VARIABLE: &str = "LBCTL_AUDIT";
 
-/// journald's own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+/// journald's own protocol (`systemd.io/JOURNAL_NATIVE_PROTOCOL`).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// The classic one (RFC 3164).

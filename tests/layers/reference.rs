@@ -294,7 +294,7 @@ fn remedies(text: &str) -> BTreeMap<String, String> {
     let (mut found, mut heading) = (BTreeMap::new(), String::new());
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("### ") {
-            heading = name.to_owned();
+            name.clone_into(&mut heading);
         } else if line.starts_with("Do: ") {
             found.insert(heading.clone(), line.to_owned());
         }
@@ -333,7 +333,7 @@ fn rows(table: &Table) -> Vec<(String, Vec<String>)> {
     let (mut found, mut inside, mut heading) = (vec![], false, String::new());
     for line in text.lines() {
         if let Some(title) = line.strip_prefix("## ") {
-            heading = title.to_owned();
+            title.clone_into(&mut heading);
         }
         let Some(row) = line.strip_prefix("| ") else {
             inside = false;

@@ -12,13 +12,14 @@ const OF_HEALTH: [&str; 5] = ["checks", "check", "min_healthy", "slow_start", "f
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    file: Option<String>,
+    // Boxed, so that an error remains small enough to be returned.
+    file: Option<Box<str>>,
     line: Option<usize>,
     column: Option<usize>,
-    key: String,
+    key: Box<str>,
     what: String,
     /// A key that it is about, too: that of the first of two equal entries.
-    also: Option<String>,
+    also: Option<Box<str>>,
     /// How many errors there are beside this one.
     others: usize,
 }
@@ -56,7 +57,7 @@ impl ConfigError {
             file: None,
             line: None,
             column: None,
-            key: key.into(),
+            key: key.into().into(),
             what: what.into(),
             also: None,
             others: 0,
@@ -71,7 +72,7 @@ impl ConfigError {
     /// The error, which is about this key, too.
     #[must_use]
     pub(crate) fn also(self, key: impl Into<String>) -> Self {
-        Self { also: Some(key.into()), ..self }
+        Self { also: Some(key.into().into()), ..self }
     }
 
     /// A key that it is about, too.
@@ -88,7 +89,7 @@ impl ConfigError {
     /// The error, at this key of a file, on this line and in this column.
     #[must_use]
     pub(crate) fn placed(self, key: String, line: Option<usize>, column: Option<usize>) -> Self {
-        Self { key, line, column, ..self }
+        Self { line, column, key: key.into(), ..self }
     }
 
     /// Whether another error is about the same key of the same file.
@@ -131,7 +132,7 @@ impl ConfigError {
         let key = of_vip.flatten().map_or(&*self.key, |(_, key)| key);
         let is_kept = OF_HEALTH.contains(&key.split('.').next().unwrap_or_default());
         let key = if is_kept { key.to_owned() } else { String::new() };
-        Self { key, ..self }
+        Self { key: key.into(), ..self }
     }
 
     /// The key; empty: the file as a whole.
@@ -157,7 +158,7 @@ impl ConfigError {
     /// The error, with the file that it is in.
     #[must_use]
     pub fn in_file(mut self, path: &Path) -> Self {
-        self.file = Some(path.display().to_string());
+        self.file = Some(path.display().to_string().into());
         self
     }
 }

@@ -45,13 +45,13 @@ impl CounterChange {
 }
 
 /// Hands on counters, in this order. A counter is never set: what it had when its pair began is noted in `starts`.
-/// `sum` is what a counter has on all CPUs. Returns which starts have changed.
+/// `sum` is what a counter has on all CPUs. Returns whose starts are other ones.
 pub(crate) fn hand_on(
     changes: &[CounterChange],
     sum: impl Fn(u32) -> abi::count,
     starts: &mut [abi::count],
 ) -> BTreeSet<u32> {
-    let mut changed = BTreeSet::new();
+    let mut begun = BTreeSet::new();
     for change in changes {
         let [from, to] = change.counters();
         let places = (starts.get(from as usize).copied(), starts.get(to as usize).copied());
@@ -65,12 +65,12 @@ pub(crate) fn hand_on(
             CounterChange::Keep { .. } => {
                 starts[to as usize] = minus(other, counted);
                 starts[from as usize] = sum(from);
-                changed.insert(from);
+                begun.insert(from);
             }
         }
-        changed.insert(to);
+        begun.insert(to);
     }
-    changed
+    begun
 }
 
 pub(crate) fn plus(a: abi::count, b: abi::count) -> abi::count {

@@ -162,7 +162,9 @@ impl Sources {
                 let mut own = Errors::default();
                 let tree = tree::parse(&source.text, source.format, &mut own);
                 let (own, _) = own.into_parts();
-                own.into_iter().for_each(|error| errors.push(source.name(error)));
+                for error in own {
+                    errors.push(source.name(error));
+                }
                 tree
             })
             .collect();
@@ -180,7 +182,9 @@ impl Sources {
         let real = semantic.into_iter().filter(|error| !search.is_replaced(error.key()));
         let real: Vec<_> = real.collect();
         let renamed = search.renamed;
-        real.into_iter().for_each(|error| found.push(error));
+        for error in real {
+            found.push(error);
+        }
         let (found, more) = found.into_parts();
         errors.count(more);
         for error in found {

@@ -109,14 +109,11 @@ impl<'a> Search<'a> {
         if value.is_object() {
             return self.entry::<T>(value, key);
         }
-        let what = match (&value, self.format) {
-            (Value::Array(_), Format::Toml) => {
-                format!("a file has one such table, not a list; write [{key}] instead of [[{key}]]")
-            }
-            _ => {
-                let what = format!("invalid type: {}, expected struct", kind(value));
-                explain(key, &(what + " "), self.format)
-            }
+        let what = if let (Value::Array(_), Format::Toml) = (&value, self.format) {
+            format!("a file has one such table, not a list; write [{key}] instead of [[{key}]]")
+        } else {
+            let what = format!("invalid type: {}, expected struct", kind(value));
+            explain(key, &(what + " "), self.format)
         };
         self.errors.push(ConfigError::at(key, what));
         self.replaced.insert(key.to_owned());
@@ -218,20 +215,19 @@ impl<'a> Search<'a> {
         };
         let is_of_others = tables_with(name).any(|other| other != table);
         let near = nearest(name, fitting.iter().copied()).filter(|_| !is_of_others);
-        let what = match near {
-            Some(near) => format!("unknown field `{}`; did you mean `{near}`?", quote(name)),
-            None => {
-                let name = quote(name);
-                let mut elsewhere = tables_with(&name).filter(|other| *other != table);
-                let whose = match (elsewhere.next(), kind) {
-                    (Some(other), _) => format!("it is a key of {}", called(other)),
-                    (None, Some(_)) if table == "checks.NAME" => {
-                        format!("a check of this type has {}", fitting.join(", "))
-                    }
-                    (None, _) => format!("{} has {}", called(table), fitting.join(", ")),
-                };
-                format!("unknown field `{name}`; {whose}")
-            }
+        let what = if let Some(near) = near {
+            format!("unknown field `{}`; did you mean `{near}`?", quote(name))
+        } else {
+            let name = quote(name);
+            let mut elsewhere = tables_with(&name).filter(|other| *other != table);
+            let whose = match (elsewhere.next(), kind) {
+                (Some(other), _) => format!("it is a key of {}", called(other)),
+                (None, Some(_)) if table == "checks.NAME" => {
+                    format!("a check of this type has {}", fitting.join(", "))
+                }
+                (None, _) => format!("{} has {}", called(table), fitting.join(", ")),
+            };
+            format!("unknown field `{name}`; {whose}")
         };
         // The value is judged as that of the key that was meant.
         if let Some(near) = near.filter(|near| !members.contains_key(*near)) {
