@@ -52,7 +52,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Clone)]
 pub(super) struct Answers {
     metrics: Shared<Result<Bytes, String>>,
-    /// The same as OpenMetrics.
+    /// The same as `OpenMetrics`.
     open_metrics: Shared<Result<Bytes, String>>,
     readiness: Shared<Result<LostPins, Unready>>,
     /// What answers `/` and the API, where there is a balancer.
@@ -188,7 +188,7 @@ async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<B
     gzip::compressed(response, request.headers()).await
 }
 
-/// Whether a client asks for OpenMetrics before the text format. Prometheus does.
+/// Whether a client asks for `OpenMetrics` before the text format. Prometheus does.
 fn wants_open_metrics(headers: &HeaderMap) -> bool {
     let quality = |kind: &str| {
         let accepted = headers.get_all(header::ACCEPT).iter();

@@ -125,7 +125,7 @@ impl Lines {
             let mut message = said.message.clone();
             for (name, value) in &said.fields {
                 let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                message += &format!(" {name}={value}");
+                message.extend([" ", *name, "=", &value]);
             }
             cut(&message)
         };
@@ -148,7 +148,8 @@ impl Lines {
             // journald takes each line for an entry of its own.
             Self::Journal => {
                 let message = in_words();
-                message.lines().map(|line| format!("{}{line}\n", priority(level))).collect()
+                let lines = message.lines().map(|line| format!("{}{line}\n", priority(level)));
+                lines.collect::<Vec<_>>().concat()
             }
             Self::Text { time: false } => format!("{level:>5} {}\n", in_words()),
             Self::Text { time: true } => {

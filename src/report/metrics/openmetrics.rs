@@ -1,4 +1,4 @@
-//! The OpenMetrics text format, which the crate prometheus does not write:
+//! The `OpenMetrics` text format, which the crate prometheus does not write:
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
 
 use std::fmt;
@@ -46,7 +46,7 @@ fn write_family(out: &mut String, family: &MetricFamily) -> fmt::Result {
                 sample(out, name, "_total", labels, None, metric.get_counter().get_value())?;
             }
             MetricType::GAUGE => {
-                sample(out, name, "", labels, None, metric.get_gauge().get_value())?
+                sample(out, name, "", labels, None, metric.get_gauge().get_value())?;
             }
             // The crate makes none.
             MetricType::UNTYPED => {}

@@ -53,5 +53,5 @@ fn text(page: &std::path::Path) -> String {
         .arg(page)
         .output()
         .expect("run groff");
-    String::from_utf8_lossy(&output.stdout).replace('\u{2010}', "-").replace('\u{2212}', "-")
+    String::from_utf8_lossy(&output.stdout).replace(['\u{2010}', '\u{2212}'], "-")
 }

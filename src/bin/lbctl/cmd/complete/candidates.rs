@@ -38,7 +38,8 @@ type Values = fn(&Typed) -> Option<Vec<CompletionCandidate>>;
 
 /// What stands for an argument, by its name or by what help calls its value.
 fn values_of(arg: &Arg) -> Option<Values> {
-    let called = arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str());
+    let called =
+        arg.get_value_names().and_then(|names| names.first()).map(clap::builder::Str::as_str);
     let values: Values = match (arg.get_id().as_str(), called) {
         ("instance", _) => Typed::instances,
         ("check", Some("NAME")) => Typed::checks,

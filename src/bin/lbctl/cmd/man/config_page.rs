@@ -14,11 +14,11 @@ const SOURCE: &str = include_str!("../../../../../docs/config.md");
 /// `l4lb.toml(5)`.
 pub(super) fn page() -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let mut page = Page::default();
-    page.out = format!(
+    let out = format!(
         ".TH l4lb.toml 5 \"\" \"l4lb {version}\" \"l4lb\"\n.SH NAME\nl4lb.toml \\- configuration of an l4lb instance\n\
          .SH DESCRIPTION\n"
     );
+    let mut page = Page { out, ..Page::default() };
     for event in Parser::new_ext(SOURCE, Options::ENABLE_TABLES) {
         page.event(event);
     }

@@ -236,8 +236,8 @@ impl Outcome<'_> {
         match self.vips {
             _ if self.args.which.all => format!("--all {}", self.real),
             vips => {
-                let vips: String = vips.iter().map(|vip| format!("{vip} ")).collect();
-                format!("{vips}{}", self.real)
+                let vips = vips.iter().map(ToString::to_string);
+                vips.chain([self.real.to_string()]).collect::<Vec<_>>().join(" ")
             }
         }
     }
