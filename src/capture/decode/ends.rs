@@ -8,7 +8,7 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     pub(super) source: IpAddr,
-    destination: IpAddr,
+    pub(super) destination: IpAddr,
     /// Whether the line has them already: addresses come before extension headers, ports after them.
     written: bool,
     /// Whether the packet has more fragments. Then its length tells nothing about the whole.

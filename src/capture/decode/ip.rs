@@ -17,6 +17,7 @@ use super::ends::Ends;
 use super::icmp;
 use super::tcp;
 use super::udp;
+use super::verbose;
 
 const IPV4_HEADER: usize = 20;
 const IPV4_LONGEST_HEADER: usize = 60;
@@ -38,7 +39,9 @@ pub(super) fn ipv4(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt
     {
         return write!(line, "IP{version} (invalid)");
     }
-    line.write_str("IP ")?;
+    if !telling.style.link {
+        line.write_str("IP ")?;
+    }
     // Options that were not captured must not hide the addresses.
     let mut room = [0; IPV4_LONGEST_HEADER];
     let known = packet.captured.len().min(IPV4_LONGEST_HEADER);
@@ -57,9 +60,18 @@ pub(super) fn ipv4(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt
     if !telling.quoted && length > packet.length {
         write!(line, "truncated-ip - {} bytes missing! ", length - packet.length)?;
     }
+    let verbose = telling.style.verbose > 0 && !telling.quoted;
+    if verbose {
+        verbose::ipv4(line, &header, &room)?;
+    }
     if header_length > IPV4_HEADER {
         let known = packet.captured.get(IPV4_HEADER..header_length.min(known)).unwrap_or_default();
+        line.write_str(if verbose { ", " } else { "" })?;
         ipv4_options(line, known, header_length - IPV4_HEADER)?;
+        line.write_str(if verbose { "" } else { " " })?;
+    }
+    if verbose {
+        verbose::ipv4_end(line, packet.captured, header_length)?;
     }
     let mut ends = Ends::new(header.source_addr(), header.destination_addr());
     ends.fragment = header.more_fragments();
@@ -71,7 +83,7 @@ pub(super) fn ipv4(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt
         ends.write(line)?;
         write!(line, "ip-proto-{}", header.protocol().0)?;
     }
-    if header.is_fragmenting_payload() {
+    if header.is_fragmenting_payload() && !verbose {
         let more = if header.more_fragments() { "+" } else { "" };
         write!(
             line,
@@ -108,31 +120,36 @@ fn ipv4_options(line: &mut String, mut known: &[u8], length: usize) -> fmt::Resu
             line.write_str(name)?;
         }
         known = match (kind, rest) {
-            (0, _) => return line.write_str(") "),
+            (0, _) => return line.write_str(")"),
             (1, _) => rest,
             (_, [length, ..]) if *length >= 2 && usize::from(*length) <= known.len() => {
                 &known[usize::from(*length)..]
             }
             _ => {
                 line.write_str(if cut { " [|ip]" } else { " [bad opt]" })?;
-                return line.write_str(") ");
+                return line.write_str(")");
             }
         };
     }
-    line.write_str(if cut { " [|ip]) " } else { ") " })
+    line.write_str(if cut { " [|ip])" } else { ")" })
 }
 
 pub(super) fn ipv6(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt::Result {
     if packet.captured.len() < IPV6_HEADER {
         return line.write_str("[|ip6]");
     }
-    line.write_str("IP6 ")?;
+    if !telling.style.link {
+        line.write_str("IP6 ")?;
+    }
     let Ok(header) = Ipv6HeaderSlice::from_slice(packet.captured) else {
         return write!(line, "version error: {} != 6", packet.captured[0] >> 4);
     };
     let length = IPV6_HEADER + usize::from(header.payload_length());
     if !telling.quoted && length > packet.length {
         write!(line, "truncated-ip6 - {} bytes missing! ", length - packet.length)?;
+    }
+    if telling.style.verbose > 0 && !telling.quoted {
+        verbose::ipv6(line, &header)?;
     }
     let ends = Ends::new(header.source_addr(), header.destination_addr());
     let payload = packet.limit(length).skip(IPV6_HEADER);

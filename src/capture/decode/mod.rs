@@ -25,14 +25,18 @@
 //! | LLDP, MPLS, STP, … | the Ethernet header: `… > …, ethertype LLDP (0x88cc), length 64` | decoded, or a hex dump |
 //! | cut and invalid headers | one space before `[|tcp]` | one or two |
 //!
-//! A line holds only printable characters, whatever the packet contains.
+//! With [`LineOptions`], lines look as those of tcpdump's `-e`, `-q`, `-v`, `-t`, `-x`, `-X` and `-A`. `-v` says no more of ICMP.
+//!
+//! A line holds only printable characters, whatever the packet contains; only `-A` prints ends of lines and tabs.
 
+mod bytes;
 mod ends;
 mod icmp;
 mod ip;
 mod link;
 mod tcp;
 mod udp;
+mod verbose;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +63,34 @@ const NESTING: u32 = 8;
 pub struct LineOptions {
     /// The interface's name, after the time: for captures on several interfaces.
     pub interface: bool,
+    /// No time.
+    pub no_time: bool,
+    /// Which headers and fields the line shows.
+    pub style: Style,
+    /// The packet's bytes behind the line, from the IP header on.
+    pub bytes: Option<Bytes>,
+}
+
+/// Which headers and fields a line shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// The Ethernet header (tcpdump's `-e`).
+    pub link: bool,
+    /// Less of TCP and of the Ethernet header (`-q`).
+    pub quick: bool,
+    /// 1: the fields of IP headers, and whether checksums are right (`-v`). 2: also those of UDP in IPv4 (`-vv`).
+    pub verbose: u8,
+}
+
+/// How the bytes of a packet are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// As numbers (`-x`).
+    Hex,
+    /// As numbers and as characters (`-X`).
+    HexAndAscii,
+    /// As characters (`-A`).
+    Ascii,
 }
 
 /// Writes each packet as a line of text: see [the module](self).
@@ -74,7 +106,7 @@ pub struct LineOptions {
 /// use l4lb::capture::decode::LineOptions;
 /// use l4lb::capture::decode::Lines;
 ///
-/// let mut lines = Lines::new(Vec::new(), LineOptions { interface: true });
+/// let mut lines = Lines::new(Vec::new(), LineOptions { interface: true, ..LineOptions::default() });
 /// lines.packet(&Packet {
 ///     time: SystemTime::now(),
 ///     at: CapturePoint::Entry,
@@ -115,7 +147,9 @@ impl<W: Write> Lines<W> {
 
     fn write_line(&mut self, packet: &Packet) -> fmt::Result {
         let line = &mut self.line;
-        write_time(line, packet.time, &self.zone)?;
+        if !self.options.no_time {
+            write_time(line, packet.time, &self.zone)?;
+        }
         if self.options.interface {
             // The kernel allows control characters in names.
             write!(line, "{} ", packet.interface.escape_debug())?;
@@ -125,7 +159,14 @@ impl<W: Write> Lines<W> {
         } else if packet.at == CapturePoint::Exit {
             line.write_str("exit: ")?;
         }
-        write_frame(line, packet)?;
+        write_frame(line, packet, self.options.style)?;
+        let shown = packet.data.get(link::header_length(&packet.data)..).unwrap_or_default();
+        match self.options.bytes {
+            None => {}
+            Some(Bytes::Hex) => bytes::hex(line, shown, false)?,
+            Some(Bytes::HexAndAscii) => bytes::hex(line, shown, true)?,
+            Some(Bytes::Ascii) => bytes::ascii(line, shown),
+        }
         line.push('\n');
         Ok(())
     }
@@ -147,14 +188,15 @@ impl<W: Write> Sink for Lines<W> {
 pub fn describe(frame: &[u8]) -> String {
     let mut line = String::new();
     // Writing to memory does not fail.
-    let _ = link::ethernet(&mut line, Part { captured: frame, length: frame.len() });
+    let _ =
+        link::ethernet(&mut line, Part { captured: frame, length: frame.len() }, Style::default());
     line
 }
 
-fn write_frame(line: &mut String, packet: &Packet) -> fmt::Result {
+fn write_frame(line: &mut String, packet: &Packet, style: Style) -> fmt::Result {
     // A frame is at least as long as the bytes that were captured.
     let length = packet.data.len().max(usize::try_from(packet.length).unwrap_or(usize::MAX));
-    link::ethernet(line, Part { captured: &packet.data, length })
+    link::ethernet(line, Part { captured: &packet.data, length }, style)
 }
 
 fn write_time(line: &mut String, time: SystemTime, zone: &TimeZone) -> fmt::Result {
@@ -232,6 +274,8 @@ struct Telling {
     depth: u32,
     /// An ICMP error quotes it: only the ports of its payload matter.
     quoted: bool,
+    /// Which headers and fields are shown.
+    style: Style,
 }
 
 impl Telling {

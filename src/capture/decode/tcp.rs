@@ -3,13 +3,19 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use etherparse::IpNumber;
 use etherparse::TcpHeaderSlice;
 
 use super::Part;
 use super::Telling;
 use super::ends::Ends;
+use super::verbose;
 
 const HEADER: usize = 20;
+
+/// The offset of the checksum.
+const CHECKSUM: usize = 16;
+
 const LONGEST_HEADER: usize = 60;
 
 /// The offset of the header's length, which is in the upper half of the byte, in words of four bytes.
@@ -40,9 +46,25 @@ pub(super) fn tcp(
             "tcp {length} [bad hdr length {header_length} - too short, < {HEADER}]"
         );
     };
+    if telling.style.quick {
+        let length = segment.length.saturating_sub(header_length);
+        return write!(line, "tcp {length}");
+    }
     write_flags(line, &header)?;
     if header_length > segment.length {
         return write!(line, " [bad hdr length {header_length} - too long, > {}]", segment.length);
+    }
+    if telling.style.verbose > 0 && !ends.fragment {
+        let pair = (ends.source, ends.destination);
+        match verbose::transport_checksum(pair, IpNumber::TCP, segment, CHECKSUM) {
+            Some((given, right)) if given == right => {
+                write!(line, ", cksum {given:#06x} (correct)")?;
+            }
+            Some((given, right)) => {
+                write!(line, ", cksum {given:#06x} (incorrect -> {right:#06x})")?;
+            }
+            None => {}
+        }
     }
     let length = segment.length - header_length;
     if length > 0 || header.syn() || header.fin() || header.rst() {

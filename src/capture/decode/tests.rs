@@ -50,7 +50,7 @@ fn udp(port: u16, payload: usize) -> Vec<u8> {
 /// A packet's line without what is not in the frame: no time, no interface, no decision.
 fn describe(packet: &Packet) -> String {
     let mut line = String::new();
-    write_frame(&mut line, packet).expect("strings take all");
+    write_frame(&mut line, packet, Style::default()).expect("strings take all");
     line
 }
 
@@ -72,7 +72,7 @@ fn a_line_begins_with_time_interface_and_decision() {
     let said = "IP 192.0.2.1.31337 > 10.200.1.1.53: UDP, length 0\n";
     let plain = packet(&frame);
     assert_eq!(lines(LineOptions::default(), &plain), format!("01:29:59.000000042 {said}"));
-    let options = LineOptions { interface: true };
+    let options = LineOptions { interface: true, ..LineOptions::default() };
     assert_eq!(lines(options, &plain), format!("01:29:59.000000042 eth0 {said}"));
 
     let reason = &reasons()[0];
@@ -173,7 +173,7 @@ fn errors_quote_encapsulated_packets() {
 fn names_with_control_characters_do_no_harm() {
     let mut packet = packet(&frame(0x0800, &[]));
     packet.interface = "e\x1b[2J\n".to_owned();
-    let line = lines(LineOptions { interface: true }, &packet);
+    let line = lines(LineOptions { interface: true, ..LineOptions::default() }, &packet);
     assert_eq!(line, "01:29:59.000000042 e\\u{1b}[2J\\n [|ip]\n");
 }
 

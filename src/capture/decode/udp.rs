@@ -3,13 +3,18 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use etherparse::IpNumber;
 use etherparse::UdpHeaderSlice;
 
 use super::Part;
 use super::Telling;
 use super::ends::Ends;
+use super::verbose;
 
 const HEADER: usize = 8;
+
+/// The offset of the checksum.
+const CHECKSUM: usize = 6;
 
 /// The port of HTTP/3.
 const QUIC_PORT: u16 = 443;
@@ -39,6 +44,21 @@ pub(super) fn udp(
     let length = usize::from(header.length());
     if length < HEADER {
         return write!(line, "truncated-udplength {length}");
+    }
+    // tcpdump says it of IPv4 only with -vv.
+    if telling.style.verbose > u8::from(ends.source.is_ipv4()) && !ends.fragment {
+        let pair = (ends.source, ends.destination);
+        match verbose::transport_checksum(pair, IpNumber::UDP, datagram.limit(length), CHECKSUM) {
+            _ if header.checksum() == 0 => line.write_str("[no cksum] ")?,
+            // Zero means that there is none, so its complement stands for it.
+            Some((given, right)) if given == right || (given, right) == (u16::MAX, 0) => {
+                line.write_str("[udp sum ok] ")?;
+            }
+            Some((given, right)) => {
+                write!(line, "[bad udp cksum {given:#06x} -> {right:#06x}!] ")?;
+            }
+            None => {}
+        }
     }
     let available = datagram.length - HEADER;
     if length - HEADER > available && !ends.fragment {

@@ -16,6 +16,9 @@ use l4lb::Vip;
 use l4lb::capture::CaptureOptions;
 use l4lb::capture::DecisionFilter;
 use l4lb::capture::Points;
+use l4lb::capture::decode::Bytes;
+use l4lb::capture::decode::LineOptions;
+use l4lb::capture::decode::Style;
 use l4lb::outside;
 use l4lb::outside::MAX_CPUS;
 use l4lb::reasons;
@@ -78,6 +81,33 @@ pub(crate) struct Dump {
     /// Accepted because tcpdump has it: addresses and ports are always numbers
     #[arg(short = 'n', action = ArgAction::Count)]
     _numbers: u8,
+    /// Show the Ethernet header
+    #[arg(short = 'e')]
+    link: bool,
+    /// Show more of each packet: the fields of IP headers, whether checksums are right; twice: also of UDP in IPv4
+    #[arg(short, action = ArgAction::Count)]
+    verbose: u8,
+    /// Show less of each packet
+    #[arg(short, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Show no time
+    #[arg(short = 't')]
+    no_time: bool,
+    /// Show the bytes from the IP header on, as numbers
+    #[arg(short = 'x', group = "bytes")]
+    hex: bool,
+    /// Show the bytes from the IP header on, as numbers and characters
+    #[arg(short = 'X', group = "bytes")]
+    hex_and_ascii: bool,
+    /// Show the bytes from the IP header on, as characters
+    #[arg(short = 'A', group = "bytes")]
+    ascii: bool,
+    /// Accepted because tcpdump has it: lines are printed as packets come
+    #[arg(short = 'l')]
+    _lines: bool,
+    /// Accepted because tcpdump has it: packets are written as they come
+    #[arg(short = 'U')]
+    _unbuffered: bool,
     /// At exit: only packets for this VIP; may be repeated
     #[arg(long = "vip", value_name = "VIP")]
     vips: Vec<Vip>,
@@ -119,6 +149,21 @@ pub(crate) struct Dump {
 impl Dump {
     pub(crate) fn writes_to_stdout(&self) -> bool {
         self.write.as_ref().is_some_and(|file| file.as_os_str() == "-")
+    }
+
+    /// What lines show.
+    pub(crate) fn lines(&self) -> LineOptions {
+        let mut options = LineOptions::default();
+        options.interface = self.interface.as_ref().is_none_or(|interface| interface == "any");
+        options.no_time = self.no_time;
+        options.style = Style { link: self.link, quick: self.quiet, verbose: self.verbose };
+        options.bytes = match (self.hex, self.hex_and_ascii, self.ascii) {
+            (true, ..) => Some(Bytes::Hex),
+            (_, true, _) => Some(Bytes::HexAndAscii),
+            (.., true) => Some(Bytes::Ascii),
+            _ => None,
+        };
+        options
     }
 
     pub(crate) fn options(&self) -> CaptureOptions {

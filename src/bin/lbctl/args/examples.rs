@@ -85,7 +85,7 @@ pub(super) const EXAMPLES: &[Examples] = &[
         "dump",
         &[
             "lbctl dump -i eth0 tcp port 80",
-            "lbctl dump --at exit --verdict drop -c 10",
+            "lbctl dump --at exit --verdict drop -e -c 10",
             "lbctl dump --at both -w packets.pcapng",
         ],
     ),

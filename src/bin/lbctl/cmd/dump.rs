@@ -20,7 +20,6 @@ use l4lb::capture::CapturePoint;
 use l4lb::capture::Packet;
 use l4lb::capture::Points;
 use l4lb::capture::Sink;
-use l4lb::capture::decode::LineOptions;
 use l4lb::capture::decode::Lines;
 use l4lb::capture::pcapng::PcapngFile;
 use l4lb::capture::pcapng::PcapngOptions;
@@ -191,10 +190,7 @@ impl Output {
             filter: Some(options.filter.clone()).filter(|filter| !filter.is_empty()),
         };
         let sink = match args.write.as_deref() {
-            None => Kind::Lines(Lines::new(
-                stdout()?,
-                LineOptions { interface: options.interface.is_none() },
-            )),
+            None => Kind::Lines(Lines::new(stdout()?, args.lines())),
             Some(_) if args.writes_to_stdout() => {
                 let mut pipe = PcapngWriter::new(stdout()?, &pcapng)?;
                 // The reader should see at once that the capture runs.

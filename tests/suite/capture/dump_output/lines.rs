@@ -3,8 +3,10 @@
 use fastrand::Rng;
 use l4lb::capture::Packet;
 use l4lb::capture::Sink as _;
+use l4lb::capture::decode::Bytes;
 use l4lb::capture::decode::LineOptions;
 use l4lb::capture::decode::Lines;
+use l4lb::capture::decode::Style;
 
 use super::packet;
 use super::read_by;
@@ -40,12 +42,15 @@ use Expected::And;
 use Expected::Same;
 
 fn ours(packets: &[Packet]) -> Vec<String> {
-    let mut lines = Lines::new(Vec::new(), LineOptions::default());
+    ours_with(LineOptions::default(), packets).lines().map(str::to_owned).collect()
+}
+
+fn ours_with(options: LineOptions, packets: &[Packet]) -> String {
+    let mut lines = Lines::new(Vec::new(), options);
     for packet in packets {
         lines.packet(packet).expect("memory takes it");
     }
-    let text = String::from_utf8(lines.into_inner()).expect("text");
-    text.lines().map(str::to_owned).collect()
+    String::from_utf8(lines.into_inner()).expect("text")
 }
 
 /// tcpdump's lines without its hex dumps of what it does not know, and with one space where it prints two:
@@ -220,4 +225,66 @@ fn lines_of_random_packets_are_those_of_tcpdump() {
         differences.len(),
         differences[..differences.len().min(20)].join("\n")
     );
+}
+
+/// tcpdump's options for what a line shows: the same packets, the same text.
+#[test]
+fn options_show_what_tcpdump_shows() {
+    let ip4 = || eth().ip4(CLIENT, VIP);
+    let ip6 = || eth().ip6(CLIENT6, VIP6);
+    let text = b"GET / HTTP/1.1\r\nHost: \x1b[2J\xff\t~\r\n\r\n";
+    let frames = [
+        tcp4(SYN, SYN_OPTIONS, &[]),
+        tcp4(PSH | ACK, &[], text),
+        ip4().udp(31337, 4433).data(&[7; 32]),
+        ip6().udp(31337, 4433).data(&[0; 12]),
+        ip6().raw(TCP).data(&segment(SYN, 0, &[], &[])),
+        eth().vlan(100).ip4(CLIENT, VIP).udp(31337, 4433).data(&[1; 6]),
+    ];
+    let packets: Vec<Packet> =
+        (0..).zip(&frames).map(|(number, frame)| packet(number, &frame.bytes())).collect();
+    let with = |change: fn(&mut LineOptions)| {
+        let mut options = LineOptions { no_time: true, ..LineOptions::default() };
+        change(&mut options);
+        options
+    };
+    let mut differences = Vec::new();
+    for (arguments, options) in [
+        (&[][..], with(|_| {})),
+        (&["-e"], with(|options| options.style = Style { link: true, ..Style::default() })),
+        (&["-q"], with(|options| options.style = Style { quick: true, ..Style::default() })),
+        (
+            &["-q", "-e"],
+            with(|options| options.style = Style { quick: true, link: true, ..Style::default() }),
+        ),
+        (&["-v"], with(|options| options.style = Style { verbose: 1, ..Style::default() })),
+        (
+            &["-v", "-e"],
+            with(|options| options.style = Style { verbose: 1, link: true, ..Style::default() }),
+        ),
+        (&["-vv"], with(|options| options.style = Style { verbose: 2, ..Style::default() })),
+        (&["-x"], with(|options| options.bytes = Some(Bytes::Hex))),
+        (&["-X"], with(|options| options.bytes = Some(Bytes::HexAndAscii))),
+        (&["-A"], with(|options| options.bytes = Some(Bytes::Ascii))),
+    ] {
+        for packet in &packets {
+            let packet = std::slice::from_ref(packet);
+            let base = ["-n", "-S", "-t", "-r", "-"];
+            let theirs = read_by("tcpdump", &[arguments, &base].concat(), &written(packet));
+            // VLAN tags are shown without -e, too. tcpdump shows the bytes of what it does not know.
+            let is_tagged = packet[0].data[12..14] == [0x81, 0];
+            if is_tagged && !options.style.link {
+                continue;
+            }
+            let has_bytes = options.bytes.is_some();
+            let unasked = |line: &&str| has_bytes || !line.starts_with('\t');
+            let theirs: String =
+                theirs.lines().filter(unasked).map(|line| format!("{line}\n")).collect();
+            let ours = ours_with(options, packet);
+            if ours != theirs {
+                differences.push(format!("{arguments:?}\n{ours}\ntcpdump:\n{theirs}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
