@@ -93,7 +93,6 @@ fn protocol_name(protocol: IpNumber) -> &'static str {
         51 => "AH",
         58 => "ICMPv6",
         59 => "no next header",
-        60 => "unknown",
         89 => "OSPF",
         103 => "PIM",
         108 => "Compressed IP",
