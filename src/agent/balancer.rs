@@ -273,13 +273,12 @@ impl Running {
         self.page.set(&self.server.config);
         self.per_real.store(self.server.config.metrics.per_real, Ordering::Relaxed);
         self.reloads.set_own(&self.server.config);
-        let outcome = match reloaded {
-            Err(error) => Outcome::Failed(error),
-            Ok(()) => {
-                // Until the next look, the file is what was read.
-                self.reloads.set_drift(None);
-                self.move_endpoints().await
-            }
+        let outcome = if let Err(error) = reloaded {
+            Outcome::Failed(error)
+        } else {
+            // Until the next look, the file is what was read.
+            self.reloads.set_drift(None);
+            self.move_endpoints().await
         };
         self.note_endpoints();
         let what = format!("reload of {}", self.file.display());

@@ -72,7 +72,7 @@ fn judge(seen: &mut Seen, reloads: &Reloads, watch: Option<&Control>) {
         }
         (Ok(_), None) => {}
         (Err(error), _) => {
-            tracing::error!("the file on disk cannot be applied, what runs goes on: {error}")
+            tracing::error!("the file on disk cannot be applied, what runs goes on: {error}");
         }
     }
 }

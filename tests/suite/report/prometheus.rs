@@ -181,7 +181,8 @@ fn every_query_is_answered(prometheus: &Prometheus<'_>) {
         for query in targets.into_iter().flatten().filter_map(|target| target["expr"].as_str()) {
             let query = query.replace("$__rate_interval", "5m").replace("$job", "l4lb");
             let query = ["$instance", "$vip"].iter().fold(query, |q, name| q.replace(name, ".+"));
-            let escaped: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let escaped: Vec<_> = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let escaped = escaped.concat();
             let answer = prometheus.ask(&format!("/api/v1/query?query={escaped}"));
             let answer = answer.unwrap_or_else(|| panic!("{query}: no answer"));
             assert_eq!(answer["status"], "success", "{query}: {answer}");

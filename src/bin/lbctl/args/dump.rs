@@ -65,6 +65,7 @@ impl From<VerdictArg> for Verdict {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "tcpdump has these switches")]
 pub(crate) struct Dump {
     /// Which packets, in tcpdump's language (pcap-filter(7)) [default: all]
     #[arg(value_name = "EXPRESSION")]
@@ -153,17 +154,18 @@ impl Dump {
 
     /// What lines show.
     pub(crate) fn lines(&self) -> LineOptions {
-        let mut options = LineOptions::default();
-        options.interface = self.interface.as_ref().is_none_or(|interface| interface == "any");
-        options.no_time = self.no_time;
-        options.style = Style { link: self.link, quick: self.quiet, verbose: self.verbose };
-        options.bytes = match (self.hex, self.hex_and_ascii, self.ascii) {
+        let bytes = match (self.hex, self.hex_and_ascii, self.ascii) {
             (true, ..) => Some(Bytes::Hex),
             (_, true, _) => Some(Bytes::HexAndAscii),
             (.., true) => Some(Bytes::Ascii),
             _ => None,
         };
-        options
+        LineOptions {
+            interface: self.interface.as_ref().is_none_or(|interface| interface == "any"),
+            no_time: self.no_time,
+            style: Style { link: self.link, quick: self.quiet, verbose: self.verbose },
+            bytes,
+        }
     }
 
     pub(crate) fn options(&self) -> CaptureOptions {

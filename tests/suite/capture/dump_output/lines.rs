@@ -278,8 +278,8 @@ fn options_show_what_tcpdump_shows() {
             }
             let has_bytes = options.bytes.is_some();
             let unasked = |line: &&str| has_bytes || !line.starts_with('\t');
-            let theirs: String =
-                theirs.lines().filter(unasked).map(|line| format!("{line}\n")).collect();
+            let lines = theirs.lines().filter(unasked).map(|line| format!("{line}\n"));
+            let theirs = lines.collect::<Vec<_>>().concat();
             let ours = ours_with(options, packet);
             if ours != theirs {
                 differences.push(format!("{arguments:?}\n{ours}\ntcpdump:\n{theirs}"));
