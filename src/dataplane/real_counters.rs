@@ -16,10 +16,10 @@ use crate::model::abi::consts;
 use crate::model::address::Vip;
 use crate::model::error::Result;
 use crate::model::vip_table::VipSpec;
-use crate::plan::diff::counters::CounterChange;
-use crate::plan::diff::counters::hand_on;
-use crate::plan::diff::counters::minus;
-use crate::plan::diff::counters::plus;
+use crate::plan::counter_change::CounterChange;
+use crate::plan::counter_change::hand_on;
+use crate::plan::counter_change::minus;
+use crate::plan::counter_change::plus;
 
 /// Packets and bytes, as two counters of the kernel.
 pub(crate) type Counted = abi::count;

@@ -3,6 +3,7 @@
 mod addresses;
 mod change;
 mod connection_tables;
+pub(crate) mod counter_change;
 pub(crate) mod cpus;
 mod detail;
 pub(crate) mod diff;

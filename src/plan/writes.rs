@@ -6,7 +6,7 @@ use crate::model::abi;
 use crate::model::health::policies::Policies;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
-use crate::plan::diff::counters::CounterChange;
+use crate::plan::counter_change::CounterChange;
 use crate::plan::diff::running::RunningReal;
 use crate::plan::rings::RingImage;
 

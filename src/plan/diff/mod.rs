@@ -13,7 +13,7 @@
 //! - the record of a VIP's reals is written after the ring that was made from it.
 
 mod changes;
-pub(crate) mod counters;
+mod counters;
 mod markers;
 mod repair;
 pub(crate) mod running;

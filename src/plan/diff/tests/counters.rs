@@ -1,9 +1,9 @@
 //! Packets are counted for their pair of a VIP and a real, whatever changes.
 
 use super::*;
-use crate::plan::diff::counters::CounterChange;
-use crate::plan::diff::counters::hand_on;
-use crate::plan::diff::counters::minus;
+use crate::plan::counter_change::CounterChange;
+use crate::plan::counter_change::hand_on;
+use crate::plan::counter_change::minus;
 
 /// The maps and their counters, beside what really was sent.
 struct Counting {
