@@ -355,7 +355,7 @@ pub enum Error {
 
     /// Much of what runs would be removed, and the caller did not allow it.
     #[error(
-        "{0}, as by a file that was cut off; nothing was changed: if that is meant, --yes does it"
+        "{0}, as by a file that was cut off; nothing was changed: 'lbctl plan -f FILE' shows all of it; if that is meant, --yes does it"
     )]
     RemovesMuch(crate::model::removals::Removals),
 

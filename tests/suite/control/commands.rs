@@ -176,7 +176,7 @@ fn what_save_prints_plans_to_nothing() {
     let host = Host::new();
     for config in configs {
         let original = config_file(&config);
-        host.lbctl().ok(&["apply", "-f", path_of(&original)]);
+        host.lbctl().ok(&["apply", "--yes", "-f", path_of(&original)]);
         let saved = host.lbctl().ok(&["save"]).stdout;
         let as_json = host.lbctl().ok(&["save", "--json"]).stdout;
         let mut json_file = tempfile::Builder::new().suffix(".json").tempfile().expect("a file");
