@@ -91,7 +91,7 @@ fn a_silent_gateway_is_not_replaced_by_who_advertises() {
     // `serve` reports that the gateway is silent, although another router would answer.
     let is_silent = || {
         let status = json(&rig.lbctl().ok(&["status", "--json"]));
-        let why = status["condition"]["findings"][0]["why"]["gateway-unresolved"].clone();
+        let why = status["condition"]["findings"][0]["why"]["gateway_unresolved"].clone();
         why["silent"] == true
             && why["next_hop"] == "172.31.0.254"
             && why["alternative"] == "fe80::66"

@@ -114,7 +114,7 @@ impl<'h> Serve<'h> {
 fn finding(host: &Host) -> (Option<Value>, Value) {
     let status = json(&host.lbctl().ok(&["status", "--json"]));
     let findings = status["condition"]["findings"].as_array().expect("findings").clone();
-    (findings.into_iter().find(|finding| finding["problem"] == "reload-failed"), status)
+    (findings.into_iter().find(|finding| finding["problem"] == "reload_failed"), status)
 }
 
 #[test]

@@ -292,7 +292,7 @@ fn a_real_without_a_slot_is_reported() {
     assert!(status.contains(&what) && status.contains("2/3 (1 of too little weight)"), "{status}");
     let status = json_of(&host.lbctl().ok(&["status", "--json"]));
     let findings = status["condition"]["findings"].as_array().expect("findings");
-    let found = findings.iter().find(|finding| finding["problem"] == "outweighed-reals");
+    let found = findings.iter().find(|finding| finding["problem"] == "outweighed_reals");
     let real = json!({ "vip": VIP, "real": "10.0.0.2", "weight": 1, "needed": 2 });
     assert_eq!(found.expect("it is told")["reals"], json!([real]), "{status:#}");
 
