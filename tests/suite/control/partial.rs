@@ -101,7 +101,7 @@ fn a_dead_interface_delays_no_other() {
         assert_eq!(status["unserved"][0]["name"], "second", "{how}: {status}");
         let findings = status["condition"]["findings"].to_string();
         assert!(
-            findings.contains("\"not-served\"") && findings.contains("not served"),
+            findings.contains("\"not_served\"") && findings.contains("not served"),
             "{findings}"
         );
         let text = lbctl.exits(1, &["status", "--check"]).stdout;
