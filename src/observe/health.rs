@@ -106,10 +106,17 @@ impl HealthDetails {
         self.why_at(seconds_since_1970(), &TimeZone::system())
     }
 
-    /// The state, and why: `unhealthy: HTTP 503 since 12:03:11`.
+    /// The state, and why: `unhealthy: HTTP 503 since 12:03:11`; without a reason `healthy since 12:03:11`.
     pub fn in_words(&self) -> String {
-        let why = self.why();
-        if why.is_empty() { self.state.to_string() } else { format!("{}: {why}", self.state) }
+        self.in_words_with(&self.why())
+    }
+
+    fn in_words_with(&self, why: &str) -> String {
+        match (why, self.reason.as_str()) {
+            ("", _) => self.state.to_string(),
+            (_, "") if self.since != 0 => format!("{} {why}", self.state),
+            _ => format!("{}: {why}", self.state),
+        }
     }
 
     fn why_at(&self, now: u64, zone: &TimeZone) -> String {
@@ -132,6 +139,13 @@ impl HealthDetails {
         match (self.told, self.expires) {
             (false, _) => {}
             (true, 0) => parts.push("told".to_owned()),
+            // Without a process that serves, nobody takes it back: it stays in force.
+            (true, expires) if expires <= now => {
+                parts.push(format!(
+                    "told, until {}; over, but 'lbctl serve' takes it back",
+                    time(expires)
+                ));
+            }
             (true, expires) => parts.push(format!("told, until {}", time(expires))),
         }
         parts.join("; ")
@@ -264,6 +278,12 @@ mod tests {
         assert_eq!(why(&held), "HTTP 503 since 12:03:11; stays out until 12:11:00");
         let told = HealthDetails { told: true, expires: NOW + 30, ..unhealthy };
         assert_eq!(why(&told), "HTTP 503 since 12:03:11; told, until 12:10:30");
+        let over = HealthDetails { expires: NOW, ..told };
+        assert_eq!(
+            why(&over),
+            "HTTP 503 since 12:03:11; told, until 12:10:00; over, but 'lbctl serve' takes it back"
+        );
+        assert_eq!(over.in_words_with(&why(&over))[..21], *"unhealthy: HTTP 503 s");
         let starting = HealthDetails {
             state: Health::Healthy,
             share: 25,
@@ -271,6 +291,10 @@ mod tests {
             ..HealthDetails::default()
         };
         assert_eq!(why(&starting), "since 12:10:00; at 25 % of its weight");
+        assert_eq!(
+            starting.in_words_with(&why(&starting)),
+            "healthy since 12:10:00; at 25 % of its weight"
+        );
         assert_eq!(time_at(u64::MAX, NOW, &TimeZone::UTC), "a time that no calendar has");
     }
 }
