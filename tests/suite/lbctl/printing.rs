@@ -95,7 +95,12 @@ fn output_that_cannot_be_written_is_an_error() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {complained}");
         let errors: Vec<_> = complained.lines().filter(|line| line.contains("error")).collect();
         let [error] = errors[..] else { panic!("{arguments:?}: one line, not {complained}") };
-        assert!(error.starts_with("error: cannot write to standard output: "), "{error}");
+        let start = if arguments.contains(&"--json") {
+            r#"{"error":{"kind":"output","message":"cannot write to standard output: "#
+        } else {
+            "error: cannot write to standard output: "
+        };
+        assert!(error.starts_with(start), "{error}");
         assert!(error.contains("No space left on device"), "{arguments:?}: {error}");
     }
 }

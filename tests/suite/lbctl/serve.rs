@@ -135,7 +135,7 @@ fn its_own_mac_is_followed() {
     let text = rig.lbctl().ok(&["status"]).stdout;
     assert!(text.contains("02:00:00:00:00:77 (now 02:00:00:00:00:78), and 1 more"), "{text}");
     let condition = || json(&rig.lbctl().ok(&["status", "--json"]))["condition"].clone();
-    let told = |condition: &Value| condition["findings"].to_string().contains("\"mac-changed\"");
+    let told = |condition: &Value| condition["findings"].to_string().contains("\"mac_changed\"");
     assert!(!told(&condition()), "{}", condition());
 
     readdress("02:00:00:00:00:79");

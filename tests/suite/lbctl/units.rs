@@ -21,6 +21,7 @@ use crate::fixtures::Serve;
 use crate::fixtures::config_file;
 use crate::fixtures::lock;
 use crate::fixtures::path_of;
+use crate::fixtures::vip;
 use crate::fixtures::wait_until;
 
 const UNITS: [(&str, &str); 2] = [
@@ -245,7 +246,10 @@ fn a_reload_has_more_time() {
     let (manager, lbctl) = Manager::of(host.lbctl());
     let mut serve = Serve::start(lbctl, &Host::config(VIPS));
     manager.until("READY=1", SOON).expect("it is ready");
-    serve.reload(&Host::config(""), "INFO reloaded");
+    serve.reload(
+        &Host::config(&(VIPS.to_owned() + &vip("tcp://10.200.1.9:80", &[]))),
+        "INFO reloaded",
+    );
     manager.until("RELOADING=1", SOON).expect("it reloads");
     manager.until("WATCHDOG_USEC=900000000", SOON).expect("it needs time");
     manager.until("READY=1", SOON).expect("it is ready");
