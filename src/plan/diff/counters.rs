@@ -14,7 +14,6 @@ use crate::model::abi::consts;
 use crate::model::address::Vip;
 use crate::model::vip_table::VipSpec;
 use crate::plan::counter_change::CounterChange;
-use crate::plan::writes::Write;
 
 /// Where a VIP counts that has no counters of its own: by real only.
 const SHARED: u32 = 0;
@@ -102,10 +101,7 @@ impl Differ<'_> {
         let wanted = self.wanted.vips.iter();
         let changing: Vec<_> = wanted
             .filter(|(vip, spec)| {
-                self.running
-                    .vips
-                    .get(vip)
-                    .is_none_or(|running| self.counts_for_others(running, spec))
+                self.running.vips.get(vip).is_none_or(|running| self.row_changes(running, spec))
             })
             .collect();
         if changing.is_empty() {
@@ -145,7 +141,7 @@ impl Differ<'_> {
     }
 
     /// Whether the reals that a VIP counts for change.
-    fn counts_for_others(&self, running: &RunningVip, spec: &VipSpec) -> bool {
+    fn row_changes(&self, running: &RunningVip, spec: &VipSpec) -> bool {
         let by_id = running.spec.is_routed_by_id() || spec.is_routed_by_id();
         !running.spec.reals.keys().eq(spec.reals.keys())
             || by_id
@@ -180,7 +176,7 @@ impl Differ<'_> {
     ) -> CounterChanges {
         let mut changes = CounterChanges::default();
         let (from, to) = (running.counters, self.counters(vip, Some(running)));
-        if from == to && !self.counts_for_others(running, spec) {
+        if from == to && !self.row_changes(running, spec) {
             return changes;
         }
         let Rows { running: before, wanted } = self.rows(running, spec);
@@ -222,13 +218,12 @@ impl Differ<'_> {
     }
 
     /// Before a VIP is new.
-    pub(super) fn begin_counters(&mut self, first: u32, spec: &VipSpec) {
+    pub(super) fn begin_counters(&self, first: u32, spec: &VipSpec) -> Vec<CounterChange> {
         // Before the first VIP, all counters are zero.
-        if self.running.next_serial > 1 && first != SHARED {
-            let begin =
-                self.wanted_row(spec).into_iter().map(|id| CounterChange::Begin(first + id));
-            self.write(Write::Counters(begin.collect()));
+        if self.running.next_serial <= 1 || first == SHARED {
+            return Vec::new();
         }
+        self.wanted_row(spec).into_iter().map(|id| CounterChange::Begin(first + id)).collect()
     }
 }
 

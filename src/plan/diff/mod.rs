@@ -217,15 +217,16 @@ impl Differ<'_> {
         // A VIP with port 0 has the key of the marker that other VIPs of its address need, so it is removed last.
         let gone = self.running.vips.iter().filter(|(vip, _)| !self.wanted.vips.contains_key(vip));
         let (any_port, one_port): (Vec<_>, Vec<_>) = gone.partition(|(vip, _)| vip.port == 0);
+        let (mut counters, mut markers, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         let (mut rings, mut reals) = (Vec::new(), Vec::new());
         for (vip, running) in one_port.into_iter().chain(any_port) {
             let key = VipKey::from(abi::vip_key::from(*vip));
-            self.write(Write::Counters(self.keep_counters(running)));
+            counters.extend(self.keep_counters(running));
             // Another VIP of the address may need a marker under this key.
             if self.wanted_keys.contains_key(&key) {
-                self.write(Write::Vips(vec![(key, MARKER)]));
+                markers.push((key, MARKER));
             } else {
-                self.write(Write::RemoveVip(key));
+                keys.push(key);
             }
             rings.push(running.id);
             reals.extend(self.vip_real_keys(running.id, running.spec.reals.keys()));
@@ -237,6 +238,12 @@ impl Differ<'_> {
                 moved: 1.0,
                 moves_by_reals: false,
             });
+        }
+        // The next write ends the packets of all these VIPs at once.
+        self.write(Write::Counters(counters));
+        self.write(Write::Vips(markers));
+        for key in keys {
+            self.write(Write::RemoveVip(key));
         }
         self.write(Write::RemoveRings(rings));
         self.write(Write::RemoveVipReals(reals));
@@ -339,7 +346,8 @@ impl Differ<'_> {
             return;
         }
         let serials = self.new_serials(new.len());
-        let (mut rings, mut reals, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut begun, mut entries) = (Vec::new(), Vec::new());
+        let (mut rings, mut reals) = (Vec::new(), Vec::new());
         for ((vip, spec), serial) in new.into_iter().zip(serials) {
             // Config limits the number of VIPs.
             let Some(id) = free.next() else { break };
@@ -350,7 +358,7 @@ impl Differ<'_> {
                 self.write(Write::ClearVipCounts(id));
             }
             let counters = self.counters(vip, None);
-            self.begin_counters(counters, spec);
+            begun.extend(self.begin_counters(counters, spec));
             rings.extend(self.ring(spec, barred).map(|image| (id, image)));
             reals.extend(self.vip_reals(id, spec.reals.iter()));
             let key = VipKey::from(abi::vip_key::from(*vip));
@@ -363,6 +371,7 @@ impl Differ<'_> {
                 moves_by_reals: false,
             });
         }
+        self.write(Write::Counters(begun));
         // In one batch: no packet uses rings and reals before the VIPs' entries exist.
         self.write(Write::Rings(rings));
         self.write(Write::VipReals(reals));

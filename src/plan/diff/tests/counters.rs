@@ -11,6 +11,8 @@ struct Counting {
     /// What each counter has on all CPUs.
     sums: Vec<abi::count>,
     starts: Vec<abi::count>,
+    /// VIPs that the index has no more, and `vips` still has.
+    leaving: BTreeSet<VipKey>,
     sent: BTreeMap<(Vip, IpAddr), u64>,
     sent_in_all: BTreeMap<IpAddr, u64>,
 }
@@ -22,6 +24,7 @@ impl Counting {
             maps: Maps::default(),
             sums: none.clone(),
             starts: none,
+            leaving: BTreeSet::new(),
             sent: BTreeMap::new(),
             sent_in_all: BTreeMap::new(),
         }
@@ -39,11 +42,22 @@ impl Counting {
         let named: BTreeSet<_> = self.maps.running().server_id_addresses().into_iter().collect();
         let after: BTreeSet<_> = table.server_ids.clone().into_iter().collect();
         let named = named.intersection(&after).map(|(_, real)| *real).collect();
-        for write in diff(&self.maps.running(), table).writes {
+        let writes = diff(&self.maps.running(), table).writes;
+        let leaving: BTreeSet<_> = writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::RemoveVip(key) => Some(*key),
+                _ => None,
+            })
+            .collect();
+        for write in writes {
             if let Write::Reals(reals) = &write {
                 let reused = reals.iter().filter(|(_, real)| real.generation > 1);
                 let begin: Vec<_> = reused.map(|(id, _)| CounterChange::Begin(*id)).collect();
                 self.hand_on(&begin);
+            }
+            if let Write::VipIndex | Write::Vips(_) | Write::RemoveVip(_) = &write {
+                self.leaving.clone_from(&leaving);
             }
             match &write {
                 Write::Counters(changes) => self.hand_on(changes),
@@ -59,6 +73,7 @@ impl Counting {
                 self.packets(&named);
             }
         }
+        self.leaving.clear();
         self.packets(&table.server_ids.values().copied().collect());
         self.sent.retain(|(vip, real), _| {
             table.vips.get(vip).is_some_and(|spec| {
@@ -75,6 +90,9 @@ impl Counting {
     fn packets(&mut self, named: &BTreeSet<IpAddr>) {
         let mut used = BTreeMap::new();
         for (vip, running) in self.maps.running().vips {
+            if self.leaving.contains(&VipKey::from(abi::vip_key::from(vip))) {
+                continue;
+            }
             let ring = self.maps.rings.get(&running.id);
             let mut ids: BTreeSet<u32> = ring.iter().flat_map(|ring| &ring.ids).copied().collect();
             if running.spec.is_routed_by_id() {
