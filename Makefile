@@ -26,6 +26,9 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | sed -n 1p)
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 TAR = tar --create --gzip --sort=name --mtime="@$(SOURCE_DATE_EPOCH)" --owner=0 --group=0 --numeric-owner
 
+# `lbctl version` says what it was built from.
+build: export LB_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null)
+
 # Network namespaces and BPF need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 

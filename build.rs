@@ -52,6 +52,8 @@ fn run() -> Result<()> {
     // The benchmark compiles its own programs with these when it runs.
     println!("cargo::rustc-env=LB_CLANG={clang}");
     println!("cargo::rustc-env=LB_CLANG_ARGS={}", clang_args()?.join(" "));
+    let version = clang_version(&clang)?;
+    println!("cargo::rustc-env=LB_CLANG_VERSION={version}");
     for name in OBJECTS {
         SkeletonBuilder::new()
             .source(format!("bpf/{name}.bpf.c"))
@@ -63,7 +65,7 @@ fn run() -> Result<()> {
     }
     build_example(&clang, &out)?;
     generate_lists(&clang, &out)?;
-    list_objects(&clang, &out)
+    list_objects(&version, &out)
 }
 
 /// The example of a program for the chain, which `lbctl lab` has with it.
@@ -78,10 +80,14 @@ fn build_example(clang: &str, out: &Path) -> Result<()> {
         .map_err(|error| format!("{EXAMPLE}: {error:#}").into())
 }
 
-/// Writes the objects and the compiler's version for tests.
-fn list_objects(clang: &str, out: &Path) -> Result<()> {
+/// The first line of what it says about itself.
+fn clang_version(clang: &str) -> Result<String> {
     let version = String::from_utf8(Command::new(clang).arg("--version").output()?.stdout)?;
-    let version = version.lines().next().unwrap_or_default();
+    Ok(version.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Writes the objects and the compiler's version for tests.
+fn list_objects(version: &str, out: &Path) -> Result<()> {
     let mut text = format!("const CLANG: &str = {version:?};\n");
     writeln!(text, "const OBJECTS: [(&str, &[u8]); {}] = [", OBJECTS.len())?;
     for name in OBJECTS {

@@ -180,6 +180,8 @@ pub use observe::stats::Stats;
 pub use observe::stats::VipCount;
 pub use observe::tables::TableStatus;
 pub use observe::trace;
+pub use observe::versions::Versions;
+pub use observe::versions::versions;
 pub use observe::vips::VipRealStatus;
 pub use observe::vips::VipStatus;
 pub use plan::Action;

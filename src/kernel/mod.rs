@@ -10,6 +10,7 @@ pub(crate) mod ethtool;
 pub(crate) mod executable;
 pub(crate) mod host;
 pub(crate) mod insn;
+pub(crate) mod libbpf;
 pub(crate) mod maps;
 pub(crate) mod memory;
 pub mod netlink;

@@ -16,4 +16,5 @@ pub(crate) mod stats;
 pub(crate) mod table_cpus;
 pub(crate) mod tables;
 pub mod trace;
+pub(crate) mod versions;
 pub(crate) mod vips;

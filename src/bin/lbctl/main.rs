@@ -130,7 +130,10 @@ fn not_written(error: &io::Error, json: bool) -> u8 {
 /// Whether a command is refused if the process may open only a few files. `down` is not, so that forwarding can always
 /// be ended: it opens a few files at a time, and a second run continues where the first one stopped.
 fn needs_files(command: &Command) -> bool {
-    !matches!(command, Command::Check(_) | Command::Down { .. } | Command::Reload(_))
+    !matches!(
+        command,
+        Command::Check(_) | Command::Down { .. } | Command::Reload(_) | Command::Version
+    )
 }
 
 /// Whether a command changes something, so that the system's log has to know who called it. `serve` tells itself.
@@ -164,6 +167,7 @@ fn instance(cli: &Cli) -> Result<Instance> {
 fn run(cli: &Cli) -> Result {
     match &cli.command {
         Command::Instances => return cmd::instances::list(&cli.global.bpffs, cli.global.json),
+        Command::Version => return Ok(cmd::version::print(cli.global.json).map(|()| Exit::Done)?),
         Command::Completions { shell } => return cmd::complete::script(*shell),
         Command::Complete { words } => return cmd::complete::candidates(words),
         Command::Man { folder } => return cmd::man::write(folder),
@@ -209,6 +213,7 @@ fn run_command(instance: &Instance, cli: &Cli) -> Result {
         Command::Lab(lab) => cmd::lab::run(lab),
         Command::Test { files } => cmd::test::run(files, global.json),
         Command::Instances
+        | Command::Version
         | Command::Completions { .. }
         | Command::Complete { .. }
         | Command::Man { .. } => Ok(Exit::Done),

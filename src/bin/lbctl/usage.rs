@@ -10,19 +10,24 @@ use clap::error::ErrorKind;
 use l4lb::outside::message;
 
 use crate::args;
+use crate::cmd::version;
 use crate::output;
 
 /// A usage error is one line, with exit code 2; `--help` and `--version` print to standard output. A command that needs a
 /// subcommand and has none prints its help to standard error.
 pub(crate) fn report(error: &clap::Error) -> Result<ExitCode, io::Error> {
+    // What the command line asks for is not known, as nothing has parsed it.
+    let json = std::env::args_os().any(|word| word == "--json");
+    if error.kind() == ErrorKind::DisplayVersion {
+        version::print(json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !error.use_stderr() {
         // Text without a line end waits in the buffer. At the end of the process, an error in writing it would go
         // unnoticed.
         error.print().and_then(|()| io::stdout().flush())?;
         return Ok(ExitCode::SUCCESS);
     }
-    // What the command line asks for is not known, as it makes no sense.
-    let json = std::env::args_os().any(|word| word == "--json");
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
         output::complain(error.to_string().trim_end());
     } else {

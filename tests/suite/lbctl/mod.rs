@@ -10,6 +10,7 @@ pub(crate) mod errors;
 pub(crate) mod file_errors;
 pub(crate) mod guard_rails;
 pub(crate) mod hostile;
+pub(crate) mod json;
 pub(crate) mod lab;
 pub(crate) mod logs;
 pub(crate) mod man;

@@ -109,5 +109,6 @@ pub(super) const EXAMPLES: &[Examples] = &[
     ("lab", &["lbctl lab"]),
     ("lab check", &["lbctl lab check", "lbctl lab check 3"]),
     ("lab run", &["lbctl lab run 'balancer lbctl status'"]),
+    ("version", &["lbctl version", "lbctl version --json"]),
     ("completions", &["lbctl completions bash", "lbctl completions fish | source"]),
 ];

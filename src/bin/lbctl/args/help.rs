@@ -12,7 +12,7 @@ use super::examples::EXAMPLES;
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Set up", &["check", "plan", "apply", "serve", "reload", "save", "down"]),
     ("Change", &["vip", "real", "batch", "node", "decap", "chain"]),
-    ("Look", &["status", "top", "stats", "flows", "dump", "trace", "instances"]),
+    ("Look", &["status", "top", "stats", "flows", "dump", "trace", "instances", "version"]),
     ("Test", &["doctor", "probe", "test", "lab"]),
 ];
 

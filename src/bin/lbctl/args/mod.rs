@@ -255,6 +255,8 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Print the versions of lbctl, its maps (ABI), JSON, libbpf and the kernel: what a bug report needs
+    Version,
     /// Print the script by which a shell completes commands, VIPs and reals
     ///
     /// Packages and 'make install' put it where the shell looks for it.

@@ -26,4 +26,5 @@ pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod top;
 pub(crate) mod trace;
+pub(crate) mod version;
 pub(crate) mod vip;

@@ -1,0 +1,3 @@
+//! What commands print with `--json`.
+
+mod version;
