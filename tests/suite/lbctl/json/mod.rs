@@ -1,3 +1,4 @@
 //! What commands print with `--json`.
 
+mod errors;
 mod version;
