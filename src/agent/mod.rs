@@ -59,4 +59,5 @@ pub use event::Outcome;
 pub use printed::MAX_OUTPUT;
 pub use printed::Printed;
 pub use printed::Printer;
+pub use printed::Secrets;
 pub use printed::ask;

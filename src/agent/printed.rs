@@ -56,7 +56,18 @@ pub struct Printed {
     pub stderr: String,
 }
 
-type Print = dyn Fn(&Instance, &[String]) -> std::result::Result<Printed, String> + Send + Sync;
+/// Whether somebody sees what may be secret in checks: tokens and passwords.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// [`HIDDEN`](crate::HIDDEN) stands for them: who asks may only read.
+    #[default]
+    Hidden,
+    /// They are shown: who asks may change the balancer.
+    Shown,
+}
+
+type Print =
+    dyn Fn(&Instance, &[String], Secrets) -> std::result::Result<Printed, String> + Send + Sync;
 
 /// Runs commands that only read, and catches what they print.
 #[derive(Clone)]
@@ -64,10 +75,10 @@ pub struct Printer(Arc<Print>);
 
 impl Printer {
     /// `print` gets the instance and the words behind the command's name. An error, in one line, says why this is no
-    /// command for it. It runs on a thread that may block; several may run at a time. It must refuse everything that
+    /// command for it. It may print no secrets to somebody who may not see them. It runs on a thread that may block; several may run at a time. It must refuse everything that
     /// changes anything, opens files that the words name, or does not end.
     pub fn new(
-        print: impl Fn(&Instance, &[String]) -> std::result::Result<Printed, String>
+        print: impl Fn(&Instance, &[String], Secrets) -> std::result::Result<Printed, String>
         + Send
         + Sync
         + 'static,
@@ -79,8 +90,9 @@ impl Printer {
         &self,
         instance: &Instance,
         words: &[String],
+        secrets: Secrets,
     ) -> std::result::Result<Printed, String> {
-        (self.0)(instance, words)
+        (self.0)(instance, words, secrets)
     }
 }
 

@@ -77,7 +77,10 @@ impl Http {
             .filter(|path| path.starts_with('/') || *path == "*")
             .and_then(|path| Uri::from_str(path).ok())
             .ok_or_else(|| {
-                let why = format!("'{}' is no path; write it like /health?full=1", quote(path));
+                let why = format!(
+                    "'{}' is no path; write it like /health?full=1",
+                    quote(path.split('?').next().unwrap_or_default())
+                );
                 CheckError::wrong("path", why)
             })?;
         let mut headers = HeaderMap::new();
@@ -136,8 +139,8 @@ const AGENT: &str = concat!("l4lb/", env!("CARGO_PKG_VERSION"), " (health check)
 
 fn value(key: &'static str, text: &str) -> Result<HeaderValue, CheckError> {
     HeaderValue::from_str(text).map_err(|_| {
-        let why = format!("'{}' has characters that no header can have", quote(text));
-        CheckError::wrong(key, why)
+        // The value may be secret.
+        CheckError::wrong(key, "it has characters that no header can have".to_owned())
     })
 }
 

@@ -52,6 +52,7 @@ use self::socket::is_trusted;
 use super::http::connections::Connection;
 use super::http::server::Limits;
 use super::printed::Printer;
+use super::printed::Secrets;
 use super::warnings::log_details;
 use crate::instance::Instance;
 use crate::kernel::audit::Entry;
@@ -147,9 +148,13 @@ impl Api {
         self.others_change.store(may == GroupMay::Change, Ordering::Relaxed);
     }
 
+    fn may_change(&self, peer: UCred) -> bool {
+        is_trusted(peer.uid()) || self.others_change.load(Ordering::Relaxed)
+    }
+
     /// Refuses a change by a client that may only read.
     fn check_may_change(&self, peer: UCred) -> Result<(), Refusal> {
-        if is_trusted(peer.uid()) || self.others_change.load(Ordering::Relaxed) {
+        if self.may_change(peer) {
             return Ok(());
         }
         let what = format!(
@@ -178,7 +183,8 @@ impl Api {
         let operation = resource.operation(&head.method)?;
         let query = Query::parse(head.uri.query().unwrap_or_default(), operation.parameters)?;
         let conditions = Conditions::parse(&head.headers)?;
-        let asked = Asked { query, conditions, ..asked };
+        let secrets = if self.may_change(peer) { Secrets::Shown } else { Secrets::Hidden };
+        let asked = Asked { query, conditions, secrets, ..asked };
         let instance = self.instance.clone();
         match operation.run {
             Run::Fixed(run) => run(&instance),

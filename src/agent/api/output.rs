@@ -25,7 +25,7 @@ pub(super) fn print(
         let what = "this process is no lbctl serve: it prints nothing";
         return Err(Refusal::new(StatusCode::NOT_FOUND, what));
     };
-    Answer::json(&printer.print(instance, &words).map_err(Refusal::bad)?)
+    Answer::json(&printer.print(instance, &words, asked.secrets).map_err(Refusal::bad)?)
 }
 
 fn words(text: &str) -> Result<Vec<String>, String> {

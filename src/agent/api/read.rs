@@ -10,6 +10,7 @@ use serde_json::json;
 use super::answer::Answer;
 use super::answer::Refusal;
 use super::request::Asked;
+use crate::agent::printed::Secrets;
 use crate::control::flows::FlowFilter;
 use crate::control::flows::FlowState;
 use crate::control::flows::GroupBy;
@@ -92,9 +93,17 @@ fn open(instance: &Instance) -> Result<(Balancer, Table, String)> {
     Ok((balancer, table, version))
 }
 
-pub(super) fn config(instance: &Instance, _: &Asked) -> Result {
+/// A configuration as the client may see it.
+fn seen(asked: &Asked, mut config: Config) -> Config {
+    if asked.secrets == Secrets::Hidden {
+        config.hide_secrets();
+    }
+    config
+}
+
+pub(super) fn config(instance: &Instance, asked: &Asked) -> Result {
     let (balancer, _, version) = open(instance)?;
-    Ok(Answer::json(&balancer.save()?)?.with_version(&version))
+    Ok(Answer::json(&seen(asked, balancer.save()?))?.with_version(&version))
 }
 
 /// An answer that the version alone decides. A client that has this version gets no body.
@@ -104,21 +113,21 @@ fn versioned(asked: &Asked, version: &str, report: &impl Serialize) -> Result {
     Ok(if has_it { answer.not_modified() } else { answer })
 }
 
-fn vip_configs(table: &Table) -> Config {
+fn vip_configs(asked: &Asked, table: &Table) -> Config {
     let mut config = Config::default();
     table.write_to(&mut config);
-    config
+    seen(asked, config)
 }
 
 pub(super) fn vips(instance: &Instance, asked: &Asked) -> Result {
     let (_, table, version) = open(instance)?;
-    versioned(asked, &version, &vip_configs(&table).vips)
+    versioned(asked, &version, &vip_configs(asked, &table).vips)
 }
 
 pub(super) fn vip(instance: &Instance, asked: &Asked) -> Result {
     let (_, table, version) = open(instance)?;
     let vip = asked.vip()?;
-    let config = vip_configs(&table).vips.into_iter().find(|config| config.vip() == vip);
+    let config = vip_configs(asked, &table).vips.into_iter().find(|config| config.vip() == vip);
     versioned(asked, &version, &config.ok_or(Error::NoSuchVip(vip))?)
 }
 

@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::answer::Refusal;
+use crate::agent::printed::Secrets;
 use crate::model::address::Vip;
 use crate::model::text::quote;
 
@@ -39,6 +40,8 @@ pub(super) struct Asked {
     pub(super) query: Query,
     pub(super) conditions: Conditions,
     pub(super) body: Bytes,
+    /// Whether the client sees what may be secret in checks.
+    pub(super) secrets: Secrets,
 }
 
 impl Asked {

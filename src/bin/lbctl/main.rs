@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::FromArgMatches as _;
 use l4lb::Instance;
+use l4lb::agent::Secrets;
 use l4lb::outside::message;
 use l4lb::serving::Part;
 
@@ -183,10 +184,11 @@ fn run(cli: &Cli) -> Result {
     {
         tracing::debug!("cannot remove what killed captures have left: {error}");
     }
-    run_command(&instance, cli)
+    // Whoever reads the pins reads what is secret, too.
+    run_command(&instance, cli, Secrets::Shown)
 }
 
-fn run_command(instance: &Instance, cli: &Cli) -> Result {
+fn run_command(instance: &Instance, cli: &Cli, secrets: Secrets) -> Result {
     let (instance, global) = (instance.clone(), &cli.global);
     match &cli.command {
         Command::Check(args) => cmd::check::run(&instance, args, global.json),
@@ -195,12 +197,12 @@ fn run_command(instance: &Instance, cli: &Cli) -> Result {
         Command::Serve(file) => cmd::serve::serve(&instance, file),
         Command::Reload(args) => cmd::reload::reload(&instance, &Part::Balancer, args, global.json),
         Command::Down { yes } => cmd::state::down(&instance, *yes, global.json),
-        Command::Save => cmd::state::save(&instance, global.json),
+        Command::Save => cmd::state::save(&instance, secrets, global.json),
         Command::Status(args) => cmd::status::status(&instance, args, global.json),
         Command::Stats(stats) => cmd::stats::stats(&instance, stats, global.json),
         Command::Top { interval } => cmd::top::top(&instance, *interval, global.json),
         Command::Flows(command) => cmd::flows::run(&instance, command, global.json),
-        Command::Vip(command) => cmd::vip::run(&instance, command, global.json),
+        Command::Vip(command) => cmd::vip::run(&instance, command, secrets, global.json),
         Command::Batch(file) => cmd::batch::run(&instance, file, global.json),
         Command::Node(command) => cmd::node::run(&instance, command, global.json),
         Command::Real(command) => cmd::real::run(&instance, command, global.json),

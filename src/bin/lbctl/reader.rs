@@ -38,7 +38,7 @@ fn reads_only(command: &Command) -> bool {
 
 /// What `lbctl serve` answers to those who ask it to print.
 pub(crate) fn printer() -> Printer {
-    Printer::new(|instance, words| {
+    Printer::new(|instance, words, secrets| {
         let cli =
             Cli::try_parse_from(["lbctl"].into_iter().chain(words.iter().map(String::as_str)))
                 .map_err(|error| format!("not understood: {}", first_line(&error)))?;
@@ -53,7 +53,8 @@ pub(crate) fn printer() -> Printer {
         let log = log::for_others();
         let run = || {
             with_default(log, || {
-                crate::exit_code(crate::run_command(instance, &cli), cli.global.json)
+                let done = crate::run_command(instance, &cli, secrets);
+                crate::exit_code(done, cli.global.json)
             })
         };
         let (exit_code, caught) = output::catch(run);

@@ -214,6 +214,7 @@ impl CheckConfig {
             }
         }
         self.check_texts(place, errors);
+        self.check_hidden(place, errors);
     }
 
     fn check_times(&self, place: &str, errors: &mut Errors) {
@@ -269,7 +270,7 @@ impl CheckConfig {
         if !self.path().starts_with('/') || !visible(self.path()) {
             let what = format!(
                 "'{}' is no path: it begins with '/', and other characters than ASCII are written as %XX",
-                quote(self.path())
+                quote(self.path().split('?').next().unwrap_or_default())
             );
             errors.push(ConfigError::at(key("path"), what));
         }
@@ -290,10 +291,10 @@ impl CheckConfig {
         for (name, value) in &self.headers {
             let printable = value.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic());
             if !token(name) || !printable || name.len() + value.len() > MAX_TEXT {
+                // The value may be secret.
                 let what = format!(
-                    "'{}: {}' is no header, or longer than {MAX_TEXT} bytes",
-                    quote(name),
-                    quote(value)
+                    "'{}' and its value are no header, or longer than {MAX_TEXT} bytes",
+                    quote(name)
                 );
                 errors.push(ConfigError::at(key("headers"), what));
             }
@@ -303,13 +304,14 @@ impl CheckConfig {
             if let Some(digits) = text.as_deref().and_then(|text| text.strip_prefix("hex:"))
                 && hex::decode(digits).is_err()
             {
-                let what = format!("'{}' is no hexadecimal text: two digits a byte", quote(digits));
+                let what = "is no hexadecimal text behind \"hex:\": write two digits a byte";
                 errors.push(ConfigError::at(key(name), what));
             }
         }
         check_limit(&key("args"), self.args.len(), MAX_LIST, errors);
-        if let Some(arg) = self.args.iter().find(|arg| arg.len() > MAX_TEXT || arg.contains('\0')) {
-            let what = format!("'{}' is longer than {MAX_TEXT} bytes, or has a zero", quote(arg));
+        let bad = |arg: &String| arg.len() > MAX_TEXT || arg.contains('\0');
+        if let Some(n) = self.args.iter().position(bad) {
+            let what = format!("argument {} is longer than {MAX_TEXT} bytes, or has a zero", n + 1);
             errors.push(ConfigError::at(key("args"), what));
         }
         for (name, path) in [("ca_file", &self.ca_file), ("program", &self.program)] {

@@ -1,5 +1,8 @@
 //! What to write for a key whose value in the file has the wrong type.
 
+use super::hidden::may_be_secret;
+use super::hidden::without_value;
+
 /// Tables that a file may have several of.
 pub(super) const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
 
@@ -128,6 +131,8 @@ const WORDS: [(&str, &str); 12] = [
 
 /// Translates a parser's text about a key into words of the file, and adds an example.
 pub(super) fn explain(key: &str, what: &str, format: Format) -> String {
+    let public = if may_be_secret(&path_of(key)) { without_value(what) } else { what.to_owned() };
+    let what = public.as_str();
     let known = WORDS.iter().find_map(|(rust, words)| {
         let at = what.find(rust)?;
         Some(format!("{}{words}", &what[..at]))

@@ -122,6 +122,111 @@ fn they_see_what_root_sees() {
     server.serve.stop();
 }
 
+/// A check of each place and key that may have a secret.
+const CHECKED: &str = r#"
+[checks.web]
+type = "http"
+path = "/up?token=SECRET"
+headers = { Authorization = "Bearer SECRET" }
+
+[[vips]]
+address = "10.200.1.1"
+port = 80
+protocol = "tcp"
+check = "web"
+reals = [{ address = "10.0.0.1" }]
+
+[[vips]]
+address = "10.200.1.2"
+port = 80
+protocol = "tcp"
+check = { type = "exec", program = "/bin/true", args = ["SECRET"] }
+reals = [{ address = "10.0.0.1" }]
+
+[[vips]]
+address = "10.200.1.2"
+port = 53
+protocol = "udp"
+check = { type = "udp", send = "SECRET" }
+reals = [{ address = "10.0.0.1" }]
+"#;
+
+#[test]
+fn they_see_no_secrets() {
+    let host = Host::new();
+    let mut server = Server::start(host.lbctl(), CHECKED);
+    let socket = server.socket();
+    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    let file = |may: &str| {
+        let keys = format!("group = \"{GROUP}\"\ngroup_may = \"{may}\"\n{CHECKED}");
+        Server::config(&socket, &keys)
+    };
+    server.serve.reload(&file("read"), "INFO reloaded");
+    let nobody = Nobody::new(&host, socket.clone());
+    let printed = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let get = |path: &str| {
+        let curl = ["curl", "-s", "--unix-socket", path_of(&socket)];
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", GROUP, "--clear-groups"])
+            .args(curl)
+            .arg(format!("http://localhost{path}"))
+            .output();
+        printed(&output.expect("setpriv"))
+    };
+    let commands: [&[&str]; 9] = [
+        &["save"],
+        &["save", "--json"],
+        &["status", "--all", "--json"],
+        &["status", "--all"],
+        &["stats", "--json"],
+        &["vip", "list", "--json"],
+        &["real", "list", "--json"],
+        &["flows", "count", "--json"],
+        &["chain", "list", "--json"],
+    ];
+    for command in commands {
+        let text = printed(&nobody.ask(command));
+        assert!(!text.is_empty() && !text.contains("SECRET"), "{command:?}: {text}");
+    }
+    // Whatever the API answers to GET.
+    let described = server.ask("GET", "/v1/openapi.json", None).is(200).json();
+    let mut hidden = 0;
+    for (path, operations) in described["paths"].as_object().expect("paths") {
+        // The description itself tells what is hidden.
+        if operations.get("get").is_none() || path == "/v1/openapi.json" {
+            continue;
+        }
+        let path = path.replace("{protocol}", "tcp").replace("{address}", "10.200.1.2");
+        let path = path.replace("{port}", "80").replace("{real}", "10.0.0.1");
+        let text = get(&path);
+        assert!(!text.is_empty() && !text.contains("SECRET"), "{path}: {text}");
+        hidden += usize::from(text.contains("<hidden>"));
+        // Root sees more.
+        let root = server.ask("GET", &path, None);
+        assert!(!root.body.contains("<hidden>"), "{path}: {root}");
+    }
+    assert_eq!(hidden, 3, "the configuration, all VIPs, and one of them");
+    // What they save is refused by whoever applies it, in one line, and the checks stay.
+    let saved = printed(&nobody.ask(&["save"]));
+    assert!(saved.contains("Authorization = \"<hidden>\""), "{saved}");
+    let before = host.lbctl().ok(&["save"]).stdout;
+    let path = nobody.folder.path().join("saved.toml");
+    fs::write(&path, &saved).expect("write");
+    for command in ["apply", "plan"] {
+        let output = host.lbctl().run(&[command, "-f", path_of(&path)]);
+        assert_eq!(output.code(), Some(1), "{output:?}");
+        assert!(output.stderr.contains("stands for a value that was not shown"), "{output:?}");
+    }
+    assert_eq!(host.lbctl().ok(&["save"]).stdout, before);
+    // Who may change sees them: a file without them would lose them.
+    server.serve.reload(&file("change"), "INFO reloaded");
+    for path in ["/v1/config", "/v1/vips", "/v1/output?command=%5b%22save%22%5d"] {
+        let text = get(path);
+        assert!(text.contains("SECRET") && !text.contains("<hidden>"), "{path}: {text}");
+    }
+    server.serve.stop();
+}
+
 #[test]
 fn they_change_nothing() {
     let host = Host::new();

@@ -7,7 +7,9 @@ use std::io::Read as _;
 use std::io::Write as _;
 
 use l4lb::Balancer;
+use l4lb::Config;
 use l4lb::Instance;
+use l4lb::agent::Secrets;
 use serde_json::json;
 
 use crate::Exit;
@@ -48,8 +50,17 @@ fn consents(instance: &Instance) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-pub(crate) fn save(instance: &Instance, json: bool) -> Result {
-    let config = Balancer::open(instance)?.save()?;
+/// What runs, as whoever asks may see it.
+pub(super) fn config(balancer: &Balancer, secrets: Secrets) -> Result<Config> {
+    let mut config = balancer.save()?;
+    if secrets == Secrets::Hidden {
+        config.hide_secrets();
+    }
+    Ok(config)
+}
+
+pub(crate) fn save(instance: &Instance, secrets: Secrets, json: bool) -> Result {
+    let config = config(&Balancer::open(instance)?, secrets)?;
     if json {
         output::json(&config)?;
     } else {

@@ -10,6 +10,7 @@ use l4lb::OtherPorts;
 use l4lb::Table;
 use l4lb::Vip;
 use l4lb::VipSpec;
+use l4lb::agent::Secrets;
 
 use crate::Exit;
 use crate::Result;
@@ -17,10 +18,15 @@ use crate::args::VipCommand;
 use crate::cmd::edits;
 use crate::output;
 
-pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Result {
+pub(crate) fn run(
+    instance: &Instance,
+    command: &VipCommand,
+    secrets: Secrets,
+    json: bool,
+) -> Result {
     let balancer = Balancer::open(instance)?;
     let Some(edits) = edits::of_vips(command) else {
-        list(&balancer, json)?;
+        list(&balancer, secrets, json)?;
         return Ok(Exit::Done);
     };
     let plan = balancer.edit(|table| edits::make_all(&edits, table))?;
@@ -29,9 +35,9 @@ pub(crate) fn run(instance: &Instance, command: &VipCommand, json: bool) -> Resu
     Ok(Exit::Done)
 }
 
-fn list(balancer: &Balancer, json: bool) -> Result<()> {
+fn list(balancer: &Balancer, secrets: Secrets, json: bool) -> Result<()> {
     if json {
-        output::json(&balancer.save()?.vips)?;
+        output::json(&super::state::config(balancer, secrets)?.vips)?;
         return Ok(());
     }
     let table = balancer.table()?;
