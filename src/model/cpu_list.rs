@@ -26,18 +26,52 @@ pub fn cpu_list(text: &str, bound: u32) -> Option<BTreeSet<u32>> {
     if text.len() > LONGEST_LIST {
         return None;
     }
-    let mut listed = vec![false; usize::try_from(bound).ok()?];
+    let mut listed = BTreeSet::new();
     for item in text.split(',').filter(|_| !text.is_empty()) {
-        let (range, _stride) = item.split_once(':').unwrap_or((item, ""));
-        // Check the bound before expanding a range.
-        if !range.split('-').all(|number| number.parse::<u32>().is_ok_and(|n| n < bound)) {
-            return None;
-        }
-        for cpu in cpulist::parse(item).ok()? {
-            *listed.get_mut(usize::try_from(cpu).ok()?)? = true;
+        listed.extend(cpu_range(item, bound)?);
+    }
+    Some(listed)
+}
+
+/// `3`, `0-3` or `0-14:2`.
+fn cpu_range(item: &str, bound: u32) -> Option<impl Iterator<Item = u32>> {
+    let (range, stride) = match item.split_once(':') {
+        Some((range, stride)) => (range, Some(number(stride)?)),
+        None => (item, None),
+    };
+    let (first, last) = match range.split_once('-') {
+        Some((first, last)) => (number(first)?, number(last)?),
+        None => (number(range)?, number(range)?),
+    };
+    // A stride is one of a range. Check the bound before expanding that.
+    let strides_nothing = stride.is_some() && !range.contains('-');
+    if first > last || last >= bound || strides_nothing {
+        return None;
+    }
+    let step = usize::try_from(stride.unwrap_or(1)).ok().filter(|step| *step > 0)?;
+    Some((first..=last).step_by(step))
+}
+
+/// Digits alone: `str::parse` takes a `+`, too.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A list of these CPUs in ascending order, such as `0-2,4,5`: three and more in a row are a range.
+pub(crate) fn write_cpu_list(cpus: &BTreeSet<u32>) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &cpu in cpus {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(cpu) => *last = cpu,
+            _ => ranges.push((cpu, cpu)),
         }
     }
-    Some((0..bound).zip(listed).filter(|(_, is_listed)| *is_listed).map(|(cpu, _)| cpu).collect())
+    let words = ranges.iter().map(|(first, last)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first},{last}"),
+        _ => format!("{first}-{last}"),
+    });
+    words.collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -71,10 +105,25 @@ mod tests {
             ",",
             " 1",
             "0--1",
+            "+1",
+            "0-+1",
+            "0-1:+1",
+            "0-3:",
+            "0-3:2:1",
+            "2:1",
             "99999999999999999999",
             &many,
         ] {
             assert_eq!(list(wrong), None, "{}", quote(wrong));
         }
+    }
+
+    #[test]
+    fn lists_are_written_as_they_are_read() {
+        for text in ["", "7", "0,1", "0-2,7", "0,2,4-1023"] {
+            let cpus = cpu_list(text, 1024).unwrap();
+            assert_eq!(write_cpu_list(&cpus), text);
+        }
+        assert_eq!(write_cpu_list(&[u32::MAX, u32::MAX - 1].into()), "4294967294,4294967295");
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use bytesize::ByteSize;
 use libbpf_rs::MapType;
 
+use crate::model::cpu_list::write_cpu_list;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
 
@@ -64,7 +65,7 @@ pub(crate) struct Available {
 /// `CPU 3`, `CPUs 0-2,7`.
 pub(crate) fn cpus_in_words(cpus: &[u32]) -> String {
     let noun = if cpus.len() == 1 { "CPU" } else { "CPUs" };
-    format!("{noun} {}", cpulist::emit(cpus.iter().copied()))
+    format!("{noun} {}", write_cpu_list(&cpus.iter().copied().collect()))
 }
 
 /// A number of bytes for people: `61.2 MB`.

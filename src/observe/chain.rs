@@ -119,7 +119,7 @@ fn loaded_at(loaded: u64) -> Result<Option<SystemTime>> {
 /// other, so that one caller that rounds and another that truncates would print different seconds.
 fn so_long_ago(now: SystemTime, age: Duration) -> Option<SystemTime> {
     let time = Timestamp::try_from(now.checked_sub(age)?).ok()?;
-    Some(time.round(Unit::Second).ok()?.into())
+    time.round(Unit::Second).ok()?.try_into().ok()
 }
 
 /// What our own programs count. All programs of a chain are reached by a tail call, and the kernel's statistics do

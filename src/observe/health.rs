@@ -165,7 +165,7 @@ pub(crate) fn time(seconds: u64) -> String {
 fn time_at(seconds: u64, now: u64, zone: &TimeZone) -> String {
     let zoned = |seconds: u64| {
         let seconds = i64::try_from(seconds).ok()?;
-        Some(Timestamp::from_second(seconds).ok()?.to_zoned(zone.clone()))
+        Some(Timestamp::from_second(seconds).ok()?.to_zoned_datetime(zone.clone()))
     };
     match (zoned(seconds), zoned(now)) {
         (Some(time), Some(now)) if time.date() == now.date() => {

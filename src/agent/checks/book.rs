@@ -265,5 +265,5 @@ impl Member {
 fn time_of_day(since_1970: Duration) -> String {
     let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
     let time = Timestamp::from_second(seconds).unwrap_or_default();
-    time.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
+    time.to_zoned_datetime(TimeZone::system()).strftime("%H:%M:%S").to_string()
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use l4lb::outside;
 use serde_json::Map;
 use serde_json::Value;
@@ -153,7 +153,7 @@ impl Lines {
             }
             Self::Text { time: false } => format!("{level:>5} {}\n", in_words()),
             Self::Text { time: true } => {
-                let now = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+                let now = ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
                 format!("{now} {level:>5} {}\n", in_words())
             }
         }

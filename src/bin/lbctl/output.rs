@@ -147,7 +147,7 @@ fn buffered() -> BufWriter<Out> {
 
 /// A time in the local time zone.
 pub(crate) fn local_time(time: SystemTime) -> Option<String> {
-    let time = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system());
+    let time = Timestamp::try_from(time).ok()?.to_zoned_datetime(TimeZone::system());
     Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 

@@ -135,7 +135,7 @@ fn block(round: &Round, zone: &TimeZone, height: Option<usize>) -> Vec<String> {
     });
     let mut lines = vec![format!(
         "{}  total {}, {}, in {:.1} s",
-        time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S"),
+        time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M:%S"),
         si_unit(rates.total.packets, "packets/s"),
         si_unit(rates.total.bits, "bit/s"),
         rates.seconds
