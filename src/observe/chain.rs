@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use jiff::Unit;
 use serde::Serialize;
-use serde::Serializer;
 
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
@@ -18,6 +17,7 @@ use crate::instance::own_programs::OwnProgram;
 use crate::instance::repair::refuse_lost;
 use crate::kernel::bpf;
 use crate::model::config::XdpMode;
+use crate::model::epoch;
 use crate::model::error::ChainError;
 use crate::model::error::Error;
 use crate::model::error::Result;
@@ -44,8 +44,8 @@ pub struct SlotStatus {
     pub name: String,
     /// The kernel's id of the program.
     pub id: u32,
-    /// When it was loaded, to the second; in JSON in RFC 3339, UTC.
-    #[serde(serialize_with = "rfc3339")]
+    /// When it was loaded, to the second; in JSON in seconds since 1970.
+    #[serde(serialize_with = "epoch::seconds")]
     pub since: Option<SystemTime>,
     /// Packets that it has seen. Only the balancer and decapsulation count them. The kernel does not count how often
     /// it calls programs of a chain.
@@ -54,12 +54,6 @@ pub struct SlotStatus {
     pub origin: Origin,
     /// Whether it can hand packets on. A program that cannot ends the chain: what it passes goes to the kernel.
     pub hands_on: bool,
-}
-
-#[expect(clippy::ref_option, reason = "as serde calls it")]
-fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = time.and_then(|time| Some(Timestamp::try_from(time).ok()?.to_string()));
-    text.serialize(serializer)
 }
 
 /// The programs of an instance's chain, in their order; none, if there is no such instance.

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::model::epoch;
+
 /// What a run says about the real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
@@ -131,7 +133,7 @@ pub struct Report {
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub took: Duration,
     /// When the server's certificate expires, if the run saw one.
-    #[serde(serialize_with = "time", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "epoch::seconds", skip_serializing_if = "Option::is_none")]
     pub certificate_expires: Option<SystemTime>,
     /// What was done, in order. Only [`explain`](super::explain) records it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -154,14 +156,6 @@ impl Report {
 
 fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
-}
-
-#[expect(clippy::ref_option, reason = "serde calls it like that")]
-fn time<S: serde::Serializer>(time: &Option<SystemTime>, s: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => s.collect_str(&humantime::format_rfc3339_seconds(*time)),
-        None => s.serialize_none(),
-    }
 }
 
 /// Text that may come from outside, fit for a reason: one line, at most [`MAX_REASON`] bytes.

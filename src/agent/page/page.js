@@ -517,7 +517,7 @@ function interfaces(overview) {
 function chain(overview) {
   list($("chain"), [["Slot", ""], ["Program", ""], ["Since", ""], ["Packets", "number"]],
     overview.chain.map((slot) => [`${slot.slot}`, [slot.name, el("span", { class: "sub" }, slot.origin === "own" ? "of l4lb" : slot.origin === "object" ? "loaded by lbctl" : "of another program")],
-      slot.since ? since(Date.parse(slot.since) / 1000) : "", known(slot.packets) ? count(slot.packets) : ""]),
+      slot.since ? since(slot.since) : "", known(slot.packets) ? count(slot.packets) : ""]),
     "The chain is empty.", "Chain");
   list($("captures"), [["Capture", ""], ["Process", ""], ["Since", ""]],
     overview.captures.map((one) => [`${one.capture}`, known(one.pid) ? `${one.pid}` : "in another container", one.since ? since(one.since) : ""]),
