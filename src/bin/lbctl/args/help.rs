@@ -128,6 +128,24 @@ mod tests {
         }
     }
 
+    /// docs/json.md says of every command what it prints, and of no other.
+    #[test]
+    fn every_command_has_a_row_about_its_json() {
+        let page = include_str!("../../../../docs/json.md");
+        let (_, table) = page.split_once("\n| command | prints |\n").expect("a table");
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let cells = rows.filter_map(|row| row.trim_matches('|').split_once(" | "));
+        let named = |(commands, _): (&'static str, &str)| {
+            // An option makes no other command.
+            let names = commands.split('`').skip(1).step_by(2);
+            names.map(|name| name.split(" --").next().unwrap_or_default().to_owned())
+        };
+        let named: std::collections::BTreeSet<_> = cells.flat_map(named).collect();
+        let mut found = vec!["lab".to_owned()];
+        leaves(&Cli::command(), "", &mut found);
+        assert_eq!(named, found.into_iter().collect());
+    }
+
     #[test]
     fn commands_are_in_groups() {
         let help = command().render_help().to_string();
