@@ -176,9 +176,18 @@ test-package: deb image ## Installs, upgrades, removes and purges the package in
 	@.ci/setup test-package
 	@tests/package/run
 
+test-package-here: ## The package of LBCTL as it is, in a view of this Debian or Ubuntu whose changes are thrown away (root)
+	@$(if $(SUDO),echo 'make test-package-here needs root: sudo env "PATH=$$PATH" make test-package-here' >&2; exit 1)
+	@.ci/setup package test-package
+	@rm -rf '$(PACKAGES)/here' && mkdir -p '$(PACKAGES)/here'
+	@objcopy --strip-all '$(LBCTL)' '$(PACKAGES)/here/lbctl'
+	@LBCTL='$(PACKAGES)/here/lbctl' packaging/stage
+	@"$$(.ci/tool cargo-deb)" --no-build --no-strip --fast --locked --quiet --output '$(PACKAGES)/here/'
+	@tests/package/run --here
+
 uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(MAN)'/man1/lbctl.1 '$(MAN)'/man1/lbctl-*.1 '$(MAN)'/man5/l4lb.toml.5
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo lab test test-vm bench build check check-features check-msrv deny deb rpm tarball image test-package doc format setup man completions install uninstall
+.PHONY: help demo lab test test-vm bench build check check-features check-msrv deny deb rpm tarball image test-package test-package-here doc format setup man completions install uninstall
