@@ -240,7 +240,22 @@ impl Instance {
                     Some("mode=0700"),
                 )
             });
-        mount.map_err(|errno| Error::MountBpffs { path: self.bpffs.clone(), source: errno.into() })
+        mount.map_err(|errno| Error::MountBpffs {
+            path: self.bpffs.clone(),
+            source: errno.into(),
+        })?;
+        // `ip netns exec` gives each command a mount namespace, and takes the host's /sys away.
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        if let (Some(own), Some(hosts)) = (namespace("self"), namespace("1"))
+            && own != hosts
+        {
+            tracing::warn!(
+                "{} is mounted in a mount namespace of this command's own, as 'ip netns exec' makes one: what is pinned \
+                 there ends with its last process; 'nsenter --net=/run/netns/NAME lbctl …' has the host's mounts",
+                self.bpffs.display()
+            );
+        }
+        Ok(())
     }
 
     /// Whether nothing is pinned: the instance does not run, or an interrupted command created only its folders.

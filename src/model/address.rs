@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
@@ -75,19 +76,71 @@ pub struct Vip {
 
 /// A text that is not a VIP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{text}' is not a VIP: {why}; write it like tcp://10.200.1.1:80, udp://[fc00:1::2]:443 or tcp://10.200.1.2:*"
-)]
+#[error("'{text}' is not a VIP: {why}; write {like}")]
 pub struct VipParseError {
     text: String,
     why: &'static str,
+    like: String,
+}
+
+impl VipParseError {
+    fn new(text: &str, why: &'static str) -> Self {
+        let like = meant_vip(text).unwrap_or_else(|| {
+            "it like tcp://10.200.1.1:80, udp://[fc00:1::2]:443 or tcp://10.200.1.2:*".to_owned()
+        });
+        Self { text: quote(text), why, like }
+    }
+}
+
+/// How the VIP is written that was perhaps meant: `10.200.1.1:80`, `tcp:10.200.1.1:80`, `tcp://fc00:1::1:80`.
+fn meant_vip(text: &str) -> Option<String> {
+    let all = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let named = all.into_iter().find_map(|(name, protocol)| {
+        let (before, rest) = text.split_at_checked(name.len())?;
+        let rest = rest.trim_start_matches([':', '/', ' ']);
+        before.eq_ignore_ascii_case(name).then_some((protocol, rest))
+    });
+    let behind = all
+        .into_iter()
+        .find_map(|(name, protocol)| Some((protocol, text.strip_suffix(name)?.strip_suffix('/')?)));
+    let (protocol, rest) = match named.or(behind) {
+        Some((protocol, rest)) => (Some(protocol), rest),
+        None => (None, text),
+    };
+    let (address, port) = match meant_address(rest)? {
+        (address, Some(port)) => (address, port),
+        // Without brackets, the port looks like a part of the address.
+        (address, None) => match rest.rsplit_once(':') {
+            Some((address, port)) => (address.parse().ok()?, port.parse().ok()?),
+            None => (address, 80),
+        },
+    };
+    check_service_address(address).ok()?;
+    let write = |protocol| Vip { address, port, protocol }.to_string();
+    Some(match protocol {
+        Some(protocol) => write(protocol),
+        None => format!("{} or {}", write(Protocol::Tcp), write(Protocol::Udp)),
+    })
+}
+
+/// The address that was perhaps meant, with the port that was behind it: `[fc00:1::1]`, `10.0.1.1:80`, `10.0.1.1/24`.
+pub(crate) fn meant_address(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(with_port) = text.parse::<SocketAddr>() {
+        return Some((with_port.ip(), Some(with_port.port())));
+    }
+    let address = match text.split_once('/') {
+        Some((address, length)) if length.parse::<u8>().is_ok() => address,
+        _ => text,
+    };
+    let inside = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    Some((inside.unwrap_or(address).parse().ok()?, None))
 }
 
 impl FromStr for Vip {
     type Err = VipParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = |why| VipParseError { text: quote(text), why };
+        let error = |why| VipParseError::new(text, why);
         let (protocol, rest) = text.split_once("://").ok_or_else(|| error("no '://'"))?;
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
@@ -312,6 +365,27 @@ mod tests {
             let error = text.parse::<Vip>().unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
             assert!(error.contains(text), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn bad_vips_say_what_was_meant() {
+        for (text, meant) in [
+            ("10.200.1.1:80", "; write tcp://10.200.1.1:80 or udp://10.200.1.1:80"),
+            ("[fc00:1::1]:80", "; write tcp://[fc00:1::1]:80 or udp://[fc00:1::1]:80"),
+            ("fc00:1::1:443", "; write tcp://[fc00:1::1]:443 or udp://[fc00:1::1]:443"),
+            ("tcp://fc00:1::1:443", "; write tcp://[fc00:1::1]:443"),
+            ("udp://10.200.1.1", "; write udp://10.200.1.1:80"),
+            ("TCP://10.200.1.1:80", "; write tcp://10.200.1.1:80"),
+            ("tcp:10.200.1.1:80", "; write tcp://10.200.1.1:80"),
+            ("10.200.1.1:53/udp", "; write udp://10.200.1.1:53"),
+            ("tcp://10.200.1.1:80/10.0.2.1", "; write it like"),
+            ("tcp://127.0.0.1", "; write it like"),
+            ("web", "; write it like"),
+            ("", "; write it like"),
+        ] {
+            let error = text.parse::<Vip>().unwrap_err().to_string();
+            assert!(error.contains(meant), "{text}: {error}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::hidden::may_be_secret;
 use super::hidden::without_value;
+use crate::model::address::meant_address;
 
 /// Tables that a file may have several of.
 pub(super) const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
@@ -142,10 +143,25 @@ pub(super) fn explain(key: &str, what: &str, format: Format) -> String {
     let Some(words) = known.or_else(|| is_syntax.then(|| what.to_owned())) else {
         return what.to_owned();
     };
-    match example(key, format) {
+    let (words, meant) = meant(key, &words).unwrap_or((words, None));
+    match example(key, meant, format) {
         Some(example) => format!("{words}, such as {example}"),
         None => words,
     }
+}
+
+/// The text about `'10.0.1.1:80' is not an IP address`, and the address that was meant, as a value of TOML.
+fn meant(key: &str, words: &str) -> Option<(String, Option<String>)> {
+    let (quoted, _) = words.strip_prefix('\'')?.split_once("' is not an IP address")?;
+    let (address, port) = meant_address(quoted)?;
+    let is_real = path_of(key) == "vips.reals.address";
+    // Who knows balancers that translate addresses expects it to be possible.
+    let why = if is_real && port.is_some() {
+        ": a real has no port of its own, because it serves the VIP's"
+    } else {
+        ""
+    };
+    Some((format!("{words}{why}"), Some(format!("\"{address}\""))))
 }
 
 /// The key without places in lists and names of checks: `vips[3].reals[0].address` is `vips.reals.address`.
@@ -187,8 +203,8 @@ pub(super) fn tables_with(key: &str) -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// An assignment to a key, in the file's format; `None`: the key is not known.
-fn example(key: &str, format: Format) -> Option<String> {
+/// An assignment to a key, in the file's format, of a value, or of one that suits the key; `None`: the key is not known.
+fn example(key: &str, value: Option<String>, format: Format) -> Option<String> {
     let path = path_of(key);
     let name = &path.rsplit('.').next()?;
     if format == Format::Toml && !path.contains('.') {
@@ -199,10 +215,11 @@ fn example(key: &str, format: Format) -> Option<String> {
             return Some(format!("[{name}]"));
         }
     }
-    let (_, value) = EXAMPLES.iter().find(|(known, _)| *known == path)?;
+    let (_, suits) = EXAMPLES.iter().find(|(known, _)| *known == path)?;
+    let value = value.unwrap_or_else(|| (*suits).to_owned());
     Some(match format {
         Format::Toml => format!("{name} = {value}"),
-        Format::Json => format!("\"{name}\": {}", as_json(value)?),
+        Format::Json => format!("\"{name}\": {}", as_json(&value)?),
     })
 }
 

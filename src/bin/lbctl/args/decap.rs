@@ -68,14 +68,15 @@ pub(crate) struct Serve {
 /// Which packets to decapsulate.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
-    /// Outer sources that may send: the ones that the balancers' configurations name [default: anybody]
-    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    /// Outer sources that may send: the ones that the balancers' configurations name; may be repeated, or a list with
+    /// commas [default: anybody]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix, value_delimiter = ',')]
     from: Vec<Prefix>,
     /// Inner destinations to accept [default: the addresses on the loopback devices]
-    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix, value_delimiter = ',')]
     to: Vec<Prefix>,
     /// Outer destinations to decapsulate for [default: the interface's own addresses]
-    #[arg(long = "address", value_name = "ADDRESS", value_parser = address)]
+    #[arg(long = "address", value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
     addresses: Vec<IpAddr>,
 }
 

@@ -1,5 +1,6 @@
 //! The headers of a packet to a VIP: `tcp://10.200.1.1:80 192.0.2.1:31337`, or `tcp 192.0.2.1:31337 10.200.1.1:80`.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -31,7 +32,14 @@ impl FromStr for Header {
             _ if text.contains("://") => {
                 text.parse().map(Self::Vip).map_err(|error: l4lb::VipParseError| error.to_string())
             }
-            _ if text.contains([':', '.', '[']) => endpoint(text).map(Self::Endpoint),
+            _ if text.contains([':', '.', '[']) => {
+                endpoint(text).map(Self::Endpoint).map_err(|error| match text.parse::<IpAddr>() {
+                    Ok(client) => format!(
+                        "{error}; 'lbctl flows list --client {client}' lists all flows of a client"
+                    ),
+                    Err(_) => error,
+                })
+            }
             _ => Err("write tcp or udp, an address and port such as 192.0.2.1:31337, or a VIP"
                 .to_owned()),
         }

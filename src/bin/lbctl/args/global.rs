@@ -25,8 +25,8 @@ pub(crate) struct Global {
           env = "LBCTL_BPFFS", hide_env_values = true)]
     pub(crate) bpffs: PathBuf,
 
-    /// Have lbctl serve print it that listens at this socket [default: /run/l4lb/INSTANCE.sock, for users who lack the
-    /// rights to read by themselves]
+    /// Ask the lbctl serve that listens at this socket, instead of the kernel [default: /run/l4lb/INSTANCE.sock for users
+    /// who lack the rights to ask the kernel]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 

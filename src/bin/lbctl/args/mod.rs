@@ -343,6 +343,11 @@ fn time(text: &str) -> Result<Duration, &'static str> {
     time.ok_or("write it like 90s, 15m or 2h; ten years at most")
 }
 
+/// A slot of the chain. Which ones may be used, the chain knows.
+fn slot(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "a slot is a number from 1 to 15, such as 4: lower ones run first")
+}
+
 /// Seconds from one reading of the counters to the next.
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=86400.0).contains(seconds));
@@ -493,6 +498,7 @@ pub(crate) enum ChainCommand {
     /// Put a program into a slot; a program of the same name there is replaced, and no packet misses it
     Insert {
         /// 1 to 15; lower ones run first. The balancer has 8, decapsulation 12
+        #[arg(value_parser = slot)]
         slot: u32,
         /// An object built against l4lb/chain.h, or a pinned program that shares the chain's maps
         #[arg(value_name = "OBJECT.bpf.o|PINNED")]
@@ -525,7 +531,7 @@ pub(crate) enum ChainCommand {
         #[arg(value_name = "SLOT|NAME")]
         program: Which,
         /// The new slot
-        #[arg(value_name = "SLOT")]
+        #[arg(value_name = "SLOT", value_parser = slot)]
         to: u32,
     },
 }

@@ -1,6 +1,7 @@
 //! `lbctl real`
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use l4lb::MAX_WEIGHT;
 use l4lb::Vip;
 use l4lb::flows::DrainWatch;
 
-use super::addresses::address;
+use super::addresses::real;
 use crate::Failure;
 
 fn weight() -> RangedU64ValueParser<u32> {
@@ -32,7 +33,7 @@ pub(crate) enum RealCommand {
         /// Such as <tcp://10.200.1.1:80>
         vip: Vip,
         /// The servers' addresses
-        #[arg(value_name = "REAL", value_parser = address, required = true, num_args = 1..)]
+        #[arg(value_name = "REAL", value_parser = real, required = true, num_args = 1..)]
         reals: Vec<IpAddr>,
         /// Its share, relative to the VIP's other reals
         #[arg(long, default_value_t = 1, value_parser = weight())]
@@ -180,8 +181,12 @@ impl FromStr for VipOrReal {
         if text.contains("://") {
             return text.parse().map(Self::Vip).map_err(|error| error.to_string());
         }
-        address(text).map(Self::Real).map_err(|error| {
-            format!("{error} if it is a real; VIPs are written like tcp://10.200.1.1:80")
+        real(text).map(Self::Real).map_err(|error| {
+            let vip = match text.parse::<SocketAddr>() {
+                Ok(endpoint) => format!("if it is a VIP, tcp://{endpoint} or udp://{endpoint}"),
+                Err(_) => "if it is a real; VIPs are written like tcp://10.200.1.1:80".to_owned(),
+            };
+            format!("{error} {vip}")
         })
     }
 }
@@ -260,8 +265,9 @@ fn pairs(all: bool, words: &[VipOrReal]) -> Result<Vec<Target>, Failure> {
             return Err(Failure::Usage(format!("which reals of {vip}? Add their addresses")));
         }
         (None, Some(real)) if !all => {
-            let what =
-                format!("{real} is not a VIP: write one like tcp://10.200.1.1:80, or give --all");
+            let what = format!(
+                "{real} is not a VIP: write one like tcp://10.200.1.1:80 before it, or --all"
+            );
             return Err(Failure::Usage(what));
         }
         (_, None) => return Err(Failure::Usage("which reals? Add their addresses".to_owned())),

@@ -82,9 +82,9 @@ fn parse(text: &str) -> std::result::Result<Vec<(usize, Edit)>, (usize, String)>
         };
         let matches = parser
             .try_get_matches_from_mut(words)
-            .map_err(|error| at(crate::usage::one_line(&error)))?;
+            .map_err(|error| at(crate::usage::one_line(&error, "lbctl")))?;
         let parsed = BatchLine::from_arg_matches(&matches)
-            .map_err(|error| at(crate::usage::one_line(&error)))?;
+            .map_err(|error| at(crate::usage::one_line(&error, "lbctl")))?;
         let edits = match &parsed.change {
             Change::Vip(command) => edits::of_vips(command),
             Change::Real(command) => edits::of_reals(command).map_err(|failure| match failure {

@@ -10,6 +10,7 @@ use l4lb::Balancer;
 use l4lb::Config;
 use l4lb::Instance;
 use l4lb::agent::Secrets;
+use l4lb::serving::Part;
 use serde_json::json;
 
 use crate::Exit;
@@ -23,6 +24,15 @@ pub(crate) fn down(instance: &Instance, yes: bool, json: bool) -> Result {
         return Ok(Exit::Failed);
     }
     let was_running = Balancer::down(instance)?;
+    // It would surprise who believes that all has ended.
+    if let Ok(Some(serve)) = l4lb::serving::server(instance, &Part::Balancer) {
+        tracing::warn!(
+            "{} still runs: its next reload or start sets instance '{name}' up again; \
+             'systemctl disable --now l4lb@{name}' ends it, also after a reboot",
+            serve.process,
+            name = instance.name()
+        );
+    }
     if json {
         output::json(&json!({ "was_running": was_running }))?;
     } else if !was_running {

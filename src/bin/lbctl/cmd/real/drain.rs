@@ -106,14 +106,16 @@ fn name(then: Then) -> &'static str {
 }
 
 fn sentence(left: &FlowsLeft) -> String {
-    let active = match left.active {
+    let flows = |flows: u64| match flows {
         1 => "1 flow left".to_owned(),
-        active => format!("{active} flows left"),
+        flows => format!("{flows} flows left"),
     };
-    match (left.unsure, left.server_ids) {
-        (0, false) => active,
-        (0, true) => format!("{active}, and QUIC connections that no table has"),
-        (unsure, _) => format!("{active}, {unsure} that seem to have ended"),
+    match (left.active, left.unsure, left.server_ids) {
+        (active, 0, false) => flows(active),
+        (active, 0, true) => format!("{}, and QUIC connections that no table has", flows(active)),
+        // "0 flows left" would be no reason to wait.
+        (0, unsure, _) => format!("{} that may have ended: not certain yet", flows(unsure)),
+        (active, unsure, _) => format!("{}, {unsure} more that may have ended", flows(active)),
     }
 }
 
