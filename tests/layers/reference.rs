@@ -81,6 +81,34 @@ struct Message {
     when: String,
 }
 
+/// Errors whose messages are no template: by their kind, what they say, and when they are said. `lbctl` and the control
+/// API have four kinds of their own.
+const OTHERS: [(&str, &str, &str); 8] = [
+    ("check_host", "REASON", "This host cannot run the checks of reals."),
+    ("config", "FILE:LINE: KEY: REASON", "The configuration is not valid."),
+    ("flow_not_found", "no connection table has this flow; …", "`lbctl flows find` found nothing."),
+    (
+        "lost_pins",
+        "instance 'INSTANCE': PINS …; COMMAND",
+        "Somebody removed pins of an instance that runs.",
+    ),
+    (
+        "missing_rights",
+        "not root, and without CAPABILITIES, which …; REMEDY",
+        "BPF and network administration need capabilities that root has.",
+    ),
+    (
+        "output",
+        "cannot write to standard output: REASON",
+        "What a command prints could not be written.",
+    ),
+    ("request", "REASON", "A request to the control API makes no sense, or too many come at once."),
+    ("usage", "REASON; see 'lbctl COMMAND --help'", "The command line makes no sense."),
+];
+
+/// The kinds that the library does not have.
+const NOT_OF_LIBRARY: [&str; 4] = ["flow_not_found", "output", "request", "usage"];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -89,12 +117,12 @@ fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).unwrap_or_default()
 }
 
-/// `NoBpffs` → `no-bpffs`.
-fn kebab(name: &str) -> String {
+/// `NoBpffs` → `no_bpffs`.
+fn snake(name: &str) -> String {
     let mut out = String::new();
     for letter in name.chars() {
         if letter.is_uppercase() && !out.is_empty() {
-            out.push('-');
+            out.push('_');
         }
         out.extend(letter.to_lowercase());
     }
@@ -229,7 +257,15 @@ fn messages() -> Vec<Message> {
     let entries = fs::read_dir(folder).expect("src/model/error");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
     files.sort();
-    files.iter().flat_map(|file| messages_of(&fs::read_to_string(file).expect("a file"))).collect()
+    let read = |file| messages_of(&fs::read_to_string(file).expect("a file"));
+    let mut messages: Vec<_> = files.iter().flat_map(read).collect();
+    messages.extend(OTHERS.map(|(name, text, when)| Message {
+        area: "other".to_owned(),
+        name: name.to_owned(),
+        text: text.to_owned(),
+        when: when.to_owned(),
+    }));
+    messages
 }
 
 fn messages_of(source: &str) -> Vec<Message> {
@@ -253,7 +289,7 @@ fn messages_of(source: &str) -> Vec<Message> {
             word.strip_prefix("pub enum ").or(word.strip_prefix("pub struct "))
         {
             let name = rest.split([' ', '{', '(', ';']).next().unwrap_or_default();
-            area = kebab(name.trim_end_matches("Error").trim_end_matches("Obstacle"));
+            area = snake(name.trim_end_matches("Error").trim_end_matches("Obstacle"));
             if let Some(text) = told.take() {
                 found.push(Message {
                     area: area.clone(),
@@ -265,8 +301,8 @@ fn messages_of(source: &str) -> Vec<Message> {
             when.clear();
         } else if word.starts_with(|c: char| c.is_uppercase()) {
             if let Some(text) = told.take() {
-                let name = kebab(word.split([' ', '{', '(', ',']).next().unwrap_or_default());
-                let name = if area.is_empty() { name } else { format!("{area}-{name}") };
+                let name = snake(word.split([' ', '{', '(', ',']).next().unwrap_or_default());
+                let name = if area.is_empty() { name } else { format!("{area}_{name}") };
                 found.push(Message {
                     area: area.clone(),
                     name,
@@ -315,6 +351,8 @@ fn errors_page(old: &str) -> String {
     for (area, messages) in areas {
         let title = if area.is_empty() {
             "Instances, interfaces, VIPs and reals".to_owned()
+        } else if area == "other" {
+            "Others".to_owned()
         } else {
             format!("Area {area}")
         };
@@ -431,6 +469,16 @@ fn errors_and_reference_are_current() {
     );
 }
 
+/// Each error is on the page by the name that `--json` has for it.
+#[test]
+fn reference_has_each_kind_of_error() {
+    let named: Vec<_> = messages().into_iter().map(|message| message.name).collect();
+    let named_once: BTreeSet<_> = named.iter().cloned().collect();
+    assert_eq!(named.len(), named_once.len(), "{named:?}");
+    let kinds = l4lb::Error::kinds().into_iter();
+    assert_eq!(named_once, kinds.chain(NOT_OF_LIBRARY.map(str::to_owned)).collect());
+}
+
 /// An anchor that two headings share leads to the first only.
 #[test]
 fn reference_anchors_are_unique() {
@@ -453,7 +501,7 @@ fn reference_templates_are_read() {
     assert_eq!(found.len(), 1);
     assert_eq!(
         (&*found[0].name, &*found[0].text),
-        ("chain-name-taken", "NAME is taken in PATH NAME")
+        ("chain_name_taken", "NAME is taken in PATH NAME")
     );
     assert_eq!(found[0].when, "A name.");
 }

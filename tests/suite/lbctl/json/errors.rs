@@ -13,13 +13,11 @@ use crate::fixtures::vip;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 
-/// The kinds that docs/json.md lists.
+/// The kinds that docs/errors.md has.
 fn documented() -> BTreeSet<String> {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md");
-    let page = fs::read_to_string(page).expect("read docs/json.md");
-    let (_, list) = page.split_once("\nKinds: ").expect("a list of kinds");
-    let list = list.split("\n## ").next().unwrap_or_default();
-    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+    let page = fs::read_to_string(page).expect("read docs/errors.md");
+    page.lines().filter_map(|line| Some(line.strip_prefix("### ")?.to_owned())).collect()
 }
 
 /// The error that a command printed.
@@ -38,7 +36,7 @@ fn error(host: &Host, code: i32, arguments: &[&str]) -> Value {
     let output = host.lbctl().exits(code, &[&["--json"], arguments].concat());
     let error = parsed(&output);
     let kind = error["kind"].as_str().unwrap_or_else(|| panic!("no kind: {error}"));
-    assert!(documented().contains(kind), "docs/json.md does not have {kind}");
+    assert!(documented().contains(kind), "docs/errors.md does not have {kind}");
     // As text it says the same, with the same exit code.
     let text = host.lbctl().exits(code, arguments).stderr;
     let (message, lines) = (error["message"].as_str().expect("a message"), text.lines());
