@@ -76,7 +76,7 @@ check: ## Formatting, lints and documentation: Rust, C, shell
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory check-features
-	@$(MAKE) --no-print-directory deny check-msrv
+	@$(MAKE) --no-print-directory deny check-msrv check-dashboard
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	shellcheck -x $(SCRIPTS)
@@ -95,6 +95,13 @@ deny: ## Licences, versions and sources of all crates (deny.toml)
 		"$$deny" --locked --log-level error check --hide-inclusion-graph licenses bans sources; \
 	else \
 		echo 'skipped: licences, versions and sources of crates' >&2; \
+	fi
+
+check-dashboard: ## The Grafana dashboard, against the types that Grafana publishes
+	@if types=$$(.ci/tool grafana-foundation-sdk); then \
+		PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$$types" tests/grafana/check docs/grafana/*.json; \
+	else \
+		echo 'skipped: the dashboard against the types of Grafana' >&2; \
 	fi
 
 # The build formats skeletons: that toolchain need not have rustfmt.
@@ -190,4 +197,4 @@ uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
-.PHONY: help demo lab test test-vm bench build check check-features check-msrv deny deb rpm tarball image test-package test-package-here doc format setup man completions install uninstall
+.PHONY: help demo lab test test-vm bench build check check-features check-msrv check-dashboard deny deb rpm tarball image test-package test-package-here doc format setup man completions install uninstall
