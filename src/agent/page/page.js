@@ -59,7 +59,7 @@ function scaled(value, base, units) {
 const known = (value) => value !== null && value !== undefined;
 const count = (value) => (known(value) ? scaled(value, 1000, ["", "k", "M", "G", "T"]) : "–");
 const bytes = (value) => (known(value) ? scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]) : "–");
-const percent = (part) => `${(part * 100).toFixed(part < 0.0995 ? 1 : 0)} %`;
+const percent = (part) => `${(part * 100).toFixed(part > 0 && part < 0.0995 ? 1 : 0)} %`;
 const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
@@ -229,6 +229,7 @@ function totals(overview, at) {
 // ---- VIPs -----------------------------------------------------------------------------------------------------------
 
 const rows = new Map(); // VIP -> its row
+let made = 0; // rows so far
 let order = []; // VIPs as they are shown
 let sorted = 0;
 let limit = FIRST;
@@ -249,7 +250,8 @@ function realsInWords(vip) {
 }
 
 function makeRow(vip) {
-  const id = `reals-${rows.size}`;
+  made += 1;
+  const id = `reals-${made}`;
   const name = el("span", { class: "vip-name mono" }, vip);
   const button = el("button", { type: "button", "aria-expanded": "false", "aria-controls": id }, name);
   const cell = (kind, unit) => el("td", { class: kind, "data-unit": unit });
@@ -259,7 +261,7 @@ function makeRow(vip) {
     button,
     spark: sparkline(),
     state: cell("state"),
-    packets: cell("number packets", "/s"),
+    packets: cell("number packets", "packets/s"),
     bits: cell("number bits"),
     flows: cell("number flows"),
     drops: cell("number drops", "drops/s"),
@@ -405,12 +407,12 @@ function health(real) {
   if (real.state === "down") return ["warn", "◦ down"];
   if (real.health === "unhealthy") return ["bad", "✕ unhealthy"];
   if (real.health === "healthy") return real.health_share < 100 ? ["warn", `✓ ${real.health_share} % of its weight`] : ["good", "✓ healthy"];
-  return ["", "not checked"];
+  return ["muted", "not checked"];
 }
 
 function why(real) {
   const parts = [];
-  if (real.reason) parts.push(tame(real.reason));
+  if (real.reason) parts.push(tame(real.reason).trim());
   if (real.since) parts.push(since(real.since));
   if (real.told) parts.push("told by another checker");
   if (real.flaps && real.flaps.held_until * 1000 > Date.now()) parts.push(`out until ${CLOCK.format(real.flaps.held_until * 1000)}, as it failed too often`);
@@ -450,8 +452,8 @@ function reals(row, list) {
     return;
   }
   const sentHere = list.every((real) => real.sent);
-  const head = el("thead", null, el("tr", null, ...[["Real"], ["Health"], ["Why"], ["Weight", 1], ["Share of new flows", 1], [sentHere ? "Packets/s" : "Packets/s, all VIPs", 1]]
-    .map(([text, right]) => el("th", { scope: "col", class: right && "number" }, text))));
+  const head = el("thead", null, el("tr", null, ...[["Real", "real"], ["Health", "state"], ["Why", ""], ["Weight", "number weight"], ["Share of new flows", "number share-of"],
+    [sentHere ? "Packets/s" : "Packets/s, all VIPs", "number packets"]].map(([text, kind]) => el("th", { scope: "col", class: kind }, text))));
   const left = all.length - lines.length;
   const note = left > 0 ? [el("p", { class: "empty" }, `And ${left} more: lbctl real list ${row.vip}`)] : [];
   show(row.reals, el("table", { class: "reals plain", "aria-label": `Reals of ${row.vip}` }, head, el("tbody", null, ...lines)), ...note);
@@ -509,17 +511,17 @@ function interfaces(overview) {
       const state = face ? `${face.mode || "not attached"}, ${LINK[face.link] || face.link}` : "not served";
       const why = lacks ? [el("span", { class: "sub" }, `${lacks.as_before ? "served as before: " : ""}${lacks.why}`)] : [];
       const hop = face && face.next_hop ? `${face.next_hop.address}` : "";
-      return [name, [el("span", { class: well && !lacks ? "good" : "bad" }, `${well && !lacks ? "✓" : "✕"} ${state}`), ...why],
-        face ? [hop, el("span", { class: "sub mono" }, face.mac)] : "", face ? `${face.mtu}` : ""];
+      return [name, [el("span", { class: well && !lacks ? "good" : "bad" }, `${well && !lacks ? "✓" : "✕"}\u00a0${state}`), ...why],
+        face ? [hop, el("span", { class: "sub mono mac" }, face.mac)] : "", face ? `${face.mtu}` : ""];
     }), "The instance serves no interface.", "Interfaces");
 }
 
 function chain(overview) {
-  list($("chain"), [["Slot", ""], ["Program", ""], ["Since", ""], ["Packets", "number"]],
+  list($("chain"), [["Slot", ""], ["Program", ""], ["Runs", ""], ["Packets", "number"]],
     overview.chain.map((slot) => [`${slot.slot}`, [slot.name, el("span", { class: "sub" }, slot.origin === "own" ? "of l4lb" : slot.origin === "object" ? "loaded by lbctl" : "of another program")],
       slot.since ? since(slot.since) : "", known(slot.packets) ? count(slot.packets) : ""]),
     "The chain is empty.", "Chain");
-  list($("captures"), [["Capture", ""], ["Process", ""], ["Since", ""]],
+  list($("captures"), [["Capture", ""], ["Process", ""], ["Runs", ""]],
     overview.captures.map((one) => [`${one.capture}`, known(one.pid) ? `${one.pid}` : "in another container", one.since ? since(one.since) : ""]),
     "None.", "Captures");
 }
@@ -607,7 +609,12 @@ async function poll() {
     } else if (failures > 1 || !heard) {
       const when = heard ? ` since ${CLOCK.format(heard)}` : "";
       condition("bad", `No answer${when}`);
-      findings([{ what: `lbctl serve does not answer${when}`, fix: "Packets are forwarded without it, but nobody follows gateways or checks reals. 'systemctl status l4lb@INSTANCE' on the host; this page goes on by itself when it answers", bad: true }]);
+      const unit = `l4lb@${$("instance").textContent || "INSTANCE"}`;
+      findings([{
+        what: heard ? `lbctl serve has not answered${when}` : "lbctl serve does not answer",
+        fix: `Packets are forwarded without it, but nobody follows gateways or checks reals. 'systemctl status ${unit}' on the host says why; this page goes on by itself when it answers`,
+        bad: true,
+      }]);
       say($("age"), heard ? `Values of ${CLOCK.format(heard)}` : "");
     }
   }

@@ -1,10 +1,19 @@
 //! The status page, and what the metrics endpoint answers of the API for it.
 
+use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::TcpListener;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -228,7 +237,7 @@ fn browser() -> Option<&'static str> {
 
 /// The page after some seconds, as the browser has it then.
 #[track_caller]
-fn dump(ns: &NetNs, browser: &str, folder: &Path, fragment: &str) -> String {
+fn dump(ns: &NetNs, browser: &str, folder: &Path, page: &str) -> String {
     let mut command: Command = ns.command(browser);
     let output = command
         .args([
@@ -239,7 +248,7 @@ fn dump(ns: &NetNs, browser: &str, folder: &Path, fragment: &str) -> String {
             "--dump-dom",
         ])
         .arg(format!("--user-data-dir={}", folder.display()))
-        .arg(format!("http://{METRICS}/{fragment}"))
+        .arg(format!("http://{page}"))
         .output()
         .unwrap_or_else(|error| panic!("{browser}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -269,7 +278,7 @@ fn a_browser_shows_it() {
     });
     assert!(judged, "{}", get(&host.ns, "/v1/overview").text());
 
-    let dom = dump(&host.ns, browser, profile.path(), &format!("#{WEB}"));
+    let dom = dump(&host.ns, browser, profile.path(), &format!("{METRICS}/#{WEB}"));
     for text in [WEB, "udp://[fc00:1::2]:443", "tcp://10.200.1.3:8080"] {
         assert!(dom.contains(&format!(">{text}</span>")), "{text}: {dom}");
     }
@@ -290,9 +299,111 @@ fn a_browser_shows_it() {
     // A reading counts for a second, in which all of the browser's seconds may pass.
     let down = || get(&host.ns, "/v1/overview").status == 503;
     assert!(wait_until(Duration::from_secs(10), down), "{}", get(&host.ns, "/v1/overview").text());
-    let dom = dump(&host.ns, browser, profile.path(), "");
+    let dom = dump(&host.ns, browser, profile.path(), METRICS);
     assert!(dom.contains(">Not running</p>") && dom.contains(">default</span>"), "{dom}");
     assert!(dom.contains("lbctl serve</code> with its file brings it up"), "{dom}");
     assert!(!dom.contains(WEB), "{dom}");
+    serve.stop();
+}
+
+/// Where the page is asked for by way of [`Goes`].
+const GOES: &str = "127.0.0.1:9848";
+
+/// Passes on to `lbctl serve` what a browser asks, but as if serve went away: `readings` of the page are answered, then
+/// `failures` are not, and those after that are again.
+struct Goes {
+    ends: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Goes {
+    #[track_caller]
+    fn start(ns: &NetNs, readings: usize, failures: usize) -> Self {
+        let listener = ns.bind(|| TcpListener::bind(GOES)).expect("listen");
+        let (ends, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (ending, asking) = (Arc::clone(&ends), Arc::clone(&asked));
+        let thread = ns.spawn(move || {
+            for client in listener.incoming() {
+                if ending.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (client, asking) = (client.expect("accept"), Arc::clone(&asking));
+                // A browser opens connections that it does not use, and closes those that it does.
+                thread::spawn(move || {
+                    let _: io::Result<()> = pass_on(client, &asking, readings..readings + failures);
+                });
+            }
+        });
+        Self { ends, asked, thread: Some(thread) }
+    }
+
+    /// Ends it. Returns how often the page was read.
+    fn stop(mut self, ns: &NetNs) -> usize {
+        self.ends.store(true, Ordering::SeqCst);
+        drop(ns.open(|| TcpStream::connect(GOES)));
+        self.thread.take().expect("not stopped").join().expect("it does not panic");
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn pass_on(mut client: TcpStream, asked: &AtomicUsize, fails: Range<usize>) -> io::Result<()> {
+    client.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte)?;
+        request.extend(byte);
+    }
+    if request.starts_with(b"GET /v1/overview ")
+        && fails.contains(&asked.fetch_add(1, Ordering::SeqCst))
+    {
+        return Ok(());
+    }
+    let mut serve = TcpStream::connect(METRICS)?;
+    serve.write_all(&request)?;
+    io::copy(&mut serve, &mut client)?;
+    Ok(())
+}
+
+#[test]
+fn it_says_since_when_nobody_answers() {
+    let Some(browser) = browser() else {
+        eprintln!("skipped: no chromium-headless-shell, chromium or google-chrome");
+        return;
+    };
+    let host = Host::new();
+    let profile = tempfile::tempdir().expect("a folder");
+    let serve = Serve::start(host.lbctl(), &Host::config(&vips()));
+    let ns = &host.ns;
+    let classes = |dom: &str| {
+        let class = dom.split_once("class=\"").and_then(|(_, rest)| rest.split_once('"'));
+        class.expect("a class of the page").0.to_owned()
+    };
+
+    // It goes while the page is open: what was read stays, and is said to be old.
+    let goes = Goes::start(ns, 2, usize::MAX / 2);
+    let dom = dump(ns, browser, profile.path(), GOES);
+    assert!(goes.stop(ns) > 3, "the page asks again");
+    assert!(dom.contains(">No answer since "), "{dom}");
+    for text in ["lbctl serve has not answered since ", "systemctl status l4lb@default</code>", WEB]
+    {
+        assert!(dom.contains(text), "{text}: {dom}");
+    }
+    assert!(dom.contains(">Values of ") && classes(&dom) == "stale", "{dom}");
+
+    // One answer that gets lost is nothing to tell.
+    let goes = Goes::start(ns, 2, 1);
+    let dom = dump(ns, browser, profile.path(), GOES);
+    assert!(goes.stop(ns) > 3, "the page asks again");
+    assert!(dom.contains(">Updated ") && !dom.contains("No answer"), "{dom}");
+    assert_eq!(classes(&dom), "", "{dom}");
+
+    // Nobody has ever answered.
+    let goes = Goes::start(ns, 0, usize::MAX / 2);
+    let dom = dump(ns, browser, profile.path(), GOES);
+    goes.stop(ns);
+    assert!(dom.contains(">No answer</p>") && classes(&dom) == "nothing", "{dom}");
+    assert!(dom.contains("lbctl serve does not answer</strong>") && !dom.contains(WEB), "{dom}");
     serve.stop();
 }
