@@ -16,7 +16,7 @@ use crate::rounds::Rounds;
 #[command(name = "bench", override_usage = "make bench ARGS=\"[OPTIONS] [NAMES]…\"")]
 pub(crate) struct Args {
     /// Measure only what has a name that begins like this: "tcp4-hit", "end-to-end", "hit-ratio", "ring", "config",
-    /// "flows", "checks" …
+    /// "flows", "scrape", "checks" …
     names: Vec<String>,
     /// Measure everything, but small and short, to see that it works. The figures say nothing.
     #[arg(long)]
@@ -109,6 +109,8 @@ pub(crate) struct Control {
     pub(crate) flows: u32,
     /// Flows of the connection tables that are counted.
     pub(crate) counted_entries: u32,
+    /// Whether `lbctl serve` is scraped in every way, or only as Prometheus does.
+    pub(crate) every_scrape: bool,
 }
 
 impl Effort {
@@ -125,6 +127,7 @@ impl Effort {
             reals: 100,
             flows: 1_000_000,
             counted_entries: 10_000_000,
+            every_scrape: true,
         },
         checks: checks::Effort { reals: 10_000, interval: Duration::from_secs(5), seconds: 30 },
         hit_entries: 50_000,
@@ -137,7 +140,14 @@ impl Effort {
         flows: [1, 1000, 10_000],
         many_flows: 40_000,
         live: Live { rounds: 2, entries: 20_000, seconds: 0.02 },
-        control: Control { rounds: 1, vips: 32, reals: 20, flows: 10_000, counted_entries: 20_000 },
+        control: Control {
+            rounds: 1,
+            vips: 32,
+            reals: 20,
+            flows: 10_000,
+            counted_entries: 20_000,
+            every_scrape: false,
+        },
         checks: checks::Effort { reals: 200, interval: Duration::from_secs(1), seconds: 2 },
         hit_entries: 10_000,
     };

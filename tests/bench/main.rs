@@ -8,6 +8,7 @@
 mod args;
 mod checks;
 mod control;
+mod endpoint;
 mod endtoend;
 #[path = "../suite/fixtures/mod.rs"]
 mod fixtures;
@@ -86,6 +87,7 @@ fn run(args: &Args) -> Result {
             done(endtoend::measure(&lab, &effort, &filter)?),
             done(host::on_cpu(cpu, || hit_ratio::measure(&lab, cpu, effort.hit_entries, &filter))?),
             done(control::measure(&lab, effort.control, &filter)?),
+            done(endpoint::measure(&lab, effort.control, &filter)?),
             done(checks::measure(effort.checks, &filter)?),
         ])
     })?;

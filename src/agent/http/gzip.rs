@@ -17,10 +17,10 @@ use hyper::header::HeaderValue;
 const SMALL: usize = 2048;
 
 /// Fast: counters and labels repeat themselves, and shrink to a twentieth all the same.
-const LEVEL: u32 = 1;
+pub(super) const LEVEL: Compression = Compression::fast();
 
 /// Whether a client takes gzip, by its `Accept-Encoding`.
-fn is_accepted(headers: &HeaderMap) -> bool {
+pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).iter();
     let codings = values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
     let mut any = None;
@@ -39,7 +39,7 @@ fn is_accepted(headers: &HeaderMap) -> bool {
 
 /// The bytes, compressed.
 fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
+    let mut encoder = GzEncoder::new(Vec::new(), LEVEL);
     encoder.write_all(bytes)?;
     encoder.finish()
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod connections;
 pub(super) mod gzip;
+mod scrape;
 pub(super) mod server;
 pub(super) mod shared;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use http_body_util::Either;
 use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::Method;
@@ -20,9 +22,10 @@ use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
 use prometheus::Registry;
-use prometheus::TextEncoder;
 use tokio::net::TcpListener;
 
+use self::scrape::Scrape;
+use self::scrape::Unzipped;
 use self::server::Limits;
 use self::shared::Shared;
 use super::page::Page;
@@ -33,6 +36,7 @@ use crate::observe::readiness::Unready;
 use crate::observe::readiness::readiness;
 use crate::report::metrics::Collector;
 use crate::report::metrics::openmetrics;
+use crate::report::metrics::text::Format;
 
 const LIMITS: Limits = Limits {
     name: "metrics",
@@ -51,9 +55,9 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What the endpoint answers. Clones answer from the same reading.
 #[derive(Clone)]
 pub(super) struct Answers {
-    metrics: Shared<Result<Bytes, String>>,
+    metrics: Shared<Result<Scrape, String>>,
     /// The same as `OpenMetrics`.
-    open_metrics: Shared<Result<Bytes, String>>,
+    open_metrics: Shared<Result<Scrape, String>>,
     readiness: Shared<Result<LostPins, Unready>>,
     /// What answers `/` and the API, where there is a balancer.
     page: Option<Page>,
@@ -84,31 +88,22 @@ impl Answers {
         readiness: fn(&Instance) -> Result<LostPins, Unready>,
     ) -> Self {
         let registry = Registry::new();
-        let instances: Box<dyn prometheus::core::Collector> = Box::new(collector);
-        for collector in own.into_iter().chain([instances]) {
+        for collector in own {
             if let Err(error) = registry.register(collector) {
                 tracing::warn!("metrics: {error}");
             }
         }
-        let of_text = registry.clone();
-        let text = move || {
-            let mut text = String::new();
-            // Each family is dropped when it is written: with many reals, all of them are larger than the text.
-            for family in of_text.gather() {
-                TextEncoder::new()
-                    .encode_utf8(&[family], &mut text)
-                    .map_err(|error| error.to_string())?;
-            }
-            Ok(text.into())
-        };
-        let open = move || {
-            let text = openmetrics::write(registry.gather());
-            text.map(Bytes::from).map_err(|error| error.to_string())
+        let collector = Arc::new(collector);
+        let scrape = |format| {
+            let (registry, collector) = (registry.clone(), Arc::clone(&collector));
+            Shared::new(move || {
+                Scrape::take(&registry, &collector, format).map_err(|error| error.to_string())
+            })
         };
         let instance = instance.clone();
         Self {
-            metrics: Shared::new(text),
-            open_metrics: Shared::new(open),
+            metrics: scrape(Format::Prometheus),
+            open_metrics: scrape(Format::OpenMetrics),
             readiness: Shared::new(move || readiness(&instance)),
             page: None,
             note: Arc::new(|| None),
@@ -147,29 +142,27 @@ pub(super) async fn serve(listener: TcpListener, answers: Answers) {
     server::serve(listener, LIMITS, answer).await;
 }
 
-async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<Bytes>> {
+/// An answer: a scrape that is decompressed while it is sent, or any other.
+type Content = Either<Unzipped, Full<Bytes>>;
+
+async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Content> {
     if let Some(page) = answers.page.as_ref().filter(|page| page.has(request.uri().path())) {
-        return page.answer(request).await;
+        return page.answer(request).await.map(Either::Right);
     }
-    let text = |status, body: &'static str| (status, TEXT, Bytes::from(body));
-    let failed = |status, why: String| (status, TEXT, Bytes::from(why + "\n"));
-    let (status, kind, body) = match (request.method(), request.uri().path()) {
+    let text = |status, body: &'static str| (status, Bytes::from(body));
+    let failed = |status, why: String| (status, Bytes::from(why + "\n"));
+    let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            let (kind, metrics) = if wants_open_metrics(request.headers()) {
-                (openmetrics::CONTENT_TYPE, &answers.open_metrics)
-            } else {
-                (prometheus::TEXT_FORMAT, &answers.metrics)
-            };
-            match metrics.get().await {
-                Ok(Ok(body)) => (StatusCode::OK, kind, body),
-                Ok(Err(error)) | Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+            match metrics(request.headers(), &answers).await {
+                Ok(response) => return response,
+                Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
             }
         }
         (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET | &Method::HEAD, "/readyz") => match answers.readiness.get().await {
             Ok(Ok(lost)) => {
                 let (status, body) = answers.ready(&lost, request.uri().query() == Some(STRICT));
-                (status, TEXT, Bytes::from(body))
+                (status, Bytes::from(body))
             }
             Ok(Err(unready)) => failed(StatusCode::SERVICE_UNAVAILABLE, unready.to_string()),
             Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
@@ -181,11 +174,33 @@ async fn answer(request: Request<Incoming>, answers: Answers) -> Response<Full<B
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    gzip::compressed(response, request.headers()).await
+    gzip::compressed(response, request.headers()).await.map(Either::Right)
+}
+
+/// All metrics, in the format and the coding that the client takes.
+async fn metrics(asked: &HeaderMap, answers: &Answers) -> Result<Response<Content>, String> {
+    let (kind, scrape) = if wants_open_metrics(asked) {
+        (openmetrics::CONTENT_TYPE, &answers.open_metrics)
+    } else {
+        (prometheus::TEXT_FORMAT, &answers.metrics)
+    };
+    let scrape = scrape.get().await??;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    let content = if gzip::is_accepted(asked) {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        Either::Right(Full::new(scrape.into_gzip()))
+    } else {
+        Either::Left(scrape.into_text())
+    };
+    let mut response = Response::new(content);
+    *response.headers_mut() = headers;
+    Ok(response)
 }
 
 /// Whether a client asks for `OpenMetrics` before the text format. Prometheus does.

@@ -2,14 +2,14 @@
 //! control API run it.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
-use hyper::body::Body as _;
+use hyper::body::Body;
 use hyper::body::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -79,11 +79,12 @@ impl Listener for UnixListener {
 }
 
 /// Answers requests until the task is aborted. Answers in progress are finished then.
-pub(in crate::agent) async fn serve<L, A, F>(listener: L, limits: Limits, answer: A)
+pub(in crate::agent) async fn serve<L, A, F, B>(listener: L, limits: Limits, answer: A)
 where
     L: Listener,
     A: Fn(Request<Incoming>, L::Peer) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let mut connections = Connections::new(limits.connections);
     let name = limits.name;
@@ -111,11 +112,12 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// One request, one answer.
-async fn talk<S, A, F>(stream: S, limits: Limits, answer: A, connection: Connection)
+async fn talk<S, A, F, B>(stream: S, limits: Limits, answer: A, connection: Connection)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Full<Bytes>>>,
+    F: Future<Output = Response<B>>,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         if request.body().is_end_stream() {

@@ -83,6 +83,13 @@ impl Running {
         }
     }
 
+    /// The same, without a copy of all reals.
+    pub(crate) fn into_table(self) -> Table {
+        let server_ids = self.server_id_addresses();
+        let vips = self.vips.into_iter().map(|(vip, running)| (vip, running.spec)).collect();
+        Table { vips, server_ids, checks: self.policies.checks, health: self.policies.health }
+    }
+
     /// What a VIP is like.
     pub(crate) fn spec(&self, vip: &Vip) -> Option<&VipSpec> {
         self.vips.get(vip).map(|running| &running.spec)

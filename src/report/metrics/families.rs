@@ -162,12 +162,12 @@ families! {
 
 impl Family {
     /// A series of this metric.
-    pub(super) fn series<const N: usize>(&self, labels: [&str; N], value: f64) -> Metric {
-        debug_assert_eq!(self.labels.len(), N, "{}", self.name);
-        let pair = |(name, value): (&&str, &str)| {
+    pub(super) fn series(&self, labels: &[&str], value: f64) -> Metric {
+        debug_assert_eq!(self.labels.len(), labels.len(), "{}", self.name);
+        let pair = |(name, value): (&&str, &&str)| {
             let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
-            pair.set_value(value.to_owned());
+            pair.set_value((*value).to_owned());
             pair
         };
         let mut metric = Metric::from_label(self.labels.iter().zip(labels).map(pair).collect());
@@ -186,8 +186,8 @@ impl Family {
         metric
     }
 
-    /// The metric with these series.
-    pub(super) fn with(&self, series: Vec<Metric>) -> MetricFamily {
+    /// The metric without series.
+    pub(super) fn empty(&self) -> MetricFamily {
         let mut family = MetricFamily::default();
         family.set_name(self.name.to_owned());
         family.set_help(self.help.to_owned());
@@ -195,7 +195,6 @@ impl Family {
             Kind::Counter => MetricType::COUNTER,
             Kind::Gauge => MetricType::GAUGE,
         });
-        family.set_metric(series);
         family
     }
 }

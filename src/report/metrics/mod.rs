@@ -5,8 +5,11 @@ mod health;
 #[cfg(feature = "agent")]
 pub(crate) mod openmetrics;
 mod series;
+mod sink;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "agent")]
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -44,8 +47,11 @@ use crate::report::background::Background;
 use crate::report::background::Pace;
 use crate::report::background::Sample;
 
+use self::sink::Gathered;
+
 pub use self::families::Family;
 pub use self::families::Kind;
+pub(crate) use self::sink::Sink;
 
 /// How often a thread reads what takes longer than counters.
 const PACE: Pace = Pace { interval: Duration::from_secs(60), share_of_cpu: 100 };
@@ -150,14 +156,13 @@ fn description(family: &Family) -> Desc {
 }
 
 /// The parts of a scrape. A part that cannot be read is left out, and the others stay.
-#[derive(Debug, Default)]
-struct Scrape {
-    families: Vec<MetricFamily>,
+struct Scrape<'a> {
+    sink: &'a mut dyn Sink,
     /// Why a part could not be read, by the part's name; `None`: it was read.
     parts: BTreeMap<&'static str, Option<String>>,
 }
 
-impl Scrape {
+impl Scrape<'_> {
     fn part<T>(&mut self, part: &'static str, read: Result<T, impl Display>) -> Option<T> {
         let (value, error) = match read {
             Ok(value) => (Some(value), None),
@@ -169,13 +174,24 @@ impl Scrape {
 }
 
 impl Collector {
-    fn collect_balancer(&self, scrape: &mut Scrape) {
+    /// Writes all metrics.
+    pub(crate) fn write(&self, sink: &mut dyn Sink) {
+        let mut scrape = Scrape { sink, parts: BTreeMap::new() };
+        self.collect_balancer(&mut scrape);
+        self.collect_decap(&mut scrape);
+        self.report(&scrape.parts);
+        let success = scrape.parts.iter().map(|(part, error)| (*part, error.is_none()));
+        series::read_success(scrape.sink, success);
+        series::build_info(scrape.sink);
+    }
+
+    fn collect_balancer(&self, scrape: &mut Scrape<'_>) {
         let per_real = self.per_real.load(Ordering::Relaxed);
         let balancer = match Balancer::open(&self.instance) {
             Ok(balancer) => balancer,
             Err(Error::NotRunning { .. }) => {
                 if self.balances {
-                    scrape.families.push(series::running(false));
+                    series::running(scrape.sink, false);
                 }
                 return;
             }
@@ -185,48 +201,47 @@ impl Collector {
             }
         };
         scrape.part::<()>("instance", Result::<_>::Ok(()));
-        scrape.families.push(series::running(true));
+        series::running(scrape.sink, true);
         if let Some(since) = scrape.part("node", balancer.draining_since()) {
-            scrape.families.push(series::draining(since));
+            series::draining(scrape.sink, since);
         }
         if let Some(stats) = scrape.part("counters", balancer.stats()) {
-            scrape.families.extend(series::counters(&stats, per_real));
+            series::counters(scrape.sink, &stats, per_real);
         }
         if let Some(guards) = scrape.part("flood_guards", balancer.flood_guards()) {
-            scrape.families.extend(series::flood_guards(&guards));
+            series::flood_guards(scrape.sink, &guards);
         }
         if let Some(Some(runs)) = scrape.part("chain", balancer.chain_runs()) {
-            scrape.families.extend(series::chain_runs(runs));
+            series::chain_runs(scrape.sink, runs);
         }
         if let Some(running) = scrape.part("vips", balancer.running()) {
-            let table = running.table();
-            let pairs = series::Pairs::of(&table, per_real);
-            scrape.families.extend(series::vips(&pairs));
             let health = balancer
                 .known_health(&running)
                 .and_then(|known| Ok((known, balancer.last_check()?)));
+            let table = running.into_table();
+            let pairs = series::Pairs::of(&table, per_real);
+            series::vips(scrape.sink, &pairs);
             if let Some((known, last_check)) = scrape.part("health", health) {
-                let series = health::health(&table, &pairs, &known, last_check);
-                scrape.families.extend(series);
+                health::health(scrape.sink, &table, &pairs, &known, last_check);
             }
             if let Some(Some(rings)) = scrape.part("rings", self.rings(&table)) {
-                scrape.families.extend(series::rings(&pairs, &rings));
+                series::rings(scrape.sink, &pairs, &rings);
             }
         }
         if let Some(Some(maps)) = scrape.part("maps", self.maps(&balancer)) {
-            scrape.families.extend(series::maps(&maps));
+            series::maps(scrape.sink, &maps);
         }
         let interfaces = balancer.interface_states();
         let interfaces = interfaces.and_then(|states| Ok((states, balancer.unserved()?)));
         if let Some((interfaces, unserved)) = scrape.part("interfaces", interfaces) {
             let heard = self.heard(&interfaces);
-            scrape.families.extend(series::interfaces(&interfaces, &heard));
-            scrape.families.push(series::served(&interfaces, &unserved));
+            series::interfaces(scrape.sink, &interfaces, &heard);
+            series::served(scrape.sink, &interfaces, &unserved);
             let attached = interfaces.iter().filter(|state| state.mode.is_some());
             let nics: Vec<_> = attached
                 .map(|state| (state.interface.as_str(), NicStatistics::read(&state.interface)))
                 .collect();
-            scrape.families.push(series::nics(&nics));
+            series::nics(scrape.sink, &nics);
         }
     }
 
@@ -279,11 +294,11 @@ impl Collector {
         heard.into_iter().map(|(interface, (_, at))| (interface, at)).collect()
     }
 
-    fn collect_decap(&self, scrape: &mut Scrape) {
+    fn collect_decap(&self, scrape: &mut Scrape<'_>) {
         match decap::status(&self.instance) {
             Ok(status) => {
                 scrape.part::<()>("decap", Result::<_>::Ok(()));
-                scrape.families.extend(series::decap(&status));
+                series::decap(scrape.sink, &status);
             }
             Err(Error::Decap(DecapError::None { .. })) => {}
             Err(error) => drop(scrape.part::<()>("decap", Err(error))),
@@ -314,13 +329,8 @@ impl prometheus::core::Collector for Collector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut scrape = Scrape::default();
-        self.collect_balancer(&mut scrape);
-        self.collect_decap(&mut scrape);
-        self.report(&scrape.parts);
-        let success = scrape.parts.iter().map(|(part, error)| (*part, error.is_none()));
-        scrape.families.push(series::read_success(success));
-        scrape.families.push(series::build_info());
-        scrape.families
+        let mut gathered = Gathered::default();
+        self.write(&mut gathered);
+        gathered.families
     }
 }

@@ -11,19 +11,24 @@ use prometheus::proto::MetricType;
 /// What the format is called in HTTP.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The last line.
+pub(super) const END: &str = "# EOF\n";
+
 /// Writes families, the last line included.
-pub(crate) fn write(
+#[cfg(test)]
+pub(super) fn write(
     families: impl IntoIterator<Item = MetricFamily>,
 ) -> Result<String, fmt::Error> {
     let mut out = String::new();
     for family in families {
         write_family(&mut out, &family)?;
     }
-    out.push_str("# EOF\n");
+    out.push_str(END);
     Ok(out)
 }
 
-fn write_family(out: &mut String, family: &MetricFamily) -> fmt::Result {
+/// Writes a family.
+pub(super) fn write_family(out: &mut String, family: &MetricFamily) -> fmt::Result {
     let kind = family.get_field_type();
     // A counter is called without the ending that its samples have.
     let name = match kind {
@@ -113,7 +118,7 @@ fn sample(
 }
 
 /// Text with backslashes, quotes and ends of lines escaped.
-struct Escaped<'a>(&'a str);
+pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,10 +1,10 @@
-//! Makes series from the library's reports.
+//! Makes series from the library's reports. Metrics that have a series for each pair of a VIP and a real are written in a
+//! walk of their own each, so that nothing has to be kept.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use prometheus::proto::MetricFamily;
 use rustc_hash::FxHashMap;
 use rustc_hash::FxHashSet;
 
@@ -12,6 +12,7 @@ use super::Maps;
 use super::Rings;
 use super::families as f;
 use super::families::Family;
+use super::sink::Sink;
 use crate::control::decap::DecapStatus;
 use crate::kernel::nic::NicStatistics;
 use crate::model::address::Vip;
@@ -27,7 +28,9 @@ use crate::observe::flood_guard::FloodGuard;
 use crate::observe::readiness::GatewayState;
 use crate::observe::readiness::InterfaceState;
 use crate::observe::stats::ChainRuns;
+use crate::observe::stats::Count;
 use crate::observe::stats::Stats;
+use crate::observe::stats::VipCount;
 use crate::plan::Unserved;
 use crate::report::background::Sample;
 
@@ -44,171 +47,203 @@ pub(super) fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-/// A metric without labels.
-pub(super) fn single(family: &Family, value: f64) -> MetricFamily {
-    family.with(vec![family.series([], value)])
+pub(super) fn running(sink: &mut dyn Sink, runs: bool) {
+    sink.single(&f::RUNNING, flag(runs));
 }
 
-/// A metric whose series are told apart by one label.
-fn by<L: AsRef<str>>(family: &Family, values: impl IntoIterator<Item = (L, f64)>) -> MetricFamily {
-    let series = values.into_iter().map(|(label, value)| family.series([label.as_ref()], value));
-    family.with(series.collect())
+pub(super) fn draining(sink: &mut dyn Sink, since: Option<u64>) {
+    sink.single(&f::DRAINING, flag(since.is_some()));
 }
 
-pub(super) fn running(runs: bool) -> MetricFamily {
-    single(&f::RUNNING, flag(runs))
+pub(super) fn build_info(sink: &mut dyn Sink) {
+    sink.by(&f::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1.0)]);
 }
 
-pub(super) fn draining(since: Option<u64>) -> MetricFamily {
-    single(&f::DRAINING, flag(since.is_some()))
+pub(super) fn read_success<'a>(sink: &mut dyn Sink, parts: impl Iterator<Item = (&'a str, bool)>) {
+    sink.by(&f::READ_SUCCESS, parts.map(|(part, success)| (part, flag(success))));
 }
 
-pub(super) fn build_info() -> MetricFamily {
-    by(&f::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1.0)])
-}
-
-pub(super) fn read_success<'a>(parts: impl Iterator<Item = (&'a str, bool)>) -> MetricFamily {
-    by(&f::READ_SUCCESS, parts.map(|(part, success)| (part, flag(success))))
-}
-
-pub(super) fn counters(stats: &Stats, per_real: bool) -> Vec<MetricFamily> {
-    let reasons = |family: &Family, value: fn(&crate::observe::stats::Count) -> u64| {
-        let series = stats.reasons.iter().map(|reason| {
+pub(super) fn counters(sink: &mut dyn Sink, stats: &Stats, per_real: bool) {
+    let reasons: [(_, fn(&Count) -> u64); 2] =
+        [(&f::PACKETS, |count| count.packets), (&f::BYTES, |count| count.bytes)];
+    for (family, value) in reasons {
+        sink.family(family);
+        for reason in &stats.reasons {
             let verdict = reason.verdict.to_string();
-            family.series([reason.reason, &verdict], number(value(&reason.count)))
-        });
-        family.with(series.collect())
-    };
-    let cpus = |family, value: fn(&crate::observe::stats::Count) -> u64| {
-        let cpus = stats.cpus.iter();
-        by(family, cpus.map(|cpu| (cpu.cpu.to_string(), number(value(&cpu.count)))))
-    };
+            sink.series(&[reason.reason, &verdict], number(value(&reason.count)));
+        }
+    }
+    let cpus: Vec<_> = stats.cpus.iter().map(|cpu| (cpu.cpu.to_string(), cpu.count)).collect();
+    sink.by(&f::CPU_PACKETS, cpus.iter().map(|(cpu, count)| (cpu, number(count.packets))));
+    sink.by(&f::CPU_BYTES, cpus.iter().map(|(cpu, count)| (cpu, number(count.bytes))));
+    sink.by(&f::TABLE_EVENTS, stats.table.iter().map(|(event, count)| (event, number(*count))));
     let vips: Vec<_> = stats.vips.iter().map(|(vip, count)| (vip.to_string(), count)).collect();
-    let vip = |family, value: fn(&crate::observe::stats::VipCount) -> u64| {
-        by(family, vips.iter().map(|(vip, count)| (vip, number(value(count)))))
-    };
+    let of_vip: [(_, fn(&VipCount) -> u64); 4] = [
+        (&f::VIP_PACKETS, |count| count.sent.packets),
+        (&f::VIP_BYTES, |count| count.sent.bytes),
+        (&f::VIP_DROPPED, |count| count.dropped),
+        (&f::VIP_NEW_FLOWS, |count| count.new_flows),
+    ];
+    for (family, value) in of_vip {
+        sink.by(family, vips.iter().map(|(vip, count)| (vip, number(value(count)))));
+    }
     let reals = stats.reals.iter().filter(|_| per_real);
     let reals: Vec<_> = reals.map(|(real, count)| (real.to_string(), count)).collect();
-    let real = |family, value: fn(&crate::observe::stats::Count) -> u64| {
-        by(family, reals.iter().map(|(real, count)| (real, number(value(count)))))
-    };
-    vec![
-        reasons(&f::PACKETS, |count| count.packets),
-        reasons(&f::BYTES, |count| count.bytes),
-        cpus(&f::CPU_PACKETS, |count| count.packets),
-        cpus(&f::CPU_BYTES, |count| count.bytes),
-        by(&f::TABLE_EVENTS, stats.table.iter().map(|(event, count)| (event, number(*count)))),
-        vip(&f::VIP_PACKETS, |count| count.sent.packets),
-        vip(&f::VIP_BYTES, |count| count.sent.bytes),
-        vip(&f::VIP_DROPPED, |count| count.dropped),
-        vip(&f::VIP_NEW_FLOWS, |count| count.new_flows),
-        real(&f::REAL_PACKETS, |count| count.packets),
-        real(&f::REAL_BYTES, |count| count.bytes),
-        by(
-            &f::HEALTHCHECK_PACKETS,
-            stats.healthcheck.iter().map(|(result, count)| (result, number(count.packets))),
-        ),
-    ]
+    sink.by(&f::REAL_PACKETS, reals.iter().map(|(real, count)| (real, number(count.packets))));
+    sink.by(&f::REAL_BYTES, reals.iter().map(|(real, count)| (real, number(count.bytes))));
+    let checks = stats.healthcheck.iter();
+    sink.by(&f::HEALTHCHECK_PACKETS, checks.map(|(result, count)| (result, number(count.packets))));
 }
 
-pub(super) fn flood_guards(guards: &[FloodGuard]) -> Vec<MetricFamily> {
-    let of = |family, value: fn(&FloodGuard) -> Option<f64>| {
+pub(super) fn flood_guards(sink: &mut dyn Sink, guards: &[FloodGuard]) {
+    let of: [(_, fn(&FloodGuard) -> Option<f64>); 3] = [
+        (&f::FLOOD_LIMITING, |guard| Some(flag(guard.limiting))),
+        (&f::FLOOD_LIMIT, |guard| guard.limit.map(f64::from)),
+        (&f::FLOOD_FLOWS, |guard| Some(number(guard.not_remembered))),
+    ];
+    for (family, value) in of {
         let values = guards.iter().filter_map(|guard| Some((guard.cpu.to_string(), value(guard)?)));
-        by(family, values)
-    };
-    vec![
-        of(&f::FLOOD_LIMITING, |guard| Some(flag(guard.limiting))),
-        of(&f::FLOOD_LIMIT, |guard| guard.limit.map(f64::from)),
-        of(&f::FLOOD_FLOWS, |guard| Some(number(guard.not_remembered))),
-    ]
+        sink.by(family, values);
+    }
 }
 
-pub(super) fn chain_runs(runs: ChainRuns) -> Vec<MetricFamily> {
-    vec![
-        single(&f::CHAIN_RUNS, number(runs.runs)),
-        single(&f::CHAIN_SECONDS, number(runs.nanoseconds) / 1e9),
-    ]
+pub(super) fn chain_runs(sink: &mut dyn Sink, runs: ChainRuns) {
+    sink.single(&f::CHAIN_RUNS, number(runs.runs));
+    sink.single(&f::CHAIN_SECONDS, number(runs.nanoseconds) / 1e9);
 }
 
 const STATES: [(RealState, &str); 3] =
     [(RealState::Up, "up"), (RealState::Drain, "drain"), (RealState::Down, "down")];
 
+/// A VIP with its label, and its reals.
+#[derive(Debug)]
+pub(super) struct OfVip<'a> {
+    label: String,
+    pub(super) vip: Vip,
+    pub(super) spec: &'a VipSpec,
+    /// Each with the place of its label.
+    reals: Vec<(u32, &'a IpAddr, &'a RealSpec)>,
+}
+
 /// The VIPs and reals of a table in the order of their labels. Registries sort series by these, which is cheap for tens
 /// of thousands that are already in order.
+#[derive(Debug)]
 pub(super) struct Pairs<'a> {
-    /// Label, VIP, its properties.
-    pub(super) vips: Vec<(String, Vip, &'a VipSpec)>,
+    pub(super) vips: Vec<OfVip<'a>>,
     /// Whether there are series for each pair of VIP and real.
-    pub(super) per_real: bool,
-    /// A real's label, and its place among all labels.
-    reals: FxHashMap<IpAddr, (String, usize)>,
+    per_real: bool,
+    /// The labels of the reals.
+    labels: Vec<String>,
 }
 
 impl<'a> Pairs<'a> {
     pub(super) fn of(table: &'a Table, per_real: bool) -> Self {
-        let vips = table.vips.iter().map(|(vip, spec)| (vip.to_string(), *vip, spec));
-        let mut vips: Vec<_> = vips.collect();
-        vips.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let reals: FxHashSet<_> = table.vips.values().flat_map(|spec| spec.reals.keys()).collect();
-        let mut reals: Vec<_> = reals.into_iter().map(|real| (real.to_string(), *real)).collect();
-        reals.sort();
-        let place = |(place, (label, real))| (real, (label, place));
-        Self { vips, per_real, reals: reals.into_iter().enumerate().map(place).collect() }
+        let addresses: FxHashSet<_> =
+            table.vips.values().flat_map(|spec| spec.reals.keys()).collect();
+        let mut labels: Vec<_> =
+            addresses.into_iter().map(|real| (real.to_string(), real)).collect();
+        labels.sort();
+        let places: FxHashMap<_, _> =
+            (0_u32..).zip(&labels).map(|(place, (_, real))| (*real, place)).collect();
+        let of_vip = |(vip, spec): (&Vip, &'a VipSpec)| {
+            let place = |(address, real)| Some((*places.get(address)?, address, real));
+            let mut reals: Vec<_> = spec.reals.iter().filter_map(place).collect();
+            reals.sort_unstable_by_key(|(place, ..)| *place);
+            OfVip { label: vip.to_string(), vip: *vip, spec, reals }
+        };
+        let mut vips: Vec<_> = table.vips.iter().map(of_vip).collect();
+        vips.sort_by(|a, b| a.label.cmp(&b.label));
+        Self { vips, per_real, labels: labels.into_iter().map(|(label, _)| label).collect() }
     }
 
-    /// The reals of a VIP, with their labels.
-    pub(super) fn reals(
-        &self,
-        spec: &'a VipSpec,
-    ) -> impl Iterator<Item = (&str, &'a IpAddr, &'a RealSpec)> {
-        let labels = spec.reals.iter().filter_map(|(address, real)| {
-            let (label, place) = self.reals.get(address)?;
-            Some((*place, label.as_str(), address, real))
-        });
-        let mut reals: Vec<_> = labels.collect();
-        reals.sort_unstable_by_key(|(place, ..)| *place);
-        reals.into_iter().map(|(_, label, address, real)| (label, address, real))
+    /// A metric of these VIPs.
+    pub(super) fn of_vips<'v>(
+        sink: &mut dyn Sink,
+        family: &'static Family,
+        vips: impl IntoIterator<Item = &'v OfVip<'a>>,
+        value: impl Fn(&OfVip<'_>) -> Option<f64>,
+    ) where
+        'a: 'v,
+    {
+        let values = vips.into_iter().filter_map(|vip| Some((&vip.label, value(vip)?)));
+        sink.by(family, values);
     }
-}
 
-pub(super) fn vips(pairs: &Pairs<'_>) -> Vec<MetricFamily> {
-    let (mut counted, mut usable) = (Vec::new(), Vec::new());
-    let (mut weights, mut states) = (Vec::new(), Vec::new());
-    for (vip, _, spec) in &pairs.vips {
-        let mut counts = [0; STATES.len()];
-        for (label, _, real) in pairs.reals(spec) {
-            if pairs.per_real {
-                weights.push(f::VIP_REAL_WEIGHT.series([vip, label], real.weight.into()));
+    /// A metric that counts the reals of each of these VIPs: `kind` says of what kind a real is, by its place among
+    /// `kinds`.
+    pub(super) fn counts<'v, const N: usize>(
+        sink: &mut dyn Sink,
+        family: &'static Family,
+        vips: impl IntoIterator<Item = &'v OfVip<'a>>,
+        kinds: [&str; N],
+        kind: impl Fn(&RealSpec) -> Option<usize>,
+    ) where
+        'a: 'v,
+    {
+        sink.family(family);
+        let vip_first = family.labels.first() == Some(&"vip");
+        for vip in vips {
+            let mut counts = [0_u32; N];
+            for kind in vip.spec.reals.values().filter_map(&kind) {
+                counts[kind] += 1;
             }
-            for (count, (state, name)) in counts.iter_mut().zip(STATES) {
-                if real.state == state {
-                    *count += 1;
-                    if pairs.per_real {
-                        states.push(f::VIP_REAL_STATE.series([vip, label, name], 1.0));
-                    }
+            for (count, kind) in counts.into_iter().zip(kinds) {
+                let labels = if vip_first { [&vip.label, kind] } else { [kind, &vip.label] };
+                sink.series(&labels, count.into());
+            }
+        }
+    }
+
+    /// A metric of pairs of these VIPs and a real, if there are series for pairs.
+    pub(super) fn of_pairs<'v>(
+        &self,
+        sink: &mut dyn Sink,
+        family: &'static Family,
+        vips: impl IntoIterator<Item = &'v OfVip<'a>>,
+        value: impl Fn(&OfVip<'_>, &IpAddr, &RealSpec) -> Option<f64>,
+    ) where
+        'a: 'v,
+    {
+        sink.family(family);
+        for vip in vips.into_iter().filter(|_| self.per_real) {
+            for (place, address, real) in &vip.reals {
+                if let Some(value) = value(vip, address, real) {
+                    sink.series(&[&vip.label, &self.labels[*place as usize]], value);
                 }
             }
         }
-        let counts = counts.into_iter().zip(STATES);
-        counted.extend(
-            counts.map(|(count, (_, name))| f::VIP_REALS.series([name, vip], number(count))),
-        );
-        let members = spec.members();
-        let takers = members.len() - Ring::without_slot(&members).len();
-        usable.push(f::VIP_USABLE_REALS.series([vip], number(takers as u64)));
     }
-    vec![
-        f::VIP_REALS.with(counted),
-        f::VIP_USABLE_REALS.with(usable),
-        f::VIP_REAL_WEIGHT.with(weights),
-        f::VIP_REAL_STATE.with(states),
-    ]
+
+    fn states(&self, sink: &mut dyn Sink) {
+        sink.family(&f::VIP_REAL_STATE);
+        for vip in self.vips.iter().filter(|_| self.per_real) {
+            for (place, _, real) in &vip.reals {
+                let state = STATES[state(real)].1;
+                sink.series(&[&vip.label, &self.labels[*place as usize], state], 1.0);
+            }
+        }
+    }
+}
+
+/// The place of a real's state among [`STATES`].
+fn state(real: &RealSpec) -> usize {
+    STATES.iter().position(|(state, _)| *state == real.state).unwrap_or_default()
+}
+
+pub(super) fn vips(sink: &mut dyn Sink, pairs: &Pairs<'_>) {
+    let states = STATES.map(|(_, name)| name);
+    Pairs::counts(sink, &f::VIP_REALS, &pairs.vips, states, |real| Some(state(real)));
+    Pairs::of_vips(sink, &f::VIP_USABLE_REALS, &pairs.vips, |vip| {
+        let members = vip.spec.members();
+        Some(number((members.len() - Ring::without_slot(&members).len()) as u64))
+    });
+    pairs.of_pairs(sink, &f::VIP_REAL_WEIGHT, &pairs.vips, |_, _, real| Some(real.weight.into()));
+    pairs.states(sink);
 }
 
 /// Series of the rings, for VIPs and reals that the table has now: the rings may have been read earlier.
-pub(super) fn rings(pairs: &Pairs<'_>, sample: &Sample<Rings>) -> Vec<MetricFamily> {
+pub(super) fn rings(sink: &mut dyn Sink, pairs: &Pairs<'_>, sample: &Sample<Rings>) {
     let Rings { table: before, by_vip: rings, mismatches } = &sample.value;
-    let (mut digests, mut shares, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     let mut counts = BTreeMap::from([("reals", 0_u32), ("rings", 0), ("vip_index", 0)]);
     let mut of_vips = BTreeMap::new();
     for mismatch in mismatches {
@@ -223,31 +258,26 @@ pub(super) fn rings(pairs: &Pairs<'_>, sample: &Sample<Rings>) -> Vec<MetricFami
         };
         *counts.entry(map).or_default() += 1;
     }
-    for (label, vip, spec) in &pairs.vips {
-        let (Some(ring), Some(before)) = (rings.get(vip), before.vips.get(vip)) else { continue };
-        digests.push(f::VIP_RING_DIGEST.series([label], number(ring.digest)));
-        let slots = of_vips.get(vip).copied().unwrap_or_default();
-        wrong.push(f::VIP_RING_WRONG.series([label], slots.into()));
-        if !pairs.per_real {
-            continue;
-        }
-        let known = pairs.reals(spec).filter(|(_, real, _)| before.reals.contains_key(real));
-        shares.extend(known.map(|(real, address, _)| {
-            f::VIP_REAL_SHARE.series([label, real], ring.share(*address))
-        }));
-    }
-    vec![
-        f::VIP_RING_DIGEST.with(digests),
-        f::VIP_REAL_SHARE.with(shares),
-        f::VIP_RING_WRONG.with(wrong),
-        by(&f::MISMATCHES, counts.into_iter().map(|(map, count)| (map, count.into()))),
-        single(&f::RING_AGE, sample.age().as_secs_f64()),
-    ]
+    let is_known = |vip: &Vip| rings.contains_key(vip) && before.vips.contains_key(vip);
+    let known: Vec<_> = pairs.vips.iter().filter(|vip| is_known(&vip.vip)).collect();
+    let vips = || known.iter().copied();
+    Pairs::of_vips(sink, &f::VIP_RING_DIGEST, vips(), |vip| {
+        rings.get(&vip.vip).map(|ring| number(ring.digest))
+    });
+    pairs.of_pairs(sink, &f::VIP_REAL_SHARE, vips(), |vip, address, _| {
+        let was_there = before.vips.get(&vip.vip)?.reals.contains_key(address);
+        was_there.then(|| rings.get(&vip.vip).map(|ring| ring.share(*address))).flatten()
+    });
+    Pairs::of_vips(sink, &f::VIP_RING_WRONG, vips(), |vip| {
+        Some(of_vips.get(&vip.vip).copied().unwrap_or_default().into())
+    });
+    sink.by(&f::MISMATCHES, counts.into_iter().map(|(map, count)| (map, count.into())));
+    sink.single(&f::RING_AGE, sample.age().as_secs_f64());
 }
 
-pub(super) fn maps(sample: &Sample<Maps>) -> Vec<MetricFamily> {
+pub(super) fn maps(sink: &mut dyn Sink, sample: &Sample<Maps>) {
     let Maps { tables, fill, memory } = &sample.value;
-    let (mut entries, mut most) = (Vec::new(), Vec::new());
+    let mut of_tables = Vec::new();
     for table in fill {
         let cpu = table.cpu.map_or_else(|| SHARED.to_owned(), |cpu| cpu.to_string());
         // In a hash table both families share the room.
@@ -257,27 +287,29 @@ pub(super) fn maps(sample: &Sample<Maps>) -> Vec<MetricFamily> {
             } else {
                 &[("any", table.used_ipv4 + table.used_ipv6)]
             };
-        for (family, used) in families {
-            entries.push(f::TABLE_ENTRIES.series([&cpu, family], (*used).into()));
-            most.push(f::TABLE_MAX_ENTRIES.series([&cpu, family], table.entries.into()));
-        }
+        let families = families.iter();
+        of_tables
+            .extend(families.map(|(family, used)| (cpu.clone(), *family, *used, table.entries)));
     }
-    vec![
-        f::TABLE_ENTRIES.with(entries),
-        f::TABLE_MAX_ENTRIES.with(most),
-        by(&f::MAP_MEMORY, memory.iter().map(|memory| (memory.map, number(memory.bytes)))),
-        single(&f::TABLE_AGE, sample.age().as_secs_f64()),
-    ]
+    sink.family(&f::TABLE_ENTRIES);
+    for (cpu, family, used, _) in &of_tables {
+        sink.series(&[cpu, family], (*used).into());
+    }
+    sink.family(&f::TABLE_MAX_ENTRIES);
+    for (cpu, family, _, most) in &of_tables {
+        sink.series(&[cpu, family], (*most).into());
+    }
+    sink.by(&f::MAP_MEMORY, memory.iter().map(|memory| (memory.map, number(memory.bytes))));
+    sink.single(&f::TABLE_AGE, sample.age().as_secs_f64());
 }
 
 pub(super) fn interfaces(
+    sink: &mut dyn Sink,
     states: &[InterfaceState],
     heard: &BTreeMap<String, Instant>,
-) -> Vec<MetricFamily> {
-    let of = |family, value: fn(&InterfaceState) -> f64| {
-        by(family, states.iter().map(|state| (&state.interface, value(state))))
-    };
-    let info = states.iter().map(|state| {
+) {
+    sink.family(&f::INTERFACE_INFO);
+    for state in states {
         let mode = match state.mode {
             Some(XdpMode::Native) => "native",
             Some(XdpMode::Generic) => "generic",
@@ -285,48 +317,52 @@ pub(super) fn interfaces(
         };
         let gateway = state.next_hop.map(|next_hop| next_hop.address.to_string());
         let gateway = gateway.as_deref().unwrap_or("none");
-        f::INTERFACE_INFO.series([&state.interface, gateway, &state.mac.to_string(), mode], 1.0)
-    });
-    vec![
-        f::INTERFACE_INFO.with(info.collect()),
-        of(&f::INTERFACE_ATTACHED, |state| flag(state.mode.is_some())),
-        of(&f::INTERFACE_MTU, |state| state.mtu.into()),
-        of(&f::GATEWAY_RESOLVED, |state| {
+        sink.series(&[&state.interface, gateway, &state.mac.to_string(), mode], 1.0);
+    }
+    let of: [(_, fn(&InterfaceState) -> f64); 3] = [
+        (&f::INTERFACE_ATTACHED, |state| flag(state.mode.is_some())),
+        (&f::INTERFACE_MTU, |state| state.mtu.into()),
+        (&f::GATEWAY_RESOLVED, |state| {
             flag(matches!(state.gateway, GatewayState::Confirmed(_) | GatewayState::Fixed))
         }),
-        by(&f::GATEWAY_AGE, heard.iter().map(|(name, at)| (name, at.elapsed().as_secs_f64()))),
-    ]
+    ];
+    for (family, value) in of {
+        sink.by(family, states.iter().map(|state| (&state.interface, value(state))));
+    }
+    let heard = heard.iter().map(|(name, at)| (name, at.elapsed().as_secs_f64()));
+    sink.by(&f::GATEWAY_AGE, heard);
 }
 
 /// `unserved`: the records of interfaces. Some of these may be served as before.
-pub(super) fn served(states: &[InterfaceState], unserved: &[Unserved]) -> MetricFamily {
+pub(super) fn served(sink: &mut dyn Sink, states: &[InterfaceState], unserved: &[Unserved]) {
     let attached = states.iter().map(|state| (state.interface.as_str(), state.mode.is_some()));
     let waiting = unserved.iter().map(|unserved| (unserved.name.as_str(), false));
     // Both lists may have an interface that is gone.
     let mut served: BTreeMap<_, _> = waiting.collect();
     served.extend(attached);
-    by(&f::INTERFACE_SERVED, served.into_iter().map(|(name, served)| (name, flag(served))))
+    let served = served.into_iter().map(|(name, served)| (name, flag(served)));
+    sink.by(&f::INTERFACE_SERVED, served);
 }
 
-pub(super) fn nics(nics: &[(&str, NicStatistics)]) -> MetricFamily {
-    let series = nics.iter().flat_map(|(interface, nic)| {
-        let statistics = nic.statistics.iter();
-        statistics.map(|(name, value)| f::NIC_STATISTIC.series([*interface, name], number(*value)))
-    });
-    f::NIC_STATISTIC.with(series.collect())
+pub(super) fn nics(sink: &mut dyn Sink, nics: &[(&str, NicStatistics)]) {
+    sink.family(&f::NIC_STATISTIC);
+    for (interface, nic) in nics {
+        for (name, value) in &nic.statistics {
+            sink.series(&[interface, name], number(*value));
+        }
+    }
 }
 
-pub(super) fn decap(status: &DecapStatus) -> Vec<MetricFamily> {
-    let of = |family, value: fn(&crate::observe::stats::Count) -> u64| {
-        by(family, status.results.iter().map(|(result, count)| (result, number(value(count)))))
-    };
+pub(super) fn decap(sink: &mut dyn Sink, status: &DecapStatus) {
+    let of: [(_, fn(&Count) -> u64); 2] =
+        [(&f::DECAP_PACKETS, |count| count.packets), (&f::DECAP_BYTES, |count| count.bytes)];
+    for (family, value) in of {
+        let results = status.results.iter();
+        sink.by(family, results.map(|(result, count)| (result, number(value(count)))));
+    }
     let interfaces = status.interfaces.iter();
-    vec![
-        of(&f::DECAP_PACKETS, |count| count.packets),
-        of(&f::DECAP_BYTES, |count| count.bytes),
-        by(&f::DECAP_ATTACHED, interfaces.map(|(name, mode)| (name, flag(mode.is_some())))),
-        single(&f::DECAP_ADDRESSES, number(status.addresses.len() as u64)),
-        single(&f::DECAP_TO, number(status.to.len() as u64)),
-        single(&f::DECAP_FROM, number(status.from.len() as u64)),
-    ]
+    sink.by(&f::DECAP_ATTACHED, interfaces.map(|(name, mode)| (name, flag(mode.is_some()))));
+    sink.single(&f::DECAP_ADDRESSES, number(status.addresses.len() as u64));
+    sink.single(&f::DECAP_TO, number(status.to.len() as u64));
+    sink.single(&f::DECAP_FROM, number(status.from.len() as u64));
 }
