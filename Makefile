@@ -11,6 +11,7 @@ UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 HEADER = $(DESTDIR)$(PREFIX)/include/l4lb/chain.h
 CONFIG = $(DESTDIR)$(SYSCONFDIR)/l4lb/default.toml
 MAN = $(DESTDIR)$(PREFIX)/share/man
+SHARE = $(DESTDIR)$(PREFIX)/share/l4lb
 BASH_COMPLETION = $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lbctl
 ZSH_COMPLETION = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_lbctl
 FISH_COMPLETION = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lbctl.fish
@@ -138,7 +139,7 @@ completions: ## Completions for bash, zsh and fish, in target/completions
 	'$(LBCTL)' completions zsh >'$(TARGET_DIR)/completions/_lbctl'
 	'$(LBCTL)' completions fish >'$(TARGET_DIR)/completions/lbctl.fish'
 
-install: man completions ## Install lbctl, chain.h, man pages, completions, units for systemd and an example configuration (PREFIX, DESTDIR)
+install: man completions ## Install lbctl, chain.h, the schema of the configuration, man pages, completions, units for systemd and an example configuration (PREFIX, DESTDIR)
 	@test -x '$(LBCTL)' || { echo '$(LBCTL) is missing: make build' >&2; exit 1; }
 	install -D -m 755 '$(LBCTL)' '$(BINARY)'
 	install -D -m 644 include/l4lb/chain.h '$(HEADER)'
@@ -147,13 +148,15 @@ install: man completions ## Install lbctl, chain.h, man pages, completions, unit
 		sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/l4lb|$(SYSCONFDIR)/l4lb|' \
 			"examples/systemd/$$unit" >"$(UNITS)/$$unit" || exit; \
 	done
-	install -d '$(MAN)/man1' '$(MAN)/man5'
+	install -d '$(SHARE)' '$(MAN)/man1' '$(MAN)/man5'
+	install -m 644 docs/config.schema.json '$(SHARE)'
 	install -m 644 '$(TARGET_DIR)'/man/*.1 '$(MAN)/man1'
 	install -m 644 '$(TARGET_DIR)'/man/*.5 '$(MAN)/man5'
 	install -D -m 644 '$(TARGET_DIR)/completions/lbctl.bash' '$(BASH_COMPLETION)'
 	install -D -m 644 '$(TARGET_DIR)/completions/_lbctl' '$(ZSH_COMPLETION)'
 	install -D -m 644 '$(TARGET_DIR)/completions/lbctl.fish' '$(FISH_COMPLETION)'
-	test -e '$(CONFIG)' || install -D -m 644 examples/l4lb.toml '$(CONFIG)'
+	test -e '$(CONFIG)' || { install -d "$$(dirname '$(CONFIG)')" && \
+		sed 's|/usr/share/l4lb|$(PREFIX)/share/l4lb|' examples/l4lb.toml >'$(CONFIG)'; }
 
 deb: build ## A package for Debian and Ubuntu, in target/package
 	@.ci/setup package
@@ -195,6 +198,8 @@ test-package-here: ## The package of LBCTL as it is, in a view of this Debian or
 uninstall: ## Remove what install has installed, but for the configuration
 	rm -f '$(MAN)'/man1/lbctl.1 '$(MAN)'/man1/lbctl-*.1 '$(MAN)'/man5/l4lb.toml.5
 	rm -f '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' '$(FISH_COMPLETION)'
+	rm -f '$(SHARE)/config.schema.json'
+	-rmdir --ignore-fail-on-non-empty '$(SHARE)'
 	rm -f '$(BINARY)' '$(HEADER)' $(patsubst examples/systemd/%,'$(UNITS)/%',$(wildcard examples/systemd/*))
 
 .PHONY: help demo lab test test-vm bench build check check-features check-msrv check-dashboard deny deb rpm tarball image test-package test-package-here doc format setup man completions install uninstall

@@ -18,6 +18,7 @@ use crate::model::text::quote;
 /// The transport protocol a VIP balances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Protocol {
     /// TCP, IP protocol 6.
     Tcp,

@@ -7,6 +7,7 @@ use crate::model::abi::consts;
 
 /// `other_ports` of a VIP's address: what happens to TCP and UDP packets for ports that no VIP has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OtherPorts {
@@ -21,6 +22,7 @@ pub enum OtherPorts {
 
 /// `no_real` of a VIP: what happens to its packets while it has no usable real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum NoReal {
@@ -33,6 +35,7 @@ pub enum NoReal {
 
 /// `echo` of a VIP's address: when echo requests are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Echo {

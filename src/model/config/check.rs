@@ -29,7 +29,7 @@ use crate::model::text::quote;
 use crate::model::vip_table::config_name;
 
 /// Most names in `metrics.hosts`.
-const MAX_HOSTS: u32 = 64;
+pub(super) const MAX_HOSTS: u32 = 64;
 
 /// Most bytes of such a name, as of a name in DNS.
 const MAX_HOST: usize = 253;

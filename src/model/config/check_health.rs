@@ -22,16 +22,16 @@ use crate::model::text::quote;
 use crate::model::vip_table::config_name;
 
 /// The most checks that have a name.
-const MAX_CHECKS: u32 = 512;
+pub(super) const MAX_CHECKS: u32 = 512;
 
 /// The most characters of a text of a check.
 const MAX_TEXT: usize = 1024;
 
 /// The most headers, and the most arguments, of a check.
-const MAX_LIST: u32 = 32;
+pub(super) const MAX_LIST: u32 = 32;
 
 /// The most checks that may run at a time.
-const MAX_CONCURRENCY: u32 = 16_384;
+pub(super) const MAX_CONCURRENCY: u32 = 16_384;
 
 /// The shortest interval, timeout and flapping window.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -40,10 +40,13 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// The most runs in a row that `rise` and `fall` may ask for.
-const MAX_IN_A_ROW: u32 = 100;
+pub(super) const MAX_IN_A_ROW: u32 = 100;
+
+/// The most failures that `flapping` may allow within its window.
+pub(super) const MAX_FAILURES: u32 = 1000;
 
 /// The keys that only some kinds have.
-const OF_KINDS: &[(&[&str], &[CheckKind])] = &[
+pub(super) const OF_KINDS: &[(&[&str], &[CheckKind])] = &[
     (
         &["method", "path", "host", "headers", "status", "text"],
         &[CheckKind::Http, CheckKind::Https],
@@ -55,7 +58,7 @@ const OF_KINDS: &[(&[&str], &[CheckKind])] = &[
 ];
 
 /// The keys that a kind cannot do without, with what to write.
-const NEEDED: &[(CheckKind, &str, &str)] = &[
+pub(super) const NEEDED: &[(CheckKind, &str, &str)] = &[
     (CheckKind::Dns, "name", "the name to ask for, such as name = \"www.example.net\""),
     (CheckKind::Udp, "send", "what to send, such as send = \"ping\" or send = \"hex:00ff\""),
     (CheckKind::Exec, "program", "the program, such as program = \"/usr/local/bin/check\""),
@@ -108,8 +111,8 @@ impl Config {
         }
         let Flapping { failures, window, hold, hold_at_most } = vip.flapping;
         let within = |field: &str| key(&format!("flapping.{field}"));
-        if !(1..=1000).contains(&failures) {
-            let what = format!("{failures} is not within 1 to 1000");
+        if !(1..=MAX_FAILURES).contains(&failures) {
+            let what = format!("{failures} is not within 1 to {MAX_FAILURES}");
             errors.push(ConfigError::at(within("failures"), what));
         }
         for (field, time) in [("window", window), ("hold", hold), ("hold_at_most", hold_at_most)] {

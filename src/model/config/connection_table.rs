@@ -7,6 +7,7 @@ use serde::Serialize;
 
 /// `[connection_table]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ConnectionTableConfig {
@@ -36,6 +37,7 @@ impl Default for ConnectionTableConfig {
 
 /// `kind` of the connection table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TableKind {

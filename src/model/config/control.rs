@@ -25,6 +25,7 @@ const MAX_GROUP: usize = 256;
 
 /// `[control]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ControlConfig {
@@ -42,6 +43,7 @@ pub struct ControlConfig {
 
 /// `group_may`: `"read"` or `"change"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum GroupMay {

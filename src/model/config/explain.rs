@@ -187,6 +187,13 @@ pub(super) fn example_value(path: &str) -> Option<serde_json::Value> {
     parsed.into_iter().next().map(|(_, value)| value)
 }
 
+/// All keys, with an example of the value of each, as JSON.
+#[cfg(test)]
+pub(super) fn all_examples() -> impl Iterator<Item = (String, serde_json::Value)> {
+    let example = |path: &&str| example_value(path).map(|value| ((*path).to_owned(), value));
+    EXAMPLES.iter().filter_map(move |(path, _)| example(path))
+}
+
 /// The keys of a table such as `vips.reals`.
 pub(super) fn keys_of(table: &str) -> impl Iterator<Item = &'static str> {
     EXAMPLES.iter().filter_map(move |(path, _)| {

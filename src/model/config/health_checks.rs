@@ -14,6 +14,7 @@ use super::yes;
 
 /// `type` of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum CheckKind {
@@ -41,6 +42,7 @@ pub enum CheckKind {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
 )]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Via {
@@ -53,6 +55,7 @@ pub enum Via {
 
 /// `transport` of a DNS check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DnsTransport {
@@ -64,8 +67,9 @@ pub enum DnsTransport {
 
 /// A check as the file has it: `[checks.NAME]`, or in place of the name.
 ///
-/// Which keys a kind takes is checked by [`Config::check`](crate::Config::check).
+/// Which keys it has depends on its type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CheckConfig {
@@ -73,9 +77,11 @@ pub struct CheckConfig {
     #[serde(rename = "type")]
     pub kind: CheckKind,
     /// Time between the starts of two runs. Default: 5 s.
+    #[cfg_attr(test, schemars(with = "Option<super::schema::Time>"))]
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
     /// How long a run may take. Default: 2 s, or the interval if that is less.
+    #[cfg_attr(test, schemars(with = "Option<super::schema::Time>"))]
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// How many runs in a row must succeed before an unhealthy real is healthy. Default: 2.
@@ -85,6 +91,7 @@ pub struct CheckConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fall: Option<u32>,
     /// The interval while the results are about to change the state. Default: the interval.
+    #[cfg_attr(test, schemars(with = "Option<super::schema::Time>"))]
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub fast_interval: Option<Duration>,
     /// The port to check. Default: the VIP's.
@@ -313,6 +320,7 @@ impl<'de> Deserialize<'de> for StatusRange {
 
 /// `on_failure` of a VIP: what happens to the flows of a real that is unhealthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum OnFailure {
@@ -408,18 +416,22 @@ impl<'de> Deserialize<'de> for MinHealthy {
 
 /// `flapping` of a VIP: a real whose health changes too often stays out for a time that grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Flapping {
     /// A real that failed more often than this within the window stays out.
     pub failures: u32,
     /// The window.
+    #[cfg_attr(test, schemars(with = "super::schema::Time"))]
     #[serde(with = "duration")]
     pub window: Duration,
     /// How long it stays out the first time. Each further time takes twice as long.
+    #[cfg_attr(test, schemars(with = "super::schema::Time"))]
     #[serde(with = "duration")]
     pub hold: Duration,
     /// The longest that it stays out.
+    #[cfg_attr(test, schemars(with = "super::schema::Time"))]
     #[serde(with = "duration")]
     pub hold_at_most: Duration,
 }
@@ -487,6 +499,7 @@ impl Default for HealthPolicy {
 
 /// `[health]`: how `lbctl serve` runs checks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HealthConfig {

@@ -12,6 +12,7 @@ use crate::model::text::quote;
 
 /// `[[interfaces]]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct InterfaceConfig {
@@ -46,6 +47,7 @@ impl InterfaceConfig {
 
 /// Where the XDP program of an interface runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum XdpMode {

@@ -19,6 +19,8 @@ mod nearest;
 mod notify;
 mod own_address;
 mod part;
+#[cfg(test)]
+mod schema;
 mod source_prefix;
 mod sources;
 #[cfg(test)]
@@ -78,6 +80,10 @@ pub use own_address::OwnAddress;
 pub use source_prefix::SourceV4;
 pub use source_prefix::SourceV6;
 
+/// The JSON schema (draft 7) of the configuration: its keys, types, ranges and words. It is made from the types that read
+/// the file.
+pub const CONFIG_SCHEMA: &str = include_str!("../../../docs/config.schema.json");
+
 /// The configuration of `lbctl`.
 ///
 /// ```
@@ -97,6 +103,7 @@ pub use source_prefix::SourceV6;
 /// # Ok::<(), l4lb::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -138,6 +145,7 @@ pub struct Config {
 
 /// `[packets]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct PacketsConfig {
@@ -190,6 +198,7 @@ impl PacketsConfig {
 
 /// What happens to a packet that is too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Oversize {
@@ -202,6 +211,7 @@ pub enum Oversize {
 
 /// What is put around a packet on its way to the real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Encapsulation {
@@ -214,11 +224,13 @@ pub enum Encapsulation {
 
 /// `[metrics]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct MetricsConfig {
     /// The address and port where `lbctl serve` answers Prometheus.
     #[serde(deserialize_with = "address::read")]
+    #[cfg_attr(test, schemars(with = "schema::Listen"))]
     pub listen: SocketAddr,
     /// Whether it shows a status page at `/`, and answers the part of the API that the page reads.
     pub page: bool,
@@ -241,6 +253,7 @@ impl Default for MetricsConfig {
 
 /// `[[vips]]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct VipConfig {
@@ -286,6 +299,7 @@ pub struct VipConfig {
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub fail_open: bool,
     /// How long a real that comes back takes until it has its share. Default: it has it at once.
+    #[cfg_attr(test, schemars(with = "Option<schema::Time>"))]
     #[serde(default, with = "health_checks::seconds", skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<Duration>,
     /// How a real that fails again and again is treated.
@@ -353,6 +367,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// Which parts of a packet decide where its flow goes, and which packets are one flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum HashMode {
@@ -370,6 +385,7 @@ pub enum HashMode {
 
 /// What in a packet may name its real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Routing {
@@ -385,6 +401,7 @@ pub enum Routing {
 
 /// A server of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RealConfig {
@@ -415,6 +432,7 @@ pub const MAX_WEIGHT: u32 = 65_535;
 
 /// Whether a real takes flows of a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RealState {
@@ -439,6 +457,7 @@ impl fmt::Display for RealState {
 
 /// `[[server_ids]]`
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServerIdConfig {

@@ -19,6 +19,7 @@ const TIMEOUTS: std::ops::RangeInclusive<Duration> =
 
 /// `[notify]`: what `lbctl serve` runs when the health of a real changes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct NotifyConfig {
@@ -26,6 +27,7 @@ pub struct NotifyConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exec: Option<PathBuf>,
     /// How long one run may take.
+    #[cfg_attr(test, schemars(with = "super::schema::Time"))]
     #[serde(with = "duration")]
     pub timeout: Duration,
 }

@@ -1,4 +1,4 @@
-mod documented;
+pub(in crate::model::config) mod documented;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -128,3 +128,18 @@ fn included_files() {
         assert!(text.contains(words), "{file}: {words}\n{text}{errors}");
     }
 }
+
+#[test]
+fn editors_get_a_schema() {
+    let folder = folder(&[]);
+    let (code, stdout, stderr) = check(folder.path(), &["--schema"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert_eq!(stdout, include_str!("../../../docs/config.schema.json"));
+    let schema: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(schema["properties"]["vips"]["type"], "array");
+    // It checks no file then.
+    for more in [&["-f", "lb.toml"][..], &["--strict"]] {
+        let (code, _, stderr) = check(folder.path(), &[&["--schema"], more].concat());
+        assert!(code == Some(2) && stderr.contains("--schema"), "{stderr}");
+    }
+}

@@ -12,4 +12,8 @@ pub(crate) struct Check {
     /// Exit with 1 if there are warnings, too
     #[arg(long)]
     pub(crate) strict: bool,
+
+    /// Print the JSON schema of the file, for editors that complete and check it, and check nothing
+    #[arg(long, conflicts_with_all = ["strict", "file"])]
+    pub(crate) schema: bool,
 }

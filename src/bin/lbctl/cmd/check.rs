@@ -1,5 +1,6 @@
 //! `lbctl check`: the file alone.
 
+use l4lb::CONFIG_SCHEMA;
 use l4lb::Instance;
 
 use crate::Exit;
@@ -9,6 +10,10 @@ use crate::cmd::config_file;
 use crate::output;
 
 pub(crate) fn run(instance: &Instance, args: &Check, json: bool) -> Result {
+    if args.schema {
+        output::text(CONFIG_SCHEMA)?;
+        return Ok(Exit::Done);
+    }
     let report = config_file::check(instance, &args.file)?;
     if json {
         output::json(&report.findings)?;

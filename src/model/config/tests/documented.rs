@@ -73,7 +73,7 @@ fn configurations_in_the_documentation_parse() {
 }
 
 /// The README and the pages in docs/.
-fn pages() -> Vec<std::path::PathBuf> {
+pub(in crate::model::config) fn pages() -> Vec<std::path::PathBuf> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
