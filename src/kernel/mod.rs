@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod config_files;
 pub(crate) mod ethtool;
 pub(crate) mod executable;
+pub(crate) mod heap;
 pub(crate) mod host;
 pub(crate) mod insn;
 pub(crate) mod libbpf;

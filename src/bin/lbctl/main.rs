@@ -67,6 +67,7 @@ pub(crate) enum Exit {
 }
 
 fn main() -> ExitCode {
+    l4lb::share_heap();
     let parsed = args::command().try_get_matches();
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,

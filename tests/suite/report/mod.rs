@@ -6,4 +6,5 @@ mod health_metrics;
 pub(crate) mod metrics;
 pub(crate) mod mismatch;
 pub(crate) mod prometheus;
+mod scrape_memory;
 pub(crate) mod status;
