@@ -119,6 +119,41 @@ fn each_failure_has_its_own_reason() {
     );
 }
 
+/// Checks that need to be told more than their type; and several reals.
+#[test]
+fn names_programs_and_lists_are_given() {
+    let rig = rig();
+    let direct = ["--via", "direct"];
+    let exec = |code, program| {
+        let arguments = [V4, "10.0.0.2", "10.0.0.1", "--type", "exec", "--program", program];
+        let reports = probe(&rig, code, &[&arguments[..], &direct].concat());
+        reports.iter().map(|report| report["real"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(exec(0, "/bin/true"), ["10.0.0.2", "10.0.0.1"], "as they were named");
+    exec(1, "/bin/false");
+    let dns = ["--type", "dns", "--port", "53", "--name"];
+    let of = |name| [&[V4, "10.0.0.1"], &dns[..], &[name], &direct].concat();
+    assert_eq!(reason(&rig, &of("www.l4lb.test")), "connection refused");
+    let output = rig.lbctl().exits(1, &[&["probe"], &of("a..b")[..]].concat());
+    assert!(output.stderr.contains("'a..b' is no name of the DNS"), "{output}");
+    for (more, why) in [
+        (&["--type", "dns"][..], "--name <NAME>"),
+        (&["--type", "exec"], "--program <PATH>"),
+        (&["--type", "tcp", "--name", "a.example"], "--name is for --type dns"),
+        (
+            &["--type", "dns", "--name", "a", "--program", "/bin/true"],
+            "--program is for --type exec",
+        ),
+        (&["--name", "a.example"], "--type <KIND>"),
+    ] {
+        let output = rig.lbctl().exits(2, &[&["probe", V4], more].concat());
+        assert!(output.stderr.contains(why), "{output}");
+    }
+    let wrong = ["probe", V4, "10.0.0.1", "--type", "exec", "--program", "/nonexistent"];
+    let output = rig.lbctl().exits(1, &wrong);
+    assert!(output.stderr.contains("/nonexistent"), "{output}");
+}
+
 /// OpenSSL is the library of most servers. It must understand a first message that fills a packet.
 #[test]
 fn openssl_takes_a_handshake_that_fills_a_packet() {

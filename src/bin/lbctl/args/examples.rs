@@ -103,6 +103,7 @@ pub(super) const EXAMPLES: &[Examples] = &[
         &[
             "lbctl probe tcp://10.200.1.1:80",
             "lbctl probe tcp://10.200.1.1:80 10.0.3.1 --type http --via direct",
+            "lbctl probe udp://10.200.1.2:53 --type dns --name www.example.org",
         ],
     ),
     ("test", &["lbctl test cases.json"]),

@@ -63,6 +63,7 @@ pub(crate) use log::Log;
 pub(crate) use log::LogFormat;
 pub(crate) use node::NodeCommand;
 pub(crate) use node::NodeDrain;
+pub(crate) use probe::Kind;
 pub(crate) use probe::ProbeArgs;
 pub(crate) use real::Drain;
 pub(crate) use real::MOST_TARGETS;

@@ -1,6 +1,7 @@
 //! `lbctl probe`
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use clap::ValueEnum;
@@ -15,15 +16,21 @@ use super::addresses::address;
 pub(crate) struct ProbeArgs {
     /// Such as <tcp://10.200.1.1:80>
     pub(crate) vip: Vip,
-    /// The server's address [default: all reals of the VIP]
-    #[arg(value_parser = address)]
-    pub(crate) real: Option<IpAddr>,
+    /// The servers' addresses [default: all reals of the VIP]
+    #[arg(value_name = "REAL", value_parser = address)]
+    pub(crate) reals: Vec<IpAddr>,
     /// Run this check of the configuration instead of the VIP's
     #[arg(long, value_name = "NAME", conflicts_with = "kind")]
     pub(crate) check: Option<String>,
     /// Run a check of this type, with defaults, instead of the VIP's
     #[arg(long = "type", value_enum)]
     pub(crate) kind: Option<Kind>,
+    /// With --type dns: the name to ask for
+    #[arg(long, value_name = "NAME", requires = "kind", required_if_eq("kind", "dns"))]
+    pub(crate) name: Option<String>,
+    /// With --type exec: the program, by its absolute path
+    #[arg(long, value_name = "PATH", requires = "kind", required_if_eq("kind", "exec"))]
+    pub(crate) program: Option<PathBuf>,
     /// How packets reach the real [default: what the check says]
     #[arg(long, value_enum)]
     pub(crate) via: Option<Way>,
@@ -39,8 +46,10 @@ pub(crate) enum Kind {
     Tls,
     Http,
     Https,
+    Dns,
     Quic,
     Udp,
+    Exec,
     Agent,
 }
 
@@ -51,8 +60,10 @@ impl From<Kind> for CheckKind {
             Kind::Tls => Self::Tls,
             Kind::Http => Self::Http,
             Kind::Https => Self::Https,
+            Kind::Dns => Self::Dns,
             Kind::Quic => Self::Quic,
             Kind::Udp => Self::Udp,
+            Kind::Exec => Self::Exec,
             Kind::Agent => Self::Agent,
         }
     }

@@ -26,6 +26,7 @@ use serde::Serialize;
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
+use crate::args::Kind;
 use crate::args::ProbeArgs;
 use crate::daemon::block_on;
 use crate::output;
@@ -41,13 +42,11 @@ pub(crate) fn run(instance: &Instance, args: &ProbeArgs, json: bool) -> Result {
         Err(error) => return Err(error.into()),
     };
     let config = check(&table, args)?;
-    let reals: Vec<IpAddr> = match args.real {
-        Some(real) => vec![real],
-        None => table
-            .vips
-            .get(&args.vip)
-            .map(|spec| spec.reals.keys().copied().collect())
-            .unwrap_or_default(),
+    let reals: Vec<IpAddr> = if args.reals.is_empty() {
+        let spec = table.vips.get(&args.vip);
+        spec.map(|spec| spec.reals.keys().copied().collect()).unwrap_or_default()
+    } else {
+        args.reals.clone()
     };
     let prepared = Arc::new(Prepared::new(&config).map_err(Error::from)?);
     let tunnel = balancer.as_ref().filter(|_| config.via() == Via::Tunnel);
@@ -104,7 +103,7 @@ fn says_everything(args: &ProbeArgs) -> bool {
     let Some(kind) = args.kind else { return false };
     let mut config = CheckConfig::new(kind.into());
     config.via = args.via.map(Into::into);
-    args.real.is_some() && config.via() == Via::Direct
+    !args.reals.is_empty() && config.via() == Via::Direct
 }
 
 /// The check to run.
@@ -118,7 +117,7 @@ fn check(table: &Table, args: &ProbeArgs) -> Result<CheckConfig> {
         (Some(name), _) => table.checks.get(name).cloned().ok_or_else(|| {
             Failure::Usage(format!("the running configuration has no check '{name}'"))
         })?,
-        (None, Some(kind)) => CheckConfig::new(kind.into()),
+        (None, Some(kind)) => of_type(args, kind)?,
         (None, None) => match (of_vip, args.vip.protocol) {
             (Some(check), _) => check.clone(),
             (None, Protocol::Tcp) => CheckConfig::new(CheckKind::Tcp),
@@ -137,6 +136,24 @@ fn check(table: &Table, args: &ProbeArgs) -> Result<CheckConfig> {
         let what = format!("{} is for every port; say which to check: --port PORT", args.vip);
         return Err(Failure::Usage(what));
     }
+    Ok(config)
+}
+
+/// A check of this type with defaults.
+fn of_type(args: &ProbeArgs, kind: Kind) -> Result<CheckConfig> {
+    let mut config = CheckConfig::new(kind.into());
+    let misplaced = [
+        ("--name", args.name.is_some(), CheckKind::Dns),
+        ("--program", args.program.is_some(), CheckKind::Exec),
+    ];
+    for (option, is_given, of) in misplaced {
+        if is_given && config.kind != of {
+            let what = format!("{option} is for --type {}", config_name(&of));
+            return Err(Failure::Usage(what));
+        }
+    }
+    config.name.clone_from(&args.name);
+    config.program.clone_from(&args.program);
     Ok(config)
 }
 
