@@ -17,6 +17,7 @@ pub(crate) mod man;
 pub(crate) mod open_files;
 mod page;
 pub(crate) mod printing;
+pub(crate) mod prompt;
 pub(crate) mod readers;
 pub(crate) mod reload;
 pub(crate) mod serve;
