@@ -579,12 +579,50 @@ async function nameInstance() {
   }
 }
 
+// Shows a reading. What fails here is the page's own fault, and no reason to look as if nobody answered.
+function draws(overview) {
+  try {
+    render(overview, read === 2);
+    if (read === 1) openNamed(overview);
+  } catch (error) {
+    console.error(error);
+    condition("bad", "Cannot be shown");
+    findings([{ what: `This page does not understand what lbctl serve answers: ${error.message}`, fix: "Load the page again: it may be of another version", bad: true }]);
+  }
+}
+
+// What to say if there was no reading.
+function silent(error) {
+  document.documentElement.className = last ? "stale" : "nothing";
+  if (error instanceof Refused) {
+    if (!last) nameInstance();
+    condition("bad", "Not running");
+    findings([{ what: error.message, fix: "'lbctl status' on this host says more; 'lbctl serve' with its file brings it up", bad: true }]);
+    say($("age"), heard ? `Values of ${CLOCK.format(heard)}` : "");
+  } else if (failures > 1 || !heard) {
+    const when = heard ? ` since ${CLOCK.format(heard)}` : "";
+    condition("bad", `No answer${when}`);
+    const unit = `l4lb@${$("instance").textContent || "INSTANCE"}`;
+    findings([{
+      what: heard ? `lbctl serve has not answered${when}` : "lbctl serve does not answer",
+      fix: `Packets are forwarded without it, but nobody follows gateways or checks reals. 'systemctl status ${unit}' on the host says why; this page goes on by itself when it answers`,
+      bad: true,
+    }]);
+    say($("age"), heard ? `Values of ${CLOCK.format(heard)}` : "");
+  }
+}
+
 async function poll() {
   clearTimeout(timer);
   timer = null;
   let next = PERIOD;
   try {
     const overview = await ask("/v1/overview");
+    // `serve` was replaced by another version, which this page may not understand.
+    if (last && overview.version !== last.version) {
+      window.location.reload();
+      return;
+    }
     // `serve` began anew: its clock and maybe its counters did, too.
     if (last && overview.at_ms < last.at_ms) series.clear();
     last = overview;
@@ -592,31 +630,14 @@ async function poll() {
     failures = 0;
     heard = Date.now();
     document.documentElement.className = "";
-    render(overview, read === 2);
-    if (read === 1) openNamed(overview);
     say($("age"), `Updated ${CLOCK.format(heard)}`);
     // The first rates need two readings, and the first judgement may come late.
     if (read === 1 || !overview.judgement) next = 1100;
+    draws(overview);
   } catch (error) {
     failures += 1;
     next = Math.min(PERIOD * failures, 10000);
-    document.documentElement.className = last ? "stale" : "nothing";
-    if (error instanceof Refused) {
-      if (!last) nameInstance();
-      condition("bad", "Not running");
-      findings([{ what: error.message, fix: "'lbctl status' on this host says more; 'lbctl serve' with its file brings it up", bad: true }]);
-      say($("age"), heard ? `Values of ${CLOCK.format(heard)}` : "");
-    } else if (failures > 1 || !heard) {
-      const when = heard ? ` since ${CLOCK.format(heard)}` : "";
-      condition("bad", `No answer${when}`);
-      const unit = `l4lb@${$("instance").textContent || "INSTANCE"}`;
-      findings([{
-        what: heard ? `lbctl serve has not answered${when}` : "lbctl serve does not answer",
-        fix: `Packets are forwarded without it, but nobody follows gateways or checks reals. 'systemctl status ${unit}' on the host says why; this page goes on by itself when it answers`,
-        bad: true,
-      }]);
-      say($("age"), heard ? `Values of ${CLOCK.format(heard)}` : "");
-    }
+    silent(error);
   }
   if (!document.hidden) timer = setTimeout(poll, next);
 }

@@ -310,7 +310,7 @@ fn a_browser_shows_it() {
 const GOES: &str = "127.0.0.1:9848";
 
 /// Passes on to `lbctl serve` what a browser asks, but as if serve went away: `readings` of the page are answered, then
-/// `failures` are not, and those after that are again.
+/// `failures` get `answer` instead, and those after that are answered again.
 struct Goes {
     ends: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
@@ -319,7 +319,7 @@ struct Goes {
 
 impl Goes {
     #[track_caller]
-    fn start(ns: &NetNs, readings: usize, failures: usize) -> Self {
+    fn start(ns: &NetNs, readings: usize, failures: usize, answer: &'static str) -> Self {
         let listener = ns.bind(|| TcpListener::bind(GOES)).expect("listen");
         let (ends, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (ending, asking) = (Arc::clone(&ends), Arc::clone(&asked));
@@ -331,7 +331,8 @@ impl Goes {
                 let (client, asking) = (client.expect("accept"), Arc::clone(&asking));
                 // A browser opens connections that it does not use, and closes those that it does.
                 thread::spawn(move || {
-                    let _: io::Result<()> = pass_on(client, &asking, readings..readings + failures);
+                    let _: io::Result<()> =
+                        pass_on(client, &asking, readings..readings + failures, answer);
                 });
             }
         });
@@ -347,7 +348,12 @@ impl Goes {
     }
 }
 
-fn pass_on(mut client: TcpStream, asked: &AtomicUsize, fails: Range<usize>) -> io::Result<()> {
+fn pass_on(
+    mut client: TcpStream,
+    asked: &AtomicUsize,
+    fails: Range<usize>,
+    answer: &str,
+) -> io::Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -358,7 +364,7 @@ fn pass_on(mut client: TcpStream, asked: &AtomicUsize, fails: Range<usize>) -> i
     if request.starts_with(b"GET /v1/overview ")
         && fails.contains(&asked.fetch_add(1, Ordering::SeqCst))
     {
-        return Ok(());
+        return client.write_all(answer.as_bytes());
     }
     let mut serve = TcpStream::connect(METRICS)?;
     serve.write_all(&request)?;
@@ -382,7 +388,7 @@ fn it_says_since_when_nobody_answers() {
     };
 
     // It goes while the page is open: what was read stays, and is said to be old.
-    let goes = Goes::start(ns, 2, usize::MAX / 2);
+    let goes = Goes::start(ns, 2, usize::MAX / 2, "");
     let dom = dump(ns, browser, profile.path(), GOES);
     assert!(goes.stop(ns) > 3, "the page asks again");
     assert!(dom.contains(">No answer since "), "{dom}");
@@ -393,17 +399,24 @@ fn it_says_since_when_nobody_answers() {
     assert!(dom.contains(">Values of ") && classes(&dom) == "stale", "{dom}");
 
     // One answer that gets lost is nothing to tell.
-    let goes = Goes::start(ns, 2, 1);
+    let goes = Goes::start(ns, 2, 1, "");
     let dom = dump(ns, browser, profile.path(), GOES);
     assert!(goes.stop(ns) > 3, "the page asks again");
     assert!(dom.contains(">Updated ") && !dom.contains("No answer"), "{dom}");
     assert_eq!(classes(&dom), "", "{dom}");
 
     // Nobody has ever answered.
-    let goes = Goes::start(ns, 0, usize::MAX / 2);
+    let goes = Goes::start(ns, 0, usize::MAX / 2, "");
     let dom = dump(ns, browser, profile.path(), GOES);
     goes.stop(ns);
     assert!(dom.contains(">No answer</p>") && classes(&dom) == "nothing", "{dom}");
     assert!(dom.contains("lbctl serve does not answer</strong>") && !dom.contains(WEB), "{dom}");
+
+    // An answer of another version than the page's.
+    let other = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    let goes = Goes::start(ns, 0, usize::MAX / 2, other);
+    let dom = dump(ns, browser, profile.path(), GOES);
+    goes.stop(ns);
+    assert!(dom.contains(">Cannot be shown</p>") && dom.contains("Load the page again"), "{dom}");
     serve.stop();
 }
