@@ -185,6 +185,7 @@ impl Agent {
             page,
             per_real,
             api,
+            noted: None,
         };
         running.stay(control, changes, check, &mut tell).await;
         tell(Event::Stopping);
@@ -206,6 +207,8 @@ struct Running {
     /// Whether the metrics have series of each real.
     per_real: Arc<AtomicBool>,
     api: ControlEndpoint,
+    /// What was told last about the file and the last reload.
+    noted: Option<String>,
 }
 
 impl Running {
@@ -233,6 +236,7 @@ impl Running {
                     self.endpoint.retry(self.server.config.metrics.listen).await;
                     self.api.retry().await;
                     self.note_endpoints();
+                    self.note_file(tell);
                 }
             }
         }
@@ -258,6 +262,15 @@ impl Running {
     fn note_endpoints(&self) {
         self.reloads.set_metrics(self.endpoint.listens_at(self.server.config.metrics.listen));
         self.reloads.set_control(self.api.status().as_ref());
+    }
+
+    /// Tells if something else is wrong with the file than before, or nothing any longer.
+    fn note_file(&mut self, tell: &mut impl FnMut(Event<'_>)) {
+        let now = self.reloads.failure();
+        if now != self.noted {
+            tell(Event::Noted(now.as_deref()));
+            self.noted = now;
+        }
     }
 
     /// Reads the file again and reports the outcome, unless it is stopped meanwhile.
@@ -287,6 +300,7 @@ impl Running {
             None => tell_audit(&self.server.instance, &what, true, &self.server.changed),
         }
         self.reloads.end(&outcome, tell);
+        self.noted = self.reloads.failure();
     }
 }
 

@@ -17,6 +17,9 @@ pub enum Event<'a> {
     Reloading,
     /// A reload has ended.
     Reloaded(&'a Outcome),
+    /// What is not as the file says has changed since the last event, without a reload: another command has applied the file,
+    /// or the file on disk is another. `None`: all is as it says.
+    Noted(Option<&'a str>),
     /// The agent was told to stop, and ends. The kernel goes on forwarding or decapsulating.
     Stopping,
 }

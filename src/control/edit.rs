@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::control::effects::Question;
 use crate::control::effects::effects;
 use crate::control::healthcheck_path;
+use crate::control::opened;
 use crate::control::own_host;
 use crate::control::unchecked;
 use crate::control::unusable_checks;
@@ -97,6 +98,7 @@ impl Balancer {
         let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
         plan.warnings = outweighed::warnings(wanted, |vip| changed.contains(vip));
         plan.warnings.extend(plan.unknown_flows());
+        plan.warnings.extend(opened::warnings(|vip| running.spec(vip), wanted));
         let is_new = |vip: &_| running.spec(vip).is_none_or(|spec| spec.health.check.is_none());
         plan.warnings.extend(unchecked::warning(&self.instance, wanted, is_new));
     }

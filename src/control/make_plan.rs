@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::control::effects::Question;
 use crate::control::effects::effects;
+use crate::control::opened;
 use crate::control::options::OnUnserved;
 use crate::control::own_host;
 use crate::control::resolve::Already;
@@ -91,6 +92,7 @@ pub(crate) fn make_plan(
         let balancer = Balancer::open(instance)?;
         plan.set_flows(effects(&balancer, &question, &plan, None));
         plan.warnings.extend(plan.unknown_flows());
+        plan.warnings.extend(opened::warnings(|vip| snapshot.table.spec(vip), &wanted));
     }
     plan.warnings.extend(unchecked::unused(config));
     plan.warnings.extend(unchecked::warning(instance, &wanted, |_| true));

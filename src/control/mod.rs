@@ -15,6 +15,7 @@ pub(crate) mod host;
 pub(crate) mod make_plan;
 pub(crate) mod mismatch;
 pub(crate) mod node;
+pub(crate) mod opened;
 pub(crate) mod options;
 pub(crate) mod own_host;
 pub(crate) mod resolve;

@@ -28,6 +28,7 @@ use crate::model::config::RealState;
 use crate::model::config::Routing;
 use crate::model::config::ServerIdConfig;
 use crate::model::config::VipConfig;
+use crate::model::config::no_check;
 use crate::model::health::Health;
 use crate::model::health::RealHealth;
 use crate::model::maglev::ring::Member;
@@ -174,13 +175,16 @@ impl VipSpec {
     /// Whether so few of its reals do well that all are used that the operator wants: a checker that fails, or a
     /// network, must not take the service down.
     pub fn fails_open(&self) -> bool {
-        let wanted = self.reals.values().filter(|real| real.is_wanted());
-        let (mut all, mut well) = (0, 0);
-        for real in wanted {
-            all += 1;
-            well += usize::from(real.health.takes_flows());
-        }
+        let (well, all) = self.doing_well();
         self.health.fail_open && well < all && well < self.health.min_healthy.of(all)
+    }
+
+    /// How many of the reals that the operator wants do well, and how many there are.
+    pub(crate) fn doing_well(&self) -> (usize, usize) {
+        let wanted = self.reals.values().filter(|real| real.is_wanted());
+        wanted.fold((0, 0), |(well, all), real| {
+            (well + usize::from(real.health.takes_flows()), all + 1)
+        })
     }
 
     /// The reals that may keep flows: all but those that are down, and those that server ids may name.
@@ -299,6 +303,11 @@ impl Table {
                 real.health = known.filter(|known| checked || known.told).unwrap_or_default();
             }
         }
+    }
+
+    /// What to say of a name that none of its checks has: which names there are, and which was perhaps meant.
+    pub fn no_check(&self, name: &str) -> String {
+        no_check(self.checks.keys().map(String::as_str), name)
     }
 
     /// The check of a VIP, if it has one.

@@ -1,5 +1,6 @@
 //! The difference between two tables, in words.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::address::Vip;
+use crate::model::config::CheckChoice;
+use crate::model::config::CheckConfig;
 use crate::model::config::HealthPolicy;
 use crate::model::config::RealState;
 use crate::model::health::Health;
@@ -71,7 +74,11 @@ pub(crate) fn describe_checks(details: &mut Vec<Detail>, running: &Running, want
         match old.get(name) {
             None => details.push(Detail::check(Action::Add, name, format!("+ check {name}"))),
             Some(before) if before != check => {
-                details.push(Detail::check(Action::Change, name, format!("check {name} changes")));
+                let what = format!(
+                    "check {name}: {}; health stays as it is until the new check finds otherwise",
+                    changes_of(before, check)
+                );
+                details.push(Detail::check(Action::Change, name, what));
             }
             Some(_) => {}
         }
@@ -81,9 +88,55 @@ pub(crate) fn describe_checks(details: &mut Vec<Detail>, running: &Running, want
     describe_value(details, "health", &running.policies.health, &wanted.health);
 }
 
+/// The keys that two versions of a check have different, with both values. Of what may be secret, it tells only that it
+/// changes.
+fn changes_of(old: &CheckConfig, new: &CheckConfig) -> String {
+    let members = |check: &CheckConfig| match serde_json::to_value(check) {
+        Ok(Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    };
+    let (was, is) = (members(old), members(new));
+    let (seen_was, seen_is) = (members(&old.without_secrets()), members(&new.without_secrets()));
+    let text = |value: Option<&Value>| match value {
+        None => "default".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let keys: BTreeSet<_> = was.keys().chain(is.keys()).collect();
+    let changed = keys.into_iter().filter(|key| was.get(*key) != is.get(*key)).map(|key| {
+        let (was, is) = (seen_was.get(key), seen_is.get(key));
+        if was == is {
+            return format!("{key} changes (what may be secret is not shown)");
+        }
+        format!("{key} {} → {}", text(was), text(is))
+    });
+    changed.collect::<Vec<_>>().join(", ")
+}
+
+/// The difference in how the reals of a VIP are checked.
+fn describe_check_choice(
+    details: &mut Vec<Detail>,
+    old: Option<&CheckChoice>,
+    new: Option<&CheckChoice>,
+) {
+    if old == new {
+        return;
+    }
+    if let (Some(CheckChoice::Inline(old)), Some(CheckChoice::Inline(new))) = (old, new) {
+        let what = format!("check: {}", changes_of(old, new));
+        details.push(Detail::setting("check", old.without_secrets(), new.without_secrets(), what));
+        return;
+    }
+    let name =
+        |choice: Option<&CheckChoice>| choice.map_or("none".to_owned(), CheckChoice::to_string);
+    let seen = |choice: Option<&CheckChoice>| choice.map(CheckChoice::without_secrets);
+    let what = format!("check {} → {}", name(old), name(new));
+    details.push(Detail::setting("check", seen(old), seen(new), what));
+}
+
 /// The difference in what two versions of a VIP say about the health of its reals.
 fn describe_policy(details: &mut Vec<Detail>, old: &HealthPolicy, new: &HealthPolicy) {
-    describe_value(details, "check", &old.check, &new.check);
+    describe_check_choice(details, old.check.as_ref(), new.check.as_ref());
     describe_value(details, "on_failure", &old.on_failure, &new.on_failure);
     describe_value(details, "min_healthy", &old.min_healthy, &new.min_healthy);
     describe_value(details, "fail_open", &old.fail_open, &new.fail_open);
@@ -234,4 +287,51 @@ fn describe_real(real: RealSpec) -> String {
         found => format!(" {found}"),
     };
     format!("weight {}{wanted}{share}{found}", real.weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::Config;
+
+    #[test]
+    fn checks_tell_what_changes_but_no_secrets() {
+        let check = |text: &str| {
+            let config = Config::from_toml(&format!("[checks.web]\n{text}")).expect(text);
+            config.checks["web"].clone()
+        };
+        let http = |more: &str| check(&format!("type = \"http\"\n{more}"));
+        for (old, new, told) in [
+            (http("interval = \"5s\""), http("interval = \"2s\""), "interval 5s → 2s"),
+            (
+                http(""),
+                http("rise = 5\nstatus = [204]"),
+                "rise default → 5, status default → [204]",
+            ),
+            (check("type = \"tcp\""), http(""), "type tcp → http"),
+            (
+                http("headers = { A = \"SECRET\" }"),
+                http("headers = { A = \"SECRET2\" }"),
+                "headers changes (what may be secret is not shown)",
+            ),
+            (
+                http("path = \"/a?SECRET\""),
+                http("path = \"/b?SECRET\""),
+                "path /a?<hidden> → /b?<hidden>",
+            ),
+        ] {
+            assert_eq!(changes_of(&old, &new), told);
+            let inline = |check| Some(CheckChoice::Inline(Box::new(check)));
+            for (old, new) in [
+                (inline(old.clone()), inline(new.clone())),
+                (None, inline(new)),
+                (inline(old), Some(CheckChoice::Named("web".to_owned()))),
+            ] {
+                let mut details = Vec::new();
+                describe_check_choice(&mut details, old.as_ref(), new.as_ref());
+                assert_eq!(details.len(), 1);
+                assert!(!format!("{details:?}").contains("SECRET"), "{details:?}");
+            }
+        }
+    }
 }

@@ -94,6 +94,10 @@ impl Systemd {
                 notify_ready(if outcome.is_done() { "serving" } else { &status });
                 self.wait_for(self.patience);
             }
+            Event::Noted(note) => {
+                let status = note.map_or("serving".to_owned(), |note| format!("serving; {note}"));
+                notify(&[NotifyState::Status(&message(&status))]);
+            }
             Event::Stopping => notify(&[NotifyState::Stopping]),
             _ => {}
         }

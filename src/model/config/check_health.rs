@@ -319,10 +319,20 @@ impl CheckConfig {
         }
         for (name, path) in [("ca_file", &self.ca_file), ("program", &self.program)] {
             if let Some(path) = path.as_deref().filter(|path| !is_file_path(path)) {
-                let what = format!(
-                    "'{}' is no absolute path: lbctl and lbctl serve may run in different folders",
-                    quote(&path.to_string_lossy())
-                );
+                let text = path.to_string_lossy();
+                let what = match text.split_once(char::is_whitespace) {
+                    Some((program, args)) if name == "program" => format!(
+                        "'{}' is no absolute path, and no command line: write program = \"/path/of/{}\" and args = \
+                         [{}]",
+                        quote(&text),
+                        quote(program),
+                        quoted_words(args)
+                    ),
+                    _ => format!(
+                        "'{}' is no absolute path: lbctl and lbctl serve may run in different folders",
+                        quote(&text)
+                    ),
+                };
                 errors.push(ConfigError::at(key(name), what));
             }
         }
@@ -331,6 +341,12 @@ impl CheckConfig {
             errors.push(ConfigError::at(key("ca_file"), what));
         }
     }
+}
+
+/// The words of a command line, as a list of TOML.
+fn quoted_words(args: &str) -> String {
+    let words = args.split_whitespace().map(|word| format!("\"{}\"", quote(word)));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn is_file_path(path: &Path) -> bool {

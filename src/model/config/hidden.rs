@@ -54,7 +54,22 @@ impl Config {
     }
 }
 
+impl CheckChoice {
+    pub(crate) fn without_secrets(&self) -> Self {
+        match self {
+            Self::Named(name) => Self::Named(name.clone()),
+            Self::Inline(check) => Self::Inline(Box::new(check.without_secrets())),
+        }
+    }
+}
+
 impl CheckConfig {
+    pub(crate) fn without_secrets(&self) -> Self {
+        let mut seen = self.clone();
+        seen.hide_secrets();
+        seen
+    }
+
     fn hide_secrets(&mut self) {
         let hide = |text: &mut String| HIDDEN.clone_into(text);
         self.headers.values_mut().for_each(hide);

@@ -43,6 +43,7 @@ pub use answers::NoReal;
 pub use answers::OtherPorts;
 pub(crate) use check::is_interface_name;
 pub use check_choice::CheckChoice;
+pub(crate) use check_health::no_check;
 pub use connection_table::ConnectionTableConfig;
 pub use connection_table::Cpus;
 pub use connection_table::MAX_TABLE_ENTRIES;

@@ -45,8 +45,14 @@ impl Config {
             && !is_program(exec)
         {
             let text = exec.to_string_lossy();
+            let hint = if text.contains(char::is_whitespace) {
+                "; it takes no command line: name a script that has the arguments"
+            } else {
+                ""
+            };
             let what = format!(
-                "'{}' is no absolute path of a program: write one such as \"/usr/local/bin/told\", without arguments",
+                "'{}' is no absolute path of a program: write one such as \"/usr/local/bin/told\", without \
+                 arguments{hint}",
                 quote(&text)
             );
             errors.push(ConfigError::at("notify.exec", what));
@@ -80,6 +86,7 @@ mod tests {
         for (text, why) in [
             ("exec = \"told\"", "notify.exec"),
             ("exec = \"\"", "notify.exec"),
+            ("exec = \"told --quiet\"", "it takes no command line: name a script"),
             ("timeout = \"1ms\"", "notify.timeout"),
             ("timeout = \"1h\"", "notify.timeout"),
             ("timeout = 3", "notify.timeout"),

@@ -553,3 +553,11 @@ fn what_errors_say_to_write_is_right() {
     let error = Config::from_json("{\"packets\": {\"outer_df\": 1}}").unwrap_err().to_string();
     assert!(error.ends_with("without quotes, such as \"outer_df\": true"), "{error}");
 }
+
+#[test]
+fn a_command_line_is_no_program() {
+    let text = "[checks.a]\ntype = \"exec\"\nprogram = \"check --host 10.0.0.1\"\n";
+    let error = Config::from_toml(text).expect_err("no path").to_string();
+    let says = "write program = \"/path/of/check\" and args = [\"--host\", \"10.0.0.1\"]";
+    assert!(error.contains(says), "{error}");
+}

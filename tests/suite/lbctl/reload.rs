@@ -333,6 +333,42 @@ fn systemd_has_no_reload_under_way_when_the_outcome_is_known() {
     }
 }
 
+/// Whoever looks at `systemctl status` or at the metrics sees a failed reload only as long as it counts.
+#[test]
+fn another_command_heals_the_status() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    let serve = Serve::start(&host, &[("NOTIFY_SOCKET", path.to_str().expect("printable"))]);
+    let status = |wanted: &str| loop {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+        let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if message.contains(wanted) {
+            return message;
+        }
+    };
+    status("STATUS=serving\n");
+    let metrics = |series: &str| {
+        let page = || get(&host.ns, METRICS, "/metrics").expect("metrics").1;
+        assert!(wait_until(Duration::from_secs(60), || page().contains(series)), "{series}");
+    };
+    serve.reload("nonsense");
+    status("STATUS=not reloaded: ");
+    metrics("\nl4lb_reload_success 0\n");
+    metrics("\nl4lb_config_in_sync 0\n");
+    fs::write(serve.file.path(), good()).expect("write");
+    host.lbctl().ok(&["apply", "-f", serve.file.path().to_str().expect("printable")]);
+    status("STATUS=serving\n");
+    metrics("\nl4lb_reload_success 1\n");
+    metrics("\nl4lb_config_in_sync 1\n");
+    // Nor does a file that is another stay untold.
+    fs::write(serve.file.path(), good().replace("10.0.0.", "10.0.9.")).expect("write");
+    status("STATUS=serving; the file differs from what was applied");
+}
+
 /// The reload command that the units for systemd run exists.
 #[test]
 fn the_units_reload() {

@@ -214,7 +214,7 @@ fn the_tunnel_is_made_for_as_long_as_it_is_needed() {
     assert!(!pin.exists(), "the tunnel stays");
     for (arguments, why) in [
         (&["probe", "udp://10.200.1.1:53"][..], "no VIP udp://10.200.1.1:53"),
-        (&["probe", V4, "--check", "nothing"], "no check 'nothing'"),
+        (&["probe", V4, "--check", "nothing"], "no check is called 'nothing'"),
         (&["probe", V4, "10.0.0.7"], "10.0.0.7"),
     ] {
         let output = rig.lbctl().run(arguments);

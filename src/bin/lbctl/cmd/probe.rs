@@ -114,9 +114,11 @@ fn check(table: &Table, args: &ProbeArgs) -> Result<CheckConfig> {
     }
     let of_vip = spec.and_then(|spec| table.check_of(spec));
     let mut config = match (&args.check, args.kind) {
-        (Some(name), _) => table.checks.get(name).cloned().ok_or_else(|| {
-            Failure::Usage(format!("the running configuration has no check '{name}'"))
-        })?,
+        (Some(name), _) => table
+            .checks
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Failure::Usage(format!("{}, and apply it", table.no_check(name))))?,
         (None, Some(kind)) => of_type(args, kind)?,
         (None, None) => match (of_vip, args.vip.protocol) {
             (Some(check), _) => check.clone(),
