@@ -142,8 +142,11 @@ fn needs_files(command: &Command) -> bool {
 fn changes(command: &Command) -> bool {
     match command {
         Command::Apply(_) | Command::Reload(_) | Command::Down { .. } | Command::Node(_) => true,
-        Command::Vip(command) => !matches!(command, args::VipCommand::List),
-        Command::Real(command) => !matches!(command, args::RealCommand::List { .. }),
+        Command::Vip(args) => !args.dry.dry_run && !matches!(args.command, args::VipCommand::List),
+        Command::Real(args) => {
+            !args.dry.dry_run && !matches!(args.command, args::RealCommand::List { .. })
+        }
+        Command::Batch(args) => !args.dry.dry_run,
         Command::Chain(command) => !matches!(command, args::ChainCommand::List),
         Command::Flows(command) => matches!(command, args::FlowsCommand::Delete { .. }),
         Command::Decap(command) => {

@@ -27,8 +27,8 @@ fn reads_only(command: &Command) -> bool {
     match command {
         Command::Save | Command::Status(_) => true,
         Command::Stats(args) => args.watch.is_none(),
-        Command::Vip(command) => matches!(command, VipCommand::List),
-        Command::Real(command) => matches!(command, RealCommand::List { .. }),
+        Command::Vip(args) => matches!(args.command, VipCommand::List),
+        Command::Real(args) => matches!(args.command, RealCommand::List { .. }),
         Command::Flows(command) => matches!(command, FlowsCommand::Count { .. }),
         Command::Chain(command) => matches!(command, ChainCommand::List),
         Command::Decap(command) => matches!(command, DecapCommand::Status),

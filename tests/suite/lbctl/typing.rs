@@ -281,3 +281,55 @@ fn instances_side_by_side() {
     host.lbctl().ok(&["down", "--instance", "green"]);
     assert_eq!(json(&host.lbctl().ok(&["instances", "--json"])).as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn a_dry_run_shows_a_change_and_makes_none() {
+    let host = Host::new();
+    let config = Host::config(&vip(VIP, &["10.0.0.1"]));
+    host.lbctl().input(&config).ok(&["apply", "-f", "-"]);
+    let before = host.lbctl().ok(&["save"]).stdout;
+    for arguments in [
+        &["real", "add", VIP, "10.0.0.9", "--dry-run"][..],
+        &["real", "--dry-run", "drain", "--all", "10.0.0.1"],
+        &["vip", "delete", VIP, "--dry-run"],
+        &["vip", "add", "udp://10.200.1.9:53", "--dry-run"],
+    ] {
+        let output = host.lbctl().ok(arguments);
+        assert!(output.stdout.contains("nothing was changed"), "{output}");
+        assert!(output.stdout.lines().count() > 1, "the change is shown: {output}");
+        assert_eq!(host.lbctl().ok(&["save"]).stdout, before, "{arguments:?}");
+    }
+    // As --json prints what a change did.
+    let output = host.lbctl().ok(&["--json", "vip", "delete", VIP, "--dry-run"]);
+    assert!(output.stdout.contains("\"remove\""), "{output}");
+    assert_eq!(host.lbctl().ok(&["save"]).stdout, before);
+    for arguments in [
+        &["real", "drain", VIP, "10.0.0.1", "--wait", "--dry-run"][..],
+        &["real", "health", VIP, "10.0.0.1", "healthy", "--dry-run"],
+    ] {
+        host.lbctl().exits(2, arguments);
+        assert_eq!(host.lbctl().ok(&["save"]).stdout, before, "{arguments:?}");
+    }
+    // What is wrong is found as if it were made.
+    let output =
+        host.lbctl().exits(1, &["real", "add", "tcp://10.9.9.9:1", "10.0.0.9", "--dry-run"]);
+    assert!(output.stderr.contains("no VIP"), "{output}");
+}
+
+#[test]
+fn words_of_other_tools_are_told_what_does_the_same() {
+    let host = Host::new();
+    for (arguments, says) in [
+        (&["drain", "10.0.0.1"][..], "'lbctl real drain VIP REAL' drains a real"),
+        (&["-L", "-n"], "'lbctl real list'"),
+        (&["check", "lb.toml"], "write -f lb.toml; see 'lbctl check --help'"),
+        (&["real", "set", VIP, "10.0.0.1", "weight", "5"], "see 'lbctl real --help'"),
+        (&["vip", "add", "10.200.1.1:80"], "write tcp://10.200.1.1:80 or udp://10.200.1.1:80"),
+        (&["real", "add", VIP, "10.0.0.1:8080"], "a real has no port of its own"),
+        (&["chain", "insert", "drop_list.bpf.o", "4"], "a slot is a number"),
+    ] {
+        let output = host.lbctl().exits(2, arguments);
+        assert!(output.stderr.contains(says), "{output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    }
+}

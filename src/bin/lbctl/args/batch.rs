@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use super::DryRun;
 use super::RealCommand;
 use super::VipCommand;
 
@@ -14,6 +15,8 @@ pub(crate) struct BatchFile {
     /// The changes, one a line, as behind lbctl; # begins a comment; -: standard input
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
 }
 
 /// A line of a batch.

@@ -43,6 +43,8 @@ fn is_fine(error: &clap::Error, shown: &Shown, words: &[String]) -> bool {
     });
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
+        // `lbctl COMMAND --help`
+        ErrorKind::InvalidSubcommand => words.get(1).is_some_and(|word| word == "COMMAND"),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             placeholder || (!shown.whole && error.to_string().contains("none was supplied"))
         }

@@ -183,11 +183,9 @@ pub(crate) enum Command {
     #[command(visible_alias = "show")]
     Status(StatusArgs),
     /// List, add and delete VIPs
-    #[command(subcommand)]
-    Vip(VipCommand),
+    Vip(VipArgs),
     /// List, add, change and delete reals: weight, drain, down, health
-    #[command(subcommand)]
-    Real(RealCommand),
+    Real(RealArgs),
     /// Make many changes of VIPs and reals in one transaction: all or none
     ///
     /// Each line of the file is a change, as it is typed behind lbctl: vip add, vip delete, real add, real delete,
@@ -368,6 +366,30 @@ pub(crate) struct Doctor {
     /// A VIP that the real serves [default: the addresses of its loopback interface]
     #[arg(long = "vip", value_name = "ADDRESS", requires = "real", value_parser = address)]
     pub(crate) vips: Vec<IpAddr>,
+}
+
+/// Of commands that change VIPs and reals.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DryRun {
+    /// Show what a change would do, and change nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VipArgs {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    #[command(subcommand)]
+    pub(crate) command: VipCommand,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RealArgs {
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
+    #[command(subcommand)]
+    pub(crate) command: RealCommand,
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,14 +15,12 @@ use l4lb::outside::read_text_from;
 
 use super::edits;
 use super::edits::Edit;
-use crate::Exit;
 use crate::Failure;
 use crate::Result;
 use crate::args::BatchFile;
 use crate::args::BatchLine;
 use crate::args::Change;
 use crate::args::MOST_TARGETS;
-use crate::output;
 
 /// The largest file, in bytes.
 const LARGEST: u64 = 8 << 20;
@@ -46,7 +44,7 @@ pub(crate) fn run(instance: &Instance, args: &BatchFile, json: bool) -> Result {
         return Err(ConfigError::in_line(None, what).in_file(name).into());
     }
     let failed = Cell::new(None);
-    let edited = Balancer::open(instance)?.edit(|table| {
+    let edited = args.dry.edit(&Balancer::open(instance)?, |table| {
         failed.set(None);
         changes
             .iter()
@@ -57,9 +55,7 @@ pub(crate) fn run(instance: &Instance, args: &BatchFile, json: bool) -> Result {
         (Err(Error::Config(error)), None) => return Err(error.in_file(name).into()),
         (edited, _) => edited?,
     };
-    super::plan::warn(&plan);
-    output::report(&plan, json)?;
-    Ok(Exit::Done)
+    args.dry.report(&plan, json)
 }
 
 /// The changes, and the line of each; or what is wrong, and in which line.

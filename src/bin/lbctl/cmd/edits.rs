@@ -1,8 +1,10 @@
 //! Changes of VIPs and reals, as commands and lines of a batch say them. What one command or batch changes is one edit: it is
 //! made as a whole or not at all.
 
+use l4lb::Balancer;
 use l4lb::CheckChoice;
 use l4lb::HealthPolicy;
+use l4lb::Plan;
 use l4lb::RealChange;
 use l4lb::RealConfig;
 use l4lb::Routing;
@@ -10,11 +12,14 @@ use l4lb::Table;
 use l4lb::Vip;
 use l4lb::VipSpec;
 
+use crate::Exit;
 use crate::Result;
+use crate::args::DryRun;
 use crate::args::RealCommand;
 use crate::args::Target;
 use crate::args::VipAdd;
 use crate::args::VipCommand;
+use crate::output;
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -33,6 +38,27 @@ impl Edit {
             Self::AddReal(vip, config) => table.add_real(*vip, config),
             Self::Change((real, vip), change) => table.change_real_in(*vip, *real, *change),
         }
+    }
+}
+
+impl DryRun {
+    /// Makes a change, or only plans it.
+    pub(super) fn edit(
+        self,
+        balancer: &Balancer,
+        change: impl Fn(&mut Table) -> l4lb::Result<()>,
+    ) -> l4lb::Result<Plan> {
+        if self.dry_run { balancer.plan_edit(change) } else { balancer.edit(change) }
+    }
+
+    /// Prints what was changed, or would be.
+    pub(super) fn report(self, plan: &Plan, json: bool) -> Result {
+        super::plan::warn(plan);
+        output::report(plan, json)?;
+        if self.dry_run && !json {
+            output::line("nothing was changed: --dry-run")?;
+        }
+        Ok(Exit::Done)
     }
 }
 

@@ -14,25 +14,18 @@ use l4lb::agent::Secrets;
 
 use crate::Exit;
 use crate::Result;
-use crate::args::VipCommand;
+use crate::args::VipArgs;
 use crate::cmd::edits;
 use crate::output;
 
-pub(crate) fn run(
-    instance: &Instance,
-    command: &VipCommand,
-    secrets: Secrets,
-    json: bool,
-) -> Result {
+pub(crate) fn run(instance: &Instance, args: &VipArgs, secrets: Secrets, json: bool) -> Result {
     let balancer = Balancer::open(instance)?;
-    let Some(edits) = edits::of_vips(command) else {
+    let Some(edits) = edits::of_vips(&args.command) else {
         list(&balancer, secrets, json)?;
         return Ok(Exit::Done);
     };
-    let plan = balancer.edit(|table| edits::make_all(&edits, table))?;
-    super::plan::warn(&plan);
-    output::report(&plan, json)?;
-    Ok(Exit::Done)
+    let plan = args.dry.edit(&balancer, |table| edits::make_all(&edits, table))?;
+    args.dry.report(&plan, json)
 }
 
 fn list(balancer: &Balancer, secrets: Secrets, json: bool) -> Result<()> {

@@ -144,7 +144,7 @@ const ARGUMENTS: [(&str, &[&str], &str); 9] = [
     (
         "lbctl vip add",
         &["--real", "--reals", "-r"],
-        "'lbctl real add VIP REAL' adds reals; 'lbctl batch' makes both one change",
+        "'lbctl real add VIP REAL' adds reals; 'lbctl batch -f FILE' makes both one change",
     ),
     (
         "lbctl vip",

@@ -12,18 +12,25 @@ use l4lb::Vip;
 use crate::Exit;
 use crate::Failure;
 use crate::Result;
+use crate::args::RealArgs;
 use crate::args::RealCommand;
 use crate::args::TellHealth;
 use crate::args::Told;
 use crate::cmd::edits;
 use crate::output;
 
-pub(crate) fn run(instance: &Instance, command: &RealCommand, json: bool) -> Result {
+pub(crate) fn run(instance: &Instance, args: &RealArgs, json: bool) -> Result {
+    let RealArgs { dry, command } = args;
     if let Some(edits) = edits::of_reals(command)? {
         let balancer = Balancer::open(instance)?;
-        return report(&balancer.edit(|table| edits::make_all(&edits, table))?, json);
+        let plan = dry.edit(&balancer, |table| edits::make_all(&edits, table))?;
+        return dry.report(&plan, json);
     }
     match command {
+        RealCommand::Drain(_) | RealCommand::Health(_) if dry.dry_run => {
+            let what = "--dry-run shows changes of the configuration: leave out --wait; what health is told has no plan";
+            Err(Failure::Usage(what.to_owned()))
+        }
         RealCommand::List { vip } => {
             list(&Balancer::open(instance)?, *vip, json)?;
             Ok(Exit::Done)
