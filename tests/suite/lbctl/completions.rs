@@ -20,7 +20,9 @@ fn host() -> Host {
 /// What a shell's script prints. It must not complain.
 #[track_caller]
 fn printed(host: &Host, mut command: Command) -> Vec<String> {
-    command.env("LBCTL_BPFFS", host.bpffs.text()).env("HOME", "/nonexistent");
+    // Shells leave files there.
+    let home = tempfile::tempdir().expect("a folder");
+    command.env("LBCTL_BPFFS", host.bpffs.text()).env("HOME", home.path());
     let output = command.output().expect("run the shell");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.is_empty(), "{}: {stderr}", output.status);
