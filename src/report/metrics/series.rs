@@ -34,6 +34,9 @@ use crate::observe::stats::VipCount;
 use crate::plan::Unserved;
 use crate::report::background::Sample;
 
+/// A metric, and what a reading says about it.
+type OfFamily<T, V> = (&'static Family, fn(&T) -> V);
+
 /// The label of the connection table that CPUs without one of their own share.
 const SHARED: &str = "shared";
 
@@ -64,7 +67,7 @@ pub(super) fn read_success<'a>(sink: &mut dyn Sink, parts: impl Iterator<Item = 
 }
 
 pub(super) fn counters(sink: &mut dyn Sink, stats: &Stats, per_real: bool) {
-    let reasons: [(_, fn(&Count) -> u64); 2] =
+    let reasons: [OfFamily<Count, u64>; 2] =
         [(&f::PACKETS, |count| count.packets), (&f::BYTES, |count| count.bytes)];
     for (family, value) in reasons {
         sink.family(family);
@@ -78,7 +81,7 @@ pub(super) fn counters(sink: &mut dyn Sink, stats: &Stats, per_real: bool) {
     sink.by(&f::CPU_BYTES, cpus.iter().map(|(cpu, count)| (cpu, number(count.bytes))));
     sink.by(&f::TABLE_EVENTS, stats.table.iter().map(|(event, count)| (event, number(*count))));
     let vips: Vec<_> = stats.vips.iter().map(|(vip, count)| (vip.to_string(), count)).collect();
-    let of_vip: [(_, fn(&VipCount) -> u64); 4] = [
+    let of_vip: [OfFamily<VipCount, u64>; 4] = [
         (&f::VIP_PACKETS, |count| count.sent.packets),
         (&f::VIP_BYTES, |count| count.sent.bytes),
         (&f::VIP_DROPPED, |count| count.dropped),
@@ -96,7 +99,7 @@ pub(super) fn counters(sink: &mut dyn Sink, stats: &Stats, per_real: bool) {
 }
 
 pub(super) fn flood_guards(sink: &mut dyn Sink, guards: &[FloodGuard]) {
-    let of: [(_, fn(&FloodGuard) -> Option<f64>); 3] = [
+    let of: [OfFamily<FloodGuard, Option<f64>>; 3] = [
         (&f::FLOOD_LIMITING, |guard| Some(flag(guard.limiting))),
         (&f::FLOOD_LIMIT, |guard| guard.limit.map(f64::from)),
         (&f::FLOOD_FLOWS, |guard| Some(number(guard.not_remembered))),
@@ -218,21 +221,21 @@ impl<'a> Pairs<'a> {
         sink.family(&f::VIP_REAL_STATE);
         for vip in self.vips.iter().filter(|_| self.per_real) {
             for (place, _, real) in &vip.reals {
-                let state = STATES[state(real)].1;
+                let state = STATES[place_of(real.state)].1;
                 sink.series(&[&vip.label, &self.labels[*place as usize], state], 1.0);
             }
         }
     }
 }
 
-/// The place of a real's state among [`STATES`].
-fn state(real: &RealSpec) -> usize {
-    STATES.iter().position(|(state, _)| *state == real.state).unwrap_or_default()
+/// The place of a state among [`STATES`].
+fn place_of(state: RealState) -> usize {
+    STATES.iter().position(|(one, _)| *one == state).unwrap_or_default()
 }
 
 pub(super) fn vips(sink: &mut dyn Sink, pairs: &Pairs<'_>) {
     let states = STATES.map(|(_, name)| name);
-    Pairs::counts(sink, &f::VIP_REALS, &pairs.vips, states, |real| Some(state(real)));
+    Pairs::counts(sink, &f::VIP_REALS, &pairs.vips, states, |real| Some(place_of(real.state)));
     Pairs::of_vips(sink, &f::VIP_USABLE_REALS, &pairs.vips, |vip| {
         let members = vip.spec.members();
         Some(number((members.len() - Ring::without_slot(&members).len()) as u64))
@@ -319,7 +322,7 @@ pub(super) fn interfaces(
         let gateway = gateway.as_deref().unwrap_or("none");
         sink.series(&[&state.interface, gateway, &state.mac.to_string(), mode], 1.0);
     }
-    let of: [(_, fn(&InterfaceState) -> f64); 3] = [
+    let of: [OfFamily<InterfaceState, f64>; 3] = [
         (&f::INTERFACE_ATTACHED, |state| flag(state.mode.is_some())),
         (&f::INTERFACE_MTU, |state| state.mtu.into()),
         (&f::GATEWAY_RESOLVED, |state| {
@@ -354,7 +357,7 @@ pub(super) fn nics(sink: &mut dyn Sink, nics: &[(&str, NicStatistics)]) {
 }
 
 pub(super) fn decap(sink: &mut dyn Sink, status: &DecapStatus) {
-    let of: [(_, fn(&Count) -> u64); 2] =
+    let of: [OfFamily<Count, u64>; 2] =
         [(&f::DECAP_PACKETS, |count| count.packets), (&f::DECAP_BYTES, |count| count.bytes)];
     for (family, value) in of {
         let results = status.results.iter();
