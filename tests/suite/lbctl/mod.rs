@@ -20,6 +20,7 @@ pub(crate) mod printing;
 pub(crate) mod prompt;
 pub(crate) mod readers;
 pub(crate) mod reload;
+pub(crate) mod rights;
 pub(crate) mod serve;
 pub(crate) mod serve_beside;
 pub(crate) mod serving;
