@@ -25,6 +25,34 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, known)| known)
 }
 
+/// Names that other balancers have for keys: keepalived, HAProxy, nginx, Kubernetes.
+const ELSEWHERE: &[(&str, &[&str])] = &[
+    (
+        "vips",
+        &["service", "services", "virtual_server", "virtual_servers", "frontend", "frontends"],
+    ),
+    (
+        "reals",
+        &["servers", "real_servers", "backends", "members", "endpoints", "upstreams", "targets"],
+    ),
+    ("address", &["ip", "vip", "target"]),
+    ("hash", &["scheduler", "balance", "algorithm", "lb_algo", "persistence", "sticky"]),
+    ("check", &["healthcheck", "health_check"]),
+    ("min_healthy", &["quorum"]),
+    ("path", &["url", "uri"]),
+    ("host", &["virtualhost", "vhost"]),
+    ("interval", &["inter", "delay_loop", "period", "every"]),
+    ("fall", &["retries", "retry", "failures", "unhealthy_threshold"]),
+    ("rise", &["successes", "healthy_threshold"]),
+    ("server_name", &["sni"]),
+    ("status", &["code", "codes", "status_code"]),
+];
+
+/// The key that has this name elsewhere.
+pub(crate) fn elsewhere_called(name: &str) -> Option<&'static str> {
+    ELSEWHERE.iter().find(|(_, names)| names.contains(&name)).map(|(key, _)| *key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +73,12 @@ mod tests {
             assert_eq!(nearest(word, keys), key, "{word}");
         }
         assert_eq!(nearest("wbe", ["dns", "web"]), Some("web"));
+    }
+
+    #[test]
+    fn names_of_other_balancers() {
+        for (name, key) in [("url", Some("path")), ("servers", Some("reals")), ("colour", None)] {
+            assert_eq!(elsewhere_called(name), key);
+        }
     }
 }

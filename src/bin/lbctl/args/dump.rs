@@ -70,9 +70,9 @@ pub(crate) struct Dump {
     /// Which packets, in tcpdump's language (pcap-filter(7)) [default: all]
     #[arg(value_name = "EXPRESSION")]
     expression: Vec<String>,
-    /// Where to capture
-    #[arg(long, value_enum, default_value_t = At::Entry)]
-    at: At,
+    /// Where to capture [default: exit if a VIP, real, verdict or reason is named, else entry]
+    #[arg(long, value_enum)]
+    at: Option<At>,
     /// Apply the expression to the packet inside an encapsulated one
     #[arg(long, value_name = "EXPRESSION")]
     inner: Option<String>,
@@ -174,8 +174,10 @@ impl Dump {
         decision.reals = self.reals.iter().copied().collect();
         decision.verdicts = self.verdicts.iter().copied().map(Verdict::from).collect();
         decision.reasons.clone_from(&self.reasons);
+        // What is decided about a packet is known at exit only.
+        let default = if decision == DecisionFilter::default() { At::Entry } else { At::Exit };
         let mut options = CaptureOptions::default();
-        options.at = self.at.into();
+        options.at = self.at.unwrap_or(default).into();
         // Words are joined into one expression, as tcpdump does.
         options.filter = self.expression.join(" ");
         options.inner.clone_from(&self.inner);

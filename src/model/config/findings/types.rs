@@ -33,6 +33,7 @@ use crate::model::config::explain::keys_of;
 use crate::model::config::explain::path_of;
 use crate::model::config::explain::tables_with;
 use crate::model::config::key_of;
+use crate::model::config::nearest::elsewhere_called;
 use crate::model::config::nearest::nearest;
 use crate::model::config::one_line;
 use crate::model::text::quote;
@@ -214,7 +215,9 @@ impl<'a> Search<'a> {
             None => keys_of(table).collect(),
         };
         let is_of_others = tables_with(name).any(|other| other != table);
-        let near = nearest(name, fitting.iter().copied()).filter(|_| !is_of_others);
+        let near = nearest(name, fitting.iter().copied())
+            .or_else(|| elsewhere_called(name).filter(|key| fitting.contains(key)))
+            .filter(|_| !is_of_others);
         let what = if let Some(near) = near {
             format!("unknown field `{}`; did you mean `{near}`?", quote(name))
         } else {

@@ -254,7 +254,7 @@ fn interface_cpu_snaplen_and_sample() {
 fn wrong_usage() {
     let rig = rig();
     for (code, arguments, message) in [
-        (2, &["--vip", VIP][..], "are known at exit only: use --at exit"),
+        (2, &["--at", "entry", "--vip", VIP][..], "are known at exit only: use --at exit"),
         (
             2,
             &["--at", "exit", "--reason", "rign"],
