@@ -164,8 +164,8 @@ impl Shape {
                 wrong.push(format!("{place} is {simple}, not {}", self.to_json()));
             }
         }
-        compare_both(&self.list, &seen.list, &format!("{place}[]"), wrong);
-        compare_both(&self.names, &seen.names, &format!("{place}.*"), wrong);
+        compare_both(self.list.as_deref(), seen.list.as_deref(), &format!("{place}[]"), wrong);
+        compare_both(self.names.as_deref(), seen.names.as_deref(), &format!("{place}.*"), wrong);
         match (&self.object, &seen.object) {
             (Some(old), Some(new)) => compare_keys(old, new, place, wrong),
             (None, Some(_)) => wrong.push(format!("{place} is an object, not {}", self.to_json())),
@@ -174,12 +174,7 @@ impl Shape {
     }
 }
 
-fn compare_both(
-    old: &Option<Box<Shape>>,
-    new: &Option<Box<Shape>>,
-    place: &str,
-    wrong: &mut Vec<String>,
-) {
+fn compare_both(old: Option<&Shape>, new: Option<&Shape>, place: &str, wrong: &mut Vec<String>) {
     match (old, new) {
         (Some(old), Some(new)) => old.compare(new, place, wrong),
         (None, Some(_)) => wrong.push(format!("{place} is new")),

@@ -37,7 +37,9 @@ fn shapes_stay_and_names_are_spelt_alike() {
     let reports = reports::all();
     let mut wrong = Vec::new();
     for (name, values) in &reports {
-        values.iter().for_each(|value| spelling::walk(name, value, &mut wrong));
+        for value in values {
+            spelling::walk(name, value, &mut wrong);
+        }
     }
     assert!(wrong.is_empty(), "docs/json.md says how names are spelt: {wrong:#?}");
 

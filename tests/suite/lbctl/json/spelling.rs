@@ -57,7 +57,9 @@ pub(super) fn walk(place: &str, value: &Value, wrong: &mut Vec<String>) {
             }
         }
         Value::Array(items) => {
-            items.iter().for_each(|item| walk(&format!("{place}[]"), item, wrong));
+            for item in items {
+                walk(&format!("{place}[]"), item, wrong);
+            }
         }
         Value::String(text) => {
             let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
