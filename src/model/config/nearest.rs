@@ -25,7 +25,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, known)| known)
 }
 
-/// Names that other balancers have for keys: keepalived, HAProxy, nginx, Kubernetes.
+/// Names that other balancers, and Kubernetes, have for keys.
 const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "vips",
