@@ -2,7 +2,7 @@
 //!
 //! They are no aliases: what another tool's word means in every detail is not promised.
 
-/// Words in place of a command: those of ipvsadm, kubectl, HAProxy's and keepalived's tools, bpftool and systemctl.
+/// Words in place of a command: those of `ipvsadm`, kubectl, bpftool, systemctl and other balancers' tools.
 const COMMANDS: [(&[&str], &str); 30] = [
     (
         &["list", "get", "describe"],
@@ -110,7 +110,7 @@ const COMMANDS: [(&[&str], &str); 30] = [
     ),
 ];
 
-/// Options in place of a command: ipvsadm's.
+/// Options in place of a command: those of `ipvsadm`.
 const IPVSADM: [(&[&str], &str); 8] = [
     (&["-A", "--add-service"], "'lbctl vip add tcp://ADDRESS:PORT' adds a VIP"),
     (&["-E", "--edit-service"], "change the VIP in the file, and apply it: 'lbctl apply -f FILE'"),
