@@ -75,8 +75,9 @@ pub struct Printer(Arc<Print>);
 
 impl Printer {
     /// `print` gets the instance and the words behind the command's name. An error, in one line, says why this is no
-    /// command for it. It may print no secrets to somebody who may not see them. It runs on a thread that may block; several may run at a time. It must refuse everything that
-    /// changes anything, opens files that the words name, or does not end.
+    /// command for it. It prints no secrets to somebody who may not see them. It must refuse everything that changes
+    /// anything, opens files that the words name, or does not end. It runs on a thread that may block; several may run
+    /// at a time.
     pub fn new(
         print: impl Fn(&Instance, &[String], Secrets) -> std::result::Result<Printed, String>
         + Send
