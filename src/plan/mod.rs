@@ -206,8 +206,15 @@ impl Plan {
     pub fn digest(&self) -> String {
         let changes = self.changes().into_iter().map(|change| change.text);
         let unserved = self.unserved.iter().map(|unserved| unserved.name.clone());
-        let text: String = changes.chain(unserved).map(|line| line + "\n").collect();
-        let digest = murmur3::murmur3_x64_128(&mut std::io::Cursor::new(text), 0);
+        let mut told: Vec<u8> =
+            changes.chain(unserved).flat_map(|line| (line + "\n").into_bytes()).collect();
+        // The texts leave out what checks say: which program is run, what is sent. The digest has it.
+        for write in &self.steps.table.writes {
+            if let writes::Write::Policies(policies) = write {
+                told.extend(policies.to_bytes().unwrap_or_default());
+            }
+        }
+        let digest = murmur3::murmur3_x64_128(&mut std::io::Cursor::new(told), 0);
         #[expect(clippy::cast_possible_truncation, reason = "half of it tells plans apart")]
         let half = digest.unwrap_or_default() as u64;
         format!("{half:016x}")

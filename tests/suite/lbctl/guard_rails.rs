@@ -83,6 +83,20 @@ fn a_reload_refuses_it_too_and_takes_consent() {
     assert_eq!(running(&host), 7);
 }
 
+/// What a plan does not print, because it may be secret, is part of what was looked at all the same.
+#[test]
+fn a_digest_tells_checks_apart() {
+    let host = Host::new();
+    let digest = |program: &str| -> String {
+        let check = "[checks.x]\ntype = \"exec\"\nprogram = \"/bin/sh\"\nargs = [\"-c\", \"";
+        let file = config_file(&format!("{check}{program}\"]\n{}", vips(4)));
+        let plan: Value = json(&host.lbctl().exits(3, &["plan", "--json", "-f", path_of(&file)]));
+        plan["digest"].as_str().expect("a digest").to_owned()
+    };
+    assert_eq!(digest("true"), digest("true"));
+    assert_ne!(digest("true"), digest("reboot"));
+}
+
 #[test]
 fn apply_carries_out_the_plan_that_was_looked_at() {
     let host = Host::new();
