@@ -1,7 +1,9 @@
 //! Changes of VIPs and reals, as commands and the control API make them. Pure.
 
-use std::io::Cursor;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use crate::model::address::Vip;
 use crate::model::config::Config;
@@ -107,15 +109,19 @@ impl Table {
         reals.remove(&real).map(drop).ok_or(Error::NoSuchReal { vip, real })
     }
 
-    /// A digest of everything in the table that can be changed: equal tables have equal versions. What checks find out
-    /// about reals is not part of it.
+    /// A digest of everything in the table that can be changed: equal tables have equal versions, as long as this process
+    /// runs. What checks find out about reals is not part of it.
+    ///
+    /// The secrets of checks are part of it, and those see it who may not see them. So it has a random key, without
+    /// which nobody can compute or guess them from it.
     pub fn version(&self) -> String {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
         let mut config = Config::default();
         self.write_to(&mut config);
-        // Neither can fail: a configuration is valid JSON, and memory can be read.
+        // It cannot fail: a configuration is valid JSON.
         let text = serde_json::to_vec(&config).unwrap_or_default();
-        let digest = murmur3::murmur3_x64_128(&mut Cursor::new(text), 0).unwrap_or_default();
-        format!("{digest:032x}")
+        let [first, second] = KEYS.each_ref().map(|key| key.hash_one(&text));
+        format!("{first:016x}{second:016x}")
     }
 }
 
@@ -159,6 +165,14 @@ mod tests {
         assert_ne!(first.version(), second.version());
         second.change_real(vip, [10, 0, 0, 1].into(), |real| real.weight = 1).unwrap();
         assert_eq!(first.version(), second.version());
+        // Somebody who knows all but a secret could find it out by a digest that everybody can compute.
+        let text = serde_json::to_vec(&{
+            let mut config = Config::default();
+            first.write_to(&mut config);
+            config
+        });
+        let known = murmur3::murmur3_x64_128(&mut std::io::Cursor::new(text.unwrap()), 0).unwrap();
+        assert_ne!(first.version(), format!("{known:032x}"));
         second.server_ids.insert(1, [10, 0, 0, 1].into());
         assert_ne!(first.version(), second.version());
     }
