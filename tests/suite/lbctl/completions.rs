@@ -32,6 +32,10 @@ fn printed(host: &Host, mut command: Command) -> Vec<String> {
 /// What bash puts in the place of what is behind the last break.
 #[track_caller]
 fn bash(host: &Host, line: &str) -> Vec<String> {
+    printed(host, bash_command(host, line))
+}
+
+fn bash_command(host: &Host, line: &str) -> Command {
     let script = format!(
         "eval \"$({LBCTL} completions bash)\"
          COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:' COMP_LINE='{line}' COMP_POINT={}
@@ -41,7 +45,7 @@ fn bash(host: &Host, line: &str) -> Vec<String> {
     );
     let mut command = host.ns.command("bash");
     command.args(["--norc", "-euc", &script]);
-    printed(host, command)
+    command
 }
 
 /// What zsh offers.
@@ -94,6 +98,31 @@ fn in_bash() {
     // Of an instance that does not run, nothing is known.
     let unknown = bash(&host, "lbctl --instance other probe ");
     assert!(unknown.iter().all(|word| word.starts_with("--")), "{unknown:?}");
+}
+
+/// Candidates are no patterns of files, and names of files are no commands.
+#[test]
+fn bash_types_what_was_meant() {
+    let host = Host::new();
+    let vips =
+        vip("tcp://10.200.1.1:*", &["10.0.0.1"]) + &vip("tcp://[fc00:1::2]:80", &["10.0.0.1"]);
+    host.lbctl().apply(&Host::config(&vips));
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["$(reboot).toml", "a b.toml", "lb.toml"] {
+        std::fs::write(folder.path().join(name), "").expect("a file");
+    }
+    let nested = folder.path().join("tcp:").join("10.200.1.1:x");
+    std::fs::create_dir_all(nested).expect("a folder");
+    let in_folder = |line: &str| {
+        let mut command = bash_command(&host, line);
+        command.current_dir(folder.path());
+        printed(&host, command)
+    };
+    assert_eq!(in_folder("lbctl probe "), ["tcp://10.200.1.1:*", "tcp://[fc00:1::2]:80"]);
+    let files = in_folder("lbctl check -f ");
+    for name in [r"\$\(reboot\).toml", r"a\ b.toml", "lb.toml"] {
+        assert!(files.iter().any(|file| file == name), "{name}: {files:?}");
+    }
 }
 
 #[test]

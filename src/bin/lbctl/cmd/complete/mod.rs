@@ -46,7 +46,10 @@ pub(crate) fn candidates(words: &[OsString]) -> Result {
         all.push(OsString::new());
     }
     let last = all.len() - 1;
-    let found = clap_complete::engine::complete(&mut command, all, last, None).unwrap_or_default();
+    // Names of files are those below this folder.
+    let here = std::env::current_dir().ok();
+    let found = clap_complete::engine::complete(&mut command, all, last, here.as_deref());
+    let found = found.unwrap_or_default();
     let mut text = String::new();
     for candidate in wanted(&found, &typed).take(MOST) {
         let value = candidate.get_value().to_string_lossy();
