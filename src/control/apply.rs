@@ -79,9 +79,12 @@ impl Balancer {
                 down::can_be_set_up(instance, config, on_unserved, choice, already)
             })?;
             let mut plan = planned()?;
-            let now = expected.as_ref().map(|expected| (expected, plan.digest()));
-            if let Some((_, now)) = now.filter(|(expected, now)| *expected != now) {
-                return Err(Error::OtherPlan(now));
+            // If nothing changes, the plan was perhaps carried out already: a script that repeats itself may go on.
+            if let Some(expected) = expected.as_ref().filter(|_| !plan.is_empty()) {
+                let now = plan.digest();
+                if *expected != now {
+                    return Err(Error::OtherPlan(now));
+                }
             }
             if *refuse_removals && plan.removals.are_many() {
                 return Err(Error::RemovesMuch(plan.removals));

@@ -45,8 +45,8 @@ pub struct ApplyOptions {
     /// Whether to refuse a configuration that removes more than half of the VIPs, or of the reals, and more than two, as
     /// [`Error::RemovesMuch`](crate::Error::RemovesMuch): a file that was cut off does that.
     pub refuse_removals: bool,
-    /// The [digest](crate::Plan::digest) of the plan that may be carried out; another plan is
-    /// [`Error::OtherPlan`](crate::Error::OtherPlan). `None`: any plan may be.
+    /// The [digest](crate::Plan::digest) of the plan that may be carried out; another one that
+    /// changes anything is [`Error::OtherPlan`](crate::Error::OtherPlan). `None`: any plan may be.
     pub expected: Option<String>,
 }
 

@@ -52,7 +52,9 @@ fn with_included(main: Source, path: &Path) -> Result<Sources, ConfigError> {
     let text = |path: &Path| read_text(path).map_err(|error| unreadable(path, &error));
     let mut sources = Sources::one(main);
     let mut left = MAX_FILE.saturating_sub(sources.main.text.len() as u64);
-    for file in included(&sources, path)? {
+    let Expanded { files, unmatched } = expand(&sources, &sources.includes()?, path)?;
+    sources.unmatched = unmatched;
+    for file in files {
         let text = text(&file)?;
         left = left.checked_sub(text.len() as u64).ok_or_else(|| {
             let what = format!(
@@ -117,24 +119,25 @@ impl FilesNow {
         };
         let nothing = Sources::one(Source::of_file(path, ""));
         let files = expand(&nothing, includes.as_deref().unwrap_or_default(), path);
+        let files = files.map(|expanded| expanded.files).unwrap_or_default();
         let mut stamps = vec![main];
-        stamps.extend(files.unwrap_or_default().iter().map(|file| Stamp::of(file)));
+        stamps.extend(files.iter().map(|file| Stamp::of(file)));
         Some(Self { stamps, sources: includes })
     }
 }
 
-/// The files that a file includes, sorted.
-fn included(sources: &Sources, path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    expand(sources, &sources.includes()?, path)
+/// The files that patterns match.
+#[derive(Debug, Default)]
+struct Expanded {
+    /// Sorted.
+    files: Vec<PathBuf>,
+    /// The patterns that match none, and their places in the list.
+    unmatched: Vec<(usize, String)>,
 }
 
-fn expand(
-    sources: &Sources,
-    patterns: &[String],
-    path: &Path,
-) -> Result<Vec<PathBuf>, ConfigError> {
+fn expand(sources: &Sources, patterns: &[String], path: &Path) -> Result<Expanded, ConfigError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut files = Vec::new();
+    let (mut files, mut unmatched) = (Vec::new(), Vec::new());
     for (i, pattern) in patterns.iter().enumerate() {
         let refuse = |what: String| sources.place(&ConfigError::at(format!("include[{i}]"), what));
         let shown = quote(pattern);
@@ -169,8 +172,12 @@ fn expand(
             }
             files.push(file);
         }
+        if files.len() != before {
+            continue;
+        }
+        unmatched.push((i, pattern.clone()));
         let is_name = !pattern.contains(['*', '?', '[']);
-        if is_name && files.len() == before {
+        if is_name {
             return Err(refuse(format!(
                 "'{shown}' is no file here; create it, or remove it from include"
             )));
@@ -178,7 +185,7 @@ fn expand(
     }
     files.sort();
     files.dedup();
-    Ok(files)
+    Ok(Expanded { files, unmatched })
 }
 
 impl Config {

@@ -113,7 +113,10 @@ fn included_files() {
             "none.toml",
             "none.toml:1:12: error: include[0]: 'vips/none.toml' is no file here; create it, or remove it",
         ),
-        ("empty.toml", "no errors, no warnings\n"),
+        (
+            "empty.toml",
+            "empty.toml:1:12: warning: include[0]: 'nothing/*' matches no file; correct it, or remove it from include",
+        ),
         (
             "word.toml",
             "word.toml:1:1: error: include: is no list of files; write include = [\"vips/*.toml\"] at the top",

@@ -122,8 +122,13 @@ fn apply_carries_out_the_plan_that_was_looked_at() {
     host.lbctl().ok(&["real", "drain", "tcp://10.200.1.1:80", "10.0.0.1"]);
     host.lbctl().exits(1, &["apply", "-f", path, "--expect", &first]);
     assert_eq!(running(&host), 4);
-    host.lbctl().ok(&["apply", "-f", path, "--expect", &digest()]);
+    let last = digest();
+    host.lbctl().ok(&["apply", "-f", path, "--expect", &last]);
     assert_eq!(running(&host), 5);
+    // Once more, as a script does that is not sure whether it was the first time.
+    host.lbctl().ok(&["apply", "-f", path, "--expect", &last]);
+    let wrong = host.lbctl().exits(2, &["apply", "-f", path, "--expect", "now"]);
+    assert!(wrong.stderr.contains("16 digits that 'lbctl plan' prints"), "{wrong}");
     let nothing = host.lbctl().ok(&["plan", "-f", path]).stdout;
     assert_eq!(nothing, "nothing to change\n");
 }

@@ -116,7 +116,7 @@ pub(crate) struct ApplyOnce {
     pub(crate) yes: bool,
 
     /// Apply only if the plan is the one with this digest, which 'lbctl plan' prints
-    #[arg(long, value_name = "DIGEST")]
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub(crate) expect: Option<String>,
 
     /// If somebody removed pins and the kernel has freed the objects, take the balancer down and set it up anew
@@ -345,6 +345,15 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 /// A slot of the chain. Which ones may be used, the chain knows.
 fn slot(text: &str) -> Result<u32, &'static str> {
     text.parse().map_err(|_| "a slot is a number from 1 to 15, such as 4: lower ones run first")
+}
+
+/// The digest of a plan.
+fn digest(text: &str) -> Result<String, String> {
+    let is_digest =
+        text.len() == 16 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    is_digest
+        .then(|| text.to_owned())
+        .ok_or_else(|| "write the 16 digits that 'lbctl plan' prints behind 'digest'".to_owned())
 }
 
 /// Seconds from one reading of the counters to the next.

@@ -218,6 +218,13 @@ impl Sources {
             harm::look(config, &mut harmful);
         }
         self.look(&mut harmful);
+        for (i, pattern) in &self.unmatched {
+            let what = format!(
+                "'{}' matches no file; correct it, or remove it from include",
+                quote(pattern)
+            );
+            harmful.push(ConfigError::at(format!("include[{i}]"), what));
+        }
         let mut ignored = Errors::default();
         let trees = self.all().map(|file| tree::parse(&file.text, file.format, &mut ignored));
         let (values, places): (Vec<_>, Vec<_>) = trees.unzip();

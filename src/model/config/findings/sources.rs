@@ -82,6 +82,8 @@ pub(crate) struct Sources {
     pub(crate) main: Source,
     /// In the order in which they are read.
     pub(crate) included: Vec<Source>,
+    /// The entries of `include` that match no file, and their places in it.
+    pub(crate) unmatched: Vec<(usize, String)>,
 }
 
 /// Where the entries of a configuration are from.
@@ -103,7 +105,7 @@ impl Sources {
 
     /// A file that includes none.
     pub(crate) fn one(main: Source) -> Self {
-        Self { main, included: Vec::new() }
+        Self { main, included: Vec::new(), unmatched: Vec::new() }
     }
 
     /// All of them, the one that includes the others first.

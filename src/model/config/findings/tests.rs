@@ -10,7 +10,7 @@ fn report(files: &[(&str, &str)]) -> ConfigReport {
         files.iter().map(|(name, text)| Source::of_file(Path::new(name), text)).collect();
     let mut sources = sources.into_iter();
     let main = sources.next().expect("a file");
-    Sources { main, included: sources.collect() }.report()
+    Sources { included: sources.collect(), ..Sources::one(main) }.report()
 }
 
 fn lines(files: &[(&str, &str)]) -> Vec<String> {

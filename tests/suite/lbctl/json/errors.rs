@@ -87,10 +87,11 @@ fn they_are_one_object_on_standard_error() {
     assert_eq!(kind(1, &["vip", "add", VIP]), "vip_exists");
     assert_eq!(kind(1, &["flows", "find", VIP, "192.0.2.1:1"]), "flow_not_found");
     assert_eq!(kind(1, &["chain", "remove", "nothing"]), "chain_no_such_program");
-    assert_eq!(kind(1, &["chain", "insert", "3", "/nonexistent"]), "chain_object");
+    assert_eq!(kind(1, &["chain", "insert", "3", "/nonexistent"]), "chain_read");
     assert_eq!(kind(1, &["reload"]), "serving_not_served");
+    let other = config_file(&Host::config(&vip(VIP, &["10.0.0.1"])));
     assert_eq!(
-        kind(1, &["apply", "--expect", "00000000", "-f", path_of(&config_file(&config))]),
+        kind(1, &["apply", "--expect", "0000000000000000", "-f", path_of(&other)]),
         "other_plan"
     );
 }
