@@ -7,7 +7,8 @@ use std::str::FromStr;
 use l4lb::Prefix;
 
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
-    parse(text, "192.0.2.1 or 2001:db8::1").map_err(|error| without(text).unwrap_or(error))
+    parse(text, "192.0.2.1 or 2001:db8::1")
+        .map_err(|error| without(text).or_else(|| without_length(text)).unwrap_or(error))
 }
 
 /// The address of a server.
@@ -47,18 +48,20 @@ fn parse<T: FromStr>(text: &str, like: &str) -> Result<T, String> {
     })
 }
 
-/// What to write in place of an address with a port, with a prefix length, or in brackets.
+/// What to write in place of an address with a port, or in brackets.
 fn without(text: &str) -> Option<String> {
     if let Ok(with_port) = text.parse::<SocketAddr>() {
         return Some(format!("write {}, without a port", with_port.ip()));
     }
-    if let Some((address, length)) = text.split_once('/')
-        && let (Ok(address), Ok(_)) = (address.parse::<IpAddr>(), length.parse::<u8>())
-    {
-        return Some(format!("write {address}, without a prefix length"));
-    }
     let inside = text.strip_prefix('[')?.strip_suffix(']')?;
     Some(format!("write {}, without brackets", inside.parse::<IpAddr>().ok()?))
+}
+
+/// What to write in place of an address with a prefix length.
+fn without_length(text: &str) -> Option<String> {
+    let (address, length) = text.split_once('/')?;
+    length.parse::<u8>().ok()?;
+    Some(format!("write {}, without a prefix length", address.parse::<IpAddr>().ok()?))
 }
 
 /// Whether a text looks like a host name, perhaps with a port or a prefix length.
@@ -109,6 +112,10 @@ mod tests {
             "write 10.0.2.1, without a port"
         );
         assert_eq!(prefix("10.0.2.1:80").expect_err("no prefix"), "write 10.0.2.1, without a port");
+        assert_eq!(
+            prefix("10.0.2.0/33").expect_err("no prefix"),
+            "write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1"
+        );
         assert_eq!(
             endpoint("192.0.2.1").expect_err("no port"),
             "the port is missing; write it like 192.0.2.1:31337 or [2001:db8::1]:31337"
