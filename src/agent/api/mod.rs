@@ -48,7 +48,7 @@ use self::request::Asked;
 use self::request::Conditions;
 use self::request::Query;
 use self::routes::Run;
-use self::socket::is_trusted;
+pub(super) use self::socket::is_trusted;
 use super::http::connections::Connection;
 use super::http::server::Limits;
 use super::printed::Printer;
@@ -62,6 +62,9 @@ use crate::plan::Plan;
 
 /// How many requests read the instance at a time.
 const READERS: usize = 4;
+
+/// How many of them are of clients that are neither root nor this process's user: these never wait for those.
+const OTHER_READERS: usize = READERS - 1;
 
 /// How long a request waits for others, and then for the lock of the instance.
 const TIME_TO_WAIT: Duration = Duration::from_secs(10);
@@ -86,6 +89,7 @@ pub(super) struct Api {
     instance: Instance,
     note: Note,
     readers: Arc<Semaphore>,
+    other_readers: Arc<Semaphore>,
     writer: Arc<Semaphore>,
     drains: Arc<Drains>,
     others_change: Arc<AtomicBool>,
@@ -130,6 +134,7 @@ impl Api {
             instance: instance.clone().with_lock_timeout(TIME_TO_WAIT),
             note: Arc::new(note),
             readers: Arc::new(Semaphore::new(READERS)),
+            other_readers: Arc::new(Semaphore::new(OTHER_READERS)),
             writer: Arc::new(Semaphore::new(1)),
             drains: Arc::default(),
             others_change: Arc::default(),
@@ -190,22 +195,22 @@ impl Api {
             Run::Fixed(run) => run(&instance),
             Run::Overview => self.overview.answer().await,
             Run::Read(run) => {
-                blocking(turn(&self.readers).await?, move || run(&instance, &asked)).await
+                self.read(peer, move || run(&instance, &asked)).await
             }
             Run::Watch(run) => {
                 let drains = Arc::clone(&self.drains);
                 let work = move || run(&drains, &instance, &asked);
-                blocking(turn(&self.readers).await?, work).await
+                self.read(peer, work).await
             }
             Run::Print => {
                 let printer = self.printer.clone();
                 let work = move || output::print(printer.as_ref(), &instance, &asked);
-                blocking(turn(&self.readers).await?, work).await
+                self.read(peer, work).await
             }
             Run::Readiness => {
                 let note = Arc::clone(&self.note);
                 let work = move || read::ready(&instance, &asked, note());
-                blocking(turn(&self.readers).await?, work).await
+                self.read(peer, work).await
             }
             Run::Tell(run) => {
                 let work = move |asked: &Asked| {
@@ -218,6 +223,24 @@ impl Api {
                 self.write(&head, body, asked, peer, work).await
             }
         }
+    }
+
+    /// Waits for its turn, and reads.
+    async fn read(
+        &self,
+        peer: UCred,
+        work: impl FnOnce() -> Result<Answer, Refusal> + Send + 'static,
+    ) -> Result<Answer, Refusal> {
+        let of_others = if is_trusted(peer.uid()) {
+            None
+        } else {
+            Some(turn(&self.other_readers).await?)
+        };
+        let work = move || {
+            let _of_others = of_others;
+            work()
+        };
+        blocking(turn(&self.readers).await?, work).await
     }
 
     /// Reads the body, waits for its turn, and changes something.

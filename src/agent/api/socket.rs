@@ -47,8 +47,8 @@ use crate::model::config::ControlSocket;
 use crate::model::config::SocketMode;
 use crate::model::text::quote;
 
-/// How many clients may wait to be accepted.
-const BACKLOG: i32 = 64;
+/// How many clients may wait to be accepted. If there are more, the kernel refuses whoever comes, also root.
+const BACKLOG: i32 = 1024;
 
 /// Group or others may write.
 const WRITABLE: u32 = 0o022;
@@ -160,7 +160,7 @@ fn gid(group: &str) -> Result<Gid, String> {
 }
 
 /// Whether a user could do anything to this process anyway: root, and the user that it runs as.
-pub(super) fn is_trusted(user: u32) -> bool {
+pub(in crate::agent) fn is_trusted(user: u32) -> bool {
     // The kernel shows all users of other user namespaces by this one number, whose owner they need not be.
     let own = Some(geteuid().as_raw()).filter(|own| *own != OVERFLOW_USER);
     user == 0 || Some(user) == own

@@ -18,6 +18,8 @@ pub(super) struct Connections {
 #[derive(Clone, Debug, Default)]
 pub(in crate::agent) struct Connection {
     asked: Arc<AtomicBool>,
+    /// The client may do more than others, and they must not be able to push it out.
+    trusted: bool,
 }
 
 impl Connection {
@@ -39,19 +41,23 @@ impl Connections {
 
     /// Starts a connection. If there are too many, closes the oldest that has not sent a whole request; if all have, the
     /// oldest. An honest client gets its answer long before: it sends what it has to say at once, and so is never older than
-    /// those who do not.
-    pub(super) fn start<F>(&mut self, talk: impl FnOnce(Connection) -> F)
+    /// those who do not. Connections of trusted clients are closed if there are no others.
+    pub(super) fn start<F>(&mut self, trusted: bool, talk: impl FnOnce(Connection) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         self.open.retain(|(_, task)| !task.is_finished());
         if self.open.len() >= self.most {
-            let silent = self.open.iter().position(|(connection, _)| !connection.has_asked());
-            if let Some((_, task)) = self.open.remove(silent.unwrap_or(0)) {
+            // Of those that are equal, this is the first: the oldest.
+            let last = self.open.iter().enumerate().min_by_key(|(_, (connection, _))| {
+                (connection.trusted, connection.has_asked())
+            });
+            let last = last.map_or(0, |(at, _)| at);
+            if let Some((_, task)) = self.open.remove(last) {
                 task.abort();
             }
         }
-        let connection = Connection::default();
+        let connection = Connection { trusted, ..Connection::default() };
         let talking = tokio::spawn(talk(connection.clone()));
         self.open.push_back((connection, talking));
     }
@@ -69,7 +75,7 @@ mod tests {
     async fn who_says_nothing_goes_first() {
         let mut connections = Connections::new(MAX);
         let mut start = |asks: bool| {
-            connections.start(|connection| {
+            connections.start(false, |connection| {
                 if asks {
                     connection.asked();
                 }
@@ -92,5 +98,22 @@ mod tests {
         let open = start(false);
         assert_eq!(open.len(), MAX);
         assert_eq!(open.iter().filter(|asked| **asked).count(), MAX - 1);
+    }
+
+    #[tokio::test]
+    async fn who_is_trusted_goes_last() {
+        let mut connections = Connections::new(3);
+        let mut start = |trusted: bool| {
+            connections.start(trusted, |_| pending());
+            connections.open.iter().map(|(connection, _)| connection.trusted).collect::<Vec<_>>()
+        };
+        start(true);
+        for _ in 0..MAX {
+            start(false);
+        }
+        assert_eq!(start(false), [true, false, false], "others push out each other");
+        start(true);
+        start(true);
+        assert_eq!(start(true), [true; 3]);
     }
 }

@@ -29,6 +29,7 @@ use tokio::time::timeout;
 
 use super::connections::Connection;
 use super::connections::Connections;
+use crate::agent::api::is_trusted;
 
 /// Most bytes of a request's first line and headers.
 const MAX_HEAD: usize = 16 * 1024;
@@ -55,6 +56,11 @@ pub(in crate::agent) trait Listener: Send + 'static {
 
     /// Waits for the next client.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
+
+    /// Whether others must not be able to push this client out.
+    fn is_trusted(_: &Self::Peer) -> bool {
+        false
+    }
 }
 
 impl Listener for TcpListener {
@@ -76,6 +82,10 @@ impl Listener for UnixListener {
         let peer = stream.peer_cred()?;
         Ok((stream, peer))
     }
+
+    fn is_trusted(peer: &UCred) -> bool {
+        is_trusted(peer.uid())
+    }
 }
 
 /// Answers requests until the task is aborted. Answers in progress are finished then.
@@ -91,9 +101,9 @@ where
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let answer = answer.clone();
+                let (answer, trusted) = (answer.clone(), L::is_trusted(&peer));
                 let answer = move |request| answer(request, peer.clone());
-                connections.start(|connection| talk(stream, limits, answer, connection));
+                connections.start(trusted, |connection| talk(stream, limits, answer, connection));
             }
             Err(error) if is_shortage(&error) => {
                 tracing::warn!("{name}: cannot accept a connection: {error}");
