@@ -200,3 +200,10 @@ fn findings_have_bounds() {
     assert_eq!((report.errors, report.findings.len()), (1000, 200));
     assert!(report.to_string().ends_with("1000 errors, 0 warnings; the first 200 are shown\n"));
 }
+
+/// More wrong entries than there are examples to put in their place.
+#[test]
+fn any_number_of_entries_may_be_wrong() {
+    let text = "[[server_ids]]\nid = 1\nreal = \"x\"\n".repeat(usize::from(u16::MAX) + 2);
+    assert!(lines(&[("lb.toml", &text)]).iter().any(|line| line.contains("server_ids[0].real")));
+}
