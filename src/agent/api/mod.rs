@@ -24,6 +24,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
+use http_body_util::Either;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
@@ -50,6 +52,8 @@ use self::request::Query;
 use self::routes::Run;
 pub(super) use self::socket::is_trusted;
 use super::http::connections::Connection;
+use super::http::scrape::Scrape;
+use super::http::scrape::Unzipped;
 use super::http::server::Limits;
 use super::printed::Printer;
 use super::printed::Secrets;
@@ -65,6 +69,9 @@ const READERS: usize = 4;
 
 /// How many of them are of clients that are neither root nor this process's user: these never wait for those.
 const OTHER_READERS: usize = READERS - 1;
+
+/// The bytes from which on an answer is compressed until it is sent.
+const LONG: usize = 256 * 1024;
 
 /// How long a request waits for others, and then for the lock of the instance.
 const TIME_TO_WAIT: Duration = Duration::from_secs(10);
@@ -124,6 +131,25 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
+/// An answer: a long one, which is decompressed while it is sent, or a short one.
+type Content = Either<Unzipped, Full<Bytes>>;
+
+/// The same answer. A long one waits compressed for the client to read it: lists of all reals have tens of megabytes, and
+/// clients may be slow.
+async fn packed(response: Response<Full<Bytes>>) -> Response<Content> {
+    let (head, body) = response.into_parts();
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes);
+    if body.len() < LONG {
+        return Response::from_parts(head, Either::Right(Full::new(body)));
+    }
+    let text = body.clone();
+    let content = match spawn_blocking(move || Scrape::of(&text)).await {
+        Ok(Ok(packed)) => Either::Left(packed.into_text()),
+        _ => Either::Right(Full::new(body)),
+    };
+    Response::from_parts(head, content)
+}
+
 impl Api {
     /// For an instance. `note` must not take long.
     pub(super) fn new(
@@ -177,9 +203,9 @@ impl Api {
     }
 
     /// Answers a request.
-    async fn answer(self, request: Request<Incoming>, peer: UCred) -> Response<Full<Bytes>> {
+    async fn answer(self, request: Request<Incoming>, peer: UCred) -> Response<Content> {
         let answered = self.handle(request, peer).await;
-        answered.unwrap_or_else(Refusal::into_answer).into_response()
+        packed(answered.unwrap_or_else(Refusal::into_answer).into_response()).await
     }
 
     async fn handle(&self, request: Request<Incoming>, peer: UCred) -> Result<Answer, Refusal> {
@@ -194,9 +220,7 @@ impl Api {
         match operation.run {
             Run::Fixed(run) => run(&instance),
             Run::Overview => self.overview.answer().await,
-            Run::Read(run) => {
-                self.read(peer, move || run(&instance, &asked)).await
-            }
+            Run::Read(run) => self.read(peer, move || run(&instance, &asked)).await,
             Run::Watch(run) => {
                 let drains = Arc::clone(&self.drains);
                 let work = move || run(&drains, &instance, &asked);
@@ -231,11 +255,8 @@ impl Api {
         peer: UCred,
         work: impl FnOnce() -> Result<Answer, Refusal> + Send + 'static,
     ) -> Result<Answer, Refusal> {
-        let of_others = if is_trusted(peer.uid()) {
-            None
-        } else {
-            Some(turn(&self.other_readers).await?)
-        };
+        let of_others =
+            if is_trusted(peer.uid()) { None } else { Some(turn(&self.other_readers).await?) };
         let work = move || {
             let _of_others = of_others;
             work()

@@ -49,9 +49,10 @@ impl Connections {
         self.open.retain(|(_, task)| !task.is_finished());
         if self.open.len() >= self.most {
             // Of those that are equal, this is the first: the oldest.
-            let last = self.open.iter().enumerate().min_by_key(|(_, (connection, _))| {
-                (connection.trusted, connection.has_asked())
-            });
+            let last =
+                self.open.iter().enumerate().min_by_key(|(_, (connection, _))| {
+                    (connection.trusted, connection.has_asked())
+                });
             let last = last.map_or(0, |(at, _)| at);
             if let Some((_, task)) = self.open.remove(last) {
                 task.abort();

@@ -2,7 +2,7 @@
 
 pub(super) mod connections;
 pub(super) mod gzip;
-mod scrape;
+pub(super) mod scrape;
 pub(super) mod server;
 pub(super) mod shared;
 

@@ -5,6 +5,7 @@
 use std::io;
 use std::io::Cursor;
 use std::io::Read;
+use std::io::Write as _;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -25,9 +26,9 @@ use crate::report::metrics::text::Text;
 /// How much of the text is decompressed at once.
 const CHUNK: usize = 64 * 1024;
 
-/// All metrics, compressed.
+/// All metrics, or another long text, compressed.
 #[derive(Clone, Debug)]
-pub(super) struct Scrape {
+pub(in crate::agent) struct Scrape {
     gzip: Bytes,
     /// Bytes of the text.
     length: u64,
@@ -45,20 +46,27 @@ impl Scrape {
         Ok(Self { gzip: encoder.finish()?.into(), length })
     }
 
+    /// Of a text that is written already.
+    pub(in crate::agent) fn of(text: &[u8]) -> io::Result<Self> {
+        let mut encoder = GzEncoder::new(Vec::new(), gzip::LEVEL);
+        encoder.write_all(text)?;
+        Ok(Self { gzip: encoder.finish()?.into(), length: text.len() as u64 })
+    }
+
     /// As it is kept.
     pub(super) fn into_gzip(self) -> Bytes {
         self.gzip
     }
 
     /// As text.
-    pub(super) fn into_text(self) -> Unzipped {
+    pub(in crate::agent) fn into_text(self) -> Unzipped {
         Unzipped { decoder: GzDecoder::new(Cursor::new(self.gzip)), left: self.length }
     }
 }
 
 /// An answer that is decompressed as far as the client reads it.
 #[derive(Debug)]
-pub(super) struct Unzipped {
+pub(in crate::agent) struct Unzipped {
     decoder: GzDecoder<Cursor<Bytes>>,
     /// Bytes that are not decompressed yet.
     left: u64,
@@ -87,5 +95,24 @@ impl Body for Unzipped {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::CHUNK;
+    use super::Scrape;
+
+    #[tokio::test]
+    async fn a_text_comes_back() {
+        for length in [0, 1, CHUNK, 3 * CHUNK + 1] {
+            let text: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+            let packed = Scrape::of(&text).expect("memory");
+            assert!(packed.gzip.len() < 1024 + length / 8, "{}", packed.gzip.len());
+            let sent = packed.into_text().collect().await.expect("a text");
+            assert!(sent.to_bytes() == text, "{length}");
+        }
     }
 }
