@@ -47,6 +47,7 @@ mod printed;
 mod process;
 mod reloads;
 mod repairs;
+mod trusted;
 mod warnings;
 
 pub use balancer::Agent;

@@ -37,8 +37,8 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::Gid;
 use nix::unistd::Group;
 use nix::unistd::chown;
-use nix::unistd::geteuid;
 
+use crate::agent::trusted::is_trusted;
 use crate::instance::Instance;
 use crate::instance::SOCKETS;
 use crate::instance::named;
@@ -57,9 +57,6 @@ const WRITABLE: u32 = 0o022;
 const PASSABLE: u32 = 0o001;
 
 const STICKY: u32 = 0o1000;
-
-/// `/proc/sys/kernel/overflowuid`, unless somebody changed it.
-const OVERFLOW_USER: u32 = 65_534;
 
 /// Where a socket is to be, and who may use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,13 +154,6 @@ fn gid(group: &str) -> Result<Gid, String> {
     let unknown = |why: &str| format!("group '{}' {why}", quote(group));
     let found = Group::from_name(group).map_err(|e| unknown(&format!("cannot be found: {e}")))?;
     found.map(|group| group.gid).ok_or_else(|| unknown("does not exist"))
-}
-
-/// Whether a user could do anything to this process anyway: root, and the user that it runs as.
-pub(in crate::agent) fn is_trusted(user: u32) -> bool {
-    // The kernel shows all users of other user namespaces by this one number, whose owner they need not be.
-    let own = Some(geteuid().as_raw()).filter(|own| *own != OVERFLOW_USER);
-    user == 0 || Some(user) == own
 }
 
 /// The folder of a socket without links, once nobody else can exchange what is in it. Makes the folder if only that is

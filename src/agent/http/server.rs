@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use super::connections::Connection;
 use super::connections::Connections;
-use crate::agent::api::is_trusted;
+use crate::agent::trusted::is_trusted;
 
 /// Most bytes of a request's first line and headers.
 const MAX_HEAD: usize = 16 * 1024;
