@@ -6,6 +6,7 @@ pub(crate) mod capture_points;
 pub(crate) mod config;
 pub(crate) mod connection_tables;
 pub(crate) mod cpu_list;
+pub(crate) mod digest;
 pub(crate) mod epoch;
 pub(crate) mod error;
 pub(crate) mod flow_effect;

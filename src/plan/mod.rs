@@ -25,6 +25,7 @@ use std::net::IpAddr;
 use crate::model::abi;
 use crate::model::config::Config;
 use crate::model::connection_tables::Tables;
+use crate::model::digest::digest;
 use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::flow_effect::Breaking;
@@ -214,10 +215,7 @@ impl Plan {
                 told.extend(policies.to_bytes().unwrap_or_default());
             }
         }
-        let digest = murmur3::murmur3_x64_128(&mut std::io::Cursor::new(told), 0);
-        #[expect(clippy::cast_possible_truncation, reason = "half of it tells plans apart")]
-        let half = digest.unwrap_or_default() as u64;
-        format!("{half:016x}")
+        format!("{:016x}", digest(&told))
     }
 
     /// Whether nothing changes: all that runs is as wanted, except [`Self::unserved`].

@@ -51,8 +51,8 @@ use self::request::Conditions;
 use self::request::Query;
 use self::routes::Run;
 use super::http::connections::Connection;
-use super::http::scrape::Scrape;
-use super::http::scrape::Unzipped;
+use super::http::packed::Packed;
+use super::http::packed::Unzipped;
 use super::http::server::Limits;
 use super::printed::Printer;
 use super::printed::Secrets;
@@ -143,7 +143,7 @@ async fn packed(response: Response<Full<Bytes>>) -> Response<Content> {
         return Response::from_parts(head, Either::Right(Full::new(body)));
     }
     let text = body.clone();
-    let content = match spawn_blocking(move || Scrape::of(&text)).await {
+    let content = match spawn_blocking(move || Packed::of(&text)).await {
         Ok(Ok(packed)) => Either::Left(packed.into_text()),
         _ => Either::Right(Full::new(body)),
     };

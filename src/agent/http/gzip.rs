@@ -38,7 +38,7 @@ pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
 }
 
 /// The bytes, compressed.
-fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), LEVEL);
     encoder.write_all(bytes)?;
     encoder.finish()

@@ -2,7 +2,7 @@
 
 pub(super) mod connections;
 pub(super) mod gzip;
-pub(super) mod scrape;
+pub(super) mod packed;
 pub(super) mod server;
 pub(super) mod shared;
 
@@ -24,8 +24,8 @@ use hyper::header::HeaderValue;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
-use self::scrape::Scrape;
-use self::scrape::Unzipped;
+use self::packed::Packed;
+use self::packed::Unzipped;
 use self::server::Limits;
 use self::shared::Shared;
 use super::page::Page;
@@ -55,9 +55,9 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What the endpoint answers. Clones answer from the same reading.
 #[derive(Clone)]
 pub(super) struct Answers {
-    metrics: Shared<Result<Scrape, String>>,
+    metrics: Shared<Result<Packed, String>>,
     /// The same as `OpenMetrics`.
-    open_metrics: Shared<Result<Scrape, String>>,
+    open_metrics: Shared<Result<Packed, String>>,
     readiness: Shared<Result<LostPins, Unready>>,
     /// What answers `/` and the API, where there is a balancer.
     page: Option<Page>,
@@ -97,7 +97,7 @@ impl Answers {
         let scrape = |format| {
             let (registry, collector) = (registry.clone(), Arc::clone(&collector));
             Shared::new(move || {
-                Scrape::take(&registry, &collector, format).map_err(|error| error.to_string())
+                Packed::scrape(&registry, &collector, format).map_err(|error| error.to_string())
             })
         };
         let instance = instance.clone();

@@ -38,6 +38,7 @@ use serde::Serialize;
 
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
+use crate::model::digest::digest;
 pub use answers::Echo;
 pub use answers::NoReal;
 pub use answers::OtherPorts;
@@ -501,11 +502,7 @@ impl Config {
 
     /// A digest of what it says, however a file writes it; not 0.
     pub(crate) fn digest(&self) -> u64 {
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        let digest = murmur3::murmur3_x64_128(&mut std::io::Cursor::new(text), 0);
-        #[expect(clippy::cast_possible_truncation, reason = "half of it tells files apart")]
-        let half = digest.unwrap_or_default() as u64;
-        half.max(1)
+        digest(&serde_json::to_vec(self).unwrap_or_default()).max(1)
     }
 
     /// The configuration as TOML, as `lbctl save` prints it.

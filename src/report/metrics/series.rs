@@ -208,21 +208,31 @@ impl<'a> Pairs<'a> {
         'a: 'v,
     {
         sink.family(family);
-        for vip in vips.into_iter().filter(|_| self.per_real) {
-            for (place, address, real) in &vip.reals {
-                if let Some(value) = value(vip, address, real) {
-                    sink.series(&[&vip.label, &self.labels[*place as usize]], value);
-                }
+        self.each(vips, |vip, label, address, real| {
+            if let Some(value) = value(vip, address, real) {
+                sink.series(&[&vip.label, label], value);
             }
-        }
+        });
     }
 
     fn states(&self, sink: &mut dyn Sink) {
         sink.family(&f::VIP_REAL_STATE);
-        for vip in self.vips.iter().filter(|_| self.per_real) {
-            for (place, _, real) in &vip.reals {
-                let state = STATES[place_of(real.state)].1;
-                sink.series(&[&vip.label, &self.labels[*place as usize], state], 1.0);
+        self.each(&self.vips, |vip, label, _, real| {
+            sink.series(&[&vip.label, label, STATES[place_of(real.state)].1], 1.0);
+        });
+    }
+
+    /// Walks through pairs of these VIPs and a real, with the real's label, if there are series for pairs.
+    fn each<'v>(
+        &self,
+        vips: impl IntoIterator<Item = &'v OfVip<'a>>,
+        mut take: impl FnMut(&OfVip<'_>, &str, &IpAddr, &RealSpec),
+    ) where
+        'a: 'v,
+    {
+        for vip in vips.into_iter().filter(|_| self.per_real) {
+            for (place, address, real) in &vip.reals {
+                take(vip, &self.labels[*place as usize], address, real);
             }
         }
     }

@@ -79,14 +79,14 @@ fn meant(error: &clap::Error, path: &str) -> String {
 
 /// Whether the command at this path takes `-f FILE`.
 fn takes_file(path: &str) -> bool {
-    let mut command = args::command();
-    for name in path.split(' ').skip(1) {
-        match command.find_subcommand(name).cloned() {
-            Some(subcommand) => command = subcommand,
-            None => return false,
-        }
-    }
-    command.get_arguments().any(|argument| argument.get_short() == Some('f'))
+    let command = command_at(path);
+    command.is_some_and(|command| command.get_arguments().any(|a| a.get_short() == Some('f')))
+}
+
+/// The command at a path.
+fn command_at(path: &str) -> Option<clap::Command> {
+    let mut names = path.split(' ').skip(1);
+    names.try_fold(args::command(), |command, name| command.find_subcommand(name).cloned())
 }
 
 /// `; a similar subcommand exists: 'status'`
@@ -114,21 +114,19 @@ pub(crate) fn command_path() -> String {
 }
 
 /// The command of these words: names of commands, up to the first word that is none, with options between them.
-fn path_of(words: impl Iterator<Item = OsString>) -> String {
-    let mut command = args::command();
+fn path_of(mut words: impl Iterator<Item = OsString>) -> String {
+    let lbctl = args::command();
     // Every command has these.
     let takes_value = |word: &OsStr| {
         let long = word.to_str().and_then(|word| word.strip_prefix("--"));
+        let mut global = lbctl.get_arguments();
         long.is_some_and(|long| {
-            let mut arguments =
-                args::command().get_arguments().cloned().collect::<Vec<_>>().into_iter();
-            arguments.any(|a| a.get_long() == Some(long) && a.get_action().takes_values())
+            global.any(|a| a.get_long() == Some(long) && a.get_action().takes_values())
         })
     };
-    let mut path = command.get_name().to_owned();
-    let mut words = words.peekable();
+    let (mut command, mut path) = (&lbctl, lbctl.get_name().to_owned());
     while let Some(word) = words.next() {
-        if let Some(subcommand) = command.find_subcommand(&word).cloned() {
+        if let Some(subcommand) = command.find_subcommand(&word) {
             path = format!("{path} {}", subcommand.get_name());
             command = subcommand;
         } else if takes_value(&word) {

@@ -179,8 +179,8 @@ pub(super) fn same(path: &str, word: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command_at;
     use super::*;
-    use crate::args;
 
     /// All entries: the path, the words, the text.
     fn entries() -> impl Iterator<Item = (&'static str, &'static [&'static str], &'static str)> {
@@ -188,12 +188,8 @@ mod tests {
         top.chain(ARGUMENTS)
     }
 
-    /// The command at a path.
     fn at(path: &str) -> clap::Command {
-        path.split(' ').skip(1).fold(args::command(), |command, name| {
-            let found = command.find_subcommand(name);
-            found.unwrap_or_else(|| panic!("no command '{path}'")).clone()
-        })
+        command_at(path).unwrap_or_else(|| panic!("no command '{path}'"))
     }
 
     #[test]

@@ -1,11 +1,10 @@
-//! A scrape: the text of all metrics, which is kept compressed. With tens of thousands of reals it has tens of megabytes, and
+//! Long texts that are kept compressed: scrapes, which have all metrics, and answers of the control API. With tens of thousands of reals it has tens of megabytes, and
 //! a twentieth when it is compressed. Clients that do not take gzip get it decompressed again while it is sent, so a slow
 //! client holds little memory.
 
 use std::io;
 use std::io::Cursor;
 use std::io::Read;
-use std::io::Write as _;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -26,17 +25,17 @@ use crate::report::metrics::text::Text;
 /// How much of the text is decompressed at once.
 const CHUNK: usize = 64 * 1024;
 
-/// All metrics, or another long text, compressed.
+/// A long text, compressed.
 #[derive(Clone, Debug)]
-pub(in crate::agent) struct Scrape {
+pub(in crate::agent) struct Packed {
     gzip: Bytes,
     /// Bytes of the text.
     length: u64,
 }
 
-impl Scrape {
+impl Packed {
     /// Reads and writes all metrics: those of this process, and those of the instance.
-    pub(super) fn take(own: &Registry, instance: &Collector, format: Format) -> io::Result<Self> {
+    pub(super) fn scrape(own: &Registry, instance: &Collector, format: Format) -> io::Result<Self> {
         let mut text = Text::new(format, GzEncoder::new(Vec::new(), gzip::LEVEL));
         for family in own.gather() {
             text.gathered(&family);
@@ -48,9 +47,7 @@ impl Scrape {
 
     /// Of a text that is written already.
     pub(in crate::agent) fn of(text: &[u8]) -> io::Result<Self> {
-        let mut encoder = GzEncoder::new(Vec::new(), gzip::LEVEL);
-        encoder.write_all(text)?;
-        Ok(Self { gzip: encoder.finish()?.into(), length: text.len() as u64 })
+        Ok(Self { gzip: gzip::compress(text)?.into(), length: text.len() as u64 })
     }
 
     /// As it is kept.
@@ -103,13 +100,13 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::CHUNK;
-    use super::Scrape;
+    use super::Packed;
 
     #[tokio::test]
     async fn a_text_comes_back() {
         for length in [0, 1, CHUNK, 3 * CHUNK + 1] {
             let text: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
-            let packed = Scrape::of(&text).expect("memory");
+            let packed = Packed::of(&text).expect("memory");
             assert!(packed.gzip.len() < 1024 + length / 8, "{}", packed.gzip.len());
             let sent = packed.into_text().collect().await.expect("a text");
             assert!(sent.to_bytes() == text, "{length}");
