@@ -218,7 +218,7 @@ fn browsers_are_told_what_nobody_may_do() {
     serve.stop();
 }
 
-/// A browser; `None`: there is none, on a system whose packages have none that runs here.
+/// A browser; `None`: there is none, on a system whose packages have none that runs here. The test is skipped then.
 fn browser() -> Option<&'static str> {
     let names = ["chromium-headless-shell", "chromium", "google-chrome"];
     let there = |name: &&str| {
@@ -232,6 +232,9 @@ fn browser() -> Option<&'static str> {
         found.is_some() || !debian,
         "chromium-headless-shell is missing: .ci/setup test installs it"
     );
+    if found.is_none() {
+        eprintln!("skipped: no chromium-headless-shell, chromium or google-chrome");
+    }
     found
 }
 
@@ -263,10 +266,7 @@ fn dump(ns: &NetNs, browser: &str, folder: &Path, page: &str) -> String {
 
 #[test]
 fn a_browser_shows_it() {
-    let Some(browser) = browser() else {
-        eprintln!("skipped: no chromium-headless-shell, chromium or google-chrome");
-        return;
-    };
+    let Some(browser) = browser() else { return };
     let host = Host::new();
     let profile = tempfile::tempdir().expect("a folder");
     let serve = Serve::start(host.lbctl(), &Host::config(&vips()));
@@ -374,10 +374,7 @@ fn pass_on(
 
 #[test]
 fn it_says_since_when_nobody_answers() {
-    let Some(browser) = browser() else {
-        eprintln!("skipped: no chromium-headless-shell, chromium or google-chrome");
-        return;
-    };
+    let Some(browser) = browser() else { return };
     let host = Host::new();
     let profile = tempfile::tempdir().expect("a folder");
     let serve = Serve::start(host.lbctl(), &Host::config(&vips()));

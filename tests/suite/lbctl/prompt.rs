@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::fs::File;
-use std::io::Read;
 use std::io::Write;
 use std::num::NonZero;
 use std::path::Path;
@@ -11,7 +10,6 @@ use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 use nix::pty::Winsize;
@@ -21,6 +19,7 @@ use tempfile::TempDir;
 use crate::fixtures::Host;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
+use crate::fixtures::written_to;
 
 const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
 
@@ -97,16 +96,7 @@ impl Prompt {
             .spawn()
             .expect("starts");
         let keys = File::from(pty.master);
-        let mut screen = keys.try_clone().expect("a descriptor");
-        let output = Arc::<Mutex<Vec<u8>>>::default();
-        let filled = Arc::clone(&output);
-        // The read ends when the shell does.
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = screen.read(&mut buffer) {
-                filled.lock().expect("nobody panics").extend(&buffer[..length]);
-            }
-        });
+        let output = written_to(&keys);
         let mut prompt = Self { child, keys, output, _home: home };
         // What is typed is on the screen, too: it has other letters.
         prompt.press(&format!("{}; printf 're%s\\n' ady\r", shell.setup));

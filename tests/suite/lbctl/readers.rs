@@ -84,7 +84,7 @@ fn they_see_what_root_sees() {
     let host = Host::new();
     let mut server = Server::start(host.lbctl(), VIPS);
     let socket = server.socket();
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     server.serve.reload(&config(&socket, ""), "INFO reloaded");
     let nobody = Nobody::new(&host, socket);
     let commands: [&[&str]; 11] = [
@@ -156,7 +156,7 @@ fn they_see_no_secrets() {
     let host = Host::new();
     let mut server = Server::start(host.lbctl(), CHECKED);
     let socket = server.socket();
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     let file = |may: &str| {
         let keys = format!("group = \"{GROUP}\"\ngroup_may = \"{may}\"\n{CHECKED}");
         Server::config(&socket, &keys)
@@ -232,7 +232,7 @@ fn they_change_nothing() {
     let host = Host::new();
     let mut server = Server::start(host.lbctl(), VIPS);
     let socket = server.socket();
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     // The right to change is for the API alone: lbctl changes with its own rights.
     server.serve.reload(&config(&socket, "group_may = \"change\"\n"), "INFO reloaded");
     let nobody = Nobody::new(&host, socket.clone());
@@ -286,7 +286,7 @@ fn who_may_not_is_told_what_to_do() {
     let host = Host::new();
     let mut server = Server::start(host.lbctl(), VIPS);
     let socket = server.socket();
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     let nobody = Nobody::new(&host, socket.clone());
     let at = |path: &Path, group: &str| {
         fails(1, &nobody.run_as(group, &["status", "--socket", path_of(&path)]))
@@ -302,7 +302,7 @@ fn who_may_not_is_told_what_to_do() {
     assert!(at(&link, "65534").contains("may not use"));
     fs::set_permissions(server.folder(), Permissions::from_mode(0o700)).expect("close the folder");
     assert!(at(&socket, GROUP).contains("may not use"));
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     // Without --socket there is none in another bpf filesystem.
     let complaint = fails(1, &nobody.run_as(GROUP, &["status"]));
     assert!(complaint.contains("name it by --socket"), "{complaint}");

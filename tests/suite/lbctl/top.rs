@@ -10,7 +10,6 @@ use std::process::Child;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -31,6 +30,7 @@ use crate::fixtures::Verdict;
 use crate::fixtures::XdpLink;
 use crate::fixtures::vip;
 use crate::fixtures::wait_until;
+use crate::fixtures::written_to;
 
 const VIP: &str = "tcp://10.200.1.1:80";
 const SOON: Duration = Duration::from_secs(20);
@@ -72,16 +72,7 @@ impl Top {
             .spawn()
             .expect("starts");
         let keys = File::from(pty.master);
-        let mut screen = keys.try_clone().expect("a descriptor");
-        let output = Arc::<Mutex<Vec<u8>>>::default();
-        let filled = Arc::clone(&output);
-        // The read ends when the last descriptor of the other end is closed.
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = screen.read(&mut buffer) {
-                filled.lock().expect("nobody panics").extend(&buffer[..length]);
-            }
-        });
+        let output = written_to(&keys);
         Self { child, keys, terminal: pty.slave, output }
     }
 

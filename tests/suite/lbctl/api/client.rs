@@ -1,9 +1,12 @@
 //! A client of the control API, and `lbctl serve` with one.
 
 use std::fmt;
+use std::fs;
+use std::fs::Permissions;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
@@ -135,6 +138,12 @@ impl<'a> Server<'a> {
     /// A configuration with the control API at a socket.
     pub(in crate::lbctl) fn config(socket: &Path, more: &str) -> String {
         Host::config(&format!("[control]\nsocket = \"{}\"\n{more}", socket.display()))
+    }
+
+    /// Opens the socket's folder: the socket alone decides who may use it.
+    pub(in crate::lbctl) fn let_others_in(&self) {
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(self.folder(), open).expect("open the folder");
     }
 
     pub(in crate::lbctl) fn folder(&self) -> &Path {

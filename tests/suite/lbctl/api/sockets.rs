@@ -63,7 +63,7 @@ fn root_alone_may_use_it_by_default() {
     let mut server = Server::start(host.lbctl(), VIPS);
     let socket = server.socket();
     assert_eq!(mode(&socket), 0o600);
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     assert!(may(&socket, "0", "0"));
     assert!(!may(&socket, "65534", "65534"), "nobody");
     // A reload changes it, at the same path.
@@ -84,7 +84,7 @@ fn a_group_reads_and_changes_only_if_the_file_says_so() {
     let host = Host::new();
     let mut server = Server::start(host.lbctl(), VIPS);
     let socket = server.socket();
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     let mut says = |key: &str| {
         let group = format!("group = \"{GROUP}\"\n{key}\n{VIPS}");
         server.serve.reload(&Server::config(&socket, &group), "INFO reloaded");
@@ -129,7 +129,7 @@ fn a_reload_counts_for_clients_that_are_connected() {
     let host = Host::new();
     let mut server = Server::start(host.lbctl(), VIPS);
     let socket = server.socket();
-    fs::set_permissions(server.folder(), Permissions::from_mode(0o755)).expect("open the folder");
+    server.let_others_in();
     let file = |may: &str| {
         let keys = format!("group = \"{GROUP}\"\ngroup_may = \"{may}\"\n{VIPS}");
         Server::config(&socket, &keys)
