@@ -35,7 +35,7 @@ use crate::model::error::Result;
 use crate::model::error::TunnelObstacle;
 
 /// The maps that the program shares with the balancer.
-const SHARED: [&str; 3] = ["interfaces", "reals", "vips"];
+const SHARED: [&str; 4] = ["interfaces", "neighbours", "reals", "vips"];
 
 /// The way of checks through the tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

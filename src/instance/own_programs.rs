@@ -70,6 +70,7 @@ const BALANCER: Facts = Facts {
         "vip_index",
         "rings",
         "reals",
+        "neighbours",
         "flows4",
         "flows6",
         "connections",

@@ -22,6 +22,7 @@ pub(crate) use crate::model::skel::balancer::types::flow6_set;
 pub(crate) use crate::model::skel::balancer::types::interface;
 pub(crate) use crate::model::skel::balancer::types::knobs;
 pub(crate) use crate::model::skel::balancer::types::lb_addr;
+pub(crate) use crate::model::skel::balancer::types::neighbour;
 pub(crate) use crate::model::skel::balancer::types::real;
 pub(crate) use crate::model::skel::balancer::types::rodata as balancer_rodata;
 pub(crate) use crate::model::skel::balancer::types::trace;
@@ -86,7 +87,7 @@ pod! {
     control, 24;
     count, 16;
     count_block, 16 * (consts::COUNTS_PER_BLOCK as usize);
-    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 72
+    cpu_state, size_of::<[u64; 2]>() * (consts::REASON_COUNTERS as usize) + 8 * (consts::EVENT_COUNTERS as usize) + 64 + 32 + 80
         + size_of::<[u64; 2]>() * (consts::ANSWER_BUCKETS as usize);
     decap_addr, 16;
     decap_prefix, 20;
@@ -99,11 +100,12 @@ pod! {
     flow_entry, 16;
     flow6_entry, 32;
     flow_key, 24;
-    healthcheck_knobs, 152;
+    healthcheck_knobs, 160;
     healthcheck_options, 16;
     healthcheck_state, 16 * (consts::HEALTHCHECK_COUNTERS as usize) + 32;
     interface, 128;
-    knobs, 152;
+    knobs, 160;
+    neighbour, 12;
     real, 32;
     trace, 60;
     vip, 12;

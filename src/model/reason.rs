@@ -40,9 +40,14 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// Whether the packet was sent to a real. All other packets that are sent are answers to senders.
+    /// Whether the packet was sent to a real, or handed to the kernel for a real that is this host itself. All other
+    /// packets that are sent are answers to senders.
     pub fn goes_to_real(&self) -> bool {
-        self.verdict == Verdict::Tx && !self.name.ends_with("_reply")
+        match self.verdict {
+            Verdict::Tx => !self.name.ends_with("_reply"),
+            Verdict::Drop => false,
+            Verdict::Pass => self.name == "local",
+        }
     }
 }
 

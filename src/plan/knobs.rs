@@ -53,6 +53,10 @@ pub(crate) fn knobs(
         source4_prefix: config.packets.encap_source_v4.map_or(0, |net| net.prefix_len().into()),
         source6_prefix: config.packets.encap_source_v6.map_or(0, |net| net.prefix_len().into()),
         outer_df: config.packets.outer_df.into(),
+        gue_port: (consts::GUE_PORT as u16).to_be(),
+        gue_variant: 1,
+        encapsulation: 0,
+        decapsulates: 0,
     }
 }
 

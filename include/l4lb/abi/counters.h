@@ -67,7 +67,8 @@ struct cpu_state {
 	__u64 tick; /* jiffies at that time */
 	struct parsed parsed;
 	struct question question;
-	__u32 pad;
+	__be16 wire_sport; /* of a packet whose source port the VIP's hash leaves out */
+	__u16 pad;
 	struct answer_bucket answer_buckets[LB_ANSWER_BUCKETS];
 };
 

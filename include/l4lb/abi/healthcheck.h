@@ -17,18 +17,22 @@
 
 /*
  * How packets with such a mark leave the program: X(name, help). healthcheck.bpf.c sends the first
- * four and drops what lies between no_real and no_room, so the order counts.
+ * five and drops what lies between no_real and not_local, so the order counts. Those in IPv4 and
+ * IPv6 are sent by IP in IP or by GUE.
  */
 #define LB_HEALTHCHECK_RESULTS(X)                                                                  \
 	X(ipv4_in_ipv4, "IPv4 sent in IPv4")                                                       \
 	X(ipv6_in_ipv4, "IPv6 sent in IPv4")                                                       \
 	X(ipv4_in_ipv6, "IPv4 sent in IPv6")                                                       \
 	X(ipv6_in_ipv6, "IPv6 sent in IPv6")                                                       \
+	X(l2, "sent as it is, to the MAC of a real (L2)")                                          \
 	X(no_real, "the mark is of no real, or of one that is gone: dropped")                      \
 	X(no_interface, "no interface that the balancer serves to send it by: dropped")            \
 	X(too_long, "too long to encapsulate: dropped")                                            \
 	X(unfit, "a packet that the balancer sends to no real, such as a fragment: dropped")       \
 	X(no_room, "the kernel made no room for the outer header: dropped")                        \
+	X(no_neighbour, "for a real on this network (L2) whose MAC is not known: dropped")         \
+	X(not_local, "for a real that is this host, which has not the VIP's address: dropped")     \
 	X(not_vip, "to an address that is no VIP's: sent on as it is")
 
 #define LB_HEALTHCHECK_ENUM(name, help) LB_HEALTHCHECK_##name,

@@ -9,6 +9,12 @@
 /* real.flags */
 #define LB_REAL_LIVE (1 << 0)
 #define LB_REAL_V6   (1 << 1)
+/*
+ * For user space, beside LB_ENCAP_LOCAL: the operator said that the real is this host. Without it,
+ * the real's address was found to be one of the host's own.
+ */
+#define LB_REAL_LOCAL_SAID (1 << 2)
+/* Bits 24 to 26: LB_ENCAP_* (abi/encap.h). */
 
 struct real {
 	struct lb_addr addr;

@@ -38,6 +38,10 @@
 	X(DROP, runt, "packet for a VIP that ends before the end of its transport header")         \
 	X(DROP, bad_length, "packet for a VIP that is longer than the frame it is in")             \
 	X(DROP, no_headroom, "the driver left no room in front of the frame to encapsulate it")    \
+	X(DROP, gue_checksum, "too long to compute the checksum that GUE needs over IPv6")         \
+	X(DROP, l2_ttl, "to go to a real by L2, but its TTL or hop limit is used up")              \
+	X(DROP, no_neighbour,                                                                      \
+	  "the real's MAC is not known, or it is on another interface's network (L2)")             \
 	X(PASS, not_vip, "not for a VIP")                                                          \
 	X(PASS, not_ip, "neither IPv4 nor IPv6")                                                   \
 	X(PASS, bad_ip_header, "no complete and valid IP header")                                  \
@@ -46,7 +50,8 @@
 	X(PASS, other_interface,                                                                   \
 	  "for a VIP, but on an interface that this instance does not serve")                      \
 	X(PASS, other_mac,                                                                         \
-	  "for a VIP, but the frame is addressed to another host's MAC, broadcast or multicast")
+	  "for a VIP, but the frame is addressed to another host's MAC, broadcast or multicast")   \
+	X(PASS, local, "for a real that is this host itself: handed to the kernel")
 
 /* What happened at the connection table and with server ids: X(name, help). */
 #define LB_TABLE_EVENTS(X)                                                                         \

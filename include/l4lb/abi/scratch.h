@@ -18,20 +18,23 @@ struct parsed {
 	__u32 tos;
 };
 
-/* A packet that is to be answered: see balance/ask.h. */
+/* A packet that is to be answered, or finished: see balance/ask.h. */
 struct question {
 	__u32 kind;	 /* LB_ANSWER_* */
-	__u32 otherwise; /* the reason to count if no refusal is sent */
+	__u32 otherwise; /* the reason to count if no refusal is sent; of LB_ANSWER_GUE: if all is
+			    well */
 	__u32 mtu;
 	__u32 frame_len;
 	__u32 ip_len;
 	__u32 l3_off;
 	__u32 l4_off;
 	__u32 vip;
+	__u32 real;    /* of LB_ANSWER_GUE, and `counter` */
+	__u32 counter; /* as in struct pkt */
 	__u8 has_vip;
 	__u8 v6;
 	__u8 proto;
-	__u8 pad;
+	__u8 new_flow;
 	struct lb_addr src;
 	struct lb_addr dst;
 };
@@ -39,5 +42,6 @@ struct question {
 #define LB_ANSWER_ECHO	  0
 #define LB_ANSWER_TOO_BIG 1
 #define LB_ANSWER_REFUSAL 2
+#define LB_ANSWER_GUE	  3 /* not an answer: the checksum of an encapsulated packet */
 
 #endif

@@ -61,6 +61,7 @@ struct vip_key {
 #define LB_ECHO_NEVER	       3
 #define LB_VIP_REJECTS_NO_REAL (1 << 22) /* if no real is usable, senders get a refusal */
 #define LB_VIP_NO_ECHO	       (1 << 23) /* in markers: echo requests are dropped at present */
+/* Bits 24 to 26: LB_ENCAP_* (abi/encap.h). */
 
 struct vip {
 	__u16 id;	/* index of `rings` and `vip_counts` */

@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 #include "l4lb/abi/abi.h"
 #include "l4lb/state/interfaces.h"
+#include "l4lb/state/neighbours.h"
 #include "l4lb/state/reals.h"
 #include "l4lb/state/vips.h"
 
