@@ -11,7 +11,8 @@
  *     balance/ids.h                by a server id in the packet, if the VIP has such (QUIC),
  *     balance/connection_table.h   or by this CPU's table of flows,
  *     balance/ring.h               or by the VIP's ring; the table then remembers the choice
- *   packet/encap.h               puts an outer header in front, addressed to the real
+ *   packet/encap.h               puts an outer header in front, addressed to the real; or
+ *     balance/other_ways.h         sends it by GUE or L2, or leaves it to this host
  *   balance/verdict.h            counts the packet by its reason, and ends it with XDP_TX
  *
  * Other ways: packet/icmp.h finds the flow that an ICMP error quotes, which then goes the same way.
@@ -46,9 +47,11 @@
 #include "l4lb/packet/parse.h"
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/verifier.h"
+#include "l4lb/packet/way.h"
 #include "l4lb/balance/answer.h"
 #include "l4lb/balance/ask.h"
 #include "l4lb/balance/ingress.h"
+#include "l4lb/balance/other_ways.h"
 #include "l4lb/balance/select.h"
 #include "l4lb/balance/verdict.h"
 #include "l4lb/balance/vips.h"
@@ -104,6 +107,24 @@ static __always_inline int not_vip(const struct pkt *p, const struct interface *
 	return ask(p, cpu, LB_ANSWER_REFUSAL, 0, LB_DROP_other_port);
 }
 
+/* The end of forward() for another way than IP in IP. */
+static __always_inline int forward_otherwise(struct xdp_md *ctx, struct pkt *p,
+					     const struct interface *interface,
+					     const struct vip *vip, const struct real *real,
+					     struct cpu_state *cpu, int why)
+{
+	__u32 mtu = other_path_mtu(interface, vip->flags, real);
+	__u32 way = encap_of(vip->flags, real);
+
+	if (ip_bytes(p) > mtu)
+		return too_big(p, mtu, cpu);
+	if (!real)
+		return no_real(p, vip, cpu);
+	if (way == LB_ENCAP_LOCAL)
+		return rarely(LB_PASS_local);
+	return send_by(way, ctx, p, interface, vip, real, cpu, why);
+}
+
 static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 				   const struct interface *interface, const struct vip *vip,
 				   struct cpu_state *cpu)
@@ -120,7 +141,9 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 		return reason;
 	why = select_real(ctx, p, vip, interface, cpu, &real);
 	p->counter = vip->counters + p->real;
-	mtu = path_mtu(interface, real);
+	if (takes_other_way(vip->flags, real))
+		return forward_otherwise(ctx, p, interface, vip, real, cpu, why);
+	mtu = ipip_path_mtu(interface, real);
 	if (ip_bytes(p) > mtu)
 		return too_big(p, mtu, cpu);
 	if (!real)

@@ -14,6 +14,7 @@
 #include "l4lb/packet/atomic_fragment.h"
 #include "l4lb/packet/bytes.h"
 #include "l4lb/packet/checksum.h"
+#include "l4lb/packet/gue.h"
 #include "l4lb/packet/icmp_reply.h"
 #include "l4lb/packet/l2.h"
 #include "l4lb/packet/pkt.h"
@@ -37,6 +38,9 @@ static __always_inline void recall_question(const struct cpu_state *cpu, struct 
 	p->v6 = asked->v6;
 	p->has_vip = asked->has_vip;
 	p->vip = asked->vip;
+	p->real = asked->real;
+	p->counter = asked->counter;
+	p->new_flow = asked->new_flow;
 }
 
 /*
@@ -117,7 +121,19 @@ static __always_inline int is_refusable(struct xdp_md *ctx, const struct pkt *p)
 	return header >= sizeof(*tcp) && header <= p->end - p->l4_off;
 }
 
-/* Turns the packet into its answer. Returns the reason with which the packet ends. */
+/* Completes a packet that balance/ask.h has noted. */
+static __always_inline int set_gue_checksum(struct xdp_md *ctx, const struct pkt *p, __u32 sum)
+{
+	struct udphdr *udp = pkt_at(ctx, p->l4_off, sizeof(*udp));
+
+	if (!udp)
+		return -1;
+	udp->check = udp_checksum(sum);
+	return 0;
+}
+
+/* Turns the packet into its answer, or completes it. Returns the reason with which the packet ends.
+ */
 static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu)
 {
 	int reason;
@@ -146,14 +162,19 @@ static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_
 	}
 	if (kind == LB_ANSWER_REFUSAL && !is_refusable(ctx, p))
 		return cpu->question.otherwise;
-	if (!is_answerable(p))
+	if (kind != LB_ANSWER_GUE && !is_answerable(p))
 		return LB_DROP_unanswerable;
 	sum = sum_to_check(ctx, p, kind, &len);
 	forget_kind(p, cpu);
 	kind = cpu->question.kind;
 	sum = forget_number(cpu, sum);
 	len = forget_number(cpu, len);
-	if (!sum_bytes(ctx, p->l4_off, len, &sum) || csum_fold(sum))
+	if (!sum_bytes(ctx, p->l4_off, len, &sum))
+		return kind == LB_ANSWER_GUE ? LB_DROP_gue_checksum : LB_DROP_bad_checksum;
+	if (kind == LB_ANSWER_GUE)
+		return set_gue_checksum(ctx, p, sum) ? LB_DROP_gue_checksum
+						     : (int)cpu->question.otherwise;
+	if (csum_fold(sum))
 		return LB_DROP_bad_checksum;
 	reason = limit_answer(p, cpu, kind);
 	if (reason)

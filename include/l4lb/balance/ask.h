@@ -4,7 +4,8 @@
  *
  * The code that finds out calls ask(), which writes the question to the CPU's state and returns
  * LB_ANSWER. The program answers at one place, at its end: the verifier then follows that code
- * once, not once for each path that leads there.
+ * once, not once for each path that leads there. For the same reason, the few packets to a real
+ * that have to be summed are finished there (ask_gue_checksum).
  */
 #ifndef L4LB_BALANCE_ASK_H
 #define L4LB_BALANCE_ASK_H
@@ -12,6 +13,7 @@
 #include "l4lb/state/knobs.h"
 #include "l4lb/packet/atomic_fragment.h"
 #include "l4lb/packet/bytes.h"
+#include "l4lb/packet/gue.h"
 #include "l4lb/packet/icmp.h"
 #include "l4lb/packet/parse.h"
 #include "l4lb/packet/pkt.h"
@@ -40,6 +42,30 @@ static __always_inline int ask(const struct pkt *p, struct cpu_state *cpu, __u32
 		.v6 = p->v6,
 		.has_vip = p->has_vip,
 		.vip = p->vip,
+	};
+	return rarely(LB_ANSWER);
+}
+
+/*
+ * Asks for the UDP checksum of a packet that was just encapsulated in IPv6 (packet/gue.h). `why` is
+ * the reason with which it then ends.
+ */
+static __always_inline int ask_gue_checksum(const struct pkt *p, struct cpu_state *cpu, int why)
+{
+	cpu->question = (struct question){
+		.kind = LB_ANSWER_GUE,
+		.otherwise = why,
+		.frame_len = p->frame_len,
+		.ip_len = sizeof(struct ipv6hdr) + gue_len(p),
+		.l3_off = p->l3_off,
+		.l4_off = p->l3_off + sizeof(struct ipv6hdr),
+		.proto = IPPROTO_UDP,
+		.v6 = 1,
+		.has_vip = p->has_vip,
+		.vip = p->vip,
+		.real = p->real,
+		.counter = p->counter,
+		.new_flow = p->new_flow,
 	};
 	return rarely(LB_ANSWER);
 }

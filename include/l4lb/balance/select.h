@@ -8,6 +8,7 @@
 
 #include "l4lb/packet/encap.h"
 #include "l4lb/packet/pkt.h"
+#include "l4lb/packet/way.h"
 #include "l4lb/watch/trace.h"
 #include "l4lb/balance/connection_table.h"
 #include "l4lb/balance/ids.h"
@@ -16,14 +17,18 @@
 
 /*
  * Makes the flow's key: the 5-tuple, as far as the VIP's hash mode uses it. It changes the packet's
- * address and ports too, because the outer source address derives from them (packet/encap.h).
+ * address and ports too, because the outer source address derives from them (packet/outer.h). The
+ * source port of GUE is another matter, and is put aside.
  */
-static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, struct flow_key *key)
+static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, struct cpu_state *cpu,
+					struct flow_key *key)
 {
 	key->sport = p->sport;
 	if (vip->flags & LB_VIP_REDUCED_KEY) {
-		if (vip->flags & LB_VIP_IGNORE_SPORT)
+		if (vip->flags & LB_VIP_IGNORE_SPORT) {
+			cpu->wire_sport = p->sport;
 			key->sport = p->sport = 0;
+		}
 		if (vip->flags & LB_VIP_IGNORE_DPORT)
 			p->dport = 0;
 		if (vip->flags & LB_VIP_DPORT_ONLY) {
@@ -41,14 +46,15 @@ static __always_inline void flow_key_of(struct pkt *p, const struct vip *vip, st
  * the real: that packet is dropped, and must not change anything.
  */
 static __always_inline int may_remember(const struct pkt *p, const struct interface *interface,
-					const struct real *real)
+					const struct vip *vip, const struct real *real)
 {
 	return real && !has(p, LB_PKT_RST | LB_PKT_ICMP_ERROR) &&
-	       ip_bytes(p) <= path_mtu(interface, real);
+	       ip_bytes(p) <= path_mtu(interface, vip->flags, real);
 }
 
 /* Updates the table after an id in the packet has selected the real. */
-static __always_inline void flow_follow(struct pkt *p, const struct flow_key *key,
+static __always_inline void flow_follow(struct pkt *p, const struct vip *vip,
+					const struct flow_key *key,
 					const struct interface *interface, const struct real *real,
 					struct cpu_state *cpu)
 {
@@ -61,7 +67,7 @@ static __always_inline void flow_follow(struct pkt *p, const struct flow_key *ke
 	known = recall(p, &place, key, cpu, &flow);
 	if (known && !flow.expired && flow.real == p->real && flow.generation == real->generation)
 		return;
-	if (!may_remember(p, interface, real))
+	if (!may_remember(p, interface, vip, real))
 		return;
 	admitted = admit_flow(cpu);
 	if (admitted || known)
@@ -97,7 +103,7 @@ static __always_inline struct real *flow_select(struct pkt *p, const struct vip 
 	*why = LB_TX_ring;
 	p->new_flow = !has(p, LB_PKT_RST | LB_PKT_ICMP_ERROR);
 	real = ring_select(p, vip, key);
-	if (!may_remember(p, interface, real) || (asked && !found))
+	if (!may_remember(p, interface, vip, real) || (asked && !found))
 		return real;
 	/*
 	 * If the flood guard refuses a SYN, its flow may still have an entry, of an earlier
@@ -124,14 +130,14 @@ static __always_inline int select_real(struct xdp_md *ctx, struct pkt *p, const 
 	int why = LB_TX_ring;
 	struct flow_key key;
 
-	flow_key_of(p, vip, &key);
+	flow_key_of(p, vip, cpu, &key);
 	if (tracing)
 		trace_flow(p, &key, ring_slot(p, &key));
 	if (vip->flags & LB_VIP_QUIC_SERVER_ID) {
 		*real = server_id_select(ctx, p, vip, cpu);
 		if (*real) {
 			if (stateful)
-				flow_follow(p, &key, interface, *real, cpu);
+				flow_follow(p, vip, &key, interface, *real, cpu);
 			return LB_TX_server_id;
 		}
 	}

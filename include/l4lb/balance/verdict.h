@@ -16,6 +16,12 @@ static __always_inline void count(struct count *count, const struct pkt *p)
 	count->bytes += p->frame_len;
 }
 
+static __always_inline void count_sent(struct vip_count *vip, const struct pkt *p)
+{
+	count(&vip->sent, p);
+	vip->new_flows += p->new_flow;
+}
+
 static __always_inline void count_vip(const struct pkt *p, int reason)
 {
 	__u32 id = p->vip;
@@ -23,12 +29,10 @@ static __always_inline void count_vip(const struct pkt *p, int reason)
 
 	if (!vip)
 		return;
-	if (reason >= LB_DROP_too_big) {
+	if (reason >= LB_DROP_too_big)
 		vip->dropped++;
-	} else if (reason <= LB_TX_icmp_error) {
-		count(&vip->sent, p);
-		vip->new_flows += p->new_flow;
-	}
+	else if (reason <= LB_TX_icmp_error)
+		count_sent(vip, p);
 }
 
 static __always_inline void count_real(const struct pkt *p, struct cpu_state *cpu)
@@ -40,6 +44,23 @@ static __always_inline void count_real(const struct pkt *p, struct cpu_state *cp
 
 	if (block)
 		count(&block->of[counter % LB_COUNTS_PER_BLOCK], p);
+}
+
+/* Counts a packet that the kernel gets for a real, as those that are sent to one. */
+static __always_inline void count_local(const struct pkt *p, struct cpu_state *cpu)
+{
+	__u32 id = p->vip;
+	struct vip_count *vip = bpf_map_lookup_elem(&vip_counts, &id);
+
+	if (vip)
+		count_sent(vip, p);
+	count_real(p, cpu);
+}
+
+/* Whether the packet went to a real, even if that is this host. */
+static __always_inline int has_real(int reason)
+{
+	return reason <= LB_TX_icmp_error || reason == LB_PASS_local;
 }
 
 /* Gives the packet to the captures at exit. Returns only if there are none. */
@@ -58,7 +79,7 @@ static __always_inline void captured(struct xdp_md *ctx, const struct pkt *p, in
 	decision->reason = reason;
 	decision->verdict = verdict;
 	decision->vip = p->has_vip ? p->vip : LB_CAPTURE_NO_VIP;
-	decision->real = reason <= LB_TX_icmp_error ? p->real : 0;
+	decision->real = has_real(reason) ? p->real : 0;
 	decision->slot = l4lb_slot;
 	bpf_tail_call(ctx, &captures, first);
 }
@@ -73,6 +94,8 @@ static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struc
 		trace_end(p, reason);
 	count(&cpu->reasons[reason], p);
 	if (reason >= LB_PASS_not_vip) {
+		if (reason == LB_PASS_local)
+			count_local(p, cpu);
 		captured(ctx, p, reason, XDP_PASS);
 		return l4lb_hand_on(ctx);
 	}

@@ -8,6 +8,7 @@ use l4lb::SourceV4;
 use l4lb::SourceV6;
 
 use super::parse::Packet;
+use super::parse::Upper;
 
 const TTL: u8 = 64;
 
@@ -128,6 +129,101 @@ pub(crate) fn in_ipv6(
 ) -> Vec<u8> {
     let outer = header6(packet.class, packet.length, inner(packet), source, real);
     [&link(packet, &gateway, true), outer.as_slice(), packet.ip].concat()
+}
+
+/// What GUE needs besides the addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gue {
+    pub(crate) variant: u8,
+    pub(crate) port: u16,
+}
+
+/// The UDP source port: the client's port as it was sent, mixed with bytes of its address.
+pub(crate) fn gue_source_port(client: IpAddr, port: u16, real: IpAddr) -> u16 {
+    let [high, low] = port.to_be_bytes();
+    let [a, b] = match client {
+        IpAddr::V4(v4) => [v4.octets()[2], v4.octets()[3]],
+        IpAddr::V6(v6) => [v6.octets()[12], v6.octets()[13]],
+    };
+    let mixed = match (client, real) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => [low ^ a, high ^ b],
+        _ => [high ^ a, low ^ b],
+    };
+    u16::from_be_bytes(mixed)
+}
+
+/// The packet in UDP. `is_error`: it is an ICMP error.
+pub(crate) fn in_gue(
+    packet: &Packet<'_>,
+    gateway: [u8; 6],
+    df: bool,
+    (source, real): (IpAddr, IpAddr),
+    source_port: u16,
+    gue: Gue,
+    is_error: bool,
+) -> Vec<u8> {
+    let carried = &packet.ip[..packet.length];
+    let private = match gue.variant {
+        1 => vec![],
+        // Version 0, one more word; the protocol; no flags. Then the type of a list of no hops.
+        _ => vec![1, inner(packet), 0, 0, 0, u8::from(real.is_ipv6()), 0, 0],
+    };
+    let length = 8 + private.len() + packet.length;
+    let [udp_source, udp_port] = [source_port, gue.port].map(u16::to_be_bytes);
+    let mut udp = [udp_source, udp_port, word(length), [0, 0]].concat();
+    let (outer, pseudo) = match (source, real) {
+        (IpAddr::V4(source), IpAddr::V4(real)) => {
+            let outer = header4(packet.class, 20 + length, df, 17, source, real).to_vec();
+            (outer.clone(), outer[12..].to_vec())
+        }
+        (IpAddr::V6(source), IpAddr::V6(real)) => {
+            let outer = header6(packet.class, length, 17, source, real).to_vec();
+            (outer.clone(), outer[8..].to_vec())
+        }
+        _ => unreachable!("the source is of the real's family"),
+    };
+    let all = internet_sum(&[&pseudo, &[0, 17], &word(length), &udp, &private, carried]);
+    // Whoever does not sum the packet takes its own checksums for right. If they are not, the outer one is wrong by
+    // as much.
+    let check = match inner_error(packet, is_error) {
+        Some(error) => Some((u32::from(all) + 0xffff - error) % 0xffff),
+        None if real.is_ipv6() => Some(u32::from(all) % 0xffff),
+        None => None,
+    };
+    if let Some(sum) = check {
+        // 0 would say that there is none.
+        let check = if sum == 0 { 0xffff } else { !u16::try_from(sum).expect("folded") };
+        udp[6..].copy_from_slice(&check.to_be_bytes());
+    }
+    [&link(packet, &gateway, real.is_ipv6()), outer.as_slice(), &udp, &private, packet.ip].concat()
+}
+
+/// What the sums over the IPv4 header, and over TCP, UDP or ICMP, are beyond all ones. `None`: no sum tells.
+fn inner_error(packet: &Packet<'_>, is_error: bool) -> Option<u32> {
+    let Upper::Protocol { number, body } = packet.upper else { return None };
+    let covers_all = || body[6..8] != [0, 0] && body[4..6] == word(body.len());
+    if packet.has_extensions || (number == 17 && !is_error && !covers_all()) {
+        return None;
+    }
+    let header = if packet.is_v6() { 0xffff } else { internet_sum(&[&packet.ip[..20]]) };
+    Some((u32::from(header) + u32::from(packet.upper_sum(number)?)) % 0xffff)
+}
+
+/// The packet as it is, in a frame to a real on this network. As behind a router, its TTL is one less.
+pub(crate) fn by_l2(packet: &Packet<'_>, real: [u8; 6]) -> Option<Vec<u8>> {
+    let mut ip = packet.ip.to_vec();
+    let ttl = if packet.is_v6() { 7 } else { 8 };
+    if ip[ttl] <= 1 {
+        return None;
+    }
+    if !packet.is_v6() {
+        // RFC 1624, equation 3, of the word with TTL and protocol.
+        let old = [!ip[10], !ip[11], !ip[8], !ip[9]];
+        let sum = checksum(&[&old, &[ip[8] - 1, ip[9]]]);
+        ip[10..12].copy_from_slice(&sum);
+    }
+    ip[ttl] -= 1;
+    Some([&real, &packet.link[..6], &packet.link[12..], &ip].concat())
 }
 
 /// The packet without the header of an atomic fragment.

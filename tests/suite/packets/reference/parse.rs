@@ -148,17 +148,22 @@ impl<'a> Packet<'a> {
 
     /// Whether the checksum of what it carries is right, of a protocol that has one.
     pub(crate) fn has_right_sum(&self, protocol: u8) -> bool {
-        let Upper::Protocol { body, .. } = self.upper else { return false };
+        self.upper_sum(protocol) == Some(0xffff)
+    }
+
+    /// The sum over what it carries, with the pseudo-header.
+    pub(crate) fn upper_sum(&self, protocol: u8) -> Option<u16> {
+        let Upper::Protocol { body, .. } = self.upper else { return None };
         let pseudo = match (self.source, self.destination) {
             (IpAddr::V4(_), IpAddr::V4(_)) if protocol == 1 => Vec::new(),
             (IpAddr::V4(a), IpAddr::V4(b)) => [a.octets(), b.octets()].concat(),
             (IpAddr::V6(a), IpAddr::V6(b)) => [a.octets(), b.octets()].concat(),
-            _ => return false,
+            _ => return None,
         };
         // Without a pseudo-header its length and protocol do not count either.
         let length = u32::try_from(body.len()).unwrap_or_default() + u32::from(protocol);
         let rest = if pseudo.is_empty() { [0; 4] } else { length.to_be_bytes() };
-        internet_sum(&[&pseudo, &rest, body]) == 0xffff
+        Some(internet_sum(&[&pseudo, &rest, body]))
     }
 
     /// Why it cannot be balanced, whatever real would serve it.
