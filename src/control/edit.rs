@@ -11,6 +11,7 @@ use crate::control::own_host;
 use crate::control::unchecked;
 use crate::control::unusable_checks;
 use crate::dataplane::balancer::Balancer;
+use crate::dataplane::interfaces::read_interfaces;
 use crate::model::config::ConfigError;
 use crate::model::error::Result;
 use crate::model::outweighed;
@@ -19,6 +20,7 @@ use crate::plan::Plan;
 use crate::plan::address_changes;
 use crate::plan::diff::Running;
 use crate::plan::diff::diff;
+use crate::plan::encapsulation;
 
 /// How long an edit may spend on counting flows. An edit asks for no consent, and may be urgent.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);
@@ -78,8 +80,10 @@ impl Balancer {
     fn edited(&self, change: &impl Fn(&mut Table) -> Result<()>) -> Result<(Running, Table, Plan)> {
         let running = self.dataplane.read_table(self.next_serial()?)?;
         let mut wanted = running.table();
+        wanted.encapsulation = self.default_encapsulation()?;
         let before = self.save_with(&wanted)?;
         change(&mut wanted)?;
+        wanted.resolve();
         wanted.keep_health(|vip| running.spec(vip));
         let mut config = before.clone();
         wanted.write_to(&mut config);
@@ -90,13 +94,20 @@ impl Balancer {
         plan.set_table(diff(&running, &wanted))?;
         let now = running.vips.iter().map(|(vip, running)| (vip, &running.spec));
         plan.addresses = address_changes(now, wanted.vips.iter());
+        let interfaces = read_interfaces(&self.instance, &self.dataplane)?.into_iter();
+        let mtus = interfaces.filter_map(|(name, running)| Some((name, running.entry?.mtu)));
+        let narrowest = mtus.min_by_key(|(_, mtu)| *mtu);
+        let variant = config.packets.gue_variant;
+        let changes =
+            wanted.vips.iter().filter_map(|(vip, spec)| Some((*vip, running.spec(vip)?, spec)));
+        plan.warnings.extend(encapsulation::warnings(changes, &narrowest, variant));
         Ok((running, wanted, plan))
     }
 
     /// Adds the warnings of an edit that makes `wanted`.
     fn warn_of_edit(&self, plan: &mut Plan, running: &Running, wanted: &Table) {
         let changed: BTreeSet<_> = plan.vips.iter().map(|change| change.vip).collect();
-        plan.warnings = outweighed::warnings(wanted, |vip| changed.contains(vip));
+        plan.warnings.extend(outweighed::warnings(wanted, |vip| changed.contains(vip)));
         plan.warnings.extend(plan.unknown_flows());
         plan.warnings.extend(opened::warnings(|vip| running.spec(vip), wanted));
         let is_new = |vip: &_| running.spec(vip).is_none_or(|spec| spec.health.check.is_none());

@@ -36,6 +36,7 @@ use crate::model::vip_table::Table;
 use crate::plan;
 use crate::plan::Plan;
 use crate::plan::Snapshot;
+use crate::plan::encapsulation;
 
 /// Reads what runs.
 pub(crate) fn read_snapshot(instance: &Instance) -> Result<Snapshot> {
@@ -93,6 +94,13 @@ pub(crate) fn make_plan(
         plan.set_flows(effects(&balancer, &question, &plan, None));
         plan.warnings.extend(plan.unknown_flows());
         plan.warnings.extend(opened::warnings(|vip| snapshot.table.spec(vip), &wanted));
+        let served = plan.steps.served.iter();
+        let mtus = served.map(|interface| (interface.config.name.clone(), interface.mtu));
+        let narrowest = mtus.min_by_key(|(_, mtu)| *mtu);
+        let before = |vip| snapshot.table.spec(vip);
+        let changes = wanted.vips.iter().filter_map(|(vip, spec)| Some((*vip, before(vip)?, spec)));
+        let variant = config.packets.gue_variant;
+        plan.warnings.extend(encapsulation::warnings(changes, &narrowest, variant));
     }
     plan.warnings.extend(unchecked::unused(config));
     plan.warnings.extend(unchecked::warning(instance, &wanted, |_| true));

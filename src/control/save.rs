@@ -26,7 +26,6 @@ impl Balancer {
     /// As [`Self::save`], from VIPs, reals and server ids that the caller has read.
     pub(crate) fn save_with(&self, table: &Table) -> Result<Config> {
         let mut config = Config::default();
-        table.write_to(&mut config);
         if let Some(control) = self.dataplane.control()? {
             let table = &mut config.connection_table;
             table.entries = u32::try_from(control.table_entries).unwrap_or(u32::MAX);
@@ -37,6 +36,7 @@ impl Balancer {
         if let Some(knobs) = running_knobs(&self.instance)? {
             plan::write_knobs(&knobs, &mut config);
         }
+        table.write_to(&mut config);
         let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
         // If all interfaces are in another network namespace, the configuration has all of them. If only some were
         // moved away, no plan can include those.

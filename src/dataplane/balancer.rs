@@ -17,11 +17,14 @@ use crate::kernel::host::possible_cpus;
 use crate::kernel::maps;
 use crate::model::abi;
 use crate::model::abi::consts;
+use crate::model::config::Config;
+use crate::model::config::Encapsulation;
 use crate::model::config::TableKind;
 use crate::model::connection_tables::Tables;
 use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::vip_table::Table;
+use crate::plan::write_knobs;
 
 /// A running balancer.
 #[derive(Debug)]
@@ -61,7 +64,18 @@ impl Balancer {
 
     /// The VIPs, reals and server ids of the running balancer.
     pub fn table(&self) -> Result<Table> {
-        Ok(self.dataplane.read_table(self.next_serial()?)?.table())
+        let mut table = self.dataplane.read_table(self.next_serial()?)?.table();
+        table.encapsulation = self.default_encapsulation()?;
+        Ok(table)
+    }
+
+    /// The encapsulation of VIPs that say none: that of `[packets]`.
+    pub(crate) fn default_encapsulation(&self) -> Result<Encapsulation> {
+        let mut config = Config::default();
+        if let Some(knobs) = running_knobs(&self.instance)? {
+            write_knobs(&knobs, &mut config);
+        }
+        Ok(config.packets.encapsulation)
     }
 
     /// Whether the chain leads to the balancer that is pinned.

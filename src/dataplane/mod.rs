@@ -225,7 +225,8 @@ impl Dataplane {
                         _ => RealState::Down,
                     };
                     let health = RealHealth::from_raw(entry.health, entry.missing_share);
-                    vip.reals.push((address, RealSpec { weight: entry.weight, state, health }));
+                    let spec = RealSpec { health, ..RealSpec::new(entry.weight, state) };
+                    vip.reals.push((address, spec));
                 }
                 (Some(Some(vip)), None) if entry.state == STATE_CHANGING => {
                     vip.changing = true;

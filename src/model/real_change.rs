@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::model::address::Vip;
+use crate::model::config::Delivery;
 use crate::model::config::RealState;
 use crate::model::error::Error;
 use crate::model::error::Result;
@@ -22,6 +23,8 @@ pub enum RealChange {
     Up,
     /// It gets this weight.
     Weight(u32),
+    /// Its packets go to it in this way, in all VIPs that have it.
+    Deliver(Delivery),
     /// The VIP has it no longer, and its flows move at once.
     Delete,
 }
@@ -38,7 +41,7 @@ impl Table {
     /// # Errors
     ///
     /// [`Error::NoSuchVip`], [`Error::NoSuchReal`], [`Error::RealOfNoVip`]; [`Error::RealIsDown`] for an `Undrain` in one
-    /// VIP.
+    /// VIP; [`Error::DeliveryElsewhere`] for a `Deliver` in one VIP while another one says otherwise.
     pub fn change_real_in(
         &mut self,
         vip: Option<Vip>,
@@ -53,6 +56,10 @@ impl Table {
         let mut vips = self.vips_of(real).peekable();
         vips.peek().ok_or(Error::RealOfNoVip(real))?;
         let vips: Vec<_> = vips.filter(|(_, spec)| !stays(spec)).map(|(vip, _)| vip).collect();
+        if let RealChange::Deliver(delivery) = change {
+            let set = |vip| self.change_real(vip, real, |spec| spec.delivery = delivery);
+            return vips.into_iter().try_for_each(set);
+        }
         vips.into_iter().try_for_each(|vip| change.of(self, vip, real))
     }
 }
@@ -64,6 +71,17 @@ impl RealChange {
             Self::Delete => return table.remove_real(vip, real),
             Self::Weight(weight) => {
                 return table.change_real(vip, real, |spec| spec.weight = weight);
+            }
+            Self::Deliver(delivery) => {
+                let differs = |said| ![Delivery::AsVip, delivery].contains(&said);
+                let mut others = table.vips_of(real);
+                let other = others.find(|(of, spec)| *of != vip && differs(spec.delivery));
+                let other = other.map(|(of, _)| of);
+                drop(others);
+                if let Some(other) = other {
+                    return Err(Error::DeliveryElsewhere { vip, real, other });
+                }
+                return table.change_real(vip, real, |spec| spec.delivery = delivery);
             }
             Self::Drain => RealState::Drain,
             Self::Down => RealState::Down,

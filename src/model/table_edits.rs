@@ -18,7 +18,9 @@ use crate::model::vip_table::VipSpec;
 impl From<&VipConfig> for VipSpec {
     fn from(vip: &VipConfig) -> Self {
         let config = Config { vips: vec![vip.clone()], ..Config::default() };
-        Table::from(&config).vips.remove(&vip.vip()).unwrap_or_default()
+        let spec = Table::from(&config).vips.remove(&vip.vip()).unwrap_or_default();
+        // The default is that of the table that gets the VIP.
+        Self { encapsulation: vip.encapsulation, ..spec }
     }
 }
 
@@ -39,6 +41,16 @@ impl Table {
     /// Adds a VIP, or replaces its settings and reals.
     pub fn put_vip(&mut self, config: &VipConfig) {
         self.vips.insert(config.vip(), config.into());
+    }
+
+    /// Changes settings of a VIP.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchVip`].
+    pub fn change_vip(&mut self, vip: Vip, change: impl FnOnce(&mut VipSpec)) -> Result<()> {
+        change(self.vip_mut(vip)?);
+        Ok(())
     }
 
     /// Removes a VIP.
@@ -67,7 +79,7 @@ impl Table {
         self.put_real(vip, config)
     }
 
-    /// Adds a real to a VIP, or sets the weight and state of one that it has.
+    /// Adds a real to a VIP, or sets the weight, the state and the way of packets of one that it has.
     ///
     /// # Errors
     ///
@@ -76,6 +88,7 @@ impl Table {
         let reals = &mut self.vip_mut(vip)?.reals;
         if let Some(real) = reals.get_mut(&config.address) {
             (real.weight, real.state) = (config.weight, config.state);
+            real.delivery = config.delivery();
         } else {
             let added = VipConfig { reals: vec![*config], ..VipConfig::new(vip) };
             reals.extend(VipSpec::from(&added).reals);
@@ -117,7 +130,10 @@ impl Table {
     pub fn version(&self) -> String {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
         let mut config = Config::default();
-        self.write_to(&mut config);
+        // A change may leave out what follows from the rest.
+        let mut resolved = self.clone();
+        resolved.resolve();
+        resolved.write_to(&mut config);
         // It cannot fail: a configuration is valid JSON.
         let text = serde_json::to_vec(&config).unwrap_or_default();
         let [first, second] = KEYS.each_ref().map(|key| key.hash_one(&text));

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
+use rustc_hash::FxHashMap;
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 
@@ -15,7 +16,9 @@ use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::CheckConfig;
 use crate::model::config::Config;
+use crate::model::config::Delivery;
 use crate::model::config::Echo;
+use crate::model::config::Encapsulation;
 use crate::model::config::HashMode;
 use crate::model::config::HealthConfig;
 use crate::model::config::HealthPolicy;
@@ -44,12 +47,14 @@ pub struct RealSpec {
     pub state: RealState,
     /// What was found about it, whatever the operator wants.
     pub health: RealHealth,
+    /// What it says itself about the way of its packets: the same in all VIPs that have it.
+    pub delivery: Delivery,
 }
 
 impl RealSpec {
     /// A real about which nothing was found yet.
     pub fn new(weight: u32, state: RealState) -> Self {
-        Self { weight, state, health: RealHealth::default() }
+        Self { weight, state, health: RealHealth::default(), delivery: Delivery::default() }
     }
 
     /// Whether the operator wants it to take new flows.
@@ -67,6 +72,8 @@ pub struct VipSpec {
     pub stateless: bool,
     /// What else in a packet may name its real.
     pub routing: BTreeSet<Routing>,
+    /// The way of packets to its reals that do not say it themselves. `None`: that of `[packets]`.
+    pub encapsulation: Option<Encapsulation>,
     /// Whether the address may be one of the balancer's own host.
     pub allow_own_address: OwnAddress,
     /// What happens to packets for ports of the address that no VIP has. `None`: the setting of its other VIPs.
@@ -135,6 +142,7 @@ impl VipSpec {
             hash,
             stateless: has(consts::VIP_STATELESS),
             routing: quic.into_iter().collect(),
+            encapsulation: Some(Encapsulation::Ipip),
             allow_own_address,
             other_ports: OtherPorts::from_flags(flags),
             no_real: if has(consts::VIP_REJECTS_NO_REAL) { NoReal::Reject } else { NoReal::Drop },
@@ -216,6 +224,8 @@ pub struct Table {
     pub checks: BTreeMap<String, CheckConfig>,
     /// How checks are run.
     pub health: HealthConfig,
+    /// The way of packets to the reals of VIPs that do not say it: that of `[packets]`.
+    pub encapsulation: Encapsulation,
 }
 
 impl From<&Config> for Table {
@@ -224,12 +234,17 @@ impl From<&Config> for Table {
             let reals = vip
                 .reals
                 .iter()
-                .map(|real| (real.address, RealSpec::new(real.weight, real.state)))
+                .map(|real| {
+                    let delivery = real.delivery();
+                    let spec = RealSpec { delivery, ..RealSpec::new(real.weight, real.state) };
+                    (real.address, spec)
+                })
                 .collect();
             let spec = VipSpec {
                 hash: vip.hash,
                 stateless: !vip.connection_table,
                 routing: vip.routing.iter().copied().collect(),
+                encapsulation: vip.encapsulation,
                 allow_own_address: vip.allow_own_address,
                 other_ports: vip.other_ports,
                 no_real: vip.no_real,
@@ -240,18 +255,43 @@ impl From<&Config> for Table {
             (vip.vip(), spec)
         });
         let server_ids = config.server_ids.iter().map(|entry| (entry.id, entry.real));
-        Self {
+        let mut table = Self {
             vips: vips.collect(),
             server_ids: server_ids.collect(),
             checks: config.checks.clone(),
             health: config.health.clone(),
-        }
+            encapsulation: config.packets.encapsulation,
+        };
+        table.resolve();
+        table
     }
 }
 
 impl Table {
-    /// Replaces the VIPs and server ids of a configuration by those of the table.
+    /// Says of each VIP and real what the file leaves out about the way of packets: of a VIP what `[packets]` says, of a
+    /// real what it says in another VIP.
+    pub(crate) fn resolve(&mut self) {
+        let default = self.encapsulation;
+        let mut said = FxHashMap::default();
+        for spec in self.vips.values_mut() {
+            spec.encapsulation.get_or_insert(default);
+            let own = spec.reals.iter().filter(|(_, real)| real.delivery != Delivery::AsVip);
+            said.extend(own.map(|(address, real)| (*address, real.delivery)));
+        }
+        if said.is_empty() {
+            return;
+        }
+        for (address, real) in self.vips.values_mut().flat_map(|spec| &mut spec.reals) {
+            if let Some(delivery) = said.get(address).filter(|_| real.delivery == Delivery::AsVip) {
+                real.delivery = *delivery;
+            }
+        }
+    }
+
+    /// Replaces the VIPs and server ids of a configuration by those of the table. VIPs do not repeat the encapsulation
+    /// that the configuration's `[packets]` says.
     pub fn write_to(&self, config: &mut Config) {
+        let default = config.packets.encapsulation;
         config.vips = self
             .vips
             .iter()
@@ -262,6 +302,7 @@ impl Table {
                 hash: spec.hash,
                 connection_table: !spec.stateless,
                 routing: spec.routing.iter().copied().collect(),
+                encapsulation: spec.encapsulation.filter(|own| *own != default),
                 allow_own_address: spec.allow_own_address,
                 other_ports: spec.other_ports,
                 no_real: spec.no_real,
@@ -275,10 +316,10 @@ impl Table {
                 reals: spec
                     .reals
                     .iter()
-                    .map(|(address, real)| RealConfig {
-                        address: *address,
-                        weight: real.weight,
-                        state: real.state,
+                    .map(|(address, real)| {
+                        let (weight, state) = (real.weight, real.state);
+                        RealConfig { weight, state, ..RealConfig::new(*address) }
+                            .with_delivery(real.delivery)
                     })
                     .collect(),
             })

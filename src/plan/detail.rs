@@ -135,6 +135,8 @@ impl Detail {
                 "state": spec.state,
                 "health": spec.health.state,
                 "health_share": spec.health.share,
+                "encapsulation": spec.delivery.encapsulation(),
+                "local": spec.delivery.is_local(),
             })
         };
         Self {

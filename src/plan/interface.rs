@@ -22,8 +22,8 @@ use crate::model::next_hop::NextHop;
 /// An IPv6 path carries packets of this size (RFC 8200, section 5).
 pub(crate) const IPV6_MINIMUM_MTU: u32 = 1280;
 
-/// Bytes that an outer IPv6 header adds.
-const LARGEST_OVERHEAD: u32 = 40;
+/// Bytes that an outer header adds, before there are reals.
+const LEAST_OVERHEAD: u32 = 20;
 
 /// What happens to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,8 +277,10 @@ fn warn_of_silence(plan: &mut Plan, interface: &ResolvedInterface) {
 fn warn_of_mtu(plan: &mut Plan, interface: &ResolvedInterface, config: &Config) {
     let name = &interface.config.name;
     let largest = config.packets.max_frame - PacketsConfig::ETHERNET_HEADER;
-    let v6_reals = config.vips.iter().flat_map(|vip| &vip.reals).any(|real| real.address.is_ipv6());
-    let overhead = if v6_reals { LARGEST_OVERHEAD } else { 20 };
+    let overhead = config.largest_overhead().unwrap_or(LEAST_OVERHEAD);
+    if overhead == 0 {
+        return;
+    }
     let fits = interface.mtu.saturating_sub(overhead);
     if fits < IPV6_MINIMUM_MTU {
         plan.warnings.push(format!(

@@ -8,6 +8,7 @@ pub(crate) mod cpus;
 mod detail;
 pub(crate) mod diff;
 mod display;
+pub(crate) mod encapsulation;
 mod interface;
 mod knobs;
 mod leave_out;

@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::model::address::Vip;
 use crate::model::config::CheckChoice;
 use crate::model::config::CheckConfig;
+use crate::model::config::Delivery;
+use crate::model::config::Encapsulation;
 use crate::model::config::HealthPolicy;
 use crate::model::config::RealState;
 use crate::model::health::Health;
@@ -183,7 +185,7 @@ pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<Detail> {
 
 /// What is told about a VIP that is new: in words its reals alone, as its settings are in the file.
 pub(crate) fn describe_new(new: &VipSpec) -> Vec<Detail> {
-    let nothing = VipSpec::default();
+    let nothing = VipSpec { encapsulation: Some(Encapsulation::default()), ..VipSpec::default() };
     let settings = describe_settings(&nothing, new).into_iter();
     let mut details: Vec<_> = settings.map(Detail::quiet).collect();
     describe_reals(&mut details, &nothing, new);
@@ -214,6 +216,12 @@ fn describe_settings(old: &VipSpec, new: &VipSpec) -> Vec<Detail> {
         let what = format!("routing [{}] → [{}]", list(old), list(new));
         details.push(Detail::setting("routing", &old.routing, &new.routing, what));
     }
+    describe_choice(
+        &mut details,
+        "encapsulation",
+        old.encapsulation.as_ref(),
+        new.encapsulation.as_ref(),
+    );
     if old.allow_own_address != new.allow_own_address {
         let key = "allow_own_address";
         let value = |spec: &VipSpec| serde_json::to_string(&spec.allow_own_address);
@@ -286,7 +294,12 @@ fn describe_real(real: RealSpec) -> String {
         Health::Unknown => String::new(),
         found => format!(" {found}"),
     };
-    format!("weight {}{wanted}{share}{found}", real.weight)
+    let delivery = match real.delivery {
+        Delivery::AsVip => String::new(),
+        Delivery::By(encapsulation) => format!(" {}", config_name(&encapsulation)),
+        Delivery::Local => " local".to_owned(),
+    };
+    format!("weight {}{wanted}{delivery}{share}{found}", real.weight)
 }
 
 #[cfg(test)]

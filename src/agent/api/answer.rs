@@ -141,9 +141,10 @@ impl From<Error> for Refusal {
             | Error::UnknownReal(_)
             | Error::RealOfNoVip(_)
             | Error::NotServed { .. } => Self::new(StatusCode::NOT_FOUND, text),
-            Error::VipExists(_) | Error::RealExists { .. } | Error::RealIsDown { .. } => {
-                Self::new(StatusCode::CONFLICT, text)
-            }
+            Error::VipExists(_)
+            | Error::RealExists { .. }
+            | Error::RealIsDown { .. }
+            | Error::DeliveryElsewhere { .. } => Self::new(StatusCode::CONFLICT, text),
             Error::TableChanged { .. } => Self::new(StatusCode::PRECONDITION_FAILED, text),
             Error::Locked { .. } | Error::LockInterrupted { .. } | Error::TablesReplaced => {
                 Self::busy(text)

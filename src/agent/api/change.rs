@@ -19,6 +19,8 @@ use super::request::path_of;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
 use crate::model::address::Vip;
+use crate::model::config::Delivery;
+use crate::model::config::Encapsulation;
 use crate::model::config::RealConfig;
 use crate::model::config::VipConfig;
 use crate::model::config::from_json;
@@ -265,13 +267,56 @@ impl From<StateChange> for RealChange {
 struct Patch {
     weight: Option<u32>,
     state: Option<StateChange>,
+    encapsulation: Option<EncapsulationChange>,
+    local: Option<bool>,
 }
 
-/// Changes weight or state of a real, in one VIP or in all that have it.
+/// An encapsulation, or that of the VIP.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EncapsulationChange {
+    Ipip,
+    Gue,
+    L2,
+    Default,
+}
+
+impl From<EncapsulationChange> for Delivery {
+    fn from(encapsulation: EncapsulationChange) -> Self {
+        match encapsulation {
+            EncapsulationChange::Ipip => Self::By(Encapsulation::Ipip),
+            EncapsulationChange::Gue => Self::By(Encapsulation::Gue),
+            EncapsulationChange::L2 => Self::By(Encapsulation::L2),
+            EncapsulationChange::Default => Self::AsVip,
+        }
+    }
+}
+
+/// The way of packets that a body says.
+fn delivery(
+    encapsulation: Option<EncapsulationChange>,
+    local: Option<bool>,
+) -> Result<Option<RealChange>> {
+    let delivery = match (encapsulation, local) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(true)) => {
+            let what =
+                "packets for a local real are not encapsulated: write encapsulation or local";
+            return Err(Refusal::bad(what));
+        }
+        (_, Some(true)) => Delivery::Local,
+        (Some(encapsulation), _) => encapsulation.into(),
+        (None, Some(false)) => Delivery::AsVip,
+    };
+    Ok(Some(RealChange::Deliver(delivery)))
+}
+
+/// Changes weight, state or the way of packets of a real, in one VIP or in all that have it.
 fn patch(target: Target, vip: Option<Vip>, real: IpAddr, asked: &Asked) -> Result {
-    let Patch { weight, state } = from_json(asked.object()?.into(), "vips.reals")?;
-    let changes: Vec<RealChange> =
-        weight.map(RealChange::Weight).into_iter().chain(state.map(Into::into)).collect();
+    let Patch { weight, state, encapsulation, local } =
+        from_json(asked.object()?.into(), "vips.reals")?;
+    let changes = weight.map(RealChange::Weight).into_iter().chain(state.map(Into::into));
+    let changes: Vec<RealChange> = changes.chain(delivery(encapsulation, local)?).collect();
     if changes.is_empty() {
         let what = "the body changes nothing; write {\"weight\": 2} or {\"state\": \"drain\"}";
         return Err(Refusal::bad(what));

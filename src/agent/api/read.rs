@@ -113,8 +113,10 @@ fn versioned(asked: &Asked, version: &str, report: &impl Serialize) -> Result {
     Ok(if has_it { answer.not_modified() } else { answer })
 }
 
+/// The VIPs as a file with the running `[packets]` would have them.
 fn vip_configs(asked: &Asked, table: &Table) -> Config {
     let mut config = Config::default();
+    config.packets.encapsulation = table.encapsulation;
     table.write_to(&mut config);
     seen(asked, config)
 }

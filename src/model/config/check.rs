@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::Config;
 use super::ConfigError;
 use super::Cpus;
-use super::Encapsulation;
 use super::GatewayAddress;
 use super::MAX_TABLE_ENTRIES;
 use super::MAX_WEIGHT;
@@ -58,6 +57,7 @@ impl Config {
         self.check_server_ids(&mut errors);
         self.check_health(&mut errors);
         self.check_notify(&mut errors);
+        self.check_encapsulation(&mut errors);
         self.check_limits(&mut errors);
         errors
     }
@@ -196,12 +196,6 @@ impl Config {
                 format!("{} is not within {} to {}", packets.max_frame, range.start(), range.end()),
             ));
         }
-        if packets.encapsulation == Encapsulation::Gue {
-            errors.push(ConfigError::at(
-                "packets.encapsulation",
-                "\"gue\" is not supported by this version; use \"ipip\"",
-            ));
-        }
         let sources = [
             ("encap_source_v4", IpAddr::V4(packets.source_v4().net().addr())),
             ("encap_source_v6", IpAddr::V6(packets.source_v6().net().addr())),
@@ -220,10 +214,7 @@ impl Config {
         // silently drop the default source of the other family.
         let own_v4 = packets.encap_source_v4.is_some_and(|source| source != SourceV4::default());
         if own_v4 && packets.encap_source_v6.is_none() {
-            let of_vips = self.vips.iter().enumerate().flat_map(|(i, vip)| {
-                let reals = vip.reals.iter().enumerate();
-                reals.map(move |(j, real)| (format!("vips[{i}].reals[{j}].address"), real.address))
-            });
+            let of_vips = self.encapsulated().map(|real| (real.key(), real.address));
             let of_ids = self.server_ids.iter().enumerate();
             let of_ids = of_ids.map(|(i, entry)| (format!("server_ids[{i}].real"), entry.real));
             if let Some((key, real)) = of_vips.chain(of_ids).find(|(_, real)| real.is_ipv6()) {

@@ -9,6 +9,7 @@ mod check_choice;
 mod check_health;
 mod connection_table;
 mod control;
+mod encapsulation;
 mod errors;
 mod explain;
 mod findings;
@@ -53,6 +54,8 @@ pub use control::ControlConfig;
 pub use control::ControlSocket;
 pub use control::GroupMay;
 pub use control::SocketMode;
+pub use encapsulation::Delivery;
+pub use encapsulation::Encapsulation;
 pub use findings::ConfigFinding;
 pub use findings::ConfigReport;
 pub use findings::ConfigSeverity;
@@ -155,12 +158,19 @@ pub struct PacketsConfig {
     pub max_frame: u32,
     /// What happens to longer packets, and to packets that would exceed the interface's MTU once encapsulated.
     pub oversize: Oversize,
-    /// What is put around a packet on its way to the real.
+    /// The way of packets to their reals: of VIPs and reals that do not say it themselves.
     pub encapsulation: Encapsulation,
-    /// The outer IPv4 source: a prefix to spread flows over, or one address. Default: 172.16.0.0/16.
+    /// The UDP destination port of GUE. Default: 6080, with variant 0 19523.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gue_port: Option<u16>,
+    /// The variant of GUE. 1: the packet follows the UDP header. 0: behind a GUE header with private data.
+    pub gue_variant: u8,
+    /// The outer IPv4 source: a prefix to spread flows over, or one address. Default: 172.16.0.0/16. GUE takes the first
+    /// address, and has no default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encap_source_v4: Option<SourceV4>,
-    /// The outer IPv6 source: a prefix to spread flows over, or one address. Default: `100::/64`.
+    /// The outer IPv6 source: a prefix to spread flows over, or one address. Default: `100::/64`. GUE takes the first
+    /// address, and has no default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encap_source_v6: Option<SourceV6>,
     /// Whether outer IPv4 headers forbid routers to fragment the packet (RFC 791: DF).
@@ -173,6 +183,8 @@ impl Default for PacketsConfig {
             max_frame: 1514,
             oversize: Oversize::Icmp,
             encapsulation: Encapsulation::Ipip,
+            gue_port: None,
+            gue_variant: 1,
             encap_source_v4: None,
             encap_source_v6: None,
             outer_df: false,
@@ -209,19 +221,6 @@ pub enum Oversize {
     Icmp,
     /// Dropped.
     Drop,
-}
-
-/// What is put around a packet on its way to the real.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Encapsulation {
-    /// IP in IP.
-    #[default]
-    Ipip,
-    /// Generic UDP encapsulation. Not in this version.
-    Gue,
 }
 
 /// `[metrics]`
@@ -275,6 +274,9 @@ pub struct VipConfig {
     /// What else in a packet may name its real.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routing: Vec<Routing>,
+    /// The way of packets to its reals that do not say it themselves. Default: that of `[packets]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encapsulation: Option<Encapsulation>,
     /// Whether the address may be one of the balancer's own host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_own_address: OwnAddress,
@@ -322,6 +324,7 @@ impl VipConfig {
             hash: HashMode::default(),
             connection_table: true,
             routing: Vec::new(),
+            encapsulation: None,
             allow_own_address: OwnAddress::default(),
             other_ports: None,
             no_real: NoReal::default(),
@@ -416,12 +419,20 @@ pub struct RealConfig {
     /// Whether it takes flows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub state: RealState,
+    /// The way of its packets, in all VIPs that have it. Default: that of the VIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encapsulation: Option<Encapsulation>,
+    /// Whether it is this host itself: the kernel gets its packets as they came. An address of this host is local
+    /// without it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub local: bool,
 }
 
 impl RealConfig {
     /// A real of weight 1 that takes flows.
     pub fn new(address: IpAddr) -> Self {
-        Self { address, weight: one(), state: RealState::default() }
+        let state = RealState::default();
+        Self { address, weight: one(), state, encapsulation: None, local: false }
     }
 }
 

@@ -43,7 +43,8 @@ impl Config {
                     key,
                     format!(
                         "{address} is {owner} too, and servers drop packets that come from an address of their \
-                         own; give one that no server and no VIP has"
+                         own; give one that no server and no VIP has; a real that is this host itself says \
+                         local = true"
                     ),
                 ));
             }
@@ -82,7 +83,8 @@ impl Config {
     /// The addresses in a prefix that servers have: their own addresses, and VIPs.
     fn owners_in(&self, prefix: IpNet) -> impl Iterator<Item = (Owner, IpAddr)> {
         let of_vips = self.vips.iter().enumerate().flat_map(|(i, vip)| {
-            let reals = vip.reals.iter().enumerate();
+            // Nothing is encapsulated for a real that is this host itself.
+            let reals = vip.reals.iter().enumerate().filter(|(_, real)| !real.local);
             let reals = reals.map(move |(j, real)| (Owner::Real(i, j), real.address));
             iter::once((Owner::Vip(i), vip.address)).chain(reals)
         });

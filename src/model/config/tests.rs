@@ -101,6 +101,7 @@ fn the_reference_tells_the_defaults() {
     let packets = PacketsConfig {
         encap_source_v4: Some(SourceV4::default()),
         encap_source_v6: Some(SourceV6::default()),
+        gue_port: Some(PacketsConfig::default().gue_port()),
         ..PacketsConfig::default()
     };
     check("[packets]", &serde_json::to_value(packets).unwrap());
@@ -152,7 +153,10 @@ fn the_reference_tells_the_defaults() {
         }),
     );
     let real: RealConfig = serde_json::from_value(json!({ "address": "10.0.0.1" })).unwrap();
-    check("vips.reals", &json!({ "weight": real.weight, "state": real.state }));
+    check(
+        "vips.reals",
+        &json!({ "weight": real.weight, "state": real.state, "local": real.local }),
+    );
 }
 
 /// A server drops packets from its own address, and from the address of a VIP, which it has as well.
@@ -240,6 +244,9 @@ fn what_is_written_reads_back() {
         [packets]
         encap_source_v4 = "192.0.2.7"
         encap_source_v6 = "2001:db8::/96"
+        encapsulation = "gue"
+        gue_port = 6081
+        gue_variant = 0
         [control]
         socket = "/run/l4lb/web.sock"
         mode = "0660"
@@ -258,7 +265,12 @@ fn what_is_written_reads_back() {
         other_ports = "reject"
         no_real = "reject"
         echo = "when-usable"
-        reals = [ { address = "fc00::1", weight = 0, state = "drain" } ]
+        encapsulation = "l2"
+        reals = [
+            { address = "fc00::1", weight = 0, state = "drain" },
+            { address = "fc00::2", encapsulation = "ipip" },
+            { address = "fc00::3", local = true },
+        ]
         [[server_ids]]
         id = 7
         real = "10.0.0.1"
@@ -397,7 +409,7 @@ fn errors_name_the_place_in_one_line() {
             "twice",
         ),
         ("[packets]\nmax_frame = 100".to_owned(), "packets.max_frame", "1294"),
-        ("[packets]\nencapsulation = \"gue\"".to_owned(), "packets.encapsulation", "not supported"),
+        ("[packets]\nencapsulation = \"vxlan\"".to_owned(), "packets.encapsulation", "`gue`"),
         (
             "[packets]\nencap_source_v6 = \"172.16.0.0/16\"".to_owned(),
             "line 2: packets.encap_source_v6",

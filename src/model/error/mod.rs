@@ -521,6 +521,20 @@ pub enum Error {
         real: std::net::IpAddr,
     },
 
+    /// A real's own way of packets is to change in one VIP, and another VIP says otherwise.
+    #[error(
+        "{other} has {real} too, and the way of packets that a real says is one for all its VIPs: 'lbctl real edit \
+         --all {real}' changes it, or 'lbctl vip edit {vip}' that of the VIP"
+    )]
+    DeliveryElsewhere {
+        /// The VIP.
+        vip: crate::model::address::Vip,
+        /// The address.
+        real: std::net::IpAddr,
+        /// The other VIP.
+        other: crate::model::address::Vip,
+    },
+
     /// A VIP to add exists already.
     #[error("VIP {0} exists already")]
     VipExists(crate::model::address::Vip),

@@ -80,6 +80,7 @@ impl Running {
             server_ids: self.server_id_addresses(),
             checks: self.policies.checks.clone(),
             health: self.policies.health.clone(),
+            ..Table::default()
         }
     }
 
@@ -87,7 +88,8 @@ impl Running {
     pub(crate) fn into_table(self) -> Table {
         let server_ids = self.server_id_addresses();
         let vips = self.vips.into_iter().map(|(vip, running)| (vip, running.spec)).collect();
-        Table { vips, server_ids, checks: self.policies.checks, health: self.policies.health }
+        let Policies { checks, health, .. } = self.policies;
+        Table { vips, server_ids, checks, health, ..Table::default() }
     }
 
     /// What a VIP is like.

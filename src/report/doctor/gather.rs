@@ -333,8 +333,6 @@ impl<'a> Look<'a> {
         let link = links.iter().find(|link| is_here && link.link.name == *name).cloned();
         let index = link.as_ref().map(|link| link.link.index);
         let known = index.is_some_and(|index| self.files.knows_interface(name, index));
-        let reals = wanted.vips.iter().flat_map(|vip| &vip.reals);
-        let outer = |v6| if v6 { 40 } else { 20 };
         let mut nic = Nic {
             name: name.clone(),
             asked: config.xdp_mode,
@@ -355,7 +353,7 @@ impl<'a> Look<'a> {
             told: served.cloned(),
             longest: wanted.packets.max_frame - PacketsConfig::ETHERNET_HEADER,
             balances_v6: wanted.vips.iter().any(|vip| vip.address.is_ipv6()),
-            overhead: reals.map(|real| outer(real.address.is_ipv6())).max().unwrap_or(0),
+            overhead: wanted.largest_overhead().unwrap_or(0),
             lbctl: super::lbctl_at(self.instance),
             reapply: reapply.to_owned(),
             link,

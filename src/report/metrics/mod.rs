@@ -251,7 +251,7 @@ impl Collector {
             let balancer = Balancer::open(&instance)?;
             // This is read before the rings: if it changes meanwhile, the rings are read again.
             Ok(Rings {
-                table: balancer.table()?,
+                table: balancer.running()?.into_table(),
                 by_vip: balancer.running_rings()?,
                 mismatches: balancer.mismatches()?,
             })

@@ -16,9 +16,17 @@ pub(super) const EXAMPLES: &[Examples] = &[
         "vip add",
         &["lbctl vip add tcp://10.200.1.1:80", "lbctl vip add udp://[fc00:1::1]:443 --check web"],
     ),
+    ("vip edit", &["lbctl vip edit tcp://10.200.1.1:80 --encapsulation gue"]),
     ("vip delete", &["lbctl vip delete tcp://10.200.1.1:80 tcp://10.200.1.1:443"]),
     ("real list", &["lbctl real list", "lbctl real list tcp://10.200.1.1:80"]),
     ("real add", &["lbctl real add tcp://10.200.1.1:80 10.0.3.1 10.0.3.2 --weight 2"]),
+    (
+        "real edit",
+        &[
+            "lbctl real edit tcp://10.200.1.1:80 10.0.3.1 --encapsulation gue",
+            "lbctl real edit --all 10.0.3.1 --encapsulation default",
+        ],
+    ),
     (
         "real delete",
         &["lbctl real delete tcp://10.200.1.1:80 10.0.3.1", "lbctl real delete --all 10.0.3.1"],

@@ -9,6 +9,7 @@ mod decap;
 #[cfg(test)]
 mod documented;
 mod dump;
+mod encapsulation;
 mod examples;
 mod five_tuple;
 mod flows;
@@ -19,6 +20,7 @@ mod log;
 mod node;
 mod probe;
 mod real;
+mod vip;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -30,16 +32,10 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use l4lb::HashMode;
-use l4lb::OwnAddress;
-use l4lb::Vip;
 use l4lb::XdpMode;
 use l4lb::chain::Which;
 
 use addresses::address;
-use answers::Echo;
-use answers::NoReal;
-use answers::OtherPorts;
 pub(crate) use batch::BatchFile;
 pub(crate) use batch::BatchLine;
 pub(crate) use batch::Change;
@@ -72,6 +68,8 @@ pub(crate) use real::Target;
 pub(crate) use real::TellHealth;
 pub(crate) use real::Then;
 pub(crate) use real::Told;
+pub(crate) use vip::VipAdd;
+pub(crate) use vip::VipCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences (plan).\n\
                           VIPs are written tcp://10.200.1.1:80, udp://[fc00:1::2]:443, tcp://10.200.1.2:*\n\
@@ -182,14 +180,14 @@ pub(crate) enum Command {
     /// Exits with 0 whether it is well or not, unless --check is given, and with 1 if the instance does not run.
     #[command(visible_alias = "show")]
     Status(StatusArgs),
-    /// List, add and delete VIPs
+    /// List, add, change and delete VIPs
     Vip(VipArgs),
-    /// List, add, change and delete reals: weight, drain, down, health
+    /// List, add, change and delete reals: weight, drain, down, health, encapsulation
     Real(RealArgs),
     /// Make many changes of VIPs and reals in one transaction: all or none
     ///
-    /// Each line of the file is a change, as it is typed behind lbctl: vip add, vip delete, real add, real delete,
-    /// real weight, real drain, real undrain, real down, real up. Later lines see what earlier ones did.
+    /// Each line of the file is a change, as it is typed behind lbctl: vip add, vip edit, vip delete, real add, real edit,
+    /// real delete, real weight, real drain, real undrain, real down, real up. Later lines see what earlier ones did.
     Batch(BatchFile),
     /// Drain this balancer for maintenance
     #[command(subcommand)]
@@ -399,92 +397,6 @@ pub(crate) struct RealArgs {
     pub(crate) dry: DryRun,
     #[command(subcommand)]
     pub(crate) command: RealCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum VipCommand {
-    /// List all VIPs
-    #[command(visible_aliases = ["ls", "show"])]
-    List,
-    /// Add VIPs, without reals at first
-    Add(VipAdd),
-    /// Delete VIPs and their reals
-    #[command(visible_aliases = ["rm", "remove"])]
-    Delete {
-        /// Such as <tcp://10.200.1.1:80>
-        #[arg(value_name = "VIP", required = true, num_args = 1..)]
-        vips: Vec<Vip>,
-    },
-}
-
-/// `vip add`.
-#[derive(Debug, Args)]
-pub(crate) struct VipAdd {
-    /// Such as <tcp://10.200.1.1:80>
-    #[arg(value_name = "VIP", required = true, num_args = 1..)]
-    pub(crate) vips: Vec<Vip>,
-    /// What decides where a flow goes
-    #[arg(long, value_enum, default_value_t = Hash::FiveTuple)]
-    pub(crate) hash: Hash,
-    /// Do not remember flows: the ring alone decides
-    #[arg(long)]
-    pub(crate) no_connection_table: bool,
-    /// Follow the server ids in QUIC connection ids
-    #[arg(long)]
-    pub(crate) quic_connection_id: bool,
-    /// Allow an address of this host; force: even if programs listen on it and the VIP is for every port
-    #[arg(long, value_name = "force", value_enum, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
-    pub(crate) allow_own_address: Option<Allow>,
-    /// What to do with packets to ports of the address that have no VIP [default: what its other VIPs say, or pass]
-    #[arg(long, value_enum)]
-    pub(crate) other_ports: Option<OtherPorts>,
-    /// What to do with packets while there is no usable real
-    #[arg(long, value_enum, default_value_t = NoReal::Drop)]
-    pub(crate) no_real: NoReal,
-    /// When the address answers echo requests [default: what its other VIPs say, or always]
-    #[arg(long, value_enum)]
-    pub(crate) echo: Option<Echo>,
-    /// Check its reals as [checks.NAME] of the running configuration says; lbctl serve does it
-    #[arg(long, value_name = "NAME")]
-    pub(crate) check: Option<String>,
-}
-
-/// `OwnAddress`, on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Allow {
-    True,
-    Force,
-}
-
-impl From<Allow> for OwnAddress {
-    fn from(allow: Allow) -> Self {
-        match allow {
-            Allow::True => Self::Allowed,
-            Allow::Force => Self::Forced,
-        }
-    }
-}
-
-/// `HashMode`, on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Hash {
-    #[value(name = "5-tuple")]
-    FiveTuple,
-    NoSourcePort,
-    DestinationPort,
-    SourceAndDestinationPort,
-}
-
-impl From<Hash> for HashMode {
-    fn from(hash: Hash) -> Self {
-        match hash {
-            Hash::FiveTuple => Self::FiveTuple,
-            Hash::NoSourcePort => Self::NoSourcePort,
-            Hash::DestinationPort => Self::DestinationPort,
-            Hash::SourceAndDestinationPort => Self::SourceAndDestinationPort,
-        }
-    }
 }
 
 #[derive(Debug, Args)]

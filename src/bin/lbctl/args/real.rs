@@ -9,11 +9,14 @@ use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
+use l4lb::Delivery;
 use l4lb::MAX_WEIGHT;
 use l4lb::Vip;
 use l4lb::flows::DrainWatch;
 
 use super::addresses::real;
+use super::encapsulation::Encapsulation;
+use super::encapsulation::EncapsulationOrDefault;
 use crate::Failure;
 
 fn weight() -> RangedU64ValueParser<u32> {
@@ -38,7 +41,21 @@ pub(crate) enum RealCommand {
         /// Its share, relative to the VIP's other reals
         #[arg(long, default_value_t = 1, value_parser = weight())]
         weight: u32,
+        /// How packets go to it, in all VIPs that have it [default: as the VIP says]
+        #[arg(long, value_enum)]
+        encapsulation: Option<Encapsulation>,
+        /// It is this host itself: its kernel gets the packets. So are addresses of this host without it
+        #[arg(long, conflicts_with = "encapsulation")]
+        local: bool,
     },
+    /// Change how packets go to reals
+    ///
+    /// It is one for all VIPs that have the real. Packets of new and established flows go on in the new way at once: the
+    /// real must take both before, or it loses packets (docs/encapsulation.md).
+    #[command(
+        override_usage = "lbctl real edit [OPTIONS] <VIP>... <REAL>... <--encapsulation <ENCAPSULATION>|--local>\n       lbctl real edit [OPTIONS] --all <REAL>... <--encapsulation <ENCAPSULATION>|--local>"
+    )]
+    Edit(RealEdit),
     /// Delete reals from VIPs, or from all: their flows move at once
     #[command(
         visible_aliases = ["rm", "remove"],
@@ -102,6 +119,35 @@ pub(crate) struct Drain {
     /// Do --then at the timeout, too: flows that are left move at once, and break
     #[arg(long, requires = "then")]
     pub(crate) force: bool,
+}
+
+/// `real edit`.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub(crate) struct RealEdit {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) way: Way,
+}
+
+/// How packets go to a real.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Way {
+    /// How packets go to it; default: as its VIP says
+    #[arg(long, value_enum)]
+    encapsulation: Option<EncapsulationOrDefault>,
+    /// It is this host itself: its kernel gets the packets
+    #[arg(long)]
+    local: bool,
+}
+
+impl From<Way> for Delivery {
+    fn from(way: Way) -> Self {
+        let encapsulation = way.encapsulation.and_then(Into::into);
+        if way.local { Self::Local } else { encapsulation.map_or(Self::AsVip, Self::By) }
+    }
 }
 
 /// What to do with a real that has no flows left.

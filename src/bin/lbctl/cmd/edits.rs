@@ -3,6 +3,7 @@
 
 use l4lb::Balancer;
 use l4lb::CheckChoice;
+use l4lb::Encapsulation;
 use l4lb::HealthPolicy;
 use l4lb::Plan;
 use l4lb::RealChange;
@@ -25,6 +26,7 @@ use crate::output;
 #[derive(Clone, Debug)]
 pub(super) enum Edit {
     AddVip(Vip, VipSpec),
+    EncapsulateVip(Vip, Option<Encapsulation>),
     DeleteVip(Vip),
     AddReal(Vip, RealConfig),
     Change(Target, RealChange),
@@ -34,6 +36,9 @@ impl Edit {
     pub(super) fn make(&self, table: &mut Table) -> l4lb::Result<()> {
         match self {
             Self::AddVip(vip, spec) => table.add_vip(*vip, spec.clone()),
+            Self::EncapsulateVip(vip, encapsulation) => {
+                table.change_vip(*vip, |spec| spec.encapsulation = *encapsulation)
+            }
             Self::DeleteVip(vip) => table.remove_vip(*vip),
             Self::AddReal(vip, config) => table.add_real(*vip, config),
             Self::Change((real, vip), change) => table.change_real_in(*vip, *real, *change),
@@ -75,6 +80,11 @@ pub(super) fn of_vips(command: &VipCommand) -> Option<Vec<Edit>> {
             let spec = spec(add);
             Some(add.vips.iter().map(|vip| Edit::AddVip(*vip, spec.clone())).collect())
         }
+        VipCommand::Edit(edit) => {
+            let encapsulation = edit.encapsulation.into();
+            let change = |vip: &Vip| Edit::EncapsulateVip(*vip, encapsulation);
+            Some(edit.vips.iter().map(change).collect())
+        }
         VipCommand::Delete { vips } => Some(vips.iter().copied().map(Edit::DeleteVip).collect()),
     }
 }
@@ -84,10 +94,12 @@ pub(super) fn of_reals(command: &RealCommand) -> Result<Option<Vec<Edit>>> {
     let (targets, change) = match command {
         RealCommand::List { .. } | RealCommand::Health(_) => return Ok(None),
         RealCommand::Drain(drain) if drain.wait => return Ok(None),
-        RealCommand::Add { vip, reals, weight } => {
+        RealCommand::Add { vip, reals, weight, encapsulation, local } => {
             let add = |real| {
                 let mut config = RealConfig::new(real);
                 config.weight = *weight;
+                config.encapsulation = encapsulation.map(Into::into);
+                config.local = *local;
                 Edit::AddReal(*vip, config)
             };
             return Ok(Some(reals.iter().copied().map(add).collect()));
@@ -96,6 +108,7 @@ pub(super) fn of_reals(command: &RealCommand) -> Result<Option<Vec<Edit>>> {
             let (targets, weight) = which.targets()?;
             (targets, RealChange::Weight(weight))
         }
+        RealCommand::Edit(edit) => (edit.which.targets()?, RealChange::Deliver(edit.way.into())),
         RealCommand::Drain(drain) => (drain.which.targets()?, RealChange::Drain),
         RealCommand::Delete(which) => (which.targets()?, RealChange::Delete),
         RealCommand::Undrain(which) => (which.targets()?, RealChange::Undrain),
@@ -114,6 +127,7 @@ fn spec(add: &VipAdd) -> VipSpec {
         hash: add.hash.into(),
         stateless: add.no_connection_table,
         routing: routing.into_iter().collect(),
+        encapsulation: add.encapsulation.map(Into::into),
         allow_own_address: add.allow_own_address.map(Into::into).unwrap_or_default(),
         other_ports: add.other_ports.map(Into::into),
         no_real: add.no_real.into(),

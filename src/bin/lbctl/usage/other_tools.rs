@@ -148,13 +148,13 @@ const ARGUMENTS: [(&str, &[&str], &str); 9] = [
     ),
     (
         "lbctl vip",
-        &["set", "edit", "change", "modify"],
-        "change the VIP in the file, and apply it: 'lbctl apply -f FILE'",
+        &["set", "change", "modify"],
+        "'lbctl vip edit' changes how packets go to the reals; change all else in the file, and apply it: 'lbctl apply -f FILE'",
     ),
     (
         "lbctl real",
-        &["set", "edit", "change", "modify"],
-        "'lbctl real weight VIP REAL WEIGHT' changes a weight",
+        &["set", "change", "modify"],
+        "'lbctl real weight VIP REAL WEIGHT' changes a weight, 'lbctl real edit' how packets go to it",
     ),
     (
         "lbctl real",

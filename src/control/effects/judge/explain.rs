@@ -16,6 +16,7 @@ use crate::control::effects::Precision;
 use crate::control::effects::RealFlows;
 use crate::model::abi;
 use crate::model::config::Config;
+use crate::model::config::PacketsConfig;
 use crate::model::vip_table::VipSpec;
 use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
@@ -23,6 +24,7 @@ use crate::plan::ProgramChange;
 use crate::plan::diff::ServerIdChange;
 use crate::plan::diff::VipAction;
 use crate::plan::diff::VipChange;
+use crate::plan::encapsulation;
 use crate::plan::write_knobs;
 
 impl Judge<'_> {
@@ -188,6 +190,7 @@ impl Judge<'_> {
             effect.moved = None;
         }
         parts.push(of_established(case, after, established, moved));
+        parts.extend(encapsulation::of_flows(case.before, after));
         if !effect.reals.is_empty() {
             let each = effect.reals.iter().map(|of| match of.moved {
                 0 => format!("{}: {} stay", of.real, of.established),
@@ -294,6 +297,15 @@ fn of_packets(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
             "senders of packets that are too long get another answer from now on, also in established flows"
                 .to_owned(),
         );
+    }
+    let gue = |packets: &PacketsConfig| (packets.gue_variant, packets.gue_port());
+    if gue(&before) != gue(&after) {
+        parts.push(format!(
+            "GUE goes to port {} in variant {} from now on, also in established flows: reals that know only the former \
+             lose it",
+            after.gue_port(),
+            after.gue_variant
+        ));
     }
     let sources = (before.source_v4(), before.source_v6());
     if sources != (after.source_v4(), after.source_v6()) {

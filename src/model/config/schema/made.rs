@@ -19,15 +19,18 @@ use crate::model::config::check_health::MAX_IN_A_ROW;
 use crate::model::config::check_health::MAX_LIST;
 use crate::model::config::check_health::NEEDED;
 use crate::model::config::check_health::OF_KINDS;
+use crate::model::config::encapsulation::GUE_VARIANTS;
 use crate::model::config::explain::all_examples;
 use crate::model::vip_table::config_name;
 
 /// Bounds of numbers, by their keys.
-pub(super) const NUMBERS: [(&str, u32, u32); 12] = [
+pub(super) const NUMBERS: [(&str, u32, u32); 14] = [
     ("connection_table.entries", 1, MAX_TABLE_ENTRIES),
     ("connection_table.udp_timeout_seconds", 1, consts::MAX_UDP_TIMEOUT_SECONDS),
     ("connection_table.new_connections_per_second", 1, u32::MAX),
     ("packets.max_frame", *PacketsConfig::MAX_FRAME.start(), *PacketsConfig::MAX_FRAME.end()),
+    ("packets.gue_port", 1, u16::MAX as u32),
+    ("packets.gue_variant", *GUE_VARIANTS.start() as u32, *GUE_VARIANTS.end() as u32),
     ("health.concurrency", 1, MAX_CONCURRENCY),
     ("health.first_mark", 1, u32::MAX - consts::REAL_IDS),
     ("checks.NAME.rise", 1, MAX_IN_A_ROW),
@@ -123,7 +126,7 @@ fn tidy_one(schema: &mut Map<String, Value>) {
             schema.remove("format");
             schema.insert("maximum".to_owned(), u32::MAX.into());
         }
-        Some("uint16") => {
+        Some("uint8" | "uint16") => {
             schema.remove("format");
         }
         Some("ip") => {

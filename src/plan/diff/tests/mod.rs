@@ -147,7 +147,8 @@ impl Maps {
                 let states = [RealState::Up, RealState::Drain, RealState::Down];
                 let state = states[usize::from(record.state)];
                 let health = RealHealth::from_raw(record.health, record.missing_share);
-                spec.reals.insert(real.address, RealSpec { weight: record.weight, state, health });
+                let of_vip = RealSpec { health, ..RealSpec::new(record.weight, state) };
+                spec.reals.insert(real.address, of_vip);
             }
             let barred = match self.rings.get(&id) {
                 Some(ring) if entry.flags & consts::VIP_BARRED != 0 => ring.barred.clone(),

@@ -29,7 +29,7 @@ fn real_spec() -> impl Strategy<Value = RealSpec> {
     let health = (prop::sample::select(healths.to_vec()), share, any::<bool>())
         .prop_map(|(state, share, told)| RealHealth { state, share, told });
     (0..3_u32, prop::sample::select(states.to_vec()), health)
-        .prop_map(|(weight, state, health)| RealSpec { weight, state, health })
+        .prop_map(|(weight, state, health)| RealSpec { health, ..RealSpec::new(weight, state) })
 }
 
 fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {

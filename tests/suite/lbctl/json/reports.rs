@@ -201,6 +201,8 @@ fn without_serve(rig: &Rig, run: &Run<'_>, reports: &mut Reports) {
         ("vip add", 0, &["vip", "add", OTHER][..]),
         ("real add", 0, &["real", "add", OTHER, "10.0.0.1", "10.0.0.2"]),
         ("real weight", 0, &["real", "weight", OTHER, "10.0.0.2", "3"]),
+        ("real edit", 0, &["real", "edit", OTHER, "10.0.0.2", "--encapsulation", "ipip"]),
+        ("vip edit", 0, &["vip", "edit", OTHER, "--encapsulation", "default"]),
         ("real drain", 0, &["real", "drain", OTHER, "10.0.0.2"]),
         ("real undrain", 0, &["real", "undrain", OTHER, "10.0.0.2"]),
         ("real down", 0, &["real", "down", OTHER, "10.0.0.2"]),
