@@ -57,6 +57,8 @@ pub(crate) fn knobs(
         gue_variant: 1,
         encapsulation: 0,
         decapsulates: 0,
+        gue_icmp_as_katran: 1,
+        unused: 0,
     }
 }
 

@@ -28,9 +28,11 @@ struct knobs {
 	__u32 outer_df;		 /* 1: outer IPv4 headers say "do not fragment" */
 	__u32 udp_timeout_units; /* the timeout, in units of 1 << LB_SEEN_SHIFT ns */
 	__be16 gue_port;
-	__u8 gue_variant;   /* 0 or 1 */
-	__u8 encapsulation; /* for user space: the default of [packets], LB_ENCAP_* */
-	__u32 decapsulates; /* 1: some address is configured for it */
+	__u8 gue_variant;	 /* 0 or 1 */
+	__u8 encapsulation;	 /* for user space: the default of [packets], LB_ENCAP_* */
+	__u16 decapsulates;	 /* 1: some address is configured for it */
+	__u8 gue_icmp_as_katran; /* 1: packet/gue.h says what that means */
+	__u8 unused;
 };
 
 /* A multiple of 8. With a single field of 4 bytes more, add `__u32 unused` at the end. */

@@ -81,7 +81,7 @@ static __always_inline int encap_gue_v4(struct xdp_md *ctx, const struct pkt *p,
 	ip = move_l2(ctx, p, sizeof(*ip) + gue_bytes(), gateway, bpf_htons(ETH_P_IP));
 	if (!ip)
 		return LB_DROP_no_headroom;
-	*derived = inner_sum(ctx, p, sizeof(*ip) + gue_bytes(), &sum);
+	*derived = inner_sum(ctx, p, sizeof(*ip) + gue_bytes(), 0, &sum);
 	write_outer_v4(ip, p, real, gue_len(p), IPPROTO_UDP, knobs.source4);
 	sum += (__u64)ip->saddr + ip->daddr;
 	write_gue((void *)(ip + 1), p, source, 0, *derived, sum);
@@ -100,7 +100,7 @@ static __always_inline int encap_gue_v6(struct xdp_md *ctx, const struct pkt *p,
 	ip = move_l2(ctx, p, sizeof(*ip) + gue_bytes(), gateway, bpf_htons(ETH_P_IPV6));
 	if (!ip)
 		return LB_DROP_no_headroom;
-	*derived = inner_sum(ctx, p, sizeof(*ip) + gue_bytes(), &sum);
+	*derived = inner_sum(ctx, p, sizeof(*ip) + gue_bytes(), 1, &sum);
 	write_outer_v6(ip, p, real, gue_len(p), IPPROTO_UDP, knobs.source6.word[3]);
 	sum += sum_v6_addresses(ip);
 	write_gue((void *)(ip + 1), p, source, 1, *derived, sum);

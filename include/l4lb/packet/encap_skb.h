@@ -148,7 +148,7 @@ static __always_inline int encapsulate_skb_gue(struct __sk_buff *ctx, const stru
 	int derived;
 	__u64 sum = 0;
 
-	derived = inner_sum(ctx, p, 0, &sum) && !ctx->gso_size;
+	derived = inner_sum(ctx, p, 0, real->flags & LB_REAL_V6, &sum) && !ctx->gso_size;
 	if (real->flags & LB_REAL_V6) {
 		if (!derived && !ctx->gso_size)
 			return -1;

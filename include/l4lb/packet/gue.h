@@ -43,10 +43,21 @@ static __always_inline __be16 gue_source_port(const struct pkt *p, __be16 sport,
 }
 
 /*
- * What the inner packet, whose IP header begins at `off`, adds to the sum. Returns false if that
- * cannot be derived. `room`: by how much the packet has moved since it was parsed.
+ * Whether ICMPv4 errors get the checksum that Katran gives them. It takes ICMP for a protocol with
+ * a pseudo-header, so the checksum is wrong, and receivers that check it drop the error. No outer
+ * checksum of IPv6 is wrong, nor one of variant 0, which Katran does not send.
  */
-static __always_inline int inner_sum(packet_ctx *ctx, const struct pkt *p, __u32 room, __u64 *sum)
+static __always_inline int icmp_as_katran(int real_v6)
+{
+	return !real_v6 && knobs.gue_variant && knobs.gue_icmp_as_katran;
+}
+
+/*
+ * What the inner packet adds to the sum. Returns false if that cannot be derived. `room`: by how
+ * much the packet has moved since it was parsed.
+ */
+static __always_inline int inner_sum(packet_ctx *ctx, const struct pkt *p, __u32 room, int real_v6,
+				     __u64 *sum)
 {
 	const int is_error = has(p, LB_PKT_ICMP_ERROR);
 	struct udphdr *udp;
@@ -61,13 +72,13 @@ static __always_inline int inner_sum(packet_ctx *ctx, const struct pkt *p, __u32
 	}
 	if (!p->v6) {
 		/* ICMP has no pseudo-header. */
-		if (is_error)
+		if (is_error && !icmp_as_katran(real_v6))
 			return 1;
 		ip = pkt_at(ctx, p->l3_off + room, sizeof(*ip));
 		if (!ip)
 			return 0;
 		*sum += (__u64)(__u32)~ip->saddr + (__u32)~ip->daddr;
-		*sum += (__u16)~bpf_htons(p->proto);
+		*sum += (__u16)~bpf_htons(is_error ? IPPROTO_ICMP : p->proto);
 		*sum += (__u16)~bpf_htons(p->ip_len - sizeof(*ip));
 		return 1;
 	}
