@@ -29,6 +29,7 @@
 pub mod decode;
 mod event;
 pub mod filter;
+mod gue;
 mod names;
 mod options;
 mod packet;
@@ -38,6 +39,7 @@ mod session;
 mod sink;
 
 pub use crate::model::error::CaptureError;
+pub use crate::model::gue::GuePorts;
 pub use options::CaptureOptions;
 pub use options::DecisionFilter;
 pub use options::Points;

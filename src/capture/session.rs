@@ -19,6 +19,7 @@ use super::filter::follow;
 use super::filter::tail_call;
 use super::filter::verdict;
 use super::filter::whole_program;
+use super::gue::gue_ports;
 use super::names::Names;
 use super::options::CaptureOptions;
 use super::options::Points;
@@ -50,6 +51,7 @@ use crate::model::abi::consts;
 use crate::model::error::CaptureError;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::gue::GuePorts;
 
 /// How often a capture checks that it is still in its place.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -81,13 +83,15 @@ pub struct CaptureCounts {
 struct Filters {
     frame: Filter,
     inner: Option<Filter>,
+    /// Where `inner` looks for packets in GUE.
+    gue: GuePorts,
 }
 
 impl Filters {
     /// One program for both.
     fn load(&self, exits: Exits) -> Result<OwnedFd, FilterError> {
         let Some(inner) = &self.inner else { return self.frame.load(FILTER, &exits) };
-        let on_match = whole_program(&inner.translate(&exits)?);
+        let on_match = whole_program(&inner.clone().with_gue(self.gue).translate(&exits)?);
         self.frame.load(FILTER, &Exits { on_match, otherwise: exits.otherwise })
     }
 }
@@ -123,6 +127,8 @@ pub struct Capture {
     checked: Instant,
     /// Since when it is not in its place.
     lost: Option<Instant>,
+    /// The filter in its place looks for GUE at other ports than it should.
+    stale: bool,
 }
 
 impl Capture {
@@ -141,7 +147,7 @@ impl Capture {
         let options = &options;
         // Compile before taking the lock: libpcap may be slow.
         let (frame, inner) = options.filters(netmask(instance, options)?)?;
-        let filters = Filters { frame, inner };
+        let filters = Filters { frame, inner, gue: gue_ports(instance)? };
         let cpus = buffered_cpus(options)?;
 
         let lock = instance.lock_existing()?.ok_or_else(|| not_running(instance))?;
@@ -168,6 +174,7 @@ impl Capture {
             installed: Some(installed),
             checked: Instant::now(),
             lost: None,
+            stale: false,
         })
     }
 
@@ -205,6 +212,11 @@ impl Capture {
         self.read()
     }
 
+    /// The ports at which it takes packets for GUE: those of the instance's balancer and of its decapsulation.
+    pub fn gue_ports(&self) -> GuePorts {
+        self.filters.gue
+    }
+
     /// How many packets there were so far.
     pub fn counts(&self) -> Result<CaptureCounts> {
         let mut sum = CaptureCounts::default();
@@ -228,6 +240,7 @@ impl Capture {
 
     /// Follows changes of VIPs, reals, interfaces and the instance itself.
     fn upkeep(&mut self) -> Result<()> {
+        self.follow_gue_ports();
         if self.is_in_place() {
             self.lost = None;
             self.names.refresh()?;
@@ -250,7 +263,18 @@ impl Capture {
         }
     }
 
+    /// Takes over the ports of GUE. If a filter depends on them, the capture no longer is in its place.
+    fn follow_gue_ports(&mut self) {
+        // While the instance is set up anew, nobody knows.
+        let Ok(gue) = gue_ports(&self.instance) else { return };
+        self.stale |= gue != self.filters.gue && self.filters.inner.is_some();
+        self.filters.gue = gue;
+    }
+
     fn is_in_place(&self) -> bool {
+        if self.stale {
+            return false;
+        }
         let Some(installed) = &self.installed else { return false };
         let check = || -> Result<bool> {
             let Installed { place, places, array, filters, .. } = installed;
@@ -296,10 +320,13 @@ impl Capture {
         let (installed, maps, ()) =
             install(instance, &self.options, &self.filters, maps, &lock, tell)?;
         (self.installed, self.maps) = (Some(installed), maps);
-        tracing::info!(
-            "instance '{}' was set up anew; the capture goes on there",
-            self.instance.name()
-        );
+        let stale = std::mem::take(&mut self.stale);
+        if stale {
+            tracing::info!("GUE goes to another port now; the capture looks there");
+        } else {
+            let name = self.instance.name();
+            tracing::info!("instance '{name}' was set up anew; the capture goes on there");
+        }
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod digest;
 pub(crate) mod epoch;
 pub(crate) mod error;
 pub(crate) mod flow_effect;
+pub(crate) mod gue;
 pub(crate) mod health;
 pub(crate) mod host;
 pub(crate) mod interface;

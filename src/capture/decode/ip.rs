@@ -24,7 +24,7 @@ const IPV4_LONGEST_HEADER: usize = 60;
 const IPV6_HEADER: usize = 40;
 
 /// A packet of the IP version that its first byte names.
-fn either(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt::Result {
+pub(super) fn either(line: &mut String, packet: Part<'_>, telling: Telling) -> fmt::Result {
     match packet.captured.first().map(|byte| byte >> 4) {
         Some(4) => ipv4(line, packet, telling),
         Some(6) => ipv6(line, packet, telling),
@@ -178,14 +178,15 @@ fn transport(
             IpNumber::UDP => udp::udp(line, payload, ends, telling),
             _ => {
                 ends.write(line)?;
-                not_ports(line, protocol, payload, telling)
+                without_ports(line, protocol, payload, telling)
             }
         };
     }
     line.write_str("[more extension headers]")
 }
 
-fn not_ports(
+/// Writes what has no ports, or is not to show them.
+pub(super) fn without_ports(
     line: &mut String,
     protocol: IpNumber,
     payload: Part<'_>,

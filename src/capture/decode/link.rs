@@ -63,7 +63,8 @@ fn write_header(
     }
 }
 
-pub(super) fn ethernet(line: &mut String, frame: Part<'_>, style: Style) -> fmt::Result {
+pub(super) fn ethernet(line: &mut String, frame: Part<'_>, telling: Telling) -> fmt::Result {
+    let style = telling.style;
     let Ok(header) = Ethernet2HeaderSlice::from_slice(frame.captured) else {
         return line.write_str("[|ether]");
     };
@@ -100,8 +101,8 @@ pub(super) fn ethernet(line: &mut String, frame: Part<'_>, style: Style) -> fmt:
         EtherType::IPV4 | EtherType::IPV6 if rest.captured.is_empty() => {
             line.write_str(if ether_type == EtherType::IPV4 { "[|ip]" } else { "[|ip6]" })
         }
-        EtherType::IPV4 => ip::ipv4(line, rest, Telling { style, ..Telling::default() }),
-        EtherType::IPV6 => ip::ipv6(line, rest, Telling { style, ..Telling::default() }),
+        EtherType::IPV4 => ip::ipv4(line, rest, telling),
+        EtherType::IPV6 => ip::ipv6(line, rest, telling),
         EtherType::ARP => arp(line, rest, style),
         _ if style.link => write!(line, "length {}", rest.length),
         EtherType(other) => {

@@ -15,6 +15,7 @@
 //! | --- | --- | --- |
 //! | TCP sequence numbers | absolute | relative unless told `-S` |
 //! | payload of TCP and UDP | only QUIC headers are noted: `quic initial v1 dcid … scid …` | a decoder for each well-known port |
+//! | GUE ([`LineOptions::gue`]) | the packet inside: `GUE variant 1: IP a.1 > b.2: …` | only the length |
 //! | VLAN tags | shown: `vlan 100, p 0, ` | only with `-e` |
 //! | ICMP errors | `, quoting IP a.1 > b.2: tcp` behind the length, also of encapsulated packets | only with `-v`, on more lines |
 //! | IPv4 fragments | ` (frag id 7, 1480@1480+)` behind the line: bytes, offset, more to come | only with `-v` |
@@ -31,6 +32,7 @@
 
 mod bytes;
 mod ends;
+mod gue;
 mod icmp;
 mod ip;
 mod link;
@@ -54,6 +56,7 @@ use super::packet::CapturePoint;
 use super::packet::Decision;
 use super::packet::Packet;
 use super::sink::Sink;
+use crate::model::gue::GuePorts;
 
 /// How deep headers of one kind may be nested; deeper ones are not decoded. A balancer's packets have two.
 const NESTING: u32 = 8;
@@ -69,6 +72,8 @@ pub struct LineOptions {
     pub style: Style,
     /// The packet's bytes behind the line, from the IP header on.
     pub bytes: Option<Bytes>,
+    /// What comes to these ports is GUE, and the line shows the packet inside.
+    pub gue: GuePorts,
 }
 
 /// Which headers and fields a line shows.
@@ -140,6 +145,11 @@ impl<W: Write> Lines<W> {
         Self { out, options, zone, line: String::new() }
     }
 
+    /// Takes other ports for those of GUE from now on.
+    pub fn set_gue(&mut self, gue: GuePorts) {
+        self.options.gue = gue;
+    }
+
     /// The writer.
     pub fn into_inner(self) -> W {
         self.out
@@ -159,7 +169,8 @@ impl<W: Write> Lines<W> {
         } else if packet.at == CapturePoint::Exit {
             line.write_str("exit: ")?;
         }
-        write_frame(line, packet, self.options.style)?;
+        let LineOptions { style, gue, .. } = self.options;
+        write_frame(line, packet, Telling { style, gue, ..Telling::default() })?;
         let shown = packet.data.get(link::header_length(&packet.data)..).unwrap_or_default();
         match self.options.bytes {
             None => {}
@@ -185,18 +196,18 @@ impl<W: Write> Sink for Lines<W> {
 }
 
 /// A whole frame as in a line of [`Lines`], without the facts that only a captured packet has.
-pub fn describe(frame: &[u8]) -> String {
+pub fn describe(frame: &[u8], gue: GuePorts) -> String {
     let mut line = String::new();
+    let whole = Part { captured: frame, length: frame.len() };
     // Writing to memory does not fail.
-    let _ =
-        link::ethernet(&mut line, Part { captured: frame, length: frame.len() }, Style::default());
+    let _ = link::ethernet(&mut line, whole, Telling { gue, ..Telling::default() });
     line
 }
 
-fn write_frame(line: &mut String, packet: &Packet, style: Style) -> fmt::Result {
+fn write_frame(line: &mut String, packet: &Packet, telling: Telling) -> fmt::Result {
     // A frame is at least as long as the bytes that were captured.
     let length = packet.data.len().max(usize::try_from(packet.length).unwrap_or(usize::MAX));
-    link::ethernet(line, Part { captured: &packet.data, length }, style)
+    link::ethernet(line, Part { captured: &packet.data, length }, telling)
 }
 
 fn write_time(line: &mut String, time: SystemTime, zone: &TimeZone) -> fmt::Result {
@@ -276,6 +287,8 @@ struct Telling {
     quoted: bool,
     /// Which headers and fields are shown.
     style: Style,
+    /// The ports at which UDP is GUE.
+    gue: GuePorts,
 }
 
 impl Telling {

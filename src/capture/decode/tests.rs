@@ -50,7 +50,7 @@ fn udp(port: u16, payload: usize) -> Vec<u8> {
 /// A packet's line without what is not in the frame: no time, no interface, no decision.
 fn describe(packet: &Packet) -> String {
     let mut line = String::new();
-    write_frame(&mut line, packet, Style::default()).expect("strings take all");
+    write_frame(&mut line, packet, Telling::default()).expect("strings take all");
     line
 }
 
@@ -170,6 +170,57 @@ fn errors_quote_encapsulated_packets() {
 }
 
 #[test]
+fn gue_shows_the_packet_inside() {
+    let inner = [ip4(17, 8, &[]), udp(4433, 0)].concat();
+    let flow = "IP 192.0.2.1.31337 > 10.200.1.1.4433: UDP, length 0";
+    let sent = |port: u16, header: &[u8], inside: &[u8]| {
+        let payload = [header, inside].concat();
+        let udp = udp(port, payload.len());
+        frame(0x0800, &[&ip4(17, udp.len() + payload.len(), &[]), &udp, &payload])
+    };
+    let said = |port: u16, header: &[u8], expected: &str| {
+        let outer = format!("IP 192.0.2.1.31337 > 10.200.1.1.{port}: ");
+        line(&sent(port, header, &inner), &(outer + expected));
+    };
+    said(6080, &[], &format!("GUE variant 1: {flow}"));
+    said(6081, &[], "UDP, length 28");
+    said(6080, &[0, 4, 0, 0], &format!("GUE variant 0: {flow}"));
+    let hops = |line: &str| format!("GUE variant 0, next hop {line}: {flow}");
+    said(19523, &[1, 4, 0, 0, 0, 0, 0, 0], &hops("0 of 0"));
+    let two = [3, 4, 0, 0, 0, 0, 1, 2, 10, 0, 0, 1, 10, 0, 0, 2];
+    said(19523, &two, &hops("1 of 2 (10.0.0.1, 10.0.0.2)"));
+    let with_fields = [1, 4, 0x80, 0, 0, 0, 0, 0];
+    let what = "flags 0x8000, 4 bytes of fields or private data";
+    said(19523, &with_fields, &format!("GUE variant 0, {what}: {flow}"));
+    said(19523, &[0x20, 7, 0, 0], "GUE variant 0, control message 7, length 28");
+    let what = "28 bytes of fields or private data, bad header length 64 > 32";
+    said(19523, &[15, 4, 0, 0], &format!("GUE variant 0, {what}"));
+    said(19523, &[0, 47, 0, 0], "GUE variant 0: GRE, length 28");
+    said(6080, &[0x80], "GUE of an unknown variant, 0x80, length 29");
+    line(&sent(6080, &[], &[]), "IP 192.0.2.1.31337 > 10.200.1.1.6080: [|gue]");
+
+    // A router's error, about as much of it as the router quotes.
+    let quoted = &sent(6080, &[], &inner)[14..];
+    let message = |quoted: &[u8]| {
+        let message = [&[3, 3, 0, 0, 0, 0, 0, 0], quoted].concat();
+        frame(0x0800, &[&ip4(1, message.len(), &[]), &message])
+    };
+    let error = |length: usize, flow: &str| {
+        format!(
+            "IP 192.0.2.1 > 10.200.1.1: ICMP 10.200.1.1 udp port 6080 unreachable, length {length}, quoting \
+             IP 192.0.2.1.31337 > 10.200.1.1.6080: {flow}"
+        )
+    };
+    let inside = "GUE variant 1: IP 192.0.2.1.31337 > 10.200.1.1.4433: udp";
+    line(&message(quoted), &error(64, inside));
+    line(&message(&quoted[..28]), &error(36, "udp"));
+
+    let ports = LineOptions { gue: GuePorts::only(7), no_time: true, ..LineOptions::default() };
+    let to = |port| lines(ports, &packet(&sent(port, &[], &inner)));
+    assert!(to(7).contains("GUE variant 1: ") && !to(6080).contains("GUE"), "{}", to(7));
+}
+
+#[test]
 fn names_with_control_characters_do_no_harm() {
     let mut packet = packet(&frame(0x0800, &[]));
     packet.interface = "e\x1b[2J\n".to_owned();
@@ -226,6 +277,9 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
         (0_u8..20, 0_u8..20).prop_map(|(kind, code)| vec![kind, code, 0, 0, 0, 0, 5, 0]),
         (128_u8..150, 0_u8..5).prop_map(|(kind, code)| vec![kind, code, 0, 0, 0, 0, 5, 0]),
         Just(vec![0x08, 0x00]),
+        prop_oneof![Just(6080_u16), Just(19523)].prop_map(|port| udp(port, 1000)),
+        (0_u8..0x42, prop_oneof![Just(4_u8), Just(41), any::<u8>()])
+            .prop_map(|(first, protocol)| vec![first, protocol, 0, 0, 0, 0, 1, 2]),
         Just(vec![0, 1, 8, 0, 6, 4, 0, 1]),
     ];
     (ether_type, vec(header, 0..12))

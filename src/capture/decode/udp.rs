@@ -9,6 +9,7 @@ use etherparse::UdpHeaderSlice;
 use super::Part;
 use super::Telling;
 use super::ends::Ends;
+use super::gue;
 use super::verbose;
 
 const HEADER: usize = 8;
@@ -31,9 +32,16 @@ pub(super) fn udp(
     mut ends: Ends,
     telling: Telling,
 ) -> fmt::Result {
-    ends.write_ports(line, datagram.u16(0).zip(datagram.u16(2)))?;
+    let ports = datagram.u16(0).zip(datagram.u16(2));
+    ends.write_ports(line, ports)?;
+    let encapsulates = ports.is_some_and(|(_, destination)| telling.gue.contains(destination));
     if telling.quoted {
-        return line.write_str("udp");
+        // Routers may quote no more than the outer headers.
+        let payload = datagram.skip(HEADER);
+        return match payload.captured {
+            [_, ..] if encapsulates => gue::gue(line, payload, telling),
+            _ => line.write_str("udp"),
+        };
     }
     if datagram.length > 0 && datagram.length < HEADER {
         return write!(line, "truncated-udp {}", datagram.length);
@@ -63,6 +71,8 @@ pub(super) fn udp(
     let available = datagram.length - HEADER;
     if length - HEADER > available && !ends.fragment {
         write!(line, "UDP, bad length {} > {available}", length - HEADER)?;
+    } else if encapsulates {
+        return gue::gue(line, datagram.limit(length).skip(HEADER), telling);
     } else {
         write!(line, "UDP, length {}", length - HEADER)?;
     }

@@ -4,6 +4,7 @@ use nix::libc;
 
 use super::assembler::Assembler;
 use super::assembler::Label;
+use super::registers::CONTEXT;
 use super::registers::END;
 use super::registers::PACKET;
 use crate::kernel::insn::Alu;
@@ -13,6 +14,7 @@ use crate::kernel::insn::Operand::Imm;
 use crate::kernel::insn::Reg;
 use crate::kernel::insn::Size;
 use crate::kernel::insn::Test;
+use crate::model::gue::GuePorts;
 
 const ETHERNET: u32 = 14;
 const ETHER_TYPE: i16 = 12;
@@ -28,8 +30,19 @@ const IPV4_LONGEST: u32 = 60;
 const IPV6: u32 = 40;
 const IPV6_NEXT_HEADER: i16 = 6;
 
+const UDP: u32 = 8;
+const UDP_DESTINATION: i16 = 2;
+/// The shortest header of GUE, variant 0.
+const GUE: u32 = 4;
+const GUE_PROTOCOL: i16 = 1;
+/// The bits for variant and control: neither is set in front of a packet.
+const GUE_NO_PACKET: i32 = 0xe0;
+/// The bits for the length of what follows the shortest header, in words.
+const GUE_WORDS: u32 = 0x1f;
+const GUE_LONGEST: u32 = GUE + GUE_WORDS * 4;
+
 /// The packet begins at most this far into the frame.
-pub(super) const MAX_OFFSET: u32 = ETHERNET + MOST_TAGS * TAG + IPV4_LONGEST;
+pub(super) const MAX_OFFSET: u32 = ETHERNET + MOST_TAGS * TAG + IPV4_LONGEST + UDP + GUE_LONGEST;
 
 /// A constant to compare with two bytes as they were loaded.
 fn network(value: i32) -> Operand {
@@ -41,9 +54,10 @@ fn constant(value: u32) -> Operand {
     Imm(value.cast_signed())
 }
 
-/// Moves [`PACKET`] from the frame to the packet inside its outer IP header. Goes to `otherwise` if there is none, or
-/// if the frame is a later fragment.
-pub(super) fn find(code: &mut Assembler, otherwise: Label) {
+/// Moves [`PACKET`] from the frame to the packet inside its outer header: of IP in IP, or of GUE to one of these ports.
+/// Goes to `otherwise` if there is none, or if the frame is a later fragment. `data` is where the context has the
+/// frame's beginning.
+pub(super) fn find(code: &mut Assembler, gue: GuePorts, data: i16, otherwise: Label) {
     let [network_header, ipv6, protocol, found] = [(); 4].map(|()| code.label());
     let value = Reg::R0;
     let length = Reg::R1;
@@ -87,10 +101,59 @@ pub(super) fn find(code: &mut Assembler, otherwise: Label) {
     code.emit(Insn::alu64(Alu::Add, PACKET, constant(IPV6)));
 
     code.place(protocol);
-    let (ipip, ipv6) = (Imm(libc::IPPROTO_IPIP), Imm(libc::IPPROTO_IPV6));
-    code.emit_jump(Insn::jump32(Test::Eq, value, ipip, 0), found);
-    code.emit_jump(Insn::jump32(Test::Ne, value, ipv6, 0), otherwise);
+    jump_if_ip(code, value, found);
+    code.emit_jump(Insn::jump32(Test::Ne, value, Imm(libc::IPPROTO_UDP), 0), otherwise);
+    find_in_gue(code, gue, found, otherwise);
     code.place(found);
+    // Many ways lead here. The verifier would follow what comes next once for each, as they differ in how far into
+    // the frame they lead, and in what is known to be there. A difference of pointers is a number that it knows
+    // nothing about, so that the ways look alike.
+    code.emit(Insn::load(Size::W, Reg::R2, CONTEXT, data));
+    code.emit(Insn::alu64(Alu::Sub, PACKET, Operand::Reg(Reg::R2)));
+    code.emit_jump(Insn::jump64(Test::Gt, PACKET, constant(MAX_OFFSET), 0), otherwise);
+    code.emit(Insn::alu64(Alu::Add, PACKET, Operand::Reg(Reg::R2)));
+}
+
+/// Goes to `found` if the protocol in `value` says that IP is in IP.
+fn jump_if_ip(code: &mut Assembler, value: Reg, found: Label) {
+    for protocol in [libc::IPPROTO_IPIP, libc::IPPROTO_IPV6] {
+        code.emit_jump(Insn::jump32(Test::Eq, value, Imm(protocol), 0), found);
+    }
+}
+
+/// Moves [`PACKET`] from the UDP header to the packet inside, and continues at its end; or goes to `found`, or to
+/// `otherwise`.
+fn find_in_gue(code: &mut Assembler, gue: GuePorts, found: Label, otherwise: Label) {
+    let value = Reg::R0;
+    let length = Reg::R1;
+    let to_gue = code.label();
+    check(code, UDP + 1, otherwise);
+    code.emit(Insn::load(Size::H, value, PACKET, UDP_DESTINATION));
+    for port in gue.each() {
+        code.emit_jump(Insn::jump32(Test::Eq, value, network(port.into()), 0), to_gue);
+    }
+    code.emit_jump(Insn::jump(0), otherwise);
+
+    code.place(to_gue);
+    code.emit(Insn::alu64(Alu::Add, PACKET, constant(UDP)));
+    code.emit(Insn::load(Size::B, length, PACKET, 0));
+    // Variant 1 has no header: this is the IP version, whose first two bits tell the variants apart.
+    code.emit(Insn::alu32(Alu::Mov, value, Operand::Reg(length)));
+    code.emit(Insn::alu32(Alu::Rsh, value, Imm(4)));
+    for version in [4, 6] {
+        code.emit_jump(Insn::jump32(Test::Eq, value, Imm(version), 0), found);
+    }
+
+    code.emit_jump(Insn::jump32(Test::Set, length, Imm(GUE_NO_PACKET), 0), otherwise);
+    check(code, GUE, otherwise);
+    code.emit(Insn::load(Size::B, value, PACKET, GUE_PROTOCOL));
+    code.emit(Insn::alu32(Alu::And, length, constant(GUE_WORDS)));
+    code.emit(Insn::alu32(Alu::Lsh, length, Imm(2)));
+    code.emit(Insn::alu64(Alu::Add, PACKET, Operand::Reg(length)));
+    code.emit(Insn::alu64(Alu::Add, PACKET, constant(GUE)));
+    code.emit_jump(Insn::jump64(Test::Gt, PACKET, Operand::Reg(END), 0), otherwise);
+    jump_if_ip(code, value, found);
+    code.emit_jump(Insn::jump(0), otherwise);
 }
 
 /// Goes to `otherwise` unless this many bytes follow [`PACKET`].

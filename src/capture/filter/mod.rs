@@ -55,6 +55,7 @@ pub use crate::kernel::pcap::ClassicInsn;
 use crate::kernel::pcap::CompileError;
 use crate::kernel::program;
 pub use crate::model::error::FilterError;
+use crate::model::gue::GuePorts;
 use crate::model::text::quote;
 
 /// What a filter looks at.
@@ -63,8 +64,9 @@ pub enum FilterScope {
     /// The frame, from its Ethernet header on.
     #[default]
     Frame,
-    /// The IP packet inside another one: directly behind an outer IPv4 or IPv6 header of protocol 4 or 41, behind at
-    /// most two VLAN tags. Frames without one do not match, nor do later fragments of the outer packet. The expression
+    /// The IP packet inside another one: directly behind an outer IPv4 or IPv6 header of protocol 4 or 41, or in GUE of
+    /// either variant to a port of [`Filter::with_gue`]; behind at most two VLAN tags. Frames without one do not match,
+    /// nor do later fragments of the outer packet. The expression
     /// is for packets without a link layer: libpcap refuses `ether` and `vlan`. `len` counts from the inner header to
     /// the end of the frame.
     Inner,
@@ -87,6 +89,8 @@ pub struct Filter {
     /// Its name in messages.
     name: String,
     scope: FilterScope,
+    /// What comes to these ports is GUE.
+    gue: GuePorts,
     classic: Vec<ClassicInsn>,
     ops: Vec<classic::Op>,
 }
@@ -180,7 +184,9 @@ impl Filter {
         scope: FilterScope,
     ) -> Result<Self, FilterError> {
         match classic::decode(&classic, translate::limit(scope)).map(unroll::unroll) {
-            Ok(ops) if flow::has_match(&ops) => Ok(Self { name, scope, classic, ops }),
+            Ok(ops) if flow::has_match(&ops) => {
+                Ok(Self { name, scope, gue: GuePorts::default(), classic, ops })
+            }
             Ok(_) => Err(FilterError::NeverMatches { filter: name }),
             Err(invalid) => Err(FilterError::Classic {
                 filter: name,
@@ -190,6 +196,12 @@ impl Filter {
         }
     }
 
+    /// The same filter, which looks for the inner packet behind these ports.
+    #[must_use]
+    pub fn with_gue(self, gue: GuePorts) -> Self {
+        Self { gue, ..self }
+    }
+
     /// The program in classic BPF.
     pub fn classic(&self) -> &[ClassicInsn] {
         &self.classic
@@ -197,9 +209,8 @@ impl Filter {
 
     /// The XDP program in eBPF: it decides about a packet, then continues with one of the `exits`.
     pub fn translate(&self, exits: &Exits) -> Result<Vec<Insn>, FilterError> {
-        translate::translate(&self.ops, self.scope, exits).map_err(|TooFar| FilterError::TooLong {
-            filter: self.name.clone(),
-            instructions: self.classic.len(),
+        translate::translate(&self.ops, self.scope, self.gue, exits).map_err(|TooFar| {
+            FilterError::TooLong { filter: self.name.clone(), instructions: self.classic.len() }
         })
     }
 

@@ -33,6 +33,7 @@ use crate::kernel::insn::Operand::Imm;
 use crate::kernel::insn::Reg;
 use crate::kernel::insn::Size;
 use crate::kernel::insn::Test;
+use crate::model::gue::GuePorts;
 
 /// An offset in the type that instructions have.
 const fn displacement(offset: usize) -> i16 {
@@ -74,6 +75,7 @@ struct Translation<'a> {
     ops: &'a [Op],
     flow: Flow,
     limit: u32,
+    gue: GuePorts,
     code: Assembler,
     /// A label for each operation, then for both exits.
     labels: Vec<Label>,
@@ -83,12 +85,14 @@ struct Translation<'a> {
 pub(super) fn translate(
     ops: &[Op],
     scope: FilterScope,
+    gue: GuePorts,
     exits: &Exits,
 ) -> Result<Vec<Insn>, TooFar> {
     let limit = limit(scope);
     let mut code = Assembler::default();
     let labels = (0..ops.len() + 2).map(|_| code.label()).collect();
-    let mut translation = Translation { ops, flow: flow::analyse(ops, limit), limit, code, labels };
+    let mut translation =
+        Translation { ops, flow: flow::analyse(ops, limit), limit, gue, code, labels };
     translation.prologue(scope);
     translation.body();
     let (on_match, otherwise) =
@@ -169,7 +173,7 @@ impl Translation<'_> {
         }
         if scope == FilterScope::Inner {
             let otherwise = self.label(Target::Otherwise);
-            inner::find(&mut self.code, otherwise);
+            inner::find(&mut self.code, self.gue, CONTEXT_DATA, otherwise);
         }
         let unset = |slot: Slot| self.flow.read_unset & slot.bit() != 0;
         let registers = [(Slot::A, A), (Slot::X, X)].into_iter().filter(|(slot, _)| unset(*slot));

@@ -5,6 +5,7 @@
 //! values, and tables of kind LRU, which hold what the running tables hold of the flow. It only reads tables of sets.
 //! So no counter, no entry and no entry's age changes.
 
+mod around;
 #[cfg(feature = "capture")]
 mod capture_file;
 mod packet;
@@ -37,12 +38,14 @@ use crate::model::address::Vip;
 use crate::model::connection_tables::Tables;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::gue::GuePorts;
 use crate::model::parallel;
 use crate::model::reason::Reason;
 use crate::model::reason::Verdict;
 use crate::model::reason::reasons;
 use crate::model::reason::table_events;
 
+pub use around::Around;
 pub use packet::TracePacket;
 pub use packet::TracePacketError;
 
@@ -85,6 +88,8 @@ pub struct TraceOutcome {
     pub ring_real: Option<IpAddr>,
     /// The real that the packet would be sent to.
     pub real: Option<IpAddr>,
+    /// What would be around it on its way to the real.
+    pub around: Option<Around>,
     /// The frame that would leave, as hexadecimal digits in JSON. For a dropped frame: the frame as it came.
     #[serde(serialize_with = "hex::serde::serialize")]
     pub frame: Vec<u8>,
@@ -100,6 +105,9 @@ pub struct Trace {
     pub frame: Vec<u8>,
     /// The programs of the chain that see the packet before the balancer does. They are not run.
     pub in_front: Vec<String>,
+    /// What would come to or go from these ports is GUE.
+    #[serde(skip)]
+    pub gue: GuePorts,
     /// What becomes of it. CPUs may differ, as each has its own connection table. Those that remember the flow come
     /// first.
     pub outcomes: Vec<TraceOutcome>,
@@ -120,6 +128,7 @@ struct Tracer<'a> {
     found: MapHandle,
     dataplane: Dataplane,
     ifindex: u32,
+    gue: GuePorts,
 }
 
 impl Balancer {
@@ -149,6 +158,7 @@ impl Balancer {
             found,
             dataplane: Dataplane::of_loaded(loaded.maps)?,
             ifindex,
+            gue: GuePorts::of_knobs(&knobs),
         };
         let mut outcomes: Vec<TraceOutcome> = Vec::new();
         for cpu in 0..possible_cpus()? {
@@ -172,7 +182,7 @@ impl Balancer {
         let chain =
             crate::observe::chain::list(self.instance())?.into_iter().map(|program| program.name);
         let in_front = chain.take_while(|name| name != OwnProgram::Balancer.name()).collect();
-        Ok(Trace { interface, frame: frame.to_owned(), in_front, outcomes })
+        Ok(Trace { interface, frame: frame.to_owned(), in_front, gue: tracer.gue, outcomes })
     }
 
     /// The MAC to which routers send packets that come in by an interface, or by the first one that the balancer
@@ -211,7 +221,7 @@ impl Tracer<'_> {
         let reason = reason(found.reason).ok_or_else(|| MapError::layout(".data.trace"))?;
         let vips: BTreeMap<u32, Vip> =
             self.dataplane.vip_ids()?.into_iter().map(|(vip, id)| (id, vip)).collect();
-        let to_real = reason.goes_to_real();
+        let real = if reason.goes_to_real() { self.real(found.real)? } else { None };
         let flow = (found.has_key != 0).then_some(found);
         Ok(TraceOutcome {
             cpus: Vec::new(),
@@ -231,7 +241,8 @@ impl Tracer<'_> {
                 Some(found) => self.ring_real(found.vip, found.ring_slot)?,
                 None => None,
             },
-            real: if to_real { self.real(found.real)? } else { None },
+            around: Around::of(&frame, reason, real, self.gue),
+            real,
             frame,
         })
     }

@@ -165,6 +165,7 @@ impl Dump {
             no_time: self.no_time,
             style: Style { link: self.link, quick: self.quiet, verbose: self.verbose },
             bytes,
+            ..LineOptions::default()
         }
     }
 

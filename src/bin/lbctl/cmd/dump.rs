@@ -17,6 +17,7 @@ use l4lb::capture::Capture;
 use l4lb::capture::CaptureCounts;
 use l4lb::capture::CaptureOptions;
 use l4lb::capture::CapturePoint;
+use l4lb::capture::GuePorts;
 use l4lb::capture::Packet;
 use l4lb::capture::Points;
 use l4lb::capture::Sink;
@@ -72,6 +73,7 @@ pub(crate) fn dump(instance: &Instance, args: &Dump, json: bool) -> Result {
         instance.name()
     ));
 
+    output.set_gue(capture.gue_ports());
     let mut ended = run(&mut capture, &mut output, args, &interrupted);
     let rest = capture.stop()?;
     let counts = capture.counts()?;
@@ -155,6 +157,7 @@ fn run(capture: &mut Capture, output: &mut Output, args: &Dump, interrupted: &At
             Ok(packets) => packets,
             Err(error) => return Ended::Failed(error),
         };
+        output.set_gue(capture.gue_ports());
         match output.write(&packets) {
             Ok(()) if output.is_full() => return Ended::Asked,
             Ok(()) => {}
@@ -200,6 +203,13 @@ impl Output {
             Some(path) => Kind::File(PcapngFile::create(path, &pcapng)?),
         };
         Ok(Self { sink, interfaces: BTreeSet::new(), written: 0, most: args.count })
+    }
+
+    /// Takes these ports for those of GUE from now on.
+    fn set_gue(&mut self, gue: GuePorts) {
+        if let Kind::Lines(lines) = &mut self.sink {
+            lines.set_gue(gue);
+        }
     }
 
     fn sink(&mut self) -> &mut dyn Sink {

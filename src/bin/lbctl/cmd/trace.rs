@@ -50,7 +50,7 @@ pub(crate) fn run(instance: &Instance, args: &TraceArgs, json: bool) -> Result {
 
 fn render(trace: &Trace) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{}, in by {}", describe(&trace.frame), trace.interface);
+    let _ = writeln!(text, "{}, in by {}", describe(&trace.frame, trace.gue), trace.interface);
     if !trace.in_front.is_empty() {
         let _ = writeln!(
             text,
@@ -66,7 +66,7 @@ fn render(trace: &Trace) -> String {
             line(&mut text, label, value);
         }
         if outcome.verdict == Verdict::Tx {
-            line(&mut text, "leaves as", describe(&outcome.frame));
+            line(&mut text, "leaves as", describe(&outcome.frame, trace.gue));
             for (n, row) in outcome.frame.chunks(16).enumerate() {
                 let words: Vec<_> = row.chunks(2).map(hex::encode).collect();
                 line(&mut text, "", format!("{:04x}  {}", n * 16, words.join(" ")));
@@ -109,6 +109,9 @@ fn lines(outcome: &TraceOutcome) -> Vec<(&'static str, String)> {
     lines.push(("verdict", format!("{} ({}: {})", outcome.verdict, outcome.reason, outcome.help)));
     if let Some(real) = outcome.real {
         lines.push(("real", real.to_string()));
+    }
+    if let Some(around) = outcome.around {
+        lines.push(("around it", around.to_string()));
     }
     lines
 }

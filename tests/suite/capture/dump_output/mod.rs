@@ -1,5 +1,6 @@
 //! What `lbctl dump` prints and writes, compared with what tcpdump and tshark say of the same packets.
 
+mod gue;
 mod lines;
 mod live;
 mod pcapng;

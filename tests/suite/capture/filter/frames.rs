@@ -159,6 +159,9 @@ fn ip(rng: &mut Rng, link: Frame, depth: usize) -> Frame {
     if depth > 0 {
         let inner = ip(rng, eth(), depth - 1);
         let protocol = if inner.is_v6() { 41 } else { 4 };
+        if rng.bool() {
+            return gue(rng, frame, protocol, &inner);
+        }
         return frame.raw(protocol).carrying(&inner);
     }
     let (source, destination) = (pick(rng, &PORTS), pick(rng, &PORTS));
@@ -172,6 +175,23 @@ fn ip(rng: &mut Rng, link: Frame, depth: usize) -> Frame {
         6 => frame.icmp(pick(rng, &[0, 3, 8, 128, 133, 135]), rng.u8(..8), [0; 4]),
         _ => frame.raw(pick(rng, &PROTOCOLS)),
     };
+    frame.data(&data)
+}
+
+/// GUE of either variant, mostly to a port of its own, and mostly a packet.
+fn gue(rng: &mut Rng, frame: Frame, protocol: u8, inner: &Frame) -> Frame {
+    let port = pick(rng, &[6080, 19523, 6080, 19523, 6081]);
+    let frame = frame.udp(50000, port);
+    let mut data = Vec::new();
+    if rng.bool() {
+        let first = if one_in(rng, 6) { rng.u8(..) } else { rng.u8(..4) };
+        let protocol = if one_in(rng, 8) { pick(rng, &PROTOCOLS) } else { protocol };
+        data.extend([first, protocol, 0, 0]);
+        let words = usize::from(first & 0x1f);
+        let more = bytes(rng, 4 * words);
+        data.extend(more);
+    }
+    data.extend(inner.packet());
     frame.data(&data)
 }
 
@@ -252,5 +272,20 @@ pub(crate) fn inner(frame: &[u8]) -> Option<usize> {
         0x86dd => (frame.get(at..at + 40)?[6], 40),
         _ => return None,
     };
-    (matches!(protocol, 4 | 41) && at + len <= frame.len()).then_some(at + len)
+    let at = at + len;
+    match protocol {
+        4 | 41 if at <= frame.len() => Some(at),
+        17 if [6080, 19523].contains(&half(at + 2)?) => inside_gue(frame, at + 8),
+        _ => None,
+    }
+}
+
+fn inside_gue(frame: &[u8], at: usize) -> Option<usize> {
+    let first = *frame.get(at)?;
+    if [4, 6].contains(&(first >> 4)) {
+        return Some(at);
+    }
+    let end = at + 4 + 4 * usize::from(first & 0x1f);
+    let is_packet = first & 0xe0 == 0 && matches!(frame.get(at + 1), Some(4 | 41));
+    (is_packet && at + 4 <= frame.len() && end <= frame.len()).then_some(end)
 }
