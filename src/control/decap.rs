@@ -17,6 +17,7 @@ use crate::dataplane::decap::InUse;
 use crate::dataplane::decap::Layout;
 use crate::dataplane::decap::Maps;
 use crate::dataplane::decap::is_attached;
+use crate::dataplane::decap::listener;
 use crate::dataplane::decap::other;
 use crate::dataplane::decap::ours;
 use crate::dataplane::decap::remove_maps;
@@ -36,7 +37,10 @@ use crate::instance::programs;
 use crate::instance::repair;
 use crate::instance::set_up::set_up;
 use crate::kernel::netlink;
+use crate::kernel::sockets::listeners;
+use crate::kernel::sockets::udp_holder;
 use crate::model::abi::consts;
+use crate::model::address::Protocol;
 use crate::model::config::XdpMode;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
@@ -140,7 +144,8 @@ fn in_force(
 
 /// What the program should check packets against now.
 fn wanted(instance: &Instance, maps: &Maps) -> Result<InUse> {
-    InUse::of(&in_force(instance, maps.requests()?)?, &Facts::read()?)
+    let requests = in_force(instance, maps.requests()?)?;
+    InUse::of(&requests, &Facts::read_for(&requests, maps.in_use()?.gue_ports)?)
 }
 
 fn carry_out(
@@ -172,7 +177,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     let ours = Layout::of(instance)? == Layout::Ours;
     let (mut requests, before) = if ours {
         let maps = Maps::open(instance)?;
-        (maps.requests()?, maps.in_use()?.from)
+        (maps.requests()?, maps.in_use()?)
     } else {
         Default::default()
     };
@@ -183,7 +188,10 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     });
     requests.insert(ifindex, request.clone());
     // Fails if there are too many addresses, so it comes before any write.
-    let in_use = InUse::of(&in_force(instance, requests.clone())?, &Facts::read()?)?;
+    let in_force = in_force(instance, requests.clone())?;
+    let facts = Facts::read_for(&in_force, before.gue_ports)?;
+    let in_use = InUse::of(&in_force, &facts)?;
+    refuse_ports_in_use(request, &in_use, &facts)?;
     warn_of_left_out(&in_use);
     if !ours {
         // The running program keeps the maps that it has.
@@ -195,9 +203,42 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     maps.set_in_use(&in_use)?;
     chain.put(slot, loaded.program.as_fd(), OwnProgram::Decap.name())?;
     if request.from.is_empty() {
-        warn_of_anybody(ifindex, &before);
+        warn_of_anybody(ifindex, &before.from);
     }
     Ok(())
+}
+
+/// Refuses a port of GUE at which this host listens. Ports that nobody asked for are only left out.
+fn refuse_ports_in_use(request: &Request, in_use: &InUse, facts: &Facts) -> Result<()> {
+    for port in request.gue_ports.iter().flatten() {
+        if let Some(at) = in_use.listener(*port, facts) {
+            return Err(DecapError::PortInUse { port: *port, at, holder: udp_holder(at) }.into());
+        }
+    }
+    if request.gue_ports.is_none() {
+        for port in Request::GUE_PORTS {
+            if let Some(at) = in_use.listener(port, facts) {
+                tracing::warn!(
+                    "GUE is not taken from UDP port {port}: this host itself listens on {at} ({}); if balancers \
+                     send there, end that and attach again; if not, '--gue-port none' or another port ends this warning",
+                    udp_holder(at)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The UDP ports of GUE at which this host itself listens, and who does. The host's sockets that cannot be read are none.
+pub fn at_gue_ports(status: &DecapStatus) -> BTreeMap<u16, String> {
+    let wanted = status.requests.values().flat_map(Request::wanted_ports);
+    let ports: BTreeSet<_> = status.gue_ports.iter().copied().chain(wanted).collect();
+    if ports.is_empty() {
+        return BTreeMap::new();
+    }
+    let listeners = listeners(Protocol::Udp).unwrap_or_default();
+    let at = |port| listener(&listeners, port, |address| status.addresses.contains(&address));
+    ports.into_iter().filter_map(|port| Some((port, udp_holder(at(port)?)))).collect()
 }
 
 /// `before`: the outer sources that could send so far; empty: any source could, or none.
@@ -274,7 +315,8 @@ fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)>
     requests.retain(|ifindex, _| kept.contains(ifindex));
     // Writes the filters first, then the requests. While an interface's request is there, the next command knows what
     // an interrupted command left.
-    maps.set_in_use(&InUse::of(&requests, &Facts::read()?)?)?;
+    let facts = Facts::read_for(&requests, maps.in_use()?.gue_ports)?;
+    maps.set_in_use(&InUse::of(&requests, &facts)?)?;
     maps.set_requests(&requests)?;
     Ok((requests.len() != before.len(), !requests.is_empty()))
 }
@@ -304,6 +346,10 @@ pub struct Followed {
     pub from_removed: BTreeSet<Prefix>,
     /// Whether any source may send now, if that has changed.
     pub anybody: Option<bool>,
+    /// UDP ports from which GUE is taken from now on, because nobody listens there any more.
+    pub gue_ports_added: BTreeSet<u16>,
+    /// UDP ports from which GUE is no longer taken.
+    pub gue_ports_removed: BTreeSet<u16>,
 }
 
 impl Followed {
@@ -317,6 +363,8 @@ impl Followed {
             from_added: &after.from - &before.from,
             from_removed: &before.from - &after.from,
             anybody: (before.anybody() != after.anybody()).then_some(after.anybody()),
+            gue_ports_added: &after.gue_ports - &before.gue_ports,
+            gue_ports_removed: &before.gue_ports - &after.gue_ports,
         }
     }
 
@@ -328,7 +376,17 @@ impl Followed {
 
 impl fmt::Display for Followed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { added, removed, to_added, to_removed, from_added, from_removed, anybody } = self;
+        let Self {
+            added,
+            removed,
+            to_added,
+            to_removed,
+            from_added,
+            from_removed,
+            anybody,
+            gue_ports_added,
+            gue_ports_removed,
+        } = self;
         for (sign, addresses) in [("+", added), ("-", removed)] {
             for address in addresses {
                 writeln!(f, "{sign} decapsulated: packets to {address}")?;
@@ -346,6 +404,11 @@ impl fmt::Display for Followed {
         }
         if let Some(anybody) = anybody {
             writeln!(f, "{} outer source: anybody", if *anybody { "+" } else { "-" })?;
+        }
+        for (sign, ports) in [("+", gue_ports_added), ("-", gue_ports_removed)] {
+            for port in ports {
+                writeln!(f, "{sign} GUE from UDP port {port}")?;
+            }
         }
         Ok(())
     }

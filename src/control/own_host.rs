@@ -8,18 +8,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::path::Path;
-
-use procfs_core::ExplicitSystemInfo;
-use procfs_core::FromReadSI;
-use procfs_core::net::TcpNetEntries;
-use procfs_core::net::TcpState;
-use procfs_core::net::UdpNetEntries;
-use procfs_core::net::UdpState;
 
 use crate::kernel::host;
 use crate::kernel::netlink;
-use crate::kernel::outside;
+use crate::kernel::sockets::listeners;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::Config;
@@ -28,7 +20,6 @@ use crate::model::config::GatewayAddress;
 use crate::model::config::OtherPorts;
 use crate::model::config::OwnAddress;
 use crate::model::config::VipConfig;
-use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
 
@@ -96,47 +87,6 @@ impl OwnHost {
         let sockets = self.listeners.iter().filter(|(protocol, _)| *protocol == vip.protocol);
         sockets.map(|(_, at)| *at).filter(|at| takes(at.ip())).collect()
     }
-}
-
-/// The listening sockets of this network namespace.
-fn listeners(protocol: Protocol) -> Result<BTreeSet<SocketAddr>> {
-    // Only the byte order matters to these files.
-    let system = ExplicitSystemInfo {
-        boot_time_secs: 0,
-        ticks_per_second: 0,
-        page_size: 0,
-        is_little_endian: cfg!(target_endian = "little"),
-    };
-    let mut found = BTreeSet::new();
-    for family in ["", "6"] {
-        // `/proc/net` would be the namespace of the process's first thread.
-        let path = format!("/proc/thread-self/net/{protocol}{family}");
-        // A kernel without IPv6 has no such file.
-        if !Path::new(&path).exists() {
-            continue;
-        }
-        let unreadable =
-            |source| Error::Host { operation: "list the sockets that listen on this host", source };
-        let text = outside::read_sockets(Path::new(&path)).map_err(|error| {
-            unreadable(std::io::Error::new(error.kind(), format!("{path}: {error}")))
-        })?;
-        let text = &text[..];
-        let sockets: Result<Vec<_>, _> = match protocol {
-            Protocol::Tcp => TcpNetEntries::from_read(text, &system).map(|sockets| {
-                let listening = sockets.0.into_iter().filter(|s| s.state == TcpState::Listen);
-                listening.map(|socket| socket.local_address).collect()
-            }),
-            Protocol::Udp => UdpNetEntries::from_read(text, &system).map(|sockets| {
-                // Connected sockets talk to one peer, and end soon.
-                let bound = sockets.0.into_iter().filter(|s| s.state == UdpState::Close);
-                bound.map(|socket| socket.local_address).collect()
-            }),
-        };
-        let sockets = sockets.map_err(|error| unreadable(std::io::Error::other(error)))?;
-        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
-        found.extend(sockets.into_iter().map(canonical));
-    }
-    Ok(found)
 }
 
 /// Something in a configuration that this host cannot have.

@@ -27,6 +27,7 @@ pub(crate) mod probe;
 pub(crate) mod program;
 pub(crate) mod queues;
 pub(crate) mod rights;
+pub(crate) mod sockets;
 pub(crate) mod source;
 pub(crate) mod tc;
 pub(crate) mod tcp;

@@ -91,8 +91,8 @@ pod! {
         + size_of::<[u64; 2]>() * (consts::ANSWER_BUCKETS as usize);
     decap_addr, 16;
     decap_prefix, 20;
-    decap_request, 12 + 56 * consts::DECAP_MAX_ASKED as usize;
-    decap_settings, 16;
+    decap_request, 28 + 56 * consts::DECAP_MAX_ASKED as usize;
+    decap_settings, 24;
     decap_state, 16 * (consts::DECAP_COUNTERS as usize) + 32;
     capture_count, 24;
     capture_event, 56;

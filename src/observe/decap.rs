@@ -38,6 +38,8 @@ pub struct DecapStatus {
     pub from: BTreeSet<Prefix>,
     /// Destinations that inner packets may have.
     pub to: BTreeSet<Prefix>,
+    /// The UDP ports from which GUE is taken.
+    pub gue_ports: BTreeSet<u16>,
     /// What was asked for interfaces that are gone, or from which somebody removed the program. The key is the
     /// interface's name, else the name of its pin, else the index. Once [`follow`](crate::control::decap::follow) has
     /// noticed, these requests have no effect any more.
@@ -93,6 +95,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
         addresses: in_use.outer(),
         from: in_use.from,
         to: in_use.to,
+        gue_ports: in_use.gue_ports,
         results,
     })
 }

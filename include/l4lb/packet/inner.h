@@ -34,6 +34,8 @@ static __always_inline int parse_outer_v6(struct xdp_md *ctx, struct pkt *p)
 	p->l4_off += sizeof(*fragment);
 	if (fragment->offset & bpf_htons(LB_IPV6_OFFSET | LB_IPV6_MORE))
 		p->flags |= LB_PKT_FRAGMENT;
+	if (fragment->offset & bpf_htons(LB_IPV6_OFFSET))
+		p->flags |= LB_PKT_NO_PORTS;
 	return 0;
 }
 
@@ -43,6 +45,7 @@ struct inner {
 	struct lb_addr dst;
 	__u32 off;
 	__u32 v6;
+	__u32 way; /* what it came in: LB_DECAP_IPIP, LB_DECAP_GUE1, LB_DECAP_GUE0 */
 };
 
 /*

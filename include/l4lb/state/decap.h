@@ -6,6 +6,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "l4lb/abi/abi.h"
+#include "l4lb/state/decap_to.h"
 
 /*
  * Address → LB_DECAP_OUTER, LB_DECAP_OWN: the outer destinations to decapsulate for, by which
@@ -28,15 +29,6 @@ struct {
 	__type(key, struct decap_prefix);
 	__type(value, __u32);
 } decap_from SEC(".maps");
-
-/* The destinations that inner packets may have. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, LB_DECAP_MAX_PREFIXES);
-	__type(key, struct decap_prefix);
-	__type(value, __u32);
-} decap_to SEC(".maps");
 
 /* Prefixes that are local to the host, if settings.own_prefixes is set. */
 struct {

@@ -5,6 +5,7 @@ mod request;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
@@ -20,8 +21,10 @@ use crate::kernel::host;
 use crate::kernel::maps;
 use crate::kernel::maps::Map;
 use crate::kernel::netlink;
+use crate::kernel::sockets::listeners;
 use crate::model::abi;
 use crate::model::abi::consts;
+use crate::model::address::Protocol;
 use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
@@ -110,6 +113,10 @@ pub(crate) struct Facts {
     addresses: Vec<(String, IpAddr)>,
     /// Prefixes that its loopback devices route to the host itself, except loopback addresses.
     local: BTreeSet<Prefix>,
+    /// Ports of GUE that packets are taken from now.
+    gue_ports: BTreeSet<u16>,
+    /// Where the host listens for UDP, if it matters.
+    listeners: BTreeSet<SocketAddr>,
 }
 
 impl Facts {
@@ -117,7 +124,22 @@ impl Facts {
         Ok(Self {
             addresses: host::addresses()?,
             local: netlink::local_prefixes_blocking()?.into_iter().collect(),
+            ..Self::default()
         })
+    }
+
+    /// As [`Self::read`], with what decides about the ports of GUE. A port stays once packets are taken from it: a program
+    /// that listens there later gets nothing, and finding `decap-gue-port` says so.
+    pub(crate) fn read_for(
+        requests: &BTreeMap<u32, Request>,
+        gue_ports: BTreeSet<u16>,
+    ) -> Result<Self> {
+        let mut facts = Self { gue_ports, ..Self::read()? };
+        let new = |port: &u16| !facts.gue_ports.contains(port);
+        if requests.values().flat_map(Request::wanted_ports).any(|port| new(&port)) {
+            facts.listeners = listeners(Protocol::Udp)?;
+        }
+        Ok(facts)
     }
 
     /// The addresses of an interface that a balancer could send to.
@@ -143,6 +165,8 @@ pub(crate) struct InUse {
     own: BTreeSet<Prefix>,
     /// The host's addresses and prefixes that the map has no room for. Inner packets from these are not refused.
     pub(crate) own_left_out: u32,
+    /// The UDP ports at which GUE comes.
+    pub(crate) gue_ports: BTreeSet<u16>,
 }
 
 impl InUse {
@@ -179,6 +203,18 @@ impl InUse {
                 return Err(DecapError::Limit { what, count, most, option }.into());
             }
         }
+        for request in requests.values() {
+            let ports = request.wanted_ports().into_iter();
+            let usual = request.gue_ports.is_none();
+            let ports = ports.filter(|port| !usual || in_use.listener(*port, facts).is_none());
+            let ports: BTreeSet<_> = ports.collect();
+            in_use.gue_ports.extend(ports);
+        }
+        if in_use.gue_ports.len() > Request::MOST_GUE_PORTS {
+            let (what, count) = ("UDP ports of GUE", in_use.gue_ports.len());
+            let most = Request::MOST_GUE_PORTS;
+            return Err(DecapError::Limit { what, count, most, option: "--gue-port" }.into());
+        }
         if !requests.is_empty() {
             let elsewhere = |address: &IpAddr| !address.is_loopback() && !is_on_link(*address);
             for address in facts.addresses.iter().map(|(_, address)| *address).filter(elsewhere) {
@@ -213,11 +249,35 @@ impl InUse {
             && self.addresses.values().any(|flags| flags & consts::DECAP_OUTER != 0)
     }
 
+    /// Where this host itself listens for what comes to a port of GUE, unless packets are taken from that port already.
+    pub(crate) fn listener(&self, port: u16, facts: &Facts) -> Option<SocketAddr> {
+        if facts.gue_ports.contains(&port) {
+            return None;
+        }
+        listener(&facts.listeners, port, |address| self.is_outer(address))
+    }
+
+    fn is_outer(&self, address: IpAddr) -> bool {
+        let flags = self.addresses.get(&address);
+        flags.is_some_and(|flags| flags & consts::DECAP_OUTER != 0)
+    }
+
     /// Outer destinations.
     pub(crate) fn outer(&self) -> BTreeSet<IpAddr> {
         let outer = self.addresses.iter().filter(|(_, flags)| *flags & consts::DECAP_OUTER != 0);
         outer.map(|(address, _)| *address).collect()
     }
+}
+
+/// A socket that would get what comes to a port of one of the addresses.
+pub(crate) fn listener(
+    listeners: &BTreeSet<SocketAddr>,
+    port: u16,
+    is_outer: impl Fn(IpAddr) -> bool,
+) -> Option<SocketAddr> {
+    let takes =
+        |at: &&SocketAddr| at.port() == port && (at.ip().is_unspecified() || is_outer(at.ip()));
+    listeners.iter().find(takes).copied()
 }
 
 /// Sources that no packet from another network has. The program refuses all of them.
@@ -297,6 +357,12 @@ impl Maps {
             to: prefixes(&self.to)?,
             own: if settings.own_prefixes == 0 { BTreeSet::new() } else { prefixes(&self.own)? },
             own_left_out: settings.own_left_out,
+            gue_ports: settings
+                .gue_port
+                .into_iter()
+                .filter(|port| *port != 0)
+                .map(u16::from_be)
+                .collect(),
         })
     }
 
@@ -306,7 +372,12 @@ impl Maps {
         let (from, to, own) = (entries(&wanted.from), entries(&wanted.to), entries(&wanted.own));
         let old_from = add(&self.from, &from)?;
         let check_source = u32::from(!wanted.from.is_empty());
+        let mut gue_port = abi::decap_settings::default().gue_port;
+        for (place, port) in gue_port.iter_mut().zip(&wanted.gue_ports) {
+            *place = port.to_be();
+        }
         let settings = abi::decap_settings {
+            gue_port,
             abi: consts::ABI_VERSION,
             check_source,
             own_left_out: wanted.own_left_out,
@@ -320,9 +391,6 @@ impl Maps {
             .into_iter()
             .map(|(address, flags)| (address.into(), (address, flags)))
             .collect();
-        let of_settings = |settings: abi::decap_settings| {
-            (settings.abi, settings.check_source, settings.own_left_out, settings.own_prefixes)
-        };
         // If the map has no room for both, this removes old entries first.
         let both = wanted.addresses.keys().filter(|address| !old_addresses.contains_key(address));
         let crowded = old_addresses.len() + both.count() > consts::DECAP_MAX_ADDRESSES as usize;
@@ -343,7 +411,7 @@ impl Maps {
             }
         }
         let running = self.settings.get(&0)?.unwrap_or_default();
-        if of_settings(running) != of_settings(settings) {
+        if abi::bytes_of(&running) != abi::bytes_of(&settings) {
             self.settings.set(&0, &settings)?;
         }
         if !crowded {
@@ -385,6 +453,7 @@ mod tests {
         let facts = |count: u32| Facts {
             addresses: (0..count).map(|n| ("eth0".to_owned(), address(n))).collect(),
             local: ["10.200.0.0/16".parse().unwrap()].into(),
+            ..Facts::default()
         };
         let request = Request { addresses: [address(7)].into(), ..Request::default() };
         let requests = [(1, request)].into();

@@ -29,11 +29,21 @@ pub struct Request {
     /// Destinations of the inner packets; empty: the addresses of the host's loopback devices, as they change.
     /// Packets for another host are always dropped.
     pub to: BTreeSet<Prefix>,
+    /// The UDP ports at which GUE comes, [`Request::MOST_GUE_PORTS`] at most. Empty: GUE is not taken. `None`:
+    /// [`Request::GUE_PORTS`], without those at which this host listens.
+    pub gue_ports: Option<BTreeSet<u16>>,
 }
 
 impl Request {
     /// The most entries that a list may have.
     pub const MOST: usize = consts::DECAP_MAX_ASKED as usize;
+
+    /// The most UDP ports of GUE, of a request and of all requests of an instance together.
+    pub const MOST_GUE_PORTS: usize = consts::DECAP_MAX_GUE_PORTS as usize;
+
+    /// The ports that balancers send GUE to unless they are told otherwise: the one that is registered for it, to which
+    /// Katran sends variant 1; and the one that GLB sends variant 0 to.
+    pub const GUE_PORTS: [u16; 2] = [consts::GUE_PORT as u16, consts::GUE_PORT_V0 as u16];
 
     /// Checks what the types cannot express.
     pub fn check(&self) -> Result<()> {
@@ -46,6 +56,14 @@ impl Request {
             if count > Self::MOST {
                 return invalid(option, format!("{count} are given, {} is the most", Self::MOST));
             }
+        }
+        let ports = self.gue_ports.iter().flatten();
+        if ports.clone().count() > Self::MOST_GUE_PORTS {
+            let (count, most) = (ports.count(), Self::MOST_GUE_PORTS);
+            return invalid("--gue-port", format!("{count} are given, {most} is the most"));
+        }
+        if ports.clone().any(|port| *port == 0) {
+            return invalid("--gue-port", "0 is no port; 'none' takes no GUE".to_owned());
         }
         for address in &self.addresses {
             if let Err(why) = check_service_address(*address) {
@@ -68,14 +86,23 @@ impl Request {
         Ok(())
     }
 
+    /// The ports of GUE, if nobody listens there.
+    pub(crate) fn wanted_ports(&self) -> BTreeSet<u16> {
+        self.gue_ports.clone().unwrap_or_else(|| Self::GUE_PORTS.into())
+    }
+
     pub(super) fn to_raw(&self) -> abi::decap_request {
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let mut raw = abi::decap_request {
             addresses: count(self.addresses.len()),
             from: count(self.from.len()),
             to: count(self.to.len()),
+            gue_ports: self.gue_ports.as_ref().map_or(0, |ports| count(ports.len() + 1)),
             ..Default::default()
         };
+        for (raw, port) in raw.gue_port.iter_mut().zip(self.gue_ports.iter().flatten()) {
+            *raw = port.to_be();
+        }
         for (raw, address) in raw.address.iter_mut().zip(&self.addresses) {
             *raw = (*address).into();
         }
@@ -102,6 +129,9 @@ impl Request {
                 .collect(),
             from: prefixes(&raw.from_prefix, raw.from),
             to: prefixes(&raw.to_prefix, raw.to),
+            gue_ports: raw.gue_ports.checked_sub(1).map(|count| {
+                raw.gue_port.iter().take(first(count)).map(|port| u16::from_be(*port)).collect()
+            }),
         }
     }
 }
@@ -171,8 +201,11 @@ mod tests {
             addresses: ["10.0.0.1".parse().unwrap(), "fc00::1".parse().unwrap()].into(),
             from: nets(&["172.16.0.0/16", "100::/64", "192.0.2.7/32", "0.0.0.0/0", "::/0"]),
             to: nets(&["10.200.1.1/32", "fc00:1::/64"]),
+            gue_ports: Some([1, 6080, 0xff00, 65535].into()),
         };
         assert_eq!(Request::from_raw(&request.to_raw()), request);
+        let none = Request { gue_ports: Some(BTreeSet::new()), ..request };
+        assert_eq!(Request::from_raw(&none.to_raw()), none);
         let most = (0..64).map(|n| Prefix::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
         let full = Request { to: most.collect(), ..Request::default() };
         full.check().unwrap();
@@ -186,6 +219,10 @@ mod tests {
         let to = |prefix| Request { to: nets(&[prefix]), ..Request::default() };
         let address = |address: &str| Request {
             addresses: [address.parse().unwrap()].into(),
+            ..Request::default()
+        };
+        let ports = |ports: &[u16]| Request {
+            gue_ports: Some(ports.iter().copied().collect()),
             ..Request::default()
         };
         let many = (0..=64).map(|n| Prefix::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
@@ -209,11 +246,15 @@ mod tests {
                 Request { to: many.collect(), ..Request::default() },
                 "--to: 65 are given, 64 is the most",
             ),
+            (ports(&[1, 2, 3, 4, 5]), "--gue-port: 5 are given, 4 is the most"),
+            (ports(&[0, 6080]), "--gue-port: 0 is no port"),
         ] {
             let error = request.check().unwrap_err().to_string();
             assert!(error.contains(words), "'{words}' in {error}");
         }
-        for fine in [to("0.0.0.0/0"), from("::/0"), to("10.200.1.1/32"), address("10.0.0.1")] {
+        for fine in
+            [to("0.0.0.0/0"), from("::/0"), to("10.200.1.1/32"), address("10.0.0.1"), ports(&[])]
+        {
             fine.check().unwrap();
         }
     }

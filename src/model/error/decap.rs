@@ -1,5 +1,7 @@
 //! Errors of decapsulation.
 
+use std::net::SocketAddr;
+
 use strum::IntoStaticStr;
 use strum::VariantNames;
 
@@ -46,6 +48,20 @@ pub enum DecapError {
         most: usize,
         /// The option that names them.
         option: &'static str,
+    },
+
+    /// A socket of this host listens where GUE is to come.
+    #[error(
+        "--gue-port {port}: this host itself listens on UDP {at} ({holder}), and would get nothing any more; end that, \
+         or give the port that the balancers' [packets] gue_port has, or 'none' to take no GUE"
+    )]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// Where the socket listens.
+        at: SocketAddr,
+        /// Who has it.
+        holder: String,
     },
 
     /// The maps of decapsulation are another build's.

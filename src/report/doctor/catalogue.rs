@@ -168,6 +168,8 @@ finding_ids! {
     DecapWide = "decap-wide" [Warning],
     /// Inner packets may come from addresses of the host, because the map has no room for all of them.
     DecapOwnLeftOut = "decap-own-left-out" [Warning],
+    /// A program listens at a UDP port of GUE.
+    DecapGuePort = "decap-gue-port" [Warning],
     /// The addresses of the host have changed since they were read.
     DecapOutdated = "decap-outdated" [Error, Warning],
     /// Inner packets are for a VIP that decapsulation does not let pass.

@@ -158,6 +158,8 @@ families! {
         "Prefixes that inner packets may be for.";
     DECAP_FROM: Gauge "l4lb_decap_outer_source_prefixes" []
         "Prefixes whose addresses may send encapsulated packets; 0: any address may.";
+    DECAP_GUE_PORT: Gauge "l4lb_decap_gue_port" ["port"]
+        "1 for each UDP port from which decapsulation takes GUE.";
 }
 
 impl Family {

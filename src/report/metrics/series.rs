@@ -378,4 +378,6 @@ pub(super) fn decap(sink: &mut dyn Sink, status: &DecapStatus) {
     sink.single(&f::DECAP_ADDRESSES, number(status.addresses.len() as u64));
     sink.single(&f::DECAP_TO, number(status.to.len() as u64));
     sink.single(&f::DECAP_FROM, number(status.from.len() as u64));
+    let ports = status.gue_ports.iter().map(|port| (port.to_string(), 1.0));
+    sink.by(&f::DECAP_GUE_PORT, ports);
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::num::NonZero;
 
 use clap::Args;
 use clap::Subcommand;
@@ -78,6 +79,22 @@ pub(crate) struct Asked {
     /// Outer destinations to decapsulate for [default: the interface's own addresses]
     #[arg(long = "address", value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
     addresses: Vec<IpAddr>,
+    /// UDP ports that balancers send GUE to, 'gue_port' of their [packets]; 'none': take only IP in IP [default: 6080 and
+    /// 19523, without a port at which this host itself listens]
+    #[arg(long = "gue-port", value_name = "PORT", value_parser = gue_port, value_delimiter = ',')]
+    gue_ports: Vec<GuePort>,
+}
+
+/// A port, or none.
+#[derive(Clone, Copy, Debug)]
+struct GuePort(Option<NonZero<u16>>);
+
+fn gue_port(text: &str) -> Result<GuePort, String> {
+    if text == "none" {
+        return Ok(GuePort(None));
+    }
+    let port = text.parse().map_err(|_| "write a port from 1 to 65535, or none".to_owned())?;
+    Ok(GuePort(Some(port)))
 }
 
 impl Asked {
@@ -86,6 +103,8 @@ impl Asked {
             addresses: self.addresses.iter().copied().collect(),
             from: self.from.iter().copied().collect(),
             to: self.to.iter().copied().collect(),
+            gue_ports: (!self.gue_ports.is_empty())
+                .then(|| self.gue_ports.iter().filter_map(|port| Some(port.0?.get())).collect()),
         }
     }
 }

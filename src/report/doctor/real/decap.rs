@@ -86,6 +86,14 @@ fn command(real: &Real, interface: &str, request: &Request) -> String {
             let _ = write!(command, " {option} {}", decap::prefix_name(prefix));
         }
     }
+    if let Some(ports) = &request.gue_ports {
+        if ports.is_empty() {
+            command.push_str(" --gue-port none");
+        }
+        for port in ports {
+            let _ = write!(command, " --gue-port {port}");
+        }
+    }
     command
 }
 
@@ -212,6 +220,32 @@ pub(super) fn own_left_out(real: &Real) -> Option<Answer> {
     ))
 }
 
+pub(super) fn gue_port(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    let Some((port, holder)) = real.listening.iter().next() else { return Some(Answer::Well) };
+    let taken = decap.gue_ports.contains(port);
+    Some(Answer::hurts(
+        Severity::Warning,
+        if taken {
+            format!(
+                "{holder} listens on UDP port {port}, and gets nothing: decapsulation takes it for GUE"
+            )
+        } else {
+            format!("GUE is not taken from UDP port {port}: {holder} listens there")
+        },
+        if taken {
+            "datagrams to the host's own address and this port are taken for balancers' packets, or dropped"
+        } else {
+            "if balancers send GUE to this port, this real serves nobody by it"
+        },
+        Fix::Advice(format!(
+            "end that program; or give the ports that the balancers' [packets] gue_port has, or none: \
+             '{} decap attach INTERFACE --gue-port none'",
+            real.lbctl
+        )),
+    ))
+}
+
 pub(super) fn outdated(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
     if real.outdated.is_empty() {
@@ -221,8 +255,17 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
         // Finding decap-detached says so.
         return None;
     }
-    let Followed { added, removed, to_added, to_removed, from_added, from_removed, anybody } =
-        &real.outdated;
+    let Followed {
+        added,
+        removed,
+        to_added,
+        to_removed,
+        from_added,
+        from_removed,
+        anybody,
+        gue_ports_added,
+        gue_ports_removed,
+    } = &real.outdated;
     let anybody = anybody.map(|may| if may { "anybody" } else { "no longer anybody" });
     let changes = [
         ("new outer destinations", list(added.iter().map(ToString::to_string))),
@@ -232,13 +275,15 @@ pub(super) fn outdated(real: &Real) -> Option<Answer> {
         ("new outer sources", list(from_added.iter().map(decap::prefix_name))),
         ("outer sources that are gone", list(from_removed.iter().map(decap::prefix_name))),
         ("who may send", list(anybody.into_iter().map(str::to_owned))),
+        ("new UDP ports of GUE", list(gue_ports_added.iter().map(ToString::to_string))),
+        ("UDP ports of GUE that are gone", list(gue_ports_removed.iter().map(ToString::to_string))),
     ];
     let changes: Vec<_> = changes
         .iter()
         .filter(|(_, addresses)| !addresses.is_empty())
         .map(|(what, addresses)| format!("{what}: {addresses}"))
         .collect();
-    let loses = !added.is_empty() || !to_added.is_empty();
+    let loses = !added.is_empty() || !to_added.is_empty() || !gue_ports_added.is_empty();
     Some(Answer::hurts(
         if loses { Severity::Error } else { Severity::Warning },
         format!(
@@ -278,18 +323,29 @@ pub(super) fn vip_refused(real: &Real, vip: &Vip) -> Option<Answer> {
     ))
 }
 
+/// The filter for packets that decapsulation looks into.
+fn encapsulated(decap: &DecapStatus) -> String {
+    let mut filter = "ip proto 4 or ip proto 41 or ip6 proto 4 or ip6 proto 41".to_owned();
+    for port in &decap.gue_ports {
+        // Writing to a String does not fail.
+        let _ = write!(filter, " or udp dst port {port}");
+    }
+    filter
+}
+
+/// Whether a packet with this result is dropped.
+fn is_refusal(name: &str) -> bool {
+    let others = ["other_destination", "not_encapsulated"];
+    !name.contains("_in_") && !others.contains(&name)
+}
+
 pub(super) fn refused(real: &Real) -> Option<Answer> {
     let decap = real.xdp()?;
-    let refusals = [
-        "unknown_source",
-        "unknown_inner_destination",
-        "bad_inner_source",
-        "would_be_forwarded",
-        "malformed",
-    ];
-    let counts: Vec<_> = refusals
-        .iter()
-        .filter(|name| packets(decap, name) != 0)
+    // Finding decap-fragments is about pieces.
+    let refused = |name: &str| is_refusal(name) && name != "outer_fragment";
+    let names = decap_results().iter().map(|result| result.name);
+    let counts: Vec<_> = names
+        .filter(|name| refused(name) && packets(decap, name) != 0)
         .map(|name| format!("{} {name}", packets(decap, name)))
         .collect();
     if counts.is_empty() {
@@ -301,8 +357,9 @@ pub(super) fn refused(real: &Real) -> Option<Answer> {
         "the sender is no balancer, or a balancer uses another outer source (unknown_source) or a VIP that this host does \
          not have (unknown_inner_destination, would_be_forwarded)",
         Fix::Advice(format!(
-            "'{} dump ip proto 4 or ip proto 41 or ip6 proto 4 or ip6 proto 41' shows the senders; docs/decap.md explains each reason",
-            real.lbctl
+            "'{} dump {}' shows the senders; docs/decap.md explains each reason",
+            real.lbctl,
+            encapsulated(decap)
         )),
     ))
 }

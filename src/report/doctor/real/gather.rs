@@ -1,5 +1,6 @@
 //! Reads what the checks of a real look at.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -77,9 +78,11 @@ pub(in crate::report::doctor) fn read(
     let setting = |path: &str| text(&files.proc.join("sys/net").join(path));
     let settings_are_there = files.has_procfs();
     let is_on = |path| settings_are_there.then(|| setting(path).is_some_and(|value| value != "0"));
+    let decap = decap::status(instance);
     Ok(Real {
         vips,
-        decap: match decap::status(instance) {
+        listening: decap.as_ref().map_or_else(|_| BTreeMap::new(), decap::at_gue_ports),
+        decap: match decap {
             Ok(status) => Some(Ok(status)),
             Err(Error::Decap(DecapError::None { .. }) | Error::NoBpffs { .. }) => None,
             Err(error) => Some(Err(error.to_string())),

@@ -9,6 +9,7 @@ mod return_path;
 mod tests;
 mod vips;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use checksums::Checksums;
@@ -32,6 +33,8 @@ pub(super) struct Real {
     pub(super) decap: Option<Result<DecapStatus, String>>,
     /// Addresses of the host that decapsulation does not know yet, and addresses that are gone.
     pub(super) outdated: Followed,
+    /// UDP ports of GUE at which this host itself listens, and who does.
+    pub(super) listening: BTreeMap<u16, String>,
     /// The host's addresses, and the prefixes that it routes as local.
     pub(super) own: Vec<Prefix>,
     pub(super) links: Vec<LinkFacts>,
@@ -182,6 +185,7 @@ const OF_HOST: &[(FindingId, OfHost)] = &[
     (FindingId::DecapOpen, decap::open),
     (FindingId::DecapWide, decap::wide),
     (FindingId::DecapOwnLeftOut, decap::own_left_out),
+    (FindingId::DecapGuePort, decap::gue_port),
     (FindingId::DecapOutdated, decap::outdated),
     (FindingId::DecapRefused, decap::refused),
     (FindingId::DecapFragments, decap::fragments),

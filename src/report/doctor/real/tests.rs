@@ -1,8 +1,11 @@
 //! Checks on descriptions of reals with tunnel devices, which not every kernel has.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
+use crate::control::decap::Request;
+use crate::model::config::XdpMode;
 use crate::report::doctor::Fix;
 use crate::report::doctor::Severity;
 use crate::report::doctor::tests::link;
@@ -33,6 +36,7 @@ fn with_tunnel(kind: &str) -> Real {
         }],
         decap: None,
         outdated: Followed::default(),
+        listening: BTreeMap::new(),
         own: Vec::new(),
         links: vec![link("eth0", None), tunnel],
         settings: ["eth0", "tunl0"].map(|name| (name.to_owned(), settings)).to_vec(),
@@ -136,6 +140,32 @@ fn reals_without_vips() {
     real.vips = vec![Vip { address: v6, local: true, on: Vec::new() }];
     let ids: Vec<_> = found(&real).into_iter().map(|(id, ..)| id).collect();
     assert_eq!(ids, [FindingId::NoDecap, FindingId::NoRouteBack]);
+}
+
+/// A program at a port of GUE: whether it gets nothing, or the balancers' packets.
+#[test]
+fn programs_at_ports_of_gue() {
+    let mut real = with_tunnel("ipip");
+    let request = Request::default();
+    let decap = DecapStatus {
+        requests: [("eth0".to_owned(), request)].into(),
+        interfaces: [("eth0".to_owned(), Some(XdpMode::Native))].into(),
+        gue_ports: [6080].into(),
+        ..DecapStatus::default()
+    };
+    real.decap = Some(Ok(decap));
+    let told = |real: &Real| {
+        let mut report = Report::default();
+        check(&mut report, real);
+        let found = report.findings.into_iter().find(|f| f.id == FindingId::DecapGuePort);
+        found.map(|found| found.what)
+    };
+    assert_eq!(told(&real), None);
+    for (port, words) in [(6080, "gets nothing"), (19523, "GUE is not taken from UDP port 19523")] {
+        real.listening = [(port, "program 'named' (process 7)".to_owned())].into();
+        let told = told(&real).expect("a finding");
+        assert!(told.contains(words) && told.contains("'named'"), "{told}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn maps_of_another_build() {
         match how {
             "its version" => {
                 let map = MapHandle::from_pinned_path(&settings).expect("a pin");
-                let old = [2_u32, 0, 0, 0].map(u32::to_ne_bytes).concat();
+                let old = [2_u32, 0, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
                 map.update(&0_u32.to_ne_bytes(), &old, MapFlags::ANY).expect("write");
             }
             "no pin" => std::fs::remove_file(&settings).expect("remove"),
@@ -88,6 +88,9 @@ fn requests_that_make_no_sense() {
         (&["--to", "ff00::/8"], 1, "multicast"),
         (&["--address", "224.0.0.1"], 1, "--address: 224.0.0.1: a multicast address"),
         (&many, 1, "--to: 65 are given, 64 is the most"),
+        (&["--gue-port", "1,2,3,4,5"], 1, "--gue-port: 5 are given, 4 is the most"),
+        (&["--gue-port", "0"], 2, "write a port from 1 to 65535, or none"),
+        (&["--gue-port", "65536"], 2, "write a port from 1 to 65535, or none"),
         (&["--from", "balancers"], 2, "write it like 192.0.2.0/24"),
     ] {
         for command in ["attach", "serve"] {

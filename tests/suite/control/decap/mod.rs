@@ -1,6 +1,7 @@
 //! What decapsulation accepts and what it refuses: outer sources, inner destinations, kinds of packet.
 
 mod follow;
+mod gue;
 mod layout;
 mod relay;
 
@@ -259,8 +260,8 @@ fn only_vips_are_reached() {
     let table = host.lbctl().ok(&["decap", "status"]).stdout;
     for row in [
         "outer source       anybody",
-        "inner destination  10.201.7.0/24  --to",
-        "outer destination  172.31.0.2     host's addresses",
+        "inner destination  10.201.7.0/24   --to",
+        "outer destination  172.31.0.2      host's addresses",
     ] {
         assert!(table.contains(row), "'{row}' in {table}");
     }

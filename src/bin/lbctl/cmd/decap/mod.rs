@@ -87,9 +87,11 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
     }
     output::table(["CHECKED", "ALLOWED", "TAKEN FROM"], &[], allowed(status))?;
     output::line("")?;
-    let results = decap_results().iter().map(|result| {
+    let results = decap_results().iter().filter_map(|result| {
         let count = status.results.get(result.name).copied().unwrap_or_default();
-        [result.name.to_owned(), count.packets.to_string(), count.bytes.to_string()]
+        // Most hosts get no GUE, and there are many ways to get it wrong.
+        let shown = count.packets != 0 || !result.name.starts_with("gue");
+        shown.then(|| [result.name.to_owned(), count.packets.to_string(), count.bytes.to_string()])
     });
     output::table(["RESULT", "PACKETS", "BYTES"], &[1, 2], results)?;
     Ok(())
@@ -116,8 +118,16 @@ fn allowed(status: &DecapStatus) -> Vec<[String; 3]> {
     let asked = |address| requests().any(|request| request.addresses.contains(address));
     let addresses = status.addresses.iter().map(|address| (address.to_string(), asked(address)));
     add(("outer destination", "--address"), addresses.collect(), "none");
+    let asked =
+        |port| requests().any(|request| request.gue_ports.iter().flatten().any(|p| p == port));
+    let ports = status.gue_ports.iter().map(|port| (format!("UDP port {port}"), asked(port)));
+    let ports = ports.map(|(port, asked)| {
+        ["GUE".to_owned(), port, if asked { "--gue-port" } else { "default" }.to_owned()]
+    });
+    let ports: Vec<_> = ports.collect();
     let asked = |prefix| requests().any(|request| request.to.contains(prefix));
     let to = status.to.iter().map(|prefix| (decap::prefix_name(prefix), asked(prefix)));
     add(("inner destination", "--to"), to.collect(), "none: every packet is dropped");
+    rows.extend(ports);
     rows
 }
