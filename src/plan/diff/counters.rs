@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::Differ;
 use super::RunningVip;
@@ -69,14 +70,39 @@ impl Places {
         ids.all(|id| self.is_free(first + id))
     }
 
+    /// The first of these places where all of the row is free. It looks at 64 places at a time: a large table is full
+    /// of places where some real meets the counter of another pair.
+    fn search(&self, places: Range<u32>, row: &[u32]) -> Option<u32> {
+        places.clone().step_by(64).find_map(|first| {
+            let mut met = 0;
+            for id in row {
+                met |= self.used_from(first + id);
+                if met == u64::MAX {
+                    return None;
+                }
+            }
+            Some(first + met.trailing_ones()).filter(|first| places.contains(first))
+        })
+    }
+
+    /// Which of the 64 counters from here on are in use, the lowest bit first. What is behind the last one is.
+    fn used_from(&self, at: u32) -> u64 {
+        let word = |place: usize| self.used.get(place).copied().unwrap_or(u64::MAX);
+        let (place, bit) = (at as usize / 64, at % 64);
+        match bit {
+            0 => word(place),
+            _ => word(place) >> bit | word(place + 1) << (64 - bit),
+        }
+    }
+
     /// Finds the first counter of a VIP with these reals, and takes its counters. [`SHARED`]: there is no room.
     fn find(&mut self, ids: &BTreeSet<u32>) -> u32 {
         let (Some(lowest), Some(highest)) = (ids.first(), ids.last()) else { return SHARED };
         // The lowest real's counter comes behind the shared ones, the highest real's is the last at most.
         let all = consts::REAL_IDS - lowest..consts::REAL_COUNTS - highest;
         let from = self.next.saturating_sub(*lowest).clamp(all.start, all.end);
-        let mut tries = (from..all.end).chain(all.start..from);
-        let found = tries.find(|first| self.has_room(*first, ids.iter().copied()));
+        let row: Vec<u32> = ids.iter().copied().collect();
+        let found = self.search(from..all.end, &row).or_else(|| self.search(all.start..from, &row));
         let Some(first) = found else { return SHARED };
         self.take(first, ids);
         self.next = (first + highest + 1).saturating_add(self.spare);
@@ -289,6 +315,25 @@ mod tests {
             place(&[ids([1]), ids([12_287])]).iter().filter(|first| **first == SHARED).count(),
             0
         );
+    }
+
+    #[test]
+    fn the_search_finds_what_looking_at_each_place_finds() {
+        let mut places = Places::new();
+        for (seed, count) in [(1_u32, 3_u32), (7, 60), (40, 1), (12_000, 90), (5, 64), (63, 2)] {
+            for step in 0..40 {
+                let row = ids((0..count).map(|n| 1 + (seed + step * 131 + n * n * 37) % 12_287));
+                let (lowest, highest) = (row.first().unwrap(), row.last().unwrap());
+                let all = consts::REAL_IDS - lowest..consts::REAL_COUNTS - highest;
+                for from in [all.start, all.start + 1 + step * 61, all.end - 1 - step, all.end] {
+                    let row: Vec<u32> = row.iter().copied().collect();
+                    let mut each = from..all.end;
+                    let first = each.find(|first| places.has_room(*first, row.iter().copied()));
+                    assert_eq!(places.search(from..all.end, &row), first, "{from} {row:?}");
+                }
+                places.find(&row);
+            }
+        }
     }
 
     #[test]

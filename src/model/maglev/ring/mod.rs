@@ -21,6 +21,8 @@
 //! * The order of turns does not depend on the slots. It is computed beforehand, and the cost does
 //!   not grow if one member outweighs many.
 
+#![expect(clippy::inline_always, reason = "a build for size would call these for each step")]
+
 use std::fmt;
 use std::iter;
 use std::mem;
@@ -46,9 +48,6 @@ pub(crate) const LARGEST_EXACT_WEIGHT: u32 = 1 << 31;
 
 /// How many free slots are few enough to compute the distance of each.
 const LAST_SLOTS: usize = 256;
-
-/// How many slots are looked at without a branch between.
-const STRIDE: usize = 3;
 
 /// The value of a free slot. It is also the largest number of members, so it is no member's index.
 const NOBODY: u16 = u16::MAX;
@@ -290,11 +289,13 @@ const SLOT: u64 = u64::MAX / RING_SIZE as u64;
 /// An addition that overflows goes round the ring without any loss, so a sum of up to 65538
 /// fractions is too large by no more than 65538 units. A slot is nearly 2^48 units: the sum is in
 /// the slot that it should be in, close to where that begins.
+#[inline(always)]
 fn fraction(slots: u32) -> u64 {
     u64::from(slots) * SLOT + 1
 }
 
 /// The slot that a position, a fraction of the ring, is in.
+#[inline(always)]
 fn slot_of(position: u64) -> usize {
     #[expect(clippy::cast_possible_truncation, reason = "below 65537")]
     let slot = ((u128::from(position) * u128::from(RING_SIZE)) >> 64) as usize;
@@ -314,28 +315,33 @@ impl FreeSlots {
         Self([u64::MAX; 1 << (17 - 6)])
     }
 
+    #[inline(always)]
     fn has(&self, position: u64) -> bool {
         let half_slot = position >> 47;
         self.0[(half_slot >> 6) as usize] >> (half_slot & 63) & 1 != 0
     }
 
+    #[inline(always)]
     fn remove(&mut self, position: u64) {
         let half_slot = position >> 47;
         self.0[(half_slot >> 6) as usize] &= !(1 << (half_slot & 63));
     }
 
-    /// The first free slot from `position` on, in steps of `skip`. One must be free.
+    /// The first free slot from `position` on, in steps of `skip`. One must be free. Three slots are looked at without a
+    /// branch between; a build for size would make a loop of a loop.
+    #[inline(always)]
     fn step_to(&self, mut position: u64, skip: u64) -> u64 {
         if self.has(position) {
             return position;
         }
         loop {
             let taken = position;
-            let mut free = 0;
-            for look in 0..STRIDE {
-                position = position.wrapping_add(skip);
-                free |= u32::from(self.has(position)) << look;
-            }
+            let first = taken.wrapping_add(skip);
+            let second = first.wrapping_add(skip);
+            position = second.wrapping_add(skip);
+            let free = u32::from(self.has(first))
+                | u32::from(self.has(second)) << 1
+                | u32::from(self.has(position)) << 2;
             if free != 0 {
                 let steps = u64::from(free.trailing_zeros()) + 1;
                 return taken.wrapping_add(skip.wrapping_mul(steps));
