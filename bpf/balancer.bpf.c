@@ -4,6 +4,7 @@
  *
  * The way of a packet to a VIP:
  *
+ *   balance/decapsulate.h        takes it out of a tunnel that ends here, if there are any
  *   packet/parse.h               Ethernet, VLAN tags, IP, TCP or UDP: fills struct pkt
  *   balance/vips.h               finds the VIP; a packet for none goes on to the kernel (not_vip)
  *   balance/ingress.h            checks the interface and the frame's MAC
@@ -50,6 +51,7 @@
 #include "l4lb/packet/way.h"
 #include "l4lb/balance/answer.h"
 #include "l4lb/balance/ask.h"
+#include "l4lb/balance/decapsulate.h"
 #include "l4lb/balance/ingress.h"
 #include "l4lb/balance/other_ways.h"
 #include "l4lb/balance/select.h"
@@ -228,15 +230,24 @@ static __always_inline int balance_any(struct xdp_md *ctx, struct pkt *p, struct
 SEC("xdp")
 int balancer(struct xdp_md *ctx)
 {
-	__u32 zero = 0, frame_len = frame_length(ctx);
-	struct pkt v4 = {.frame_len = frame_len}, v6 = {.frame_len = frame_len}, any = {};
-	struct pkt answered = {};
+	struct pkt v4 = {}, v6 = {}, any = {}, answered = {};
 	struct cpu_state *cpu;
+	__u32 zero = 0;
 	int reason;
 
 	cpu = bpf_map_lookup_elem(&cpu_states, &zero);
 	if (!cpu)
 		return XDP_ABORTED;
+	if (knobs.decapsulates) {
+		struct pkt outer = {.frame_len = frame_length(ctx)};
+
+		reason = take_out(ctx, &outer, cpu);
+		if (reason)
+			return finish(ctx, &outer, cpu, reason);
+		/* The same as below. */
+		barrier();
+	}
+	v4.frame_len = v6.frame_len = frame_length(ctx);
 	if (parse_plain_v4(ctx, &v4)) {
 		reason = for_vip(ctx, &v4, ingress(ctx), cpu);
 		if (reason != LB_ANSWER)

@@ -10,6 +10,7 @@ mod interface_places;
 pub(crate) mod interfaces;
 pub(crate) mod real_counters;
 pub(crate) mod tables;
+mod tunnel_ends;
 pub(crate) mod vip_reals;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use rustc_hash::FxHashSet;
 
 use crate::dataplane::health::HealthStore;
 use crate::dataplane::real_counters::RealCounters;
+use crate::dataplane::tunnel_ends::TunnelEndMaps;
 use crate::dataplane::vip_reals::VipReals;
 use crate::instance::Instance;
 use crate::kernel::bpf::ArrayMemory;
@@ -84,6 +86,7 @@ pub(crate) struct Dataplane {
     flows6: ArrayOfMaps,
     pub(crate) connections: ArrayOfMaps,
     pub(crate) server_ids: Map<u32, u32>,
+    tunnel_ends: TunnelEndMaps,
     pub(crate) interfaces: Map<u32, abi::interface>,
     pub(crate) cpu_states: PerCpuArray<abi::cpu_state>,
     pub(crate) vip_counts: PerCpuArray<abi::vip_count>,
@@ -125,6 +128,7 @@ impl Dataplane {
             flows6: ArrayOfMaps::new(find("flows6")?),
             connections: ArrayOfMaps::new(find("connections")?),
             server_ids: Map::new(find("server_ids")?)?,
+            tunnel_ends: TunnelEndMaps::new(find("tunnel_ends")?, find("tunnel_sources")?)?,
             interfaces: Map::new(find("interfaces")?)?,
             cpu_states: PerCpuArray::new(find("cpu_states")?)?,
             vip_counts: PerCpuArray::new(find("vip_counts")?)?,
@@ -165,6 +169,7 @@ impl Dataplane {
         running.policies = self.policies()?;
         running.reals = self.read_reals()?;
         running.server_ids = self.server_ids.entries()?.into_iter().collect();
+        (running.decapsulate, running.stray_sources) = self.tunnel_ends.read()?;
 
         let mut vips: Vec<Option<FoundVip>> = Vec::new();
         vips.resize_with(consts::MAX_VIPS as usize, || None);
@@ -308,6 +313,10 @@ impl Dataplane {
             Write::SetReal { id, real } => self.reals.set(id, &raw_real(real))?,
             Write::ServerIds(entries) => self.server_ids.set_many(entries)?,
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)?),
+            Write::TunnelEnds(ends) => self.tunnel_ends.set(ends)?,
+            Write::RemoveTunnelEnds(addresses) => self.tunnel_ends.remove(addresses)?,
+            Write::TunnelSources(sources) => self.tunnel_ends.add_sources(sources)?,
+            Write::RemoveTunnelSources(sources) => self.tunnel_ends.remove_sources(sources)?,
             Write::Vips(entries) => {
                 let entries: Vec<_> = entries.iter().map(|(key, value)| (key.0, *value)).collect();
                 self.vips.set_many(&entries)?;

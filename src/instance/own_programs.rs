@@ -75,6 +75,8 @@ const BALANCER: Facts = Facts {
         "flows6",
         "connections",
         "server_ids",
+        "tunnel_ends",
+        "tunnel_sources",
         "interfaces",
         "cpu_states",
         "vip_counts",

@@ -26,6 +26,8 @@ pub(crate) use crate::model::skel::balancer::types::neighbour;
 pub(crate) use crate::model::skel::balancer::types::real;
 pub(crate) use crate::model::skel::balancer::types::rodata as balancer_rodata;
 pub(crate) use crate::model::skel::balancer::types::trace;
+pub(crate) use crate::model::skel::balancer::types::tunnel_end;
+pub(crate) use crate::model::skel::balancer::types::tunnel_source;
 pub(crate) use crate::model::skel::balancer::types::vip;
 pub(crate) use crate::model::skel::balancer::types::vip_bucket;
 pub(crate) use crate::model::skel::balancer::types::vip_count;
@@ -49,6 +51,7 @@ pub(crate) use crate::model::skel::healthcheck::types::rodata as healthcheck_rod
 use crate::model::address::Mac;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
+use crate::model::prefix::Prefix;
 
 /// The constants of abi/abi.h, without their prefix.
 pub(crate) mod consts {
@@ -105,9 +108,12 @@ pod! {
     healthcheck_state, 16 * (consts::HEALTHCHECK_COUNTERS as usize) + 32;
     interface, 128;
     knobs, 160;
+    lb_addr, 16;
     neighbour, 12;
     real, 32;
     trace, 60;
+    tunnel_end, 8;
+    tunnel_source, 40;
     vip, 12;
     vip_bucket, 64;
     vip_count, 32;
@@ -338,6 +344,31 @@ impl vip_key {
     /// An order of keys, for comparisons and sets.
     pub(crate) fn sort_key(&self) -> ([u32; 4], u16, u8) {
         (self.addr.word, self.port, self.proto)
+    }
+}
+
+impl tunnel_source {
+    /// Bits of an IPv4-mapped address in front of the IPv4 address.
+    const MAPPED: u32 = 96;
+
+    /// The sources of a prefix, which may send to an address.
+    pub(crate) fn of(end: IpAddr, prefix: Prefix) -> Self {
+        let source = prefix.network().address();
+        let mapped = if source.is_ipv4() { Self::MAPPED } else { 0 };
+        Self {
+            length: consts::TUNNEL_SOURCE_BITS + mapped + u32::from(prefix.prefix_len()),
+            v6: source.is_ipv6().into(),
+            end: end.into(),
+            source: source.into(),
+        }
+    }
+
+    /// The address, and the prefix that may send to it; `None`: nothing that [`Self::of`] makes.
+    pub(crate) fn parts(&self) -> Option<(IpAddr, Prefix)> {
+        let mapped = if self.v6 == 0 { Self::MAPPED } else { 0 };
+        let length = self.length.checked_sub(consts::TUNNEL_SOURCE_BITS + mapped)?;
+        let prefix = Prefix::new(self.source.into(), u8::try_from(length).ok()?)?;
+        Some((self.end.into(), prefix))
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Changed {
     Vip(Vip),
     /// One of [`Plan::server_ids`](crate::Plan::server_ids)
     ServerId(u32),
+    /// One of [`Plan::decapsulate`](crate::Plan::decapsulate)
+    Decapsulate(IpAddr),
 }
 
 impl fmt::Display for Changed {
@@ -32,6 +34,7 @@ impl fmt::Display for Changed {
             Self::Interface(name) => write!(f, "interface {name}"),
             Self::Vip(vip) => write!(f, "vip {vip}"),
             Self::ServerId(id) => write!(f, "server id {id}"),
+            Self::Decapsulate(address) => write!(f, "decapsulate {address}"),
         }
     }
 }

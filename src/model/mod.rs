@@ -32,6 +32,7 @@ pub(crate) mod table_cpus;
 pub(crate) mod table_edits;
 pub(crate) mod text;
 pub(crate) mod tied;
+pub(crate) mod tunnel_end;
 pub(crate) mod versions;
 pub(crate) mod vip_index;
 pub(crate) mod vip_key;

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use ipnet::Ipv4Net;
+use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 
 use crate::model::config::SourceV4;
@@ -104,6 +106,12 @@ impl fmt::Display for Prefix {
 impl Serialize for Prefix {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

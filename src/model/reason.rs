@@ -41,10 +41,10 @@ pub struct Reason {
 
 impl Reason {
     /// Whether the packet was sent to a real, or handed to the kernel for a real that is this host itself. All other
-    /// packets that are sent are answers to senders.
+    /// packets that are sent are answers to senders, or go back to the router.
     pub fn goes_to_real(&self) -> bool {
         match self.verdict {
-            Verdict::Tx => !self.name.ends_with("_reply"),
+            Verdict::Tx => !self.name.ends_with("_reply") && self.name != "to_router",
             Verdict::Drop => false,
             Verdict::Pass => self.name == "local",
         }

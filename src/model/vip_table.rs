@@ -16,6 +16,7 @@ use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::CheckConfig;
 use crate::model::config::Config;
+use crate::model::config::DecapsulateConfig;
 use crate::model::config::Delivery;
 use crate::model::config::Echo;
 use crate::model::config::Encapsulation;
@@ -35,6 +36,7 @@ use crate::model::config::no_check;
 use crate::model::health::Health;
 use crate::model::health::RealHealth;
 use crate::model::maglev::ring::Member;
+use crate::model::tunnel_end::TunnelEnds;
 use crate::model::vip_key::VipKey;
 
 /// A real as one VIP has it.
@@ -226,6 +228,8 @@ pub struct Table {
     pub health: HealthConfig,
     /// The way of packets to the reals of VIPs that do not say it: that of `[packets]`.
     pub encapsulation: Encapsulation,
+    /// The addresses for packets that come in an outer header.
+    pub decapsulate: TunnelEnds,
 }
 
 impl From<&Config> for Table {
@@ -261,6 +265,11 @@ impl From<&Config> for Table {
             checks: config.checks.clone(),
             health: config.health.clone(),
             encapsulation: config.packets.encapsulation,
+            decapsulate: config
+                .decapsulate
+                .iter()
+                .map(|entry| (entry.address, entry.into()))
+                .collect(),
         };
         table.resolve();
         table
@@ -331,6 +340,9 @@ impl Table {
             .collect();
         config.checks = self.checks.clone();
         config.health = self.health.clone();
+        let ends = self.decapsulate.iter();
+        config.decapsulate =
+            ends.map(|(address, end)| DecapsulateConfig::of(*address, end)).collect();
     }
 
     /// Takes over what was found about the reals that run. A file says what the operator wants, not how reals do.

@@ -16,5 +16,6 @@ pub(crate) mod stats;
 pub(crate) mod table_cpus;
 pub(crate) mod tables;
 pub mod trace;
+pub(crate) mod tunnel_loop;
 pub(crate) mod versions;
 pub(crate) mod vips;

@@ -19,6 +19,8 @@ use crate::observe::rates::Rates;
 use crate::observe::rates::ReasonRate;
 use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
+use crate::observe::tunnel_loop;
+use crate::observe::tunnel_loop::TunnelLoop;
 
 /// How long to look. The flood guard lets new flows in again at each second, so a shorter look could fall into a gap
 /// of a flood.
@@ -264,7 +266,8 @@ fn forgotten(before: &Reading, after: &Reading) -> Option<u64> {
 fn is_unclear(tables: &[TableStatus], guards: &[FloodGuard], stats: &Stats) -> bool {
     let flooded = guards.iter().any(|guard| guard.not_remembered != 0);
     let other_mac = stats.reason("other_mac") != 0;
-    flooded || other_mac || (full(tables).is_some() && stats.event("miss_tcp") != 0)
+    let expired = stats.reason(tunnel_loop::REASON) != 0;
+    flooded || other_mac || expired || (full(tables).is_some() && stats.event("miss_tcp") != 0)
 }
 
 /// What happened between two readings.
@@ -274,6 +277,7 @@ pub(crate) struct Recent {
     pub(crate) misses: Option<Misses>,
     pub(crate) other_mac: Option<OtherMac>,
     pub(crate) misses_with_room: Option<MissesWithRoom>,
+    pub(crate) tunnel_loop: Option<TunnelLoop>,
 }
 
 impl Recent {
@@ -331,7 +335,8 @@ impl Recent {
             missed: whole(missed),
         });
         let other_mac = other_mac(rates);
-        Self { flood, misses: found, other_mac, misses_with_room: None }
+        let tunnel_loop = TunnelLoop::of(rates);
+        Self { flood, misses: found, other_mac, misses_with_room: None, tunnel_loop }
     }
 }
 
@@ -386,7 +391,7 @@ fn per_second(events: u64, elapsed: Duration) -> u64 {
     clippy::cast_sign_loss,
     reason = "rates are not negative"
 )]
-fn whole(rate: f64) -> u64 {
+pub(super) fn whole(rate: f64) -> u64 {
     rate.round() as u64
 }
 

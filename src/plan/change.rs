@@ -17,6 +17,7 @@ use crate::model::address::Vip;
 use crate::model::flow_effect::Changed;
 use crate::model::flow_effect::FlowEffect;
 use crate::model::mismatch::Mismatch;
+use crate::model::tunnel_end::TunnelEnd;
 use crate::plan::diff::VipAction;
 
 /// How the text of a plan shows a change.
@@ -263,6 +264,7 @@ impl Plan {
                 )
             }
         }));
+        changes.extend(self.changes_of_decapsulation());
         let nothing = Change::new(Action::Change, Object::Check, String::new());
         changes.extend(self.checks.iter().map(|detail| {
             let sign = if detail.text.starts_with(['+', '-']) { "" } else { "~ " };
@@ -284,6 +286,28 @@ impl Plan {
             Change::new(Action::Remove, Object::Leftovers, text)
         }));
         changes
+    }
+
+    fn changes_of_decapsulation(&self) -> impl Iterator<Item = Change> {
+        self.decapsulate.iter().map(|change| {
+            let (action, sign, what) = match (&change.from, &change.to) {
+                (None, Some(to)) => (Action::Add, '+', format!(": {to}")),
+                (Some(from), Some(to)) => (Action::Change, '~', format!(": {from} → {to}")),
+                (_, None) => (Action::Remove, '-', String::new()),
+            };
+            let value = |end: &Option<TunnelEnd>| serde_json::to_value(end.as_ref()?).ok();
+            Change {
+                address: Some(change.address),
+                old: value(&change.from),
+                new: value(&change.to),
+                flows: self.flows_of(&Changed::Decapsulate(change.address)),
+                ..Change::new(
+                    action,
+                    Object::Decapsulate,
+                    format!("{sign} decapsulate {}{what}", change.address),
+                )
+            }
+        })
     }
 
     fn changes_of_vips(&self) -> Vec<Change> {

@@ -46,6 +46,8 @@ pub enum Object {
     Address,
     /// A server id.
     ServerId,
+    /// An address for packets that come in an outer header.
+    Decapsulate,
     /// A check of reals.
     Check,
     /// A map of the packet path.

@@ -56,7 +56,7 @@ pub(crate) fn knobs(
         gue_port: (consts::GUE_PORT as u16).to_be(),
         gue_variant: 1,
         encapsulation: 0,
-        decapsulates: 0,
+        decapsulates: u16::from(!config.decapsulate.is_empty()),
         gue_icmp_as_katran: 1,
         unused: 0,
     }
@@ -89,6 +89,11 @@ pub(super) fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<Detail> {
     if old.build != new.build {
         let build = |knobs: &abi::knobs| format!("{:016x}", knobs.build);
         details.push(Detail::setting("build", build(old), build(new), "new build"));
+    }
+    if old.decapsulates != new.decapsulates {
+        let (was, is) = (old.decapsulates != 0, new.decapsulates != 0);
+        let what = if is { "decapsulates" } else { "no longer decapsulates" };
+        details.push(Detail::setting("decapsulate", was, is, what));
     }
     let (mut before, mut after) = (Config::default(), Config::default());
     write_knobs(old, &mut before);

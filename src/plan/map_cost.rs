@@ -95,6 +95,8 @@ impl MapShape {
             MapType::LruHash => {
                 hash_buckets(self.max_entries) + entries * (HASH_ELEMENT + key + value)
             }
+            // A trie allocates its nodes on demand.
+            MapType::LpmTrie => 0,
             _ if self.flags & libbpf_sys::BPF_F_MMAPABLE != 0 => {
                 mmapable_array(value, self.max_entries)
             }

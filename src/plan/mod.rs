@@ -43,6 +43,7 @@ use crate::model::secret::Secret;
 use crate::model::tied;
 use crate::model::tied::Ties;
 use crate::model::vip_table::Table;
+use crate::plan::diff::DecapsulateChange;
 use crate::plan::diff::ServerIdChange;
 use crate::plan::diff::TableDiff;
 use crate::plan::diff::VipChange;
@@ -107,6 +108,8 @@ pub struct Plan {
     pub addresses: Vec<AddressChange>,
     /// The server ids.
     pub server_ids: Vec<ServerIdChange>,
+    /// The addresses for packets that come in an outer header.
+    pub decapsulate: Vec<DecapsulateChange>,
     /// The checks of reals and how they are run: what changes, one short phrase each.
     pub checks: Vec<Detail>,
     /// Map contents that do not match the other maps, and are written anew. Only root or a fault of l4lb can cause
@@ -144,11 +147,13 @@ impl Plan {
         self.repairs = std::mem::take(&mut diff.repairs);
         let visible = !diff.vips.is_empty()
             || !diff.server_ids.is_empty()
+            || !diff.decapsulate.is_empty()
             || !diff.checks.is_empty()
             || !self.repairs.is_empty();
         self.clean_up |= !diff.writes.is_empty() && !visible;
         self.vips = std::mem::take(&mut diff.vips);
         self.server_ids = std::mem::take(&mut diff.server_ids);
+        self.decapsulate = std::mem::take(&mut diff.decapsulate);
         self.checks = std::mem::take(&mut diff.checks);
         self.steps.table = diff;
         Ok(())
@@ -227,6 +232,7 @@ impl Plan {
             && self.interfaces.is_empty()
             && self.vips.is_empty()
             && self.server_ids.is_empty()
+            && self.decapsulate.is_empty()
             && self.checks.is_empty()
             && self.repairs.is_empty()
             && !self.clean_up

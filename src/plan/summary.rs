@@ -88,6 +88,8 @@ impl Plan {
             self.addresses.iter().map(|change| change.address),
         ));
         parts.extend(count("server id", "changed", self.server_ids.iter().map(|change| change.id)));
+        let ends = self.decapsulate.iter().map(|change| change.address);
+        parts.extend(count("decapsulated address", "changed", ends));
         parts.extend(count("check", "changed", self.checks.iter()));
         parts.extend(count("map", "written anew", self.repairs.iter()));
         if self.clean_up {

@@ -1,9 +1,12 @@
 //! The writes that bring the maps from one table to another.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::model::abi;
 use crate::model::health::policies::Policies;
+use crate::model::tunnel_end::TunnelEnd;
+use crate::model::tunnel_end::TunnelSource;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
 use crate::plan::counter_change::CounterChange;
@@ -44,6 +47,10 @@ pub(crate) enum Write {
     RemoveRings(Vec<u32>),
     VipReals(Vec<abi::vip_real>),
     RemoveVipReals(Vec<VipRealKey>),
+    TunnelEnds(Vec<(IpAddr, TunnelEnd)>),
+    RemoveTunnelEnds(Vec<IpAddr>),
+    TunnelSources(Vec<TunnelSource>),
+    RemoveTunnelSources(Vec<TunnelSource>),
     /// Replaces the checks, and what VIPs say about them.
     Policies(Box<Policies>),
 }
@@ -59,6 +66,9 @@ impl Write {
             Self::Rings(of) | Self::RewriteRings(of) => of.is_empty(),
             Self::RemoveRings(of) => of.is_empty(),
             Self::VipReals(of) => of.is_empty(),
+            Self::TunnelEnds(of) => of.is_empty(),
+            Self::RemoveTunnelEnds(of) => of.is_empty(),
+            Self::TunnelSources(of) | Self::RemoveTunnelSources(of) => of.is_empty(),
             Self::Serials { .. }
             | Self::Policies(_)
             | Self::VipIndex

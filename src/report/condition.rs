@@ -22,6 +22,7 @@ pub use crate::observe::recent::Misses;
 pub use crate::observe::recent::MissesWithRoom;
 pub use crate::observe::recent::OtherMac;
 use crate::observe::recent::Recent;
+pub use crate::observe::tunnel_loop::TunnelLoop;
 use crate::observe::vips::VipStatus;
 use crate::plan::Unserved;
 use crate::report::doctor;
@@ -134,6 +135,8 @@ pub enum Problem {
     OtherMac(OtherMac),
     /// Packets within connections do not find their flow, though no table is full.
     MissesWithRoom(MissesWithRoom),
+    /// Packets go round between sites.
+    TunnelLoop(TunnelLoop),
 }
 
 impl fmt::Display for Problem {
@@ -205,6 +208,7 @@ impl fmt::Display for Problem {
             Self::TableTooSmall(misses) => misses.fmt(f),
             Self::OtherMac(frames) => frames.fmt(f),
             Self::MissesWithRoom(misses) => misses.fmt(f),
+            Self::TunnelLoop(found) => found.fmt(f),
         }
     }
 }
@@ -290,6 +294,7 @@ impl Problem {
             Self::TableTooSmall(_) => Misses::fix().to_owned(),
             Self::OtherMac(_) => OtherMac::fix().to_owned(),
             Self::MissesWithRoom(misses) => misses.fix().to_owned(),
+            Self::TunnelLoop(_) => TunnelLoop::fix().to_owned(),
         }
     }
 }
@@ -435,6 +440,7 @@ fn counted(readings: &Readings, without_table: Vec<u32>, recent: Recent) -> Vec<
     problems.extend(recent.misses.map(Problem::TableTooSmall));
     problems.extend(recent.other_mac.map(Problem::OtherMac));
     problems.extend(recent.misses_with_room.map(Problem::MissesWithRoom));
+    problems.extend(recent.tunnel_loop.map(Problem::TunnelLoop));
     problems
 }
 
@@ -554,6 +560,7 @@ mod tests {
             Problem::TableTooSmall(misses),
             Problem::OtherMac(OtherMac { other: 0, ours: 0 }),
             Problem::MissesWithRoom(MissesWithRoom { hits: 0, missed: 0, forgotten: 0 }),
+            Problem::TunnelLoop(TunnelLoop { expired: 0, decapsulated: 0 }),
         ];
         for problem in problems {
             let json = serde_json::to_value(&problem).expect("JSON");

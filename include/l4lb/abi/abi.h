@@ -20,6 +20,7 @@
 #include "l4lb/abi/control.h"
 #include "l4lb/abi/counters.h"
 #include "l4lb/abi/decap.h"
+#include "l4lb/abi/decapsulate.h"
 #include "l4lb/abi/encap.h"
 #include "l4lb/abi/flow.h"
 #include "l4lb/abi/healthcheck.h"

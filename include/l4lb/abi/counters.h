@@ -68,7 +68,7 @@ struct cpu_state {
 	struct parsed parsed;
 	struct question question;
 	__be16 wire_sport; /* of a packet whose source port the VIP's hash leaves out */
-	__u16 pad;
+	__u16 taken_out;   /* 1: the packet at hand was taken out of a tunnel */
 	struct answer_bucket answer_buckets[LB_ANSWER_BUCKETS];
 };
 

@@ -20,6 +20,8 @@
 	X(TX, too_big_reply, "packet too long to encapsulate, its sender told the right size")     \
 	X(TX, reset_reply, "TCP packet refused: answered with a reset")                            \
 	X(TX, unreachable_reply, "UDP packet refused: answered with \"port unreachable\"")         \
+	X(TX, to_router,                                                                           \
+	  "taken out of its outer header (decapsulate), and sent back to the router")              \
 	X(DROP, too_big, "packet too long to encapsulate")                                         \
 	X(DROP, too_big_limited, "packet too long to encapsulate, too many such answers already")  \
 	X(DROP, small_mtu,                                                                         \
@@ -42,6 +44,19 @@
 	X(DROP, l2_ttl, "to go to a real by L2, but its TTL or hop limit is used up")              \
 	X(DROP, no_neighbour,                                                                      \
 	  "the real's MAC is not known, or it is on another interface's network (L2)")             \
+	X(DROP, decap_source,                                                                      \
+	  "encapsulated for an address of decapsulate, but not from its sources (from)")           \
+	X(DROP, decap_checksum,                                                                    \
+	  "encapsulated, and the checksum of the outer IPv4 or UDP header is wrong")               \
+	X(DROP, decap_fragment,                                                                    \
+	  "a piece of an encapsulated packet, which was fragmented on the way")                    \
+	X(DROP, decap_malformed,                                                                   \
+	  "encapsulated for an address of decapsulate, but no valid packet inside")                \
+	X(DROP, decap_ttl,                                                                         \
+	  "encapsulated, and the TTL of the packet inside has run out: perhaps a loop")            \
+	X(DROP, decap_inner_address,                                                               \
+	  "encapsulated for the router, which may not get the packet inside")                      \
+	X(DROP, decap_not_vip, "taken out of its outer header, and for no VIP")                    \
 	X(PASS, not_vip, "not for a VIP")                                                          \
 	X(PASS, not_ip, "neither IPv4 nor IPv6")                                                   \
 	X(PASS, bad_ip_header, "no complete and valid IP header")                                  \
@@ -66,6 +81,7 @@
 	X(flood, "flow not remembered: too many new flows on this CPU within the second")          \
 	X(shared_table, "packet on a CPU without a connection table of its own: the shared one")   \
 	X(no_table, "no connection table at all: balanced by the ring alone")                      \
+	X(decapsulated, "packet taken out of its outer header (decapsulate) and then balanced")    \
 	X(server_id_known, "packet with the server id of a real")                                  \
 	X(server_id_unknown,                                                                       \
 	  "packet with a server id that is zero, unknown or of a real that is down")

@@ -4,6 +4,7 @@
 #define L4LB_BALANCE_VERDICT_H
 
 #include "l4lb/chain.h"
+#include "l4lb/state/knobs.h"
 #include "l4lb/state/maps.h"
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/verifier.h"
@@ -90,6 +91,10 @@ static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struc
 	/* The verifier does not know that each reason is one of the enum. */
 	if (reason <= LB_GO_ON || reason >= LB_REASON_COUNT)
 		return XDP_ABORTED;
+	/* Filters of the network have not seen it: balance/decapsulate.h. */
+	if (reason >= LB_PASS_not_vip && reason != LB_PASS_local && knobs.decapsulates &&
+	    cpu->taken_out)
+		reason = LB_DROP_decap_not_vip;
 	if (tracing)
 		trace_end(p, reason);
 	count(&cpu->reasons[reason], p);

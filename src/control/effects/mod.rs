@@ -50,6 +50,7 @@ fn concerns_flows(question: &Question<'_>, plan: &Plan) -> bool {
         || !plan.connection_table.is_empty()
         || !plan.interfaces.is_empty()
         || !plan.server_ids.is_empty()
+        || !plan.decapsulate.is_empty()
         || vips.into_iter().any(|change| change.action != VipAction::Add || takes_over(&change.vip))
 }
 

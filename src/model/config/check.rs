@@ -55,6 +55,7 @@ impl Config {
         self.check_control(&mut errors);
         self.check_vips(&mut errors);
         self.check_server_ids(&mut errors);
+        self.check_decapsulate(&mut errors);
         self.check_health(&mut errors);
         self.check_notify(&mut errors);
         self.check_encapsulation(&mut errors);
@@ -121,10 +122,13 @@ impl Config {
                         ConfigError::at(key("gateway"), format!("{address}: {why}"))
                     }),
                 );
-                if vips.contains(&address) {
+                let of_vip = vips.contains(&address).then_some("the address of a VIP");
+                let here = self.decapsulate.iter().any(|entry| entry.address == address);
+                let here = here.then_some("an address of [[decapsulate]]");
+                if let Some(what) = of_vip.or(here) {
                     errors.push(ConfigError::at(
                         key("gateway"),
-                        format!("{address} is the address of a VIP; give the router's own address"),
+                        format!("{address} is {what}; give the router's own address"),
                     ));
                 }
             }

@@ -5,7 +5,7 @@ use super::hidden::without_value;
 use crate::model::address::meant_address;
 
 /// Tables that a file may have several of.
-pub(super) const LISTS: [&str; 3] = ["interfaces", "vips", "server_ids"];
+pub(super) const LISTS: [&str; 4] = ["interfaces", "vips", "server_ids", "decapsulate"];
 
 /// Tables that a file has one of.
 pub(super) const TABLES: [&str; 6] =
@@ -98,10 +98,14 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("vips.reals.local", "true"),
     ("server_ids.id", "7"),
     ("server_ids.real", "\"10.0.1.1\""),
+    ("decapsulate.address", "\"10.8.0.1\""),
+    ("decapsulate.then", "\"balance\""),
+    ("decapsulate.from", "[\"10.9.0.0/16\"]"),
     // Whole tables.
     ("interfaces", "[{ name = \"eth0\" }]"),
     ("vips", "[{ address = \"10.200.1.1\", port = 80, protocol = \"tcp\" }]"),
     ("server_ids", "[{ id = 7, real = \"10.0.1.1\" }]"),
+    ("decapsulate", "[{ address = \"10.8.0.1\" }]"),
     ("checks", "{ web = { type = \"http\" } }"),
     ("health", "{ concurrency = 512 }"),
     ("notify", "{ exec = \"/usr/local/bin/told\" }"),

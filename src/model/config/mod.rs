@@ -9,6 +9,7 @@ mod check_choice;
 mod check_health;
 mod connection_table;
 mod control;
+mod decapsulate;
 mod encapsulation;
 mod errors;
 mod explain;
@@ -54,6 +55,8 @@ pub use control::ControlConfig;
 pub use control::ControlSocket;
 pub use control::GroupMay;
 pub use control::SocketMode;
+pub use decapsulate::DecapsulateConfig;
+pub use decapsulate::DecapsulateThen;
 pub use encapsulation::Delivery;
 pub use encapsulation::Encapsulation;
 pub use findings::ConfigFinding;
@@ -112,7 +115,7 @@ pub const CONFIG_SCHEMA: &str = include_str!("../../../docs/config.schema.json")
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// Further files with interfaces, checks, VIPs and server ids: paths with wildcards, relative to the file. Reading
+    /// Further files with interfaces, checks, VIPs and so on: paths with wildcards, relative to the file. Reading
     /// the file reads them as well, and leaves this empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
@@ -146,6 +149,9 @@ pub struct Config {
     /// The ids that packets of the id-routed VIPs carry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_ids: Vec<ServerIdConfig>,
+    /// Addresses of the balancer for packets that come in an outer header, from other sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decapsulate: Vec<DecapsulateConfig>,
 }
 
 /// `[packets]`

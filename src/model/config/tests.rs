@@ -11,6 +11,7 @@ use super::CheckConfig;
 use super::Config;
 use super::ConnectionTableConfig;
 use super::ControlConfig;
+use super::DecapsulateConfig;
 use super::HealthConfig;
 use super::InterfaceConfig;
 use super::MetricsConfig;
@@ -73,6 +74,7 @@ fn the_reference_lists_every_key() {
         ("[[vips]]", keys::<VipConfig>()),
         ("vips.reals", keys::<RealConfig>()),
         ("[[server_ids]]", keys::<ServerIdConfig>()),
+        ("[[decapsulate]]", keys::<DecapsulateConfig>()),
     ] {
         let table = heading.trim_matches(['[', ']']);
         let examples = super::explain::tests::keys_of(table);

@@ -14,6 +14,7 @@
 
 mod changes;
 mod counters;
+pub(crate) mod decapsulate;
 mod markers;
 mod repair;
 pub(crate) mod running;
@@ -52,6 +53,7 @@ pub use crate::plan::report::VipChange;
 use crate::plan::report::describe_checks;
 use crate::plan::report::describe_gone;
 use crate::plan::report::describe_new;
+pub use decapsulate::DecapsulateChange;
 use markers::MARKER;
 pub(crate) use running::Running;
 pub(crate) use running::RunningReal;
@@ -63,6 +65,7 @@ use running::next_generation;
 pub(crate) struct TableDiff {
     pub(crate) vips: Vec<VipChange>,
     pub(crate) server_ids: Vec<ServerIdChange>,
+    pub(crate) decapsulate: Vec<DecapsulateChange>,
     /// What changes about checks.
     pub(crate) checks: Vec<Detail>,
     pub(crate) writes: Vec<Write>,
@@ -125,6 +128,7 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     differ.add_markers();
     differ.add_vips();
     differ.set_rules();
+    differ.set_decapsulate();
     differ.remove_reals();
     differ.diff
 }

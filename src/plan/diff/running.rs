@@ -9,6 +9,8 @@ use rustc_hash::FxHashMap;
 use crate::model::abi::consts;
 use crate::model::address::Vip;
 use crate::model::health::policies::Policies;
+use crate::model::tunnel_end::TunnelEnds;
+use crate::model::tunnel_end::TunnelSource;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::VipRealKey;
 use crate::model::vip_table::Table;
@@ -55,6 +57,10 @@ pub(crate) struct Running {
     pub(crate) reals: BTreeMap<u32, RunningReal>,
     pub(crate) server_ids: BTreeMap<u32, u32>,
     pub(crate) next_serial: u32,
+    /// The addresses at which tunnels end.
+    pub(crate) decapsulate: TunnelEnds,
+    /// Sources that no such address checks: an interrupted command left them.
+    pub(crate) stray_sources: BTreeSet<TunnelSource>,
     /// The checks, and what VIPs say about them.
     pub(crate) policies: Policies,
     /// Rings, reals and marks of ids that no VIP has: an interrupted command left them.
@@ -80,6 +86,7 @@ impl Running {
             server_ids: self.server_id_addresses(),
             checks: self.policies.checks.clone(),
             health: self.policies.health.clone(),
+            decapsulate: self.decapsulate.clone(),
             ..Table::default()
         }
     }
@@ -89,7 +96,8 @@ impl Running {
         let server_ids = self.server_id_addresses();
         let vips = self.vips.into_iter().map(|(vip, running)| (vip, running.spec)).collect();
         let Policies { checks, health, .. } = self.policies;
-        Table { vips, server_ids, checks, health, ..Table::default() }
+        let decapsulate = self.decapsulate;
+        Table { vips, server_ids, checks, health, decapsulate, ..Table::default() }
     }
 
     /// What a VIP is like.

@@ -11,11 +11,14 @@ use std::fmt;
 use libbpf_rs::MapType;
 use serde::Serialize;
 
+use crate::model::abi;
 use crate::model::connection_tables::Tables;
 use crate::model::host::Bytes;
 use crate::model::host::Host;
 use crate::model::host::MapShape;
 use crate::model::host::cpus_in_words;
+use crate::model::tunnel_end::TunnelEnds;
+use crate::model::tunnel_end::sources;
 use crate::model::vip_table::Table;
 use crate::plan::diff::Running;
 use crate::plan::map_cost::element;
@@ -32,6 +35,9 @@ use crate::plan::writes::Write;
 /// the program at each branch, and libbpf and this process need some. Measured as the peak of a control group (Linux
 /// 6.18, x86-64). It depends on the kernel's version.
 const LOADING: u64 = 36_000_000;
+
+/// What the kernel allocates for a node of `tunnel_sources`.
+const TRIE_NODE: u64 = 96;
 
 /// The memory of the balancer's maps, by purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +63,7 @@ impl Usage {
             shared_table: shared_table(),
             ..Self::of_fixed(maps, possible_cpus)
         }
-        .with_table(rings(running).len(), running.server_ids.len())
+        .with_table(rings(running).len(), running.server_ids.len(), &running.decapsulate)
     }
 
     fn of_fixed(maps: &[MapShape], possible_cpus: u32) -> Self {
@@ -68,9 +74,9 @@ impl Usage {
         Self { counters: sum(true), other: sum(false) + vip_index(), ..Self::default() }
     }
 
-    fn with_table(mut self, rings: usize, server_ids: usize) -> Self {
+    fn with_table(mut self, rings: usize, server_ids: usize, ends: &TunnelEnds) -> Self {
         self.rings = rings as u64 * ring();
-        self.other += self::server_ids(server_ids);
+        self.other += self::server_ids(server_ids) + tunnel_ends(ends);
         self
     }
 
@@ -86,6 +92,13 @@ impl Usage {
 /// The memory of this many server ids.
 fn server_ids(count: usize) -> u64 {
     count as u64 * element::<u32, u32>()
+}
+
+/// The memory of addresses at which tunnels end. Each prefix of sources may need a node of its own in the trie, and one to
+/// branch off at.
+fn tunnel_ends(ends: &TunnelEnds) -> u64 {
+    let sources = sources(ends).count() as u64;
+    ends.len() as u64 * element::<abi::lb_addr, abi::tunnel_end>() + sources * 2 * TRIE_NODE
 }
 
 fn table_bytes(tables: &Tables) -> BTreeMap<u32, u64> {
@@ -223,6 +236,8 @@ impl MemoryPlan {
         let tables = steps.tables.as_ref().unwrap_or(&running.tables);
         let rings_before = rings(&running.table);
         let (ids_before, ids) = (running.table.server_ids.len(), wanted.server_ids.len());
+        let ends_before = tunnel_ends(&running.table.decapsulate);
+        let ends = tunnel_ends(&wanted.decapsulate);
 
         let mut course = Course::default();
         if fresh {
@@ -234,13 +249,14 @@ impl MemoryPlan {
         course.replace_tables(&running.tables, tables, &host.nodes);
         let rings = course.write_rings(&steps.table.writes, rings_before.clone());
         course.host.take(server_ids(ids).saturating_sub(server_ids(ids_before)));
+        course.host.take(ends.saturating_sub(ends_before));
 
         let unchanged = !fresh
             && running.shared_table
             && steps.tables.is_none()
             && rings.len() == rings_before.len();
         let usage = Usage { tables: table_bytes(tables), shared_table: shared_table(), ..fixed };
-        let usage = usage.with_table(rings.len(), ids);
+        let usage = usage.with_table(rings.len(), ids, &wanted.decapsulate);
         (!unchanged).then(|| Self { loading, ..Self::of(&usage, &course, &host.nodes) })
     }
 

@@ -80,6 +80,8 @@ finding_ids! {
     RealOutweighed = "real-outweighed" [Warning],
     /// Packets to other ports of a VIP's address go in circles.
     OtherPortsForwarded = "other-ports-forwarded" [Warning],
+    /// Anybody may send packets in an outer header.
+    DecapsulateOpen = "decapsulate-open" [Warning],
     /// Checks cannot go through the tunnel to a VIP's address.
     TunnelBlocked = "tunnel-blocked" [Error],
     /// The kernel drops the answers of checks that go through the tunnel.
@@ -116,6 +118,8 @@ finding_ids! {
     ControlApi = "control-api" [Warning],
     /// Packets for VIPs come in frames to MACs that are not this host's.
     OtherMac = "other-mac" [Warning],
+    /// Packets go round between sites.
+    DecapsulateLoop = "decapsulate-loop" [Warning],
     /// There is no such interface.
     InterfaceMissing = "interface-missing" [Error],
     /// The interface is down, or not connected.

@@ -16,6 +16,7 @@ use crate::kernel::netlink;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::Config;
+use crate::model::config::DecapsulateThen;
 use crate::model::config::OtherPorts;
 use crate::model::outweighed::outweighed;
 use crate::model::vip_table::Table;
@@ -86,6 +87,34 @@ fn circles(address: IpAddr) -> Answer {
             "ip {version} route add blackhole {address}   # or other_ports = \"drop\" for a VIP of the address"
         )),
     )
+}
+
+/// Looks for addresses to which anybody may send packets in an outer header.
+pub(super) fn open_ends(report: &mut Report, wanted: &Config) {
+    let id = FindingId::DecapsulateOpen;
+    let table = Table::from(wanted);
+    let open: Vec<_> = table.decapsulate.iter().filter(|(_, end)| end.is_open()).collect();
+    if open.is_empty() {
+        report.add(id, "host", Some(Answer::Well));
+    }
+    for (address, end) in open {
+        let why = match end.then {
+            DecapsulateThen::Balance => {
+                "whoever reaches the address sends packets with any source to the VIPs, past filters that see the outer \
+                 header only"
+            }
+            DecapsulateThen::Router => {
+                "whoever reaches the address sends packets with any source and destination from this host, past filters \
+                 that see the outer header only"
+            }
+        };
+        let fix = Fix::Advice(format!(
+            "name the outer sources of those who send in from of [[decapsulate]] {address}, then lbctl apply -f FILE"
+        ));
+        let what = "packets in an outer header are taken out whoever sends them";
+        let answer = Answer::hurts(Severity::Warning, what, why, fix);
+        report.add(id, &format!("decapsulate {address}"), Some(answer));
+    }
 }
 
 /// Looks for reals that get no new flows because their weight is too small beside the others.

@@ -128,6 +128,7 @@ impl<'a> Look<'a> {
         let wanted = &*wanted;
         config::own_addresses(report, wanted);
         config::weights(report, wanted);
+        config::open_ends(report, wanted);
         checks::of_config(report, wanted);
         config::forwarded_ports(report, wanted, self.files);
         let reapply = self.reapply(asked);

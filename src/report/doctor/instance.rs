@@ -15,6 +15,7 @@ use crate::observe::recent::Flood;
 use crate::observe::recent::Misses;
 use crate::observe::recent::OtherMac;
 use crate::observe::recent::Recent;
+use crate::observe::tunnel_loop::TunnelLoop;
 use crate::report::readings::Readings;
 
 /// Facts of a running balancer.
@@ -63,6 +64,7 @@ pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::NewFlowsLimited, new_flows_limited),
     (FindingId::ControlApi, control_api),
     (FindingId::OtherMac, other_mac),
+    (FindingId::DecapsulateLoop, tunnel_loop),
 ];
 
 fn program_not_in_place(running: &Running) -> Option<Answer> {
@@ -171,6 +173,16 @@ fn other_mac(running: &Running) -> Option<Answer> {
         frames.to_string(),
         "the balancer leaves them to the kernel, which drops frames to other MACs; if they are meant for this host, their connections hang",
         Fix::Advice(OtherMac::fix().to_owned()),
+    ))
+}
+
+fn tunnel_loop(running: &Running) -> Option<Answer> {
+    let Some(found) = running.recent.tunnel_loop else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        found.to_string(),
+        "each of them crosses the link between the sites once for every hop that its TTL allows, mostly 64 times, and none arrives",
+        Fix::Advice(TunnelLoop::fix().to_owned()),
     ))
 }
 

@@ -325,6 +325,7 @@ fn everything_is_looked_for() {
         FindingId::OwnAddress,
         FindingId::RealOutweighed,
         FindingId::OtherPortsForwarded,
+        FindingId::DecapsulateOpen,
         FindingId::TunnelBlocked,
         FindingId::AnswersFiltered,
         FindingId::MarkRule,

@@ -128,6 +128,23 @@ impl Draft {
         self.end("XDP_TX", reason, |frame| Some(frame.encapsulated(source, real, GATEWAY)))
     }
 
+    /// It was in a tunnel that ends here: what was inside goes to a real, as [`Self::sent`].
+    pub(crate) fn taken_out(
+        self,
+        inner: &Frame,
+        reason: &'static str,
+        source: &str,
+        real: &str,
+    ) -> Case {
+        let sent = case(self.name).send(inner.clone()).sent(reason, source, real);
+        self.end("XDP_TX", reason, |_| sent.output)
+    }
+
+    /// It was in a tunnel that ends here: what was inside goes back to the router.
+    pub(crate) fn sent_back(self, inner: &Frame) -> Case {
+        self.end("XDP_TX", "to_router", |_| Some(inner.clone().turned_round().bytes()))
+    }
+
     /// The same, where the outer header, of IPv4, says "do not fragment". Of an untagged frame.
     pub(crate) fn sent_whole(self, reason: &'static str, source: &str, real: &str) -> Case {
         let mut case = self.sent(reason, source, real);

@@ -36,6 +36,10 @@ fn sum(ip: &[u8]) -> u16 {
 pub(crate) fn check_sent(reason: &str, output: &[u8], config: &Config) -> Result<(), String> {
     let ip = ip_of(output);
     let v6 = ip[0] >> 4 == 6;
+    // What the router gets is what somebody else has sent.
+    if reason == "to_router" {
+        return Ok(());
+    }
     if !v6 && internet_sum(&[&ip[..20]]) != 0xffff {
         return Err("the IPv4 header's checksum is wrong\n".to_owned());
     }

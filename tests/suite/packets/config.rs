@@ -63,6 +63,12 @@ impl ConfigText {
         self.add(&format!("\n[[server_ids]]\nid = {id}\nreal = \"{real}\"\n"))
     }
 
+    /// Adds an address at which tunnels end; VIPs come first.
+    #[must_use]
+    pub(crate) fn decapsulate(self, address: &str, rest: &str) -> Self {
+        self.add(&format!("\n[[decapsulate]]\naddress = \"{address}\"\n{rest}\n"))
+    }
+
     fn add(mut self, text: &str) -> Self {
         self.0.push_str(text);
         self

@@ -16,11 +16,14 @@ use crate::control::effects::Precision;
 use crate::control::effects::RealFlows;
 use crate::model::abi;
 use crate::model::config::Config;
+use crate::model::config::DecapsulateThen;
 use crate::model::config::PacketsConfig;
+use crate::model::tunnel_end::TunnelEnd;
 use crate::model::vip_table::VipSpec;
 use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
 use crate::plan::ProgramChange;
+use crate::plan::diff::DecapsulateChange;
 use crate::plan::diff::ServerIdChange;
 use crate::plan::diff::VipAction;
 use crate::plan::diff::VipChange;
@@ -40,6 +43,7 @@ impl Judge<'_> {
         effects.extend(self.plan.interfaces.iter().map(|change| self.interface(change, exact)));
         effects.extend(self.plan.vips.iter().filter_map(|change| self.vip(change, exact)));
         effects.extend(self.plan.server_ids.iter().map(|change| self.server_id(change, exact)));
+        effects.extend(self.plan.decapsulate.iter().map(|change| self.decapsulate(change, exact)));
         effects
     }
 
@@ -217,6 +221,49 @@ impl Judge<'_> {
         let before = before.and_then(|running| running.spec.reals.get(&real));
         let after = self.question.wanted.vips.get(&change.vip);
         change.action == VipAction::Change && before != after.and_then(|spec| spec.reals.get(&real))
+    }
+
+    /// The tables do not say which flows come in an outer header.
+    fn decapsulate(&self, change: &DecapsulateChange, exact: bool) -> FlowEffect {
+        let mut effect = FlowEffect::new(Changed::Decapsulate(change.address));
+        let none = Some(Self::counted(0, exact));
+        let mut all = Tally::default();
+        all.add(Fate::MayMove, self.established);
+        let all = all.flows(exact);
+        let refused = change.from.as_ref().zip(change.to.as_ref());
+        let refused = refused.is_some_and(|(from, to)| to.refuses_some_of(from));
+        let then = |end: &Option<TunnelEnd>| end.as_ref().map(|end| end.then);
+        (effect.moved, effect.what) = match (then(&change.from), then(&change.to)) {
+            (None, Some(DecapsulateThen::Balance)) => {
+                (none, "packets that come for it in an outer header are balanced from now on".to_owned())
+            }
+            (None, _) => (
+                none,
+                "packets that come for it in an outer header go back to the router from now on".to_owned(),
+            ),
+            (Some(DecapsulateThen::Balance), Some(DecapsulateThen::Balance)) if refused => (
+                Some(all),
+                format!("packets from some of the former sources are dropped: {all} established flows"),
+            ),
+            (before, after) if before == after => {
+                let what = if refused { "packets from some of the former sources are dropped" } else { "no flow moves" };
+                (none, what.to_owned())
+            }
+            (Some(DecapsulateThen::Balance), _) => (
+                Some(all),
+                format!(
+                    "packets that come for it in an outer header are no longer balanced, neither of new flows nor of \
+                     established ones: {all} of the latter"
+                ),
+            ),
+            _ => (
+                none,
+                "packets that come for it in an outer header no longer go back to the router; how many connections \
+                 have such packets is not known"
+                    .to_owned(),
+            ),
+        };
+        effect
     }
 
     fn server_id(&self, change: &ServerIdChange, exact: bool) -> FlowEffect {

@@ -24,7 +24,7 @@ use crate::model::text::without_mark;
 pub(crate) const MAX_INCLUDED: usize = 256;
 
 /// What an included file may have. The rest is said once, in the file that includes.
-const INCLUDABLE: [&str; 4] = ["interfaces", "checks", "vips", "server_ids"];
+const INCLUDABLE: [&str; 5] = ["interfaces", "checks", "vips", "server_ids", "decapsulate"];
 
 /// The text of a file.
 #[derive(Clone, Debug)]
@@ -186,6 +186,7 @@ impl Sources {
                 checks: BTreeMap::new(),
                 vips: Vec::new(),
                 server_ids: Vec::new(),
+                decapsulate: Vec::new(),
                 ..more.clone()
             };
             if rest != Config::default() {
@@ -194,6 +195,7 @@ impl Sources {
             config.interfaces.extend(more.interfaces);
             config.vips.extend(more.vips);
             config.server_ids.extend(more.server_ids);
+            config.decapsulate.extend(more.decapsulate);
             for (name, check) in more.checks {
                 if config.checks.insert(name, check).is_some() {
                     return None;
@@ -332,7 +334,7 @@ fn misplaced(key: &str, main: &Source) -> Option<String> {
         INCLUDE => format!("an included file includes no others; name them in {}", quote(&main)),
         _ => format!(
             "belongs into the file that includes this one, {}: an included file has [[vips]], [checks.NAME], \
-             [[interfaces]] and [[server_ids]]; move it there",
+             [[interfaces]], [[server_ids]] and [[decapsulate]]; move it there",
             quote(&main)
         ),
     })

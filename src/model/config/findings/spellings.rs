@@ -33,4 +33,7 @@ pub(super) fn look(root: &Map<String, Value>, warnings: &mut Errors) {
     for (i, entry) in list(root.get("server_ids")).iter().enumerate() {
         note(format!("server_ids[{i}].real"), entry.get("real"));
     }
+    for (i, entry) in list(root.get("decapsulate")).iter().enumerate() {
+        note(format!("decapsulate[{i}].address"), entry.get("address"));
+    }
 }

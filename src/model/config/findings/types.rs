@@ -15,6 +15,7 @@ use crate::model::config::CheckKind;
 use crate::model::config::ConfigError;
 use crate::model::config::ConnectionTableConfig;
 use crate::model::config::ControlConfig;
+use crate::model::config::DecapsulateConfig;
 use crate::model::config::HealthConfig;
 use crate::model::config::InterfaceConfig;
 use crate::model::config::MetricsConfig;
@@ -71,6 +72,7 @@ impl<'a> Search<'a> {
                 "interfaces" => self.list::<InterfaceConfig>(value, &key),
                 "vips" => self.list::<VipConfig>(value, &key),
                 "server_ids" => self.list::<ServerIdConfig>(value, &key),
+                "decapsulate" => self.list::<DecapsulateConfig>(value, &key),
                 "connection_table" => self.table::<ConnectionTableConfig>(value, &key),
                 "packets" => self.table::<PacketsConfig>(value, &key),
                 "metrics" => self.table::<MetricsConfig>(value, &key),
@@ -286,7 +288,9 @@ impl<'a> Search<'a> {
     /// The example, or another one if two entries must not have the same.
     fn unlike_others(&mut self, path: &str, example: Value) -> Value {
         match path {
-            "vips.address" | "vips.reals.address" | "server_ids.real" => self.address(),
+            "vips.address" | "vips.reals.address" | "server_ids.real" | "decapsulate.address" => {
+                self.address()
+            }
             "vips.reals" => serde_json::json!([{ "address": self.address() }]),
             "interfaces.name" => format!("l4lb{}", self.next()).into(),
             "server_ids.id" => (u32::MAX - u32::from(self.next())).into(),

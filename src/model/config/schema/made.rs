@@ -42,7 +42,7 @@ pub(super) const NUMBERS: [(&str, u32, u32); 14] = [
 ];
 
 /// The most entries of lists and tables, by their keys.
-const ENTRIES: [(&str, u32); 9] = [
+const ENTRIES: [(&str, u32); 11] = [
     ("interfaces", consts::MAX_INTERFACES),
     ("interfaces.macs", consts::MAX_MACS),
     ("metrics.hosts", MAX_HOSTS),
@@ -52,6 +52,8 @@ const ENTRIES: [(&str, u32); 9] = [
     ("checks.NAME.args", MAX_LIST),
     ("vips", consts::MAX_VIPS),
     ("server_ids", consts::MAX_SERVER_IDS),
+    ("decapsulate", consts::MAX_TUNNEL_ENDS),
+    ("decapsulate.from", consts::MAX_TUNNEL_SOURCES),
 ];
 
 /// The schema that the code has now.

@@ -10,4 +10,5 @@ mod tests;
 mod texts;
 
 pub(crate) use texts::Listen;
+pub(crate) use texts::Network;
 pub(crate) use texts::Time;

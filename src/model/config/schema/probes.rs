@@ -22,6 +22,7 @@ pub(super) fn document(key: &str, value: &Value) -> Value {
         table => {
             let least = match table {
                 "interfaces" => json!({ "name": "eth0" }),
+                "decapsulate" => json!({ "address": "10.8.0.1" }),
                 "server_ids" => json!({ "id": 7, "real": "10.0.1.1" }),
                 _ => json!({}),
             };

@@ -37,6 +37,9 @@ macro_rules! v6 {
 /// An address with a port.
 pub(crate) struct Listen;
 
+/// A prefix or an address of either family.
+pub(crate) struct Network;
+
 /// A duration, as [`super::super::health_checks::duration`] reads it.
 pub(crate) struct Time;
 
@@ -80,6 +83,10 @@ schema! {
     SourceV6: |_generator| json_schema!({
         "type": "string",
         "pattern": concat!("^", v6!(), "(/[0-9]{1,3})?$"),
+    });
+    Network: |_generator| json_schema!({
+        "type": "string",
+        "pattern": concat!("^(", v4!(), "(/[0-9]{1,2})?|", v6!(), "(/[0-9]{1,3})?)$"),
     });
     GatewayAddress: |_generator| json_schema!({
         "anyOf": [{ "const": "auto" }, { "type": "string", "format": "ip" }],

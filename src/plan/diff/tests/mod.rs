@@ -27,6 +27,9 @@ use crate::model::config::RealState;
 use crate::model::health::RealHealth;
 use crate::model::health::policies::Policies;
 use crate::model::maglev::ring::Member;
+use crate::model::tunnel_end::TunnelEnd;
+use crate::model::tunnel_end::TunnelSource;
+use crate::model::tunnel_end::together;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_table::RealSpec;
 use crate::model::vip_table::Table;
@@ -48,6 +51,8 @@ struct Maps {
     server_ids: BTreeMap<u32, u32>,
     vip_reals: BTreeMap<(u32, u32), abi::vip_real>,
     policies: Policies,
+    tunnel_ends: BTreeMap<IpAddr, TunnelEnd>,
+    tunnel_sources: BTreeSet<TunnelSource>,
     /// Real ids that packets may have read in a ring before it was overwritten.
     under_way: BTreeSet<u32>,
     /// By serial: how packets looked for flows so far.
@@ -66,6 +71,8 @@ impl Default for Maps {
             server_ids: BTreeMap::new(),
             vip_reals: BTreeMap::new(),
             policies: Policies::default(),
+            tunnel_ends: BTreeMap::new(),
+            tunnel_sources: BTreeSet::new(),
             under_way: BTreeSet::new(),
             looked_for: BTreeMap::new(),
             first_rings: BTreeMap::new(),
@@ -106,6 +113,14 @@ impl Maps {
                 self.vip_reals.extend(entries.iter().map(|real| (real.key(), *real)));
             }
             Write::Policies(policies) => self.policies = Policies::clone(policies),
+            Write::TunnelEnds(ends) => self.tunnel_ends.extend(ends.iter().cloned()),
+            Write::RemoveTunnelEnds(gone) => {
+                self.tunnel_ends.retain(|address, _| !gone.contains(address));
+            }
+            Write::TunnelSources(sources) => self.tunnel_sources.extend(sources.iter().copied()),
+            Write::RemoveTunnelSources(gone) => {
+                self.tunnel_sources.retain(|source| !gone.contains(source));
+            }
             Write::RemoveVipReals(keys) => {
                 let keys: BTreeSet<_> = keys.iter().collect();
                 self.vip_reals.retain(|key, _| !keys.contains(key));
@@ -132,6 +147,11 @@ impl Maps {
             policies: self.policies.clone(),
             ..Running::default()
         };
+        let ends = self.tunnel_ends.iter();
+        (running.decapsulate, running.stray_sources) = together(
+            ends.map(|(address, end)| (*address, end.then, end.from.is_some())),
+            self.tunnel_sources.iter().copied(),
+        );
         let mut ids = BTreeSet::new();
         for (key, entry) in &self.vips {
             let Some(vip) = key.0.vip().filter(|_| entry.flags & consts::VIP_MARKER == 0) else {
@@ -253,6 +273,9 @@ fn parts(write: &Write) -> Vec<Write> {
         Write::RewriteRings(of) => each(of, Write::RewriteRings),
         Write::RemoveRings(of) => each(of, Write::RemoveRings),
         Write::VipReals(of) => each(of, Write::VipReals),
+        Write::TunnelEnds(of) => each(of, Write::TunnelEnds),
+        Write::TunnelSources(of) => each(of, Write::TunnelSources),
+        Write::RemoveTunnelSources(of) => each(of, Write::RemoveTunnelSources),
         Write::RemoveVipReals(of) => each(of, Write::RemoveVipReals),
         whole => vec![whole.clone()],
     }

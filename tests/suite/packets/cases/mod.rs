@@ -7,6 +7,7 @@
 //! port: 172.16.104.123 and `100::bac1:101` of the one, `100::7a69:1` of the other.
 
 mod answers;
+mod decapsulate;
 mod encap;
 mod extensions;
 mod families;
@@ -53,6 +54,7 @@ pub(crate) fn files() -> Vec<File> {
         states::files(),
         quic::files(),
         encap::files(),
+        decapsulate::files(),
         limits::files(),
         answers::files(),
         refusals::files(),

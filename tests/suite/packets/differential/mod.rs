@@ -4,6 +4,7 @@
 //! `LB_TEST_SEED` repeats a run that failed, `LB_TEST_PACKETS` sets how many packets there are.
 
 mod traffic;
+mod tunnels;
 
 use crate::fixtures::setting;
 use std::collections::BTreeMap;

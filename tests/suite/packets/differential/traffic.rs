@@ -14,12 +14,13 @@ use crate::fixtures::frame::Frame;
 use crate::fixtures::frame::HOP_BY_HOP;
 use crate::fixtures::frame::ROUTING;
 use crate::fixtures::frame::eth;
+use crate::packets::differential::tunnels;
 
 const VIPS4: [&str; 3] = ["10.200.1.1", "10.200.1.2", "198.51.100.200"];
 const VIPS6: [&str; 3] = ["fc00:1::1", "fc00:1::2", "2001:db8:ffff::c8"];
 /// Hosts that are no VIPs, and addresses that no packet may have.
-const OTHERS4: [&str; 2] = ["10.200.1.9", "255.255.255.255"];
-const OTHERS6: [&str; 3] = ["fc00:1::9", "::ffff:10.200.1.1", "ff02::1"];
+pub(super) const OTHERS4: [&str; 2] = ["10.200.1.9", "255.255.255.255"];
+pub(super) const OTHERS6: [&str; 3] = ["fc00:1::9", "::ffff:10.200.1.1", "ff02::1"];
 /// Some of them are no hosts, or VIPs.
 const CLIENTS4: [&str; 7] = [
     "192.168.1.1",
@@ -67,11 +68,11 @@ const MACS: [&str; 10] = [
     "02:00:00:00:00:02",
 ];
 
-fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+pub(super) fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.usize(..of.len())]
 }
 
-fn one_in(rng: &mut Rng, n: usize) -> bool {
+pub(super) fn one_in(rng: &mut Rng, n: usize) -> bool {
     rng.usize(..n) == 0
 }
 
@@ -171,13 +172,14 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
         },
         "vips": vips,
         "server_ids": server_ids,
+        "decapsulate": if one_in(rng, 4) { json!([]) } else { tunnels::ends(rng) },
     });
     Config::from_json(&config.to_string()).expect("the configuration is valid")
 }
 
 /// Packets for [`random_config`]s.
 pub(crate) struct Traffic<'a> {
-    rng: &'a mut Rng,
+    pub(super) rng: &'a mut Rng,
     max_frame: usize,
 }
 
@@ -192,6 +194,11 @@ impl<'a> Traffic<'a> {
             return self.garbage();
         }
         let v6 = self.rng.bool();
+        if one_in(self.rng, 6) {
+            let mut bytes = self.tunnel();
+            self.damage(&mut bytes);
+            return bytes;
+        }
         let frame = self.link();
         let frame = match self.rng.usize(..20) {
             0 | 1 => self.ping(frame, v6),
@@ -236,7 +243,7 @@ impl<'a> Traffic<'a> {
         }
     }
 
-    fn link(&mut self) -> Frame {
+    pub(super) fn link(&mut self) -> Frame {
         let frame = eth().macs([2, 0, 0, 0, 0, 1], self.destination());
         match self.rng.usize(..40) {
             0 | 1 => frame.vlan(self.rng.u16(..)),
@@ -272,7 +279,7 @@ impl<'a> Traffic<'a> {
         self.ip_of(frame, client, vip)
     }
 
-    fn ip_of(&mut self, frame: Frame, source: IpAddr, destination: IpAddr) -> Frame {
+    pub(super) fn ip_of(&mut self, frame: Frame, source: IpAddr, destination: IpAddr) -> Frame {
         let mut frame = frame.ip(source, destination).ttl(self.rng.u8(..)).id(self.rng.u16(..));
         if one_in(self.rng, 3) {
             frame = frame.class(self.rng.u8(..)).flow_label(self.rng.u32(..1 << 20));
@@ -312,7 +319,7 @@ impl<'a> Traffic<'a> {
         if one_in(self.rng, 40) { (self.rng.u16(..), self.rng.u16(..)) } else { (client, port) }
     }
 
-    fn transport(&mut self, frame: Frame, v6: bool) -> Frame {
+    pub(super) fn transport(&mut self, frame: Frame, v6: bool) -> Frame {
         let frame = self.ip(frame, v6);
         let frame = self.tcp_or_udp(frame);
         if !one_in(self.rng, 40) {
@@ -383,7 +390,7 @@ impl<'a> Traffic<'a> {
         if self.rng.bool() { pick(self.rng, &known) } else { pick(self.rng, &unknown) }
     }
 
-    fn ping(&mut self, frame: Frame, v6: bool) -> Frame {
+    pub(super) fn ping(&mut self, frame: Frame, v6: bool) -> Frame {
         let frame = self.ip(frame, v6);
         let (id, sequence) = (self.rng.u16(..3), self.rng.u16(..3));
         let len = if one_in(self.rng, 30) { 2000 } else { self.rng.usize(..60) };
@@ -393,7 +400,7 @@ impl<'a> Traffic<'a> {
         frame.data(&vec![byte; len])
     }
 
-    fn icmp_error(&mut self, frame: Frame, v6: bool) -> Frame {
+    pub(super) fn icmp_error(&mut self, frame: Frame, v6: bool) -> Frame {
         let (client, vip) = (self.client(v6), self.vip(v6));
         let quoted = self.ip_of(eth(), vip, client);
         let (client_port, port) = self.ports();
@@ -413,13 +420,14 @@ impl<'a> Traffic<'a> {
         let kinds: &[u8] = if v6 { &[1, 2, 2, 3, 4, 128, 135] } else { &[3, 3, 11, 4, 5, 12, 8] };
         let frame = frame.icmp(pick(self.rng, kinds), self.rng.u8(..6), [0, 0, 5, 0]).data(&quote);
         if one_in(self.rng, 40) {
-            frame.filled_to(self.max_frame.max(quote.len() + 600) + 1)
+            let least = frame.bytes().len().max(quote.len() + 600);
+            frame.filled_to(self.max_frame.max(least) + 1)
         } else {
             frame
         }
     }
 
-    fn other_protocol(&mut self, frame: Frame, v6: bool) -> Frame {
+    pub(super) fn other_protocol(&mut self, frame: Frame, v6: bool) -> Frame {
         let frame = self.ip(frame, v6);
         let protocol = pick(self.rng, &[1, 2, 4, 41, 47, 50, 51, 58, 59, 132, 135, 255]);
         let (client, port) = self.ports();

@@ -6,6 +6,7 @@
 //! limit of events per second is one of events. The guard against floods is not part of it.
 
 mod answers;
+mod decapsulate;
 mod emit;
 mod parse;
 mod quic;
@@ -33,6 +34,8 @@ use l4lb::ring::Member;
 use l4lb::ring::Ring;
 
 use answers::Rules;
+use decapsulate::Ends;
+use decapsulate::Taken;
 use parse::Fragment;
 use parse::Packet;
 use parse::Upper;
@@ -68,6 +71,7 @@ pub(crate) struct Reference {
     /// Of all VIP addresses.
     rules: HashMap<IpAddr, Rules>,
     server_ids: HashMap<u32, IpAddr>,
+    ends: Ends,
     flows: HashMap<Flow, IpAddr>,
     wire: Wire,
     /// Of frames for this host; empty: any of one station.
@@ -162,6 +166,7 @@ impl Reference {
                 .collect(),
             services,
             server_ids: config.server_ids.iter().map(|entry| (entry.id, entry.real)).collect(),
+            ends: Ends::of(config),
             flows: HashMap::new(),
             wire,
             macs: config
@@ -177,6 +182,25 @@ impl Reference {
 
     /// What becomes of the next frame.
     pub(crate) fn judge(&mut self, frame: &[u8]) -> Judgement {
+        let dropped = |reason| Judgement { action: "XDP_DROP", reason, real: None, frame: None };
+        match self.take_out(frame) {
+            Taken::Not => self.judge_frame(frame),
+            Taken::Dropped(reason) => dropped(reason),
+            Taken::Back(out) => {
+                Judgement { action: "XDP_TX", reason: "to_router", real: None, frame: Some(out) }
+            }
+            Taken::Out(out) => {
+                let judged = self.judge_frame(&out);
+                // The host's kernel gets it for a real that is this host, and for nothing else.
+                if judged.action == "XDP_PASS" && judged.real.is_none() {
+                    return dropped("decap_not_vip");
+                }
+                judged
+            }
+        }
+    }
+
+    fn judge_frame(&mut self, frame: &[u8]) -> Judgement {
         let end = match Packet::parse(frame) {
             Err(reason) => Err(reason),
             Ok(packet) => self.judge_packet(&packet),
