@@ -11,40 +11,54 @@ const HEADER: usize = 4;
 /// The default is for packets of which nobody says where they are from: the default ports of both variants, which are
 /// those of Katran and of GLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuePorts([u16; 2]);
+pub struct GuePorts {
+    ports: [u16; Self::MOST],
+    count: usize,
+}
 
 impl Default for GuePorts {
     fn default() -> Self {
-        let port = |port| u16::try_from(port).unwrap_or_default();
-        Self([consts::GUE_PORT, consts::GUE_PORT_V0].map(port))
+        let ports = [consts::GUE_PORT, consts::GUE_PORT_V0];
+        ports.into_iter().filter_map(|port| u16::try_from(port).ok()).collect()
     }
 }
 
 impl GuePorts {
-    /// This port alone.
-    pub const fn only(port: u16) -> Self {
-        Self([port; 2])
-    }
+    /// How many there may be: that of a balancer, and those that a host decapsulates.
+    pub const MOST: usize = 1 + consts::DECAP_MAX_GUE_PORTS as usize;
 
-    /// These two.
-    pub const fn both(one: u16, other: u16) -> Self {
-        Self([one, other])
+    /// This port alone.
+    pub fn only(port: u16) -> Self {
+        std::iter::once(port).collect()
     }
 
     /// Where a balancer with these knobs sends it.
-    pub(crate) const fn of_knobs(knobs: &abi::knobs) -> Self {
+    pub(crate) fn of_knobs(knobs: &abi::knobs) -> Self {
         Self::only(u16::from_be(knobs.gue_port))
     }
 
     /// Whether GUE goes to this port.
     pub fn contains(self, port: u16) -> bool {
-        self.0.contains(&port)
+        self.each().any(|one| one == port)
     }
 
     /// The ports, each once.
     pub fn each(self) -> impl Iterator<Item = u16> {
-        let [one, other] = self.0;
-        std::iter::once(one).chain((other != one).then_some(other))
+        self.ports.into_iter().take(self.count)
+    }
+}
+
+/// Takes the first [`GuePorts::MOST`] ports.
+impl FromIterator<u16> for GuePorts {
+    fn from_iter<T: IntoIterator<Item = u16>>(ports: T) -> Self {
+        let mut all = Self { ports: [0; Self::MOST], count: 0 };
+        for port in ports {
+            if !all.contains(port) && all.count < Self::MOST {
+                all.ports[all.count] = port;
+                all.count += 1;
+            }
+        }
+        all
     }
 }
 
@@ -170,6 +184,8 @@ mod tests {
     fn ports() {
         assert_eq!(GuePorts::default().each().collect::<Vec<_>>(), [6080, 19523]);
         assert_eq!(GuePorts::only(7).each().collect::<Vec<_>>(), [7]);
-        assert!(GuePorts::both(1, 2).contains(2) && !GuePorts::both(1, 2).contains(3));
+        let many: GuePorts = [1, 2, 1, 3, 4, 5, 6].into_iter().collect();
+        assert_eq!(many.each().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        assert!(many.contains(5) && !many.contains(6) && !many.contains(0));
     }
 }

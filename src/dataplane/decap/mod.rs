@@ -98,6 +98,19 @@ pub(crate) fn ours(instance: &Instance) -> Result<Maps> {
     }
 }
 
+/// The UDP ports of GUE that the instance takes; `None`: it does not decapsulate, or by another build's maps.
+pub(crate) fn gue_ports(instance: &Instance) -> Result<Option<BTreeSet<u16>>> {
+    if !is_attached(instance) || Layout::of(instance)? != Layout::Ours {
+        return Ok(None);
+    }
+    let settings: Map<u32, _> = Map::open(&instance.map("decap_settings"))?;
+    Ok(settings.get(&0)?.as_ref().map(gue_ports_of))
+}
+
+fn gue_ports_of(settings: &abi::decap_settings) -> BTreeSet<u16> {
+    settings.gue_port.into_iter().filter(|port| *port != 0).map(u16::from_be).collect()
+}
+
 /// Loads the running program again, for another place of the chain.
 pub(crate) fn load_copy(instance: &Instance, place: u32) -> Result<OwnedFd> {
     match Layout::of(instance)? {
@@ -357,12 +370,7 @@ impl Maps {
             to: prefixes(&self.to)?,
             own: if settings.own_prefixes == 0 { BTreeSet::new() } else { prefixes(&self.own)? },
             own_left_out: settings.own_left_out,
-            gue_ports: settings
-                .gue_port
-                .into_iter()
-                .filter(|port| *port != 0)
-                .map(u16::from_be)
-                .collect(),
+            gue_ports: gue_ports_of(&settings),
         })
     }
 
