@@ -137,7 +137,7 @@ static __always_inline int classify(struct xdp_md *ctx, struct pkt *p, struct de
 		return LB_DECAP_bad_inner_source;
 	/* It costs most, so that it comes behind what refuses a packet by its headers. */
 	if (!is_ipip(p)) {
-		result = check_gue_sum(ctx, p);
+		result = check_gue_sum(ctx, p, &in);
 		if (result != LB_DECAP_GO_ON)
 			return result;
 	}

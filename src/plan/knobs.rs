@@ -57,7 +57,7 @@ pub(crate) fn knobs(
         gue_variant: 1,
         encapsulation: 0,
         decapsulates: u16::from(!config.decapsulate.is_empty()),
-        gue_icmp_as_katran: 1,
+        gue_icmp_as_katran: config.packets.gue_icmp_as_katran.into(),
         unused: 0,
     }
 }
@@ -78,6 +78,7 @@ pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
         IpAddr::V4(v4) => SourceV6::new(v4.to_ipv6_mapped(), length(knobs.source6_prefix)),
     };
     packets.outer_df = knobs.outer_df != 0;
+    packets.gue_icmp_as_katran = knobs.gue_icmp_as_katran != 0;
     // No source has a prefix of length 0, as that begins with the unspecified address.
     packets.encap_source_v4 = v4.filter(|_| knobs.source4_prefix != 0);
     packets.encap_source_v6 = v6.filter(|_| knobs.source6_prefix != 0);

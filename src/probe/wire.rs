@@ -1,4 +1,4 @@
-//! A connection that gives out a limited number of bytes.
+//! A connection that gives out a limited number of bytes, and takes them segment by segment.
 
 use std::io;
 use std::pin::Pin;
@@ -7,6 +7,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use socket2::SockRef;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
@@ -50,6 +51,15 @@ impl AsyncRead for Wire {
     }
 }
 
+impl Wire {
+    /// What is written at once. If it were more, the kernel would make one packet of several segments (GSO). Through the
+    /// tunnel, no UDP checksum of GUE can be derived for such a packet: see packet/encap_skb.h.
+    fn at_once<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        let segment = SockRef::from(&*self.stream).tcp_mss().unwrap_or(u32::MAX);
+        bytes.get(..segment.max(1) as usize).unwrap_or(bytes)
+    }
+}
+
 impl AsyncWrite for Wire {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -58,7 +68,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(context))?;
-            match self.stream.try_write(bytes) {
+            match self.stream.try_write(self.at_once(bytes)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }

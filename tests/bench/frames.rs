@@ -11,6 +11,9 @@ pub(crate) const VIP4: &str = "10.200.1.1";
 /// Without connection table.
 pub(crate) const STATELESS_VIP4: &str = "10.200.1.9";
 pub(crate) const VIP6: &str = "fc00:1::1";
+/// With reals of the other IP version.
+pub(crate) const VIP4_TO_6: &str = "10.200.1.6";
+pub(crate) const VIP6_TO_4: &str = "fc00:1::4";
 pub(crate) const PORT: u16 = 80;
 
 const CLIENT4: &str = "192.168.1.2";
@@ -40,6 +43,10 @@ pub(crate) enum Kind {
     Udp4,
     Tcp6Ack,
     Tcp6Syn,
+    /// To IPv6 reals.
+    Tcp4To6Ack,
+    /// To IPv4 reals.
+    Tcp6To4Ack,
     /// An echo request.
     Echo4,
     /// "Host unreachable", quoting a packet from [`VIP4`].
@@ -62,14 +69,16 @@ impl Kind {
     /// The frames of this kind, the shortest that serve.
     pub(crate) fn packets(self) -> Packets {
         let tcp4 = |vip| eth().ip4(CLIENT4, vip).tcp(CLIENT_PORT, PORT);
-        let tcp6 = || eth().ip6(CLIENT6, VIP6).tcp(CLIENT_PORT, PORT);
+        let tcp6 = |vip| eth().ip6(CLIENT6, vip).tcp(CLIENT_PORT, PORT);
         let frame: Frame = match self {
             Self::Tcp4Ack => tcp4(VIP4),
             Self::Tcp4Syn => tcp4(VIP4).syn(),
             Self::Tcp4Stateless => tcp4(STATELESS_VIP4),
             Self::Udp4 => eth().ip4(CLIENT4, VIP4).udp(CLIENT_PORT, PORT),
-            Self::Tcp6Ack => tcp6(),
-            Self::Tcp6Syn => tcp6().syn(),
+            Self::Tcp6Ack => tcp6(VIP6),
+            Self::Tcp6Syn => tcp6(VIP6).syn(),
+            Self::Tcp4To6Ack => tcp4(VIP4_TO_6),
+            Self::Tcp6To4Ack => tcp6(VIP6_TO_4),
             Self::Echo4 => eth().ip4(CLIENT4, VIP4).ping(1, 1),
             Self::Error4 => {
                 let quoted = eth().ip4(VIP4, CLIENT4).tcp(PORT, CLIENT_PORT);
@@ -108,6 +117,12 @@ impl Kind {
 }
 
 impl Packets {
+    /// The same, for a way to the real on which the balancer changes the TTL.
+    pub(crate) fn with_ttl(self) -> Self {
+        // Of IPv4, up to the checksum; the hop limit of IPv6 lies in front of that.
+        Self { restore: (ETHERNET + 12).div_ceil(8), ..self }
+    }
+
     /// `struct traffic` of traffic.h.
     pub(crate) fn traffic(&self, flows: Flows) -> Vec<u8> {
         let len = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);

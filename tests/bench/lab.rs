@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use l4lb::Balancer;
 use l4lb::Config;
+use l4lb::Encapsulation;
 use l4lb::Instance;
 use l4lb::Stats;
+use l4lb::VipConfig;
 use l4lb::capture::Capture;
 use l4lb::capture::CaptureOptions;
 use libbpf_rs::MapCore;
@@ -36,7 +38,9 @@ use crate::fixtures::vip;
 use crate::frames::PORT;
 use crate::frames::STATELESS_VIP4;
 use crate::frames::VIP4;
+use crate::frames::VIP4_TO_6;
 use crate::frames::VIP6;
+use crate::frames::VIP6_TO_4;
 use crate::frames::real;
 use crate::host;
 use crate::paths::Captured;
@@ -57,6 +61,10 @@ const NO_LIMIT: u32 = u32::MAX;
 
 /// How long the reader of a capture waits for packets.
 const READER_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where packets of GUE come from.
+const SOURCE4: &str = "192.0.2.1";
+const SOURCE6: &str = "2001:db8::1";
 
 const GATEWAY_MAC: &str = "02:00:00:00:00:fe";
 
@@ -213,6 +221,49 @@ impl<'l> Site<'l> {
         let done = work();
         Balancer::apply(&self.instance, &self.config)?;
         done
+    }
+
+    /// Sends packets to the reals in another way while `work` runs. Flows stay known.
+    pub(crate) fn by<T>(
+        &self,
+        encapsulation: Encapsulation,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let mut config = self.config.clone();
+        if encapsulation == Encapsulation::L2 {
+            self.meet_reals();
+            // The reals of IPv4 alone are neighbours.
+            let near = |vip: &&mut VipConfig| vip.reals.iter().all(|real| real.address.is_ipv4());
+            config
+                .vips
+                .iter_mut()
+                .filter(near)
+                .for_each(|vip| vip.encapsulation = Some(encapsulation));
+        } else {
+            config.packets.encapsulation = encapsulation;
+        }
+        config.packets.encap_source_v4 = Some(SOURCE4.parse()?);
+        config.packets.encap_source_v6 = Some(SOURCE6.parse()?);
+        Balancer::apply(&self.instance, &config)?;
+        let done = work();
+        Balancer::apply(&self.instance, &self.config)?;
+        done
+    }
+
+    /// Makes the reals of IPv4 neighbours on the link, whose MACs the kernel knows.
+    fn meet_reals(&self) {
+        let near = &self.link.near;
+        let neighbour = |number| {
+            let real = real(false, number);
+            format!(
+                "ip neigh replace {real} lladdr 02:00:00:00:01:{number:02x} dev {near} nud permanent\n"
+            )
+        };
+        let neighbours: String = (1..=REALS).map(neighbour).collect();
+        self.link
+            .lab
+            .ns
+            .shell(&format!("ip address replace 10.0.255.254/16 dev {near}\n{neighbours}"));
     }
 
     /// A program: `root` is what the interface runs.
@@ -376,12 +427,18 @@ pub(crate) fn vip_with(uri: &str, reals: impl IntoIterator<Item = u16>) -> Strin
 /// What the frames are for.
 fn vips() -> String {
     let vip = |uri| vip_with(uri, 1..=REALS);
+    let other = |uri, v6| {
+        let reals = (1..=REALS).map(|number| real(v6, number).to_string()).collect::<Vec<_>>();
+        crate::fixtures::vip(uri, &reals.iter().map(String::as_str).collect::<Vec<_>>())
+    };
     [
         vip(&format!("tcp://{VIP4}:{PORT}")),
         vip(&format!("udp://{VIP4}:{PORT}")),
         vip(&format!("tcp://[{VIP6}]:{PORT}")),
         vip(&format!("tcp://{STATELESS_VIP4}:{PORT}")),
         "connection_table = false\n".to_owned(),
+        other(&format!("tcp://{VIP4_TO_6}:{PORT}"), true),
+        other(&format!("tcp://[{VIP6_TO_4}]:{PORT}"), false),
     ]
     .concat()
 }

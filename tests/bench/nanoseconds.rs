@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
+use l4lb::Encapsulation;
 use l4lb::Stats;
 use serde_json::json;
 
@@ -174,6 +175,7 @@ fn with_setting(setting: Setting, sites: &[Site<'_>], work: &mut dyn FnMut() -> 
         Setting::Default => inner(),
         Setting::Unlimited => site.without_limit(inner),
         Setting::Neighbours(first, last) => site.with_neighbours(first..=last, inner),
+        Setting::By(encapsulation) => site.by(encapsulation, inner),
         Setting::Captured(captured) => site.with_capture(captured, inner),
     }
 }
@@ -207,6 +209,8 @@ impl Turns {
         sites: &[Site<'_>],
     ) -> Result<Self> {
         let packets = path.packets.packets();
+        let by_l2 = path.setting == Setting::By(Encapsulation::L2);
+        let packets = if by_l2 { packets.with_ttl() } else { packets };
         let mut own = 0;
         let mut wrap = |ingress, subject: Option<OwnedFd>| {
             let flows = match path.flows {

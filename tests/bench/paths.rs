@@ -1,5 +1,6 @@
 //! The paths of packets that are measured.
 
+use l4lb::Encapsulation;
 use l4lb::capture::Points;
 
 use crate::args::Effort;
@@ -40,6 +41,8 @@ pub(crate) enum Setting {
     Unlimited,
     /// Programs that hand on fill all slots of the chain from the first to the second of these.
     Neighbours(u32, u32),
+    /// Packets go to the reals in another way than by IP in IP.
+    By(Encapsulation),
     /// Somebody captures.
     Captured(Captured),
 }
@@ -126,6 +129,7 @@ impl Path {
         paths.extend(Self::of_kinds_of_packets(some));
         let chained = Self::with_full_chain(&paths, &hit(some).name);
         paths.extend(chained);
+        paths.extend(Self::by_other_ways(some));
         paths.extend(Self::handed_on());
         paths.extend(Self::captured(&hit(some)));
         paths
@@ -198,6 +202,41 @@ impl Path {
             let path = Self::without_table(name, Kind::Elsewhere4, "not_vip", &what);
             Self { setting: Setting::Neighbours(slot, slot), ..path }
         })
+    }
+
+    /// Known flows by GUE and L2, in all combinations of IP versions; and those without GUE that no other path has.
+    fn by_other_ways(some: u32) -> impl Iterator<Item = Self> {
+        let kinds = [
+            ("tcp4", Kind::Tcp4Ack, "TCP, IPv4 in IPv4"),
+            ("tcp4-in-6", Kind::Tcp4To6Ack, "TCP, IPv4 in IPv6"),
+            ("tcp6-in-4", Kind::Tcp6To4Ack, "TCP, IPv6 in IPv4"),
+            ("tcp6", Kind::Tcp6Ack, "TCP, IPv6 in IPv6"),
+            ("udp4", Kind::Udp4, "UDP, IPv4 in IPv4"),
+        ];
+        // The yardstick has no reals of the other version.
+        let alike = |kind| !matches!(kind, Kind::Tcp4To6Ack | Kind::Tcp6To4Ack);
+        let hit = move |name: &str, kind, what: &str, setting, way: &str| Self {
+            name: format!("{}{way}", Self::hit(name, kind, what, some).name),
+            setting,
+            yardstick: alike(kind),
+            every_table: false,
+            ..Self::hit(name, kind, what, some)
+        };
+        let plain = move |(name, kind, what)| hit(name, kind, what, Setting::Default, "");
+        let gue = move |(name, kind, what)| {
+            let path = hit(name, kind, what, Setting::By(Encapsulation::Gue), "-gue");
+            Self { what: format!("{}, by GUE", path.what), ..path }
+        };
+        let l2 = move |(name, kind, _)| {
+            let what = if name == "tcp4" { "TCP over IPv4" } else { "TCP over IPv6" };
+            let path = hit(name, kind, what, Setting::By(Encapsulation::L2), "-l2");
+            Self { what: format!("{}, by L2", path.what), ..path }
+        };
+        let [_, four_in_six, six_in_four, ..] = kinds;
+        let plain = [four_in_six, six_in_four].map(plain);
+        // L2 knows no versions of reals: those of IPv4 take both.
+        let l2 = [kinds[0], kinds[2]].map(l2);
+        plain.into_iter().chain(kinds.map(gue)).chain(l2)
     }
 
     /// This path while somebody captures.

@@ -120,6 +120,27 @@ static __always_inline int read_gue(struct xdp_md *ctx, const struct pkt *p, str
 }
 
 /*
+ * Whether a sum that is wrong is what Katran makes of an ICMPv4 error, and l4lb beside it
+ * (packet/gue.h): wrong by a pseudo-header that ICMP does not have.
+ */
+static __always_inline int is_error_of_katran(struct xdp_md *ctx, const struct pkt *p,
+					      const struct inner *in, __u32 sum)
+{
+	struct iphdr *ip;
+	__u32 len;
+
+	if (p->v6 || in->v6 || in->way != LB_DECAP_GUE1)
+		return 0;
+	ip = packet_at(ctx, p, in->off, sizeof(*ip));
+	if (!ip || ip->ihl != 5 || ip->protocol != IPPROTO_ICMP)
+		return 0;
+	len = bpf_ntohs(ip->tot_len) - sizeof(*ip);
+	sum = csum_add32(csum_add32(sum, ~ip->saddr), ~ip->daddr);
+	sum += (__u16)~bpf_htons(IPPROTO_ICMP) + (__u16)~bpf_htons(len);
+	return !csum_fold(sum);
+}
+
+/*
  * Checks the outer UDP checksum, by the bytes of the whole datagram. A sender may derive it from
  * the inner checksum without a look at the payload. A receiver must not: it would find right what
  * was damaged together with the inner checksum, and the network card may have told the kernel that
@@ -129,7 +150,8 @@ static __always_inline int read_gue(struct xdp_md *ctx, const struct pkt *p, str
  * outer addresses, and so it is allowed for ports only where somebody says so (RFC 6935, RFC 6936,
  * section 5). No balancer of ours needs it.
  */
-static __always_inline int check_gue_sum(struct xdp_md *ctx, const struct pkt *p)
+static __always_inline int check_gue_sum(struct xdp_md *ctx, const struct pkt *p,
+					 const struct inner *in)
 {
 	struct udphdr *udp = packet_at(ctx, p, p->l4_off, sizeof(*udp));
 	__u32 len = p->end - p->l4_off;
@@ -140,7 +162,9 @@ static __always_inline int check_gue_sum(struct xdp_md *ctx, const struct pkt *p
 	if (!udp->check)
 		return p->v6 ? LB_DECAP_gue_no_checksum : LB_DECAP_GO_ON;
 	sum = pseudo_sum(p, len);
-	if (!sum_bytes(ctx, p->l4_off, len, &sum) || csum_fold(sum))
+	if (!sum_bytes(ctx, p->l4_off, len, &sum))
+		return LB_DECAP_gue_checksum;
+	if (csum_fold(sum) && !is_error_of_katran(ctx, p, in, sum))
 		return LB_DECAP_gue_checksum;
 	return LB_DECAP_GO_ON;
 }

@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("packets.encapsulation", "\"ipip\""),
     ("packets.gue_port", "6080"),
     ("packets.gue_variant", "1"),
+    ("packets.gue_icmp_as_katran", "false"),
     ("packets.encap_source_v4", "\"172.16.0.0/16\""),
     ("packets.encap_source_v6", "\"100::/64\""),
     ("packets.outer_df", "true"),

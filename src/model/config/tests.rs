@@ -249,6 +249,7 @@ fn what_is_written_reads_back() {
         encapsulation = "gue"
         gue_port = 6081
         gue_variant = 0
+        gue_icmp_as_katran = false
         [control]
         socket = "/run/l4lb/web.sock"
         mode = "0660"

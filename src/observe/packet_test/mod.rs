@@ -12,6 +12,9 @@
 //!                "action": "XDP_PASS", "output": "AgAAAAACAgAAAAABCAY=", "reason": "not_ip" } ] }
 //! ```
 //!
+//! Beside `config` and `cases`, a file may have `neighbours`: the MACs of reals that are reached by L2, such as
+//! `{ "10.0.0.1": "02:00:00:00:01:01" }`. They are behind the first interface. The MACs of others are not known.
+//!
 //! | key | |
 //! | --- | --- |
 //! | `name` | what the case shows |
@@ -25,7 +28,9 @@
 pub(crate) mod frame;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -47,7 +52,9 @@ use crate::kernel::test_run::LOOPBACK;
 use crate::kernel::test_run::SHORTEST_FRAME;
 use crate::kernel::test_run::check_frame;
 use crate::kernel::test_run::test_run;
+use crate::model::abi;
 use crate::model::abi::consts;
+use crate::model::address::Mac;
 use crate::model::config::Config;
 use crate::model::config::ConfigError;
 use crate::model::config::GatewayAddress;
@@ -90,6 +97,9 @@ const MOST_REPEATED: u32 = 1_000_000;
 #[serde(deny_unknown_fields)]
 struct File {
     config: Config,
+    /// Where the reals of L2 are, all of them behind the first interface.
+    #[serde(default)]
+    neighbours: BTreeMap<IpAddr, Mac>,
     cases: Vec<Case>,
 }
 
@@ -112,6 +122,13 @@ struct Case {
 
 fn once() -> u32 {
     1
+}
+
+/// A file that was checked.
+struct Parsed {
+    config: Config,
+    neighbours: BTreeMap<IpAddr, Mac>,
+    cases: Vec<ParsedCase>,
 }
 
 #[derive(Clone, Debug)]
@@ -190,8 +207,11 @@ impl FileResult {
 
 /// Runs the cases of a file, in order, on one private copy of the balancer. Needs root.
 pub fn run_file(path: &Path) -> Result<FileResult> {
-    let (config, cases) = read(path)?;
+    let Parsed { config, neighbours, cases } = read(path)?;
     let sandbox = Sandbox::new(&config)?;
+    for (real, mac) in neighbours {
+        sandbox.neighbour(real, mac)?;
+    }
     for (i, case) in cases.iter().enumerate() {
         check_frame(&case.input).map_err(|wrong| {
             PacketTestError::new(
@@ -205,7 +225,7 @@ pub fn run_file(path: &Path) -> Result<FileResult> {
     Ok(FileResult { file: path.display().to_string(), cases })
 }
 
-fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
+fn read(path: &Path) -> Result<Parsed> {
     let file = path.display().to_string();
     let error = |place: String, what: String| PacketTestError::new(file.clone(), place, what);
     let text = read_text(path)
@@ -268,7 +288,8 @@ fn read(path: &Path) -> Result<(Config, Vec<ParsedCase>)> {
             repeat: case.repeat,
         })
     });
-    Ok((parsed.config.clone(), cases.collect::<Result<_, _>>()?))
+    let cases = cases.collect::<Result<_, _>>()?;
+    Ok(Parsed { config: parsed.config.clone(), neighbours: parsed.neighbours.clone(), cases })
 }
 
 /// Where in its file a case's key is.
@@ -378,6 +399,14 @@ impl Sandbox {
             self.dataplane.set_interface(&entry.entry())?;
         }
         Ok(())
+    }
+
+    /// Says where a real of L2 is: behind the interface by which frames come in. A real that no VIP has is none.
+    pub fn neighbour(&self, real: IpAddr, mac: Mac) -> Result<()> {
+        let entry = abi::neighbour { ifindex: LOOPBACK, mac: mac.octets(), pad: 0 };
+        let reals = self.dataplane.read_reals()?;
+        let ids = reals.iter().filter(|(_, found)| found.live && found.address == real);
+        ids.map(|(id, _)| id).try_for_each(|id| Ok(self.dataplane.neighbours.set(id, &entry)?))
     }
 
     fn reasons(&self) -> Result<Vec<u64>> {

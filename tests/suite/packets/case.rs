@@ -156,6 +156,15 @@ impl Draft {
         case
     }
 
+    /// To a real, in another way: as these bytes.
+    pub(crate) fn sent_as(
+        self,
+        reason: &'static str,
+        output: impl FnOnce(&Frame) -> Vec<u8>,
+    ) -> Case {
+        self.end("XDP_TX", reason, |frame| Some(output(frame)))
+    }
+
     /// An echo request, back to its sender.
     pub(crate) fn answered(self) -> Case {
         self.end("XDP_TX", "echo_reply", |frame| Some(frame.echo_reply().bytes()))

@@ -31,6 +31,56 @@ fn sum(ip: &[u8]) -> u16 {
     internet_sum(&[&ip[8..40], &[0, 0], &ip[4..6], &[0, 0, 0, ip[6]], body])
 }
 
+/// Whether a packet without extension headers has a checksum over all of it.
+fn has_checksum(ip: &[u8]) -> bool {
+    let (protocol, body) = if ip[0] >> 4 == 4 { (ip[9], &ip[20..]) } else { (ip[6], &ip[40..]) };
+    match protocol {
+        1 | 6 | 58 => true,
+        17 => {
+            body[6..8] != [0, 0]
+                && usize::from(u16::from_be_bytes([body[4], body[5]])) == body.len()
+        }
+        _ => false,
+    }
+}
+
+/// Sums up what GUE has sent: all of the UDP packet, whatever the balancer derived.
+fn check_outer_udp(ip: &[u8], config: &Config) -> Result<(), String> {
+    let v6 = ip[0] >> 4 == 6;
+    let (at, protocol, ours) = if v6 {
+        (40, ip[6], ip[8..24] == config.packets.source_v6().address().octets())
+    } else {
+        (20, ip[9], ip[12..16] == config.packets.source_v4().address().octets())
+    };
+    if protocol != 17 || !ours {
+        return Ok(());
+    }
+    let udp = &ip[at..];
+    let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
+    let variant_0 = config.packets.gue_variant == 0;
+    let inner = &udp[if variant_0 { 16 } else { 8 }..length];
+    if udp[6..8] == [0, 0] {
+        let may = !v6 && !has_checksum(inner);
+        return if may { Ok(()) } else { Err("there is no checksum in outer UDP\n".to_owned()) };
+    }
+    let mut expected = 0xffff;
+    if has_checksum(inner) {
+        // What is wrong inside is wrong outside.
+        let header = if inner[0] >> 4 == 4 { internet_sum(&[&inner[..20]]) } else { 0xffff };
+        let mut parts = [header, sum(inner)].map(u16::to_be_bytes).concat();
+        let as_katran = config.packets.gue_icmp_as_katran && !variant_0 && !v6;
+        if inner[0] >> 4 == 4 && inner[9] == 1 && as_katran {
+            let length = u16::try_from(inner.len() - 20).expect("short").to_be_bytes();
+            parts.extend([&inner[12..20], &[0, 1], &length].concat());
+        }
+        expected = internet_sum(&[&parts]);
+    }
+    match sum(ip) {
+        right if right == expected => Ok(()),
+        wrong => Err(format!("outer UDP sums up to {wrong:#06x} instead of {expected:#06x}\n")),
+    }
+}
+
 /// Checks a frame that was sent for `reason`: checksums (RFC 791, 792, 4443), and
 /// the size that the sender of a packet that is too long is told.
 pub(crate) fn check_sent(reason: &str, output: &[u8], config: &Config) -> Result<(), String> {
@@ -42,6 +92,9 @@ pub(crate) fn check_sent(reason: &str, output: &[u8], config: &Config) -> Result
     }
     if !v6 && internet_sum(&[&ip[..20]]) != 0xffff {
         return Err("the IPv4 header's checksum is wrong\n".to_owned());
+    }
+    if !reason.ends_with("_reply") {
+        check_outer_udp(ip, config)?;
     }
     if reason == "too_big_reply" {
         let mtu = if v6 { &ip[44..48] } else { &ip[24..28] };

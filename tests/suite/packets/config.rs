@@ -1,5 +1,10 @@
 //! The configurations of packet tests.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use l4lb::Mac;
+
 use crate::fixtures::vip;
 
 /// Reals of a VIP.
@@ -17,7 +22,10 @@ pub(crate) const THREE6: &[&str] = &["fc00::1", "fc00::2", "fc00::3"];
 ///     .set("hash", "no-source-port")
 /// ```
 #[derive(Clone, Debug)]
-pub(crate) struct ConfigText(String);
+pub(crate) struct ConfigText {
+    toml: String,
+    neighbours: BTreeMap<IpAddr, Mac>,
+}
 
 /// A balancer on `lo`, with the gateway that every case expects: [`super::case::GATEWAY`].
 pub(crate) fn on_lo() -> ConfigText {
@@ -26,7 +34,7 @@ pub(crate) fn on_lo() -> ConfigText {
 
 /// A balancer on other interfaces, or none.
 pub(crate) fn interfaces(list: &str) -> ConfigText {
-    ConfigText(format!("interfaces = [ {list} ]\n"))
+    ConfigText { toml: format!("interfaces = [ {list} ]\n"), neighbours: BTreeMap::new() }
 }
 
 impl ConfigText {
@@ -69,13 +77,25 @@ impl ConfigText {
         self.add(&format!("\n[[decapsulate]]\naddress = \"{address}\"\n{rest}\n"))
     }
 
+    /// Says where a real of L2 is.
+    #[must_use]
+    pub(crate) fn neighbour(mut self, real: &str, mac: [u8; 6]) -> Self {
+        self.neighbours.insert(real.parse().expect("an address"), mac.into());
+        self
+    }
+
+    /// Where the reals of L2 are.
+    pub(crate) fn neighbours(&self) -> &BTreeMap<IpAddr, Mac> {
+        &self.neighbours
+    }
+
     fn add(mut self, text: &str) -> Self {
-        self.0.push_str(text);
+        self.toml.push_str(text);
         self
     }
 
     /// The TOML.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.toml
     }
 }

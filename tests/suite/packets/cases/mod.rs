@@ -25,6 +25,7 @@ mod udp;
 mod unfit;
 mod unserved;
 mod vlan;
+mod ways;
 
 use super::case::File;
 
@@ -60,6 +61,7 @@ pub(crate) fn files() -> Vec<File> {
         refusals::files(),
         unserved::files(),
         macs::files(),
+        ways::files(),
     ]
     .into_iter()
     .flatten()

@@ -76,9 +76,38 @@ pub(super) fn one_in(rng: &mut Rng, n: usize) -> bool {
     rng.usize(..n) == 0
 }
 
+/// Where the reals of L2 are: most of them.
+pub(crate) fn random_neighbours(rng: &mut Rng) -> Vec<(IpAddr, l4lb::Mac)> {
+    let known =
+        REALS.iter().filter(|_| !one_in(rng, 4)).map(|real| real.parse().expect("an address"));
+    (0_u8..)
+        .zip(known.collect::<Vec<_>>())
+        .map(|(i, real)| (real, [2, 0, 0, 0, 7, i].into()))
+        .collect()
+}
+
+/// What reals say themselves about their way: the same wherever they are.
+fn random_ways(rng: &mut Rng) -> Vec<Value> {
+    let mut way = |_: &&str| match rng.usize(..8) {
+        0 => json!({ "encapsulation": "ipip" }),
+        1 => json!({ "encapsulation": "gue" }),
+        2 => json!({ "encapsulation": "l2" }),
+        3 => json!({ "local": true }),
+        _ => json!({}),
+    };
+    REALS.iter().map(&mut way).collect()
+}
+
 /// Sets of reals that VIPs share: rings take long to build.
 fn real_sets(rng: &mut Rng) -> Vec<Vec<Value>> {
-    let real = |address: &str, weight: u32, state: &str| json!({ "address": address, "weight": weight, "state": state });
+    let ways = random_ways(rng);
+    let real = |address: &str, weight: u32, state: &str| {
+        let mut real = json!({ "address": address, "weight": weight, "state": state });
+        let at = REALS.iter().position(|known| *known == address).expect("it is known");
+        let own = ways[at].as_object().expect("it is an object").clone();
+        real.as_object_mut().expect("it is an object").extend(own);
+        real
+    };
     let equal = |addresses: &[&str]| addresses.iter().map(|a| real(a, 1, "up")).collect::<Vec<_>>();
     let mixed = REALS.iter().map(|address| {
         real(address, pick(rng, &[0, 1, 1, 2, 7]), pick(rng, &["up", "up", "up", "drain", "down"]))
@@ -127,6 +156,9 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
                     "no_real": pick(rng, &["drop", "reject"]),
                     "reals": sets[set],
                 });
+                if one_in(rng, 3) {
+                    vip["encapsulation"] = json!(pick(rng, &["ipip", "gue", "l2"]));
+                }
                 // Not all VIPs of an address say what is one for all.
                 for (key, choice) in [("other_ports", other_ports), ("echo", echo)] {
                     if let Some(choice) = choice.filter(|_| !one_in(rng, 3)) {
@@ -169,6 +201,10 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
             "encap_source_v4": pick(rng, &sources4),
             "encap_source_v6": pick(rng, &sources6),
             "outer_df": one_in(rng, 3),
+            "encapsulation": pick(rng, &["ipip", "gue", "gue", "l2"]),
+            "gue_variant": pick(rng, &[1, 1, 0]),
+            "gue_port": pick(rng, &[6080, 9886, 1, 65535]),
+            "gue_icmp_as_katran": rng.bool(),
         },
         "vips": vips,
         "server_ids": server_ids,

@@ -136,6 +136,16 @@ pub(crate) fn in_ipv6(
 pub(crate) struct Gue {
     pub(crate) variant: u8,
     pub(crate) port: u16,
+    /// ICMPv4 errors to IPv4 reals, by variant 1.
+    pub(crate) icmp_as_katran: bool,
+}
+
+/// What is inside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carried<'a> {
+    pub(crate) packet: &'a Packet<'a>,
+    /// It is an ICMP error.
+    pub(crate) is_error: bool,
 }
 
 /// The UDP source port: the client's port as it was sent, mixed with bytes of its address.
@@ -152,16 +162,16 @@ pub(crate) fn gue_source_port(client: IpAddr, port: u16, real: IpAddr) -> u16 {
     u16::from_be_bytes(mixed)
 }
 
-/// The packet in UDP. `is_error`: it is an ICMP error.
+/// The packet in UDP.
 pub(crate) fn in_gue(
-    packet: &Packet<'_>,
+    inside: Carried<'_>,
     gateway: [u8; 6],
     df: bool,
     (source, real): (IpAddr, IpAddr),
     source_port: u16,
     gue: Gue,
-    is_error: bool,
 ) -> Vec<u8> {
+    let packet = inside.packet;
     let carried = &packet.ip[..packet.length];
     let private = match gue.variant {
         1 => vec![],
@@ -185,7 +195,8 @@ pub(crate) fn in_gue(
     let all = internet_sum(&[&pseudo, &[0, 17], &word(length), &udp, &private, carried]);
     // Whoever does not sum the packet takes its own checksums for right. If they are not, the outer one is wrong by
     // as much.
-    let check = match inner_error(packet, is_error) {
+    let as_katran = gue.icmp_as_katran && gue.variant == 1 && real.is_ipv4();
+    let check = match inner_error(inside, as_katran) {
         Some(error) => Some((u32::from(all) + 0xffff - error) % 0xffff),
         None if real.is_ipv6() => Some(u32::from(all) % 0xffff),
         None => None,
@@ -199,14 +210,20 @@ pub(crate) fn in_gue(
 }
 
 /// What the sums over the IPv4 header, and over TCP, UDP or ICMP, are beyond all ones. `None`: no sum tells.
-fn inner_error(packet: &Packet<'_>, is_error: bool) -> Option<u32> {
+fn inner_error(inside: Carried<'_>, as_katran: bool) -> Option<u32> {
+    let Carried { packet, is_error } = inside;
     let Upper::Protocol { number, body } = packet.upper else { return None };
     let covers_all = || body[6..8] != [0, 0] && body[4..6] == word(body.len());
     if packet.has_extensions || (number == 17 && !is_error && !covers_all()) {
         return None;
     }
     let header = if packet.is_v6() { 0xffff } else { internet_sum(&[&packet.ip[..20]]) };
-    Some((u32::from(header) + u32::from(packet.upper_sum(number)?)) % 0xffff)
+    let mut error = u32::from(header) + u32::from(packet.upper_sum(number)?);
+    // Katran sums ICMP with a pseudo-header, too.
+    if number == 1 && as_katran {
+        error += u32::from(internet_sum(&[&packet.ip[12..20], &[0, 1], &word(body.len())]));
+    }
+    Some(error % 0xffff)
 }
 
 /// The packet as it is, in a frame to a real on this network. As behind a router, its TTL is one less.

@@ -10,6 +10,7 @@ mod decapsulate;
 mod emit;
 mod parse;
 mod quic;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ use std::net::Ipv6Addr;
 use std::rc::Rc;
 
 use l4lb::Config;
+use l4lb::Delivery;
+use l4lb::Encapsulation;
 use l4lb::HashMode;
 use l4lb::NoReal;
 use l4lb::Oversize;
@@ -39,6 +42,8 @@ use decapsulate::Taken;
 use parse::Fragment;
 use parse::Packet;
 use parse::Upper;
+use ways::Way;
+use ways::deliveries;
 
 pub(crate) use emit::internet_sum;
 
@@ -73,6 +78,10 @@ pub(crate) struct Reference {
     server_ids: HashMap<u32, IpAddr>,
     ends: Ends,
     flows: HashMap<Flow, IpAddr>,
+    /// What reals say themselves about their way.
+    deliveries: HashMap<IpAddr, Delivery>,
+    /// The MACs of reals of L2.
+    neighbours: HashMap<IpAddr, [u8; 6]>,
     wire: Wire,
     /// Of frames for this host; empty: any of one station.
     macs: Vec<[u8; 6]>,
@@ -93,6 +102,7 @@ struct Wire {
     source4: SourceV4,
     source6: SourceV6,
     outer_df: bool,
+    gue: emit::Gue,
 }
 
 #[derive(Debug)]
@@ -101,6 +111,7 @@ struct Service {
     remembers: bool,
     quic: bool,
     no_real: NoReal,
+    encapsulation: Encapsulation,
     members: Vec<IpAddr>,
     ring: Option<Rc<Ring>>,
     down: BTreeSet<IpAddr>,
@@ -146,9 +157,9 @@ impl Reference {
     /// A balancer that has seen no packet.
     pub(crate) fn new(config: &Config) -> Self {
         let mut rings = HashMap::new();
-        let services: HashMap<Vip, Service> =
-            config.vips.iter().map(|vip| (name_of(vip), Service::new(vip, &mut rings))).collect();
         let packets = &config.packets;
+        let service = |vip| (name_of(vip), Service::new(vip, packets.encapsulation, &mut rings));
+        let services: HashMap<Vip, Service> = config.vips.iter().map(service).collect();
         let wire = Wire {
             gateway: config.interfaces.first().map(|interface| {
                 interface.gateway_mac.expect("packet tests have fixed gateways").octets()
@@ -158,6 +169,11 @@ impl Reference {
             source4: packets.source_v4(),
             source6: packets.source_v6(),
             outer_df: packets.outer_df,
+            gue: emit::Gue {
+                variant: packets.gue_variant,
+                port: packets.gue_port(),
+                icmp_as_katran: packets.gue_icmp_as_katran,
+            },
         };
         Self {
             rules: services
@@ -168,6 +184,8 @@ impl Reference {
             server_ids: config.server_ids.iter().map(|entry| (entry.id, entry.real)).collect(),
             ends: Ends::of(config),
             flows: HashMap::new(),
+            deliveries: deliveries(config),
+            neighbours: HashMap::new(),
             wire,
             macs: config
                 .interfaces
@@ -335,29 +353,19 @@ impl Reference {
         let gateway = self.gateway(packet)?;
         packet.unfit(matches!(talk.kind, Kind::Runt))?;
         let flow = self.flow_of(&talk);
-        let too_long = packet.ip.len() > self.wire.longest;
-        let selected = self.select(&talk, flow, !too_long);
-        if too_long {
+        let selected = self.select(packet, &talk, flow);
+        let way = self.way(talk.vip, selected.ok().map(|(_, real)| real));
+        if self.is_too_long(packet, way) {
             return self.too_long(packet, &talk);
         }
         let Ok((reason, real)) = selected else { return self.without_real(packet, &talk) };
-        // The synthetic source derives from the client as the VIP's hash mode leaves it, but with the
-        // packet's own port.
-        let port = match self.services[&talk.vip].hash {
-            HashMode::NoSourcePort => 0,
-            _ => talk.client_port,
-        };
-        let frame = match real {
-            IpAddr::V4(real) => {
-                let source = emit::source4(self.wire.source4, flow.client, port);
-                emit::in_ipv4(packet, gateway, self.wire.outer_df, source, real)
-            }
-            IpAddr::V6(real) => {
-                let source = emit::source6(self.wire.source6, flow.client, port);
-                emit::in_ipv6(packet, gateway, source, real)
-            }
-        };
         let reason = if matches!(talk.kind, Kind::IcmpError) { "icmp_error" } else { reason };
+        let frame = match way {
+            Way::Local => return Err("local"),
+            Way::By(Encapsulation::L2) => self.by_l2(packet, real)?,
+            Way::By(Encapsulation::Gue) => self.by_gue(packet, &talk, flow, gateway, real),
+            Way::By(_) => self.by_ipip(packet, &talk, flow, gateway, real),
+        };
         Ok((reason, real, frame))
     }
 
@@ -380,21 +388,21 @@ impl Reference {
 
     fn select(
         &mut self,
+        packet: &Packet<'_>,
         talk: &Talk<'_>,
         flow: Flow,
-        fits: bool,
     ) -> Result<(&'static str, IpAddr), &'static str> {
         let service = &self.services[&talk.vip];
         if let Kind::Udp { payload } = talk.kind
             && service.quic
             && let Some(id) = quic::server_id(payload)
-            && let Some(real) = self.server_ids.get(&id)
-            && !service.down.contains(real)
+            && let Some(real) = self.server_ids.get(&id).copied()
+            && !service.down.contains(&real)
         {
-            if service.remembers && fits {
-                self.flows.insert(flow, *real);
+            if service.remembers && self.fits(packet, talk, real) {
+                self.flows.insert(flow, real);
             }
-            return Ok(("server_id", *real));
+            return Ok(("server_id", real));
         }
         let (syn, rst) = match talk.kind {
             Kind::Tcp { syn, rst } => (syn, rst),
@@ -415,14 +423,15 @@ impl Reference {
         let ring = service.ring.as_ref().ok_or("no_real")?;
         let slot = flow_slot(flow.client, flow.client_port, flow.port);
         let real = service.members[ring.member_at(slot)];
-        if service.remembers && fits && !rst && !matches!(talk.kind, Kind::IcmpError) {
+        let remembered = !rst && !matches!(talk.kind, Kind::IcmpError);
+        if service.remembers && remembered && self.fits(packet, talk, real) {
             self.flows.insert(flow, real);
         }
         Ok(("ring", real))
     }
 }
 
-const PASSES: [&str; 7] = [
+const PASSES: [&str; 8] = [
     "not_vip",
     "not_ip",
     "bad_ip_header",
@@ -430,6 +439,7 @@ const PASSES: [&str; 7] = [
     "other_icmp",
     "other_interface",
     "other_mac",
+    "local",
 ];
 
 fn name_of(config: &VipConfig) -> Vip {
@@ -439,7 +449,7 @@ fn name_of(config: &VipConfig) -> Vip {
 type Rings = HashMap<Vec<(IpAddr, u32)>, Option<Rc<Ring>>>;
 
 impl Service {
-    fn new(config: &VipConfig, rings: &mut Rings) -> Self {
+    fn new(config: &VipConfig, default: Encapsulation, rings: &mut Rings) -> Self {
         let up: Vec<_> = config
             .reals
             .iter()
@@ -457,6 +467,7 @@ impl Service {
             remembers: config.connection_table,
             quic: config.routing.contains(&Routing::QuicConnectionId),
             no_real: config.no_real,
+            encapsulation: config.encapsulation.unwrap_or(default),
             members: up.iter().map(|(address, _)| *address).collect(),
             ring: ring.clone(),
             down: down.map(|real| real.address).collect(),
