@@ -100,7 +100,7 @@ static __always_inline int find_inner(struct xdp_md *ctx, struct pkt *p, struct 
 	if (p->proto == IPPROTO_UDP) {
 		if (read_gue(ctx, p, in) != LB_DECAP_GO_ON)
 			return LB_DROP_decap_malformed;
-		if (check_gue_sum(ctx, p) != LB_DECAP_GO_ON)
+		if (check_gue_sum(ctx, p, in) != LB_DECAP_GO_ON)
 			return LB_DROP_decap_checksum;
 	}
 	in->off = forget_number(cpu, in->off);
