@@ -1,8 +1,6 @@
 //! How an agent reports its reloads: to Prometheus, to `lbctl reload` and to `lbctl status`.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use prometheus::Gauge;
 use prometheus::IntGauge;
@@ -18,9 +16,6 @@ use crate::instance::serving::Serving;
 use crate::instance::serving::rfc3339;
 use crate::kernel::clock::since_1970;
 use crate::model::config::Config;
-use crate::model::config::ControlConfig;
-use crate::model::config::MetricsConfig;
-use crate::model::config::NotifyConfig;
 use crate::model::error::Result;
 
 /// A reload begins. A request from here on causes another reload.
@@ -45,15 +40,6 @@ pub(super) struct Reloads {
     success: IntGauge,
     timestamp: Gauge,
     in_sync: IntGauge,
-    /// What the file that was read last says about this process.
-    own: Arc<Mutex<Own>>,
-}
-
-/// The parts of a configuration that only `lbctl serve` has.
-type Own = (MetricsConfig, ControlConfig, NotifyConfig);
-
-fn own(config: &Config) -> Own {
-    (config.metrics.clone(), config.control.clone(), config.notify.clone())
 }
 
 impl Reloads {
@@ -71,8 +57,7 @@ impl Reloads {
             "l4lb_config_in_sync",
             "Whether the file on disk is what was applied last: 1 or 0.",
         ))?;
-        let own = Arc::default();
-        let reloads = Self { serving: Arc::new(serving), success, timestamp, in_sync, own };
+        let reloads = Self { serving: Arc::new(serving), success, timestamp, in_sync };
         reloads.applied();
         Ok(reloads)
     }
@@ -116,13 +101,12 @@ impl Reloads {
 
     /// Records what the file says about this process, beside what is applied to the kernel.
     pub(super) fn set_own(&self, config: &Config) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own(config);
+        self.serving.set_own(config);
     }
 
     /// Whether a configuration is in force: it is what was applied last, and this process does what it says.
     pub(super) fn is_applied(&self, config: &Config) -> bool {
-        let is_own = *self.own.lock().unwrap_or_else(PoisonError::into_inner) == own(config);
-        is_own && self.serving.applied_digest() == config.digest()
+        self.serving.has_own(config) && self.serving.applied_digest() == config.digest()
     }
 
     /// Records whether the file on disk is what was applied: `None`, or whether it can be applied.

@@ -27,6 +27,7 @@ pub(crate) mod repair;
 #[cfg(feature = "agent")]
 pub(crate) mod running_captures;
 pub mod serving;
+mod serving_record;
 pub(crate) mod set_up;
 
 use std::fs;

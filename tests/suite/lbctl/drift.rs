@@ -100,11 +100,28 @@ fn a_file_that_was_not_applied_is_told() {
     told(&host, None);
     fs::write(&file, config("10.0.0.3") + "[notify]\nexec = \"/bin/true\"\n").expect("write");
     told(&host, Some(true));
-    host.lbctl().ok(&["apply", "-f", file.to_str().expect("printable")]);
+    let apply = ["apply", "-f", file.to_str().expect("printable")];
+    let said = host.lbctl().ok(&apply).stderr;
+    assert!(
+        said.contains("[notify]: lbctl serve goes on with") && said.contains("lbctl reload"),
+        "{said}"
+    );
+    for same in ["[[interfaces]]", "[metrics]", "[control]"] {
+        assert!(!said.contains(same), "{said}");
+    }
+    let plan = json(&host.lbctl().ok(&[&apply[..], &["--json"]].concat()));
+    let warning = plan["warnings"][0].as_str().expect("a warning");
+    assert!(said.contains(warning), "{plan} {said}");
     std::thread::sleep(Duration::from_secs(6));
     told(&host, Some(true));
     host.lbctl().ok(&["reload"]);
     told(&host, None);
+    assert_eq!(host.lbctl().ok(&apply).stderr, "");
+    // Nobody serves any longer: nobody is told to reload.
+    drop(running);
+    fs::write(&file, config("10.0.0.3") + "[metrics]\nlisten = \"127.0.0.1:9999\"\n")
+        .expect("write");
+    assert_eq!(host.lbctl().ok(&apply).stderr, "");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use l4lb::Balancer;
 use l4lb::Instance;
 use l4lb::OnUnserved;
 use l4lb::Plan;
+use l4lb::serving::unread;
 
 use crate::Exit;
 use crate::Result;
@@ -74,6 +75,7 @@ pub(crate) fn apply(instance: &Instance, args: &ApplyOnce, json: bool) -> Result
     let mut plan = Balancer::apply_announced(instance, &config, options, announce)
         .map_err(|error| error.in_file(&path))?;
     announced?;
+    plan.warnings.extend(unread(instance, &config)?.map(|unread| unread.to_string()));
     warn(&plan);
     let unserved = plan.unserved.clone();
     if !json {
