@@ -24,6 +24,7 @@ use nix::unistd::Group;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::net::UnixStream;
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 use crate::instance::Instance;
@@ -44,6 +45,10 @@ pub(super) const MAX_COMMAND: usize = 4096;
 
 /// Longer than `lbctl serve` gives an answer.
 const TIME_TO_ANSWER: Duration = Duration::from_secs(75);
+
+/// How often a client tries to connect while too many others wait to be accepted, and how long it pauses between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a command left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +141,9 @@ fn unreachable(path: &Path, error: &io::Error) -> ControlApiError {
             });
             ControlApiError::Denied { socket, group }
         }
+        io::ErrorKind::WouldBlock => {
+            ControlApiError::Busy { socket, seconds: (PAUSE * TRIES).as_secs() }
+        }
         _ => ControlApiError::Failed { socket, what: format!("cannot connect: {error}") },
     }
 }
@@ -145,9 +153,23 @@ enum Trouble {
     Talk(String),
 }
 
+/// Connects. While the queue of clients is full, the kernel lets nobody wait (`EAGAIN`), so this tries again.
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let mut tries = 1;
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < TRIES => {
+                tries += 1;
+                sleep(PAUSE).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
 async fn exchange(socket: &Path, words: &[String]) -> std::result::Result<Printed, Trouble> {
     let talk = |what: &dyn fmt::Display| Trouble::Talk(message(&what.to_string()));
-    let stream = UnixStream::connect(socket).await.map_err(Trouble::Connect)?;
+    let stream = connect(socket).await.map_err(Trouble::Connect)?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| talk(&error))?;
     let connection = tokio::spawn(connection);

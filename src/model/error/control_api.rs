@@ -37,6 +37,18 @@ pub enum ControlApiError {
         group: Option<String>,
     },
 
+    /// As many clients as the kernel lets wait are waiting to be accepted.
+    #[error(
+        "too many clients wait at {} already, for {seconds} s at least: end those that hang there, then try again, or run it with sudo",
+        socket.display()
+    )]
+    Busy {
+        /// The socket.
+        socket: PathBuf,
+        /// For how long it was tried, in seconds.
+        seconds: u64,
+    },
+
     /// It did not answer, or refused.
     #[error("{}: {what}", socket.display())]
     Failed {

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -326,4 +328,42 @@ fn who_may_not_is_told_what_to_do() {
     let complaint = at(&other, GROUP);
     assert!(complaint.contains("other.sock: ") && !complaint.contains('\u{1b}'), "{complaint}");
     answers.join().expect("it answered");
+}
+
+/// A socket whose queue is full: nobody accepts, and one client waits already.
+fn full_socket(path: &Path) -> (UnixListener, Vec<UnixStream>) {
+    let listener = UnixListener::bind(path).expect("listen");
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).expect("a queue"))
+        .expect("a short queue");
+    fs::set_permissions(path, Permissions::from_mode(0o666)).expect("open it");
+    let waiting = UnixStream::connect(path).expect("it waits");
+    (listener, vec![waiting])
+}
+
+#[test]
+fn a_client_waits_while_others_are_accepted() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("full.sock");
+    let (listener, waiting) = full_socket(&path);
+    let command = ["status", "--socket", path_of(&path)];
+    let output = host.lbctl().run(&command);
+    assert_eq!(output.code(), Some(1), "{output:?}");
+    let complaint = &output.stderr;
+    assert!(complaint.contains("full.sock already, for 2 s at least"), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    // As soon as there is room, it is answered.
+    let accepts = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let _first = listener.accept().expect("the one that waits");
+        drop(waiting);
+        let (mut client, _) = listener.accept().expect("lbctl");
+        let answer = "HTTP/1.1 403 Forbidden\r\ncontent-length: 18\r\n\r\n{\"error\":\"not me\"}";
+        std::io::Write::write_all(&mut client, answer.as_bytes()).expect("answer");
+        // The client ends the connection.
+        let _: std::io::Result<u64> = std::io::copy(&mut client, &mut std::io::sink());
+    });
+    let complaint = host.lbctl().run(&command).stderr;
+    assert!(complaint.contains("full.sock: not me"), "{complaint}");
+    accepts.join().expect("it answered");
 }
