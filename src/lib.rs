@@ -115,6 +115,7 @@ pub use instance::repair::LostPin;
 pub use instance::repair::LostPins;
 pub use instance::serving;
 pub use kernel::audit;
+pub use kernel::clock::time_in_words;
 pub use kernel::heap::share_heap;
 pub use kernel::maps::MapError;
 pub use kernel::netlink;

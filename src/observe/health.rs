@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -11,6 +10,7 @@ use serde::Serialize;
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::health::HealthStore;
 use crate::kernel::clock::seconds_since_1970;
+use crate::kernel::clock::time_at;
 use crate::model::abi;
 use crate::model::address::Vip;
 use crate::model::error::Result;
@@ -157,25 +157,6 @@ impl HealthDetails {
     }
 }
 
-/// A time in seconds since 1970 in the local time zone: the time of day, with the date if that is not today's.
-pub(crate) fn time(seconds: u64) -> String {
-    time_at(seconds, seconds_since_1970(), &TimeZone::system())
-}
-
-fn time_at(seconds: u64, now: u64, zone: &TimeZone) -> String {
-    let zoned = |seconds: u64| {
-        let seconds = i64::try_from(seconds).ok()?;
-        Some(Timestamp::from_second(seconds).ok()?.to_zoned_datetime(zone.clone()))
-    };
-    match (zoned(seconds), zoned(now)) {
-        (Some(time), Some(now)) if time.date() == now.date() => {
-            time.strftime("%H:%M:%S").to_string()
-        }
-        (Some(time), _) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        (None, _) => "a time that no calendar has".to_owned(),
-    }
-}
-
 /// What the records say, and what it takes to find them.
 pub(crate) struct KnownHealth {
     records: HashMap<VipRealKey, abi::HealthRecord>,
@@ -295,6 +276,5 @@ mod tests {
             starting.in_words_with(&why(&starting)),
             "healthy since 12:10:00; at 25 % of its weight"
         );
-        assert_eq!(time_at(u64::MAX, NOW, &TimeZone::UTC), "a time that no calendar has");
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::kernel::clock::seconds_since_1970;
+use crate::kernel::clock::time_in_words;
 use crate::model::health::Health;
 use crate::model::health::is_overdue;
-use crate::observe::health::time;
 use crate::observe::vips::VipStatus;
 
 /// The health of all reals together, and whether somebody checks them.
@@ -54,6 +54,6 @@ impl HealthSummary {
 
     /// When somebody last checked, in the local time zone: `last check 12:03:11`.
     pub fn last_check_in_words(&self) -> String {
-        self.last_check.map_or_else(|| "never".to_owned(), time)
+        self.last_check.map_or_else(|| "never".to_owned(), time_in_words)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
 use crate::instance::serving::FileDrift;
-use crate::instance::serving::rfc3339;
+use crate::kernel::clock::time_in_words;
 use crate::model::address::Vip;
 use crate::model::config::XdpMode;
 use crate::model::error::Result;
@@ -14,7 +14,6 @@ use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
 use crate::model::outweighed::OutweighedReal;
 use crate::model::outweighed::outweighed;
-use crate::observe::health::time;
 use crate::observe::readiness::Unready;
 use crate::observe::readiness::unready_interfaces;
 pub use crate::observe::recent::Flood;
@@ -145,11 +144,11 @@ impl fmt::Display for Problem {
             Self::Unready { why } => why.fmt(f),
             Self::MapMismatch { mismatches } => f.write_str(&Mismatch::summary(mismatches)),
             Self::ReloadFailed { at, message } => {
-                write!(f, "the last reload failed ({}): {message}", rfc3339(*at))
+                write!(f, "the last reload failed ({}): {message}", time_in_words(*at))
             }
             Self::FileDiffers { since, valid } => {
                 let valid = if *valid { "" } else { ", and has errors" };
-                let since = rfc3339(*since);
+                let since = time_in_words(*since);
                 write!(f, "the file differs from what was applied, since {since}{valid}")
             }
             Self::Doctor { finding } if finding.what.starts_with(&finding.place) => {
@@ -179,7 +178,7 @@ impl fmt::Display for Problem {
             ),
             Self::NobodyChecks { vips, last_check, served } => {
                 match last_check {
-                    Some(last) => write!(f, "nobody checks reals since {}", time(*last))?,
+                    Some(last) => write!(f, "nobody checks reals since {}", time_in_words(*last))?,
                     None => f.write_str("nobody has checked reals yet")?,
                 }
                 let whose = if *vips == 1 { "1 VIP has a check" } else { "VIPs have checks" };

@@ -5,17 +5,14 @@ use std::fmt::Display;
 use std::io;
 use std::io::BufWriter;
 use std::io::Write as _;
-use std::time::Duration;
-use std::time::SystemTime;
 
 use bytesize::ByteSize;
 use comfy_table::CellAlignment;
 use comfy_table::Table;
 use comfy_table::presets;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use l4lb::agent::MAX_OUTPUT;
 use l4lb::outside::message;
+use l4lb::time_in_words;
 use serde::Serialize;
 use serde_json::json;
 
@@ -145,16 +142,9 @@ fn buffered() -> BufWriter<Out> {
     BufWriter::with_capacity(1 << 16, Out)
 }
 
-/// A time in the local time zone.
-pub(crate) fn local_time(time: SystemTime) -> Option<String> {
-    let time = Timestamp::try_from(time).ok()?.to_zoned_datetime(TimeZone::system());
-    Some(time.strftime("%Y-%m-%d %H:%M:%S").to_string())
-}
-
-/// Since when the node is drained: `DRAINING since 2026-11-28 12:03:11`.
+/// Since when the node is drained: `DRAINING since 12:03:11`.
 pub(crate) fn draining(since: u64) -> String {
-    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since)).and_then(local_time);
-    format!("DRAINING since {}", at.as_deref().unwrap_or("a time that no calendar has"))
+    format!("DRAINING since {}", time_in_words(since))
 }
 
 /// Prints a report as text, or as JSON.

@@ -1,9 +1,12 @@
 //! `lbctl chain`
 
+use std::time::SystemTime;
+
 use l4lb::Instance;
 use l4lb::chain;
 use l4lb::chain::InsertOptions;
 use l4lb::chain::SlotStatus;
+use l4lb::time_in_words;
 use serde_json::json;
 
 use crate::Exit;
@@ -70,6 +73,10 @@ fn print_interfaces(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
+fn since(loaded: SystemTime) -> String {
+    time_in_words(loaded.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
+}
+
 /// Prints a chain.
 pub(crate) fn print(chain: &[SlotStatus]) -> Result<()> {
     let absent = || "-".to_owned();
@@ -78,7 +85,7 @@ pub(crate) fn print(chain: &[SlotStatus]) -> Result<()> {
             program.slot.to_string(),
             program.name.clone(),
             program.id.to_string(),
-            program.since.and_then(output::local_time).unwrap_or_else(absent),
+            program.since.map_or_else(absent, since),
             program.packets.map_or_else(absent, |packets| packets.to_string()),
             if program.hands_on { "" } else { "ENDS THE CHAIN" }.to_owned(),
         ]

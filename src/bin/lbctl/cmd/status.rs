@@ -20,6 +20,7 @@ use l4lb::Verdict;
 use l4lb::VipStatus;
 use l4lb::condition::Problem;
 use l4lb::serving::Server;
+use l4lb::time_in_words;
 
 use crate::Exit;
 use crate::Result;
@@ -205,7 +206,7 @@ fn serve(server: Option<&Server>) -> String {
             (false, true) => reload.what().to_owned() + ",",
             (false, false) => "RELOAD FAILED".to_owned(),
         };
-        format!(", {outcome} {}", reload.time())
+        format!(", {outcome} {}", time_in_words(reload.at))
     });
     let metrics = if *metrics { "" } else { ", NO METRICS where its file says: the port is taken" };
     let control = control.as_ref().map_or_else(
