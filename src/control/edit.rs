@@ -12,7 +12,6 @@ use crate::control::unchecked;
 use crate::control::unusable_checks;
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::interfaces::read_interfaces;
-use crate::model::config::ConfigError;
 use crate::model::error::Result;
 use crate::model::outweighed;
 use crate::model::vip_table::Table;
@@ -87,7 +86,7 @@ impl Balancer {
         wanted.keep_health(|vip| running.spec(vip));
         let mut config = before.clone();
         wanted.write_to(&mut config);
-        config.check().map_err(ConfigError::of_change)?;
+        config.check().map_err(|error| error.of_change(|place| config.vip_at(place)))?;
         own_host::check_change(&before, &config)?;
         unusable_checks::check_change(&before, &config)?;
         let mut plan = Plan::default();

@@ -134,7 +134,9 @@ pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
     }
     let known: BTreeSet<_> = refusals(before, &own).iter().map(Refusal::to_string).collect();
     match refused.into_iter().find(|refusal| !known.contains(&refusal.to_string())) {
-        Some(refusal) => Err(ConfigError::from(refusal).of_change().into()),
+        Some(refusal) => {
+            Err(ConfigError::from(refusal).of_change(|place| after.vip_at(place)).into())
+        }
         None => Ok(()),
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn all_unusable(config: &Config) -> impl Iterator<Item = Unusable> {
 pub(crate) fn check_change(before: &Config, after: &Config) -> Result<()> {
     let known = all(before).map(|(.., check)| check).collect();
     match unusable_checks(after, known).next() {
-        Some(unusable) => Err(ConfigError::from(&unusable).of_change().into()),
+        Some(unusable) => {
+            Err(ConfigError::from(&unusable).of_change(|place| after.vip_at(place)).into())
+        }
         None => Ok(()),
     }
 }

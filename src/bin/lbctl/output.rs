@@ -117,7 +117,7 @@ pub(crate) fn library_error(error: &l4lb::Error, as_json: bool) {
     if let l4lb::Error::Config(error) = error {
         object["file"] = error.file().into();
         object["line"] = error.line().into();
-        object["key"] = error.key().into();
+        object["key"] = Some(error.key()).filter(|key| !key.is_empty()).into();
     }
     complain(json!({ "error": object }));
 }

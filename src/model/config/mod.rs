@@ -522,6 +522,11 @@ impl Config {
         Sources::one(Source::of_text(text, Format::Json)).read()
     }
 
+    /// The VIP at a place of its list.
+    pub(crate) fn vip_at(&self, place: usize) -> Option<Vip> {
+        self.vips.get(place).map(VipConfig::vip)
+    }
+
     /// A digest of what it says, however a file writes it; not 0.
     pub(crate) fn digest(&self) -> u64 {
         digest(&serde_json::to_vec(self).unwrap_or_default()).max(1)

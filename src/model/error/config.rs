@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::model::address::Vip;
 use crate::model::text::message;
 use crate::model::text::quote;
 
@@ -17,11 +18,13 @@ pub struct ConfigError {
     line: Option<usize>,
     column: Option<usize>,
     key: Box<str>,
-    what: String,
+    what: Box<str>,
     /// A key that it is about, too: that of the first of two equal entries.
     also: Option<Box<str>>,
     /// How many errors there are beside this one.
     others: usize,
+    /// The VIP of a change that it is about.
+    vip: Option<Box<Vip>>,
 }
 
 impl std::error::Error for ConfigError {}
@@ -58,9 +61,10 @@ impl ConfigError {
             line: None,
             column: None,
             key: key.into().into(),
-            what: what.into(),
+            what: what.into().into(),
             also: None,
             others: 0,
+            vip: None,
         }
     }
 
@@ -110,7 +114,7 @@ impl ConfigError {
         }
         match self.what.split_once("; ") {
             Some((what, fix)) => (what.to_owned(), Some(fix.to_owned())),
-            None => (self.what.clone(), None),
+            None => (self.what.to_string(), None),
         }
     }
 
@@ -121,18 +125,32 @@ impl ConfigError {
             Some((what, fix)) => format!("{what} on {other}; {fix}"),
             None => format!("{}, first on {other}; remove one of them", self.what),
         };
-        Self { what, ..self }
+        Self { what: what.into(), ..self }
     }
 
-    /// The error as one of a change to what runs: no file has the key. What a check says wrong keeps its key, without
-    /// the VIP's place.
+    /// The error as one of a change to what runs, which has these VIPs at these places: no file has the key. What a
+    /// check says wrong keeps its key, without the VIP's place.
     #[must_use]
-    pub(crate) fn of_change(self) -> Self {
-        let of_vip = self.key.starts_with("vips[").then(|| self.key.split_once("]."));
-        let key = of_vip.flatten().map_or(&*self.key, |(_, key)| key);
+    pub(crate) fn of_change(self, vip_at: impl Fn(usize) -> Option<Vip>) -> Self {
+        let of_vip = self.key.strip_prefix("vips[").and_then(|rest| rest.split_once(']'));
+        let vip = of_vip.and_then(|(place, _)| vip_at(place.parse().ok()?));
+        let vip = vip.map(Box::new);
+        let below = of_vip.and_then(|(_, key)| key.strip_prefix('.'));
+        let key = below.unwrap_or(&*self.key);
         let is_kept = OF_HEALTH.contains(&key.split('.').next().unwrap_or_default());
         let key = if is_kept { key.to_owned() } else { String::new() };
-        Self { key: key.into(), ..self }
+        Self { key: key.into(), vip, ..self }
+    }
+
+    /// The VIP that a change to what runs made wrong, if it is about one.
+    pub fn vip(&self) -> Option<Vip> {
+        self.vip.as_deref().copied()
+    }
+
+    /// The error, on this line.
+    #[must_use]
+    pub fn on_line(self, line: Option<usize>) -> Self {
+        Self { line, ..self }
     }
 
     /// The key; empty: the file as a whole.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixtures::Host;
@@ -198,13 +199,28 @@ fn a_batch_is_made_as_a_whole_or_not_at_all() {
         ("# nothing", "holds no change"),
         ("vip add tcp://10.200.1.1:81\nvip add tcp://10.200.1.1:81", "standard input:2:"),
         ("real down 'x", "standard input:1: a quotation mark"),
-        ("vip add tcp://10.200.1.1:81 --check absent", "error: standard input: "),
+        (
+            "vip add tcp://10.200.1.1:82\n\nvip add tcp://10.200.1.1:81 --check absent\nvip delete tcp://10.200.1.1:82",
+            "error: standard input:3: check: no check is called 'absent'",
+        ),
+        ("\nreal add tcp://10.200.1.1:80 127.0.0.1", "standard input:2: "),
     ] {
         let output = batch(text);
         assert_eq!(output.code(), Some(1), "{text}: {output}");
         assert!(output.stderr.contains(says), "{text}: {output}");
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
         assert_eq!(reals(&host), after, "{text}");
+    }
+    // As JSON: the line, and the key if there is one.
+    for (text, line, key) in [
+        ("\nreal down --all 10.0.0.9", 2.into(), Value::Null),
+        ("vip add tcp://10.200.1.1:81 --check absent", 1.into(), "check".into()),
+        ("# nothing", Value::Null, Value::Null),
+    ] {
+        let output = host.lbctl().input(text).exits(1, &["batch", "-f", "-", "--json"]);
+        let error = serde_json::from_str::<Value>(&output.stderr).expect("JSON")["error"].clone();
+        assert_eq!((&error["line"], &error["key"]), (&line, &key), "{error}");
+        assert_eq!(error["file"], "standard input", "{error}");
     }
     let file = tempfile::NamedTempFile::new().expect("make a file");
     let path = file.path().to_str().expect("a printable path");

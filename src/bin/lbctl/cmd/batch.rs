@@ -52,7 +52,12 @@ pub(crate) fn run(instance: &Instance, args: &BatchFile, json: bool) -> Result {
     });
     let plan = match (edited, failed.get()) {
         (Err(error), Some(line)) => return Err(in_line(line, error.to_string())),
-        (Err(Error::Config(error)), None) => return Err(error.in_file(name).into()),
+        (Err(Error::Config(error)), None) => {
+            // All changes together are wrong. The last one of the VIP made it so, or is where to look.
+            let of_vip = |vip| changes.iter().rfind(|(_, edit)| edit.vip() == Some(vip));
+            let line = error.vip().and_then(of_vip).map(|(line, _)| *line);
+            return Err(error.in_file(name).on_line(line).into());
+        }
         (edited, _) => edited?,
     };
     args.dry.report(&plan, json)

@@ -33,6 +33,17 @@ pub(super) enum Edit {
 }
 
 impl Edit {
+    /// The VIP that it names; `None`: it is about a real of all VIPs.
+    pub(super) fn vip(&self) -> Option<Vip> {
+        match self {
+            Self::AddVip(vip, _)
+            | Self::EncapsulateVip(vip, _)
+            | Self::DeleteVip(vip)
+            | Self::AddReal(vip, _) => Some(*vip),
+            Self::Change((_, vip), _) => *vip,
+        }
+    }
+
     pub(super) fn make(&self, table: &mut Table) -> l4lb::Result<()> {
         match self {
             Self::AddVip(vip, spec) => table.add_vip(*vip, spec.clone()),
