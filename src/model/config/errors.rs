@@ -20,11 +20,25 @@ impl Errors {
         if self.list.iter().any(is_known) {
             return;
         }
-        if self.list.len() < MOST_ERRORS {
-            self.list.push(error);
-        } else {
+        if self.is_full() {
             self.more += 1;
+        } else {
+            self.list.push(error);
         }
+    }
+
+    /// Adds an error. Its text is only made if it is kept: a file may have a million errors.
+    pub(super) fn push_with(&mut self, error: impl FnOnce() -> ConfigError) {
+        if self.is_full() {
+            self.more += 1;
+        } else {
+            self.push(error());
+        }
+    }
+
+    /// Whether further errors are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() >= MOST_ERRORS
     }
 
     /// Notes that there are more errors, which were not kept.

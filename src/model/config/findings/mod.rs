@@ -21,7 +21,6 @@ use super::errors::Errors;
 use crate::model::text::message;
 use crate::model::text::quote;
 use places::Places;
-use places::line_and_column;
 pub(crate) use sources::MAX_INCLUDED;
 pub(crate) use sources::Source;
 pub(crate) use sources::Sources;
@@ -161,7 +160,8 @@ impl Sources {
             .map(|source| {
                 let mut own = Errors::default();
                 let tree = tree::parse(&source.text, source.format, &mut own);
-                let (own, _) = own.into_parts();
+                let (own, more) = own.into_parts();
+                errors.count(more);
                 for error in own {
                     errors.push(source.name(error));
                 }

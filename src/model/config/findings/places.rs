@@ -1,42 +1,75 @@
 //! Where in the text of a file a key is.
 
+use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use toml::Spanned;
 use toml::de::DeTable;
 use toml::de::DeValue;
 
-/// The parsed text of a file, in which keys can be found.
+/// The parsed text of a file, in which keys can be found. What is needed to find many of them is made once.
 #[derive(Debug)]
-pub(super) enum Places<'a> {
-    /// TOML.
+pub(super) struct Places<'a> {
+    text: &'a str,
+    tree: Tree<'a>,
+    /// Where the lines begin, in bytes.
+    lines: OnceCell<Vec<usize>>,
+}
+
+#[derive(Debug)]
+enum Tree<'a> {
     Toml(Spanned<DeTable<'a>>),
     /// JSON that could be parsed.
-    Json,
+    Json(Json<'a>),
     /// Nothing can be found in it.
     Unknown,
 }
 
-impl Places<'_> {
-    /// Where a key such as `vips[3].check.port` begins, in bytes; if the key is not there, where the innermost table
-    /// that is there begins. `None`: nothing of it is there.
-    pub(super) fn start_of(&self, text: &str, key: &str) -> Option<usize> {
-        match self {
-            Self::Toml(root) => in_toml(root.get_ref(), key),
-            Self::Json => in_json(text, key),
-            Self::Unknown => None,
-        }
+impl<'a> Places<'a> {
+    /// A text in which nothing can be found yet.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, tree: Tree::Unknown, lines: OnceCell::new() }
     }
-}
 
-/// The line and the column, in characters, of a place in a text; both from 1.
-pub(super) fn line_and_column(text: &str, start: usize) -> (usize, usize) {
-    let mut start = start.min(text.len());
-    while !text.is_char_boundary(start) {
-        start -= 1;
+    /// The text, which is this tree.
+    pub(super) fn in_toml(self, root: Spanned<DeTable<'a>>) -> Self {
+        Self { tree: Tree::Toml(root), ..self }
     }
-    let before = &text[..start];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
+
+    /// The text, which is JSON that could be parsed.
+    pub(super) fn in_json(self) -> Self {
+        let json = Json { bytes: self.text.as_bytes(), inner: RefCell::default() };
+        Self { tree: Tree::Json(json), ..self }
+    }
+
+    /// The line and the column of a key such as `vips[3].check.port`; if the key is not there, of the innermost table
+    /// that is there. `None`: nothing of it is there.
+    pub(super) fn of(&self, key: &str) -> Option<(usize, usize)> {
+        let start = match &self.tree {
+            Tree::Toml(root) => in_toml(root.get_ref(), key),
+            Tree::Json(json) => json.start_of(key),
+            Tree::Unknown => None,
+        };
+        start.map(|start| self.line_and_column(start))
+    }
+
+    /// The line and the column, in characters, of a place; both from 1.
+    pub(super) fn line_and_column(&self, start: usize) -> (usize, usize) {
+        let mut start = start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let lines = self.lines.get_or_init(|| {
+            let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect()
+        });
+        let line = lines.partition_point(|begins| *begins <= start);
+        let begins = line.checked_sub(1).and_then(|line| lines.get(line)).copied();
+        let column = self.text[begins.unwrap_or_default()..start].chars().count() + 1;
+        (line, column)
+    }
 }
 
 /// A part of a key: a name, and places in lists behind it.
@@ -52,7 +85,7 @@ fn in_toml(root: &DeTable<'_>, key: &str) -> Option<usize> {
     let mut table = root;
     let mut found = None;
     for (name, places) in parts(key) {
-        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
+        let Some((key, value)) = table.get_key_value(name) else { break };
         let mut at = key.span();
         let mut value: &Spanned<DeValue<'_>> = value;
         for place in places {
@@ -68,20 +101,68 @@ fn in_toml(root: &DeTable<'_>, key: &str) -> Option<usize> {
     found
 }
 
-/// As [`in_toml`], in JSON that is known to be right.
-fn in_json(text: &str, key: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut at = white(bytes, 0);
-    let mut found = None;
-    'parts: for (name, places) in parts(key) {
-        let Some((key, value)) = member(bytes, at, name) else { break };
-        (found, at) = (Some(key), value);
-        for place in places {
-            let Some(element) = element(bytes, at, place) else { break 'parts };
-            (found, at) = (Some(element), element);
+/// Where the members of an object, and their values, begin.
+type Members = HashMap<String, (usize, usize)>;
+
+/// An object or list that was looked through.
+#[derive(Clone, Debug)]
+enum Inner {
+    Members(Rc<Members>),
+    Elements(Rc<Vec<usize>>),
+}
+
+/// JSON that is known to be right. Each object and list in it is looked through once.
+#[derive(Debug)]
+struct Json<'a> {
+    bytes: &'a [u8],
+    /// Those that were looked through, by where they begin.
+    inner: RefCell<HashMap<usize, Inner>>,
+}
+
+impl Json<'_> {
+    /// As [`in_toml`].
+    fn start_of(&self, key: &str) -> Option<usize> {
+        let mut at = white(self.bytes, 0);
+        let mut found = None;
+        'parts: for (name, places) in parts(key) {
+            let Some((key, value)) = self.member(at, name) else { break };
+            (found, at) = (Some(key), value);
+            for place in places {
+                let Some(element) = self.element(at, place) else { break 'parts };
+                (found, at) = (Some(element), element);
+            }
+        }
+        found
+    }
+
+    /// Where the member of an object, and its value, begin.
+    fn member(&self, object: usize, name: &str) -> Option<(usize, usize)> {
+        match self.inner(object)? {
+            Inner::Members(members) => members.get(name).copied(),
+            Inner::Elements(_) => None,
         }
     }
-    found
+
+    /// Where the element of a list begins.
+    fn element(&self, list: usize, place: usize) -> Option<usize> {
+        match self.inner(list)? {
+            Inner::Elements(elements) => elements.get(place).copied(),
+            Inner::Members(_) => None,
+        }
+    }
+
+    fn inner(&self, at: usize) -> Option<Inner> {
+        if let Some(known) = self.inner.borrow().get(&at) {
+            return Some(known.clone());
+        }
+        let inner = match self.bytes.get(at)? {
+            b'{' => Inner::Members(Rc::new(members(self.bytes, at))),
+            b'[' => Inner::Elements(Rc::new(elements(self.bytes, at))),
+            _ => return None,
+        };
+        self.inner.borrow_mut().insert(at, inner.clone());
+        Some(inner)
+    }
 }
 
 /// Behind white space.
@@ -123,40 +204,37 @@ fn behind_string(bytes: &[u8], mut at: usize) -> usize {
     bytes.len()
 }
 
-/// Where the member of an object, and its value, begin.
-fn member(bytes: &[u8], object: usize, name: &str) -> Option<(usize, usize)> {
-    if bytes.get(object) != Some(&b'{') {
-        return None;
-    }
+/// The members of an object. If two have the same name, the first counts.
+fn members(bytes: &[u8], object: usize) -> Members {
+    let mut members = Members::new();
     let mut at = white(bytes, object + 1);
     while bytes.get(at) == Some(&b'"') {
         let end = behind_string(bytes, at);
-        let key: String = serde_json::from_slice(bytes.get(at..end)?).ok()?;
+        let key = bytes.get(at..end).and_then(|key| serde_json::from_slice::<String>(key).ok());
         // A colon is between them.
         let value = white(bytes, white(bytes, end) + 1);
-        if key == name {
-            return Some((at, value));
+        if let Some(key) = key {
+            members.entry(key).or_insert((at, value));
         }
         at = white(bytes, behind(bytes, value));
         at = white(bytes, at + usize::from(bytes.get(at) == Some(&b',')));
     }
-    None
+    members
 }
 
-/// Where the element of a list begins.
-fn element(bytes: &[u8], list: usize, place: usize) -> Option<usize> {
-    if bytes.get(list) != Some(&b'[') {
-        return None;
-    }
+/// Where the elements of a list begin.
+fn elements(bytes: &[u8], list: usize) -> Vec<usize> {
+    let mut elements = Vec::new();
     let mut at = white(bytes, list + 1);
-    for _ in 0..place {
+    while at < bytes.len() && bytes.get(at) != Some(&b']') {
+        elements.push(at);
         at = white(bytes, behind(bytes, at));
         if bytes.get(at) != Some(&b',') {
-            return None;
+            break;
         }
         at = white(bytes, at + 1);
     }
-    (bytes.get(at) != Some(&b']') && at < bytes.len()).then_some(at)
+    elements
 }
 
 #[cfg(test)]
@@ -189,7 +267,7 @@ failures = 0
 
     #[test]
     fn a_key_has_a_line_and_a_column() {
-        let places = Places::Toml(DeTable::parse(TEXT).unwrap());
+        let places = Places::new(TEXT).in_toml(DeTable::parse(TEXT).unwrap());
         for (key, place) in [
             ("interfaces[0].name", Some((3, 1))),
             ("checks.web", Some((5, 9))),
@@ -204,10 +282,21 @@ failures = 0
             ("health.concurrency", None),
             ("", None),
         ] {
-            let found = places.start_of(TEXT, key).map(|start| line_and_column(TEXT, start));
-            assert_eq!(found, place, "{key}");
+            assert_eq!(places.of(key), place, "{key}");
         }
-        assert_eq!(Places::Unknown.start_of("not TOML", "vips"), None);
+        assert_eq!(Places::new("not TOML").of("vips"), None);
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let places = Places::new("ä\n\nöb");
+        for (start, place) in [(0, (1, 1)), (2, (1, 2)), (3, (2, 1)), (4, (3, 1)), (6, (3, 2))] {
+            assert_eq!(places.line_and_column(start), place, "{start}");
+        }
+        // Within a character, and behind the end.
+        assert_eq!(places.line_and_column(5), (3, 1));
+        assert_eq!(places.line_and_column(99), (3, 3));
+        assert_eq!(Places::new("").line_and_column(0), (1, 1));
     }
 
     #[test]
@@ -225,12 +314,11 @@ failures = 0
             ("vips[2]", Some((2, 3))),
             ("checks", None),
         ] {
-            let found = Places::Json.start_of(text, key).map(|start| line_and_column(text, start));
-            assert_eq!(found, place, "{key}");
+            assert_eq!(Places::new(text).in_json().of(key), place, "{key}");
         }
         // Whatever it gets, it ends.
         for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
-            let _ = Places::Json.start_of(&text[..end], "vips[1].reals[1].weight");
+            let _ = Places::new(&text[..end]).in_json().of("vips[1].reals[1].weight");
         }
     }
 }

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::INCLUDE;
 use super::Places;
 use super::Searched;
-use super::line_and_column;
 use super::members;
 use super::types::unknown_table;
 use crate::model::config::Config;
@@ -216,10 +215,12 @@ impl Sources {
         for (file, (tree, source)) in trees.into_iter().zip(self.all()).enumerate() {
             for (key, value) in members(tree) {
                 if file != 0 && !INCLUDABLE.contains(&key.as_str()) {
-                    let what = misplaced(&key, &self.main);
-                    let what = what.unwrap_or_else(|| unknown_table(&key, source.format));
-                    // The file's name tells its place from that of a key in the first file.
-                    errors.push(source.name(ConfigError::at(quote(&key), what)));
+                    errors.push_with(|| {
+                        let what = misplaced(&key, &self.main);
+                        let what = what.unwrap_or_else(|| unknown_table(&key, source.format));
+                        // The file's name tells its place from that of a key in the first file.
+                        source.name(ConfigError::at(quote(&key), what))
+                    });
                     continue;
                 }
                 match (merged.get_mut(&key), value) {
@@ -237,15 +238,15 @@ impl Sources {
                     (Some(Value::Object(checks)), Value::Object(more)) => {
                         for (name, check) in more {
                             if checks.contains_key(&name) {
-                                let first = origins.checks.get(&name).copied().unwrap_or_default();
-                                let first = self.all().nth(first).and_then(Source::shown);
-                                let what = format!(
-                                    "{} has a check of this name, too; give one of them another name",
-                                    quote(&first.unwrap_or_default())
-                                );
-                                errors.push(
-                                    source.name(ConfigError::at(format!("checks.{name}"), what)),
-                                );
+                                errors.push_with(|| {
+                                    let first = origins.checks.get(&name).copied();
+                                    let first = self.all().nth(first.unwrap_or_default());
+                                    let what = format!(
+                                        "{} has a check of this name, too; give one of them another name",
+                                        quote(&first.and_then(Source::shown).unwrap_or_default())
+                                    );
+                                    source.name(ConfigError::at(format!("checks.{name}"), what))
+                                });
                                 continue;
                             }
                             origins.checks.insert(name.clone(), file);
@@ -277,11 +278,7 @@ impl Sources {
             Some(file) => (file, error.key().to_owned()),
             None => origins.of(error.key()),
         };
-        let place = |file: usize, key: &str| {
-            let source = self.all().nth(file)?;
-            let start = places.get(file)?.start_of(&source.text, key)?;
-            Some(line_and_column(&source.text, start))
-        };
+        let place = |file: usize, key: &str| places.get(file)?.of(key);
         let at = place(file, &key);
         let mut located =
             error.clone().placed(key, at.map(|place| place.0), at.map(|place| place.1));

@@ -207,3 +207,39 @@ fn any_number_of_entries_may_be_wrong() {
     let text = "[[server_ids]]\nid = 1\nreal = \"x\"\n".repeat(usize::from(u16::MAX) + 2);
     assert!(lines(&[("lb.toml", &text)]).iter().any(|line| line.contains("server_ids[0].real")));
 }
+
+/// A file of another kind may have any number of lines. What is not shown costs little.
+#[test]
+fn any_number_of_errors_is_bounded_and_has_right_lines() {
+    const MANY: usize = 100_000;
+    let since = std::time::Instant::now();
+    let keys = |from: usize| {
+        (from..from + MANY).fold(String::new(), |text, n| text + &format!("k{n} = {n}\n"))
+    };
+    let text = format!("# keys\n{}", keys(100_000));
+    let found = report(&[("lb.toml", &text)]);
+    assert_eq!((found.errors, found.findings.len()), (MANY, 200));
+    let last = &found.findings[199];
+    assert_eq!((last.line, last.column, &*last.key), (Some(201), Some(1), "k100199"));
+    assert!(found.to_string().ends_with("100000 errors, 0 warnings; the first 200 are shown\n"));
+    // The same in a table, in JSON, and in an included file.
+    let text = format!("{GOOD}[packets]\n{}", keys(100_000));
+    let found = report(&[("lb.toml", &text)]);
+    assert_eq!((found.errors, found.findings.len()), (MANY, 64));
+    assert_eq!(found.findings[63].line, Some(8 + 64));
+    let members = (100_000..100_000 + MANY).map(|n| format!("\n\"k{n}\": {{ \"x\": [1] }}"));
+    let json = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+    let found = report(&[("lb.json", &json)]);
+    assert_eq!((found.errors, found.findings[199].line), (MANY, Some(201)));
+    let found = report(&[("lb.toml", GOOD), ("vips/a.toml", &keys(100_000))]);
+    assert_eq!((found.errors, found.findings[199].line), (MANY, Some(200)));
+    // Entries that are wrong, and lines that are no TOML.
+    let vips = "[[vips]]\nadress = \"10.200.1.1\"\n".repeat(MANY);
+    let found = report(&[("lb.toml", &vips)]);
+    assert!(found.errors > MANY && found.findings.len() == 200, "{}", found.errors);
+    assert!(found.findings.iter().all(|finding| finding.line.is_some_and(|line| line <= 200)));
+    let found = report(&[("lb.toml", &"colour\n".repeat(1000))]);
+    assert!(found.errors >= 1000 && found.findings.len() == 200, "{}", found.errors);
+    // Most of it is the time of a build that is not optimised.
+    assert!(since.elapsed().as_secs() < 60, "{:?}", since.elapsed());
+}

@@ -7,7 +7,6 @@ use toml::de::DeTable;
 use toml::de::DeValue;
 
 use super::places::Places;
-use super::places::line_and_column;
 use crate::model::config::ConfigError;
 use crate::model::config::errors::Errors;
 use crate::model::config::explain::Format;
@@ -15,38 +14,36 @@ use crate::model::config::one_line;
 
 /// Parses a text. What is wrong with it goes to `errors`; the rest is returned.
 pub(super) fn parse<'a>(text: &'a str, format: Format, errors: &mut Errors) -> (Value, Places<'a>) {
-    let nothing = || Value::Object(Map::new());
+    let places = Places::new(text);
     match format {
         Format::Toml => {
             let (root, wrong) = DeTable::parse_recoverable(text);
             for error in wrong {
-                let place = error.span().map(|span| line_and_column(text, span.start));
-                let found = ConfigError::at("", one_line(error.message()));
-                errors.push(found.placed(
-                    String::new(),
-                    place.map(|place| place.0),
-                    place.map(|place| place.1),
-                ));
+                errors.push_with(|| {
+                    let place = error.span().map(|span| places.line_and_column(span.start));
+                    placed(error.message(), place)
+                });
             }
-            (table(root.get_ref()), Places::Toml(root))
+            (table(root.get_ref()), places.in_toml(root))
         }
         Format::Json => match serde_json::from_str(text) {
-            Ok(value) => (value, Places::Json),
+            Ok(value) => (value, places.in_json()),
             Err(error) => {
                 let message = error.to_string();
                 // serde_json puts the line behind the message.
                 let what = message.split(" at line ").next().unwrap_or_default();
                 let (line, column) = (error.line(), error.column());
-                let found = ConfigError::at("", one_line(what));
-                errors.push(found.placed(
-                    String::new(),
-                    (line != 0).then_some(line),
-                    (line != 0).then_some(column),
-                ));
-                (nothing(), Places::Unknown)
+                errors.push(placed(what, (line != 0).then_some((line, column))));
+                (Value::Object(Map::new()), places)
             }
         },
     }
+}
+
+/// What a parser says of a place in the text.
+fn placed(what: &str, place: Option<(usize, usize)>) -> ConfigError {
+    let (line, column) = place.unzip();
+    ConfigError::at("", one_line(what)).placed(String::new(), line, column)
 }
 
 fn table(from: &DeTable<'_>) -> Value {

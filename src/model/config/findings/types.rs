@@ -82,8 +82,9 @@ impl<'a> Search<'a> {
                 "checks" => self.checks(value),
                 INCLUDE => false,
                 _ => {
-                    let what = unknown_table(&key, self.format);
-                    self.errors.push(ConfigError::at(quote(&key), what));
+                    let format = self.format;
+                    self.errors
+                        .push_with(|| ConfigError::at(quote(&key), unknown_table(&key, format)));
                     false
                 }
             };
@@ -160,11 +161,13 @@ impl<'a> Search<'a> {
                 self.entry::<CheckConfig>(check, &key);
                 continue;
             }
-            let what = format!(
-                "a check is a table, not {}; write [{key}], and its type below, such as type = \"http\"",
-                kind(check)
-            );
-            self.errors.push(ConfigError::at(&key, what));
+            self.errors.push_with(|| {
+                let what = format!(
+                    "a check is a table, not {}; write [{key}], and its type below, such as type = \"http\"",
+                    kind(check)
+                );
+                ConfigError::at(&key, what)
+            });
             self.replaced.insert(key);
             *check = serde_json::json!({ "type": "exec", "program": "/" });
         }
@@ -173,6 +176,12 @@ impl<'a> Search<'a> {
 
     /// An entry, such as a VIP. Returns whether it can be read now.
     fn entry<T: DeserializeOwned>(&mut self, value: &mut Value, place: &str) -> bool {
+        if self.errors.is_full() {
+            // Such entries count once each: what is wrong with them would not be shown.
+            let is_right = T::deserialize(&*value).is_ok();
+            self.errors.count(usize::from(!is_right));
+            return is_right;
+        }
         for _ in 0..MOST_OF_ENTRY {
             // Without looking for the key, this takes half of the time.
             if T::deserialize(&*value).is_ok() {
@@ -192,9 +201,11 @@ impl<'a> Search<'a> {
                 self.replace(value, place, &below)
             };
             if !repaired {
-                break;
+                self.replaced.insert(place.to_owned());
+                return false;
             }
         }
+        self.errors.count(unknown_keys(value, place).max(1));
         self.replaced.insert(place.to_owned());
         false
     }
@@ -319,6 +330,15 @@ impl<'a> Search<'a> {
         };
         self.replaced.iter().any(|replaced| within(replaced, key) || within(key, replaced))
     }
+}
+
+/// How many keys of an entry its table does not have.
+fn unknown_keys(value: &Value, place: &str) -> usize {
+    let path = path_of(&join(place, "x"));
+    let table = path.rsplit_once('.').map_or("", |(table, _)| table);
+    let known: Vec<_> = keys_of(table).collect();
+    let members = value.as_object().into_iter().flat_map(Map::keys);
+    members.filter(|key| !known.contains(&key.as_str())).count()
 }
 
 impl CheckKind {
