@@ -155,6 +155,11 @@ impl Sources {
         if let Some(error) = self.emptiness() {
             errors.push(error);
         }
+        // What a parser of TOML finds in it helps nobody.
+        if let Some(error) = self.other_language() {
+            errors.push(error);
+            return Searched { config: None, errors };
+        }
         let trees: Vec<_> = self
             .all()
             .map(|source| {

@@ -102,6 +102,20 @@ impl Sources {
         is_empty.then(|| self.main.name(ConfigError::at("", what)))
     }
 
+    /// What to say of a file that is YAML by its name, and no TOML.
+    pub(super) fn other_language(&self) -> Option<ConfigError> {
+        self.all().find_map(|source| {
+            let path = source.path.as_deref()?;
+            let is_yaml = path.extension().is_some_and(|extension| {
+                extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml")
+            });
+            let is_other = is_yaml && toml::from_str::<toml::Table>(&source.text).is_err();
+            let what = "is YAML by its name, which lbctl does not read; write it in TOML, or as JSON in a file whose name \
+                        ends in .json";
+            is_other.then(|| source.name(ConfigError::at("", what)))
+        })
+    }
+
     /// A file that includes none.
     pub(crate) fn one(main: Source) -> Self {
         Self { main, included: Vec::new(), unmatched: Vec::new() }

@@ -243,3 +243,22 @@ fn any_number_of_errors_is_bounded_and_has_right_lines() {
     // Most of it is the time of a build that is not optimised.
     assert!(since.elapsed().as_secs() < 60, "{:?}", since.elapsed());
 }
+
+#[test]
+fn yaml_is_told_in_one_line() {
+    let yaml = "vips:\n  - address: 10.200.1.1\n    port: 80\n";
+    for name in ["lb.yaml", "lb.YML"] {
+        let found = lines(&[(name, yaml)]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with(&format!("{name}: error: is YAML by its name, which")),
+            "{found:#?}"
+        );
+        let error = Sources::one(Source::of_file(Path::new(name), yaml)).read().expect_err("YAML");
+        assert!(error.to_string().contains("write it in TOML, or as JSON"), "{error}");
+    }
+    // Also an included one; and the name alone is no fault.
+    let found = lines(&[("lb.toml", GOOD), ("vips/a.yaml", yaml)]);
+    assert!(found.len() == 1 && found[0].starts_with("vips/a.yaml: error: "), "{found:#?}");
+    assert!(lines(&[("lb.yaml", GOOD)]).is_empty());
+}
