@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use glob::MatchOptions;
 use glob::Pattern;
@@ -29,6 +30,9 @@ const MATCHING: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 
+/// How long to wait before files that somebody writes are read again.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// The error for a file that cannot be read.
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
     ConfigError::at("", format!("cannot be read: {error}")).in_file(path)
@@ -49,23 +53,64 @@ fn read_stdin() -> Result<Sources, ConfigError> {
 }
 
 fn with_included(main: Source, path: &Path) -> Result<Sources, ConfigError> {
-    let text = |path: &Path| read_text(path).map_err(|error| unreadable(path, &error));
     let mut sources = Sources::one(main);
+    let patterns = sources.includes()?;
+    if !patterns.is_empty() {
+        include(&mut sources, &patterns, path, read_text)?;
+    }
+    Ok(sources)
+}
+
+/// Reads the files that patterns match. Somebody may remove, rename or write some of them meanwhile: then the files would
+/// not be one configuration, and it reads all of them again.
+fn include(
+    sources: &mut Sources,
+    patterns: &[String],
+    path: &Path,
+    mut read: impl FnMut(&Path) -> io::Result<String>,
+) -> Result<(), ConfigError> {
+    let mut changed = PathBuf::new();
+    for last in [false, false, false, false, true] {
+        let Expanded { files, unmatched } = expand(sources, patterns, path)?;
+        let stamps =
+            |files: &[PathBuf]| -> Vec<_> { files.iter().map(|file| Stamp::of(file)).collect() };
+        let before = stamps(&files);
+        let included = read_all(sources, &files, &mut read);
+        let now = expand(sources, patterns, path)?.files;
+        let after = stamps(&now);
+        if before == after {
+            (sources.included, sources.unmatched) = (included?, unmatched);
+            return Ok(());
+        }
+        let differs = before.iter().find(|stamp| !after.contains(stamp));
+        let differs = differs.or_else(|| after.iter().find(|stamp| !before.contains(stamp)));
+        changed = differs.map(|stamp| stamp.path.clone()).unwrap_or_default();
+        if !last {
+            std::thread::sleep(PAUSE);
+        }
+    }
+    let what = "was written, renamed or removed each time that the files of 'include' were read; try again when that is over";
+    Err(ConfigError::at("", what).in_file(&changed))
+}
+
+fn read_all(
+    sources: &Sources,
+    files: &[PathBuf],
+    read: &mut impl FnMut(&Path) -> io::Result<String>,
+) -> Result<Vec<Source>, ConfigError> {
     let mut left = MAX_FILE.saturating_sub(sources.main.text.len() as u64);
-    let Expanded { files, unmatched } = expand(&sources, &sources.includes()?, path)?;
-    sources.unmatched = unmatched;
-    for file in files {
-        let text = text(&file)?;
+    let read = files.iter().map(|file| {
+        let text = read(file).map_err(|error| unreadable(file, &error))?;
         left = left.checked_sub(text.len() as u64).ok_or_else(|| {
             let what = format!(
                 "with it, the files have more than {} MiB; split the set of VIPs",
                 MAX_FILE >> 20
             );
-            ConfigError::at("", what).in_file(&file)
+            ConfigError::at("", what).in_file(file)
         })?;
-        sources.included.push(Source::of_file(&file, &text));
-    }
-    Ok(sources)
+        Ok(Source::of_file(file, &text))
+    });
+    read.collect()
 }
 
 /// What tells that a file may have been written.
@@ -234,5 +279,79 @@ impl Error {
             Some(sources) => sources.place(&error),
             None => error.in_file(path),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATTERN: &str = "vips/*.toml";
+
+    /// A folder with a file that includes two others.
+    fn folder() -> (tempfile::TempDir, Sources, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("vips")).expect("a folder");
+        for name in ["a", "b"] {
+            std::fs::write(folder.path().join(format!("vips/{name}.toml")), name).expect("write");
+        }
+        let main = folder.path().join("lb.toml");
+        (folder, Sources::one(Source::of_file(&main, "")), main)
+    }
+
+    /// Includes the files; `disturb` runs before each is read, and gets how many were read before.
+    fn included(disturb: impl Fn(usize, &Path)) -> Result<Vec<String>, String> {
+        let (folder, mut sources, main) = folder();
+        let mut count = 0;
+        let read = |path: &Path| {
+            disturb(count, &folder.path().join("vips"));
+            count += 1;
+            read_text(path)
+        };
+        include(&mut sources, &[PATTERN.to_owned()], &main, read)
+            .map_err(|error| error.to_string())?;
+        Ok(sources.included.into_iter().map(|source| source.text).collect())
+    }
+
+    #[test]
+    fn files_that_change_meanwhile_are_read_again() {
+        let write = |path: &Path, text: &str| std::fs::write(path, text).expect("write");
+        let all = |text: &[&str]| Ok(text.iter().map(|text| (*text).to_owned()).collect());
+        assert_eq!(included(|_, _| {}), all(&["a", "b"]));
+        // Before the second one is read, it goes, gets another name, or is written; or another one appears.
+        let gone = |n, vips: &Path| {
+            if n == 1 {
+                std::fs::remove_file(vips.join("b.toml")).expect("remove");
+            }
+        };
+        assert_eq!(included(gone), all(&["a"]));
+        let renamed = |n, vips: &Path| {
+            if n == 1 {
+                std::fs::rename(vips.join("a.toml"), vips.join("c.toml")).expect("rename");
+            }
+        };
+        assert_eq!(included(renamed), all(&["b", "a"]));
+        let written = |n, vips: &Path| {
+            if n == 1 {
+                write(&vips.join("a.toml"), "later");
+            }
+        };
+        assert_eq!(included(written), all(&["later", "b"]));
+        let more = |n, vips: &Path| {
+            if n == 1 {
+                write(&vips.join("c.toml"), "c");
+            }
+        };
+        assert_eq!(included(more), all(&["a", "b", "c"]));
+    }
+
+    #[test]
+    fn files_that_never_rest_are_an_error() {
+        let error = included(|n, vips| {
+            std::fs::write(vips.join("b.toml"), "x".repeat(n + 2)).expect("write");
+        });
+        let error = error.expect_err("it changes each time");
+        assert!(error.contains("vips/b.toml: was written, renamed or removed"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
     }
 }
