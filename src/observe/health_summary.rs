@@ -15,6 +15,8 @@ use crate::observe::vips::VipStatus;
 pub struct HealthSummary {
     /// How many VIPs have a check, and reals.
     pub checked_vips: usize,
+    /// How many VIPs have reals and no check, and nobody told how these do.
+    pub unchecked_vips: usize,
     /// How many VIPs use all reals because too few are healthy.
     pub failing_open_vips: usize,
     /// How many reals of VIPs are healthy. A real counts once for each VIP.
@@ -38,6 +40,7 @@ impl HealthSummary {
         };
         Self {
             checked_vips: intervals.len(),
+            unchecked_vips: vips.iter().filter(|vip| vip.is_unchecked()).count(),
             failing_open_vips: vips.iter().filter(|vip| vip.fails_open).count(),
             healthy: count(Health::Healthy, |_| true),
             unhealthy: count(Health::Unhealthy, |_| true),
@@ -49,7 +52,10 @@ impl HealthSummary {
 
     /// Whether there is anything to tell.
     pub fn is_of_interest(&self) -> bool {
-        self.checked_vips != 0 || self.healthy != 0 || self.unhealthy != 0
+        self.checked_vips != 0
+            || self.unchecked_vips != 0
+            || self.healthy != 0
+            || self.unhealthy != 0
     }
 
     /// When somebody last checked, in the local time zone: `last check 12:03:11`.

@@ -13,6 +13,7 @@ use crate::model::config::NoReal;
 use crate::model::config::OtherPorts;
 use crate::model::config::RealState;
 use crate::model::error::Result;
+use crate::model::health::Health;
 use crate::model::maglev::ring::Member;
 use crate::model::maglev::ring::RING_SIZE;
 use crate::model::maglev::ring::Ring;
@@ -89,6 +90,13 @@ pub struct VipStatus {
 }
 
 impl VipStatus {
+    /// Whether nothing is known about the health of its reals, and nobody is going to find out: it has no check, and
+    /// nobody told.
+    pub fn is_unchecked(&self) -> bool {
+        let is_unknown = |real: &VipRealStatus| real.health.state == Health::Unknown;
+        self.check.is_none() && !self.reals.is_empty() && self.reals.iter().all(is_unknown)
+    }
+
     /// How many of its reals take new flows.
     pub fn usable_reals(&self) -> usize {
         self.reals.iter().filter(|real| real.is_usable()).count()

@@ -96,6 +96,8 @@ finding_ids! {
     SlowDetection = "slow-detection" [Note],
     /// VIPs have checks, and nobody runs them.
     NobodyChecks = "nobody-checks" [Warning],
+    /// VIPs have no check: nobody finds out how their reals do.
+    NoCheck = "no-check" [Note],
     /// Somebody removed pins of what runs, or put something else in their place.
     LostPins = "lost-pins" [Error],
     /// The pins are those of another build, or cannot be read.

@@ -9,11 +9,14 @@ use super::report::Fix;
 use super::report::Report;
 use crate::control::unusable_checks::Unusable;
 use crate::control::unusable_checks::all_unusable;
+use crate::model::address::Vip;
 use crate::model::config::CheckConfig;
 use crate::model::config::Config;
+use crate::model::config::VipConfig;
 use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
 use crate::observe::health_summary::HealthSummary;
+use crate::observe::vips::VipStatus;
 
 /// Clients give up sooner than this.
 const SLOW: Duration = Duration::from_secs(60);
@@ -33,6 +36,20 @@ pub(super) fn of_config(report: &mut Report, wanted: &Config) {
     let slow =
         checked.iter().filter_map(|(vip, _, check)| Some((vip.clone(), slow_detection(check)?)));
     add(report, FindingId::SlowDetection, slow.collect());
+}
+
+/// Looks for VIPs that have reals and no check: those of a file, or those that run, where somebody may have told how the
+/// reals do.
+pub(super) fn unchecked(report: &mut Report, wanted: &Config, running: Option<&[VipStatus]>) {
+    let vips: Vec<Vip> = if let Some(vips) = running {
+        vips.iter().filter(|vip| vip.is_unchecked()).map(|vip| vip.vip).collect()
+    } else {
+        let vips = wanted.vips.iter();
+        let unchecked = vips.filter(|vip| vip.check.is_none() && !vip.reals.is_empty());
+        unchecked.map(VipConfig::vip).collect()
+    };
+    let answer = (!wanted.vips.is_empty()).then(|| no_check(&vips));
+    report.add(FindingId::NoCheck, "host", answer);
 }
 
 /// Looks whether somebody runs the checks of an instance.
@@ -97,6 +114,23 @@ fn slow_detection(check: &CheckConfig) -> Option<Answer> {
             Fix::Advice("set a shorter interval, or fast_interval, which counts from the first failure on".to_owned()),
         )
     })
+}
+
+/// VIPs of whose reals nobody finds out how they do. That is no fault: something else may take failed reals out.
+fn no_check(unchecked: &[Vip]) -> Answer {
+    let Some(first) = unchecked.first() else { return Answer::Well };
+    let what = match unchecked.len() {
+        1 => format!("{first} has no check"),
+        count => format!("{count} VIPs have no check, the first is {first}"),
+    };
+    Answer::hurts(
+        Severity::Note,
+        what,
+        "how their reals do is not known, and one that fails keeps its share of the clients",
+        Fix::Advice(format!(
+            "give it a check, such as check = {{ type = \"tcp\" }}; 'lbctl probe {first}' asks the reals once"
+        )),
+    )
 }
 
 fn nobody(health: &HealthSummary, served: bool) -> Answer {

@@ -130,6 +130,8 @@ impl<'a> Look<'a> {
         config::weights(report, wanted);
         config::open_ends(report, wanted);
         checks::of_config(report, wanted);
+        let running = status.filter(|_| asked.is_none()).map(|status| &*status.vips);
+        checks::unchecked(report, wanted, running);
         config::forwarded_ports(report, wanted, self.files);
         let reapply = self.reapply(asked);
         let links = match netlink::links_blocking() {

@@ -333,6 +333,7 @@ fn everything_is_looked_for() {
         FindingId::AlwaysFailsOpen,
         FindingId::SlowDetection,
         FindingId::NobodyChecks,
+        FindingId::NoCheck,
         FindingId::LostPins,
         FindingId::InstanceUnreadable,
     ]);

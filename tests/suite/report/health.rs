@@ -186,6 +186,46 @@ fn nobody_checks() {
     assert_eq!(checked.status()["health"]["nobody_checks"], false);
 }
 
+/// A VIP without a check is well, and nobody takes that for healthy reals.
+#[test]
+fn vips_without_a_check_are_told() {
+    let checked = Checked::new("");
+    let host = &checked.host;
+    host.lbctl().apply(&Host::config(&vip(VIP, &REALS)));
+    let says = |expected: &str| {
+        let text = host.lbctl().ok(&["status", "--check"]).stdout;
+        let line = text.lines().find(|line| line.starts_with("health ")).expect("a line");
+        assert_eq!(line.trim_start_matches("health").trim(), expected, "{text}");
+    };
+    says("not known: no VIP has a check ('lbctl probe VIP' asks once)");
+    let status = json(&host.lbctl().ok(&["status", "--json"]));
+    assert_eq!(
+        (&status["health"]["unchecked_vips"], &status["condition"]["well"]),
+        (&1.into(), &true.into())
+    );
+    let health_of = || {
+        let list = host.lbctl().ok(&["real", "list"]).stdout;
+        let cell = |line: &str| line.split("  ").last().map(|cell| cell.trim().to_owned());
+        list.lines().nth(1).and_then(cell).unwrap_or_default()
+    };
+    assert_eq!(health_of(), "-");
+    assert_eq!(status["vips"][0]["reals"][0]["health"], "unknown");
+    // Somebody else knows.
+    let told = ["real", "health", VIP, REALS[0], "healthy"];
+    host.lbctl().ok(&told);
+    assert!(health_of().starts_with("healthy"), "{}", health_of());
+    says("1 healthy, 0 unhealthy, 0 unknown; no VIP has a check");
+    // One of two VIPs has a check, which nobody has run yet.
+    let check = "check = { type = \"tcp\", via = \"direct\" }\n";
+    let other = vip("tcp://10.200.1.2:80", &REALS) + check;
+    host.lbctl().apply(&Host::config(&(vip("tcp://10.200.1.3:80", &REALS) + &other)));
+    let text = host.lbctl().ok(&["status"]).stdout;
+    let end = "\n             1 VIP has no check: 'lbctl probe tcp://10.200.1.3:80' asks once\n";
+    assert!(text.contains(end), "{text}");
+    let list = host.lbctl().ok(&["real", "list"]).stdout;
+    assert!(list.contains("  unknown\n") && list.contains("  -\n"), "{list}");
+}
+
 #[test]
 fn what_others_told_is_marked() {
     let checked = Checked::new("");

@@ -67,7 +67,7 @@ fn print(status: &Status, all: bool) -> Result<()> {
     output::line("")?;
     output::line(serve(status.serve.as_ref()))?;
     if status.health.is_of_interest() {
-        output::line(health(&status.health))?;
+        output::line(health(&status.health, &status.vips))?;
     }
     output::line(total(&status.stats))?;
     if all {
@@ -220,15 +220,26 @@ fn serve(server: Option<&Server>) -> String {
 }
 
 /// The health of all reals, and when somebody last checked.
-fn health(health: &HealthSummary) -> String {
-    let HealthSummary { checked_vips, healthy, unhealthy, unknown, .. } = health;
+fn health(health: &HealthSummary, vips: &[VipStatus]) -> String {
+    let HealthSummary { checked_vips, unchecked_vips, healthy, unhealthy, unknown, .. } = health;
     let last = match checked_vips {
         0 => "no VIP has a check".to_owned(),
         _ => format!("last check {}", health.last_check_in_words()),
     };
     let late = if health.nobody_checks { ", NOBODY CHECKS" } else { "" };
+    if *checked_vips == 0 && healthy + unhealthy == 0 {
+        return format!("health       not known: {last} ('lbctl probe VIP' asks once)");
+    }
+    let unchecked = vips.iter().find(|vip| vip.is_unchecked()).filter(|_| *checked_vips != 0);
+    let unchecked = unchecked.map_or_else(String::new, |first| {
+        let which = match unchecked_vips {
+            1 => "1 VIP has no check".to_owned(),
+            count => format!("{count} VIPs have no check"),
+        };
+        format!("\n             {which}: 'lbctl probe {}' asks once", first.vip)
+    });
     format!(
-        "health       {healthy} healthy, {unhealthy} unhealthy, {unknown} unknown; {last}{late}"
+        "health       {healthy} healthy, {unhealthy} unhealthy, {unknown} unknown; {last}{late}{unchecked}"
     )
 }
 

@@ -33,6 +33,7 @@ fn a_file_is_looked_at_for_checks_that_do_not_help() {
     patient.finds("check-unusable", &place, "error", &["program", &path.display().to_string()]);
     patient.finds("always-fails-open", &place, "warning", &["wants 2 healthy reals, and 2 are up"]);
     patient.finds("slow-detection", &place, "note", &["found after 1m 32s"]);
+    patient.is_well("no-check", "host");
     program(&path);
     patient.is_well("check-unusable", "host");
     let better = text.replace("30s", "10s").replace("\"100%\"", "1");
@@ -63,6 +64,10 @@ fn checks_that_nobody_runs_are_told() {
     says(&["plan", "-f", path_of(&file)], 3);
     says(&["apply", "-f", path_of(&file)], 0);
     let running = Patient::new(host.lbctl(), &host.ns, &[]);
+    let bare = config_file(&plain);
+    let bare = running.with(&["-f", path_of(&bare)]);
+    bare.finds("no-check", "host", "note", &[VIP, "has no check"]);
+    running.is_well("no-check", "host");
     let finds = || running.finds("nobody-checks", "instance default", "warning", &["never"]);
     let advice = finds();
     assert!(advice.to_string().contains("start lbctl serve"), "{advice}");

@@ -94,7 +94,12 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
                 output::percent(real.share),
                 real.sent.map_or_else(none, |sent| sent.packets.to_string()),
                 real.sent.map_or_else(none, |sent| sent.bytes.to_string()),
-                real.health.in_words(),
+                // Nobody is going to find out: that is not "unknown", which a check will end.
+                if vip.check.is_none() && real.health.state == Health::Unknown {
+                    none()
+                } else {
+                    real.health.in_words()
+                },
             ]
         })
     });
