@@ -17,7 +17,7 @@ use std::process::exit;
 use libbpf_cargo::SkeletonBuilder;
 
 /// The BPF programs, by the name of their source in `bpf/`.
-const OBJECTS: [&str; 6] = ["root", "balancer", "decap", "capture", "copy", "healthcheck"];
+const OBJECTS: [&str; 7] = ["root", "balancer", "decap", "capture", "copy", "healthcheck", "mss"];
 
 /// A program for the chain, as others write them.
 const EXAMPLE: &str = "examples/chain/drop_list.bpf.c";
@@ -30,6 +30,7 @@ REASONS_BEGIN LB_REASONS(LB_REASON) REASONS_END
 EVENTS_BEGIN LB_TABLE_EVENTS(LB_EVENT) EVENTS_END
 DECAP_BEGIN LB_DECAP_RESULTS(LB_EVENT) DECAP_END
 HEALTHCHECK_BEGIN LB_HEALTHCHECK_RESULTS(LB_EVENT) HEALTHCHECK_END
+MSS_BEGIN LB_MSS_RESULTS(LB_EVENT) MSS_END
 #define LB_CONST(n) pub const n: u32 = LB_##n;
 CONSTS_BEGIN
 ";
@@ -183,11 +184,13 @@ fn generate_lists(clang: &str, out: &Path) -> Result<()> {
         out.join("reasons.rs"),
         format!(
             "static REASONS: &[Reason] = &[{}];\nstatic TABLE_EVENTS: &[Named] = &[{}];\n\
-             static DECAP_RESULTS: &[Named] = &[{}];\nstatic HEALTHCHECK_RESULTS: &[Named] = &[{}];\n",
+             static DECAP_RESULTS: &[Named] = &[{}];\nstatic HEALTHCHECK_RESULTS: &[Named] = &[{}];\n\
+             static MSS_RESULTS: &[Named] = &[{}];\n",
             part("REASONS")?,
             part("EVENTS")?,
             part("DECAP")?,
-            part("HEALTHCHECK")?
+            part("HEALTHCHECK")?,
+            part("MSS")?
         ),
     )?;
     fs::write(

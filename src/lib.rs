@@ -148,6 +148,7 @@ pub use model::reason::Reason;
 pub use model::reason::Verdict;
 pub use model::reason::decap_results;
 pub use model::reason::healthcheck_results;
+pub use model::reason::mss_results;
 pub use model::reason::reasons;
 pub use model::reason::table_events;
 pub use model::tied::TiedReals;

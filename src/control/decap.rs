@@ -18,6 +18,7 @@ use crate::dataplane::decap::Layout;
 use crate::dataplane::decap::Maps;
 use crate::dataplane::decap::is_attached;
 use crate::dataplane::decap::listener;
+use crate::dataplane::decap::mss;
 use crate::dataplane::decap::other;
 use crate::dataplane::decap::ours;
 use crate::dataplane::decap::remove_maps;
@@ -45,9 +46,11 @@ use crate::model::config::XdpMode;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
 
+pub use crate::dataplane::decap::Mss;
 pub use crate::dataplane::decap::Request;
 pub use crate::model::error::DecapError;
 pub use crate::observe::decap::DecapStatus;
+pub use crate::observe::decap::MssStatus;
 pub use crate::observe::decap::readiness;
 pub use crate::observe::decap::status;
 
@@ -133,7 +136,7 @@ fn is_lost(instance: &Instance, interface: &str) -> Result<bool> {
 }
 
 /// The requests in force: those of interfaces that the instance has links to.
-fn in_force(
+fn in_force_of(
     instance: &Instance,
     mut requests: BTreeMap<u32, Request>,
 ) -> Result<BTreeMap<u32, Request>> {
@@ -142,10 +145,12 @@ fn in_force(
     Ok(requests)
 }
 
-/// What the program should check packets against now.
-fn wanted(instance: &Instance, maps: &Maps) -> Result<InUse> {
-    let requests = in_force(instance, maps.requests()?)?;
-    InUse::of(&requests, &Facts::read_for(&requests, maps.in_use()?.gue_ports)?)
+/// What the program should check packets against now, and what segments by which interface may ask for.
+fn wanted(instance: &Instance, maps: &Maps) -> Result<(InUse, BTreeMap<u32, mss::Limit>)> {
+    let requests = in_force_of(instance, maps.requests()?)?;
+    let in_use = InUse::of(&requests, &Facts::read_for(&requests, maps.in_use()?.gue_ports)?)?;
+    let limits = mss::wanted(&requests, &in_use)?;
+    Ok((in_use, limits))
 }
 
 fn carry_out(
@@ -188,7 +193,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     });
     requests.insert(ifindex, request.clone());
     // Fails if there are too many addresses, so it comes before any write.
-    let in_force = in_force(instance, requests.clone())?;
+    let in_force = in_force_of(instance, requests.clone())?;
     let facts = Facts::read_for(&in_force, before.gue_ports)?;
     let in_use = InUse::of(&in_force, &facts)?;
     refuse_ports_in_use(request, &in_use, &facts)?;
@@ -202,6 +207,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     maps.set_requests(&requests)?;
     maps.set_in_use(&in_use)?;
     chain.put(slot, loaded.program.as_fd(), OwnProgram::Decap.name())?;
+    mss::ensure(instance, &mss::wanted(&in_force, &in_use)?, !ours)?;
     if request.from.is_empty() {
         warn_of_anybody(ifindex, &before.from);
     }
@@ -316,7 +322,9 @@ fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)>
     // Writes the filters first, then the requests. While an interface's request is there, the next command knows what
     // an interrupted command left.
     let facts = Facts::read_for(&requests, maps.in_use()?.gue_ports)?;
-    maps.set_in_use(&InUse::of(&requests, &facts)?)?;
+    let in_use = InUse::of(&requests, &facts)?;
+    maps.set_in_use(&in_use)?;
+    mss::ensure(instance, &mss::wanted(&requests, &in_use)?, false)?;
     maps.set_requests(&requests)?;
     Ok((requests.len() != before.len(), !requests.is_empty()))
 }
@@ -325,6 +333,7 @@ fn remove_program(instance: &Instance, lock: Lock) -> Result<()> {
     if !is_needed_without(instance, OwnProgram::Decap.name()) {
         return links::remove_all(instance, lock);
     }
+    mss::remove(instance)?;
     Chain::open(instance)?.remove_named(OwnProgram::Decap.name())?;
     remove_maps(instance)
 }
@@ -425,7 +434,7 @@ pub fn prefix_name(prefix: &Prefix) -> String {
 pub fn outdated(instance: &Instance) -> Result<Followed> {
     links::refuse_other_namespace(instance, &[])?;
     let maps = ours(instance)?;
-    Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?))
+    Ok(Followed::between(&maps.in_use()?, &wanted(instance, &maps)?.0))
 }
 
 /// Adapts decapsulation to the addresses of the host, where requests name none. Also ends the effect of requests whose
@@ -438,8 +447,8 @@ pub fn follow(instance: &Instance) -> Result<Followed> {
     let maps = ours(instance)?;
     let differs = |maps: &Maps| -> Result<_> {
         let wanted = wanted(instance, maps)?;
-        let running = maps.in_use()?;
-        Ok((running != wanted).then_some((running, wanted)))
+        let running = (maps.in_use()?, mss::running(instance)?);
+        Ok((running != wanted).then_some((running.0, wanted)))
     };
     if differs(&maps)?.is_none() {
         return Ok(Followed::default());
@@ -447,10 +456,13 @@ pub fn follow(instance: &Instance) -> Result<Followed> {
     let _lock = instance.lock_existing()?;
     // Another command may have replaced the maps before this one got the lock.
     let maps = ours(instance)?;
-    let Some((running, wanted)) = differs(&maps)? else { return Ok(Followed::default()) };
+    let Some((running, (wanted, limits))) = differs(&maps)? else {
+        return Ok(Followed::default());
+    };
     if wanted.own_left_out != running.own_left_out {
         warn_of_left_out(&wanted);
     }
     maps.set_in_use(&wanted)?;
+    mss::ensure(instance, &limits, false)?;
     Ok(Followed::between(&running, &wanted))
 }

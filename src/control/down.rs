@@ -14,7 +14,8 @@ use crate::instance::captures;
 use crate::instance::chain::is_needed_without;
 use crate::instance::chain::slots::Chain;
 use crate::instance::claim::remove_abandoned;
-use crate::instance::healthcheck;
+use crate::instance::egress;
+use crate::instance::egress::Egress;
 use crate::instance::links::remove_all;
 use crate::instance::links::remove_link;
 use crate::instance::links::remove_pins;
@@ -100,7 +101,7 @@ fn stays(instance: &Instance) -> Result<Option<Chain>> {
 
 /// Takes the balancer out of a chain that others need.
 fn take_out(instance: &Instance, chain: &Chain) -> Result<()> {
-    healthcheck::remove(instance)?;
+    egress::remove(Egress::Healthcheck, instance)?;
     // From here on the balancer does not count as set up, and its program does not count as missing.
     if let Ok(control) = Map::<u32, abi::control>::open(&instance.map("control")) {
         control.set(&0, &abi::control::default())?;

@@ -14,11 +14,12 @@ use crate::dataplane::balancer::running_knobs;
 use crate::dataplane::health::HealthStore;
 use crate::instance::Instance;
 use crate::instance::chain::place;
-use crate::instance::healthcheck;
-use crate::instance::healthcheck::Attachment;
-use crate::instance::healthcheck::CHECK_FLOWS;
-use crate::instance::healthcheck::STATES;
-use crate::instance::healthcheck::attachments;
+use crate::instance::egress;
+use crate::instance::egress::Attachment;
+use crate::instance::egress::CHECK_FLOWS;
+use crate::instance::egress::Egress;
+use crate::instance::egress::STATES;
+use crate::instance::egress::attachments;
 use crate::instance::links::refuse_other_namespace;
 use crate::instance::programs::load_healthcheck;
 use crate::kernel::bpf;
@@ -149,7 +150,11 @@ fn asked_for(instance: &Instance) -> Result<(BTreeSet<IpAddr>, u32)> {
 
 /// Refuses to remove filters from another network namespace than the instance's. Links can be detached from anywhere.
 pub(crate) fn refuse_filters_elsewhere(instance: &Instance) -> Result<()> {
-    if healthcheck::has_filters(instance)? { refuse_other_namespace(instance, &[]) } else { Ok(()) }
+    if egress::has_filters(Egress::Healthcheck, instance)? {
+        refuse_other_namespace(instance, &[])
+    } else {
+        Ok(())
+    }
 }
 
 /// Adapts the tunnel to what runs since a command changed it. The caller has the lock. What the command was for is
@@ -157,7 +162,7 @@ pub(crate) fn refuse_filters_elsewhere(instance: &Instance) -> Result<()> {
 pub(crate) fn warnings_after_change(instance: &Instance) -> Vec<String> {
     let adapt = || {
         let (vips, first_mark) = asked_for(instance)?;
-        if vips.is_empty() && attachments(instance)?.is_empty() {
+        if vips.is_empty() && attachments(Egress::Healthcheck, instance)?.is_empty() {
             return Ok(TunnelPath::default());
         }
         ensure_locked(instance, &vips, first_mark, Others::Detach)
@@ -244,7 +249,7 @@ impl Wanted {
 
     /// Whether all is attached as it should be, and nothing else.
     fn is_there(&self, instance: &Instance) -> Result<bool> {
-        let found = attachments(instance)?;
+        let found = attachments(Egress::Healthcheck, instance)?;
         let here: BTreeSet<_> = found.iter().map(|found| found.ifindex).collect();
         if found.len() != here.len() || !here.iter().eq(self.interfaces.keys()) {
             return Ok(false);
@@ -280,7 +285,7 @@ impl Wanted {
                 source,
             })?;
         let uses = |name: &str| {
-            healthcheck::pinned_map(instance, name).is_some_and(|map| info.maps.contains(&map))
+            egress::pinned_map(instance, name).is_some_and(|map| info.maps.contains(&map))
         };
         Ok(SHARED.into_iter().chain([STATES, CHECK_FLOWS]).all(uses))
     }
@@ -290,7 +295,7 @@ impl Wanted {
         let needed = !self.interfaces.is_empty() || others == Others::Keep;
         let Some(knobs) = self.knobs.filter(|_| needed) else {
             refuse_filters_elsewhere(instance)?;
-            return healthcheck::remove(instance);
+            return egress::remove(Egress::Healthcheck, instance);
         };
         let mut loaded = None;
         let mut program = || -> Result<OwnedFd> {
@@ -306,13 +311,13 @@ impl Wanted {
             })
         };
         let mut there: BTreeMap<u32, Attachment> = BTreeMap::new();
-        for attachment in attachments(instance)? {
+        for attachment in attachments(Egress::Healthcheck, instance)? {
             let is_wanted = self.interfaces.contains_key(&attachment.ifindex)
                 && !there.contains_key(&attachment.ifindex);
             if is_wanted && attachment.program.is_some() {
                 there.insert(attachment.ifindex, attachment);
             } else if !is_wanted && others == Others::Detach {
-                healthcheck::detach(&attachment)?;
+                egress::detach(&attachment)?;
             }
         }
         for (ifindex, name) in &self.interfaces {
@@ -320,10 +325,16 @@ impl Wanted {
                 Some(attachment) => {
                     let runs = attachment.program.map(|id| self.is_current(instance, id));
                     if !runs.transpose()?.unwrap_or(false) {
-                        healthcheck::replace(attachment, program()?.as_fd())?;
+                        egress::replace(attachment, program()?.as_fd())?;
                     }
                 }
-                None => healthcheck::attach(instance, program()?.as_fd(), *ifindex, name)?,
+                None => egress::attach(
+                    Egress::Healthcheck,
+                    instance,
+                    program()?.as_fd(),
+                    *ifindex,
+                    name,
+                )?,
             }
         }
         Ok(())

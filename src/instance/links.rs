@@ -21,7 +21,8 @@ use libbpf_rs::MapHandle;
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::PARTS;
-use crate::instance::healthcheck;
+use crate::instance::egress;
+use crate::instance::egress::Egress;
 use crate::instance::own_programs::CHAIN;
 use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::pin_error;
@@ -488,15 +489,17 @@ fn detach_unpinned(roots: &BTreeSet<u32>) {
     }
 }
 
-/// Removes every pin. Links go first, so that no packet meets half a balancer; before them, the program for health
-/// checks. The root program is next; without it,
+/// Removes every pin. Links go first, so that no packet meets half a balancer; before them, the programs on the way
+/// out. The root program is next; without it,
 /// everything else is a leftover.
 ///
 /// Pins may be missing or be something else: even then this detaches all programs from interfaces, and removes
 /// everything.
 pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
     let roots = roots(instance);
-    healthcheck::remove(instance)?;
+    for program in Egress::ALL {
+        egress::remove(program, instance)?;
+    }
     for part in PARTS {
         if part == "prog" {
             detach_unpinned(&roots);

@@ -6,7 +6,8 @@
 //!                         map/<name>          maps: the whole state
 //!                         map/<name>/<map>    maps of others' programs
 //!                         link/<interface>    what keeps the root program attached
-//!                         healthcheck/<index> what keeps the program for health checks attached, see [`healthcheck`]
+//!                         healthcheck/<index> what keeps the program for health checks attached, see [`egress`]
+//!                         mss/<index>         the same for the program that lowers the MSS, on a real
 //!                         dump/<capture>      empty folders that captures have locked
 //! <bpffs>/l4lb/<instance>:serve               folders that `lbctl serve` and `lbctl decap serve` have locked,
 //!              <instance>:decap:<interface>   see [`claim`]
@@ -17,8 +18,8 @@
 pub(crate) mod captures;
 pub(crate) mod chain;
 pub(crate) mod claim;
+pub(crate) mod egress;
 pub(crate) mod folders;
-pub(crate) mod healthcheck;
 pub(crate) mod links;
 mod lock;
 pub(crate) mod own_programs;
@@ -38,6 +39,7 @@ use std::path::PathBuf;
 use nix::sys::statfs::BPF_FS_MAGIC;
 use nix::sys::statfs::statfs;
 
+use crate::instance::egress::Egress;
 use crate::kernel::bpf::write_point;
 use crate::kernel::rights;
 use crate::model::abi::consts::MAX_CAPTURES;
@@ -187,8 +189,9 @@ impl Instance {
 
     /// Whether this is one of the folders in the instance's folder.
     pub(crate) fn is_folder(&self, path: &Path) -> bool {
-        let beside = [self.captures(), self.dir().join(healthcheck::HEALTHCHECK)];
-        PARTS.iter().any(|part| path == self.dir().join(part)) || beside.iter().any(|b| b == path)
+        let egress = Egress::ALL.iter().map(|program| program.name());
+        let parts = PARTS.into_iter().chain(egress);
+        path == self.captures() || parts.into_iter().any(|part| path == self.dir().join(part))
     }
 
     /// Whether the instance has any pins.

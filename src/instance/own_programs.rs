@@ -4,8 +4,10 @@
 //! program is not in it: it starts the chain.
 
 use crate::instance::Instance;
-use crate::instance::healthcheck::CHECK_FLOWS;
-use crate::instance::healthcheck::STATES;
+use crate::instance::egress::CHECK_FLOWS;
+use crate::instance::egress::MSS_LIMITS;
+use crate::instance::egress::MSS_STATES;
+use crate::instance::egress::STATES;
 use crate::instance::remove_pin;
 use crate::model::abi::consts;
 use crate::model::error::Result;
@@ -102,7 +104,7 @@ const DECAP: Facts = Facts {
         "decap_requests",
         "decap_states",
     ],
-    other_maps: &["decap_owners"],
+    other_maps: &["decap_owners", MSS_LIMITS, MSS_STATES],
     mark: "decap_settings",
     version: Some("decap_settings"),
     removed_by: Some("lbctl decap detach"),

@@ -16,7 +16,7 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::skel::SkelBuilder;
 
 use crate::instance::Instance;
-use crate::instance::healthcheck::HEALTHCHECK;
+use crate::instance::egress::Egress;
 use crate::instance::own_programs::CAPTURE_NEXT;
 use crate::instance::own_programs::CAPTURE_VERDICT;
 use crate::instance::own_programs::CAPTURES;
@@ -40,6 +40,7 @@ use crate::model::skel::capture::CaptureSkelBuilder;
 use crate::model::skel::copy::CopySkelBuilder;
 use crate::model::skel::decap::DecapSkelBuilder;
 use crate::model::skel::healthcheck::HealthcheckSkelBuilder;
+use crate::model::skel::mss::MssSkelBuilder;
 use crate::model::skel::root::RootSkelBuilder;
 use crate::model::text::lines;
 use crate::model::text::quote;
@@ -354,7 +355,7 @@ pub(crate) fn load_healthcheck(
     knobs: &abi::knobs,
     options: abi::healthcheck_options,
 ) -> Result<OwnedFd> {
-    let loading = Loading::of(HEALTHCHECK);
+    let loading = Loading::of(Egress::Healthcheck.name());
     let mut storage = MaybeUninit::uninit();
     let mut open = loading.open(HealthcheckSkelBuilder::default(), &mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
@@ -363,6 +364,15 @@ pub(crate) fn load_healthcheck(
     }
     let skel = loading.load(open, Some(instance))?;
     clone_fd(skel.progs.healthcheck.as_fd())
+}
+
+/// Loads the program that lowers the MSS (tc). It shares a map with decapsulation, and pins its own.
+pub(crate) fn load_mss(instance: &Instance) -> Result<OwnedFd> {
+    let loading = Loading::of(Egress::Mss.name());
+    let mut storage = MaybeUninit::uninit();
+    let open = loading.open(MssSkelBuilder::default(), &mut storage)?;
+    let skel = loading.load(open, Some(instance))?;
+    clone_fd(skel.progs.mss.as_fd())
 }
 
 /// Binds maps to a program whose instructions do not name them. Maps that only the control plane needs then live as

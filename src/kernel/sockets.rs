@@ -70,12 +70,13 @@ fn sockets(protocol: Protocol) -> Result<BTreeMap<SocketAddr, u64>> {
 pub(crate) fn udp_holder(at: SocketAddr) -> String {
     let inode = sockets(Protocol::Udp).ok().and_then(|sockets| sockets.get(&at).copied());
     let holder = inode.and_then(program_with);
-    holder.unwrap_or_else(|| {
-        "no program, but perhaps the kernel's own fou ('ip fou show')".to_owned()
-    })
+    // As a service without CAP_SYS_PTRACE, this process may not look at the files of others.
+    let unknown =
+        "a program that cannot be seen from here, or the kernel's own fou ('ip fou show')";
+    holder.unwrap_or_else(|| unknown.to_owned())
 }
 
-/// The name and number of a process that has a socket. Those of other PID namespaces cannot be seen.
+/// The name and number of a process that has a socket, if it can be seen.
 fn program_with(inode: u64) -> Option<String> {
     let socket = format!("socket:[{inode}]");
     let holds = |process: &Path| {

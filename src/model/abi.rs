@@ -47,6 +47,8 @@ pub(crate) use crate::model::skel::healthcheck::types::healthcheck_options;
 pub(crate) use crate::model::skel::healthcheck::types::healthcheck_state;
 pub(crate) use crate::model::skel::healthcheck::types::knobs as healthcheck_knobs;
 pub(crate) use crate::model::skel::healthcheck::types::rodata as healthcheck_rodata;
+pub(crate) use crate::model::skel::mss::types::mss_limit;
+pub(crate) use crate::model::skel::mss::types::mss_state;
 
 use crate::model::address::Mac;
 use crate::model::address::Protocol;
@@ -110,6 +112,8 @@ pod! {
     knobs, 160;
     lb_addr, 16;
     neighbour, 12;
+    mss_limit, 4;
+    mss_state, 8 * (consts::MSS_COUNTERS as usize) + 8;
     real, 32;
     trace, 60;
     tunnel_end, 8;

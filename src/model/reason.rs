@@ -90,6 +90,10 @@ mod lists {
     pub(crate) fn healthcheck_results() -> &'static [Named] {
         HEALTHCHECK_RESULTS
     }
+
+    pub(crate) fn mss_results() -> &'static [Named] {
+        MSS_RESULTS
+    }
 }
 
 /// All reasons, in the order of their counters.
@@ -110,6 +114,11 @@ pub fn decap_results() -> &'static [Named] {
 /// What became of the packets of checks that go through the tunnel, in the order of the counters.
 pub fn healthcheck_results() -> &'static [Named] {
     lists::healthcheck_results()
+}
+
+/// What became of the segments in which a real says how long segments to it may be, in the order of the counters.
+pub fn mss_results() -> &'static [Named] {
+    lists::mss_results()
 }
 
 /// How often a CPU counted the table event of this name.

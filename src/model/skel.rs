@@ -25,3 +25,4 @@ skeleton!(decap, "/decap.skel.rs");
 skeleton!(capture, "/capture.skel.rs");
 skeleton!(copy, "/copy.skel.rs");
 skeleton!(healthcheck, "/healthcheck.skel.rs");
+skeleton!(mss, "/mss.skel.rs");

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::dataplane::decap::Request;
+use crate::dataplane::decap::mss;
 use crate::dataplane::decap::ours;
 use crate::instance::Instance;
 use crate::instance::links;
@@ -49,8 +50,21 @@ pub struct DecapStatus {
     /// Addresses of this host that the map had no room for. Inner packets from these are not refused as
     /// `bad_inner_source`.
     pub own_addresses_left_out: u32,
+    /// The interfaces for which a smaller MSS was asked for.
+    pub mss: BTreeMap<String, MssStatus>,
+    /// Segments that begin a connection, by what became of their MSS, in the order of [`crate::mss_results`].
+    pub mss_results: BTreeMap<&'static str, u64>,
     /// Packets by what became of them, in the order of [`crate::decap_results`].
     pub results: BTreeMap<&'static str, Count>,
+}
+
+/// What segments may ask for that leave by an interface, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MssStatus {
+    /// Over IPv4; `None`: the program is not on the interface, and nothing is lowered.
+    pub ipv4: Option<u16>,
+    /// The same over IPv6.
+    pub ipv6: Option<u16>,
 }
 
 /// Reads what the instance decapsulates.
@@ -68,6 +82,7 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
         }
     }
     let (mut interfaces, mut requests) = (BTreeMap::new(), BTreeMap::new());
+    let mut indices = BTreeMap::new();
     let mut lost = asked;
     let mut gone = Vec::new();
     for (name, link) in links::links(instance)? {
@@ -76,9 +91,18 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
         }
         if let Some(request) = link.index.and_then(|ifindex| lost.remove(&ifindex)) {
             requests.insert(name.clone(), request);
+            indices.extend(link.index.map(|ifindex| (name.clone(), ifindex)));
             interfaces.insert(name, link.mode);
         }
     }
+    let limits = mss::running(instance)?;
+    let asked = requests.iter().filter(|(_, request)| request.mss.is_some());
+    let mss = asked.map(|(name, _)| {
+        let limit = indices.get(name).and_then(|ifindex| limits.get(ifindex));
+        let of = |bytes: fn(&mss::Limit) -> u16| limit.map(bytes);
+        (name.clone(), MssStatus { ipv4: of(|limit| limit.v4), ipv6: of(|limit| limit.v6) })
+    });
+    let mss = mss.collect();
     // The pin and the index certainly belong together only if there is one of each.
     let single = gone.pop().filter(|_| gone.is_empty() && lost.len() == 1);
     let name_of = |ifindex| {
@@ -96,6 +120,8 @@ pub fn status(instance: &Instance) -> Result<DecapStatus> {
         from: in_use.from,
         to: in_use.to,
         gue_ports: in_use.gue_ports,
+        mss,
+        mss_results: mss::counts(instance)?,
         results,
     })
 }

@@ -14,7 +14,7 @@ use crate::dataplane::balancer::Balancer;
 use crate::dataplane::real_counters::Counted;
 use crate::dataplane::real_counters::SentToReals;
 use crate::instance::chain::slots::Chain;
-use crate::instance::healthcheck::STATES;
+use crate::instance::egress::STATES;
 use crate::kernel::bpf;
 use crate::kernel::host;
 use crate::kernel::host::Files;

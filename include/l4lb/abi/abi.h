@@ -27,6 +27,7 @@
 #include "l4lb/abi/interface.h"
 #include "l4lb/abi/knobs.h"
 #include "l4lb/abi/limits.h"
+#include "l4lb/abi/mss.h"
 #include "l4lb/abi/neighbour.h"
 #include "l4lb/abi/real.h"
 #include "l4lb/abi/reasons.h"

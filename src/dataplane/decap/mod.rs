@@ -1,5 +1,6 @@
 //! The maps of decapsulation: the requests of each interface, and the tables that packets are checked against.
 
+pub(crate) mod mss;
 mod request;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
 
+pub use request::Mss;
 pub use request::Request;
 use request::covers_ipv4;
 use request::prefix_of;

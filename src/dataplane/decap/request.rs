@@ -1,10 +1,12 @@
 //! Requests: which packets are to be decapsulated on an interface.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
+use serde::Serializer;
 
 use crate::model::abi;
 use crate::model::abi::consts;
@@ -32,6 +34,50 @@ pub struct Request {
     /// The UDP ports at which GUE comes, [`Request::MOST_GUE_PORTS`] at most. Empty: GUE is not taken. `None`:
     /// [`Request::GUE_PORTS`], without those at which this host listens.
     pub gue_ports: Option<BTreeSet<u16>>,
+    /// To what the MSS of the answers is lowered that leave by the interface; `None`: it stays.
+    pub mss: Option<Mss>,
+}
+
+/// What segments to clients may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mss {
+    /// What fits the interface's MTU with the longest outer header that is taken off.
+    Auto,
+    /// So many bytes, of IPv4 and IPv6 alike.
+    Bytes(u16),
+}
+
+impl Mss {
+    /// The least: what every host takes without being asked (RFC 9293, section 3.7.1).
+    pub const MIN: u16 = consts::MSS_MIN as u16;
+
+    /// The most: what fits packets of 9216 bytes, the longest that Ethernet cards take.
+    pub const MAX: u16 = consts::MSS_MAX as u16;
+
+    fn is_in_range(self) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Bytes(bytes) => (Self::MIN..=Self::MAX).contains(&bytes),
+        }
+    }
+}
+
+impl fmt::Display for Mss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Bytes(bytes) => bytes.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Mss {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Bytes(bytes) => serializer.serialize_u16(*bytes),
+        }
+    }
 }
 
 impl Request {
@@ -63,7 +109,12 @@ impl Request {
             return invalid("--gue-port", format!("{count} are given, {most} is the most"));
         }
         if ports.clone().any(|port| *port == 0) {
-            return invalid("--gue-port", "0 is no port; 'none' takes no GUE".to_owned());
+            return invalid("--gue-port", "'none' stands alone: it takes no GUE".to_owned());
+        }
+        if let Some(Mss::Bytes(bytes)) = self.mss.filter(|mss| !mss.is_in_range()) {
+            let why =
+                format!("{bytes} is out of range; write {} to {}, or auto", Mss::MIN, Mss::MAX);
+            return invalid("--mss", why);
         }
         for address in &self.addresses {
             if let Err(why) = check_service_address(*address) {
@@ -97,6 +148,11 @@ impl Request {
             addresses: count(self.addresses.len()),
             from: count(self.from.len()),
             to: count(self.to.len()),
+            mss: match self.mss {
+                None => consts::MSS_NONE,
+                Some(Mss::Auto) => consts::MSS_AUTO,
+                Some(Mss::Bytes(bytes)) => bytes.into(),
+            },
             gue_ports: self.gue_ports.as_ref().map_or(0, |ports| count(ports.len() + 1)),
             ..Default::default()
         };
@@ -129,6 +185,11 @@ impl Request {
                 .collect(),
             from: prefixes(&raw.from_prefix, raw.from),
             to: prefixes(&raw.to_prefix, raw.to),
+            mss: match raw.mss {
+                consts::MSS_NONE => None,
+                consts::MSS_AUTO => Some(Mss::Auto),
+                bytes => Some(Mss::Bytes(u16::try_from(bytes).unwrap_or(Mss::MAX))),
+            },
             gue_ports: raw.gue_ports.checked_sub(1).map(|count| {
                 raw.gue_port.iter().take(first(count)).map(|port| u16::from_be(*port)).collect()
             }),
@@ -202,9 +263,10 @@ mod tests {
             from: nets(&["172.16.0.0/16", "100::/64", "192.0.2.7/32", "0.0.0.0/0", "::/0"]),
             to: nets(&["10.200.1.1/32", "fc00:1::/64"]),
             gue_ports: Some([1, 6080, 0xff00, 65535].into()),
+            mss: Some(Mss::Bytes(1404)),
         };
         assert_eq!(Request::from_raw(&request.to_raw()), request);
-        let none = Request { gue_ports: Some(BTreeSet::new()), ..request };
+        let none = Request { gue_ports: Some(BTreeSet::new()), mss: Some(Mss::Auto), ..request };
         assert_eq!(Request::from_raw(&none.to_raw()), none);
         let most = (0..64).map(|n| Prefix::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
         let full = Request { to: most.collect(), ..Request::default() };
@@ -225,6 +287,7 @@ mod tests {
             gue_ports: Some(ports.iter().copied().collect()),
             ..Request::default()
         };
+        let mss = |bytes| Request { mss: Some(Mss::Bytes(bytes)), ..Request::default() };
         let many = (0..=64).map(|n| Prefix::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))));
         for (request, words) in [
             (
@@ -247,7 +310,10 @@ mod tests {
                 "--to: 65 are given, 64 is the most",
             ),
             (ports(&[1, 2, 3, 4, 5]), "--gue-port: 5 are given, 4 is the most"),
-            (ports(&[0, 6080]), "--gue-port: 0 is no port"),
+            (ports(&[0, 6080]), "--gue-port: 'none' stands alone"),
+            (mss(535), "--mss: 535 is out of range; write 536 to 9176, or auto"),
+            (mss(9177), "--mss: 9177 is out of range"),
+            (mss(0), "--mss: 0 is out of range"),
         ] {
             let error = request.check().unwrap_err().to_string();
             assert!(error.contains(words), "'{words}' in {error}");

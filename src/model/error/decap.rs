@@ -1,5 +1,6 @@
 //! Errors of decapsulation.
 
+use std::io;
 use std::net::SocketAddr;
 
 use strum::IntoStaticStr;
@@ -62,6 +63,15 @@ pub enum DecapError {
         at: SocketAddr,
         /// Who has it.
         holder: String,
+    },
+
+    /// The program that lowers the MSS cannot be attached.
+    #[error("--mss: cannot attach program mss to the way out of interface {interface}: {source}")]
+    AttachMss {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
     },
 
     /// The maps of decapsulation are another build's.

@@ -174,6 +174,8 @@ finding_ids! {
     DecapWide = "decap-wide" [Warning],
     /// Inner packets may come from addresses of the host, because the map has no room for all of them.
     DecapOwnLeftOut = "decap-own-left-out" [Warning],
+    /// Segments that clients are asked for are not lowered as was asked.
+    DecapMss = "decap-mss" [Error, Warning],
     /// A program listens at a UDP port of GUE.
     DecapGuePort = "decap-gue-port" [Warning],
     /// The addresses of the host have changed since they were read.

@@ -160,6 +160,10 @@ families! {
         "Prefixes whose addresses may send encapsulated packets; 0: any address may.";
     DECAP_GUE_PORT: Gauge "l4lb_decap_gue_port" ["port"]
         "1 for each UDP port from which decapsulation takes GUE.";
+    DECAP_MSS: Gauge "l4lb_decap_mss_bytes" ["interface", "family"]
+        "To what the MSS of segments from VIPs is lowered that leave by an interface; 0: the program is missing there.";
+    DECAP_MSS_SEGMENTS: Counter "l4lb_decap_mss_segments_total" ["result"]
+        "Segments with SYN from VIPs, by what became of their MSS.";
 }
 
 impl Family {

@@ -380,4 +380,15 @@ pub(super) fn decap(sink: &mut dyn Sink, status: &DecapStatus) {
     sink.single(&f::DECAP_FROM, number(status.from.len() as u64));
     let ports = status.gue_ports.iter().map(|port| (port.to_string(), 1.0));
     sink.by(&f::DECAP_GUE_PORT, ports);
+    if status.mss.is_empty() {
+        return;
+    }
+    sink.family(&f::DECAP_MSS);
+    for (interface, mss) in &status.mss {
+        for (family, bytes) in [("ipv4", mss.ipv4), ("ipv6", mss.ipv6)] {
+            sink.series(&[interface, family], bytes.unwrap_or_default().into());
+        }
+    }
+    let results = status.mss_results.iter();
+    sink.by(&f::DECAP_MSS_SEGMENTS, results.map(|(result, count)| (result, number(*count))));
 }

@@ -68,6 +68,7 @@ fn the_reference_is_that_of_the_code() {
             table("result | meaning", 2, &mut named(crate::healthcheck_results())),
         ),
         ("results", table("result | meaning", 2, &mut named(crate::decap_results()))),
+        ("segments", table("result | meaning", 2, &mut named(crate::mss_results()))),
     ] {
         let start = made.find(&format!("<!-- {begin} -->")).expect(begin);
         let end =

@@ -14,6 +14,7 @@ pub(crate) mod health;
 pub(crate) mod health_kills;
 pub(crate) mod interfaces;
 pub(crate) mod kills;
+pub(crate) mod linux_tunnels;
 pub(crate) mod node;
 pub(crate) mod partial;
 pub(crate) mod partial_stays;

@@ -372,7 +372,7 @@ fn every_metric_is_there() {
     let check = "check = { type = \"tcp\", interval = \"500ms\", timeout = \"500ms\" }\n";
     let both = [&*vip(OTHER_VIP, &["10.0.0.1"]), &*vip(VIP, &["10.0.0.1"]), check].concat();
     let serve = Serve::start(rig.lbctl(), &config(&both));
-    rig.lbctl().ok(&["decap", "attach", "uplink"]);
+    rig.lbctl().ok(&["decap", "attach", "uplink", "--mss", "auto"]);
     rig.lbctl().ok(&["real", "health", OTHER_VIP, "10.0.0.1", "healthy"]);
     http_get(rig.client(), server(VIP), "/").expect("the VIP answers");
     // No real fails too often, and a check of type tcp sees no certificate.

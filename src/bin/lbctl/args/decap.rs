@@ -1,5 +1,6 @@
 //! The arguments of `lbctl decap`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -7,6 +8,7 @@ use std::num::NonZero;
 use clap::Args;
 use clap::Subcommand;
 use l4lb::Prefix;
+use l4lb::decap::Mss;
 use l4lb::decap::Request;
 
 use super::Adopt;
@@ -83,6 +85,20 @@ pub(crate) struct Asked {
     /// 19523, without a port at which this host itself listens]
     #[arg(long = "gue-port", value_name = "PORT", value_parser = gue_port, value_delimiter = ',')]
     gue_ports: Vec<GuePort>,
+    /// Lower the MSS of TCP connections from VIPs that leave by the interface, so that clients send segments which have room
+    /// for the outer header: 'auto' is what fits the interface's MTU [default: leave it]
+    #[arg(long, value_name = "auto|BYTES", value_parser = mss)]
+    mss: Option<Mss>,
+}
+
+fn mss(text: &str) -> Result<Mss, String> {
+    if text == "auto" {
+        return Ok(Mss::Auto);
+    }
+    let bytes = text.parse().map_err(|_| {
+        format!("write a number of bytes from {} to {}, or auto", Mss::MIN, Mss::MAX)
+    })?;
+    Ok(Mss::Bytes(bytes))
 }
 
 /// A port, or none.
@@ -98,13 +114,22 @@ fn gue_port(text: &str) -> Result<GuePort, String> {
 }
 
 impl Asked {
+    fn gue_ports(&self) -> Option<BTreeSet<u16>> {
+        match &self.gue_ports[..] {
+            [] => None,
+            [GuePort(None)] => Some(BTreeSet::new()),
+            // No port is 0: the request is refused if it says both.
+            ports => Some(ports.iter().map(|port| port.0.map_or(0, NonZero::get)).collect()),
+        }
+    }
+
     pub(crate) fn request(&self) -> Request {
         Request {
             addresses: self.addresses.iter().copied().collect(),
             from: self.from.iter().copied().collect(),
             to: self.to.iter().copied().collect(),
-            gue_ports: (!self.gue_ports.is_empty())
-                .then(|| self.gue_ports.iter().filter_map(|port| Some(port.0?.get())).collect()),
+            mss: self.mss,
+            gue_ports: self.gue_ports(),
         }
     }
 }

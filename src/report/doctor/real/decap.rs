@@ -86,6 +86,9 @@ fn command(real: &Real, interface: &str, request: &Request) -> String {
             let _ = write!(command, " {option} {}", decap::prefix_name(prefix));
         }
     }
+    if let Some(mss) = request.mss {
+        let _ = write!(command, " --mss {mss}");
+    }
     if let Some(ports) = &request.gue_ports {
         if ports.is_empty() {
             command.push_str(" --gue-port none");
@@ -98,7 +101,7 @@ fn command(real: &Real, interface: &str, request: &Request) -> String {
 }
 
 /// One command for each of these interfaces, with what was asked for them.
-fn attach_all<'a>(
+pub(super) fn attach_all<'a>(
     real: &Real,
     decap: &DecapStatus,
     interfaces: impl Iterator<Item = &'a String>,

@@ -185,6 +185,7 @@ const OF_HOST: &[(FindingId, OfHost)] = &[
     (FindingId::DecapOpen, decap::open),
     (FindingId::DecapWide, decap::wide),
     (FindingId::DecapOwnLeftOut, decap::own_left_out),
+    (FindingId::DecapMss, return_path::lowered_mss),
     (FindingId::DecapGuePort, decap::gue_port),
     (FindingId::DecapOutdated, decap::outdated),
     (FindingId::DecapRefused, decap::refused),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::Family;
 use super::Real;
+use super::decap::attach_all;
 use crate::kernel::netlink::RouteFacts;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
@@ -80,13 +81,71 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
     ))
 }
 
-/// Bytes of the longest outer header that packets may have.
+/// Bytes of the longest outer header that packets may have. Of GUE, what has come so far counts: ports are open for it
+/// on every host.
 fn overhead(real: &Real) -> u32 {
     let v6 = match real.xdp() {
         Some(decap) => decap.addresses.iter().any(IpAddr::is_ipv6),
         None => real.links.iter().any(|l| l.link.up && l.kind.as_deref() == Some("ip6tnl")),
     };
-    if v6 { Family::V6.header() } else { Family::V4.header() }
+    let came = |way: &str| {
+        let results = real.xdp().into_iter().flat_map(|decap| &decap.results);
+        results.into_iter().any(|(name, count)| name.starts_with(way) && count.packets != 0)
+    };
+    let gue = match (came("gue0_"), came("gue1_")) {
+        (true, _) => 16,
+        (false, true) => 8,
+        (false, false) => 0,
+    };
+    gue + if v6 { Family::V6.header() } else { Family::V4.header() }
+}
+
+/// What the MSS is lowered to on the way out of an interface.
+fn lowered(real: &Real, interface: &str, family: Family) -> Option<u32> {
+    let mss = real.xdp()?.mss.get(interface)?;
+    let bytes = if family == Family::V4 { mss.ipv4 } else { mss.ipv6 };
+    bytes.map(u32::from)
+}
+
+/// `--mss` of decapsulation: that it is in force, and where answers leave.
+pub(super) fn lowered_mss(real: &Real) -> Option<Answer> {
+    let decap = real.xdp()?;
+    let off: Vec<_> = decap.mss.iter().filter(|(_, mss)| mss.ipv4.is_none()).collect();
+    if !off.is_empty() {
+        let names: Vec<_> = off.iter().map(|(name, _)| name.as_str()).collect();
+        return Some(Answer::hurts(
+            Severity::Error,
+            format!(
+                "the MSS of answers that leave by {} is not lowered, as was asked",
+                names.join(", ")
+            ),
+            "somebody took the program off the way out: clients send segments that are too long once encapsulated",
+            attach_all(real, decap, off.into_iter().map(|(name, _)| name), |request| request),
+        ));
+    }
+    if decap.mss.is_empty() {
+        return Some(Answer::Well);
+    }
+    let elsewhere =
+        Family::BOTH.into_iter().filter(|family| real.serves(*family)).find_map(|family| {
+            let name = &real.interface_back(family)?.link.name;
+            (!decap.mss.contains_key(name)).then_some((family, name))
+        });
+    let Some((family, name)) = elsewhere else { return Some(Answer::Well) };
+    let asked: Vec<_> = decap.mss.keys().map(String::as_str).collect();
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "{} answers leave by {name}, but the MSS is lowered only by {}",
+            family.name(),
+            asked.join(", ")
+        ),
+        "clients send segments that are too long once encapsulated",
+        Fix::Advice(format!(
+            "'{} decap attach {name}' with --mss, and with the --from and --to of the others",
+            real.lbctl
+        )),
+    ))
 }
 
 pub(super) fn mss(real: &Real, family: Family) -> Option<Answer> {
@@ -103,6 +162,8 @@ pub(super) fn mss(real: &Real, family: Family) -> Option<Answer> {
 
     let advertised =
         route.advmss.unwrap_or_else(|| route.mtu.unwrap_or(out.mtu).saturating_sub(headers));
+    let advertised =
+        lowered(real, &out.name, family).map_or(advertised, |most| most.min(advertised));
     let longest = advertised + headers;
     if longest + overhead <= carried {
         return Some(Answer::Well);
@@ -120,7 +181,8 @@ pub(super) fn mss(real: &Real, family: Family) -> Option<Answer> {
              header of {overhead} that is more than the {carried} bytes that {} takes",
             real.uplink().unwrap_or(&out.name)
         ),
-        "the balancer drops them, and tells the client what fits; connections of clients that do not hear of it hang",
+        "the balancer drops them, and tells the client what fits; connections of clients that do not hear of it hang; \
+         in place of the route, 'lbctl decap attach INTERFACE --mss auto' lowers what they are asked for",
         replace_route(family, &wanted, &out.name),
     ))
 }

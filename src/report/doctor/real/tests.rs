@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
+use crate::control::decap::Mss;
 use crate::control::decap::Request;
 use crate::model::config::XdpMode;
+use crate::observe::decap::MssStatus;
 use crate::report::doctor::Fix;
 use crate::report::doctor::Severity;
 use crate::report::doctor::tests::link;
@@ -166,6 +168,44 @@ fn programs_at_ports_of_gue() {
         let told = told(&real).expect("a finding");
         assert!(told.contains(words) && told.contains("'named'"), "{told}");
     }
+}
+
+/// What is asked of clients: by the route, by the program on the way out, and where that is missing.
+#[test]
+fn segments_that_are_lowered() {
+    let mut real = with_tunnel("ipip");
+    real.links[0].link.mtu = 1500;
+    let count = |packets| crate::observe::stats::Count::from_raw(packets, 0);
+    let with = |mss: &[(&str, Option<u16>)], gue: &'static str| DecapStatus {
+        interfaces: [("eth0".to_owned(), Some(XdpMode::Native))].into(),
+        requests: [("eth0".to_owned(), Request { mss: Some(Mss::Auto), ..Request::default() })]
+            .into(),
+        addresses: [[10, 0, 0, 1].into()].into(),
+        to: ["10.200.0.0/16".parse().unwrap()].into(),
+        results: [(gue, count(1))].into(),
+        mss: mss
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), MssStatus { ipv4: *bytes, ipv6: *bytes }))
+            .collect(),
+        ..DecapStatus::default()
+    };
+    let mut ids = |decap: DecapStatus| {
+        real.decap = Some(Ok(decap));
+        let ids = found(&real).into_iter().map(|(id, severity, _)| (id, severity));
+        let about = [FindingId::Mss, FindingId::DecapMss];
+        ids.filter(|(id, _)| about.contains(id)).collect::<Vec<_>>()
+    };
+    let too_long = (FindingId::Mss, Severity::Warning);
+    assert_eq!(ids(with(&[], "ipv4_in_ipv4")), [too_long]);
+    assert_eq!(ids(with(&[("eth0", Some(1440))], "ipv4_in_ipv4")), []);
+    assert_eq!(ids(with(&[("eth0", Some(1440))], "gue1_ipv4_in_ipv4")), [too_long]);
+    assert_eq!(ids(with(&[("eth0", Some(1432))], "gue1_ipv4_in_ipv4")), []);
+    assert_eq!(ids(with(&[("eth0", Some(1432))], "gue0_ipv4_in_ipv4")), [too_long]);
+    assert_eq!(ids(with(&[("eth0", Some(1424))], "gue0_ipv4_in_ipv4")), []);
+    let off = (FindingId::DecapMss, Severity::Error);
+    assert_eq!(ids(with(&[("eth0", None)], "ipv4_in_ipv4")), [off, too_long]);
+    let elsewhere = (FindingId::DecapMss, Severity::Warning);
+    assert_eq!(ids(with(&[("eth7", Some(1400))], "ipv4_in_ipv4")), [elsewhere, too_long]);
 }
 
 #[test]

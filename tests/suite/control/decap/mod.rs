@@ -3,6 +3,7 @@
 mod follow;
 mod gue;
 mod layout;
+mod mss;
 mod relay;
 
 use std::collections::BTreeMap;

@@ -25,11 +25,11 @@ pub(super) fn without_links(lbctl: Lbctl<'_>, filters: bool) -> Lbctl<'_> {
     if filters { lbctl.env("LBCTL_FAIL_AT", "tcx") } else { lbctl }
 }
 
-pub(super) fn qdisc(ns: &NetNs) -> String {
+pub(in crate::control) fn qdisc(ns: &NetNs) -> String {
     ns.shell(&format!("tc qdisc show dev {UPLINK} clsact"))
 }
 
-pub(super) fn filters(ns: &NetNs) -> String {
+pub(in crate::control) fn filters(ns: &NetNs) -> String {
     ns.shell(&format!("tc filter show dev {UPLINK} egress"))
 }
 

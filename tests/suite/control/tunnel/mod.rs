@@ -2,7 +2,7 @@
 
 mod bytes;
 mod late;
-mod lives;
+pub(super) mod lives;
 mod obstacles;
 mod others;
 mod places;

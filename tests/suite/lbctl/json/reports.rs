@@ -242,7 +242,7 @@ fn decap(rig: &Rig, reports: &mut Reports) {
     let run = |reports: &mut Reports, name: &str, arguments: &[&str]| {
         note(reports, name, &lbctl.ok(&[&instance[..], arguments].concat()));
     };
-    let from = ["--from", "172.31.0.0/16"];
+    let from = ["--from", "172.31.0.0/16", "--mss", "auto"];
     run(reports, "decap attach", &[&["attach", UPLINK][..], &from].concat());
     run(reports, "decap status", &["status"]);
     let mut serve =

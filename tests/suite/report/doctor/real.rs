@@ -120,7 +120,7 @@ fn what_decapsulation_takes() {
     let words = ["from any outer source", "second, uplink without --from"];
     patient.is_fixed("decap-open", "host", "warning", &words);
     let status = crate::fixtures::json(&host.lbctl().ok(&["decap", "status", "--json"]));
-    let own = serde_json::json!({ "addresses": [], "from": ["172.16.0.0/16", "100::/64"], "to": ["10.200.0.0/16", "fc00:1::1/128"], "gue_ports": null });
+    let own = serde_json::json!({ "addresses": [], "from": ["172.16.0.0/16", "100::/64"], "to": ["10.200.0.0/16", "fc00:1::1/128"], "gue_ports": null, "mss": null });
     assert_eq!(status["requests"]["uplink"], own, "what else was asked for stays");
     host.lbctl().ok(&["decap", "detach", "second"]);
 

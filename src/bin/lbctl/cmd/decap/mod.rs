@@ -6,6 +6,7 @@ use l4lb::Instance;
 use l4lb::decap;
 use l4lb::decap::DecapStatus;
 use l4lb::decap_results;
+use l4lb::mss_results;
 use l4lb::netlink::own_name;
 use l4lb::serving::Part;
 use serde_json::json;
@@ -94,6 +95,14 @@ fn print(status: &DecapStatus, json: bool) -> Result<()> {
         shown.then(|| [result.name.to_owned(), count.packets.to_string(), count.bytes.to_string()])
     });
     output::table(["RESULT", "PACKETS", "BYTES"], &[1, 2], results)?;
+    if !status.mss.is_empty() {
+        output::line("")?;
+        let counts = mss_results().iter().map(|result| {
+            let count = status.mss_results.get(result.name).copied().unwrap_or_default();
+            [result.name.to_owned(), count.to_string()]
+        });
+        output::table(["MSS", "SEGMENTS WITH SYN"], &[1], counts)?;
+    }
     Ok(())
 }
 
@@ -129,5 +138,12 @@ fn allowed(status: &DecapStatus) -> Vec<[String; 3]> {
     let to = status.to.iter().map(|prefix| (decap::prefix_name(prefix), asked(prefix)));
     add(("inner destination", "--to"), to.collect(), "none: every packet is dropped");
     rows.extend(ports);
+    rows.extend(status.mss.iter().map(|(name, mss)| {
+        let bytes = match (mss.ipv4, mss.ipv6) {
+            (Some(v4), Some(v6)) => format!("{v4}, IPv6 {v6}"),
+            _ => "NOT LOWERED".to_owned(),
+        };
+        [format!("MSS by {name}"), bytes, "--mss".to_owned()]
+    }));
     rows
 }

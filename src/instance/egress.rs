@@ -1,9 +1,10 @@
-//! Where the program for health checks is attached: on the way out of interfaces.
+//! Our programs on the way out of interfaces, and where they are attached.
 //!
 //! ```text
 //! <instance>/healthcheck/<index>          a link (TCX), on Linux 6.6 and later
 //!            healthcheck/<index>:filter   the program of a filter, on older kernels
 //!            healthcheck/<index>:qdisc    the same, and the filter's clsact qdisc is ours
+//!            mss/…                        the same for the other program
 //! ```
 //!
 //! The pins are named after the interfaces' indices, so a new name of an interface changes nothing. A filter holds its
@@ -31,17 +32,64 @@ use crate::kernel::netlink::has_filters_blocking;
 use crate::kernel::objects::Kind;
 use crate::kernel::objects::kind;
 use crate::kernel::tc;
+use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
 
-/// The name of the folder, and of the program's function.
-pub(crate) const HEALTHCHECK: &str = "healthcheck";
-
-/// The map of its counters, which tells our program from others of its name.
+/// The map of the counters of [`Egress::Healthcheck`].
 pub(crate) const STATES: &str = "healthcheck_states";
 
 /// The map of the flows that it remembers.
 pub(crate) const CHECK_FLOWS: &str = "check_flows";
+
+/// The maps of [`Egress::Mss`]: what segments may ask for, by interface, and its counters.
+pub(crate) const MSS_LIMITS: &str = "mss_limits";
+pub(crate) const MSS_STATES: &str = "mss_states";
+
+/// One of our programs on the way out of interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Egress {
+    /// Encapsulates the packets of health checks.
+    Healthcheck,
+    /// Lowers the size of segments that a real asks clients for.
+    Mss,
+}
+
+impl Egress {
+    pub(crate) const ALL: [Self; 2] = [Self::Healthcheck, Self::Mss];
+
+    /// The name of the folder, and of the program's function.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Healthcheck => "healthcheck",
+            Self::Mss => "mss",
+        }
+    }
+
+    /// The map of its counters, which tells our program from others of its name. The kernel keeps 15 bytes of it.
+    const fn states(self) -> &'static str {
+        match self {
+            Self::Healthcheck => "healthcheck_sta",
+            Self::Mss => MSS_STATES,
+        }
+    }
+
+    /// A map that the program of each instance has for itself.
+    const fn own_map(self) -> &'static str {
+        match self {
+            Self::Healthcheck => "reals",
+            Self::Mss => MSS_LIMITS,
+        }
+    }
+
+    /// What the handles of its filters begin with: "L4" and "L5", which nobody else has by chance.
+    const fn first_handle(self) -> u32 {
+        match self {
+            Self::Healthcheck => 0x4c34_0000,
+            Self::Mss => 0x4c35_0000,
+        }
+    }
+}
 
 /// The first kernel that has links for such programs.
 const LINKS_SINCE: (u32, u32) = (6, 6);
@@ -69,37 +117,37 @@ pub(crate) struct Attachment {
     pub(crate) program: Option<u32>,
 }
 
-/// The handle of an instance's filters. It begins with "L4": nobody else has it by chance. Instances have different
-/// ones, because the routes to the VIPs of two may lead by one interface.
-fn handle(instance: &Instance) -> u32 {
-    const FIRST: u32 = 0x4c34_0000;
+/// The handle of an instance's filters. Instances have different ones, because the routes to the VIPs of two may lead by
+/// one interface.
+fn handle(egress: Egress, instance: &Instance) -> u32 {
+    let first = egress.first_handle();
     if instance.name() == DEFAULT_INSTANCE {
-        return FIRST | u32::from(u16::from_be_bytes(*b"LB"));
+        return first | u32::from(u16::from_be_bytes(*b"LB"));
     }
     // FNV-1a, folded: the same in every build.
     let hash = instance
         .name()
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    FIRST | (hash >> 16 ^ hash & 0xffff)
+    first | (hash >> 16 ^ hash & 0xffff)
 }
 
 /// Whether a filter is attached, which only commands in the network namespace of its interface find.
-pub(crate) fn has_filters(instance: &Instance) -> Result<bool> {
-    let pins = pins(instance)?;
+pub(crate) fn has_filters(egress: Egress, instance: &Instance) -> Result<bool> {
+    let pins = pins(egress, instance)?;
     Ok(pins.iter().filter_map(|pin| parse(pin)).any(|(_, how)| how != How::Link))
 }
 
-fn folder(instance: &Instance) -> PathBuf {
-    instance.dir().join(HEALTHCHECK)
+fn folder(egress: Egress, instance: &Instance) -> PathBuf {
+    instance.dir().join(egress.name())
 }
 
 /// What is pinned. Skips what lbctl did not pin there.
-pub(crate) fn attachments(instance: &Instance) -> Result<Vec<Attachment>> {
+pub(crate) fn attachments(egress: Egress, instance: &Instance) -> Result<Vec<Attachment>> {
     let mut found = Vec::new();
-    for path in pins(instance)? {
+    for path in pins(egress, instance)? {
         if let Some((ifindex, how)) = parse(&path) {
-            let handle = handle(instance);
+            let handle = handle(egress, instance);
             let program = running(&path, ifindex, how, handle)?;
             found.push(Attachment { path, how, ifindex, handle, program });
         }
@@ -107,8 +155,8 @@ pub(crate) fn attachments(instance: &Instance) -> Result<Vec<Attachment>> {
     Ok(found)
 }
 
-fn pins(instance: &Instance) -> Result<Vec<PathBuf>> {
-    let folder = folder(instance);
+fn pins(egress: Egress, instance: &Instance) -> Result<Vec<PathBuf>> {
+    let folder = folder(egress, instance);
     match fs::read_dir(&folder) {
         Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -153,17 +201,24 @@ fn running(path: &Path, ifindex: u32, how: How, handle: u32) -> Result<Option<u3
 
 /// Attaches a program to an interface, in place of what a pin says.
 pub(crate) fn attach(
+    egress: Egress,
     instance: &Instance,
     program: BorrowedFd<'_>,
     ifindex: u32,
     name: &str,
 ) -> Result<()> {
-    let failed = |source| Error::AttachHealthcheck { interface: name.to_owned(), source };
-    folders::make(&folder(instance))?;
+    let failed = |source| {
+        let interface = name.to_owned();
+        match egress {
+            Egress::Healthcheck => Error::AttachHealthcheck { interface, source },
+            Egress::Mss => DecapError::AttachMss { interface, source }.into(),
+        }
+    };
+    folders::make(&folder(egress, instance))?;
     if kernel_is_at_least(LINKS_SINCE)? && bpf::fail_point("tcx").is_ok() {
         match tc::attach(program, ifindex) {
             Ok(link) => {
-                let path = folder(instance).join(ifindex.to_string());
+                let path = folder(egress, instance).join(ifindex.to_string());
                 remove_pin(&path)?;
                 return bpf::pin(link.as_fd(), &path)
                     .map_err(|error| pin_error("pin", &path, error));
@@ -173,7 +228,7 @@ pub(crate) fn attach(
             Err(source) => return Err(failed(source)),
         }
     }
-    attach_filter(instance, program, ifindex).map_err(|error| match error {
+    attach_filter(egress, instance, program, ifindex).map_err(|error| match error {
         FilterError::Kernel(source) => failed(source),
         FilterError::Pin(error) => error,
     })
@@ -191,12 +246,14 @@ impl From<io::Error> for FilterError {
 }
 
 fn attach_filter(
+    egress: Egress,
     instance: &Instance,
     program: BorrowedFd<'_>,
     ifindex: u32,
 ) -> Result<(), FilterError> {
-    let (own, others) =
-        [QDISC, FILTER].map(|kind| folder(instance).join(format!("{ifindex}{kind}"))).into();
+    let (own, others) = [QDISC, FILTER]
+        .map(|kind| folder(egress, instance).join(format!("{ifindex}{kind}")))
+        .into();
     let pin = |path: &Path| {
         remove_pin(path).map_err(FilterError::Pin)?;
         let done = bpf::pin(program, path);
@@ -209,7 +266,7 @@ fn attach_filter(
         pin(&others)?;
         remove_pin(&own).map_err(FilterError::Pin)?;
     }
-    Ok(tc::set_filter(program, ifindex, handle(instance))?)
+    Ok(tc::set_filter(program, ifindex, handle(egress, instance))?)
 }
 
 /// Puts another program in place of the running one. Each packet meets one of them.
@@ -252,25 +309,26 @@ pub(crate) fn detach(attachment: &Attachment) -> Result<()> {
 }
 
 /// Detaches the program from all interfaces, and removes the folder.
-pub(crate) fn remove(instance: &Instance) -> Result<()> {
-    let reals = pinned_map(instance, "reals");
-    for attachment in attachments(instance)? {
+pub(crate) fn remove(egress: Egress, instance: &Instance) -> Result<()> {
+    let own = pinned_map(instance, egress.own_map());
+    for attachment in attachments(egress, instance)? {
         detach(&attachment)?;
     }
     // Somebody may have removed a pin and hold the link.
-    if let Some(reals) = reals {
+    if let Some(own) = own {
         for (link, info) in tc::links().collect::<Vec<_>>() {
             let program = bpf::program_by_id(info.program)
                 .and_then(|program| bpf::program_info(program.as_fd()));
-            if program.is_ok_and(|program| is_ours(&program) && program.maps.contains(&reals)) {
+            if program.is_ok_and(|program| is_ours(egress, &program) && program.maps.contains(&own))
+            {
                 let _ = bpf::link_detach(link.as_fd());
             }
         }
     }
-    for path in pins(instance)? {
+    for path in pins(egress, instance)? {
         remove_pin(&path)?;
     }
-    let folder = folder(instance);
+    let folder = folder(egress, instance);
     match fs::remove_dir(&folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(pin_error("remove", &folder, error))
@@ -279,15 +337,12 @@ pub(crate) fn remove(instance: &Instance) -> Result<()> {
     }
 }
 
-/// Whether this is the program for health checks, of any instance and build.
-fn is_ours(program: &ProgramInfo) -> bool {
+/// Whether this is the program of any instance and build.
+fn is_ours(egress: Egress, program: &ProgramInfo) -> bool {
     let is_states =
-        |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|map| map.name() == KERNEL_NAME);
-    program.name == HEALTHCHECK && program.maps.iter().any(is_states)
+        |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|map| map.name() == egress.states());
+    program.name == egress.name() && program.maps.iter().any(is_states)
 }
-
-/// The kernel keeps 15 bytes of [`STATES`].
-const KERNEL_NAME: &str = "healthcheck_sta";
 
 /// The kernel's id of a pinned map.
 pub(crate) fn pinned_map(instance: &Instance, name: &str) -> Option<u32> {
@@ -312,12 +367,12 @@ mod tests {
         for other in ["eth0", "7:other", ":filter", "-1", "4294967296"] {
             assert_eq!(parsed(other), None, "{other}");
         }
-        assert!(STATES.starts_with(KERNEL_NAME));
+        assert!(STATES.starts_with(Egress::Healthcheck.states()));
     }
 
     #[test]
     fn instances_have_different_handles() {
-        let of = |name| handle(&Instance::new("/sys/fs/bpf", name).unwrap());
+        let of = |name| handle(Egress::Healthcheck, &Instance::new("/sys/fs/bpf", name).unwrap());
         assert_eq!(of(DEFAULT_INSTANCE), 0x4c34_4c42);
         let handles: std::collections::BTreeSet<_> =
             [DEFAULT_INSTANCE, "edge-1", "edge-2", "real1"].map(of).into();
