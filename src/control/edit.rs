@@ -8,17 +8,22 @@ use crate::control::effects::effects;
 use crate::control::healthcheck_path;
 use crate::control::opened;
 use crate::control::own_host;
+use crate::control::reals;
+use crate::control::reals::Looked;
 use crate::control::unchecked;
+use crate::control::unserved;
 use crate::control::unusable_checks;
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::interfaces::read_interfaces;
+use crate::model::config::Config;
 use crate::model::error::Result;
 use crate::model::outweighed;
 use crate::model::vip_table::Table;
 use crate::plan::Plan;
 use crate::plan::address_changes;
 use crate::plan::diff::Running;
-use crate::plan::diff::diff;
+use crate::plan::diff::diff_with;
+use crate::plan::diff::on_link;
 use crate::plan::encapsulation;
 
 /// How long an edit may spend on counting flows. An edit asks for no consent, and may be urgent.
@@ -36,7 +41,8 @@ impl Balancer {
         let _lock = self.instance.lock_existing()?;
         // Another command may have replaced the maps before this one got the lock.
         let current = Self::open(&self.instance)?;
-        let (running, wanted, mut plan) = current.edited(&change)?;
+        // The answers of reals came before, if at all.
+        let (running, wanted, mut plan) = current.edited(&change, Duration::ZERO)?;
         current.dataplane.write_all(&plan.steps.table)?;
         let same = plan.vips == counted.vips && plan.server_ids == counted.server_ids;
         if same {
@@ -64,7 +70,7 @@ impl Balancer {
         change: &impl Fn(&mut Table) -> Result<()>,
     ) -> Result<(Running, Table, Plan)> {
         let seen = Self::open(&self.instance)?;
-        let (running, wanted, mut plan) = seen.edited(change)?;
+        let (running, wanted, mut plan) = seen.edited(change, reals::WAIT)?;
         let question = Question {
             running: &running,
             wanted: &wanted,
@@ -76,7 +82,11 @@ impl Balancer {
     }
 
     /// The running table, what `change` makes of it, and the plan from one to the other, without its effect on flows.
-    fn edited(&self, change: &impl Fn(&mut Table) -> Result<()>) -> Result<(Running, Table, Plan)> {
+    fn edited(
+        &self,
+        change: &impl Fn(&mut Table) -> Result<()>,
+        limit: Duration,
+    ) -> Result<(Running, Table, Plan)> {
         let running = self.dataplane.read_table(self.next_serial()?)?;
         let mut wanted = running.table();
         wanted.encapsulation = self.default_encapsulation()?;
@@ -90,7 +100,9 @@ impl Balancer {
         own_host::check_change(&before, &config)?;
         unusable_checks::check_change(&before, &config)?;
         let mut plan = Plan::default();
-        plan.set_table(diff(&running, &wanted))?;
+        let looked = self.look_for_reals(&running, &wanted, &config, limit)?;
+        plan.set_table(diff_with(&running, &wanted, &looked.facts))?;
+        plan.warnings.extend(looked.warnings(|_| false));
         let now = running.vips.iter().map(|(vip, running)| (vip, &running.spec));
         plan.addresses = address_changes(now, wanted.vips.iter());
         let interfaces = read_interfaces(&self.instance, &self.dataplane)?.into_iter();
@@ -101,6 +113,28 @@ impl Balancer {
             wanted.vips.iter().filter_map(|(vip, spec)| Some((*vip, running.spec(vip)?, spec)));
         plan.warnings.extend(encapsulation::warnings(changes, &narrowest, variant));
         Ok((running, wanted, plan))
+    }
+
+    /// Finds out which reals are this host, and the MACs of those that need one. Refuses reals that are on none of the
+    /// networks, unless they were there before.
+    fn look_for_reals(
+        &self,
+        running: &Running,
+        wanted: &Table,
+        config: &Config,
+        limit: Duration,
+    ) -> Result<Looked> {
+        let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
+        let served = interfaces.iter().filter(|(_, running)| running.attached.is_some());
+        let served = served.filter_map(|(name, running)| Some((&**name, running.entry?.ifindex)));
+        let served: Vec<_> = served.collect();
+        let looked = reals::look(wanted, &served, limit)?;
+        let before = on_link(&running.table(), &looked.facts.own);
+        if served.len() == interfaces.len() && unserved::read(&self.instance)?.is_empty() {
+            let far = looked.refuse_far(config, |real| before.contains(&real));
+            far.map_err(|error| error.of_change(|place| config.vip_at(place)))?;
+        }
+        Ok(looked.without(&before))
     }
 
     /// Adds the warnings of an edit that makes `wanted`.

@@ -1,9 +1,11 @@
 //! Following the interfaces that an instance serves, and their gateways.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::control::carry_out::carry_out;
 use crate::control::options::OnUnserved;
+use crate::control::reals;
 use crate::control::resolve;
 use crate::control::resolve::Found;
 use crate::control::resolve::followed;
@@ -32,6 +34,7 @@ use crate::plan::InterfaceAction;
 use crate::plan::InterfaceChange;
 use crate::plan::Plan;
 use crate::plan::Snapshot;
+use crate::plan::diff::follow_ways;
 
 impl Balancer {
     /// Adapts the maps to what changed on the interfaces: gateways, MTUs, MACs, interfaces that were made anew. VIPs
@@ -48,7 +51,50 @@ impl Balancer {
         let mut plan = Self::follow_gateways(instance, config, &given)?;
         links.append(&mut plan.interfaces);
         plan.interfaces = links;
+        if !plan.overtaken {
+            match Self::follow_reals(instance) {
+                Ok((reals, warnings)) => {
+                    plan.reals = reals;
+                    plan.warnings.extend(warnings);
+                }
+                // What was done for the interfaces is to be told all the same.
+                Err(error) => {
+                    plan.warnings.push(format!("the MACs of reals are not followed: {error}"))
+                }
+            }
+        }
         Ok(plan)
+    }
+
+    /// Writes which reals are this host, and the MACs of those that frames go to directly. Has the kernel check these
+    /// MACs, as no packet of its own does that. Returns what changed, and warnings.
+    fn follow_reals(instance: &Instance) -> Result<(Vec<Detail>, Vec<String>)> {
+        let read = || {
+            let balancer = Self::open(instance)?;
+            if !reals::may_change(&balancer.dataplane)? {
+                return Ok(None);
+            }
+            let running = balancer.dataplane.read_table(balancer.next_serial()?)?;
+            let interfaces = read_interfaces(instance, &balancer.dataplane)?;
+            let served = interfaces.iter().filter(|(_, running)| running.attached.is_some());
+            let served =
+                served.filter_map(|(name, running)| Some((&**name, running.entry?.ifindex)));
+            let looked =
+                reals::look(&running.table(), &served.collect::<Vec<_>>(), Duration::ZERO)?;
+            Ok::<_, Error>(Some((balancer, running, looked)))
+        };
+        let Some((_, running, looked)) = read()? else { return Ok(Default::default()) };
+        let ids = running.live_ids();
+        let warnings = looked.warnings(|real| running.neighbour(&ids, real).is_some());
+        if follow_ways(&running, &looked.facts).writes.is_empty() {
+            return Ok((Vec::new(), warnings));
+        }
+        let _lock = instance.lock_existing()?;
+        // Another command may have changed the reals.
+        let Some((balancer, running, looked)) = read()? else { return Ok(Default::default()) };
+        let diff = follow_ways(&running, &looked.facts);
+        balancer.dataplane.write_all(&diff)?;
+        Ok((diff.reals, warnings))
     }
 
     /// Writes the interfaces' own MACs and MTUs from the kernel, without asking for a gateway: a new MAC makes the

@@ -9,6 +9,7 @@ use crate::kernel::queues;
 use crate::model::error::Result;
 use crate::model::host::Host;
 use crate::model::interface::ResolvedInterface;
+use crate::model::real_way::RealFacts;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
 
@@ -26,6 +27,7 @@ impl Host {
             nodes: files.nodes(),
             maps: programs::balancer_maps()?,
             memory: memory::available(&files),
+            reals: RealFacts::default(),
             secret: Secret::of(random()?),
             answer_secret: AnswerSecret::of(random()?),
         })

@@ -7,6 +7,8 @@ use crate::control::effects::effects;
 use crate::control::opened;
 use crate::control::options::OnUnserved;
 use crate::control::own_host;
+use crate::control::reals;
+use crate::control::reals::Looked;
 use crate::control::resolve::Already;
 use crate::control::resolve::Found;
 use crate::control::resolve::find_all;
@@ -121,7 +123,12 @@ pub(crate) fn plan_without_flows(
     if found.current.len() < config.interfaces.len() {
         host.receiving_cpus = expected_cpus(snapshot, config, &found, &host);
     }
+    let looked = look_for_reals(config, &found)?;
+    host.reals = looked.facts.clone();
     let mut plan = plan::plan(snapshot, config, &found.served, &host)?;
+    let ids = snapshot.table.live_ids();
+    let is_known = |real| snapshot.table.neighbour(&ids, real).is_some();
+    plan.warnings.extend(looked.warnings(is_known));
     plan.warnings.extend(found.warnings);
     plan.unserved = found.unserved;
     // Check that the map has room before anything is attached, or attached again.
@@ -144,6 +151,19 @@ pub(crate) fn plan_without_flows(
     }
     plan.forget_records(&snapshot.unserved, config);
     Ok(plan)
+}
+
+/// Finds out which reals are this host, and the MACs of those that need one. Refuses reals that are on none of the
+/// networks, if all interfaces are known.
+fn look_for_reals(config: &Config, found: &Found) -> Result<Looked> {
+    let table = Table::from(config);
+    let served = found.served.iter().map(|served| (&*served.config.name, served.ifindex));
+    let interfaces: Vec<_> = served.collect();
+    let looked = reals::look(&table, &interfaces, reals::WAIT)?;
+    if found.current.len() == config.interfaces.len() {
+        looked.refuse_far(config, |_| false)?;
+    }
+    Ok(looked)
 }
 
 /// The CPUs that are to have connection tables while some interfaces, and so their CPUs, are not known. CPUs that have

@@ -18,6 +18,7 @@ pub(crate) mod node;
 pub(crate) mod opened;
 pub(crate) mod options;
 pub(crate) mod own_host;
+pub(crate) mod reals;
 pub(crate) mod resolve;
 pub(crate) mod save;
 pub(crate) mod unchecked;

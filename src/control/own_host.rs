@@ -40,13 +40,19 @@ pub(crate) struct OwnHost {
 }
 
 impl OwnHost {
-    /// Reads the facts that matter to a configuration.
-    pub(crate) fn read(config: &Config) -> Result<Self> {
+    /// Reads the addresses of the host.
+    pub(crate) fn addresses() -> Result<Self> {
         let mut own = Self::default();
         for (interface, net) in host::networks()? {
             own.add(&interface, net);
         }
         own.local = netlink::local_prefixes_blocking()?;
+        Ok(own)
+    }
+
+    /// Reads the facts that matter to a configuration.
+    pub(crate) fn read(config: &Config) -> Result<Self> {
+        let mut own = Self::addresses()?;
         let every_port = config.vips.iter().filter(|vip| own.can_cut_off(vip));
         let protocols: BTreeSet<_> = every_port.map(|vip| vip.protocol).collect();
         for protocol in protocols {
@@ -63,7 +69,7 @@ impl OwnHost {
     }
 
     /// The interface or the local route that makes an address this host's own.
-    fn owner(&self, address: IpAddr) -> Option<String> {
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<String> {
         if let Some(interface) = self.addresses.get(&address) {
             return Some(format!("interface {interface}"));
         }
@@ -148,20 +154,20 @@ pub(crate) fn refusals(config: &Config, own: &OwnHost) -> Vec<Refusal> {
         if let Some(GatewayAddress::Address(address)) = interface.gateway {
             let place = format!("interface {}", interface.name);
             let key = format!("interfaces[{i}].gateway");
-            refusals.extend(own.no_peer(address, || (key, place)));
+            refusals.extend(own.no_gateway(address, key, place));
         }
     }
     for (i, vip) in config.vips.iter().enumerate() {
         let closed = || closes_other_ports(config, vip.address);
         refusals.extend(own.no_vip(format!("vips[{i}].address"), vip, closed));
         for (j, real) in vip.reals.iter().enumerate() {
-            refusals.extend(own.no_peer(real.address, || {
+            refusals.extend(own.no_real(real.address, || {
                 (format!("vips[{i}].reals[{j}].address"), format!("real {}", real.address))
             }));
         }
     }
     for (i, entry) in config.server_ids.iter().enumerate() {
-        refusals.extend(own.no_peer(entry.real, || {
+        refusals.extend(own.no_real(entry.real, || {
             (format!("server_ids[{i}].real"), format!("real {}", entry.real))
         }));
     }
@@ -238,26 +244,30 @@ impl OwnHost {
         })
     }
 
-    /// Why an address can be neither a real's nor a gateway's.
+    /// Why an address cannot be a real's. One of the host's own can be: the host's kernel gets its packets.
     ///
     /// Calls `names` for the key and place of an address only if it is refused: tens of thousands may not be.
-    fn no_peer(
+    fn no_real(
         &self,
         address: IpAddr,
         names: impl FnOnce() -> (String, String),
     ) -> Option<Refusal> {
+        let interface = self.broadcasts.get(&address)?;
+        Some(broadcast(names(), address, interface))
+    }
+
+    /// Why an address cannot be a gateway's.
+    fn no_gateway(&self, address: IpAddr, key: String, place: String) -> Option<Refusal> {
         if let Some(interface) = self.broadcasts.get(&address) {
-            return Some(broadcast(names(), address, interface));
+            return Some(broadcast((key, place), address, interface));
         }
         let owner = self.owner(address)?;
-        let (key, place) = names();
         Some(Refusal {
             key,
             place,
             what: format!("{address} is this host's own address ({owner})"),
-            why: "packets for it leave by the interface and reach nobody, as this version does not deliver to its own \
-                  host",
-            fix: "give the address of another host, or remove it",
+            why: "packets for the reals leave by the interface, and reach nobody",
+            fix: "give the address of the router",
         })
     }
 }
@@ -372,11 +382,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sends_to_itself() {
-        let reals = "reals = [ { address = \"10.0.0.1\" }, { address = \"192.0.2.7\" }, { address = \"10.201.0.1\" } ]";
+    fn a_real_may_be_this_host_but_no_broadcast_address() {
+        let reals = "reals = [ { address = \"10.0.0.1\" }, { address = \"192.0.2.7\" }, { address = \"192.0.2.255\" } ]";
         let text = format!(
-            "{}\n[[server_ids]]\nid = 1\nreal = \"fc00::7\"\n[[interfaces]]\nname = \"eth0\"\n\
-             gateway = \"192.0.2.255\"",
+            "{}\n[[server_ids]]\nid = 1\nreal = \"192.0.2.255\"\n[[interfaces]]\nname = \"eth0\"\n\
+             gateway = \"192.0.2.7\"",
             vip("10.200.1.9", 80, "tcp", reals)
         );
         let found = refused(&text);
@@ -384,12 +394,7 @@ mod tests {
         let keys: Vec<_> = keys.into_iter().map(|(key, _)| key).collect();
         assert_eq!(
             keys,
-            [
-                "interfaces[0].gateway",
-                "vips[0].reals[1].address",
-                "vips[0].reals[2].address",
-                "server_ids[0].real"
-            ],
+            ["interfaces[0].gateway", "vips[0].reals[2].address", "server_ids[0].real"],
             "{found:?}"
         );
     }

@@ -12,6 +12,7 @@ use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::error::Result;
 use crate::model::parallel;
+use crate::model::real_way::WAY_FLAGS;
 use crate::plan::diff::Running;
 use crate::plan::rings::RingImage;
 use crate::plan::rings::Rings;
@@ -159,7 +160,7 @@ impl Dataplane {
         let mut wrong = BTreeSet::new();
         self.reals.each_value(|id, real: abi::real| {
             let right = abi::real::live(real.addr.into(), real.generation);
-            let differs = real.flags != right.flags || real.csum != right.csum;
+            let differs = real.flags & !WAY_FLAGS != right.flags || real.csum != right.csum;
             // A cleared entry gets no packets.
             if real.generation != 0 && real.flags & consts::REAL_LIVE != 0 && differs {
                 wrong.insert(id);

@@ -46,6 +46,8 @@ use crate::model::health::RealHealth;
 use crate::model::health::policies::Policies;
 use crate::model::maglev::ring::Ring;
 use crate::model::parallel;
+use crate::model::real_way::Neighbour;
+use crate::model::real_way::RealWay;
 use crate::model::vip_index;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::STATE_CHANGING;
@@ -150,10 +152,20 @@ impl Dataplane {
         self.reals.each_value(|id, abi::real { addr, generation, flags, .. }| {
             if generation != 0 {
                 let (address, live) = (IpAddr::from(addr), flags & consts::REAL_LIVE != 0);
-                reals.push((id, RunningReal { address, generation, live }));
+                let way = RealWay::from_flags(flags);
+                reals.push((id, RunningReal { address, generation, live, way }));
             }
         })?;
         Ok(reals.into_iter().collect())
+    }
+
+    /// Where frames for reals go, by the ids of the reals.
+    pub(crate) fn read_neighbours(&self) -> Result<BTreeMap<u32, Neighbour>> {
+        let mut neighbours = BTreeMap::new();
+        self.neighbours.each_value(|id, raw| {
+            neighbours.extend(Neighbour::from_raw(&raw).map(|neighbour| (id, neighbour)));
+        })?;
+        Ok(neighbours)
     }
 
     /// The id of each VIP.
@@ -170,6 +182,7 @@ impl Dataplane {
         running.reals = self.read_reals()?;
         running.server_ids = self.server_ids.entries()?.into_iter().collect();
         (running.decapsulate, running.stray_sources) = self.tunnel_ends.read()?;
+        running.neighbours = self.read_neighbours()?;
 
         let mut vips: Vec<Option<FoundVip>> = Vec::new();
         vips.resize_with(consts::MAX_VIPS as usize, || None);
@@ -218,19 +231,19 @@ impl Dataplane {
     fn read_vip_reals(&self, running: &mut Running, vips: &mut [Option<FoundVip>]) -> Result<()> {
         let mut addresses = vec![None; consts::REAL_IDS as usize];
         for (id, real) in running.reals.iter().filter(|(_, real)| real.live) {
-            addresses[*id as usize] = Some(real.address);
+            addresses[*id as usize] = Some((real.address, real.way.said));
         }
         self.vip_reals.each(|entry| {
             let address = addresses.get(entry.real as usize).copied().flatten();
             match (vips.get_mut(entry.vip as usize), address) {
-                (Some(Some(vip)), Some(address)) => {
+                (Some(Some(vip)), Some((address, delivery))) => {
                     let state = match entry.state {
                         STATE_UP => RealState::Up,
                         STATE_DRAIN => RealState::Drain,
                         _ => RealState::Down,
                     };
                     let health = RealHealth::from_raw(entry.health, entry.missing_share);
-                    let spec = RealSpec { health, ..RealSpec::new(entry.weight, state) };
+                    let spec = RealSpec { health, delivery, ..RealSpec::new(entry.weight, state) };
                     vip.reals.push((address, spec));
                 }
                 (Some(Some(vip)), None) if entry.state == STATE_CHANGING => {
@@ -311,6 +324,10 @@ impl Dataplane {
                 self.reals.set_many(&entries)?;
             }
             Write::SetReal { id, real } => self.reals.set(id, &raw_real(real))?,
+            Write::Neighbours(of) => {
+                let entries = of.iter().map(|(id, neighbour)| (*id, Neighbour::raw(*neighbour)));
+                self.neighbours.set_many(&entries.collect::<Vec<_>>())?;
+            }
             Write::ServerIds(entries) => self.server_ids.set_many(entries)?,
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)?),
             Write::TunnelEnds(ends) => self.tunnel_ends.set(ends)?,
@@ -437,6 +454,7 @@ fn index_memory(map: &MapHandle) -> Result<ArrayMemory> {
 
 fn raw_real(real: &RunningReal) -> abi::real {
     let mut raw = abi::real::live(real.address, real.generation);
+    raw.flags |= real.way.flags();
     if !real.live {
         raw.flags &= !consts::REAL_LIVE;
     }

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use libbpf_rs::MapType;
 
 use crate::model::cpu_list::write_cpu_list;
+use crate::model::real_way::RealFacts;
 use crate::model::secret::AnswerSecret;
 use crate::model::secret::Secret;
 
@@ -25,6 +26,8 @@ pub(crate) struct Host {
     /// The maps that every balancer has.
     pub(crate) maps: Vec<MapShape>,
     pub(crate) memory: Available,
+    /// What it knows about the reals of the configuration.
+    pub(crate) reals: RealFacts,
     /// Random words for an instance that has no secret yet.
     pub(crate) secret: Secret,
     /// Random words for the limits of answers.

@@ -23,6 +23,7 @@ pub(crate) mod parallel;
 pub(crate) mod part;
 pub(crate) mod prefix;
 pub(crate) mod real_change;
+pub(crate) mod real_way;
 pub(crate) mod reason;
 pub(crate) mod removals;
 pub(crate) mod secret;

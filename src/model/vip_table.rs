@@ -117,6 +117,7 @@ impl VipSpec {
         if self.no_real == NoReal::Reject {
             flags |= consts::VIP_REJECTS_NO_REAL;
         }
+        flags |= self.encapsulation.unwrap_or_default().vip_flags();
         flags | OtherPorts::flags(self.other_ports) | Echo::flags(self.echo)
     }
 
@@ -144,7 +145,7 @@ impl VipSpec {
             hash,
             stateless: has(consts::VIP_STATELESS),
             routing: quic.into_iter().collect(),
-            encapsulation: Some(Encapsulation::Ipip),
+            encapsulation: Some(Encapsulation::from_vip_flags(flags)),
             allow_own_address,
             other_ports: OtherPorts::from_flags(flags),
             no_real: if has(consts::VIP_REJECTS_NO_REAL) { NoReal::Reject } else { NoReal::Drop },

@@ -1,17 +1,24 @@
 //! The VIPs and their reals, with what was sent to them.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
+use crate::dataplane::interfaces::read_interfaces;
+use crate::model::address::Mac;
 use crate::model::address::Vip;
+use crate::model::config::Delivery;
 use crate::model::config::Echo;
+use crate::model::config::Encapsulation;
 use crate::model::config::NoReal;
 use crate::model::config::OtherPorts;
 use crate::model::config::RealState;
+use crate::model::config::SentBy;
 use crate::model::error::Result;
 use crate::model::health::Health;
 use crate::model::maglev::ring::Member;
@@ -22,6 +29,7 @@ use crate::observe::health::HealthDetails;
 use crate::observe::health::KnownHealth;
 use crate::observe::stats::Count;
 use crate::observe::stats::Stats;
+use crate::plan::diff::Running;
 
 /// A real of a VIP.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +53,20 @@ pub struct VipRealStatus {
     pub sent: Option<Count>,
     /// What was sent to it for all VIPs.
     pub sent_for_all_vips: Count,
+    /// How its packets go to it.
+    pub encapsulation: SentBy,
+    /// Where its frames go, if they go to its own MAC; `None`: they do not, or its MAC is not known, and its packets are
+    /// dropped.
+    pub neighbour: Option<RealNeighbour>,
+}
+
+/// Where frames for a real go that is on a network of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RealNeighbour {
+    /// The interface whose network it is on. Packets that come in by another one do not reach it.
+    pub interface: String,
+    /// Its MAC.
+    pub mac: Mac,
 }
 
 impl VipRealStatus {
@@ -56,6 +78,11 @@ impl VipRealStatus {
     /// Whether it could take new flows, but has no slot of the ring, because its weight is too small beside the VIP's other reals.
     pub fn is_outweighed(&self) -> bool {
         self.wants_flows() && !self.is_usable()
+    }
+
+    /// Whether its packets are dropped because its MAC is not known.
+    pub fn lacks_mac(&self) -> bool {
+        self.encapsulation == SentBy::L2 && self.neighbour.is_none()
     }
 
     fn wants_flows(&self) -> bool {
@@ -122,12 +149,54 @@ impl Balancer {
 
     /// The same, from counters that the caller has read.
     pub fn vips_with(&self, stats: &Stats) -> Result<Vec<VipStatus>> {
-        let (table, known) = self.table_and_health()?;
-        Ok(vips(&table, &known, stats))
+        let running = self.running()?;
+        let known = self.known_health(&running)?;
+        let ways = Ways {
+            names: self.interface_names(&running)?,
+            running: &running,
+            ids: running.live_ids(),
+        };
+        Ok(vips(&running.table(), &known, stats, &ways))
     }
 }
 
-fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
+impl Balancer {
+    /// The names of the interfaces that reals are known to be on, by their indices.
+    fn interface_names(&self, running: &Running) -> Result<BTreeMap<u32, String>> {
+        if running.neighbours.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let interfaces = read_interfaces(&self.instance, &self.dataplane)?.into_iter();
+        let names = interfaces.filter_map(|(name, running)| Some((running.entry?.ifindex, name)));
+        Ok(names.collect())
+    }
+}
+
+/// The ways of packets to the reals.
+struct Ways<'a> {
+    running: &'a Running,
+    ids: FxHashMap<IpAddr, u32>,
+    names: BTreeMap<u32, String>,
+}
+
+impl Ways<'_> {
+    fn sent_by(&self, vip: Option<Encapsulation>, real: IpAddr, said: Delivery) -> SentBy {
+        let entry = self.ids.get(&real).and_then(|id| self.running.reals.get(id));
+        match entry {
+            Some(entry) if entry.way.is_local() => SentBy::Local,
+            _ => SentBy::of(vip, said),
+        }
+    }
+
+    fn neighbour(&self, real: IpAddr) -> Option<RealNeighbour> {
+        let found = self.running.neighbour(&self.ids, real)?;
+        let number = || format!("number {}", found.ifindex);
+        let interface = self.names.get(&found.ifindex).cloned().unwrap_or_else(number);
+        Some(RealNeighbour { interface, mac: found.mac })
+    }
+}
+
+fn vips(table: &Table, known: &KnownHealth, stats: &Stats, ways: &Ways<'_>) -> Vec<VipStatus> {
     let vips = table.vips.iter().map(|(vip, spec)| {
         let members = spec.members();
         let shares: HashMap<_, _> = members
@@ -137,6 +206,8 @@ fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
             .collect();
         let count = stats.vips.get(vip).copied().unwrap_or_default();
         let reals = spec.reals.iter().map(|(address, real)| {
+            let sent_by = ways.sent_by(spec.encapsulation, *address, real.delivery);
+            let by_mac = sent_by == SentBy::L2;
             let (ring_weight, slots) = shares.get(address).copied().unwrap_or_default();
             VipRealStatus {
                 address: *address,
@@ -147,6 +218,8 @@ fn vips(table: &Table, known: &KnownHealth, stats: &Stats) -> Vec<VipStatus> {
                 ring_weight,
                 sent: stats.sent.get(&(*vip, *address)).copied(),
                 sent_for_all_vips: stats.reals.get(address).copied().unwrap_or_default(),
+                encapsulation: sent_by,
+                neighbour: by_mac.then(|| ways.neighbour(*address)).flatten(),
             }
         });
         VipStatus {

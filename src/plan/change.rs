@@ -271,6 +271,10 @@ impl Plan {
             let change = Change::within(&nothing, detail, Shown::Line);
             Change { text: format!("{sign}{detail}"), ..change }
         }));
+        changes.extend(self.reals.iter().map(|detail| {
+            let change = Change::within(&nothing, detail, Shown::Line);
+            Change { text: format!("~ {detail}"), ..change }
+        }));
         changes.extend(self.repairs.iter().map(|mismatch| {
             let (map, vip, real) = match mismatch {
                 Mismatch::Ring { vip, .. } => ("ring", Some(*vip), None),

@@ -1,59 +1,32 @@
 //! What a change of the way to the reals means for packets, in words.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
 use crate::model::address::Vip;
-use crate::model::config::Delivery;
-use crate::model::config::Encapsulation;
+use crate::model::config::SentBy;
 use crate::model::vip_table::VipSpec;
-use crate::model::vip_table::config_name;
 
-/// How packets go to a real of a VIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
-    By(Encapsulation),
-    Local,
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::By(encapsulation) => f.write_str(&config_name(encapsulation)),
-            Self::Local => f.write_str("local delivery"),
-        }
-    }
-}
-
-impl Way {
-    /// The way to a real of a VIP, as both say it.
-    fn of(spec: &VipSpec, real: IpAddr) -> Option<Self> {
-        Some(match spec.reals.get(&real)?.delivery {
-            Delivery::AsVip => Self::By(spec.encapsulation.unwrap_or_default()),
-            Delivery::By(own) => Self::By(own),
-            Delivery::Local => Self::Local,
-        })
-    }
-
-    /// Bytes that stand in front of a packet.
-    fn overhead(self, v6: bool, gue_variant: u8) -> u32 {
-        match self {
-            Self::By(encapsulation) => encapsulation.overhead(v6, gue_variant),
-            Self::Local => 0,
-        }
+/// `local delivery`, `gue`.
+fn words(way: SentBy) -> String {
+    match way {
+        SentBy::Local => "local delivery".to_owned(),
+        way => way.to_string(),
     }
 }
 
 /// The reals of a VIP to which packets go another way than before, by both ways.
-pub(crate) fn changed_ways(before: &VipSpec, after: &VipSpec) -> BTreeMap<(Way, Way), Vec<IpAddr>> {
+pub(crate) fn changed_ways(
+    before: &VipSpec,
+    after: &VipSpec,
+) -> BTreeMap<(SentBy, SentBy), Vec<IpAddr>> {
     let mut changed = BTreeMap::<_, Vec<_>>::new();
-    for real in after.reals.keys() {
-        let ways = (Way::of(before, *real), Way::of(after, *real));
-        if let (Some(from), Some(to)) = ways
-            && from != to
-        {
-            changed.entry((from, to)).or_default().push(*real);
+    for (address, real) in &after.reals {
+        let Some(old) = before.reals.get(address) else { continue };
+        let from = SentBy::of(before.encapsulation, old.delivery);
+        let to = SentBy::of(after.encapsulation, real.delivery);
+        if from != to {
+            changed.entry((from, to)).or_default().push(*address);
         }
     }
     changed
@@ -72,8 +45,10 @@ pub(crate) fn of_flows(before: &VipSpec, after: &VipSpec) -> Option<String> {
     let changed = changed_ways(before, after);
     let each = changed.iter().map(|((from, to), reals)| {
         format!(
-            "packets of new and established flows to {} go by {to} instead of {from} at once",
-            reals_in_words(reals)
+            "packets of new and established flows to {} go by {} instead of {} at once",
+            reals_in_words(reals),
+            words(*to),
+            words(*from)
         )
     });
     let each: Vec<_> = each.collect();
@@ -90,7 +65,7 @@ pub(crate) fn warnings<'a>(
     narrowest: &Narrowest,
     gue_variant: u8,
 ) -> Vec<String> {
-    let mut alike = BTreeMap::<(Way, Way, bool), (Vip, usize)>::new();
+    let mut alike = BTreeMap::<(SentBy, SentBy, bool), (Vip, usize)>::new();
     for (vip, before, after) in changes {
         for ((from, to), reals) in changed_ways(before, after) {
             for v6 in [false, true] {
@@ -108,14 +83,14 @@ pub(crate) fn warnings<'a>(
         };
         let family = if v6 { "IPv6" } else { "IPv4" };
         let needs = match to {
-            Way::By(Encapsulation::Ipip) => "take off IP in IP",
-            Way::By(Encapsulation::Gue) => "take off GUE",
-            Way::By(Encapsulation::L2) => {
+            SentBy::Ipip => "take off IP in IP",
+            SentBy::Gue => "take off GUE",
+            SentBy::L2 => {
                 "have the VIP on a loopback device and be on the network of the interface that packets come in by"
             }
-            Way::Local => "be this host, which has the VIP on a loopback device",
+            SentBy::Local => "be this host, which has the VIP on a loopback device",
         };
-        let fits = |way: Way, mtu: u32| mtu.saturating_sub(way.overhead(v6, gue_variant));
+        let fits = |way: SentBy, mtu: u32| mtu.saturating_sub(way.overhead(v6, gue_variant));
         let room = match narrowest {
             Some((name, mtu)) if fits(from, *mtu) != fits(to, *mtu) => format!(
                 "; with {name}'s MTU of {mtu}, packets of up to {} bytes fit, {} before",
@@ -125,8 +100,10 @@ pub(crate) fn warnings<'a>(
             _ => String::new(),
         };
         format!(
-            "{vip}{more}: packets to {family} reals go by {to} instead of {from} at once, those of established flows too: \
-             the reals must {needs}, or they lose them{room}"
+            "{vip}{more}: packets to {family} reals go by {} instead of {} at once, those of established flows too: \
+             the reals must {needs}, or they lose them{room}",
+            words(to),
+            words(from)
         )
     });
     each.collect()

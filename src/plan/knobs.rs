@@ -1,10 +1,12 @@
 //! The knobs of the balancer's program: made from a configuration, read back into one, and compared.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::config::Config;
+use crate::model::config::Encapsulation;
 use crate::model::config::Oversize;
 use crate::model::config::PacketsConfig;
 use crate::model::config::SourceV4;
@@ -53,11 +55,11 @@ pub(crate) fn knobs(
         source4_prefix: config.packets.encap_source_v4.map_or(0, |net| net.prefix_len().into()),
         source6_prefix: config.packets.encap_source_v6.map_or(0, |net| net.prefix_len().into()),
         outer_df: config.packets.outer_df.into(),
-        gue_port: (consts::GUE_PORT as u16).to_be(),
-        gue_variant: 1,
-        encapsulation: 0,
-        decapsulates: u16::from(!config.decapsulate.is_empty()),
+        gue_port: config.packets.gue_port().to_be(),
+        gue_variant: config.packets.gue_variant,
+        encapsulation: config.packets.encapsulation.raw(),
         gue_icmp_as_katran: config.packets.gue_icmp_as_katran.into(),
+        decapsulates: u16::from(!config.decapsulate.is_empty()),
         unused: 0,
     }
 }
@@ -79,6 +81,10 @@ pub(crate) fn write_knobs(knobs: &abi::knobs, config: &mut Config) {
     };
     packets.outer_df = knobs.outer_df != 0;
     packets.gue_icmp_as_katran = knobs.gue_icmp_as_katran != 0;
+    packets.encapsulation = Encapsulation::from_raw(knobs.encapsulation.into());
+    packets.gue_variant = knobs.gue_variant;
+    let port = u16::from_be(knobs.gue_port);
+    packets.gue_port = (port != PacketsConfig::default_gue_port(knobs.gue_variant)).then_some(port);
     // No source has a prefix of length 0, as that begins with the unspecified address.
     packets.encap_source_v4 = v4.filter(|_| knobs.source4_prefix != 0);
     packets.encap_source_v6 = v6.filter(|_| knobs.source6_prefix != 0);
@@ -107,11 +113,19 @@ pub(super) fn knob_changes(old: &abi::knobs, new: &abi::knobs) -> Vec<Detail> {
     };
     for ((section, before), (_, after)) in sections(&before).into_iter().zip(sections(&after)) {
         let (Ok(before), Ok(after)) = (before, after) else { continue };
-        for (key, value) in after.as_object().into_iter().flatten() {
-            let old = before.get(key).unwrap_or(&serde_json::Value::Null);
+        // A key that says the default may be left out.
+        let keys = [&before, &after].into_iter().filter_map(serde_json::Value::as_object);
+        let keys: BTreeSet<_> = keys.flat_map(|table| table.keys()).collect();
+        for key in keys {
+            let of = |table: &serde_json::Value| table.get(key).cloned().unwrap_or_default();
+            let (old, value) = (of(&before), of(&after));
             if old != value {
                 let key = format!("{section}.{key}");
-                let text = format!("{key} {old} → {value}");
+                let told = |value: &serde_json::Value| match value {
+                    serde_json::Value::Null => "default".to_owned(),
+                    value => value.to_string(),
+                };
+                let text = format!("{key} {} → {}", told(&old), told(&value));
                 details.push(Detail::setting(key, old, value, text));
             }
         }

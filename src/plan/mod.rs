@@ -47,7 +47,7 @@ use crate::plan::diff::DecapsulateChange;
 use crate::plan::diff::ServerIdChange;
 use crate::plan::diff::TableDiff;
 use crate::plan::diff::VipChange;
-use crate::plan::diff::diff;
+use crate::plan::diff::diff_with;
 use crate::plan::memory::MemoryPlan;
 pub use addresses::AddressChange;
 pub(crate) use addresses::address_changes;
@@ -112,6 +112,8 @@ pub struct Plan {
     pub decapsulate: Vec<DecapsulateChange>,
     /// The checks of reals and how they are run: what changes, one short phrase each.
     pub checks: Vec<Detail>,
+    /// Reals whose way of packets changes because the host does: it got or lost their address, they have another MAC.
+    pub reals: Vec<Detail>,
     /// Map contents that do not match the other maps, and are written anew. Only root or a fault of l4lb can cause
     /// this.
     pub repairs: Vec<Mismatch>,
@@ -149,12 +151,14 @@ impl Plan {
             || !diff.server_ids.is_empty()
             || !diff.decapsulate.is_empty()
             || !diff.checks.is_empty()
+            || !diff.reals.is_empty()
             || !self.repairs.is_empty();
         self.clean_up |= !diff.writes.is_empty() && !visible;
         self.vips = std::mem::take(&mut diff.vips);
         self.server_ids = std::mem::take(&mut diff.server_ids);
         self.decapsulate = std::mem::take(&mut diff.decapsulate);
         self.checks = std::mem::take(&mut diff.checks);
+        self.reals = std::mem::take(&mut diff.reals);
         self.steps.table = diff;
         Ok(())
     }
@@ -234,6 +238,7 @@ impl Plan {
             && self.server_ids.is_empty()
             && self.decapsulate.is_empty()
             && self.checks.is_empty()
+            && self.reals.is_empty()
             && self.repairs.is_empty()
             && !self.clean_up
     }
@@ -262,7 +267,7 @@ pub(crate) fn plan(
     plan.warnings.extend(outweighed::warnings(&table, |_| true));
     plan.tied_reals = tied::ties(&table);
     plan.removals = removals(snapshot, &table);
-    plan.set_table(diff(&snapshot.table, &table))?;
+    plan.set_table(diff_with(&snapshot.table, &table, &host.reals))?;
     let running = snapshot.table.vips.iter().map(|(vip, running)| (vip, &running.spec));
     plan.addresses = address_changes(running, table.vips.iter());
     plan_memory(&mut plan, snapshot, &table, host)?;

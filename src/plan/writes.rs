@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::model::abi;
 use crate::model::health::policies::Policies;
+use crate::model::real_way::Neighbour;
 use crate::model::tunnel_end::TunnelEnd;
 use crate::model::tunnel_end::TunnelSource;
 use crate::model::vip_key::VipKey;
@@ -29,6 +30,8 @@ pub(crate) enum Write {
         id: u32,
         real: RunningReal,
     },
+    /// Where frames for reals go, by their ids.
+    Neighbours(Vec<(u32, Option<Neighbour>)>),
     ServerIds(Vec<(u32, u32)>),
     RemoveServerId(u32),
     /// Brings the index in line with `vips`. [`Write::Vips`] and [`Write::RemoveVip`] do so too.
@@ -60,6 +63,7 @@ impl Write {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Reals(of) => of.is_empty(),
+            Self::Neighbours(of) => of.is_empty(),
             Self::ServerIds(of) | Self::RemoveVipReals(of) => of.is_empty(),
             Self::Vips(of) => of.is_empty(),
             Self::Counters(of) => of.is_empty(),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::config::Config;
+use crate::model::real_way::RealWay;
 use crate::model::vip_table::Table;
 
 const SECOND: u64 = 1_000_000_000;
@@ -36,7 +37,10 @@ fn view() -> View {
     });
     let real = |id: u8| {
         let address = IpAddr::from([10, 0, 0, id]);
-        (u32::from(id), RunningReal { address, generation: 5, live: id != 3 })
+        (
+            u32::from(id),
+            RunningReal { address, generation: 5, live: id != 3, way: RealWay::default() },
+        )
     };
     let running =
         Running { vips: vips.collect(), reals: (1..=3).map(real).collect(), ..Running::default() };

@@ -19,10 +19,10 @@ use crate::model::error::NetlinkError;
 use crate::model::next_hop::NextHop;
 
 /// The pauses between two looks at a neighbour that the kernel resolves: from this, doubling, …
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// … to this.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The time after which the kernel is asked again to resolve a neighbour that does not answer.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! `encapsulation`: the way of a packet to its real, as the file, a VIP and a real say it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
@@ -12,6 +13,7 @@ use super::PacketsConfig;
 use super::RealConfig;
 use super::VipConfig;
 use super::errors::Errors;
+use crate::model::abi::consts;
 use crate::model::vip_table::config_name;
 
 /// How a packet goes to its real. The real's own says it, else the VIP's, else that of `[packets]`.
@@ -38,6 +40,58 @@ impl Encapsulation {
             Self::Gue => outer + UDP_HEADER + if gue_variant == 0 { GUE_HEADER } else { 0 },
             Self::L2 => 0,
         }
+    }
+}
+
+/// How packets go to a real of a VIP, whoever says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SentBy {
+    /// IP in IP.
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue,
+    /// In a frame to the real's own MAC.
+    L2,
+    /// Not at all: the real is this host, and its kernel gets them.
+    Local,
+}
+
+impl From<Encapsulation> for SentBy {
+    fn from(encapsulation: Encapsulation) -> Self {
+        match encapsulation {
+            Encapsulation::Ipip => Self::Ipip,
+            Encapsulation::Gue => Self::Gue,
+            Encapsulation::L2 => Self::L2,
+        }
+    }
+}
+
+impl SentBy {
+    /// What a VIP and a real say together.
+    pub(crate) fn of(vip: Option<Encapsulation>, real: Delivery) -> Self {
+        match real {
+            Delivery::AsVip => vip.unwrap_or_default().into(),
+            Delivery::By(own) => own.into(),
+            Delivery::Local => Self::Local,
+        }
+    }
+
+    /// Bytes that stand in front of a packet.
+    pub(crate) fn overhead(self, v6: bool, gue_variant: u8) -> u32 {
+        match self {
+            Self::Ipip => Encapsulation::Ipip.overhead(v6, gue_variant),
+            Self::Gue => Encapsulation::Gue.overhead(v6, gue_variant),
+            Self::L2 | Self::Local => 0,
+        }
+    }
+}
+
+impl fmt::Display for SentBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&config_name(self))
     }
 }
 
@@ -75,12 +129,6 @@ const UDP_HEADER: u32 = 8;
 /// Bytes of the header of GUE's variant 0, with private data.
 const GUE_HEADER: u32 = 8;
 
-/// `gue_port` without the key, with GUE of variant 1.
-const GUE_PORT: u16 = 6080;
-
-/// The same, with variant 0.
-const GUE_PORT_0: u16 = 19523;
-
 /// The variants of GUE.
 pub(super) const GUE_VARIANTS: std::ops::RangeInclusive<u8> = 0..=1;
 
@@ -92,7 +140,8 @@ impl PacketsConfig {
 
     /// The port of GUE without the key, of a variant.
     pub(crate) fn default_gue_port(variant: u8) -> u16 {
-        if variant == 0 { GUE_PORT_0 } else { GUE_PORT }
+        let port = if variant == 0 { consts::GUE_PORT_V0 } else { consts::GUE_PORT };
+        u16::try_from(port).unwrap_or_default()
     }
 }
 

@@ -60,6 +60,7 @@ pub use decapsulate::DecapsulateConfig;
 pub use decapsulate::DecapsulateThen;
 pub use encapsulation::Delivery;
 pub use encapsulation::Encapsulation;
+pub use encapsulation::SentBy;
 pub use findings::ConfigFinding;
 pub use findings::ConfigReport;
 pub use findings::ConfigSeverity;

@@ -19,6 +19,7 @@ mod markers;
 mod repair;
 pub(crate) mod running;
 mod serials;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -33,6 +34,8 @@ use crate::model::address::Vip;
 use crate::model::config::RealState;
 use crate::model::health::policies::Policies;
 use crate::model::mismatch::Mismatch;
+use crate::model::real_way::RealFacts;
+use crate::model::real_way::RealWay;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::STATE_CHANGING;
 use crate::model::vip_real::STATE_DOWN;
@@ -59,6 +62,8 @@ pub(crate) use running::Running;
 pub(crate) use running::RunningReal;
 pub(crate) use running::RunningVip;
 use running::next_generation;
+pub(crate) use ways::follow_ways;
+pub(crate) use ways::on_link;
 
 /// The difference between two tables, for people and for the maps.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +73,8 @@ pub(crate) struct TableDiff {
     pub(crate) decapsulate: Vec<DecapsulateChange>,
     /// What changes about checks.
     pub(crate) checks: Vec<Detail>,
+    /// What changes about reals without a change of the configuration: addresses of this host, MACs.
+    pub(crate) reals: Vec<Detail>,
     pub(crate) writes: Vec<Write>,
     /// Map contents that do not match the other maps, and are written anew.
     pub(crate) repairs: Vec<Mismatch>,
@@ -95,30 +102,31 @@ struct Differ<'a> {
     counters: BTreeMap<Vip, u32>,
     /// Address → id: of all reals that run or are wanted.
     ids: FxHashMap<IpAddr, u32>,
+    /// The ways of wanted reals, unless it is that of their VIPs.
+    ways: FxHashMap<IpAddr, RealWay>,
+    /// The wanted reals whose own MAC frames go to.
+    on_link: BTreeSet<IpAddr>,
+    /// Nothing is configured anew.
+    follows: bool,
     diff: TableDiff,
 }
 
-/// Returns the ordered writes after which the maps hold `wanted`.
+/// Returns the ordered writes after which the maps hold `wanted`. What is known about the host stays as it is.
 pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
-    let mut differ = Differ {
-        running,
-        wanted,
-        wanted_keys: wanted.keys(),
-        wanted_reals: wanted.reals(),
-        wanted_ids: FxHashSet::default(),
-        server_ids: running.server_id_addresses(),
-        next_serial: running.next_serial,
-        handed_out: BTreeSet::new(),
-        counters: BTreeMap::new(),
-        ids: running.live_ids(),
-        diff: TableDiff::default(),
-    };
+    diff_with(running, wanted, &running.facts())
+}
+
+/// The same, with what the host knows about reals now.
+pub(crate) fn diff_with(running: &Running, wanted: &Table, facts: &RealFacts) -> TableDiff {
+    let mut differ = Differ::new(running, wanted);
     differ.repair();
+    differ.find_ways(facts);
     // Where that is safe, removals come first, because the maps hold little more than the largest configuration.
     differ.remove_unused_reals();
     if !differ.add_reals() {
         return TableDiff { ids_exhausted: true, ..TableDiff::default() };
     }
+    differ.set_ways(facts);
     differ.set_server_ids();
     differ.place_counters();
     differ.remove_vips();
@@ -129,8 +137,30 @@ pub(crate) fn diff(running: &Running, wanted: &Table) -> TableDiff {
     differ.add_vips();
     differ.set_rules();
     differ.set_decapsulate();
+    differ.forget_neighbours();
     differ.remove_reals();
     differ.diff
+}
+
+impl<'a> Differ<'a> {
+    fn new(running: &'a Running, wanted: &'a Table) -> Self {
+        Self {
+            running,
+            wanted,
+            wanted_keys: wanted.keys(),
+            wanted_reals: wanted.reals(),
+            wanted_ids: FxHashSet::default(),
+            server_ids: running.server_id_addresses(),
+            next_serial: running.next_serial,
+            handed_out: BTreeSet::new(),
+            counters: BTreeMap::new(),
+            ids: running.live_ids(),
+            ways: FxHashMap::default(),
+            on_link: BTreeSet::new(),
+            follows: false,
+            diff: TableDiff::default(),
+        }
+    }
 }
 
 impl Differ<'_> {
@@ -188,7 +218,8 @@ impl Differ<'_> {
                 again.insert(id);
             }
             self.ids.insert(address, id);
-            new.push((id, RunningReal { address, generation: before.unwrap_or(1), live: true }));
+            let (generation, way) = (before.unwrap_or(1), self.way(address));
+            new.push((id, RunningReal { address, generation, live: true, way }));
         }
         if !again.is_empty() {
             self.write(Write::ForgetReals(again));

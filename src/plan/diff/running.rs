@@ -9,6 +9,8 @@ use rustc_hash::FxHashMap;
 use crate::model::abi::consts;
 use crate::model::address::Vip;
 use crate::model::health::policies::Policies;
+use crate::model::real_way::Neighbour;
+use crate::model::real_way::RealWay;
 use crate::model::tunnel_end::TunnelEnds;
 use crate::model::tunnel_end::TunnelSource;
 use crate::model::vip_key::VipKey;
@@ -45,6 +47,7 @@ pub(crate) struct RunningReal {
     pub(crate) address: IpAddr,
     pub(crate) generation: u32,
     pub(crate) live: bool,
+    pub(crate) way: RealWay,
 }
 
 /// What the maps hold.
@@ -56,6 +59,8 @@ pub(crate) struct Running {
     /// All ids that were ever used.
     pub(crate) reals: BTreeMap<u32, RunningReal>,
     pub(crate) server_ids: BTreeMap<u32, u32>,
+    /// Where frames for reals go, by their ids.
+    pub(crate) neighbours: BTreeMap<u32, Neighbour>,
     pub(crate) next_serial: u32,
     /// The addresses at which tunnels end.
     pub(crate) decapsulate: TunnelEnds,

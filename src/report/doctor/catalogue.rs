@@ -76,6 +76,10 @@ finding_ids! {
     MemoryShort = "memory-short" [Error],
     /// A VIP, a real or a gateway has an address that is the balancer's own.
     OwnAddress = "own-address" [Error],
+    /// A real is this host, which does not have the VIP's address.
+    LocalWithoutVip = "local-without-vip" [Error],
+    /// Packets for a real leave, though it has an address of this host.
+    OwnRealSent = "own-real-sent" [Warning],
     /// A real has too little weight for a slot of the ring.
     RealOutweighed = "real-outweighed" [Warning],
     /// Packets to other ports of a VIP's address go in circles.
@@ -106,6 +110,8 @@ finding_ids! {
     ProgramNotInPlace = "program-not-in-place" [Error],
     /// The maps that the packet path reads do not match the VIPs and reals.
     MapMismatch = "map-mismatch" [Error, Warning],
+    /// The MAC of a real is not known, and its packets need it.
+    RealMacUnknown = "real-mac-unknown" [Error],
     /// Packets come to CPUs that have no connection table.
     CpusWithoutTable = "cpus-without-table" [Warning],
     /// CPUs with a connection table receive no packets.

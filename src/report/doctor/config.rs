@@ -17,6 +17,7 @@ use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::Config;
 use crate::model::config::DecapsulateThen;
+use crate::model::config::Delivery;
 use crate::model::config::OtherPorts;
 use crate::model::outweighed::outweighed;
 use crate::model::vip_table::Table;
@@ -37,6 +38,68 @@ pub(super) fn own_addresses(report: &mut Report, wanted: &Config) {
         let answer = Answer::hurts(Severity::Error, refusal.what, refusal.why, fix);
         report.add(id, &refusal.place, Some(answer));
     }
+}
+
+/// Looks for reals that are this host, and for what keeps them from serving.
+pub(super) fn own_reals(report: &mut Report, wanted: &Config) {
+    let (local, sent) = (FindingId::LocalWithoutVip, FindingId::OwnRealSent);
+    let own = match OwnHost::addresses() {
+        Ok(own) => own,
+        Err(error) => {
+            let unknown = || Some(Answer::Unknown(error.to_string()));
+            report.add(local, "host", unknown());
+            return report.add(sent, "host", unknown());
+        }
+    };
+    let table = Table::from(wanted);
+    let (mut bare, mut sending) = (BTreeSet::new(), BTreeSet::new());
+    for (vip, spec) in &table.vips {
+        for (address, real) in &spec.reals {
+            let is_own = own.owner(*address).is_some();
+            match real.delivery {
+                Delivery::By(_) if is_own => drop(sending.insert(*address)),
+                Delivery::By(_) => {}
+                Delivery::AsVip if !is_own => {}
+                Delivery::AsVip | Delivery::Local if own.owner(vip.address).is_some() => {}
+                Delivery::AsVip | Delivery::Local => drop(bare.insert((vip.address, *address))),
+            }
+        }
+    }
+    if bare.is_empty() {
+        report.add(local, "host", Some(Answer::Well));
+    }
+    for (vip, real) in bare {
+        report.add(local, &format!("VIP address {vip}"), Some(without_vip(vip, real)));
+    }
+    if sending.is_empty() {
+        report.add(sent, "host", Some(Answer::Well));
+    }
+    for real in sending {
+        report.add(sent, &format!("real {real}"), Some(sent_to_itself(real)));
+    }
+}
+
+fn without_vip(vip: IpAddr, real: IpAddr) -> Answer {
+    let length = if vip.is_ipv4() { 32 } else { 128 };
+    Answer::hurts(
+        Severity::Error,
+        format!("real {real} is this host, which does not have the VIP's address"),
+        "this host's kernel gets the packets, and drops them or sends them back to the router",
+        Fix::Command(format!(
+            "ip addr add {vip}/{length} dev lo   # and allow_own_address = true for the VIP"
+        )),
+    )
+}
+
+fn sent_to_itself(real: IpAddr) -> Answer {
+    Answer::hurts(
+        Severity::Warning,
+        format!("{real} is an address of this host, and the real says an encapsulation"),
+        "its packets leave by the interface, and come back only if the router returns them",
+        Fix::Advice(format!(
+            "lbctl real edit --all {real} --encapsulation default; and leave it out in the file"
+        )),
+    )
 }
 
 /// Looks for VIP addresses whose packets to other ports this host sends back to the router.

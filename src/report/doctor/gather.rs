@@ -127,6 +127,7 @@ impl<'a> Look<'a> {
         };
         let wanted = &*wanted;
         config::own_addresses(report, wanted);
+        config::own_reals(report, wanted);
         config::weights(report, wanted);
         config::open_ends(report, wanted);
         checks::of_config(report, wanted);

@@ -1,5 +1,8 @@
 //! A running balancer: its program, its connection tables, and what its counters tell.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
 use super::report::Answer;
@@ -25,6 +28,8 @@ pub(super) struct Running {
     pub(super) in_place: bool,
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) cpus: TableCpus,
+    /// Reals whose packets are dropped because their MACs are not known.
+    pub(super) without_mac: BTreeSet<IpAddr>,
     /// What happens now.
     pub(super) recent: Recent,
     /// New flows that were not remembered since the instance was set up.
@@ -46,6 +51,13 @@ impl Running {
             in_place: balancer.is_in_place()?,
             mismatches: balancer.all_mismatches()?,
             cpus,
+            without_mac: readings
+                .vips
+                .iter()
+                .flat_map(|vip| &vip.reals)
+                .filter(|real| real.lacks_mac())
+                .map(|real| real.address)
+                .collect(),
             recent: readings.watch(balancer)?,
             not_remembered: readings.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
             control: readings.serve.as_ref().and_then(|serve| serve.control.clone()),
@@ -57,6 +69,7 @@ impl Running {
 pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::ProgramNotInPlace, program_not_in_place),
     (FindingId::MapMismatch, map_mismatch),
+    (FindingId::RealMacUnknown, real_mac_unknown),
     (FindingId::CpusWithoutTable, |running| cpus_without_table(&running.cpus, &running.reapply)),
     (FindingId::IdleTables, |running| idle_tables(&running.cpus, &running.reapply)),
     (FindingId::TableTooSmall, table_too_small),
@@ -102,6 +115,23 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
         } else {
             Fix::Command(running.reapply.clone())
         },
+    ))
+}
+
+fn real_mac_unknown(running: &Running) -> Option<Answer> {
+    let Some(first) = running.without_mac.first() else { return Some(Answer::Well) };
+    let more = match running.without_mac.len() - 1 {
+        0 => String::new(),
+        more => format!(", nor that of {more} more"),
+    };
+    Some(Answer::hurts(
+        Severity::Error,
+        format!("the MAC of real {first} is not known{more}"),
+        "its packets go by l2, in frames to its own MAC: until it answers, they are dropped (no_neighbour)",
+        Fix::Advice(format!(
+            "look at the real and the network between ('ip neigh show {first}'); when it answers, lbctl serve finds it, and \
+             without that the next apply; meanwhile 'lbctl real drain'"
+        )),
     ))
 }
 

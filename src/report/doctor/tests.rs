@@ -323,6 +323,8 @@ fn everything_is_looked_for() {
         FindingId::ExposedPins,
         FindingId::MemoryShort,
         FindingId::OwnAddress,
+        FindingId::LocalWithoutVip,
+        FindingId::OwnRealSent,
         FindingId::RealOutweighed,
         FindingId::OtherPortsForwarded,
         FindingId::DecapsulateOpen,

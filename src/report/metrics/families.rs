@@ -134,6 +134,8 @@ families! {
         "Whether an interface that is asked for is served, even if as it was asked for before: 1 or 0; status says why not.";
     INTERFACE_MTU: Gauge "l4lb_interface_mtu_bytes" ["interface"]
         "The longest IP packet that the balancer sends on an interface.";
+    REAL_MAC_KNOWN: Gauge "l4lb_real_mac_known" ["real"]
+        "Whether the MAC is known of a real that gets its packets by it (encapsulation l2): 1 or 0. While it is 0, its packets are dropped.";
     GATEWAY_RESOLVED: Gauge "l4lb_gateway_resolved" ["interface"]
         "Whether the kernel knows an interface's gateway by the MAC that its frames go to: 1; 0 if the gateway does not answer or has another MAC.";
     GATEWAY_AGE: Gauge "l4lb_gateway_age_seconds" ["interface"]

@@ -218,9 +218,11 @@ impl Collector {
             let health = balancer
                 .known_health(&running)
                 .and_then(|known| Ok((known, balancer.last_check()?)));
+            let by_mac = running.reals_by_mac();
             let table = running.into_table();
             let pairs = series::Pairs::of(&table, per_real);
             series::vips(scrape.sink, &pairs);
+            series::macs(scrape.sink, if per_real { &by_mac } else { &[] });
             if let Some((known, last_check)) = scrape.part("health", health) {
                 health::health(scrape.sink, &table, &pairs, &known, last_check);
             }

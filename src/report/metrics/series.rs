@@ -254,6 +254,12 @@ pub(super) fn vips(sink: &mut dyn Sink, pairs: &Pairs<'_>) {
     pairs.states(sink);
 }
 
+/// Of reals whose own MAC frames go to: whether it is known.
+pub(super) fn macs(sink: &mut dyn Sink, reals: &[(IpAddr, bool)]) {
+    let reals = reals.iter().map(|(real, known)| (real.to_string(), flag(*known)));
+    sink.by(&f::REAL_MAC_KNOWN, reals);
+}
+
 /// Series of the rings, for VIPs and reals that the table has now: the rings may have been read earlier.
 pub(super) fn rings(sink: &mut dyn Sink, pairs: &Pairs<'_>, sample: &Sample<Rings>) {
     let Rings { table: before, by_vip: rings, mismatches } = &sample.value;

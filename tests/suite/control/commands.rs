@@ -149,8 +149,12 @@ fn what_save_prints_plans_to_nothing() {
         Host::config(&format!(
             "cpus = [0]\nudp_timeout_seconds = 5\nnew_connections_per_second = 9\n\n[packets]\nmax_frame = 1400\n\
              oversize = \"drop\"\nencap_source_v4 = \"192.0.2.0/24\"\nencap_source_v6 = \"2001:db8::1\"\n\
-             outer_df = true\n{}",
-            vip("tcp://[fc00:1::1]:80", &["10.0.0.1", "fc00::1"])
+             outer_df = true\nencapsulation = \"gue\"\ngue_port = 6081\ngue_variant = 0\n{}{}encapsulation = \"ipip\"\n",
+            vip("tcp://[fc00:1::1]:80", &["10.0.0.1", "fc00::1"]),
+            vip(
+                "tcp://[fc00:1::1]:81",
+                &["10.0.0.1", "10.0.0.2, encapsulation = \"gue\"", "10.0.0.3, local = true"]
+            )
         )),
         format!(
             "[metrics]\nlisten = \"127.0.0.1:9999\"\n\n{}",

@@ -20,3 +20,4 @@ pub(crate) mod partial;
 pub(crate) mod partial_stays;
 pub(crate) mod quickstart;
 pub(crate) mod tunnel;
+pub(crate) mod ways;

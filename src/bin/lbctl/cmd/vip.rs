@@ -41,15 +41,25 @@ fn list(balancer: &Balancer, secrets: Secrets, json: bool) -> Result<()> {
             l4lb::config_name(&spec.hash),
             if spec.stateless { "no" } else { "yes" }.to_owned(),
             routing.join(" "),
+            l4lb::config_name(&spec.encapsulation.unwrap_or_default()),
             answers(&table, vip, spec),
             spec.health.check.as_ref().map(CheckChoice::to_string).unwrap_or_default(),
             healthy(spec),
             spec.reals.len().to_string(),
         ]
     });
-    let header =
-        ["VIP", "HASH", "CONNECTION TABLE", "ROUTING", "ANSWERS", "CHECK", "HEALTHY", "REALS"];
-    output::table(header, &[6, 7], rows)?;
+    let header = [
+        "VIP",
+        "HASH",
+        "CONNECTION TABLE",
+        "ROUTING",
+        "ENCAPSULATION",
+        "ANSWERS",
+        "CHECK",
+        "HEALTHY",
+        "REALS",
+    ];
+    output::table(header, &[7, 8], rows)?;
     Ok(())
 }
 

@@ -22,11 +22,14 @@ use crate::model::abi::consts;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::Echo;
+use crate::model::config::Encapsulation;
 use crate::model::config::OtherPorts;
 use crate::model::config::RealState;
 use crate::model::health::RealHealth;
 use crate::model::health::policies::Policies;
 use crate::model::maglev::ring::Member;
+use crate::model::real_way::Neighbour;
+use crate::model::real_way::RealWay;
 use crate::model::tunnel_end::TunnelEnd;
 use crate::model::tunnel_end::TunnelSource;
 use crate::model::tunnel_end::together;
@@ -38,6 +41,7 @@ use crate::model::vip_table::VipSpec;
 mod counters;
 mod serials;
 mod tables;
+mod ways;
 
 use tables::table;
 
@@ -49,6 +53,7 @@ struct Maps {
     rings: BTreeMap<u32, RingImage>,
     reals: BTreeMap<u32, RunningReal>,
     server_ids: BTreeMap<u32, u32>,
+    neighbours: BTreeMap<u32, Neighbour>,
     vip_reals: BTreeMap<(u32, u32), abi::vip_real>,
     policies: Policies,
     tunnel_ends: BTreeMap<IpAddr, TunnelEnd>,
@@ -69,6 +74,7 @@ impl Default for Maps {
             rings: BTreeMap::new(),
             reals: BTreeMap::new(),
             server_ids: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
             vip_reals: BTreeMap::new(),
             policies: Policies::default(),
             tunnel_ends: BTreeMap::new(),
@@ -88,6 +94,14 @@ impl Maps {
             Write::SetReal { id, real } => {
                 assert!(!self.under_way.contains(id), "a packet would be dropped: {id}");
                 self.reals.insert(*id, *real);
+            }
+            Write::Neighbours(of) => {
+                for (id, neighbour) in of {
+                    match neighbour {
+                        Some(neighbour) => drop(self.neighbours.insert(*id, *neighbour)),
+                        None => drop(self.neighbours.remove(id)),
+                    }
+                }
             }
             Write::ServerIds(ids) => self.server_ids.extend(ids.iter().copied()),
             Write::RemoveServerId(id) => drop(self.server_ids.remove(id)),
@@ -144,6 +158,7 @@ impl Maps {
             next_serial: self.next_serial,
             reals: self.reals.clone(),
             server_ids: self.server_ids.clone(),
+            neighbours: self.neighbours.clone(),
             policies: self.policies.clone(),
             ..Running::default()
         };
@@ -167,7 +182,8 @@ impl Maps {
                 let states = [RealState::Up, RealState::Drain, RealState::Down];
                 let state = states[usize::from(record.state)];
                 let health = RealHealth::from_raw(record.health, record.missing_share);
-                let of_vip = RealSpec { health, ..RealSpec::new(record.weight, state) };
+                let delivery = real.way.said;
+                let of_vip = RealSpec { health, delivery, ..RealSpec::new(record.weight, state) };
                 spec.reals.insert(real.address, of_vip);
             }
             let barred = match self.rings.get(&id) {
@@ -253,6 +269,11 @@ fn forgets_by(before: u32, after: u32) -> bool {
     let keys = |flags| flags & consts::VIP_REDUCED_KEY;
     let remembers = |flags| flags & consts::VIP_STATELESS == 0;
     keys(before) != keys(after) || (!remembers(before) && remembers(after))
+}
+
+/// A VIP as the maps say it: with its encapsulation.
+fn ipip() -> VipSpec {
+    VipSpec { encapsulation: Some(Encapsulation::Ipip), ..VipSpec::default() }
 }
 
 fn real(n: u8) -> IpAddr {
@@ -404,7 +425,7 @@ fn one_real_changed_touches_one_vip() {
     };
     let mut table = Table::default();
     for n in 1..=50 {
-        table.vips.insert(vip(n), VipSpec { reals: reals(1), ..VipSpec::default() });
+        table.vips.insert(vip(n), VipSpec { reals: reals(1), ..ipip() });
     }
     let mut maps = Maps::default();
     go(&mut maps, &table, None);
@@ -447,7 +468,7 @@ fn full(set: u8) -> Table {
     let vips = (0..consts::MAX_VIPS).map(|n| {
         let vip = Vip { address: address(n), port: 80, protocol: Protocol::Tcp };
         let reals = (0..per_vip).map(|r| (address((n * 8 + r) % consts::MAX_REALS), up));
-        (vip, VipSpec { reals: reals.collect(), ..VipSpec::default() })
+        (vip, VipSpec { reals: reals.collect(), ..ipip() })
     });
     let ids = (0..consts::MAX_SERVER_IDS)
         .map(|id| (u32::from(set) << 24 | id, address(id % consts::MAX_REALS)));
@@ -491,12 +512,12 @@ fn an_id_is_used_again_under_another_generation() {
         Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
     let with = |n| {
         let up = RealSpec::new(1, RealState::Up);
-        let spec = VipSpec { reals: [(real(n), up)].into(), ..VipSpec::default() };
+        let spec = VipSpec { reals: [(real(n), up)].into(), ..ipip() };
         Table { vips: [(vip, spec)].into(), ..Table::default() }
     };
     let mut maps = Maps::default();
     go(&mut maps, &with(1), None);
-    go(&mut maps, &Table { vips: [(vip, VipSpec::default())].into(), ..Table::default() }, None);
+    go(&mut maps, &Table { vips: [(vip, ipip())].into(), ..Table::default() }, None);
     assert!(maps.rings.is_empty(), "the old ring stayed");
     go(&mut maps, &with(2), None);
     assert_eq!(
@@ -504,8 +525,9 @@ fn an_id_is_used_again_under_another_generation() {
         [&1, &2],
         "an id that nobody had comes first"
     );
-    go(&mut maps, &Table { vips: [(vip, VipSpec::default())].into(), ..Table::default() }, None);
-    let other = RunningReal { generation: 9, live: false, address: real(3) };
+    go(&mut maps, &Table { vips: [(vip, ipip())].into(), ..Table::default() }, None);
+    let other =
+        RunningReal { generation: 9, live: false, address: real(3), way: RealWay::default() };
     maps.reals.extend((2..consts::REAL_IDS).map(|id| (id, other)));
     go(&mut maps, &with(2), None);
     assert!(maps.reals[&1].live);
@@ -518,9 +540,10 @@ fn flows_are_forgotten_before_a_generation_or_a_serial_comes_back() {
     let vip =
         Vip { address: Ipv4Addr::new(10, 200, 1, 1).into(), port: 80, protocol: Protocol::Tcp };
     let up = RealSpec::new(1, RealState::Up);
-    let spec = VipSpec { reals: [(real(1), up)].into(), ..VipSpec::default() };
+    let spec = VipSpec { reals: [(real(1), up)].into(), ..ipip() };
     let wanted = Table { vips: [(vip, spec)].into(), ..Table::default() };
-    let used = RunningReal { generation: 1, live: false, address: real(2) };
+    let used =
+        RunningReal { generation: 1, live: false, address: real(2), way: RealWay::default() };
     let running = Running {
         reals: (1..consts::REAL_IDS).map(|id| (id, used)).collect(),
         next_serial: consts::MAX_SERIAL + 1,
@@ -550,7 +573,7 @@ fn rules_come_behind_the_vips() {
             reals: [(real(1), RealSpec::new(1, state))].into(),
             other_ports: Some(OtherPorts::Reject),
             echo: Some(Echo::WhenUsable),
-            ..VipSpec::default()
+            ..ipip()
         };
         Table { vips: [(vip, spec)].into(), ..Table::default() }
     };

@@ -8,7 +8,7 @@ use crate::model::config::HashMode;
 fn serials_are_handed_out_once() {
     let vip =
         |n| Vip { address: Ipv4Addr::new(10, 200, 1, n).into(), port: 80, protocol: Protocol::Tcp };
-    let spec = |hash| VipSpec { hash, ..VipSpec::default() };
+    let spec = |hash| VipSpec { hash, ..ipip() };
     let mut maps = Maps::default();
     let table = |vips: &[(u8, HashMode)]| Table {
         vips: vips.iter().map(|(n, hash)| (vip(*n), spec(*hash))).collect(),

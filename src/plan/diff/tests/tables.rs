@@ -1,5 +1,6 @@
 //! Random tables.
 
+use super::ipip;
 use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::Echo;
@@ -62,7 +63,7 @@ fn vip_spec() -> impl Strategy<Value = (bool, VipSpec)> {
                 echo,
                 health,
                 reals,
-                ..VipSpec::default()
+                ..ipip()
             };
             (udp, spec)
         },

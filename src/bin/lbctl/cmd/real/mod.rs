@@ -8,6 +8,7 @@ use l4lb::Health;
 use l4lb::Instance;
 use l4lb::Plan;
 use l4lb::Vip;
+use l4lb::VipRealStatus;
 
 use crate::Exit;
 use crate::Failure;
@@ -71,6 +72,16 @@ fn tell(instance: &Instance, told: &TellHealth, json: bool) -> Result {
     report(&plan, json)
 }
 
+/// How packets go to it: `ipip`, `l2 02:00:5e:10:00:01 eth0`.
+fn way(real: &VipRealStatus) -> String {
+    let way = real.encapsulation;
+    match &real.neighbour {
+        Some(at) => format!("{way} {} {}", at.mac, at.interface),
+        None if real.lacks_mac() => format!("{way}, NO MAC"),
+        None => way.to_string(),
+    }
+}
+
 fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
     let mut vips = balancer.vips()?;
     if let Some(vip) = vip {
@@ -91,6 +102,7 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
                 real.address.to_string(),
                 real.state.to_string(),
                 real.weight.to_string(),
+                way(real),
                 output::percent(real.share),
                 real.sent.map_or_else(none, |sent| sent.packets.to_string()),
                 real.sent.map_or_else(none, |sent| sent.bytes.to_string()),
@@ -104,8 +116,8 @@ fn list(balancer: &Balancer, vip: Option<Vip>, json: bool) -> Result<()> {
         })
     });
     output::table(
-        ["VIP", "REAL", "STATE", "WEIGHT", "SHARE", "PACKETS", "BYTES", "HEALTH"],
-        &[3, 4, 5, 6],
+        ["VIP", "REAL", "STATE", "WEIGHT", "SENT BY", "SHARE", "PACKETS", "BYTES", "HEALTH"],
+        &[3, 5, 6, 7],
         rows,
     )?;
     if vips.iter().flat_map(|vip| &vip.reals).any(|real| real.sent.is_none()) {

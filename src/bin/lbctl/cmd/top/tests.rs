@@ -54,6 +54,8 @@ fn sample(start: Instant, seconds: u64, vips: u8) -> Sample {
                     ring_weight: if state == RealState::Up { n.into() } else { 0 },
                     sent: Some(count(n.into())),
                     sent_for_all_vips: count(n.into()),
+                    encapsulation: l4lb::SentBy::default(),
+                    neighbour: None,
                 })
                 .collect(),
         })
