@@ -172,6 +172,16 @@ fn vip_since(before: VipCount, after: VipCount) -> VipCount {
     }
 }
 
+/// A rate as a whole number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are not negative"
+)]
+pub(crate) fn whole(rate: f64) -> u64 {
+    rate.round() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

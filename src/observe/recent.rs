@@ -17,6 +17,7 @@ use crate::model::reason::Verdict;
 use crate::observe::flood_guard::FloodGuard;
 use crate::observe::rates::Rates;
 use crate::observe::rates::ReasonRate;
+use crate::observe::rates::whole;
 use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
 use crate::observe::tunnel_loop;
@@ -384,15 +385,6 @@ fn flood(before: &[FloodGuard], after: &[FloodGuard], elapsed: Duration) -> Opti
 fn per_second(events: u64, elapsed: Duration) -> u64 {
     let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     (events.saturating_mul(1000) / milliseconds).max(1)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rates are not negative"
-)]
-pub(super) fn whole(rate: f64) -> u64 {
-    rate.round() as u64
 }
 
 #[cfg(test)]

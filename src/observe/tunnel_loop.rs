@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::model::reason::Verdict;
 use crate::observe::rates::Rates;
+use crate::observe::rates::whole;
 
 /// The reason with which such packets end.
 pub(crate) const REASON: &str = "decap_ttl";
@@ -36,8 +37,8 @@ impl TunnelLoop {
             .map(|rate| rate.rate.packets)
             .sum::<f64>();
         (expired > PER_SECOND).then(|| Self {
-            expired: super::recent::whole(expired),
-            decapsulated: super::recent::whole(rates.event("decapsulated")),
+            expired: whole(expired),
+            decapsulated: whole(rates.event("decapsulated")),
         })
     }
 

@@ -277,6 +277,10 @@ fn what_is_written_reads_back() {
         [[server_ids]]
         id = 7
         real = "10.0.0.1"
+        [[decapsulate]]
+        address = "10.8.0.1"
+        then = "router"
+        from = ["10.9.0.0/16", "192.0.2.7"]
     "#;
     let config = Config::from_toml(text).unwrap();
     assert_eq!(Config::from_toml(&config.to_toml().unwrap()).unwrap(), config);

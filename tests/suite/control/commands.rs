@@ -174,6 +174,12 @@ fn what_save_prints_plans_to_nothing() {
             ]
             .concat(),
         ),
+        Host::config(
+            &(vip("tcp://10.200.1.1:80", &["10.0.0.1"])
+                + "[[decapsulate]]\naddress = \"10.8.0.1\"\nfrom = [\"10.9.0.0/16\", \"192.0.2.7/32\"]\n\
+                   [[decapsulate]]\naddress = \"fc00:8::1\"\nthen = \"router\"\nfrom = [\"::/0\"]\n\
+                   [[decapsulate]]\naddress = \"10.8.0.2\"\n"),
+        ),
         // No interface: nothing to attach to as yet.
         vip("tcp://10.200.1.1:80", &["10.0.0.1"]),
     ];

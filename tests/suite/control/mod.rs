@@ -4,6 +4,7 @@ pub(crate) mod chain;
 pub(crate) mod chain_decap;
 pub(crate) mod commands;
 pub(crate) mod decap;
+pub(crate) mod decapsulate;
 pub(crate) mod drain;
 pub(crate) mod drain_wait;
 pub(crate) mod flow_effects;

@@ -2,6 +2,7 @@
 
 pub(crate) mod budgets;
 pub(crate) mod counters;
+pub(crate) mod cross_site;
 pub(crate) mod flow_tables;
 pub(crate) mod macs;
 pub(crate) mod many;

@@ -8,6 +8,7 @@
 //! LB_WRITE_PACKET_TESTS=1 cargo test --test suite packets::the_files
 //! ```
 
+mod attack;
 mod case;
 mod cases;
 mod checksums;

@@ -206,3 +206,19 @@ fn cpus_that_come_up() {
     std::fs::write(online.path(), "0\n").expect("write a file");
     patient.finds("idle-tables", INSTANCE, "note", &["CPU 1: a connection table"]);
 }
+
+#[test]
+fn addresses_to_which_anybody_may_send() {
+    let host = Host::new();
+    let with = |from: &str| {
+        let end = format!("[[decapsulate]]\naddress = \"10.8.0.1\"\n{from}");
+        Host::config(&(vip(VIP, &["10.0.0.1"]) + &end))
+    };
+    host.lbctl().apply(&with(""));
+    let patient = Patient::new(host.lbctl(), &host.ns, &[]);
+    let advice = "name the outer sources of those who send";
+    patient.is_advised("decapsulate-open", "decapsulate 10.8.0.1", "warning", advice);
+    host.lbctl().apply(&with("from = [\"10.9.0.0/16\"]\n"));
+    patient.is_well("decapsulate-open", "host");
+    patient.is_well("decapsulate-loop", INSTANCE);
+}
