@@ -82,8 +82,11 @@ impl Balancer {
         let (mut vips, first_mark) = asked_for(instance)?;
         vips.insert(vip);
         let mut wanted = Wanted::find(instance, &vips, first_mark)?;
-        if let Some(obstacle) = wanted.path.obstacles.remove(&vip) {
-            return Err(Box::new(obstacle).into());
+        match wanted.path.obstacles.remove(&vip) {
+            // The kernel delivers the check as it delivers what a client sends to this real.
+            Some(TunnelObstacle::OwnAddress { .. }) if self.local_reals()?.contains(&real) => {}
+            Some(obstacle) => return Err(Box::new(obstacle).into()),
+            None => {}
         }
         let Some(mark) = self.tunnel_mark(real, first_mark)? else {
             return Err(Box::new(TunnelObstacle::NoSuchReal { vip, real }).into());
@@ -111,6 +114,14 @@ impl Balancer {
     /// The mark (`SO_MARK`) of sockets whose packets to a VIP's address go to this real; `None`: no VIP has the real.
     pub fn tunnel_mark(&self, real: IpAddr, first_mark: u32) -> Result<Option<u32>> {
         Ok(self.tunnel_marks(first_mark)?.remove(&real))
+    }
+
+    /// The reals that are this host itself. If a VIP's address is one of the host's, checks of these reals need no
+    /// tunnel: the kernel delivers them, as it delivers clients' packets, and no other real can be checked that way.
+    pub fn local_reals(&self) -> Result<BTreeSet<IpAddr>> {
+        let reals = self.dataplane.read_reals()?.into_values();
+        let local = reals.filter(|real| real.live && real.way.is_local());
+        Ok(local.map(|real| real.address).collect())
     }
 
     /// The same for all reals.

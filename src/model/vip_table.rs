@@ -410,7 +410,11 @@ impl Table {
             Echo::WhenUsable => self.of_address(address).any(|spec| !spec.members().is_empty()),
             Echo::Never => false,
         };
-        OtherPorts::flags(other_ports) | if answers { 0 } else { consts::VIP_NO_ECHO }
+        // Checks may go to a port that no VIP has: see bpf/healthcheck.bpf.c.
+        let way = self.of_address(address).next().and_then(|spec| spec.encapsulation);
+        OtherPorts::flags(other_ports)
+            | way.unwrap_or_default().vip_flags()
+            | if answers { 0 } else { consts::VIP_NO_ECHO }
     }
 
     /// Every entry that `vips` must hold: VIPs, and markers under keys that no VIP has.

@@ -37,6 +37,7 @@ use crate::model::config::RealState;
 use crate::model::config::Via;
 use crate::model::error::Error;
 use crate::model::error::Result;
+use crate::model::error::TunnelObstacle;
 use crate::model::health::RealHealth;
 use crate::model::health::flapping::FlapHistory;
 use crate::model::health::flapping::FlapSummary;
@@ -141,8 +142,19 @@ struct Tunnel {
     vips: BTreeSet<IpAddr>,
     marks: BTreeMap<IpAddr, u32>,
     /// Why there is none to a VIP's address.
-    obstacles: BTreeMap<IpAddr, String>,
+    obstacles: BTreeMap<IpAddr, TunnelObstacle>,
+    /// The reals that are this host itself.
+    local: BTreeSet<IpAddr>,
     looked: Option<Instant>,
+}
+
+impl Tunnel {
+    /// Why a real cannot be checked through the tunnel. One that is this host needs none to an address of the host.
+    fn obstacle(&self, vip: IpAddr, real: IpAddr) -> Option<&TunnelObstacle> {
+        let obstacle = self.obstacles.get(&vip)?;
+        let is_here = matches!(obstacle, TunnelObstacle::OwnAddress { .. });
+        Some(obstacle).filter(|_| !is_here || !self.local.contains(&real))
+    }
 }
 
 impl Link {
@@ -267,17 +279,24 @@ impl Link {
             if vips.is_empty() && self.tunnel.vips.is_empty() && self.tunnel.looked.is_some() {
                 BTreeMap::new()
             } else {
-                let path = Balancer::ensure_tunnel(&self.instance, &vips, table.health.first_mark)?;
-                path.obstacles.into_iter().map(|(vip, why)| (vip, why.to_string())).collect()
+                Balancer::ensure_tunnel(&self.instance, &vips, table.health.first_mark)?.obstacles
             };
-        warnings.extend(obstacles.values().cloned());
-        let marks = if vips.is_empty() {
-            BTreeMap::new()
+        let (marks, local) = if vips.is_empty() {
+            (BTreeMap::new(), BTreeSet::new())
         } else {
-            balancer.tunnel_marks(table.health.first_mark)?
+            (balancer.tunnel_marks(table.health.first_mark)?, balancer.local_reals()?)
         };
-        let tunnel = Tunnel { vips, marks, obstacles, looked: Some(Instant::now()) };
-        let is_new = tunnel.marks != self.tunnel.marks || tunnel.obstacles != self.tunnel.obstacles;
+        let tunnel = Tunnel { vips, marks, obstacles, local, looked: Some(Instant::now()) };
+        let is_new = tunnel.marks != self.tunnel.marks
+            || tunnel.obstacles != self.tunnel.obstacles
+            || tunnel.local != self.tunnel.local;
+        let blocked = table.vips.iter().filter(|(vip, spec)| {
+            let mut reals = spec.reals.keys();
+            reals.any(|real| tunnel.obstacle(vip.address, *real).is_some())
+        });
+        let blocked: BTreeSet<_> = blocked.map(|(vip, _)| vip.address).collect();
+        warnings
+            .extend(blocked.iter().filter_map(|vip| Some(tunnel.obstacles.get(vip)?.to_string())));
         self.tunnel = tunnel;
         Ok(is_new)
     }
@@ -312,8 +331,8 @@ impl Link {
                 target.rules = rules;
                 target.paused = of_real.state == RealState::Down;
                 target.mark = tunnel.and_then(|tunnel| tunnel.marks.get(real).copied());
-                target.obstacle =
-                    tunnel.and_then(|tunnel| tunnel.obstacles.get(&vip.address).cloned());
+                let obstacle = tunnel.and_then(|tunnel| tunnel.obstacle(vip.address, *real));
+                target.obstacle = obstacle.map(ToString::to_string);
                 if let Some(status) = known.get(&(*vip, *real)) {
                     target.recorded =
                         RealHealth { state: status.state, share: status.share, told: status.told };

@@ -14,11 +14,15 @@ use crate::control::healthcheck_path::outlook;
 use crate::kernel::host::Files;
 use crate::kernel::host::text;
 use crate::kernel::netlink::MarkRule;
+use crate::kernel::netlink::Ways;
 use crate::kernel::netlink::mark_rules_blocking;
+use crate::kernel::netlink::ways_blocking;
 use crate::kernel::source::interface_of;
 use crate::model::abi;
 use crate::model::abi::consts;
 use crate::model::config::Config;
+use crate::model::config::Delivery;
+use crate::model::config::RealConfig;
 use crate::model::error::TunnelObstacle;
 use crate::model::health::policies::Policies;
 use crate::model::vip_table::Table;
@@ -51,7 +55,11 @@ pub(super) fn check(
     };
     for (vip, outlook) in found {
         let place = format!("VIP address {vip}");
-        report.add(FindingId::TunnelBlocked, &place, Some(blocked(outlook.as_ref().err())));
+        let obstacle = outlook.as_ref().err().filter(|obstacle| {
+            let is_here = matches!(obstacle, TunnelObstacle::OwnAddress { .. });
+            !is_here || !are_reals_here(wanted, vip, first_mark)
+        });
+        report.add(FindingId::TunnelBlocked, &place, Some(blocked(obstacle)));
         if let Ok(outlook) = outlook
             && vip.is_ipv4()
         {
@@ -59,6 +67,17 @@ pub(super) fn check(
             report.add(FindingId::AnswersFiltered, &place, Some(answers_filtered(vip, filter)));
         }
     }
+}
+
+/// Whether all reals of a VIP's address are this host itself. Their checks need no tunnel if the address is, too.
+fn are_reals_here(wanted: &Config, vip: IpAddr, first_mark: u32) -> bool {
+    let reals = wanted.vips.iter().filter(|one| one.address == vip).flat_map(|one| &one.reals);
+    let (silent, said): (Vec<&RealConfig>, Vec<&RealConfig>) =
+        reals.partition(|real| real.delivery() == Delivery::AsVip);
+    let silent: Vec<_> = silent.into_iter().map(|real| real.address).collect();
+    said.into_iter().all(|real| real.delivery().is_local())
+        && ways_blocking(&silent, first_mark)
+            .is_ok_and(|ways| ways.iter().all(|ways| matches!(ways, Ways::Local)))
 }
 
 fn blocked(obstacle: Option<&TunnelObstacle>) -> Answer {

@@ -166,8 +166,10 @@ fn open_tunnel(
     vip: Vip,
     reals: &[IpAddr],
 ) -> Result<BTreeMap<IpAddr, u32>> {
-    // Looking for the way takes a while: all reals of a VIP have the same.
-    let Some(first) = reals.first() else { return Ok(BTreeMap::new()) };
+    // Looking for the way takes a while: all reals of a VIP have the same, but for those that are this host.
+    let local = balancer.local_reals()?;
+    let first = reals.iter().find(|real| !local.contains(real)).or(reals.first());
+    let Some(first) = first else { return Ok(BTreeMap::new()) };
     let mark = balancer.tunnel_to(vip.address, *first)?;
     let mut marks = balancer.tunnel_marks(table.health.first_mark)?;
     marks.insert(*first, mark);

@@ -13,6 +13,7 @@ use super::ensure;
 use super::marks;
 use super::program;
 use crate::fixtures::Host;
+use crate::fixtures::UPLINK;
 use crate::fixtures::frame::BALANCER;
 use crate::fixtures::frame::Frame;
 use crate::fixtures::frame::eth;
@@ -57,8 +58,13 @@ impl Both {
         host.ns.shell(
             "ip route add 10.200.0.0/16 via 172.31.0.254; ip route add fc00:1::/64 via fc00:31::fe",
         );
-        let addresses = VIPS.map(|(address, _)| address.parse().expect("an address"));
-        let path = ensure(&host.bpffs, &host.ns, &addresses);
+        Self::of(host, &VIPS.map(|(address, _)| address.parse().expect("an address")))
+    }
+
+    /// Of a host that has these VIPs, and a route to them.
+    #[track_caller]
+    fn of(host: Host, addresses: &[IpAddr]) -> Self {
+        let path = ensure(&host.bpffs, &host.ns, addresses);
         assert_eq!(path.obstacles, [].into());
         let root = host.bpffs.path().join("l4lb/default/prog/root");
         let balancer = libbpf_rs::Program::fd_from_pinned_path(root).expect("the pinned program");
@@ -116,6 +122,13 @@ impl Both {
     }
 }
 
+/// GUE for all VIPs, with a further key of `[packets]`.
+fn by_gue(key: &str) -> String {
+    format!(
+        "[packets]\nencapsulation = \"gue\"\nencap_source_v4 = \"172.31.0.2\"\nencap_source_v6 = \"fc00:31::2\"\n{key}\n"
+    )
+}
+
 /// A frame as this host would send it, which it can also be sent by itself: both MACs are its own.
 fn frame(from: &str, to: &str) -> Frame {
     eth().macs(BALANCER, BALANCER).ip(address(from), address(to))
@@ -136,6 +149,9 @@ fn the_bytes_are_the_balancers() {
         "",
         "[packets]\nouter_df = true\n",
         "[packets]\nencap_source_v4 = \"172.16.0.0/24\"\nencap_source_v6 = \"2001:db8::/112\"\n",
+        &by_gue("outer_df = true"),
+        &by_gue("gue_variant = 0"),
+        &by_gue("gue_port = 9886"),
     ] {
         let both = Both::new(more);
         for (vip, real) in VIPS {
@@ -159,6 +175,45 @@ fn the_bytes_are_the_balancers() {
             }
         }
     }
+}
+
+/// Without a checksum, which sockets of UDP may leave out, and with one that no sum of a pseudo-header has.
+#[test]
+fn a_datagram_without_a_checksum_goes_by_gue_over_ipv4_only() {
+    let both = Both::new(&by_gue(""));
+    for (vip, real) in VIPS {
+        let place = if vip.contains(':') { 46 } else { 26 };
+        let bytes = frame(source(vip), vip).udp(40_000, 80).patch_ip(place, &[0, 0]).bytes();
+        let (verdict, sent) = both.healthcheck(&bytes, both.mark(real));
+        if real.contains(':') {
+            assert_eq!(verdict, SHOT, "{vip}");
+        } else {
+            let wanted = both.balancer(&bytes).expect("the balancer sends it");
+            assert_eq!((verdict, sent), (NEXT, wanted), "{vip}");
+        }
+    }
+}
+
+/// To the real's own MAC, and otherwise as it is.
+#[test]
+fn a_real_on_the_network_gets_the_frame_itself() {
+    let host = Host::new();
+    host.ns.shell(&format!(
+        "ip neigh replace 172.31.0.77 lladdr 02:00:00:00:00:77 dev {UPLINK} nud permanent
+         ip route add 10.200.0.0/16 via 172.31.0.254"
+    ));
+    let vip = vip("tcp://10.200.1.1:80", &["172.31.0.77"]) + "encapsulation = \"l2\"\n";
+    host.lbctl().apply(&Host::config(&vip));
+    let both = Both::of(host, &["10.200.1.1".parse().expect("an address")]);
+    let mark = both.mark("172.31.0.77");
+    let mac = [2, 0, 0, 0, 0, 0x77];
+    // Port 81 is no VIP's: the way is that of the address's first one.
+    for port in [80, 81] {
+        let syn = frame("172.31.0.2", "10.200.1.1").tcp(40_000, port).syn().filled_to(1600);
+        let wanted = syn.clone().macs(BALANCER, mac).bytes();
+        assert_eq!(both.healthcheck(&syn.bytes(), mark), (NEXT, wanted), "{port}");
+    }
+    both.host.ns.shell(&format!("ip neigh del 172.31.0.77 dev {UPLINK}"));
 }
 
 #[test]

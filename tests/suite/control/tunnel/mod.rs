@@ -52,10 +52,15 @@ const V6: &str = "fc00:1::1";
 
 /// A rig whose balancer has a VIP of each family, with reals of both.
 fn rig() -> Rig {
+    rig_by("")
+}
+
+/// The same, with further keys of the configuration.
+fn rig_by(more: &str) -> Rig {
     let rig = Rig::new(2);
     let reals = ["10.0.0.1", "10.0.0.2", "fc00::1", "fc00::2"];
     let vips = [vip(&format!("tcp://{V4}:80"), &reals), vip(&format!("tcp://[{V6}]:80"), &reals)];
-    rig.lbctl().apply(&config(&vips.concat()));
+    rig.lbctl().apply(&config(&format!("{more}\n{}", vips.concat())));
     rig
 }
 

@@ -8,17 +8,33 @@ use super::connect_marked;
 use super::ensure;
 use super::marks;
 use super::rig;
+use super::rig_by;
 use crate::fixtures::Capture;
 use crate::fixtures::Direction;
 use crate::fixtures::Frame;
 use crate::fixtures::HttpClient;
 use crate::fixtures::NetNs;
+use crate::fixtures::Rig;
 use crate::fixtures::UPLINK;
 use crate::fixtures::json;
 
 #[test]
 fn checks_reach_the_real_under_test_in_all_four_families() {
-    let rig = rig();
+    reach_all(&rig());
+}
+
+#[test]
+fn checks_reach_the_real_under_test_by_gue() {
+    for variant in [1, 0] {
+        reach_all(&rig_by(&format!("{GUE}gue_variant = {variant}\n")));
+    }
+}
+
+/// GUE for all VIPs.
+const GUE: &str = "[packets]\nencapsulation = \"gue\"\nencap_source_v4 = \"172.31.0.2\"\nencap_source_v6 = \"fc00:31::2\"\n";
+
+#[track_caller]
+fn reach_all(rig: &Rig) {
     let balancer = &rig.topology.balancer.ns;
     let path = ensure(&rig.bpffs, balancer, &addresses());
     assert_eq!(path.obstacles, [].into());

@@ -203,7 +203,7 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
             "outer_df": one_in(rng, 3),
             "encapsulation": pick(rng, &["ipip", "gue", "gue", "l2"]),
             "gue_variant": pick(rng, &[1, 1, 0]),
-            "gue_port": pick(rng, &[6080, 9886, 1, 65535]),
+            "gue_port": pick(rng, &[6080, 6080, 19523, 9886]),
             "gue_icmp_as_katran": rng.bool(),
         },
         "vips": vips,

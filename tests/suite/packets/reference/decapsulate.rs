@@ -40,7 +40,10 @@ impl Ends {
     pub(super) fn of(config: &Config) -> Self {
         let entry =
             |entry: &l4lb::DecapsulateConfig| (entry.address, (entry.then, entry.from.clone()));
-        Self { ends: config.decapsulate.iter().map(entry).collect(), gue_port: 6080 }
+        Self {
+            ends: config.decapsulate.iter().map(entry).collect(),
+            gue_port: config.packets.gue_port(),
+        }
     }
 }
 

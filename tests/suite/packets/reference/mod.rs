@@ -210,7 +210,7 @@ impl Reference {
             Taken::Out(out) => {
                 let judged = self.judge_frame(&out);
                 // The host's kernel gets it for a real that is this host, and for nothing else.
-                if judged.action == "XDP_PASS" && judged.real.is_none() {
+                if judged.action == "XDP_PASS" && judged.reason != "local" {
                     return dropped("decap_not_vip");
                 }
                 judged
