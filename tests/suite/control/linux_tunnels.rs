@@ -33,6 +33,14 @@ ip link set lb4in6 up
 ip link set lb6 up
 ";
 
+/// What docs/encapsulation.md tells to type: the devices that come with the modules.
+const DEFAULT_DEVICES: &str = "\
+ip link set tunl0 up
+ip link set sit0 up
+ip -6 tunnel change ip6tnl0 mode any
+ip link set ip6tnl0 up
+";
+
 /// What GUE needs besides.
 const GUE: &str = "\
 ip fou add port PORT gue
@@ -98,10 +106,11 @@ fn ip_in_ip() {
     if !has_tunnels() {
         return;
     }
-    let rig = rig(DEVICES);
-    all_ways_work(&rig, "encapsulation = \"ipip\"", |v6, protocol, _| {
-        protocol == if v6 { 41 } else { 4 }
-    });
+    for devices in [DEVICES, DEFAULT_DEVICES] {
+        all_ways_work(&rig(devices), "encapsulation = \"ipip\"", |v6, protocol, _| {
+            protocol == if v6 { 41 } else { 4 }
+        });
+    }
 }
 
 #[test]
@@ -109,8 +118,8 @@ fn gue_of_both_variants() {
     if !has_tunnels() {
         return;
     }
-    for (variant, port) in [(1, 6080_u16), (0, 19523)] {
-        let rig = rig(&format!("{DEVICES}{}", GUE.replace("PORT", &port.to_string())));
+    for (variant, port, devices) in [(1, 6080_u16, DEFAULT_DEVICES), (0, 19523, DEVICES)] {
+        let rig = rig(&format!("{devices}{}", GUE.replace("PORT", &port.to_string())));
         let packets = format!(
             "encapsulation = \"gue\"\ngue_variant = {variant}\nencap_source_v4 = \"172.31.0.2\"\n\
              encap_source_v6 = \"fc00:31::2\""
