@@ -65,8 +65,8 @@ impl Balancer {
         let ApplyOptions { refuse_removals, expected, .. } = &options;
         config.check()?;
         instance.check_host()?;
-        let digest = config.digest();
-        let config = &*own_names(config)?;
+        let given = config;
+        let config = &*own_names(given)?;
         let choice = if options.keep_gateways { Choice::Keep } else { Choice::Anew };
         let already = Already::Adopt(adopt);
         let planned = || make_plan(instance, config, on_unserved, choice, already);
@@ -101,7 +101,7 @@ impl Balancer {
             if let Some(since) = draining {
                 node::restore(instance, since)?;
             }
-            serving::applied(instance, digest);
+            serving::applied(instance, given);
             Ok(Plan { lost, ..plan })
         };
         set_up(instance, || planned().map(drop), change).map(|(plan, _lock)| plan)

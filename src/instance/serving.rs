@@ -213,11 +213,11 @@ pub fn unread(instance: &Instance, config: &Config) -> Result<Option<Unread>> {
 }
 
 /// Notes that a configuration was applied: a failed reload of the serving process is then obsolete.
-pub(crate) fn applied(instance: &Instance, digest: u64) {
+pub(crate) fn applied(instance: &Instance, config: &Config) {
     let folder = Part::Balancer.folder(instance).filter(|folder| folder.exists());
     if let Some(record) = folder.and_then(|folder| Record::open(&folder)) {
         record.word(APPLIED).store(record.get(DONE), Ordering::Release);
-        record.word(DIGEST).store(digest, Ordering::Release);
+        record.word(DIGEST).store(config.digest(), Ordering::Release);
     }
 }
 
