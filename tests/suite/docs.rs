@@ -10,6 +10,8 @@ use super::fixtures::Bpffs;
 use super::fixtures::HttpServer;
 use super::fixtures::NetNs;
 
+mod ways;
+
 const PAGE: &str = "docs/install.md";
 const REALS: u8 = 3;
 
@@ -22,7 +24,11 @@ struct Block {
 impl Block {
     fn all(page: &str) -> Vec<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
-        let text = fs::read_to_string(path).expect(page);
+        Self::of(&fs::read_to_string(path).expect(page))
+    }
+
+    /// The blocks of a page, or of a part of it.
+    fn of(text: &str) -> Vec<Self> {
         let mut blocks = Vec::new();
         let mut lines = text.lines();
         while let Some(info) = lines.find_map(|line| line.strip_prefix("```")) {
@@ -66,7 +72,7 @@ impl Host {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let Self { name, .. } = self;
-        assert!(output.status.success(), "{PAGE}, on {name}:\n{block}\n{stdout}{stderr}");
+        assert!(output.status.success(), "on {name}:\n{block}\n{stdout}{stderr}");
         stdout
     }
 }

@@ -11,3 +11,4 @@ pub(crate) mod selection;
 pub(crate) mod survive;
 pub(crate) mod tables;
 pub(crate) mod traffic;
+pub(crate) mod ways;

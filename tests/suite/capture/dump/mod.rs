@@ -2,6 +2,7 @@
 
 mod clock;
 mod ends;
+mod gue;
 mod lives;
 mod looking;
 mod options;
