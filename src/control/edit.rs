@@ -15,6 +15,7 @@ use crate::control::unserved;
 use crate::control::unusable_checks;
 use crate::dataplane::balancer::Balancer;
 use crate::dataplane::interfaces::read_interfaces;
+use crate::instance::links::refuse_other_namespace;
 use crate::model::config::Config;
 use crate::model::error::Result;
 use crate::model::outweighed;
@@ -124,6 +125,10 @@ impl Balancer {
         config: &Config,
         limit: Duration,
     ) -> Result<Looked> {
+        // Commands work in any network namespace. Only that of the interfaces knows the neighbours.
+        if refuse_other_namespace(&self.instance, &[]).is_err() {
+            return Ok(Looked::nothing(running.facts()));
+        }
         let interfaces = read_interfaces(&self.instance, &self.dataplane)?;
         let served = interfaces.iter().filter(|(_, running)| running.attached.is_some());
         let served = served.filter_map(|(name, running)| Some((&**name, running.entry?.ifindex)));

@@ -109,6 +109,11 @@ fn key(config: &Config, address: IpAddr) -> String {
 }
 
 impl Looked {
+    /// Nobody looked: these facts are known from before.
+    pub(crate) fn nothing(facts: RealFacts) -> Self {
+        Self { facts, ..Self::default() }
+    }
+
     /// Refuses reals that are on none of the networks, except those that were there before.
     pub(crate) fn refuse_far(
         &self,

@@ -108,8 +108,11 @@ impl Netlink {
                 let entry = table.get(&(ifindex, *address)).copied();
                 let link = links.iter().find(|link| link.index == ifindex);
                 if let Some(link) = link.filter(|_| !entry.is_some_and(|entry| entry.is_fixed())) {
-                    // No packet of the kernel's own goes there, so nothing else keeps the entry.
-                    self.make_kernel_use(link, *address, entry).await?;
+                    // No packet of the kernel's own goes there, so nothing else keeps the entry. If its table is full,
+                    // the real is one that does not answer.
+                    if let Err(error) = self.make_kernel_use(link, *address, entry).await {
+                        tracing::debug!(%error, "the kernel does not look for this real");
+                    }
                 }
             }
             found.push(near);

@@ -214,6 +214,12 @@ impl Config {
         })
     }
 
+    /// Whether a real of IPv6, or of IPv4, gets its packets by GUE.
+    pub(super) fn sends_gue(&self, v6: bool) -> bool {
+        let gue = |real: &Encapsulated| real.encapsulation == Encapsulation::Gue;
+        self.encapsulated().any(|real| gue(&real) && real.address.is_ipv6() == v6)
+    }
+
     /// The most bytes that stand in front of a packet; `None`: there are no reals.
     pub(crate) fn largest_overhead(&self) -> Option<u32> {
         self.vips.iter().find(|vip| !vip.reals.is_empty())?;

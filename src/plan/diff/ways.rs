@@ -22,7 +22,7 @@ use crate::plan::writes::Write;
 
 impl Running {
     /// What the maps hold about the host: nothing new is known.
-    pub(super) fn facts(&self) -> RealFacts {
+    pub(crate) fn facts(&self) -> RealFacts {
         let live = self.reals.values().filter(|real| real.live && real.way.is_own);
         RealFacts { own: live.map(|real| real.address).collect(), ..RealFacts::default() }
     }

@@ -52,6 +52,7 @@ pub(super) fn look(config: &Config, warnings: &mut Errors) {
         let (key, what) = warning.split_once(": ").unwrap_or(("", &warning));
         warn(warnings, key, what);
     }
+    gue_sources(config, warnings);
     if let Some(exec) = &config.notify.exec {
         if config.vips.iter().all(|vip| vip.check.is_none()) {
             let what = "no VIP has a check, so the health of no real changes by itself; give a VIP a check, or leave exec out";
@@ -61,6 +62,20 @@ pub(super) fn look(config: &Config, warnings: &mut Errors) {
             let what = "the path has a space, and exec takes no arguments; write the path alone, or name a script";
             warn(warnings, "notify.exec", what);
         }
+    }
+}
+
+/// Whether GUE leaves from an address that a prefix only begins with.
+fn gue_sources(config: &Config, warnings: &mut Errors) {
+    let (v4, v6) = (config.packets.encap_source_v4, config.packets.encap_source_v6);
+    let v4 = v4.filter(|net| net.prefix_len() != 32).map(|net| IpAddr::from(net.address()));
+    let v6 = v6.filter(|net| net.prefix_len() != 128).map(|net| IpAddr::from(net.address()));
+    for (key, first, is_v6) in [("encap_source_v4", v4, false), ("encap_source_v6", v6, true)] {
+        let Some(first) = first.filter(|_| config.sends_gue(is_v6)) else { continue };
+        let what = format!(
+            "GUE leaves from {first}, the first address of the prefix, for all flows; write one address of this balancer"
+        );
+        warn(warnings, format!("packets.{key}"), what);
     }
 }
 
