@@ -32,6 +32,10 @@ const THERE6: &str = "fc00:8:2::1";
 /// At the other site, for the router.
 const BACK: &str = "10.8.2.2";
 
+/// The balancer of the topology sends by GUE.
+const IN_GUE: &str = "\n[packets]\nencapsulation = \"gue\"\nencap_source_v4 = \"172.31.0.2\"\n\
+                      encap_source_v6 = \"fc00:31::2\"\n";
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// The balancer of the other site, behind the same router.
@@ -96,8 +100,12 @@ fn ends(rest: &str) -> String {
     [THERE, THERE6]
         .iter()
         .map(|address| {
-            let from = if address.contains(':') { "100::/64" } else { "172.16.0.0/16" };
-            format!("\n[[decapsulate]]\naddress = \"{address}\"\nfrom = [\"{from}\"]\n{rest}")
+            let from = if address.contains(':') {
+                "\"100::/64\", \"fc00:31::2\""
+            } else {
+                "\"172.16.0.0/16\", \"172.31.0.2\""
+            };
+            format!("\n[[decapsulate]]\naddress = \"{address}\"\nfrom = [{from}]\n{rest}")
         })
         .collect()
 }
@@ -111,8 +119,11 @@ fn the_other_site_serves_the_vips() {
     let site = Site::new(&rig);
     let _echo = rig.topology.serve_udp(&[server(DNS)]);
     // Each VIP by an outer header of each family.
-    for (first, second) in [(THERE, THERE6), (THERE6, THERE)] {
-        let here = [vip(VIPS[0], &[first]), vip(VIPS[1], &[second]), vip(DNS, &[first])].concat();
+    for (first, second, packets) in
+        [(THERE, THERE6, IN_GUE), (THERE6, THERE, IN_GUE), (THERE, THERE6, ""), (THERE6, THERE, "")]
+    {
+        let vips = [vip(VIPS[0], &[first]), vip(VIPS[1], &[second]), vip(DNS, &[first])].concat();
+        let here = [packets, &vips].concat();
         rig.lbctl().ok(&["apply", "--yes", "-f", path_of(&config_file(&config(&here)))]);
         let there =
             [vip(VIPS[0], &["10.0.0.1"]), vip(VIPS[1], &["fc00::1"]), vip(DNS, &["fc00::1"])];
@@ -135,7 +146,7 @@ fn the_other_site_serves_the_vips() {
     // A download goes on while the other site learns of further sources.
     let download = rig.download(VIPS[0]);
     let there = [vip(VIPS[0], &["10.0.0.1"]), vip(VIPS[1], &["fc00::1"])].concat();
-    let wider = ends("").replace("172.16.0.0/16", "172.0.0.0/8");
+    let wider = ends("").replace("172.16.0.0/16", "172.16.0.0/15");
     site.apply(&config(&[there.clone(), wider].concat()));
     crate::fixtures::goes_on(&download, "with further sources");
     // Others than the balancer may not send.

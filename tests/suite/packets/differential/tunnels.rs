@@ -18,7 +18,7 @@ const ENDS4: [&str; 2] = ["10.8.0.1", "10.8.0.2"];
 const ENDS6: [&str; 2] = ["fc00:8::1", "fc00:8::2"];
 const SITES4: [&str; 3] = ["10.9.0.1", "198.51.100.7", "10.10.0.1"];
 const SITES6: [&str; 3] = ["fc00:9::1", "fc00:a::1", "fe80::1"];
-const GUE_PORTS: [u16; 4] = [6080, 6080, 6080, 19523];
+const GUE_PORTS: [u16; 4] = [6080, 6080, 19523, 9886];
 
 /// Addresses at which tunnels end, for any of [`SITES4`] and [`SITES6`] or for some.
 pub(super) fn ends(rng: &mut Rng) -> Value {
