@@ -49,9 +49,11 @@ pub enum Mss {
 
 impl Mss {
     /// The least: what every host takes without being asked (RFC 9293, section 3.7.1).
+    #[expect(clippy::cast_possible_truncation, reason = "the header has smaller numbers")]
     pub const MIN: u16 = consts::MSS_MIN as u16;
 
     /// The most: what fits packets of 9216 bytes, the longest that Ethernet cards take.
+    #[expect(clippy::cast_possible_truncation, reason = "the header has smaller numbers")]
     pub const MAX: u16 = consts::MSS_MAX as u16;
 
     fn is_in_range(self) -> bool {
@@ -89,6 +91,7 @@ impl Request {
 
     /// The ports that balancers send GUE to unless they are told otherwise: the one that is registered for it, to which
     /// Katran sends variant 1; and the one that GLB sends variant 0 to.
+    #[expect(clippy::cast_possible_truncation, reason = "the header has smaller numbers")]
     pub const GUE_PORTS: [u16; 2] = [consts::GUE_PORT as u16, consts::GUE_PORT_V0 as u16];
 
     /// Checks what the types cannot express.
