@@ -227,11 +227,11 @@ impl Running {
             tokio::select! {
                 () = control.wait_for_stop() => {}
                 () = control.wait_for_reload() => self.reload(control, tell).await,
-                () = next_change(&mut changes) => self.server.follow().await,
+                () = next_change(&mut changes) => self.follow().await,
                 () = self.repairs.are_due() => self.repairs.make(&self.server.instance).await,
                 _ = check.tick() => {
                     pin_again(&self.server.instance).await;
-                    self.server.follow().await;
+                    self.follow().await;
                     self.server.tidy().await;
                     self.endpoint.retry(self.server.config.metrics.listen).await;
                     self.api.retry().await;
@@ -241,6 +241,10 @@ impl Running {
             }
         }
         self.api.end().await;
+    }
+
+    async fn follow(&mut self) {
+        self.server.follow(self.reloads.clone()).await;
     }
 
     /// Moves metrics and the control API to where the file says.
@@ -309,6 +313,8 @@ struct Server {
     instance: Instance,
     options: ApplyOptions,
     config: Config,
+    /// The digest of the configuration.
+    digest: u64,
     warnings: Warnings,
     /// The interfaces that could not be served at the last try.
     unserved: BTreeSet<String>,
@@ -323,6 +329,7 @@ impl Server {
             instance: instance.clone(),
             options,
             config: Config::default(),
+            digest: 0,
             warnings: Warnings::default(),
             unserved: BTreeSet::new(),
             changed: String::new(),
@@ -361,6 +368,7 @@ impl Server {
         let mut plan = applied.await?;
         // The announcement above logged it, before the kernel allocated the memory.
         plan.memory = None;
+        self.digest = config.digest();
         self.config = config;
         self.changed = plan.summary();
         report_changes(&plan);
@@ -376,10 +384,18 @@ impl Server {
         Ok(())
     }
 
-    /// Follows gateways and interfaces, and addresses if the instance decapsulates as well.
-    async fn follow(&mut self) {
-        let (instance, config) = (self.instance.clone(), self.config.clone());
-        let followed = blocking(move || Balancer::follow(&instance, &config));
+    /// Follows gateways and interfaces, and addresses if the instance decapsulates as well. If another command has
+    /// applied something else than this process, the interfaces are those that it left: one that it took out must not
+    /// come back.
+    async fn follow(&mut self, reloads: Reloads) {
+        let (instance, config, digest) = (self.instance.clone(), self.config.clone(), self.digest);
+        let followed = blocking(move || {
+            if reloads.is_last(digest) {
+                return Balancer::follow_while(&instance, &config, || reloads.is_last(digest));
+            }
+            let runs = Balancer::open(&instance).and_then(|balancer| balancer.save());
+            Balancer::follow(&instance, runs.as_ref().unwrap_or(&config))
+        });
         let mut warnings = follow_decap(&self.instance).await;
         match followed.await {
             Ok(plan) if plan.overtaken => {

@@ -109,6 +109,11 @@ impl Reloads {
         self.serving.has_own(config) && self.serving.applied_digest() == config.digest()
     }
 
+    /// Whether a configuration with this digest was applied last, as far as that is known.
+    pub(super) fn is_last(&self, digest: u64) -> bool {
+        [0, digest].contains(&self.serving.applied_digest())
+    }
+
     /// Records whether the file on disk is what was applied: `None`, or whether it can be applied.
     pub(super) fn set_drift(&self, drift: Option<bool>) {
         self.serving.set_drift(drift);

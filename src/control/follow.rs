@@ -44,11 +44,20 @@ impl Balancer {
     /// route of the same IP version. It writes MACs and MTUs without waiting for a gateway. It tries again the
     /// interfaces that could not be served so far; [`Plan::unserved`] has those that still cannot.
     pub fn follow(instance: &Instance, config: &Config) -> Result<Plan> {
+        Self::follow_while(instance, config, || true)
+    }
+
+    /// The same, if under the lock the configuration still is what is to be followed. If not, the plan is overtaken.
+    pub(crate) fn follow_while(
+        instance: &Instance,
+        config: &Config,
+        is_current: impl Fn() -> bool,
+    ) -> Result<Plan> {
         refuse_other_namespace(instance, &[])?;
         let given: Vec<_> = config.interfaces.iter().map(|interface| &*interface.name).collect();
         let config = &*own_names(config)?;
         let mut links = Self::follow_links(instance, config)?;
-        let mut plan = Self::follow_gateways(instance, config, &given)?;
+        let mut plan = Self::follow_gateways(instance, config, &given, is_current)?;
         links.append(&mut plan.interfaces);
         plan.interfaces = links;
         if !plan.overtaken {
@@ -128,7 +137,12 @@ impl Balancer {
     }
 
     /// `given` are the names in the file; some may be alternative names.
-    fn follow_gateways(instance: &Instance, config: &Config, given: &[&str]) -> Result<Plan> {
+    fn follow_gateways(
+        instance: &Instance,
+        config: &Config,
+        given: &[&str],
+        is_current: impl Fn() -> bool,
+    ) -> Result<Plan> {
         let before = Self::open(instance)?;
         let records = unserved::read(instance)?;
         let interfaces = read_interfaces(instance, &before.dataplane)?;
@@ -138,7 +152,7 @@ impl Balancer {
         let current = Self::open(instance)?;
         let interfaces = read_interfaces(instance, &current.dataplane)?;
         let records = unserved::read(instance)?;
-        if resolve::followed(config, &interfaces, &records) != followed {
+        if !is_current() || resolve::followed(config, &interfaces, &records) != followed {
             // Another command was faster, and has newer facts.
             return Ok(Plan { overtaken: true, ..Plan::default() });
         }

@@ -29,7 +29,6 @@ mod sources;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -533,15 +532,12 @@ impl Config {
         digest(&serde_json::to_vec(self).unwrap_or_default()).max(1)
     }
 
-    /// What `lbctl serve` reads for itself, as a file writes it. The kernel has nothing of it, and of interfaces not
-    /// which of them are to be followed.
-    pub(crate) const OF_SERVE: [&str; 4] = ["[[interfaces]]", "[metrics]", "[control]", "[notify]"];
+    /// What `lbctl serve` reads for itself, as a file writes it. The kernel has nothing of it.
+    pub(crate) const OF_SERVE: [&str; 3] = ["[metrics]", "[control]", "[notify]"];
 
     /// Digests of what these sections say; none is 0.
     pub(crate) fn own_digests(&self) -> [u64; Self::OF_SERVE.len()] {
-        let names: BTreeSet<_> = self.interfaces.iter().map(|interface| &interface.name).collect();
         [
-            serde_json::to_vec(&names),
             serde_json::to_vec(&self.metrics),
             serde_json::to_vec(&self.control),
             serde_json::to_vec(&self.notify),

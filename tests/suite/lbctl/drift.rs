@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::fixtures::Host;
 use crate::fixtures::METRICS;
 use crate::fixtures::Running;
+use crate::fixtures::UPLINK;
 use crate::fixtures::get;
 use crate::fixtures::json;
 use crate::fixtures::vip;
@@ -122,6 +123,42 @@ fn a_file_that_was_not_applied_is_told() {
     fs::write(&file, config("10.0.0.3") + "[metrics]\nlisten = \"127.0.0.1:9999\"\n")
         .expect("write");
     assert_eq!(host.lbctl().ok(&apply).stderr, "");
+}
+
+/// `lbctl serve` follows the interfaces that were applied last, whoever did it.
+#[test]
+fn interfaces_of_another_apply_are_followed() {
+    let host = Host::new();
+    host.ns.shell(
+        "ip link add second mtu 1600 type veth peer name nobody2 mtu 1600
+         ip link set second up; ip link set nobody2 up",
+    );
+    let one = config("10.0.0.1");
+    let two = format!("{}{one}", Host::INTERFACE.replace(UPLINK, "second"));
+    let (folder, mut running) = start(&host, &two, &[]);
+    let file = folder.path().join("lb.toml");
+    let apply = |text: &str| {
+        fs::write(&file, text).expect("write");
+        let said = host.lbctl().ok(&["apply", "-f", file.to_str().expect("printable")]).stderr;
+        assert_eq!(said, "", "nothing of it waits for a reload");
+        told(&host, None);
+    };
+    let served = || {
+        let status = json(&host.lbctl().ok(&["status", "--json"]));
+        status["interfaces"].as_object().expect("interfaces").keys().cloned().collect::<Vec<_>>()
+    };
+    // One that another command took out stays out.
+    apply(&one);
+    assert_eq!(served(), [UPLINK]);
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(served(), [UPLINK], "{}", running.stderr());
+    // One that another command has added is followed, though the process has not read of it.
+    host.lbctl().ok(&["reload"]);
+    apply(&two);
+    host.ns.shell("ip link set second mtu 1590");
+    running.wait_for("second");
+    running.wait_for("MTU 1600 → 1590");
+    assert_eq!(served(), ["second", UPLINK]);
 }
 
 #[test]
