@@ -1,6 +1,7 @@
 //! Why checks cannot go through the tunnel, and what it is when several things are in the way.
 
 use std::net::IpAddr;
+use std::net::TcpListener;
 
 use l4lb::Balancer;
 use l4lb::Error;
@@ -115,6 +116,27 @@ fn a_vip_on_the_balancers_own_host_is_told_and_says_nothing_about_reals() {
             || probe.stdout.contains("it is an address of this host"),
         "{probe}"
     );
+}
+
+/// A check's packets do not leave the host, nor do a client's that the balancer hands to the kernel.
+#[test]
+fn a_real_that_is_this_host_is_checked_at_the_vips_address_of_the_host() {
+    let host = Host::new();
+    host.ns.shell(&format!("ip route add default via 172.31.0.254; ip addr add {V4}/32 dev lo"));
+    let vip = vip(&format!("tcp://{V4}:80"), &["172.31.0.2", "10.0.0.1"]);
+    host.lbctl().apply(&Host::config(&format!("{vip}allow_own_address = true\n")));
+    let listener = host.ns.open(|| TcpListener::bind((V4, 80))).expect("the host serves");
+    let balancer = Balancer::open(&instance(&host.bpffs)).expect("it runs");
+    assert_eq!(balancer.local_reals().expect("they can be read"), [address("172.31.0.2")].into());
+    let to = |real: &str| host.ns.run(|| balancer.tunnel_to(address(V4), address(real)));
+    assert!(to("172.31.0.2").is_ok());
+    let error = to("10.0.0.1").expect_err("its packets would stay here");
+    assert!(error.to_string().contains("it is an address of this host"), "{error}");
+    let probe = |real: &str| host.lbctl().run(&["probe", &format!("tcp://{V4}:80"), real]);
+    assert_eq!(probe("172.31.0.2").code(), Some(0), "{}", probe("172.31.0.2"));
+    assert_ne!(probe("10.0.0.1").code(), Some(0), "{}", probe("10.0.0.1"));
+    drop(listener);
+    assert_ne!(probe("172.31.0.2").code(), Some(0), "{}", probe("172.31.0.2"));
 }
 
 #[test]
