@@ -38,6 +38,12 @@ impl Plan {
         let mut parts = Vec::new();
         parts.extend(count("pin", "restored", self.lost.pins.iter().map(|lost| &lost.pin)));
         parts.extend(count("program", "put back into the chain", self.lost.passed_by.iter()));
+        // Each text names its real, and says what changes.
+        let reals = self.reals.iter().take(NAMED).map(ToString::to_string);
+        parts.extend(reals);
+        if let Some(more @ 1..) = self.reals.len().checked_sub(NAMED) {
+            parts.push(format!("{more} more reals likewise"));
+        }
         match &self.program {
             None => {}
             Some(ProgramChange::Load) => parts.push("program loaded".to_owned()),
