@@ -68,7 +68,7 @@ impl Balancer {
                 }
                 // What was done for the interfaces is to be told all the same.
                 Err(error) => {
-                    plan.warnings.push(format!("the MACs of reals are not followed: {error}"))
+                    plan.warnings.push(format!("the MACs of reals are not followed: {error}"));
                 }
             }
         }

@@ -53,7 +53,7 @@ impl AsyncRead for Wire {
 
 impl Wire {
     /// What is written at once. If it were more, the kernel would make one packet of several segments (GSO). Through the
-    /// tunnel, no UDP checksum of GUE can be derived for such a packet: see packet/encap_skb.h.
+    /// tunnel, no UDP checksum of GUE can be derived for such a packet: see `packet/encap_skb.h`.
     fn at_once<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         let segment = SockRef::from(&*self.stream).tcp_mss().unwrap_or(u32::MAX);
         bytes.get(..segment.max(1) as usize).unwrap_or(bytes)

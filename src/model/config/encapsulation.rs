@@ -342,9 +342,8 @@ mod tests {
     fn config(packets: &str, vips: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut text = format!("[packets]\n{packets}\n");
         for (port, (more, reals)) in (80..).zip(vips) {
-            text += &format!(
-                "[[vips]]\naddress = \"10.200.1.1\"\nport = {port}\nprotocol = \"udp\"\n{more}\nreals = [{reals}]\n"
-            );
+            let at = "address = \"10.200.1.1\"\nprotocol = \"udp\"";
+            text = format!("{text}[[vips]]\n{at}\nport = {port}\n{more}\nreals = [{reals}]\n");
         }
         Config::from_toml(&text)
     }

@@ -172,7 +172,7 @@ pub struct PacketsConfig {
     pub gue_port: Option<u16>,
     /// The variant of GUE. 1: the packet follows the UDP header. 0: behind a GUE header with private data.
     pub gue_variant: u8,
-    /// Whether ICMPv4 errors to IPv4 reals get the UDP checksum that Katran gives them, which is wrong. With `false` it is
+    /// Whether ICMP errors of IPv4 to IPv4 reals get the UDP checksum that Katran gives them, which is wrong. With `false` it is
     /// right, as receivers such as Linux' `fou` want it. Of variant 1; with variant 0 it is right.
     pub gue_icmp_as_katran: bool,
     /// The outer IPv4 source: a prefix to spread flows over, or one address. Default: 172.16.0.0/16. GUE takes the first

@@ -110,22 +110,22 @@ fn macs_come_before_the_packets_that_need_them_and_go_after() {
     let l2 = table(&[("encapsulation = \"l2\"", TWO)]);
     let writes = go(&mut maps, &l2, &known);
     let place = |which: fn(&Write) -> bool| writes.iter().position(which).expect("a write");
-    let macs = place(|write| matches!(write, Write::Neighbours(_)));
-    assert!(macs < place(|write| matches!(write, Write::Vips(_))), "{writes:?}");
+    let before = place(|write| matches!(write, Write::Neighbours(_)));
+    assert!(before < place(|write| matches!(write, Write::Vips(_))), "{writes:?}");
     assert_eq!(maps.neighbours.len(), 2);
 
     // One falls silent, one has another MAC: the first keeps what is known.
     let followed = follow_ways(&maps.running(), &facts(&[], &[(2, at(4, 9))]));
     followed.writes.iter().for_each(|write| maps.write(write));
-    let mut macs: Vec<_> = maps.neighbours.values().copied().collect();
-    macs.sort_by_key(|at| at.ifindex);
-    assert_eq!(macs, [at(3, 1), at(4, 9)]);
+    let mut places: Vec<_> = maps.neighbours.values().copied().collect();
+    places.sort_by_key(|at| at.ifindex);
+    assert_eq!(places, [at(3, 1), at(4, 9)]);
     assert_eq!(followed.reals.len(), 1);
 
     let writes = go(&mut maps, &table(&[("", TWO)]), &RealFacts::default());
-    let macs = writes.iter().position(|write| matches!(write, Write::Neighbours(_)));
+    let after = writes.iter().position(|write| matches!(write, Write::Neighbours(_)));
     let vips = writes.iter().rposition(|write| matches!(write, Write::Vips(_)));
-    assert!(macs > vips, "{writes:?}");
+    assert!(after > vips, "{writes:?}");
     assert!(maps.neighbours.is_empty());
 }
 
