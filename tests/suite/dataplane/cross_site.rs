@@ -72,8 +72,8 @@ impl<'a> Site<'a> {
              ip route add {THERE6} via fc00:33::2
              ip route add {BACK} via 172.33.0.2"
         ));
-        let _pass = XdpLink::attach(router, "to-site", Verdict::Pass);
-        Self { rig, ns, _pass }
+        let pass = XdpLink::attach(router, "to-site", Verdict::Pass);
+        Self { rig, ns, _pass: pass }
     }
 
     fn lbctl(&self, arguments: &[&str]) -> crate::fixtures::Output {
@@ -97,17 +97,20 @@ fn event(stats: &Value, name: &str) -> u64 {
 }
 
 fn ends(rest: &str) -> String {
-    [THERE, THERE6]
-        .iter()
-        .map(|address| {
-            let from = if address.contains(':') {
-                "\"100::/64\", \"fc00:31::2\""
-            } else {
-                "\"172.16.0.0/16\", \"172.31.0.2\""
-            };
-            format!("\n[[decapsulate]]\naddress = \"{address}\"\nfrom = [{from}]\n{rest}")
-        })
-        .collect()
+    let end = |address, from| {
+        format!(
+            "
+[[decapsulate]]
+address = \"{address}\"
+from = [{from}]
+{rest}"
+        )
+    };
+    let ends = [
+        end(THERE, "\"172.16.0.0/16\", \"172.31.0.2\""),
+        end(THERE6, "\"100::/64\", \"fc00:31::2\""),
+    ];
+    ends.concat()
 }
 
 /// Real HTTP, UDP and downloads, of either family, through two balancers.
@@ -193,14 +196,14 @@ fn a_loop_ends_by_the_ttl_and_is_counted() {
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
-        let found = || {
+        let is_told = || {
             // Behind an even number of hops, the packets end there.
             let status = site.lbctl(&["status"]).stdout;
             status.contains("perhaps two sites send them to one another")
         };
-        let found = wait_until(SOON, found);
+        let told = wait_until(SOON, is_told);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(found, "{}", site.lbctl(&["status"]));
+        assert!(told, "{}", site.lbctl(&["status"]));
     });
 }
 

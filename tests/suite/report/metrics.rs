@@ -131,7 +131,7 @@ pub(crate) const OF_HEALTH: [&str; 7] = [
 /// The metric of reals that fail too often.
 const HELD: &str = "l4lb_vip_real_held";
 
-/// The metric of reals that get their packets by their own MACs: control::ways has some.
+/// The metric of reals that get their packets by their own MACs: `control::ways` has some.
 const MAC_KNOWN: &str = "l4lb_real_mac_known";
 
 /// What `lbctl stats` shows, and `lbctl status` of the flood guards, as the samples of a scrape.

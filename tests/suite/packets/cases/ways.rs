@@ -204,7 +204,7 @@ fn gue_cases() -> Vec<Case> {
     ]
 }
 
-/// The checksum of an ICMPv4 error in UDP as Katran has it: as if ICMP had a pseudo-header.
+/// The checksum of an ICMP error of IPv4 in UDP as Katran has it: as if ICMP had a pseudo-header.
 fn as_katran(frame: &Frame) -> [u8; 2] {
     let right = BY_DEFAULT.frame(frame, "10.0.0.1", C4_TO_4_PORT);
     let inner = &right[INNER4..];

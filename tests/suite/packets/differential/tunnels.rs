@@ -49,7 +49,8 @@ impl Traffic<'_> {
             _ => self.transport(eth(), inner_v6),
         };
         let inner = if self.rng.bool() { inner.ttl(self.rng.u8(..3)) } else { inner };
-        let protocol = if one_in(self.rng, 20) != inner.is_v6() { 41 } else { 4 };
+        let lies = one_in(self.rng, 20);
+        let protocol = if lies == inner.is_v6() { 4 } else { 41 };
         let mut inner = inner.packet();
         if one_in(self.rng, 12) {
             self.bend(&mut inner, 60);

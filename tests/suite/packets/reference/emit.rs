@@ -136,7 +136,7 @@ pub(crate) fn in_ipv6(
 pub(crate) struct Gue {
     pub(crate) variant: u8,
     pub(crate) port: u16,
-    /// ICMPv4 errors to IPv4 reals, by variant 1.
+    /// ICMP errors of IPv4 to IPv4 reals, by variant 1.
     pub(crate) icmp_as_katran: bool,
 }
 
