@@ -8,37 +8,43 @@ use std::net::Ipv6Addr;
 use etherparse::IpNumber;
 
 use super::Part;
-use super::Telling;
-use super::ip;
 use crate::model::gue;
 use crate::model::gue::Gue;
 use crate::model::gue::GueHeader;
 use crate::model::gue::NextHops;
 
-/// Writes what follows the UDP header of a packet to a port of GUE.
-pub(super) fn gue(line: &mut String, payload: Part<'_>, telling: Telling) -> fmt::Result {
+/// What a datagram of GUE holds.
+pub(super) enum Inside<'a> {
+    /// A packet of either IP version.
+    Packet(Part<'a>),
+    /// What the header names.
+    Protocol(IpNumber, Part<'a>),
+}
+
+/// Writes what follows the UDP header of a packet to a port of GUE, up to what is inside.
+pub(super) fn gue<'a>(
+    line: &mut String,
+    payload: Part<'a>,
+) -> Result<Option<Inside<'a>>, fmt::Error> {
     match gue::read(payload.captured) {
         Gue::Packet => {
             line.write_str("GUE variant 1: ")?;
-            match telling.inside() {
-                Some(telling) => ip::either(line, payload, telling),
-                None => line.write_str("[more packets inside]"),
-            }
+            return Ok(Some(Inside::Packet(payload)));
         }
-        Gue::Header(header) => variant_0(line, &header, payload, telling),
+        Gue::Header(header) => return variant_0(line, &header, payload),
         Gue::Unknown { first } => {
-            write!(line, "GUE of an unknown variant, {first:#04x}, length {}", payload.length)
+            write!(line, "GUE of an unknown variant, {first:#04x}, length {}", payload.length)?;
         }
-        Gue::Cut => line.write_str("[|gue]"),
+        Gue::Cut => line.write_str("[|gue]")?,
     }
+    Ok(None)
 }
 
-fn variant_0(
+fn variant_0<'a>(
     line: &mut String,
     header: &GueHeader<'_>,
-    payload: Part<'_>,
-    telling: Telling,
-) -> fmt::Result {
+    payload: Part<'a>,
+) -> Result<Option<Inside<'a>>, fmt::Error> {
     line.write_str("GUE variant 0")?;
     if header.flags != 0 {
         write!(line, ", flags {:#06x}", header.flags)?;
@@ -49,14 +55,16 @@ fn variant_0(
         None => write!(line, ", {} bytes of fields or private data", header.more.len())?,
     }
     if header.length > payload.length {
-        return write!(line, ", bad header length {} > {}", header.length, payload.length);
+        write!(line, ", bad header length {} > {}", header.length, payload.length)?;
+        return Ok(None);
     }
     let inside = payload.skip(header.length);
     if header.control {
-        return write!(line, ", control message {}, length {}", header.protocol, inside.length);
+        write!(line, ", control message {}, length {}", header.protocol, inside.length)?;
+        return Ok(None);
     }
     line.write_str(": ")?;
-    ip::without_ports(line, IpNumber(header.protocol), inside, telling)
+    Ok(Some(Inside::Protocol(IpNumber(header.protocol), inside)))
 }
 
 fn next_hops(line: &mut String, hops: NextHops<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@ use super::NESTING;
 use super::Part;
 use super::Telling;
 use super::ends::Ends;
+use super::gue::Inside;
 use super::icmp;
 use super::tcp;
 use super::udp;
@@ -175,7 +176,16 @@ fn transport(
         }
         return match protocol {
             IpNumber::TCP => tcp::tcp(line, payload, ends, telling),
-            IpNumber::UDP => udp::udp(line, payload, ends, telling),
+            IpNumber::UDP => match udp::udp(line, payload, ends, telling)? {
+                Some(Inside::Packet(packet)) => match telling.inside() {
+                    Some(telling) => either(line, packet, telling),
+                    None => line.write_str("[more packets inside]"),
+                },
+                Some(Inside::Protocol(protocol, payload)) => {
+                    without_ports(line, protocol, payload, telling)
+                }
+                None => Ok(()),
+            },
             _ => {
                 ends.write(line)?;
                 without_ports(line, protocol, payload, telling)
@@ -186,7 +196,7 @@ fn transport(
 }
 
 /// Writes what has no ports, or is not to show them.
-pub(super) fn without_ports(
+fn without_ports(
     line: &mut String,
     protocol: IpNumber,
     payload: Part<'_>,

@@ -10,6 +10,7 @@ use super::Part;
 use super::Telling;
 use super::ends::Ends;
 use super::gue;
+use super::gue::Inside;
 use super::verbose;
 
 const HEADER: usize = 8;
@@ -26,12 +27,13 @@ const SHORT_ID: usize = 8;
 /// The longest connection id of the known versions (RFC 9000, 17.2).
 const LONGEST_ID: usize = 20;
 
-pub(super) fn udp(
+/// Writes a datagram; of GUE, up to what is inside.
+pub(super) fn udp<'a>(
     line: &mut String,
-    datagram: Part<'_>,
+    datagram: Part<'a>,
     mut ends: Ends,
     telling: Telling,
-) -> fmt::Result {
+) -> Result<Option<Inside<'a>>, fmt::Error> {
     let ports = datagram.u16(0).zip(datagram.u16(2));
     ends.write_ports(line, ports)?;
     let encapsulates = ports.is_some_and(|(_, destination)| telling.gue.contains(destination));
@@ -39,19 +41,22 @@ pub(super) fn udp(
         // Routers may quote no more than the outer headers.
         let payload = datagram.skip(HEADER);
         return match payload.captured {
-            [_, ..] if encapsulates => gue::gue(line, payload, telling),
-            _ => line.write_str("udp"),
+            [_, ..] if encapsulates => gue::gue(line, payload),
+            _ => line.write_str("udp").map(|()| None),
         };
     }
     if datagram.length > 0 && datagram.length < HEADER {
-        return write!(line, "truncated-udp {}", datagram.length);
+        write!(line, "truncated-udp {}", datagram.length)?;
+        return Ok(None);
     }
     let Ok(header) = UdpHeaderSlice::from_slice(datagram.captured) else {
-        return line.write_str("[|udp]");
+        line.write_str("[|udp]")?;
+        return Ok(None);
     };
     let length = usize::from(header.length());
     if length < HEADER {
-        return write!(line, "truncated-udplength {length}");
+        write!(line, "truncated-udplength {length}")?;
+        return Ok(None);
     }
     // tcpdump says it of IPv4 only with -vv.
     if telling.style.verbose > u8::from(ends.source.is_ipv4()) && !ends.fragment {
@@ -72,12 +77,13 @@ pub(super) fn udp(
     if length - HEADER > available && !ends.fragment {
         write!(line, "UDP, bad length {} > {available}", length - HEADER)?;
     } else if encapsulates {
-        return gue::gue(line, datagram.limit(length).skip(HEADER), telling);
+        return gue::gue(line, datagram.limit(length).skip(HEADER));
     } else {
         write!(line, "UDP, length {}", length - HEADER)?;
     }
     let quic_port = [header.source_port(), header.destination_port()].contains(&QUIC_PORT);
-    quic(line, datagram.limit(length).skip(HEADER).captured, quic_port)
+    quic(line, datagram.limit(length).skip(HEADER).captured, quic_port)?;
+    Ok(None)
 }
 
 /// Notes a QUIC header at the beginning of `payload`, as the balancer reads connection ids in it.

@@ -198,8 +198,8 @@ fn a_loop_ends_by_the_ttl_and_is_counted() {
         });
         let is_told = || {
             // Behind an even number of hops, the packets end there.
-            let status = site.lbctl(&["status"]).stdout;
-            status.contains("perhaps two sites send them to one another")
+            let output = site.lbctl(&["status"]).stdout;
+            output.contains("perhaps two sites send them to one another")
         };
         let told = wait_until(SOON, is_told);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
