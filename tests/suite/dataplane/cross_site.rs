@@ -146,6 +146,9 @@ fn the_other_site_serves_the_vips() {
         }
     }
 
+    // By IP in IP, in the end; the balancer there takes both.
+    super::ways::downloads(rig.client(), server(VIPS[0]));
+
     // A download goes on while the other site learns of further sources.
     let download = rig.download(VIPS[0]);
     let there = [vip(VIPS[0], &["10.0.0.1"]), vip(VIPS[1], &["fc00::1"])].concat();

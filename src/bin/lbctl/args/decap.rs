@@ -81,7 +81,7 @@ pub(crate) struct Asked {
     /// Outer destinations to decapsulate for [default: the interface's own addresses]
     #[arg(long = "address", value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
     addresses: Vec<IpAddr>,
-    /// UDP ports that balancers send GUE to, `gue_port` of their [packets]; 'none': take only IP in IP [default: 6080 and
+    /// UDP ports that balancers send GUE to, `gue_port` of their `[packets]`; 'none': take only IP in IP [default: 6080 and
     /// 19523, without a port at which this host itself listens]
     #[arg(long = "gue-port", value_name = "PORT", value_parser = gue_port, value_delimiter = ',')]
     gue_ports: Vec<GuePort>,

@@ -32,7 +32,7 @@ pub(crate) enum EncapsulationOrDefault {
     Gue,
     /// No outer header: the frame goes to the real's own MAC
     L2,
-    /// A VIP: as [packets] says; a real: as its VIP says
+    /// A VIP: as `[packets]` says; a real: as its VIP says
     Default,
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct VipAdd {
     /// Follow the server ids in QUIC connection ids
     #[arg(long)]
     pub(crate) quic_connection_id: bool,
-    /// How packets go to its reals [default: as [packets] of the running configuration says]
+    /// How packets go to its reals [default: as `[packets]` of the running configuration says]
     #[arg(long, value_enum)]
     pub(crate) encapsulation: Option<Encapsulation>,
     /// Allow an address of this host; force: even if programs listen on it and the VIP is for every port
@@ -73,7 +73,7 @@ pub(crate) struct VipEdit {
     /// Such as <tcp://10.200.1.1:80>
     #[arg(value_name = "VIP", required = true, num_args = 1..)]
     pub(crate) vips: Vec<Vip>,
-    /// How packets of new and established flows go to its reals from now on; default: as [packets] says
+    /// How packets of new and established flows go to its reals from now on; default: as `[packets]` says
     ///
     /// The reals must take both ways before, or they lose packets: docs/encapsulation.md.
     #[arg(long, value_enum, required = true)]

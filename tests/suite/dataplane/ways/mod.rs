@@ -87,7 +87,7 @@ fn uploads(client: &NetNs, vip: SocketAddr) {
 
 /// A long download arrives whole, in time.
 #[track_caller]
-fn downloads(client: &NetNs, vip: SocketAddr) {
+pub(super) fn downloads(client: &NetNs, vip: SocketAddr) {
     let client = HttpClient::connect(client, vip).expect("connect");
     let download = client.download(DOWNLOAD, None).expect("ask");
     let whole = wait_until(IN_TIME, || download.progress() == DOWNLOAD);
