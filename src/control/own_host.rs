@@ -16,12 +16,14 @@ use crate::model::address::Protocol;
 use crate::model::address::Vip;
 use crate::model::config::Config;
 use crate::model::config::ConfigError;
+use crate::model::config::Delivery;
 use crate::model::config::GatewayAddress;
 use crate::model::config::OtherPorts;
 use crate::model::config::OwnAddress;
 use crate::model::config::VipConfig;
 use crate::model::error::Result;
 use crate::model::prefix::Prefix;
+use crate::model::vip_table::Table;
 
 /// How many sockets a message names.
 const NAMED: usize = 4;
@@ -93,6 +95,25 @@ impl OwnHost {
         let sockets = self.listeners.iter().filter(|(protocol, _)| *protocol == vip.protocol);
         sockets.map(|(_, at)| *at).filter(|at| takes(at.ip())).collect()
     }
+}
+
+/// VIP addresses that this host does not have, with their reals that are this host: its kernel gets the packets, and
+/// cannot deliver them.
+pub(crate) fn local_without_vip(table: &Table, own: &OwnHost) -> BTreeSet<(IpAddr, IpAddr)> {
+    let mut found = BTreeSet::new();
+    for (vip, spec) in table.vips.iter().filter(|(vip, _)| own.owner(vip.address).is_none()) {
+        for (address, real) in &spec.reals {
+            let is_local = match real.delivery {
+                Delivery::Local => true,
+                Delivery::AsVip => own.owner(*address).is_some(),
+                Delivery::By(_) => false,
+            };
+            if is_local {
+                found.insert((vip.address, *address));
+            }
+        }
+    }
+    found
 }
 
 /// Something in a configuration that this host cannot have.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::control::own_host::OwnHost;
+use crate::control::own_host::local_without_vip;
 use crate::dataplane::Dataplane;
 use crate::kernel::netlink::Near;
 use crate::kernel::netlink::near_blocking;
@@ -32,6 +33,8 @@ pub(crate) struct Looked {
     pub(crate) far: Vec<(IpAddr, Option<IpAddr>)>,
     /// Reals on such a network that did not answer for their MAC.
     pub(crate) silent: Vec<IpAddr>,
+    /// VIP addresses that this host does not have, and their reals that are this host.
+    local_without_vip: BTreeSet<(IpAddr, IpAddr)>,
     /// The interfaces.
     names: Vec<String>,
 }
@@ -43,6 +46,7 @@ pub(crate) fn look(table: &Table, interfaces: &[(&str, u32)], limit: Duration) -
     let names = interfaces.iter().map(|(name, _)| (*name).to_owned()).collect();
     let mut looked = Looked { names, ..Looked::default() };
     looked.facts.own = own.collect();
+    looked.local_without_vip = local_without_vip(table, &host);
     let wanted: Vec<_> = on_link(table, &looked.facts.own).into_iter().collect();
     let indices: Vec<_> = interfaces.iter().map(|(_, index)| *index).collect();
     let found = near_blocking(&indices, &wanted, limit)?;
@@ -133,6 +137,7 @@ impl Looked {
     pub(crate) fn without(mut self, known: &BTreeSet<IpAddr>) -> Self {
         self.far.retain(|(real, _)| !known.contains(real));
         self.silent.retain(|real| !known.contains(real));
+        self.local_without_vip.retain(|(_, real)| !known.contains(real));
         self
     }
 
@@ -152,6 +157,13 @@ impl Looked {
                  'lbctl serve' or the next apply finds it"
             )
         });
-        far.chain(silent).collect()
+        let local = self.local_without_vip.iter().map(|(vip, real)| {
+            let length = if vip.is_ipv4() { 32 } else { 128 };
+            format!(
+                "real {real} is this host, which does not have the VIP's address: its kernel drops the packets; run \
+                 ip addr add {vip}/{length} dev lo, and give the VIP allow_own_address = true"
+            )
+        });
+        far.chain(silent).chain(local).collect()
     }
 }

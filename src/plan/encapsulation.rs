@@ -83,8 +83,8 @@ pub(crate) fn warnings<'a>(
         };
         let family = if v6 { "IPv6" } else { "IPv4" };
         let needs = match to {
-            SentBy::Ipip => "take off IP in IP",
-            SentBy::Gue => "take off GUE",
+            SentBy::Ipip => "take off IP in IP from this balancer's sources (lbctl decap attach --from)",
+            SentBy::Gue => "take off GUE from this balancer's source (lbctl decap attach --from)",
             SentBy::L2 => {
                 "have the VIP on a loopback device and be on the network of the interface that packets come in by"
             }

@@ -214,10 +214,10 @@ impl Config {
         })
     }
 
-    /// Whether a real of IPv6, or of IPv4, gets its packets by GUE.
-    pub(super) fn sends_gue(&self, v6: bool) -> bool {
-        let gue = |real: &Encapsulated| real.encapsulation == Encapsulation::Gue;
-        self.encapsulated().any(|real| gue(&real) && real.address.is_ipv6() == v6)
+    /// Whether a real of IPv6, or of IPv4, gets its packets so.
+    pub(super) fn sends_by(&self, encapsulation: Encapsulation, v6: bool) -> bool {
+        let by = |real: &Encapsulated| real.encapsulation == encapsulation;
+        self.encapsulated().any(|real| by(&real) && real.address.is_ipv6() == v6)
     }
 
     /// The most bytes that stand in front of a packet; `None`: there are no reals.

@@ -9,6 +9,7 @@ use super::report::Answer;
 use super::report::Fix;
 use super::report::Report;
 use crate::control::own_host::OwnHost;
+use crate::control::own_host::local_without_vip;
 use crate::control::own_host::refusals;
 use crate::kernel::host::Files;
 use crate::kernel::host::text;
@@ -52,19 +53,12 @@ pub(super) fn own_reals(report: &mut Report, wanted: &Config) {
         }
     };
     let table = Table::from(wanted);
-    let (mut bare, mut sending) = (BTreeSet::new(), BTreeSet::new());
-    for (vip, spec) in &table.vips {
-        for (address, real) in &spec.reals {
-            let is_own = own.owner(*address).is_some();
-            match real.delivery {
-                Delivery::By(_) if is_own => drop(sending.insert(*address)),
-                Delivery::By(_) => {}
-                Delivery::AsVip if !is_own => {}
-                Delivery::AsVip | Delivery::Local if own.owner(vip.address).is_some() => {}
-                Delivery::AsVip | Delivery::Local => drop(bare.insert((vip.address, *address))),
-            }
-        }
-    }
+    let bare = local_without_vip(&table, &own);
+    let reals = table.vips.values().flat_map(|spec| &spec.reals);
+    let sending = reals.filter(|(address, real)| {
+        matches!(real.delivery, Delivery::By(_)) && own.owner(**address).is_some()
+    });
+    let sending: BTreeSet<_> = sending.map(|(address, _)| *address).collect();
     if bare.is_empty() {
         report.add(local, "host", Some(Answer::Well));
     }

@@ -350,7 +350,9 @@ fn tables_and_programs() {
             lab.planned(&lab.config(&format!("{packets}{}", vip(TCP, &THREE))), &json!("program"));
         assert_eq!(program["moved"], established(0), "{program:#}");
         let what = program["text"].as_str().expect("text");
-        for words in ["flows stay where they are", "more than 1400 bytes", "former outer source"] {
+        for words in
+            ["flows stay where they are", "more than 1400 bytes", "only for the former sources"]
+        {
             assert!(what.contains(words), "'{words}' in {what}");
         }
         let generic = lab.config(&vip(TCP, &THREE)).replace("\"native\"", "\"generic\"");

@@ -168,7 +168,9 @@ fn addresses_of_the_host_are_local() {
     lbctl().apply(&file);
     let way = |address: &str| real(&lbctl(), address)["encapsulation"].clone();
     assert_eq!(["10.0.0.1", "172.31.0.22", "10.0.0.3"].map(way), ["ipip", "local", "local"]);
-    lbctl().ok(&["plan", "-f", path_of(&config_file(&file))]);
+    let plan = lbctl().ok(&["plan", "-f", path_of(&config_file(&file))]);
+    let bare = "real 172.31.0.22 is this host, which does not have the VIP's address";
+    assert!(plan.stderr.contains(bare), "{plan}");
     // What was found is not what was said.
     let saved = lbctl().ok(&["save"]).stdout;
     assert_eq!(saved.matches("local = true").count(), 1, "{saved}");
@@ -206,7 +208,12 @@ fn a_change_of_the_way_is_told_and_kept() {
     ] {
         assert!(told.stdout.contains(part), "not '{part}': {told}");
     }
-    assert!(told.stderr.contains("the reals must take off GUE, or they lose them"), "{told}");
+    assert!(
+        told.stderr.contains(
+            "the reals must take off GUE from this balancer's source (lbctl decap attach --from)"
+        ),
+        "{told}"
+    );
     assert!(told.stderr.contains("bytes fit"), "{told}");
     let plan = json(&lbctl().ok(&["vip", "edit", VIP, "--encapsulation", "ipip", "--json"]));
     let setting = plan["changes"].as_array().expect("a list").iter();

@@ -356,10 +356,12 @@ fn of_packets(old: &abi::knobs, new: &abi::knobs) -> Vec<String> {
     }
     let sources = (before.source_v4(), before.source_v6());
     if sources != (after.source_v4(), after.source_v6()) {
-        parts.push(
-            "reals that decapsulate only for the former outer source drop packets from the new one"
-                .to_owned(),
-        );
+        parts.push(format!(
+            "outer headers come from {} and {} from now on, also in established flows: reals that decapsulate only for \
+             the former sources drop them, so let the reals take both first (lbctl decap attach --from)",
+            after.source_v4().net(),
+            after.source_v6().net()
+        ));
     }
     parts
 }

@@ -9,6 +9,7 @@ use crate::model::config::CheckConfig;
 use crate::model::config::CheckKind;
 use crate::model::config::Config;
 use crate::model::config::ConfigError;
+use crate::model::config::Encapsulation;
 use crate::model::config::Flapping;
 use crate::model::config::MinHealthy;
 use crate::model::config::NoReal;
@@ -53,6 +54,7 @@ pub(super) fn look(config: &Config, warnings: &mut Errors) {
         warn(warnings, key, what);
     }
     gue_sources(config, warnings);
+    one_source(config, warnings);
     if let Some(exec) = &config.notify.exec {
         if config.vips.iter().all(|vip| vip.check.is_none()) {
             let what = "no VIP has a check, so the health of no real changes by itself; give a VIP a check, or leave exec out";
@@ -71,11 +73,31 @@ fn gue_sources(config: &Config, warnings: &mut Errors) {
     let v4 = v4.filter(|net| net.prefix_len() != 32).map(|net| IpAddr::from(net.address()));
     let v6 = v6.filter(|net| net.prefix_len() != 128).map(|net| IpAddr::from(net.address()));
     for (key, first, is_v6) in [("encap_source_v4", v4, false), ("encap_source_v6", v6, true)] {
-        let Some(first) = first.filter(|_| config.sends_gue(is_v6)) else { continue };
+        let Some(first) = first.filter(|_| config.sends_by(Encapsulation::Gue, is_v6)) else {
+            continue;
+        };
         let what = format!(
             "GUE leaves from {first}, the first address of the prefix, for all flows; write one address of this balancer"
         );
         warn(warnings, format!("packets.{key}"), what);
+    }
+}
+
+/// Whether IP in IP leaves from one address because GUE needs that.
+fn one_source(config: &Config, warnings: &mut Errors) {
+    let (v4, v6) = (config.packets.encap_source_v4, config.packets.encap_source_v6);
+    let one_v4 = v4.is_some_and(|net| net.prefix_len() == 32);
+    let one_v6 = v6.is_some_and(|net| net.prefix_len() == 128);
+    for (key, one, is_v6) in [("encap_source_v4", one_v4, false), ("encap_source_v6", one_v6, true)]
+    {
+        if one
+            && config.sends_by(Encapsulation::Gue, is_v6)
+            && config.sends_by(Encapsulation::Ipip, is_v6)
+        {
+            let what = "IP in IP leaves from this address, too, for all flows: cards of reals that spread by addresses get \
+                        them in one queue, and `lbctl decap` has to take it from there (--from)";
+            warn(warnings, format!("packets.{key}"), what);
+        }
     }
 }
 

@@ -263,3 +263,17 @@ fn yaml_is_told_in_one_line() {
     assert!(found.len() == 1 && found[0].starts_with("vips/a.yaml: error: "), "{found:#?}");
     assert!(lines(&[("lb.yaml", GOOD)]).is_empty());
 }
+
+#[test]
+fn ip_in_ip_beside_gue_has_one_source() {
+    let mixed = |source: &str, second: &str| {
+        format!(
+            "[[interfaces]]\nname = \"eth0\"\n[packets]\nencap_source_v4 = \"{source}\"\n[[vips]]\naddress = \
+             \"10.200.1.1\"\nport = 80\nprotocol = \"tcp\"\nencapsulation = \"gue\"\nreals = [{{ address = \
+             \"10.0.0.1\" }}, {{ address = \"10.0.0.2\", encapsulation = \"{second}\" }}]\n"
+        )
+    };
+    let place = "lb.toml:4:1: warning: packets.encap_source_v4: IP in IP leaves from this address";
+    assert_found(&mixed("192.0.2.7", "ipip"), &[place]);
+    assert_found(&mixed("192.0.2.7", "gue"), &[]);
+}

@@ -48,7 +48,8 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
     Some(Answer::hurts(
         Severity::Error,
         what,
-        "the kernel drops or refuses packets of the balancer, which come from many outer sources",
+        "the kernel drops or refuses the balancer's packets, unless they come by l2. --from names its sources by default: \
+         put its encap_source_v4 and encap_source_v6 in their place",
         fix,
     ))
 }
