@@ -35,6 +35,8 @@ pub(crate) struct OwnHost {
     addresses: BTreeMap<IpAddr, String>,
     /// Prefixes that the loopback devices route to this host (`ip route add local PREFIX dev lo`).
     local: Vec<Prefix>,
+    /// Addresses of interfaces that are down only: the kernel takes no packets for them.
+    silent: BTreeSet<IpAddr>,
     /// Broadcast address → the interface whose network has it.
     broadcasts: BTreeMap<IpAddr, String>,
     /// Sockets that listen, if the configuration makes them matter.
@@ -45,9 +47,12 @@ impl OwnHost {
     /// Reads the addresses of the host.
     pub(crate) fn addresses() -> Result<Self> {
         let mut own = Self::default();
-        for (interface, net) in host::networks()? {
-            own.add(&interface, net);
-        }
+        let networks = host::networks()?;
+        let (up, down): (Vec<_>, Vec<_>) = networks.into_iter().partition(|at| at.is_up);
+        down.iter().chain(&up).for_each(|at| own.add(&at.interface, at.net));
+        let heard: BTreeSet<_> = up.iter().map(|at| at.net.address()).collect();
+        let silent = down.iter().map(|at| at.net.address()).filter(|at| !heard.contains(at));
+        own.silent = silent.collect();
         own.local = netlink::local_prefixes_blocking()?;
         Ok(own)
     }
@@ -79,6 +84,11 @@ impl OwnHost {
         Some(format!("local route {prefix}"))
     }
 
+    /// Whether this host's kernel takes packets for the address.
+    pub(crate) fn takes(&self, address: IpAddr) -> bool {
+        !self.silent.contains(&address) && self.owner(address).is_some()
+    }
+
     /// Whether a VIP could take packets from programs that listen.
     fn can_cut_off(&self, vip: &VipConfig) -> bool {
         vip.port == 0
@@ -101,11 +111,11 @@ impl OwnHost {
 /// cannot deliver them.
 pub(crate) fn local_without_vip(table: &Table, own: &OwnHost) -> BTreeSet<(IpAddr, IpAddr)> {
     let mut found = BTreeSet::new();
-    for (vip, spec) in table.vips.iter().filter(|(vip, _)| own.owner(vip.address).is_none()) {
+    for (vip, spec) in table.vips.iter().filter(|(vip, _)| !own.takes(vip.address)) {
         for (address, real) in &spec.reals {
             let is_local = match real.delivery {
                 Delivery::Local => true,
-                Delivery::AsVip => own.owner(*address).is_some(),
+                Delivery::AsVip => own.takes(*address),
                 Delivery::By(_) => false,
             };
             if is_local {

@@ -42,7 +42,7 @@ pub(crate) struct Looked {
 /// Looks for the reals of a table by interfaces of these indices. Waits until `limit` for answers.
 pub(crate) fn look(table: &Table, interfaces: &[(&str, u32)], limit: Duration) -> Result<Looked> {
     let host = OwnHost::addresses()?;
-    let own = table.reals().into_iter().filter(|address| host.owner(*address).is_some());
+    let own = table.reals().into_iter().filter(|address| host.takes(*address));
     let names = interfaces.iter().map(|(name, _)| (*name).to_owned()).collect();
     let mut looked = Looked { names, ..Looked::default() };
     looked.facts.own = own.collect();
@@ -144,7 +144,12 @@ impl Looked {
     /// Reals that do not answer, or cannot, and what becomes of their packets. `known`: a MAC of the real is known.
     pub(crate) fn warnings(&self, known: impl Fn(IpAddr) -> bool) -> Vec<String> {
         let far = self.far.iter().map(|(real, router)| {
-            format!("real {}; its packets are dropped", far_away(*real, *router, &self.names))
+            let far = far_away(*real, *router, &self.names);
+            if known(*real) {
+                format!("real {far}; frames still go to its last known MAC")
+            } else {
+                format!("real {far}; its packets are dropped")
+            }
         });
         let silent = self.silent.iter().map(|real| {
             if known(*real) {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
+use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::kernel::outside::read_system;
@@ -93,11 +94,19 @@ pub(crate) fn possible_cpus() -> Result<u32> {
 
 /// Every address of this host, and the interface that has it.
 pub(crate) fn addresses() -> Result<Vec<(String, IpAddr)>> {
-    Ok(networks()?.into_iter().map(|(interface, net)| (interface, net.address())).collect())
+    Ok(networks()?.into_iter().map(|at| (at.interface, at.net.address())).collect())
+}
+
+/// An address of this host, with its network.
+pub(crate) struct OwnNetwork {
+    pub(crate) interface: String,
+    pub(crate) net: Prefix,
+    /// Whether the interface is up. If not, the kernel has the address, and takes no packets for it.
+    pub(crate) is_up: bool,
 }
 
 /// Every address of this host with its network, and the interface that has it.
-pub(crate) fn networks() -> Result<Vec<(String, Prefix)>> {
+pub(crate) fn networks() -> Result<Vec<OwnNetwork>> {
     let addresses = nix::ifaddrs::getifaddrs().map_err(|errno| Error::Host {
         operation: "list the addresses of this host",
         source: errno.into(),
@@ -113,7 +122,13 @@ pub(crate) fn networks() -> Result<Vec<(String, Prefix)>> {
         Some(net.unwrap_or_else(|| own.into()))
     };
     Ok(addresses
-        .filter_map(|address| Some((address.interface_name.clone(), net(&address)?)))
+        .filter_map(|address| {
+            Some(OwnNetwork {
+                net: net(&address)?,
+                is_up: address.flags.contains(InterfaceFlags::IFF_UP),
+                interface: address.interface_name,
+            })
+        })
         .collect())
 }
 

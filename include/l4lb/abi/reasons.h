@@ -55,7 +55,7 @@
 	X(DROP, decap_ttl,                                                                         \
 	  "encapsulated, and the TTL of the packet inside has run out: perhaps a loop")            \
 	X(DROP, decap_inner_address,                                                               \
-	  "encapsulated for the router, which may not get the packet inside")                      \
+	  "encapsulated, and the packet inside has an address that nobody may send from or to")    \
 	X(DROP, decap_not_vip, "taken out of its outer header, and for no VIP")                    \
 	X(PASS, not_vip, "not for a VIP")                                                          \
 	X(PASS, not_ip, "neither IPv4 nor IPv6")                                                   \

@@ -77,8 +77,8 @@ static __always_inline int may_send(const struct pkt *p)
  */
 static __always_inline int is_for_router(const struct inner *in)
 {
-	return !is_never_routed(&in->dst, in->v6) && !is_never_routed(&in->src, in->v6) &&
-	       !is_link_local_v4(&in->dst, in->v6) && !tunnel_end_of(&in->dst);
+	return !is_never_routed(&in->dst, in->v6) && !is_link_local_v4(&in->dst, in->v6) &&
+	       !tunnel_end_of(&in->dst);
 }
 
 /* Finds and checks the inner packet. Returns LB_GO_ON, or the reason to drop the packet. */
@@ -137,7 +137,8 @@ static __always_inline int take_out(struct xdp_md *ctx, struct pkt *p, struct cp
 	reason = find_inner(ctx, p, cpu, &in);
 	if (reason)
 		return reason;
-	if (then == LB_THEN_ROUTER && !is_for_router(&in))
+	/* A client has no such source, and a real that is this host's kernel might trust it. */
+	if (is_never_routed(&in.src, in.v6) || (then == LB_THEN_ROUTER && !is_for_router(&in)))
 		return LB_DROP_decap_inner_address;
 	/* Of either family, what changes lies within these bytes. */
 	ip = packet_at(ctx, p, in.off, sizeof(struct iphdr));
@@ -155,7 +156,6 @@ static __always_inline int take_out(struct xdp_md *ctx, struct pkt *p, struct cp
 		return LB_TX_to_router;
 	}
 	cpu->taken_out = 1;
-	cpu->table[LB_TABLE_decapsulated]++;
 	return LB_GO_ON;
 }
 

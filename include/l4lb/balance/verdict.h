@@ -91,10 +91,13 @@ static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struc
 	/* The verifier does not know that each reason is one of the enum. */
 	if (reason <= LB_GO_ON || reason >= LB_REASON_COUNT)
 		return XDP_ABORTED;
-	/* Filters of the network have not seen it: balance/decapsulate.h. */
-	if (reason >= LB_PASS_not_vip && reason != LB_PASS_local && knobs.decapsulates &&
-	    cpu->taken_out)
-		reason = LB_DROP_decap_not_vip;
+	if (knobs.decapsulates && cpu->taken_out) {
+		/* Filters of the network have not seen it: balance/decapsulate.h. */
+		if (reason >= LB_PASS_not_vip && reason != LB_PASS_local)
+			reason = LB_DROP_decap_not_vip;
+		else
+			cpu->table[LB_TABLE_decapsulated]++;
+	}
 	if (tracing)
 		trace_end(p, reason);
 	count(&cpu->reasons[reason], p);

@@ -306,7 +306,10 @@ fn delivery(
         }
         (_, Some(true)) => Delivery::Local,
         (Some(encapsulation), _) => encapsulation.into(),
-        (None, Some(false)) => Delivery::AsVip,
+        (None, Some(false)) => {
+            let what = "local is false, and that leaves open which way packets take instead: write {\"encapsulation\": \"default\"}";
+            return Err(Refusal::bad(what));
+        }
     };
     Ok(Some(RealChange::Deliver(delivery)))
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Config;
 use super::ConfigError;
+use super::Encapsulation;
 use super::address;
 use super::check::check_limit;
 use super::errors::Errors;
@@ -158,8 +159,16 @@ impl Config {
         }
         let (v4, v6) = (self.packets.source_v4().net(), self.packets.source_v6().net());
         let sources = [
-            ("packets.encap_source_v4", IpAddr::V4(v4.addr()), v4.prefix_len() == 32),
-            ("packets.encap_source_v6", IpAddr::V6(v6.addr()), v6.prefix_len() == 128),
+            (
+                "packets.encap_source_v4",
+                IpAddr::V4(v4.network()),
+                v4.prefix_len() == 32 || self.sends_by(Encapsulation::Gue, false),
+            ),
+            (
+                "packets.encap_source_v6",
+                IpAddr::V6(v6.network()),
+                v6.prefix_len() == 128 || self.sends_by(Encapsulation::Gue, true),
+            ),
         ];
         let (name, ..) =
             sources.into_iter().find(|(_, source, single)| *single && *source == address)?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
@@ -200,10 +201,16 @@ impl Encapsulated {
 impl Config {
     /// The reals whose packets get an outer header.
     pub(super) fn encapsulated(&self) -> impl Iterator<Item = Encapsulated> {
-        self.vips.iter().enumerate().flat_map(|(i, vip)| {
+        // What a real says in one VIP holds in all that have it.
+        let reals = self.vips.iter().flat_map(|vip| &vip.reals);
+        let said = reals.filter(|real| real.delivery() != Delivery::AsVip);
+        let said: FxHashMap<_, _> = said.map(|real| (real.address, real.delivery())).collect();
+        let said = Rc::new(said);
+        self.vips.iter().enumerate().flat_map(move |(i, vip)| {
             let of_vip = vip.encapsulation(&self.packets);
+            let said = Rc::clone(&said);
             vip.reals.iter().enumerate().filter_map(move |(j, real)| {
-                let encapsulation = match real.delivery() {
+                let encapsulation = match said.get(&real.address).copied().unwrap_or_default() {
                     Delivery::AsVip => of_vip,
                     Delivery::By(own) => own,
                     Delivery::Local => return None,

@@ -9,6 +9,7 @@ use ipnet::Ipv6Net;
 
 use super::Config;
 use super::ConfigError;
+use super::Encapsulation;
 use super::errors::Errors;
 
 /// Only the last 32 bits of an outer IPv6 source vary.
@@ -38,7 +39,12 @@ impl Config {
     pub(super) fn check_single_sources(&self, errors: &mut Errors) {
         for (key, source) in self.outer_sources() {
             let is_single = source.prefix_len() == source.max_prefix_len();
-            if let Some((owner, address)) = self.owners_in(source).next().filter(|_| is_single) {
+            // GUE sends from the first address of a prefix, for all flows.
+            let by_gue = self.sends_by(Encapsulation::Gue, source.addr().is_ipv6());
+            let of_all = |address: IpAddr| is_single || by_gue && address == source.network();
+            if let Some((owner, address)) =
+                self.owners_in(source).find(|(_, address)| of_all(*address))
+            {
                 errors.push(ConfigError::at(
                     key,
                     format!(

@@ -74,6 +74,17 @@ impl Judge<'_> {
         }
         if let Some((old, new)) = self.question.knobs {
             parts.extend(of_packets(old, new));
+            if old.decapsulates != 0 && new.decapsulates != 0 && old.gue_port != new.gue_port {
+                // The tables do not say which flows come by GUE.
+                let mut all = Tally::default();
+                all.add(Fate::MayMove, self.established);
+                let lost = all.flows(exact);
+                effect.moved = Some(lost);
+                parts.push(format!(
+                    "GUE of other sites to the former port is no longer taken out, neither for new flows nor for \
+                     established ones: {lost} of the latter"
+                ));
+            }
         }
         effect.what = parts.join("; ");
         effect

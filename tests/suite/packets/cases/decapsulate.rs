@@ -311,6 +311,12 @@ fn inside() -> Vec<Case> {
             .send(in_ip4(END4, &eth().ip4(C4, "10.200.1.1").raw(47)))
             .dropped("decap_not_vip"),
         case("another outer header inside").send(in_ip4(END4, &nested)).dropped("decap_not_vip"),
+        case("from a loopback address")
+            .send(in_ip4(END4, &eth().ip4("127.0.0.1", "10.200.1.1").tcp(PORT, 80)))
+            .dropped("decap_inner_address"),
+        case("from a link-local address of IPv6")
+            .send(in_gue4(END4, &eth().ip6("fe80::1", "fc00:1::1").tcp(PORT, 80)))
+            .dropped("decap_inner_address"),
         case("a fragment for the VIP")
             .send(in_ip4(END4, &v4().fragment(0, true)))
             .dropped("fragment"),

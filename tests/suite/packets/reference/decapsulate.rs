@@ -245,6 +245,18 @@ fn never_routed(address: IpAddr) -> bool {
     }
 }
 
+/// Source and destination of an IP header.
+fn ends_of(ip: &[u8], v6: bool) -> (IpAddr, IpAddr) {
+    let address = |at: usize| -> IpAddr {
+        if v6 {
+            (*ip[at..].first_chunk::<16>().expect("a whole header")).into()
+        } else {
+            (*ip[at..].first_chunk::<4>().expect("a whole header")).into()
+        }
+    };
+    if v6 { (address(8), address(24)) } else { (address(12), address(16)) }
+}
+
 impl Reference {
     pub(super) fn take_out(&self, frame: &[u8]) -> Taken {
         let Some(tunnel) = Tunnel::parse(frame, self.ends.gue_port) else { return Taken::Not };
@@ -259,7 +271,8 @@ impl Reference {
             Err(reason) => return Taken::Dropped(reason),
         };
         let back = *then == DecapsulateThen::Router;
-        if back && !self.is_for_router(&packet.ip[inner.at..], inner.v6) {
+        let (from, to) = ends_of(&packet.ip[inner.at..], inner.v6);
+        if never_routed(from) || back && !self.is_for_router(to) {
             return Taken::Dropped("decap_inner_address");
         }
         let Some(mut out) = tunnel.out(&inner) else { return Taken::Dropped("decap_ttl") };
@@ -271,16 +284,8 @@ impl Reference {
         Taken::Back(out)
     }
 
-    fn is_for_router(&self, ip: &[u8], v6: bool) -> bool {
-        let address = |at: usize| -> IpAddr {
-            if v6 {
-                (*ip[at..].first_chunk::<16>().expect("a whole header")).into()
-            } else {
-                (*ip[at..].first_chunk::<4>().expect("a whole header")).into()
-            }
-        };
-        let (from, to) = if v6 { (address(8), address(24)) } else { (address(12), address(16)) };
+    fn is_for_router(&self, to: IpAddr) -> bool {
         let link_local = matches!(to, IpAddr::V4(v4) if v4.is_link_local());
-        !never_routed(from) && !never_routed(to) && !link_local && !self.ends.ends.contains_key(&to)
+        !never_routed(to) && !link_local && !self.ends.ends.contains_key(&to)
     }
 }
