@@ -78,7 +78,8 @@ fn follow(
             fs::write(path, &block.text).expect(file);
         }
         let Some(place) = block.option("run-on") else { continue };
-        for host in hosts.iter().filter(|host| host.name.starts_with(place)) {
+        let runs = |host: &&Host| place.split(',').any(|name| host.name.starts_with(name));
+        for host in hosts.iter().filter(runs) {
             host.run(&for_real(&block.text, &host.name));
         }
     }
