@@ -38,7 +38,7 @@ fn others_see_it_and_packets_go_on() {
     assert!(ready("/metrics").1.contains("\nl4lb_node_draining 1\n"));
     let status = json(&rig.lbctl().ok(&["status", "--json"]));
     assert!(status["draining_since"].is_u64(), "{status}");
-    assert!(rig.lbctl().ok(&["status"]).stdout.contains("\nDRAINING since 2"));
+    assert!(rig.lbctl().ok(&["status"]).stdout.contains("\nDRAINING since "));
     drop(download);
     let drained = rig.lbctl().ok(&["node", "drain", "--timeout", "30s"]);
     assert!(drained.stdout.contains("drained: "), "{drained}");

@@ -38,7 +38,7 @@ fn what_cannot_be_set_up_stays() {
     assert_eq!(left.len() + 1, all.len(), "{left:?}");
 
     let missing = config_file(&text.replace(UPLINK, "missing"));
-    let own = config_file(&text.replace("10.0.0.1", "172.31.0.2"));
+    let own = config_file(&text.replace("10.200.1.1", "172.31.0.2"));
     for (file, commands) in [
         (&missing, &[&["apply", "--repair"][..]][..]),
         (&own, &[&["apply", "--repair"], &["serve"]]),
