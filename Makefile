@@ -114,7 +114,7 @@ check-msrv: ## With the oldest Rust that Cargo.toml promises, if rustup has it
 		echo "cargo +$$version check"; \
 		mkdir -p '$(TARGET_DIR)/tools/rustfmt' && \
 		ln -sf "$$(rustup which rustfmt)" '$(TARGET_DIR)/tools/rustfmt/' && \
-		PATH="$$PWD/$(TARGET_DIR)/tools/rustfmt:$$PATH" cargo "+$$version" check --locked --quiet; \
+		PATH="$(abspath $(TARGET_DIR))/tools/rustfmt:$$PATH" cargo "+$$version" check --locked --quiet; \
 	else \
 		echo "skipped: Rust $$version is missing: rustup toolchain install $$version --profile minimal" >&2; \
 	fi
