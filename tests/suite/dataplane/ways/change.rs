@@ -82,7 +82,7 @@ fn nothing_is_lost_when_ipip_becomes_gue_and_back() {
             goes_on(download, encapsulation);
         }
         // Chance chooses the real of each connection: both families have to be met.
-        let met = || counts().iter().zip(begin).all(|(now, begin)| now > begin + 100);
+        let met = || counts().iter().zip(begin).all(|(now, begin)| *now > begin + 100);
         for _ in 0..MAX_UPLOADS {
             if met() {
                 break;
