@@ -30,6 +30,15 @@ use crate::plan::encapsulation;
 /// How long an edit may spend on counting flows. An edit asks for no consent, and may be urgent.
 const COUNT_AT_MOST: Duration = Duration::from_secs(2);
 
+/// For whose MACs an edit waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Those of reals that frames now go to directly, and did not before. An edit may be urgent, and it is none of its
+    /// business that another real is silent.
+    ForNewReals,
+    No,
+}
+
 impl Balancer {
     /// Changes VIPs, reals and server ids, as [`Balancer::apply`] would with a file that says the same. It also makes
     /// changes that break flows: [`Plan::flows`] reports them.
@@ -43,7 +52,7 @@ impl Balancer {
         // Another command may have replaced the maps before this one got the lock.
         let current = Self::open(&self.instance)?;
         // The answers of reals came before, if at all.
-        let (running, wanted, mut plan) = current.edited(&change, Duration::ZERO)?;
+        let (running, wanted, mut plan) = current.edited(&change, Wait::No)?;
         current.dataplane.write_all(&plan.steps.table)?;
         let same = plan.vips == counted.vips && plan.server_ids == counted.server_ids;
         if same {
@@ -71,7 +80,7 @@ impl Balancer {
         change: &impl Fn(&mut Table) -> Result<()>,
     ) -> Result<(Running, Table, Plan)> {
         let seen = Self::open(&self.instance)?;
-        let (running, wanted, mut plan) = seen.edited(change, reals::WAIT)?;
+        let (running, wanted, mut plan) = seen.edited(change, Wait::ForNewReals)?;
         let question = Question {
             running: &running,
             wanted: &wanted,
@@ -86,7 +95,7 @@ impl Balancer {
     fn edited(
         &self,
         change: &impl Fn(&mut Table) -> Result<()>,
-        limit: Duration,
+        wait: Wait,
     ) -> Result<(Running, Table, Plan)> {
         let running = self.dataplane.read_table(self.next_serial()?)?;
         let mut wanted = running.table();
@@ -101,7 +110,7 @@ impl Balancer {
         own_host::check_change(&before, &config)?;
         unusable_checks::check_change(&before, &config)?;
         let mut plan = Plan::default();
-        let looked = self.look_for_reals(&running, &wanted, &config, limit)?;
+        let looked = self.look_for_reals(&running, &wanted, &config, wait)?;
         plan.set_table(diff_with(&running, &wanted, &looked.facts))?;
         plan.warnings.extend(looked.warnings(|_| false));
         let now = running.vips.iter().map(|(vip, running)| (vip, &running.spec));
@@ -123,7 +132,7 @@ impl Balancer {
         running: &Running,
         wanted: &Table,
         config: &Config,
-        limit: Duration,
+        wait: Wait,
     ) -> Result<Looked> {
         // Commands work in any network namespace. Only that of the interfaces knows the neighbours.
         if refuse_other_namespace(&self.instance, &[]).is_err() {
@@ -133,7 +142,9 @@ impl Balancer {
         let served = interfaces.iter().filter(|(_, running)| running.attached.is_some());
         let served = served.filter_map(|(name, running)| Some((&**name, running.entry?.ifindex)));
         let served: Vec<_> = served.collect();
-        let looked = reals::look(wanted, &served, limit)?;
+        let known = on_link(&running.table(), &running.facts().own);
+        let is_awaited = |real| wait == Wait::ForNewReals && !known.contains(&real);
+        let looked = reals::look(wanted, &served, is_awaited)?;
         let before = on_link(&running.table(), &looked.facts.own);
         if served.len() == interfaces.len() && unserved::read(&self.instance)?.is_empty() {
             let far = looked.refuse_far(config, |real| before.contains(&real));

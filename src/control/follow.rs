@@ -1,7 +1,6 @@
 //! Following the interfaces that an instance serves, and their gateways.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::control::carry_out::carry_out;
 use crate::control::options::OnUnserved;
@@ -88,8 +87,9 @@ impl Balancer {
             let served = interfaces.iter().filter(|(_, running)| running.attached.is_some());
             let served =
                 served.filter_map(|(name, running)| Some((&**name, running.entry?.ifindex)));
-            let looked =
-                reals::look(&running.table(), &served.collect::<Vec<_>>(), Duration::ZERO)?;
+            let served: Vec<_> = served.collect();
+            // The next look sees the answers.
+            let looked = reals::look(&running.table(), &served, |_| false)?;
             Ok::<_, Error>(Some((balancer, running, looked)))
         };
         let Some((_, running, looked)) = read()? else { return Ok(Default::default()) };

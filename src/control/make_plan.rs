@@ -1,6 +1,7 @@
 //! Making the plan of an apply: reads what runs and the facts about the host, and compares them with the configuration.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::control::effects::Question;
 use crate::control::effects::effects;
@@ -123,11 +124,11 @@ pub(crate) fn plan_without_flows(
     if found.current.len() < config.interfaces.len() {
         host.receiving_cpus = expected_cpus(snapshot, config, &found, &host);
     }
-    let looked = look_for_reals(config, &found)?;
-    host.reals = looked.facts.clone();
-    let mut plan = plan::plan(snapshot, config, &found.served, &host)?;
     let ids = snapshot.table.live_ids();
     let is_known = |real| snapshot.table.neighbour(&ids, real).is_some();
+    let looked = look_for_reals(config, &found, is_known)?;
+    host.reals = looked.facts.clone();
+    let mut plan = plan::plan(snapshot, config, &found.served, &host)?;
     plan.warnings.extend(looked.warnings(is_known));
     plan.warnings.extend(found.warnings);
     plan.unserved = found.unserved;
@@ -154,12 +155,16 @@ pub(crate) fn plan_without_flows(
 }
 
 /// Finds out which reals are this host, and the MACs of those that need one. Refuses reals that are on none of the
-/// networks, if all interfaces are known.
-fn look_for_reals(config: &Config, found: &Found) -> Result<Looked> {
+/// networks, if all interfaces are known. Waits for no real whose MAC is known: that stays until it answers.
+fn look_for_reals(
+    config: &Config,
+    found: &Found,
+    is_known: impl Fn(IpAddr) -> bool,
+) -> Result<Looked> {
     let table = Table::from(config);
     let served = found.served.iter().map(|served| (&*served.config.name, served.ifindex));
     let interfaces: Vec<_> = served.collect();
-    let looked = reals::look(&table, &interfaces, reals::WAIT)?;
+    let looked = reals::look(&table, &interfaces, |real| !is_known(real))?;
     if found.current.len() == config.interfaces.len() {
         looked.refuse_far(config, |_| false)?;
     }

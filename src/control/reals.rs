@@ -22,7 +22,7 @@ use crate::model::vip_table::Table;
 use crate::plan::diff::on_link;
 
 /// How long an apply or a command waits for reals to answer for their MACs. The kernel asks once a second.
-pub(crate) const WAIT: Duration = Duration::from_millis(1_200);
+const WAIT: Duration = Duration::from_millis(1_200);
 
 /// What was found about the reals of a table.
 #[derive(Debug, Default)]
@@ -39,8 +39,13 @@ pub(crate) struct Looked {
     names: Vec<String>,
 }
 
-/// Looks for the reals of a table by interfaces of these indices. Waits until `limit` for answers.
-pub(crate) fn look(table: &Table, interfaces: &[(&str, u32)], limit: Duration) -> Result<Looked> {
+/// Looks for the reals of a table by interfaces of these indices. Waits [`WAIT`] at most for the answers of those that are
+/// awaited.
+pub(crate) fn look(
+    table: &Table,
+    interfaces: &[(&str, u32)],
+    is_awaited: impl Fn(IpAddr) -> bool,
+) -> Result<Looked> {
     let host = OwnHost::addresses()?;
     let own = table.reals().into_iter().filter(|address| host.takes(*address));
     let names = interfaces.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -49,7 +54,8 @@ pub(crate) fn look(table: &Table, interfaces: &[(&str, u32)], limit: Duration) -
     looked.local_without_vip = local_without_vip(table, &host);
     let wanted: Vec<_> = on_link(table, &looked.facts.own).into_iter().collect();
     let indices: Vec<_> = interfaces.iter().map(|(_, index)| *index).collect();
-    let found = near_blocking(&indices, &wanted, limit)?;
+    let awaited = wanted.iter().copied().filter(|real| is_awaited(*real)).collect();
+    let found = near_blocking(&indices, &wanted, &awaited, WAIT)?;
     for (real, near) in wanted.into_iter().zip(found) {
         match near {
             Near::At { ifindex, mac } => {

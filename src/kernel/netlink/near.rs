@@ -1,5 +1,6 @@
 //! Finds hosts on the networks of interfaces, and their MACs.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -92,11 +93,12 @@ impl Netlink {
         Ok(silent.map_or(Near::Far(far), |ifindex| Near::Silent { ifindex }))
     }
 
-    /// Finds hosts, and waits for the MACs of those that have not answered yet, until `limit`.
+    /// Finds hosts, and waits until `limit` for the MACs of those that are awaited and have not answered yet.
     async fn near(
         &self,
         interfaces: &[u32],
         addresses: &[IpAddr],
+        awaited: &BTreeSet<IpAddr>,
         limit: Duration,
     ) -> Result<Vec<Near>, NetlinkError> {
         let links = self.up(interfaces).await?;
@@ -118,12 +120,17 @@ impl Netlink {
             found.push(near);
         }
         let (start, mut pause) = (Instant::now(), SHORTEST_PAUSE);
-        let silent = |near: &Near| matches!(near, Near::Silent { .. });
-        while found.iter().any(silent) {
+        let silent = |(near, address): (&Near, &IpAddr)| {
+            matches!(near, Near::Silent { .. })
+                .then_some(*address)
+                .filter(|real| awaited.contains(real))
+        };
+        while let Some(first) = found.iter().zip(addresses).find_map(silent) {
             let rest = limit.saturating_sub(start.elapsed());
             if rest.is_zero() {
                 break;
             }
+            tracing::debug!("waiting for {first} to answer for its MAC, for {rest:?} at most");
             sleep(pause.min(rest)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             table = self.table(&links).await?;
@@ -140,14 +147,15 @@ impl Netlink {
 }
 
 /// Where each of these hosts is, as seen from interfaces. Makes the kernel ask for MACs that it does not have, and check
-/// those that it has not confirmed for long. Waits until `limit` for answers.
+/// those that it has not confirmed for long. Waits until `limit` for answers of those that are awaited.
 pub(crate) fn near_blocking(
     interfaces: &[u32],
     addresses: &[IpAddr],
+    awaited: &BTreeSet<IpAddr>,
     limit: Duration,
 ) -> Result<Vec<Near>, NetlinkError> {
     if addresses.is_empty() {
         return Ok(Vec::new());
     }
-    blocking(async |netlink| netlink.near(interfaces, addresses, limit).await)
+    blocking(async |netlink| netlink.near(interfaces, addresses, awaited, limit).await)
 }

@@ -124,6 +124,46 @@ fn macs_of_reals_are_found_and_followed() {
     assert_eq!(real(&lbctl(), "172.31.0.50")["encapsulation"], "ipip");
 }
 
+/// An edit waits for the MAC of a real that it brings, and for no other: it may be urgent.
+#[test]
+fn edits_do_not_wait_for_others_that_are_silent() {
+    let (bpffs, topology) = (Bpffs::new(), Topology::new(0));
+    let lbctl = Lbctl::new(&bpffs).in_ns(&topology.balancer.ns);
+    topology.router.shell("ip addr add 172.31.0.50/24 dev to-balancer");
+    let waits = |arguments: &[&str]| -> Vec<String> {
+        let said = lbctl.ok(&[&["-v"], arguments].concat()).stderr;
+        let waits = said.split("waiting for ").skip(1);
+        let reals = waits.filter_map(|rest| rest.split(' ').next()).map(str::to_owned);
+        let mut reals: Vec<_> = reals.collect();
+        reals.dedup();
+        reals
+    };
+    let with = |reals: &[&str]| config_file(&config(&(vip(VIP, reals) + L2)));
+    let one = with(&["172.31.0.50"]);
+    lbctl.ok(&["apply", "-f", path_of(&one)]);
+    assert_eq!(waits(&["apply", "-f", path_of(&one)]), [""; 0]);
+    assert_eq!(waits(&["real", "add", VIP, "172.31.0.77"]), ["172.31.0.77"]);
+    for edit in [
+        &["real", "weight", VIP, "172.31.0.50", "3"][..],
+        &["real", "down", VIP, "172.31.0.77"],
+        &["real", "add", VIP, "10.0.0.1", "--encapsulation", "ipip"],
+        &["real", "up", VIP, "172.31.0.77"],
+    ] {
+        assert_eq!(waits(edit), [""; 0], "{edit:?}");
+    }
+    // An apply is what finds it, and a plan tells what an apply would find.
+    let both = with(&["172.31.0.50", "172.31.0.77"]);
+    assert_eq!(waits(&["apply", "-f", path_of(&both)]), ["172.31.0.77"]);
+    // Once its MAC is known, that stays until another is told.
+    topology.router.shell("ip addr add 172.31.0.77/24 dev to-balancer");
+    lbctl.ok(&["apply", "-f", path_of(&both)]);
+    assert_eq!(real(&lbctl, "172.31.0.77")["neighbour"], at(ROUTER));
+    topology.router.shell("ip addr del 172.31.0.77/24 dev to-balancer");
+    topology.balancer.ns.shell(&format!("ip neigh flush dev {UPLINK}"));
+    assert_eq!(waits(&["apply", "-f", path_of(&both)]), [""; 0]);
+    assert_eq!(real(&lbctl, "172.31.0.77")["neighbour"], at(ROUTER));
+}
+
 #[test]
 fn reals_that_are_on_no_network_of_an_interface_are_refused() {
     let (bpffs, topology) = (Bpffs::new(), Topology::new(0));
