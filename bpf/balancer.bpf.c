@@ -94,13 +94,14 @@ static __always_inline int is_other_mac(const struct pkt *p, const struct interf
 }
 
 /* Ends a packet that is for no VIP. `found` is what find_vip has set. */
-static __always_inline int not_vip(const struct pkt *p, const struct interface *interface,
-				   struct vip *found, struct cpu_state *cpu)
+static __always_inline int not_vip(struct xdp_md *ctx, const struct pkt *p,
+				   const struct interface *interface, struct vip *found,
+				   struct cpu_state *cpu)
 {
 	__u32 rule;
 
 	if (has(p, LB_PKT_ICMP_ERROR))
-		return rarely(LB_PASS_other_icmp);
+		return rarely(about_no_vip(ctx, p));
 	rule = other_ports(p, found);
 	if (rule <= LB_OTHER_PORTS_PASS || !interface || is_other_mac(p, interface))
 		return rarely(LB_PASS_not_vip);
@@ -162,7 +163,7 @@ static __always_inline int for_vip(struct xdp_md *ctx, struct pkt *p,
 	struct vip vip;
 
 	if (!find_vip(p, &vip))
-		return not_vip(p, interface, &vip, cpu);
+		return not_vip(ctx, p, interface, &vip, cpu);
 	if (!interface)
 		return rarely(LB_PASS_other_interface);
 	if (is_other_mac(p, interface))

@@ -3,6 +3,7 @@
 pub(crate) mod chain;
 pub(crate) mod decap;
 pub(crate) mod flood_guard;
+pub(crate) mod gue_refused;
 pub(crate) mod health;
 pub(crate) mod health_summary;
 pub(crate) mod interfaces;
@@ -17,5 +18,6 @@ pub(crate) mod table_cpus;
 pub(crate) mod tables;
 pub mod trace;
 pub(crate) mod tunnel_loop;
+pub(crate) mod tunnel_refused;
 pub(crate) mod versions;
 pub(crate) mod vips;

@@ -15,6 +15,8 @@ use crate::model::error::Result;
 use crate::model::host::cpus_in_words;
 use crate::model::reason::Verdict;
 use crate::observe::flood_guard::FloodGuard;
+use crate::observe::gue_refused;
+use crate::observe::gue_refused::GueRefused;
 use crate::observe::rates::Rates;
 use crate::observe::rates::ReasonRate;
 use crate::observe::rates::whole;
@@ -22,6 +24,8 @@ use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
 use crate::observe::tunnel_loop;
 use crate::observe::tunnel_loop::TunnelLoop;
+use crate::observe::tunnel_refused;
+use crate::observe::tunnel_refused::TunnelRefused;
 
 /// How long to look. The flood guard lets new flows in again at each second, so a shorter look could fall into a gap
 /// of a flood.
@@ -267,8 +271,12 @@ fn forgotten(before: &Reading, after: &Reading) -> Option<u64> {
 fn is_unclear(tables: &[TableStatus], guards: &[FloodGuard], stats: &Stats) -> bool {
     let flooded = guards.iter().any(|guard| guard.not_remembered != 0);
     let other_mac = stats.reason("other_mac") != 0;
-    let expired = stats.reason(tunnel_loop::REASON) != 0;
-    flooded || other_mac || expired || (full(tables).is_some() && stats.event("miss_tcp") != 0)
+    let of_tunnels = [tunnel_loop::REASON, gue_refused::REASON].into_iter();
+    let of_tunnels = of_tunnels.chain(tunnel_refused::REASONS.iter().map(|(reason, _)| *reason));
+    flooded
+        || other_mac
+        || of_tunnels.into_iter().any(|reason| stats.reason(reason) != 0)
+        || (full(tables).is_some() && stats.event("miss_tcp") != 0)
 }
 
 /// What happened between two readings.
@@ -279,6 +287,8 @@ pub(crate) struct Recent {
     pub(crate) other_mac: Option<OtherMac>,
     pub(crate) misses_with_room: Option<MissesWithRoom>,
     pub(crate) tunnel_loop: Option<TunnelLoop>,
+    pub(crate) tunnel_refused: Option<TunnelRefused>,
+    pub(crate) gue_refused: Option<GueRefused>,
 }
 
 impl Recent {
@@ -335,9 +345,15 @@ impl Recent {
             hits: whole(hits),
             missed: whole(missed),
         });
-        let other_mac = other_mac(rates);
-        let tunnel_loop = TunnelLoop::of(rates);
-        Self { flood, misses: found, other_mac, misses_with_room: None, tunnel_loop }
+        Self {
+            flood,
+            misses: found,
+            other_mac: other_mac(rates),
+            misses_with_room: None,
+            tunnel_loop: TunnelLoop::of(rates),
+            tunnel_refused: TunnelRefused::of(rates),
+            gue_refused: GueRefused::of(rates),
+        }
     }
 }
 

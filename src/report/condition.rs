@@ -16,6 +16,7 @@ use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
 use crate::model::outweighed::OutweighedReal;
 use crate::model::outweighed::outweighed;
+pub use crate::observe::gue_refused::GueRefused;
 use crate::observe::readiness::Unready;
 use crate::observe::readiness::unready_interfaces;
 pub use crate::observe::recent::Flood;
@@ -24,6 +25,7 @@ pub use crate::observe::recent::MissesWithRoom;
 pub use crate::observe::recent::OtherMac;
 use crate::observe::recent::Recent;
 pub use crate::observe::tunnel_loop::TunnelLoop;
+pub use crate::observe::tunnel_refused::TunnelRefused;
 use crate::observe::vips::VipStatus;
 use crate::plan::Unserved;
 use crate::report::doctor;
@@ -143,6 +145,10 @@ pub enum Problem {
     MissesWithRoom(MissesWithRoom),
     /// Packets go round between sites.
     TunnelLoop(TunnelLoop),
+    /// Packets of other sites are dropped.
+    TunnelRefused(TunnelRefused),
+    /// Reals do not take packets that go by GUE.
+    GueRefused(GueRefused),
 }
 
 impl fmt::Display for Problem {
@@ -227,6 +233,8 @@ impl fmt::Display for Problem {
             Self::OtherMac(frames) => frames.fmt(f),
             Self::MissesWithRoom(misses) => misses.fmt(f),
             Self::TunnelLoop(found) => found.fmt(f),
+            Self::TunnelRefused(found) => found.fmt(f),
+            Self::GueRefused(found) => found.fmt(f),
         }
     }
 }
@@ -320,6 +328,8 @@ impl Problem {
             Self::OtherMac(_) => OtherMac::fix().to_owned(),
             Self::MissesWithRoom(misses) => misses.fix().to_owned(),
             Self::TunnelLoop(_) => TunnelLoop::fix().to_owned(),
+            Self::TunnelRefused(found) => found.fix(),
+            Self::GueRefused(_) => GueRefused::fix().to_owned(),
         }
     }
 }
@@ -463,6 +473,7 @@ fn counted(readings: &Readings, without_table: Vec<u32>, recent: Recent) -> Vec<
             })
             .map(|(name, _)| Problem::GenericMode { interface: name.clone() }),
     );
+    problems.extend(recent.gue_refused.map(Problem::GueRefused));
     problems.extend(recent.flood.map(Problem::FloodGuardLimits));
     if !without_table.is_empty() {
         problems.push(Problem::CpusWithoutTable { cpus: without_table });
@@ -471,6 +482,7 @@ fn counted(readings: &Readings, without_table: Vec<u32>, recent: Recent) -> Vec<
     problems.extend(recent.other_mac.map(Problem::OtherMac));
     problems.extend(recent.misses_with_room.map(Problem::MissesWithRoom));
     problems.extend(recent.tunnel_loop.map(Problem::TunnelLoop));
+    problems.extend(recent.tunnel_refused.map(Problem::TunnelRefused));
     problems
 }
 

@@ -3,7 +3,7 @@
 #ifndef L4LB_ABI_LIMITS_H
 #define L4LB_ABI_LIMITS_H
 
-#define LB_ABI_VERSION 3
+#define LB_ABI_VERSION 4
 
 #define LB_RING_SIZE	  65537 /* slots of a VIP's Maglev ring: the prime that Katran uses */
 #define LB_MAX_VIPS	  512

@@ -62,6 +62,8 @@
 	X(PASS, bad_ip_header, "no complete and valid IP header")                                  \
 	X(PASS, other_protocol, "IP, but neither TCP, UDP nor ICMP")                               \
 	X(PASS, other_icmp, "ICMP that is neither an echo request nor an error of a VIP's flow")   \
+	X(PASS, gue_refused,                                                                       \
+	  "ICMP \"port unreachable\" about GUE: nothing takes it off at that host and port")       \
 	X(PASS, other_interface,                                                                   \
 	  "for a VIP, but on an interface that this instance does not serve")                      \
 	X(PASS, other_mac,                                                                         \

@@ -105,6 +105,27 @@ static __always_inline int handle_icmp(struct xdp_md *ctx, struct pkt *p, struct
 	return ask(p, cpu, LB_ANSWER_ECHO, 0, LB_DROP_no_real);
 }
 
+/*
+ * Returns the reason of an ICMP error that is about no flow of a VIP. p is what quoted_flow() made
+ * of it: the source is the host to which the quoted packet went.
+ */
+static __always_inline int about_no_vip(struct xdp_md *ctx, const struct pkt *p)
+{
+	struct lb_addr source = knobs.source6;
+	struct icmphdr *icmp;
+
+	if (p->proto != IPPROTO_UDP || p->sport != knobs.gue_port)
+		return LB_PASS_other_icmp;
+	if (!p->v6)
+		addr_from_v4(&source, knobs.source4);
+	if (!addr_equal(&p->dst, &source))
+		return LB_PASS_other_icmp;
+	icmp = packet_at(ctx, p, p->l4_off, sizeof(*icmp));
+	if (!icmp || !is_port_unreachable(icmp, p->v6))
+		return LB_PASS_other_icmp;
+	return LB_PASS_gue_refused;
+}
+
 /* Ends a packet that is longer than `mtu`, the most that can be forwarded. */
 static __always_inline int too_big(const struct pkt *p, __u32 mtu, struct cpu_state *cpu)
 {

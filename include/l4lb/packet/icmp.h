@@ -37,6 +37,14 @@ static __always_inline int is_echo_request(const struct pkt *p, __u8 type)
 	return type == (p->v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO);
 }
 
+/* Whether nobody listens at the port that the quoted packet is for. */
+static __always_inline int is_port_unreachable(const struct icmphdr *icmp, int v6)
+{
+	if (v6)
+		return icmp->type == ICMPV6_DEST_UNREACH && icmp->code == ICMPV6_PORT_UNREACH;
+	return icmp->type == ICMP_DEST_UNREACH && icmp->code == ICMP_PORT_UNREACH;
+}
+
 /*
  * Whether the error must reach the sender of the packet that it quotes (RFC 792, RFC 4443). Source
  * quench need not, as hosts ignore it (RFC 6633), nor do redirects, which are for the next router.

@@ -117,6 +117,11 @@ fn documentation_is_complete() {
         Problem::OtherMac(OtherMac { other: 0, ours: 0 }),
         Problem::MissesWithRoom(MissesWithRoom { hits: 0, missed: 0, forgotten: 0 }),
         Problem::TunnelLoop(TunnelLoop { expired: 0, decapsulated: 0 }),
+        Problem::TunnelRefused(TunnelRefused {
+            dropped: [("decap_source", 0)].into(),
+            decapsulated: 0,
+        }),
+        Problem::GueRefused(GueRefused { answers: 0 }),
     ];
     for problem in problems {
         let json = serde_json::to_value(&problem).expect("JSON");

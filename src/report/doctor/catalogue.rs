@@ -128,6 +128,10 @@ finding_ids! {
     OtherMac = "other-mac" [Warning],
     /// Packets go round between sites.
     DecapsulateLoop = "decapsulate-loop" [Warning],
+    /// Packets of other sites are dropped.
+    DecapsulateRefused = "decapsulate-refused" [Warning],
+    /// Reals answer that nothing takes GUE there.
+    GuePortUnreachable = "gue-port-unreachable" [Error, Note],
     /// There is no such interface.
     InterfaceMissing = "interface-missing" [Error],
     /// The interface is down, or not connected.

@@ -14,6 +14,8 @@ use crate::model::error::Result;
 use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
 use crate::model::table_cpus::TableCpus;
+use crate::observe::gue_refused;
+use crate::observe::gue_refused::GueRefused;
 use crate::observe::recent::Flood;
 use crate::observe::recent::Misses;
 use crate::observe::recent::OtherMac;
@@ -34,6 +36,8 @@ pub(super) struct Running {
     pub(super) recent: Recent,
     /// New flows that were not remembered since the instance was set up.
     pub(super) not_remembered: u64,
+    /// Answers of reals since then that nothing takes GUE there.
+    pub(super) gue_refused: u64,
     /// The control API of the process that serves; `None`: there is to be none.
     pub(super) control: Option<ControlStatus>,
     /// The command that brings the instance up to date with the host.
@@ -60,6 +64,7 @@ impl Running {
                 .collect(),
             recent: readings.watch(balancer)?,
             not_remembered: readings.flood_guards.iter().map(|guard| guard.not_remembered).sum(),
+            gue_refused: readings.stats.reason(gue_refused::REASON),
             control: readings.serve.as_ref().and_then(|serve| serve.control.clone()),
             reapply: reapply.to_owned(),
         })
@@ -78,6 +83,8 @@ pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::ControlApi, control_api),
     (FindingId::OtherMac, other_mac),
     (FindingId::DecapsulateLoop, tunnel_loop),
+    (FindingId::DecapsulateRefused, tunnel_refused),
+    (FindingId::GuePortUnreachable, gue_port_unreachable),
 ];
 
 fn program_not_in_place(running: &Running) -> Option<Answer> {
@@ -216,6 +223,43 @@ fn tunnel_loop(running: &Running) -> Option<Answer> {
     ))
 }
 
+fn tunnel_refused(running: &Running) -> Option<Answer> {
+    let Some(found) = &running.recent.tunnel_refused else { return Some(Answer::Well) };
+    Some(Answer::hurts(
+        Severity::Warning,
+        found.to_string(),
+        "if they are another site's, its clients get no answer; if not, somebody tries to get past filters, or a scan passes",
+        Fix::Advice(found.fix()),
+    ))
+}
+
+fn gue_port_unreachable(running: &Running) -> Option<Answer> {
+    if let Some(found) = &running.recent.gue_refused {
+        return Some(Answer::hurts(
+            Severity::Error,
+            found.to_string(),
+            "packets to these reals are lost; ones that a filter on the way rejects look the same",
+            Fix::Advice(GueRefused::fix().to_owned()),
+        ));
+    }
+    if running.gue_refused == 0 {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Note,
+        format!(
+            "{} times since the instance was set up, a real answered \"port unreachable\" to a packet by gue, but not while \
+             doctor looked",
+            running.gue_refused
+        ),
+        "nothing took GUE there at that time: packets were lost",
+        Fix::Advice(
+            "if the real did not decapsulate yet, do nothing; 'lbctl stats --watch' shows whether gue_refused grows again"
+                .to_owned(),
+        ),
+    ))
+}
+
 fn misses_with_room(running: &Running) -> Option<Answer> {
     let Some(misses) = running.recent.misses_with_room else { return Some(Answer::Well) };
     Some(Answer::hurts(
@@ -281,6 +325,20 @@ mod tests {
         let recent = Recent { other_mac: Some(other_mac), ..Recent::default() };
         assert!(found(super::other_mac(&Running { recent, ..Running::default() })));
         assert_eq!(super::other_mac(&Running::default()), Some(Answer::Well));
+    }
+
+    #[test]
+    fn gue_that_was_refused_once_is_history() {
+        let severity = |now, gue_refused| {
+            let recent = Recent { gue_refused: now, ..Recent::default() };
+            match gue_port_unreachable(&Running { recent, gue_refused, ..Running::default() }) {
+                Some(Answer::Hurts { severity, .. }) => Some(severity),
+                _ => None,
+            }
+        };
+        assert_eq!(severity(Some(GueRefused { answers: 1 }), 7), Some(Severity::Error));
+        assert_eq!(severity(None, 7), Some(Severity::Note));
+        assert_eq!(severity(None, 0), None);
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub(crate) fn files() -> Vec<File> {
         },
         File { name: "gue_variant_0", config: variant_0, cases: variant_0_cases() },
         File { name: "gue_port", config: port, cases: port_cases() },
+        File { name: "gue_refused", config: gue().each_to_each(), cases: refused_cases() },
         File { name: "l2", config: l2_config(), cases: l2_cases() },
         File { name: "local", config: local_config(), cases: local_cases() },
         File { name: "nearest", config: nearest_config(), cases: nearest_cases() },
@@ -403,6 +404,56 @@ fn local_cases() -> Vec<Case> {
         case("to another real of a VIP")
             .send(eth().ip4(C4, "10.200.1.1").tcp(PORT, 80))
             .sent("ring", C4_TO_4, "10.0.0.3"),
+    ]
+}
+
+/// What hosts answer to packets that this balancer sent by GUE.
+fn refused_cases() -> Vec<Case> {
+    let sent4 = |port| eth().ip4(SOURCE4, "10.0.0.1").udp(C4_TO_4_PORT, port).data(&[0x45; 60]);
+    let sent6 = |port| eth().ip6(SOURCE6, "fc00::1").udp(C6_PORT, port).data(&[0x60; 60]);
+    let answer4 = |kind, code| eth().ip4("10.0.0.1", SOURCE4).icmp(kind, code, [0; 4]);
+    let answer6 = |kind, code| eth().ip6("fc00::1", SOURCE6).icmp(kind, code, [0; 4]);
+    vec![
+        case("port unreachable").send(answer4(3, 3).carrying(&sent4(6080))).passed("gue_refused"),
+        case("its first bytes")
+            .send(answer4(3, 3).data(&sent4(6080).packet()[..28]))
+            .passed("gue_refused"),
+        case("a byte less")
+            .send(answer4(3, 3).data(&sent4(6080).packet()[..27]))
+            .passed("other_icmp"),
+        case("IPv6").send(answer6(1, 4).carrying(&sent6(6080))).passed("gue_refused"),
+        case("from a filter on the way")
+            .send(eth().ip4("198.51.100.1", SOURCE4).icmp(3, 3, [0; 4]).carrying(&sent4(6080)))
+            .passed("gue_refused"),
+        case("another port").send(answer4(3, 3).carrying(&sent4(6081))).passed("other_icmp"),
+        case("another port, IPv6").send(answer6(1, 4).carrying(&sent6(6081))).passed("other_icmp"),
+        case("host unreachable").send(answer4(3, 1).carrying(&sent4(6080))).passed("other_icmp"),
+        case("host unreachable, IPv6")
+            .send(answer6(1, 3).carrying(&sent6(6080)))
+            .passed("other_icmp"),
+        case("too big").send(answer4(3, 4).carrying(&sent4(6080))).passed("other_icmp"),
+        case("the numbers of the other family")
+            .send(answer6(3, 3).carrying(&sent6(6080)))
+            .passed("other_icmp"),
+        case("about TCP")
+            .send(answer4(3, 3).carrying(&eth().ip4(SOURCE4, "10.0.0.1").tcp(C4_TO_4_PORT, 6080)))
+            .passed("other_icmp"),
+        case("about a packet of another host")
+            .send(
+                eth()
+                    .ip4("10.0.0.1", "192.0.2.2")
+                    .icmp(3, 3, [0; 4])
+                    .carrying(&eth().ip4("192.0.2.2", "10.0.0.1").udp(1, 6080)),
+            )
+            .passed("other_icmp"),
+        case("about a VIP's own flow from that port")
+            .send(
+                eth()
+                    .ip4(C4, "10.200.1.1")
+                    .icmp(3, 3, [0; 4])
+                    .carrying(&eth().ip4("10.200.1.1", C4).udp(4, 6080)),
+            )
+            .passed("other_icmp"),
     ]
 }
 

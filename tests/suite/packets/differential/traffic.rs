@@ -217,11 +217,16 @@ pub(crate) fn random_config(rng: &mut Rng, served: bool) -> Config {
 pub(crate) struct Traffic<'a> {
     pub(super) rng: &'a mut Rng,
     max_frame: usize,
+    /// The sources of GUE of either family, and its port.
+    gue: ([IpAddr; 2], u16),
 }
 
 impl<'a> Traffic<'a> {
     pub(crate) fn new(rng: &'a mut Rng, config: &Config) -> Self {
-        Self { rng, max_frame: config.packets.max_frame as usize }
+        let packets = &config.packets;
+        let sources = [packets.source_v4().address().into(), packets.source_v6().address().into()];
+        let gue = (sources, packets.gue_port());
+        Self { rng, max_frame: packets.max_frame as usize, gue }
     }
 
     /// The next frame: at least 14 bytes, at most what a page takes.
@@ -238,6 +243,7 @@ impl<'a> Traffic<'a> {
         let frame = self.link();
         let frame = match self.rng.usize(..20) {
             0 | 1 => self.ping(frame, v6),
+            2 if one_in(self.rng, 4) => self.gue_error(frame, v6),
             2 | 3 => self.icmp_error(frame, v6),
             4 => self.other_protocol(frame, v6),
             _ => self.transport(frame, v6),
@@ -461,6 +467,24 @@ impl<'a> Traffic<'a> {
         } else {
             frame
         }
+    }
+
+    /// An answer to GUE that the balancer sent, mostly.
+    fn gue_error(&mut self, frame: Frame, v6: bool) -> Frame {
+        let ([v4_source, v6_source], gue_port) = self.gue;
+        let source = if v6 { v6_source } else { v4_source };
+        let other = one_in(self.rng, 8);
+        let from = if other { self.vip(v6) } else { source };
+        let real = self.client(v6);
+        let port = if one_in(self.rng, 8) { self.rng.u16(..) } else { gue_port };
+        let sport = self.rng.u16(..);
+        let quoted = self.ip_of(eth(), from, real).udp(sport, port).data(&[0x45; 40]);
+        let quote = quoted.packet();
+        let frame = self.ip_of(frame, real, source);
+        let codes: &[(u8, u8)] =
+            if v6 { &[(1, 4), (1, 4), (1, 3), (3, 3)] } else { &[(3, 3), (3, 3), (3, 1), (11, 0)] };
+        let (kind, code) = pick(self.rng, codes);
+        frame.icmp(kind, code, [0; 4]).data(&quote)
     }
 
     pub(super) fn other_protocol(&mut self, frame: Frame, v6: bool) -> Frame {

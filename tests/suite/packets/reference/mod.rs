@@ -318,8 +318,10 @@ impl Reference {
             (8, 0, [3, 11, 12].as_slice())
         };
         match header {
-            Some([kind, ..]) if errors.contains(kind) => {
-                let talk = self.quoted(packet, &body[ICMP_HEADER..]).ok_or("other_icmp")?;
+            Some([kind, code, ..]) if errors.contains(kind) => {
+                let quote = &body[ICMP_HEADER..];
+                let about = || self.about_no_vip(packet, (*kind, *code), quote);
+                let talk = self.quoted(packet, quote).ok_or_else(about)?;
                 self.forward(packet, talk)
             }
             Some([kind, ..]) if *kind != request => Err("other_icmp"),
@@ -431,12 +433,13 @@ impl Reference {
     }
 }
 
-const PASSES: [&str; 8] = [
+const PASSES: [&str; 9] = [
     "not_vip",
     "not_ip",
     "bad_ip_header",
     "other_protocol",
     "other_icmp",
+    "gue_refused",
     "other_interface",
     "other_mac",
     "local",

@@ -14,8 +14,11 @@ use super::Flow;
 use super::Kind;
 use super::Reference;
 use super::Talk;
+use super::UDP;
 use super::emit;
+use super::parse::Fragment;
 use super::parse::Packet;
+use super::parse::Upper;
 
 /// How a packet gets to its real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,33 @@ impl Reference {
             Some(Delivery::Local) => Way::Local,
             Some(Delivery::By(own)) => Way::By(*own),
             _ => Way::By(self.services[&vip].encapsulation),
+        }
+    }
+
+    /// What an ICMP error is about that quotes no flow of a VIP: maybe GUE that this balancer sent.
+    pub(super) fn about_no_vip(
+        &self,
+        packet: &Packet<'_>,
+        kind_and_code: (u8, u8),
+        quote: &[u8],
+    ) -> &'static str {
+        let port_unreachable = if packet.is_v6() { (1, 4) } else { (3, 3) };
+        let Some(quoted) = packet.parse_quote(quote) else { return "other_icmp" };
+        let Upper::Protocol { number: UDP, body } = quoted.upper else { return "other_icmp" };
+        let source: IpAddr = match quoted.source {
+            IpAddr::V4(_) => self.wire.source4.address().into(),
+            IpAddr::V6(_) => self.wire.source6.address().into(),
+        };
+        let from_here = quoted.source == source && packet.destination == source;
+        let to_gue = body.get(2..4) == Some(&self.wire.gue.port.to_be_bytes()) && body.len() >= 8;
+        if from_here
+            && to_gue
+            && quoted.fragment != Fragment::Later
+            && kind_and_code == port_unreachable
+        {
+            "gue_refused"
+        } else {
+            "other_icmp"
         }
     }
 

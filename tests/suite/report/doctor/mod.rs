@@ -8,6 +8,7 @@ mod offloads;
 mod real;
 mod running;
 mod tunnel;
+mod ways;
 
 use std::path::Path;
 
