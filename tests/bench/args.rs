@@ -1,5 +1,7 @@
 //! The command line, and how much work it asks for.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -31,6 +33,13 @@ pub(crate) struct Args {
     /// than what a network sends.
     #[arg(long)]
     in_order: bool,
+    /// Save what each program took for packets, round by round, for a later --compare.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Tell which programs became slower or faster since a run that --save has saved, by more than noise explains. The
+    /// command succeeds, whatever became slower.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
     /// The CPU that handles single packets. Default: the last one that the process may use.
     #[arg(long)]
     pub(crate) cpu: Option<u32>,
@@ -43,6 +52,12 @@ impl Args {
     /// What is to be measured.
     pub(crate) fn filter(&self) -> Filter {
         Filter(self.names.clone())
+    }
+
+    /// What figures depend on, for [`crate::comparison::Run`].
+    pub(crate) fn settings(&self) -> BTreeMap<String, bool> {
+        let settings = [("--brief", self.brief), ("--in-order", self.in_order)];
+        settings.map(|(name, set)| (name.to_owned(), set)).into()
     }
 
     /// How thoroughly.

@@ -21,8 +21,8 @@ use crate::lab::Lab;
 use crate::lab::interface;
 use crate::lab::vip_with;
 use crate::report::Section;
-use crate::rounds::Spread;
 use crate::scrape;
+use crate::spread::Spread;
 
 /// Reals of all VIPs together: fewer than the limit, so that there is one to replace another.
 const REALS: u16 = 4000;

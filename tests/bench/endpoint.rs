@@ -31,7 +31,7 @@ use crate::fixtures::wait_until;
 use crate::lab::Lab;
 use crate::lab::interface;
 use crate::report::Section;
-use crate::rounds::Spread;
+use crate::spread::Spread;
 
 /// The scrape as Prometheus makes it.
 const PROMETHEUS: &str = "scrape-serve-prometheus";

@@ -38,8 +38,8 @@ use crate::programs::Runner;
 use crate::programs::UNKNOWN;
 use crate::report::Section;
 use crate::report::count;
-use crate::rounds::Spread;
-use crate::rounds::order;
+use crate::spread::Spread;
+use crate::spread::order;
 
 /// Packets that are timed to estimate how many make a turn of the wanted length.
 const TRIAL: u32 = 1 << 16;
@@ -122,7 +122,7 @@ pub(crate) fn measure(lab: &Lab<'_>, effort: &Effort, filter: &Filter) -> Result
             vec![bare("XDP_DROP", &drop, End::Near)?, bare("XDP_TX", &tx, End::Far)?];
         for site in &sites {
             let table = site.kind.name();
-            let label = "root, chain, balancer";
+            let label = "interface";
             subjects.push(traffic.subject(lab, label, table, &site.link, End::Far)?);
         }
         compare(lab, effort, &traffic.name, &subjects, &mut section)?;

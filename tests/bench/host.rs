@@ -1,5 +1,6 @@
 //! Facts about the machine that its figures depend on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -69,6 +70,18 @@ impl Host {
             },
             mitigations: mitigations.collect(),
         })
+    }
+
+    /// Those on which figures of two runs depend, by their names.
+    pub(crate) fn facts(&self) -> BTreeMap<String, String> {
+        let facts = [
+            ("kernel", self.kernel.clone()),
+            ("CPU", format!("{} {}", self.cpus, self.cpu)),
+            ("clang", self.clang.clone()),
+            ("JIT", self.jit.clone()),
+            ("mitigations", self.mitigations.join(", ")),
+        ];
+        facts.map(|(name, fact)| (name.to_owned(), fact)).into()
     }
 
     /// Prints them, in one line of Markdown.

@@ -23,13 +23,11 @@ use l4lb::Stats;
 use l4lb::VipConfig;
 use l4lb::capture::Capture;
 use l4lb::capture::CaptureOptions;
-use libbpf_rs::MapCore;
-use libbpf_rs::MapFlags;
-use libbpf_rs::MapHandle;
-use libbpf_rs::Object;
 use nix::net::if_::if_nametoindex;
 
 use crate::Result;
+use crate::chain;
+use crate::chain::Neighbours;
 use crate::fixtures::Bpffs;
 use crate::fixtures::NetNs;
 use crate::fixtures::Verdict;
@@ -46,12 +44,7 @@ use crate::host;
 use crate::paths::Captured;
 use crate::programs::Ingress;
 use crate::programs::Programs;
-use crate::programs::load;
 use crate::programs::pinned_program;
-use crate::programs::program;
-use crate::programs::set;
-use crate::programs::set_program;
-use crate::programs::set_rodata;
 
 /// Reals of each VIP.
 const REALS: u16 = 100;
@@ -129,6 +122,11 @@ pub(crate) enum End {
 }
 
 impl Link<'_> {
+    /// The benchmark's programs.
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.lab.programs
+    }
+
     /// Frames that an end has received, whatever its program made of them.
     pub(crate) fn received(&self, end: End) -> Result<u64> {
         let name = match end {
@@ -266,9 +264,15 @@ impl<'l> Site<'l> {
             .shell(&format!("ip address replace 10.0.255.254/16 dev {near}\n{neighbours}"));
     }
 
-    /// A program: `root` is what the interface runs.
+    /// A program that is pinned: `root` begins the chain.
     pub(crate) fn program(&self, name: &str) -> Result<OwnedFd> {
-        pinned_program(&self.instance.dir().join("prog").join(name))
+        pinned_program(&self.pin(name))
+    }
+
+    /// What the interface runs now: the program of its link.
+    pub(crate) fn attached(&self) -> Result<OwnedFd> {
+        let link = libbpf_rs::Link::open(self.instance.dir().join("link").join(&self.link.near))?;
+        Ok(libbpf_rs::Program::fd_from_id(link.info()?.prog_id)?)
     }
 
     /// The instance that it is.
@@ -300,35 +304,9 @@ impl<'l> Site<'l> {
         slots: RangeInclusive<u32>,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let chain = MapHandle::from_pinned_path(self.map("chain"))?;
-        let next = MapHandle::from_pinned_path(self.map("chain_next"))?;
-        let before = values(&next)?;
-        let mut neighbours = self.load_neighbours(&chain, slots)?;
-        // Programs of a chain are pinned; l4lb takes one that is not for one whose pin somebody removed.
-        let pin = |slot: u32| self.instance.dir().join("prog").join(format!("neighbour{slot}"));
-        for (slot, object) in &mut neighbours {
-            for mut program in object.progs_mut() {
-                program.pin(pin(*slot))?;
-            }
-            set_program(&chain, *slot, &program(object, "neighbour")?)?;
-        }
-        // Each place leads to the next filled one; here, places are slots.
-        let filled = |slot: &u32| {
-            chain.lookup(&slot.to_ne_bytes(), MapFlags::ANY).is_ok_and(|there| there.is_some())
-        };
-        for at in 0..next.max_entries() {
-            let end = chain.max_entries();
-            let behind = (at..end).find(filled).unwrap_or(end);
-            set(&next, &at.to_ne_bytes(), &behind.to_ne_bytes())?;
-        }
-        let done = work();
-        for (at, value) in (0_u32..).zip(before) {
-            set(&next, &at.to_ne_bytes(), &value)?;
-        }
-        for (slot, _) in neighbours {
-            chain.delete(&slot.to_ne_bytes())?;
-            std::fs::remove_file(pin(slot))?;
-        }
+        let neighbours = Neighbours::fill(self, slots)?;
+        let done = neighbours.lead(&chain::slots(chain::SLOTS)).and_then(|()| work());
+        neighbours.end()?;
         done
     }
 
@@ -364,31 +342,13 @@ impl<'l> Site<'l> {
         })
     }
 
-    /// Loads a program for each of these slots of the chain that is empty.
-    fn load_neighbours(
-        &self,
-        chain: &MapHandle,
-        slots: RangeInclusive<u32>,
-    ) -> Result<Vec<(u32, Object)>> {
-        let mut neighbours = Vec::new();
-        for slot in slots {
-            if chain.lookup(&slot.to_ne_bytes(), MapFlags::ANY)?.is_some() {
-                continue;
-            }
-            let mut object = self.link.lab.programs.open("neighbour")?;
-            set_rodata(&mut object, &slot.to_ne_bytes())?;
-            for mut map in object.maps_mut() {
-                let name = map.name().to_string_lossy().into_owned();
-                if !name.contains('.') {
-                    map.reuse_pinned_map(self.map(&name))?;
-                }
-            }
-            neighbours.push((slot, load(object)?));
-        }
-        Ok(neighbours)
+    /// Where a program is pinned.
+    pub(crate) fn pin(&self, name: &str) -> PathBuf {
+        self.instance.dir().join("prog").join(name)
     }
 
-    fn map(&self, name: &str) -> PathBuf {
+    /// Where a map is pinned.
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
         self.instance.dir().join("map").join(name)
     }
 }
@@ -399,15 +359,6 @@ impl Drop for Site<'_> {
             eprintln!("error: {error}");
         }
     }
-}
-
-/// The values of an array.
-fn values(array: &MapHandle) -> Result<Vec<Vec<u8>>> {
-    let value = |at: u32| -> Result<Vec<u8>> {
-        let value = array.lookup(&at.to_ne_bytes(), MapFlags::ANY)?;
-        Ok(value.ok_or("an array has no value")?)
-    };
-    (0..array.max_entries()).map(value).collect()
 }
 
 /// The `[[interfaces]]` of a configuration: frames leave natively, to a gateway that need not be asked for.

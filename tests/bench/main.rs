@@ -6,7 +6,9 @@
 #![expect(clippy::cast_precision_loss, reason = "counts become figures")]
 
 mod args;
+mod chain;
 mod checks;
+mod comparison;
 mod control;
 mod endpoint;
 mod endtoend;
@@ -16,13 +18,16 @@ mod flows;
 mod frames;
 mod hit_ratio;
 mod host;
+mod instructions;
 mod lab;
 mod nanoseconds;
 mod paths;
 mod programs;
 mod report;
 mod rounds;
+mod saved;
 mod scrape;
+mod spread;
 mod yardstick;
 
 use std::process::ExitCode;
@@ -69,21 +74,28 @@ fn run(args: &Args) -> Result {
             format!("this process may not use CPU {cpu}: --cpu takes one of {cpus:?}").into()
         );
     }
+    // What cannot be compared or saved is refused before minutes go by.
+    let before = args.compare.as_deref().map(|file| saved::read(file, &args.settings()));
+    let before = before.transpose()?;
+    let save = args.save.as_deref().map(saved::Writer::new).transpose()?;
     let host = Host::read()?;
     if !args.json {
         host.print();
     }
     let ns = NetNs::new();
-    let sections = ns.run(|| -> Result<Vec<Section>> {
+    let done = |section: Section| {
+        if !args.json {
+            section.print();
+        }
+        section
+    };
+    let mut sections = ns.run(|| -> Result<Vec<Section>> {
         let lab = Lab::new(&ns, cpus)?;
-        let done = |section: Section| {
-            if !args.json {
-                section.print();
-            }
-            section
-        };
+        let [nanoseconds, instructions] =
+            host::on_cpu(cpu, || nanoseconds::measure(&lab, cpu, &effort, &filter))?;
         Ok(vec![
-            done(host::on_cpu(cpu, || nanoseconds::measure(&lab, cpu, &effort, &filter))?),
+            done(nanoseconds),
+            done(instructions),
             done(endtoend::measure(&lab, &effort, &filter)?),
             done(host::on_cpu(cpu, || hit_ratio::measure(&lab, cpu, effort.hit_entries, &filter))?),
             done(control::measure(&lab, effort.control, &filter)?),
@@ -96,6 +108,18 @@ fn run(args: &Args) -> Result {
             "no measurement has a name that begins like this; docs/performance.md lists them"
                 .into(),
         );
+    }
+    let now = comparison::Run {
+        format: comparison::FORMAT,
+        settings: args.settings(),
+        host: host.facts(),
+        figures: sections.iter().flat_map(Section::figures).cloned().collect(),
+    };
+    if let Some(save) = save {
+        save.write(&now)?;
+    }
+    if let Some(before) = before {
+        sections.push(done(saved::compared(&before, &now)));
     }
     if args.json {
         let mut document = json!({ "host": host });

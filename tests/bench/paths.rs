@@ -30,6 +30,8 @@ pub(crate) struct Path {
     pub(crate) setting: Setting,
     /// Whether it is measured with every kind of connection table.
     pub(crate) every_table: bool,
+    /// Whether it is measured with other programs in the chain, too.
+    pub(crate) chains: bool,
 }
 
 /// A state that balancers can be in.
@@ -95,6 +97,7 @@ impl Path {
             yardstick: true,
             setting: Setting::Default,
             every_table: true,
+            chains: false,
         }
     }
 
@@ -127,8 +130,10 @@ impl Path {
         let hit = |flows| Self::hit("tcp4", Kind::Tcp4Ack, "TCP", flows);
         let mut paths: Vec<Self> = effort.flows.into_iter().map(hit).collect();
         paths.extend(Self::of_kinds_of_packets(some));
-        let chained = Self::with_full_chain(&paths, &hit(some).name);
-        paths.extend(chained);
+        let chained = [&hit(1).name, &hit(some).name, "tcp4-stateless", "not-vip"];
+        for path in &mut paths {
+            path.chains = chained.contains(&path.name.as_str());
+        }
         paths.extend(Self::by_other_ways(some));
         paths.extend(Self::handed_on());
         paths.extend(Self::captured(&hit(some)));
@@ -181,18 +186,6 @@ impl Path {
                 )
             },
         ]
-    }
-
-    /// The path of this name, and that of packets to no VIP, with all slots of the chain filled.
-    fn with_full_chain(paths: &[Self], name: &str) -> Vec<Self> {
-        let full = |path: Self| Self {
-            name: format!("{}-full-chain", path.name),
-            what: format!("{}; all 16 slots of the chain filled", path.what),
-            setting: Setting::Neighbours(0, 15),
-            ..path
-        };
-        let of_interest = |path: &&Self| path.name == name || path.name == "not-vip";
-        paths.iter().filter(of_interest).cloned().map(full).collect()
     }
 
     /// Packets to no VIP with one program behind the balancer: right behind it, and after six empty slots.

@@ -5,20 +5,28 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::comparison::Figure;
+
 /// A table with a title.
 #[derive(Debug)]
 pub(crate) struct Section {
     name: &'static str,
     title: &'static str,
-    head: Vec<&'static str>,
+    head: Vec<String>,
     rows: Vec<(Vec<String>, Value)>,
     notes: Vec<String>,
+    figures: Vec<Figure>,
 }
 
 impl Section {
     /// An empty one.
-    pub(crate) fn new(name: &'static str, title: &'static str, head: &[&'static str]) -> Self {
-        Self { name, title, head: head.to_vec(), rows: Vec::new(), notes: Vec::new() }
+    pub(crate) fn new<H: AsRef<str>>(
+        name: &'static str,
+        title: &'static str,
+        head: impl IntoIterator<Item = H>,
+    ) -> Self {
+        let head = head.into_iter().map(|cell| cell.as_ref().to_owned()).collect();
+        Self { name, title, head, rows: Vec::new(), notes: Vec::new(), figures: Vec::new() }
     }
 
     /// Adds a line, and the same as JSON.
@@ -29,6 +37,16 @@ impl Section {
     /// Adds a line of text below the table.
     pub(crate) fn note(&mut self, text: String) {
         self.notes.push(text);
+    }
+
+    /// Adds a figure for `--save` and `--compare`.
+    pub(crate) fn figure(&mut self, figure: Figure) {
+        self.figures.push(figure);
+    }
+
+    /// The figures.
+    pub(crate) fn figures(&self) -> &[Figure] {
+        &self.figures
     }
 
     /// Whether it is empty.

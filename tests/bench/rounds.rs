@@ -1,50 +1,53 @@
 //! Measuring on a noisy machine: subjects take turns, round by round. The result is the median, and how far the rounds
 //! lie apart.
 
-use serde::Serialize;
+use std::fmt;
 
 use crate::Result;
+use crate::instructions::Counter;
 use crate::programs::Runner;
+use crate::spread::Spread;
+use crate::spread::order;
 
-/// A median, and the quartiles around it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+/// A program that takes turns with others.
+pub(crate) struct Subject<'s> {
+    pub(crate) runner: Runner,
+    /// What it must end with, `XDP_*`.
+    pub(crate) verdict: u32,
+    /// What has to be done before each turn of it.
+    pub(crate) prepare: Box<dyn Fn() -> Result + 's>,
 }
 
-impl Spread {
-    /// The median and quartiles of these figures. There must be at least one.
-    pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = figures.into_iter().collect();
-        sorted.sort_by(f64::total_cmp);
-        let at = |quarter: usize| {
-            // Interpolated between the two nearest figures.
-            let (whole, part) =
-                ((sorted.len() - 1) * quarter / 4, (sorted.len() - 1) * quarter % 4);
-            let next = sorted[(whole + 1).min(sorted.len() - 1)];
-            sorted[whole] + (next - sorted[whole]) * part as f64 / 4.0
+impl fmt::Debug for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject").field("runner", &self.runner).finish_non_exhaustive()
+    }
+}
+
+/// What a program took per packet in each round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Took {
+    pub(crate) nanoseconds: Vec<f64>,
+    /// Empty if the machine does not count them.
+    pub(crate) instructions: Vec<f64>,
+}
+
+impl Took {
+    /// The median of the instructions, if the machine counts them.
+    pub(crate) fn instructions(&self) -> Option<f64> {
+        let counted = !self.instructions.is_empty();
+        counted.then(|| Spread::of(self.instructions.iter().copied()).median)
+    }
+
+    /// Without what something else took in the same rounds.
+    pub(crate) fn without(mut self, other: &Self) -> Self {
+        let subtract = |all: &mut [f64], others: &[f64]| {
+            all.iter_mut().zip(others).for_each(|(one, other)| *one -= other);
         };
-        Self { median: at(2), low: at(1), high: at(3) }
+        subtract(&mut self.nanoseconds, &other.nanoseconds);
+        subtract(&mut self.instructions, &other.instructions);
+        self
     }
-
-    /// `98 (96–101)`
-    pub(crate) fn text(self, digits: usize) -> String {
-        let Self { median, low, high } = self;
-        format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
-    }
-}
-
-/// The order of the subjects' turns in a round. It changes, so that no subject is always the first, or always comes after
-/// the same other one.
-pub(crate) fn order(round: u32, subjects: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..subjects).collect();
-    order.rotate_left(round as usize / 2 % subjects.max(1));
-    if round % 2 == 1 {
-        order.reverse();
-    }
-    order
 }
 
 /// How often subjects take turns, and what a turn is.
@@ -56,18 +59,26 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// Measures each subject once in every round. Gives, for each subject, its nanoseconds per packet in each round,
-    /// wrapper included.
-    ///
-    /// Every subject must end with its verdict.
-    pub(crate) fn measure(self, subjects: &[(Runner, u32)]) -> Result<Vec<Vec<f64>>> {
-        let mut times = vec![Vec::new(); subjects.len()];
+    /// Measures each subject once in every round. Gives what each took, wrapper included.
+    pub(crate) fn measure(
+        self,
+        subjects: &[Subject<'_>],
+        counter: &mut Option<Counter>,
+    ) -> Result<Vec<Took>> {
+        let mut all = vec![Took::default(); subjects.len()];
         for round in 0..self.rounds {
             for at in order(round, subjects.len()) {
-                let (runner, verdict) = &subjects[at];
+                let Subject { runner, verdict, prepare } = &subjects[at];
+                prepare()?;
                 // The caches hold what the subject before needed.
                 runner.run(self.packets.div_ceil(10))?;
-                let run = runner.run(self.packets)?;
+                let (run, instructions) = match counter {
+                    Some(counter) => {
+                        let (run, instructions) = counter.during(|| runner.run(self.packets))?;
+                        (run, Some(instructions))
+                    }
+                    None => (runner.run(self.packets)?, None),
+                };
                 if run.verdict != *verdict {
                     return Err(format!(
                         "a program ended with verdict {} instead of {verdict}",
@@ -75,9 +86,11 @@ impl Rounds {
                     )
                     .into());
                 }
-                times[at].push(run.nanoseconds);
+                all[at].nanoseconds.push(run.nanoseconds);
+                let per_packet = |count: u64| count as f64 / f64::from(self.packets);
+                all[at].instructions.extend(instructions.map(per_packet));
             }
         }
-        Ok(times)
+        Ok(all)
     }
 }

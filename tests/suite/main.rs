@@ -2,6 +2,7 @@
 #![allow(missing_docs, dead_code, reason = "fixtures that not every test uses")]
 
 mod agent;
+mod bench;
 mod capture;
 mod control;
 mod dataplane;
