@@ -123,8 +123,12 @@ static __always_inline int forward_otherwise(struct xdp_md *ctx, struct pkt *p,
 		return too_big(p, mtu, cpu);
 	if (!real)
 		return no_real(p, vip, cpu);
-	if (way == LB_ENCAP_LOCAL)
+	if (way == LB_ENCAP_LOCAL) {
+		/* As is_no_client() in balance/decapsulate.h: the real is this host. */
+		if (knobs.decapsulates && cpu->taken_out && addr_equal(&p->src, &real->addr))
+			return rarely(LB_DROP_decap_inner_address);
 		return rarely(LB_PASS_local);
+	}
 	return send_by(way, ctx, p, interface, vip, real, cpu, why);
 }
 

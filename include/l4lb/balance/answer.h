@@ -4,8 +4,8 @@
  * TCP resets and "port unreachable". balance/ask.h decides that a packet is to be answered;
  * answer() checks it once more and turns it into the answer.
  *
- * A packet gets no answer if its source address does not name one host, if a checksum is wrong, or
- * if the limits do not allow it.
+ * A packet gets no answer if its source address or the frame's source MAC does not name one host,
+ * if a checksum is wrong, or if the limits do not allow it.
  */
 #ifndef L4LB_BALANCE_ANSWER_H
 #define L4LB_BALANCE_ANSWER_H
@@ -162,7 +162,7 @@ static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_
 	}
 	if (kind == LB_ANSWER_REFUSAL && !is_refusable(ctx, p))
 		return cpu->question.otherwise;
-	if (kind != LB_ANSWER_GUE && !is_answerable(p))
+	if (kind != LB_ANSWER_GUE && (is_from_group(ctx) || !is_answerable(p)))
 		return LB_DROP_unanswerable;
 	sum = sum_to_check(ctx, p, kind, &len);
 	forget_kind(p, cpu);

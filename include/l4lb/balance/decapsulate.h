@@ -24,6 +24,7 @@
 #include "l4lb/packet/ttl.h"
 #include "l4lb/packet/verifier.h"
 #include "l4lb/balance/ingress.h"
+#include "l4lb/balance/vips.h"
 
 /*
  * Parses the outer headers. Returns whether the packet is a tunnel's: IP in IP, or UDP to the port
@@ -81,6 +82,23 @@ static __always_inline int is_for_router(const struct inner *in)
 	       !tunnel_end_of(&in->dst);
 }
 
+/*
+ * Whether nobody may send the inner packet from where it says that it comes. No client has an
+ * address that no router forwards, nor one of a VIP: filters at the edge of a network drop packets
+ * from its own addresses, but they saw the outer header only. A real that trusts them, or answers
+ * them, would talk to itself; Linux drops only IPv4 packets from its own addresses. A real's answer
+ * for the router does come from a VIP.
+ */
+static __always_inline int is_no_client(const struct inner *in, __u32 then)
+{
+	struct vip marker;
+
+	if (is_never_routed(&in->src, in->v6))
+		return 1;
+	return then != LB_THEN_ROUTER &&
+	       lookup_vip(vip_index_now(), &in->src, 0, IPPROTO_ICMP, &marker);
+}
+
 /* Finds and checks the inner packet. Returns LB_GO_ON, or the reason to drop the packet. */
 static __always_inline int find_inner(struct xdp_md *ctx, struct pkt *p, struct cpu_state *cpu,
 				      struct inner *in)
@@ -134,11 +152,13 @@ static __always_inline int take_out(struct xdp_md *ctx, struct pkt *p, struct cp
 	then = end->then;
 	if (end->check_source && !may_send(p))
 		return LB_DROP_decap_source;
+	/* What goes back would go to every host of the network. */
+	if (then == LB_THEN_ROUTER && is_from_group(ctx))
+		return LB_DROP_decap_malformed;
 	reason = find_inner(ctx, p, cpu, &in);
 	if (reason)
 		return reason;
-	/* A client has no such source, and a real that is this host's kernel might trust it. */
-	if (is_never_routed(&in.src, in.v6) || (then == LB_THEN_ROUTER && !is_for_router(&in)))
+	if (is_no_client(&in, then) || (then == LB_THEN_ROUTER && !is_for_router(&in)))
 		return LB_DROP_decap_inner_address;
 	/* Of either family, what changes lies within these bytes. */
 	ip = packet_at(ctx, p, in.off, sizeof(struct iphdr));

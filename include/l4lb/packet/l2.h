@@ -21,6 +21,17 @@ static __always_inline __be16 ether_type(const struct ethhdr *eth)
 	return *(const __be16 *)((const void *)eth + 2 * ETH_ALEN);
 }
 
+/*
+ * Whether the frame's source is no host's MAC, but that of a group (broadcast, multicast), or
+ * cannot be read. Whatever is sent back there would reach every host of the network.
+ */
+static __always_inline int is_from_group(packet_ctx *ctx)
+{
+	struct ethhdr *eth = pkt_at(ctx, 0, sizeof(*eth));
+
+	return !eth || eth->h_source[0] & 1;
+}
+
 /* Halfwords, because clang copies bytes one by one. */
 struct mac {
 	__u16 half[ETH_ALEN / 2];

@@ -128,6 +128,11 @@ impl Draft {
         self.end("XDP_TX", reason, |frame| Some(frame.encapsulated(source, real, GATEWAY)))
     }
 
+    /// It was in a tunnel that ends here: the host's kernel gets what was inside.
+    pub(crate) fn left_inside(self, inner: &Frame) -> Case {
+        self.end("XDP_PASS", "local", |_| Some(inner.bytes()))
+    }
+
     /// It was in a tunnel that ends here: what was inside goes to a real, as [`Self::sent`].
     pub(crate) fn taken_out(
         self,

@@ -3,6 +3,7 @@
 use super::C4;
 use super::C6;
 use super::PORT;
+use crate::fixtures::frame::BALANCER;
 use crate::fixtures::frame::Frame;
 use crate::fixtures::frame::eth;
 use crate::packets::case::Case;
@@ -89,6 +90,13 @@ fn sources() -> Vec<Case> {
     for (name, source) in never6 {
         cases.push(case(name).send(ping6(source)).dropped("unanswerable"));
         cases.push(case(name).send(long6(source)).dropped("unanswerable"));
+    }
+    // The answer would go to all of them.
+    for mac in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]] {
+        let name = "in a frame from a group";
+        for frame in [ping4("192.0.2.77"), long4("192.0.2.77"), ping6("2001:db8::77")] {
+            cases.push(case(name).send(frame.macs(mac, BALANCER)).dropped("unanswerable"));
+        }
     }
     for (name, source) in beside4 {
         cases.push(case(name).send(ping4(source)).answered());

@@ -5,6 +5,7 @@ use super::C4_TO_4;
 use super::C6;
 use super::C6_TO_6;
 use super::PORT;
+use crate::fixtures::frame::BALANCER;
 use crate::fixtures::frame::DESTINATION_OPTIONS;
 use crate::fixtures::frame::Frame;
 use crate::fixtures::frame::eth;
@@ -53,6 +54,14 @@ pub(crate) fn files() -> Vec<File> {
         file("decapsulate_passed", passed()),
         file("decapsulate_router", router()),
         file("decapsulate_sources", sources()),
+        File {
+            name: "decapsulate_local",
+            config: on_lo()
+                .vip("tcp://10.200.1.1:80", &["10.0.0.1, local = true"])
+                .vip("tcp://[fc00:1::1]:80", &["fc00::1, local = true"])
+                .decapsulate(END4, ""),
+            cases: local(),
+        },
         File {
             name: "decapsulate_unserved",
             config: with_ends(interfaces("")),
@@ -317,6 +326,12 @@ fn inside() -> Vec<Case> {
         case("from a link-local address of IPv6")
             .send(in_gue4(END4, &eth().ip6("fe80::1", "fc00:1::1").tcp(PORT, 80)))
             .dropped("decap_inner_address"),
+        case("from the VIP itself")
+            .send(in_gue4(END4, &eth().ip6("fc00:1::1", "fc00:1::1").tcp(80, 80)))
+            .dropped("decap_inner_address"),
+        case("from the VIP itself, IPv4")
+            .send(in_ip4(END4, &eth().ip4("10.200.1.1", "10.200.1.1").udp(80, 53)))
+            .dropped("decap_inner_address"),
         case("a fragment for the VIP")
             .send(in_ip4(END4, &v4().fragment(0, true)))
             .dropped("fragment"),
@@ -427,6 +442,12 @@ fn router() -> Vec<Case> {
             .send(in_gue4(BACK4, &out4().class(2)).class(3))
             .sent_back(&aged(&out4()).class(3)),
         case("one hop left").send(in_ip4(BACK4, &out4().ttl(1))).dropped("decap_ttl"),
+        case("in a frame from a group")
+            .send(in_ip4(BACK4, &out4()).macs([1, 0, 0x5e, 0, 0, 1], BALANCER))
+            .dropped("decap_malformed"),
+        case("in a frame from all")
+            .send(in_gue6(BACK6, &out6()).macs([0xff; 6], BALANCER))
+            .dropped("decap_malformed"),
         case("to a loopback address").send(in_ip4(BACK4, &from_to(C4, "127.0.0.1"))).dropped(inner),
         case("from a loopback address")
             .send(in_ip4(BACK4, &from_to("127.0.0.1", C4)))
@@ -452,6 +473,25 @@ fn router() -> Vec<Case> {
         case("a fragment outside")
             .send(in_ip4(BACK4, &out4()).fragment(0, true))
             .dropped("decap_fragment"),
+    ]
+}
+
+/// The reals are this host itself: its kernel gets what clients sent.
+fn local() -> Vec<Case> {
+    let inner = "decap_inner_address";
+    let from4 = |from: &str| eth().ip4(from, "10.200.1.1").tcp(PORT, 80);
+    let from6 = |from: &str| eth().ip6(from, "fc00:1::1").tcp(PORT, 80);
+    vec![
+        case("IPv4").send(in_ip4(END4, &v4())).left_inside(&aged(&v4())),
+        case("IPv6").send(in_gue4(END4, &v6())).left_inside(&aged(&v6())),
+        case("from the host's own address").send(in_ip4(END4, &from4("10.0.0.1"))).dropped(inner),
+        case("from the host's own address, IPv6")
+            .send(in_gue4(END4, &from6("fc00::1")))
+            .dropped(inner),
+        case("from another VIP").send(in_ip4(END4, &from6("fc00:1::1"))).dropped(inner),
+        case("without an outer header, the network's filters have seen it")
+            .send(from6("fc00:1::1"))
+            .passed("local"),
     ]
 }
 

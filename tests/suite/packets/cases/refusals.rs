@@ -4,6 +4,7 @@ use super::C4;
 use super::C4_TO_4;
 use super::C6;
 use super::PORT;
+use crate::fixtures::frame::BALANCER;
 use crate::fixtures::frame::DESTINATION_OPTIONS;
 use crate::fixtures::frame::Frame;
 use crate::fixtures::frame::ROUTER;
@@ -122,6 +123,9 @@ fn tcp() -> Vec<Case> {
         case("a wrong IPv4 header").send(v4().syn().patch_ip(10, &[1, 2])).dropped("bad_checksum"),
         case("from loopback")
             .send(eth().ip4("127.0.0.1", "10.200.1.1").tcp(PORT, 22).syn())
+            .dropped("unanswerable"),
+        case("in a frame from a group")
+            .send(v4().syn().macs([1, 0, 0x5e, 0, 0, 1], BALANCER))
             .dropped("unanswerable"),
         case("from broadcast")
             .send(eth().ip4("255.255.255.255", "10.200.1.1").tcp(PORT, 22).syn())

@@ -286,7 +286,9 @@ impl<'a> Traffic<'a> {
     }
 
     pub(super) fn link(&mut self) -> Frame {
-        let frame = eth().macs([2, 0, 0, 0, 0, 1], self.destination());
+        let group = one_in(self.rng, 40);
+        let source = if group { [1, 0, 0x5e, 0, 0, 1] } else { [2, 0, 0, 0, 0, 1] };
+        let frame = eth().macs(source, self.destination());
         match self.rng.usize(..40) {
             0 | 1 => frame.vlan(self.rng.u16(..)),
             2 => frame.tag(0x88a8, self.rng.u16(..)).vlan(self.rng.u16(..)),
@@ -298,7 +300,7 @@ impl<'a> Traffic<'a> {
         }
     }
 
-    fn vip(&mut self, v6: bool) -> IpAddr {
+    pub(super) fn vip(&mut self, v6: bool) -> IpAddr {
         let other = one_in(self.rng, 12);
         let address = match (v6, other) {
             (false, false) => pick(self.rng, &VIPS4),
@@ -377,7 +379,7 @@ impl<'a> Traffic<'a> {
         frame.filled_to(len.max(least).min(3516))
     }
 
-    fn tcp_or_udp(&mut self, frame: Frame) -> Frame {
+    pub(super) fn tcp_or_udp(&mut self, frame: Frame) -> Frame {
         let (client, port) = self.ports();
         if self.rng.bool() {
             let mut frame = frame.tcp(client, port);

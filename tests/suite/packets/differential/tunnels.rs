@@ -46,6 +46,12 @@ impl Traffic<'_> {
                 let (site, end) = self.site_and_end(inner_v6);
                 self.ip_of(eth(), site, end).raw(4).data(&[0x45; 40])
             }
+            // From a VIP's address, as only a real's answers come.
+            4 => {
+                let (from, to) = (self.vip(inner_v6), self.vip(inner_v6));
+                let inner = self.ip_of(eth(), from, to);
+                self.tcp_or_udp(inner)
+            }
             _ => self.transport(eth(), inner_v6),
         };
         let inner = if self.rng.bool() { inner.ttl(self.rng.u8(..3)) } else { inner };

@@ -266,13 +266,17 @@ impl Reference {
         if from.as_ref().is_some_and(|from| !from.iter().any(|of| of.contains(packet.source))) {
             return Taken::Dropped("decap_source");
         }
+        let back = *then == DecapsulateThen::Router;
+        if back && frame[6] & 1 != 0 {
+            return Taken::Dropped("decap_malformed");
+        }
         let inner = match tunnel.inner() {
             Ok(inner) => inner,
             Err(reason) => return Taken::Dropped(reason),
         };
-        let back = *then == DecapsulateThen::Router;
         let (from, to) = ends_of(&packet.ip[inner.at..], inner.v6);
-        if never_routed(from) || back && !self.is_for_router(to) {
+        let no_client = never_routed(from) || !back && self.rules.contains_key(&from);
+        if no_client || back && !self.is_for_router(to) {
             return Taken::Dropped("decap_inner_address");
         }
         let Some(mut out) = tunnel.out(&inner) else { return Taken::Dropped("decap_ttl") };

@@ -82,6 +82,8 @@ pub(crate) struct Reference {
     deliveries: HashMap<IpAddr, Delivery>,
     /// The MACs of reals of L2.
     neighbours: HashMap<IpAddr, [u8; 6]>,
+    /// The packet was in a tunnel that ends here.
+    taken_out: bool,
     wire: Wire,
     /// Of frames for this host; empty: any of one station.
     macs: Vec<[u8; 6]>,
@@ -186,6 +188,7 @@ impl Reference {
             flows: HashMap::new(),
             deliveries: deliveries(config),
             neighbours: HashMap::new(),
+            taken_out: false,
             wire,
             macs: config
                 .interfaces
@@ -208,7 +211,9 @@ impl Reference {
                 Judgement { action: "XDP_TX", reason: "to_router", real: None, frame: Some(out) }
             }
             Taken::Out(out) => {
+                self.taken_out = true;
                 let judged = self.judge_frame(&out);
+                self.taken_out = false;
                 // The host's kernel gets it for a real that is this host, and for nothing else.
                 if judged.action == "XDP_PASS" && judged.reason != "local" {
                     return dropped("decap_not_vip");
@@ -363,6 +368,10 @@ impl Reference {
         let Ok((reason, real)) = selected else { return self.without_real(packet, &talk) };
         let reason = if matches!(talk.kind, Kind::IcmpError) { "icmp_error" } else { reason };
         let frame = match way {
+            // A packet from this host itself, out of a tunnel.
+            Way::Local if self.taken_out && packet.source == real => {
+                return Err("decap_inner_address");
+            }
             Way::Local => return Err("local"),
             Way::By(Encapsulation::L2) => self.by_l2(packet, real)?,
             Way::By(Encapsulation::Gue) => self.by_gue(packet, &talk, flow, gateway, real),
