@@ -207,7 +207,7 @@ fn program(instance: &Instance, chain: &Chain, ifindex: u32, request: &Request) 
     maps.set_requests(&requests)?;
     maps.set_in_use(&in_use)?;
     chain.put(slot, loaded.program.as_fd(), OwnProgram::Decap.name())?;
-    mss::ensure(instance, &mss::wanted(&in_force, &in_use)?, !ours)?;
+    mss::ensure(instance, &mss::wanted(&in_force, &in_use)?)?;
     if request.from.is_empty() {
         warn_of_anybody(ifindex, &before.from);
     }
@@ -324,7 +324,7 @@ fn forget_but(instance: &Instance, kept: &BTreeSet<u32>) -> Result<(bool, bool)>
     let facts = Facts::read_for(&requests, maps.in_use()?.gue_ports)?;
     let in_use = InUse::of(&requests, &facts)?;
     maps.set_in_use(&in_use)?;
-    mss::ensure(instance, &mss::wanted(&requests, &in_use)?, false)?;
+    mss::ensure(instance, &mss::wanted(&requests, &in_use)?)?;
     maps.set_requests(&requests)?;
     Ok((requests.len() != before.len(), !requests.is_empty()))
 }
@@ -463,6 +463,6 @@ pub fn follow(instance: &Instance) -> Result<Followed> {
         warn_of_left_out(&wanted);
     }
     maps.set_in_use(&wanted)?;
-    mss::ensure(instance, &limits, false)?;
+    mss::ensure(instance, &limits)?;
     Ok(Followed::between(&running, &wanted))
 }

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! The pins are named after the interfaces' indices, so a new name of an interface changes nothing. A filter holds its
-//! program without a pin. Its pin says that there may be one: it is made before the filter and removed after it.
+//! program without a pin. Its pin says that there may be one: it is made before the filter and removed after it, and
+//! while it is replaced, one of both is there. A command that was killed may leave a pin whose program is not the
+//! filter's, so the filter's own program tells whose it is.
 
 use std::fs;
 use std::io;
@@ -28,6 +30,7 @@ use crate::instance::pin_error;
 use crate::instance::remove_pin;
 use crate::kernel::bpf;
 use crate::kernel::bpf::ProgramInfo;
+use crate::kernel::netlink::has_clsact_blocking;
 use crate::kernel::netlink::has_filters_blocking;
 use crate::kernel::objects::Kind;
 use crate::kernel::objects::kind;
@@ -96,6 +99,8 @@ const LINKS_SINCE: (u32, u32) = (6, 6);
 
 const FILTER: &str = ":filter";
 const QDISC: &str = ":qdisc";
+/// The end of a pin's name that is about to replace another pin.
+const NEXT: &str = ":next";
 
 /// How the program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +153,7 @@ pub(crate) fn attachments(egress: Egress, instance: &Instance) -> Result<Vec<Att
     for path in pins(egress, instance)? {
         if let Some((ifindex, how)) = parse(&path) {
             let handle = handle(egress, instance);
-            let program = running(&path, ifindex, how, handle)?;
+            let program = running(egress, &path, ifindex, how, handle)?;
             found.push(Attachment { path, how, ifindex, handle, program });
         }
     }
@@ -177,7 +182,13 @@ fn parse(path: &Path) -> Option<(u32, How)> {
 }
 
 /// The program that the interface runs by a pin.
-fn running(path: &Path, ifindex: u32, how: How, handle: u32) -> Result<Option<u32>> {
+fn running(
+    egress: Egress,
+    path: &Path,
+    ifindex: u32,
+    how: How,
+    handle: u32,
+) -> Result<Option<u32>> {
     let failed = |source| pin_error("look at", path, source);
     let pin = match bpf::pinned(path) {
         Ok(pin) => pin,
@@ -193,7 +204,8 @@ fn running(path: &Path, ifindex: u32, how: How, handle: u32) -> Result<Option<u3
         }
         (How::Filter { .. }, Kind::Program(id)) => {
             let runs = tc::filter_program(ifindex, handle).map_err(failed)?;
-            Ok(runs.filter(|runs| *runs == id))
+            let is_ours = |runs: u32| runs == id || info(runs).is_ok_and(|of| is_ours(egress, &of));
+            Ok(runs.filter(|runs| is_ours(*runs)))
         }
         _ => Ok(None),
     }
@@ -254,19 +266,31 @@ fn attach_filter(
     let (own, others) = [QDISC, FILTER]
         .map(|kind| folder(egress, instance).join(format!("{ifindex}{kind}")))
         .into();
-    let pin = |path: &Path| {
-        remove_pin(path).map_err(FilterError::Pin)?;
-        let done = bpf::pin(program, path);
-        done.map_err(|error| FilterError::Pin(pin_error("pin", path, error)))
-    };
-    // An earlier command may have made the qdisc.
+    let pin = |path: &Path| pin_in_place(program, path).map_err(FilterError::Pin);
+    // An earlier command may have made the qdisc. If the list of qdiscs cannot be had, making one tells.
     let had_made = own.exists();
-    pin(&own)?;
-    if !tc::make_qdisc(ifindex)? && !had_made {
+    let is_others = !had_made && has_clsact_blocking(ifindex).unwrap_or(false);
+    if !is_others {
+        pin(&own)?;
+    }
+    if !is_others && (tc::make_qdisc(ifindex)? || had_made) {
+        remove_pin(&others).map_err(FilterError::Pin)?;
+    } else {
         pin(&others)?;
         remove_pin(&own).map_err(FilterError::Pin)?;
     }
     Ok(tc::set_filter(program, ifindex, handle(egress, instance))?)
+}
+
+/// Pins a program in place of what is pinned there. There is always one of both.
+fn pin_in_place(program: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(NEXT);
+    let new = PathBuf::from(new);
+    remove_pin(&new)?;
+    bpf::pin(program, &new).map_err(|source| pin_error("pin", &new, source))?;
+    bpf::write_point();
+    fs::rename(&new, path).map_err(|source| pin_error("replace", path, source))
 }
 
 /// Puts another program in place of the running one. Each packet meets one of them.
@@ -280,8 +304,7 @@ pub(crate) fn replace(attachment: &Attachment, program: BorrowedFd<'_>) -> Resul
         }
         How::Filter { .. } => {
             tc::set_filter(program, attachment.ifindex, attachment.handle).map_err(failed)?;
-            remove_pin(path)?;
-            bpf::pin(program, path).map_err(|source| pin_error("pin", path, source))
+            pin_in_place(program, path)
         }
     }
 }
@@ -317,8 +340,7 @@ pub(crate) fn remove(egress: Egress, instance: &Instance) -> Result<()> {
     // Somebody may have removed a pin and hold the link.
     if let Some(own) = own {
         for (link, info) in tc::links().collect::<Vec<_>>() {
-            let program = bpf::program_by_id(info.program)
-                .and_then(|program| bpf::program_info(program.as_fd()));
+            let program = self::info(info.program);
             if program.is_ok_and(|program| is_ours(egress, &program) && program.maps.contains(&own))
             {
                 let _ = bpf::link_detach(link.as_fd());
@@ -335,6 +357,18 @@ pub(crate) fn remove(egress: Egress, instance: &Instance) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn info(program: u32) -> io::Result<ProgramInfo> {
+    bpf::program_by_id(program).and_then(|program| bpf::program_info(program.as_fd()))
+}
+
+/// Whether a running program uses all of these maps of the instance, as they are pinned.
+pub(crate) fn uses(instance: &Instance, program: u32, maps: &[&str]) -> bool {
+    let Ok(info) = info(program) else { return false };
+    let is_used =
+        |map: &&str| pinned_map(instance, map).is_some_and(|map| info.maps.contains(&map));
+    maps.iter().all(is_used)
 }
 
 /// Whether this is the program of any instance and build.
@@ -364,7 +398,7 @@ mod tests {
         assert_eq!(parsed("7"), Some((7, How::Link)));
         assert_eq!(parsed("7:filter"), Some((7, How::Filter { own_qdisc: false })));
         assert_eq!(parsed("12:qdisc"), Some((12, How::Filter { own_qdisc: true })));
-        for other in ["eth0", "7:other", ":filter", "-1", "4294967296"] {
+        for other in ["eth0", "7:other", "7:filter:next", ":filter", "-1", "4294967296"] {
             assert_eq!(parsed(other), None, "{other}");
         }
         assert!(STATES.starts_with(Egress::Healthcheck.states()));

@@ -9,6 +9,7 @@ use super::Request;
 use super::request::Mss;
 use crate::instance::Instance;
 use crate::instance::egress;
+use crate::instance::egress::Attachment;
 use crate::instance::egress::Egress;
 use crate::instance::egress::MSS_LIMITS;
 use crate::instance::egress::MSS_STATES;
@@ -78,6 +79,14 @@ pub(crate) fn wanted(
 
 type Limits = Map<u32, abi::mss_limit>;
 
+/// The maps of the running program. If a command was killed, others may be pinned.
+const MAPS: [&str; 2] = [MSS_LIMITS, MSS_STATES];
+
+/// Whether the interface of an attachment runs the program, by the maps that are pinned.
+fn is_current(instance: &Instance, attachment: &Attachment) -> bool {
+    attachment.program.is_some_and(|program| egress::uses(instance, program, &MAPS))
+}
+
 /// The limits in force: of interfaces that have the program.
 pub(crate) fn running(instance: &Instance) -> Result<BTreeMap<u32, Limit>> {
     let attached = attachments(Egress::Mss, instance)?;
@@ -85,8 +94,9 @@ pub(crate) fn running(instance: &Instance) -> Result<BTreeMap<u32, Limit>> {
         return Ok(BTreeMap::new());
     }
     let limits = Limits::open(&instance.map(MSS_LIMITS))?.entries()?.into_iter();
-    let runs =
-        |ifindex: &u32| attached.iter().any(|at| at.ifindex == *ifindex && at.program.is_some());
+    let runs = |ifindex: &u32| {
+        attached.iter().any(|at| at.ifindex == *ifindex && is_current(instance, at))
+    };
     let limit = |raw: abi::mss_limit| Limit { v4: raw.v4, v6: raw.v6 };
     Ok(limits.filter(|(ifindex, _)| runs(ifindex)).map(|(i, raw)| (i, limit(raw))).collect())
 }
@@ -106,15 +116,15 @@ pub(crate) fn counts(instance: &Instance) -> Result<BTreeMap<&'static str, u64>>
     Ok(counts)
 }
 
-/// Sees to it that these limits are in force, and no others. `anew`: the maps that the program shares are new.
-pub(crate) fn ensure(instance: &Instance, wanted: &BTreeMap<u32, Limit>, anew: bool) -> Result<()> {
+/// Sees to it that these limits are in force, and no others. Also completes what a command that was killed has begun.
+pub(crate) fn ensure(instance: &Instance, wanted: &BTreeMap<u32, Limit>) -> Result<()> {
     if wanted.is_empty() {
         return remove(instance);
     }
     let runs = running(instance)?;
     let missing = wanted.keys().any(|ifindex| !runs.contains_key(ifindex));
     // Loading creates the maps, and pins them.
-    let program = (anew || missing).then(|| load_mss(instance)).transpose()?;
+    let program = missing.then(|| load_mss(instance)).transpose()?;
     let limits = Limits::open(&instance.map(MSS_LIMITS))?;
     for (ifindex, limit) in wanted {
         limits.set(ifindex, &abi::mss_limit { v4: limit.v4, v6: limit.v6 })?;
@@ -131,8 +141,8 @@ pub(crate) fn ensure(instance: &Instance, wanted: &BTreeMap<u32, Limit>, anew: b
     let Some(program) = program else { return forget_others(&limits, wanted) };
     for ifindex in wanted.keys() {
         match there.get(ifindex) {
-            Some(attachment) if anew => egress::replace(attachment, program.as_fd())?,
-            Some(_) => {}
+            Some(attachment) if is_current(instance, attachment) => {}
+            Some(attachment) => egress::replace(attachment, program.as_fd())?,
             None => {
                 let name = interface_name(*ifindex).unwrap_or_else(|| ifindex.to_string());
                 egress::attach(Egress::Mss, instance, program.as_fd(), *ifindex, &name)?;

@@ -70,6 +70,7 @@ pub(crate) use observe::observe_blocking;
 pub(crate) use rules::MarkRule;
 pub(crate) use rules::mark_rules_blocking;
 pub(crate) use ways::Ways;
+pub(crate) use ways::has_clsact_blocking;
 pub(crate) use ways::has_filters_blocking;
 pub(crate) use ways::silent_blocking;
 pub(crate) use ways::ways_blocking;

@@ -9,6 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteAttribute;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::route::RouteType;
+use netlink_packet_route::tc::TcAttribute;
 use netlink_packet_route::tc::TcHandle;
 use netlink_packet_route::tc::TcMessage;
 use nix::errno::Errno;
@@ -92,6 +93,25 @@ impl Netlink {
     }
 }
 
+impl Netlink {
+    async fn has_clsact(&self, ifindex: u32) -> Result<bool, NetlinkError> {
+        let message = TcMessage::with_index(ifindex.cast_signed());
+        let qdiscs = self.request(RouteNetlinkMessage::GetQueueDiscipline(message), NLM_F_DUMP);
+        let qdiscs = qdiscs.await.map_err(|cause| NetlinkError::Netlink {
+            operation: format!("list the qdiscs of interface number {ifindex}"),
+            cause: cause.into(),
+        })?;
+        Ok(qdiscs.iter().any(|answer| match answer {
+            // The kernel lists those of all interfaces.
+            RouteNetlinkMessage::NewQueueDiscipline(qdisc) => {
+                qdisc.header.index == ifindex.cast_signed()
+                    && qdisc.attributes.contains(&TcAttribute::Kind("clsact".to_owned()))
+            }
+            _ => false,
+        }))
+    }
+}
+
 /// Finds how packets with a mark leave the host to each of the addresses.
 pub(crate) fn ways_blocking(to: &[IpAddr], mark: u32) -> Result<Vec<Ways>, NetlinkError> {
     blocking(async |netlink| {
@@ -128,4 +148,9 @@ pub(crate) fn silent_blocking(
 /// Whether the clsact qdisc of an interface has filters, on the way in or out.
 pub(crate) fn has_filters_blocking(ifindex: u32) -> Result<bool, NetlinkError> {
     blocking(async |netlink| netlink.has_filters(ifindex).await)
+}
+
+/// Whether an interface has a clsact qdisc.
+pub(crate) fn has_clsact_blocking(ifindex: u32) -> Result<bool, NetlinkError> {
+    blocking(async |netlink| netlink.has_clsact(ifindex).await)
 }

@@ -4,6 +4,7 @@ mod follow;
 mod gue;
 mod layout;
 mod mss;
+mod mss_kills;
 mod relay;
 
 use std::collections::BTreeMap;
