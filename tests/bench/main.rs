@@ -34,6 +34,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::Args;
 use crate::fixtures::NetNs;
@@ -47,10 +50,10 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + 
 fn main() -> ExitCode {
     let args = Args::parse();
     // What libbpf and the verifier say about the programs.
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
+    let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::ERROR));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(layer).init();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

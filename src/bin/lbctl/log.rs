@@ -19,12 +19,15 @@ use tracing::Level;
 use tracing::Subscriber;
 use tracing::field::Field;
 use tracing::field::Visit;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::FormatEvent;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::Global;
 use crate::args::LogFormat;
@@ -36,9 +39,7 @@ static PRIORITIES: OnceLock<bool> = OnceLock::new();
 /// Logs to standard error: more or less with `-v`, `-q` or `RUST_LOG`. `stays`: the command goes on until it is ended.
 pub(crate) fn init(global: &Global, format: LogFormat, stays: bool) {
     // In 'dump', -v and -q are tcpdump's.
-    let asked = global.log_filter().map(tracing_subscriber::EnvFilter::from);
-    let filter = asked.or_else(|| tracing_subscriber::EnvFilter::try_from_default_env().ok());
-    let filter = filter.unwrap_or_else(|| "warn,l4lb=info,lbctl=info,libbpf=error".into());
+    let filter = filter(global.log_filter(), std::env::var("RUST_LOG").ok().as_deref());
     let lines = match format {
         LogFormat::Auto if stays && global.json => Lines::Json,
         LogFormat::Auto if is_journal() => Lines::Journal,
@@ -49,11 +50,19 @@ pub(crate) fn init(global: &Global, format: LogFormat, stays: bool) {
         LogFormat::Journal => Lines::Journal,
     };
     let _ = PRIORITIES.set(lines == Lines::Journal);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(StandardError)
-        .event_format(lines)
-        .init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(StandardError).event_format(lines);
+    tracing_subscriber::registry().with(filter).with(layer).init();
+}
+
+/// What is logged: levels by target, as in `warn,l4lb=debug`. There are no spans, so nothing selects by them; a filter that
+/// can would add regular expressions to the binary. A `RUST_LOG` that makes no sense is as good as none.
+fn filter(asked: Option<&str>, environment: Option<&str>) -> Targets {
+    let environment = environment.filter(|filter| !filter.trim().is_empty());
+    let filter = asked.or(environment).and_then(|filter| filter.parse().ok());
+    filter.unwrap_or_else(|| {
+        let own = [("l4lb", Level::INFO), ("lbctl", Level::INFO), ("libbpf", Level::ERROR)];
+        Targets::new().with_default(Level::WARN).with_targets(own)
+    })
 }
 
 /// The log of a command that is run for somebody else: its warnings, as text.
@@ -227,6 +236,26 @@ mod tests {
 
     fn said(message: &str) -> Said {
         Said { message: message.to_owned(), fields: vec![("error", "no \u{1b}[31manswer".into())] }
+    }
+
+    #[test]
+    fn levels_are_chosen_by_target() {
+        let logs = |asked, environment, target, level| {
+            filter(asked, environment).would_enable(target, &level)
+        };
+        for environment in [None, Some(""), Some("l4lb[span{field=1}]=debug"), Some("=,=")] {
+            assert!(logs(None, environment, "l4lb::agent", Level::INFO), "{environment:?}");
+            assert!(!logs(None, environment, "l4lb::agent", Level::DEBUG), "{environment:?}");
+            assert!(logs(None, environment, "hyper", Level::WARN), "{environment:?}");
+            assert!(!logs(None, environment, "libbpf", Level::WARN), "{environment:?}");
+        }
+        let asked = Some("warn,l4lb=debug");
+        assert!(logs(None, asked, "l4lb::agent", Level::DEBUG));
+        assert!(!logs(None, asked, "lbctl", Level::INFO));
+        // The command line counts for more.
+        assert!(!logs(Some("error"), asked, "l4lb", Level::WARN));
+        assert!(logs(None, Some("debug"), "hyper", Level::DEBUG));
+        assert!(!logs(None, Some("off"), "l4lb", Level::ERROR));
     }
 
     #[test]
