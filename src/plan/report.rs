@@ -183,11 +183,17 @@ pub(crate) fn describe(old: &VipSpec, new: &VipSpec) -> Vec<Detail> {
     details
 }
 
-/// What is told about a VIP that is new: in words its reals alone, as its settings are in the file.
+/// What is told about a VIP that is new: in words the way to its reals and these alone, as its settings are in the file.
 pub(crate) fn describe_new(new: &VipSpec) -> Vec<Detail> {
     let nothing = VipSpec { encapsulation: Some(Encapsulation::default()), ..VipSpec::default() };
     let settings = describe_settings(&nothing, new).into_iter();
     let mut details: Vec<_> = settings.map(Detail::quiet).collect();
+    // IP in IP goes without saying.
+    let way = details.iter_mut().find(|detail| detail.key.as_deref() == Some("encapsulation"));
+    if let (Some(way), Some(encapsulation)) = (way, new.encapsulation) {
+        way.text = format!("packets go by {}", config_name(&encapsulation));
+        way.quiet = false;
+    }
     describe_reals(&mut details, &nothing, new);
     details
 }
@@ -306,6 +312,24 @@ fn describe_real(real: RealSpec) -> String {
 mod tests {
     use super::*;
     use crate::model::config::Config;
+
+    #[test]
+    fn a_new_vip_names_the_way_to_its_reals() {
+        let told = |rest: &str| {
+            let text = format!(
+                "[packets]\nencap_source_v4 = \"192.0.2.9\"\n[[vips]]\naddress = \"10.200.1.1\"\nport = 80\n\
+                 protocol = \"tcp\"\n{rest}"
+            );
+            let table = Table::from(&Config::from_toml(&text).expect("a configuration"));
+            crate::plan::detail::in_words(&describe_new(table.vips.values().next().expect("a VIP")))
+        };
+        let real = "reals = [{ address = \"10.0.0.1\" }]";
+        assert_eq!(told(real), "+ real 10.0.0.1 weight 1");
+        let gue = told(&format!("encapsulation = \"gue\"\n{real}"));
+        assert_eq!(gue, "packets go by gue, + real 10.0.0.1 weight 1");
+        let local = "reals = [{ address = \"10.0.0.1\", local = true }]";
+        assert_eq!(told(local), "+ real 10.0.0.1 weight 1 local");
+    }
 
     #[test]
     fn checks_tell_what_changes_but_no_secrets() {
