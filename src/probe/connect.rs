@@ -140,6 +140,6 @@ fn route_steps(session: &mut Session, socket: &Socket) {
     session.step("source", || source.to_string());
     if let Some(mark) = session.mark {
         let (vip, real) = (session.vip.address, session.real);
-        session.step("mark", || format!("{mark:#x}: to {vip}, encapsulated to {real}"));
+        session.step("mark", || format!("{mark:#x}: to {vip}, by real {real}"));
     }
 }

@@ -212,6 +212,18 @@ fn the_tunnel_is_made_for_as_long_as_it_is_needed() {
     let text = rig.lbctl().ok(&["probe", V4]).stdout;
     assert!(text.contains("10.0.0.1: tcp, port 80, through the tunnel"), "{text}");
     assert!(!pin.exists(), "the tunnel stays");
+    let gue = "\n[packets]\nencapsulation = \"gue\"\nencap_source_v4 = \"172.31.0.2\"\n";
+    let by_gue = config(&(gue.to_owned() + &vip(V4, &["10.0.0.1"])));
+    rig.lbctl().ok(&[
+        "apply",
+        "--yes",
+        "-f",
+        crate::fixtures::path_of(&crate::fixtures::config_file(&by_gue)),
+    ]);
+    let text = rig.lbctl().ok(&["probe", V4]).stdout;
+    assert!(text.contains("10.0.0.1: tcp, port 80, through the tunnel, by gue"), "{text}");
+    let probed = json(&rig.lbctl().ok(&["probe", V4, "--json"]));
+    assert_eq!(probed["reals"][0]["encapsulation"], "gue");
     for (arguments, why) in [
         (&["probe", "udp://10.200.1.1:53"][..], "no VIP udp://10.200.1.1:53"),
         (&["probe", V4, "--check", "nothing"], "no check is called 'nothing'"),

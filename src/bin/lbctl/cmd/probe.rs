@@ -13,6 +13,7 @@ use l4lb::CheckKind;
 use l4lb::Error;
 use l4lb::Instance;
 use l4lb::Protocol;
+use l4lb::SentBy;
 use l4lb::Table;
 use l4lb::Via;
 use l4lb::Vip;
@@ -55,6 +56,7 @@ pub(crate) fn run(instance: &Instance, args: &ProbeArgs, json: bool) -> Result {
             .and_then(|marks| probe_all(&prepared, args.vip, &reals, &marks)),
         None => probe_all(&prepared, args.vip, &reals, &BTreeMap::new()),
     };
+    let ways = balancer.as_ref().map(|balancer| ways(balancer, args.vip)).unwrap_or_default();
     // Also after an error: what only this command needed goes.
     let closed = tunnel.map_or(Ok(()), Balancer::release_tunnel);
     let reals = reals.iter().copied().zip(reports?);
@@ -63,12 +65,25 @@ pub(crate) fn run(instance: &Instance, args: &ProbeArgs, json: bool) -> Result {
         kind: config.kind,
         via: config.via(),
         port: config.port.unwrap_or(args.vip.port),
-        reals: reals.map(|(real, report)| ProbedReal { real, report }).collect(),
+        reals: reals
+            .map(|(real, report)| {
+                let encapsulation = ways.get(&real).copied().filter(|_| tunnel.is_some());
+                ProbedReal { real, encapsulation, report }
+            })
+            .collect(),
     };
     output::report(&shown, json)?;
     closed?;
     let well = shown.reals.iter().all(|real| real.report.outcome.is_healthy());
     Ok(if well && !shown.reals.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// How clients' packets go to the reals of a VIP, and checks through the tunnel with them. What cannot be read is left
+/// out: the check says enough.
+fn ways(balancer: &Balancer, vip: Vip) -> BTreeMap<IpAddr, SentBy> {
+    let vips = balancer.vips().unwrap_or_default();
+    let reals = vips.into_iter().filter(|status| status.vip == vip).flat_map(|status| status.reals);
+    reals.map(|real| (real.address, real.encapsulation)).collect()
 }
 
 /// Checks reals, and returns what was found, in their order.
@@ -189,6 +204,8 @@ struct Probed {
 #[derive(Debug, Serialize)]
 struct ProbedReal {
     real: IpAddr,
+    /// How the packets of the check went to it, if they took the way of clients' packets.
+    encapsulation: Option<SentBy>,
     #[serde(flatten)]
     report: Report,
 }
@@ -199,9 +216,14 @@ impl fmt::Display for Probed {
         if self.reals.is_empty() {
             return writeln!(f, "{} has no reals", self.vip);
         }
-        for (n, ProbedReal { real, report }) in self.reals.iter().enumerate() {
-            let way = match self.via {
-                Via::Tunnel => "through the tunnel",
+        for (n, ProbedReal { real, encapsulation, report }) in self.reals.iter().enumerate() {
+            let way = match (self.via, encapsulation) {
+                (Via::Tunnel, Some(SentBy::Gue)) => "through the tunnel, by gue",
+                (Via::Tunnel, Some(SentBy::L2)) => "as clients' packets, by l2",
+                (Via::Tunnel, Some(SentBy::Local)) => {
+                    "as clients' packets, which stay on this host"
+                }
+                (Via::Tunnel, _) => "through the tunnel",
                 _ => "direct",
             };
             let blank = if n == 0 { "" } else { "\n" };
