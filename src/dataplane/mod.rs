@@ -48,6 +48,7 @@ use crate::model::maglev::ring::Ring;
 use crate::model::parallel;
 use crate::model::real_way::Neighbour;
 use crate::model::real_way::RealWay;
+use crate::model::tunnel_end::TunnelEnds;
 use crate::model::vip_index;
 use crate::model::vip_key::VipKey;
 use crate::model::vip_real::STATE_CHANGING;
@@ -173,6 +174,11 @@ impl Dataplane {
         let entries = self.vips.entries()?.into_iter();
         let vips = entries.filter(|(_, vip)| vip.flags & consts::VIP_MARKER == 0);
         Ok(vips.filter_map(|(key, vip)| Some((key.vip()?, u32::from(vip.id)))).collect())
+    }
+
+    /// The addresses at which tunnels end.
+    pub(crate) fn read_tunnel_ends(&self) -> Result<TunnelEnds> {
+        Ok(self.tunnel_ends.read()?.0)
     }
 
     /// Reads VIPs, reals and server ids.

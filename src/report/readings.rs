@@ -1,6 +1,7 @@
 //! Readings of what runs, which the condition and status are judged by.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::control::chain;
 use crate::control::chain::SlotStatus;
@@ -9,6 +10,7 @@ use crate::instance::serving;
 use crate::instance::serving::Part;
 use crate::instance::serving::Server;
 use crate::model::error::Result;
+use crate::model::tunnel_end::TunnelEnd;
 use crate::observe::flood_guard::FloodGuard;
 use crate::observe::health_summary::HealthSummary;
 use crate::observe::interfaces::InterfaceStatus;
@@ -31,6 +33,7 @@ pub(crate) struct Readings {
     pub(crate) unserved: Vec<Unserved>,
     pub(crate) chain: Vec<SlotStatus>,
     pub(crate) vips: Vec<VipStatus>,
+    pub(crate) decapsulate: BTreeMap<IpAddr, TunnelEnd>,
     pub(crate) health: HealthSummary,
     pub(crate) tables: Vec<TableStatus>,
     pub(crate) flood_guards: Vec<FloodGuard>,
@@ -57,6 +60,7 @@ impl Readings {
             chain: chain::list(balancer.instance())?,
             health: HealthSummary::new(&vips, balancer.last_check()?),
             vips,
+            decapsulate: balancer.dataplane.read_tunnel_ends()?,
             tables: balancer.table_status()?,
             flood_guards: balancer.flood_guards()?,
             memory: balancer.maps_memory()?,

@@ -1,6 +1,7 @@
 //! What runs, in one report.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -8,6 +9,7 @@ use crate::control::chain::SlotStatus;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::serving::Server;
 use crate::model::error::Result;
+use crate::model::tunnel_end::TunnelEnd;
 use crate::observe::flood_guard::FloodGuard;
 use crate::observe::health_summary::HealthSummary;
 use crate::observe::interfaces::InterfaceStatus;
@@ -38,6 +40,8 @@ pub struct Status {
     pub chain: Vec<SlotStatus>,
     /// The VIPs.
     pub vips: Vec<VipStatus>,
+    /// The addresses of `[[decapsulate]]`, and what happens to packets that come for them in an outer header.
+    pub decapsulate: BTreeMap<IpAddr, TunnelEnd>,
     /// The health of all reals together.
     pub health: HealthSummary,
     /// The connection tables.
@@ -74,6 +78,7 @@ impl Status {
             unserved: readings.unserved,
             chain: readings.chain,
             vips: readings.vips,
+            decapsulate: readings.decapsulate,
             health: readings.health,
             tables: readings.tables,
             flood_guards: readings.flood_guards,

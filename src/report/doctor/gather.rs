@@ -86,6 +86,7 @@ impl<'a> Look<'a> {
         let mut report = Report::default();
         let (wanted, links) = (balancer.save()?, netlink::links_blocking()?);
         config::own_addresses(&mut report, &wanted);
+        config::own_reals(&mut report, &wanted);
         self.interfaces(&mut report, &wanted, Some(interfaces), &links, &self.reapply(None));
         Ok(report)
     }

@@ -64,6 +64,7 @@ fn print(status: &Status, all: bool) -> Result<()> {
     chain::print(&status.chain)?;
     output::line("")?;
     print_vips(&status.vips, if all { usize::MAX } else { BUSIEST })?;
+    print_decapsulation(status)?;
     output::line("")?;
     output::line(serve(status.serve.as_ref()))?;
     if status.health.is_of_interest() {
@@ -158,6 +159,41 @@ fn print_vips(vips: &[VipStatus], most: usize) -> Result<()> {
         output::line(format!("… and {more} more: --all"))?;
     }
     Ok(())
+}
+
+/// The addresses to which other sites send, and what became of their packets. Nothing, if there are none.
+fn print_decapsulation(status: &Status) -> Result<()> {
+    if status.decapsulate.is_empty() {
+        return Ok(());
+    }
+    output::line("")?;
+    let rows = status.decapsulate.iter().map(|(address, end)| {
+        let from = end.from.as_ref().map_or_else(
+            || "anywhere".to_owned(),
+            |from| from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        );
+        [address.to_string(), end.then.to_string(), from]
+    });
+    output::table(["DECAPSULATE", "THEN", "FROM"], &[], rows)?;
+    output::line(decapsulated(&status.stats))?;
+    Ok(())
+}
+
+/// What became of packets in an outer header: `decapsulated  12 balanced, 0 sent to the router; dropped: 3 decap_source`.
+fn decapsulated(stats: &Stats) -> String {
+    let of_tunnels = stats
+        .reasons
+        .iter()
+        .filter(|reason| reason.verdict == Verdict::Drop && reason.reason.starts_with("decap_"));
+    let dropped = of_tunnels.filter(|reason| reason.count.packets != 0);
+    let dropped: Vec<_> =
+        dropped.map(|reason| format!("{} {}", reason.count.packets, reason.reason)).collect();
+    let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
+    format!(
+        "decapsulated {} balanced, {} sent to the router; dropped: {dropped}",
+        stats.event("decapsulated"),
+        stats.reason("to_router"),
+    )
 }
 
 /// How many reals take new flows, and why the others do not: `1/3 (1 drained, 1 down)`.

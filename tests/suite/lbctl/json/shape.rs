@@ -21,8 +21,17 @@ pub(super) struct Shape {
 }
 
 /// The objects whose keys are names.
-const NAMES: [&str; 8] =
-    ["checks", "fields", "headers", "interfaces", "lost", "reals", "requests", "vips"];
+const NAMES: [&str; 9] = [
+    "checks",
+    "decapsulate",
+    "fields",
+    "headers",
+    "interfaces",
+    "lost",
+    "reals",
+    "requests",
+    "vips",
+];
 
 impl Shape {
     /// The shape of a value, which is below this key.

@@ -12,6 +12,7 @@ use crate::fixtures::Steady;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
 use crate::fixtures::frame::eth;
+use crate::fixtures::json;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 
@@ -82,8 +83,42 @@ fn packets_of_another_site_are_refused() {
     patient.is_advised("decapsulate-refused", INSTANCE, "warning", advice);
     let status = host.lbctl().ok(&["status"]).stdout;
     assert!(status.contains("in an outer header are dropped ("), "{status}");
+    assert!(
+        status.contains("\nDECAPSULATE  THEN     FROM\n10.8.0.1     balance  10.9.0.0/16\n"),
+        "{status}"
+    );
+    assert!(
+        status.contains("\ndecapsulated 0 balanced, 0 sent to the router; dropped: "),
+        "{status}"
+    );
+    let ends = &json(&host.lbctl().ok(&["status", "--json"]))["decapsulate"];
+    let expected =
+        serde_json::json!({ "10.8.0.1": { "then": "balance", "from": ["10.9.0.0/16"] } });
+    assert_eq!(*ends, expected);
     // As advised.
     host.lbctl().apply(&with("\"10.9.0.0/16\", \"172.16.0.0/16\""));
     patient.is_well("decapsulate-refused", INSTANCE);
     drop(steady);
+}
+
+/// A real is this host, which does not have the VIP's address: status says so as doctor does.
+#[test]
+fn status_knows_of_reals_that_cannot_deliver() {
+    let host = Host::new();
+    let vip = vip("tcp://10.200.1.1:80", &["172.31.0.2"]);
+    host.lbctl().apply(&Host::config(&vip.replace("port", "allow_own_address = true\nport")));
+    let found = || {
+        let status = json(&host.lbctl().ok(&["status", "--json"]));
+        let findings = status["condition"]["findings"].as_array().expect("findings").clone();
+        let ids = findings.iter().filter_map(|one| one["finding"]["id"].as_str());
+        ids.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let is_told = || found().contains(&"local-without-vip".to_owned());
+    assert!(is_told(), "{:?}", found());
+    let patient = Patient::new(host.lbctl(), &host.ns, &[]);
+    let place = "VIP address 10.200.1.1";
+    let finding = patient.finds("local-without-vip", place, "error", &["is this host"]);
+    host.ns.shell("ip link set lo up");
+    patient.fix(&finding);
+    assert!(!is_told(), "{:?}", found());
 }
