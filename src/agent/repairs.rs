@@ -1,4 +1,5 @@
-//! Checks once a minute whether the maps match each other, and fixes those that do not.
+//! Checks once a minute whether the maps match each other, and fixes those that do not. Also ends a detour of packets that
+//! a killed command has left.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::interval;
 
 use super::process;
 use super::process::blocking;
+use crate::control::chain;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
 use crate::model::error::Error;
@@ -57,7 +59,12 @@ impl Repairs {
     }
 
     pub(super) async fn make(&mut self, instance: &Instance) {
-        let instance = instance.clone();
+        let (own, instance) = (instance.clone(), instance.clone());
+        let detour = blocking(move || chain::end_detours(&own)).await.err();
+        // While pins are lost, others say so.
+        let detour = detour.filter(|error| !matches!(error, Error::LostPins(_)));
+        let detour =
+            detour.map(|error| format!("packets take the detour by the root program: {error}"));
         match blocking(move || Balancer::rewrite_mismatches(&instance)).await {
             Ok(repair) => {
                 self.made.inc_by(repair.done.len() as u64);
@@ -67,9 +74,10 @@ impl Repairs {
                 if let Some(more @ 1..) = repair.done.len().checked_sub(NAMED) {
                     tracing::warn!("and {more} more maps: written anew");
                 }
-                self.tell(repair.left.first().map(|left: &Mismatch| {
+                let left = repair.left.first().map(|left: &Mismatch| {
                     format!("{left}: run lbctl apply -f FILE, which writes it anew with the rings of its VIPs")
-                }));
+                });
+                self.tell(left.or(detour));
             }
             Err(error @ Error::LockInterrupted { .. }) => tracing::debug!("{error}"),
             Err(error) => {

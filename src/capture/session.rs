@@ -33,6 +33,7 @@ use crate::instance::chain::slots::Chain;
 use crate::instance::links;
 use crate::instance::own_programs::CAPTURES;
 use crate::instance::own_programs::OwnProgram;
+use crate::instance::own_programs::ROOT;
 use crate::instance::pin_error;
 use crate::instance::programs;
 use crate::instance::programs::CaptureMaps;
@@ -137,7 +138,7 @@ impl Capture {
         options.check()?;
         instance.check_host()?;
         refuse_lost(instance)?;
-        if !instance.program(links::ROOT).exists() {
+        if !instance.program(ROOT).exists() {
             return Err(not_running(instance));
         }
         let mut options = options.clone();

@@ -12,6 +12,7 @@ use crate::control::resolve::own_names;
 use crate::control::unserved;
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
+use crate::instance::chain::direct;
 use crate::instance::links;
 use crate::instance::serving;
 use crate::instance::set_up::set_up;
@@ -96,6 +97,8 @@ impl Balancer {
             let recorded = unserved::read(instance)?;
             if !plan.is_empty() || !unserved::are_same(&recorded, &plan.records()) {
                 carry_out(instance, &mut plan, adopt, on_unserved, announce)?;
+            } else {
+                direct::settle(instance)?;
             }
             plan.warnings.extend(healthcheck_path::warnings_after_change(instance));
             if let Some(since) = draining {

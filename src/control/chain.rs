@@ -40,6 +40,7 @@ use crate::instance::Lock;
 use crate::instance::chain::adopt::Attaching;
 use crate::instance::chain::adopt::refuse_foreign_programs;
 use crate::instance::chain::check_slot;
+use crate::instance::chain::direct;
 use crate::instance::chain::is_needed_without;
 use crate::instance::chain::names::check_name;
 use crate::instance::chain::objects::Object;
@@ -61,6 +62,7 @@ use crate::model::config::XdpMode;
 pub use crate::model::error::ChainError;
 use crate::model::error::Result;
 use crate::model::text::quote;
+pub use crate::observe::chain::OnInterface;
 pub use crate::observe::chain::Origin;
 pub use crate::observe::chain::SlotStatus;
 pub use crate::observe::chain::interfaces;
@@ -282,6 +284,17 @@ fn open(instance: &Instance, which: &Which) -> Result<(Chain, String, u32)> {
     };
     let (name, slot) = found.ok_or_else(missing)?;
     Ok((chain, name, slot))
+}
+
+/// Ends the detour by way of the root program that a killed command has left, where the chain has one program only.
+/// Locks the instance only if there is something to do, and leaves it to the next call if a command is at work.
+#[cfg(feature = "agent")]
+pub(crate) fn end_detours(instance: &Instance) -> Result<()> {
+    if chain::detours(instance)?.is_empty() {
+        return Ok(());
+    }
+    let Some(_lock) = instance.try_lock_existing()? else { return Ok(()) };
+    direct::settle(instance)
 }
 
 /// Takes somebody else's program out of the chain, and removes its maps. After the last program, the root program

@@ -9,8 +9,8 @@ use crate::dataplane::Dataplane;
 use crate::instance::Instance;
 use crate::instance::chain::place;
 use crate::instance::chain::slots::Chain;
-use crate::instance::links;
 use crate::instance::own_programs::OwnProgram;
+use crate::instance::own_programs::ROOT;
 use crate::instance::programs;
 use crate::instance::repair::refuse_lost_of_balancer;
 use crate::kernel::host::possible_cpus;
@@ -88,7 +88,7 @@ impl Balancer {
 pub(crate) fn open_dataplane(instance: &Instance) -> Result<Option<Dataplane>> {
     // The first apply writes the control record before anything depends on the rest.
     let pin = instance.map("control");
-    if !pin.exists() || !instance.program(links::ROOT).exists() {
+    if !pin.exists() || !instance.program(ROOT).exists() {
         return Ok(None);
     }
     // The version is the first word, even if another build lays out the rest differently.

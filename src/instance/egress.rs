@@ -300,7 +300,7 @@ pub(crate) fn replace(attachment: &Attachment, program: BorrowedFd<'_>) -> Resul
     match attachment.how {
         How::Link => {
             let link = bpf::pinned(path).map_err(failed)?;
-            tc::replace(link.as_fd(), program).map_err(failed)
+            bpf::link_update(link.as_fd(), program).map_err(failed)
         }
         How::Filter { .. } => {
             tc::set_filter(program, attachment.ifindex, attachment.handle).map_err(failed)?;

@@ -1,5 +1,5 @@
-//! The links that keep the root program attached to interfaces, and their pins. The balancer and decapsulation share
-//! this file, which knows neither of them.
+//! The links that keep the root program attached to interfaces, or the only program of the chain, and their pins. The
+//! balancer and decapsulation share this file, which knows neither of them.
 //!
 //! An instance belongs to the network namespace of its interfaces. Indices and names are valid in one namespace only,
 //! and a link reports an index but no namespace. But while a link has an interface, that interface runs the link's
@@ -8,40 +8,31 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
-use libbpf_rs::MapCore;
-use libbpf_rs::MapHandle;
-
 use crate::instance::Instance;
 use crate::instance::Lock;
 use crate::instance::PARTS;
 use crate::instance::egress;
 use crate::instance::egress::Egress;
-use crate::instance::own_programs::CHAIN;
-use crate::instance::own_programs::CHAIN_MAPS;
+use crate::instance::linked::is_of_instance;
+use crate::instance::linked::is_of_some_instance;
+use crate::instance::linked::linkable;
+use crate::instance::linked::pinned_link;
+use crate::instance::linked::pinned_link_of;
+use crate::instance::own_programs::ROOT;
 use crate::instance::pin_error;
 use crate::instance::remove_folder;
 use crate::instance::remove_pin;
 use crate::kernel::bpf;
-use crate::kernel::bpf::ProgramInfo;
-use crate::kernel::objects::Kind;
-use crate::kernel::objects::kind;
 use crate::model::config::XdpMode;
 use crate::model::error::Error;
 use crate::model::error::Result;
 use crate::model::error::detach_command;
-
-/// Name of the root program's pin.
-pub(crate) const ROOT: &str = "root";
-
-/// The kernel's name for the root program.
-const ROOT_FUNCTION: &str = "l4lb_root";
 
 /// A link of an instance.
 #[derive(Clone, Debug)]
@@ -53,6 +44,8 @@ pub(crate) struct Link {
     /// The index of the interface that it is attached to, in whatever network namespace; `None`: the interface is
     /// gone, or somebody has detached the link.
     pub(crate) index: Option<u32>,
+    /// The kernel's id of the program that it holds.
+    pub(crate) program: u32,
     /// The mode; `None`: it is attached to no interface of this network namespace.
     pub(crate) mode: Option<XdpMode>,
 }
@@ -87,7 +80,7 @@ impl Link {
             found = bpf::link_info(link.as_fd()).map_err(failed)?;
             if mode.is_some() || found == before {
                 let index = (before.ifindex != 0).then_some(before.ifindex);
-                return Ok(Self { pin, id: found.id, index, mode });
+                return Ok(Self { pin, id: found.id, index, program: before.program, mode });
             }
         }
         Err(failed(std::io::Error::other("its interface moves all the time")))
@@ -102,8 +95,11 @@ const LOOKS: u32 = 8;
 /// out, and one in another namespace gets the number of its link as its name.
 pub(crate) fn links(instance: &Instance) -> Result<BTreeMap<String, Link>> {
     // Another user may have pinned something else there.
-    let is_link = |pin: &String| !matches!(pinned_link(&instance.link(pin)), Ok(None));
-    let pins = instance.links()?.into_iter().filter(is_link);
+    let mut known = BTreeMap::new();
+    let mut is_link =
+        |pin: &String| !matches!(pinned_link_of(&instance.link(pin), &mut known), Ok(None));
+    let pins: Vec<_> = instance.links()?.into_iter().filter(|pin| is_link(pin)).collect();
+    let pins = pins.into_iter();
     let found = pins.map(|pin| Link::read(instance, pin));
     let mut found = found.collect::<Result<Vec<_>>>()?;
     keep_one_each(&mut found);
@@ -172,24 +168,6 @@ fn other_namespace(instance: &Instance, interface: &str, link: &Link) -> Error {
         ifindex: link.index.unwrap_or_default(),
         link: link.id,
         here: here.map_or_else(|_| "this one".to_owned(), |here| here.display().to_string()),
-    }
-}
-
-/// Opens the pin of a root program's link; `None`: it is gone, or it is something else, such as a foreign link.
-pub(crate) fn pinned_link(path: &Path) -> io::Result<Option<OwnedFd>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    match bpf::pinned(path) {
-        Ok(link) => {
-            let is_ours = kind(link.as_fd())? == Kind::XdpLink && {
-                let program = bpf::program_by_id(bpf::link_info(link.as_fd())?.program)?;
-                is_root(&bpf::program_info(program.as_fd())?)
-            };
-            Ok(is_ours.then_some(link))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -357,8 +335,8 @@ impl Foreign {
             .and_then(|program| bpf::program_info(program.as_fd()))
             .ok();
         let link = link_of(ifindex, attached.program);
-        if let Some(info) = info.as_ref().filter(|info| is_root(info))
-            && !is_own_root(instance, info.id)
+        if let Some(info) = info.as_ref().filter(|info| is_of_some_instance(info))
+            && !is_of_instance(instance, info)
         {
             return Err(Error::OtherRoot {
                 interface: name.to_owned(),
@@ -403,23 +381,6 @@ impl Foreign {
     }
 }
 
-/// Whether a program has a map of this kernel name.
-pub(crate) fn has_map(info: &ProgramInfo, map: &str) -> bool {
-    let is_it = |id: &u32| MapHandle::from_map_id(*id).is_ok_and(|found| found.name() == map);
-    info.maps.iter().any(is_it)
-}
-
-/// Whether this is a root program of any instance and build. Programs in a chain are no root programs.
-pub(crate) fn is_root(info: &ProgramInfo) -> bool {
-    info.name == ROOT_FUNCTION && CHAIN_MAPS.iter().all(|map| has_map(info, map))
-}
-
-fn is_own_root(instance: &Instance, id: u32) -> bool {
-    bpf::pinned(&instance.program(ROOT))
-        .and_then(|program| bpf::program_info(program.as_fd()))
-        .is_ok_and(|own| own.id == id)
-}
-
 /// The id of the link that holds a program on an interface; `None`: it was attached without a link.
 fn link_of(ifindex: u32, program: u32) -> Option<u32> {
     let mut links = bpf::xdp_links().map(|(_, info)| info);
@@ -451,38 +412,10 @@ pub(crate) fn remove_link(path: &Path) -> Result<()> {
     remove_pin(path)
 }
 
-/// The pinned root program; `None`: none is pinned, or something else is.
-pub(crate) fn pinned_root(instance: &Instance) -> Option<ProgramInfo> {
-    let root = bpf::pinned(&instance.program(ROOT)).ok()?;
-    matches!(kind(root.as_fd()), Ok(Kind::Program(_))).then_some(())?;
-    bpf::program_info(root.as_fd()).ok().filter(is_root)
-}
-
-/// The programs of all pinned links.
-pub(crate) fn linked_programs(instance: &Instance) -> BTreeSet<u32> {
-    let pins = instance.links().unwrap_or_default().into_iter();
-    let links = pins.filter_map(|pin| pinned_link(&instance.link(&pin)).ok()?);
-    links.filter_map(|link| Some(bpf::link_info(link.as_fd()).ok()?.program)).collect()
-}
-
-/// The root programs of an instance, also if neither they nor their links are pinned.
-fn roots(instance: &Instance) -> BTreeSet<u32> {
-    let mut roots = linked_programs(instance);
-    roots.extend(pinned_root(instance).map(|root| root.id));
-    if roots.is_empty()
-        && let Ok(chain) = bpf::pinned(&instance.map(CHAIN))
-        && let Ok(Kind::Map(chain)) = kind(chain.as_fd())
-    {
-        let ours = bpf::programs().filter(|info| is_root(info) && info.maps.contains(&chain));
-        roots.extend(ours.map(|root| root.id));
-    }
-    roots
-}
-
 /// Detaches links without a pin that hold one of these programs. Somebody has removed the pin and holds the link
 /// open.
-fn detach_unpinned(roots: &BTreeSet<u32>) {
-    let ours = |info: &bpf::LinkInfo| info.ifindex != 0 && roots.contains(&info.program);
+fn detach_unpinned(programs: &BTreeSet<u32>) {
+    let ours = |info: &bpf::LinkInfo| info.ifindex != 0 && programs.contains(&info.program);
     for (link, _) in bpf::xdp_links().filter(|(_, info)| ours(info)).collect::<Vec<_>>() {
         // If it fails, the interface is gone.
         let _ = bpf::link_detach(link.as_fd());
@@ -496,13 +429,13 @@ fn detach_unpinned(roots: &BTreeSet<u32>) {
 /// Pins may be missing or be something else: even then this detaches all programs from interfaces, and removes
 /// everything.
 pub(crate) fn remove_pins(instance: &Instance) -> Result<()> {
-    let roots = roots(instance);
+    let programs = linkable(instance);
     for program in Egress::ALL {
         egress::remove(program, instance)?;
     }
     for part in PARTS {
         if part == "prog" {
-            detach_unpinned(&roots);
+            detach_unpinned(&programs);
             remove_pin(&instance.program(ROOT))?;
         }
         for path in entries(&instance.dir().join(part)) {

@@ -5,7 +5,7 @@
 //!                         object/<name>       the objects of others' programs, in the chain
 //!                         map/<name>          maps: the whole state
 //!                         map/<name>/<map>    maps of others' programs
-//!                         link/<interface>    what keeps the root program attached
+//!                         link/<interface>    what keeps the root program attached, or the chain's only program
 //!                         healthcheck/<index> what keeps the program for health checks attached, see [`egress`]
 //!                         mss/<index>         the same for the program that lowers the MSS, on a real
 //!                         dump/<capture>      empty folders that captures have locked
@@ -20,6 +20,7 @@ pub(crate) mod chain;
 pub(crate) mod claim;
 pub(crate) mod egress;
 pub(crate) mod folders;
+pub(crate) mod linked;
 pub(crate) mod links;
 mod lock;
 pub(crate) mod own_programs;

@@ -12,6 +12,9 @@ use crate::instance::remove_pin;
 use crate::model::abi::consts;
 use crate::model::error::Result;
 
+/// Name of the root program's pin.
+pub(crate) const ROOT: &str = "root";
+
 /// The maps of the chain, which its programs share.
 pub(crate) const CHAIN: &str = "chain";
 pub(crate) const CHAIN_NEXT: &str = "chain_next";

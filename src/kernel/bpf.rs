@@ -128,6 +128,16 @@ pub(crate) fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Puts another program into a link. Each packet meets the old or the new one.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    write_point();
+    // SAFETY: the options may be null.
+    check(unsafe {
+        sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
+    })?;
+    Ok(())
+}
+
 /// Detaches a link at once. Closing the last descriptor or pin of a link detaches it too, but some time later.
 pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     write_point();

@@ -53,16 +53,6 @@ pub(crate) fn attach(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts another program into a link. Each packet meets the old or the new one.
-pub(crate) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    write_point();
-    // SAFETY: the options may be null.
-    check(unsafe {
-        sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
-    })?;
-    Ok(())
-}
-
 /// What the kernel says about a link; `None`: it is a link of another kind.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<Option<TcxLink>> {
     let mut info = sys::bpf_link_info::default();

@@ -11,7 +11,8 @@ pub struct LostPin {
     pub pin: String,
     /// Whether something else is pinned there. If not, nothing is.
     pub replaced: bool,
-    /// Whether a running program still holds the object. Then it can be pinned again without an interruption.
+    /// Whether a running program still holds the object, or it can be loaded again. Then it is pinned again without an
+    /// interruption.
     pub held: bool,
     #[serde(skip)]
     pub(crate) object: Option<Object>,
@@ -25,6 +26,8 @@ pub struct LostPin {
 pub(crate) enum Object {
     Program(u32),
     Map(u32),
+    /// The root program, which the kernel has freed: it can be loaded again, since it has nothing of its own.
+    Root,
 }
 
 /// The pins and chain slots of an instance that are not as they should be.
@@ -93,12 +96,21 @@ impl LostPins {
             };
             lines.push(format!("~ pin {pin}: {what}; {then}"));
         }
+        for program in self.out_of_slot() {
+            lines.push(format!("~ chain: {program} has no slot any more; it is put back into it"));
+        }
         for program in &self.passed_by {
             lines.push(format!(
                 "~ chain: packets do not reach {program}; it is put back into its slot"
             ));
         }
         lines
+    }
+
+    /// The programs that have lost their slot, and go on because links hold them themselves.
+    fn out_of_slot(&self) -> impl Iterator<Item = &str> {
+        let names = self.slots.iter().map(|(_, name)| name.as_str());
+        names.filter(|name| !self.passed_by.iter().any(|passed_by| passed_by == name))
     }
 
     /// What is wrong, without what to do about it.
@@ -119,6 +131,13 @@ impl LostPins {
             parts.push(format!(
                 "the chain was emptied, and packets do not reach {}",
                 self.passed_by.join(", ")
+            ));
+        }
+        let out_of_slot: Vec<_> = self.out_of_slot().collect();
+        if !out_of_slot.is_empty() {
+            parts.push(format!(
+                "the chain was emptied, and only the links hold {}",
+                out_of_slot.join(", ")
             ));
         }
         parts.join("; ")

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::dataplane::balancer::Balancer;
 use crate::instance::Instance;
+use crate::instance::chain::direct;
 use crate::instance::chain::slots::Chain;
 use crate::instance::links;
 use crate::instance::own_programs::OwnProgram;
@@ -54,6 +55,19 @@ pub struct SlotStatus {
     pub origin: Origin,
     /// Whether it can hand packets on. A program that cannot ends the chain: what it passes goes to the kernel.
     pub hands_on: bool,
+    /// The interfaces that run it directly, without the detour by way of the root program, because it is alone in the
+    /// chain.
+    pub direct: Vec<String>,
+}
+
+/// How an interface runs the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnInterface {
+    /// The XDP mode; `None`: the interface is gone, or in another network namespace.
+    pub mode: Option<XdpMode>,
+    /// The program that it runs directly, because that is alone in the chain; `None`: it runs the root program, which
+    /// runs the chain.
+    pub direct: Option<String>,
 }
 
 /// The programs of an instance's chain, in their order; none, if there is no such instance.
@@ -62,6 +76,7 @@ pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
     refuse_lost(instance)?;
     let Some(chain) = Chain::open_existing(instance)? else { return Ok(Vec::new()) };
     let names = chain.names()?;
+    let links = links::links(instance)?;
     let mut list = Vec::new();
     for (slot, filled) in (0..).zip(chain.filled()?) {
         let Some(filled) = filled else { continue };
@@ -82,17 +97,42 @@ pub fn list(instance: &Instance) -> Result<Vec<SlotStatus>> {
             packets: packets(instance, &name),
             origin,
             hands_on: filled.place.is_some(),
+            direct: links
+                .iter()
+                .filter(|(_, link)| link.index.is_some() && link.program == filled.id)
+                .map(|(interface, _)| interface.clone())
+                .collect(),
             name,
         });
     }
     Ok(list)
 }
 
-/// The interfaces that the chain is on, also those that the balancer does not serve, and in which mode. `None`: the
-/// interface is gone, or in another network namespace.
-pub fn interfaces(instance: &Instance) -> Result<BTreeMap<String, Option<XdpMode>>> {
+/// The interfaces that the chain is on, also those that the balancer does not serve, and how they run it.
+pub fn interfaces(instance: &Instance) -> Result<BTreeMap<String, OnInterface>> {
     instance.check_host()?;
-    Ok(links::links(instance)?.into_iter().map(|(name, link)| (name, link.mode)).collect())
+    let names = match Chain::open_existing(instance) {
+        Ok(Some(chain)) => chain.names()?,
+        // The caller has said what is wrong.
+        Ok(None) | Err(_) => BTreeMap::new(),
+    };
+    let on = links::links(instance)?.into_iter().map(|(interface, link)| {
+        let direct = names.get(&link.program).filter(|_| link.index.is_some()).cloned();
+        (interface, OnInterface { mode: link.mode, direct })
+    });
+    Ok(on.collect())
+}
+
+/// The interfaces that run the root program, though the chain has one program only, which they could run directly.
+pub(crate) fn detours(instance: &Instance) -> Result<Vec<String>> {
+    let Some(chain) = Chain::open_existing(instance)? else { return Ok(Vec::new()) };
+    let Some((_, program)) = chain.only()? else { return Ok(Vec::new()) };
+    let only = bpf::program_info(program.as_fd())
+        .map_err(|source| Error::Host { operation: "ask the kernel about a program", source })?;
+    let mut links = links::links(instance)?;
+    let goes_direct = |ifindex: u32| !direct::stops_to_change(ifindex);
+    links.retain(|_, link| link.ifindex().is_some_and(goes_direct) && link.program != only.id);
+    Ok(links.into_keys().collect())
 }
 
 /// The program of this name.

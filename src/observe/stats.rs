@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::AddAssign;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
@@ -16,6 +18,7 @@ use crate::dataplane::real_counters::SentToReals;
 use crate::instance::chain::slots::Chain;
 use crate::instance::egress::STATES;
 use crate::kernel::bpf;
+use crate::kernel::bpf::ProgramInfo;
 use crate::kernel::host;
 use crate::kernel::host::Files;
 use crate::kernel::maps::PerCpuArray;
@@ -221,13 +224,24 @@ impl Balancer {
     /// What the programs of the chain cost; `None`: the kernel keeps no statistics now and did not before.
     pub fn chain_runs(&self) -> Result<Option<ChainRuns>> {
         let chain = Chain::open(self.instance())?;
-        // The kernel counts the time of the whole chain with its first program.
-        let info = bpf::program_info(chain.root()).map_err(|source| Error::Host {
-            operation: "ask the kernel about the chain",
-            source,
-        })?;
+        // The kernel counts the time of the whole chain with its first program: the root program, or the only program
+        // of the chain, which interfaces run themselves. A program that a tail call reaches counts nothing.
+        let info = |program: BorrowedFd<'_>| {
+            bpf::program_info(program).map_err(|source| Error::Host {
+                operation: "ask the kernel about the chain",
+                source,
+            })
+        };
+        let mut sum = info(chain.root())?;
+        for id in chain.slots()?.into_iter().flatten() {
+            // A command may replace the program just now.
+            let Ok(program) = bpf::program_by_id(id) else { continue };
+            let ProgramInfo { runs, run_ns, .. } = info(program.as_fd())?;
+            sum.runs += runs;
+            sum.run_ns += run_ns;
+        }
         let on = host::text(Path::new("/proc/sys/kernel/bpf_stats_enabled"));
-        let known = info.runs != 0 || on.is_some_and(|on| on != "0");
-        Ok(known.then_some(ChainRuns { runs: info.runs, nanoseconds: info.run_ns }))
+        let known = sum.runs != 0 || on.is_some_and(|on| on != "0");
+        Ok(known.then_some(ChainRuns { runs: sum.runs, nanoseconds: sum.run_ns }))
     }
 }

@@ -11,9 +11,9 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
 use crate::instance::Instance;
-use crate::instance::links::ROOT;
 use crate::instance::links::interface_name;
 use crate::instance::own_programs::OwnProgram;
+use crate::instance::own_programs::ROOT;
 use crate::instance::pin_error;
 use crate::instance::programs;
 use crate::instance::repair;

@@ -98,6 +98,7 @@ impl Attaching {
         if done.is_err() {
             attaching.undo(instance, chain);
         }
+        chain.settle_links();
         done
     }
 

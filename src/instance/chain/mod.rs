@@ -1,6 +1,7 @@
 //! Rules of a chain: which programs are in it, and which slots a program may have.
 
 pub(crate) mod adopt;
+pub(crate) mod direct;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod pins;

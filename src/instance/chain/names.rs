@@ -2,9 +2,9 @@
 
 use super::pins::programs;
 use crate::instance::Instance;
-use crate::instance::links::ROOT;
 use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::own_programs::OwnProgram;
+use crate::instance::own_programs::ROOT;
 use crate::model::error::ChainError;
 use crate::model::error::Result;
 use crate::model::text::quote;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::instance::Instance;
-use crate::instance::links::ROOT;
+use crate::instance::own_programs::ROOT;
 
 /// What a pin's suffix says of its program. Names have no colons, and the bpf filesystem accepts no dots.
 pub(crate) const NEXT: &str = ":next";

@@ -10,6 +10,7 @@
 //! | `prog/NAME:gone` | it is being removed |
 //! | none, but a slot | it was replaced or moved, and is being removed |
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -24,11 +25,11 @@ use crate::instance::chain::pins::NEXT;
 use crate::instance::chain::pins::base;
 use crate::instance::chain::pins::pins;
 use crate::instance::chain::place;
-use crate::instance::links::ROOT;
 use crate::instance::links::remove_pins;
 use crate::instance::own_programs::CHAIN;
 use crate::instance::own_programs::CHAIN_NEXT;
 use crate::instance::own_programs::OwnProgram;
+use crate::instance::own_programs::ROOT;
 use crate::instance::pin_error;
 use crate::instance::programs;
 use crate::instance::remove_pin;
@@ -52,7 +53,7 @@ pub(crate) struct Filled {
 }
 
 /// What each slot holds.
-type Slots = Vec<Option<Filled>>;
+pub(super) type Slots = Vec<Option<Filled>>;
 
 /// The chain of an instance.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ pub(crate) struct Chain {
     next: Map<u32, u32>,
     /// The results of [`place::of`], by the kernel's ids. The kernel does not reuse an id soon.
     places: RefCell<BTreeMap<u32, Option<u32>>>,
+    /// Whether this process has led all packets by way of the root program ([`Chain::leave_direct`]).
+    pub(super) through_root: Cell<bool>,
 }
 
 impl Chain {
@@ -80,6 +83,7 @@ impl Chain {
             programs: ProgramArray::open(&instance.map(CHAIN))?,
             next: Map::open(&instance.map(CHAIN_NEXT))?,
             places: RefCell::default(),
+            through_root: Cell::default(),
         };
         chain.relink(&[])?;
         bpf::pin(chain.root.as_fd(), &pin).map_err(|source| pin_error("pin", &pin, source))?;
@@ -100,6 +104,7 @@ impl Chain {
             programs: ProgramArray::open(&instance.map(CHAIN))?,
             next: Map::open(&instance.map(CHAIN_NEXT))?,
             places: RefCell::default(),
+            through_root: Cell::default(),
         })
     }
 
@@ -112,7 +117,12 @@ impl Chain {
         Self::open(instance).map(Some)
     }
 
-    /// The program that is attached to interfaces.
+    /// The instance.
+    pub(super) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The program that is attached to interfaces, unless they hold the only program of the chain themselves.
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
@@ -219,8 +229,9 @@ impl Chain {
     /// As [`Self::put`], if no interrupted command is left to finish.
     pub(crate) fn put_settled(&self, slot: u32, program: BorrowedFd<'_>, name: &str) -> Result<()> {
         self.refuse_taken(slot, name)?;
-        self.enter(slot, program, name)?;
-        self.commit(name)
+        let done = self.enter(slot, program, name).and_then(|()| self.commit(name));
+        self.settle_links();
+        done
     }
 
     /// Puts a program into a slot as the replacement of `name`. It gets its successor before packets reach it.
@@ -234,11 +245,16 @@ impl Chain {
             let behind = behind(&self.filled()?, slot);
             self.link(place + 1, behind)?;
         }
-        if let Err(error) = self.programs.set(slot, program) {
+        if let Err(error) = self.set(slot, program) {
             remove_pin(&pin)?;
-            return Err(error.into());
+            return Err(error);
         }
         self.relink(&[])
+    }
+
+    fn set(&self, slot: u32, program: BorrowedFd<'_>) -> Result<()> {
+        self.leave_direct()?;
+        Ok(self.programs.set(slot, program)?)
     }
 
     /// The replacement of this name becomes the program of this name.
@@ -263,7 +279,7 @@ impl Chain {
         };
         let slots = self.filled()?;
         let there = slots.get(slot as usize).copied().flatten();
-        Ok(there.is_some_and(|filled| filled.id == id) && self.is_linked(&slots)?)
+        Ok(there.is_some_and(|filled| filled.id == id) && self.leads(&slots)?)
     }
 
     /// Whether no interrupted command has left anything.
@@ -286,7 +302,9 @@ impl Chain {
             self.empty(slot)?;
         }
         Objects::new(&self.instance).remove(name)?;
-        remove_pin(&self.instance.program(&gone))
+        remove_pin(&self.instance.program(&gone))?;
+        self.settle_links();
+        Ok(())
     }
 
     /// Takes the program of this name out of the chain, whichever slot holds it, with what interrupted commands left
@@ -296,19 +314,25 @@ impl Chain {
         match self.slot_of(name)? {
             Some(slot) => self.remove(slot, name),
             // Somebody else has emptied its slot.
-            None => remove_pin(&self.instance.program(name)),
+            None => {
+                remove_pin(&self.instance.program(name))?;
+                self.settle_links();
+                Ok(())
+            }
         }
     }
 
     /// Moves a program to an empty slot without loading a copy. If other programs lie between ([`Self::is_beside`]
     /// tells), packets bypass this program for some milliseconds.
     pub(crate) fn shift(&self, from: u32, program: BorrowedFd<'_>, to: u32) -> Result<()> {
-        self.programs.set(to, program)?;
+        self.set(to, program)?;
         if !self.is_beside(from, to)? {
             self.relink(&[from, to])?;
             maps::wait_for_packets()?;
         }
-        self.empty(from)
+        self.empty(from)?;
+        self.settle_links();
+        Ok(())
     }
 
     /// Whether no program lies between two slots.
@@ -333,6 +357,7 @@ impl Chain {
     }
 
     fn empty(&self, slot: u32) -> Result<()> {
+        self.leave_direct()?;
         self.relink(&[slot])?;
         maps::wait_for_packets()?;
         Ok(self.programs.remove(slot)?)
@@ -368,7 +393,9 @@ impl Chain {
             remove_pin(&self.instance.program(pin))?;
         }
         self.relink(&[])?;
-        Objects::new(&self.instance).remove_but(&pins(&self.instance))
+        Objects::new(&self.instance).remove_but(&pins(&self.instance))?;
+        self.settle_links();
+        Ok(())
     }
 
     /// The slots, reachable ones first. If two slots hold the same program, the unreachable one is a leftover.
@@ -405,12 +432,14 @@ impl Chain {
 
     fn link(&self, at: u32, next: u32) -> Result<()> {
         if self.next.get(&at)? != Some(next) {
+            self.leave_direct()?;
             self.next.set(&at, &next)?;
         }
         Ok(())
     }
 
-    fn is_linked(&self, slots: &Slots) -> Result<bool> {
+    /// Whether the entries lead from each program to the next one.
+    pub(super) fn leads(&self, slots: &Slots) -> Result<bool> {
         for (at, next) in entries(slots) {
             if self.next.get(&at)? != Some(next) {
                 return Ok(false);

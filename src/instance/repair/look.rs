@@ -21,12 +21,13 @@ use crate::instance::chain::pins::NEXT;
 use crate::instance::chain::pins::base;
 use crate::instance::chain::pins::pins;
 use crate::instance::chain::place;
-use crate::instance::links;
-use crate::instance::links::ROOT;
+use crate::instance::linked;
+use crate::instance::linked::own_name;
 use crate::instance::own_programs::CHAIN;
 use crate::instance::own_programs::CHAIN_MAPS;
 use crate::instance::own_programs::CHAIN_NEXT;
 use crate::instance::own_programs::OwnProgram;
+use crate::instance::own_programs::ROOT;
 use crate::instance::programs::is_own_data;
 use crate::instance::programs::pin_name;
 use crate::kernel::bpf;
@@ -47,6 +48,7 @@ pub(crate) fn look(instance: &Instance) -> Result<LostPins> {
     let mut look = Look {
         instance,
         found: LostPins { instance: instance.name().to_owned(), ..LostPins::default() },
+        direct: BTreeSet::new(),
     };
     look.all()?;
     look.found.pins.sort_by(|a, b| a.pin.cmp(&b.pin));
@@ -87,15 +89,11 @@ fn maps_of(program: &ProgramInfo) -> Vec<(u32, MapHandle)> {
     program.maps.iter().filter_map(open).collect()
 }
 
-/// The name of a program, if it is one of ours. Other programs may have functions of the same name.
-pub(super) fn own_name(program: &ProgramInfo) -> Option<&str> {
-    let own = OwnProgram::named(&program.name)?;
-    links::has_map(program, own.mark()).then_some(&program.name)
-}
-
 struct Look<'i> {
     instance: &'i Instance,
     found: LostPins,
+    /// The programs of the chain that links hold themselves. They get packets whether or not they are in a slot.
+    direct: BTreeSet<u32>,
 }
 
 /// A program that runs, or would run.
@@ -108,7 +106,7 @@ struct Running {
 
 impl Look<'_> {
     fn all(&mut self) -> Result<()> {
-        let Some(root) = self.root() else {
+        let Some(root) = self.first() else {
             // In this case nothing is attached. The next command that sets up the instance removes the leftovers.
             return Ok(());
         };
@@ -159,21 +157,33 @@ impl Look<'_> {
         }
     }
 
-    /// The root program, found by its pin or by a link.
-    fn root(&mut self) -> Option<ProgramInfo> {
-        let pinned = links::pinned_root(self.instance);
-        let linked = links::linked_programs(self.instance);
+    /// The program that tells the chain: the root program, found by its pin or by a link, or else a program that a
+    /// link holds itself.
+    fn first(&mut self) -> Option<ProgramInfo> {
+        let pinned = linked::pinned_root(self.instance);
+        let linked = linked::linked_programs(self.instance).into_iter().filter_map(program);
+        let (attached, direct): (Vec<_>, Vec<_>) = linked.partition(linked::is_root);
+        self.direct = direct.iter().map(|info| info.id).collect();
+        let chain = direct.first().and_then(|info| linked::map_of(info, CHAIN));
+        let fits = |root: &ProgramInfo| chain.is_none_or(|chain| root.maps.contains(&chain));
         // The attached program is the one that runs, whatever is pinned.
-        let is_linked = pinned.as_ref().is_some_and(|root| linked.contains(&root.id));
-        let attached = || linked.iter().copied().filter_map(program).find(links::is_root);
-        let root = if is_linked { pinned } else { attached().or(pinned) }?;
-        self.expect(format!("prog/{ROOT}"), Some(Object::Program(root.id)));
-        Some(root)
+        let is_attached =
+            pinned.as_ref().is_some_and(|root| attached.iter().any(|other| other.id == root.id));
+        let root = if is_attached {
+            pinned
+        } else {
+            attached.into_iter().next().or_else(|| pinned.filter(fits))
+        };
+        let object = root.as_ref().map_or(Object::Root, |root| Object::Program(root.id));
+        let first = root.or_else(|| direct.into_iter().next())?;
+        self.expect(format!("prog/{ROOT}"), Some(object));
+        Some(first)
     }
 
     /// The programs in slots, and the pinned ones. Notes those in slots that have no pin.
     fn programs(&mut self, slots: &[Option<u32>]) -> Vec<Running> {
-        let in_slot: BTreeSet<u32> = slots.iter().copied().flatten().collect();
+        let mut in_slot: BTreeSet<u32> = slots.iter().copied().flatten().collect();
+        in_slot.extend(&self.direct);
         let mut named = BTreeMap::new();
         for pin in pins(self.instance) {
             let Pinned::This(Object::Program(id)) = pinned(&self.instance.program(&pin)) else {
@@ -274,7 +284,9 @@ impl Look<'_> {
                 |slot: u32| OwnProgram::of_slot(slot).is_some_and(|own| own.name() != program.name);
             let slot = Some(by_order).filter(|slot| is_free(*slot) && !is_anothers(*slot));
             if let Some(slot) = slot.or(place.filter(|place| is_free(*place))) {
-                self.found.passed_by.push(program.name.clone());
+                if !self.direct.contains(&program.info.id) {
+                    self.found.passed_by.push(program.name.clone());
+                }
                 self.found.slots.push((slot, program.name.clone()));
             }
         }

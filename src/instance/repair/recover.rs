@@ -1,6 +1,8 @@
 //! Pins again what runs.
 
+use std::cell::LazyCell;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -8,18 +10,24 @@ use super::LostPin;
 use super::LostPins;
 use super::Object;
 use super::look;
-use super::look::own_name;
 use crate::instance::Instance;
 use crate::instance::PARTS;
+use crate::instance::chain::direct;
 use crate::instance::chain::pins::base;
 use crate::instance::chain::pins::pins;
 use crate::instance::folders;
+use crate::instance::linked;
+use crate::instance::linked::own_name;
+use crate::instance::linked::pinned_link;
 use crate::instance::links;
-use crate::instance::links::pinned_link;
 use crate::instance::own_programs::CHAIN;
+use crate::instance::own_programs::CHAIN_MAPS;
+use crate::instance::own_programs::ROOT;
 use crate::instance::pin_error;
+use crate::instance::programs;
 use crate::instance::remove_pin;
 use crate::kernel::bpf;
+use crate::kernel::maps;
 use crate::kernel::maps::ProgramArray;
 use crate::kernel::objects;
 use crate::kernel::objects::Kind;
@@ -38,9 +46,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
     PARTS.iter().try_for_each(|part| folders::make(&instance.dir().join(part)))?;
     pin_links(instance)?;
-    if links::pinned_root(instance).is_none() && links::linked_programs(instance).is_empty() {
+    if linked::pinned_root(instance).is_none() && linked::linked_programs(instance).is_empty() {
         // No root program runs, even if something is pinned there.
-        remove_pin(&instance.program(links::ROOT))?;
+        remove_pin(&instance.program(ROOT))?;
     }
     let lost = look(instance)?;
     // If one pin fails, the others are still pinned.
@@ -57,6 +65,10 @@ pub(crate) fn recover(instance: &Instance) -> Result<(LostPins, LostPins)> {
     }
     failed?;
     let left = if lost.is_empty() { LostPins::default() } else { look(instance)? };
+    if !lost.is_empty() && left.is_empty() {
+        // The command that comes next will say what is wrong.
+        let _ = direct::settle(instance);
+    }
     Ok((lost, left))
 }
 
@@ -65,6 +77,7 @@ fn pin_again(instance: &Instance, lost: &LostPin) -> Result<()> {
     let path = instance.dir().join(&lost.pin);
     let open = |source| pin_error("open again what belongs to", &path, source);
     let object = match object {
+        Object::Root => return load_root_again(instance, &path),
         Object::Program(id) => bpf::program_by_id(id).map_err(open)?,
         Object::Map(id) => objects::map_by_id(id).map_err(open)?,
     };
@@ -77,6 +90,18 @@ fn pin_again(instance: &Instance, lost: &LostPin) -> Result<()> {
     }
     remove_pin(&path)?;
     bpf::pin(object.as_fd(), &path).map_err(|source| pin_error("pin", &path, source))
+}
+
+/// Loads the root program again. While links hold the only program of the chain themselves, its pin alone holds the
+/// root program, so that the kernel frees it with the pin.
+fn load_root_again(instance: &Instance, path: &Path) -> Result<()> {
+    // Without these pins, it would get a chain of its own.
+    for map in CHAIN_MAPS.map(|map| instance.map(map)) {
+        maps::open(&map)?;
+    }
+    remove_pin(path)?;
+    let root = programs::load_root(instance)?;
+    bpf::pin(root.as_fd(), path).map_err(|source| pin_error("pin", path, source))
 }
 
 /// Removes pins of our programs under other names: it would be unclear which one counts.
@@ -102,7 +127,7 @@ fn outlast_emptying(instance: &Instance) -> Result<()> {
         thread::sleep(BETWEEN_LOOKS);
         let lost = look(instance)?;
         put_back(instance, &lost)?;
-        looks = if lost.passed_by.is_empty() { looks + 1 } else { 0 };
+        looks = if lost.slots.is_empty() { looks + 1 } else { 0 };
         if looks == QUIET_LOOKS {
             break;
         }
@@ -136,16 +161,16 @@ fn pin_links(instance: &Instance) -> Result<()> {
             Some(link) => known.extend(bpf::link_info(link.as_fd()).ok().map(|info| info.ifindex)),
         }
     }
-    let Some(root) = links::pinned_root(instance) else { return Ok(()) };
+    let programs = LazyCell::new(|| linked::linkable(instance));
     for (link, info) in bpf::xdp_links().collect::<Vec<_>>() {
         let ifindex = info.ifindex;
-        if info.program != root.id || ifindex == 0 || known.contains(&ifindex) {
+        if ifindex == 0 || known.contains(&ifindex) || !programs.contains(&info.program) {
             continue;
         }
         // An index in another network namespace may belong to another interface.
         let runs = bpf::attached(ifindex).ok().flatten();
         let (Some(name), true) =
-            (links::interface_name(ifindex), runs.is_some_and(|runs| runs.program == root.id))
+            (links::interface_name(ifindex), runs.is_some_and(|runs| runs.program == info.program))
         else {
             continue;
         };

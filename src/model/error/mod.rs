@@ -247,9 +247,9 @@ pub enum Error {
         owner: String,
     },
 
-    /// The interface runs the root program of an instance whose pins are in another bpf filesystem.
+    /// The interface runs a program of an instance whose pins are in another bpf filesystem.
     #[error(
-        "interface {interface} runs the root program (id {id}) of another instance of l4lb, whose pins are in another bpf \
+        "interface {interface} runs a program (id {id}) of another instance of l4lb, whose pins are in another bpf \
          filesystem ('findmnt -t bpf' lists them): take it down there ('lbctl --bpffs PATH --instance NAME down'), or, \
          if nobody has its pins any more, '{detach}'"
     )]

@@ -108,6 +108,8 @@ finding_ids! {
     InstanceUnreadable = "instance-unreadable" [Error],
     /// The chain does not lead to the balancer.
     ProgramNotInPlace = "program-not-in-place" [Error],
+    /// Interfaces run the root program, though the chain has one program only.
+    ChainDetour = "chain-detour" [Warning],
     /// The maps that the packet path reads do not match the VIPs and reals.
     MapMismatch = "map-mismatch" [Error, Warning],
     /// The MAC of a real is not known, and its packets need it.

@@ -14,6 +14,7 @@ use crate::model::error::Result;
 use crate::model::host::cpus_in_words;
 use crate::model::mismatch::Mismatch;
 use crate::model::table_cpus::TableCpus;
+use crate::observe::chain;
 use crate::observe::gue_refused;
 use crate::observe::gue_refused::GueRefused;
 use crate::observe::recent::Flood;
@@ -28,6 +29,8 @@ use crate::report::readings::Readings;
 pub(super) struct Running {
     /// Whether the chain leads to the program that is pinned.
     pub(super) in_place: bool,
+    /// The interfaces that run the root program, though the chain has one program only.
+    pub(super) detours: Vec<String>,
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) cpus: TableCpus,
     /// Reals whose packets are dropped because their MACs are not known.
@@ -53,6 +56,7 @@ impl Running {
     ) -> Result<Self> {
         Ok(Self {
             in_place: balancer.is_in_place()?,
+            detours: chain::detours(balancer.instance())?,
             mismatches: balancer.all_mismatches()?,
             cpus,
             without_mac: readings
@@ -73,6 +77,7 @@ impl Running {
 
 pub(super) const CHECKS: &[Check<Running>] = &[
     (FindingId::ProgramNotInPlace, program_not_in_place),
+    (FindingId::ChainDetour, chain_detour),
     (FindingId::MapMismatch, map_mismatch),
     (FindingId::RealMacUnknown, real_mac_unknown),
     (FindingId::CpusWithoutTable, |running| cpus_without_table(&running.cpus, &running.reapply)),
@@ -95,6 +100,21 @@ fn program_not_in_place(running: &Running) -> Option<Answer> {
         Severity::Error,
         "the chain does not lead to the balancer that is pinned",
         "a command was interrupted: packets for the VIPs reach the kernel, or an older program",
+        Fix::Command(running.reapply.clone()),
+    ))
+}
+
+fn chain_detour(running: &Running) -> Option<Answer> {
+    if running.detours.is_empty() {
+        return Some(Answer::Well);
+    }
+    Some(Answer::hurts(
+        Severity::Warning,
+        format!(
+            "packets of {} reach the chain's only program by way of the root program",
+            running.detours.join(", ")
+        ),
+        "a command was interrupted, or a driver has refused the exchange: each packet takes some 20 ns longer",
         Fix::Command(running.reapply.clone()),
     ))
 }
@@ -346,6 +366,9 @@ mod tests {
         assert!(found(program_not_in_place(&Running::default())));
         let running = Running { in_place: true, ..Running::default() };
         assert_eq!(program_not_in_place(&running), Some(Answer::Well));
+        assert_eq!(chain_detour(&running), Some(Answer::Well));
+        let detours = vec!["eth0".to_owned(), "eth1".to_owned()];
+        assert!(found(chain_detour(&Running { detours, ..Running::default() })));
     }
 
     #[test]

@@ -62,9 +62,10 @@ fn done(program: &SlotStatus, json: bool) -> Result<()> {
 fn print_interfaces(instance: &Instance) -> Result<()> {
     let interfaces: Vec<_> = chain::interfaces(instance)?
         .into_iter()
-        .map(|(name, mode)| match mode {
-            Some(mode) => format!("{name} ({mode})"),
-            None => format!("{name} (NOT ATTACHED, or in another network namespace)"),
+        .map(|(name, on)| match (on.mode, on.direct) {
+            (Some(mode), Some(program)) => format!("{name} ({mode}, direct: {program})"),
+            (Some(mode), None) => format!("{name} ({mode}, root)"),
+            (None, _) => format!("{name} (NOT ATTACHED, or in another network namespace)"),
         })
         .collect();
     if !interfaces.is_empty() {

@@ -24,8 +24,8 @@ fn the_link_stays_to_the_last_program() {
     let built = Built::tracer("other", &[]);
     // Before the first apply.
     lbctl.ok(&["chain", "insert", "3", &built.text(), "--interface", UPLINK]);
-    let link = on_interface(ns, UPLINK);
-    assert!(link.1.is_some(), "{link:?}");
+    let link = on_interface(ns, UPLINK).1;
+    assert!(link.is_some(), "no link");
     let text = config(&vip(VIP, &["10.0.0.1"]));
     let file = config_file(&text);
     let path = path_of(&file);
@@ -46,7 +46,7 @@ fn the_link_stays_to_the_last_program() {
     lbctl.ok(&["plan", "-f", path]);
     rig.download(VIP);
     lbctl.ok(&["down"]);
-    assert_eq!(on_interface(ns, UPLINK), link);
+    assert_eq!(on_interface(ns, UPLINK).1, link);
     lbctl.ok(&["chain", "remove", "other"]);
     assert_eq!(on_interface(ns, UPLINK), (None, None));
     assert!(!rig.bpffs.path().join("l4lb/default").exists());
@@ -118,5 +118,5 @@ fn what_list_says() {
     // Also where the balancer serves nothing.
     lbctl.ok(&["down"]);
     let table = lbctl.ok(&["chain", "list"]).stdout;
-    assert_eq!(table.lines().last(), Some("on uplink (native)"), "{table}");
+    assert_eq!(table.lines().last(), Some("on uplink (native, direct: other)"), "{table}");
 }

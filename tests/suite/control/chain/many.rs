@@ -143,7 +143,7 @@ fn random_changes_lose_no_connection() {
         side(&rig.topology.balancer.ns, "default", "balancer", 8),
         side(&rig.topology.reals[0].ns, "real1", "decap", 12),
     ];
-    let links = sides.each_ref().map(|side| on_interface(side.ns, UPLINK));
+    let links = sides.each_ref().map(|side| on_interface(side.ns, UPLINK).1);
     let since = Instant::now();
     let enough = |n: usize| match asked {
         Some(asked) => n > asked / 2,
@@ -189,6 +189,6 @@ fn random_changes_lose_no_connection() {
     for download in &downloads {
         goes_on(download, "in the end");
     }
-    assert_eq!(sides.each_ref().map(|side| on_interface(side.ns, UPLINK)), links);
+    assert_eq!(sides.each_ref().map(|side| on_interface(side.ns, UPLINK).1), links);
     assert_eq!(leaks.count(), 0, "packets for VIPs that reached the balancer's own kernel");
 }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod bent;
+mod direct;
 mod kills;
 mod lifetime;
 mod many;

@@ -179,7 +179,8 @@ fn removal_in_any_order() {
         let capture = rig.topology.balancer.ns.run(|| Capture::start(&default, &options));
         let mut capture = capture.expect("a capture begins");
         lbctl.ok(&["chain", "move", "first", "4"]);
-        let link = on_interface(&rig.topology.balancer.ns, UPLINK);
+        let link = || on_interface(&rig.topology.balancer.ns, UPLINK).1;
+        let at_first = link();
         let mut there = [true; 4];
         let counts = |capture: &Capture, there: [bool; 4]| {
             [
@@ -202,7 +203,7 @@ fn removal_in_any_order() {
                 break;
             }
             let when = format!("{order:?}, {leaving} has left");
-            assert_eq!(on_interface(&rig.topology.balancer.ns, UPLINK), link, "{when}");
+            assert_eq!(link(), at_first, "{when}");
             let before = counts(&capture, there);
             assert_eq!(ask().is_ok(), there[2], "{when}: the VIP");
             // Nobody listens there, and the balancer hands on.

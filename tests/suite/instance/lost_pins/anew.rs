@@ -17,6 +17,7 @@ use crate::fixtures::UPLINK;
 use crate::fixtures::config;
 use crate::fixtures::config_file;
 use crate::fixtures::path_of;
+use crate::fixtures::put_into_link;
 use crate::fixtures::vip;
 
 /// `apply` takes nothing down before it knows that it can set up again.
@@ -30,6 +31,8 @@ fn what_cannot_be_set_up_stays() {
     let apply = ["apply", "-f", path];
     lbctl.ok(&apply);
     let all = pins(&folder);
+    // Otherwise the link holds the balancer itself.
+    put_into_link(&folder.join("link").join(UPLINK), &folder.join("prog/root"));
     remove(&rig, "map/chain");
     remove(&rig, "prog/balancer");
     let refused = lbctl.exits(1, &apply);
