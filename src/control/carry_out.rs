@@ -107,16 +107,16 @@ fn program(
         OwnProgram::Balancer.remove_maps(instance)?;
     }
     let (slot, place) = chain.home(OwnProgram::Balancer)?;
-    let loaded = steps
-        .replace_program
-        .then(|| programs::load_balancer(Some(instance), place, &steps.knobs))
-        .transpose()?;
+    let load = |knobs| programs::load_balancer(Some(instance), place, knobs);
+    let loaded = steps.replace_program.then(|| load(&steps.knobs)).transpose()?;
+    let until_written = steps.until_written.as_ref().map(load).transpose()?;
     let dataplane = Dataplane::open(instance)?;
     let before = dataplane.read_interfaces()?;
-    let loaded = loaded.as_ref().map(|loaded| (slot, loaded));
+    let first = until_written.as_ref().or(loaded.as_ref());
+    let first = first.map(|loaded| (slot, loaded));
     let entries = steps.entries.clone();
     let done = set_entries(instance, chain, attaching, plan, &dataplane, on_unserved)
-        .and_then(|()| write(&dataplane, chain, &plan.steps, loaded));
+        .and_then(|()| write(&dataplane, chain, &plan.steps, first));
     if done.is_err() {
         for entry in &entries {
             match before.iter().find(|before| before.ifindex == entry.ifindex) {
@@ -126,6 +126,9 @@ fn program(
         }
     }
     done?;
+    if let Some(last) = loaded.as_ref().filter(|_| until_written.is_some()) {
+        chain.put(slot, last.program.as_fd(), OwnProgram::Balancer.name())?;
+    }
     // The record comes after the entries. If the process is killed in between, the record may list an interface that is
     // served, but it never misses one.
     if let Err(error) = unserved::write(instance, &plan.records()) {

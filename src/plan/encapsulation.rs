@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::model::abi;
 use crate::model::address::Vip;
+use crate::model::config::Encapsulation;
 use crate::model::config::SentBy;
+use crate::model::vip_table::RealSpec;
+use crate::model::vip_table::Table;
 use crate::model::vip_table::VipSpec;
 
 /// `local delivery`, `gue`.
@@ -109,11 +113,50 @@ pub(crate) fn warnings<'a>(
     each.collect()
 }
 
+/// Whether some packets for reals of an IP version go by GUE.
+fn sends_gue(table: &Table, v6: bool) -> bool {
+    let is_of = |address: &IpAddr| address.is_ipv6() == v6;
+    table.vips.values().any(|vip| {
+        let by_id = vip.encapsulation == Some(Encapsulation::Gue) && vip.is_routed_by_id();
+        let goes = |real: &RealSpec| SentBy::of(vip.encapsulation, real.delivery) == SentBy::Gue;
+        vip.reals.iter().any(|(address, real)| is_of(address) && goes(real))
+            || by_id && table.server_ids.values().any(is_of)
+    })
+}
+
+/// The knobs of a program that forwards until the table is written; `None`: those that are wanted will do.
+///
+/// The program is replaced before the table says the new ways, so packets that leave GUE then go by the old way with the
+/// new knobs. Where these no longer say a source, it would be one that is nobody's. In the other order, packets that
+/// begin to go by GUE would leave from such a source.
+pub(crate) fn until_written(
+    (running, old): (&Table, &abi::knobs),
+    (wanted, new): (&Table, &abi::knobs),
+) -> Option<abi::knobs> {
+    let mut knobs = *new;
+    let [v4, v6] = [false, true].map(|v6| sends_gue(running, v6));
+    if v4 && new.source4_prefix == 0 {
+        knobs.source4 = old.source4;
+        knobs.source4_spread = old.source4_spread;
+        knobs.source4_prefix = old.source4_prefix;
+    }
+    if v6 && new.source6_prefix == 0 {
+        knobs.source6 = old.source6;
+        knobs.source6_spread = old.source6_spread;
+        knobs.source6_prefix = old.source6_prefix;
+    }
+    if (v4 || v6) && !sends_gue(wanted, false) && !sends_gue(wanted, true) {
+        knobs.gue_port = old.gue_port;
+        knobs.gue_variant = old.gue_variant;
+        knobs.gue_icmp_as_katran = old.gue_icmp_as_katran;
+    }
+    (abi::bytes_of(&knobs) != abi::bytes_of(new)).then_some(knobs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::config::Config;
-    use crate::model::vip_table::Table;
 
     fn table(packets: &str, vip: &str, reals: &str) -> Table {
         let text = format!(
@@ -144,6 +187,35 @@ mod tests {
         // The VIP says the same as the default: nothing changes.
         let (flows, warnings) = told(&ipip, &table("", "encapsulation = \"ipip\"", reals));
         assert!(flows.is_empty() && warnings.is_empty(), "{flows} {warnings:?}");
+    }
+
+    #[test]
+    fn a_source_stays_until_nobody_needs_it() {
+        let with = |source4: u32, source6: u32, port: u16| abi::knobs {
+            source4,
+            source4_prefix: 32 * source4.min(1),
+            source6_spread: source6,
+            source6_prefix: 128 * source6.min(1),
+            gue_port: port,
+            ..abi::knobs::default()
+        };
+        let reals = "{ address = \"10.0.0.1\" }, { address = \"fc00::1\" }";
+        let gue4 = "{ address = \"10.0.0.1\", encapsulation = \"gue\" }, { address = \"fc00::1\" }";
+        let (ipip, gue) = (table("", "", reals), table("encapsulation = \"gue\"", "", reals));
+        let gue4 = table("", "", gue4);
+        let told = |from: (&Table, abi::knobs), to: (&Table, abi::knobs)| {
+            let knobs = until_written((from.0, &from.1), (to.0, &to.1))?;
+            Some((knobs.source4, knobs.source6_spread, knobs.gue_port))
+        };
+        // Back to IP in IP, in one step with the sources, or without them.
+        assert_eq!(told((&gue, with(1, 1, 7)), (&ipip, with(0, 0, 8))), Some((1, 1, 7)));
+        assert_eq!(told((&gue, with(1, 1, 7)), (&ipip, with(1, 1, 7))), None);
+        assert_eq!(told((&gue4, with(1, 1, 7)), (&ipip, with(0, 0, 7))), Some((1, 0, 7)));
+        // Only one family goes back: all else that is wanted holds at once.
+        assert_eq!(told((&gue, with(1, 1, 7)), (&gue4, with(2, 0, 8))), Some((2, 1, 8)));
+        // To GUE, and from one source to another.
+        assert_eq!(told((&ipip, with(0, 0, 7)), (&gue, with(1, 1, 8))), None);
+        assert_eq!(told((&gue, with(1, 1, 7)), (&gue, with(2, 2, 8))), None);
     }
 
     #[test]

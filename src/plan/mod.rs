@@ -268,6 +268,11 @@ pub(crate) fn plan(
     plan.tied_reals = tied::ties(&table);
     plan.removals = removals(snapshot, &table);
     plan.set_table(diff_with(&snapshot.table, &table, &host.reals))?;
+    if let Some(old) = snapshot.knobs.as_ref().filter(|_| plan.steps.replace_program) {
+        let running = (&snapshot.table.table(), old);
+        plan.steps.until_written =
+            encapsulation::until_written(running, (&table, &plan.steps.knobs));
+    }
     let running = snapshot.table.vips.iter().map(|(vip, running)| (vip, &running.spec));
     plan.addresses = address_changes(running, table.vips.iter());
     plan_memory(&mut plan, snapshot, &table, host)?;

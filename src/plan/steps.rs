@@ -50,6 +50,8 @@ impl fmt::Debug for Steps {
 pub(crate) struct Steps {
     pub(crate) knobs: abi::knobs,
     pub(crate) replace_program: bool,
+    /// The knobs of a program that forwards until the table is written, if it must not be the last one yet.
+    pub(crate) until_written: Option<abi::knobs>,
     pub(crate) control: Option<abi::control>,
     pub(crate) running_tables: Tables,
     /// The tables that the program gets. `None`: those of the running program.

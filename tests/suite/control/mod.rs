@@ -22,3 +22,4 @@ pub(crate) mod partial_stays;
 pub(crate) mod quickstart;
 pub(crate) mod tunnel;
 pub(crate) mod ways;
+pub(crate) mod ways_kills;
