@@ -17,45 +17,36 @@ static __always_inline void count(struct count *count, const struct pkt *p)
 	count->bytes += p->frame_len;
 }
 
-static __always_inline void count_sent(struct vip_count *vip, const struct pkt *p)
-{
-	count(&vip->sent, p);
-	vip->new_flows += p->new_flow;
-}
-
-static __always_inline void count_vip(const struct pkt *p, int reason)
+static __always_inline struct vip_count *count_of_vip(const struct pkt *p)
 {
 	__u32 id = p->vip;
-	struct vip_count *vip = bpf_map_lookup_elem(&vip_counts, &id);
 
-	if (!vip)
-		return;
-	if (reason >= LB_DROP_too_big)
-		vip->dropped++;
-	else if (reason <= LB_TX_icmp_error)
-		count_sent(vip, p);
+	return bpf_map_lookup_elem(&vip_counts, &id);
 }
 
-static __always_inline void count_real(const struct pkt *p, struct cpu_state *cpu)
+static __always_inline void count_dropped(const struct pkt *p)
 {
+	struct vip_count *vip = count_of_vip(p);
+
+	if (vip)
+		vip->dropped++;
+}
+
+/* Counts a packet that goes to a real, even if that is this host. */
+static __always_inline void count_forwarded(const struct pkt *p, struct cpu_state *cpu)
+{
+	struct vip_count *vip = count_of_vip(p);
 	/* An offset into a value has to be exact for the verifier, on each path that leads here. */
 	__u32 counter = forget_number(cpu, p->counter);
 	__u32 at = counter / LB_COUNTS_PER_BLOCK;
 	struct count_block *block = bpf_map_lookup_elem(&real_counts, &at);
 
+	if (vip) {
+		count(&vip->sent, p);
+		vip->new_flows += p->new_flow;
+	}
 	if (block)
 		count(&block->of[counter % LB_COUNTS_PER_BLOCK], p);
-}
-
-/* Counts a packet that the kernel gets for a real, as those that are sent to one. */
-static __always_inline void count_local(const struct pkt *p, struct cpu_state *cpu)
-{
-	__u32 id = p->vip;
-	struct vip_count *vip = bpf_map_lookup_elem(&vip_counts, &id);
-
-	if (vip)
-		count_sent(vip, p);
-	count_real(p, cpu);
 }
 
 /* Whether the packet went to a real, even if that is this host. */
@@ -100,21 +91,25 @@ static __always_inline int finish(struct xdp_md *ctx, const struct pkt *p, struc
 	}
 	if (tracing)
 		trace_end(p, reason);
-	count(&cpu->reasons[reason], p);
+	count(&cpu->reasons[(__u32)reason], p);
+	/* Most packets. forward() has found their VIP. */
+	if (reason <= LB_TX_icmp_error) {
+		count_forwarded(p, cpu);
+		captured(ctx, p, reason, XDP_TX);
+		return XDP_TX;
+	}
 	if (reason >= LB_PASS_not_vip) {
 		if (reason == LB_PASS_local)
-			count_local(p, cpu);
+			count_forwarded(p, cpu);
 		captured(ctx, p, reason, XDP_PASS);
 		return l4lb_hand_on(ctx);
 	}
-	if (p->has_vip)
-		count_vip(p, reason);
 	if (reason >= LB_DROP_too_big) {
+		if (p->has_vip)
+			count_dropped(p);
 		captured(ctx, p, reason, XDP_DROP);
 		return XDP_DROP;
 	}
-	if (reason <= LB_TX_icmp_error)
-		count_real(p, cpu);
 	captured(ctx, p, reason, XDP_TX);
 	return XDP_TX;
 }
