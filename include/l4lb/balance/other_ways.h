@@ -30,7 +30,7 @@ static __always_inline int send_gue(struct xdp_md *ctx, const struct pkt *p,
 				    const struct interface *interface, const struct vip *vip,
 				    const struct real *real, struct cpu_state *cpu, int why)
 {
-	const struct mac *gateway = (const struct mac *)interface->mac;
+	__u64 gateway = gateway_mac(interface);
 	const int v6 = real->flags & LB_REAL_V6;
 	__be16 source = gue_source_port(p, wire_source_port(p, vip, cpu), v6);
 	int reason, derived = 1;

@@ -15,6 +15,15 @@ static __always_inline __u16 csum_fold(__u32 sum)
 	return ~sum;
 }
 
+/* The same of a sum of 32-bit words. */
+static __always_inline __u16 csum_fold64(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
 static __always_inline __u32 csum_add32(__u32 sum, __be32 word)
 {
 	return sum + (word & 0xffff) + (word >> 16);

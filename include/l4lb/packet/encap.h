@@ -16,8 +16,8 @@
 #include "l4lb/packet/pkt.h"
 #include "l4lb/packet/way.h"
 
-static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
-				    const struct mac *gateway, const struct real *real)
+static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p, __u64 gateway,
+				    const struct real *real)
 {
 	struct iphdr *ip;
 
@@ -30,8 +30,8 @@ static __always_inline int encap_v4(struct xdp_md *ctx, const struct pkt *p,
 	return LB_GO_ON;
 }
 
-static __always_inline int encap_v6(struct xdp_md *ctx, const struct pkt *p,
-				    const struct mac *gateway, const struct real *real)
+static __always_inline int encap_v6(struct xdp_md *ctx, const struct pkt *p, __u64 gateway,
+				    const struct real *real)
 {
 	struct ipv6hdr *ip;
 
@@ -57,7 +57,7 @@ static __always_inline __u32 ip_bytes(const struct pkt *p)
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct pkt *p,
 				       const struct interface *interface, const struct real *real)
 {
-	const struct mac *gateway = (const struct mac *)interface->mac;
+	__u64 gateway = gateway_mac(interface);
 
 	if (real->flags & LB_REAL_V6)
 		return encap_v6(ctx, p, gateway, real);
@@ -69,9 +69,8 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct pkt *p,
  * checksum. How far the packet moves is computed where it is needed: see "masks" in
  * packet/verifier.h.
  */
-static __always_inline int encap_gue_v4(struct xdp_md *ctx, const struct pkt *p,
-					const struct mac *gateway, const struct real *real,
-					__be16 source, int *derived)
+static __always_inline int encap_gue_v4(struct xdp_md *ctx, const struct pkt *p, __u64 gateway,
+					const struct real *real, __be16 source, int *derived)
 {
 	struct iphdr *ip;
 	__u64 sum = 0;
@@ -88,9 +87,8 @@ static __always_inline int encap_gue_v4(struct xdp_md *ctx, const struct pkt *p,
 	return LB_GO_ON;
 }
 
-static __always_inline int encap_gue_v6(struct xdp_md *ctx, const struct pkt *p,
-					const struct mac *gateway, const struct real *real,
-					__be16 source, int *derived)
+static __always_inline int encap_gue_v6(struct xdp_md *ctx, const struct pkt *p, __u64 gateway,
+					const struct real *real, __be16 source, int *derived)
 {
 	struct ipv6hdr *ip;
 	__u64 sum = 0;

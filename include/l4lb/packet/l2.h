@@ -32,6 +32,12 @@ static __always_inline int is_from_group(packet_ctx *ctx)
 	return !eth || eth->h_source[0] & 1;
 }
 
+/* The MAC word of the interface's gateway. */
+static __always_inline __u64 gateway_mac(const struct interface *interface)
+{
+	return *(const __u64 *)interface->mac << LB_MAC_SHIFT;
+}
+
 /* Halfwords, because clang copies bytes one by one. */
 struct mac {
 	__u16 half[ETH_ALEN / 2];
@@ -85,26 +91,30 @@ static __always_inline void *write_l2(packet_ctx *ctx, const struct pkt *p,
 	return put_ether_type(at + 2 * ETH_ALEN, p, l2->tags, proto);
 }
 
+/* Writes destination and source of a frame, which are given as MAC words. */
+static __always_inline void write_macs(void *frame, __u64 dst, __u64 src)
+{
+	*(__u64 *)frame = dst >> LB_MAC_SHIFT | src >> LB_MAC_SHIFT << 48;
+	*(__u32 *)(frame + sizeof(__u64)) = src >> (LB_MAC_SHIFT + 16);
+}
+
 /*
  * Call it after bpf_xdp_adjust_head(ctx, -room). Moves the Ethernet header and its tags to the
- * front and addresses the frame to the gateway. Returns the place of the network header, or NULL.
+ * front and addresses the frame to the gateway, whose MAC word this is. Returns the place of the
+ * network header, or NULL.
  */
 static __always_inline void *move_l2(packet_ctx *ctx, const struct pkt *p, __u32 room,
-				     const struct mac *gateway, __be16 proto)
+				     __u64 gateway, __be16 proto)
 {
 	void *at = pkt_data(ctx);
 	struct l2_header *old = at + room;
-	struct l2_header *new = at;
-	struct mac us;
 	__be32 tags[2];
 
 	if (at + room + ETH_HLEN + sizeof(tags) > pkt_end(ctx))
 		return NULL;
-	us = old->dst;
 	tags[0] = old->tags[0];
 	tags[1] = old->tags[1];
-	new->dst = *gateway;
-	new->src = us;
+	write_macs(at, gateway, p->mac);
 	return put_ether_type(at + 2 * ETH_ALEN, p, tags, proto);
 }
 

@@ -16,6 +16,7 @@
 #include "l4lb/packet/checksum.h"
 #include "l4lb/packet/pkt.h"
 
+#define LB_OUTER_V4  0x45 /* version, and length of the header in words */
 #define LB_OUTER_TTL 64
 #define LB_OUTER_DF  0x4000
 
@@ -62,28 +63,28 @@ static __always_inline void write_outer_v4(struct iphdr *ip, const struct pkt *p
 					   const struct real *real, __u32 len, __u8 proto,
 					   __be32 source)
 {
-	__be16 ttl_proto;
-	__u32 sum;
+	__be32 first = bpf_htonl((LB_OUTER_V4 << 8 | p->tos) << 16 | (__u16)(len + sizeof(*ip)));
+	__u64 sum;
 
-	ip->version = 4;
-	ip->ihl = 5;
-	ip->tos = p->tos;
-	ip->tot_len = bpf_htons(len + sizeof(*ip));
+	*(__be32 *)ip = first; /* version, length of the header, class, length of the packet */
 	ip->id = 0;
 	ip->frag_off = 0;
 	ip->ttl = LB_OUTER_TTL;
 	ip->protocol = proto;
 	ip->saddr = source;
 	ip->daddr = real->addr.word[3];
-	/* real->csum is the sum of the words that are the same in every packet to the real. */
-	ttl_proto = bpf_htons(LB_OUTER_TTL << 8 | proto);
-	sum = real->csum + bpf_htons(p->tos) + ip->tot_len + ttl_proto;
+	/*
+	 * real->csum is the sum of what is the same in every packet to the real, version and header
+	 * length included; `first` has these as well.
+	 */
+	sum = real->csum + bpf_htons(LB_OUTER_TTL << 8 | proto) - bpf_htons(LB_OUTER_V4 << 8);
+	sum += (__u64)first + source;
 	/* The verifier removes the branch; a value would be computed for every packet. */
 	if (knobs.outer_df) {
 		ip->frag_off = bpf_htons(LB_OUTER_DF);
 		sum += bpf_htons(LB_OUTER_DF);
 	}
-	ip->check = csum_fold(csum_add32(sum, ip->saddr));
+	ip->check = csum_fold64(sum);
 }
 
 /* Writes the outer header to an IPv6 real, in front of `len` bytes. */
