@@ -39,6 +39,11 @@ struct vip_key {
  */
 #define LB_VIP_PORT_RULES (1 << 11)
 /*
+ * In every bucket of the index: no VIP has every port of its address. So a packet that has a port
+ * and finds no VIP by it is for none.
+ */
+#define LB_VIP_PORTS_NAMED (1 << 12)
+/*
  * For user space: the operator allows the VIP on an address of the balancer itself; FORCED: even if
  * sockets listen on it.
  */

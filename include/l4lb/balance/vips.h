@@ -48,8 +48,8 @@ static __always_inline int vip_entry_is(const struct vip_entry *entry, const str
 
 /*
  * Looks up a key, and copies its value: the kernel may reuse the element of a hash for another key
- * while the program still reads it. If there is no such key, found->flags says whether any VIP
- * address has a rule for other ports (LB_VIP_PORT_RULES).
+ * while the program still reads it. If there is no such key, found->flags has what every
+ * bucket says (LB_VIP_PORT_RULES, LB_VIP_PORTS_NAMED).
  */
 static __always_inline int lookup_vip(void *index, const struct lb_addr *addr, __be16 port,
 				      __u8 proto, struct vip *found)
@@ -81,7 +81,9 @@ static __always_inline int lookup_vip(void *index, const struct lb_addr *addr, _
 			return 1;
 		}
 	}
-	found->flags = bucket ? bucket->entry[0].vip.flags & LB_VIP_PORT_RULES : LB_VIP_PORT_RULES;
+	found->flags =
+		bucket ? bucket->entry[0].vip.flags & (LB_VIP_PORT_RULES | LB_VIP_PORTS_NAMED)
+		       : LB_VIP_PORT_RULES;
 	return 0;
 }
 
@@ -101,7 +103,8 @@ static __always_inline int find_vip(const struct pkt *p, struct vip *found)
 	void *index = vip_index_now();
 
 	if (!lookup_vip(index, &p->dst, p->dport, p->proto, found) &&
-	    (!p->dport || !lookup_vip(index, &p->dst, 0, p->proto, found)))
+	    (!p->dport || found->flags & LB_VIP_PORTS_NAMED ||
+	     !lookup_vip(index, &p->dst, 0, p->proto, found)))
 		return 0;
 	return has(p, LB_PKT_NO_PORTS) || !(found->flags & LB_VIP_MARKER);
 }

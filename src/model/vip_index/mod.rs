@@ -35,10 +35,16 @@ pub(crate) fn build(entries: &[(abi::vip_key, abi::vip)]) -> Vec<abi::vip_bucket
     let rules = |(_, vip): &(abi::vip_key, abi::vip)| {
         vip.flags & consts::VIP_MARKER != 0 && OtherPorts::from_flags(vip.flags).is_some()
     };
-    if entries.iter().any(rules) {
-        for bucket in &mut buckets {
-            bucket.entry[0].vip.flags |= consts::VIP_PORT_RULES;
-        }
+    let mut flags = if entries.iter().any(rules) { consts::VIP_PORT_RULES } else { 0 };
+    // … and whether to look for a VIP that has every port.
+    let every_port = |(key, vip): &(abi::vip_key, abi::vip)| {
+        vip.flags & consts::VIP_MARKER == 0 && key.port == 0
+    };
+    if !entries.iter().any(every_port) {
+        flags |= consts::VIP_PORTS_NAMED;
+    }
+    for bucket in &mut buckets {
+        bucket.entry[0].vip.flags |= flags;
     }
     buckets
 }

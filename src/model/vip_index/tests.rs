@@ -43,6 +43,24 @@ fn every_bucket_says_whether_other_ports_have_rules() {
 }
 
 #[test]
+fn every_bucket_says_whether_all_vips_name_their_port() {
+    let named = |buckets: &[abi::vip_bucket]| {
+        let has =
+            |bucket: &&abi::vip_bucket| bucket.entry[0].vip.flags & consts::VIP_PORTS_NAMED != 0;
+        buckets.iter().filter(has).count()
+    };
+    let all = consts::VIP_BUCKETS as usize;
+    assert_eq!(named(&build(&[])), all);
+    let mut entries = entries(2);
+    // The marker of an address has no port, either.
+    entries[1].0.port = 0;
+    entries[1].1.flags = consts::VIP_MARKER;
+    assert_eq!(named(&build(&entries)), all);
+    entries[1].1.flags = 0;
+    assert_eq!(named(&build(&entries)), 0);
+}
+
+#[test]
 fn every_key_is_in_its_bucket_or_the_bucket_says_that_there_are_more() {
     let entries = entries(4 * consts::MAX_VIPS);
     let buckets = build(&entries);
