@@ -110,13 +110,13 @@ static __always_inline int not_vip(struct xdp_md *ctx, const struct pkt *p,
 	return ask(p, cpu, LB_ANSWER_REFUSAL, 0, LB_DROP_other_port);
 }
 
-/* The end of forward() for another way than IP in IP. */
+/* The end of forward() without a real, or for another way than IP in IP. */
 static __always_inline int forward_otherwise(struct xdp_md *ctx, struct pkt *p,
 					     const struct interface *interface,
 					     const struct vip *vip, const struct real *real,
 					     struct cpu_state *cpu, int why)
 {
-	__u32 mtu = other_path_mtu(interface, vip->flags, real);
+	__u32 mtu = path_mtu(interface, vip->flags, real);
 	__u32 way = encap_of(vip->flags, real);
 
 	if (ip_bytes(p) > mtu)
@@ -148,13 +148,11 @@ static __always_inline int forward(struct xdp_md *ctx, struct pkt *p,
 		return reason;
 	why = select_real(ctx, p, vip, interface, cpu, &real);
 	p->counter = vip->counters + p->real;
-	if (takes_other_way(vip->flags, real))
+	if (!real || takes_other_way(vip->flags, real))
 		return forward_otherwise(ctx, p, interface, vip, real, cpu, why);
 	mtu = ipip_path_mtu(interface, real);
 	if (ip_bytes(p) > mtu)
 		return too_big(p, mtu, cpu);
-	if (!real)
-		return no_real(p, vip, cpu);
 	reason = encapsulate(ctx, p, interface, real);
 	if (reason)
 		return rarely(reason);
