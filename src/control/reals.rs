@@ -91,6 +91,15 @@ pub(crate) fn may_change(dataplane: &Dataplane) -> Result<bool> {
 
 /// What is wrong with a real that is on none of the networks.
 fn far_away(real: IpAddr, router: Option<IpAddr>, interfaces: &[String]) -> String {
+    let where_it_is = not_on_link(router, interfaces);
+    format!(
+        "{real} gets its packets by l2, and {where_it_is}: frames can only go to a neighbour; say encapsulation = \
+         \"ipip\" or \"gue\" for it, or give it an address there"
+    )
+}
+
+/// `it is not on the network of eth0 (it is behind router 10.0.0.254)`
+fn not_on_link(router: Option<IpAddr>, interfaces: &[String]) -> String {
     let networks = match interfaces {
         [] => "there is no interface whose network it could be on".to_owned(),
         [one] => format!("it is not on the network of {one}"),
@@ -98,10 +107,7 @@ fn far_away(real: IpAddr, router: Option<IpAddr>, interfaces: &[String]) -> Stri
     };
     let behind =
         router.map(|router| format!(" (it is behind router {router})")).unwrap_or_default();
-    format!(
-        "{real} gets its packets by l2, and {networks}{behind}: frames can only go to a neighbour; say encapsulation = \
-         \"ipip\" or \"gue\" for it, or give it an address there"
-    )
+    format!("{networks}{behind}")
 }
 
 /// The key of a real in a configuration.
@@ -137,6 +143,14 @@ impl Looked {
                 Err(ConfigError::at(key(config, *real), what))
             }
         }
+    }
+
+    /// Reals that are on none of the networks, and where they are, in words.
+    pub(crate) fn far_away(&self) -> impl Iterator<Item = (IpAddr, String)> {
+        self.far.iter().map(|(real, router)| {
+            let where_it_is = not_on_link(*router, &self.names);
+            (*real, format!("it gets its packets by l2, and {where_it_is}"))
+        })
     }
 
     /// The same, without what is known of these reals already.

@@ -80,12 +80,16 @@ finding_ids! {
     LocalWithoutVip = "local-without-vip" [Error],
     /// Packets for a real leave, though it has an address of this host.
     OwnRealSent = "own-real-sent" [Warning],
+    /// Frames for a real are to go to its own MAC, and it is on no network of an interface.
+    RealNotOnLink = "real-not-on-link" [Error],
     /// A real has too little weight for a slot of the ring.
     RealOutweighed = "real-outweighed" [Warning],
     /// Packets to other ports of a VIP's address go in circles.
     OtherPortsForwarded = "other-ports-forwarded" [Warning],
     /// Anybody may send packets in an outer header.
     DecapsulateOpen = "decapsulate-open" [Warning],
+    /// Packets by GUE leave from an address that is not this host's.
+    GueSourceElsewhere = "gue-source-elsewhere" [Note],
     /// Checks cannot go through the tunnel to a VIP's address.
     TunnelBlocked = "tunnel-blocked" [Error],
     /// The kernel drops the answers of checks that go through the tunnel.

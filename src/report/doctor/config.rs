@@ -5,12 +5,14 @@ use std::net::IpAddr;
 
 use super::catalogue::FindingId;
 use super::catalogue::Severity;
+use super::instance;
 use super::report::Answer;
 use super::report::Fix;
 use super::report::Report;
 use crate::control::own_host::OwnHost;
 use crate::control::own_host::local_without_vip;
 use crate::control::own_host::refusals;
+use crate::control::reals;
 use crate::kernel::host::Files;
 use crate::kernel::host::text;
 use crate::kernel::netlink;
@@ -20,6 +22,7 @@ use crate::model::config::Config;
 use crate::model::config::DecapsulateThen;
 use crate::model::config::Delivery;
 use crate::model::config::OtherPorts;
+use crate::model::config::SentBy;
 use crate::model::outweighed::outweighed;
 use crate::model::vip_table::Table;
 
@@ -70,6 +73,79 @@ pub(super) fn own_reals(report: &mut Report, wanted: &Config) {
     }
     for real in sending {
         report.add(sent, &format!("real {real}"), Some(sent_to_itself(real)));
+    }
+}
+
+/// Looks for sources of GUE that this host does not have: answers about such packets do not come here.
+pub(super) fn gue_sources(report: &mut Report, wanted: &Config) {
+    let id = FindingId::GueSourceElsewhere;
+    let own = match OwnHost::addresses() {
+        Ok(own) => own,
+        Err(error) => return report.add(id, "host", Some(Answer::Unknown(error.to_string()))),
+    };
+    let table = Table::from(wanted);
+    let by_gue = table.vips.values().flat_map(|spec| {
+        let reals = spec.reals.iter().filter(|(address, real)| {
+            SentBy::of(spec.encapsulation, real.delivery) == SentBy::Gue && !own.takes(**address)
+        });
+        reals.map(|(address, _)| address.is_ipv6())
+    });
+    let families: BTreeSet<bool> = by_gue.collect();
+    let sources = families.into_iter().map(|v6| {
+        let packets = &wanted.packets;
+        let source: IpAddr = if v6 {
+            packets.source_v6().address().into()
+        } else {
+            packets.source_v4().address().into()
+        };
+        (source, if v6 { "encap_source_v6" } else { "encap_source_v4" })
+    });
+    let elsewhere: Vec<_> = sources.filter(|(source, _)| own.owner(*source).is_none()).collect();
+    if elsewhere.is_empty() {
+        report.add(id, "host", Some(Answer::Well));
+    }
+    for (source, key) in elsewhere {
+        let answer = Answer::hurts(
+            Severity::Note,
+            format!("packets by gue leave from {source}, which is no address of this host"),
+            "what reals and routers answer about them goes to whoever has it, so that nobody here learns of reals which take no \
+             GUE; networks that look at sources may drop them",
+            Fix::Advice(format!(
+                "if balancers share the source on purpose, do nothing; else let {key} be an address of this host, which the \
+                 reals must allow before (lbctl decap attach --from)"
+            )),
+        );
+        report.add(id, &format!("packets.{key}"), Some(answer));
+    }
+}
+
+/// Looks for the reals that get their packets by L2, as an apply does: where they are, and whether they answer.
+pub(super) fn neighbours(report: &mut Report, wanted: &Config, interfaces: &[(&str, u32)]) {
+    let (far, silent) = (FindingId::RealNotOnLink, FindingId::RealMacUnknown);
+    let looked = match reals::look(&Table::from(wanted), interfaces, |_| true) {
+        Ok(looked) => looked,
+        Err(error) => return report.add(far, "host", Some(Answer::Unknown(error.to_string()))),
+    };
+    // A real may be on the network of an interface that is not there yet.
+    let all_are_there = interfaces.len() == wanted.interfaces.len();
+    let far_away: Vec<_> = looked.far_away().filter(|_| all_are_there).collect();
+    if far_away.is_empty() {
+        report.add(far, "host", all_are_there.then_some(Answer::Well));
+    }
+    for (real, what) in far_away {
+        let fix = Fix::Advice(
+            "say encapsulation = \"ipip\" or \"gue\" for it, or give it an address on that network"
+                .to_owned(),
+        );
+        let why = "frames can only go to a neighbour: an apply refuses the file";
+        let answer = Answer::hurts(Severity::Error, what, why, fix);
+        report.add(far, &format!("real {real}"), Some(answer));
+    }
+    if looked.silent.is_empty() {
+        report.add(silent, "host", Some(Answer::Well));
+    }
+    for real in &looked.silent {
+        report.add(silent, &format!("real {real}"), Some(instance::mac_unknown(*real, 0)));
     }
 }
 

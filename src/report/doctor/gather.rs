@@ -129,6 +129,7 @@ impl<'a> Look<'a> {
         let wanted = &*wanted;
         config::own_addresses(report, wanted);
         config::own_reals(report, wanted);
+        config::gue_sources(report, wanted);
         config::weights(report, wanted);
         config::open_ends(report, wanted);
         checks::of_config(report, wanted);
@@ -149,6 +150,10 @@ impl<'a> Look<'a> {
         };
         let served = status.map(|status| &status.interfaces);
         let resolved = self.interfaces(report, wanted, served, &links, &reapply);
+        if asked.is_some() && is_root() {
+            let named = resolved.iter().map(|at| (at.config.name.as_str(), at.ifindex));
+            config::neighbours(report, wanted, &named.collect::<Vec<_>>());
+        }
         let entries: Vec<_> = resolved.iter().map(ResolvedInterface::entry).collect();
         tunnel::check(report, wanted, &entries, self.files);
         if let Some(readings) = status {

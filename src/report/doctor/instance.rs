@@ -147,11 +147,16 @@ fn map_mismatch(running: &Running) -> Option<Answer> {
 
 fn real_mac_unknown(running: &Running) -> Option<Answer> {
     let Some(first) = running.without_mac.first() else { return Some(Answer::Well) };
-    let more = match running.without_mac.len() - 1 {
+    Some(mac_unknown(*first, running.without_mac.len() - 1))
+}
+
+/// The MAC of a real is not known, nor those of so many more.
+pub(super) fn mac_unknown(first: IpAddr, more: usize) -> Answer {
+    let more = match more {
         0 => String::new(),
         more => format!(", nor that of {more} more"),
     };
-    Some(Answer::hurts(
+    Answer::hurts(
         Severity::Error,
         format!("the MAC of real {first} is not known{more}"),
         "its packets go by l2, in frames to its own MAC: until it answers, they are dropped (no_neighbour)",
@@ -159,7 +164,7 @@ fn real_mac_unknown(running: &Running) -> Option<Answer> {
             "look at the real and the network between ('ip neigh show {first}'); when it answers, lbctl serve finds it, and \
              without that the next apply; meanwhile 'lbctl real drain'"
         )),
-    ))
+    )
 }
 
 pub(super) fn cpus_without_table(cpus: &TableCpus, reapply: &str) -> Option<Answer> {

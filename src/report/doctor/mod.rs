@@ -58,6 +58,7 @@ use crate::instance::kernel_release;
 use crate::kernel::host::Files;
 use crate::kernel::rights;
 use crate::model::config::Config;
+use crate::model::config::Encapsulation;
 use crate::model::error::Error;
 use crate::observe::interfaces::InterfaceStatus;
 use crate::observe::readiness::InterfaceState;
@@ -145,10 +146,18 @@ pub(crate) fn of_interfaces(
 
 /// Looks at a real's host. The real serves the VIPs that are named here, and all addresses of its loopback interface.
 pub fn real(instance: &Instance, vips: &[IpAddr]) -> Report {
+    real_by(instance, vips, &[])
+}
+
+/// As [`real`], where packets come by these ways only. None: that is not known.
+pub fn real_by(instance: &Instance, vips: &[IpAddr], ways: &[Encapsulation]) -> Report {
     let files = Files::host();
     let mut report = of_host(instance, &files);
     match real::read(instance, &files, vips, &lbctl(instance)) {
-        Ok(facts) => real::check(&mut report, &facts),
+        Ok(facts) => {
+            let facts = real::Real { ways: ways.to_vec(), ..facts };
+            real::check(&mut report, &facts);
+        }
         Err(error) => {
             let why = Answer::Unknown(error.to_string());
             report.add(FindingId::NoDecap, "host", Some(why));

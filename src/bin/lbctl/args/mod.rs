@@ -45,6 +45,7 @@ pub(crate) use config_file::Source;
 pub(crate) use decap::DecapCommand;
 pub(crate) use decap::Serve as DecapServe;
 pub(crate) use dump::Dump;
+use encapsulation::Encapsulation;
 pub(crate) use five_tuple::Header;
 pub(crate) use five_tuple::five_tuple;
 pub(crate) use flows::FlowsCommand;
@@ -373,6 +374,15 @@ pub(crate) struct Doctor {
     /// A VIP that the real serves [default: the addresses of its loopback interface]
     #[arg(long = "vip", value_name = "ADDRESS", requires = "real", value_parser = address)]
     pub(crate) vips: Vec<IpAddr>,
+    /// A way by which packets come to the real [default: IP in IP, and GUE if some came]
+    #[arg(
+        long = "encapsulation",
+        value_enum,
+        value_name = "WAY",
+        requires = "real",
+        value_delimiter = ','
+    )]
+    pub(crate) ways: Vec<Encapsulation>,
 }
 
 /// Of commands that change VIPs and reals.

@@ -12,7 +12,8 @@ use crate::output;
 
 pub(crate) fn run(instance: &Instance, args: &Doctor, json: bool) -> Result {
     let report = if args.real {
-        doctor::real(instance, &args.vips)
+        let ways: Vec<_> = args.ways.iter().map(|way| (*way).into()).collect();
+        doctor::real_by(instance, &args.vips, &ways)
     } else {
         let read = |file| config_file::read_source(instance, Source::named(file));
         let config = args.file.as_deref().map(read).transpose()?.map(|(config, _)| config);

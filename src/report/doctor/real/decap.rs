@@ -11,6 +11,7 @@ use crate::control::decap::DecapStatus;
 use crate::control::decap::Followed;
 use crate::control::decap::Request;
 use crate::model::abi::consts;
+use crate::model::config::Encapsulation;
 use crate::model::config::PacketsConfig;
 use crate::model::prefix::Prefix;
 use crate::model::reason::decap_results;
@@ -19,8 +20,11 @@ use crate::report::doctor::report::Answer;
 use crate::report::doctor::report::Fix;
 
 pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
-    if !real.serves(family) {
+    if !real.serves(family) || real.gets_no_outer_header() {
         return None;
+    }
+    if let Some(answer) = gue_missing(real) {
+        return Some(answer);
     }
     let ready = real.tunnels(family).any(|tunnel| tunnel.link.up && tunnel.remote.is_none());
     match &real.decap {
@@ -51,6 +55,37 @@ pub(super) fn missing(real: &Real, family: Family) -> Option<Answer> {
         "the kernel drops or refuses the balancer's packets, unless they come by l2. --from names its sources by default: \
          put its encap_source_v4 and encap_source_v6 in their place",
         fix,
+    ))
+}
+
+/// What is missing if packets come by GUE; `None`: nothing, or they do not.
+fn gue_missing(real: &Real) -> Option<Answer> {
+    if !real.ways.contains(&Encapsulation::Gue) {
+        return None;
+    }
+    let what = match (&real.decap, &real.udp_ports) {
+        (Some(Ok(decap)), _) if !decap.gue_ports.is_empty() => return None,
+        (Some(Ok(_)), _) => "decapsulation takes no GUE (--gue-port none)".to_owned(),
+        (Some(Err(_)), _) | (None, None) => return None,
+        (None, Some(Err(why))) => return Some(Answer::Unknown(why.clone())),
+        (None, Some(Ok(ports))) => {
+            let usual = [0, 1].map(PacketsConfig::default_gue_port);
+            // The port may be another one, which only the balancers know.
+            if usual.iter().any(|port| ports.contains(port)) {
+                return None;
+            }
+            format!("nothing takes GUE at UDP port {} or {}", usual[1], usual[0])
+        }
+    };
+    let request = real.uplink().and_then(|name| Some(asked(real.xdp()?, name)));
+    let request = Request { gue_ports: None, ..request.unwrap_or_default() };
+    let request = if request.from.is_empty() { from_balancers(request) } else { request };
+    Some(Answer::hurts(
+        Severity::Error,
+        what,
+        "the kernel answers \"port unreachable\", and drops the balancer's packets. --from names the sources of balancers: put \
+         their encap_source_v4 and encap_source_v6 there. Or use Linux' own: ip fou add port 6080 gue, and tunnel devices",
+        attach(real, real.uplink(), &request),
     ))
 }
 

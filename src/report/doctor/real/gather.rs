@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 
 use super::Back;
 use super::Checksums;
@@ -20,6 +21,8 @@ use crate::kernel::host::is_link_local;
 use crate::kernel::host::text;
 use crate::kernel::netlink;
 use crate::kernel::netlink::LinkFacts;
+use crate::kernel::sockets::listeners;
+use crate::model::address::Protocol;
 use crate::model::error::DecapError;
 use crate::model::error::Error;
 use crate::model::error::Result;
@@ -98,6 +101,12 @@ pub(in crate::report::doctor) fn read(
         checksums: Checksums::watch(&files.proc),
         own,
         links,
+        ways: Vec::new(),
+        udp_ports: Some(
+            listeners(Protocol::Udp)
+                .map(|sockets| sockets.iter().map(SocketAddr::port).collect())
+                .map_err(|error| error.to_string()),
+        ),
         lbctl: lbctl.to_owned(),
     })
 }

@@ -10,6 +10,7 @@ mod tests;
 mod vips;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use checksums::Checksums;
@@ -22,6 +23,7 @@ use crate::control::decap::DecapStatus;
 use crate::control::decap::Followed;
 use crate::kernel::netlink::LinkFacts;
 use crate::kernel::netlink::RouteFacts;
+use crate::model::config::Encapsulation;
 use crate::model::prefix::Prefix;
 
 /// Facts of a real.
@@ -46,6 +48,10 @@ pub(super) struct Real {
     pub(super) forwarding: [Option<bool>; 2],
     /// Packets with wrong checksums, by protocol.
     pub(super) checksums: Vec<Checksums>,
+    /// The ways by which packets come; none: that is not known.
+    pub(super) ways: Vec<Encapsulation>,
+    /// The UDP ports at which anything listens, the kernel's own `fou` too. An error: why that is not known.
+    pub(super) udp_ports: Option<Result<BTreeSet<u16>, String>>,
     /// How `lbctl` is called for this instance.
     pub(super) lbctl: String,
 }
@@ -105,6 +111,11 @@ fn carries(kind: &str, inside: Family) -> bool {
 }
 
 impl Real {
+    /// Whether all packets come without an outer header.
+    fn gets_no_outer_header(&self) -> bool {
+        !self.ways.is_empty() && self.ways.iter().all(|way| *way == Encapsulation::L2)
+    }
+
     /// Whether the real serves VIPs of a family. If no VIP is known, IPv4 is most likely.
     fn serves(&self, family: Family) -> bool {
         if self.vips.is_empty() {

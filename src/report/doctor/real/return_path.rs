@@ -7,6 +7,7 @@ use super::Family;
 use super::Real;
 use super::decap::attach_all;
 use crate::kernel::netlink::RouteFacts;
+use crate::model::config::Encapsulation;
 use crate::report::doctor::catalogue::Severity;
 use crate::report::doctor::report::Answer;
 use crate::report::doctor::report::Fix;
@@ -81,9 +82,12 @@ pub(super) fn rp_filter(real: &Real, name: &str) -> Option<Answer> {
     ))
 }
 
-/// Bytes of the longest outer header that packets may have. Of GUE, what has come so far counts: ports are open for it
-/// on every host.
+/// Bytes of the longest outer header that packets may have. If nobody says by which way they come, what has come so far
+/// by GUE counts: ports are open for it on every host.
 fn overhead(real: &Real) -> u32 {
+    if real.gets_no_outer_header() {
+        return 0;
+    }
     let v6 = match real.xdp() {
         Some(decap) => decap.addresses.iter().any(IpAddr::is_ipv6),
         None => real.links.iter().any(|l| l.link.up && l.kind.as_deref() == Some("ip6tnl")),
@@ -95,6 +99,7 @@ fn overhead(real: &Real) -> u32 {
     let gue = match (came("gue0_"), came("gue1_")) {
         (true, _) => 16,
         (false, true) => 8,
+        (false, false) if real.ways.contains(&Encapsulation::Gue) => 8,
         (false, false) => 0,
     };
     gue + if v6 { Family::V6.header() } else { Family::V4.header() }

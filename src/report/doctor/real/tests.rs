@@ -45,6 +45,8 @@ fn with_tunnel(kind: &str) -> Real {
         back: [Back { route: Some(Ok(route)) }, Back::default()],
         forwarding: [Some(false); 2],
         checksums: Vec::new(),
+        ways: Vec::new(),
+        udp_ports: Some(Ok([].into())),
         lbctl: "lbctl".to_owned(),
     }
 }
@@ -219,4 +221,27 @@ fn addresses_that_decapsulation_has_no_room_for() {
     decap.own_addresses_left_out = 0;
     real.decap = Some(Ok(decap));
     assert!(!left_out(&real));
+}
+
+/// By which ways packets come decides whether something must take an outer header off.
+#[test]
+fn the_ways_of_packets_are_looked_at() {
+    use crate::model::config::Encapsulation;
+    let by = |ways: &[Encapsulation], ports: &[u16]| Real {
+        ways: ways.to_vec(),
+        udp_ports: Some(Ok(ports.iter().copied().collect())),
+        ..with_tunnel("ipip")
+    };
+    let missing = |real: &Real| decap::missing(real, Family::V4);
+    let bare = |ways: &[Encapsulation]| {
+        let real = by(ways, &[]);
+        Real { links: vec![real.links[0].clone()], ..real }
+    };
+    let is_found = |answer| matches!(answer, Some(Answer::Hurts { .. }));
+    assert!(is_found(missing(&bare(&[]))));
+    assert_eq!(missing(&bare(&[Encapsulation::L2])), None, "no outer header");
+    assert!(is_found(missing(&bare(&[Encapsulation::L2, Encapsulation::Ipip]))));
+    assert_eq!(missing(&by(&[], &[])), Some(Answer::Well), "a tunnel device");
+    assert!(is_found(missing(&by(&[Encapsulation::Gue], &[6081]))), "without fou");
+    assert_eq!(missing(&by(&[Encapsulation::Gue], &[6080])), Some(Answer::Well), "with fou");
 }

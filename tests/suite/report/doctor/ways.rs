@@ -11,8 +11,10 @@ use crate::fixtures::Rig;
 use crate::fixtures::Steady;
 use crate::fixtures::UPLINK;
 use crate::fixtures::config;
+use crate::fixtures::config_file;
 use crate::fixtures::frame::eth;
 use crate::fixtures::json;
+use crate::fixtures::path_of;
 use crate::fixtures::server;
 use crate::fixtures::vip;
 
@@ -121,4 +123,23 @@ fn status_knows_of_reals_that_cannot_deliver() {
     host.ns.shell("ip link set lo up");
     patient.fix(&finding);
     assert!(!is_told(), "{:?}", found());
+}
+
+/// A file with a real that frames cannot reach, and a source of GUE that is another host's.
+#[test]
+fn a_file_is_compared_with_the_network() {
+    let host = Host::new();
+    let file = |source: &str| {
+        let packets = format!("[packets]\nencap_source_v4 = \"{source}\"\n");
+        let reals = ["10.0.0.1, encapsulation = \"l2\"", "10.0.0.2, encapsulation = \"gue\""];
+        config_file(&Host::config(&(packets + &vip("tcp://10.200.1.1:80", &reals))))
+    };
+    let (other, own) = (file("172.31.0.77"), file("172.31.0.2"));
+    let patient = Patient::new(host.lbctl(), &host.ns, &["-f", path_of(&other)]);
+    let advice = "give it an address on that network";
+    patient.is_advised("real-not-on-link", "real 10.0.0.1", "error", advice);
+    let words = &["leave from 172.31.0.77, which is no address of this host"];
+    patient.finds("gue-source-elsewhere", "packets.encap_source_v4", "note", words);
+    let patient = patient.with(&["-f", path_of(&own)]);
+    patient.is_well("gue-source-elsewhere", "host");
 }
