@@ -311,15 +311,13 @@ impl Chain {
     /// of it.
     pub(crate) fn remove_named(&self, name: &str) -> Result<()> {
         self.settle()?;
-        match self.slot_of(name)? {
-            Some(slot) => self.remove(slot, name),
-            // Somebody else has emptied its slot.
-            None => {
-                remove_pin(&self.instance.program(name))?;
-                self.settle_links();
-                Ok(())
-            }
+        if let Some(slot) = self.slot_of(name)? {
+            return self.remove(slot, name);
         }
+        // Somebody else has emptied its slot.
+        remove_pin(&self.instance.program(name))?;
+        self.settle_links();
+        Ok(())
     }
 
     /// Moves a program to an empty slot without loading a copy. If other programs lie between ([`Self::is_beside`]
