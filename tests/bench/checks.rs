@@ -63,7 +63,7 @@ pub(crate) fn measure(effort: Effort, filter: &Filter) -> Result<Section> {
     let mut section = Section::new(
         "checks",
         "Checks of reals",
-        &["checks", "a second", "CPU", "memory", "begun on time", "failed"],
+        ["checks", "a second", "CPU", "memory", "begun on time", "failed"],
     );
     for (name, kind) in [("checks-tcp", CheckKind::Tcp), ("checks-http", CheckKind::Http)] {
         if filter.has(name) {

@@ -44,7 +44,7 @@ pub(crate) fn measure(lab: &Lab<'_>, effort: Control, filter: &Filter) -> Result
     let mut section = Section::new(
         "control",
         "The control plane: milliseconds",
-        &["operation", "on the clock", "CPU time"],
+        ["operation", "on the clock", "CPU time"],
     );
     rings(effort, filter, &mut section)?;
     configuration(lab, effort, filter, &mut section)?;

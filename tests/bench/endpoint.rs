@@ -82,7 +82,7 @@ fn cases() -> [Case; 6] {
 /// Measures what the filter names.
 pub(crate) fn measure(lab: &Lab<'_>, effort: Control, filter: &Filter) -> Result<Section> {
     let head = ["scrape", "milliseconds", "CPU time", "answer", "memory beyond idle, at most"];
-    let mut section = Section::new("scrapes", "Scrapes of lbctl serve", &head);
+    let mut section = Section::new("scrapes", "Scrapes of lbctl serve", head);
     let mut cases = Vec::from(cases());
     cases.retain(|case| filter.has(case.name));
     cases.retain(|case| effort.every_scrape || case.name == PROMETHEUS);

@@ -70,7 +70,7 @@ pub(crate) fn measure(lab: &Lab<'_>, effort: &Effort, filter: &Filter) -> Result
     let mut section = Section::new(
         "end_to_end",
         "End to end: million packets per second",
-        &[
+        [
             "traffic",
             "CPUs",
             "program",

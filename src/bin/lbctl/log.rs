@@ -243,7 +243,7 @@ mod tests {
         let logs = |asked, environment, target, level| {
             filter(asked, environment).would_enable(target, &level)
         };
-        for environment in [None, Some(""), Some("l4lb[span{field=1}]=debug"), Some("=,=")] {
+        for environment in [None, Some(""), Some("l4lb[span{field=1}]=debug"), Some("l4lb=loud")] {
             assert!(logs(None, environment, "l4lb::agent", Level::INFO), "{environment:?}");
             assert!(!logs(None, environment, "l4lb::agent", Level::DEBUG), "{environment:?}");
             assert!(logs(None, environment, "hyper", Level::WARN), "{environment:?}");

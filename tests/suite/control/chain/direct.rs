@@ -340,12 +340,35 @@ fn datagram(rig: &Rig, number: u64) -> Vec<u8> {
     frame
 }
 
+/// Datagrams of a round.
+const AT_ONCE: u64 = 50;
+
+/// Sends rounds of datagrams until it is `over`: the balancer counts all of a round before the next one begins, and no
+/// more. `sent` is how many they are.
+fn send_until(
+    over: &AtomicBool,
+    sent: &AtomicU64,
+    rig: &Rig,
+    sender: &Sender,
+    counted: &impl Fn() -> u64,
+) {
+    let mut number = 0;
+    while !over.load(Ordering::SeqCst) {
+        for _ in 0..AT_ONCE {
+            sender.send(&datagram(rig, number));
+            number += 1;
+        }
+        let arrived = wait_until(PATIENCE, || counted() >= number);
+        assert!(arrived && counted() == number, "of {number} packets, {} came", counted());
+        sent.store(number, Ordering::SeqCst);
+    }
+}
+
 /// Programs and captures come, move and go in random order, and the balancer is replaced, while a download runs and
 /// datagrams are sent and counted: the balancer sees each of them once, and what is beside it sees them, too. So many
 /// changes are made, 10,000 for example: `LB_TEST_CHAIN_CHANGES`.
 #[test]
 fn none_is_lost_or_seen_twice_whatever_changes() {
-    const AT_ONCE: u64 = 50;
     let changes: u32 = setting("LB_TEST_CHAIN_CHANGES").unwrap_or(60);
     let seed: u64 = setting("LB_TEST_SEED").unwrap_or(1);
     let rig = Rig::new(1);
@@ -375,18 +398,7 @@ fn none_is_lost_or_seen_twice_whatever_changes() {
         ns.run(|| Capture::start(&instance, &options)).expect("a capture begins")
     };
     thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let mut number = 0;
-            while !over.load(Ordering::SeqCst) {
-                for _ in 0..AT_ONCE {
-                    sender.send(&datagram(&rig, number));
-                    number += 1;
-                }
-                let arrived = wait_until(PATIENCE, || counted() >= number);
-                assert!(arrived && counted() == number, "of {number} packets, {} came", counted());
-                sent.store(number, Ordering::SeqCst);
-            }
-        });
+        let sending = scope.spawn(|| send_until(&over, &sent, &rig, &sender, &counted));
         let mut random = seed;
         let mut captures: [Option<Capture>; 2] = [None, None];
         // The slot of the other program, whether decapsulation is attached, which file is in force.
