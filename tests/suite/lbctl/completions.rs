@@ -23,6 +23,8 @@ fn printed(host: &Host, mut command: Command) -> Vec<String> {
     // Shells leave files there.
     let home = tempfile::tempdir().expect("a folder");
     command.env("LBCTL_BPFFS", host.bpffs.text()).env("HOME", home.path());
+    // fish makes a folder in /tmp otherwise.
+    command.env("XDG_RUNTIME_DIR", home.path());
     let output = command.output().expect("run the shell");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.is_empty(), "{}: {stderr}", output.status);

@@ -85,6 +85,8 @@ impl Prompt {
             .args(shell.options)
             .env("PATH", format!("{folder}:/usr/bin:/bin:/usr/sbin:/sbin"))
             .env("HOME", home.path())
+            // fish makes a folder in /tmp otherwise.
+            .env("XDG_RUNTIME_DIR", home.path())
             .env("SCRIPTS", home.path())
             .env("LBCTL_BPFFS", host.bpffs.text())
             .envs([("TERM", "xterm"), ("INPUTRC", "/dev/null"), ("LBCTL_AUDIT", "off")])
