@@ -162,7 +162,7 @@ static __always_inline int answer(struct xdp_md *ctx, struct pkt *p, struct cpu_
 	}
 	if (kind == LB_ANSWER_REFUSAL && !is_refusable(ctx, p))
 		return cpu->question.otherwise;
-	if (kind != LB_ANSWER_GUE && (is_from_group(ctx) || !is_answerable(p)))
+	if (kind != LB_ANSWER_GUE && (is_from_broadcast(ctx) || !is_answerable(p)))
 		return LB_DROP_unanswerable;
 	sum = sum_to_check(ctx, p, kind, &len);
 	forget_kind(p, cpu);

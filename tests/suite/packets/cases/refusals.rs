@@ -124,8 +124,8 @@ fn tcp() -> Vec<Case> {
         case("from loopback")
             .send(eth().ip4("127.0.0.1", "10.200.1.1").tcp(PORT, 22).syn())
             .dropped("unanswerable"),
-        case("in a frame from a group")
-            .send(v4().syn().macs([1, 0, 0x5e, 0, 0, 1], BALANCER))
+        case("in a frame from broadcast")
+            .send(v4().syn().macs([0xff; 6], BALANCER))
             .dropped("unanswerable"),
         case("from broadcast")
             .send(eth().ip4("255.255.255.255", "10.200.1.1").tcp(PORT, 22).syn())

@@ -286,8 +286,11 @@ impl<'a> Traffic<'a> {
     }
 
     pub(super) fn link(&mut self) -> Frame {
-        let group = one_in(self.rng, 40);
-        let source = if group { [1, 0, 0x5e, 0, 0, 1] } else { [2, 0, 0, 0, 0, 1] };
+        let source = match self.rng.usize(..80) {
+            0 => [0xff; 6],
+            1 => [1, 0, 0x5e, 0, 0, 1],
+            _ => [2, 0, 0, 0, 0, 1],
+        };
         let frame = eth().macs(source, self.destination());
         match self.rng.usize(..40) {
             0 | 1 => frame.vlan(self.rng.u16(..)),

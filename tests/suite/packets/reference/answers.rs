@@ -72,8 +72,8 @@ impl Reference {
             IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
             IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
         };
-        let is_from_group = packet.link[6] & 1 != 0;
-        if one_host && !is_from_group && !self.rules.contains_key(&packet.source) {
+        let is_from_broadcast = packet.link[6..12] == [0xff; 6];
+        if one_host && !is_from_broadcast && !self.rules.contains_key(&packet.source) {
             Ok(())
         } else {
             Err("unanswerable")

@@ -267,7 +267,7 @@ impl Reference {
             return Taken::Dropped("decap_source");
         }
         let back = *then == DecapsulateThen::Router;
-        if back && frame[6] & 1 != 0 {
+        if back && frame[6..12] == [0xff; 6] {
             return Taken::Dropped("decap_malformed");
         }
         let inner = match tunnel.inner() {
