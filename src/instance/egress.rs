@@ -282,15 +282,23 @@ fn attach_filter(
     Ok(tc::set_filter(program, ifindex, handle(egress, instance))?)
 }
 
-/// Pins a program in place of what is pinned there. There is always one of both.
+/// Where a pin lies that is about to replace another one.
+fn next(path: &Path) -> PathBuf {
+    let mut next = path.as_os_str().to_owned();
+    next.push(NEXT);
+    PathBuf::from(next)
+}
+
+/// Pins a program, in place of what is pinned there, if anything is: there is always one of both.
 fn pin_in_place(program: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(NEXT);
-    let new = PathBuf::from(new);
-    remove_pin(&new)?;
-    bpf::pin(program, &new).map_err(|source| pin_error("pin", &new, source))?;
+    if !path.exists() {
+        return bpf::pin(program, path).map_err(|source| pin_error("pin", path, source));
+    }
+    let next = next(path);
+    remove_pin(&next)?;
+    bpf::pin(program, &next).map_err(|source| pin_error("pin", &next, source))?;
     bpf::write_point();
-    fs::rename(&new, path).map_err(|source| pin_error("replace", path, source))
+    fs::rename(&next, path).map_err(|source| pin_error("replace", path, source))
 }
 
 /// Puts another program in place of the running one. Each packet meets one of them.
@@ -328,6 +336,8 @@ pub(crate) fn detach(attachment: &Attachment) -> Result<()> {
             }
         }
     }
+    // A command was killed while it replaced the pin.
+    remove_pin(&next(path))?;
     remove_pin(path)
 }
 
