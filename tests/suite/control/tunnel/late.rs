@@ -143,10 +143,14 @@ fn a_datagram_after_the_end_of_the_check_is_refused_to_the_real() {
             let (_, from) = server.recv_from(&mut buffer).expect("the check arrives");
             server.connect(from).expect("connect a socket");
             drop(check);
-            server.send(b"yes").expect("send a datagram");
-            let answer = server.recv(&mut buffer).map_err(|error| error.kind());
-            let refused = Err(io::ErrorKind::ConnectionRefused);
-            assert_eq!(answer, refused, "{address} at {real}: no ICMP error came");
+            // Linux limits ICMP errors, also those of all hosts of a machine together.
+            server.set_read_timeout(Some(PATIENCE / 8)).expect("set a timeout");
+            let refused = (0..8).any(|_| {
+                // The send hears of an error that came late.
+                let answer = server.send(b"yes").and_then(|_| server.recv(&mut buffer));
+                answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            });
+            assert!(refused, "{address} at {real}: no ICMP error came");
         }
     }
     assert_no_client(&rig, &unused, "ICMP error");
