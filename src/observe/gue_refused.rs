@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::reason::Verdict;
 use crate::observe::rates::Rates;
 use crate::observe::rates::whole;
 
@@ -25,12 +24,7 @@ pub struct GueRefused {
 impl GueRefused {
     /// What happened between two readings.
     pub(crate) fn of(rates: &Rates) -> Option<Self> {
-        let answers = rates
-            .reasons
-            .iter()
-            .filter(|rate| rate.verdict == Verdict::Pass && rate.reason == REASON)
-            .map(|rate| rate.rate.packets)
-            .sum::<f64>();
+        let answers = rates.reason(REASON);
         // There was at least one, if there is a rate.
         (answers > 0.0).then(|| Self { answers: whole(answers).max(1) })
     }

@@ -135,6 +135,12 @@ impl Rates {
         self.table.iter().find(|(event, _)| *event == name).map_or(0.0, |(_, rate)| *rate)
     }
 
+    /// Packets per second that ended for the reason with this name, one of [`crate::reasons`].
+    pub(crate) fn reason(&self, name: &str) -> f64 {
+        let found = self.reasons.iter().find(|reason| reason.reason == name);
+        found.map_or(0.0, |reason| reason.rate.packets)
+    }
+
     /// The reasons, the most frequent one first.
     pub fn busiest_reasons(&self) -> Vec<&ReasonRate> {
         let mut reasons: Vec<_> = self.reasons.iter().collect();

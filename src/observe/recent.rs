@@ -18,7 +18,6 @@ use crate::observe::flood_guard::FloodGuard;
 use crate::observe::gue_refused;
 use crate::observe::gue_refused::GueRefused;
 use crate::observe::rates::Rates;
-use crate::observe::rates::ReasonRate;
 use crate::observe::rates::whole;
 use crate::observe::stats::Stats;
 use crate::observe::tables::TableStatus;
@@ -358,11 +357,9 @@ impl Recent {
 }
 
 fn other_mac(rates: &Rates) -> Option<OtherMac> {
-    let sum = |wanted: fn(&ReasonRate) -> bool| -> f64 {
-        rates.reasons.iter().filter(|rate| wanted(rate)).map(|rate| rate.rate.packets).sum()
-    };
-    let other = sum(|rate| rate.reason == "other_mac");
-    let ours = sum(|rate| rate.verdict != Verdict::Pass);
+    let other = rates.reason("other_mac");
+    let ours = rates.reasons.iter().filter(|rate| rate.verdict != Verdict::Pass);
+    let ours: f64 = ours.map(|rate| rate.rate.packets).sum();
     let hurts = other > f64::from(OTHER_MAC_PER_SECOND)
         && other * 100.0 > (other + ours) * f64::from(OTHER_MAC_PERCENT);
     hurts.then(|| OtherMac { other: whole(other), ours: whole(ours) })
@@ -406,6 +403,7 @@ fn per_second(events: u64, elapsed: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::rates::ReasonRate;
     use crate::observe::stats::ReasonCount;
 
     const FULL: Option<(u32, u32)> = Some((900, 1000));

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::reason::Verdict;
 use crate::observe::rates::Rates;
 use crate::observe::rates::whole;
 
@@ -30,12 +29,7 @@ pub struct TunnelLoop {
 impl TunnelLoop {
     /// What happened between two readings.
     pub(crate) fn of(rates: &Rates) -> Option<Self> {
-        let expired = rates
-            .reasons
-            .iter()
-            .filter(|rate| rate.verdict == Verdict::Drop && rate.reason == REASON)
-            .map(|rate| rate.rate.packets)
-            .sum::<f64>();
+        let expired = rates.reason(REASON);
         (expired > PER_SECOND).then(|| Self {
             expired: whole(expired),
             decapsulated: whole(rates.event("decapsulated")),
@@ -64,6 +58,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::reason::Verdict;
     use crate::observe::stats::Count;
     use crate::observe::stats::ReasonCount;
     use crate::observe::stats::Stats;

@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::reason::Verdict;
 use crate::observe::rates::Rates;
 use crate::observe::rates::whole;
 
@@ -53,10 +52,8 @@ pub struct TunnelRefused {
 impl TunnelRefused {
     /// What happened between two readings.
     pub(crate) fn of(rates: &Rates) -> Option<Self> {
-        let refused = rates.reasons.iter().filter(|rate| rate.verdict == Verdict::Drop);
-        let refused =
-            refused.filter(|rate| REASONS.iter().any(|(reason, _)| *reason == rate.reason));
-        let refused: Vec<_> = refused.map(|rate| (rate.reason, rate.rate.packets)).collect();
+        let mut refused = REASONS.map(|(reason, _)| (reason, rates.reason(reason))).to_vec();
+        refused.retain(|(_, packets)| *packets > 0.0);
         let all: f64 = refused.iter().map(|(_, packets)| packets).sum();
         (all > PER_SECOND).then(|| Self {
             dropped: refused.iter().map(|(reason, packets)| (*reason, whole(*packets))).collect(),
@@ -99,6 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::reason::Verdict;
     use crate::observe::stats::Count;
     use crate::observe::stats::ReasonCount;
     use crate::observe::stats::Stats;
