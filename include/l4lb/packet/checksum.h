@@ -15,7 +15,7 @@ static __always_inline __u16 csum_fold(__u32 sum)
 	return ~sum;
 }
 
-/* The same of a sum of 32-bit words. */
+/* The same of a sum of 32-bit words, which must be below 2^48. */
 static __always_inline __u16 csum_fold64(__u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);

@@ -104,14 +104,11 @@ static __always_inline __u64 sum_v6_addresses(const struct ipv6hdr *ip)
 	return sum;
 }
 
-/* Folds a sum of words of 32 bits to one of 16 bits, and makes a UDP checksum of it. */
+/* Makes a UDP checksum of a sum of words of 32 bits. */
 static __always_inline __u16 udp_checksum(__u64 sum)
 {
-	__u16 check;
+	__u16 check = csum_fold64(sum);
 
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	check = csum_fold(sum);
 	/* 0 says that there is none (RFC 768). */
 	return check ? check : 0xffff;
 }
