@@ -250,11 +250,9 @@ impl Turns {
         sites: &[Site<'_>],
         counter: &mut Option<Counter>,
     ) -> Result<Self> {
-        if !path.chains {
-            return Self::beside(path, lab, effort, tables, sites, &[], counter);
-        }
         let fill = |site| Neighbours::fill(site, chain::slots(chain::SLOTS));
-        let neighbours = sites.iter().map(fill).collect::<Result<Vec<_>>>()?;
+        let filled = sites.iter().filter(|_| path.chains);
+        let neighbours = filled.map(fill).collect::<Result<Vec<_>>>()?;
         let turns = Self::beside(path, lab, effort, tables, sites, &neighbours, counter);
         neighbours.into_iter().try_for_each(Neighbours::end)?;
         turns
