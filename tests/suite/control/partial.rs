@@ -286,6 +286,8 @@ fn serve_waits_for_interfaces() {
     let (_edge, _pass) = second_network(&rig.topology);
     let is_served = || served(ns, "second").as_deref() == Some("1");
     assert!(wait_until(PATIENCE, is_served), "{}", serve.stderr());
+    // The metric reads what runs; serve tells it after the command is through.
+    serve.wait_for("INFO interface second is served now");
     assert_eq!(serve.stderr().matches("interface second is served now").count(), 1);
     assert_eq!(get(ns, METRICS, "/readyz").expect("it answers").0, 200);
     lbctl.ok(&["plan", "-f", path_of(&file)]);
